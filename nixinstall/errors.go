@@ -1,0 +1,82 @@
+package nixinstall
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// StaleError says that a folder does not hold a toolchain that can be used as it is.
+type StaleError struct {
+	Dir    string
+	Reason string
+}
+
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("restoring the Nix toolchain from %s: %s", e.Dir, e.Reason)
+}
+
+// EvalError is an expression that does not evaluate, in Nix's own words.
+type EvalError struct {
+	// Message is Nix's message, without colours, the source's store path replaced by the user's file names.
+	Message string
+	// File is the user's file the message is about, relative to the source; "" where Nix names none of the user's.
+	File string
+	// Line and Column are 1-based; 0 where they are not known.
+	Line, Column int
+	// Trace are the steps that led there, innermost first, those in the user's files only.
+	Trace []string
+}
+
+func (e *EvalError) Error() string {
+	message := strings.TrimSpace(e.Message)
+	if e.File == "" {
+		return fmt.Sprintf("evaluating: %s", message)
+	}
+	return fmt.Sprintf("evaluating %s:%d:%d: %s", e.File, e.Line, e.Column, message)
+}
+
+// MissingAttrError is an attribute that the expression does not have.
+type MissingAttrError struct {
+	// Attr is the attribute path asked for, Missing the part of it that is not there.
+	Attr, Missing string
+	// Have are the names that stand where Missing was looked for, sorted; at most a few dozen.
+	Have []string
+	// More is how many further names there are.
+	More int
+}
+
+func (e *MissingAttrError) Error() string {
+	have := "it has no attributes at all"
+	if len(e.Have) > 0 {
+		have = "it has " + strings.Join(e.Have, ", ")
+	}
+	if e.More > 0 {
+		have += fmt.Sprintf(" and %d more", e.More)
+	}
+	return fmt.Sprintf("evaluating attribute %q: there is no %q; %s", e.Attr, e.Missing, have)
+}
+
+// WouldBuildError is an evaluation that cannot go on because it reads something that would have to be compiled
+// first (an import from a derivation) and that no substituter has.
+type WouldBuildError struct {
+	// Drvs are the derivations that would have to be built.
+	Drvs []storepath.Path
+	// Message is Nix's own, as in EvalError.
+	Message string
+}
+
+// Names are the derivations' names, without hash and ".drv".
+func (e *WouldBuildError) Names() []string {
+	var names []string
+	for _, drv := range e.Drvs {
+		names = append(names, strings.TrimSuffix(drv.Name(), ".drv"))
+	}
+	return names
+}
+
+func (e *WouldBuildError) Error() string {
+	return fmt.Sprintf("evaluating: %s would have to be built, and no substituter has it; nothing is compiled here",
+		strings.Join(e.Names(), ", "))
+}
