@@ -1,0 +1,151 @@
+package narinfo
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Signature vouches for a narinfo's fingerprint with the key of that name: "<key name>:<base64>".
+type Signature struct {
+	Name string
+	Data []byte // 64 bytes, ed25519
+}
+
+// ParseSignature reads a Sig field.
+func ParseSignature(s string) (Signature, error) {
+	name, data, err := named(s)
+	if err != nil {
+		return Signature{}, fmt.Errorf("parsing signature: %w", err)
+	}
+	if len(data) != ed25519.SignatureSize {
+		return Signature{}, fmt.Errorf("parsing signature by %q: it has %d bytes, want %d",
+			clip(name), len(data), ed25519.SignatureSize)
+	}
+	return Signature{Name: name, Data: data}, nil
+}
+
+// String is the signature as in a Sig field.
+func (s Signature) String() string { return s.Name + ":" + base64.StdEncoding.EncodeToString(s.Data) }
+
+// PublicKey is a key whose signatures are trusted: "<key name>:<base64>", as in Nix's trusted-public-keys.
+type PublicKey struct {
+	Name string
+	Key  ed25519.PublicKey // 32 bytes
+}
+
+// ParsePublicKey reads a key as `nix key convert-secret-to-public` prints it. A secret key given by mistake is told
+// apart, and never repeated in the error.
+func ParsePublicKey(s string) (PublicKey, error) {
+	name, data, err := named(strings.TrimSpace(s))
+	if err != nil {
+		return PublicKey{}, fmt.Errorf("parsing public key: %w", err)
+	}
+	switch len(data) {
+	case ed25519.PublicKeySize:
+		return PublicKey{Name: name, Key: data}, nil
+	case ed25519.PrivateKeySize:
+		return PublicKey{}, fmt.Errorf("parsing public key %q: this is a secret key, which belongs nowhere but with "+
+			"whoever signs: give the public one (nix key convert-secret-to-public), and replace the pair if the "+
+			"secret was seen", clip(name))
+	default:
+		return PublicKey{}, fmt.Errorf("parsing public key %q: it has %d bytes, want %d",
+			clip(name), len(data), ed25519.PublicKeySize)
+	}
+}
+
+// String is the key as it was given.
+func (k PublicKey) String() string { return k.Name + ":" + base64.StdEncoding.EncodeToString(k.Key) }
+
+// Keys are the public keys that are trusted.
+type Keys []PublicKey
+
+// ParseKeys reads keys between blanks.
+func ParseKeys(s string) (Keys, error) {
+	var keys Keys
+	for _, word := range strings.Fields(s) {
+		key, err := ParsePublicKey(word)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// Verify returns the name of a trusted key that signed n, one being enough, or a *SignatureError.
+func (k Keys) Verify(n *NarInfo) (keyName string, err error) {
+	fingerprint := []byte(n.Fingerprint())
+	e := &SignatureError{StorePath: n.StorePath}
+	for _, sig := range n.Sigs {
+		e.Signed = add(e.Signed, sig.Name)
+		for _, key := range k {
+			if key.Name != sig.Name {
+				continue
+			}
+			if ed25519.Verify(key.Key, fingerprint, sig.Data) {
+				return key.Name, nil
+			}
+			e.Bad = add(e.Bad, sig.Name)
+		}
+	}
+	for _, key := range k {
+		e.Trusted = add(e.Trusted, key.Name)
+	}
+	return "", e
+}
+
+// SignatureError says that no trusted key vouches for a store path.
+type SignatureError struct {
+	StorePath storepath.Path
+	Signed    []string // the keys that the narinfo claims to be signed by
+	Trusted   []string // the keys that would do
+	Bad       []string // those of Signed that are trusted, but whose signatures do not fit
+}
+
+// Error tells an altered narinfo from an unsigned one and from one signed by strangers.
+func (e *SignatureError) Error() string {
+	what := "verifying signature of " + string(e.StorePath) + ": "
+	trusted := "no key is trusted"
+	if len(e.Trusted) > 0 {
+		trusted = "trusted: " + strings.Join(e.Trusted, ", ")
+	}
+	switch {
+	case len(e.Bad) > 0:
+		return what + "the signature by " + strings.Join(e.Bad, ", ") +
+			" does not fit: the narinfo was altered, or another key of that name signed it"
+	case len(e.Signed) == 0:
+		return what + "there is none (" + trusted + ")"
+	default:
+		return what + "signed by " + strings.Join(e.Signed, ", ") + ", which nobody trusts here (" + trusted + ")"
+	}
+}
+
+// named splits "<name>:<base64>". Its errors do not repeat the second part, which may be a secret.
+func named(s string) (name string, data []byte, err error) {
+	name, encoded, ok := strings.Cut(s, ":")
+	if !ok {
+		return "", nil, errors.New("want <key name>:<base64>, found no colon")
+	}
+	if name == "" {
+		return "", nil, errors.New("want <key name>:<base64>, found no name")
+	}
+	data, err = base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", nil, fmt.Errorf("what follows the name %q is not base64", clip(name))
+	}
+	return name, data, nil
+}
+
+// add appends a name once.
+func add(names []string, name string) []string {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(names, clip(name))
+}
