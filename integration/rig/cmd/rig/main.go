@@ -1,0 +1,69 @@
+// Command rig makes the parts that tests run on, by hand: see its usage text.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' files
+       rig nix                     the folder of a Nix that runs here
+       rig store COMMAND...        runs a command with the rig's store as /nix`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := try(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "rig:", err)
+		os.Exit(1)
+	}
+}
+
+func try(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New(usage)
+	}
+	r, err := rig.Open(rig.Options{})
+	if err != nil {
+		return err
+	}
+	switch {
+	case args[0] == "debs" && len(args) > 2:
+		return say(r.Debs(ctx, args[1], args[2:]...))
+	case args[0] == "nix":
+		nix, err := r.Nix(ctx)
+		if err != nil {
+			return err
+		}
+		return say(nix.Bin, nil)
+	case args[0] == "store" && len(args) > 1:
+		return inStore(ctx, r, args[1:])
+	}
+	return errors.New(usage)
+}
+
+func say(line string, err error) error {
+	if err == nil {
+		fmt.Println(line)
+	}
+	return err
+}
+
+func inStore(ctx context.Context, r *rig.Rig, args []string) error {
+	store, err := r.Store(ctx)
+	if err != nil {
+		return err
+	}
+	command, err := store.Command(ctx, args[0], args[1:]...)
+	if err != nil {
+		return err
+	}
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return command.Run()
+}

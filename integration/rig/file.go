@@ -1,0 +1,22 @@
+package rig
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+)
+
+// fileSHA256 is the file's SHA-256 in hex.
+func fileSHA256(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	_, err = io.Copy(hash, file)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return hex.EncodeToString(hash.Sum(nil)), err
+}

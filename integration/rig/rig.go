@@ -1,0 +1,161 @@
+package rig
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Suite is the Debian suite that real programs, Nix above all, are taken from. It is the newest one with a release
+// of its own name, so that its Nix is a current one.
+const Suite = "forky"
+
+// Options say where a Rig keeps what it makes and whom it tells.
+type Options struct {
+	// Dir is the cache folder. Empty means $NIX_HYDRA_CACHE, else nix-hydra-buildpack in the user's cache folder.
+	Dir string
+	// Log is told, a line at a time, what is downloaded or built. Nil means standard error.
+	Log func(format string, args ...any)
+}
+
+// Rig makes real parts to test on and keeps them in a cache folder, so that a second call is quick. All methods may
+// be called by many goroutines and many processes at once.
+type Rig struct {
+	dir  string
+	arch string
+	log  func(format string, args ...any)
+}
+
+// Open gives a Rig on a cache folder, made when missing.
+func Open(options Options) (*Rig, error) {
+	dir := options.Dir
+	if dir == "" {
+		dir = os.Getenv("NIX_HYDRA_CACHE")
+	}
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("finding cache folder (set NIX_HYDRA_CACHE): %w", err)
+		}
+		dir = filepath.Join(base, "nix-hydra-buildpack")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("finding cache folder: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making cache folder: %w", err)
+	}
+	log := options.Log
+	if log == nil {
+		log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, "rig: "+format+"\n", args...) }
+	}
+	return &Rig{dir: dir, arch: runtime.GOARCH, log: log}, nil
+}
+
+// Dir is the cache folder.
+func (r *Rig) Dir() string { return r.dir }
+
+// System is Nix's name of this machine, as "x86_64-linux".
+func (r *Rig) System() string { return r.cpu() + "-linux" }
+
+// cpu is the kernel's name of the architecture.
+func (r *Rig) cpu() string {
+	if r.arch == "arm64" {
+		return "aarch64"
+	}
+	return "x86_64"
+}
+
+// triplet is Debian's name of the folder for this architecture's libraries.
+func (r *Rig) triplet() string { return r.cpu() + "-linux-gnu" }
+
+// keep gives the folder <cache>/<kind>/<key>, where key stands for the inputs. When it is missing, it is made by
+// calling build with a folder beside it, which is then renamed; final is the name it will have.
+func (r *Rig) keep(
+	ctx context.Context, kind string, inputs []string, build func(ctx context.Context, dir, final string) error,
+) (string, error) {
+	sum := sha256.Sum256([]byte(kind + "\x00" + strings.Join(inputs, "\x00")))
+	key := hex.EncodeToString(sum[:])[:16]
+	final := filepath.Join(r.dir, kind, key)
+	if _, err := os.Lstat(final); err == nil {
+		return final, nil
+	}
+	unlock, err := r.lock(ctx, kind+"-"+key)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Lstat(final); err == nil {
+		return final, nil
+	}
+	dir := filepath.Join(r.dir, kind, ".making-"+key)
+	if err := removeAll(dir); err != nil {
+		return "", fmt.Errorf("making %s: %w", kind, err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making %s: %w", kind, err)
+	}
+	if err := build(ctx, dir, final); err != nil {
+		return "", errors.Join(fmt.Errorf("making %s: %w", kind, err), removeAll(dir))
+	}
+	if err := os.Rename(dir, final); err != nil {
+		return "", fmt.Errorf("making %s: %w", kind, err)
+	}
+	return final, nil
+}
+
+// lock waits for the named lock, which other processes honour too.
+func (r *Rig) lock(ctx context.Context, name string) (unlock func(), err error) {
+	folder := filepath.Join(r.dir, "locks")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", name, err)
+	}
+	file, err := os.OpenFile(filepath.Join(folder, name), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", name, err)
+	}
+	said := false
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
+			return nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), file.Close())
+		}
+		if !said {
+			said = true
+			r.log("waiting for another process that makes %s", name)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("locking %s: %w", name, ctx.Err()), file.Close())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// removeAll removes a tree that may hold folders without write permission, as Nix store paths do.
+func removeAll(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			if info, statErr := entry.Info(); statErr == nil && info.Mode().Perm()&0o700 != 0o700 {
+				return os.Chmod(path, 0o755)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}

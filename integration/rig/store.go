@@ -1,0 +1,182 @@
+package rig
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+//go:embed namespace.sh
+var namespaceScript string
+
+// settings is the nix.conf of the rig's stores: builds run, nothing is downloaded.
+const settings = `sandbox = false
+build-users-group =
+filter-syscalls = false
+substituters =
+trusted-public-keys =
+require-sigs = false
+experimental-features = nix-command flakes
+max-jobs = 2
+warn-dirty = false
+`
+
+// How a Store shows its folder as /nix to the programs it runs.
+const (
+	byNamespace = "namespace" // a mount namespace, with a user namespace where not root
+	byDocker    = "docker"    // a container with the folder as a volume
+	byPRoot     = "proot"     // Debian's PRoot
+)
+
+// Store is a private Nix store in which real Nix builds: a folder that the programs it runs see as /nix. This
+// machine's own /nix, if there is one, is neither read nor changed.
+type Store struct {
+	rig *Rig
+	nix *Nix
+	dir string
+	by  string
+}
+
+// Store gives the rig's one shared store.
+func (r *Rig) Store(ctx context.Context) (*Store, error) {
+	return r.StoreAt(ctx, filepath.Join(r.dir, "store"))
+}
+
+// StoreAt gives a store in a folder of the caller's, made when missing.
+func (r *Rig) StoreAt(ctx context.Context, dir string) (*Store, error) {
+	nix, err := r.Nix(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, folder := range []string{"nix/store", "nix/var", "home", "etc", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+			return nil, fmt.Errorf("preparing store: %w", err)
+		}
+	}
+	conf := filepath.Join(dir, "etc/nix.conf")
+	if old, err := os.ReadFile(conf); err != nil || string(old) != settings {
+		if err := os.WriteFile(conf, []byte(settings), 0o644); err != nil {
+			return nil, fmt.Errorf("preparing store: %w", err)
+		}
+	}
+	s := &Store{rig: r, nix: nix, dir: dir}
+	return s, s.choose(ctx)
+}
+
+// Dir is the folder that holds nix/store.
+func (s *Store) Dir() string { return s.dir }
+
+// Real is where a path below /nix lies on this machine.
+func (s *Store) Real(path string) string { return filepath.Join(s.dir, path) }
+
+// choose finds a way to show the folder as /nix by trying them: $NIX_HYDRA_RIG_STORE, else the cheapest that works.
+func (s *Store) choose(ctx context.Context) error {
+	ways := []string{byNamespace, byDocker, byPRoot}
+	if only := os.Getenv("NIX_HYDRA_RIG_STORE"); only != "" {
+		ways = []string{only}
+	}
+	var failed error
+	for _, way := range ways {
+		s.by = way
+		_, err := s.Run(ctx, "test", "-d", "/nix/store")
+		if err == nil {
+			return nil
+		}
+		failed = errors.Join(failed, fmt.Errorf("%s: %w", way, err))
+	}
+	return fmt.Errorf("finding a way to show a folder as /nix: %w", failed)
+}
+
+// Run runs a program with /nix being this store and gives its standard output; the programs of Nix are on its PATH.
+func (s *Store) Run(ctx context.Context, name string, args ...string) (string, error) {
+	command, err := s.Command(ctx, name, args...)
+	if err != nil {
+		return "", err
+	}
+	return output(command)
+}
+
+// Lines is Run for programs that print a list: the lines that are not empty.
+func (s *Store) Lines(ctx context.Context, name string, args ...string) ([]string, error) {
+	out, err := s.Run(ctx, name, args...)
+	return strings.Fields(out), err
+}
+
+// Command is what Run runs, for callers who connect its input and output themselves. It works in the current folder;
+// /tmp, the current folder and the cache folder are the same inside. Changing its Env or Dir has no effect inside.
+func (s *Store) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("running %s: %w", name, err)
+	}
+	program := append([]string{"/usr/bin/env", "-i"}, s.environ()...)
+	program = append(append(program, name), args...)
+	var command *exec.Cmd
+	switch s.by {
+	case byNamespace:
+		flags := "-m"
+		if os.Geteuid() != 0 {
+			flags = "-rm"
+		}
+		prefix := []string{flags, "--propagation", "private", "/bin/sh", "-c", namespaceScript, "namespace",
+			filepath.Join(s.dir, "mnt"), filepath.Join(s.dir, "nix"), here}
+		command = exec.CommandContext(ctx, "unshare", append(prefix, program...)...)
+	case byDocker:
+		command, err = s.docker(ctx, here, program)
+	case byPRoot:
+		command, err = s.proot(ctx, here, program)
+	default:
+		err = fmt.Errorf("running %s: no way %q to show a folder as /nix", name, s.by)
+	}
+	if err != nil {
+		return nil, err
+	}
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
+	command.WaitDelay = 10 * time.Second
+	return command, nil
+}
+
+// environ is all of the environment that programs see.
+func (s *Store) environ() []string {
+	return []string{
+		"PATH=" + s.nix.Bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=" + filepath.Join(s.dir, "home"),
+		"NIX_CONF_DIR=" + filepath.Join(s.dir, "etc"),
+		"NIX_REMOTE=local",
+		"LANG=C.UTF-8",
+		"TERM=dumb",
+	}
+}
+
+func (s *Store) docker(ctx context.Context, here string, program []string) (*exec.Cmd, error) {
+	image, err := s.rig.plainImage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	user := strconv.Itoa(os.Getuid()) + ":" + strconv.Itoa(os.Getgid())
+	args := []string{"run", "--rm", "-i", "--init", "--network", "host", "--user", user, "--workdir", here,
+		"--volume", filepath.Join(s.dir, "nix") + ":/nix"}
+	for _, folder := range []string{s.rig.dir, s.dir, here, "/tmp"} {
+		args = append(args, "--volume", folder+":"+folder)
+	}
+	return exec.CommandContext(ctx, "docker", append(append(args, image), program...)...), nil
+}
+
+func (s *Store) proot(ctx context.Context, here string, program []string) (*exec.Cmd, error) {
+	proot, err := s.rig.Program(ctx, "proot", "proot")
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{"--kill-on-exit", "-b", filepath.Join(s.dir, "nix") + ":/nix", "-w", here}, program...)
+	command := exec.CommandContext(ctx, proot, args...)
+	command.Env = append(os.Environ(), "PROOT_NO_SECCOMP=1")
+	return command, nil
+}
