@@ -1,0 +1,393 @@
+package hydra
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	jsonType = "application/json"
+	htmlType = "text/html"
+
+	smallBody = 4 << 20   // a build, a jobset, a page for people
+	largeBody = 192 << 20 // a page of evaluations or all builds: nixpkgs' are tens of megabytes
+
+	maxRedirects = 5
+	drainLimit   = 256 << 10 // read to the end to keep the connection; longer bodies are cheaper to drop
+)
+
+// answer is a 200, or the redirect that a question asked to stop at.
+type answer struct {
+	body     []byte
+	url      *url.URL // where it was found, after redirects
+	location *url.URL // of the redirect stopped at
+}
+
+// missing is Hydra's own 404, in JSON.
+type missing struct{ url, message string }
+
+func (e *missing) Error() string { return fmt.Sprintf("asking Hydra for %s: %s", e.url, e.message) }
+
+// question is one thing to ask for.
+type question struct {
+	path   string // below the base, with its query
+	accept string
+	limit  int64
+	stop   func(*url.URL) bool // a redirect to here is the answer
+}
+
+func (c *Client) askJSON(ctx context.Context, path string, limit int64, into any) (*url.URL, error) {
+	got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(got.body, into); err != nil {
+		return nil, &AnswerError{URL: shown(got.url), Status: http.StatusOK, Attempts: 1, Cause: err,
+			Problem: "its JSON is not what Hydra's API promises: " + clip(err.Error())}
+	}
+	return got.url, nil
+}
+
+// ask puts a question until it is answered or the attempts are used up, and logs in once when told to.
+func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
+	pause := c.retry.First
+	for attempt := 1; ; attempt++ {
+		got, err := c.askOnce(ctx, q)
+		if err == nil {
+			return got, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("asking Hydra for %s: %w", c.baseURL().JoinPath(pathOnly(q.path)), context.Cause(ctx))
+		}
+		var login *LoginError
+		if errors.As(err, &login) && c.mayLogIn() {
+			if err := c.logIn(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		var failed *AnswerError
+		if !errors.As(err, &failed) || !failed.Temporary {
+			return nil, err
+		}
+		failed.Attempts = attempt
+		if attempt >= c.retry.Attempts {
+			return nil, err
+		}
+		wait := pause
+		var later *retryAfter
+		if errors.As(failed.Cause, &later) && later.delay > wait {
+			wait = min(later.delay, c.retry.Max)
+		}
+		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
+			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)
+		}
+		pause = min(2*pause, c.retry.Max)
+	}
+}
+
+// askOnce follows redirects by hand: each hop is counted, keeps the Accept header, and gets credentials only where
+// they belong.
+func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.retry.AnswerLimit)
+	defer cancel()
+	at, err := url.Parse(c.baseURL().String() + q.path)
+	if err != nil {
+		return nil, fmt.Errorf("asking Hydra: %w", err)
+	}
+	first := at
+	for range maxRedirects + 1 {
+		res, err := c.send(ctx, http.MethodGet, at, q.accept, nil)
+		if err != nil {
+			return nil, err
+		}
+		if to := redirect(res, at); to != nil {
+			discard(res)
+			if q.stop != nil && q.stop(to) {
+				return &answer{url: at, location: to}, nil
+			}
+			if isLogin(to) && !isLogin(first) {
+				return nil, &LoginError{URL: shown(first), Problem: "it redirects to " + shown(to), Given: !c.auth.isZero()}
+			}
+			if to.Scheme != "http" && to.Scheme != "https" {
+				return nil, &AnswerError{URL: shown(first), Status: res.StatusCode, Attempts: 1,
+					Problem: "it redirects to an address that is neither http nor https"}
+			}
+			c.upgrade(at, to)
+			at = to
+			continue
+		}
+		return c.judge(res, first, at, q)
+	}
+	return nil, &AnswerError{URL: shown(first), Attempts: 1,
+		Problem: fmt.Sprintf("it redirects more than %d times, in the end to %s", maxRedirects, shown(at))}
+}
+
+func (c *Client) send(ctx context.Context, method string, at *url.URL, accept string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
+	if err != nil {
+		return nil, &AnswerError{URL: shown(at), Attempts: 1, Problem: "its address cannot be asked for"}
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", c.userAgent)
+	c.authorize(req)
+	c.requests.Add(1)
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, transportError(at, err)
+	}
+	return res, nil
+}
+
+// authorize adds what is secret, for the base's own origin only.
+func (c *Client) authorize(req *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !sameOrigin(req.URL, c.base) {
+		return
+	}
+	switch {
+	case c.auth.token != "":
+		req.Header.Set("Authorization", "Bearer "+c.auth.token)
+	case c.auth.username != "":
+		req.SetBasicAuth(c.auth.username, c.auth.password)
+	}
+	for _, cookie := range c.session {
+		req.AddCookie(cookie)
+	}
+}
+
+// upgrade adopts a redirect from http to https of the same host, so that later questions cost one round trip.
+func (c *Client) upgrade(from, to *url.URL) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sameOrigin(from, c.base) && from.Scheme == "http" && to.Scheme == "https" &&
+		strings.EqualFold(from.Hostname(), to.Hostname()) && from.EscapedPath() == to.EscapedPath() {
+		c.base.Scheme, c.base.Host = to.Scheme, to.Host
+	}
+}
+
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+func port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	}
+	return "80"
+}
+
+// judge turns a final response into an answer or the error it stands for.
+func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*answer, error) {
+	defer res.Body.Close()
+	if res.ContentLength > q.limit {
+		return nil, tooLong(at, q.limit)
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, q.limit+1))
+	if int64(len(body)) > q.limit {
+		return nil, tooLong(at, q.limit)
+	}
+	if err != nil {
+		return nil, transportError(at, err)
+	}
+	html := isHTML(res, body)
+	switch {
+	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden,
+		res.StatusCode == http.StatusProxyAuthRequired:
+		return nil, &LoginError{URL: shown(asked), Problem: statusWords(res, body), Given: !c.auth.isZero()}
+	case res.StatusCode == http.StatusOK && html && q.accept == jsonType:
+		if to := wantsLogin(asked, at, body); to != "" {
+			return nil, &LoginError{URL: shown(asked), Problem: to, Given: !c.auth.isZero()}
+		}
+		return nil, &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + pageWords(body)}
+	case res.StatusCode == http.StatusOK && q.accept == jsonType && !looksJSON(body):
+		return nil, &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + kindOf(res)}
+	case res.StatusCode == http.StatusOK:
+		return &answer{body: body, url: at}, nil
+	case res.StatusCode == http.StatusNotFound:
+		message, ok := hydraError(body)
+		if !ok {
+			return nil, &NotHydraError{URL: shown(asked), Problem: "it answers 404 with " + pageOrKind(res, body)}
+		}
+		return nil, &missing{url: shown(at), message: message}
+	}
+	return nil, &AnswerError{
+		URL: shown(at), Status: res.StatusCode, Attempts: 1, Problem: "it answers " + statusWords(res, body),
+		Temporary: res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500, Cause: delayOf(res),
+	}
+}
+
+// transportError says what the network did, without the address, which net/http repeats with its query.
+func transportError(at *url.URL, err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	problem := clip(err.Error())
+	var network net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		problem = "no answer came in time"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		problem = "the connection broke off"
+	}
+	return &AnswerError{URL: shown(at), Problem: problem, Attempts: 1, Temporary: true, Cause: err}
+}
+
+func tooLong(at *url.URL, limit int64) error {
+	return &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
+		Problem: fmt.Sprintf("its answer is longer than %d MiB", limit>>20)}
+}
+
+// retryAfter carries the Retry-After header to the loop that obeys it.
+type retryAfter struct{ delay time.Duration }
+
+func (e *retryAfter) Error() string { return "retry after " + e.delay.String() }
+
+func delayOf(res *http.Response) error {
+	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	if err != nil || seconds <= 0 || seconds > 24*60*60 {
+		return nil
+	}
+	return &retryAfter{delay: time.Duration(seconds) * time.Second}
+}
+
+func redirect(res *http.Response, at *url.URL) *url.URL {
+	switch res.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	default:
+		return nil
+	}
+	location := res.Header.Get("Location")
+	if location == "" {
+		return nil
+	}
+	to, err := at.Parse(location)
+	if err != nil {
+		return nil
+	}
+	to.User, to.Fragment = nil, ""
+	return to
+}
+
+func discard(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, drainLimit)
+	res.Body.Close()
+}
+
+var loginPath = regexp.MustCompile(`(?i)(^|[/_-])(log-?in|sign-?in|sso|saml2?|oauth2?|auth|authorize)([/_.?-]|$)`)
+
+func isLogin(u *url.URL) bool { return loginPath.MatchString(u.Path) }
+
+// wantsLogin recognises a page that asks for a password instead of answering.
+func wantsLogin(asked, at *url.URL, body []byte) string {
+	switch {
+	case isLogin(at) && !isLogin(asked):
+		return "it leads to " + shown(at)
+	case regexp.MustCompile(`(?i)type\s*=\s*["']?password`).Match(body):
+		return "it answers with " + pageWords(body) + " that asks for a password"
+	}
+	return ""
+}
+
+func isHTML(res *http.Response, body []byte) bool {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	return kind == htmlType || kind == "application/xhtml+xml" ||
+		strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "<")
+}
+
+func looksJSON(body []byte) bool {
+	start := strings.TrimSpace(string(body[:min(len(body), 64)]))
+	return strings.HasPrefix(start, "{") || strings.HasPrefix(start, "[")
+}
+
+// hydraError reads {"error": "…"}, which is how Hydra says that something does not exist.
+func hydraError(body []byte) (string, bool) {
+	var said struct {
+		Error *string `json:"error"`
+	}
+	if json.Unmarshal(body, &said) != nil || said.Error == nil {
+		return "", false
+	}
+	return clip(*said.Error), true
+}
+
+func statusWords(res *http.Response, body []byte) string {
+	words := strings.TrimSpace(strconv.Itoa(res.StatusCode) + " " + http.StatusText(res.StatusCode))
+	if message, ok := hydraError(body); ok && message != "" {
+		return words + ": " + message
+	}
+	if isHTML(res, body) {
+		return words + " with " + pageWords(body)
+	}
+	return words
+}
+
+var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
+
+func pageWords(body []byte) string {
+	if found := pageTitle.FindSubmatch(body); found != nil {
+		if title := clipTo(string(found[1]), 80); title != "" {
+			return fmt.Sprintf("the HTML page %q", title)
+		}
+	}
+	return "an HTML page"
+}
+
+func pageOrKind(res *http.Response, body []byte) string {
+	if isHTML(res, body) {
+		return pageWords(body)
+	}
+	return kindOf(res)
+}
+
+func kindOf(res *http.Response) string {
+	kind, _, err := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if err != nil || kind == "" {
+		return "something else"
+	}
+	return clip(kind)
+}
+
+// shown is an address without its query and user, either of which may be secret.
+func shown(u *url.URL) string {
+	bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	if page := u.Query().Get("page"); page != "" && len(page) < 8 {
+		bare.RawQuery = "page=" + url.QueryEscape(page)
+	}
+	return clipTo(bare.String(), 300)
+}
+
+func pathOnly(p string) string {
+	p, _, _ = strings.Cut(p, "?")
+	return path.Clean(p)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,199 @@
+// Package hydra asks a Hydra server which outputs a revision of a source has, so that nothing needs to be evaluated
+// or built to know what to download.
+//
+// It reads the JSON side of Hydra's web interface as NixOS/hydra describes it in hydra-api.yaml and implements it in
+// subprojects/hydra/lib/Hydra: Controller/Jobset.pm (evaluations, paging), Controller/JobsetEval.pm (builds of an
+// evaluation), Base/Controller/ListBuilds.pm (latest, latest-for, latest-finished) and Schema/Result/Builds.pm (the
+// JSON of a build). Where the two disagree, the sources are followed.
+package hydra
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options says which Hydra to ask and how. Only URL is needed.
+type Options struct {
+	// URL is the Hydra's front page, http or https, with or without a path. User name and password in it are
+	// taken as if given below.
+	URL string
+	// HTTP sends the requests; nil means a client of its own with keep-alive and time limits. Its redirect policy
+	// and cookie jar are not used.
+	HTTP *http.Client
+	// Username and Password are sent as Basic authentication, which is what a proxy before Hydra wants, and given
+	// to Hydra's own log-in when it asks for one. They reach no other host than URL's.
+	Username, Password string
+	// Token is sent as a Bearer token, to URL's host only.
+	Token string
+	// UserAgent names the program that asks.
+	UserAgent string
+	// Retry is what is done when an answer does not come; the zero value means DefaultRetry.
+	Retry Retry
+	// Poll is how often a wait looks again; the zero value means DefaultPoll.
+	Poll Poll
+	// MaxPages bounds how many pages of evaluations, 20 each, are read to find a revision; 0 means 22, so that a
+	// search and what follows it stay below 25 requests.
+	MaxPages int
+	// Log gets a line of progress while waiting; nil means silence.
+	Log func(format string, args ...any)
+}
+
+// Retry is how an unanswered request is repeated: network errors, time-outs, 429 and 5xx answers.
+type Retry struct {
+	Attempts    int           // requests in all, at least 1
+	First, Max  time.Duration // pause before the second request, doubled up to Max; Retry-After is kept to up to Max
+	AnswerLimit time.Duration // for one answer, from dialling to the last byte
+}
+
+// DefaultRetry suits a Hydra that is busy or being restarted.
+func DefaultRetry() Retry {
+	return Retry{Attempts: 4, First: 500 * time.Millisecond, Max: 8 * time.Second, AnswerLimit: 60 * time.Second}
+}
+
+// Poll is the rhythm of a wait.
+type Poll struct {
+	First, Max time.Duration // pause before the second look, half as long again each time, up to Max
+	Line       time.Duration // a line of progress at least this far from the last, unless something changed
+}
+
+// DefaultPoll looks again after two seconds at first and every 15 seconds in the end.
+func DefaultPoll() Poll {
+	return Poll{First: 2 * time.Second, Max: 15 * time.Second, Line: 5 * time.Second}
+}
+
+// Client asks one Hydra. It may be used by several goroutines at once.
+type Client struct {
+	http      *http.Client
+	auth      credentials
+	userAgent string
+	retry     Retry
+	poll      Poll
+	maxPages  int
+	log       func(format string, args ...any)
+	requests  atomic.Int64
+
+	mu      sync.Mutex
+	base    *url.URL // without a slash at the end of its path; moves from http to https when told to
+	session []*http.Cookie
+	tried   bool // Hydra's own log-in was tried
+}
+
+// credentials go to the base URL's origin and nowhere else.
+type credentials struct{ username, password, token string }
+
+func (c credentials) isZero() bool { return c == credentials{} }
+
+// New makes a client. It asks nothing yet.
+func New(o Options) (*Client, error) {
+	base, err := parseBase(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	auth := credentials{username: o.Username, password: o.Password, token: o.Token}
+	if user := base.User; user != nil {
+		if auth.isZero() {
+			auth.username = user.Username()
+			auth.password, _ = user.Password()
+		}
+		base.User = nil
+	}
+	if o.Retry == (Retry{}) {
+		o.Retry = DefaultRetry()
+	}
+	if o.Poll == (Poll{}) {
+		o.Poll = DefaultPoll()
+	}
+	if o.MaxPages <= 0 {
+		o.MaxPages = defaultMaxPages
+	}
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "nix-hydra-buildpack"
+	}
+	return &Client{
+		http: httpClient(o.HTTP), auth: auth, userAgent: o.UserAgent, retry: o.Retry, poll: o.Poll,
+		maxPages: o.MaxPages, log: o.Log, base: base,
+	}, nil
+}
+
+// defaultMaxPages leaves room for the three requests that may follow a search.
+const defaultMaxPages = 22
+
+// Requests is the number of HTTP requests sent so far, redirects and repetitions included.
+func (c *Client) Requests() int64 { return c.requests.Load() }
+
+// URL is the address of the Hydra, without credentials and without a slash at its end.
+func (c *Client) URL() string { return c.baseURL().String() }
+
+func (c *Client) baseURL() *url.URL {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := *c.base
+	return &u
+}
+
+// link is the address of a page for people.
+func (c *Client) link(format string, args ...any) string {
+	return c.URL() + fmt.Sprintf(format, args...)
+}
+
+func parseBase(raw string) (*url.URL, error) {
+	raw = strings.TrimSpace(raw)
+	if raw == "" {
+		return nil, errors.New("reading Hydra's address: it is empty, want for example https://hydra.example.org")
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		// The parser's error quotes the address, which may hold a password.
+		return nil, errors.New("reading Hydra's address: it is not a URL, want for example https://hydra.example.org")
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("reading Hydra's address %q: want http:// or https:// and a host, "+
+			"for example https://hydra.example.org", clip(u.Redacted()))
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	u.RawQuery, u.Fragment, u.ForceQuery = "", "", false
+	return u, nil
+}
+
+// httpClient is the caller's, or one made for this use, which never follows a redirect by itself: which host gets
+// the credentials is decided here.
+func httpClient(given *http.Client) *http.Client {
+	client := http.Client{}
+	if given != nil {
+		client = *given
+	} else {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = lookupsAtOnce
+		transport.ForceAttemptHTTP2 = true
+		client.Transport = transport
+	}
+	client.Jar = nil
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+// clip keeps a stranger's text short and on one line.
+func clip(s string) string { return clipTo(s, 160) }
+
+func clipTo(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == 0xfffd {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if runes := []rune(s); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,255 @@
+package hydra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+const (
+	// listedWhole is the size up to which all builds of an evaluation are asked for at once: Hydra makes several
+	// database queries for each, so a single job of a large evaluation is looked up by name.
+	listedWhole = 200
+	// listedToExplain is the size up to which they are listed to say which jobs there are.
+	listedToExplain = 5000
+	lookupsAtOnce   = 4
+)
+
+// builds gives the wanted builds of an evaluation, in the order they were asked for.
+func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
+	if len(q.Jobs) == 0 || e.Builds <= listedWhole {
+		all, err := c.allBuilds(ctx, e.ID)
+		if err != nil {
+			return nil, err
+		}
+		return c.pick(ctx, q, e, all)
+	}
+	found, err := c.lookUp(ctx, q, e)
+	if err != nil || found != nil {
+		return found, err
+	}
+	if e.Builds > listedToExplain {
+		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), Eval: e.ID, URL: e.URL,
+			EvalError: c.evalError(ctx, q, q.Jobs[0])}
+	}
+	all, err := c.allBuilds(ctx, e.ID)
+	if err != nil {
+		return nil, err
+	}
+	return c.pick(ctx, q, e, all)
+}
+
+// allBuilds is one request: each build comes with its outputs.
+func (c *Client) allBuilds(ctx context.Context, eval int64) ([]Build, error) {
+	var list []buildJSON
+	_, err := c.askJSON(ctx, fmt.Sprintf("/eval/%d/builds", eval), largeBody, &list)
+	if err != nil {
+		return nil, err
+	}
+	builds := make([]Build, 0, len(list))
+	for _, j := range list {
+		builds = append(builds, c.build(j))
+	}
+	return builds, nil
+}
+
+// Build asks for one build.
+func (c *Client) Build(ctx context.Context, id int64) (Build, error) {
+	var j buildJSON
+	if _, err := c.askJSON(ctx, fmt.Sprintf("/build/%d", id), smallBody, &j); err != nil {
+		return Build{}, err
+	}
+	return c.build(j), nil
+}
+
+// Constituents are the builds that an aggregate build stands for, none for any other build.
+func (c *Client) Constituents(ctx context.Context, id int64) ([]Build, error) {
+	var list []buildJSON
+	if _, err := c.askJSON(ctx, fmt.Sprintf("/build/%d/constituents", id), largeBody, &list); err != nil {
+		return nil, err
+	}
+	builds := make([]Build, 0, len(list))
+	for _, j := range list {
+		builds = append(builds, c.build(j))
+	}
+	return builds, nil
+}
+
+var buildPath = regexp.MustCompile(`/build/([0-9]+)(/|$)`)
+
+func buildID(u *url.URL) int64 {
+	found := buildPath.FindStringSubmatch(u.Path)
+	if found == nil {
+		return 0
+	}
+	id, err := strconv.ParseInt(found[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return id
+}
+
+// buildAt follows a redirect that Hydra answers a build by. Only the number is taken from it: behind a proxy,
+// Hydra's idea of its own address is often wrong.
+func (c *Client) buildAt(ctx context.Context, path string) (Build, error) {
+	got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: smallBody,
+		stop: func(to *url.URL) bool { return buildID(to) > 0 }})
+	if err != nil {
+		return Build{}, err
+	}
+	if got.location == nil {
+		return Build{}, &AnswerError{URL: shown(got.url), Status: 200, Attempts: 1,
+			Problem: "it does not redirect to a build, as Hydra's API promises"}
+	}
+	return c.Build(ctx, buildID(got.location))
+}
+
+// spellings are the names a job may have in Hydra, likeliest first.
+func (q Query) spellings(job string) []string {
+	if q.System == "" || strings.Contains("."+job+".", "."+q.System+".") {
+		return []string{job}
+	}
+	return []string{job, job + "." + q.System, q.System + "." + job}
+}
+
+// lookUp finds jobs by name, several at once; nil without an error means that one of them is not to be found so.
+func (c *Client) lookUp(ctx context.Context, q Query, e Eval) ([]Build, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	builds, errs := make([]Build, len(q.Jobs)), make([]error, len(q.Jobs))
+	places := make(chan struct{}, lookupsAtOnce)
+	var group sync.WaitGroup
+	for i, job := range q.Jobs {
+		places <- struct{}{}
+		group.Go(func() {
+			defer func() { <-places }()
+			if builds[i], errs[i] = c.lookUpOne(ctx, q, e, job); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	group.Wait()
+	if err := firstCause(errs); err != nil {
+		var none *missing
+		if errors.As(err, &none) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	return builds, nil
+}
+
+// firstCause prefers the error that made the others be cancelled.
+func firstCause(errs []error) error {
+	var first error
+	for _, err := range errs {
+		if err != nil && (first == nil || errors.Is(first, context.Canceled)) {
+			first = err
+		}
+	}
+	return first
+}
+
+func (c *Client) lookUpOne(ctx context.Context, q Query, e Eval, job string) (Build, error) {
+	var none *missing
+	var err error
+	var other *Build
+	for _, name := range q.spellings(job) {
+		var b Build
+		b, err = c.buildAt(ctx, fmt.Sprintf("/eval/%d/job/%s", e.ID, escape(name)))
+		if err == nil && (q.System == "" || b.System == q.System) {
+			return b, nil
+		}
+		if err == nil {
+			other = &b
+			continue
+		}
+		if !errors.As(err, &none) {
+			return Build{}, err
+		}
+	}
+	if other != nil {
+		return Build{}, &SystemError{Job: job, System: q.System, Have: []string{other.System}, URL: other.URL}
+	}
+	return Build{}, err
+}
+
+// stem is a job's name without the component that names its system: "app" of "app.x86_64-linux".
+func (b Build) stem() string {
+	parts := strings.Split(b.Job, ".")
+	if i := slices.Index(parts, b.System); i >= 0 && len(parts) > 1 {
+		return strings.Join(slices.Delete(parts, i, i+1), ".")
+	}
+	return b.Job
+}
+
+// pick chooses the wanted builds out of all.
+func (c *Client) pick(ctx context.Context, q Query, e Eval, all []Build) ([]Build, error) {
+	if len(q.Jobs) == 0 {
+		return wholeJobset(q, e, all)
+	}
+	var picked []Build
+	for _, job := range q.Jobs {
+		b, err := pickOne(q, e, all, job)
+		var none *JobNotFoundError
+		if errors.As(err, &none) {
+			none.EvalError = c.evalError(ctx, q, job)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(picked, func(have Build) bool { return have.ID == b.ID }) {
+			picked = append(picked, b)
+		}
+	}
+	return picked, nil
+}
+
+func pickOne(q Query, e Eval, all []Build, job string) (Build, error) {
+	var systems []string
+	for _, name := range []func(Build) string{func(b Build) string { return b.Job }, Build.stem} {
+		for _, b := range all {
+			if name(b) != job {
+				continue
+			}
+			if q.System == "" || b.System == q.System {
+				return b, nil
+			}
+			systems = appendUnique(systems, clipTo(b.System, 40))
+		}
+	}
+	if len(systems) > 0 {
+		slices.Sort(systems)
+		return Build{}, &SystemError{Job: job, System: q.System, Have: systems, URL: e.URL}
+	}
+	names := make([]string, 0, len(all))
+	for _, b := range all {
+		names = append(names, b.Job)
+	}
+	near, more := nearest(job, names)
+	return Build{}, &JobNotFoundError{Job: job, Eval: e.ID, URL: e.URL, Have: near, More: more}
+}
+
+func wholeJobset(q Query, e Eval, all []Build) ([]Build, error) {
+	var picked []Build
+	var systems []string
+	for _, b := range all {
+		if q.System == "" || b.System == q.System {
+			picked = append(picked, b)
+		}
+		systems = appendUnique(systems, clipTo(b.System, 40))
+	}
+	if len(picked) == 0 {
+		slices.Sort(systems)
+		return nil, &SystemError{System: q.System, Have: systems, URL: e.URL}
+	}
+	sort.Slice(picked, func(i, j int) bool { return picked[i].Job < picked[j].Job })
+	return picked, nil
+}

@@ -1,0 +1,250 @@
+package hydra
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// source is what of an evaluation could be the wanted source: a repository at a commit.
+type source struct{ name, uri, revision string }
+
+// sources lists them, sorted by name. A flake is one; an input is one if its revision is a commit.
+func (e Eval) sources(flakeOnly bool) []source {
+	var all []source
+	if uri, revision := SplitFlake(e.Flake); revision != "" {
+		all = append(all, source{name: "flake", uri: uri, revision: revision})
+	}
+	if flakeOnly {
+		return all
+	}
+	for _, name := range sortedKeys(e.Inputs) {
+		input := e.Inputs[name]
+		if len(input.Revision) >= minRevision && isHex(input.Revision) {
+			all = append(all, source{name: name, uri: input.URI, revision: strings.ToLower(input.Revision)})
+		}
+	}
+	return all
+}
+
+// candidates are the sources that may be the asked one: those of its repository, or, where none is recognised, all.
+func (e Eval) candidates(q Query) (all []source, recognised bool) {
+	all = e.sources(q.Flake)
+	if q.GitURL == "" {
+		return all, false
+	}
+	var same []source
+	for _, s := range all {
+		if SameRepository(s.uri, q.GitURL) {
+			same = append(same, s)
+		}
+	}
+	if len(same) == 0 {
+		return all, false
+	}
+	return same, true
+}
+
+// matches gives the full revision by which an evaluation is the wanted one, "" if it is not.
+func (e Eval) matches(q Query) string {
+	candidates, _ := e.candidates(q)
+	for _, s := range candidates {
+		if strings.HasPrefix(s.revision, q.Revision) {
+			return s.revision
+		}
+	}
+	return ""
+}
+
+// Revision is the commit that the evaluation is of, where it can be told: that of the repository gitURL, or of the
+// only repository there is.
+func (e Eval) Revision(gitURL string) string {
+	candidates, recognised := e.candidates(Query{GitURL: gitURL})
+	if recognised || len(candidates) == 1 {
+		return candidates[0].revision
+	}
+	return ""
+}
+
+func (e Eval) revisions(q Query) []string {
+	candidates, _ := e.candidates(q)
+	if len(candidates) == 0 {
+		return []string{"no commit"}
+	}
+	if len(candidates) == 1 {
+		return []string{candidates[0].revision}
+	}
+	var names []string
+	for _, s := range firstOf(candidates, 6) {
+		names = append(names, clipTo(s.name, 40)+"="+short(s.revision))
+	}
+	return names
+}
+
+// repositories are for the error that says a revision is missing.
+func (e Eval) repositories(q Query) (source string, others []string) {
+	candidates, recognised := e.candidates(q)
+	if recognised {
+		return redactURI(candidates[0].uri), nil
+	}
+	if q.GitURL == "" {
+		return "", nil
+	}
+	for _, s := range firstOf(candidates, 6) {
+		others = append(others, fmt.Sprintf("%s=%s", clipTo(s.name, 40), redactURI(s.uri)))
+	}
+	return "", others
+}
+
+// SplitFlake takes a locked flake reference, as `nix flake metadata --json` gives it in "url" and Hydra keeps it,
+// apart into repository and commit: "github:owner/repo/<rev>" or "git+https://host/repo?ref=main&rev=<rev>". The
+// commit is "" where the reference is not locked to one.
+func SplitFlake(ref string) (uri, revision string) {
+	u, err := url.Parse(ref)
+	if ref == "" || err != nil {
+		return "", ""
+	}
+	revision = u.Query().Get("rev")
+	if u.Opaque == "" {
+		scheme := strings.TrimPrefix(u.Scheme, "git+")
+		uri = (&url.URL{Scheme: strings.TrimPrefix(scheme, "hg+"), User: u.User, Host: u.Host, Path: u.Path}).String()
+	} else {
+		parts := strings.Split(u.Opaque, "/")
+		if len(parts) > 2 && revision == "" {
+			revision = parts[2]
+		}
+		hosts := map[string]string{"github": "github.com", "gitlab": "gitlab.com", "sourcehut": "git.sr.ht"}
+		host := hosts[u.Scheme]
+		if given := u.Query().Get("host"); given != "" {
+			host = given
+		}
+		if host != "" && len(parts) >= 2 {
+			owner, _ := url.PathUnescape(parts[0])
+			uri = "https://" + host + "/" + owner + "/" + parts[1]
+		}
+	}
+	if len(revision) < 40 || !isHex(revision) {
+		return uri, ""
+	}
+	return uri, strings.ToLower(revision)
+}
+
+// SameRepository reports whether two addresses name one repository, whatever way leads to it: scheme, user, port,
+// ".git" and the "host:path" form of ssh make no difference, nor does a Hydra input's "+", ref or query.
+func SameRepository(a, b string) bool {
+	x, y := canonicalRepository(a), canonicalRepository(b)
+	return x != "" && x == y
+}
+
+func canonicalRepository(raw string) string {
+	raw = strings.TrimSpace(raw)
+	if fields := strings.Fields(raw); len(fields) > 0 {
+		raw = fields[0] // Hydra writes "URL branch" where it configures an input
+	}
+	if scheme, _, found := strings.Cut(raw, "://"); !found {
+		switch name, rest, colon := strings.Cut(raw, ":"); {
+		case colon && (name == "github" || name == "gitlab" || name == "sourcehut"):
+			raw, _ = SplitFlake(raw)
+		case colon && !strings.Contains(name, "/"):
+			raw = "ssh://" + name + "/" + strings.TrimPrefix(rest, "/")
+		case strings.HasPrefix(raw, "/"):
+			raw = "file://" + raw
+		}
+	} else if i := strings.LastIndex(scheme, "+"); i >= 0 {
+		raw = raw[i+1:]
+	}
+	u, err := url.Parse(raw)
+	if err != nil || (u.Host == "" && u.Scheme != "file") {
+		return ""
+	}
+	p := strings.TrimSuffix(strings.TrimSuffix(path.Clean("/"+u.Path), "/"), ".git")
+	if host := strings.ToLower(u.Hostname()); host != "" {
+		if host == "github.com" || host == "gitlab.com" {
+			p = strings.ToLower(p) // these two do not distinguish cases
+		}
+		return host + p
+	}
+	return p
+}
+
+// redactURI is a repository's address without what may be secret in it.
+func redactURI(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return "an address that is not a URL"
+	}
+	if u.User != nil && u.Scheme != "ssh" {
+		u.User = nil
+	} else if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return clipTo(u.String(), 120)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+const (
+	nearestShown  = 8
+	nearestLooked = 5000
+	nearestLength = 64
+)
+
+// nearest gives the names most like the wanted one, and how many more there are.
+func nearest(want string, names []string) (near []string, more int) {
+	type ranked struct {
+		name string
+		far  int
+	}
+	var list []ranked
+	for _, name := range firstOf(names, nearestLooked) {
+		far := distance(firstBytes(want, nearestLength), firstBytes(name, nearestLength))
+		if want != "" && strings.Contains(name, want) {
+			far = min(far, 1)
+		}
+		list = append(list, ranked{clipTo(name, 120), far})
+	}
+	sort.Slice(list, func(i, j int) bool {
+		if list[i].far != list[j].far {
+			return list[i].far < list[j].far
+		}
+		return list[i].name < list[j].name
+	})
+	for _, r := range firstOf(list, nearestShown) {
+		near = append(near, r.name)
+	}
+	return near, len(names) - len(near)
+}
+
+func firstBytes(s string, n int) string { return s[:min(len(s), n)] }
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			substitute := diagonal
+			if a[i-1] != b[j-1] {
+				substitute++
+			}
+			diagonal = row[j]
+			row[j] = min(substitute, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,183 @@
+package hydra
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// The two revisions that are words.
+const (
+	// Latest is the newest evaluation in which every wanted job was built successfully.
+	Latest = "latest"
+	// LatestFinished is the newest such evaluation of which Hydra has finished all builds, wanted or not.
+	LatestFinished = "latest-finished"
+)
+
+// Query is what Resolve looks for.
+type Query struct {
+	Project, Jobset string
+	// Jobs are the wanted jobs; none means every job of the jobset that is for System. "app" finds the job
+	// "app.x86_64-linux" too, where System is x86_64-linux and Hydra has no "app".
+	Jobs []string
+	// Revision is the source's commit, 7 or more of its hex digits, or Latest or LatestFinished.
+	Revision string
+	// System is Nix's name for the platform, for example "x86_64-linux"; "" accepts every system.
+	System string
+	// GitURL is the source's repository. Where a jobset has several inputs it says which of them is the source; it
+	// may be empty, and it may name the repository in another form than Hydra does (ssh or https, .git or not).
+	GitURL string
+	// Flake restricts the search to evaluations of a flake: the revision is matched against the flake alone.
+	Flake bool
+	// Wait is how long an evaluation that is not there yet and builds that are not finished are waited for.
+	Wait time.Duration
+	// Constituents adds the builds an aggregate job stands for, at a request per wanted job.
+	Constituents bool
+}
+
+// Target is what people write to name jobs: a project, a jobset, and the jobs, none meaning all.
+type Target struct {
+	Project, Jobset string
+	Jobs            []string
+}
+
+// The rules are Hydra's own (Helper/CatalystUtils.pm, projectNameRE and jobsetNameRE), which a jobset's name may
+// begin with a dot to be hidden; job names get more freedom, as nix-eval-jobs quotes attributes freely.
+var (
+	projectName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+	jobsetName  = regexp.MustCompile(`^\.?[A-Za-z_][A-Za-z0-9_.-]*$`)
+	jobName     = regexp.MustCompile(`^[A-Za-z0-9_"'+][A-Za-z0-9_"'+.@=-]*$`)
+)
+
+const (
+	maxNameLen = 512
+	maxJobs    = 100
+)
+
+// ParseJob reads "project/jobset/job" or "project/jobset". Several jobs of one jobset are several such words,
+// separated by blanks or commas; after the first, "job" alone will do: "shop/main/web worker". Hydra's own
+// separator, a colon, is understood too.
+func ParseJob(s string) (Target, error) {
+	words := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' })
+	if len(words) == 0 {
+		return Target{}, errors.New("reading job: it is empty, want project/jobset/job")
+	}
+	var target Target
+	for i, word := range words {
+		project, jobset, job, err := splitJob(word)
+		switch {
+		case err != nil:
+			return Target{}, err
+		case i == 0:
+			target.Project, target.Jobset = project, jobset
+		case project == "" && jobset == "": // the first word's
+		case project != target.Project || jobset != target.Jobset:
+			return Target{}, fmt.Errorf("reading job %q: all jobs must be of one jobset, the first is of %s/%s",
+				clip(word), target.Project, target.Jobset)
+		}
+		if i == 0 && target.Project == "" {
+			return Target{}, fmt.Errorf("reading job %q: want project/jobset/job", clip(word))
+		}
+		if job == "" && len(words) > 1 {
+			return Target{}, fmt.Errorf("reading job %q: it names a whole jobset, which other jobs cannot join", clip(word))
+		}
+		if job != "" {
+			target.Jobs = append(target.Jobs, job)
+		}
+	}
+	return target, Query{Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs}.checkNames()
+}
+
+func splitJob(word string) (project, jobset, job string, err error) {
+	if strings.Contains(word, "://") {
+		return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, not a URL", clip(word))
+	}
+	separator := "/"
+	if !strings.Contains(word, separator) {
+		separator = ":"
+	}
+	parts := strings.Split(strings.TrimSuffix(word, separator), separator)
+	switch len(parts) {
+	case 1:
+		return "", "", parts[0], nil
+	case 2:
+		return parts[0], parts[1], "", nil
+	case 3:
+		return parts[0], parts[1], parts[2], nil
+	}
+	return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, it has %d parts", clip(word), len(parts))
+}
+
+func (q Query) checkNames() error {
+	if len(q.Project) > maxNameLen || !projectName.MatchString(q.Project) {
+		return fmt.Errorf("reading job: %q cannot be the name of a Hydra project, want project/jobset/job", clip(q.Project))
+	}
+	if len(q.Jobset) > maxNameLen || !jobsetName.MatchString(q.Jobset) {
+		return fmt.Errorf("reading job: %q cannot be the name of a Hydra jobset, want project/jobset/job", clip(q.Jobset))
+	}
+	if len(q.Jobs) > maxJobs {
+		return fmt.Errorf("reading job: %d jobs are named, at most %d can be", len(q.Jobs), maxJobs)
+	}
+	for _, job := range q.Jobs {
+		if len(job) > maxNameLen || !jobName.MatchString(job) {
+			return fmt.Errorf("reading job: %q cannot be the name of a Hydra job", clip(job))
+		}
+	}
+	return nil
+}
+
+// minRevision is the shortest abbreviation that git itself writes.
+const minRevision = 7
+
+// CheckRevision reports, as a *RevisionError, why a text can be neither a commit nor one of the two words.
+func CheckRevision(revision string) error {
+	switch {
+	case revision == Latest, revision == LatestFinished:
+		return nil
+	case revision == "":
+		return &RevisionError{Problem: "it is empty"}
+	case !isHex(revision):
+		return &RevisionError{Revision: revision, Problem: "it is the name of a branch or tag, not a commit"}
+	case len(revision) < minRevision:
+		return &RevisionError{Revision: revision, Problem: fmt.Sprintf("it is too short, %d digits are needed", minRevision)}
+	case len(revision) > 64:
+		return &RevisionError{Revision: revision, Problem: "it is longer than any commit"}
+	}
+	return nil
+}
+
+func isHex(s string) bool {
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// check refuses what no Hydra could answer and brings the rest into one form.
+func (q Query) check() (Query, error) {
+	if err := q.checkNames(); err != nil {
+		return q, err
+	}
+	q.Revision = strings.TrimSpace(q.Revision)
+	if err := CheckRevision(q.Revision); err != nil {
+		return q, err
+	}
+	if !q.wantsLatest() {
+		q.Revision = strings.ToLower(q.Revision)
+	}
+	jobs, seen := q.Jobs, map[string]bool{}
+	q.Jobs = nil
+	for _, job := range jobs {
+		if !seen[job] {
+			seen[job] = true
+			q.Jobs = append(q.Jobs, job)
+		}
+	}
+	return q, nil
+}
+
+func (q Query) wantsLatest() bool { return q.Revision == Latest || q.Revision == LatestFinished }

@@ -1,0 +1,247 @@
+package hydra
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Resolution is what Hydra has for a query.
+type Resolution struct {
+	Eval     Eval
+	Revision string  // the commit the evaluation is of, "" where it cannot be told
+	Builds   []Build // in the order of the query's jobs; of a whole jobset, by name
+	Requests int64   // HTTP requests it took
+	Waited   time.Duration
+}
+
+// Roots are the store paths of the builds' outputs, sorted, each once. Given names, only outputs of these names are
+// taken, and of a build that has none of them, all.
+func (r *Resolution) Roots(names ...string) []storepath.Path {
+	var roots []storepath.Path
+	for _, b := range r.Builds {
+		var some []storepath.Path
+		for _, name := range names {
+			if p, ok := b.Outputs[name]; ok {
+				some = append(some, p)
+			}
+		}
+		if len(some) == 0 {
+			for _, p := range b.Outputs {
+				some = append(some, p)
+			}
+		}
+		roots = append(roots, some...)
+	}
+	slices.Sort(roots)
+	return slices.Compact(roots)
+}
+
+// Resolve finds the evaluation of a revision and takes the wanted jobs' builds, each of which has succeeded and has
+// store paths for outputs. It waits for what is not there yet as long as the query allows.
+func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
+	q, err := q.check()
+	if err != nil {
+		return nil, err
+	}
+	before := c.Requests()
+	w := c.newWait(q.Wait)
+	r, err := c.findWaiting(ctx, q, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.finish(ctx, r, w); err != nil {
+		return nil, err
+	}
+	if q.Constituents {
+		if err := c.addConstituents(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range r.Builds {
+		if err := b.checkOutputs(); err != nil {
+			return nil, err
+		}
+	}
+	r.Waited, r.Requests = w.waited(), c.Requests()-before
+	return r, nil
+}
+
+// Find is Resolve without waiting and without demands: it gives the evaluation and the wanted builds in whatever
+// state they are, with Hydra's derivations and the evaluation's inputs to compare one's own with. Outputs that are
+// not store paths are left out.
+func (c *Client) Find(ctx context.Context, q Query) (*Resolution, error) {
+	q, err := q.check()
+	if err != nil {
+		return nil, err
+	}
+	before := c.Requests()
+	r, err := c.find(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	r.Requests = c.Requests() - before
+	return r, nil
+}
+
+func (c *Client) find(ctx context.Context, q Query) (*Resolution, error) {
+	return c.findIn(ctx, q, c.maxPages)
+}
+
+// findIn looks for a revision on the given number of pages.
+func (c *Client) findIn(ctx context.Context, q Query, pages int) (*Resolution, error) {
+	if q.wantsLatest() {
+		return c.findLatest(ctx, q)
+	}
+	eval, err := c.search(ctx, q, pages)
+	if err != nil {
+		return nil, err
+	}
+	builds, err := c.builds(ctx, q, eval)
+	if err != nil {
+		return nil, err
+	}
+	return &Resolution{Eval: eval, Revision: eval.matches(q), Builds: builds}, nil
+}
+
+// findWaiting repeats find while what is missing may still come.
+func (c *Client) findWaiting(ctx context.Context, q Query, w *wait) (*Resolution, error) {
+	pages := c.maxPages
+	var first *RevisionNotFoundError
+	for {
+		r, err := c.findIn(ctx, q, pages)
+		if err == nil {
+			return r, nil
+		}
+		var unseen *RevisionNotFoundError
+		var unbuilt *NoBuildError
+		var failed *AnswerError
+		var line string
+		switch {
+		case errors.As(err, &unseen):
+			line = fmt.Sprintf("waiting for Hydra to evaluate %s: %s", short(q.Revision), unseen.URL)
+			if unseen.Hint != "" {
+				line = fmt.Sprintf("waiting for Hydra to evaluate %s (%s): %s", short(q.Revision), unseen.Hint, unseen.URL)
+			}
+			if first == nil {
+				first = unseen
+			}
+			unseen.Looked, unseen.All, unseen.Oldest = first.Looked, first.All, first.Oldest
+			pages = 1 // whatever comes now comes on the first page
+		case errors.As(err, &unbuilt):
+			line = fmt.Sprintf("waiting for a successful build of %s: %s", unbuilt.What, unbuilt.URL)
+		case errors.As(err, &failed) && failed.Temporary && w.started():
+			line = "Hydra does not answer at the moment: " + failed.Error()
+		default:
+			return nil, err
+		}
+		if w.limit <= 0 {
+			return nil, err
+		}
+		if !w.again(line) {
+			return nil, &NotFinishedError{Waited: w.waited(), Cause: err}
+		}
+		if err := w.pause(ctx); err != nil {
+			return nil, fmt.Errorf("waiting for Hydra's evaluation: %w", err)
+		}
+	}
+}
+
+// finish waits for unfinished builds and refuses failed ones.
+func (c *Client) finish(ctx context.Context, r *Resolution, w *wait) error {
+	for {
+		if failed := failedOf(r.Builds); len(failed) > 0 {
+			return c.explain(ctx, failed)
+		}
+		unfinished := unfinishedOf(r.Builds)
+		if len(unfinished) == 0 {
+			return nil
+		}
+		if w.limit <= 0 || !w.again(c.buildLine(ctx, w, unfinished, len(r.Builds))) {
+			return &NotFinishedError{Waited: w.waited(), Builds: unfinished}
+		}
+		if err := w.pause(ctx); err != nil {
+			return fmt.Errorf("waiting for Hydra's build: %w", err)
+		}
+		if err := c.refresh(ctx, r, unfinished); err != nil {
+			var failed *AnswerError
+			if !errors.As(err, &failed) || !failed.Temporary {
+				return err
+			}
+			w.say("Hydra does not answer at the moment: " + failed.Error())
+		}
+	}
+}
+
+// refresh asks for the unfinished builds again: a few one by one, many by their evaluation.
+func (c *Client) refresh(ctx context.Context, r *Resolution, unfinished []Build) error {
+	fresh := map[int64]Build{}
+	if len(unfinished) > 4 && len(unfinished)*10 > r.Eval.Builds {
+		all, err := c.allBuilds(ctx, r.Eval.ID)
+		if err != nil {
+			return err
+		}
+		for _, b := range all {
+			fresh[b.ID] = b
+		}
+	} else {
+		for _, old := range unfinished {
+			b, err := c.Build(ctx, old.ID)
+			if err != nil {
+				return err
+			}
+			fresh[b.ID] = b
+		}
+	}
+	for i, old := range r.Builds {
+		if b, ok := fresh[old.ID]; ok {
+			r.Builds[i] = b
+		}
+	}
+	return nil
+}
+
+// addConstituents appends what aggregates stand for. An aggregate succeeds only if all of these did.
+func (c *Client) addConstituents(ctx context.Context, r *Resolution) error {
+	have := map[int64]bool{}
+	for _, b := range r.Builds {
+		have[b.ID] = true
+	}
+	for _, b := range r.Builds {
+		parts, err := c.Constituents(ctx, b.ID)
+		if err != nil {
+			return err
+		}
+		for _, part := range parts {
+			if !have[part.ID] && part.Status == Succeeded {
+				have[part.ID] = true
+				r.Builds = append(r.Builds, part)
+			}
+		}
+	}
+	return nil
+}
+
+func failedOf(builds []Build) []Build {
+	var failed []Build
+	for _, b := range builds {
+		if b.Finished && b.Status != Succeeded {
+			failed = append(failed, b)
+		}
+	}
+	return failed
+}
+
+func unfinishedOf(builds []Build) []Build {
+	var unfinished []Build
+	for _, b := range builds {
+		if !b.Finished {
+			unfinished = append(unfinished, b)
+		}
+	}
+	return unfinished
+}

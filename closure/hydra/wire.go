@@ -1,0 +1,265 @@
+package hydra
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Eval is an evaluation of a jobset: one set of inputs and the builds that came of it.
+type Eval struct {
+	ID     int64
+	Time   time.Time        // when it was made
+	Flake  string           // the locked flake reference, "" where the jobset is not a flake
+	Inputs map[string]Input // by name; empty for a flake
+	Builds int              // how many builds it has
+	URL    string           // its page
+}
+
+// Input is what an evaluation was made from, one of possibly several.
+type Input struct {
+	Type     string // "git", "string", "boolean", "nix", "build", …
+	URI      string // of a repository
+	Revision string // a commit, or a number in Subversion
+	Value    string // of a string, boolean or Nix expression
+}
+
+// Build is one job of an evaluation.
+type Build struct {
+	ID                    int64
+	Project, Jobset, Job  string
+	System                string
+	NixName               string // the derivation's name
+	DrvPath               string // the derivation, as Hydra names it
+	Outputs               map[string]storepath.Path
+	Finished              bool
+	Status                Status
+	Queued, Start, Finish time.Time // zero where Hydra does not say
+	Evals                 []int64   // evaluations it is part of
+	URL                   string    // its page
+
+	outputs map[string]string // as Hydra names them, "" for an output it has no path for
+}
+
+// Status is Hydra's code for how a build or step ended (sql/hydra.sql, table Builds).
+type Status int
+
+// Succeeded is the only good one. Unfinished stands for none yet.
+const (
+	Succeeded  Status = 0
+	Unfinished Status = -1
+)
+
+var statusNames = map[Status]string{
+	Unfinished: "not finished",
+	Succeeded:  "succeeded",
+	1:          "the build returned a non-zero exit code",
+	2:          "a dependency failed to build",
+	3:          "aborted by a failure of Hydra's own",
+	4:          "cancelled by a user",
+	5:          "failed",
+	6:          "failed with output",
+	7:          "timed out",
+	8:          "failed before, and Hydra remembers it",
+	9:          "no machine builds for this system",
+	10:         "its log became too long",
+	11:         "its output became too large",
+	12:         "built twice with different results",
+}
+
+// String is the status in words.
+func (s Status) String() string {
+	if name, ok := statusNames[s]; ok {
+		return name
+	}
+	return fmt.Sprintf("failed with status %d", int(s))
+}
+
+// number is an integer as Hydra's database layer may write it: a number, a string of digits, or a boolean. The
+// published schema has booleans where the sources have 0 and 1.
+type number int64
+
+func (n *number) UnmarshalJSON(b []byte) error {
+	switch s := strings.Trim(string(b), `"`); s {
+	case "true":
+		*n = 1
+	case "false", "null", "":
+		*n = 0
+	default:
+		v, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return fmt.Errorf("%s is not a whole number", clipTo(string(b), 40))
+		}
+		*n = number(v)
+	}
+	return nil
+}
+
+// text is a string, or what a dynamically typed server may put in its place.
+type text string
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	var s string
+	switch {
+	case bytes.Equal(b, []byte("null")):
+		*t = ""
+	case json.Unmarshal(b, &s) == nil:
+		*t = text(s)
+	default:
+		*t = text(b)
+	}
+	return nil
+}
+
+// count is the length of an array of numbers that nobody needs.
+type count int
+
+func (n *count) UnmarshalJSON(b []byte) error {
+	inner := bytes.TrimSpace(b)
+	if len(inner) < 2 || inner[0] != '[' {
+		return fmt.Errorf("builds are %s, not a list", clipTo(string(b), 40))
+	}
+	if *n = count(bytes.Count(inner, []byte(",")) + 1); len(bytes.TrimSpace(inner[1:len(inner)-1])) == 0 {
+		*n = 0
+	}
+	return nil
+}
+
+type inputJSON struct {
+	Type     text `json:"type"`
+	URI      text `json:"uri"`
+	Revision text `json:"revision"`
+	Value    text `json:"value"`
+}
+
+type evalJSON struct {
+	ID        number               `json:"id"`
+	Timestamp number               `json:"timestamp"`
+	Flake     text                 `json:"flake"`
+	Builds    count                `json:"builds"`
+	Inputs    map[string]inputJSON `json:"jobsetevalinputs"`
+}
+
+func (c *Client) eval(j evalJSON) Eval {
+	e := Eval{
+		ID: int64(j.ID), Flake: string(j.Flake), Builds: int(j.Builds), Inputs: map[string]Input{},
+		Time: unix(&j.Timestamp), URL: c.link("/eval/%d", j.ID),
+	}
+	for name, i := range j.Inputs {
+		e.Inputs[name] = Input{Type: string(i.Type), URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
+	}
+	return e
+}
+
+// evalsJSON is a page of evaluations. The schema makes it a list of such objects; the sources, and the schema's own
+// example, make it one object.
+type evalsJSON struct {
+	Evals *[]evalJSON `json:"evals"`
+	Next  text        `json:"next"`
+}
+
+func (p *evalsJSON) UnmarshalJSON(b []byte) error {
+	type plain evalsJSON
+	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '[' {
+		var list []plain
+		if err := json.Unmarshal(b, &list); err != nil {
+			return err
+		}
+		if len(list) != 1 {
+			return fmt.Errorf("a list of %d things where a page of evaluations was expected", len(list))
+		}
+		*p = evalsJSON(list[0])
+	} else if err := json.Unmarshal(b, (*plain)(p)); err != nil {
+		return err
+	}
+	if p.Evals == nil {
+		return fmt.Errorf("it has no %q", "evals")
+	}
+	return nil
+}
+
+type buildJSON struct {
+	ID        number   `json:"id"`
+	Finished  *number  `json:"finished"`
+	Status    *number  `json:"buildstatus"`
+	Timestamp *number  `json:"timestamp"`
+	StartTime *number  `json:"starttime"`
+	StopTime  *number  `json:"stoptime"`
+	Evals     []number `json:"jobsetevals"`
+	Project   text     `json:"project"`
+	Jobset    text     `json:"jobset"`
+	Job       text     `json:"job"`
+	NixName   text     `json:"nixname"`
+	System    text     `json:"system"`
+	DrvPath   text     `json:"drvpath"`
+	Outputs   map[string]struct {
+		Path text `json:"path"`
+	} `json:"buildoutputs"`
+}
+
+// UnmarshalJSON refuses a build without the fields that nothing can be said without.
+func (j *buildJSON) UnmarshalJSON(b []byte) error {
+	type plain buildJSON
+	if err := json.Unmarshal(b, (*plain)(j)); err != nil {
+		return err
+	}
+	switch {
+	case j.ID <= 0 || j.Job == "" || j.Finished == nil:
+		return fmt.Errorf("it has no build with %q, %q and %q", "id", "job", "finished")
+	case *j.Finished != 0 && j.Status == nil:
+		return fmt.Errorf("build %d is finished without a %q", j.ID, "buildstatus")
+	}
+	return nil
+}
+
+func (c *Client) build(j buildJSON) Build {
+	b := Build{
+		ID: int64(j.ID), Project: string(j.Project), Jobset: string(j.Jobset), Job: string(j.Job),
+		System: string(j.System), NixName: string(j.NixName), DrvPath: string(j.DrvPath),
+		Finished: *j.Finished != 0, Status: Unfinished, URL: c.link("/build/%d", j.ID),
+		Queued: unix(j.Timestamp), Start: unix(j.StartTime), Finish: unix(j.StopTime),
+		Outputs: map[string]storepath.Path{}, outputs: map[string]string{},
+	}
+	if b.Finished {
+		b.Status = Status(*j.Status)
+	}
+	for _, id := range j.Evals {
+		b.Evals = append(b.Evals, int64(id))
+	}
+	for name, output := range j.Outputs {
+		b.outputs[name] = string(output.Path)
+		if p, err := storepath.Parse(string(output.Path)); err == nil {
+			b.Outputs[name] = p
+		}
+	}
+	return b
+}
+
+// checkOutputs refuses a successful build that cannot be downloaded.
+func (b Build) checkOutputs() error {
+	if len(b.outputs) == 0 {
+		return &OutputPathError{Build: b, Problem: "that is, it has no outputs at all"}
+	}
+	for _, name := range sortedKeys(b.outputs) {
+		said := b.outputs[name]
+		if said == "" {
+			return &OutputPathError{Build: b, Output: name, Problem: "that is, it does not know the path"}
+		}
+		if _, err := storepath.Parse(said); err != nil {
+			return &OutputPathError{Build: b, Output: name, Path: said, Problem: "which is not a store path"}
+		}
+	}
+	return nil
+}
+
+func unix(n *number) time.Time {
+	if n == nil || *n <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(*n), 0).UTC()
+}
