@@ -1,0 +1,153 @@
+package cache
+
+import (
+	"fmt"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// address is one cache as the user named it, taken apart.
+type address struct {
+	base     *url.URL // without user, settings and trailing slash
+	user     *url.Userinfo
+	priority *int // ?priority=, nil when not given
+	s3       s3Settings
+	unknown  []string // settings that mean nothing here
+}
+
+// s3Settings are the settings of an s3:// cache, named as in Nix.
+type s3Settings struct{ region, endpoint, profile, scheme, style string }
+
+// settings that Nix has for binary caches and that change nothing for somebody who only reads.
+var ignoredSettings = map[string]bool{
+	"compression": true, "compression-level": true, "parallel-compression": true, "index-debug-info": true,
+	"local-nar-cache": true, "path-info-cache-size": true, "secret-key": true, "secret-keys": true,
+	"store": true, "system-features": true, "trusted": true, "want-mass-query": true, "write-nar-listing": true,
+	"narinfo-compression": true, "ls-compression": true, "log-compression": true, "multipart-upload": true,
+	"buffer-size": true,
+}
+
+// parseAddress reads a cache's URL. Its errors never repeat the URL's secrets.
+func parseAddress(raw string) (*address, error) {
+	raw = strings.TrimSpace(raw)
+	if strings.HasPrefix(raw, "/") {
+		raw = "file://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping?)")
+	}
+	a := &address{user: u.User}
+	if err := a.readSettings(u); err != nil {
+		return nil, err
+	}
+	base := *u
+	base.User, base.RawQuery, base.Fragment, base.RawFragment, base.ForceQuery = nil, "", "", "", false
+	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
+	a.base = &base
+	return a, a.check(u)
+}
+
+func (a *address) check(u *url.URL) error {
+	switch u.Scheme {
+	case "http", "https", "s3":
+		if u.Host == "" {
+			return fmt.Errorf("parsing cache URL %q: it names no host", redact(u))
+		}
+	case "file":
+		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
+			return fmt.Errorf("parsing cache URL %q: a file cache is file:///absolute/path", redact(u))
+		}
+		a.base.Host = ""
+	default:
+		return fmt.Errorf("parsing cache URL %q: scheme %q is not http, https, s3 or file", redact(u), u.Scheme)
+	}
+	return nil
+}
+
+func (a *address) readSettings(u *url.URL) error {
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fmt.Errorf("parsing cache URL %q: its settings after the question mark are malformed", redact(u))
+	}
+	for name, values := range query {
+		value := values[len(values)-1]
+		switch {
+		case name == "priority":
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				return fmt.Errorf("parsing cache URL %q: priority %q is not a number", redact(u), value)
+			}
+			a.priority = &n
+		case u.Scheme == "s3" && a.s3.set(name, value):
+		case !ignoredSettings[name]:
+			a.unknown = append(a.unknown, name)
+		}
+	}
+	if s := a.s3.scheme; s != "" && !strings.EqualFold(s, "http") && !strings.EqualFold(s, "https") {
+		return fmt.Errorf("parsing cache URL %q: scheme is http or https", redact(u))
+	}
+	return nil
+}
+
+func (s *s3Settings) set(name, value string) bool {
+	switch name {
+	case "region":
+		s.region = value
+	case "endpoint":
+		s.endpoint = value
+	case "profile":
+		s.profile = value
+	case "scheme":
+		s.scheme = value
+	case "addressing-style":
+		s.style = value
+	default:
+		return false
+	}
+	return true
+}
+
+// resolve finds where a narinfo's URL field points: below the cache, or, when it is absolute, anywhere on HTTP.
+func (a *address) resolve(ref string) (*url.URL, error) {
+	u, err := url.Parse(ref)
+	if err != nil || u.Opaque != "" || ref == "" {
+		return nil, fmt.Errorf("URL %q is not a file of the cache", clip(redactText(ref)))
+	}
+	if u.IsAbs() {
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("URL %q: only http and https lead out of a cache", clip(redact(u)))
+		}
+		return u, nil
+	}
+	for _, part := range strings.Split(u.Path, "/") {
+		if part == ".." {
+			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact(u)))
+		}
+	}
+	if u.Host != "" || strings.HasPrefix(u.Path, "/") {
+		if a.base.Scheme != "http" && a.base.Scheme != "https" {
+			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact(u)))
+		}
+		return a.base.ResolveReference(u), nil
+	}
+	full := *a.base
+	full.Path, full.RawPath = a.base.Path+"/"+u.Path, ""
+	if a.base.RawPath != "" || u.RawPath != "" {
+		full.RawPath = a.base.EscapedPath() + "/" + u.EscapedPath()
+	}
+	full.RawQuery = u.RawQuery
+	return &full, nil
+}
+
+// String is the cache's name in logs.
+func (a *address) String() string { return redact(a.base) }
+
+func clip(s string) string {
+	if len(s) > 120 {
+		return s[:120] + "…"
+	}
+	return s
+}

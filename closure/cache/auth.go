@@ -1,0 +1,245 @@
+package cache
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// logins knows which authorization goes to which origin, and to nobody else.
+type logins struct {
+	byOrigin map[string]string // "scheme://host:port" to the Authorization header
+	netrc    []netrcEntry
+	trusted  map[string]bool // origins the user named as caches, where netrc holds also without TLS
+}
+
+// origin is the scheme, host and port of a URL in one canonical form.
+func origin(u *url.URL) string {
+	scheme := strings.ToLower(u.Scheme)
+	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u))
+}
+
+func portOf(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	if strings.EqualFold(u.Scheme, "http") {
+		return "80"
+	}
+	return "443"
+}
+
+// newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
+func newLogins(addresses []*address, given []Credential, netrcPath string, env func(string) string) (*logins, error) {
+	l := &logins{byOrigin: map[string]string{}, trusted: map[string]bool{}}
+	var err error
+	if l.netrc, err = loadNetrc(netrcPath, env); err != nil {
+		return nil, err
+	}
+	for _, c := range given {
+		if err := l.add(c); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range addresses {
+		if a.base.Scheme != "http" && a.base.Scheme != "https" {
+			continue
+		}
+		l.trusted[origin(a.base)] = true
+		if a.user != nil {
+			password, _ := a.user.Password()
+			l.byOrigin[origin(a.base)] = basic(a.user.Username(), password)
+		}
+	}
+	return l, nil
+}
+
+func (l *logins) add(c Credential) error {
+	raw := c.URL
+	if !strings.Contains(raw, "://") {
+		raw = "https://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return fmt.Errorf("reading the credential of a cache: its url is not a URL or host name")
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return nil
+	}
+	switch {
+	case c.Token != "":
+		l.byOrigin[origin(u)] = "Bearer " + c.Token
+	case c.Username != "" || c.Password != "":
+		l.byOrigin[origin(u)] = basic(c.Username, c.Password)
+	}
+	return nil
+}
+
+// header is the Authorization for a URL, or "".
+func (l *logins) header(u *url.URL) string {
+	o := origin(u)
+	if h := l.byOrigin[o]; h != "" {
+		return h
+	}
+	known := l.trusted[o]
+	for _, e := range l.netrc {
+		if e.login == "" && e.password == "" || !e.matches(u, known) {
+			continue
+		}
+		return basic(e.login, e.password)
+	}
+	return ""
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// authorizer adds the login of each request's own origin, on every hop of a redirect anew.
+type authorizer struct {
+	logins *logins
+	next   http.RoundTripper
+}
+
+func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
+	if signedURL(req.URL) || req.Header.Get("Authorization") != "" {
+		return a.next.RoundTrip(req)
+	}
+	if h := a.logins.header(req.URL); h != "" {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", h)
+	}
+	return a.next.RoundTrip(req)
+}
+
+// signedURL reports whether a URL carries its own authorization, as presigned S3 URLs do; S3 refuses a second one.
+func signedURL(u *url.URL) bool {
+	q := u.RawQuery
+	return strings.Contains(q, "X-Amz-Signature=") || strings.Contains(q, "AWSAccessKeyId=") ||
+		strings.Contains(q, "X-Goog-Signature=")
+}
+
+// netrcEntry is one machine of a netrc file; machine "" is the default entry.
+type netrcEntry struct{ machine, login, password string }
+
+// matches reports whether the entry's login may go to u. An entry without a port holds for the scheme's own port and
+// for caches the user named; without TLS only the latter.
+func (e netrcEntry) matches(u *url.URL, known bool) bool {
+	if e.machine == "" {
+		return known
+	}
+	if u.Scheme != "https" && !known {
+		return false
+	}
+	host, port, err := net.SplitHostPort(e.machine)
+	if err == nil {
+		return strings.EqualFold(host, u.Hostname()) && port == portOf(u)
+	}
+	return strings.EqualFold(e.machine, u.Hostname()) && (known || portOf(u) == "443")
+}
+
+// loadNetrc reads the named file, else $NETRC, else ~/.netrc. Only a file named on purpose must exist.
+func loadNetrc(path string, env func(string) string) ([]netrcEntry, error) {
+	wanted := path != ""
+	if !wanted {
+		path = env("NETRC")
+	}
+	if path == "" {
+		if home := env("HOME"); home != "" {
+			path = filepath.Join(home, ".netrc")
+		}
+	}
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		if !wanted && (os.IsNotExist(err) || os.IsPermission(err)) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("reading netrc: %w", err)
+	}
+	return parseNetrc(string(data)), nil
+}
+
+// parseNetrc reads the format of curl and Nix: machine, default, login, password, account and macdef, words that may
+// be quoted, comments after "#" at the start of a word. What it does not know it skips.
+func parseNetrc(text string) []netrcEntry {
+	var entries []netrcEntry
+	words := netrcWords(text)
+	for i := 0; i < len(words); i++ {
+		value := func() string {
+			if i+1 < len(words) {
+				i++
+				return words[i]
+			}
+			return ""
+		}
+		switch words[i] {
+		case "machine":
+			entries = append(entries, netrcEntry{machine: value()})
+		case "default":
+			entries = append(entries, netrcEntry{})
+		case "login", "password", "account":
+			word := words[i]
+			v := value()
+			if len(entries) == 0 {
+				continue
+			}
+			if last := &entries[len(entries)-1]; word == "login" {
+				last.login = v
+			} else if word == "password" {
+				last.password = v
+			}
+		}
+	}
+	return entries
+}
+
+func netrcWords(text string) []string {
+	var words []string
+	macro := false
+	for line := range strings.Lines(text) {
+		if macro = macro && strings.TrimSpace(line) != ""; macro {
+			continue
+		}
+		for rest := strings.TrimSpace(line); rest != "" && rest[0] != '#'; rest = strings.TrimSpace(rest) {
+			var word string
+			word, rest = netrcWord(rest)
+			if word == "macdef" {
+				macro = true
+				break
+			}
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+func netrcWord(s string) (word, rest string) {
+	if s[0] != '"' {
+		i := strings.IndexAny(s, " \t\r\n")
+		if i < 0 {
+			return s, ""
+		}
+		return s[:i], s[i:]
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		case s[i] == '"':
+			return b.String(), s[i+1:]
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String(), ""
+}

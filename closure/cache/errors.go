@@ -1,0 +1,205 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Reason classes why a cache did not give what it was asked for.
+type Reason uint8
+
+// The reasons, from the least to the most telling.
+const (
+	Absent    Reason = iota // the cache does not have the path
+	Down                    // the cache could not be reached, or failed too often
+	Login                   // the cache wants a login, or refused the one it got
+	Invalid                 // the answer is not a valid narinfo or NAR for this path
+	Untrusted               // the path's signatures are not by a trusted key
+)
+
+// Answer is what one cache had to say about one path that it did not serve.
+type Answer struct {
+	// URL is the cache, redacted.
+	URL string
+	// Reason classes Why.
+	Reason Reason
+	// Why is the whole reason in one line, with the change that would help.
+	Why string
+	// Keys are the names of the keys that signed the path, when Reason is Untrusted.
+	Keys []string
+}
+
+// NotFoundError says that no cache has a valid, trusted narinfo for a path.
+type NotFoundError struct {
+	Path storepath.Path
+	// Asked holds every cache of the set, best first.
+	Asked []Answer
+	errs  []error
+}
+
+// Unwrap gives each cache's error, such as a *narinfo.SignatureError or a *CompressionError.
+func (e *NotFoundError) Unwrap() []error { return e.errs }
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("no binary cache has a usable %s: %s", e.Path, describe(e.Asked))
+}
+
+// VerifyError says that what a cache served is not what its narinfo or the path's signature promised.
+type VerifyError struct {
+	// Cache is the cache's URL, redacted.
+	Cache string
+	Path  storepath.Path
+	// Field is the narinfo's field that does not hold: NarHash, NarSize, FileHash, FileSize or URL.
+	Field string
+	// Want and Got are the promised and the found value; Got may be a description.
+	Want, Got string
+}
+
+func (e *VerifyError) Error() string {
+	return fmt.Sprintf("verifying %s from %s: %s is %s, its narinfo says %s", e.Path, e.Cache, e.Field, e.Got, e.Want)
+}
+
+// CompressionError says that a NAR is packed in a way that no decoder here unpacks, or that its decoder failed.
+type CompressionError struct {
+	// Cache is the cache's URL, redacted.
+	Cache string
+	Path  storepath.Path
+	// Compression is the name in the narinfo.
+	Compression string
+	Err         error
+}
+
+func (e *CompressionError) Error() string {
+	return fmt.Sprintf("decompressing %s from %s: Compression %q: %v", e.Path, e.Cache, e.Compression, e.Err)
+}
+
+func (e *CompressionError) Unwrap() error { return e.Err }
+
+// FetchError says that no cache could serve a path's NAR, with what went wrong at each.
+type FetchError struct {
+	Path  storepath.Path
+	Tried []Answer
+	errs  []error
+}
+
+func (e *FetchError) Error() string {
+	if len(e.errs) == 1 {
+		return e.errs[0].Error()
+	}
+	return fmt.Sprintf("fetching %s: no cache could serve it: %s", e.Path, describe(e.Tried))
+}
+
+// Unwrap gives each cache's error, such as a *VerifyError.
+func (e *FetchError) Unwrap() []error { return e.errs }
+
+// OpenError says that none of the caches can be used.
+type OpenError struct{ Asked []Answer }
+
+func (e *OpenError) Error() string {
+	return "opening binary caches: none can be used: " + describe(e.Asked)
+}
+
+// StatusError is an HTTP answer that is not the file asked for.
+type StatusError struct {
+	// URL is what was asked for, redacted.
+	URL    string
+	Code   int
+	Status string
+	// LoginSent says that a credential went along with the request.
+	LoginSent bool
+}
+
+func (e *StatusError) Error() string {
+	msg := fmt.Sprintf("asking for %s: the answer is %q", e.URL, e.Status)
+	switch {
+	case e.Code == 401 && e.LoginSent:
+		return msg + " (the login that was sent is refused)"
+	case e.Code == 401:
+		return msg + " (it wants a login: give it in a netrc file or a binding of type nix-binary-cache)"
+	case e.Code == 407:
+		return msg + " (the proxy wants a login: give it in HTTPS_PROXY)"
+	}
+	return msg
+}
+
+// missing reports whether the answer means that there is no such file: S3 without the right to list a bucket, and
+// with it cache.nixos.org, says 403 for that.
+func (e *StatusError) missing() bool { return e.Code == 404 || e.Code == 403 || e.Code == 410 }
+
+// errAbsent is the answer of a cache that does not have a file.
+var errAbsent = errors.New("not there")
+
+func describe(answers []Answer) string {
+	parts := make([]string, len(answers))
+	for i, a := range answers {
+		parts[i] = a.URL + ": " + a.Why
+	}
+	return strings.Join(parts, "; ")
+}
+
+// invalidError is an answer that is not what the protocol wants.
+type invalidError struct{ error }
+
+func (e *invalidError) Unwrap() error { return e.error }
+
+// downError is a cache that is not asked any more.
+type downError struct{ cause error }
+
+func (e *downError) Error() string { return "down: " + e.cause.Error() }
+func (e *downError) Unwrap() error { return e.cause }
+
+// untrustedError is a narinfo that no trusted key signed.
+type untrustedError struct {
+	keys         []string // that signed it
+	trusted      []string // as BP_NIX_TRUSTED_PUBLIC_KEYS has them
+	trustedNames []string
+	cause        error
+}
+
+func (e *untrustedError) Error() string {
+	const wayAround = "(BP_NIX_REQUIRE_SIGS=false is the only way around)"
+	if len(e.keys) == 0 {
+		return "narinfo field Sig: the path is not signed " + wayAround
+	}
+	for _, name := range e.keys {
+		if slices.Contains(e.trustedNames, name) {
+			return fmt.Sprintf("narinfo field Sig: the signature by the trusted key %s does not verify: "+
+				"the narinfo was altered, or another key has that name", name)
+		}
+	}
+	line := strings.Join(append(slices.Clone(e.trusted), e.keys[0]+":<its public key in base64>"), " ")
+	return fmt.Sprintf("narinfo field Sig: signed by %s, which is not trusted: set BP_NIX_TRUSTED_PUBLIC_KEYS=%q %s",
+		strings.Join(e.keys, ", "), line, wayAround)
+}
+
+func (e *untrustedError) Unwrap() error { return e.cause }
+
+// answerFor is what an error says about its cache.
+func (c *substituter) answerFor(err error) Answer {
+	a := Answer{URL: c.String(), Why: err.Error()}
+	var status *StatusError
+	var untrusted *untrustedError
+	var invalid *invalidError
+	var compression *CompressionError
+	var verify *VerifyError
+	switch {
+	case errors.Is(err, errAbsent) && !errors.As(err, &invalid):
+		a.Reason = Absent
+	case errors.As(err, &untrusted):
+		a.Reason, a.Keys = Untrusted, untrusted.keys
+	case errors.As(err, &invalid), errors.As(err, &compression), errors.As(err, &verify):
+		a.Reason = Invalid
+	case errors.As(err, &status) && (status.Code == 401 || status.Code == 407):
+		a.Reason = Login
+	default:
+		a.Reason = Down
+		if !strings.HasPrefix(a.Why, "down: ") {
+			a.Why = "down: " + a.Why
+		}
+	}
+	return a
+}

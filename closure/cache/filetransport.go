@@ -1,0 +1,37 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// fileTransport gets files of a cache in a directory. Absolute HTTP URLs in its narinfos are left to web.
+type fileTransport struct{ web transport }
+
+func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
+	if r.url.Scheme != "file" {
+		return t.web.get(ctx, r)
+	}
+	f, err := os.Open(r.url.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errAbsent
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache's file: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", r.url.Path)
+	}
+	if err == nil && r.from > 0 {
+		_, err = f.Seek(r.from, 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("reading the cache's file: %w", err)
+	}
+	return &answer{body: f, from: r.from, size: info.Size() - r.from, ranges: true}, nil
+}

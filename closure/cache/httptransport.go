@@ -1,0 +1,229 @@
+package cache
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+)
+
+const (
+	// maxRedirects is where a redirect is taken for a loop.
+	maxRedirects = 10
+	// streamWindow bounds what one HTTP/2 stream may buffer while its NAR is decompressed more slowly than it comes.
+	streamWindow = 1 << 20
+	// acceptEncoding are the Content-Encodings worth having on a NAR that is not compressed.
+	acceptEncoding = "zstd, br;q=0.8, gzip;q=0.6"
+)
+
+// newHTTPTransport is the connection pool that all HTTP and S3 caches share.
+func newHTTPTransport(o Options) (*http.Transport, error) {
+	roots, err := rootCAs(o)
+	if err != nil {
+		return nil, err
+	}
+	proxy := proxyFunc(o.Getenv)
+	dialer := &net.Dialer{Timeout: o.Retry.Connect, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:                 func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:           dialer.DialContext,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:   o.Retry.Connect,
+		ResponseHeaderTimeout: o.Retry.Answer,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          512,
+		MaxIdleConnsPerHost:   lookupsPerCache(o) + o.Concurrency,
+		IdleConnTimeout:       90 * time.Second,
+		DisableCompression:    true,
+		ReadBufferSize:        64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerStream: streamWindow,
+			SendPingTimeout:           o.Retry.Answer,
+			PingTimeout:               o.Retry.Connect,
+		},
+	}, nil
+}
+
+// proxyFunc reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper and lower case.
+func proxyFunc(env func(string) string) func(*url.URL) (*url.URL, error) {
+	first := func(names ...string) string {
+		for _, name := range names {
+			if v := env(name); v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	c := httpproxy.Config{
+		HTTPProxy:  first("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
+		HTTPSProxy: first("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+		NoProxy:    first("NO_PROXY", "no_proxy"),
+	}
+	return c.ProxyFunc()
+}
+
+// rootCAs are the system's authorities (which already follow $SSL_CERT_FILE), those of $NIX_SSL_CERT_FILE, and the
+// given ones; nil means the system's alone.
+func rootCAs(o Options) (*x509.CertPool, error) {
+	extra := o.RootCAs
+	for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
+		file := o.Getenv(name)
+		if file == "" {
+			continue
+		}
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading the certificates of %s: %w", name, err)
+		}
+		extra = append(extra[:len(extra):len(extra)], pem)
+	}
+	if len(extra) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, pem := range extra {
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, errors.New("reading extra certificate authorities: no certificate in PEM form among them")
+		}
+	}
+	return pool, nil
+}
+
+// followRedirects ends loops and keeps the URL that redirected from the next server.
+func followRedirects(req *http.Request, via []*http.Request) error {
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
+	req.Header.Del("Referer")
+	return nil
+}
+
+// httpTransport gets files by HTTP.
+type httpTransport struct {
+	client    doer
+	logins    *logins
+	userAgent string
+}
+
+func (t *httpTransport) get(ctx context.Context, r request) (*answer, error) {
+	method := http.MethodGet
+	if r.head {
+		method = http.MethodHead
+	}
+	req, err := http.NewRequestWithContext(ctx, method, r.url.String(), nil)
+	if err != nil {
+		return nil, redactError(err)
+	}
+	req.Header.Set("User-Agent", t.userAgent)
+	req.Header.Set("Accept-Encoding", "identity")
+	if !r.packed {
+		req.Header.Set("Accept-Encoding", acceptEncoding)
+	}
+	if r.from > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", r.from))
+		if r.validator != "" {
+			req.Header.Set("If-Range", r.validator)
+		}
+	}
+	res, err := t.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking for %s: %w", redact(r.url), redactError(err))
+	}
+	a, err := t.read(r, res)
+	if err != nil {
+		drain(res.Body)
+	}
+	return a, err
+}
+
+func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
+	a := &answer{
+		body:      res.Body,
+		size:      res.ContentLength,
+		validator: strongETag(res.Header.Get("ETag")),
+		encoding:  contentEncoding(res.Header),
+		ranges:    res.Header.Get("Accept-Ranges") == "bytes",
+		html:      strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"),
+		login:     t.logins != nil && t.logins.header(r.url) != "",
+	}
+	switch {
+	case res.StatusCode == http.StatusOK:
+		return a, nil
+	case res.StatusCode == http.StatusPartialContent && r.from > 0:
+		return a, a.readRange(res.Header.Get("Content-Range"), r.from)
+	}
+	return nil, &statusFailure{
+		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
+		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
+	}
+}
+
+var errWrongRange = errors.New("continuing a transfer")
+
+// readRange checks that "bytes <from>-<to>/<size>" starts where it was asked to.
+func (a *answer) readRange(header string, from int64) error {
+	span, _, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "/")
+	first, _, _ := strings.Cut(span, "-")
+	n, err := strconv.ParseInt(strings.TrimSpace(first), 10, 64)
+	if err != nil || n != from {
+		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
+	}
+	a.from, a.ranges = from, true
+	return nil
+}
+
+// strongETag is an ETag that If-Range may use.
+func strongETag(tag string) string {
+	if strings.HasPrefix(tag, "W/") {
+		return ""
+	}
+	return tag
+}
+
+func contentEncoding(h http.Header) string {
+	e := strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding")))
+	if e == "identity" || e == "none" {
+		return ""
+	}
+	return e
+}
+
+// statusFailure is a StatusError with what the retry policy needs besides.
+type statusFailure struct {
+	StatusError
+	retryAfter time.Duration
+}
+
+func (e *statusFailure) Error() string { return e.StatusError.Error() }
+
+func (e *statusFailure) As(target any) bool {
+	t, ok := target.(**StatusError)
+	if ok {
+		*t = &e.StatusError
+	}
+	return ok
+}
+
+// retryAfter reads seconds or a date; 0 when there is neither.
+func retryAfter(header string) time.Duration {
+	if n, err := strconv.Atoi(header); err == nil && n > 0 && n < 1<<30 {
+		return time.Duration(n) * time.Second
+	}
+	if when, err := http.ParseTime(header); err == nil {
+		return max(0, time.Until(when))
+	}
+	return 0
+}

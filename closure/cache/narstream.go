@@ -1,0 +1,224 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/url"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// narStream is a NAR on its way: transfer, Content-Encoding, the file's hash, decompression, the NAR's hash and size.
+type narStream struct {
+	found    *Found
+	transfer *transfer
+	file     *meter // the file as its narinfo describes it
+	content  io.ReadCloser
+	nar      io.ReadCloser
+	sum      hash.Hash
+	size     int64
+	err      error
+}
+
+// openNAR starts a transfer and puts the decoders behind it.
+func (s *Set) openNAR(ctx context.Context, f *Found) (*narStream, error) {
+	u, err := f.cache.address.resolve(f.URL)
+	if err != nil {
+		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}
+	}
+	n := &narStream{found: f, sum: sha256.New()}
+	n.transfer = &transfer{
+		cache: f.cache, policy: s.options.Retry, onBytes: s.counted(f.cache),
+		request: request{url: u, packed: f.Compression != "none"}, size: -1,
+	}
+	if n.transfer.request.packed && f.FileSize > 0 {
+		n.transfer.size = f.FileSize
+	}
+	if err := n.transfer.begin(ctx); err != nil {
+		return nil, n.located(u, err)
+	}
+	if err := n.decode(s.pool); err != nil {
+		n.close()
+		return nil, n.blame(err)
+	}
+	return n, nil
+}
+
+func (n *narStream) located(u *url.URL, err error) error {
+	if errors.Is(err, errAbsent) {
+		return &VerifyError{Cache: n.found.CacheURL, Path: n.found.StorePath, Field: "URL",
+			Want: redact(u), Got: "a file that is not there"}
+	}
+	return fmt.Errorf("fetching %s: %w", n.found.StorePath, err)
+}
+
+func (s *Set) counted(c *substituter) func(int64) {
+	return func(n int64) {
+		c.bytes.Add(n)
+		if f := s.onBytes.Load(); f != nil {
+			(*f)(n)
+		}
+	}
+}
+
+// decode stacks the decoders.
+func (n *narStream) decode(pool *decompress.Pool) error {
+	var raw io.Reader = n.transfer
+	if e := n.transfer.encoding; e != "" && e != n.found.Compression {
+		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
+		// means the file as it is.
+		content, err := pool.Reader(e, raw, 0)
+		if err != nil {
+			return fmt.Errorf("Content-Encoding: %w", err)
+		}
+		n.content, raw = content, content
+	}
+	n.file = &meter{r: raw, limit: n.found.FileSize}
+	if !n.found.FileHash.IsZero() && !(n.found.Compression == "none" && n.found.FileHash == n.found.NarHash) {
+		n.file.sum = sha256.New()
+	}
+	nar, err := pool.Reader(n.found.Compression, n.file, n.found.NarSize)
+	n.nar = nar
+	return err
+}
+
+func (n *narStream) close() {
+	for _, c := range []io.Closer{n.nar, n.content} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	n.transfer.close()
+}
+
+// Read gives verified bytes; see Set.Fetch.
+func (n *narStream) Read(p []byte) (int, error) {
+	if n.err != nil {
+		return 0, n.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	// One byte beyond NarSize is asked for only when NarSize is reached: it must not exist.
+	left := n.found.NarSize - n.size
+	if left == 0 {
+		n.err = n.finish()
+		return 0, n.err
+	}
+	got, err := n.nar.Read(p[:min(int64(len(p)), left)])
+	n.sum.Write(p[:got])
+	n.size += int64(got)
+	switch {
+	case err == io.EOF && n.size == n.found.NarSize:
+		err = n.finish()
+	case err == io.EOF:
+		err = n.short()
+	case err != nil:
+		err = n.blame(err)
+	}
+	n.err = err
+	return got, err
+}
+
+// finish checks everything once NarSize bytes came, and gives io.EOF when all is right.
+func (n *narStream) finish() error {
+	var one [1]byte
+	for {
+		got, err := n.nar.Read(one[:])
+		if got > 0 {
+			return n.lie("NarSize", fmt.Sprint(n.found.NarSize), "more")
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return n.blame(err)
+		}
+	}
+	if err := n.finishFile(); err != nil {
+		return err
+	}
+	if got := storepath.Hash(n.sum.Sum(nil)); got != n.found.NarHash {
+		return n.lie("NarHash", n.found.NarHash.String(), got.String())
+	}
+	return io.EOF
+}
+
+// short is a NAR that ended before NarSize; when the file itself is not what it should be, that is the better news.
+func (n *narStream) short() error {
+	if err := n.finishFile(); err != nil {
+		return err
+	}
+	return n.lie("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size))
+}
+
+// finishFile reads what the decoder left of the file, which should be nothing, and checks its hash and size.
+func (n *narStream) finishFile() error {
+	var rest [512]byte
+	for {
+		got, err := n.file.Read(rest[:])
+		if got > 0 && n.found.FileSize == 0 {
+			return n.lie("Compression", n.found.Compression, "followed by something else")
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return n.blame(err)
+		}
+	}
+	if want := n.found.FileSize; want > 0 && n.file.size != want {
+		return n.lie("FileSize", fmt.Sprint(want), fmt.Sprint(n.file.size))
+	}
+	if n.file.sum != nil {
+		if got := storepath.Hash(n.file.sum.Sum(nil)); got != n.found.FileHash {
+			return n.lie("FileHash", n.found.FileHash.String(), got.String())
+		}
+	}
+	return nil
+}
+
+func (n *narStream) lie(field, want, got string) error {
+	return &VerifyError{Cache: n.found.CacheURL, Path: n.found.StorePath, Field: field, Want: want, Got: got}
+}
+
+// blame finds out whether a decoder failed or what lies below it.
+func (n *narStream) blame(err error) error {
+	switch {
+	case n.transfer.err != nil && n.transfer.err != io.EOF:
+		return fmt.Errorf("fetching %s: %w", n.found.StorePath, n.transfer.err)
+	case errors.Is(err, errTooLong):
+		return n.lie("FileSize", fmt.Sprint(n.found.FileSize), "more")
+	}
+	if n.transfer.html {
+		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)
+	}
+	return &CompressionError{Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err}
+}
+
+var errTooLong = errors.New("longer than FileSize")
+
+// meter counts and hashes a file, and ends it when it grows beyond its limit.
+type meter struct {
+	r     io.Reader
+	sum   hash.Hash
+	size  int64
+	limit int64 // 0 for none
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	got, err := m.r.Read(p)
+	m.size += int64(got)
+	if m.limit > 0 && m.size > m.limit {
+		return 0, errTooLong
+	}
+	if m.sum != nil {
+		m.sum.Write(p[:got])
+	}
+	return got, err
+}

@@ -1,0 +1,130 @@
+// Package cache asks binary caches, Nix's substituters, for store paths: which path is where, who signed it, and the
+// bytes of its NAR, decompressed and verified while they stream.
+//
+// The protocol is that of NixOS/nix: src/libstore/binary-cache-store.cc (nix-cache-info, narinfo, the NAR's file),
+// http-binary-cache-store.cc, s3-binary-cache-store.cc and filetransfer.cc. Caches that are down, slow or wrong are
+// noted and stepped over; what nobody could give is refused with the name of every cache that was asked.
+package cache
+
+import (
+	"os"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+// Options is everything a Set needs to know. Only URLs is mandatory, and Keys unless signatures are turned off.
+type Options struct {
+	// URLs are the caches as the user wrote them, in order of preference among equal priorities: http://, https://,
+	// file:// or s3:// with Nix's settings as query (priority; for s3 also region, endpoint, profile and scheme).
+	// A bare absolute path is a file:// cache. User name and password may stand in the URL.
+	URLs []string
+	// Keys are the trusted public keys. Without RequireSigs they are only used to say who signed a path.
+	Keys narinfo.Keys
+	// RequireSigs refuses every path that neither a trusted key signed nor its own content address proves.
+	RequireSigs bool
+	// Credentials are logins from service bindings. Each is sent to its own host, port and scheme only.
+	Credentials []Credential
+	// Netrc is the path of a netrc file; "" means $NETRC or ~/.netrc, where a missing file is no error.
+	Netrc string
+	// RootCAs are extra certificate authorities in PEM, added to the system's and to those of $NIX_SSL_CERT_FILE.
+	RootCAs [][]byte
+	// Concurrency is how many NARs may stream at the same time; 0 means 16, Nix's default.
+	Concurrency int
+	// UserAgent names the program to the caches; "" means a default.
+	UserAgent string
+	// Log receives one line per thing worth telling (a cache that is down, a retry); nil discards them.
+	Log func(format string, args ...any)
+	// Retry says what is tried again and how patiently; its zero value means DefaultRetry.
+	Retry RetryPolicy
+	// XZ chooses the xz decoder: "auto" or "" (the fastest that works here), "go" or "program".
+	XZ string
+	// DecodeMemory bounds the windows of all decoders together, in bytes; 0 means 96 MiB. One decoder may always run.
+	DecodeMemory int64
+	// Getenv reads the environment; nil means os.Getenv.
+	Getenv func(string) string
+}
+
+// Credential is a login for one cache, as a service binding of type nix-binary-cache holds it.
+type Credential struct {
+	// URL is the cache's URL; its scheme, host and port are where the login may be sent. A bare host means https.
+	URL string
+	// Username and Password are sent as Basic authorization.
+	Username, Password string
+	// Token is sent as Bearer authorization and wins over a password.
+	Token string
+}
+
+// RetryPolicy is how patient a Set is. Durations of zero are replaced by those of DefaultRetry.
+type RetryPolicy struct {
+	// Attempts is how often a request is made in all before its cache has failed. Progress in a NAR starts it anew.
+	Attempts int
+	// BaseDelay is the wait before the second attempt; it doubles up to MaxDelay.
+	BaseDelay, MaxDelay time.Duration
+	// Jitter is the share of a delay, 0 to 1, that is left to chance.
+	Jitter float64
+	// MaxRetryAfter bounds a server's Retry-After.
+	MaxRetryAfter time.Duration
+	// Connect, Answer and Stall are how long to wait for a connection, for a whole narinfo or a NAR's first byte, and
+	// for the next byte of a NAR.
+	Connect, Answer, Stall time.Duration
+	// Patience is how long a better cache may stay silent once another one has given a valid answer.
+	Patience time.Duration
+	// DownAfter is how many requests in a row must fail, retries included, until a cache is left alone for the run.
+	DownAfter int
+}
+
+// DefaultRetry is the policy of a build: a dead cache costs seconds, a flapping one is waited for.
+func DefaultRetry() RetryPolicy {
+	return RetryPolicy{
+		Attempts:      5,
+		BaseDelay:     250 * time.Millisecond,
+		MaxDelay:      10 * time.Second,
+		Jitter:        0.5,
+		MaxRetryAfter: 60 * time.Second,
+		Connect:       5 * time.Second,
+		Answer:        15 * time.Second,
+		Stall:         30 * time.Second,
+		Patience:      time.Second,
+		DownAfter:     3,
+	}
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	d := DefaultRetry()
+	if p == (RetryPolicy{}) {
+		return d
+	}
+	p.Attempts = orDefault(p.Attempts, d.Attempts)
+	p.BaseDelay = orDefault(p.BaseDelay, d.BaseDelay)
+	p.MaxDelay = orDefault(p.MaxDelay, d.MaxDelay)
+	p.MaxRetryAfter = orDefault(p.MaxRetryAfter, d.MaxRetryAfter)
+	p.Connect = orDefault(p.Connect, d.Connect)
+	p.Answer = orDefault(p.Answer, d.Answer)
+	p.Stall = orDefault(p.Stall, d.Stall)
+	p.Patience = orDefault(p.Patience, d.Patience)
+	p.DownAfter = orDefault(p.DownAfter, d.DownAfter)
+	return p
+}
+
+func (o Options) withDefaults() Options {
+	o.Concurrency = orDefault(o.Concurrency, 16)
+	o.UserAgent = orDefault(o.UserAgent, "nix-hydra-buildpack")
+	o.DecodeMemory = orDefault(o.DecodeMemory, 96<<20)
+	o.Retry = o.Retry.withDefaults()
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	return o
+}
+
+func orDefault[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}

@@ -1,0 +1,217 @@
+package cache
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Set is several binary caches asked as one. It is safe for concurrent use; Close it when the run is over.
+type Set struct {
+	options Options
+	caches  []*substituter // usable ones, best first
+	refused []Answer       // caches that were refused or down when the set was opened
+	reports []func() Report
+	pool    *decompress.Pool
+	http    *http.Transport
+	fetches chan struct{} // NARs under way
+	onBytes atomic.Pointer[func(int64)]
+
+	background context.Context // of look-ups, which may outlive the caller that started them
+	stop       context.CancelFunc
+
+	mu    sync.Mutex
+	calls map[storepath.Path]*call
+}
+
+// Open reads nix-cache-info of every cache in parallel. A cache that is down, is no binary cache or has another
+// StoreDir is noted and not used; when none is left the error is an *OpenError. An address that cannot be read, and
+// required signatures without any trusted key, are errors in any case.
+func Open(ctx context.Context, options Options) (*Set, error) {
+	options = options.withDefaults()
+	if options.RequireSigs && len(options.Keys) == 0 {
+		return nil, errors.New("opening binary caches: no key is trusted, so no cache could be used: " +
+			"set BP_NIX_TRUSTED_PUBLIC_KEYS=\"<name>:<base64>\" to the caches' public keys " +
+			"(BP_NIX_REQUIRE_SIGS=false turns signatures off)")
+	}
+	addresses, err := parseAddresses(options)
+	if err != nil {
+		return nil, err
+	}
+	s, caches, err := newSet(ctx, options, addresses)
+	if err != nil {
+		return nil, err
+	}
+	s.greet(ctx, caches)
+	if len(s.caches) == 0 {
+		s.Close()
+		if err := context.Cause(ctx); err != nil {
+			return nil, fmt.Errorf("opening binary caches: %w", err)
+		}
+		return nil, &OpenError{Asked: s.refused}
+	}
+	return s, nil
+}
+
+// parseAddresses reads all URLs; the same cache named twice is asked once.
+func parseAddresses(options Options) ([]*address, error) {
+	var all []*address
+	seen := map[string]bool{}
+	for _, raw := range options.URLs {
+		a, err := parseAddress(raw)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range a.unknown {
+			options.Log("binary cache %s: setting %q is unknown and ignored", a, clip(name))
+		}
+		if !seen[a.String()] {
+			seen[a.String()] = true
+			all = append(all, a)
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("opening binary caches: none is configured: set BP_NIX_SUBSTITUTERS")
+	}
+	return all, nil
+}
+
+func newSet(ctx context.Context, options Options, addresses []*address) (*Set, []*substituter, error) {
+	logins, err := newLogins(addresses, options.Credentials, options.Netrc, options.Getenv)
+	if err != nil {
+		return nil, nil, err
+	}
+	connections, err := newHTTPTransport(options)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := decompress.NewPool(decompress.Options{XZ: options.XZ, Memory: options.DecodeMemory})
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Set{
+		options: options, pool: pool, http: connections,
+		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{},
+	}
+	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	caches := make([]*substituter, len(addresses))
+	for i, a := range addresses {
+		caches[i] = s.newSubstituter(a, logins)
+		s.reports = append(s.reports, caches[i].report)
+	}
+	return s, caches, nil
+}
+
+func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
+	web := func(inner http.RoundTripper) *httpTransport {
+		return &httpTransport{
+			client: &http.Client{Transport: inner, CheckRedirect: followRedirects},
+			logins: logins, userAgent: s.options.UserAgent,
+		}
+	}
+	c := &substituter{
+		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
+		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}), noted: map[string]bool{},
+	}
+	authorized := &authorizer{logins: logins, next: s.http}
+	switch a.base.Scheme {
+	case "file":
+		c.transport = &fileTransport{web: web(authorized)}
+	case "s3":
+		base := a.httpBase()
+		signer := &s3Signer{
+			next: authorized, host: base.Host, region: a.region(), profile: a.s3.profile, log: s.options.Log, now: time.Now,
+		}
+		c.transport = &s3Transport{bucket: a.base, base: base, web: web(signer)}
+	default:
+		c.transport = web(authorized)
+	}
+	return c
+}
+
+// lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
+func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
+
+// greet opens every cache and sorts the usable ones by priority, those of equal priority in the user's order.
+func (s *Set) greet(ctx context.Context, caches []*substituter) {
+	errs := make([]error, len(caches))
+	var group sync.WaitGroup
+	for i, c := range caches {
+		group.Go(func() { errs[i] = c.open(ctx) })
+	}
+	group.Wait()
+	for i, c := range caches {
+		if errs[i] == nil {
+			s.caches = append(s.caches, c)
+			continue
+		}
+		c.leaveAlone(errs[i])
+		s.refused = append(s.refused, c.answerFor(errs[i]))
+	}
+	slices.SortStableFunc(s.caches, func(a, b *substituter) int { return cmp.Compare(a.priority, b.priority) })
+}
+
+// open reads nix-cache-info.
+func (c *substituter) open(ctx context.Context) error {
+	p, err := c.small(ctx, infoName, false, nil)
+	if errors.Is(err, errAbsent) {
+		return &invalidError{fmt.Errorf("it does not appear to be a binary cache: %s is %w", infoName, err)}
+	}
+	if err != nil {
+		return err
+	}
+	info, err := ParseInfo(bytes.NewReader(p.data))
+	if err != nil {
+		return &invalidError{err}
+	}
+	if info.StoreDir != storepath.Dir {
+		return &invalidError{fmt.Errorf("%s field StoreDir: its paths live in %q, these here in %q",
+			infoName, clip(info.StoreDir), storepath.Dir)}
+	}
+	c.info, c.priority = info, info.Priority
+	if c.address.priority != nil {
+		c.priority = *c.address.priority
+	}
+	return nil
+}
+
+// Close ends what is under way and lets go of the connections.
+func (s *Set) Close() error {
+	s.stop()
+	s.http.CloseIdleConnections()
+	return nil
+}
+
+// Report says what each cache did, in the order of Options.URLs.
+func (s *Set) Report() []Report {
+	out := make([]Report, len(s.reports))
+	for i, report := range s.reports {
+		out[i] = report()
+	}
+	return out
+}
+
+// OnBytes sets a function that is told of every compressed byte of a NAR as it arrives, from many goroutines.
+func (s *Set) OnBytes(f func(n int64)) { s.onBytes.Store(&f) }
+
+// Found is a valid narinfo from a cache, with who vouches for it.
+type Found struct {
+	*narinfo.NarInfo
+	// CacheURL is the cache it came from, redacted.
+	CacheURL string
+	// KeyName is the trusted key that signed it; "" when its content address proves it, or signatures are off.
+	KeyName string
+
+	cache *substituter
+}

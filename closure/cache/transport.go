@@ -1,0 +1,48 @@
+package cache
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// request is one file wanted from a cache.
+type request struct {
+	url  *url.URL
+	head bool
+	// from is the byte to start at; validator is the ETag that the file had when its first bytes came.
+	from      int64
+	validator string
+	// packed says that the content does not compress further, so that no Content-Encoding is asked for.
+	packed bool
+}
+
+// answer is a file as it begins to arrive. Close the body.
+type answer struct {
+	body io.ReadCloser
+	// from is the first byte that body holds; 0 when the server started over.
+	from int64
+	// size is how many bytes body holds, -1 when the server does not say.
+	size int64
+	// validator is the file's strong ETag, "" without one.
+	validator string
+	// encoding is the Content-Encoding left to undo, "" for none.
+	encoding string
+	// ranges says that the server has offered to continue from the middle.
+	ranges bool
+	// html says that the server calls the file a web page.
+	html bool
+	// login says that a credential went along.
+	login bool
+}
+
+// transport gets files. Its errors are redacted: errAbsent, a *StatusError, or a failure of the connection.
+type transport interface {
+	get(ctx context.Context, r request) (*answer, error)
+}
+
+// doer is what an HTTP transport needs of http.Client.
+type doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
