@@ -19,22 +19,24 @@ func (e *StaleError) Error() string {
 
 // EvalError is an expression that does not evaluate, in Nix's own words.
 type EvalError struct {
-	// Message is Nix's message, without colours, the source's store path replaced by the user's file names.
+	// Summary is what is wrong, in one line.
+	Summary string
+	// Message is all that Nix says, over several lines: the steps that led there, the lines of the files with a
+	// caret below. Without colours; files of the source by the user's names.
 	Message string
 	// File is the user's file the message is about, relative to the source; "" where Nix names none of the user's.
 	File string
 	// Line and Column are 1-based; 0 where they are not known.
 	Line, Column int
-	// Trace are the steps that led there, innermost first, those in the user's files only.
-	Trace []string
+	// Warnings are what Nix warned of before: substituters that do not answer, signatures that are not trusted.
+	Warnings []string
 }
 
 func (e *EvalError) Error() string {
-	message := strings.TrimSpace(e.Message)
 	if e.File == "" {
-		return fmt.Sprintf("evaluating: %s", message)
+		return fmt.Sprintf("evaluating: %s", e.Summary)
 	}
-	return fmt.Sprintf("evaluating %s:%d:%d: %s", e.File, e.Line, e.Column, message)
+	return fmt.Sprintf("evaluating %s:%d:%d: %s", e.File, e.Line, e.Column, e.Summary)
 }
 
 // MissingAttrError is an attribute that the expression does not have.
@@ -63,8 +65,9 @@ func (e *MissingAttrError) Error() string {
 type WouldBuildError struct {
 	// Drvs are the derivations that would have to be built.
 	Drvs []storepath.Path
-	// Message is Nix's own, as in EvalError.
-	Message string
+	// Message and Warnings are Nix's own, as in EvalError.
+	Message  string
+	Warnings []string
 }
 
 // Names are the derivations' names, without hash and ".drv".

@@ -2,7 +2,14 @@ package nixinstall
 
 import (
 	"context"
-	"errors"
+	_ "embed" // evaluate.nix
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -11,8 +18,6 @@ import (
 type Request struct {
 	// Source is the store path of the source, from AddSource.
 	Source storepath.Path
-	// SourceDir is the user's own folder that Source was made from; messages name files below it. May be "".
-	SourceDir string
 	// File is the expression, relative to the source; "" is "default.nix". A folder means its default.nix.
 	File string
 	// Flake is a flake reference inside the source with the attribute to take, for example ".", ".#server",
@@ -75,29 +80,189 @@ type Output struct {
 	Drv         storepath.Path
 }
 
+// expression is the question itself: a function from the request's JSON text.
+//
+//go:embed evaluate.nix
+var expression string
+
+// question is what evaluate.nix reads.
+type question struct {
+	File   string            `json:"file,omitempty"`
+	Flake  string            `json:"flake,omitempty"`
+	System string            `json:"system"`
+	Attrs  [][]string        `json:"attrs"`
+	Args   map[string]string `json:"args"`
+}
+
+// reply is what evaluate.nix answers.
+type reply struct {
+	Found   []Derivation   `json:"found"`
+	Notes   []string       `json:"notes"`
+	Missing []missingReply `json:"missing"`
+}
+
+type missingReply struct {
+	Attr    string   `json:"attr"`
+	Missing string   `json:"missing"`
+	Have    []string `json:"have"`
+	More    int      `json:"more"`
+}
+
 // Evaluate evaluates a request and returns what it names, as store paths that need not exist anywhere yet. It
 // downloads what evaluation itself imports, and builds nothing. Errors are *EvalError, *MissingAttrError and
 // *WouldBuildError where Nix's answer is one of these.
 func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
-	return Result{}, errors.New("evaluating: not wired up yet")
+	q, doing, err := t.question(ctx, r)
+	if err != nil {
+		return Result{}, err
+	}
+	text, err := json.Marshal(q)
+	if err != nil {
+		return Result{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	// The question goes through standard input: arguments may be secrets, and a command line is public.
+	said, err := t.run(ctx, command{
+		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
+		stdin: "(" + expression + ") " + quoteNix(string(text)), pure: q.Flake != "", doing: doing,
+	})
+	if err != nil {
+		return Result{}, t.explain(err, r.Source)
+	}
+	var answered reply
+	if err := json.Unmarshal(said.stdout, &answered); err != nil {
+		return Result{}, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
+	}
+	if len(answered.Missing) > 0 {
+		m := answered.Missing[0]
+		return Result{}, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More}
+	}
+	return result(r, answered, said.log)
 }
 
-// Plan is what Nix would do to have some paths: Build lists the derivations that would be compiled, Fetch the
-// store paths that a substituter has.
-type Plan struct {
-	Build []storepath.Path
-	Fetch []storepath.Path
-	// Unknown are paths that nothing provides.
-	Unknown []storepath.Path
+// question writes a request in the words of evaluate.nix.
+func (t Toolchain) question(ctx context.Context, r Request) (question, string, error) {
+	q := question{System: t.system(), Args: r.Args}
+	if q.Args == nil {
+		q.Args = map[string]string{}
+	}
+	attrs := r.Attrs
+	doing := "evaluating "
+	if r.Flake != "" {
+		ref, fragment, err := t.flakeRef(ctx, r)
+		if err != nil {
+			return q, "", err
+		}
+		q.Flake = ref
+		doing += "flake " + r.Flake
+		if fragment != "" || len(attrs) == 0 {
+			attrs = append([]string{fragment}, attrs...)
+		}
+	} else {
+		file, err := inSource(r.File)
+		if err != nil {
+			return q, "", err
+		}
+		q.File = r.Source.String() + "/" + file
+		doing += file
+		if len(attrs) == 0 {
+			attrs = []string{""}
+		}
+	}
+	for _, attr := range attrs {
+		parts, err := parseAttrPath(attr)
+		if err != nil {
+			return q, "", err
+		}
+		q.Attrs = append(q.Attrs, parts)
+	}
+	return q, doing, nil
 }
 
-// WouldBuild asks Nix what it would compile and what it would fetch to have the outputs of drvs, and does neither.
-func (t Toolchain) WouldBuild(ctx context.Context, drvs []storepath.Path) (Plan, error) {
-	return Plan{}, errors.New("planning: not wired up yet")
+func (t Toolchain) system() string {
+	if t.settings.System != "" {
+		return t.settings.System
+	}
+	return t.Metadata.System
 }
 
-// Collect bounds the state folder: it removes what keep does not name when the folder is larger than maxBytes, and
-// all of it when that is not enough. It returns the size that is left, in bytes.
-func (t Toolchain) Collect(ctx context.Context, keep []storepath.Path, maxBytes int64) (int64, error) {
-	return 0, errors.New("collecting: not wired up yet")
+// inSource checks that a file name stays inside the source.
+func inSource(file string) (string, error) {
+	if file == "" {
+		return "default.nix", nil
+	}
+	clean := path.Clean(file)
+	if path.IsAbs(file) || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", fmt.Errorf("evaluating %s: the file is not inside the source", file)
+	}
+	return clean, nil
+}
+
+// flakeRef is the locked reference of the flake in the source, and the fragment after "#". It is locked by the
+// source's NAR hash, so that Nix evaluates it purely and writes no lock file.
+func (t Toolchain) flakeRef(ctx context.Context, r Request) (ref, fragment string, err error) {
+	place, fragment, _ := strings.Cut(r.Flake, "#")
+	place = strings.TrimPrefix(place, "path:")
+	if place, _, found := strings.Cut(place, "?"); found || strings.Contains(place, ":") {
+		return "", "", fmt.Errorf("evaluating flake %s: want a folder of the source, for example .#default", r.Flake)
+	}
+	dir := "."
+	if place != "" {
+		if dir, err = inSource(place); err != nil {
+			return "", "", err
+		}
+	}
+	hash, err := narHash(ctx, t.settings.physical(r.Source.String()), keepAll)
+	if err != nil {
+		return "", "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
+	}
+	ref = "path:" + r.Source.String() + "?narHash=" +
+		strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace("sha256-"+base64.StdEncoding.EncodeToString(hash[:]))
+	if dir != "." {
+		ref += "&dir=" + escapePath(dir)
+	}
+	if r.Rev != "" {
+		ref += "&rev=" + escapePath(r.Rev)
+	}
+	if r.LastModified > 0 {
+		ref += "&lastModified=" + strconv.FormatInt(r.LastModified, 10)
+	}
+	if r.RevCount > 0 {
+		ref += "&revCount=" + strconv.FormatInt(r.RevCount, 10)
+	}
+	return ref, fragment, nil
+}
+
+// result checks what Nix answered and lists the outputs to install, each once.
+func result(r Request, answered reply, log *journal) (Result, error) {
+	out := Result{Derivations: answered.Found, Notes: answered.Notes}
+	seen := map[storepath.Path]bool{}
+	for _, d := range answered.Found {
+		if _, err := storepath.Parse(d.Drv.String()); err != nil {
+			return Result{}, fmt.Errorf("evaluating attribute %q: %w", d.Attr, err)
+		}
+		for name, p := range d.Outputs {
+			if _, err := storepath.Parse(p.String()); err != nil {
+				return Result{}, fmt.Errorf("evaluating attribute %q: output %q has no path before it is built: %w",
+					d.Attr, name, err)
+			}
+		}
+		for _, name := range d.Install {
+			p, ok := d.Outputs[name]
+			if !ok {
+				return Result{}, fmt.Errorf("evaluating attribute %q: there is no output %q", d.Attr, name)
+			}
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			out.Outputs = append(out.Outputs,
+				Output{Attr: d.Attr, Path: p, OutputName: name, MainProgram: d.MainProgram, Drv: d.Drv})
+		}
+	}
+	log.used[r.Source] = true
+	for p := range log.used {
+		out.Used = append(out.Used, p)
+	}
+	slices.Sort(out.Used)
+	return out, nil
 }

@@ -1,0 +1,203 @@
+# What do these attributes name?  request (a JSON text) -> what the caller reads as JSON.
+#
+# A function is called as `nix-build` calls it, attributes are selected as `nix-build -A` selects them, and a set is
+# searched as `nix-build` searches it (NixOS/nix: src/libexpr/eval.cc, autoCallFunction; src/libexpr/attr-path.cc;
+# src/libexpr/get-drvs.cc). Where that finds nothing, the set is taken for a job set and searched at any depth, as
+# Hydra does.
+requestText:
+let
+  inherit (builtins)
+    attrNames concatLists concatMap elem elemAt filter fromJSON functionArgs genList getFlake hasAttr head isAttrs
+    isFunction isList isString length listToAttrs map match seq stringLength substring tail toXML tryEval typeOf
+    unsafeDiscardStringContext;
+
+  request = fromJSON requestText;
+  maxDepth = 4;
+  maxFound = 1000;
+  maxNames = 40;
+
+  text = v: unsafeDiscardStringContext "${v}";
+  show = path: builtins.concatStringsSep "." path;
+
+  # What `formals` of a function looks like, which the language can only tell through toXML: `x: …` has none, and
+  # `{ a, ... }: …` takes more than it names.
+  hasPrefix = prefix: s: substring 0 (stringLength prefix) s == prefix;
+  functionXML = "<?xml version='1.0' encoding='utf-8'?>\n<expr>\n  <function>\n    <attrspat";
+
+  autoCall = f:
+    if isAttrs f && f ? __functor then autoCall (f.__functor f)
+    else if ! isFunction f then f
+    else
+      let xml = toXML f; in
+      if ! hasPrefix functionXML xml then f
+      else if hasPrefix (functionXML + " ellipsis=\"1\"") xml then callWith f (request.args // given f)
+      else callWith f (given f);
+  given = f: builtins.intersectAttrs (functionArgs f) request.args;
+  callWith = f: args:
+    let missing = filter (a: ! (functionArgs f).${a} && ! (args ? ${a})) (attrNames (functionArgs f)); in
+    if missing == [ ] then f args
+    else throw "the function at ${position f} wants an argument that has no default and was not given: ${show missing}";
+  position = f:
+    let
+      names = attrNames (functionArgs f);
+      pos = if names == [ ] then null else builtins.unsafeGetAttrPos (head names) (functionArgs f);
+    in
+    if pos == null then "the top" else "${pos.file}:${toString pos.line}:${toString pos.column}";
+  toString = builtins.toString;
+
+  isDerivation = v: isAttrs v && v ? type && v.type == "derivation";
+
+  # Selection: { value; } or { missing; have; }.
+  select = v: path: done:
+    if path == [ ] then { value = v; }
+    else
+      let f = autoCall v; name = head path; at = done ++ [ name ]; in
+      if isAttrs f then
+        if hasAttr name f then select f.${name} (tail path) at
+        else { missing = show at; have = attrNames f; }
+      else if isList f then
+        let i = if match "[0-9]+" name != null then fromJSON name else -1; in
+        if i >= 0 && i < length f then select (elemAt f i) (tail path) at
+        else { missing = show at; have = genList toString (length f); }
+      else throw "attribute '${show at}' is looked for in ${typeOf f}, which has no attributes";
+
+  # Description of a derivation. Only what decides the build may fail; the rest is left out where it does.
+  optional = v: default: let r = tryEval v; in if r.success then r.value else default;
+  optionalText = v: let s = optional (let x = v; in if isString x then x else "") ""; in unsafeDiscardStringContext s;
+  license = l:
+    if isString l then l
+    else if isList l then builtins.concatStringsSep " AND " (filter (s: s != "") (map license l))
+    else if isAttrs l then l.spdxId or l.shortName or l.fullName or ""
+    else "";
+  describe = attr: d:
+    let
+      names = d.outputs or [ "out" ];
+      default = head names;
+      outputName = d.outputName or default;
+      meta = optional (let m = d.meta or { }; in if isAttrs m then m else { }) { };
+      wanted = optional (let w = meta.outputsToInstall or [ ]; in filter (o: elem o names) w) [ ];
+    in
+    {
+      inherit attr;
+      name = text d.name;
+      system = text (d.system or "");
+      drvPath = text d.drvPath;
+      outputs = listToAttrs (map (o: { name = o; value = text (d.${o} or d).outPath; }) names);
+      install =
+        if (d.outputSpecified or false) || outputName != default then [ outputName ]
+        else if wanted != [ ] then wanted
+        else [ outputName ];
+      mainProgram = optionalText (meta.mainProgram or "");
+      pname = optionalText (d.pname or "");
+      version = optionalText (d.version or "");
+      homepage = optionalText (let h = meta.homepage or ""; in if isList h then head (h ++ [ "" ]) else h);
+      license = optionalText (license (meta.license or ""));
+    };
+
+  # Sets. Found are { path; drv; }; a set names the same derivation once.
+  named = path: drv: [{ inherit path drv; }];
+  attrName = "[A-Za-z_][A-Za-z0-9_+-]*";
+  members = v:
+    if isList v then genList (i: { name = toString i; value = elemAt v i; }) (length v)
+    else map (name: { inherit name; value = v.${name}; }) (filter (n: match attrName n != null) (attrNames v));
+  collect = path: v:
+    let f = autoCall v; in
+    if isDerivation f then named path f
+    else if isAttrs f || isList f then
+      concatMap
+        (m:
+          let p = path ++ [ m.name ]; in
+          if isDerivation m.value then named p m.value
+          else if isAttrs m.value && (m.value.recurseForDerivations or false) then collect p m.value
+          else if isList m.value && isList f then collect p m.value
+          else [ ])
+        (members f)
+    else throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, not a derivation or a set of them";
+  # Hydra's way: at any depth, functions called, and what does not evaluate is left out.
+  collectJobs = depth: path: v:
+    let
+      tried = tryEval (let f = autoCall v; in seq f f);
+      f = tried.value;
+      inner = tryEval (let d = isDerivation f; in seq d d);
+    in
+    if ! tried.success || ! inner.success then [ ]
+    else if inner.value then named path f
+    else if isAttrs f && depth > 0 then
+      concatMap (m: collectJobs (depth - 1) (path ++ [ m.name ]) m.value) (members f)
+    else [ ];
+
+  systemOf = found: optional (found.drv.system or "") "";
+  # Of a set that holds the same for several systems, this machine's are meant.
+  forThisSystem = found:
+    let
+      ours = filter (f: systemOf f == request.system) found;
+      others = filter (f: systemOf f != request.system) found;
+    in
+    if ours == [ ] || others == [ ] then { keep = found; notes = [ ]; }
+    else {
+      keep = ours;
+      notes = map (f: "${show f.path} is for ${systemOf f}, not for ${request.system}: left out") others;
+    };
+  all = path: v:
+    let
+      plain = collect path v;
+      jobs = collectJobs maxDepth path v;
+      found = if plain != [ ] then plain else jobs;
+      chosen = forThisSystem found;
+    in
+    if found == [ ] then { missing = ""; have = let f = autoCall v; in if isAttrs f then attrNames f else [ ]; }
+    else if length found > maxFound then
+      throw "${toString (length found)} derivations are in the set; name those to take"
+    else {
+      found = map (f: describe (show f.path) f.drv) chosen.keep;
+      inherit (chosen) notes;
+    };
+
+  failure = path: r:
+    let n = length r.have; in
+    {
+      attr = show path;
+      missing = r.missing;
+      have = genList (elemAt r.have) (if n < maxNames then n else maxNames);
+      more = if n < maxNames then 0 else n - maxNames;
+    };
+
+  # One attribute path of an expression.
+  ofExpression = v: path:
+    let r = select v path [ ]; in
+    if ! (r ? value) then { missing = failure path r; }
+    else
+      let found = all path r.value; in
+      if found ? missing then { missing = failure path found; } else found;
+
+  # One name of a flake: where Nix's command line looks for it.
+  ofFlake = flake: path:
+    let
+      places =
+        if path == [ ] then [ [ "packages" request.system "default" ] [ "defaultPackage" request.system ] ]
+        else if head path == "" then [ (tail path) ]
+        else [ ([ "packages" request.system ] ++ path) ([ "legacyPackages" request.system ] ++ path) path ];
+      tried = map (p: { path = p; result = select flake.outputs p [ ]; }) places;
+      hits = filter (t: t.result ? value) tried;
+      # The longest way that was found says best what there is instead.
+      first = head tried;
+    in
+    if hits == [ ] then { missing = failure (head places) (first.result // { have = haveOfFlake flake first.result; }); }
+    else
+      let
+        hit = head hits;
+        found = all hit.path hit.result.value;
+      in
+      if found ? missing then { missing = failure hit.path found; } else found;
+  haveOfFlake = flake: result:
+    let own = flake.outputs.packages.${request.system} or { }; in
+    if own != { } then attrNames own else result.have;
+
+  one = if request ? flake then ofFlake (getFlake request.flake) else ofExpression (import request.file);
+  results = map one request.attrs;
+in
+{
+  found = concatLists (map (r: r.found or [ ]) results);
+  notes = concatLists (map (r: r.notes or [ ]) results);
+  missing = concatLists (map (r: if r ? missing then [ r.missing ] else [ ]) results);
+}

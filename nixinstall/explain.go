@@ -1,0 +1,100 @@
+package nixinstall
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+var (
+	cannotBuild = regexp.MustCompile(`(?i)cannot build '(/nix/store/[^']+\.drv)'`)
+	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
+	ourFrame    = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
+)
+
+// explain turns Nix's last words into a typed error, told in the user's file names.
+func (t Toolchain) explain(err error, source storepath.Path) error {
+	var said *nixError
+	if !errors.As(err, &said) {
+		return err
+	}
+	if drvs := wantedBuilds(said.messages); len(drvs) > 0 {
+		return &WouldBuildError{Drvs: drvs, Message: t.userText(said.last().Text, source), Warnings: said.warnings}
+	}
+	last := said.last()
+	e := &EvalError{
+		Summary:  oneLine(t.userNames(last.Raw, source)),
+		Message:  t.userText(last.Text, source),
+		Warnings: said.warnings,
+	}
+	e.File, e.Line, e.Column = t.userPosition(last, source)
+	return e
+}
+
+// wantedBuilds are the derivations that Nix gave up on because nothing is built, in the order it said so.
+func wantedBuilds(messages []message) []storepath.Path {
+	var drvs []storepath.Path
+	for _, m := range messages {
+		for _, found := range cannotBuild.FindAllStringSubmatch(m.Raw, -1) {
+			if p, err := storepath.Parse(found[1]); err == nil && !slices.Contains(drvs, p) {
+				drvs = append(drvs, p)
+			}
+		}
+	}
+	return drvs
+}
+
+// userNames writes files of the source as the user knows them, and files of the store by their store path.
+func (t Toolchain) userNames(text string, source storepath.Path) string {
+	if t.settings.State != "" {
+		text = strings.ReplaceAll(text, t.settings.root()+storepath.Dir, storepath.Dir)
+	}
+	if source == "" {
+		return text
+	}
+	text = strings.ReplaceAll(text, source.String()+"/", "")
+	return strings.ReplaceAll(text, source.String(), ".")
+}
+
+// userText is Nix's message without the frames that are about this program's own question.
+func (t Toolchain) userText(text string, source storepath.Path) string {
+	text = strings.TrimPrefix(text, "error:")
+	var blocks []string
+	for block := range strings.SplitSeq(strings.ReplaceAll(text, "\n       ", "\n"), "\n\n") {
+		block = strings.Trim(block, "\n")
+		trimmed := strings.TrimSpace(block)
+		frame := strings.HasPrefix(trimmed, "…")
+		if frame && ourFrame.MatchString(block) || strings.HasPrefix(trimmed, "(stack trace truncated") || trimmed == "" {
+			continue
+		}
+		blocks = append(blocks, block)
+	}
+	return strings.TrimSpace(t.userNames(strings.Join(blocks, "\n\n"), source))
+}
+
+// userPosition is the place in the user's files that a message is about: the one it names, else the innermost frame
+// in them.
+func (t Toolchain) userPosition(m message, source storepath.Path) (file string, line, column int) {
+	inUser := func(name string) (string, bool) {
+		if source == "" {
+			return "", false
+		}
+		return strings.CutPrefix(name, source.String()+"/")
+	}
+	if name, ok := inUser(m.File); ok && m.Line > 0 {
+		name = strings.TrimSuffix(name, ":"+strconv.Itoa(m.Line)+":"+strconv.Itoa(m.Column))
+		return name, m.Line, m.Column
+	}
+	for _, found := range position.FindAllStringSubmatch(m.Text, -1) {
+		if name, ok := inUser(found[1]); ok {
+			file = name
+			line, _ = strconv.Atoi(found[2])
+			column, _ = strconv.Atoi(found[3])
+		}
+	}
+	return file, line, column
+}

@@ -1,0 +1,97 @@
+package nixinstall
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// stopDelay is how long Nix may take to stop once asked, before it is killed.
+const stopDelay = 5 * time.Second
+
+// command is one run of one of the toolchain's programs.
+type command struct {
+	program string
+	args    []string
+	stdin   string
+	pure    bool
+	// doing is what the run is for, in the words of a log line: "evaluating shell.nix".
+	doing string
+}
+
+// answer is what a run said.
+type answer struct {
+	stdout []byte
+	log    *journal
+}
+
+// run runs a program with the toolchain's own configuration and environment. An error is a *nixError where Nix
+// itself said what is wrong.
+func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
+	if t.settings.State == "" || !filepath.IsAbs(t.settings.State) {
+		return answer{}, fmt.Errorf("running %s: the state folder %q is not an absolute path", c.program, t.settings.State)
+	}
+	for _, dir := range []string{t.settings.root(), t.settings.home()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return answer{}, fmt.Errorf("running %s: %w", c.program, err)
+		}
+	}
+	configDir, err := t.configDir(c.pure)
+	if err != nil {
+		return answer{}, err
+	}
+	defer os.RemoveAll(configDir)
+
+	log := newJournal(t.settings, c.doing)
+	defer log.stop()
+	var stdout bytes.Buffer
+	cmd := exec.CommandContext(ctx, t.program(c.program), c.args...)
+	cmd.Env = t.environment(configDir)
+	cmd.Dir = t.settings.home()
+	cmd.Stdin = strings.NewReader(c.stdin)
+	cmd.Stdout = &stdout
+	cmd.Stderr = log
+	// A process group of its own, so that git and ssh stop with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = stopDelay
+	err = cmd.Run()
+	log.flush()
+	result := answer{stdout: stdout.Bytes(), log: log}
+	switch {
+	case err == nil:
+		return result, nil
+	case ctx.Err() != nil:
+		return result, fmt.Errorf("%s: %w", c.doing, context.Cause(ctx))
+	case errors.Is(err, os.ErrNotExist):
+		return result, fmt.Errorf("%s: %w; install the toolchain again", c.doing, err)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && len(log.errors) > 0 {
+		return result, &nixError{doing: c.doing, messages: log.errors, warnings: log.warnings}
+	}
+	return result, fmt.Errorf("%s: %w%s", c.doing, err, log.tail())
+}
+
+// nixError is what Nix said when it gave up: the errors it logged, in order; the last one ended it.
+type nixError struct {
+	doing    string
+	messages []message
+	warnings []string
+}
+
+func (e *nixError) last() message { return e.messages[len(e.messages)-1] }
+
+func (e *nixError) Error() string {
+	return fmt.Sprintf("%s: %s", e.doing, oneLine(e.last().Raw))
+}
+
+var _ io.Writer = (*journal)(nil)
