@@ -13,6 +13,9 @@ const (
 	bufferSize = 128 << 10
 	// minBuffer holds the longest string of the format with its length and padding.
 	minBuffer = 2 * (MaxTargetLen + 1)
+	// maxWord is read where one of the format's words must follow, the longest being the magic: long enough for an
+	// error to name what is there instead.
+	maxWord = len(magic)
 	// maxEmptyReads is how often a source may give no bytes and no error before it counts as broken.
 	maxEmptyReads = 100
 )
@@ -129,7 +132,7 @@ func (r *Reader) next() (*Entry, error) {
 	}
 	for len(r.dirs) > 0 {
 		r.where = r.dirs[len(r.dirs)-1]
-		word, err := r.word(len(wordEntry))
+		word, err := r.word(maxWord)
 		if err != nil {
 			return nil, err
 		}
@@ -192,7 +195,7 @@ func (r *Reader) node() (*Entry, error) {
 	if err := r.expect(wordOpen, wordType); err != nil {
 		return nil, err
 	}
-	word, err := r.word(len(wordDir))
+	word, err := r.word(maxWord)
 	if err != nil {
 		return nil, fmt.Errorf("reading a type: %w", err)
 	}
@@ -217,7 +220,7 @@ func (r *Reader) node() (*Entry, error) {
 }
 
 func (r *Reader) regular(e *Entry) error {
-	word, err := r.word(len(wordExec))
+	word, err := r.word(maxWord)
 	if err != nil {
 		return err
 	}
@@ -226,7 +229,7 @@ func (r *Reader) regular(e *Entry) error {
 		if err := r.expect(""); err != nil {
 			return fmt.Errorf("reading the executable marker: %w", err)
 		}
-		if word, err = r.word(len(wordData)); err != nil {
+		if word, err = r.word(maxWord); err != nil {
 			return err
 		}
 	}

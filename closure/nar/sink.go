@@ -103,6 +103,9 @@ func (s *sequence) checkPlace(path string) error {
 	var dir, name string
 	if slash := strings.LastIndexByte(path, '/'); slash >= 0 {
 		dir, name = path[:slash], path[slash+1:]
+		if dir == "" {
+			return errors.New("the path is absolute")
+		}
 	} else {
 		name = path
 	}

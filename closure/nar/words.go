@@ -10,8 +10,7 @@ import (
 // expect reads the given words.
 func (r *Reader) expect(words ...string) error {
 	for _, want := range words {
-		// A foreign word is read whole as far as any word of the format goes, to be named in the error.
-		word, err := r.word(max(len(want), len(magic)))
+		word, err := r.word(maxWord)
 		if err != nil {
 			if want == magic {
 				return fmt.Errorf("this is not a Nix archive: %w", err)
@@ -121,5 +120,5 @@ func (r *Reader) readSource(p []byte) (int, error) {
 }
 
 func unexpected(word []byte, want ...string) error {
-	return fmt.Errorf("found %q, want %q", word, strings.Join(want, `" or "`))
+	return fmt.Errorf(`found %q, want "%s"`, word, strings.Join(want, `" or "`))
 }
