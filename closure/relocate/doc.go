@@ -1,0 +1,12 @@
+// Package relocate rewrites the store paths that a closure's files name to the directory the closure lives in, while
+// the files stream from a NAR to disk, and rewrites them back.
+//
+// A reference is the 43 bytes "/nix/store/<32-character hash>"; the "-<name>" after it is never touched. It becomes
+// "<view directory>/<first characters of the hash>", as many as make 43 bytes again, so no offset moves and whatever
+// describes the file's layout stays true. Nix finds the references of a path by searching its NAR for hashes; what
+// that search can see, this package can rewrite. Whatever else could name a store path (compressed, encoded, covered by
+// a checksum) is looked for on the way and reported as a Hazard.
+//
+// The relocated contents of a path depend on its NAR, its references and the view directory, and on nothing else.
+// docs/relocation.md has the tables of hazards, of harmless places and of what is mended.
+package relocate

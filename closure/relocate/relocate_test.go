@@ -1,0 +1,15 @@
+package relocate_test
+
+import (
+	"testing"
+
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+)
+
+func TestRelocate(t *testing.T) {
+	suite := spec.New("relocate", spec.Report(report.Terminal{}))
+	suite("Layout", testLayout)
+	suite("Stage", testStage)
+	suite.Run(t)
+}

@@ -1,0 +1,116 @@
+package relocate
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Kind is why a place could not be rewritten, or may not be.
+type Kind string
+
+// The kinds of hazard.
+const (
+	BareHash      Kind = "hash without /nix/store before it"
+	Compressed    Kind = "reference in compressed data"
+	Checksummed   Kind = "reference in checksummed data"
+	WideText      Kind = "reference in UTF-16 or UTF-32 text"
+	HashKeyed     Kind = "reference in a table keyed by its hash"
+	Opaque        Kind = "data that cannot be looked into"
+	RelocatedName Kind = "name that a relocated path could have"
+	Ambiguous     Kind = "store paths that the layout cannot tell apart"
+)
+
+// Hazard is a place that names a store path, or could, and that rewriting does not reach or would break.
+type Hazard struct {
+	File     string // slash-separated, below the store path; "" is the path itself
+	Offset   int64  // in bytes from the file's start; -1 where the place is not in the file's bytes
+	Kind     Kind
+	Detail   string // what was found, and where inside the file
+	Harmless string // why it does not matter; "" means that it blocks relocation
+}
+
+// String says what was found where.
+func (h Hazard) String() string {
+	where := h.File
+	if where == "" {
+		where = "(the path itself)"
+	}
+	if h.Offset >= 0 {
+		where = fmt.Sprintf("%s at byte %d", where, h.Offset)
+	}
+	text := fmt.Sprintf("%s: %s: %s", where, h.Kind, h.Detail)
+	if h.Harmless != "" {
+		text += " (harmless: " + h.Harmless + ")"
+	}
+	return text
+}
+
+// Mend is a change made to a file that is not the rewriting of a reference, to keep working what relocation or the
+// image's file times would spoil. Undo takes it back.
+type Mend struct {
+	File   string // as in a Hazard
+	Offset int64  // in bytes; of a symlink, 0
+	Was    []byte // what stood there; of a symlink, its whole target
+}
+
+const (
+	// maxHazards bounds the hazards kept of each sort; more are counted.
+	maxHazards = 32
+	// maxForeign bounds the foreign hash parts kept.
+	maxForeign = 1024
+)
+
+// Report is what relocating one store path found.
+type Report struct {
+	References int // rewritten
+	// Hazards are the first of those that block and the first of the harmless ones, in the order of the archive.
+	Hazards []Hazard
+	// Blocking and Harmless count all hazards, those left out of Hazards included.
+	Blocking, Harmless int
+	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
+	// references, sorted, at most 1024. They are left as they are: most name what was only needed for building. One
+	// that belongs to the closure nevertheless is a reference that would lead nowhere.
+	Foreign []string
+	Mends   []Mend
+}
+
+// Relocatable reports whether nothing blocks.
+func (r Report) Relocatable() bool { return r.Blocking == 0 }
+
+// collector gathers a Report within its bounds.
+type collector struct {
+	report  Report
+	foreign map[[hashLen]byte]bool
+}
+
+func (c *collector) hazard(h Hazard) {
+	count := &c.report.Blocking
+	if h.Harmless != "" {
+		count = &c.report.Harmless
+	}
+	if *count++; *count <= maxHazards {
+		c.report.Hazards = append(c.report.Hazards, h)
+	}
+}
+
+func (c *collector) sawForeign(hash []byte) {
+	if len(c.foreign) >= maxForeign {
+		return
+	}
+	if c.foreign == nil {
+		c.foreign = make(map[[hashLen]byte]bool)
+	}
+	c.foreign[[hashLen]byte(hash)] = true
+}
+
+// result is a copy that later finds do not change.
+func (c *collector) result() Report {
+	r := c.report
+	r.Hazards = slices.Clone(r.Hazards)
+	r.Mends = slices.Clone(r.Mends)
+	for hash := range c.foreign {
+		r.Foreign = append(r.Foreign, string(hash[:]))
+	}
+	slices.Sort(r.Foreign)
+	return r
+}

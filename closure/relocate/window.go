@@ -1,0 +1,102 @@
+package relocate
+
+import (
+	"io"
+)
+
+const (
+	// windowSize is what is searched at once: small enough for a core's own cache, large enough that the part kept
+	// from one time to the next is next to nothing.
+	windowSize = 128 << 10
+	// ahead is how far behind a place one may have to look to know what begins there: a hash in UTF-32 has 125 bytes.
+	ahead = 128
+	// behind is how far before a hash its reference begins.
+	behind = len(storePrefix)
+)
+
+// patch is a change of a file's contents: data stands at off.
+type patch struct {
+	off  int64
+	data []byte
+}
+
+// window slides over the contents of one file, which come in pieces of any size, and hands them on with patches
+// applied. Every place of the file is searched exactly once, with the original bytes around it, so what is found
+// does not depend on the pieces.
+type window struct {
+	next io.Writer
+	// search looks at the places buf[from:to]; it may look at all of buf, which reaches at least behind before from,
+	// less at the file's start, and ahead after to, less at its end.
+	search func(buf []byte, from, to int)
+
+	buf     []byte
+	off     int64 // of buf[0] in the file
+	from    int   // places before it are searched
+	left    int64 // bytes that the file has yet to get
+	patches []patch
+}
+
+// open begins a file of size bytes.
+func (w *window) open(size int64) {
+	if w.buf == nil {
+		w.buf = make([]byte, 0, windowSize)
+	}
+	w.buf, w.off, w.from, w.left, w.patches = w.buf[:0], 0, 0, size, w.patches[:0]
+}
+
+// patch makes data stand at buf[i:] in what is handed on. Patches may come in any order but do not overlap.
+func (w *window) patch(i int, data []byte) {
+	w.patches = append(w.patches, patch{w.off + int64(i), data})
+}
+
+// write takes contents, no more than are left.
+func (w *window) write(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), windowSize-len(w.buf))
+		w.buf = append(w.buf, p[:n]...)
+		p = p[n:]
+		if w.left -= int64(n); w.left == 0 || len(w.buf) == windowSize {
+			if err := w.slide(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// slide searches what can be searched and hands on what no later find can change.
+func (w *window) slide() error {
+	to, done := len(w.buf), len(w.buf)
+	if w.left > 0 {
+		to -= ahead
+		done = to - behind
+	}
+	w.search(w.buf, w.from, to)
+	w.apply(w.buf[:done])
+	if _, err := w.next.Write(w.buf[:done]); err != nil {
+		return err
+	}
+	w.buf = append(w.buf[:0], w.buf[done:]...)
+	w.off += int64(done)
+	w.from = to - done
+	return nil
+}
+
+// apply writes the patches over b, which begins at w.off, and keeps what reaches beyond it.
+func (w *window) apply(b []byte) {
+	if len(w.patches) == 0 {
+		return
+	}
+	keep := w.patches[:0]
+	for _, p := range w.patches {
+		i := int(p.off - w.off)
+		if i >= len(b) {
+			keep = append(keep, p)
+			continue
+		}
+		if n := copy(b[i:], p.data); n < len(p.data) {
+			keep = append(keep, patch{p.off + int64(n), p.data[n:]})
+		}
+	}
+	w.patches = keep
+}
