@@ -42,6 +42,7 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/net v0.56.0 // indirect
 	golang.org/x/sys v0.46.0 // indirect
+	golang.org/x/term v0.44.0 // indirect
 	golang.org/x/text v0.38.0 // indirect
 	mvdan.cc/sh/v3 v3.12.0 // indirect
 	zombiezen.com/go/nix v0.0.0-20240505035425-db1ac175083f // indirect
