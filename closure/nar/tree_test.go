@@ -102,8 +102,8 @@ func testTree(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("holds thousands of entries in a directory, and directories as deep as may be", func() {
-		entries := make([]string, 0, 5000)
-		for i := range 5000 {
+		entries := make([]string, 0, 3000)
+		for i := range 3000 {
 			entries = append(entries, entry(strings.Repeat("x", i/100+1)+string(rune('0'+i%100)), file("")))
 		}
 		wide := archive(dir(sorted(entries)...))
