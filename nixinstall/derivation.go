@@ -2,6 +2,10 @@ package nixinstall
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -9,8 +13,8 @@ import (
 // Drv is a store derivation: the recipe that a .drv file holds.
 type Drv struct {
 	Outputs   map[string]DrvOutput
-	InputDrvs map[storepath.Path][]string
-	InputSrcs []storepath.Path
+	InputDrvs map[storepath.Path][]string // output names, sorted
+	InputSrcs []storepath.Path            // sorted
 	System    string
 	Builder   string
 	Args      []string
@@ -21,10 +25,223 @@ type Drv struct {
 type DrvOutput struct {
 	Path     storepath.Path
 	HashAlgo string
-	Hash     string
+	Hash     string // hex
 }
 
-// ParseDrv reads the ATerm form of a .drv file (NixOS/nix: src/libstore/derivations.cc).
+// maxDrvList bounds the lists of a derivation that somebody else wrote.
+const maxDrvList = 1 << 20
+
+// ParseDrv reads the ATerm form of a .drv file (NixOS/nix: src/libstore/derivations.cc). It refuses what Nix would
+// not write: unsorted or repeated names, paths that are no store paths, trailing text.
 func ParseDrv(data []byte) (*Drv, error) {
-	return nil, errors.New("parsing derivation: not wired up yet")
+	p := &aterm{rest: string(data)}
+	d := &Drv{Outputs: map[string]DrvOutput{}, InputDrvs: map[storepath.Path][]string{}, Env: map[string]string{}}
+	p.expect("Derive(")
+	p.pairs(func() string {
+		name := p.text()
+		p.expect(",")
+		o := DrvOutput{Path: p.path(true)}
+		p.expect(",")
+		o.HashAlgo = p.text()
+		p.expect(",")
+		o.Hash = p.text()
+		d.Outputs[name] = o
+		return name
+	})
+	p.expect(",")
+	p.pairs(func() string {
+		drv := p.path(false)
+		p.expect(",")
+		d.InputDrvs[drv] = p.texts()
+		return drv.String()
+	})
+	p.expect(",")
+	for _, src := range p.texts() {
+		parsed, err := storepath.Parse(src)
+		p.fail(err)
+		d.InputSrcs = append(d.InputSrcs, parsed)
+	}
+	p.expect(",")
+	d.System = p.text()
+	p.expect(",")
+	d.Builder = p.text()
+	p.expect(",")
+	d.Args = p.texts()
+	p.expect(",")
+	p.pairs(func() string {
+		name := p.text()
+		p.expect(",")
+		d.Env[name] = p.text()
+		return name
+	})
+	p.expect(")")
+	if p.err == nil && p.rest != "" {
+		p.fail(errors.New("text follows its end"))
+	}
+	if p.err != nil {
+		return nil, fmt.Errorf("parsing derivation: at byte %d: %w", len(data)-len(p.rest), p.err)
+	}
+	return d, nil
+}
+
+// aterm is a parser with a sticky error.
+type aterm struct {
+	rest string
+	err  error
+}
+
+func (p *aterm) fail(err error) {
+	if p.err == nil {
+		p.err = err
+	}
+}
+
+func (p *aterm) expect(token string) {
+	if p.err != nil {
+		return
+	}
+	rest, ok := strings.CutPrefix(p.rest, token)
+	if !ok {
+		p.fail(fmt.Errorf("want %q", token))
+		return
+	}
+	p.rest = rest
+}
+
+// accept takes token if it is next.
+func (p *aterm) accept(token string) bool {
+	if p.err != nil {
+		return false
+	}
+	rest, ok := strings.CutPrefix(p.rest, token)
+	if ok {
+		p.rest = rest
+	}
+	return ok
+}
+
+func (p *aterm) text() string {
+	p.expect(`"`)
+	var out strings.Builder
+	for p.err == nil {
+		i := strings.IndexAny(p.rest, `"\`)
+		if i < 0 || p.rest[i] == '\\' && i+1 == len(p.rest) {
+			p.fail(errors.New("a string does not end"))
+			break
+		}
+		out.WriteString(p.rest[:i])
+		if p.rest[i] == '"' {
+			p.rest = p.rest[i+1:]
+			break
+		}
+		switch c := p.rest[i+1]; c {
+		case 'n':
+			out.WriteByte('\n')
+		case 'r':
+			out.WriteByte('\r')
+		case 't':
+			out.WriteByte('\t')
+		default:
+			out.WriteByte(c)
+		}
+		p.rest = p.rest[i+2:]
+	}
+	return out.String()
+}
+
+// path is a store path; an output's may be empty where its content decides it.
+func (p *aterm) path(mayBeEmpty bool) storepath.Path {
+	s := p.text()
+	if p.err != nil || s == "" && mayBeEmpty {
+		return ""
+	}
+	parsed, err := storepath.Parse(s)
+	p.fail(err)
+	return parsed
+}
+
+func (p *aterm) texts() []string {
+	out := []string{}
+	p.expect("[")
+	if p.accept("]") {
+		return out
+	}
+	for p.err == nil && len(out) < maxDrvList {
+		out = append(out, p.text())
+		if p.accept("]") {
+			return out
+		}
+		p.expect(",")
+	}
+	p.fail(errors.New("a list is too long"))
+	return out
+}
+
+// pairs reads "[(…),(…)]" whose items begin with a name, in strictly increasing order.
+func (p *aterm) pairs(item func() string) {
+	p.expect("[")
+	if p.accept("]") {
+		return
+	}
+	last, first := "", true
+	for p.err == nil {
+		p.expect("(")
+		name := item()
+		p.expect(")")
+		if p.err == nil && !first && name <= last {
+			p.fail(fmt.Errorf("%.80q comes after %.80q", name, last))
+		}
+		last, first = name, false
+		if p.accept("]") {
+			return
+		}
+		p.expect(",")
+	}
+}
+
+// String is the ATerm form, byte for byte as Nix writes it.
+func (d *Drv) String() string {
+	var b strings.Builder
+	b.WriteString("Derive([")
+	for i, name := range slices.Sorted(maps.Keys(d.Outputs)) {
+		o := d.Outputs[name]
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("(" + quoteATerm(name) + "," + quoteATerm(o.Path.String()) + "," + quoteATerm(o.HashAlgo) + "," +
+			quoteATerm(o.Hash) + ")")
+	}
+	b.WriteString("],[")
+	for i, drv := range slices.Sorted(maps.Keys(d.InputDrvs)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("(" + quoteATerm(drv.String()) + "," + quoteList(d.InputDrvs[drv]) + ")")
+	}
+	srcs := make([]string, 0, len(d.InputSrcs))
+	for _, src := range d.InputSrcs {
+		srcs = append(srcs, src.String())
+	}
+	b.WriteString("]," + quoteList(srcs) + "," + quoteATerm(d.System) + "," + quoteATerm(d.Builder) + "," +
+		quoteList(d.Args) + ",[")
+	for i, name := range slices.Sorted(maps.Keys(d.Env)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("(" + quoteATerm(name) + "," + quoteATerm(d.Env[name]) + ")")
+	}
+	b.WriteString("])")
+	return b.String()
+}
+
+var atermEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+
+func quoteATerm(s string) string { return `"` + atermEscapes.Replace(s) + `"` }
+
+func quoteList(list []string) string {
+	quoted := make([]string, 0, len(list))
+	for _, s := range list {
+		quoted = append(quoted, quoteATerm(s))
+	}
+	return "[" + strings.Join(quoted, ",") + "]"
 }

@@ -119,7 +119,7 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"accept-flake-config", "false"}, {"use-registries", "false"}, {"flake-registry", ""}, {"warn-dirty", "false"},
 		{"allow-import-from-derivation", "true"}, {"pure-eval", strconv.FormatBool(pure)}, {"restrict-eval", "false"},
 		{"use-xdg-base-directories", "false"}, {"eval-cache", "false"}, {"auto-optimise-store", "false"},
-		{"keep-outputs", "false"}, {"keep-derivations", "false"},
+		{"show-trace", "true"}, {"keep-outputs", "false"}, {"keep-derivations", "false"},
 		// The store is a cache: what a crash loses is fetched again.
 		{"fsync-metadata", "false"}, {"fsync-store-paths", "false"},
 	}

@@ -41,9 +41,10 @@ func (e *EvalError) Error() string {
 
 // MissingAttrError is an attribute that the expression does not have.
 type MissingAttrError struct {
-	// Attr is the attribute path asked for, Missing the part of it that is not there.
+	// Attr is the attribute path asked for, Missing the beginning of it that is not there. Missing is "" where the
+	// attribute is there, but is a set in which no derivation was found.
 	Attr, Missing string
-	// Have are the names that stand where Missing was looked for, sorted; at most a few dozen.
+	// Have are the names that stand beside what is missing, sorted; at most a few dozen.
 	Have []string
 	// More is how many further names there are.
 	More int
@@ -56,6 +57,9 @@ func (e *MissingAttrError) Error() string {
 	}
 	if e.More > 0 {
 		have += fmt.Sprintf(" and %d more", e.More)
+	}
+	if e.Missing == "" {
+		return fmt.Sprintf("evaluating attribute %q: it is not a derivation, and no set of them; %s", e.Attr, have)
 	}
 	return fmt.Sprintf("evaluating attribute %q: there is no %q; %s", e.Attr, e.Missing, have)
 }

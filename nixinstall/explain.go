@@ -60,20 +60,34 @@ func (t Toolchain) userNames(text string, source storepath.Path) string {
 	return strings.ReplaceAll(text, source.String(), ".")
 }
 
-// userText is Nix's message without the frames that are about this program's own question.
+// framesKept bounds the steps of a message that are not in the user's files; nixpkgs makes hundreds.
+const framesKept = 2
+
+// userText is Nix's message without the steps that are about this program's own question, and with few of those
+// that are in nobody's files.
 func (t Toolchain) userText(text string, source storepath.Path) string {
-	text = strings.TrimPrefix(text, "error:")
-	var blocks []string
-	for block := range strings.SplitSeq(strings.ReplaceAll(text, "\n       ", "\n"), "\n\n") {
-		block = strings.Trim(block, "\n")
-		trimmed := strings.TrimSpace(block)
-		frame := strings.HasPrefix(trimmed, "…")
-		if frame && ourFrame.MatchString(block) || strings.HasPrefix(trimmed, "(stack trace truncated") || trimmed == "" {
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "error:"), "\n       ", "\n")
+	frames, said := "", text
+	if i := strings.LastIndex(text, "\n\nerror:"); i >= 0 && strings.HasPrefix(strings.TrimSpace(text), "…") {
+		frames, said = text[:i], text[i+len("\n\nerror:"):]
+	}
+	var kept []string
+	others := 0
+	steps := strings.Split("\n"+frames, "\n… ")
+	for _, step := range slices.Backward(steps) { // the innermost is the last
+		step = strings.Trim(step, "\n")
+		inUser := source != "" && strings.Contains(step, source.String())
+		if step == "" || ourFrame.MatchString(step) && !inUser || !inUser && others >= framesKept {
 			continue
 		}
-		blocks = append(blocks, block)
+		if !inUser {
+			others++
+		}
+		kept = append(kept, "… "+step)
 	}
-	return strings.TrimSpace(t.userNames(strings.Join(blocks, "\n\n"), source))
+	slices.Reverse(kept)
+	kept = append(kept, "error: "+strings.TrimSpace(said))
+	return t.userNames(strings.Join(kept, "\n\n"), source)
 }
 
 // userPosition is the place in the user's files that a message is about: the one it names, else the innermost frame

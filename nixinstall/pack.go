@@ -1,0 +1,163 @@
+package nixinstall
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+)
+
+const packBuffer = 1 << 20
+
+// pack writes the toolchain's paths to one compressed NAR: the folder that holds them all.
+func (t *Toolchain) pack(ctx context.Context) (err error) {
+	name := filepath.Join(t.Dir, packName)
+	f, err := os.Create(name + ".new")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(name+".new"))
+		}
+	}()
+	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(8<<20))
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	out := bufio.NewWriterSize(io.MultiWriter(z, sum), packBuffer)
+	w := nar.NewWriter(out)
+	if err := dump(ctx, w, t.Dir, "", t.isProgram); err != nil {
+		return err
+	}
+	if err := errors.Join(w.Close(), out.Flush(), z.Close()); err != nil {
+		return err
+	}
+	t.Metadata.PackHash = hexHash(sum.Sum(nil))
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// isProgram reports whether a file in Dir belongs to the toolchain's paths.
+func (t *Toolchain) isProgram(rel string) bool {
+	base, _, _ := strings.Cut(rel, "/")
+	_, found := slices.BinarySearch(t.Metadata.Paths, base)
+	return found
+}
+
+// unpack writes the toolchain's paths from the pack. They count as there only when the pack's hash was right.
+func (t Toolchain) unpack(ctx context.Context) (err error) {
+	if err := t.removePrograms(); err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(t.Dir, packName))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return err
+	}
+	defer z.Close()
+	trees := &spread{dir: t.Dir, wanted: t.isProgram}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, trees.discard())
+		}
+	}()
+	sum := sha256.New()
+	stream := io.TeeReader(ctxReader{ctx, z}, sum)
+	if err := nar.Copy(trees, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
+		return fmt.Errorf("unpacking %s: %w", packName, err)
+	}
+	if got := hexHash(sum.Sum(nil)); got != t.Metadata.PackHash {
+		return fmt.Errorf("the pack's contents have the sha256 %s, want %s", got, t.Metadata.PackHash)
+	}
+	return os.WriteFile(filepath.Join(t.Dir, unpackedName), nil, 0o644)
+}
+
+// ctxReader stops reading when its context ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// spread is a sink that writes what is in the archive's root folder each to a tree of its own, in a folder that
+// exists.
+type spread struct {
+	dir    string
+	wanted func(base string) bool
+	tree   *nar.Tree // of the entry being written
+	base   string
+	trees  []*nar.Tree
+}
+
+func (s *spread) Entry(e *nar.Entry) error {
+	if e.Path == "" {
+		if e.Kind != nar.Directory {
+			return errors.New("the pack is no folder")
+		}
+		return nil
+	}
+	base, rest, _ := strings.Cut(e.Path, "/")
+	if s.tree == nil || base != s.base {
+		if !s.wanted(base) {
+			return fmt.Errorf("the pack has %.80q, which its description does not name", base)
+		}
+		if err := s.end(); err != nil {
+			return err
+		}
+		s.tree, s.base = nar.NewTree(filepath.Join(s.dir, base)), base
+		s.trees = append(s.trees, s.tree)
+	}
+	inside := *e
+	inside.Path = rest
+	return s.tree.Entry(&inside)
+}
+
+func (s *spread) Write(p []byte) (int, error) {
+	if s.tree == nil {
+		return 0, errors.New("contents without a file")
+	}
+	return s.tree.Write(p)
+}
+
+func (s *spread) end() error {
+	if s.tree == nil {
+		return nil
+	}
+	tree := s.tree
+	s.tree = nil
+	return tree.Close()
+}
+
+func (s *spread) Close() error { return s.end() }
+
+func (s *spread) discard() error {
+	var failed []error
+	for _, tree := range s.trees {
+		failed = append(failed, tree.Discard())
+	}
+	return errors.Join(failed...)
+}
