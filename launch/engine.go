@@ -1,0 +1,195 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// choice is the engine of one run. An engine that needs nothing is decided at once; userns and proot are decided by
+// the first program that starts under them: the start is the probe.
+type choice struct {
+	name    atomic.Value // the decided engine, a string; none until then
+	why     string
+	bin     []string // folders put first on PATH
+	warning string
+	strict  bool // asked for by BPL_NIX_ENGINE: nothing else will do
+
+	starting   sync.Mutex // held while a start is deciding; guards what follows
+	candidates []string   // engines left to try, best first
+	denied     []denial   // engines that were tried, and what forbade them
+	seccomp    bool       // PRoot's accelerated mode was seen to work
+}
+
+// decide settles the engine.
+func (ch *choice) decide(name, why string) *choice {
+	ch.why = why
+	ch.name.Store(name)
+	return ch
+}
+
+// chosen is the decided engine, "" until then.
+func (ch *choice) chosen() string {
+	name, _ := ch.name.Load().(string)
+	return name
+}
+
+// denial is an engine that the platform refused.
+type denial struct {
+	engine string
+	err    error
+}
+
+// newChoice narrows the engines down to those that the image can offer. asked is BPL_NIX_ENGINE.
+func newChoice(c Config, asked string) (*choice, error) {
+	if asked != "" && !KnownEngine(asked) {
+		return nil, fmt.Errorf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, asked)
+	}
+	if asked == EngineAuto {
+		asked = ""
+	}
+	if c.Engine == EngineRelocate {
+		return relocatedChoice(c, asked), nil
+	}
+	return unrelocatedChoice(c, asked)
+}
+
+// relocatedChoice never refuses: relocated files run everywhere, so that another wish costs no more than a warning.
+func relocatedChoice(c Config, asked string) *choice {
+	ch := (&choice{bin: c.Bin}).decide(EngineRelocate, "the image holds a relocated closure")
+	switch asked {
+	case EngineNative:
+		missing := missingRoot(c.StorePaths)
+		if missing == "" {
+			return (&choice{bin: storeDirs(c.Bin)}).decide(EngineNative, EngineEnv+
+				" asks for it and the run image has every root")
+		}
+		ch.warning = fmt.Sprintf("%s=native: the run image has no %s; running the relocated closure instead", EngineEnv,
+			missing)
+	case EngineUserns, EngineProot:
+		ch.warning = fmt.Sprintf("%s=%s: this image's closure is relocated and needs no %s; running it as it is",
+			EngineEnv, asked, asked)
+	}
+	return ch
+}
+
+// unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried first.
+func unrelocatedChoice(c Config, asked string) (*choice, error) {
+	ch := &choice{bin: c.Bin, strict: asked != ""}
+	order := []string{EngineNative, EngineUserns, EngineProot}
+	switch {
+	case asked == EngineRelocate:
+		return nil, fmt.Errorf("%s=relocate: this image's closure is not relocated%s: build it again with "+
+			"BP_NIX_ENGINE=relocate", EngineEnv, reason(c))
+	case asked != "":
+		order = []string{asked}
+	case c.Requested == EngineUserns || c.Requested == EngineProot:
+		order = append([]string{c.Requested}, without(order, c.Requested)...)
+	}
+	for i, name := range order {
+		if name != EngineNative {
+			ch.candidates = append(ch.candidates, name)
+			continue
+		}
+		missing := missingRoot(c.StorePaths)
+		if missing != "" {
+			ch.denied = append(ch.denied, denial{EngineNative, fmt.Errorf("the run image has no %s", missing)})
+			continue
+		}
+		if i == 0 {
+			return ch.decide(EngineNative, "the run image's /nix/store has every root"), nil
+		}
+		ch.candidates = append(ch.candidates, EngineNative)
+	}
+	return ch, nil
+}
+
+// inPlace reports whether a program may simply take this process's place.
+func (ch *choice) inPlace() bool {
+	name := ch.chosen()
+	return name == EngineRelocate || name == EngineNative
+}
+
+// missingRoot returns the first root that /nix/store lacks, "" where it has all of them.
+func missingRoot(roots []string) string {
+	if len(roots) == 0 {
+		return storepath.Dir
+	}
+	for _, root := range roots {
+		if _, err := os.Stat(root); err != nil {
+			return root
+		}
+	}
+	return ""
+}
+
+// storeDirs gives folders of the layers the names they have in an ordinary store: …/<hash>-<name>/bin becomes
+// /nix/store/<hash>-<name>/bin.
+func storeDirs(dirs []string) []string {
+	out := make([]string, 0, len(dirs))
+	for _, dir := range dirs {
+		parts := strings.Split(dir, "/")
+		for i, part := range parts {
+			if p, err := storepath.FromBase(part); err == nil {
+				out = append(out, filepath.Join(append([]string{p.String()}, parts[i+1:]...)...))
+				break
+			}
+		}
+	}
+	return out
+}
+
+func without(list []string, drop string) []string {
+	var out []string
+	for _, s := range list {
+		if s != drop {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func reason(c Config) string {
+	switch {
+	case c.Reason != "":
+		return " (" + c.Reason + ")"
+	case c.Requested != "" && c.Requested != EngineAuto:
+		return " (BP_NIX_ENGINE=" + c.Requested + " asked for that)"
+	}
+	return ""
+}
+
+// noEngine is the one message for a platform on which nothing can work: what was tried, what forbade it, and which
+// setting helps.
+func (l *launcher) noEngine() error {
+	ch := l.engine
+	var b strings.Builder
+	fmt.Fprintf(&b, "no engine can give %s to the app on this platform\n", storepath.Dir)
+	for _, d := range ch.denied {
+		fmt.Fprintf(&b, "  %s: %v\n", d.engine, d.err)
+	}
+	fmt.Fprintf(&b, "  relocate: this image's closure is not relocated%s\n", reason(l.config))
+	b.WriteString("to fix it, either\n")
+	b.WriteString("  1. build the image with BP_NIX_ENGINE=relocate, which needs nothing from the platform")
+	if l.config.Reason != "" {
+		b.WriteString(";\n     the build refuses as long as the reason above holds")
+	}
+	n := 2
+	for _, d := range ch.denied {
+		var help *deniedError
+		if errors.As(d.err, &help) && help.help != "" {
+			fmt.Fprintf(&b, "\n  %d. for %s: %s", n, d.engine, help.help)
+			n++
+		}
+	}
+	if ch.strict {
+		fmt.Fprintf(&b, "\n  %d. unset %s, so that other engines may be tried", n, EngineEnv)
+	}
+	return errors.New(b.String())
+}

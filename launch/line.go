@@ -1,0 +1,237 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// LineError says where a Procfile line is not a command line.
+type LineError struct {
+	// Line is the text, Column the 1-based byte it goes wrong at; 0 where no single place is at fault.
+	Line   string
+	Column int
+	// Problem says what is wrong there.
+	Problem string
+}
+
+// Error names the problem and its place.
+func (e *LineError) Error() string {
+	if e.Column == 0 {
+		return fmt.Sprintf("parsing command line %q: %s", e.Line, e.Problem)
+	}
+	return fmt.Sprintf("parsing command line %q: column %d: %s", e.Line, e.Column, e.Problem)
+}
+
+// CheckLine reports, as a *LineError, why the launcher could not run a process type's command line: it does not parse,
+// or holds no command. The build calls it, so that a faulty line never reaches an image.
+func CheckLine(line string) error {
+	_, err := parseLine(line)
+	return err
+}
+
+// line is a parsed command line with what the launcher needs to know of it before it runs.
+type line struct {
+	text string
+	file *syntax.File
+	// simple: one plain command, so nothing can be left behind when it is exec'd.
+	simple bool
+	// tails are the positions of the commands after which nothing follows, execs those of the "exec" built-in in the
+	// main shell; both may replace this process.
+	tails, execs map[syntax.Pos]bool
+	// jobs are the positions of the commands that run beside the main shell.
+	jobs map[syntax.Pos]bool
+	// background: something runs beside the main shell, so that nothing may replace this process.
+	background bool
+	// needsShell names the first construct that the interpreter does not know, "" where it knows all.
+	needsShell string
+	// usesParams: the line places the user's arguments itself.
+	usesParams bool
+}
+
+func parseLine(text string) (*line, error) {
+	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
+	if err != nil {
+		var at syntax.ParseError
+		if errors.As(err, &at) {
+			return nil, &LineError{Line: text, Column: int(at.Pos.Col()), Problem: at.Text}
+		}
+		return nil, &LineError{Line: text, Problem: err.Error()}
+	}
+	if len(file.Stmts) == 0 {
+		return nil, &LineError{Line: text, Problem: "no command"}
+	}
+	l := &line{text: text, file: file, tails: map[syntax.Pos]bool{}, execs: map[syntax.Pos]bool{},
+		jobs: map[syntax.Pos]bool{}}
+	l.markTail(file.Stmts)
+	l.markExecs(file)
+	l.inspect()
+	if len(file.Stmts) == 1 {
+		st := file.Stmts[0]
+		call, ok := st.Cmd.(*syntax.CallExpr)
+		l.simple = ok && len(call.Args) > 0 && !st.Background && !st.Negated
+	}
+	return l, nil
+}
+
+// appendParams makes the line end in "$@", unless it places the arguments itself.
+func (l *line) appendParams() error {
+	if l.usesParams {
+		return nil
+	}
+	st := l.file.Stmts[len(l.file.Stmts)-1]
+	for {
+		bin, ok := st.Cmd.(*syntax.BinaryCmd)
+		if !ok {
+			break
+		}
+		st = bin.Y
+	}
+	call, ok := st.Cmd.(*syntax.CallExpr)
+	if !ok || len(call.Args) == 0 || st.Background {
+		return &LineError{Line: l.text, Problem: "arguments were given, but the line does not end in a plain command: " +
+			`say "$@" in the line where they belong`}
+	}
+	at := call.Args[0].Pos()
+	call.Args = append(call.Args, &syntax.Word{Parts: []syntax.WordPart{&syntax.DblQuoted{
+		Left: at, Parts: []syntax.WordPart{&syntax.ParamExp{Dollar: at, Short: true, Param: &syntax.Lit{Value: "@"}}},
+	}}})
+	return nil
+}
+
+// source is the line as a shell reads it, appended arguments included.
+func (l *line) source() string {
+	var b strings.Builder
+	if err := syntax.NewPrinter(syntax.SingleLine(true)).Print(&b, l.file); err != nil {
+		return l.text
+	}
+	return b.String()
+}
+
+// markTail notes the simple commands that end the main shell.
+func (l *line) markTail(stmts []*syntax.Stmt) {
+	if len(stmts) == 0 {
+		return
+	}
+	st := stmts[len(stmts)-1]
+	if st.Negated || st.Background || st.Coprocess {
+		return
+	}
+	switch cmd := st.Cmd.(type) {
+	case *syntax.CallExpr:
+		if len(cmd.Args) > 0 {
+			l.tails[cmd.Args[0].Pos()] = true
+		}
+	case *syntax.BinaryCmd:
+		if cmd.Op == syntax.AndStmt || cmd.Op == syntax.OrStmt {
+			l.markTail([]*syntax.Stmt{cmd.Y})
+		}
+	case *syntax.Block:
+		l.markTail(cmd.Stmts)
+	case *syntax.IfClause:
+		for c := cmd; c != nil; c = c.Else {
+			l.markTail(c.Then)
+		}
+	case *syntax.CaseClause:
+		for _, item := range cmd.Items {
+			l.markTail(item.Stmts)
+		}
+	}
+}
+
+// markExecs notes the calls of "exec" that the main shell itself makes.
+func (l *line) markExecs(file *syntax.File) {
+	syntax.Walk(file, func(node syntax.Node) bool {
+		switch n := node.(type) {
+		case *syntax.Stmt:
+			return !n.Background && !n.Coprocess
+		case *syntax.BinaryCmd:
+			return n.Op == syntax.AndStmt || n.Op == syntax.OrStmt
+		case *syntax.Subshell, *syntax.CmdSubst, *syntax.ProcSubst, *syntax.FuncDecl:
+			return false
+		case *syntax.CallExpr:
+			if len(n.Args) > 1 && n.Args[0].Lit() == "exec" {
+				l.execs[n.Args[0].Pos()] = true
+			}
+		}
+		return true
+	})
+}
+
+// inspect finds whatever makes a line run beside itself, need a real shell, or place its arguments.
+func (l *line) inspect() {
+	need := func(what string) {
+		if l.needsShell == "" {
+			l.needsShell = what
+		}
+	}
+	syntax.Walk(l.file, func(node syntax.Node) bool {
+		switch n := node.(type) {
+		case *syntax.Stmt:
+			if n.Background || n.Coprocess {
+				l.markJob(n)
+			}
+		case *syntax.ProcSubst:
+			l.markJob(n)
+		case *syntax.CoprocClause:
+			need("coproc")
+		case *syntax.ExtGlob:
+			need("extended glob " + n.Op.String())
+		case *syntax.Redirect:
+			if what := unknownRedirect(n); what != "" {
+				need(what)
+			}
+		case *syntax.ParamExp:
+			switch p := n.Param; {
+			case p == nil:
+			case p.Value == "@" || p.Value == "*" || p.Value == "#" || len(p.Value) == 1 && p.Value >= "1" && p.Value <= "9":
+				l.usesParams = true
+			case p.Value == "!":
+				need("$!")
+			}
+		}
+		return true
+	})
+}
+
+// markJob notes that whatever node holds runs beside the main shell.
+func (l *line) markJob(node syntax.Node) {
+	l.background = true
+	syntax.Walk(node, func(node syntax.Node) bool {
+		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) > 0 {
+			l.jobs[call.Args[0].Pos()] = true
+		}
+		return true
+	})
+}
+
+// unknownRedirect names a redirection that interp.Runner answers with a panic; "" for the others.
+func unknownRedirect(rd *syntax.Redirect) string {
+	if rd.N != nil {
+		switch rd.N.Value {
+		case "0", "1", "2":
+		default:
+			return "redirection of file descriptor " + rd.N.Value
+		}
+	}
+	word := ""
+	if rd.Word != nil {
+		word = rd.Word.Lit()
+	}
+	switch rd.Op {
+	case syntax.RdrOut, syntax.AppOut, syntax.RdrIn, syntax.RdrAll, syntax.AppAll, syntax.Hdoc, syntax.DashHdoc,
+		syntax.WordHdoc:
+		return ""
+	case syntax.DplOut:
+		if word == "1" || word == "2" || word == "-" {
+			return ""
+		}
+	case syntax.DplIn:
+		if word == "-" {
+			return ""
+		}
+	}
+	return "redirection " + rd.Op.String() + word
+}

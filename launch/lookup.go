@@ -1,0 +1,241 @@
+package launch
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// maxOffered bounds how many of the closure's programs a message lists.
+const maxOffered = 24
+
+// command is one program to start.
+type command struct {
+	argv []string
+	// program is what to look for where it is not argv[0].
+	program string
+	path    string // the program's file, as the program itself will see it; locate sets it
+	dir     string
+	env     environment
+	files   [3]*os.File // nil: closed
+	// forced: the user said run_proot.sh, so the engine is a must. closure: the program's file is in the closure.
+	forced, closure bool
+}
+
+// locate finds the command's program: a name on PATH, whose folders below /nix/store are looked up in the view where
+// only an engine will show them, or a path.
+func (l *launcher) locate(cmd *command) error {
+	name := cmd.program
+	if name == "" {
+		name = cmd.argv[0]
+	}
+	if name == "" {
+		return &failure{exitNotFound, errors.New("the program's name is empty")}
+	}
+	if strings.Contains(name, "/") {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(cmd.dir, path)
+		}
+		return l.try(cmd, path)
+	}
+	var worse error
+	for _, dir := range filepath.SplitList(cmd.env.get("PATH")) {
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(cmd.dir, dir)
+		}
+		err := l.try(cmd, filepath.Join(dir, name))
+		if err == nil {
+			return nil
+		}
+		if f := (*failure)(nil); errors.As(err, &f) && f.code == exitCannotRun && worse == nil {
+			worse = err
+		}
+	}
+	if worse != nil {
+		return worse
+	}
+	return &failure{exitNotFound, l.notFound(name, cmd.env.get("PATH"))}
+}
+
+// try takes path as the command's program if it is one.
+func (l *launcher) try(cmd *command, path string) error {
+	real, seen := l.onDisk(path)
+	err := executable(real)
+	switch {
+	case err == nil:
+		cmd.path, cmd.closure = seen, l.inClosure(seen)
+		return nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		return &failure{exitNotFound, fmt.Errorf("%s: no such file%s", path, l.offer())}
+	}
+	return &failure{exitCannotRun, fmt.Errorf("%s: %w", path, err)}
+}
+
+// inClosure reports whether a file is one of the closure's, rather than of the run image.
+func (l *launcher) inClosure(path string) bool {
+	if strings.HasPrefix(path, storepath.Dir+"/") || strings.HasPrefix(path, l.config.View+"/") {
+		return true
+	}
+	return slices.ContainsFunc(l.config.Bin, func(dir string) bool { return filepath.Dir(path) == dir })
+}
+
+// onDisk maps a path to the file to look at now, and to the name by which the program will be started. They differ
+// where /nix/store is only there inside an engine; a relocated closure has its files under shorter names.
+func (l *launcher) onDisk(path string) (real, seen string) {
+	rest, ok := strings.CutPrefix(path, storepath.Dir+"/")
+	if !ok || l.engine.chosen() == EngineNative {
+		return path, path
+	}
+	if l.config.Engine == EngineRelocate {
+		if _, err := os.Lstat(path); err == nil {
+			return path, path
+		}
+		moved := relocated(l.config.View, rest)
+		return moved, moved
+	}
+	return l.resolve(path), path
+}
+
+// relocated names a store path's file in the view of a relocated closure: as many characters of the hash as keep the
+// whole path's length (package relocate).
+func relocated(view, rest string) string {
+	base, tail, _ := strings.Cut(rest, "/")
+	keep := len(storepath.Dir) + storepath.HashLen - len(view)
+	if _, err := storepath.FromBase(base); err != nil || keep <= 0 || keep > storepath.HashLen {
+		return filepath.Join(storepath.Dir, rest)
+	}
+	return filepath.Join(view, base[:keep]+base[storepath.HashLen:], tail)
+}
+
+// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store. A path
+// that leads nowhere is returned as far as it was followed.
+func (l *launcher) resolve(path string) string {
+	todo, done := strings.Split(path, "/")[1:], "/"
+	for links := 0; len(todo) > 0 && links < 64; {
+		part := todo[0]
+		todo = todo[1:]
+		if part == "" || part == "." {
+			continue
+		}
+		done = filepath.Join(done, part)
+		if done == storepath.Dir {
+			done = l.config.View
+			continue
+		}
+		target, err := os.Readlink(done)
+		if err != nil {
+			continue
+		}
+		links++
+		todo = append(strings.Split(target, "/"), todo...)
+		if filepath.IsAbs(target) {
+			done = "/"
+		} else {
+			done = filepath.Dir(done)
+		}
+	}
+	return filepath.Join(done, filepath.Join(todo...))
+}
+
+// executable reports why a file cannot be executed by this user; nil where it can.
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return errors.New("is a folder, not a program")
+	}
+	if info.Mode()&0o111 == 0 || syscall.Access(path, 1) != nil {
+		return errors.New("is not executable")
+	}
+	return nil
+}
+
+func (l *launcher) notFound(name, path string) error {
+	where := "PATH is empty"
+	if path != "" {
+		where = "searched " + strings.ReplaceAll(path, ":", ", ")
+	}
+	return fmt.Errorf("%s: no such program: %s%s", name, where, l.offer())
+}
+
+// offer lists the closure's programs, so that a typing error is seen at once.
+func (l *launcher) offer() string {
+	var names []string
+	for _, dir := range l.engine.bin {
+		real, _ := l.onDisk(dir)
+		entries, err := os.ReadDir(real)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if !strings.HasPrefix(e.Name(), ".") {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	switch n := len(names); {
+	case n == 0:
+		return "\nthe closure offers no programs"
+	case n > maxOffered:
+		return fmt.Sprintf("\nthe closure offers: %s and %d more", strings.Join(names[:maxOffered], ", "), n-maxOffered)
+	}
+	return "\nthe closure offers: " + strings.Join(names, ", ")
+}
+
+// cannotExec explains an execve that failed on a file that is there: mostly its interpreter is not.
+func cannotExec(path, real string, err error) error {
+	if errors.Is(err, syscall.ENOEXEC) {
+		return &failure{exitCannotRun, fmt.Errorf("%s: neither a program for this machine nor a script with a #! line",
+			path)}
+	}
+	if interpreter := interpreterOf(real); errors.Is(err, fs.ErrNotExist) && interpreter != "" {
+		return &failure{exitCannotRun, fmt.Errorf("%s: its interpreter %s is not in the image", path, interpreter)}
+	}
+	return &failure{exitCannotRun, fmt.Errorf("starting %s: %w", path, err)}
+}
+
+// interpreterOf reads the interpreter that a script's first line or an ELF program names.
+func interpreterOf(path string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }()
+	head := make([]byte, 256)
+	n, _ := file.Read(head)
+	if script, ok := bytes.CutPrefix(head[:n], []byte("#!")); ok {
+		first, _, _ := bytes.Cut(script, []byte("\n"))
+		if words := strings.Fields(string(first)); len(words) > 0 {
+			return words[0]
+		}
+		return ""
+	}
+	program, err := elf.NewFile(file)
+	if err != nil {
+		return ""
+	}
+	for _, p := range program.Progs {
+		if p.Type != elf.PT_INTERP || p.Filesz > 4096 {
+			continue
+		}
+		name := make([]byte, p.Filesz)
+		if _, err := p.ReadAt(name, 0); err == nil {
+			return string(bytes.TrimRight(name, "\x00"))
+		}
+	}
+	return ""
+}

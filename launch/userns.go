@@ -1,0 +1,229 @@
+package launch
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// startUserns starts the command in a user and a mount namespace of its own, in which the view is at /nix/store. The
+// user is the same inside as outside. This process stays as the parent: entering a user namespace takes a process of
+// one thread, which a Go program is only between fork and exec.
+func (l *launcher) startUserns(cmd *command) (*child, error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, usernsDenied("making a pipe", err)
+	}
+	defer func() { _ = read.Close() }()
+	call := innerCall{
+		engine: EngineUserns, report: int(write.Fd()), stderr: -1, view: l.config.View, probe: l.probePath(),
+		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
+	}
+	sys := &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		Pdeathsig:   syscall.SIGKILL,
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
+	}
+	sys.UidMappings, sys.GidMappings, sys.GidMappingsEnableSetgroups = idMappings()
+	c, err := l.keeper.start(spec{
+		path: l.self, argv: append([]string{ProcessProgramName}, call.args()...), env: cmd.env, dir: cmd.dir,
+		files: descriptors(cmd.files), inherit: []*os.File{write}, sys: sys,
+	})
+	_ = write.Close()
+	switch {
+	case errors.Is(err, errEnding):
+		return nil, err
+	case err != nil:
+		return nil, usernsDenied("clone(CLONE_NEWUSER|CLONE_NEWNS)", err)
+	}
+	_ = read.SetReadDeadline(time.Now().Add(startLimit))
+	reports := bufio.NewReader(read)
+	_, ok, err := started(reports)
+	if ok && err == nil {
+		// The pipe closes on exec; a further report means that exec failed.
+		if _, again, problem := started(reports); again && problem != nil {
+			err = problem
+		}
+	}
+	switch {
+	case ok && err == nil:
+		return c, nil
+	case ok:
+		<-c.done
+		real, _ := l.onDisk(cmd.path)
+		return nil, cannotExec(cmd.path, real, err)
+	}
+	_ = syscall.Kill(c.pid, syscall.SIGKILL)
+	<-c.done
+	if l.keeper.endedBy() != 0 {
+		return nil, errEnding
+	}
+	var reported *reportedError
+	if errors.As(err, &reported) {
+		return nil, usernsDenied(reported.what, reported.errno)
+	}
+	if err == nil {
+		err = syscall.EPERM
+	}
+	return nil, usernsDenied("starting in the namespace", err)
+}
+
+// idMappings keeps every id what it is. An ordinary user may only map itself; root maps all that it has.
+func idMappings() (uids, gids []syscall.SysProcIDMap, setgroups bool) {
+	if os.Geteuid() == 0 {
+		uids, gids = allIDs("/proc/self/uid_map"), allIDs("/proc/self/gid_map")
+		if len(uids) > 0 && len(gids) > 0 && capable(unix.CAP_SETUID) && capable(unix.CAP_SETGID) {
+			return uids, gids, true
+		}
+	}
+	return []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}},
+		[]syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}, false
+}
+
+// allIDs reads the ids that exist in this process's user namespace, each mapped to itself.
+func allIDs(path string) []syscall.SysProcIDMap {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	var maps []syscall.SysProcIDMap
+	for line := range bytes.Lines(data) {
+		words := strings.Fields(string(line))
+		if len(words) != 3 {
+			return nil
+		}
+		first, err1 := strconv.Atoi(words[0])
+		size, err2 := strconv.Atoi(words[2])
+		if err1 != nil || err2 != nil {
+			return nil
+		}
+		maps = append(maps, syscall.SysProcIDMap{ContainerID: first, HostID: first, Size: size})
+	}
+	return maps
+}
+
+// capable reports whether this process has a capability in effect.
+func capable(capability uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
+}
+
+// dropPrivileges takes from the app what the stage needed to mount: an ordinary user's exec then has no capability;
+// root keeps those that its namespace gives root.
+func dropPrivileges() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	data[0].Inheritable, data[1].Inheritable = 0, 0
+	return unix.Capset(&header, &data[0])
+}
+
+// enterView mounts the view at /nix/store, in this process's own mount namespace. Where / has no such folder, and an
+// image mostly has none, / becomes a small tmpfs with everything of the old one bound into it.
+func enterView(view string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("mount(/, MS_SLAVE): %w", err)
+	}
+	if info, err := os.Stat(storepath.Dir); err == nil && info.IsDir() {
+		return bind(view, storepath.Dir)
+	}
+	readOnly := unix.Access("/", unix.W_OK) != nil
+	if err := unix.Mount("tmpfs", view, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("mount(tmpfs): %w", err)
+	}
+	const old = ".nix-hydra-old-root"
+	if err := os.Mkdir(filepath.Join(view, old), 0o700); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(view, filepath.Join(view, old)); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if err := mirror("/"+old, "/", "nix"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(storepath.Dir, 0o755); err != nil {
+		return err
+	}
+	if info, err := os.Stat("/" + old + "/nix"); err == nil && info.IsDir() {
+		if err := mirror("/"+old+"/nix", "/nix", "store"); err != nil {
+			return err
+		}
+	}
+	if err := bind("/"+old+view, storepath.Dir); err != nil {
+		return err
+	}
+	if err := unix.Unmount("/"+old, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("umount of the old root: %w", err)
+	}
+	if err := os.Remove("/" + old); err != nil {
+		return err
+	}
+	if readOnly {
+		if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+			return fmt.Errorf("mount(/, MS_RDONLY): %w", err)
+		}
+	}
+	return nil
+}
+
+// mirror makes every entry of from appear in to: folders and files by a bind mount, links as they are. except is left
+// out.
+func mirror(from, to, except string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		source, target := filepath.Join(from, e.Name()), filepath.Join(to, e.Name())
+		if e.Name() == except {
+			continue
+		}
+		switch {
+		case e.IsDir():
+			err = os.Mkdir(target, 0o755)
+		case e.Type()&os.ModeSymlink != 0:
+			var link string
+			if link, err = os.Readlink(source); err == nil {
+				err = os.Symlink(link, target)
+			}
+		default:
+			err = os.WriteFile(target, nil, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+		if e.Type()&os.ModeSymlink == 0 {
+			if err := bind(source, target); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func bind(source, target string) error {
+	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("mount(%s, MS_BIND): %w", target, err)
+	}
+	return nil
+}
