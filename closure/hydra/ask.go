@@ -110,7 +110,7 @@ func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
 	}
 	first := at
 	for range maxRedirects + 1 {
-		res, err := c.send(ctx, http.MethodGet, at, q.accept, nil)
+		res, err := c.send(ctx, at, q.accept)
 		if err != nil {
 			return nil, err
 		}
@@ -136,8 +136,8 @@ func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
 		Problem: fmt.Sprintf("it redirects more than %d times, in the end to %s", maxRedirects, shown(at))}
 }
 
-func (c *Client) send(ctx context.Context, method string, at *url.URL, accept string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, at.String(), body)
+func (c *Client) send(ctx context.Context, at *url.URL, accept string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return nil, &AnswerError{URL: shown(at), Attempts: 1, Problem: "its address cannot be asked for"}
 	}

@@ -152,7 +152,7 @@ func stepInRow(row *html.Node, build int64) (Step, bool) {
 
 // outputName is the name of the first store path in a cell.
 func outputName(cell string) string {
-	for _, word := range strings.FieldsFunc(cell, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\t' }) {
+	for _, word := range strings.Fields(strings.ReplaceAll(cell, ",", " ")) {
 		if p, err := storepath.Parse(word); err == nil {
 			return strings.TrimSuffix(p.Name(), ".drv")
 		}

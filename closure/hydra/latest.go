@@ -20,9 +20,9 @@ func (c *Client) findLatest(ctx context.Context, q Query) (*Resolution, error) {
 func (c *Client) latestOfOne(ctx context.Context, q Query) (*Resolution, error) {
 	job := q.Jobs[0]
 	for _, name := range q.spellings(job) {
-		path := fmt.Sprintf("/job/%s/%s/%s/%s", escape(q.Project), escape(q.Jobset), escape(name), q.Revision)
+		path := fmt.Sprintf("/job/%s/%s/%s/", escape(q.Project), escape(q.Jobset), escape(name)) + q.Revision
 		if q.Revision == Latest && q.System != "" {
-			path = fmt.Sprintf("/job/%s/%s/%s/latest-for/%s", escape(q.Project), escape(q.Jobset), escape(name), escape(q.System))
+			path += "-for/" + escape(q.System)
 		}
 		b, err := c.buildAt(ctx, path)
 		var none *missing
@@ -47,7 +47,8 @@ func (c *Client) latestByList(ctx context.Context, q Query) (*Resolution, error)
 	if err != nil {
 		return nil, err
 	}
-	none := &NoBuildError{What: q.what(), Word: q.Revision, URL: c.link("/jobset/%s/%s", escape(q.Project), escape(q.Jobset))}
+	none := &NoBuildError{What: q.what(), Word: q.Revision,
+		URL: c.link("/jobset/%s/%s", escape(q.Project), escape(q.Jobset))}
 	if len(evals) == 0 {
 		none.Problem = "Hydra lists no evaluation of the jobset"
 		return nil, none

@@ -60,7 +60,7 @@ const (
 // separated by blanks or commas; after the first, "job" alone will do: "shop/main/web worker". Hydra's own
 // separator, a colon, is understood too.
 func ParseJob(s string) (Target, error) {
-	words := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' })
+	words := strings.Fields(strings.ReplaceAll(s, ",", " "))
 	if len(words) == 0 {
 		return Target{}, errors.New("reading job: it is empty, want project/jobset/job")
 	}

@@ -1,0 +1,212 @@
+package hydratest
+
+import (
+	"fmt"
+	"html"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// session is a log-in that succeeded: 302 to the user's page with a cookie.
+type session struct{ value string }
+
+// findJobset is the chain's first part: an unknown name may be an old one, to which a redirect leads.
+func (s *Server) findJobset(parts []string, wantProject bool) (*Jobset, any) {
+	p := s.projects[parts[1]]
+	if p == nil {
+		if wantProject {
+			return nil, notFound("Project ‘%s’ doesn't exist.", parts[1])
+		}
+		return nil, notFound("Jobset ‘%s’ doesn't exist.", parts[2])
+	}
+	if j := p.jobsets[parts[2]]; j != nil {
+		return j, nil
+	}
+	if to, ok := p.renamed[parts[2]]; ok {
+		parts = slices.Clone(parts)
+		parts[2] = to
+		return nil, moved{http.StatusMovedPermanently, "/" + strings.Join(parts, "/")}
+	}
+	return nil, notFound("Jobset ‘%s’ doesn't exist.", parts[2])
+}
+
+// jobset is Controller/Jobset.pm.
+func (s *Server) jobset(r *http.Request, parts []string) any {
+	j, other := s.findJobset(parts, true)
+	if to, ok := other.(moved); ok && r.URL.RawQuery != "" {
+		return moved{to.status, to.path + "?" + r.URL.RawQuery}
+	}
+	if j == nil {
+		return other
+	}
+	switch rest := strings.Join(parts[3:], "/"); rest {
+	case "":
+		return j.json(false)
+	case "errors":
+		return j.json(true)
+	case "evals":
+		return j.page(pageNumber(r))
+	case "latest-eval":
+		for _, e := range slices.Backward(j.evals) {
+			if !e.unlisted && e.finished() {
+				return moved{http.StatusFound, fmt.Sprintf("/eval/%d?name=%s", e.ID, j.Name)}
+			}
+		}
+		return notFound("No evaluation found.")
+	}
+	return notFound("Page not found.")
+}
+
+func (e *Eval) finished() bool {
+	return !slices.ContainsFunc(e.builds, func(b *Build) bool { return !b.finished })
+}
+
+// eval is Controller/JobsetEval.pm.
+func (s *Server) eval(parts []string) any {
+	id, _ := strconv.ParseInt(parts[1], 10, 64)
+	e := s.evals[id]
+	if e == nil {
+		return notFound("Evaluation %s doesn't exist.", parts[1])
+	}
+	switch {
+	case len(parts) == 2:
+		return e.json()
+	case len(parts) == 3 && parts[2] == "builds":
+		builds := []object{}
+		for _, b := range e.builds {
+			builds = append(builds, b.json())
+		}
+		return builds
+	case len(parts) == 4 && parts[2] == "job":
+		if b := e.find(parts[3]); b != nil {
+			return moved{http.StatusFound, fmt.Sprintf("/build/%d", b.ID)}
+		}
+		return notFound("This evaluation has no job with the specified name.")
+	}
+	return notFound("Page not found.")
+}
+
+// job is Controller/Job.pm with Base/Controller/ListBuilds.pm.
+func (s *Server) job(parts []string) any {
+	j, other := s.findJobset(parts, false)
+	if j == nil {
+		return other
+	}
+	none := "There is no successful build to redirect to."
+	fits := func(*Build) bool { return true }
+	switch {
+	case len(parts) == 5 && parts[4] == "latest":
+	case len(parts) == 6 && parts[4] == "latest-for":
+		none = fmt.Sprintf("There is no successful build for platform `%s' to redirect to.", parts[5])
+		fits = func(b *Build) bool { return b.job.System == parts[5] }
+	case len(parts) == 5 && parts[4] == "latest-finished":
+		fits = func(b *Build) bool {
+			return slices.ContainsFunc(b.evals, func(id int64) bool { return s.evals[id].finished() })
+		}
+	default:
+		return notFound("Page not found.")
+	}
+	for _, id := range slices.Backward(s.buildIDs()) {
+		b := s.builds[id]
+		if b.jobset == j && b.job.Name == parts[3] && b.finished && b.status == 0 && fits(b) {
+			return moved{http.StatusFound, fmt.Sprintf("/build/%d", b.ID)}
+		}
+	}
+	return notFound("%s", none)
+}
+
+func (s *Server) buildIDs() []int64 {
+	ids := make([]int64, 0, len(s.builds))
+	for id := range s.builds {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// build is Controller/Build.pm and BuildStep.pm.
+func (s *Server) build(parts []string, htmlWanted bool) any {
+	id, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil {
+		return failure{http.StatusInternalServerError, "Invalid build ID ‘" + parts[1] + "’."}
+	}
+	b := s.builds[id]
+	if b == nil {
+		return notFound("Build with ID %d doesn't exist.", id)
+	}
+	step := 0
+	if len(parts) >= 4 {
+		step, _ = strconv.Atoi(parts[3])
+	}
+	switch {
+	case len(parts) == 2 && htmlWanted:
+		return page(b.page(s.oldPages))
+	case len(parts) == 2:
+		return b.json()
+	case len(parts) == 3 && parts[2] == "constituents":
+		list := []object{}
+		for _, p := range b.parts {
+			list = append(list, p.json())
+		}
+		return list
+	case len(parts) == 3 && parts[2] == "log":
+		return plain("log of " + b.job.DrvPath + "\n")
+	case len(parts) < 4 || step < 1 || step > len(b.steps):
+		return notFound("Build doesn't have a build step %d.", step)
+	case parts[2] == "nixlog" && !s.oldPages:
+		return moved{http.StatusMovedPermanently, fmt.Sprintf("/build/%d/step/%d/log", id, step)}
+	case parts[2] == "nixlog", parts[2] == "step" && !s.oldPages && len(parts) == 5 && parts[4] == "log":
+		return plain("log of " + b.steps[step-1].DrvPath + "\n")
+	case parts[2] == "step" && !s.oldPages && len(parts) == 4:
+		return b.stepJSON(step)
+	}
+	return notFound("Page not found.")
+}
+
+var stepWords = map[int]string{0: "Succeeded", 3: "Aborted", 4: "Cancelled", 7: "Timed out", 8: "Cached failure",
+	9: "Unsupported system type", 10: "Log limit exceeded", 11: "Output limit exceeded", 12: "Non-determinism detected"}
+
+// page has what root/build.tt shows of steps: a table of the failed ones, and one of all.
+func (b *Build) page(old bool) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "<!DOCTYPE html>\n<html><head><title>Hydra - Build %d of job %s</title></head><body>\n", b.ID,
+		html.EscapeString(b.job.Name))
+	if b.finished && b.status != 0 && b.status != 4 && b.status != 6 {
+		out.WriteString("<h3>Failed build steps</h3>\n")
+		b.table(&out, old, true)
+	}
+	out.WriteString("<div id=\"tabs-buildsteps\" class=\"tab-pane\">\n")
+	b.table(&out, old, false)
+	out.WriteString("</div></body></html>\n")
+	return out.String()
+}
+
+func (b *Build) table(out *strings.Builder, old, failedOnly bool) {
+	out.WriteString("<table class=\"table\"><thead><tr><th>Nr</th><th>Step</th><th>Status</th></tr></thead><tbody>\n")
+	for i, step := range b.steps {
+		if failedOnly && step.Status == 0 {
+			continue
+		}
+		words, ok := stepWords[step.Status]
+		if !ok {
+			words = "Failed"
+		}
+		if step.Status != 0 {
+			words = `<span class="error">` + words + "</span>"
+		}
+		if step.Error != "" {
+			words += ": <em>" + html.EscapeString(step.Error) + "</em>"
+		}
+		row := fmt.Sprintf("/build/%d/step/%d", b.ID, i+1)
+		log := row + "/log"
+		if old {
+			log = fmt.Sprintf("/build/%d/nixlog/%d", b.ID, i+1)
+			row = log
+		}
+		fmt.Fprintf(out, "<tr><td><a class=\"row-link\" href=\"%s\">%d</a></td><td>Build of <tt>\n  %s\n</tt></td>"+
+			"<td class=\"step-status\">%s (<a href=\"%s\">log</a>)</td></tr>\n", row, i+1, step.Output, words, log)
+	}
+	out.WriteString("</tbody></table>\n")
+}
