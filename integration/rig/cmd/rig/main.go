@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
@@ -14,7 +15,9 @@ import (
 
 const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' files
        rig nix                     the folder of a Nix that runs here
-       rig store COMMAND...        runs a command with the rig's store as /nix`
+       rig store COMMAND...        runs a command with the rig's store as /nix
+       rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
+       rig toolchain               the Nix release tarball and its SHA-256`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -42,6 +45,19 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(nix.Bin, nil)
+	case args[0] == "toolchain":
+		toolchain, err := r.Toolchain(ctx)
+		if err != nil {
+			return err
+		}
+		return say(toolchain.Tarball+"\n"+toolchain.SHA256, nil)
+	case args[0] == "build" && len(args) > 1:
+		n, err := r.Nixpkgs(ctx)
+		if err != nil {
+			return err
+		}
+		paths, err := n.Build(ctx, args[1:]...)
+		return say(strings.Join(paths, "\n"), err)
 	case args[0] == "store" && len(args) > 1:
 		return inStore(ctx, r, args[1:])
 	}

@@ -1,0 +1,53 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// moduleRoot is the folder of this module's go.mod, found from the current folder.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := run(ctx, "", "go", "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	mod := strings.TrimSpace(out)
+	if filepath.Base(mod) != "go.mod" {
+		return "", errors.New("finding the module: the current folder is not in a checkout of it")
+	}
+	return filepath.Dir(mod), nil
+}
+
+// goBuild builds a static program of this module, the same bytes for the same source and Go release, and gives its
+// path in a folder of its own that holds nothing else.
+func (r *Rig) goBuild(ctx context.Context, name, pkg string) (string, error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(r.dir, ".gobuild-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	built := filepath.Join(dir, name)
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=",
+		"-o", built, pkg)
+	command.Dir = root
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly")
+	if _, err := output(command); err != nil {
+		return "", err
+	}
+	sum, err := fileSHA256(built)
+	if err != nil {
+		return "", err
+	}
+	kept, err := r.keep(ctx, "bin", []string{name, sum}, func(_ context.Context, dir, _ string) error {
+		return os.Rename(built, filepath.Join(dir, name))
+	})
+	return filepath.Join(kept, name), err
+}

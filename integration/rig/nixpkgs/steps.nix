@@ -1,0 +1,66 @@
+# What some store paths need beyond the files of their Debian packages.
+{ universe, groups }:
+let
+  compile = levels: ''
+    ${groups.python3 or "$out"}/bin/python3 -m compileall -q ${levels} "$out/lib" >/dev/null || true
+  '';
+in
+{
+  links = {
+    bash = { "bin/sh" = "bash"; };
+    python3 = { "bin/python" = "python3"; };
+  };
+  posts = {
+    # All of the standard library at three levels, checked by hash, as nixpkgs compiles it.
+    python3 = ''
+      for name in "$out"/bin/python3.??; do ln -sf "''${name##*/}" "$out/bin/python3"; done
+      "$out/bin/python3" -m compileall -q -o 0 -o 1 -o 2 "$out/lib" >/dev/null || true
+    '';
+    perl = ''
+      mv "$out/bin/perl" "$out/bin/.perl-wrapped"
+      paths=
+      for folder in "$out"/lib/*/perl/5.* "$out"/share/perl/5.* "$out"/lib/*/perl-base "$out"/lib/*/perl5/5.* "$out"/share/perl5; do
+        if [ -d "$folder" ] && [ ! -L "$folder" ]; then paths=$paths''${paths:+:}$folder; fi
+      done
+      {
+        echo "#!${groups.bash}/bin/bash"
+        echo "PERL5LIB=\''${PERL5LIB:+\$PERL5LIB:}$paths exec -a \"\$0\" $out/bin/.perl-wrapped \"\$@\""
+      } >"$out/bin/perl"
+      chmod 555 "$out/bin/perl"
+    '';
+    git = ''
+      mv "$out/bin/git" "$out/bin/.git-wrapped"
+      {
+        echo "#!${groups.bash}/bin/bash"
+        echo "export GIT_EXEC_PATH=\''${GIT_EXEC_PATH-$out/lib/git-core} GIT_TEMPLATE_DIR=\''${GIT_TEMPLATE_DIR-$out/share/git-core/templates}"
+        echo "exec $out/bin/.git-wrapped \"\$@\""
+      } >"$out/bin/git"
+      chmod 555 "$out/bin/git"
+      ln -sf ../../bin/git "$out/lib/git-core/git"
+    '';
+    postgresql = ''
+      for program in "$out"/lib/postgresql/*/bin/*; do
+        [ -e "$out/bin/''${program##*/}" ] || ln -s "$program" "$out/bin/"
+      done
+    '';
+    openjdk = ''
+      for program in "$out"/lib/jvm/java-*-openjdk-*/bin/*; do
+        ln -sf "$program" "$out/bin/" 2>/dev/null || { mkdir -p "$out/bin"; ln -sf "$program" "$out/bin/"; }
+      done
+    '';
+    erlang = ''
+      mkdir -p "$out/bin"
+      for program in erl erlc escript epmd; do ln -sf "$out/lib/erlang/bin/$program" "$out/bin/$program"; done
+    '';
+  };
+  # Modules of Python are compiled where they are.
+  post = id: group:
+    if builtins.any (name: builtins.match "python3-.*" name != null || name == "gunicorn") group.debs
+      && builtins.elem "python3" group.inputs
+    then compile "-o 0"
+    else "";
+  mainPrograms = {
+    python3 = "python3"; nodejs = "node"; openjdk = "java"; erlang = "erl"; redis = "redis-server";
+    postgresql = "postgres"; grep = "grep";
+  };
+}

@@ -1,0 +1,114 @@
+// Command repack is the builder of the rig's derivations: it turns Debian packages into a Nix store path whose
+// programs find their loader, libraries and interpreters in other store paths.
+//
+//	repack unpack OUT DEB...    the packages' files, as they are, below OUT
+//	repack build                $spec says what: see Spec
+//
+// It is a static program, so that builds need nothing of the machine they run on.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Spec is what a derivation asks for, as JSON in the environment variable spec.
+type Spec struct {
+	// Out is the store path to make.
+	Out string `json:"out"`
+	// Debs are the packages' files.
+	Debs []string `json:"debs"`
+	// Inputs are the store paths in which libraries, interpreters and files named by their place in Debian are looked
+	// up, in this order, after Out.
+	Inputs []string `json:"inputs"`
+	// Propagate are the store paths to list in nix-support/propagated-build-inputs.
+	Propagate []string `json:"propagate"`
+	// Tools is a folder made by "repack unpack" with patchelf and its libraries.
+	Tools string `json:"tools"`
+	// Loader is the dynamic loader's path below the C library's store path, LibC that path ("" when Out is it).
+	Loader string `json:"loader"`
+	LibC   string `json:"libc"`
+	// Triplet is Debian's name of the architecture.
+	Triplet string `json:"triplet"`
+	// Site is the folder for Python modules, as "lib/python3.14/site-packages".
+	Site string `json:"site"`
+	// Links are further symbolic links: their places below Out, and their targets.
+	Links map[string]string `json:"links"`
+	// Shell runs Post, a script that ends the build; Path is its PATH.
+	Shell string `json:"shell"`
+	Post  string `json:"post"`
+	Path  string `json:"path"`
+}
+
+func main() {
+	if err := try(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "repack:", err)
+		os.Exit(1)
+	}
+}
+
+func try(args []string) error {
+	if len(args) > 1 && args[0] == "unpack" {
+		return unpack(args[1], args[2:])
+	}
+	if len(args) != 1 || args[0] != "build" {
+		return errors.New("usage: repack unpack OUT DEB... | repack build")
+	}
+	var spec Spec
+	if err := json.Unmarshal([]byte(os.Getenv("spec")), &spec); err != nil {
+		return fmt.Errorf("reading $spec: %w", err)
+	}
+	return build(context.Background(), &spec)
+}
+
+// build makes the store path.
+func build(ctx context.Context, spec *Spec) error {
+	tree := &tree{spec: spec, owners: map[string]string{}}
+	for _, name := range spec.Debs {
+		if err := tree.add(name); err != nil {
+			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
+		}
+	}
+	for name, target := range spec.Links {
+		if err := os.Symlink(target, filepath.Join(spec.Out, name)); err != nil {
+			return err
+		}
+	}
+	if err := tree.link(); err != nil {
+		return fmt.Errorf("mending links: %w", err)
+	}
+	if spec.LibC == "" {
+		if err := tree.blindLoader(); err != nil {
+			return fmt.Errorf("mending loader: %w", err)
+		}
+	}
+	if err := tree.patch(ctx); err != nil {
+		return fmt.Errorf("patching programs: %w", err)
+	}
+	if len(spec.Propagate) > 0 {
+		support := filepath.Join(spec.Out, "nix-support")
+		if err := os.MkdirAll(support, 0o755); err != nil {
+			return err
+		}
+		list := []byte(strings.Join(spec.Propagate, " ") + "\n")
+		if err := os.WriteFile(filepath.Join(support, "propagated-build-inputs"), list, 0o644); err != nil {
+			return err
+		}
+	}
+	if spec.Post == "" {
+		return nil
+	}
+	command := exec.CommandContext(ctx, spec.Shell, "-euo", "pipefail", "-c", spec.Post)
+	command.Env = append(os.Environ(), "PATH="+spec.Path, "out="+spec.Out, "SOURCE_DATE_EPOCH=1", "LANG=C.UTF-8")
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("running the last step: %w", err)
+	}
+	return nil
+}

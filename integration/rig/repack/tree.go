@@ -1,0 +1,182 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
+)
+
+// unpack extracts packages below out as they are.
+func unpack(out string, debs []string) error {
+	for _, name := range debs {
+		if err := eachFile(name, func(header *tar.Header, contents io.Reader) error {
+			return deb.Place(out, header, contents)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachFile(name string, visit func(*tar.Header, io.Reader) error) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = deb.Walk(file, visit)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// tree is the store path being made.
+type tree struct {
+	spec   *Spec
+	links  []string          // symbolic links, relative to Out
+	owners map[string]string // cache of find
+}
+
+// unwanted are folders of Debian's own affairs.
+var unwanted = []string{
+	"share/doc/", "share/lintian/", "share/bug/", "share/doc-base/", "share/locale/", "share/info/",
+	"share/initramfs-tools/", "share/apport/", "lib/systemd/", "lib/udev/", "share/debhelper/", "etc/init.d/",
+	"etc/cron", "etc/logrotate.d/", "lib/tmpfiles.d/", "lib/sysusers.d/", "share/reportbug/", "share/binfmts/",
+	"lib/binfmt.d/", "share/gcc/", "share/gdb/", "share/debianutils/", "share/menu/", "games/",
+}
+
+// name is where a file of Debian's goes: /usr falls away, programs are in bin, Python's modules in its own folder.
+// It is "" for what is left out.
+func (t *tree) name(name string) string {
+	name = strings.TrimPrefix(name, "usr/")
+	if rest, ok := strings.CutPrefix(name, "sbin/"); ok {
+		name = "bin/" + rest
+	}
+	if rest, ok := strings.CutPrefix(name, "lib/python3/dist-packages/"); ok {
+		name = t.spec.Site + "/" + rest
+	}
+	for _, prefix := range unwanted {
+		if strings.HasPrefix(name, prefix) {
+			return ""
+		}
+	}
+	if strings.HasSuffix(name, ".pyc") || strings.HasSuffix(name, ".la") {
+		return ""
+	}
+	return name
+}
+
+// add unpacks one package.
+func (t *tree) add(name string) error {
+	return eachFile(name, func(header *tar.Header, contents io.Reader) error {
+		placed := t.name(header.Name)
+		if placed == "" || header.Typeflag == tar.TypeDir {
+			return nil
+		}
+		if header.Typeflag == tar.TypeLink {
+			if header.Linkname = t.name(header.Linkname); header.Linkname == "" {
+				return nil
+			}
+		}
+		if header.Typeflag == tar.TypeSymlink {
+			header.Linkname = t.target(header.Name, header.Linkname)
+			t.links = append(t.links, placed)
+		}
+		header.Name = placed
+		header.Mode &= 0o777
+		return deb.Place(t.spec.Out, header, contents)
+	})
+}
+
+// target turns the target of a symbolic link at a place in Debian into "/usr/..."'s place in a store path, with a
+// leading slash as a mark that it is to be looked up.
+func (t *tree) target(at, target string) string {
+	if !path.IsAbs(target) {
+		target = path.Join("/", path.Dir(at), target)
+	}
+	for _, prefix := range []string{"/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/", "/etc/"} {
+		if strings.HasPrefix(target, prefix) {
+			if placed := t.name(strings.TrimPrefix(target, "/")); placed != "" {
+				return "/" + placed
+			}
+		}
+	}
+	return target
+}
+
+// link points the symbolic links at what they mean: relative within the store path, absolute to an input, and as
+// they were where nothing has it.
+func (t *tree) link() error {
+	for _, name := range t.links {
+		place := filepath.Join(t.spec.Out, name)
+		target, err := os.Readlink(place)
+		if errors.Is(err, fs.ErrInvalid) {
+			continue // another package put a file there
+		}
+		if err != nil {
+			return err
+		}
+		wanted := strings.TrimPrefix(target, "/")
+		owner := t.find(wanted)
+		switch owner {
+		case "":
+			target = "/usr/" + wanted
+		case t.spec.Out:
+			if target, err = filepath.Rel(filepath.Dir("/"+name), "/"+wanted); err != nil {
+				return err
+			}
+		default:
+			target = filepath.Join(owner, wanted)
+		}
+		if err := os.Remove(place); err != nil {
+			return err
+		}
+		if err := os.Symlink(target, place); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find is the store path among Out and the inputs that has a file, "" when none has.
+func (t *tree) find(name string) string {
+	if owner, ok := t.owners[name]; ok {
+		return owner
+	}
+	owner := ""
+	for _, dir := range append([]string{t.spec.Out}, t.spec.Inputs...) {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			owner = dir
+			break
+		}
+	}
+	t.owners[name] = owner
+	return owner
+}
+
+// blindLoader takes the machine's own library folders from the loader, as Nix's loader has none: what a store path
+// does not find in the store it must not find at all.
+func (t *tree) blindLoader() error {
+	name, err := filepath.EvalSymlinks(filepath.Join(t.spec.Out, t.spec.Loader))
+	if err != nil {
+		return err
+	}
+	contents, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{"/lib/" + t.spec.Triplet + "/", "/usr/lib/" + t.spec.Triplet + "/"} {
+		blind := "/nix" + strings.Repeat("/", len(folder)-len("/nix"))
+		contents = bytes.ReplaceAll(contents, []byte(folder+"\x00"), []byte(blind+"\x00"))
+	}
+	contents = bytes.ReplaceAll(contents, []byte("/etc/ld.so.cache"), []byte("/nix/ld.so.cache"))
+	return os.WriteFile(name, contents, 0o755)
+}
