@@ -201,47 +201,49 @@ func (p *aterm) pairs(item func() string) {
 
 // String is the ATerm form, byte for byte as Nix writes it.
 func (d *Drv) String() string {
-	var b strings.Builder
-	b.WriteString("Derive([")
-	for i, name := range slices.Sorted(maps.Keys(d.Outputs)) {
-		o := d.Outputs[name]
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString("(" + quoteATerm(name) + "," + quoteATerm(o.Path.String()) + "," + quoteATerm(o.HashAlgo) + "," +
-			quoteATerm(o.Hash) + ")")
+	inputs := make(map[string][]string, len(d.InputDrvs))
+	for drv, names := range d.InputDrvs {
+		inputs[drv.String()] = names
 	}
-	b.WriteString("],[")
-	for i, drv := range slices.Sorted(maps.Keys(d.InputDrvs)) {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString("(" + quoteATerm(drv.String()) + "," + quoteList(d.InputDrvs[drv]) + ")")
+	return d.aterm(inputs)
+}
+
+// aterm writes the derivation with its input derivations called by other names.
+func (d *Drv) aterm(inputs map[string][]string) string {
+	outputs := make([]string, 0, len(d.Outputs))
+	for _, name := range slices.Sorted(maps.Keys(d.Outputs)) {
+		o := d.Outputs[name]
+		outputs = append(outputs, tuple(quoteATerm(name), quoteATerm(o.Path.String()), quoteATerm(o.HashAlgo),
+			quoteATerm(o.Hash)))
+	}
+	drvs := make([]string, 0, len(inputs))
+	for _, drv := range slices.Sorted(maps.Keys(inputs)) {
+		drvs = append(drvs, tuple(quoteATerm(drv), quoteList(inputs[drv])))
 	}
 	srcs := make([]string, 0, len(d.InputSrcs))
 	for _, src := range d.InputSrcs {
 		srcs = append(srcs, src.String())
 	}
-	b.WriteString("]," + quoteList(srcs) + "," + quoteATerm(d.System) + "," + quoteATerm(d.Builder) + "," +
-		quoteList(d.Args) + ",[")
-	for i, name := range slices.Sorted(maps.Keys(d.Env)) {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString("(" + quoteATerm(name) + "," + quoteATerm(d.Env[name]) + ")")
+	env := make([]string, 0, len(d.Env))
+	for _, name := range slices.Sorted(maps.Keys(d.Env)) {
+		env = append(env, tuple(quoteATerm(name), quoteATerm(d.Env[name])))
 	}
-	b.WriteString("])")
-	return b.String()
+	return "Derive" + tuple(list(outputs), list(drvs), quoteList(srcs), quoteATerm(d.System), quoteATerm(d.Builder),
+		quoteList(d.Args), list(env))
 }
 
 var atermEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
 
 func quoteATerm(s string) string { return `"` + atermEscapes.Replace(s) + `"` }
 
-func quoteList(list []string) string {
-	quoted := make([]string, 0, len(list))
-	for _, s := range list {
+func quoteList(texts []string) string {
+	quoted := make([]string, 0, len(texts))
+	for _, s := range texts {
 		quoted = append(quoted, quoteATerm(s))
 	}
-	return "[" + strings.Join(quoted, ",") + "]"
+	return list(quoted)
 }
+
+func list(items []string) string { return "[" + strings.Join(items, ",") + "]" }
+
+func tuple(items ...string) string { return "(" + strings.Join(items, ",") + ")" }

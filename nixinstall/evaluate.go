@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -232,10 +233,9 @@ func (t Toolchain) flakeRef(ctx context.Context, r Request) (ref, fragment strin
 	return ref, fragment, nil
 }
 
-// result checks what Nix answered and lists the outputs to install, each once.
+// result checks what Nix answered.
 func result(r Request, answered reply, log *journal) (Result, error) {
 	out := Result{Derivations: answered.Found, Notes: answered.Notes}
-	seen := map[storepath.Path]bool{}
 	for _, d := range answered.Found {
 		if _, err := storepath.Parse(d.Drv.String()); err != nil {
 			return Result{}, fmt.Errorf("evaluating attribute %q: %w", d.Attr, err)
@@ -247,22 +247,29 @@ func result(r Request, answered reply, log *journal) (Result, error) {
 			}
 		}
 		for _, name := range d.Install {
-			p, ok := d.Outputs[name]
-			if !ok {
+			if _, ok := d.Outputs[name]; !ok {
 				return Result{}, fmt.Errorf("evaluating attribute %q: there is no output %q", d.Attr, name)
 			}
+		}
+	}
+	out.install()
+	log.used[r.Source] = true
+	out.Used = slices.Sorted(maps.Keys(log.used))
+	return out, nil
+}
+
+// install lists the outputs to install, each once.
+func (r *Result) install() {
+	seen := map[storepath.Path]bool{}
+	for _, d := range r.Derivations {
+		for _, name := range d.Install {
+			p := d.Outputs[name]
 			if seen[p] {
 				continue
 			}
 			seen[p] = true
-			out.Outputs = append(out.Outputs,
+			r.Outputs = append(r.Outputs,
 				Output{Attr: d.Attr, Path: p, OutputName: name, MainProgram: d.MainProgram, Drv: d.Drv})
 		}
 	}
-	log.used[r.Source] = true
-	for p := range log.used {
-		out.Used = append(out.Used, p)
-	}
-	slices.Sort(out.Used)
-	return out, nil
 }
