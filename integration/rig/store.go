@@ -97,7 +97,12 @@ func (s *Store) choose(ctx context.Context) error {
 
 // Run runs a program with /nix being this store and gives its standard output; the programs of Nix are on its PATH.
 func (s *Store) Run(ctx context.Context, name string, args ...string) (string, error) {
-	command, err := s.Command(ctx, name, args...)
+	return s.RunIn(ctx, "", name, args...)
+}
+
+// RunIn is Run in a folder that the program shall see in any case and works in; "" is the current one.
+func (s *Store) RunIn(ctx context.Context, dir, name string, args ...string) (string, error) {
+	command, err := s.CommandIn(ctx, dir, name, args...)
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +118,12 @@ func (s *Store) Lines(ctx context.Context, name string, args ...string) ([]strin
 // Command is what Run runs, for callers who connect its input and output themselves. It works in the current folder;
 // /tmp, the current folder and the cache folder are the same inside. Changing its Env or Dir has no effect inside.
 func (s *Store) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	here, err := os.Getwd()
+	return s.CommandIn(ctx, "", name, args...)
+}
+
+// CommandIn is Command in another folder than the current one.
+func (s *Store) CommandIn(ctx context.Context, here, name string, args ...string) (*exec.Cmd, error) {
+	here, err := filepath.Abs(here)
 	if err != nil {
 		return nil, fmt.Errorf("running %s: %w", name, err)
 	}
@@ -164,8 +174,12 @@ func (s *Store) docker(ctx context.Context, here string, program []string) (*exe
 	user := strconv.Itoa(os.Getuid()) + ":" + strconv.Itoa(os.Getgid())
 	args := []string{"run", "--rm", "-i", "--init", "--network", "host", "--user", user, "--workdir", here,
 		"--volume", filepath.Join(s.dir, "nix") + ":/nix"}
+	shown := map[string]bool{}
 	for _, folder := range []string{s.rig.dir, s.dir, here, "/tmp"} {
-		args = append(args, "--volume", folder+":"+folder)
+		if !shown[folder] {
+			shown[folder] = true
+			args = append(args, "--volume", folder+":"+folder)
+		}
 	}
 	return exec.CommandContext(ctx, "docker", append(append(args, image), program...)...), nil
 }

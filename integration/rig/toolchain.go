@@ -38,7 +38,7 @@ func (r *Rig) Toolchain(ctx context.Context) (*Toolchain, error) {
 	}
 	nix := pkgs.Store.nix
 	name := "nix-" + nix.Version + "-" + r.System()
-	dir, err := r.keep(ctx, "toolchain", []string{"3", outs[0]}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.keep(ctx, "toolchain", []string{"4", outs[0]}, func(ctx context.Context, dir, _ string) error {
 		return r.packToolchain(ctx, pkgs.Store, outs[0], dir, name)
 	})
 	if err != nil {
@@ -79,7 +79,7 @@ func (r *Rig) packToolchain(ctx context.Context, store *Store, nix, dir, name st
 		return err
 	}
 	args = append([]string{"-rf", tarball}, fixed...)
-	args = append(args, "--transform=s,^,"+name+"/store/,RSh", "-C", store.Real("/nix/store"))
+	args = append(args, "--transform=s,^,"+name+"/store/,rSh", "-C", store.Real("/nix/store"))
 	for _, path := range paths {
 		args = append(args, filepath.Base(path))
 	}
