@@ -54,12 +54,14 @@ func Plan(g *Graph, previous []Group, limits Limits) []Group {
 		return nil
 	}
 	p := planner{model: newModel(g), graph: g, limit: limits.layers(), previous: previous}
-	fresh := p.fresh()
 	if len(previous) == 0 {
-		return fresh
+		return p.fresh()
 	}
 	grown, pooled := p.grow()
-	if pooled && p.model.cost(grown) > driftLimit*p.model.cost(fresh) {
+	if !pooled {
+		return grown
+	}
+	if fresh := p.fresh(); p.model.cost(grown) > driftLimit*p.model.cost(fresh) {
 		return fresh
 	}
 	return grown

@@ -1,0 +1,71 @@
+package closure_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+func testGraph(t *testing.T, _ spec.G, it spec.S) {
+	a, b, c := pathOf("1", "a-1"), pathOf("1", "b-1"), pathOf("1", "c-1")
+
+	node := func(p storepath.Path, refs ...storepath.Path) *closure.Node {
+		slices.Sort(refs)
+		return &closure.Node{Path: p, NarSize: 1, References: refs}
+	}
+	graph := func(nodes ...*closure.Node) *closure.Graph {
+		g := &closure.Graph{Roots: []storepath.Path{nodes[0].Path}, Nodes: map[storepath.Path]*closure.Node{}}
+		for _, n := range nodes {
+			g.Nodes[n.Path] = n
+		}
+		return g
+	}
+
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("puts every path after those it refers to", func() {
+		g := newWorld(1, 300).graph()
+		order, err := g.Topological()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(order).To(HaveLen(len(g.Nodes)))
+		out := map[storepath.Path]bool{}
+		for _, n := range order {
+			out[n.Path] = true
+			for _, ref := range n.References {
+				Expect(out[ref]).To(BeTrue(), "%s before %s", n.Path, ref)
+			}
+		}
+	})
+
+	it("names a reference loop", func() {
+		_, err := graph(node(a, b), node(b, b, c), node(c, b)).Topological()
+		var loop *closure.LoopError
+		Expect(errors.As(err, &loop)).To(BeTrue())
+		Expect(loop.Loop).To(ConsistOf(b, c))
+		Expect(err).To(MatchError(ContainSubstring("reference loop: ")))
+		Expect(err.Error()).To(ContainSubstring(b.Base()))
+	})
+
+	it("takes a reference to itself for no loop", func() {
+		_, err := graph(node(a, a)).Topological()
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	it("names a reference that leads out of the closure", func() {
+		_, err := graph(node(a, b)).Topological()
+		Expect(err).To(MatchError(ContainSubstring(a.String() + " refers to " + b.String())))
+	})
+
+	it("knows what a path needs and who needs it", func() {
+		g := graph(node(a, b), node(b, b, c), node(c))
+		Expect(g.ClosureOf(b)).To(ConsistOf(b, c))
+		Expect(g.Dependents()).To(Equal(map[storepath.Path][]storepath.Path{b: {a}, c: {b}}))
+		Expect(g.Bytes()).To(Equal(int64(3)))
+	})
+}

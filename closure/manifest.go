@@ -1,0 +1,257 @@
+package closure
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Manifest is the metadata of one group's layer. It travels in a label of the image, so it is small: a line per path,
+//
+//	<base name> <NAR hash, base-32> <NAR size> <key name or -> <reference>... !<foreign hash>...
+//
+// where references and foreign hashes are the first ten characters of the hash part, and a reference of the path to
+// itself is a dot.
+type Manifest struct {
+	Format  int      `json:"format" toml:"format"`
+	Prefix  string   `json:"prefix" toml:"prefix"` // the view directory that the paths were relocated to, or /nix/store
+	Paths   []string `json:"paths" toml:"paths"`
+	Blocked []string `json:"blocked,omitempty" toml:"blocked,omitempty"` // JSON of each Reason about a path in here
+	// Tried is the view directory that Blocked is about.
+	Tried string `json:"tried,omitempty" toml:"tried,omitempty"`
+}
+
+const (
+	// shortHash is how much of a hash part a line keeps of a reference: 50 bits.
+	shortHash = 10
+	// maxForeign is how many foreign hashes a line keeps. A path with more is not reused.
+	maxForeign = 64
+	// maxBlocked bounds the reasons that are remembered.
+	maxBlocked = 32
+)
+
+// Previous is what the metadata of a previous image's layers promises.
+type Previous struct {
+	// Prefix is what the paths are relocated to: a view directory, or /nix/store.
+	Prefix string
+	// Groups are the layers whose metadata can be read whole.
+	Groups []Group
+	// Nodes are their paths. A node of which not all references are among the nodes is not Complete.
+	Nodes map[storepath.Path]*Node
+	// Blocked says why the paths are not relocated, if that was tried.
+	Blocked []Reason
+
+	partial map[storepath.Path]bool // nodes whose references are not known
+}
+
+// complete gives the node of a path that needs no narinfo any more.
+func (p *Previous) complete(path storepath.Path) (*Node, bool) {
+	n := p.Nodes[path]
+	return n, n != nil && !p.partial[path]
+}
+
+// Manifests gives the metadata of each group's layer by the layer's name.
+func (r *Result) Manifests(tried relocate.Layout) map[string]Manifest {
+	manifests := make(map[string]Manifest, len(r.Groups))
+	for _, group := range r.Groups {
+		m := Manifest{Format: Format, Prefix: r.Layout.Dir()}
+		for _, p := range group.Paths {
+			m.Paths = append(m.Paths, encodeNode(r.Graph.Nodes[p]))
+		}
+		for _, reason := range r.Blocked[:min(len(r.Blocked), maxBlocked)] {
+			if slices.Contains(group.Paths, reason.Path) {
+				reason.File = strings.ToValidUTF8(reason.File, "?")
+				raw, err := json.Marshal(reason)
+				if err == nil {
+					m.Blocked, m.Tried = append(m.Blocked, string(raw)), tried.Dir()
+				}
+			}
+		}
+		manifests[group.Layer] = m
+	}
+	return manifests
+}
+
+// Metadata is the manifest as layer metadata, made of maps, slices, strings and integers.
+func (m Manifest) Metadata() map[string]any {
+	metadata := map[string]any{"format": int64(m.Format), "prefix": m.Prefix, "paths": m.Paths}
+	if len(m.Blocked) > 0 {
+		metadata["blocked"], metadata["tried"] = m.Blocked, m.Tried
+	}
+	return metadata
+}
+
+// ParseManifest reads what Metadata gave, after it went through TOML or JSON.
+func ParseManifest(metadata map[string]any) (Manifest, error) {
+	var m Manifest
+	raw, err := json.Marshal(metadata)
+	if err == nil {
+		err = json.Unmarshal(raw, &m)
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("reading layer metadata: %w", err)
+	}
+	return m, nil
+}
+
+func encodeNode(n *Node) string {
+	fields := []string{
+		n.Path.Base(), storepath.Encode32(n.NarHash[:]), strconv.FormatInt(n.NarSize, 10), orDash(n.KeyName),
+	}
+	for _, ref := range n.References {
+		if ref == n.Path {
+			fields = append(fields, ".")
+		} else {
+			fields = append(fields, ref.HashPart()[:shortHash])
+		}
+	}
+	for i, hash := range n.Foreign {
+		if i == maxForeign {
+			fields = append(fields, "!*")
+			break
+		}
+		fields = append(fields, "!"+hash[:min(shortHash, len(hash))])
+	}
+	return strings.Join(fields, " ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Recall reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
+// What is of another format, was relocated to another place or cannot be read is left out and said in notes; it will
+// be fetched again.
+func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
+	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
+	lines := map[storepath.Path][]string{} // the references of each node
+	names := make([]string, 0, len(layers))
+	for name := range layers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		group, nodes, err := previous.read(name, layers[name], layout)
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("layer %s of the previous image is not reused: %v", name, err))
+			continue
+		}
+		previous.Prefix = layers[name].Prefix
+		previous.Groups = append(previous.Groups, group)
+		for n, refs := range nodes {
+			previous.Nodes[n.Path] = n
+			lines[n.Path] = refs
+		}
+	}
+	previous.resolve(lines)
+	return previous, notes
+}
+
+// read decodes one layer's manifest.
+func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group, map[*Node][]string, error) {
+	group := Group{Layer: name}
+	if m.Format != Format {
+		return group, nil, fmt.Errorf("it has format %d and this version makes format %d", m.Format, Format)
+	}
+	if m.Prefix != layout.Dir() && m.Prefix != storepath.Dir {
+		return group, nil, fmt.Errorf("its paths are relocated to %s, not to %s", m.Prefix, layout.Dir())
+	}
+	if len(p.Groups) > 0 && m.Prefix != p.Prefix {
+		return group, nil, fmt.Errorf("its paths are in %s, those of other layers in %s", m.Prefix, p.Prefix)
+	}
+	nodes := map[*Node][]string{}
+	for _, line := range m.Paths {
+		n, refs, err := decodeNode(line)
+		if err == nil && p.Nodes[n.Path] != nil {
+			err = fmt.Errorf("%s is in two layers", n.Path)
+		}
+		if err != nil {
+			return group, nil, err
+		}
+		nodes[n] = refs
+		group.Paths = append(group.Paths, n.Path)
+	}
+	slices.Sort(group.Paths)
+	if len(group.Paths) == 0 || len(slices.Compact(slices.Clone(group.Paths))) < len(group.Paths) {
+		return group, nil, fmt.Errorf("its list of paths is empty or names one twice")
+	}
+	if m.Tried == layout.Dir() {
+		for _, raw := range m.Blocked {
+			var reason Reason
+			if json.Unmarshal([]byte(raw), &reason) == nil {
+				p.Blocked = append(p.Blocked, reason)
+			}
+		}
+	}
+	return group, nodes, nil
+}
+
+func decodeNode(line string) (*Node, []string, error) {
+	fields := strings.Fields(line)
+	if len(fields) < 4 {
+		return nil, nil, fmt.Errorf("line %.80q is too short", line)
+	}
+	p, err := storepath.FromBase(fields[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	hash, err := storepath.ParseHash("sha256:" + fields[1])
+	if err != nil {
+		return nil, nil, err
+	}
+	size, err := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil || size <= 0 {
+		return nil, nil, fmt.Errorf("size %.40q of %s is not one", fields[2], p)
+	}
+	n := &Node{Path: p, NarHash: hash, NarSize: size}
+	if fields[3] != "-" {
+		n.KeyName = fields[3]
+	}
+	refs := fields[4:]
+	for i, ref := range refs {
+		if foreign, ok := strings.CutPrefix(ref, "!"); ok {
+			if foreign == "*" {
+				return nil, nil, fmt.Errorf("%s names more strange store paths than are remembered", p)
+			}
+			n.Foreign = append(n.Foreign, foreign)
+			if len(n.Foreign) == 1 {
+				refs = fields[4 : 4+i]
+			}
+		}
+	}
+	return n, refs, nil
+}
+
+// resolve turns the short references of all nodes into paths. Where one leads nowhere or to several, the node is
+// known in part only.
+func (p *Previous) resolve(lines map[storepath.Path][]string) {
+	short := make(map[string]storepath.Path, len(p.Nodes))
+	double := map[string]bool{}
+	for path := range p.Nodes {
+		key := path.HashPart()[:shortHash]
+		_, double[key] = short[key]
+		short[key] = path
+	}
+	for path, refs := range lines {
+		for _, ref := range refs {
+			to, ok := short[ref]
+			if ref == "." {
+				to, ok = path, true
+			}
+			if !ok || double[ref] {
+				p.partial[path] = true
+				break
+			}
+			p.Nodes[path].References = append(p.Nodes[path].References, to)
+		}
+		slices.Sort(p.Nodes[path].References)
+	}
+}

@@ -1,0 +1,130 @@
+package closure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Place moves the paths of result's changed groups from staging to <layers>/<layer>/<base name> and writes each
+// layer's RecordsName beside them. Every other closure-* directory in layers is removed: the previous image has those
+// layers' bytes, and a directory that a killed build left would take their place. Staging is removed at the end.
+func Place(ctx context.Context, result *Result, stagingDir, layersDir string) error {
+	s := staging{dir: stagingDir}
+	old, err := filepath.Glob(filepath.Join(layersDir, LayerPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("placing closure: %w", err)
+	}
+	for _, dir := range old {
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || dir == filepath.Clean(stagingDir) {
+			continue // a layer's .toml belongs to somebody else
+		}
+		if err := nar.RemoveAll(dir); err != nil {
+			return fmt.Errorf("placing closure: %w", err)
+		}
+	}
+	for _, group := range result.Changed {
+		if err := placeGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
+			return fmt.Errorf("placing layer %s: %w", group.Layer, err)
+		}
+	}
+	if err := nar.RemoveAll(stagingDir); err != nil {
+		return fmt.Errorf("removing staging directory: %w", err)
+	}
+	return nil
+}
+
+func placeGroup(ctx context.Context, s staging, group Group, layout relocate.Layout, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	records := Records{Format: Format, Prefix: layout.Dir()}
+	for _, p := range group.Paths {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		var st staged
+		if err := readJSON(s.sidecar(p), &st); err != nil {
+			return err
+		}
+		if st.Record.Path != p || st.Prefix != layout.Dir() {
+			return fmt.Errorf("%s was staged for %s, not for %s", p, st.Prefix, layout.Dir())
+		}
+		if err := os.Remove(s.sidecar(p)); err != nil {
+			return err
+		}
+		if err := move(ctx, s.tree(p), filepath.Join(dir, p.Base())); err != nil {
+			return err
+		}
+		records.Paths = append(records.Paths, st.Record)
+	}
+	return writeJSON(filepath.Join(dir, RecordsName), records)
+}
+
+// move renames a tree, and copies it where the two places are on different file systems.
+func move(ctx context.Context, from, to string) error {
+	err := nar.Move(from, to)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
+	}
+	tree := nar.NewTree(to)
+	if err := nar.DumpTo(ctx, tree, from); err != nil {
+		return errors.Join(err, tree.Discard())
+	}
+	return nar.RemoveAll(from)
+}
+
+// View makes dir the directory that the app sees as its store: a symlink for each path of groups, and nothing else,
+// to <layers>/<layer>/<base name>. A relocated path has its layout's short name there, any other its own.
+func View(ctx context.Context, dir string, groups []Group, layersDir string, layout relocate.Layout) error {
+	want := map[string]string{}
+	for _, group := range groups {
+		for _, p := range group.Paths {
+			name, target := viewName(p, layout), filepath.Join(layersDir, group.Layer, p.Base())
+			if other, ok := want[name]; ok {
+				return fmt.Errorf("making store view: %s and %s are both named %s", other, target, name)
+			}
+			want[name] = target
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making store view: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("making store view: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if target, err := os.Readlink(path); err == nil && target == want[e.Name()] {
+			delete(want, e.Name())
+			continue
+		}
+		if err := nar.RemoveAll(path); err != nil {
+			return fmt.Errorf("making store view: %w", err)
+		}
+	}
+	for name, target := range want {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("making store view: %w", err)
+		}
+	}
+	return nil
+}
+
+func viewName(p storepath.Path, layout relocate.Layout) string {
+	if layout.IsZero() {
+		return p.Base()
+	}
+	return layout.Base(p)
+}

@@ -1,0 +1,115 @@
+package closure
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"unicode/utf8"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Format is the version of everything that decides the bytes of a layer: how paths are relocated and mended, and
+// what is written beside them. Layers of another format are not reused. It goes up with every such change.
+const Format = 1
+
+// RecordsName is the file in each group's layer that says what the layer holds, so that Verify needs the layers only.
+const RecordsName = "paths.json"
+
+// Record is what has to be known to prove an unpacked store path: how to get back to its NAR, and who vouches for it.
+type Record struct {
+	Path       storepath.Path   `json:"path"`
+	NarHash    string           `json:"narHash"` // "sha256:<base-32>"
+	NarSize    int64            `json:"narSize"`
+	References []storepath.Path `json:"references,omitempty"`
+	Signatures []string         `json:"signatures,omitempty"` // those of the key that was trusted
+	CA         string           `json:"ca,omitempty"`         // the content address, where that is the proof
+	Mends      []mend           `json:"mends,omitempty"`
+}
+
+// mend is a relocate.Mend in JSON. Names that are not UTF-8 would not survive there as strings.
+type mend struct {
+	File    string `json:"file,omitempty"`
+	RawFile []byte `json:"rawFile,omitempty"`
+	Offset  int64  `json:"offset"`
+	Was     []byte `json:"was"`
+}
+
+func newMends(mends []relocate.Mend) []mend {
+	var list []mend
+	for _, m := range mends {
+		next := mend{File: m.File, Offset: m.Offset, Was: m.Was}
+		if !utf8.ValidString(m.File) {
+			next.File, next.RawFile = "", []byte(m.File)
+		}
+		list = append(list, next)
+	}
+	return list
+}
+
+// Records is the content of a layer's RecordsName.
+type Records struct {
+	Format int      `json:"format"`
+	Prefix string   `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
+	Paths  []Record `json:"paths"`
+}
+
+// staged is what stands beside an unpacked path in the staging directory.
+type staged struct {
+	Format int
+	Prefix string
+	Record Record
+	Report relocate.Report // its mends are Record's
+}
+
+func newRecord(f *cache.Found) Record {
+	r := Record{
+		Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References, CA: f.CA,
+	}
+	for _, sig := range f.Sigs {
+		if sig.Name == f.KeyName {
+			r.Signatures = append(r.Signatures, sig.String())
+		}
+	}
+	return r
+}
+
+// original is what package relocate wants to know of a path.
+func (r Record) original() (relocate.Original, error) {
+	hash, err := storepath.ParseHash(r.NarHash)
+	if err != nil {
+		return relocate.Original{}, err
+	}
+	o := relocate.Original{Path: r.Path, References: r.References, NarHash: hash}
+	for _, m := range r.Mends {
+		o.Mends = append(o.Mends, relocate.Mend{File: m.File + string(m.RawFile), Offset: m.Offset, Was: m.Was})
+	}
+	return o, nil
+}
+
+// writeJSON writes v beside its place and renames it.
+func writeJSON(path string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", path, err)
+	}
+	partial := filepath.Join(filepath.Dir(path), partialPrefix+filepath.Base(path))
+	if err := os.WriteFile(partial, append(raw, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+func readJSON(path string, v any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	return nil
+}

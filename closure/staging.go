@@ -1,0 +1,92 @@
+package closure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+const (
+	partialPrefix = ".partial-"
+	stagedSuffix  = ".json"
+)
+
+// staging is a directory of unpacked store paths that are complete and verified: <base>, and <base>.json renamed
+// into place after it. Whatever else is found there is half-done and is removed.
+type staging struct{ dir string }
+
+// openStaging makes the directory and removes what a run that was killed has left half-done.
+func openStaging(dir string) (staging, error) {
+	s := staging{dir: dir}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return s, fmt.Errorf("making staging directory: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return s, fmt.Errorf("reading staging directory: %w", err)
+	}
+	for _, e := range entries {
+		base := strings.TrimSuffix(e.Name(), stagedSuffix)
+		p, err := storepath.FromBase(base)
+		if err == nil && s.exists(s.tree(p)) && s.exists(s.sidecar(p)) {
+			continue
+		}
+		if err := nar.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return s, fmt.Errorf("cleaning staging directory: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s staging) tree(p storepath.Path) string    { return filepath.Join(s.dir, p.Base()) }
+func (s staging) sidecar(p storepath.Path) string { return s.tree(p) + stagedSuffix }
+func (s staging) partial(p storepath.Path) string {
+	return filepath.Join(s.dir, partialPrefix+p.Base())
+}
+
+func (s staging) exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// discard removes a path, its sidecar first, so that the path never seems complete.
+func (s staging) discard(p storepath.Path) error {
+	if err := os.Remove(s.sidecar(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(nar.RemoveAll(s.tree(p)), nar.RemoveAll(s.partial(p)))
+}
+
+// commit makes the tree at partial(p) the staged one.
+func (s staging) commit(p storepath.Path, st staged) error {
+	if err := os.Rename(s.partial(p), s.tree(p)); err != nil {
+		return err
+	}
+	return writeJSON(s.sidecar(p), st)
+}
+
+// reuse gives what an earlier run has staged for the path, provided that its tree, taken back to what it was, still
+// has the hash that record promises.
+func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (staged, bool) {
+	var st staged
+	err := readJSON(s.sidecar(r.Path), &st)
+	if err != nil || st.Format != Format || st.Prefix != layout.Dir() || st.Record.Path != r.Path ||
+		st.Record.NarHash != r.NarHash {
+		return staged{}, false
+	}
+	r.Mends = st.Record.Mends
+	st.Record = r
+	original, err := r.original()
+	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), original) != nil {
+		return staged{}, false
+	}
+	return st, true
+}

@@ -1,0 +1,117 @@
+package closure
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Caches is where narinfos and NARs come from; *cache.Set is one.
+type Caches interface {
+	// Lookup gives a valid and trusted narinfo, or a *cache.NotFoundError.
+	Lookup(ctx context.Context, p storepath.Path) (*cache.Found, error)
+	// Fetch gives unpack the NAR. It returns nil only if unpack's last call returned nil and the NAR was as signed.
+	Fetch(ctx context.Context, f *cache.Found, unpack func(r io.Reader) error) error
+}
+
+// Options is what Substitute needs to know. Caches, Roots and Staging are mandatory.
+type Options struct {
+	Caches Caches
+	Roots  []storepath.Path
+	// Staging is the directory that paths are unpacked in, best on the file system of the layers. It belongs to
+	// Substitute, which reuses what an earlier run has left complete there, after proving it.
+	Staging string
+	// Layout is what paths are relocated to; the zero Layout leaves them as they are.
+	Layout relocate.Layout
+	// Strict makes it an error that the closure cannot be relocated. Otherwise it then stays as it is.
+	Strict bool
+	// Previous is what the previous image holds, as Recall read it; nil is nothing.
+	Previous *Previous
+	// Limits bounds the plan.
+	Limits Limits
+	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
+	// and DefaultDownloads.
+	Lookups, Downloads int
+	// MaxPaths bounds the closure, against a cache that makes up references for ever; 0 means 100,000.
+	MaxPaths int
+	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
+	Log      func(format string, args ...any)
+	Interval time.Duration
+}
+
+// DefaultLookups is how many narinfos are asked for at the same time: they cost latency and little else.
+const DefaultLookups = 64
+
+// DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
+// memory of their decoders is bounded by the cache.
+func DefaultDownloads() int { return min(64, max(16, 8*runtime.GOMAXPROCS(0))) }
+
+// Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.
+type Result struct {
+	Graph  *Graph
+	Groups []Group // the plan
+	// Changed are those of Groups that are not in the previous image as they are. Their paths are in staging.
+	Changed []Group
+	// Layout is what the paths are relocated to: that of Options, or the zero Layout if that was not possible.
+	Layout relocate.Layout
+	// Blocked says why the closure was not relocated although Options asked for it.
+	Blocked []Reason
+	// Fetched counts what was downloaded, Staged what an earlier run had left in staging, Reused what stays in the
+	// previous image and Removed what it held besides.
+	Fetched, Staged, Reused, Removed Tally
+	// References counts rewritten references, Harmless the places that were not rewritten and do not matter.
+	References, Harmless int
+}
+
+// Tally is a number of store paths and the bytes of their NARs.
+type Tally struct {
+	Paths int
+	Bytes int64
+}
+
+func (t *Tally) add(n *Node) {
+	t.Paths++
+	t.Bytes += n.NarSize
+}
+
+// Substitute resolves the roots' closure and fetches what the previous image does not keep: look-ups breadth first,
+// each download from the moment its narinfo is known, the largest of those that wait first. When the closure is
+// known it is planned, and those paths are fetched too that were in the previous image but share a layer with
+// something that changed.
+//
+// A path is visible in staging only when its NAR was verified. The first error ends the run; what is complete by
+// then stays for the next one. Errors: *MissingError, *LoopError, *BlockedError, and what Caches return.
+func Substitute(ctx context.Context, options Options) (*Result, error) {
+	r, err := newRun(options)
+	if err != nil {
+		return nil, err
+	}
+	return r.run(ctx)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Lookups <= 0 {
+		o.Lookups = DefaultLookups
+	}
+	if o.Downloads <= 0 {
+		o.Downloads = DefaultDownloads()
+	}
+	if o.MaxPaths <= 0 {
+		o.MaxPaths = 100_000
+	}
+	if o.Interval <= 0 {
+		o.Interval = 5 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = func(string, ...any) {}
+	}
+	if o.Previous == nil {
+		o.Previous = &Previous{}
+	}
+	return o
+}

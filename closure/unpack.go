@@ -1,0 +1,194 @@
+package closure
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// bufferSize is what each download reads and writes through: larger ones were no faster.
+const bufferSize = 128 << 10
+
+// waiting is a heap of downloads, the largest first.
+type waiting struct{ found []*cache.Found }
+
+// Len, Less, Swap, Push and Pop are what container/heap asks for.
+func (w *waiting) Len() int { return len(w.found) }
+
+// Less orders by size, and by path where sizes are equal.
+func (w *waiting) Less(i, j int) bool {
+	a, b := w.found[i], w.found[j]
+	return cmp.Or(cmp.Compare(b.NarSize, a.NarSize), strings.Compare(string(a.StorePath), string(b.StorePath))) < 0
+}
+
+// Swap swaps.
+func (w *waiting) Swap(i, j int) { w.found[i], w.found[j] = w.found[j], w.found[i] }
+
+// Push appends.
+func (w *waiting) Push(x any) { w.found = append(w.found, x.(*cache.Found)) }
+
+// Pop takes the last one.
+func (w *waiting) Pop() any {
+	last := w.found[len(w.found)-1]
+	w.found = w.found[:len(w.found)-1]
+	return last
+}
+
+func (w *waiting) add(f *cache.Found) { heap.Push(w, f) }
+func (w *waiting) next() *cache.Found { return heap.Pop(w).(*cache.Found) }
+
+// obtain makes one path complete in staging, from what an earlier run left there or from the caches.
+func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout) (st staged, reused bool, err error) {
+	record := newRecord(found)
+	p := record.Path
+	if st, ok := r.staging.reuse(ctx, record, layout); ok {
+		r.progress.read(found.NarSize)
+		return st, true, nil
+	}
+	if err := r.staging.discard(p); err != nil {
+		return staged{}, false, fmt.Errorf("unpacking %s: %w", p, err)
+	}
+	st = staged{Format: Format, Prefix: layout.Dir(), Record: record}
+	buf := r.buffer()
+	defer func() { r.buffers <- buf }()
+	var counted countingReader
+	err = r.Caches.Fetch(ctx, found, func(src io.Reader) error {
+		r.progress.read(-counted.n)
+		counted = countingReader{Reader: src, add: r.progress.read}
+		if err := nar.RemoveAll(r.staging.partial(p)); err != nil {
+			return err
+		}
+		report, err := unpack(nar.NewReader(&counted), buf, record, layout, nar.NewTree(r.staging.partial(p)))
+		st.Report = report
+		return err
+	})
+	if err == nil {
+		err = r.finish(ctx, &st, layout)
+	}
+	if err != nil {
+		return staged{}, false, errors.Join(fmt.Errorf("unpacking %s: %w", p, err), r.staging.discard(p))
+	}
+	return st, false, nil
+}
+
+// unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
+func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree) (relocate.Report, error) {
+	stage := newStage(record, layout, tree)
+	if err := nar.Copy(stage, src, buf); err != nil {
+		return relocate.Report{}, errors.Join(err, tree.Discard())
+	}
+	return stage.Report(), nil
+}
+
+func newStage(record Record, layout relocate.Layout, next nar.Sink) *relocate.Stage {
+	if layout.IsZero() {
+		return relocate.MendOnly(next)
+	}
+	return layout.Rewrite(record.Path, record.References, next)
+}
+
+// finish mends a verified tree and makes it the staged one.
+func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
+	original, err := st.Record.original()
+	if err != nil {
+		return err
+	}
+	mends, err := layout.MendTree(ctx, r.staging.partial(st.Record.Path), original, st.Report)
+	if err != nil {
+		return err
+	}
+	st.Record.Mends, st.Report.Mends = newMends(mends), nil
+	return r.staging.commit(st.Record.Path, *st)
+}
+
+// rework writes a staged path anew for another layout, by way of the NAR that it was and the hash of that.
+func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged, error) {
+	original, err := st.Record.original()
+	if err != nil {
+		return staged{}, err
+	}
+	from := r.Layout
+	if st.Prefix == storepath.Dir {
+		from = relocate.Layout{}
+	}
+	p := st.Record.Path
+	tree := nar.NewTree(r.staging.partial(p))
+	sum := sha256.New()
+	stage := newStage(st.Record, to, tree)
+	both := &tee{first: nar.NewWriter(sum), second: stage}
+	names := append([]storepath.Path{p}, original.References...)
+	err = nar.DumpTo(ctx, from.Undo(names, original.Mends, both), r.staging.tree(p))
+	if got := storepath.Hash(sum.Sum(nil)); err == nil && got != original.NarHash {
+		err = fmt.Errorf("its NAR hash is %s, want %s", got, original.NarHash)
+	}
+	if err != nil {
+		return staged{}, errors.Join(fmt.Errorf("converting %s: %w", p, err), tree.Discard(), r.staging.discard(p))
+	}
+	st.Prefix, st.Report = to.Dir(), stage.Report()
+	if err := errors.Join(nar.RemoveAll(r.staging.sidecar(p)), nar.RemoveAll(r.staging.tree(p))); err != nil {
+		return staged{}, err
+	}
+	return st, r.finish(ctx, &st, to)
+}
+
+// buffer takes one that is free or makes one; there are never more than downloads.
+func (r *run) buffer() []byte {
+	select {
+	case buf := <-r.buffers:
+		return buf
+	default:
+		return make([]byte, bufferSize)
+	}
+}
+
+// countingReader tells how much was read.
+type countingReader struct {
+	io.Reader
+	add func(n int64)
+	n   int64
+}
+
+// Read counts.
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.add(int64(n))
+	return n, err
+}
+
+// tee is a sink that sends everything to two.
+type tee struct{ first, second nar.Sink }
+
+// Entry sends an entry to both.
+func (t *tee) Entry(e *nar.Entry) error {
+	if err := t.first.Entry(e); err != nil {
+		return err
+	}
+	return t.second.Entry(e)
+}
+
+// Write sends contents to both.
+func (t *tee) Write(p []byte) (int, error) {
+	if n, err := t.first.Write(p); err != nil {
+		return n, err
+	}
+	return t.second.Write(p)
+}
+
+// Close closes both.
+func (t *tee) Close() error {
+	if err := t.first.Close(); err != nil {
+		return err
+	}
+	return t.second.Close()
+}
