@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -75,7 +76,8 @@ func parseCA(s string) (*contentAddress, error) {
 // is computed anew from the content address, the name and the references. It is false without a CA field, and an error
 // where the field cannot be read or makes another path.
 //
-// This proves the claim, not the contents. See CAContent for what has to be checked of the archive.
+// What vouches for the path then is the content address, not the cache, so the archive has to be checked against it as
+// well: see ContentCheck. A content address that is the NAR's own hash is compared with NarHash here.
 func (n *NarInfo) VerifyCA() (ok bool, err error) {
 	if n.CA == "" {
 		return false, nil
@@ -91,20 +93,29 @@ func (n *NarInfo) VerifyCA() (ok bool, err error) {
 	if path != n.StorePath {
 		return false, &FieldError{Field: "CA", Problem: fmt.Sprintf("%s makes the path %s, not %s", n.CA, path, n.StorePath)}
 	}
+	if ca.isNarHash(n) && storepath.Hash(ca.digest) != n.NarHash {
+		return false, &FieldError{Field: "CA", Problem: fmt.Sprintf("%s is not the NarHash, %s", n.CA, n.NarHash)}
+	}
 	return true, nil
 }
+
+// isNarHash reports whether the content address is the hash of the NAR as it is.
+func (ca *contentAddress) isNarHash(n *NarInfo) bool {
+	return ca.method == caNAR && ca.algorithm == "sha256" && !n.refersToItself()
+}
+
+// refersToItself reports whether the path is among its own references.
+func (n *NarInfo) refersToItself() bool { return slices.Contains(n.References, n.StorePath) }
 
 // storePath computes the path that contents of this address have under n's name and with n's references: see
 // makeFixedOutputPathFromCA in NixOS/nix, src/libstore/store-dir-config.cc.
 func (ca *contentAddress) storePath(n *NarInfo) (storepath.Path, error) {
+	self := n.refersToItself()
 	refs := make([]string, 0, len(n.References))
-	self := false
 	for _, ref := range n.References {
-		if ref == n.StorePath {
-			self = true
-			continue
+		if ref != n.StorePath {
+			refs = append(refs, string(ref))
 		}
-		refs = append(refs, string(ref))
 	}
 	typed := func(kind string) string {
 		kind = strings.Join(append([]string{kind}, refs...), ":")

@@ -194,7 +194,8 @@ func size(value string) (int64, error) {
 	return int64(n), nil
 }
 
-// references reads base names between blanks. Their number is bounded by the narinfo's size.
+// references reads base names between blanks, each once, as Nix's set of them does. Their number is bounded by the
+// narinfo's size.
 func references(value string) ([]storepath.Path, error) {
 	names := strings.Fields(value)
 	refs := make([]storepath.Path, 0, len(names))
@@ -206,12 +207,7 @@ func references(value string) ([]storepath.Path, error) {
 		refs = append(refs, ref)
 	}
 	slices.Sort(refs)
-	for i := 1; i < len(refs); i++ {
-		if refs[i] == refs[i-1] {
-			return nil, fmt.Errorf("%s is there twice", refs[i].Base())
-		}
-	}
-	return refs, nil
+	return slices.Compact(refs), nil
 }
 
 // deriver reads a field that is for information only, and so never worth a refusal.

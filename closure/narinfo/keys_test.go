@@ -1,0 +1,150 @@
+package narinfo_test
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+// pair is a key that a test signs with.
+func pair(name string) (narinfo.PublicKey, ed25519.PrivateKey) {
+	secret := ed25519.NewKeyFromSeed([]byte(strings.Repeat(name[:1], ed25519.SeedSize)))
+	return narinfo.PublicKey{Name: name, Key: secret.Public().(ed25519.PublicKey)}, secret
+}
+
+func sign(info *narinfo.NarInfo, name string, secret ed25519.PrivateKey) {
+	data := ed25519.Sign(secret, []byte(info.Fingerprint()))
+	info.Sigs = append(info.Sigs, narinfo.Signature{Name: name, Data: data})
+}
+
+func testKeys(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	nixos, err := narinfo.ParseKeys(nixosKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	it("verifies real narinfos with the real key of cache.nixos.org", func() {
+		for _, text := range []string{netTools, hello} {
+			name, err := nixos.Verify(parse(text))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(name).To(Equal("cache.nixos.org-1"))
+		}
+	})
+
+	it("is content with one trusted signature among others, in any order", func() {
+		a, secret := pair("a")
+		info := parse(netTools)
+		sign(info, "a", secret)
+		name, err := narinfo.Keys{a}.Verify(info)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(name).To(Equal("a"))
+		b, _ := pair("b")
+		b.Name = "a"
+		name, err = narinfo.Keys{b, a}.Verify(info)
+		Expect(err).NotTo(HaveOccurred(), "two keys of one name")
+		Expect(name).To(Equal("a"))
+		info.Sigs[0].Name = "a"
+		_, err = narinfo.Keys{a}.Verify(info)
+		Expect(err).NotTo(HaveOccurred(), "a bad signature beside the good one")
+	})
+
+	it("notices any change of what is signed, and says so", func() {
+		for _, change := range []func(*narinfo.NarInfo){
+			func(n *narinfo.NarInfo) { n.StorePath = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools" },
+			func(n *narinfo.NarInfo) { n.NarHash[0] ^= 1 },
+			func(n *narinfo.NarInfo) { n.NarSize++ },
+			func(n *narinfo.NarInfo) { n.References = nil },
+		} {
+			info := parse(netTools)
+			change(info)
+			_, err := nixos.Verify(info)
+			var e *narinfo.SignatureError
+			Expect(errors.As(err, &e)).To(BeTrue())
+			Expect(e.Bad).To(Equal([]string{"cache.nixos.org-1"}))
+			Expect(err).To(MatchError(ContainSubstring(
+				"the signature by cache.nixos.org-1 does not fit: the narinfo was altered")))
+		}
+	})
+
+	it("does not mind changes of what is not signed", func() {
+		info := parse(with(with(without(netTools, "FileHash"), "Compression", "zstd"), "URL", "elsewhere"))
+		_, err := nixos.Verify(info)
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	it("names who signed and who is trusted", func() {
+		a, _ := pair("a")
+		_, err := narinfo.Keys{a}.Verify(parse(netTools))
+		var e *narinfo.SignatureError
+		Expect(errors.As(err, &e)).To(BeTrue())
+		Expect(e.Signed).To(Equal([]string{"cache.nixos.org-1", "hydra.other.net-1"}))
+		Expect(e.Trusted).To(Equal([]string{"a"}))
+		Expect(e.Bad).To(BeEmpty())
+		Expect(err).To(MatchError("verifying signature of " +
+			"/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60_p20170221182432: " +
+			"signed by cache.nixos.org-1, hydra.other.net-1, which nobody trusts here (trusted: a)"))
+	})
+
+	it("tells an unsigned narinfo, and that no key is trusted", func() {
+		_, err := nixos.Verify(parse(without(netTools, "Sig")))
+		Expect(err).To(MatchError(HaveSuffix(": there is none (trusted: cache.nixos.org-1)")))
+		_, err = narinfo.Keys(nil).Verify(parse(netTools))
+		Expect(err).To(MatchError(ContainSubstring("no key is trusted")))
+	})
+
+	it("reads keys between blanks and writes them as they were", func() {
+		a, _ := pair("a")
+		keys, err := narinfo.ParseKeys(" " + nixosKey + "\n\t" + a.String() + " ")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(keys).To(HaveLen(2))
+		Expect(keys[0].String()).To(Equal(nixosKey))
+		none, err := narinfo.ParseKeys("")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(none).To(BeEmpty())
+	})
+
+	it("tells a secret key from a public one without repeating it", func() {
+		_, secret := pair("s")
+		encoded := base64.StdEncoding.EncodeToString(secret)
+		_, err := narinfo.ParseKeys(nixosKey + " mine-1:" + encoded)
+		Expect(err).To(MatchError(ContainSubstring(`parsing public key "mine-1": this is a secret key`)))
+		for i := 0; i+8 <= len(encoded); i++ {
+			Expect(err.Error()).NotTo(ContainSubstring(encoded[i : i+8]))
+		}
+	})
+
+	it("refuses what is no key, without repeating what may be a secret", func() {
+		for _, bad := range []struct{ text, problem string }{
+			{"6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=", "no colon"},
+			{":6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=", "no name"},
+			{"a:", "it has 0 bytes, want 32"},
+			{"a:6NCHdD59", "it has 6 bytes, want 32"},
+			{"a:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShj", "not base64"},
+			{"https://cache.nixos.org", "not base64"},
+		} {
+			_, err := narinfo.ParsePublicKey(bad.text)
+			Expect(err).To(MatchError(ContainSubstring(bad.problem)), bad.text)
+			Expect(err.Error()).NotTo(ContainSubstring("6NCHdD59"), bad.text)
+		}
+	})
+
+	it("reads and writes signatures", func() {
+		text := "a:" + base64.StdEncoding.EncodeToString(make([]byte, 64))
+		sig, err := narinfo.ParseSignature(text)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(sig.String()).To(Equal(text))
+		for _, bad := range []string{"", "a", "a:", ":AAAA", "a:AAAA", "a:????"} {
+			_, err := narinfo.ParseSignature(bad)
+			Expect(err).To(HaveOccurred(), bad)
+		}
+	})
+}
