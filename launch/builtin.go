@@ -36,12 +36,13 @@ func (sh *shell) builtin(cmd *command) builtinFunc {
 	return nil
 }
 
-// fallbacks returns a program that lines use and an empty image lacks; only asked when no such program was found.
-func fallbacks(name string) builtinFunc {
-	if name == "sleep" {
-		return sleep
+// fallback returns a program that lines use and an empty image lacks; only asked when no such program was found.
+func (sh *shell) fallback(name string) builtinFunc {
+	if name != "sleep" {
+		return nil
 	}
-	return nil
+	sh.l.keeper.watch()
+	return sleep
 }
 
 // complain prints a built-in's error and gives it the exit status code.

@@ -33,6 +33,7 @@ type innerCall struct {
 	stderr int      // descriptor that is the app's standard error; -1: it has it already
 	view   string   // to be bound at /nix/store, under userns
 	probe  string   // a path below /nix/store that must be seen
+	strict bool     // refuse the engine also where only newer programs would miss the closure
 	unset  []string // environment variables that were set for the engine only
 	dir    string
 	path   string
@@ -41,19 +42,20 @@ type innerCall struct {
 
 func (c innerCall) args() []string {
 	return append([]string{innerFlag, c.engine, strconv.Itoa(c.report), strconv.Itoa(c.stderr), c.view, c.probe,
-		strings.Join(c.unset, ","), c.dir, c.path}, c.argv...)
+		strconv.FormatBool(c.strict), strings.Join(c.unset, ","), c.dir, c.path}, c.argv...)
 }
 
 func parseInnerCall(args []string) (c innerCall, err error) {
-	if len(args) < 9 {
+	if len(args) < 10 {
 		return c, errors.New("this flag is the launcher's own")
 	}
 	var bad [2]error
-	c.engine, c.view, c.probe, c.dir, c.path, c.argv = args[0], args[3], args[4], args[6], args[7], args[8:]
+	c.engine, c.view, c.probe, c.strict = args[0], args[3], args[4], args[5] == "true"
+	c.dir, c.path, c.argv = args[7], args[8], args[9:]
 	c.report, bad[0] = strconv.Atoi(args[1])
 	c.stderr, bad[1] = strconv.Atoi(args[2])
-	if args[5] != "" {
-		c.unset = strings.Split(args[5], ",")
+	if args[6] != "" {
+		c.unset = strings.Split(args[6], ",")
 	}
 	return c, errors.Join(bad[:]...)
 }
@@ -61,6 +63,7 @@ func parseInnerCall(args []string) (c innerCall, err error) {
 // Reports, one per line, from the stage inside to the launcher.
 const (
 	reportOK     = "ok"     // <pid>: the closure is seen; the app is, or is about to be, this process
+	reportLate   = "late"   // 0 <call>: a newer system call that does not see the closure
 	reportDenied = "denied" // <errno> <what>: the engine does not work here
 	reportFailed = "failed" // <errno>: the engine works, the app's program does not start
 	reportExit   = "exit"   // <wait status>: how the app ended, where the launcher cannot see that itself
@@ -85,8 +88,12 @@ func runInner(args, environ []string) int {
 			return denied(say, err)
 		}
 	}
-	if err := seen(call.probe); err != nil {
-		return denied(say, err)
+	lost, late, err := seen(call.probe)
+	if call.strict && slices.Contains(late, "statx") || len(lost) > 0 {
+		return denied(say, fmt.Errorf("%s is not seen by %s: %w", call.probe, strings.Join(append(lost, late...), ", "), err))
+	}
+	for _, name := range late {
+		say("%s 0 %s", reportLate, name)
 	}
 	if call.engine == EngineUserns {
 		return runInPlace(call, env, say)
@@ -152,15 +159,15 @@ func errnoOf(err error) int {
 	return int(syscall.EINVAL)
 }
 
-// seen checks that every way of looking at a file shows the probe: engines have lost bindings for one system call
-// and kept them for another.
-func seen(probe string) error {
-	check := func(call string, err error) error {
+// seen looks at the probe in every way that programs do: engines have lost bindings for one system call and kept them
+// for another. lost are the calls that no program does without, late those that came to Linux later and that older
+// engines do not know, so that only newer programs miss them.
+func seen(probe string) (lost, late []string, why error) {
+	check := func(list *[]string, call string, err error) {
 		// ENOSYS and EPERM are a kernel or a seccomp filter without the call: programs then use another.
 		if err != nil && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.EPERM) {
-			return fmt.Errorf("%s does not see %s: %w", call, probe, err)
+			*list, why = append(*list, call), err
 		}
-		return nil
 	}
 	var st unix.Stat_t
 	var stx unix.Statx_t
@@ -169,15 +176,14 @@ func seen(probe string) error {
 		_ = unix.Close(fd)
 	}
 	_, listed := os.ReadDir(storepath.Dir)
-	return errors.Join(
-		check("open", err),
-		check("stat", unix.Stat(probe, &st)),
-		check("lstat", unix.Lstat(probe, &st)),
-		check("statx", unix.Statx(unix.AT_FDCWD, probe, 0, unix.STATX_BASIC_STATS, &stx)),
-		check("access", unix.Access(probe, unix.R_OK)),
-		check("faccessat2", unix.Faccessat(unix.AT_FDCWD, probe, unix.R_OK, unix.AT_EACCESS)),
-		check("getdents", listed),
-	)
+	check(&lost, "open", err)
+	check(&lost, "stat", unix.Stat(probe, &st))
+	check(&lost, "lstat", unix.Lstat(probe, &st))
+	check(&lost, "access", unix.Access(probe, unix.R_OK))
+	check(&lost, "getdents", listed)
+	check(&late, "statx", unix.Statx(unix.AT_FDCWD, probe, 0, unix.STATX_BASIC_STATS, &stx))
+	check(&late, "faccessat2", unix.Faccessat(unix.AT_FDCWD, probe, unix.R_OK, unix.AT_EACCESS))
+	return lost, late, why
 }
 
 // probePath is the path that an engine must show: the folder of the closure's first program, or the first root.
@@ -195,27 +201,32 @@ func (l *launcher) probePath() string {
 }
 
 // started reads the stage's reports up to the app's start. ok is false where the pipe ended without any: the engine
-// itself did not come up.
-func started(reports *bufio.Reader) (pid int, ok bool, err error) {
-	text, err := reports.ReadString('\n')
-	if err != nil {
+// itself did not come up. late lists the newer system calls that do not see the closure.
+func started(reports *bufio.Reader) (pid int, late []string, ok bool, err error) {
+	for {
+		text, err := reports.ReadString('\n')
 		if errors.Is(err, io.EOF) {
-			err = nil
+			return 0, nil, false, nil
 		}
-		return 0, false, err
+		if err != nil {
+			return 0, nil, false, err
+		}
+		word, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+		number, what, _ := strings.Cut(rest, " ")
+		n, _ := strconv.Atoi(number)
+		switch word {
+		case reportLate:
+			late = append(late, what)
+		case reportOK:
+			return n, late, true, nil
+		case reportFailed:
+			return 0, late, true, syscall.Errno(n)
+		case reportDenied:
+			return 0, late, false, &reportedError{what, syscall.Errno(n)}
+		default:
+			return 0, late, false, fmt.Errorf("unexpected report %q", text)
+		}
 	}
-	word, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
-	number, what, _ := strings.Cut(rest, " ")
-	n, _ := strconv.Atoi(number)
-	switch word {
-	case reportOK:
-		return n, true, nil
-	case reportFailed:
-		return 0, true, syscall.Errno(n)
-	case reportDenied:
-		return 0, false, &reportedError{what, syscall.Errno(n)}
-	}
-	return 0, false, fmt.Errorf("unexpected report %q", text)
 }
 
 // reportedError is an error of the stage inside, with its errno.

@@ -45,6 +45,8 @@ type line struct {
 	jobs map[syntax.Pos]bool
 	// background: something runs beside the main shell, so that nothing may replace this process.
 	background bool
+	// loops: the line may run long in built-ins alone.
+	loops bool
 	// needsShell names the first construct that the interpreter does not know, "" where it knows all.
 	needsShell string
 	// usesParams: the line places the user's arguments itself.
@@ -99,6 +101,23 @@ func (l *line) appendParams() error {
 		Left: at, Parts: []syntax.WordPart{&syntax.ParamExp{Dollar: at, Short: true, Param: &syntax.Lit{Value: "@"}}},
 	}}})
 	return nil
+}
+
+// reportStatus makes the line end in a command named word whose argument is $?, and "exit" alone say so too:
+// interp.Runner.Run returns the error of the last program, which "!", "if" and "while" have long answered.
+func (l *line) reportStatus(word string) {
+	status := func() *syntax.Word {
+		return &syntax.Word{Parts: []syntax.WordPart{&syntax.ParamExp{Short: true, Param: &syntax.Lit{Value: "?"}}}}
+	}
+	syntax.Walk(l.file, func(node syntax.Node) bool {
+		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) == 1 && call.Args[0].Lit() == "exit" {
+			call.Args = append(call.Args, status())
+			return false
+		}
+		return true
+	})
+	name := &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{Value: word}}}
+	l.file.Stmts = append(l.file.Stmts, &syntax.Stmt{Cmd: &syntax.CallExpr{Args: []*syntax.Word{name, status()}}})
 }
 
 // source is the line as a shell reads it, appended arguments included.
@@ -175,6 +194,8 @@ func (l *line) inspect() {
 			}
 		case *syntax.ProcSubst:
 			l.markJob(n)
+		case *syntax.WhileClause, *syntax.ForClause:
+			l.loops = true
 		case *syntax.CoprocClause:
 			need("coproc")
 		case *syntax.ExtGlob:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,7 +98,7 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 	}
 	env := cmd.env
 	call := innerCall{
-		engine: EngineProot, report: int(reportEnd.Fd()), stderr: int(stderr.Fd()), probe: l.probePath(),
+		engine: EngineProot, report: int(reportEnd.Fd()), stderr: int(stderr.Fd()), probe: l.probePath(), strict: seccomp,
 		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
 	}
 	set := func(name, value string) {
@@ -136,9 +137,10 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWords) (*child, error) {
 	_ = pipe.SetReadDeadline(time.Now().Add(startLimit))
 	reports := bufio.NewReader(pipe)
-	pid, ok, err := started(reports)
+	pid, late, ok, err := started(reports)
 	if ok && err == nil {
 		_ = pipe.SetReadDeadline(time.Time{})
+		l.warnLate(late)
 		l.keeper.aim(c, pid)
 		outer := &child{pid: c.pid, done: make(chan struct{})}
 		go l.follow(outer, c, pipe, reports)
@@ -160,6 +162,20 @@ func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWo
 		return nil, prootDenied("proot: "+err.Error(), words.text())
 	}
 	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", c.status.code()), words.text())
+}
+
+// warnLate says once which newer system calls this PRoot does not translate.
+func (l *launcher) warnLate(late []string) {
+	if l.engine.chosen() != "" || len(late) == 0 {
+		return
+	}
+	text := fmt.Sprintf("this PRoot hides %s from %s: programs that use it miss their files", storepath.Dir,
+		strings.Join(late, ", "))
+	if slices.Contains(late, "statx") { // nearly every new program uses it
+		fmt.Fprintf(l.stderr, "%s: %s: PRoot 5.4.0 or newer does not\n", ProgramName, text)
+		return
+	}
+	l.debugf("%s", text)
 }
 
 // follow completes the app's child when the app has ended: with the status that the stage inside reports, else with

@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
 )
 
 // shell runs one command line in this process. Programs start as children; the one after which nothing follows takes
@@ -23,13 +25,26 @@ type shell struct {
 	// stay: an eval, a sourced file or a trap is in play, so that no position says what comes last.
 	stay bool
 	mu   sync.Mutex
-	end  status // how the last foreground program ended
+	// end is how the foreground program ended that speaks for the line; endAt where in the line it stands, and ended
+	// whether a terminating signal had come by then.
+	end   status
+	endAt syntax.Pos
+	ended bool
+	// code is the line's exit status, where it reached its end.
+	code int
 }
 
-// endGrace is how long, after a terminating signal, the line may take to end once no program of it runs.
-const endGrace = 100 * time.Millisecond
+const (
+	// endGrace is how long, after a terminating signal, the line may take to end once no program of it runs.
+	endGrace = 100 * time.Millisecond
+	// jobGrace is how long programs that still run beside the line's end may take to end by SIGTERM.
+	jobGrace = 200 * time.Millisecond
+)
 
 // shell runs a line whose $0 is name and whose arguments are params.
+//
+// Signals are caught from the first child on, and before it where the line may wait: catching them takes longer than
+// all the rest of a start.
 func (l *launcher) shell(ln *line, name string, params []string) (status, error) {
 	if ln.needsShell != "" {
 		return l.realShell(ln, name, params)
@@ -37,6 +52,7 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 	if name != "" {
 		ln.file.Name = name
 	}
+	ln.reportStatus(ownStatus)
 	sh := &shell{l: l, line: ln, end: statusNone}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -52,8 +68,8 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if !ln.simple {
-		l.keeper.onEnd = func() { cancel(); go sh.endSoon() }
+	l.keeper.onEnd = func() { cancel(); go sh.endSoon() }
+	if ln.loops || ln.background {
 		l.keeper.watch()
 	}
 	return sh.outcome(sh.run(ctx, runner))
@@ -72,10 +88,10 @@ func (sh *shell) run(ctx context.Context, runner *interp.Runner) (err error) {
 
 // outcome turns the interpreter's result into a status, and ends what still runs beside the line.
 func (sh *shell) outcome(err error) (status, error) {
-	sh.l.keeper.signalAll(syscall.SIGTERM)
+	sh.endJobs()
 	sig := sh.l.keeper.endedBy()
 	sh.mu.Lock()
-	end := sh.end
+	end, at := sh.end, sh.endAt
 	sh.mu.Unlock()
 	var code interp.ExitStatus
 	var failed *failure
@@ -86,15 +102,25 @@ func (sh *shell) outcome(err error) (status, error) {
 		return end, nil
 	case sig != 0:
 		return exited(exitSignal + int(sig)), nil
-	case err == nil:
-		return 0, nil
-	case errors.As(err, &code):
-		if end != statusNone && end.wait().Signaled() && end.code() == int(code) {
+	case err == nil || errors.As(err, &code):
+		if err == nil {
+			code = interp.ExitStatus(sh.code)
+		}
+		if sh.line.tails[at] && !sh.stay && end.wait().Signaled() && end.code() == int(code) {
 			return end, nil
 		}
 		return exited(int(code)), nil
 	}
 	return 0, &failure{exitUsage, fmt.Errorf("running command line %q: %w", sh.line.text, err)}
+}
+
+// endJobs ends what the line left running beside it.
+func (sh *shell) endJobs() {
+	sh.l.keeper.signalAll(syscall.SIGTERM)
+	for waited := time.Duration(0); sh.l.keeper.alive() > 0 && waited < jobGrace; waited += jobGrace / 100 {
+		time.Sleep(jobGrace / 100)
+	}
+	sh.l.keeper.signalAll(syscall.SIGKILL)
 }
 
 // endSoon ends this process when a terminating signal has ended every program but not the line, which may be waiting
@@ -118,6 +144,8 @@ func (sh *shell) call(ctx context.Context, args []string) ([]string, error) {
 	case "trap":
 		sh.stay = true
 		return sh.trap(args)
+	case "read", "wait", "mapfile", "readarray":
+		sh.l.keeper.watch()
 	case "umask":
 		return append([]string{ownBuiltin, args[0]}, args[1:]...), nil
 	}
@@ -140,11 +168,14 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	if len(cmd.argv) == 0 {
 		return sh.report(hc, &failure{exitUsage, fmt.Errorf("usage: %s PROGRAM [ARGUMENT…]", ProgramName)})
 	}
+	if args[0] == ownStatus {
+		return sh.status(args[1])
+	}
 	if own := sh.builtin(cmd); own != nil {
 		return own(ctx, hc, cmd.argv)
 	}
 	if err := sh.l.locate(cmd); err != nil {
-		if own := fallbacks(cmd.argv[0]); own != nil {
+		if own := sh.fallback(cmd.argv[0]); own != nil {
 			return own(ctx, hc, cmd.argv)
 		}
 		return sh.report(hc, err)
@@ -162,7 +193,7 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 		closeFiles.wait()
 		return sh.report(hc, err)
 	}
-	st := sh.attend(child, !sh.line.jobs[hc.Pos])
+	st := sh.attend(child, hc.Pos)
 	closeFiles.wait()
 	if code := st.code(); code != 0 {
 		return interp.ExitStatus(code)
@@ -170,16 +201,32 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	return nil
 }
 
+// ownStatus is the command that ends every line: it is told the line's exit status.
+const ownStatus = "\x00status"
+
+// status notes the line's exit status and succeeds itself, so that no "set -e" or trap takes it for a failure.
+func (sh *shell) status(word string) error {
+	if code, err := strconv.Atoi(word); err == nil {
+		sh.code = code
+	}
+	return nil
+}
+
 // statusNone is no status at all: no program ended yet.
 const statusNone = ^status(0)
 
-// attend waits for a child; the status of a foreground one is the line's, when a signal ends both.
-func (sh *shell) attend(c *child, foreground bool) status {
+// attend waits for a foreground or background child. Of the foreground ones that a terminating signal ends at once, the
+// last of the pipeline speaks for the line.
+func (sh *shell) attend(c *child, at syntax.Pos) status {
 	st := sh.l.keeper.wait(c)
-	if foreground {
-		sh.mu.Lock()
-		sh.end = st
-		sh.mu.Unlock()
+	if sh.line.jobs[at] {
+		return st
+	}
+	ending := sh.l.keeper.endedBy() != 0
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !sh.ended || at.After(sh.endAt) {
+		sh.end, sh.endAt, sh.ended = st, at, ending
 	}
 	return st
 }

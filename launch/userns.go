@@ -49,10 +49,10 @@ func (l *launcher) startUserns(cmd *command) (*child, error) {
 	}
 	_ = read.SetReadDeadline(time.Now().Add(startLimit))
 	reports := bufio.NewReader(read)
-	_, ok, err := started(reports)
+	_, _, ok, err := started(reports)
 	if ok && err == nil {
 		// The pipe closes on exec; a further report means that exec failed.
-		if _, again, problem := started(reports); again && problem != nil {
+		if _, _, again, problem := started(reports); again && problem != nil {
 			err = problem
 		}
 	}

@@ -1,0 +1,201 @@
+package launch_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+// The closure's one path, as Nix names it and as relocation would below a view of any length.
+const (
+	appBase  = "00bgd045z0d4icpbc2yyz4gx48ak44la-app"
+	appStore = "/nix/store/" + appBase
+)
+
+// built is the folder with the launcher and the test's app, built once by TestMain.
+var built string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "launch-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // tests start programs of it as other users
+	}
+	if err == nil {
+		built = dir
+		err = build()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build() error {
+	for name, source := range map[string]string{
+		"launcher": "github.com/nixproot/nix-hydra-buildpack/cmd/launch", "app": "./testdata/app",
+	} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(built, name), source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w\n%s", name, err, out)
+		}
+	}
+	return nil
+}
+
+// image is a folder laid out as the layers of a built image are.
+type image struct {
+	dir    string
+	config launch.Config
+	env    []string
+	attr   func(*exec.Cmd)
+}
+
+// newImage lays out the layers of an image whose closure holds the programs app and other. relocated says in which of
+// the two forms.
+func newImage(t *testing.T, relocated bool) *image {
+	t.Helper()
+	dir, err := os.MkdirTemp(built, "image-")
+	Expect(err).NotTo(HaveOccurred())
+	Expect(os.Chmod(dir, 0o755)).To(Succeed())
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	img := &image{dir: dir}
+	img.lay(dir, dir, relocated)
+	return img
+}
+
+// lay writes the layers below at, for an image in which they will be at place.
+func (img *image) lay(at, place string, relocated bool) {
+	bin := filepath.Join(at, "closure-01", appBase, "bin")
+	for _, d := range []string{bin, filepath.Join(at, "store"), filepath.Join(at, "launch", "bin")} {
+		Expect(os.MkdirAll(d, 0o755)).To(Succeed())
+	}
+	copyFile(filepath.Join(built, "app"), filepath.Join(bin, "app"))
+	Expect(os.Symlink("app", filepath.Join(bin, "other"))).To(Succeed())
+	Expect(os.WriteFile(filepath.Join(bin, "notexec"), []byte("x"), 0o644)).To(Succeed())
+	Expect(os.WriteFile(filepath.Join(bin, "badscript"), []byte("#!/no/such/interpreter\n"), 0o755)).To(Succeed())
+	real := filepath.Join(place, "closure-01", appBase)
+	img.config = launch.Config{
+		Engine: launch.Unrelocated, View: filepath.Join(place, "store"), Bin: []string{appStore + "/bin"},
+		StorePaths: []string{appStore},
+	}
+	if relocated {
+		img.config.Engine, img.config.Bin = launch.EngineRelocate, []string{filepath.Join(real, "bin")}
+	}
+	Expect(os.Symlink(real, filepath.Join(at, "store", appBase))).To(Succeed())
+	copyFile(filepath.Join(built, "launcher"), filepath.Join(at, "launch", "bin", launch.ProgramName))
+	Expect(os.Link(filepath.Join(at, "launch", "bin", launch.ProgramName),
+		filepath.Join(at, "launch", "bin", launch.ProcessProgramName))).To(Succeed())
+	Expect(img.config.Write(filepath.Join(at, "launch", launch.ConfigName))).To(Succeed())
+}
+
+// configure changes the image's Config.
+func (img *image) configure(change func(*launch.Config)) {
+	change(&img.config)
+	Expect(img.config.Write(filepath.Join(img.dir, "launch", launch.ConfigName))).To(Succeed())
+}
+
+func (img *image) bin(name string) string { return filepath.Join(img.dir, "launch", "bin", name) }
+
+// command is run_proot.sh with args, in a plain environment.
+func (img *image) command(args ...string) *exec.Cmd { return img.start(launch.ProgramName, args...) }
+
+// process is a process type's start: a Procfile line and the user's arguments.
+func (img *image) process(line string, args ...string) *exec.Cmd {
+	return img.start(launch.ProcessProgramName, append([]string{"--process", line}, args...)...)
+}
+
+func (img *image) start(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(img.bin(name), args...)
+	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=/tmp", "PORT=8080", "odd.name=kept"}, img.env...)
+	cmd.Dir = img.dir
+	if img.attr != nil {
+		img.attr(cmd)
+	}
+	return cmd
+}
+
+// result is how a run ended.
+type result struct {
+	code   int    // -1: killed
+	signal string // "" where it was not killed
+	out    string
+	err    string
+	took   time.Duration
+}
+
+func run(cmd *exec.Cmd) result {
+	var out, errs bytes.Buffer
+	if cmd.Stdout == nil {
+		cmd.Stdout = &out
+	}
+	cmd.Stderr = &errs
+	begin := time.Now()
+	_ = cmd.Run()
+	Expect(cmd.ProcessState).NotTo(BeNil(), "not started: %v", cmd.Args)
+	return result{
+		code: cmd.ProcessState.ExitCode(), signal: killedBy(cmd.ProcessState), out: out.String(), err: errs.String(),
+		took: time.Since(begin),
+	}
+}
+
+// killedBy names the signal that killed a process, "" for none.
+func killedBy(state *os.ProcessState) string {
+	if text := state.String(); strings.HasPrefix(text, "signal: ") {
+		return strings.TrimPrefix(text, "signal: ")
+	}
+	return ""
+}
+
+// shown is what "app show" prints.
+type shown struct {
+	Args        []string
+	Env         map[string]string
+	Dir         string
+	PID, Parent int
+	UID         int
+	Files       []string
+	Store       []string
+	Caps        string
+	NoFile      uint64
+}
+
+func show(cmd *exec.Cmd) shown {
+	r := run(cmd)
+	Expect(r.code).To(Equal(0), "%+v", r)
+	var s shown
+	Expect(json.Unmarshal([]byte(r.out), &s)).To(Succeed(), r.out)
+	return s
+}
+
+func copyFile(from, to string) {
+	data, err := os.ReadFile(from)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(os.WriteFile(to, data, 0o755)).To(Succeed())
+}
+
+// proot is the PRoot that tests run under: a missing one is a failure, as its engine would go untested.
+func proot(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("NIX_HYDRA_TEST_PROOT"); path != "" {
+		return path
+	}
+	path, err := exec.LookPath("proot")
+	if err != nil {
+		t.Fatal("no PRoot to test with: apt-get install proot, or set NIX_HYDRA_TEST_PROOT to one")
+	}
+	return path
+}

@@ -1,0 +1,323 @@
+package launch_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+func TestProcess(t *testing.T) {
+	spec.Run(t, "process", testProcess, spec.Report(report.Terminal{}))
+}
+
+func testProcess(t *testing.T, context spec.G, it spec.S) {
+	var img *image
+	it.Before(func() { RegisterTestingT(t); img = newImage(t, true) })
+
+	context("a command", func() {
+		it("takes the launcher's place with its arguments, folder and environment untouched", func() {
+			cmd := img.command("app", "show", "-p", "80", "a b", "", "$PORT")
+			img.env = nil
+			s := show(cmd)
+			Expect(s.Args).To(Equal([]string{"app", "show", "-p", "80", "a b", "", "$PORT"}))
+			Expect(s.PID).To(Equal(cmd.Process.Pid), "exec, not a child")
+			Expect(s.Dir).To(Equal(img.dir))
+			Expect(s.Env).To(Equal(map[string]string{
+				"PATH": img.config.Bin[0] + ":/usr/bin:/bin", "HOME": "/tmp", "PORT": "8080", "odd.name": "kept",
+			}))
+			Expect(s.Files).To(HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
+		})
+
+		it("keeps inherited descriptors, as socket activation needs", func() {
+			cmd := img.command("app", "show")
+			extra, err := os.Open(os.DevNull)
+			Expect(err).NotTo(HaveOccurred())
+			cmd.ExtraFiles = []*os.File{extra}
+			Expect(show(cmd).Files).To(ContainElement("3=/dev/null"))
+		})
+
+		it("may be a path", func() {
+			Expect(run(img.command(filepath.Join(img.config.Bin[0], "app"), "exit", "3")).code).To(Equal(3))
+		})
+
+		it("finds no program: 127, with what was searched and what there is", func() {
+			r := run(img.command("ap", "x"))
+			Expect(r.code).To(Equal(127))
+			Expect(r.err).To(HavePrefix("run_proot.sh: ap: no such program: searched " + img.config.Bin[0] + ", /usr/bin"))
+			Expect(r.err).To(ContainSubstring("the closure offers: app, badscript, notexec, other"))
+			Expect(run(img.command("./nosuch")).code).To(Equal(127))
+		})
+
+		it("cannot run it: 126, with the reason", func() {
+			r := run(img.command("notexec"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("notexec: is not executable"))
+			r = run(img.command("badscript"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("its interpreter /no/such/interpreter is not in the image"))
+			Expect(run(img.command("/")).err).To(ContainSubstring("is a folder"))
+		})
+
+		it("is missing: usage", func() {
+			Expect(run(img.command()).code).To(Equal(2))
+			Expect(run(img.start(launch.ProcessProgramName)).err).To(ContainSubstring("--process LINE"))
+		})
+
+		it("ends as the app ends", func() {
+			Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
+			Expect(run(img.command("app", "die", "9")).signal).To(Equal("killed"))
+		})
+	})
+
+	context("without what the build wrote", func() {
+		it("says so", func() {
+			Expect(os.Remove(filepath.Join(img.dir, "launch", launch.ConfigName))).To(Succeed())
+			r := run(img.command("app"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("NIX_HYDRA_LAUNCH is not set: build the image again"))
+		})
+	})
+
+	context("a Procfile line", func() {
+		for line, want := range map[string]string{
+			`run_proot.sh app echo -p $PORT`:                    "-p 8080\n",
+			`app echo -p ${PORT:-1} ${NONE:-2} "$NONE" '$PORT'`: "-p 8080 2  $PORT\n",
+			`A=1 B=$PORT run_proot.sh app echo "a  b"`:          "a  b\n",
+			`app echo a && app echo b`:                          "a\nb\n",
+			`false || app echo c`:                               "c\n",
+			`app echo x | app upper`:                            "X\n",
+			`cd / && exec app echo $PWD`:                        "/\n",
+			`app echo "$(app echo inner | app upper)"`:          "INNER\n",
+			`app err oops 2>&1 | app upper`:                     "OOPS\n",
+			`f() { app echo "f $1"; }; f 1; f 2`:                "f 1\nf 2\n",
+			`if [ -n "$PORT" ]; then app echo yes; fi`:          "yes\n",
+			`for i in 1 2; do app echo $i; done`:                "1\n2\n",
+			`trap 'app echo bye' EXIT; app echo hi`:             "hi\nbye\n",
+			`app echo $((PORT+1)); (cd /; app echo sub)`:        "8081\nsub\n",
+			`exec run_proot.sh app echo e`:                      "e\n",
+			`eval "app echo ev"; app echo after`:                "ev\nafter\n",
+			`sleep 0 && umask 077 && umask`:                     "0077\n",
+			`ulimit -n 64; ulimit -n`:                           "64\n",
+			`app upper < store/x`:                               "",
+			`app echo launch/*`:                                 "launch/bin launch/nix-hydra.json\n",
+			`exec -a name app echo named`:                       "named\n",
+			`app echo one > $F; app upper < $F`:                 "ONE\n",
+			`cat <<< here | app upper`:                          "HERE\n",
+			`app echo a 3>/dev/null`:                            "a\n",
+			`set -- p q; app echo "$@"`:                         "p q\n",
+		} {
+			it("runs "+line, func() {
+				img.env = []string{"F=" + filepath.Join(img.dir, "file")}
+				r := run(img.process(line))
+				Expect(r.out).To(Equal(want), r.err)
+			})
+		}
+
+		it("gets the user's arguments as if it ended in \"$@\"", func() {
+			for line, want := range map[string]string{
+				`run_proot.sh app echo -p $PORT`:         "-p 8080 a b  c\n",
+				`app echo 1 && app echo 2`:               "1\n2 a b  c\n",
+				`app echo 1 | app upper`:                 "1\n",
+				`exec app echo x >&1`:                    "x a b  c\n",
+				`app echo "$2" first`:                    "c first\n",
+				`if true; then app echo "<$*>"; fi`:      "<a b  c>\n",
+				`app echo "x" 3>/dev/null`:               "x a b  c\n",
+				`bash -c 'echo "$0 $1"; exit 0' zero`:    "zero a b \n",
+				`run_proot.sh bash -c 'echo "$@"' zero`:  "a b  c\n",
+				`run_proot.sh bash -c 'exec app "$@"' _`: "",
+			} {
+				r := run(img.process(line, "a b ", "c"))
+				Expect(r.out).To(Equal(want), "%s: %s", line, r.err)
+			}
+		})
+
+		it("refuses arguments that have no place", func() {
+			r := run(img.process(`if true; then app echo; fi`, "a"))
+			Expect(r.code).To(Equal(2))
+			Expect(r.err).To(ContainSubstring(`say "$@" in the line where they belong`))
+		})
+
+		it("execs whatever comes last, when nothing runs beside it", func() {
+			for _, line := range []string{
+				`app show`, `cd / && run_proot.sh app show`, `true; exec app show`, `false || { true; app show; }`,
+				`if true; then app show; else false; fi`, `[ -z "$X" ] && X=1 app show 2>/dev/null`, `app exit 0; exec app show`,
+			} {
+				cmd := img.process(line)
+				Expect(show(cmd).PID).To(Equal(cmd.Process.Pid), line)
+			}
+			cmd := img.process(`app sleep 0.3 & app show`)
+			Expect(show(cmd).Parent).To(Equal(cmd.Process.Pid))
+		})
+
+		it("leaves the environment to the app as it was", func() {
+			s := show(img.process(`export NEW=1; PORT=9; unset HOME; local=2; app show`))
+			Expect(s.Env).To(HaveKeyWithValue("odd.name", "kept"))
+			Expect(s.Env).To(HaveKeyWithValue("NEW", "1"))
+			Expect(s.Env).To(HaveKeyWithValue("PORT", "9"))
+			Expect(s.Env).NotTo(HaveKey("HOME"))
+			Expect(s.Env).NotTo(HaveKey("local"))
+			Expect(s.Env).NotTo(HaveKey("UID"))
+			Expect(s.Env).To(HaveLen(4))
+		})
+
+		it("gives the app no descriptor but its own", func() {
+			Expect(show(img.process(`true | true; app exit 0 > file; app show; true`)).Files).To(
+				HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
+		})
+
+		it("has true exit statuses", func() {
+			for line, want := range map[string]int{
+				`app exit 7`: 7, `app exit 7; true`: 0, `true && app exit 8`: 8, `app die 15; exit $?`: 143,
+				`app exit 3 | app exit 4`: 4, `set -o pipefail; app exit 3 | app exit 0`: 3, `! app exit 5`: 0,
+				`nosuch`: 127, `notexec`: 126, `app echo $(`: 2, ``: 2, `app exit 1 || exit 9`: 9, `exit 300`: 44,
+				`if app exit 5; then true; fi`: 0, `while app exit 5; do true; done`: 0, `app exit 5; exit`: 5,
+				`if app exit 5; then true; fi; exit`: 0, `set -e; app exit 6; app echo no`: 6, `app exit 5; true; exit`: 0,
+				`f() { return 4; }; f`: 4, `(app exit 3)`: 3, `(exit 2) || app exit 1`: 1, `trap 'true' EXIT; app exit 5`: 5,
+				`set -u; echo $NONE`: 1, `app exit 7 &`: 0, `X=$(app exit 6)`: 6, `cd /nosuchfolder`: 1, `false; trap : ERR`: 0,
+			} {
+				Expect(run(img.process(line)).code).To(Equal(want), line)
+			}
+			Expect(run(img.process(`true; app die 15`)).signal).To(Equal("terminated"))
+			Expect(run(img.process(`app sleep 0 & app die 15`)).signal).To(Equal("terminated"))
+		})
+
+		it("does not parse: says where", func() {
+			r := run(img.process(`app echo "x`))
+			Expect(r.code).To(Equal(2))
+			Expect(r.err).To(ContainSubstring("column 10"))
+		})
+
+		it("needs a real shell: uses one, or says which construct needs it", func() {
+			Expect(run(img.process(`app echo x 3>&1 >&3`)).out).To(Equal("x\n"))
+			img.env = []string{"PATH=/nowhere"}
+			r := run(img.process(`app echo x 3>&1 >&3`))
+			Expect(r.code).To(Equal(2))
+			Expect(r.err).To(ContainSubstring("redirection of file descriptor 3 needs a real shell"))
+			r = run(img.process(`trap 'app echo x' TERM; app echo y`))
+			Expect(r.out).To(BeEmpty())
+			Expect(r.err).To(ContainSubstring("trap on TERM needs a real shell"))
+		})
+
+		it("stands for a shell that the image does not have", func() {
+			img.env = []string{"PATH=/nowhere"}
+			Expect(run(img.command("bash", "-c", `app echo $0 "$@" && app echo b`, "zero", "1", "2")).out).To(Equal(
+				"zero 1 2\nb\n"))
+			Expect(run(img.command("bash", "-x")).code).To(Equal(127))
+		})
+	})
+
+	context("signals", func() {
+		it("reach the app that took the launcher's place", func() {
+			Expect(signalled(img.process(`run_proot.sh app serve 5`), syscall.SIGTERM)).To(Equal("5 ending by 15"))
+		})
+
+		for _, line := range []string{
+			`app serve 5; app echo never`, `app sleep 60 & app serve 5`, `app serve 5 | app upper; app echo never`,
+			`while true; do app serve 5; done`, `x() { app serve 5; }; x && app echo never`,
+		} {
+			it("reach the programs of "+line+", and nothing more is started", func() {
+				code := "5"
+				if strings.Contains(line, "upper") {
+					code = "-1" // the pipeline's last is upper, which SIGTERM kills
+				}
+				Expect(signalled(img.process(line), syscall.SIGTERM)).To(HavePrefix(code))
+			})
+		}
+
+		it("are passed on as they are", func() {
+			cmd := img.process(`app serve 5; true`)
+			out, _ := cmd.StdoutPipe()
+			Expect(cmd.Start()).To(Succeed())
+			lines := bufio.NewScanner(out)
+			lines.Scan()
+			for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, 40} {
+				Expect(cmd.Process.Signal(sig)).To(Succeed())
+				lines.Scan()
+				Expect(lines.Text()).To(Equal("got " + strconv.Itoa(int(sig))))
+			}
+			Expect(cmd.Process.Signal(syscall.SIGINT)).To(Succeed())
+			_ = cmd.Wait()
+			Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
+		})
+
+		for _, line := range []string{`sleep 60`, `app sleep 60 & wait`, `read x`, `while true; do true; done`} {
+			it("end "+line+" within a second", func() {
+				img.env = []string{"PATH=/nowhere"}
+				cmd := img.process(line)
+				in, _ := cmd.StdinPipe()
+				defer func() { _ = in.Close() }()
+				Expect(cmd.Start()).To(Succeed())
+				time.Sleep(100 * time.Millisecond)
+				begin := time.Now()
+				Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+				_ = cmd.Wait()
+				Expect(time.Since(begin)).To(BeNumerically("<", time.Second))
+				Expect(cmd.ProcessState.ExitCode()).To(Or(Equal(143), Equal(-1)))
+			})
+		}
+
+		it("end background programs when the line ends", func() {
+			r := run(img.process(`app serve 0 & app sleep 0.2`))
+			Expect(r.code).To(Equal(0))
+			Expect(r.out).To(HavePrefix("ready "))
+			pid, err := strconv.Atoi(strings.Fields(r.out)[1])
+			Expect(err).NotTo(HaveOccurred())
+			Eventually(func() bool { return running(pid) }).Should(BeFalse())
+		})
+
+		it("kill the app with a launcher that is killed", func() {
+			cmd := img.process(`app serve 5; true`)
+			out, _ := cmd.StdoutPipe()
+			Expect(cmd.Start()).To(Succeed())
+			lines := bufio.NewScanner(out)
+			lines.Scan()
+			pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
+			Expect(cmd.Process.Kill()).To(Succeed())
+			_ = cmd.Wait()
+			Eventually(func() bool { return running(pid) }).Should(BeFalse())
+		})
+	})
+}
+
+// running reports whether a process exists that is more than a zombie.
+func running(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// signalled starts a command, waits for its "ready", sends it sig, and returns its exit status and last line; it must
+// end well inside a second.
+func signalled(cmd *exec.Cmd, sig syscall.Signal) string {
+	out, err := cmd.StdoutPipe()
+	Expect(err).NotTo(HaveOccurred())
+	Expect(cmd.Start()).To(Succeed())
+	lines := bufio.NewScanner(out)
+	if !strings.Contains(strings.Join(cmd.Args, " "), "upper") {
+		lines.Scan()
+		Expect(lines.Text()).To(HavePrefix("ready"))
+	} else {
+		time.Sleep(300 * time.Millisecond)
+	}
+	begin := time.Now()
+	Expect(cmd.Process.Signal(sig)).To(Succeed())
+	last := ""
+	for lines.Scan() {
+		last = lines.Text()
+	}
+	_ = cmd.Wait()
+	Expect(time.Since(begin)).To(BeNumerically("<", time.Second))
+	Expect(last).NotTo(Equal("never"))
+	return strings.TrimSpace(strconv.Itoa(cmd.ProcessState.ExitCode()) + " " + last)
+}

@@ -1,0 +1,146 @@
+// Command app is what the launcher's tests start: it shows what it was given and ends as it is told.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+type shown struct {
+	Args   []string
+	Env    map[string]string
+	Dir    string
+	PID    int
+	Parent int
+	UID    int
+	Groups []int
+	Files  []string
+	Store  []string
+	Caps   string
+	NoFile uint64
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		os.Exit(64)
+	}
+	switch arg := os.Args[2:]; os.Args[1] {
+	case "show":
+		show()
+	case "exit":
+		code, _ := strconv.Atoi(arg[0])
+		os.Exit(code)
+	case "die":
+		die(arg[0])
+	case "echo":
+		fmt.Println(strings.Join(arg, " "))
+	case "upper":
+		data, _ := os.ReadFile("/dev/stdin")
+		fmt.Print(strings.ToUpper(string(data)))
+	case "err":
+		fmt.Fprintln(os.Stderr, strings.Join(arg, " "))
+	case "serve":
+		serve(arg)
+	case "leave":
+		leave(arg)
+	case "orphans":
+		orphans(arg)
+	case "sleep":
+		n, _ := strconv.ParseFloat(arg[0], 64)
+		time.Sleep(time.Duration(n * float64(time.Second)))
+	}
+}
+
+func show() {
+	s := shown{Args: os.Args, Env: map[string]string{}, PID: os.Getpid(), Parent: os.Getppid(), UID: os.Getuid()}
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		s.Env[name] = value
+	}
+	s.Dir, _ = os.Getwd()
+	s.Groups, _ = os.Getgroups()
+	for fd := range 64 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFL, 0); errno == 0 {
+			target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+			if !strings.HasPrefix(target, "anon_inode:") {
+				s.Files = append(s.Files, fmt.Sprintf("%d=%s", fd, target))
+			}
+		}
+	}
+	entries, _ := os.ReadDir("/nix/store")
+	for _, e := range entries {
+		s.Store = append(s.Store, e.Name())
+	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for _, line := range strings.Split(string(status), "\n") {
+		if name, value, _ := strings.Cut(line, ":\t"); name == "CapEff" {
+			s.Caps = value
+		}
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(s)
+}
+
+// die ends by a signal that the Go runtime does not keep to itself: 1, 9 or 15.
+func die(number string) {
+	n, _ := strconv.Atoi(number)
+	_ = syscall.Kill(os.Getpid(), syscall.Signal(n))
+	time.Sleep(10 * time.Second)
+}
+
+// serve says it is ready, reports every signal, and ends with the first argument as status on a terminating one.
+func serve(arg []string) {
+	code, _ := strconv.Atoi(arg[0])
+	got := make(chan os.Signal, 16)
+	signal.Notify(got)
+	fmt.Println("ready", os.Getpid())
+	for s := range got {
+		switch sig := s.(syscall.Signal); sig {
+		case syscall.SIGURG, syscall.SIGCHLD, syscall.SIGCONT:
+		case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+			fmt.Println("ending by", int(sig))
+			os.Exit(code)
+		default:
+			fmt.Println("got", int(sig))
+		}
+	}
+}
+
+// leave ends with a status while a child of it, in a session of its own, still runs.
+func leave(arg []string) {
+	code, _ := strconv.Atoi(arg[0])
+	exe, _ := os.Executable()
+	cmd := exec.Command(exe, "sleep", arg[1])
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		os.Exit(99)
+	}
+	fmt.Println("left", cmd.Process.Pid)
+	os.Exit(code)
+}
+
+// orphans starts children that leave a grandchild each, waits for those to end, and counts the zombies there are.
+func orphans(arg []string) {
+	n, _ := strconv.Atoi(arg[0])
+	exe, _ := os.Executable()
+	for range n {
+		_ = exec.Command(exe, "leave", "0", "0.05").Run()
+	}
+	time.Sleep(500 * time.Millisecond)
+	entries, _ := os.ReadDir("/proc")
+	zombies := 0
+	for _, e := range entries {
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err == nil && strings.Contains(string(stat), "(app) Z ") {
+			zombies++
+		}
+	}
+	fmt.Println("zombies", zombies)
+}
