@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -207,12 +208,12 @@ func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*ans
 	if err != nil {
 		return nil, transportError(at, err)
 	}
-	html := isHTML(res, body)
+	page := isHTML(res, body)
 	switch {
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden,
 		res.StatusCode == http.StatusProxyAuthRequired:
 		return nil, &LoginError{URL: shown(asked), Problem: statusWords(res, body), Given: !c.auth.isZero()}
-	case res.StatusCode == http.StatusOK && html && q.accept == jsonType:
+	case res.StatusCode == http.StatusOK && page && q.accept == jsonType:
 		if to := wantsLogin(asked, at, body); to != "" {
 			return nil, &LoginError{URL: shown(asked), Problem: to, Given: !c.auth.isZero()}
 		}
@@ -293,7 +294,7 @@ func discard(res *http.Response) {
 	res.Body.Close()
 }
 
-var loginPath = regexp.MustCompile(`(?i)(^|[/_-])(log-?in|sign-?in|sso|saml2?|oauth2?|auth|authorize)([/_.?-]|$)`)
+var loginPath = regexp.MustCompile(`(?i)(^|[/_-])(log[-_]?in|sign[-_]?in|sso|saml2?|oauth2?|auth|authorize)([/_.?-]|$)`)
 
 func isLogin(u *url.URL) bool { return loginPath.MatchString(u.Path) }
 
@@ -345,7 +346,7 @@ var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 
 func pageWords(body []byte) string {
 	if found := pageTitle.FindSubmatch(body); found != nil {
-		if title := clipTo(string(found[1]), 80); title != "" {
+		if title := clipTo(html.UnescapeString(string(found[1])), 80); title != "" {
 			return fmt.Sprintf("the HTML page %q", title)
 		}
 	}

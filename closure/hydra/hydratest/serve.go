@@ -39,14 +39,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		Accept: r.Header.Get("Accept"), Authorization: r.Header.Get("Authorization"), Cookie: r.Header.Get("Cookie"),
 		UserAgent: r.UserAgent()})
 	n, hook, delay := len(s.requests), s.hook, s.delay
-	var fault *Fault
-	if len(s.faults) > 0 {
-		fault, s.faults = &s.faults[0], s.faults[1:]
-	}
 	s.mu.Unlock()
 	if hook != nil {
 		hook(n, r)
 	}
+	fault := s.nextFault()
 	if !pause(r, delay) {
 		return
 	}
@@ -64,6 +61,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.write(w, r, s.answer(r))
+}
+
+func (s *Server) nextFault() *Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.faults) == 0 {
+		return nil
+	}
+	fault := s.faults[0]
+	s.faults = s.faults[1:]
+	return &fault
 }
 
 // pause waits unless the client leaves.

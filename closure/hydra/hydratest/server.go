@@ -92,7 +92,7 @@ func (s *Server) Connections() int {
 }
 
 // OnRequest calls f before each request is answered, with its number from 1: the place to let time pass, for example
-// to finish a build when it is asked for the third time.
+// to finish a build when it is asked for the third time, or to give this very request a fault.
 func (s *Server) OnRequest(f func(n int, r *http.Request)) { s.with(func() { s.hook = f }) }
 
 // OnAnswer calls f with each JSON answer of status 200.

@@ -1,0 +1,196 @@
+package hydra_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+)
+
+func TestAuth(t *testing.T) {
+	spec.Run(t, "a Hydra that wants a log-in", testAuth, spec.Report(report.Terminal{}))
+}
+
+func testAuth(t *testing.T, when spec.G, it spec.S) {
+	var s *hydratest.Server
+	ctx := context.Background()
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = hydratest.New()
+		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
+		evals[0].Succeed()
+	})
+	it.After(func() { s.Close() })
+
+	resolve := func(c *hydra.Client) error {
+		_, err := c.Resolve(ctx, query(shopRev(0), "app"))
+		return err
+	}
+	as := func(username, password, token string) func(*hydra.Options) {
+		return func(o *hydra.Options) { o.Username, o.Password, o.Token = username, password, token }
+	}
+	refused := func(err error, want string) {
+		var typed *hydra.LoginError
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(err).To(MatchError(ContainSubstring(want)))
+		Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
+	}
+
+	it("says that a private one wants a log-in", func() {
+		s.Private("bob", "hunter2")
+		refused(resolve(client(s)), "it wants a log-in (403 Forbidden: This page requires you to sign in.) "+
+			"and no credentials are set for it")
+	})
+
+	it("logs in to a private one, once", func() {
+		s.Private("bob", "hunter2")
+		c := client(s, as("bob", "hunter2", ""))
+		Expect(resolve(c)).To(Succeed())
+		Expect(resolve(c)).To(Succeed())
+		logins := 0
+		for _, r := range s.Requests() {
+			if r.Path == "/login" {
+				logins++
+			}
+		}
+		Expect(logins).To(Equal(1))
+		Expect(s.Requests()).To(HaveLen(1 + 1 + 2 + 2))
+	})
+
+	it("takes user name and password from the address", func() {
+		s.Private("bob", "hunter2")
+		u, _ := url.Parse(s.URL)
+		u.User = url.UserPassword("bob", "hunter2")
+		c, err := hydra.New(hydra.Options{URL: u.String()})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(resolve(c)).To(Succeed())
+		Expect(c.URL()).To(Equal(s.URL))
+	})
+
+	it("says that a private one does not accept the password, or a token", func() {
+		s.Private("bob", "hunter2")
+		refused(resolve(client(s, as("bob", "hunter22", ""))), "/login: it wants a log-in (the log-in answers 403 Forbidden")
+		refused(resolve(client(s, as("", "", "hunter2"))), "the credentials set for it were not accepted")
+	})
+
+	it("passes a proxy that wants Basic authentication or a token", func() {
+		s.Basic("bob", "hunter2")
+		refused(resolve(client(s)), `401 Unauthorized with the HTML page "401 Authorization Required"`)
+		Expect(resolve(client(s, as("bob", "hunter2", "")))).To(Succeed())
+		refused(resolve(client(s, as("bob", "wrong", ""))), "were not accepted")
+		s.Basic("", "hunter2")
+		Expect(resolve(client(s, as("", "", "hunter2")))).To(Succeed())
+	})
+
+	it("recognises a redirect to a log-in page, here or elsewhere, without following it", func() {
+		for _, to := range []string{"/login?from=x", "https://sso.example.org/oauth2/authorize?state=hunter2",
+			"/users/sign_in"} {
+			s.Fail(hydratest.Fault{Status: 302, Header: map[string]string{"Location": to}})
+			before := len(s.Requests())
+			refused(resolve(client(s)), "it redirects to ")
+			Expect(s.Requests()).To(HaveLen(before + 1))
+		}
+	})
+
+	it("recognises a page that asks for a password instead of answering", func() {
+		s.Fail(hydratest.Fault{Status: 200, ContentType: "text/html",
+			Body: `<html><title>Welcome</title><form><input name=p type='password'></form>`})
+		refused(resolve(client(s)), `it answers with the HTML page "Welcome" that asks for a password`)
+	})
+
+	it("sends credentials to no other host, not even when told to go there", func() {
+		other := hydratest.New()
+		defer other.Close()
+		_, evals := shop(other, 1, hydratest.Job{Name: "app"})
+		evals[0].Succeed()
+		s.OnRequest(func(_ int, r *http.Request) {
+			s.Fail(hydratest.Fault{Status: 302, Header: map[string]string{"Location": other.URL + r.URL.String()}})
+		})
+		for _, c := range []*hydra.Client{client(s, as("bob", "hunter2", "")), client(s, as("", "", "hunter2"))} {
+			Expect(resolve(c)).To(Succeed())
+		}
+		Expect(other.Requests()).NotTo(BeEmpty())
+		for _, r := range other.Requests() {
+			Expect(r.Authorization + r.Cookie).To(BeEmpty())
+			Expect(r.Accept).To(Equal("application/json"))
+		}
+	})
+
+	it("moves to https when told to, with credentials for the same host only", func() {
+		secure := httptest.NewTLSServer(s.Handler())
+		defer secure.Close()
+		plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, secure.URL+r.URL.String(), http.StatusMovedPermanently)
+		}))
+		defer plain.Close()
+		s.Basic("bob", "hunter2")
+		c, err := hydra.New(hydra.Options{URL: plain.URL, HTTP: secure.Client(), Username: "bob", Password: "hunter2"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(resolve(c)).To(Succeed())
+		Expect(c.URL()).To(Equal(secure.URL))
+		Expect(c.Requests()).To(BeEquivalentTo(3))
+	})
+
+	it("works below a path, as behind a proxy", func() {
+		outer := httptest.NewServer(http.StripPrefix("/hydra", s.Handler()))
+		defer outer.Close()
+		s.Private("bob", "hunter2")
+		c, err := hydra.New(hydra.Options{URL: outer.URL + "/hydra/", Username: "bob", Password: "hunter2"})
+		Expect(err).NotTo(HaveOccurred())
+		r, err := c.Resolve(ctx, query(shopRev(0), "app"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Builds[0].URL).To(Equal(fmt.Sprintf("%s/hydra/build/%d", outer.URL, r.Builds[0].ID)))
+	})
+
+	it("names itself", func() {
+		Expect(resolve(client(s, func(o *hydra.Options) { o.UserAgent = "buildpack/1.2" }))).To(Succeed())
+		Expect(s.Requests()[0].UserAgent).To(Equal("buildpack/1.2"))
+	})
+}
+
+func FuzzAnswers(f *testing.F) {
+	f.Add([]byte(`{"evals":[{"id":7,"builds":[1],"flake":"github:a/b/0123456",`+
+		`"jobsetevalinputs":{"src":{"revision":"0123456"}}}]}`),
+		[]byte(`[{"id":1,"job":"app","finished":1,"buildstatus":0,"buildoutputs":{"out":{"path":"/nix/store/x"}}}]`))
+	f.Add([]byte(`[{"evals":[],"next":"?page=2"}]`),
+		[]byte(`<tr><td><a href="/build/1/nixlog/1"></a><span class="error">x`))
+	f.Add([]byte(`{"evals":[{"id":1e3}]}`), []byte(`[null]`))
+	f.Fuzz(func(t *testing.T, page, rest []byte) {
+		transport := roundTrip(func(r *http.Request) *http.Response {
+			w := httptest.NewRecorder()
+			if strings.HasSuffix(r.URL.Path, "/evals") {
+				_, _ = w.Write(page)
+			} else {
+				_, _ = w.Write(rest)
+			}
+			return w.Result()
+		})
+		c, err := hydra.New(hydra.Options{URL: "http://hydra", HTTP: &http.Client{Transport: transport}, MaxPages: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.Resolve(context.Background(), hydra.Query{Project: "p", Jobset: "j", Jobs: []string{"app"},
+			Revision: "0123456"})
+		switch {
+		case err != nil && strings.ContainsAny(err.Error(), "\n\x1b\x00"):
+			t.Fatalf("error is not one clean line: %q", err)
+		case err == nil && len(r.Roots()) == 0:
+			t.Fatal("success without a store path")
+		}
+	})
+}
+
+type roundTrip func(*http.Request) *http.Response
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
