@@ -96,7 +96,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("nar: entry %q: %v", e.Path, e.Err)
 }
 
-// Unwrap gives the problem itself, a read error of the source for instance.
+// Unwrap gives the problem itself, for instance io.ErrUnexpectedEOF or what the file system said.
 func (e *Error) Unwrap() error { return e.Err }
 
 // at wraps err with the entry's path once; io.EOF and nil pass through.

@@ -47,8 +47,8 @@ func (r *Reader) Reset(src io.Reader) {
 }
 
 // Next goes on to the next entry, depth first, a directory before what it holds. It skips what was not read of the
-// last one's contents. It returns io.EOF after the whole archive, once the source has ended too; every other error
-// is an *Error that wraps what went wrong.
+// last one's contents. It returns io.EOF after the whole archive, once the source has ended too; an error of the
+// source itself as it is; and for an archive that is not as it should be an *Error.
 func (r *Reader) Next() (*Entry, error) {
 	if r.err != nil {
 		return nil, r.err
@@ -109,11 +109,17 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 			return written, io.ErrShortWrite
 		}
 	}
-	return written, r.err
+	if r.err != io.EOF {
+		return written, r.err
+	}
+	return written, nil
 }
 
 func (r *Reader) fail(err error) error {
 	r.err = at(string(r.path[:r.where]), err)
+	if r.srcErr != nil && r.srcErr != io.EOF && errors.Is(err, r.srcErr) {
+		r.err = r.srcErr
+	}
 	return r.err
 }
 
