@@ -272,7 +272,7 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		r, err := c.Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(r.Roots()).To(HaveLen(1))
-		Expect(r.Eval.Builds).To(BeZero())
+		Expect(r.Evaluation.Builds).To(BeZero())
 	})
 
 	it("tries again what may get better, and says how often it tried", func() {

@@ -74,8 +74,8 @@ func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, e
 	if _, err := c.askJSON(ctx, fmt.Sprintf("/eval/%d", slices.Max(b.Evals)), largeBody, &j); err != nil {
 		return nil, err
 	}
-	r.Eval = c.eval(j)
-	r.Revision = r.Eval.Revision(q.GitURL)
+	r.Evaluation = c.eval(j)
+	r.Eval, r.Revision = int(j.ID), r.Evaluation.Revision(q.GitURL)
 	return r, nil
 }
 
@@ -108,7 +108,7 @@ func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) 
 			}
 			continue
 		}
-		return &Resolution{Eval: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
+		return &Resolution{Eval: int(e.ID), Evaluation: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
 	}
 	return nil, none
 }

@@ -12,11 +12,12 @@ import (
 
 // Resolution is what Hydra has for a query.
 type Resolution struct {
-	Eval     Eval
-	Revision string  // the commit the evaluation is of, "" where it cannot be told
-	Builds   []Build // in the order of the query's jobs; of a whole jobset, by name
-	Requests int64   // HTTP requests it took
-	Waited   time.Duration
+	Eval       int     // the evaluation's number, 0 where Hydra does not tell it
+	Evaluation Eval    // the evaluation itself
+	Revision   string  // the commit it is of, "" where it cannot be told
+	Builds     []Build // in the order of the query's jobs; of a whole jobset, by name
+	Requests   int64   // HTTP requests it took
+	Waited     time.Duration
 }
 
 // Roots are the store paths of the builds' outputs, sorted, each once. Given names, only outputs of these names are
@@ -105,7 +106,7 @@ func (c *Client) findIn(ctx context.Context, q Query, pages int) (*Resolution, e
 	if err != nil {
 		return nil, err
 	}
-	return &Resolution{Eval: eval, Revision: eval.matches(q), Builds: builds}, nil
+	return &Resolution{Eval: int(eval.ID), Evaluation: eval, Revision: eval.matches(q), Builds: builds}, nil
 }
 
 // findWaiting repeats find while what is missing may still come.
@@ -180,8 +181,8 @@ func (c *Client) finish(ctx context.Context, r *Resolution, w *wait) error {
 // refresh asks for the unfinished builds again: a few one by one, many by their evaluation.
 func (c *Client) refresh(ctx context.Context, r *Resolution, unfinished []Build) error {
 	fresh := map[int64]Build{}
-	if len(unfinished) > 4 && len(unfinished)*10 > r.Eval.Builds {
-		all, err := c.allBuilds(ctx, r.Eval.ID)
+	if len(unfinished) > 4 && len(unfinished)*10 > r.Evaluation.Builds {
+		all, err := c.allBuilds(ctx, r.Evaluation.ID)
 		if err != nil {
 			return err
 		}

@@ -84,7 +84,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 					r, err := client(s).Resolve(ctx, query(rev, job))
 					Expect(err).NotTo(HaveOccurred())
 					Expect(r.Roots()).To(Equal([]storepath.Path{outOf(e.Build("app.x86_64-linux"))}))
-					Expect(r.Eval.ID).To(Equal(e.ID))
+					Expect(r.Eval).To(BeEquivalentTo(e.ID))
 					Expect(r.Revision).To(Equal(shopRev(i)))
 					Expect(r.Builds[0].DrvPath).To(Equal(e.Build("app.x86_64-linux").DrvPath()))
 					Expect(r.Builds[0].URL).To(Equal(fmt.Sprintf("%s/build/%d", s.URL, r.Builds[0].ID)))
@@ -151,7 +151,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		newer := j.Evaluate(hydratest.Evaluation{Inputs: inputs(0), Jobs: []hydratest.Job{{Name: "app"}}}).Succeed()
 		r, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Eval.ID).To(Equal(newer.ID))
+		Expect(r.Eval).To(BeEquivalentTo(newer.ID))
 	})
 
 	it("takes the revision of the source's input, not of another", func() {
@@ -220,7 +220,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("Hydra builds it for aarch64-linux")))
 		_, err = client(s).Resolve(ctx, query(shopRev(0), "ap"))
 		Expect(err).To(MatchError(ContainSubstring(
-			`evaluation ` + r.Eval.URL + ` has no such job; jobs it has: app.x86_64-linux, `)))
+			`evaluation ` + r.Evaluation.URL + ` has no such job; jobs it has: app.x86_64-linux, `)))
 		Expect(err).To(MatchError(HaveSuffix("and 247 more")))
 	})
 
@@ -275,11 +275,11 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			for _, job := range []string{"app", "app.x86_64-linux", "packages.deep"} {
 				r, err := client(s).Resolve(ctx, query(hydra.Latest, job))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval.ID).To(Equal(evals[1].ID))
+				Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
 				Expect(r.Revision).To(Equal(shopRev(1)))
 				r, err = client(s).Resolve(ctx, query(hydra.LatestFinished, job))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval.ID).To(Equal(evals[0].ID))
+				Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
 			}
 		})
 
@@ -292,11 +292,11 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			evals[2].Build("worker").Fail(1)
 			r, err := client(s).Resolve(ctx, query(hydra.Latest, "app", "worker"))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(r.Eval.ID).To(Equal(evals[1].ID))
+			Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
 			for _, jobs := range [][]string{{"app", "worker"}, nil} {
 				r, err = client(s).Resolve(ctx, query(hydra.LatestFinished, jobs...))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval.ID).To(Equal(evals[0].ID))
+				Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
 			}
 		})
 
@@ -334,8 +334,8 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(r.Builds[0].DrvPath).To(Equal(evals[i].Build("app").DrvPath()))
 			Expect(r.Builds[0].Finished).To(Equal(i == 0))
-			Expect(r.Eval.Inputs).To(HaveKeyWithValue("src", hydra.Input{Type: "git", URI: shopURL, Revision: shopRev(i)}))
-			Expect(r.Eval.Inputs).To(HaveKeyWithValue("release", hydra.Input{Type: "boolean", Value: "true"}))
+			Expect(r.Evaluation.Inputs).To(HaveKeyWithValue("src", hydra.Input{Type: "git", URI: shopURL, Revision: shopRev(i)}))
+			Expect(r.Evaluation.Inputs).To(HaveKeyWithValue("release", hydra.Input{Type: "boolean", Value: "true"}))
 		}
 	})
 

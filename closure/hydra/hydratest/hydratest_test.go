@@ -46,7 +46,8 @@ func seed() (s *hydratest.Server, paths []string) {
 		"/job/shop/main/good.x86_64-linux/latest-for/x86_64-linux", fmt.Sprintf("/eval/%d/job/busy", e.ID),
 		fmt.Sprintf("/eval/%d", e.ID), fmt.Sprintf("/eval/%d/builds", e.ID), fmt.Sprintf("/eval/%d", flake.ID)}
 	for _, job := range []string{"good.x86_64-linux", "bad", "busy", "queued", "all"} {
-		paths = append(paths, fmt.Sprintf("/build/%d", e.Build(job).ID), fmt.Sprintf("/build/%d/constituents", e.Build(job).ID))
+		path := fmt.Sprintf("/build/%d", e.Build(job).ID)
+		paths = append(paths, path, path+"/constituents")
 	}
 	return s, append(paths, fmt.Sprintf("/build/%d/step/1", e.Build("bad").ID))
 }
@@ -91,7 +92,8 @@ func testServer(t *testing.T, when spec.G, it spec.S) {
 	})
 
 	it("pages by 20 and says which page is next", func() {
-		for page, want := range []string{"20 next=?page=2 previous=", "20 next=?page=3 previous=?page=1", "5 next= previous=?page=2",
+		for page, want := range []string{"20 next=?page=2 previous=", "20 next=?page=3 previous=?page=1",
+			"5 next= previous=?page=2",
 			"0 next= previous=?page=3"} {
 			_, _, body := get(fmt.Sprintf("%s/jobset/shop/main/evals?page=%d", s.URL, page+1), "application/json")
 			var p struct {
@@ -164,7 +166,8 @@ func TestCheckAnswer(t *testing.T) {
 		{`"id":1`, `"id":"1"`}, {`"id":1`, `"id":1.5`}, {`"flake":null`, `"flake":0`}, {`"flake":null,`, ``},
 		{`[1]`, `[null]`}, {`[1]`, `1`}, {`"type":"git"`, `"type":null`}, {`"id":1`, `"id":1,"extra":1`}, {`{"a":{`, `[{`},
 	} {
-		g.Expect(hydratest.CheckAnswer("/eval/1", []byte(strings.Replace(eval, wrong[0], wrong[1], 1)))).NotTo(Succeed(), wrong[1])
+		broken := strings.Replace(eval, wrong[0], wrong[1], 1)
+		g.Expect(hydratest.CheckAnswer("/eval/1", []byte(broken))).NotTo(Succeed(), broken)
 	}
 	g.Expect(hydratest.CheckAnswer("/nowhere", []byte(`{}`))).NotTo(Succeed())
 }
