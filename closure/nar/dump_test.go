@@ -32,7 +32,7 @@ func testDump(t *testing.T, context spec.G, it spec.S) {
 
 	it("sorts names by their bytes and takes the owner's execute bit alone", func() {
 		temp := tempDir(t)
-		for name, mode := range map[string]os.FileMode{"b": 0o644, "B": 0o711, "a": 0o655, "é": 0o100, "a-": 0o600} {
+		for name, mode := range map[string]os.FileMode{"b": 0o644, "B": 0o711, "a": 0o655, "é": 0o500, "a-": 0o600} {
 			path := filepath.Join(temp, name)
 			Expect(os.WriteFile(path, []byte(name), 0o600)).To(Succeed())
 			Expect(os.Chmod(path, mode)).To(Succeed())
