@@ -1,0 +1,214 @@
+package nixproot
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/buildpacks/libcnb/v2"
+	"github.com/paketo-buildpacks/libpak/v2/log"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+// Build turns a source that Detect passed into layers and process types.
+type Build struct {
+	Logger log.Logger
+}
+
+// Build is the road of one build, from top to bottom. On any error nothing of this build is reused by the next.
+func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, error) {
+	ctx, stop := interruptible()
+	defer stop()
+	b.Logger.Title(buildContext.Buildpack.Info.Name, buildContext.Buildpack.Info.Version, buildContext.Buildpack.Info.Homepage)
+
+	site, clean, err := b.survey(buildContext)
+	if err != nil {
+		return libcnb.BuildResult{}, explain(err)
+	}
+	defer clean()
+	result, err := b.build(ctx, site)
+	if err != nil {
+		return libcnb.BuildResult{}, explain(err)
+	}
+	return result, nil
+}
+
+// site is everything a build starts from.
+type site struct {
+	config       Config
+	entry        Entry
+	procfile     []ProcfileEntry
+	identity     nixinstall.Identity
+	source       string
+	layers       libcnb.Layers
+	launcher     string
+	scratch      string
+	bindings     []CacheBinding
+	settings     cacheSettings
+	dependencies Dependencies
+	toolchain    *Toolchain
+	caches       func() (*cache.Set, error)
+}
+
+// survey reads settings, source and the previous image's metadata; it downloads nothing.
+func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
+	architecture := targetArchitecture(buildContext.TargetInfo.Arch)
+	lookup, err := settings(buildContext.Buildpack)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &site{source: buildContext.ApplicationPath, layers: buildContext.Layers}
+	if s.config, err = ReadConfig(lookup, architecture); err != nil {
+		return nil, nil, err
+	}
+	if s.entry, err = FindEntry(s.source, s.config); err != nil {
+		return nil, nil, err
+	}
+	if s.procfile, err = ReadProcfile(filepath.Join(s.source, procfileName)); err != nil {
+		return nil, nil, err
+	}
+	if s.identity, _, err = nixinstall.GitIdentity(s.source); err != nil {
+		b.Logger.Bodyf("The source's .git cannot be read: %s", err)
+	}
+	if s.bindings, err = ReadCacheBindings(buildContext.Platform.Bindings); err != nil {
+		return nil, nil, err
+	}
+	if s.settings, err = gatherCaches(s.config, s.bindings); err != nil {
+		return nil, nil, err
+	}
+	s.launcher = filepath.Join(buildContext.Buildpack.Path, "bin", "launch")
+	scratch, clean, err := scratchDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.scratch = scratch
+	if s.dependencies, err = NewDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
+		clean()
+		return nil, nil, err
+	}
+	s.toolchain, err = NewToolchain(s.layers, Toolchain{
+		dependencies: s.dependencies, caches: s.settings, config: s.config, scratch: scratch, logger: b.Logger,
+	})
+	if err != nil {
+		clean()
+		return nil, nil, err
+	}
+	return s, clean, nil
+}
+
+// build does the work: roots, closure, layers, launch.
+func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
+	result := libcnb.NewBuildResult()
+	s.caches = sync.OnceValues(func() (*cache.Set, error) {
+		return s.settings.open(ctx, s.scratch, b.Logger.Bodyf)
+	})
+
+	b.Logger.Headerf("Looking for store paths: %s", s.entry.Why)
+	recalled := b.recall(s)
+	roots, key, err := b.roots(ctx, s, recalled)
+	if err != nil {
+		return result, err
+	}
+
+	b.Logger.Headerf("Substituting %s", plural(len(roots.All()), "store path"))
+	contents, err := b.contents(ctx, s, roots, key, recalled)
+	if err != nil {
+		return result, err
+	}
+
+	b.Logger.Header("Preparing the launch")
+	processes, err := b.processEntries(s, contents)
+	if err != nil {
+		return result, err
+	}
+	launchLayers, run, err := b.launchLayers(ctx, s, contents)
+	if err != nil {
+		return result, err
+	}
+	if err := b.runHook(ctx, s, contents, run); err != nil {
+		return result, err
+	}
+	if err := WriteSBOM(s.layers.LaunchSBOMPath(libcnb.CycloneDXJSON), contents.Graph); err != nil {
+		return result, err
+	}
+	kept, err := TrimSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
+	if err != nil {
+		return result, err
+	}
+	b.Logger.Bodyf("%s of the source stay in the image (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", plural(kept, "file"))
+
+	toolchainLayers, err := s.toolchain.Layers(ctx)
+	if err != nil {
+		return result, err
+	}
+	result.Layers = append(append(toolchainLayers, contents.Layers...), launchLayers...)
+	result.Processes = Processes(run, processes)
+	for _, line := range contents.Summary() {
+		b.Logger.Body(line)
+	}
+	return result, nil
+}
+
+// roots finds the roots, or takes those of the previous build when nothing they depend on has changed.
+func (b Build) roots(ctx context.Context, s *site, recalled recalled) (Roots, string, error) {
+	identity, err := s.toolchain.Identity()
+	if err != nil {
+		return Roots{}, "", err
+	}
+	finder := rootFinder{
+		config: s.config, entry: s.entry, source: s.source, identity: s.identity,
+		toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
+		caches:    s.caches, logins: s.bindings, log: b.Logger.Bodyf,
+		keep: func(used []storepath.Path) { s.toolchain.used = used },
+	}
+	key, err := finder.key(ctx, identity)
+	if err != nil {
+		return Roots{}, "", err
+	}
+	if key != "" && key == recalled.Key {
+		b.Logger.Bodyf("Source, settings and toolchain are those of the previous build: its store paths are taken again")
+		return recalled.Roots, key, nil
+	}
+	roots, err := finder.find(ctx)
+	if err != nil {
+		return Roots{}, "", err
+	}
+	for _, p := range roots.Paths {
+		b.Logger.Bodyf("%s", p)
+	}
+	return roots, key, nil
+}
+
+// processEntries are the Procfile's process types, or one made from the closure's only program.
+func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
+	entries := s.procfile
+	if len(entries) == 0 {
+		program, err := c.mainProgram()
+		if err != nil {
+			return nil, err
+		}
+		if program == "" {
+			b.Logger.Bodyf("No Procfile, and the outputs have several programs or none: the image has no process type; "+
+				"add a Procfile with a line such as %q", "web: run_proot.sh myapp")
+			return nil, nil
+		}
+		b.Logger.Bodyf("No Procfile: the one program %s becomes %s", program, webType)
+		entries = []ProcfileEntry{{Type: webType, Command: "run_proot.sh " + program}}
+	}
+	for _, entry := range entries {
+		b.Logger.Bodyf("%s: %s", entry.Type, entry.Command)
+	}
+	return entries, nil
+}
+
+// targetArchitecture is the architecture the image is for; lifecycles before targets existed do not say.
+func targetArchitecture(fromContext string) string {
+	if fromContext != "" {
+		return fromContext
+	}
+	return os.Getenv(libcnb.EnvTargetArch)
+}

@@ -1,0 +1,265 @@
+package nixproot
+
+import (
+	"fmt"
+	"net/url"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+const (
+	// defaultCache is the binary cache that Nix itself asks when nobody says otherwise.
+	defaultCache = "https://cache.nixos.org"
+	// defaultKey is the key that signs what defaultCache serves.
+	defaultKey = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+)
+
+// Config is what the person who deploys has set, read from the environment once and checked as a whole. The
+// settings are declared in buildpack.toml and described in the README.
+type Config struct {
+	// Substituters are the binary caches, in the order they were given.
+	Substituters []string
+	// TrustedKeys are the keys whose signature makes a store path acceptable.
+	TrustedKeys narinfo.Keys
+	// RequireSigs is false only when that was said in words.
+	RequireSigs bool
+
+	// StorePaths are the roots themselves: no evaluation.
+	StorePaths []storepath.Path
+	// File, Attrs, Flake, Args and NixPath say what to evaluate.
+	File    string
+	Attrs   []string
+	Flake   string
+	Args    map[string]string
+	NixPath []string
+
+	// HydraURL, HydraJob and HydraWait say whom to ask instead of evaluating.
+	HydraURL  string
+	HydraJob  string
+	HydraWait time.Duration
+
+	// GitURL, GitRev and SourceName are the source's identity where .git does not tell it.
+	GitURL     string
+	GitRev     string
+	SourceName string
+
+	// Engine is how the app is to see its store, one of the names in package launch.
+	Engine string
+	// IncludeFiles and ExcludeFiles are glob patterns: what of the source stays in the image.
+	IncludeFiles []string
+	ExcludeFiles []string
+
+	// Concurrency is how many store paths are fetched at once; 0 leaves it to the machine.
+	Concurrency int
+	// MaxLayers bounds the number of closure layers; 0 is the default.
+	MaxLayers int
+	// System is Nix's name for the platform the image is for, for example "x86_64-linux".
+	System string
+}
+
+// Lookup finds a setting; ok is false when nobody set it and value is the declared default.
+type Lookup func(name string) (value string, ok bool)
+
+// ReadConfig reads every setting. Its error names the variable, what it holds and what it may hold.
+func ReadConfig(lookup Lookup, architecture string) (Config, error) {
+	r := reader{lookup: lookup}
+	c := Config{
+		RequireSigs:  r.boolean("BP_NIX_REQUIRE_SIGS", true),
+		File:         r.text("BP_NIX_FILE"),
+		Attrs:        r.list("BP_NIX_ATTRS", "NIX_ATTRIBUTES"),
+		Flake:        r.text("BP_NIX_FLAKE"),
+		Args:         r.pairs("BP_NIX_ARGS"),
+		NixPath:      r.list("BP_NIX_PATH"),
+		HydraURL:     strings.TrimRight(r.text("BP_NIX_HYDRA_URL"), "/"),
+		HydraJob:     r.text("BP_NIX_HYDRA_JOB"),
+		HydraWait:    r.duration("BP_NIX_HYDRA_WAIT"),
+		GitURL:       r.text("BP_NIX_GIT_URL"),
+		GitRev:       r.text("BP_NIX_GIT_REV"),
+		SourceName:   r.text("BP_NIX_SOURCE_NAME"),
+		IncludeFiles: r.patterns("BP_INCLUDE_FILES"),
+		ExcludeFiles: r.patterns("BP_EXCLUDE_FILES"),
+		Concurrency:  r.number("BP_NIX_CONCURRENCY", 256),
+		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
+	}
+	for _, s := range r.list("BP_NIX_STORE_PATH") {
+		p, err := storepath.Parse(s)
+		if err != nil {
+			r.fail("BP_NIX_STORE_PATH", s, "a store path such as /nix/store/<hash>-<name>")
+			continue
+		}
+		c.StorePaths = append(c.StorePaths, p)
+	}
+	c.Engine = r.engine("BP_NIX_ENGINE")
+	c.Substituters, c.TrustedKeys = r.caches()
+	c.System = r.system(architecture)
+	if r.err == nil && (c.HydraURL == "") != (c.HydraJob == "") {
+		r.err = fmt.Errorf("BP_NIX_HYDRA_URL and BP_NIX_HYDRA_JOB go together: set both, for example " +
+			"BP_NIX_HYDRA_URL=https://hydra.example.org and BP_NIX_HYDRA_JOB=project/jobset/job")
+	}
+	return c, r.err
+}
+
+// reader reads settings and keeps the first complaint.
+type reader struct {
+	lookup Lookup
+	err    error
+}
+
+func (r *reader) text(name string) string {
+	value, _ := r.lookup(name)
+	return strings.TrimSpace(value)
+}
+
+// list splits at white space and commas; several names are one setting under its old and new name.
+func (r *reader) list(names ...string) []string {
+	for _, name := range names {
+		fields := strings.FieldsFunc(r.text(name), func(c rune) bool { return strings.ContainsRune(" \t\n\r,", c) })
+		if len(fields) > 0 {
+			return fields
+		}
+	}
+	return nil
+}
+
+// patterns splits at colons, as other buildpacks do for file patterns.
+func (r *reader) patterns(name string) []string {
+	return strings.FieldsFunc(r.text(name), func(c rune) bool { return c == ':' })
+}
+
+func (r *reader) pairs(name string) map[string]string {
+	pairs := map[string]string{}
+	for _, field := range strings.Fields(r.text(name)) {
+		key, value, ok := strings.Cut(field, "=")
+		if !ok || key == "" {
+			r.fail(name, field, "name=value pairs separated by spaces")
+			continue
+		}
+		pairs[key] = value
+	}
+	return pairs
+}
+
+func (r *reader) boolean(name string, fallback bool) bool {
+	value := r.text(name)
+	if value == "" {
+		return fallback
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		r.fail(name, value, "true or false")
+		return fallback
+	}
+	return b
+}
+
+func (r *reader) number(name string, most int) int {
+	value := r.text(name)
+	if value == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > most {
+		r.fail(name, value, fmt.Sprintf("a whole number from 1 to %d", most))
+		return 0
+	}
+	return n
+}
+
+func (r *reader) duration(name string) time.Duration {
+	value := r.text(name)
+	if value == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 {
+		r.fail(name, value, "a duration such as 90s, 10m or 1h")
+		return 0
+	}
+	return d
+}
+
+func (r *reader) engine(name string) string {
+	value := strings.ToLower(r.text(name))
+	switch {
+	case value == "":
+		return launch.EngineAuto
+	case launch.KnownEngine(value):
+		return value
+	}
+	r.fail(name, value, "auto, relocate, native, userns or proot")
+	return launch.EngineAuto
+}
+
+// caches joins the list of substituters with the extra ones, and adds cache.nixos.org's key where that cache is
+// asked, so that naming a key of one's own does not take trust away from the default cache.
+func (r *reader) caches() ([]string, narinfo.Keys) {
+	urls := r.list("BP_NIX_SUBSTITUTERS")
+	if len(urls) == 0 {
+		urls = []string{defaultCache}
+	}
+	urls = append(urls, r.list("NIX_EXTRA_BINARY_CACHE")...)
+	keys := r.text("BP_NIX_TRUSTED_PUBLIC_KEYS")
+	seen := map[string]bool{}
+	var unique []string
+	for _, u := range urls {
+		parsed, err := url.Parse(u)
+		if err != nil || parsed.Scheme == "" {
+			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", redact(u), "URLs such as https://cache.example.org")
+			continue
+		}
+		if seen[u] {
+			continue
+		}
+		seen[u] = true
+		unique = append(unique, u)
+		if parsed.Host == "cache.nixos.org" {
+			keys += " " + defaultKey
+		}
+	}
+	parsed, err := narinfo.ParseKeys(keys)
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w; a key looks like %s", err, defaultKey)
+	}
+	return unique, parsed
+}
+
+// system names the platform as Nix does.
+func (r *reader) system(architecture string) string {
+	if architecture == "" {
+		architecture = runtime.GOARCH
+	}
+	switch architecture {
+	case "amd64":
+		return "x86_64-linux"
+	case "arm64":
+		return "aarch64-linux"
+	}
+	if r.err == nil {
+		r.err = fmt.Errorf("the target architecture %q is neither amd64 nor arm64, which are those Nix releases exist for",
+			architecture)
+	}
+	return ""
+}
+
+func (r *reader) fail(name, value, want string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s is %q; it takes %s", name, value, want)
+	}
+}
+
+// redact hides the password of a URL that is about to be shown.
+func redact(s string) string {
+	if scheme, rest, ok := strings.Cut(s, "://"); ok {
+		authority, path, _ := strings.Cut(rest, "/")
+		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+			return scheme + "://…@" + authority[at+1:] + strings.TrimSuffix("/"+path, "/")
+		}
+	}
+	return s
+}

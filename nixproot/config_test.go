@@ -1,0 +1,96 @@
+package nixproot_test
+
+import (
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+)
+
+const testKey = "hydra.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
+
+func testConfig(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	read := func(env map[string]string) (nixproot.Config, error) {
+		return nixproot.ReadConfig(func(name string) (string, bool) { v, ok := env[name]; return v, ok }, "amd64")
+	}
+
+	it("asks cache.nixos.org with its own key when nothing is set", func() {
+		c, err := read(nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Substituters).To(Equal([]string{"https://cache.nixos.org"}))
+		Expect(c.TrustedKeys).To(HaveLen(1))
+		Expect(c.TrustedKeys[0].Name).To(Equal("cache.nixos.org-1"))
+		Expect(c.RequireSigs).To(BeTrue())
+		Expect(c.Engine).To(Equal("auto"))
+		Expect(c.System).To(Equal("x86_64-linux"))
+	})
+
+	it("asks several extra caches beside the default one, each once", func() {
+		c, err := read(map[string]string{
+			"NIX_EXTRA_BINARY_CACHE":     "http://a:3000 https://b, https://cache.nixos.org",
+			"BP_NIX_TRUSTED_PUBLIC_KEYS": testKey,
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Substituters).To(Equal([]string{"https://cache.nixos.org", "http://a:3000", "https://b"}))
+		Expect(c.TrustedKeys).To(HaveLen(2))
+	})
+
+	it("trusts the default cache's key only where that cache is asked", func() {
+		c, err := read(map[string]string{"BP_NIX_SUBSTITUTERS": "https://own", "BP_NIX_TRUSTED_PUBLIC_KEYS": testKey})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Substituters).To(Equal([]string{"https://own"}))
+		Expect(c.TrustedKeys).To(HaveLen(1))
+		Expect(c.TrustedKeys[0].Name).To(Equal("hydra.example.org-1"))
+	})
+
+	it("reads attributes under the new and the old name", func() {
+		c, err := read(map[string]string{"NIX_ATTRIBUTES": "web, worker tool"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Attrs).To(Equal([]string{"web", "worker", "tool"}))
+		c, err = read(map[string]string{"NIX_ATTRIBUTES": "old", "BP_NIX_ATTRS": "new"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Attrs).To(Equal([]string{"new"}))
+	})
+
+	it("reads durations, pairs and patterns", func() {
+		c, err := read(map[string]string{
+			"BP_NIX_HYDRA_URL": "https://hydra/", "BP_NIX_HYDRA_JOB": "p/j/x", "BP_NIX_HYDRA_WAIT": "15m",
+			"BP_NIX_ARGS": "a=1 b=two=3", "BP_INCLUDE_FILES": "public:assets/**",
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.HydraURL).To(Equal("https://hydra"))
+		Expect(c.HydraWait).To(Equal(15 * time.Minute))
+		Expect(c.Args).To(Equal(map[string]string{"a": "1", "b": "two=3"}))
+		Expect(c.IncludeFiles).To(Equal([]string{"public", "assets/**"}))
+	})
+
+	for name, c := range map[string]struct {
+		env     map[string]string
+		message string
+	}{
+		"a typo in a switch":     {map[string]string{"BP_NIX_REQUIRE_SIGS": "flase"}, `BP_NIX_REQUIRE_SIGS is "flase"; it takes true or false`},
+		"an unknown engine":      {map[string]string{"BP_NIX_ENGINE": "chroot"}, "auto, relocate, native, userns or proot"},
+		"a duration of no unit":  {map[string]string{"BP_NIX_HYDRA_WAIT": "15"}, "a duration such as 90s"},
+		"a cache without scheme": {map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
+		"a store path of none":   {map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
+		"a broken key":           {map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
+		"half of a Hydra":        {map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "go together"},
+		"a number out of range":  {map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
+	} {
+		it("refuses "+name+" and says what it takes", func() {
+			_, err := read(c.env)
+			Expect(err).To(MatchError(ContainSubstring(c.message)))
+		})
+	}
+
+	it("does not show the password of a URL it refuses", func() {
+		_, err := read(map[string]string{"NIX_EXTRA_BINARY_CACHE": "://user:secret@host"})
+		Expect(err).To(HaveOccurred())
+		Expect(err.Error()).NotTo(ContainSubstring("secret"))
+	})
+}

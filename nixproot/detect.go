@@ -1,0 +1,115 @@
+package nixproot
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/buildpacks/libcnb/v2"
+	"github.com/paketo-buildpacks/libpak/v2"
+	"github.com/paketo-buildpacks/libpak/v2/log"
+)
+
+// planEntry is the buildpack plan entry that this buildpack both provides and requires.
+const planEntry = "nix-hydra"
+
+// entryFiles are the Nix expressions that make a source ours, in the order they are looked for.
+var entryFiles = []string{"deploy.nix", "flake.nix", "shell.nix", "default.nix"}
+
+// Detect decides whether a source is ours.
+type Detect struct {
+	Logger log.Logger
+}
+
+// Detect passes on a Nix expression in the source or on settings that name the store paths, and says why either way.
+func (d Detect) Detect(context libcnb.DetectContext) (libcnb.DetectResult, error) {
+	lookup, err := settings(context.Buildpack)
+	if err != nil {
+		return libcnb.DetectResult{}, err
+	}
+	config, err := ReadConfig(lookup, os.Getenv(libcnb.EnvTargetArch))
+	if err != nil {
+		return libcnb.DetectResult{}, err
+	}
+	entry, err := FindEntry(context.ApplicationPath, config)
+	if err != nil {
+		return libcnb.DetectResult{}, err
+	}
+	if entry == (Entry{}) {
+		d.Logger.Bodyf("SKIPPED: no %s in the source, and none of BP_NIX_FILE, BP_NIX_FLAKE, BP_NIX_STORE_PATH and "+
+			"BP_NIX_HYDRA_JOB is set", strings.Join(entryFiles, ", "))
+		return libcnb.DetectResult{Pass: false}, nil
+	}
+	d.Logger.Bodyf("PASSED: %s", entry.Why)
+	return libcnb.DetectResult{
+		Pass: true,
+		Plans: []libcnb.BuildPlan{{
+			Provides: []libcnb.BuildPlanProvide{{Name: planEntry}},
+			Requires: []libcnb.BuildPlanRequire{{Name: planEntry}},
+		}},
+	}, nil
+}
+
+// Entry is where a build gets its store paths from.
+type Entry struct {
+	// File is the expression to evaluate, relative to the source; Flake is the flake reference. Both are empty where
+	// nothing is evaluated.
+	File  string
+	Flake string
+	// Why says in words how the entry was chosen and how to choose another.
+	Why string
+}
+
+// FindEntry chooses the entry: what the settings name, else the first of the known files. The zero Entry means
+// that there is none.
+func FindEntry(source string, config Config) (Entry, error) {
+	switch {
+	case len(config.StorePaths) > 0:
+		return Entry{Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
+	case config.HydraJob != "":
+		return Entry{Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
+			redact(config.HydraURL), config.HydraJob)}, nil
+	case config.Flake != "":
+		return Entry{Flake: config.Flake, Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
+	case config.File != "":
+		file := filepath.Clean(config.File)
+		if !filepath.IsLocal(file) {
+			return Entry{}, fmt.Errorf("BP_NIX_FILE is %q; it takes a path inside the source", config.File)
+		}
+		info, err := os.Stat(filepath.Join(source, file))
+		if err != nil {
+			return Entry{}, fmt.Errorf("BP_NIX_FILE is %q, and the source has no such file (is it in .gitignore or "+
+				"excluded from the upload?)", config.File)
+		}
+		if info.IsDir() {
+			file = filepath.Join(file, "default.nix")
+		}
+		return Entry{File: file, Why: fmt.Sprintf("BP_NIX_FILE is %s", file)}, nil
+	}
+	for _, file := range entryFiles {
+		info, err := os.Stat(filepath.Join(source, file))
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		entry := Entry{File: file, Why: fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)}
+		if file == "flake.nix" {
+			entry.File, entry.Flake = "", "."
+		}
+		return entry, nil
+	}
+	return Entry{}, nil
+}
+
+// settings finds a setting in the environment, else its default in buildpack.toml.
+func settings(buildpack libcnb.Buildpack) (Lookup, error) {
+	metadata, err := libpak.NewBuildModuleMetadata(buildpack.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
+	}
+	resolver, err := libpak.NewConfigurationResolver(metadata)
+	if err != nil {
+		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
+	}
+	return resolver.Resolve, nil
+}

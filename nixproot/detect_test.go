@@ -1,0 +1,74 @@
+package nixproot_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/buildpacks/libcnb/v2"
+	. "github.com/onsi/gomega"
+	"github.com/paketo-buildpacks/libpak/v2/log"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+)
+
+func testDetect(t *testing.T, context spec.G, it spec.S) {
+	var dir string
+	var output *bytes.Buffer
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		dir = t.TempDir()
+		output = &bytes.Buffer{}
+	})
+
+	detect := func() (bool, error) {
+		result, err := nixproot.Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{ApplicationPath: dir})
+		return result.Pass, err
+	}
+	file := func(name string) {
+		Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o644)).To(Succeed())
+	}
+
+	it("does not pass on a source without Nix, and says what it looked for", func() {
+		file("index.html")
+		Expect(detect()).To(BeFalse())
+		Expect(output.String()).To(ContainSubstring("SKIPPED: no deploy.nix, flake.nix, shell.nix, default.nix in the source"))
+		Expect(output.String()).To(ContainSubstring("BP_NIX_STORE_PATH"))
+	})
+
+	it("takes the first file there is, and says how to choose another", func() {
+		for _, name := range []string{"default.nix", "shell.nix", "flake.nix", "deploy.nix"} {
+			file(name)
+			output.Reset()
+			Expect(detect()).To(BeTrue(), name)
+			Expect(output.String()).To(ContainSubstring("PASSED: " + name + " found; set BP_NIX_FILE to evaluate another"))
+		}
+	})
+
+	it("takes the file that is named", func() {
+		t.Setenv("BP_NIX_FILE", "nix/app.nix")
+		file("nix/app.nix")
+		file("default.nix")
+		Expect(detect()).To(BeTrue())
+		Expect(output.String()).To(ContainSubstring("BP_NIX_FILE is nix/app.nix"))
+	})
+
+	it("refuses a named file that is not there or not inside the source", func() {
+		t.Setenv("BP_NIX_FILE", "app.nix")
+		_, err := detect()
+		Expect(err).To(MatchError(ContainSubstring(`BP_NIX_FILE is "app.nix", and the source has no such file`)))
+		t.Setenv("BP_NIX_FILE", "../app.nix")
+		_, err = detect()
+		Expect(err).To(MatchError(ContainSubstring("inside the source")))
+	})
+
+	it("passes without any file when store paths are given", func() {
+		t.Setenv("BP_NIX_STORE_PATH", "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60")
+		Expect(detect()).To(BeTrue())
+		Expect(output.String()).To(ContainSubstring("nothing is evaluated"))
+	})
+}

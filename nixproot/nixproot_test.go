@@ -1,0 +1,17 @@
+package nixproot_test
+
+import (
+	"testing"
+
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+)
+
+func TestNixproot(t *testing.T) {
+	suite := spec.New("nixproot", spec.Report(report.Terminal{}))
+	suite("Config", testConfig)
+	suite("Detect", testDetect)
+	suite("Procfile", testProcfile)
+	suite("Source", testSource)
+	suite.Run(t)
+}

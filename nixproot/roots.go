@@ -1,0 +1,175 @@
+package nixproot
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+// hookName is the attribute, or the executable in an output's bin, that runs once at build time.
+const hookName = "heroku-compile-hook"
+
+// Roots are the store paths an image is made of, before their closures are known.
+type Roots struct {
+	// Paths are the outputs, the app's own first.
+	Paths []storepath.Path `json:"paths"`
+	// MainProgram is meta.mainProgram of the first one, "" where nobody says.
+	MainProgram string `json:"mainProgram,omitempty"`
+	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
+	Hook storepath.Path `json:"hook,omitempty"`
+	// From says in words where they were found.
+	From string `json:"from"`
+}
+
+// All are the outputs and the hook's.
+func (r Roots) All() []storepath.Path {
+	all := slices.Clone(r.Paths)
+	if r.Hook != "" && !slices.Contains(all, r.Hook) {
+		all = append(all, r.Hook)
+	}
+	return all
+}
+
+// rootFinder finds the roots of one source. What costs time is opened only when it is asked for.
+type rootFinder struct {
+	config    Config
+	entry     Entry
+	source    string
+	identity  nixinstall.Identity
+	toolchain func() (nixinstall.Toolchain, error)
+	caches    func() (*cache.Set, error)
+	logins    []CacheBinding
+	// keep is told which store paths the next evaluation will want again.
+	keep func([]storepath.Path)
+	log  func(format string, args ...any)
+}
+
+// find asks whoever the settings name: nobody, Hydra, or Nix.
+func (f rootFinder) find(ctx context.Context) (Roots, error) {
+	switch {
+	case len(f.config.StorePaths) > 0:
+		return Roots{Paths: f.config.StorePaths, From: "BP_NIX_STORE_PATH"}, nil
+	case f.config.HydraJob != "":
+		return f.askHydra(ctx)
+	}
+	return f.evaluate(ctx)
+}
+
+// key identifies everything that find's answer depends on; "" says that the answer may change by itself.
+func (f rootFinder) key(ctx context.Context, toolchain string) (string, error) {
+	if f.config.HydraJob != "" && !isRevision(f.revision()) {
+		return "", nil
+	}
+	tree, err := nixinstall.SourcePath(ctx, f.source, nixinstall.SourceOptions{Name: "source"})
+	if err != nil {
+		return "", err
+	}
+	inputs, err := json.Marshal([]any{
+		tree, f.entry.File, f.entry.Flake, f.config.Attrs, f.config.Args, f.config.NixPath, f.config.StorePaths,
+		f.config.HydraURL, f.config.HydraJob, f.revision(), f.gitURL(), f.config.SourceName, f.config.System, toolchain,
+	})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(inputs)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+func (f rootFinder) revision() string {
+	if f.config.GitRev != "" {
+		return f.config.GitRev
+	}
+	return f.identity.Rev
+}
+
+func (f rootFinder) gitURL() string {
+	if f.config.GitURL != "" {
+		return f.config.GitURL
+	}
+	return f.identity.URL
+}
+
+// isRevision reports whether s is a commit, which always has the same outputs, and not a word such as latest.
+func isRevision(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// askHydra takes the outputs of the builds that Hydra made of this revision.
+func (f rootFinder) askHydra(ctx context.Context) (Roots, error) {
+	target, err := hydra.ParseJob(f.config.HydraJob)
+	if err != nil {
+		return Roots{}, fmt.Errorf("BP_NIX_HYDRA_JOB: %w", err)
+	}
+	if f.revision() == "" {
+		return Roots{}, errors.New("asking Hydra: the revision of this source is not known, as it has no .git; set " +
+			"BP_NIX_GIT_REV to the commit, or to latest or latest-finished")
+	}
+	options := hydra.Options{URL: f.config.HydraURL, UserAgent: userAgent, Log: f.log}
+	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
+		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
+	}
+	client, err := hydra.New(options)
+	if err != nil {
+		return Roots{}, err
+	}
+	resolution, err := client.Resolve(ctx, hydra.Query{
+		Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs,
+		Revision: f.revision(), System: f.config.System, GitURL: f.gitURL(), Wait: f.config.HydraWait,
+	})
+	if err != nil {
+		return Roots{}, err
+	}
+	roots := Roots{From: fmt.Sprintf("Hydra's evaluation %d", resolution.Eval)}
+	for _, build := range resolution.Builds {
+		f.log("%s: build %d, %s", build.Job, build.ID, build.NixName)
+		for _, output := range installedOutputs(build.Outputs) {
+			if job, _, _ := strings.Cut(build.Job, "."); job == hookName {
+				roots.Hook = output
+				continue
+			}
+			if !slices.Contains(roots.Paths, output) {
+				roots.Paths = append(roots.Paths, output)
+			}
+		}
+	}
+	if len(roots.Paths) == 0 {
+		return Roots{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.config.HydraJob)
+	}
+	return roots, nil
+}
+
+// installedOutputs chooses among a build's outputs, whose meta.outputsToInstall Hydra does not tell: what a user
+// environment gets when nothing is said, the programs and else the default output.
+func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
+	for _, name := range []string{"bin", "out"} {
+		if p, ok := outputs[name]; ok {
+			return []storepath.Path{p}
+		}
+	}
+	names := slices.Sorted(maps.Keys(outputs))
+	if len(names) == 0 {
+		return nil
+	}
+	return []storepath.Path{outputs[names[0]]}
+}
+
+// loginFor finds the service binding for a URL's host.
+func loginFor(logins []CacheBinding, url string) (CacheBinding, bool) {
+	for _, login := range logins {
+		if hostOf(login.URL) != "" && hostOf(login.URL) == hostOf(url) {
+			return login, true
+		}
+	}
+	return CacheBinding{}, false
+}

@@ -1,0 +1,166 @@
+package nixproot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/buildpacks/libcnb/v2"
+	"github.com/paketo-buildpacks/libpak/v2/log"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+const (
+	toolchainLayer  = "nix"
+	evaluationLayer = "eval"
+	// maxEvaluationState bounds what evaluation keeps for the next push, in bytes.
+	maxEvaluationState = 512 << 20
+)
+
+// Toolchain is the two cached layers that evaluation needs: Nix itself, kept as a compressed pack so that a build
+// which evaluates nothing restores little, and what evaluation may reuse.
+type Toolchain struct {
+	dependencies Dependencies
+	caches       cacheSettings
+	config       Config
+	scratch      string
+	logger       log.Logger
+
+	nix, state libcnb.Layer
+	opened     *nixinstall.Toolchain
+	// used are the store paths that the next evaluation will want again.
+	used []storepath.Path
+}
+
+// toolchainMetadata is what the nix layer's contents depend on.
+type toolchainMetadata struct {
+	Version  string
+	Checksum string
+	Path     string
+}
+
+func (m toolchainMetadata) table() map[string]any {
+	return map[string]any{"version": m.Version, "checksum": m.Checksum, "path": m.Path}
+}
+
+// NewToolchain reads the two layers as the last build left them, and opens nothing.
+func NewToolchain(layers libcnb.Layers, t Toolchain) (*Toolchain, error) {
+	var err error
+	if t.nix, err = layers.Layer(toolchainLayer); err != nil {
+		return nil, err
+	}
+	if t.state, err = layers.Layer(evaluationLayer); err != nil {
+		return nil, err
+	}
+	t.nix.LayerTypes = libcnb.LayerTypes{Build: true, Cache: true}
+	t.state.LayerTypes = libcnb.LayerTypes{Build: true, Cache: true}
+	return &t, nil
+}
+
+// Identity names the toolchain's version and hash, as part of what an evaluation's result depends on.
+func (t *Toolchain) Identity() (string, error) {
+	dependency, err := t.dependencies.Pinned("nix")
+	if err != nil {
+		return "", err
+	}
+	return string(dependency.GetChecksum()), nil
+}
+
+// Open gives a Nix that is ready to evaluate: the cached one where it is the pinned one and unharmed, else a
+// download.
+func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
+	if t.opened != nil {
+		return *t.opened, nil
+	}
+	nix, err := t.install(ctx)
+	if err != nil {
+		return nix, err
+	}
+	options, err := t.caches.options(t.scratch, nil)
+	if err != nil {
+		return nix, err
+	}
+	if err := os.MkdirAll(t.state.Path, 0o755); err != nil {
+		return nix, fmt.Errorf("making the evaluation layer: %w", err)
+	}
+	nix = nix.With(nixinstall.Settings{
+		State:             t.state.Path,
+		Substituters:      t.caches.urls,
+		TrustedPublicKeys: t.caches.keyStrings(),
+		RequireSigs:       t.caches.requireSigs,
+		NetrcFile:         options.Netrc,
+		NixPath:           t.config.NixPath,
+		System:            t.config.System,
+		Environment:       os.Environ(),
+		Log:               t.logger.Bodyf,
+	})
+	t.opened = &nix
+	return nix, nil
+}
+
+func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
+	dependency, err := t.dependencies.Pinned("nix")
+	if err != nil {
+		return nixinstall.Toolchain{}, err
+	}
+	want := toolchainMetadata{
+		Version: dependency.Version, Checksum: string(dependency.GetChecksum()), Path: t.nix.Path,
+	}
+	if sameTable(t.nix.Metadata, want.table()) {
+		nix, err := nixinstall.Restore(ctx, t.nix.Path)
+		if err == nil {
+			t.logger.Bodyf("Reusing cached Nix %s", dependency.Version)
+			return nix, nil
+		}
+		var stale *nixinstall.StaleError
+		if !errors.As(err, &stale) {
+			return nix, err
+		}
+		t.logger.Bodyf("The cached Nix cannot be used (%s); installing it again", stale.Reason)
+	}
+	if err := removeAll(t.nix.Path); err != nil {
+		return nixinstall.Toolchain{}, fmt.Errorf("clearing the toolchain layer: %w", err)
+	}
+	t.logger.Bodyf("Nix %s", dependency.Version)
+	tarball, err := t.dependencies.Fetch(ctx, dependency)
+	if err != nil {
+		return nixinstall.Toolchain{}, err
+	}
+	nix, err := nixinstall.Install(ctx, tarball, t.nix.Path, nixinstall.InstallOptions{
+		SHA256: dependency.GetChecksum().Hash(), Log: t.logger.Bodyf,
+	})
+	if err != nil {
+		return nix, err
+	}
+	t.nix.Metadata = want.table()
+	return nix, nil
+}
+
+// Layers closes the toolchain and gives its two layers back, whether it was opened or not, so that their metadata
+// is kept.
+func (t *Toolchain) Layers(ctx context.Context) ([]libcnb.Layer, error) {
+	if t.opened != nil {
+		if _, err := t.opened.Collect(ctx, t.used, maxEvaluationState); err != nil {
+			return nil, err
+		}
+		if err := t.opened.Shed(); err != nil {
+			return nil, err
+		}
+	}
+	var layers []libcnb.Layer
+	for _, layer := range []libcnb.Layer{t.nix, t.state} {
+		if exists(layer.Path) || exists(filepath.Join(filepath.Dir(layer.Path), layer.Name+".toml")) {
+			layers = append(layers, layer)
+		}
+	}
+	return layers, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
