@@ -117,7 +117,9 @@ type server struct {
 	counts    map[string]int
 }
 
-func newServer(t *testing.T) *server { return newServerWith(t, httptest.NewUnstartedServer, (*httptest.Server).Start) }
+func newServer(t *testing.T) *server {
+	return newServerWith(t, httptest.NewUnstartedServer, (*httptest.Server).Start)
+}
 
 func newServerWith(t *testing.T, make func(http.Handler) *httptest.Server, start func(*httptest.Server)) *server {
 	s := &server{files: map[string][]byte{}, counts: map[string]int{}}

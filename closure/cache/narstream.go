@@ -40,6 +40,7 @@ func (s *Set) openNAR(ctx context.Context, f *Found) (*narStream, error) {
 		n.transfer.size = f.FileSize
 	}
 	if err := n.transfer.begin(ctx); err != nil {
+		n.transfer.close()
 		return nil, n.located(u, err)
 	}
 	if err := n.decode(s.pool); err != nil {
@@ -72,7 +73,7 @@ func (n *narStream) decode(pool *decompress.Pool) error {
 	if e := n.transfer.encoding; e != "" && e != n.found.Compression {
 		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
 		// means the file as it is.
-		content, err := pool.Reader(e, raw, 0)
+		content, err := pool.Encoding(e, raw)
 		if err != nil {
 			return fmt.Errorf("Content-Encoding: %w", err)
 		}
@@ -88,6 +89,7 @@ func (n *narStream) decode(pool *decompress.Pool) error {
 }
 
 func (n *narStream) close() {
+	n.transfer.abort() // first, because a decoder may be a process that is being fed
 	for _, c := range []io.Closer{n.nar, n.content} {
 		if c != nil {
 			c.Close()

@@ -21,6 +21,7 @@ type transfer struct {
 	size    int64 // of the whole file, -1 while unknown
 
 	ctx      context.Context
+	abort    context.CancelFunc // ends the transfer from any goroutine
 	live     context.Context // of the present connection
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer
@@ -36,7 +37,7 @@ type transfer struct {
 
 // begin makes the first request, with retries.
 func (t *transfer) begin(ctx context.Context) error {
-	t.ctx = ctx
+	t.ctx, t.abort = context.WithCancel(ctx)
 	for {
 		err := t.connect()
 		if err == nil {
@@ -200,6 +201,7 @@ func (t *transfer) hangUp() {
 }
 
 func (t *transfer) close() {
+	t.abort()
 	t.hangUp()
 	if t.err == nil {
 		t.err = errors.New("transfer is closed")

@@ -15,7 +15,6 @@ import (
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	lolaxz "github.com/mikelolasagasti/xz"
 )
 
 // maxWindow is the largest window or dictionary a stream may ask for. It is what `xz -9` writes and half of what
@@ -40,20 +39,21 @@ type Options struct {
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
 	options Options
+	windows budget
+	program string    // the xz program to prefer, "" for none
 	buffers sync.Pool // *bufio.Reader
+	xzs     sync.Pool // *xz.Reader
 	zstds   sync.Pool // *zstd.Decoder
 	gzips   sync.Pool // *gzip.Reader
 	brotlis sync.Pool // *brotli.Reader
 }
 
-// NewPool makes an empty Pool.
+// NewPool makes an empty Pool. XZ "program" where no such program is installed is an error.
 func NewPool(options Options) (*Pool, error) {
-	switch options.XZ {
-	case "", "auto", "go", "program":
-	default:
-		return nil, fmt.Errorf("choosing an xz decoder: %q is not auto, go or program", options.XZ)
-	}
-	return &Pool{options: options}, nil
+	p := &Pool{options: options, windows: budget{limit: options.Memory}}
+	var err error
+	p.program, err = chooseXZ(options.XZ)
+	return p, err
 }
 
 // Known reports whether name has a decoder. "" is bzip2, as in a narinfo without the field.
@@ -66,8 +66,18 @@ func Known(name string) bool {
 }
 
 // Reader decompresses r until its end: all streams, frames or members of a concatenation. Close gives the decoder
-// back and does not close r. size is the expected length of the output, or 0; it only saves memory.
+// back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits
+// in its first Read until the windows of the others leave room for its own.
 func (p *Pool) Reader(name string, r io.Reader, size int64) (io.ReadCloser, error) {
+	return p.reader(name, r, size, &p.windows)
+}
+
+// Encoding is Reader for an HTTP Content-Encoding, which may be undone beneath another decoder; so it does not wait.
+func (p *Pool) Encoding(name string, r io.Reader) (io.ReadCloser, error) {
+	return p.reader(name, r, 0, nil)
+}
+
+func (p *Pool) reader(name string, r io.Reader, size int64, windows *budget) (io.ReadCloser, error) {
 	switch name {
 	case "none", "identity":
 		return io.NopCloser(r), nil
@@ -79,9 +89,9 @@ func (p *Pool) Reader(name string, r io.Reader, size int64) (io.ReadCloser, erro
 	case "br":
 		return p.brotli(r)
 	case "zstd":
-		return p.zstd(r)
+		return p.zstd(r, windows)
 	case "xz":
-		return p.xz(r, size)
+		return p.xz(r, size, windows)
 	}
 	return nil, &UnknownError{Name: name}
 }
@@ -143,7 +153,7 @@ func (p *Pool) brotli(r io.Reader) (io.ReadCloser, error) {
 	return &pooled{Reader: z, release: func() { p.brotlis.Put(z) }}, nil
 }
 
-func (p *Pool) zstd(r io.Reader) (io.ReadCloser, error) {
+func (p *Pool) zstd(r io.Reader, windows *budget) (io.ReadCloser, error) {
 	z, ok := p.zstds.Get().(*zstd.Decoder)
 	if !ok {
 		var err error
@@ -153,24 +163,30 @@ func (p *Pool) zstd(r io.Reader) (io.ReadCloser, error) {
 			return nil, err
 		}
 	}
-	if err := z.Reset(r); err != nil {
+	b := p.buffer(r)
+	release := windows.acquire(zstdWindow(b))
+	if err := z.Reset(b); err != nil {
+		release()
+		p.releaseBuffer(b)
 		return nil, err
 	}
 	return &pooled{Reader: z, release: func() {
 		if z.Reset(nil) == nil {
 			p.zstds.Put(z)
 		}
+		p.releaseBuffer(b)
+		release()
 	}}, nil
 }
 
-func (p *Pool) xz(r io.Reader, _ int64) (io.ReadCloser, error) {
-	b := p.buffer(r)
-	z, err := lolaxz.NewReader(b, maxWindow)
-	if err != nil {
-		p.releaseBuffer(b)
-		return nil, noEOF(err)
+// zstdWindow is the memory that the first frame of b will want: its window, held twice over while it moves.
+func zstdWindow(b *bufio.Reader) int64 {
+	start, _ := b.Peek(zstd.HeaderMaxSize)
+	var h zstd.Header
+	if h.Decode(start) != nil {
+		return 0
 	}
-	return &pooled{Reader: z, release: func() { p.releaseBuffer(b) }}, nil
+	return 2 * int64(min(h.WindowSize, maxWindow))
 }
 
 // noEOF keeps an input that ends inside a header from reading as an empty stream.

@@ -1,0 +1,181 @@
+package decompress
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	lola "github.com/mikelolasagasti/xz"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
+)
+
+const (
+	// programFrom is the length of output from which a process of its own is worth its start.
+	programFrom = 4 << 20
+	// keptWindow is the largest dictionary kept for the next stream: that of xz's default level, and its header.
+	keptWindow = 8<<20 + 64<<10
+)
+
+// chooseXZ is the xz program to use, "" for none. Measured, closure/cache/xz is faster than liblzma where it has
+// assembly (amd64) and slower elsewhere, where the program is the choice for all but small streams.
+func chooseXZ(setting string) (program string, err error) {
+	switch setting {
+	case "", "auto":
+		if runtime.GOARCH != "amd64" {
+			program, _ = exec.LookPath("xz")
+		}
+		return program, nil
+	case "go":
+		return "", nil
+	case "program":
+		if program, err = exec.LookPath("xz"); err != nil {
+			return "", fmt.Errorf("choosing an xz decoder: no program named xz is installed: install it, or choose go")
+		}
+		return program, nil
+	}
+	return "", fmt.Errorf("choosing an xz decoder: %q is not auto, go or program", setting)
+}
+
+func (p *Pool) xz(r io.Reader, size int64, windows *budget) (io.ReadCloser, error) {
+	if p.program != "" && (size >= programFrom || p.options.XZ == "program") {
+		return startXZ(p.program, r)
+	}
+	z, ok := p.xzs.Get().(*xz.Reader)
+	if !ok {
+		z = xz.NewReader(nil, xz.Options{})
+	}
+	m := &reserve{windows: windows}
+	z.Reset(r, xz.Options{
+		MaxWindow: maxWindow, Size: size,
+		SkipCheck: true, // Set.Fetch compares a SHA-256 of all of it
+		Reserve:   m.want,
+	})
+	return &xzReader{pool: p, z: z, src: r, memory: m}, nil
+}
+
+// reserve holds what one decoder has of the budget.
+type reserve struct {
+	windows *budget
+	have    int64
+	release func()
+}
+
+// want exchanges the part held for one of n bytes.
+func (m *reserve) want(n int64) {
+	if n <= m.have {
+		return
+	}
+	m.done()
+	m.have, m.release = n, m.windows.acquire(n)
+}
+
+func (m *reserve) done() {
+	if m.release != nil {
+		m.release()
+		m.have, m.release = 0, nil
+	}
+}
+
+// xzReader is a pooled xz.Reader that hands streams with filters other than LZMA2 to a decoder that knows them.
+type xzReader struct {
+	pool   *Pool
+	z      *xz.Reader
+	src    io.Reader
+	other  io.Reader
+	memory *reserve
+	began  bool
+}
+
+func (x *xzReader) Read(p []byte) (int, error) {
+	switch {
+	case x.z == nil:
+		return 0, errClosed
+	case x.other != nil:
+		return x.other.Read(p)
+	}
+	n, err := x.z.Read(p)
+	if !x.began && errors.Is(err, xz.ErrFilter) {
+		return x.change(p)
+	}
+	x.began = true
+	return n, err
+}
+
+// change starts over with a decoder for all filters.
+func (x *xzReader) change(p []byte) (int, error) {
+	x.began = true
+	other, err := lola.NewReader(io.MultiReader(bytes.NewReader(x.z.Head()), x.src), maxWindow)
+	if err != nil {
+		return 0, noEOF(err)
+	}
+	x.other = other
+	return other.Read(p)
+}
+
+func (x *xzReader) Close() error {
+	if x.z == nil {
+		return nil
+	}
+	if x.z.Window() <= keptWindow {
+		x.z.Reset(nil, xz.Options{})
+		x.pool.xzs.Put(x.z)
+	}
+	x.z, x.other = nil, nil
+	x.memory.done()
+	return nil
+}
+
+// startXZ decompresses in a process of the xz program.
+func startXZ(program string, r io.Reader) (io.ReadCloser, error) {
+	cmd := exec.Command(program, "--decompress", "--stdout", "--quiet", "--no-warn", "--threads=1",
+		fmt.Sprintf("--memlimit-decompress=%d", maxWindow+1<<20))
+	cmd.Stdin = r
+	x := &process{cmd: cmd}
+	cmd.Stderr = &x.stderr
+	var err error
+	if x.out, err = cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting xz: %w", err)
+	}
+	return x, nil
+}
+
+// process is a running xz.
+type process struct {
+	cmd    *exec.Cmd
+	out    io.Reader
+	stderr bytes.Buffer
+	ended  bool
+	err    error
+}
+
+func (x *process) Read(p []byte) (int, error) {
+	if x.ended {
+		return 0, x.err
+	}
+	n, err := x.out.Read(p)
+	if err == nil || n > 0 {
+		return n, nil
+	}
+	x.ended, x.err = true, io.EOF
+	if err := x.cmd.Wait(); err != nil {
+		x.err = fmt.Errorf("xz: %w: %s", err, strings.TrimSpace(x.stderr.String()))
+	}
+	return 0, x.err
+}
+
+func (x *process) Close() error {
+	if !x.ended {
+		x.ended, x.err = true, errClosed
+		x.cmd.Process.Kill()
+		x.cmd.Wait()
+	}
+	return nil
+}

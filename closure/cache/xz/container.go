@@ -1,0 +1,317 @@
+package xz
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"hash/crc32"
+	"hash/crc64"
+	"io"
+)
+
+const (
+	headerSize = 12
+	footerSize = 12
+	lzma2ID    = 0x21
+	indexMark  = 0x00
+)
+
+var (
+	headerMagic = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
+	footerMagic = []byte{'Y', 'Z'}
+)
+
+// checkSizes are the lengths of the checks 0 to 15.
+var checkSizes = [16]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
+
+// record is one block's line in the index.
+type record struct{ packed, size int64 }
+
+// index sums blocks up, so that what was decoded can be compared with what the index says, in constant memory.
+type index struct {
+	count int64
+	total record
+	sum   uint32
+}
+
+func (x *index) add(b record) {
+	var raw [16]byte
+	binary.LittleEndian.PutUint64(raw[:], uint64(b.packed))
+	binary.LittleEndian.PutUint64(raw[8:], uint64(b.size))
+	x.count++
+	x.total.packed += b.packed
+	x.total.size += b.size
+	x.sum = crc32.Update(x.sum, crc32.IEEETable, raw[:])
+}
+
+// startStream reads a stream's header; between streams there may be zeros, four at a time.
+func (r *Reader) startStream() error {
+	for r.streams > 0 {
+		err := r.need(4)
+		if err == io.EOF && r.have == r.lzma.in {
+			return io.EOF
+		}
+		if err != nil {
+			return r.must(4)
+		}
+		if binary.LittleEndian.Uint32(r.lzma.input[r.lzma.in:]) != 0 {
+			break
+		}
+		r.lzma.in += 4
+	}
+	if err := r.must(headerSize); err != nil {
+		if r.streams == 0 && !bytes.HasPrefix(headerMagic, r.lzma.input[:min(r.have, len(headerMagic))]) {
+			return ErrFormat
+		}
+		return err
+	}
+	header := r.take(headerSize)
+	flags := header[6:8]
+	switch {
+	case !bytes.Equal(header[:6], headerMagic):
+		return ErrFormat
+	case crc32.ChecksumIEEE(flags) != binary.LittleEndian.Uint32(header[8:]):
+		return errCorrupt
+	case flags[0] != 0 || flags[1] > 15:
+		return ErrFormat
+	}
+	r.check = flags[1]
+	r.sum = nil
+	if !r.options.SkipCheck {
+		r.sum = newCheck(r.check)
+	}
+	r.streams++
+	r.blocks = index{}
+	r.stage = atBlock
+	return nil
+}
+
+// newCheck is nil for kinds that nobody uses, whose bytes are passed over as the format allows.
+func newCheck(kind byte) hash.Hash {
+	switch kind {
+	case 1:
+		return crc32.NewIEEE()
+	case 4:
+		return crc64.New(crc64.MakeTable(crc64.ECMA))
+	case 10:
+		return sha256.New()
+	}
+	return nil
+}
+
+// startBlock reads a block's header, or the index that follows the last block.
+func (r *Reader) startBlock() error {
+	if err := r.must(1); err != nil {
+		return err
+	}
+	first := r.lzma.input[r.lzma.in]
+	if first == indexMark {
+		return r.readIndex()
+	}
+	size := (int(first) + 1) * 4
+	if err := r.must(size); err != nil {
+		return err
+	}
+	raw := r.take(size)
+	header := raw[:size-4]
+	if crc32.ChecksumIEEE(header) != binary.LittleEndian.Uint32(raw[size-4:]) {
+		return errCorrupt
+	}
+	window, err := r.blockWindow(header)
+	if err != nil {
+		return err
+	}
+	if r.sum != nil {
+		r.sum.Reset()
+	}
+	r.block = record{packed: int64(size)}
+	r.fresh, r.props = false, false
+	r.stage = atChunk
+	return r.makeWindow(window)
+}
+
+// blockWindow reads the one filter of a block's header and gives its dictionary's size.
+func (r *Reader) blockWindow(header []byte) (int64, error) {
+	flags, rest := header[1], header[2:]
+	if flags&0x3c != 0 {
+		return 0, ErrFormat
+	}
+	for _, present := range []bool{flags&0x40 != 0, flags&0x80 != 0} {
+		if !present {
+			continue
+		}
+		var ok bool
+		if _, rest, ok = varint(rest); !ok {
+			return 0, errCorrupt
+		}
+	}
+	id, rest, ok := varint(rest)
+	if !ok {
+		return 0, errCorrupt
+	}
+	if flags&3 != 0 || id != lzma2ID {
+		return 0, ErrFilter
+	}
+	if len(rest) < 2 || rest[0] != 1 || rest[1] > 40 || len(bytes.Trim(rest[2:], "\x00")) > 0 {
+		return 0, errCorrupt
+	}
+	bits := rest[1]
+	if bits == 40 {
+		return 1<<32 - 1, nil
+	}
+	return int64(2|bits&1) << (bits/2 + 11), nil
+}
+
+// varint reads xz's multibyte integer: up to nine bytes, seven bits each, lowest first, in the shortest form.
+func varint(b []byte) (value uint64, rest []byte, ok bool) {
+	for i := 0; i < len(b) && i < 9; i++ {
+		value |= uint64(b[i]&0x7f) << (7 * i)
+		if b[i] < 0x80 {
+			return value, b[i+1:], i == 0 || b[i] != 0
+		}
+	}
+	return 0, nil, false
+}
+
+// makeWindow makes the dictionary ready for a block: as large as the stream says, or as its whole output.
+func (r *Reader) makeWindow(window int64) error {
+	if window > r.options.MaxWindow {
+		if r.options.Size <= 0 || r.options.Size > r.options.MaxWindow {
+			return &WindowError{Want: window, Limit: r.options.MaxWindow}
+		}
+	}
+	if r.options.Size > 0 {
+		window = min(window, max(r.options.Size, 4096))
+	}
+	d := &r.lzma
+	d.window = int(window)
+	d.size = (d.window + copySlack + 4095) &^ 4095
+	total := frontPad + d.size + copySlack
+	if r.options.Reserve != nil {
+		r.options.Reserve(int64(total))
+	}
+	if cap(r.memory) < total {
+		r.memory = make([]byte, total)
+	}
+	d.dict = r.memory[frontPad:total]
+	r.forget()
+	return nil
+}
+
+// forget makes the dictionary empty; all that was in it has been given out.
+func (r *Reader) forget() {
+	r.memory[frontPad-1] = 0
+	r.lzma.pos, r.lzma.full, r.given = 0, 0, 0
+}
+
+// frontPad is the room for the one byte before the dictionary's first, and keeps the rest aligned.
+const frontPad = 64
+
+// startChunk reads an LZMA2 chunk's header (xz's lzma2_decoder.c), and all of a compressed chunk into the buffer.
+func (r *Reader) startChunk() error {
+	if err := r.must(1); err != nil {
+		return err
+	}
+	control := r.lzma.input[r.lzma.in]
+	switch {
+	case control == 0:
+		r.take(1)
+		r.block.packed++
+		return r.endBlock()
+	case control >= 0x80:
+		return r.startLZMA(control)
+	case control > 2, control == 2 && !r.fresh:
+		return errCorrupt
+	}
+	if err := r.must(3); err != nil {
+		return err
+	}
+	header := r.take(3)
+	r.block.packed += 3
+	r.chunk = int(binary.BigEndian.Uint16(header[1:])) + 1
+	if control == 1 {
+		r.resetDict()
+	}
+	r.stage = inRaw
+	return nil
+}
+
+// resetDict makes the dictionary empty, as a block's first chunk has to.
+func (r *Reader) resetDict() {
+	r.forget()
+	r.fresh = true
+}
+
+func (r *Reader) startLZMA(control byte) error {
+	if err := r.must(6); err != nil {
+		return err
+	}
+	d := &r.lzma
+	reset := control >> 5 & 3
+	size := 5
+	if reset >= 2 {
+		size = 6
+	}
+	header := r.take(size)
+	r.chunk = int(control&0x1f)<<16 + int(binary.BigEndian.Uint16(header[1:])) + 1
+	packed := int(binary.BigEndian.Uint16(header[3:])) + 1
+	if reset == 3 {
+		r.resetDict()
+	}
+	if !r.fresh || reset < 2 && !r.props {
+		return errCorrupt
+	}
+	if reset >= 2 {
+		if err := d.setProps(header[5]); err != nil {
+			return err
+		}
+		r.props = true
+	}
+	if reset >= 1 {
+		d.resetState()
+	}
+	if err := r.must(packed); err != nil {
+		return err
+	}
+	r.block.packed += int64(size + packed)
+	d.inEnd = d.in + packed
+	r.stage = inLZMA
+	return d.startChunk()
+}
+
+// endBlock reads a block's padding and check.
+func (r *Reader) endBlock() error {
+	padding := int(-r.block.packed & 3)
+	size := checkSizes[r.check]
+	if err := r.must(padding + size); err != nil {
+		return err
+	}
+	for _, b := range r.take(padding) {
+		if b != 0 {
+			return errCorrupt
+		}
+	}
+	want := r.take(size)
+	if r.sum != nil && !equalCheck(r.check, r.sum, want) {
+		return errCorrupt
+	}
+	r.block.packed += int64(size)
+	r.blocks.add(r.block)
+	r.stage = atBlock
+	return nil
+}
+
+// equalCheck compares a check; the format stores CRCs in the other byte order than hash.Hash.
+func equalCheck(kind byte, sum hash.Hash, want []byte) bool {
+	got := sum.Sum(nil)
+	if kind == 10 {
+		return bytes.Equal(got, want)
+	}
+	for i := range got {
+		if got[i] != want[len(want)-1-i] {
+			return false
+		}
+	}
+	return true
+}
