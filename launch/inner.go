@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,6 +78,9 @@ func runInner(args, environ []string) int {
 		return exitUsage
 	}
 	unix.CloseOnExec(call.report)
+	if call.stderr >= 0 {
+		unix.CloseOnExec(call.stderr)
+	}
 	report := os.NewFile(uintptr(call.report), "report")
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(report, format+"\n", args...) }
 	env := newEnvironment(environ)
@@ -127,8 +131,12 @@ func runInPlace(call innerCall, env environment, say func(string, ...any)) int {
 func runBelow(call innerCall, env environment, say func(string, ...any)) int {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded()...) // caught and dropped: the launcher signals the app itself
+	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
+	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	pid, err := syscall.ForkExec(call.path, call.argv, &syscall.ProcAttr{
 		Dir: call.dir, Env: env, Files: []uintptr{0, 1, uintptr(call.stderr)},
+		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		say("%s %d", reportFailed, errnoOf(err))

@@ -1,9 +1,11 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -252,6 +254,43 @@ func (k *keeper) signalAll(sig syscall.Signal) {
 			_ = syscall.Kill(c.target, sig)
 		}
 	}
+}
+
+// clear ends whatever programs left behind that became this process's children. PID 1 need not: its end is theirs.
+func (k *keeper) clear() {
+	k.mu.Lock()
+	watching := k.watching
+	k.mu.Unlock()
+	if !watching || os.Getpid() == 1 {
+		return
+	}
+	for range 10 { // the children of those that are killed are adopted in their turn
+		if killAll("PPid", os.Getpid()) == 0 {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// killAll kills every process whose status in /proc has pid in the field, and returns how many there were.
+func killAll(field string, pid int) int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	want, killed := []byte("\n"+field+":\t"+strconv.Itoa(pid)+"\n"), 0
+	for _, e := range entries {
+		other, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
+		if err == nil && bytes.Contains(data, want) && !bytes.Contains(data, []byte("\nState:\tZ")) {
+			_ = syscall.Kill(other, syscall.SIGKILL)
+			killed++
+		}
+	}
+	return killed
 }
 
 // release ends the parent's duties before a program takes this process's place.

@@ -65,6 +65,7 @@ func Main(args, environ []string) int {
 	l.notes()
 	l.env.prependPath(l.engine.bin)
 	status, err := l.run(args)
+	l.keeper.clear()
 	var failed *failure
 	switch {
 	case errors.As(err, &failed):

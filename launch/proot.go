@@ -2,7 +2,6 @@ package launch
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -107,6 +106,9 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 			call.unset = append(call.unset, name)
 		}
 	}
+	if env.index("PWD") < 0 {
+		call.unset = append(call.unset, "PWD") // PRoot sets it
+	}
 	set(prootTempDir, temp)
 	if !seccomp {
 		set(prootNoSeccomp, "1")
@@ -210,27 +212,8 @@ func (l *launcher) endTraced(proot *child) {
 			return
 		case <-tick.C:
 			if !first {
-				killTracees(proot.pid)
+				killAll("TracerPid", proot.pid)
 			}
-		}
-	}
-}
-
-// killTracees kills every process that a tracer traces, as far as /proc tells.
-func killTracees(tracer int) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return
-	}
-	want := []byte("\nTracerPid:\t" + strconv.Itoa(tracer) + "\n")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err == nil && bytes.Contains(data, want) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
 }

@@ -133,6 +133,7 @@ func (sh *shell) endSoon() {
 		}
 	}
 	st, _ := sh.outcome(nil)
+	sh.l.keeper.clear()
 	os.Exit(st.exit())
 }
 

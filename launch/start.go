@@ -92,9 +92,11 @@ func (l *launcher) start(cmd *command) (*child, error) {
 		}
 		ch.decide(name, l.whyChosen(name))
 		l.debugf("engine %s: %s", name, ch.why)
-		if want := l.config.Requested; (want == EngineUserns || want == EngineProot) && want != name && !ch.strict {
-			fmt.Fprintf(l.stderr, "%s: BP_NIX_ENGINE=%s does not work here, running by %s: %v\n", ProgramName, want, name,
-				ch.denied[0].err)
+		for _, d := range ch.denied {
+			if d.engine == l.config.Requested && !ch.strict {
+				fmt.Fprintf(l.stderr, "%s: BP_NIX_ENGINE=%s does not work here, running by %s: %v\n", ProgramName, d.engine,
+					name, d.err)
+			}
 		}
 		return c, err
 	}

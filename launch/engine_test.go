@@ -1,0 +1,230 @@
+package launch_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+func TestEngines(t *testing.T) {
+	path := proot(t)
+	for _, engine := range []string{launch.EngineUserns, launch.EngineProot} {
+		spec.Run(t, engine, func(t *testing.T, context spec.G, it spec.S) {
+			testEngine(t, context, it, engine, path)
+		}, spec.Report(report.Terminal{}))
+	}
+	spec.Run(t, "engine choice", testChoice, spec.Report(report.Terminal{}))
+}
+
+// testEngine runs the same promises under an engine that the launcher has to stay behind for.
+func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
+	var img *image
+	it.Before(func() {
+		RegisterTestingT(t)
+		img = newImage(t, false)
+		img.configure(func(c *launch.Config) { c.PRoot = path })
+		img.env = []string{launch.EngineEnv + "=" + engine}
+	})
+
+	it("shows the closure at /nix/store and nothing else of itself", func() {
+		cmd := img.command("app", "show", "a b", "")
+		s := show(cmd)
+		Expect(s.Args).To(Equal([]string{"app", "show", "a b", ""}))
+		Expect(s.Store).To(Equal([]string{appBase}))
+		Expect(s.Dir).To(Equal(img.dir))
+		Expect(s.Env).To(Equal(map[string]string{
+			"PATH": appStore + "/bin:/usr/bin:/bin", "HOME": "/tmp", "PORT": "8080", "odd.name": "kept",
+			launch.EngineEnv: engine,
+		}))
+		Expect(s.Files).To(HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
+	})
+
+	it("keeps inherited descriptors", func() {
+		cmd := img.command("app", "show")
+		extra, err := os.Open(os.DevNull)
+		Expect(err).NotTo(HaveOccurred())
+		cmd.ExtraFiles = []*os.File{extra}
+		Expect(show(cmd).Files).To(ContainElement("3=/dev/null"))
+	})
+
+	it("needs no privilege and gives none", func() {
+		img.attr = func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+		}
+		s := show(img.command("app", "show"))
+		Expect(s.UID).To(Equal(1234))
+		Expect(s.Caps).To(Equal("0000000000000000"))
+		Expect(s.Store).To(Equal([]string{appBase}))
+	})
+
+	it("runs every kind of line as every engine does", func() {
+		for line, want := range map[string]string{
+			`run_proot.sh app echo -p $PORT`: "-p 8080\n", `app echo x | app upper`: "X\n", `cd / && exec app echo $PWD`: "/\n",
+			`app err oops 2>&1 | app upper`: "OOPS\n", `echo "$(app echo in)"`: "in\n",
+			`sh -c "app echo from the image\'s shell"`: "from the image's shell\n", appStore + `/bin/app echo path`: "path\n",
+		} {
+			Expect(run(img.process(line)).out).To(Equal(want), line)
+		}
+	})
+
+	it("returns the app's own end", func() {
+		Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
+		Expect(run(img.process("app exit 1; app exit 43")).code).To(Equal(43))
+		for n, name := range map[string]string{"9": "killed", "15": "terminated", "1": "hangup"} {
+			r := run(img.command("app", "die", n))
+			Expect(r.signal).To(Equal(name), "%+v", r)
+			Expect(r.err).To(Or(BeEmpty(), ContainSubstring("this PRoot hides /nix/store from statx")))
+		}
+		Expect(run(img.process("app die 15; exit $?")).code).To(Equal(143))
+	})
+
+	it("explains a program that is not there, or does not start", func() {
+		r := run(img.command("nosuch"))
+		Expect(r.code).To(Equal(127))
+		Expect(r.err).To(ContainSubstring("the closure offers: app, badscript, notexec, other"))
+		Expect(run(img.command("notexec")).code).To(Equal(126))
+		r = run(img.command("badscript"))
+		Expect(r.code).To(Equal(126))
+		Expect(r.err).To(ContainSubstring("its interpreter /no/such/interpreter is not in the image"))
+	})
+
+	it("forwards SIGTERM to the app and ends well inside a second", func() {
+		Expect(signalled(img.command("app", "serve", "5"), syscall.SIGTERM)).To(Equal("5 ending by 15"))
+		Expect(signalled(img.process("app serve 6; app echo never"), syscall.SIGINT)).To(Equal("6 ending by 2"))
+	})
+
+	it("forwards every signal", func() {
+		cmd := img.command("app", "serve", "5")
+		out, _ := cmd.StdoutPipe()
+		Expect(cmd.Start()).To(Succeed())
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, 40} {
+			Expect(cmd.Process.Signal(sig)).To(Succeed())
+			lines.Scan()
+			Expect(lines.Text()).To(Equal("got " + strconv.Itoa(int(sig))))
+		}
+		Expect(cmd.Process.Signal(syscall.SIGQUIT)).To(Succeed())
+		_ = cmd.Wait()
+		Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
+	})
+
+	it("ends by a signal that comes before the app is up", func() {
+		for _, wait := range []time.Duration{0, 1, 3, 10, 30} {
+			cmd := img.command("app", "serve", "0")
+			Expect(cmd.Start()).To(Succeed())
+			time.Sleep(wait * time.Millisecond)
+			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+			ended := make(chan struct{})
+			go func() { _ = cmd.Wait(); close(ended) }()
+			Eventually(ended, "2s").Should(BeClosed())
+		}
+	})
+
+	it("takes the app with it when it is killed", func() {
+		cmd := img.command("app", "serve", "5")
+		out, _ := cmd.StdoutPipe()
+		Expect(cmd.Start()).To(Succeed())
+		lines := bufio.NewScanner(out)
+		lines.Scan()
+		pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
+		Expect(cmd.Process.Kill()).To(Succeed())
+		_ = cmd.Wait()
+		Eventually(func() bool { return running(pid) }).Should(BeFalse())
+	})
+
+	it("neither waits for what the app leaves behind nor lets it live on", func() {
+		r := run(img.command("app", "leave", "7", "20"))
+		Expect(r.code).To(Equal(7))
+		Expect(r.took).To(BeNumerically("<", 3*time.Second))
+		pid, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(r.out, "left ")))
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() bool { return running(pid) }).Should(BeFalse())
+	})
+}
+
+func testChoice(t *testing.T, context spec.G, it spec.S) {
+	var img *image
+	it.Before(func() { RegisterTestingT(t); img = newImage(t, false) })
+
+	it("runs a relocated image whatever is asked for, and says what was not needed", func() {
+		img = newImage(t, true)
+		for engine, warning := range map[string]string{
+			"": "", "auto": "", "relocate": "", "userns": "relocated and needs no userns", "proot": "needs no proot",
+			"native": "the run image has no " + appStore,
+		} {
+			img.env = []string{launch.EngineEnv + "=" + engine}
+			r := run(img.command("app", "exit", "3"))
+			Expect(r.code).To(Equal(3))
+			Expect(strings.Count(r.err, "\n") <= 1).To(BeTrue(), r.err)
+			Expect(r.err).To(ContainSubstring(warning))
+		}
+	})
+
+	it("refuses what an image cannot do when it was asked for, with the way out", func() {
+		img.configure(func(c *launch.Config) { c.Reason = "lib/a.jar: reference inside a zip member" })
+		for engine, message := range map[string]string{
+			"relocate": "not relocated (lib/a.jar: reference inside a zip member): build it again with BP_NIX_ENGINE=relocate",
+			"native":   "native: the run image has no " + appStore,
+			"proot":    "the image holds no PRoot",
+			"magic":    `BPL_NIX_ENGINE is "magic", want one of auto, relocate, native, userns, proot`,
+		} {
+			img.env = []string{launch.EngineEnv + "=" + engine}
+			r := run(img.command("app", "exit", "3"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring(message))
+		}
+	})
+
+	it("says in one message why nothing works, and which settings help", func() {
+		img.env = []string{"TMPDIR=/proc", "PATH=/bin"}
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = "/no/proot", launch.EngineProot })
+		img.env = append(img.env, launch.EngineEnv+"=proot")
+		r := run(img.command("app", "exit", "3"))
+		Expect(r.code).To(Equal(126))
+		Expect(r.err).To(ContainSubstring("no engine can give /nix/store to the app on this platform\n  proot: /no/proot: "))
+		Expect(r.err).To(ContainSubstring("build the image with BP_NIX_ENGINE=relocate"))
+		Expect(r.err).To(ContainSubstring("unset BPL_NIX_ENGINE"))
+	})
+
+	it("tries the engine that the build asked for first, and another rather than none", func() {
+		img.env = []string{launch.DebugEnv + "=true"}
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = proot(t), launch.EngineProot })
+		Expect(run(img.command("app", "exit", "0")).err).To(ContainSubstring("engine proot: BP_NIX_ENGINE asked for it"))
+		img.env = nil
+		img.configure(func(c *launch.Config) { c.PRoot = "/no/proot" })
+		r := run(img.command("app", "exit", "3"))
+		Expect(r.code).To(Equal(3), r.err)
+		Expect(r.err).To(HavePrefix("run_proot.sh: BP_NIX_ENGINE=proot does not work here, running by userns: /no/proot"))
+	})
+
+	it("is quiet unless asked", func() {
+		Expect(run(img.command("app", "exit", "0")).err).To(BeEmpty())
+		img.env = []string{launch.DebugEnv + "=true"}
+		Expect(run(img.command("app", "exit", "0")).err).To(Equal(
+			"run_proot.sh: engine userns: the first that shows the closure at /nix/store\n"))
+	})
+
+	it("takes the run image's own store where it has every root, by exec", func() {
+		img.configure(func(c *launch.Config) { c.PRoot = proot(t) })
+		inside := img.bin(launch.ProgramName) // a launcher inside an engine sees the closure at /nix/store
+		img.env = []string{launch.DebugEnv + "=1"}
+		r := run(img.command("sh", "-c", inside+` sh -c 'echo $$ $PPID' ; echo $$`))
+		Expect(r.err).To(ContainSubstring("engine native: the run image's /nix/store has every root"))
+		lines := strings.Fields(r.out)
+		Expect(lines).To(HaveLen(3))
+		Expect(lines[1]).To(Equal(lines[2]))
+	})
+}
