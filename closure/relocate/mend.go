@@ -1,7 +1,14 @@
 package relocate
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
@@ -10,13 +17,218 @@ import (
 // that are not relocated: the image's file times differ from those of a Nix store under every engine.
 func MendOnly(next nar.Sink) *Stage {
 	s := &Stage{next: next, scan: newScanner(Layout{}, newMembers(nil))}
-	s.window = window{next: next, search: func([]byte, int, int) {}}
+	s.window = window{next: next, search: func(buf []byte, from, _ int) {
+		if from == 0 && s.window.off == 0 {
+			s.noteCode(buf)
+		}
+	}}
 	return s
 }
 
-// MendTree changes what in the tree at dir, written through a stage with this report, would otherwise start slower
-// than in a Nix store, and returns the report's mends and its own. It is called once, after the tree is complete;
-// modes and times of the files stay as they are. The result depends on the archive and the layout only.
+// The header of a Python byte-code file (CPython Lib/importlib/_bootstrap_external.py, PEP 552): a magic number,
+// flags, and either the source's time and size or the source's hash.
+const (
+	codeHeader = 16
+	codeFlags  = 4 // where the flags are, four bytes
+	codeProof  = 8 // where time and size or hash are, four and four bytes or eight
+
+	// Flags.
+	codeStamped   = 0
+	codeUnchecked = 1
+	codeChecked   = 3
+
+	// The magic numbers of CPython 3.7 and of what comes before 20000, where Python 1 and 2 begin.
+	firstMagic, lastMagic = 3394, 19999
+	// storeTime is the time of every file in a Nix store.
+	storeTime = 1
+)
+
+// code is a byte-code file's header.
+type code struct {
+	magic, flags, time, size uint32
+	hash                     uint64
+}
+
+// codeOf reads the header that head begins with.
+func codeOf(head []byte) (c code, ok bool) {
+	if len(head) < codeHeader || head[2] != '\r' || head[3] != '\n' {
+		return code{}, false
+	}
+	if number := binary.LittleEndian.Uint16(head); number < firstMagic || number > lastMagic {
+		return code{}, false
+	}
+	return code{
+		magic: binary.LittleEndian.Uint32(head),
+		flags: binary.LittleEndian.Uint32(head[codeFlags:]),
+		time:  binary.LittleEndian.Uint32(head[codeProof:]),
+		size:  binary.LittleEndian.Uint32(head[codeProof+4:]),
+		hash:  binary.LittleEndian.Uint64(head[codeProof:]),
+	}, true
+}
+
+// noteCode notes a byte-code file whose time stamp is that of a source in a Nix store, the exporter's being another.
+// Any other time stamp counts as stale in a Nix store too.
+func (s *Stage) noteCode(head []byte) {
+	if !strings.HasSuffix(s.file, ".pyc") {
+		return
+	}
+	if c, ok := codeOf(head); ok && c.flags == codeStamped && c.time == storeTime && sourceOf(s.file) != "" {
+		s.report.stamped = append(s.report.stamped, s.file)
+	}
+}
+
+// sourceOf names the source of "<dir>/__pycache__/<module>.<tag>.pyc", or gives "" for other files, which Python
+// loads without looking for a source.
+func sourceOf(file string) string {
+	dir, base := path.Split(file)
+	parent, cache := path.Split(strings.TrimSuffix(dir, "/"))
+	module, _, tagged := strings.Cut(strings.TrimSuffix(base, ".pyc"), ".")
+	if cache != "__pycache__" || !tagged {
+		return ""
+	}
+	return parent + module + ".py"
+}
+
+// MendTree mends in the tree at dir, written through a stage with this report, what would start slower there than
+// in a Nix store: Python byte code that was fresh in the store, by its source's time or by its source's hash, and
+// counts as stale now that the image's files have another time and sources are rewritten. It is marked as not to be
+// checked. Byte code that was stale in the store stays so. MendTree returns the report's mends and its own, for Undo;
+// it is called once, after the tree is complete, and leaves modes and times as they are. What it does depends on the
+// archive and the layout only.
 func (l Layout) MendTree(ctx context.Context, dir string, o Original, r Report) ([]Mend, error) {
-	return r.Mends, ctx.Err()
+	mends := r.Mends
+	mend := func(file string, fresh func(code) (bool, error)) error {
+		m, err := mendCode(dir, file, fresh)
+		if err != nil {
+			return fmt.Errorf("mending %s: %s: %w", o.Path, file, err)
+		}
+		if m != nil {
+			mends = append(mends, *m)
+		}
+		return ctx.Err()
+	}
+	for _, file := range r.stamped {
+		if err := mend(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
+			return nil, err
+		}
+	}
+	for _, source := range r.sources {
+		cached, err := filepath.Glob(filepath.Join(glob(dir), glob(path.Dir(source)), "__pycache__",
+			glob(strings.TrimSuffix(path.Base(source), ".py"))+".*.pyc"))
+		if err != nil {
+			return nil, fmt.Errorf("mending %s: %w", o.Path, err)
+		}
+		for _, file := range cached {
+			file, err := filepath.Rel(dir, file)
+			if err != nil {
+				return nil, fmt.Errorf("mending %s: %w", o.Path, err)
+			}
+			if err := mend(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return mends, nil
+}
+
+// glob quotes what Glob takes for a pattern.
+func glob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
+// sameSize reports whether the source has the size that its byte code says; the time is checked.
+func sameSize(dir, source string, c code) (bool, error) {
+	info, err := os.Lstat(filepath.Join(dir, source))
+	if os.IsNotExist(err) {
+		return false, nil
+	}
+	return err == nil && info.Mode().IsRegular() && uint32(info.Size()) == c.size && c.flags == codeStamped, err
+}
+
+// sameHash reports whether the source, before it was rewritten, had the hash that its byte code says.
+func (l Layout) sameHash(dir, source string, o Original, c code) (bool, error) {
+	if c.flags != codeChecked {
+		return false, nil
+	}
+	now, err := os.ReadFile(filepath.Join(dir, source))
+	if err != nil {
+		return false, err
+	}
+	was := &line{}
+	undo := l.Undo(o.paths(), nil, contents{was})
+	if err := undo.Entry(&nar.Entry{Kind: nar.Regular, Size: int64(len(now))}); err != nil {
+		return false, err
+	}
+	if _, err := undo.Write(now); err != nil {
+		return false, err
+	}
+	// CPython hashes with SipHash-1-3 since 3.11, with SipHash-2-4 before (Python/pyhash.c, _Py_KeyedHash).
+	key := uint64(c.magic)
+	return c.hash == siphash(1, 3, key, was.text) || c.hash == siphash(2, 4, key, was.text), nil
+}
+
+// contents is a Sink for one file's contents.
+type contents struct{ *line }
+
+func (contents) Entry(*nar.Entry) error { return nil }
+func (contents) Close() error           { return nil }
+
+// mendCode marks the byte code at file as not to be checked, if it is fresh.
+func mendCode(dir, file string, fresh func(code) (bool, error)) (*Mend, error) {
+	name := filepath.Join(dir, file)
+	before, err := os.Lstat(name)
+	if err != nil || !before.Mode().IsRegular() {
+		return nil, err
+	}
+	head := make([]byte, codeHeader)
+	if err := readHead(name, head); err != nil {
+		return nil, err
+	}
+	c, ok := codeOf(head)
+	if !ok {
+		return nil, nil
+	}
+	if ok, err := fresh(c); err != nil || !ok {
+		return nil, err
+	}
+	flags := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
+	if err := writeAt(name, before, flags, codeFlags); err != nil {
+		return nil, err
+	}
+	return &Mend{File: file, Offset: codeFlags, Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)])}, nil
+}
+
+// readHead reads a file's first bytes, as many as there are.
+func readHead(name string, head []byte) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if n, err := f.ReadAt(head, 0); n == 0 {
+		return err
+	}
+	return nil
+}
+
+// writeAt changes a file that nobody may write to, and leaves its mode and time as before.
+func writeAt(name string, before os.FileInfo, data []byte, at int64) (err error) {
+	if err := os.Chmod(name, before.Mode().Perm()|0o200); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, at)
+	for _, next := range []func() error{
+		f.Close,
+		func() error { return os.Chmod(name, before.Mode().Perm()) },
+		func() error { return os.Chtimes(name, before.ModTime(), before.ModTime()) },
+	} {
+		if nextErr := next(); err == nil {
+			err = nextErr
+		}
+	}
+	return err
 }

@@ -11,5 +11,6 @@ func TestRelocate(t *testing.T) {
 	suite := spec.New("relocate", spec.Report(report.Terminal{}))
 	suite("Layout", testLayout)
 	suite("Stage", testStage)
+	suite("hazards", testHazards)
 	suite.Run(t)
 }

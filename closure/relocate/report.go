@@ -72,6 +72,9 @@ type Report struct {
 	// that belongs to the closure nevertheless is a reference that would lead nowhere.
 	Foreign []string
 	Mends   []Mend
+
+	sources []string // Python sources that were rewritten
+	stamped []string // Python byte code with the time stamp of a Nix store
 }
 
 // Relocatable reports whether nothing blocks.

@@ -1,26 +1,39 @@
 package relocate
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"path"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Stage is a nar.Sink that passes an archive on to the next one with references rewritten. It makes one pass, in
-// memory that does not grow with the archive, and what it passes on does not depend on how the contents are cut into
-// Write calls.
+// memory that does not grow with the contents, and what it passes on does not depend on how they are cut into Write
+// calls. After an error, its own or its source's, Discard ends it.
 type Stage struct {
 	collector
-	layout  Layout
-	self    storepath.Path
-	next    nar.Sink
-	scan    *scanner
-	targets []string // what references to scan.members.paths become
-	window  window
+	layout    Layout
+	self      storepath.Path
+	next      nar.Sink
+	scan      *scanner
+	targets   []string // what references to scan.members.paths become
+	window    window
+	inspector *inspector
+	sidecars  sidecars
 
+	// Of the file at hand:
 	file     string
-	harmless string // why nothing in file matters, or ""
+	harmless string // why nothing in it matters, or ""
+	runs     bool   // it is a program or a library
+	format   format
+	inside   *pushed // the inspector at work on a file too large for the window
+	fed      int64   // how much of the file it has got
+	program  program
+	written  int // references rewritten
 }
 
 // Rewrite returns a stage that passes everything on to next with every reference to self or refs rewritten.
@@ -33,22 +46,27 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 	for _, c := range l.Collisions(known.paths) {
 		s.hazard(Hazard{Offset: -1, Kind: Ambiguous, Detail: c.String()})
 	}
-	s.window = window{next: next, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
+	s.inspector = newInspector(s.scan)
+	s.inspector.found = func(kind Kind, detail, harmless string) {
+		s.hazard(Hazard{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
+	}
+	s.inspector.foreign = s.sawForeign
+	s.window = window{next: next, search: s.search}
 	return s
 }
 
 // Entry passes e on, a symlink with its target rewritten.
 func (s *Stage) Entry(e *nar.Entry) error {
-	s.file = e.Path
-	s.searchName(e.Name())
+	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path), format{}, 0
+	s.searchWords(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
+		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
+		s.program = program{}
+		s.sidecars.saw(e.Path)
 		s.window.open(e.Size)
 	case nar.Symlink:
-		target, err := s.symlink(e.Target)
-		if err != nil {
-			return err
-		}
+		target := s.symlink(e.Target)
 		if target != e.Target {
 			changed := *e
 			changed.Target = target
@@ -70,55 +88,135 @@ func (s *Stage) Write(p []byte) (int, error) {
 }
 
 // Close ends the archive.
-func (s *Stage) Close() error { return s.next.Close() }
+func (s *Stage) Close() error {
+	s.Discard()
+	for _, h := range s.sidecars.hazards() {
+		s.hazard(h)
+	}
+	s.sidecars = sidecars{}
+	return s.next.Close()
+}
+
+// Discard frees what the stage holds besides memory, where the archive does not come to its end. It does not reach
+// the next sink.
+func (s *Stage) Discard() {
+	if s.inside != nil {
+		s.inside.stop()
+		s.inside = nil
+	}
+}
 
 // Report is what was found so far; of the whole path after Close.
 func (s *Stage) Report() Report { return s.result() }
 
-// searchName looks for hashes in a file's name.
-func (s *Stage) searchName(name string) {
-	for i := 0; i+hashLen <= len(name); i++ {
-		if member := s.scan.members.find([]byte(name[i : i+hashLen])); member >= 0 {
-			s.found(-1, BareHash, fmt.Sprintf("the file's name has the hash of %s", s.scan.members.paths[member]))
+// search looks at the places buf[from:to] of the file at hand.
+func (s *Stage) search(buf []byte, from, to int) {
+	if s.window.off == 0 && from == 0 {
+		s.begin(buf)
+	}
+	s.inspect(buf)
+	if s.format.name == elfName {
+		s.program.search(buf, from, to, s.window.off)
+	}
+	s.scan.scan(buf, from, to, s)
+	if s.window.left == 0 {
+		s.end()
+	}
+}
+
+// begin looks at a file's first bytes, or at all of it.
+func (s *Stage) begin(buf []byte) {
+	head := buf[:min(len(buf), headLen)]
+	s.format = s.inspector.recognise(path.Base(s.file), head)
+	s.noteCode(head)
+	if s.format.name == elfName {
+		s.program.begin(head, s.window.off+int64(len(buf))+s.window.left)
+	}
+	if s.format.opaque {
+		s.found(-1, Opaque, s.format.name)
+	}
+	if s.format.look == nil {
+		return
+	}
+	s.inspector.start(int64(len(buf)) + s.window.left)
+	look := func(r io.Reader) {
+		where := place{plain: true, harmless: s.harmless, name: path.Base(s.file)}
+		// A corrupt container is as corrupt for its reader; what else can go wrong has been reported.
+		_ = s.inspector.look(r, where)
+	}
+	if s.window.left == 0 {
+		look(bytes.NewReader(buf))
+		return
+	}
+	s.fed, s.inside = 0, newPushed(look)
+}
+
+// inspect gives the inspector what it has not seen.
+func (s *Stage) inspect(buf []byte) {
+	if s.inside == nil {
+		return
+	}
+	s.inside.push(buf[s.fed-s.window.off:])
+	s.fed = s.window.off + int64(len(buf))
+	if s.window.left == 0 {
+		s.inside.finish()
+		s.inside = nil
+	}
+}
+
+// end looks back at a whole file.
+func (s *Stage) end() {
+	if s.written == 0 {
+		return
+	}
+	s.report.References += s.written
+	if strings.HasSuffix(s.file, ".py") {
+		s.report.sources = append(s.report.sources, s.file)
+	}
+	if s.runs {
+		s.sidecars.rewrote(s.file)
+	}
+	if why := s.program.checksum(s.file); why != "" {
+		s.found(-1, Checksummed, why)
+	}
+}
+
+// searchWords looks for hashes where no reference can stand.
+func (s *Stage) searchWords(text, what string) {
+	for i := 0; i+hashLen <= len(text); i++ {
+		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 {
+			s.found(-1, BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
 		}
 	}
 }
 
-// symlink rewrites a symlink's target.
-func (s *Stage) symlink(target string) (string, error) {
-	sink := &memory{}
-	w := window{next: sink, search: s.window.search}
-	defer func(contents window) { s.window = contents }(s.window)
-	s.window = w
-	s.window.open(int64(len(target)))
-	if err := s.window.write([]byte(target)); err != nil {
-		return "", err
-	}
-	return string(sink.data), nil
-}
-
-type memory struct{ data []byte }
-
-func (m *memory) Write(p []byte) (int, error) {
-	m.data = append(m.data, p...)
-	return len(p), nil
-}
-
-// found reports a hazard of the current file.
+// found reports a hazard of the file at hand.
 func (s *Stage) found(i int, kind Kind, detail string) {
 	at := int64(-1)
 	if i >= 0 {
 		at = s.window.off + int64(i)
 	}
-	s.hazard(Hazard{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless})
+	h := Hazard{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
+	if kind == RelocatedName {
+		h.Harmless = "" // undoing would take it for a reference, wherever it stands
+	}
+	s.hazard(h)
 }
 
 func (s *Stage) reference(i, member int) {
 	if s.layout.IsZero() {
 		return
 	}
-	s.report.References++
-	s.window.patch(i-behind, []byte(s.targets[member]))
+	kind, detail := s.format.kind, s.format.name
+	at := s.window.off + int64(i-behind)
+	if kind == "" || at < s.format.sealed {
+		if kind, detail = s.program.sealed(at); kind == "" {
+			s.written++
+			s.window.patch(i-behind, []byte(s.targets[member]))
+			return
+		}
+	}
+	s.found(i-behind, kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
 }
 
 func (s *Stage) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }

@@ -1,0 +1,150 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// sized looks into a member of size bytes and leaves l behind it.
+func (x *inspector) sized(l *level, size int64, p place) error {
+	r := &io.LimitedReader{R: l.Reader, N: size}
+	if err := x.look(r, p); err != nil && (unreadable(err) || errors.Is(err, errStopped)) {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	if r.N > 0 {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
+}
+
+// tar goes through an archive as POSIX pax and GNU tar write it. References in members can be rewritten, those in
+// a header cannot: it has a checksum.
+func (x *inspector) tar(l *level, p place) error {
+	const block = 512
+	var header [block]byte
+	for {
+		if _, err := io.ReadFull(l, header[:]); err != nil {
+			return err
+		}
+		if header == [block]byte{} || string(header[257:262]) != "ustar" {
+			return nil
+		}
+		name, _, _ := bytes.Cut(header[:100], []byte{0})
+		inner := p.member(string(name))
+		if p.plain {
+			sealed := inner.in(": header", false)
+			sealed.kind = Checksummed
+			x.scan.scan(header[:], 0, block, &plainSearch{x: x, buf: header[:], place: sealed})
+		}
+		size, ok := tarSize(header[124:136])
+		if !ok {
+			return errors.New("a member's size is not a number")
+		}
+		switch header[156] {
+		case '1', '2', '3', '4', '5', '6':
+			size = 0
+		}
+		if err := x.sized(l, size, inner); err != nil {
+			return err
+		}
+		if _, err := l.Discard(int(-size & (block - 1))); err != nil {
+			return err
+		}
+	}
+}
+
+// tarSize reads a header's size field: octal, or GNU's base-256.
+func tarSize(field []byte) (int64, bool) {
+	if field[0]&0x80 != 0 {
+		n := binary.BigEndian.Uint64(field[4:])
+		return int64(n), n < 1<<62
+	}
+	text := strings.Trim(string(field), " \x00")
+	if text == "" {
+		return 0, true
+	}
+	n, err := strconv.ParseInt(text, 8, 64)
+	return n, err == nil && n >= 0
+}
+
+// ar goes through an archive as ar(5) describes it: static libraries, Debian packages.
+func (x *inspector) ar(l *level, p place) error {
+	if _, err := l.Discard(len("!<arch>\n")); err != nil {
+		return err
+	}
+	var header [60]byte
+	for {
+		if _, err := io.ReadFull(l, header[:]); err != nil {
+			return err
+		}
+		size, err := strconv.ParseInt(strings.TrimRight(string(header[48:58]), " "), 10, 64)
+		if err != nil || size < 0 {
+			return errors.New("a member's size is not a number")
+		}
+		if err := x.sized(l, size, p.member(strings.TrimRight(string(header[:16]), " /"))); err != nil {
+			return err
+		}
+		if _, err := l.Discard(int(size & 1)); err != nil {
+			return err
+		}
+	}
+}
+
+// beam goes through an Erlang module (erts/emulator/beam/beam_file.c, lib/stdlib/src/beam_lib.erl). Its chunks are
+// plain, but for literals (until OTP 27) and external terms that may be compressed.
+func (x *inspector) beam(l *level, p place) error {
+	if _, err := l.Discard(12); err != nil {
+		return err
+	}
+	var header [8]byte
+	for {
+		if _, err := io.ReadFull(l, header[:]); err != nil {
+			return err
+		}
+		id, size := string(header[:4]), int64(binary.BigEndian.Uint32(header[4:]))
+		if err := x.chunk(l, id, size, p); err != nil {
+			return err
+		}
+		if _, err := l.Discard(int(-size & 3)); err != nil {
+			return err
+		}
+	}
+}
+
+// chunk looks into one chunk of an Erlang module.
+func (x *inspector) chunk(l *level, id string, size int64, p place) error {
+	p.via += ": chunk " + strconv.Quote(id)
+	switch id {
+	case "Dbgi", "Abst":
+		p.harmless = "debugging information; only the debugger, cover and dialyzer read it"
+	case "Docs":
+		p.harmless = "documentation; only the shell's help reads it"
+	case "ExCk":
+		p.harmless = "type information for Elixir's compiler"
+	}
+	// The zlib stream stands behind the inflated size, or behind the two first bytes of a term and its size.
+	skip := 0
+	if head, _ := l.Peek(8); len(head) == 8 {
+		switch {
+		case size > 6 && id == "LitT" && isZlibHeader(head[4:]):
+			skip = 4
+		case size > 8 && head[0] == 131 && head[1] == 80 && isZlibHeader(head[6:]):
+			skip = 6
+		}
+	}
+	if skip == 0 {
+		return x.sized(l, size, p)
+	}
+	if _, err := l.Discard(skip); err != nil {
+		return err
+	}
+	p.name = "" // so that the zlib stream is recognised by its bytes
+	return x.sized(l, size-int64(skip), p)
+}

@@ -1,0 +1,150 @@
+package relocate
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// headLen is how much of a file is wanted to recognise its format; shorter files are recognised too.
+const headLen = 4096
+
+// format is what a file's first bytes say about how its contents may be rewritten.
+type format struct {
+	name string
+	// look goes through what the format hides from a plain search; nil where there is nothing.
+	look func(*inspector, *level, place) error
+	// kind is what a plain reference in the file is, from byte sealed on, where rewriting it would break the file;
+	// "" where it may be rewritten.
+	kind   Kind
+	sealed int64
+	// opaque says that the contents cannot be looked into.
+	opaque bool
+	// reason says why a reference in the file is harmless, or "".
+	reason string
+}
+
+// magic is the mark of a format at a fixed place.
+type magic struct {
+	at    int
+	bytes string
+	format
+}
+
+// magics are the formats that bytes at the start tell. Sources are the formats' own documents; where a format is a
+// program's private one, the program's file that writes it is named.
+func magics() []magic {
+	return []magic{
+		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed}},          // RFC 1952
+		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed}},              // xz-file-format
+		{0, "\x28\xb5\x2f\xfd", format{name: "zstd", look: (*inspector).zstd, kind: Compressed}},      // RFC 8878
+		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}},                 //
+		{0, "PK\x03\x04", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // APPNOTE.TXT
+		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // an empty one
+		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed}}, // JDK JmodFile
+		{0, "FOR1", format{name: "beam", look: (*inspector).beam}},                                    // erl beam_lib
+		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
+		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar}},
+		{257, "ustar", format{name: "tar", look: (*inspector).tar}},
+		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
+		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
+
+		// What rewriting would break, and has nothing compressed worth looking for.
+		{0, "\xa2\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},  // JDK cds.h, static
+		{0, "\xa8\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},  // dynamic
+		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},          // Julia staticdata.c
+		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed}},                  // a CRC per chunk
+		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}},                           // RFC 3533, a CRC per page
+		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
+		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
+		{0, "\xcd\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
+		{0, "\xcf\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
+		{0, "\xd0\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
+		{12, "\x61\x15\x06\x00", format{name: "Berkeley DB hash table", kind: HashKeyed}}, // db_page.h
+		{12, "\x00\x06\x15\x61", format{name: "Berkeley DB hash table", kind: HashKeyed}}, //
+		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},     // ext4: inode checksums
+
+		// What cannot be looked into here.
+		{0, "hsqs", format{name: "squashfs", kind: Compressed, opaque: true}},
+		{0, "sqsh", format{name: "squashfs", kind: Compressed, opaque: true}},
+		{0, "QFI\xfb", format{name: "qcow2 image", kind: Compressed, opaque: true}},
+		{0x400, "\xe2\xe1\xf5\xe0", format{name: "EROFS", kind: Compressed, opaque: true}},
+		{0, "7z\xbc\xaf\x27\x1c", format{name: "7z", kind: Compressed, opaque: true}},
+		{0, "Rar!\x1a\x07", format{name: "RAR", kind: Compressed, opaque: true}},
+		{0, "LZIP\x01", format{name: "lzip", kind: Compressed, opaque: true}},
+		{0, "\x04\x22\x4d\x18", format{name: "lz4", kind: Compressed, opaque: true}},
+		{0, "\x89LZO\x00\r\n\x1a\n", format{name: "lzop", kind: Compressed, opaque: true}},
+		{0, "\x1f\x9d", format{name: "compress (.Z)", kind: Compressed, opaque: true}},
+	}
+}
+
+// recognise tells the format of a file by its base name and its first bytes, headLen of them or all there are.
+func (x *inspector) recognise(name string, head []byte) format {
+	for i := range x.magics {
+		m := &x.magics[i]
+		if len(head) >= m.at+len(m.bytes) && string(head[m.at:m.at+len(m.bytes)]) == m.bytes && plausible(m, head) {
+			return m.format
+		}
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte("\x7fELF")):
+		return elfFormat(head)
+	case bytes.HasPrefix(head, []byte("#!")):
+		if at := bytes.Index(head, []byte("\nPK\x03\x04")); at >= 0 {
+			return format{name: "zip behind a script", look: (*inspector).scriptZip, kind: Checksummed, sealed: int64(at) + 1}
+		}
+	case isZlib(head):
+		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed}
+	case strings.HasSuffix(name, ".br"):
+		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed}
+	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
+		return format{name: "lzma", kind: Compressed, opaque: true}
+	}
+	if version, _, ok := snapshotHeader(head); ok {
+		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed}
+	}
+	return format{}
+}
+
+// plausible checks more than the magic where the magic could be the start of a text.
+func plausible(m *magic, head []byte) bool {
+	switch m.name {
+	case "bzip2":
+		return len(head) >= 10 && '1' <= head[3] && head[3] <= '9' &&
+			(string(head[4:10]) == "\x31\x41\x59\x26\x53\x59" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90")
+	case "beam":
+		return len(head) >= 12 && string(head[8:12]) == "BEAM"
+	case "git pack":
+		return len(head) >= 12 && (head[7] == 2 || head[7] == 3)
+	case "cpio with checksums":
+		return len(head) >= 110 && len(bytes.Trim(head[:110], "0123456789abcdefABCDEF")) == 0
+	case "ext file system image":
+		return bytes.Count(head[:0x400], []byte{0}) > 0x200 // a boot block, most of it unused
+	}
+	return true
+}
+
+// isZlib reports whether head begins a zlib stream (RFC 1950). Two bytes are no proof ("x^2" begins like one), so
+// some of it has to inflate.
+func isZlib(head []byte) bool {
+	if len(head) < 8 || head[0] != 0x78 || (uint(head[0])<<8|uint(head[1]))%31 != 0 || head[1]&0x20 != 0 {
+		return false
+	}
+	r := flate.NewReader(bytes.NewReader(head[2:]))
+	n, err := r.Read(make([]byte, 512))
+	return n > 0 && (err == nil || err.Error() == "EOF" || err.Error() == "unexpected EOF")
+}
+
+// elfFormat says what an ELF file's head tells besides.
+func elfFormat(head []byte) format {
+	switch {
+	case len(head) > 10 && string(head[8:10]) == "AI" && (head[10] == 1 || head[10] == 2):
+		return format{name: "AppImage", kind: Compressed, opaque: true}
+	case bytes.Contains(head[:min(len(head), 1024)], []byte("UPX!")):
+		return format{name: "UPX-packed program", kind: Compressed, opaque: true}
+	}
+	return format{name: elfName}
+}
+
+const elfName = "ELF"

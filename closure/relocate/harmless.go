@@ -1,0 +1,32 @@
+package relocate
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// harmlessPlace says why nothing in the file at name, relative to the store path, can be missed at run time, or "".
+// docs/relocation.md has this table, and the places that are not in it with the reason why.
+func harmlessPlace(name string) string {
+	dirs := strings.Split(path.Dir(name), "/")
+	if len(dirs) >= 2 && dirs[0] == "share" || len(dirs) >= 1 && dirs[0] == "man" {
+		switch dirs[min(1, len(dirs)-1)] {
+		case "man", "info":
+			return "a manual, read by people"
+		case "doc", "gtk-doc", "devhelp":
+			return "documentation, read by people"
+		}
+		if dirs[0] == "man" {
+			return "a manual, read by people"
+		}
+	}
+	base := path.Base(name)
+	switch {
+	case strings.HasSuffix(base, ".debug") || slices.Index(dirs, "debug") == 1 && dirs[0] == "lib":
+		return "debugging information, read by debuggers"
+	case base == "src.zip", strings.HasSuffix(base, "-sources.jar"), strings.HasSuffix(base, "-javadoc.jar"):
+		return "source text for development environments; it holds no class"
+	}
+	return ""
+}

@@ -1,0 +1,180 @@
+package relocate
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"errors"
+	"io"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	"github.com/mikelolasagasti/xz"
+)
+
+func (x *inspector) gzip(l *level, p place) error {
+	if l.gzip == nil {
+		l.gzip = new(gzip.Reader)
+	}
+	if err := l.gzip.Reset(l.Reader); err != nil {
+		return err
+	}
+	return x.look(l.gzip, p)
+}
+
+func (x *inspector) zlib(l *level, p place) error {
+	r, err := zlib.NewReader(l.Reader)
+	if errors.Is(err, zlib.ErrDictionary) {
+		return unsupported("it needs a dictionary")
+	}
+	if err != nil {
+		return err
+	}
+	return x.look(r, p)
+}
+
+func (x *inspector) bzip2(l *level, p place) error { return x.look(bzip2.NewReader(l.Reader), p) }
+
+func (x *inspector) brotli(l *level, p place) error { return x.look(brotli.NewReader(l.Reader), p) }
+
+func (x *inspector) xz(l *level, p place) error {
+	r, err := xz.NewReader(l.Reader, maxDictionary)
+	if err != nil {
+		return xzError(err)
+	}
+	return xzError(x.look(r, p))
+}
+
+// xzError marks what the decoder refuses though it may be intact.
+func xzError(err error) error {
+	for _, refusal := range []error{xz.ErrMemlimit, xz.ErrOptions, xz.ErrUnsupportedCheck} {
+		if errors.Is(err, refusal) {
+			return unsupported(err.Error())
+		}
+	}
+	return err
+}
+
+func (x *inspector) zstd(l *level, p place) error {
+	if l.zstd == nil {
+		var err error
+		l.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxDictionary))
+		if err != nil {
+			return err
+		}
+	}
+	if err := l.zstd.Reset(l.Reader); err != nil {
+		return zstdError(err)
+	}
+	err := zstdError(x.look(l.zstd, p))
+	return errors.Join(err, l.zstd.Reset(nil))
+}
+
+// zstdError marks what the decoder refuses though it may be intact.
+func zstdError(err error) error {
+	for _, refusal := range []error{zstd.ErrUnknownDictionary, zstd.ErrWindowSizeExceeded, zstd.ErrDecoderSizeExceeded} {
+		if errors.Is(err, refusal) {
+			return unsupported(err.Error())
+		}
+	}
+	return err
+}
+
+// jimage goes through a JVM's run-time image, lib/modules: resources after one another, each of which may be
+// compressed behind a header (JDK src/java.base/share/native/libjimage/imageDecompressor.hpp).
+func (x *inspector) jimage(l *level, p place) error {
+	const headerLen = 29
+	marks := [][]byte{{0xfa, 0xfa, 0xfe, 0xca}, {0xca, 0xfe, 0xfa, 0xfa}}
+	for {
+		b, err := l.Peek(l.Size())
+		if len(b) < headerLen {
+			return err
+		}
+		at := -1
+		for _, mark := range marks {
+			if i := bytes.Index(b[:len(b)-headerLen+len(mark)], mark); i >= 0 && (at < 0 || i < at) {
+				at = i
+			}
+		}
+		if at < 0 {
+			_, err = l.Discard(len(b) - headerLen + 1)
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := l.Discard(at + headerLen); err != nil {
+			return err
+		}
+		if magic, _ := l.Peek(2); !isZlibHeader(magic) {
+			continue // "compact-cp" shares strings with the image's table, which stands in plain text
+		}
+		r, err := zlib.NewReader(l.Reader)
+		if err != nil {
+			continue
+		}
+		inner := p.in(": resource", false)
+		inner.kind = Compressed
+		if err := x.look(r, inner); unreadable(err) || errors.Is(err, errStopped) {
+			return err
+		}
+	}
+}
+
+// isZlibHeader reports whether b begins with the two bytes of RFC 1950.
+func isZlibHeader(b []byte) bool {
+	return len(b) >= 2 && b[0] == 0x78 && (uint(b[0])<<8|uint(b[1]))%31 == 0
+}
+
+// gitPack goes through the objects of a pack (git Documentation/gitformat-pack.txt). Deltas are looked at as they
+// stand: what they copy stands in another object.
+func (x *inspector) gitPack(l *level, p place) error {
+	p.kind = Compressed
+	var head [12]byte
+	if _, err := io.ReadFull(l, head[:]); err != nil {
+		return err
+	}
+	count := uint32(head[8])<<24 | uint32(head[9])<<16 | uint32(head[10])<<8 | uint32(head[11])
+	var r io.ReadCloser
+	for range count {
+		if err := skipPackEntry(l); err != nil {
+			return err
+		}
+		var err error
+		if r == nil {
+			r, err = zlib.NewReader(l.Reader)
+		} else {
+			err = r.(zlib.Resetter).Reset(l.Reader, nil)
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.look(r, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skipPackEntry reads what stands before an object's compressed data: type and size, and the base of a delta.
+func skipPackEntry(l *level) error {
+	const ofsDelta, refDelta = 6, 7
+	first, err := l.ReadByte()
+	for c := first; err == nil && c&0x80 != 0; {
+		c, err = l.ReadByte()
+	}
+	if err != nil {
+		return err
+	}
+	switch first >> 4 & 7 {
+	case ofsDelta:
+		for c := byte(0x80); err == nil && c&0x80 != 0; {
+			c, err = l.ReadByte()
+		}
+	case refDelta:
+		_, err = l.Discard(20)
+	}
+	return err
+}

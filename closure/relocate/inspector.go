@@ -1,0 +1,248 @@
+package relocate
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// maxDepth is how many containers deep an inspector looks: a file in a jar in a tar in a gzip in a deb.
+	maxDepth = 5
+	// maxDictionary is the largest window that a decoder may want, in bytes: what `xz -9` writes.
+	maxDictionary = 64 << 20
+	// inflateBase and inflateRatio bound how many bytes of a file are looked at after inflating, all containers in it
+	// taken together: inflateBase and inflateRatio times its size.
+	inflateBase  = 1 << 30
+	inflateRatio = 32
+)
+
+var (
+	errStopped = errors.New("stopped")
+	errBudget  = errors.New("it inflates to more than is looked at")
+	errDepth   = fmt.Errorf("containers are nested more than %d deep", maxDepth)
+)
+
+// place says where an inspector is.
+type place struct {
+	via      string // the containers around, outermost first; "" for the file's own bytes
+	kind     Kind   // what a reference here is
+	plain    bool   // nothing around is compressed or checksummed, so the file's own bytes are searched already
+	harmless string // why nothing here matters, or ""
+	name     string // of the file or member
+	depth    int
+}
+
+// in is the place inside a container.
+func (p place) in(what string, plain bool) place {
+	p.via += what
+	p.plain = p.plain && plain
+	return p
+}
+
+// member is the place of a container's member.
+func (p place) member(name string) place {
+	p.via += fmt.Sprintf(" member %.200q", name)
+	p.name = name
+	return p
+}
+
+// inspector looks for references where a plain search cannot see them: in what is compressed, in checksummed
+// members, in containers within containers. It reads once, in bounded memory.
+type inspector struct {
+	scan    *scanner
+	magics  []magic
+	found   func(kind Kind, detail, harmless string)
+	foreign func(hash []byte)
+	budget  int64 // bytes that may still be looked at
+	levels  [maxDepth + 1]*level
+	seen    map[string]bool
+}
+
+// level is what one depth of containers is read with; all of it is used again for the next file.
+type level struct {
+	*bufio.Reader
+	gzip   *gzip.Reader
+	zstd   *zstd.Decoder
+	flate  io.ReadCloser
+	window *window
+	search *plainSearch
+}
+
+func newInspector(s *scanner) *inspector { return &inspector{scan: s, magics: magics()} }
+
+// start makes the inspector ready for a file of size bytes.
+func (x *inspector) start(size int64) {
+	x.budget = inflateBase
+	if size < (math.MaxInt64-inflateBase)/inflateRatio {
+		x.budget += inflateRatio * size
+	}
+	clear(x.seen)
+}
+
+// look goes through r, whatever format it has.
+func (x *inspector) look(r io.Reader, p place) error {
+	if p.depth > maxDepth {
+		return errDepth
+	}
+	l := x.level(p.depth)
+	if p.plain {
+		l.Reset(r)
+	} else {
+		l.begin(p)
+		l.Reset(io.TeeReader(&meter{r, x}, windowWriter{l.window}))
+	}
+	head, err := l.Peek(headLen)
+	if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
+		return err
+	}
+	f := x.recognise(p.name, head)
+	if p.plain && p.depth > 0 && f.kind != "" && f.look == nil && !f.opaque {
+		return x.searchSealed(f, l, p)
+	}
+	err = x.lookAs(f, l, p)
+	if p.plain {
+		return err
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, l.Reader)
+	}
+	return errors.Join(err, l.end())
+}
+
+// searchSealed goes through a member that no rewriting may touch.
+func (x *inspector) searchSealed(f format, l *level, p place) error {
+	p = p.in(join(p.via)+f.name, false)
+	p.kind = f.kind
+	l.begin(p)
+	_, err := io.Copy(windowWriter{l.window}, l.Reader)
+	return errors.Join(err, l.end())
+}
+
+// begin makes the level's window search what stands at p.
+func (l *level) begin(p place) {
+	l.search.place = p
+	l.window.open(math.MaxInt64)
+}
+
+// end searches what the window still holds.
+func (l *level) end() error {
+	l.window.left = 0
+	return l.window.slide()
+}
+
+// lookAs goes through l as the format says.
+func (x *inspector) lookAs(f format, l *level, p place) error {
+	if f.reason != "" {
+		p.harmless = f.reason
+	}
+	switch {
+	case f.opaque:
+		x.report(Opaque, p.via+join(p.via)+f.name, p.harmless)
+		return nil
+	case f.look == nil:
+		return nil
+	}
+	p = p.in(join(p.via)+f.name, f.kind == "")
+	p.depth++
+	if f.kind != "" {
+		p.kind = f.kind
+	}
+	err := f.look(x, l, p)
+	if errors.Is(err, errStopped) {
+		return err
+	}
+	if unreadable(err) {
+		x.report(Opaque, fmt.Sprintf("%s%s%s: %v", p.via, join(p.via), f.name, err), p.harmless)
+	}
+	// What is corrupt is so for its reader, too; the part before it has been looked at.
+	return nil
+}
+
+func join(via string) string {
+	if via == "" {
+		return ""
+	}
+	return ": "
+}
+
+// unsupported is the error of a container that uses what no decoder here knows.
+type unsupported string
+
+func (u unsupported) Error() string { return string(u) }
+
+// unreadable tells errors that hide intact contents from those of corrupt contents.
+func unreadable(err error) bool {
+	var u unsupported
+	return errors.As(err, &u) || errors.Is(err, errBudget) || errors.Is(err, errDepth)
+}
+
+// level gives the readers for a depth.
+func (x *inspector) level(depth int) *level {
+	l := x.levels[depth]
+	if l == nil {
+		l = &level{Reader: bufio.NewReaderSize(nil, 16<<10), search: &plainSearch{x: x}}
+		l.window = &window{next: io.Discard, search: func(buf []byte, from, to int) {
+			l.search.buf = buf
+			x.scan.scan(buf, from, to, l.search)
+		}}
+		x.levels[depth] = l
+	}
+	return l
+}
+
+// report reports one hazard per kind and place.
+func (x *inspector) report(kind Kind, detail, harmless string) {
+	if x.seen == nil {
+		x.seen = make(map[string]bool)
+	}
+	if key := string(kind) + detail; len(x.seen) < 1000 && !x.seen[key] {
+		x.seen[key] = true
+		x.found(kind, detail, harmless)
+	}
+}
+
+// meter counts what is looked at.
+type meter struct {
+	r io.Reader
+	x *inspector
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	if m.x.budget -= int64(n); m.x.budget < 0 {
+		return n, errBudget
+	}
+	return n, err
+}
+
+// windowWriter is a window as an io.Writer.
+type windowWriter struct{ *window }
+
+func (w windowWriter) Write(p []byte) (int, error) { return len(p), w.write(p) }
+
+// plainSearch is the finder for bytes inside a container: whatever is found there is a hazard.
+type plainSearch struct {
+	x   *inspector
+	buf []byte
+	place
+}
+
+func (s *plainSearch) reference(_, member int) { s.member(member, "") }
+func (s *plainSearch) bareHash(_, member int)  { s.member(member, " without /nix/store") }
+func (s *plainSearch) wideHash(_, width, member int) {
+	s.member(member, fmt.Sprintf(" in UTF-%d", 8*width))
+}
+
+func (s *plainSearch) member(member int, how string) {
+	s.x.report(s.kind, fmt.Sprintf("%s: the hash of %s%s", s.via, s.x.scan.members.paths[member], how), s.harmless)
+}
+
+func (s *plainSearch) foreign(i int)        { s.x.foreign(s.buf[i : i+hashLen]) }
+func (s *plainSearch) relocatedName(int)    {}
+func (s *plainSearch) landmark(int, []byte) {}

@@ -1,0 +1,114 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+const (
+	// snapshotHead is how much of a V8 start-up snapshot is needed to recognise it.
+	snapshotHead = 128
+	// snapshotVersion is the length of the version in a snapshot's header.
+	snapshotVersion = 64
+	// maxSnapshotContexts is the most contexts that a snapshot is expected to hold; Node.js has four.
+	maxSnapshotContexts = 8
+)
+
+// snapshotHeader reads the header of a V8 start-up snapshot (V8 src/snapshot/snapshot.cc, "Snapshot blob layout"):
+// the number of contexts, whether it can be rehashed, one to four checksums, the version in 64 bytes, and the offsets
+// of its parts, the last of which is at last. A snapshot has a checksum and strings that carry their own hashes.
+func snapshotHeader(b []byte) (version string, last int64, ok bool) {
+	if len(b) < snapshotHead {
+		return "", 0, false
+	}
+	contexts, rehashable := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+	if contexts == 0 || contexts > maxSnapshotContexts || rehashable > 1 {
+		return "", 0, false
+	}
+	for at := 12; at <= 24; at += 4 {
+		text, padding := b[at:at+snapshotVersion], []byte(nil)
+		if n := bytes.IndexByte(text, 0); n >= 0 {
+			text, padding = text[:n], text[n:]
+		}
+		if !isVersion(text) || len(bytes.Trim(padding, "\x00")) > 0 {
+			continue
+		}
+		// Before V8 9.5 there was no shared heap, so one offset fewer.
+		for _, parts := range []int{2, 1} {
+			offsets := b[at+snapshotVersion:]
+			if n := 4 * (int(contexts) + parts); n <= len(offsets) {
+				if last, ok := lastOffset(offsets[:n], int64(at+snapshotVersion+n)); ok {
+					return string(text), last, true
+				}
+			}
+		}
+	}
+	return "", 0, false
+}
+
+// isVersion reports whether text is a V8 version: three or four numbers and, from an embedder, "-node.17" or so.
+func isVersion(text []byte) bool {
+	number, _, _ := bytes.Cut(text, []byte("-"))
+	parts := bytes.Split(number, []byte("."))
+	if len(parts) < 3 || len(parts) > 4 {
+		return false
+	}
+	for _, part := range parts {
+		if len(part) == 0 || len(bytes.Trim(part, "0123456789")) > 0 {
+			return false
+		}
+	}
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// lastOffset checks that offsets ascend from beyond the header.
+func lastOffset(offsets []byte, header int64) (int64, bool) {
+	last := header
+	for ; len(offsets) > 0; offsets = offsets[4:] {
+		next := int64(binary.LittleEndian.Uint32(offsets))
+		if next <= last {
+			return 0, false
+		}
+		last = next
+	}
+	return last, true
+}
+
+// snapshot is a V8 start-up snapshot within a program.
+type snapshot struct {
+	version   string
+	from      int64 // in the file
+	last, end int64 // where its last part begins, and ends: math.MaxInt64 while that is not known
+}
+
+// findSnapshots looks for snapshots that begin in buf[from:to], which is at off in a program; they are aligned.
+func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snapshot {
+	const contextsMask = 0xfffffffe_fffffff0
+	first := from + int(-(off+int64(from))&7)
+	for i := first; i < min(to, len(buf)-snapshotHead+1); i += 8 {
+		w := binary.LittleEndian.Uint64(buf[i:])
+		if w&contextsMask != 0 || uint32(w) == 0 {
+			continue
+		}
+		if version, last, ok := snapshotHeader(buf[i : i+snapshotHead]); ok {
+			at := off + int64(i)
+			found = append(found, snapshot{version: version, from: at, last: at + last, end: math.MaxInt64})
+		}
+	}
+	for i := range found {
+		s := &found[i]
+		if at := s.last - off; s.end == math.MaxInt64 && at >= 0 && at+8 <= int64(len(buf)) {
+			s.end = s.last + 8 + int64(binary.LittleEndian.Uint32(buf[at+4:]))
+		}
+	}
+	return found
+}
+
+func (s snapshot) String() string { return fmt.Sprintf("a V8 start-up snapshot (V8 %s)", s.version) }

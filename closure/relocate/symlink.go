@@ -1,0 +1,67 @@
+package relocate
+
+import (
+	"path"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// symlink gives what a symlink's target becomes.
+func (s *Stage) symlink(target string) string {
+	if l, ok := s.absolute(target); ok {
+		s.report.Mends = append(s.report.Mends, Mend{File: s.file, Was: []byte(target)})
+		return l
+	}
+	line := &line{}
+	contents := s.window
+	s.window = window{next: line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
+	s.window.buf = make([]byte, 0, len(target))
+	s.window.open(int64(len(target)))
+	_ = s.window.write([]byte(target)) // a line takes everything
+	s.window = contents
+	s.report.References += s.written
+	return string(line.text)
+}
+
+// line is a writer into memory.
+type line struct{ text []byte }
+
+func (l *line) Write(p []byte) (int, error) {
+	l.text = append(l.text, p...)
+	return len(p), nil
+}
+
+// absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path
+// in the view: relocated paths are not each other's neighbours.
+func (s *Stage) absolute(target string) (string, bool) {
+	if s.layout.IsZero() || strings.HasPrefix(target, "/") {
+		return "", false
+	}
+	// Only "../" before the first name, so that no other symlink has a say in where the target leads.
+	below := strings.TrimLeft(target, "./")
+	if strings.Contains(below, "..") || strings.Contains(below, s.layout.dir) {
+		return "", false
+	}
+	here := storepath.Dir
+	if s.file != "" {
+		here = path.Join(string(s.self), path.Dir(s.file))
+	}
+	leads, ok := strings.CutPrefix(path.Join(here, target), storePrefix)
+	if !ok || len(leads) < hashLen || !strings.Contains(target, leads[:hashLen]) {
+		return "", false
+	}
+	member := s.scan.members.find([]byte(leads))
+	if member < 0 {
+		return "", false
+	}
+	p := s.scan.members.paths[member]
+	base, tail, _ := strings.Cut(leads, "/")
+	if base != p.Base() {
+		return "", false
+	}
+	if tail != "" {
+		s.searchWords(tail, "the symlink's target")
+	}
+	return path.Join(s.layout.Rename(p), tail), true
+}

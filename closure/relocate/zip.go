@@ -1,0 +1,175 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// jmod goes through a JDK module file: a zip behind four bytes.
+func (x *inspector) jmod(l *level, p place) error {
+	if _, err := l.Discard(4); err != nil {
+		return err
+	}
+	return x.zip(l, p)
+}
+
+// scriptZip goes through a zip behind a #! line, as Python's zipapp and Java launchers make them.
+func (x *inspector) scriptZip(l *level, p place) error {
+	head, _ := l.Peek(headLen)
+	if _, err := l.Discard(bytes.Index(head, []byte("\nPK\x03\x04")) + 1); err != nil {
+		return err
+	}
+	return x.zip(l, p)
+}
+
+const (
+	zipLocal   = 0x04034b50
+	zipHeader  = 30 // bytes before the name
+	zipEncrypt = 1 << 0
+	zipStream  = 1 << 3 // sizes and CRC stand behind the data
+)
+
+// The compression methods that can be looked into.
+const (
+	zipStore   = 0
+	zipDeflate = 8
+	zipBzip2   = 12
+	zipZstd    = 93
+	zipXZ      = 95
+)
+
+// zip goes through the members of a zip archive in the order they stand, by their local headers (PKWARE APPNOTE.TXT).
+func (x *inspector) zip(l *level, p place) error {
+	for {
+		head, err := l.Peek(zipHeader)
+		if err != nil || binary.LittleEndian.Uint32(head) != zipLocal {
+			return nil // the central directory: names again
+		}
+		m := zipMember{
+			flags:  binary.LittleEndian.Uint16(head[6:]),
+			method: binary.LittleEndian.Uint16(head[8:]),
+			size:   int64(binary.LittleEndian.Uint32(head[18:])),
+		}
+		name := make([]byte, binary.LittleEndian.Uint16(head[26:]))
+		extra := make([]byte, binary.LittleEndian.Uint16(head[28:]))
+		if _, err := l.Discard(zipHeader); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(l, name); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(l, extra); err != nil {
+			return err
+		}
+		if m.size == math.MaxUint32 {
+			m.size = zip64Size(extra)
+		}
+		if err := x.zipMember(l, m, p.member(string(name))); err != nil {
+			return err
+		}
+	}
+}
+
+type zipMember struct {
+	flags, method uint16
+	size          int64 // compressed
+}
+
+// zip64Size is the compressed size in a ZIP64 extra field.
+func zip64Size(extra []byte) int64 {
+	for len(extra) >= 4 {
+		id, n := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
+		if len(extra) < 4+n {
+			break
+		}
+		if id == 1 && n >= 16 {
+			return int64(binary.LittleEndian.Uint64(extra[12:]) & math.MaxInt64)
+		}
+		extra = extra[4+n:]
+	}
+	return math.MaxUint32
+}
+
+// zipMember looks into one member and leaves l behind it.
+func (x *inspector) zipMember(l *level, m zipMember, p place) error {
+	unknown := m.flags&zipStream != 0 && m.size == 0
+	switch {
+	case m.flags&zipEncrypt != 0:
+		return unsupported(p.via + " is encrypted")
+	case m.method == zipDeflate:
+		p.kind = Compressed
+		if err := x.deflated(l, p); err != nil {
+			return err
+		}
+	case unknown:
+		return unsupported(p.via + " does not say its size")
+	default:
+		if err := x.zipSized(l, m, p); err != nil {
+			return err
+		}
+	}
+	if m.flags&zipStream != 0 {
+		return skipDescriptor(l)
+	}
+	return nil
+}
+
+// deflated looks into a member that says itself where it ends.
+func (x *inspector) deflated(l *level, p place) error {
+	if l.flate == nil {
+		l.flate = flate.NewReader(l.Reader)
+	} else if err := l.flate.(flate.Resetter).Reset(l.Reader, nil); err != nil {
+		return err
+	}
+	return x.look(l.flate, p)
+}
+
+// zipSized looks into a member whose size is known.
+func (x *inspector) zipSized(l *level, m zipMember, p place) error {
+	var f format
+	switch m.method {
+	case zipStore:
+		return x.sized(l, m.size, p)
+	case zipBzip2:
+		f = format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}
+	case zipZstd:
+		f = format{name: "zstd", look: (*inspector).zstd, kind: Compressed}
+	case zipXZ:
+		f = format{name: "xz", look: (*inspector).xz, kind: Compressed}
+	default:
+		return unsupported(fmt.Sprintf("%s has the compression method %d", p.via, m.method))
+	}
+	if p.depth > maxDepth {
+		return errDepth
+	}
+	r := &io.LimitedReader{R: l.Reader, N: m.size}
+	inner := x.level(p.depth)
+	inner.Reset(r)
+	if err := x.lookAs(f, inner, p); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// skipDescriptor skips what stands behind a member whose header could not say its sizes: 12 to 24 bytes, up to the
+// next header.
+func skipDescriptor(l *level) error {
+	next, err := l.Peek(28)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	for _, n := range []int{16, 12, 24, 20} {
+		if len(next) >= n+4 && string(next[n:n+2]) == "PK" {
+			_, err := l.Discard(n)
+			return err
+		}
+	}
+	return errors.New("no header follows a member")
+}
