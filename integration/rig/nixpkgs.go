@@ -189,7 +189,7 @@ func (n *Nixpkgs) RealiseDrvs(ctx context.Context, drvs ...string) ([]string, er
 	if err := n.supply(ctx, drvs); err != nil {
 		return nil, err
 	}
-	outs, err := n.Store.Lines(ctx, "nix-store", append([]string{"--realise", "--quiet"}, drvs...)...)
+	outs, err := n.Store.Lines(ctx, "nix-store", append([]string{"--realise", "--keep-going"}, drvs...)...)
 	if err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}

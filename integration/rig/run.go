@@ -19,7 +19,12 @@ type CommandError struct {
 
 // Error is one line with the end of what the program said.
 func (e *CommandError) Error() string {
-	lines := strings.Split(strings.TrimSpace(e.Stderr), "\n")
+	var lines []string
+	for _, line := range strings.Split(e.Stderr, "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
 	if len(lines) > 12 {
 		lines = lines[len(lines)-12:]
 	}

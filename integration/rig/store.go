@@ -106,7 +106,12 @@ func (s *Store) RunIn(ctx context.Context, dir, name string, args ...string) (st
 	if err != nil {
 		return "", err
 	}
-	return output(command)
+	out, err := output(command)
+	var failed *CommandError
+	if errors.As(err, &failed) {
+		failed.Name, failed.Args = name, args
+	}
+	return out, err
 }
 
 // Lines is Run for programs that print a list: the lines that are not empty.

@@ -39,13 +39,15 @@ in
       ln -sf ../../bin/git "$out/lib/git-core/git"
     '';
     postgresql = ''
+      mkdir -p "$out/bin"
       for program in "$out"/lib/postgresql/*/bin/*; do
         [ -e "$out/bin/''${program##*/}" ] || ln -s "$program" "$out/bin/"
       done
     '';
     openjdk = ''
+      mkdir -p "$out/bin"
       for program in "$out"/lib/jvm/java-*-openjdk-*/bin/*; do
-        ln -sf "$program" "$out/bin/" 2>/dev/null || { mkdir -p "$out/bin"; ln -sf "$program" "$out/bin/"; }
+        ln -sf "$program" "$out/bin/"
       done
     '';
     erlang = ''

@@ -70,6 +70,9 @@ func try(args []string) error {
 // build makes the store path.
 func build(ctx context.Context, spec *Spec) error {
 	tree := &tree{spec: spec, owners: map[string]string{}}
+	if err := os.MkdirAll(spec.Out, 0o755); err != nil {
+		return err
+	}
 	for _, name := range spec.Debs {
 		if err := tree.add(name); err != nil {
 			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)

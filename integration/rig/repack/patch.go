@@ -95,13 +95,39 @@ func (t *tree) patchELF(ctx context.Context, name string, own map[string]string)
 	if err := os.Chmod(name, info.Mode().Perm()|0o200); err != nil {
 		return err
 	}
+	if file.Type == elf.ET_EXEC {
+		// patchelf 0.18 makes room in such a program by two segments that overlap, which ends in a crash; a library gets
+		// a segment of its own at the end, so the program passes for a library meanwhile.
+		if err := setType(name, elf.ET_DYN); err != nil {
+			return err
+		}
+	}
 	libraries := filepath.Join(t.spec.Tools, "usr/lib", t.spec.Triplet)
 	loader := filepath.Join(libraries, filepath.Base(t.spec.Loader))
 	args = append([]string{"--library-path", libraries, filepath.Join(t.spec.Tools, "usr/bin/patchelf")}, args...)
 	if out, err := exec.CommandContext(ctx, loader, append(args, name)...).CombinedOutput(); err != nil {
 		return fmt.Errorf("patchelf %s: %w: %s", name, err, bytes.TrimSpace(out))
 	}
+	if file.Type == elf.ET_EXEC {
+		if err := setType(name, elf.ET_EXEC); err != nil {
+			return err
+		}
+	}
 	return os.Chmod(name, info.Mode().Perm())
+}
+
+// setType writes the file's type into its header.
+func setType(name string, kind elf.Type) error {
+	const offset = 16 // e_type follows e_ident
+	file, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt([]byte{byte(kind), 0}, offset)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return err
 }
 
 // runPath is the folders in which the needed libraries are, in the order of need, after what the file itself says
