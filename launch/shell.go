@@ -175,11 +175,16 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	if own := sh.builtin(cmd); own != nil {
 		return own(ctx, hc, cmd.argv)
 	}
+	start := sh.l.start
 	if err := sh.l.locate(cmd); err != nil {
 		if own := sh.fallback(cmd.argv[0]); own != nil {
 			return own(ctx, hc, cmd.argv)
 		}
-		return sh.report(hc, err)
+		if _, _, _, ok := shellCommand(cmd.argv); !ok {
+			return sh.report(hc, err)
+		}
+		// No such shell in the image: another launcher stands for it, outside of any engine.
+		cmd.path, cmd.argv, start = sh.l.self, append([]string{ProgramName}, cmd.argv...), sh.l.startPlain
 	}
 	closeFiles, err := sh.files(cmd, hc)
 	if err != nil {
@@ -188,7 +193,7 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	if replace && !sh.stay && !sh.line.background && sh.l.engine.inPlace() && len(closeFiles.copies) == 0 {
 		return sh.report(hc, sh.l.exec(cmd))
 	}
-	child, err := sh.l.start(cmd)
+	child, err := start(cmd)
 	closeFiles.opened()
 	if err != nil {
 		closeFiles.wait()
