@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -113,7 +114,7 @@ type missingReply struct {
 // downloads what evaluation itself imports, and builds nothing. Errors are *EvalError, *MissingAttrError and
 // *WouldBuildError where Nix's answer is one of these.
 func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
-	q, doing, err := t.question(ctx, r)
+	q, doing, err := t.question(ctx, &r)
 	if err != nil {
 		return Result{}, err
 	}
@@ -140,8 +141,8 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 	return result(r, answered, said.log)
 }
 
-// question writes a request in the words of evaluate.nix.
-func (t Toolchain) question(ctx context.Context, r Request) (question, string, error) {
+// question writes a request in the words of evaluate.nix. A flake's source is the one that is called as flakes are.
+func (t Toolchain) question(ctx context.Context, r *Request) (question, string, error) {
 	q := question{System: t.system(), Args: r.Args}
 	if q.Args == nil {
 		q.Args = map[string]string{}
@@ -198,12 +199,16 @@ func inSource(file string) (string, error) {
 	return clean, nil
 }
 
+// flakeSource is the name that Nix gives to the source of every flake. It takes a flake out of a chroot store only
+// under this name; under another it looks for the real /nix/store.
+const flakeSource = "source"
+
 // flakeRef is the locked reference of the flake in the source, and the fragment after "#". It is locked by the
 // source's NAR hash, so that Nix evaluates it purely and writes no lock file.
-func (t Toolchain) flakeRef(ctx context.Context, r Request) (ref, fragment string, err error) {
+func (t Toolchain) flakeRef(ctx context.Context, r *Request) (ref, fragment string, err error) {
 	place, fragment, _ := strings.Cut(r.Flake, "#")
 	place = strings.TrimPrefix(place, "path:")
-	if place, _, found := strings.Cut(place, "?"); found || strings.Contains(place, ":") {
+	if strings.ContainsAny(place, "?:") {
 		return "", "", fmt.Errorf("evaluating flake %s: want a folder of the source, for example .#default", r.Flake)
 	}
 	dir := "."
@@ -212,25 +217,30 @@ func (t Toolchain) flakeRef(ctx context.Context, r Request) (ref, fragment strin
 			return "", "", err
 		}
 	}
-	hash, err := narHash(ctx, t.settings.physical(r.Source.String()), keepAll)
+	real := t.settings.physical(r.Source.String())
+	if r.Source.Name() != flakeSource {
+		if r.Source, err = t.AddSource(ctx, real, SourceOptions{Name: flakeSource, Rule: GitKept}); err != nil {
+			return "", "", err
+		}
+	}
+	hash, err := narHash(ctx, real, keepAll)
 	if err != nil {
 		return "", "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 	}
-	ref = "path:" + r.Source.String() + "?narHash=" +
-		strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace("sha256-"+base64.StdEncoding.EncodeToString(hash[:]))
+	query := url.Values{"narHash": {"sha256-" + base64.StdEncoding.EncodeToString(hash[:])}}
 	if dir != "." {
-		ref += "&dir=" + escapePath(dir)
+		query.Set("dir", dir)
 	}
 	if r.Rev != "" {
-		ref += "&rev=" + escapePath(r.Rev)
+		query.Set("rev", r.Rev)
 	}
 	if r.LastModified > 0 {
-		ref += "&lastModified=" + strconv.FormatInt(r.LastModified, 10)
+		query.Set("lastModified", strconv.FormatInt(r.LastModified, 10))
 	}
 	if r.RevCount > 0 {
-		ref += "&revCount=" + strconv.FormatInt(r.RevCount, 10)
+		query.Set("revCount", strconv.FormatInt(r.RevCount, 10))
 	}
-	return ref, fragment, nil
+	return "path:" + r.Source.String() + "?" + query.Encode(), fragment, nil
 }
 
 // result checks what Nix answered.

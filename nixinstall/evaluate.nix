@@ -113,15 +113,16 @@ let
           else [ ])
         (members f)
     else throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, not a derivation or a set of them";
-  # Hydra's way: at any depth, functions called, and what does not evaluate is left out.
+  # Hydra's way: at any depth, functions called, and what does not evaluate is left out. Found are also { path; broken; }.
   collectJobs = depth: path: v:
     let
-      tried = tryEval (let f = autoCall v; in seq f f);
-      f = tried.value;
-      inner = tryEval (let d = isDerivation f; in seq d d);
+      called = tryEval (let f = autoCall v; in seq f f);
+      f = called.value;
+      derivation = tryEval (let d = isDerivation f; in seq d d);
     in
-    if ! tried.success || ! inner.success then [ ]
-    else if inner.value then named path f
+    if ! called.success || ! derivation.success then [{ inherit path; broken = true; }]
+    else if derivation.value then
+      if (tryEval f.drvPath).success then named path f else [{ inherit path; broken = true; }]
     else if isAttrs f && depth > 0 then
       concatMap (m: collectJobs (depth - 1) (path ++ [ m.name ]) m.value) (members f)
     else [ ];
@@ -140,17 +141,22 @@ let
     };
   all = path: v:
     let
-      plain = collect path v;
+      asNixBuild = collect path v;
+      tried = tryEval (seq (length asNixBuild) asNixBuild);
+      plain = if tried.success then tried.value else [ ];
       jobs = collectJobs maxDepth path v;
-      found = if plain != [ ] then plain else jobs;
+      broken = if plain != [ ] then [ ] else filter (f: f ? broken) jobs;
+      found = if plain != [ ] then plain else filter (f: ! (f ? broken)) jobs;
       chosen = forThisSystem found;
     in
-    if found == [ ] then { missing = ""; have = let f = autoCall v; in if isAttrs f then attrNames f else [ ]; }
+    if found == [ ] then
+      # Where that is because something does not evaluate, this says what.
+      seq (length asNixBuild) { missing = ""; have = let f = autoCall v; in if isAttrs f then attrNames f else [ ]; }
     else if length found > maxFound then
       throw "${toString (length found)} derivations are in the set; name those to take"
     else {
       found = map (f: describe (show f.path) f.drv) chosen.keep;
-      inherit (chosen) notes;
+      notes = chosen.notes ++ map (f: "${show f.path} does not evaluate: left out") broken;
     };
 
   failure = path: r:

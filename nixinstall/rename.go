@@ -33,6 +33,7 @@ func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepat
 		if err != nil {
 			return Result{}, fmt.Errorf("renaming the source to %s: %w", to.Name(), err)
 		}
+		d.Name = strings.ReplaceAll(d.Name, from.Base(), to.Base())
 		d.Drv, d.Outputs = again.path, maps.Clone(d.Outputs)
 		for name := range d.Outputs {
 			d.Outputs[name] = again.outputs[name]

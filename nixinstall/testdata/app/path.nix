@@ -1,0 +1,4 @@
+# <nixpkgs> and arguments.
+{ greeting ? "hello", nixpkgs ? import <nixpkgs> { config.allowUnfree = true; } }:
+
+nixpkgs.callPackage ./. { inherit greeting; }

@@ -1,0 +1,6 @@
+{ nixpkgs ? import (import ./nixpkgs.nix) { config.allowUnfree = true; } }:
+
+let
+  inherit (nixpkgs) pkgs;
+in
+pkgs.callPackage ./. { }

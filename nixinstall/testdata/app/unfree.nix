@@ -1,0 +1,3 @@
+{ nixpkgs ? import (import ./nixpkgs.nix) { } }:
+
+nixpkgs.callPackage ./. { }

@@ -1,0 +1,6 @@
+import (derivation {
+  name = "generated-expression";
+  system = builtins.currentSystem;
+  builder = "/bin/sh";
+  args = [ "-c" "echo 1 > $out" ];
+})

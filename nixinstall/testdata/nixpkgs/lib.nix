@@ -1,0 +1,3 @@
+{
+  version = builtins.readFile ./version;
+}
