@@ -2,7 +2,7 @@ package closure
 
 import "math/bits"
 
-// bitset is a set of small integers, here of nodes by their place in topological order.
+// bitset is a set of small integers.
 type bitset []uint64
 
 func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
@@ -18,13 +18,20 @@ func (b bitset) union(other bitset) {
 
 func (b bitset) clone() bitset { return append(bitset(nil), b...) }
 
-// weight sums the weights of the members.
+// each calls f with every member in order.
+func (b bitset) each(f func(i int)) {
+	for i, w := range b {
+		for ; w != 0; w &= w - 1 {
+			f(i*64 + bits.TrailingZeros64(w))
+		}
+	}
+}
+
+// weight sums the members' weights, which are given per word.
 func (b bitset) weight(weights []int64) int64 {
 	var sum int64
 	for i, w := range b {
-		for ; w != 0; w &= w - 1 {
-			sum += weights[i*64+bits.TrailingZeros64(w)]
-		}
+		sum += int64(bits.OnesCount64(w)) * weights[i]
 	}
 	return sum
 }
@@ -33,18 +40,7 @@ func (b bitset) weight(weights []int64) int64 {
 func (b bitset) common(other bitset, weights []int64) int64 {
 	var sum int64
 	for i, w := range b {
-		for w &= other[i]; w != 0; w &= w - 1 {
-			sum += weights[i*64+bits.TrailingZeros64(w)]
-		}
+		sum += int64(bits.OnesCount64(w&other[i])) * weights[i]
 	}
 	return sum
-}
-
-// each calls f with every member in order.
-func (b bitset) each(f func(i int)) {
-	for i, w := range b {
-		for ; w != 0; w &= w - 1 {
-			f(i*64 + bits.TrailingZeros64(w))
-		}
-	}
 }

@@ -158,6 +158,9 @@ func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previ
 // read decodes one layer's manifest.
 func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group, map[*Node][]string, error) {
 	group := Group{Layer: name}
+	if !isLayer(name) {
+		return group, nil, fmt.Errorf("no layer of paths has such a name")
+	}
 	if m.Format != Format {
 		return group, nil, fmt.Errorf("it has format %d and this version makes format %d", m.Format, Format)
 	}

@@ -3,6 +3,7 @@ package closure
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -14,13 +15,14 @@ import (
 // way round, and that is what is computed: a group costs its bytes times the weight of its members' closures, where
 // a path weighs 1 / (bytes that a change of it rebuilds + pushBytes).
 //
-// All arithmetic is on integers, so that no processor rounds another way.
+// All arithmetic is on integers, so that no processor rounds another way. Weights are powers of two, so that paths of
+// one weight can share words of a set and be counted at once.
 type model struct {
-	nodes  []*Node // each after those that it refers to
-	index  map[storepath.Path]int
-	size   []int64  // KiB, rounded up
-	down   []bitset // everything that a change of which rebuilds the node: its closure
-	weight []int64
+	nodes []*Node // each after those that it refers to
+	index map[storepath.Path]int
+	size  []int64  // KiB, rounded up
+	down  []bitset // the node's closure: everything that a change of which rebuilds it; a place per node, by weight
+	words []int64  // the weight of each of the places in a word of such a set
 }
 
 const (
@@ -38,7 +40,8 @@ const (
 	clusterSize = 1500
 )
 
-func newModel(g *Graph) *model {
+// newModel measures plans of g. The paths of boosted are likelier to change than others.
+func newModel(g *Graph, boosted map[storepath.Path]bool) *model {
 	nodes, err := g.Topological()
 	if err != nil {
 		nodes = g.Sorted() // of use to no image, but a plan of it is as good as any
@@ -49,21 +52,45 @@ func newModel(g *Graph) *model {
 		m.size = append(m.size, (max(n.NarSize, 0)+1023)>>10)
 	}
 	rebuilt := make([]int64, len(nodes))
-	for i, n := range nodes {
-		down := newBitset(len(nodes))
-		down.add(i)
-		for _, ref := range n.References {
+	for i, closure := range m.closures(len(nodes), func(i int) int { return i }) {
+		closure.each(func(j int) { rebuilt[j] += m.size[i] })
+	}
+	classes := make([][]int, bits.Len(weightScale*originBoost))
+	for i, bytes := range rebuilt {
+		weight := max(1, weightScale*pushBytes/(bytes+pushBytes))
+		if boosted[nodes[i].Path] {
+			weight *= originBoost
+		}
+		class := bits.Len64(uint64(weight)) - 1
+		classes[class] = append(classes[class], i)
+	}
+	place := make([]int, len(nodes))
+	for class, members := range classes {
+		for n, i := range members {
+			if n%64 == 0 {
+				m.words = append(m.words, 1<<class)
+			}
+			place[i] = (len(m.words)-1)*64 + n%64
+		}
+	}
+	m.down = m.closures(len(m.words)*64, func(i int) int { return place[i] })
+	return m
+}
+
+// closures gives each node's closure as a set of up to n places.
+func (m *model) closures(n int, place func(i int) int) []bitset {
+	var closures []bitset
+	for i, node := range m.nodes {
+		closure := newBitset(n)
+		closure.add(place(i))
+		for _, ref := range node.References {
 			if j, ok := m.index[ref]; ok && j < i {
-				down.union(m.down[j])
+				closure.union(closures[j])
 			}
 		}
-		m.down = append(m.down, down)
-		down.each(func(j int) { rebuilt[j] += m.size[i] })
+		closures = append(closures, closure)
 	}
-	for _, bytes := range rebuilt {
-		m.weight = append(m.weight, max(1, weightScale*pushBytes/(bytes+pushBytes)))
-	}
-	return m
+	return closures
 }
 
 // cost is the summed amplification of groups, in units of weightScale * pushBytes.
@@ -71,12 +98,12 @@ func (m *model) cost(groups []Group) int64 {
 	var sum int64
 	for _, g := range groups {
 		var size int64
-		down := newBitset(len(m.nodes))
+		down := make(bitset, len(m.words))
 		for _, path := range g.Paths {
 			size += m.size[m.index[path]]
 			down.union(m.down[m.index[path]])
 		}
-		sum += size * down.weight(m.weight)
+		sum += size * down.weight(m.words)
 	}
 	return sum
 }
@@ -92,13 +119,10 @@ type cluster struct {
 }
 
 // cluster groups members into at most n groups, by joining again and again those two that raise the cost least.
-// Members of boosted weigh more. Groups come out in the order of how seldom they are hit, so that an image's first
+// Groups come out in the order of how seldom they are hit, so that an image's first
 // layers are those that stay.
-func (m *model) cluster(members []int, n int, boosted bitset) [][]int {
-	weights := slices.Clone(m.weight)
-	if boosted != nil {
-		boosted.each(func(i int) { weights[i] *= originBoost })
-	}
+func (m *model) cluster(members []int, n int) [][]int {
+	weights := m.words
 	clusters := make([]*cluster, 0, len(members))
 	for _, i := range members {
 		clusters = append(clusters, &cluster{
@@ -122,6 +146,7 @@ func (m *model) cluster(members []int, n int, boosted bitset) [][]int {
 		}
 		clusters = join(clusters, a, clusters[a].nearest, weights)
 	}
+	m.refine(clusters)
 	slices.SortStableFunc(clusters, func(a, b *cluster) int {
 		return cmp.Or(cmp.Compare(a.weight, b.weight), cmp.Compare(a.members[0], b.members[0]))
 	})
@@ -202,4 +227,53 @@ func coarsen(clusters []*cluster, n int, weights []int64) []*cluster {
 	}
 	slices.SortFunc(coarse, func(a, b *cluster) int { return cmp.Compare(a.members[0], b.members[0]) })
 	return coarse
+}
+
+// refine moves single nodes to other clusters as long as that lowers the cost, in a few rounds.
+func (m *model) refine(clusters []*cluster) {
+	const rounds = 8
+	for range rounds {
+		moved := false
+		for a := range clusters {
+			for _, i := range slices.Clone(clusters[a].members) {
+				moved = m.improve(clusters, a, i) || moved
+			}
+		}
+		if !moved {
+			return
+		}
+	}
+}
+
+// improve moves node i from cluster a to where it costs least, and reports whether that is elsewhere.
+func (m *model) improve(clusters []*cluster, a, i int) bool {
+	from := clusters[a]
+	if len(from.members) == 1 {
+		return false
+	}
+	rest := &cluster{down: make(bitset, len(m.words)), size: from.size - m.size[i]}
+	for _, j := range from.members {
+		if j != i {
+			rest.members = append(rest.members, j)
+			rest.down.union(m.down[j])
+		}
+	}
+	rest.weight = rest.down.weight(m.words)
+	node := &cluster{members: []int{i}, size: m.size[i], down: m.down[i], weight: m.down[i].weight(m.words)}
+	saved := from.size*from.weight - rest.size*rest.weight - node.size*node.weight
+	best := -1
+	for b, to := range clusters {
+		if b == a {
+			continue
+		}
+		if r := rise(to, node, m.words); r < saved {
+			best, saved = b, r
+		}
+	}
+	if best < 0 {
+		return false
+	}
+	clusters[a] = rest
+	clusters[best].absorb(node, m.words)
+	return true
 }

@@ -69,7 +69,7 @@ func (n *namer) name(sets [][]int, app bool) []Group {
 func (n *namer) likenesses(groups []Group, app bool) []likeness {
 	var found []likeness
 	for _, prev := range n.previous {
-		if isApp(prev.Layer) != app || !strings.HasPrefix(prev.Layer, LayerPrefix) {
+		if isApp(prev.Layer) != app || !isLayer(prev.Layer) {
 			continue
 		}
 		paths, packages := map[storepath.Path]bool{}, map[string]bool{}

@@ -22,8 +22,9 @@ type Limits struct {
 }
 
 const (
-	// DefaultLayers leaves 47 of an image's 127 layers to the run image, the lifecycle and other buildpacks.
-	DefaultLayers = 80
+	// DefaultLayers is the default of nixpkgs' dockerTools too. It leaves 27 of an image's 127 layers to the run image,
+	// the lifecycle and other buildpacks.
+	DefaultLayers = 100
 	// AppLayer is the layer of the roots' own paths. With several roots the others follow as closure-app-2 and on.
 	AppLayer = "closure-app"
 	// LayerPrefix starts the name of every layer that a plan makes.
@@ -53,7 +54,7 @@ func Plan(g *Graph, previous []Group, limits Limits) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
 	}
-	p := planner{model: newModel(g), graph: g, limit: limits.layers(), previous: previous}
+	p := planner{model: newModel(g, origins(g, previous)), graph: g, limit: limits.layers(), previous: previous}
 	if len(previous) == 0 {
 		return p.fresh()
 	}
@@ -90,7 +91,7 @@ type planner struct {
 	previous []Group
 }
 
-// fresh plans without keeping anything but names. A tenth of the layers is left for later growth.
+// fresh plans without keeping anything but names. A twentieth of the layers is left for later growth.
 func (p *planner) fresh() []Group {
 	apps := p.apps(nil)
 	var rest []int
@@ -100,7 +101,7 @@ func (p *planner) fresh() []Group {
 		}
 	}
 	quota := p.limit - len(apps)
-	groups := p.model.cluster(rest, max(1, quota-p.limit/10), nil)
+	groups := p.model.cluster(rest, max(1, quota-p.limit/20))
 	namer := newNamer(p.model, p.previous)
 	return namer.sorted(append(namer.name(apps, true), namer.name(groups, false)...))
 }
@@ -117,7 +118,7 @@ func (p *planner) apps(kept bitset) [][]int {
 		own = append(own, i)
 	}
 	slices.Sort(own)
-	return p.model.cluster(own, min(maxAppLayers, p.limit-1), nil)
+	return p.model.cluster(own, min(maxAppLayers, p.limit-1))
 }
 
 // grow keeps every previous group that is needed whole and plans the rest around them. It reports whether there was
@@ -159,7 +160,7 @@ func (p *planner) grow() (groups []Group, pooled bool) {
 		// Names never used so far are spent by halves, so that later pushes have some too.
 		freed := min(room(), max(1, p.lost(clean)))
 		quota := freed + (room()-freed+1)/2
-		groups = append(groups, namer.name(p.model.cluster(pool, quota, p.origins()), false)...)
+		groups = append(groups, namer.name(p.model.cluster(pool, quota), false)...)
 	}
 	return namer.sorted(groups), len(pool) > 0
 }
@@ -172,7 +173,7 @@ func (p *planner) clean() ([]Group, bitset) {
 	var clean []Group
 	for _, g := range p.previous {
 		app := isApp(g.Layer)
-		whole := len(g.Paths) > 0 && !used[g.Layer] && slices.IsSorted(g.Paths)
+		whole := len(g.Paths) > 0 && isLayer(g.Layer) && !used[g.Layer] && slices.IsSorted(g.Paths)
 		for n, path := range g.Paths {
 			i, ok := p.model.index[path]
 			whole = whole && ok && !kept.has(i) && (n == 0 || g.Paths[n-1] != path)
@@ -204,25 +205,25 @@ func (p *planner) lost(clean []Group) int {
 
 // origins finds where the changes since the previous plan began: new paths that took the place of one of the same
 // package and rest on nothing new. What changed once is likely to change again.
-func (p *planner) origins() bitset {
+func origins(g *Graph, previous []Group) map[storepath.Path]bool {
 	before := map[storepath.Path]bool{}
 	gone := map[string]bool{}
-	for _, g := range p.previous {
-		for _, path := range g.Paths {
+	for _, group := range previous {
+		for _, path := range group.Paths {
 			before[path] = true
-			if p.graph.Nodes[path] == nil {
+			if g.Nodes[path] == nil {
 				gone[packageName(path)] = true
 			}
 		}
 	}
-	origins := newBitset(len(p.model.nodes))
-	for i, n := range p.model.nodes {
-		fresh := func(ref storepath.Path) bool { return ref != n.Path && !before[ref] }
-		if !before[n.Path] && gone[packageName(n.Path)] && !slices.ContainsFunc(n.References, fresh) {
-			origins.add(i)
+	found := map[storepath.Path]bool{}
+	for path, n := range g.Nodes {
+		fresh := func(ref storepath.Path) bool { return ref != path && !before[ref] }
+		if !before[path] && gone[packageName(path)] && !slices.ContainsFunc(n.References, fresh) {
+			found[path] = true
 		}
 	}
-	return origins
+	return found
 }
 
 func (p *planner) bytes(g Group) int64 {
@@ -231,6 +232,17 @@ func (p *planner) bytes(g Group) int64 {
 		sum += p.graph.Nodes[path].NarSize
 	}
 	return sum
+}
+
+// isLayer reports whether layer is a name that a plan gives.
+func isLayer(layer string) bool {
+	name, ok := strings.CutPrefix(layer, LayerPrefix)
+	if rest, app := strings.CutPrefix(name, "app"); app {
+		if name, ok = strings.CutPrefix(rest, "-"); !ok {
+			return rest == ""
+		}
+	}
+	return ok && name != "" && strings.Trim(name, "0123456789") == ""
 }
 
 func isApp(layer string) bool { return strings.HasPrefix(layer, AppLayer) }
