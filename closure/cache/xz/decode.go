@@ -141,8 +141,7 @@ func (r coder) distance(d *lzma, length uint32, in *input) (coder, uint32) {
 	return r, base + high<<4 + low
 }
 
-// run decodes until the dictionary is written up to limit, which is at most its size. A match that does not fit is
-// continued by the next call.
+// runGo is run in plain Go: the only one where there is no assembly, and the one it is compared with.
 func (d *lzma) runGo(limit int) error {
 	in := (*input)(d.input)
 	r := coder{rng: d.rng, code: d.code, in: d.in}

@@ -76,6 +76,8 @@ type lzma struct {
 	posMask uint32
 	litMask uint32
 
+	portable bool // run the Go code even where there is assembly
+
 	probs [numProbs]uint16
 }
 

@@ -201,7 +201,7 @@ func (r *Reader) decode() error {
 func (r *Reader) copyRaw(limit int) error {
 	d := &r.lzma
 	if d.in == r.have {
-		if err := r.need(1); err != nil {
+		if err := r.must(1); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,9 @@ func decode(d *lzma, limit int) int
 // run decodes until the dictionary is written up to limit, which is at most its size. A match that does not fit is
 // continued by the next call.
 func (d *lzma) run(limit int) error {
+	if d.portable {
+		return d.runGo(limit)
+	}
 	for d.pos < limit {
 		start := d.pos
 		failed := decode(d, limit)
