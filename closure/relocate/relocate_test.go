@@ -12,5 +12,8 @@ func TestRelocate(t *testing.T) {
 	suite("Layout", testLayout)
 	suite("Stage", testStage)
 	suite("hazards", testHazards)
+	suite("Undo", testUndo)
+	suite("programs", testPrograms)
+	suite("MendTree", testMend)
 	suite.Run(t)
 }

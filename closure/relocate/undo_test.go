@@ -1,0 +1,231 @@
+package relocate_test
+
+import (
+	"bytes"
+	stdcontext "context"
+	"crypto/sha256"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// archived is files as a NAR.
+func archived(t testing.TB, files []file) []byte {
+	var b bytes.Buffer
+	send(t, nar.NewWriter(&b), files, whole)
+	return b.Bytes()
+}
+
+// unarchived reads a NAR.
+func unarchived(t testing.TB, archive []byte) []file {
+	out := &events{}
+	NewWithT(t).Expect(nar.Copy(out, nar.NewReader(bytes.NewReader(archive)), nil)).To(Succeed())
+	return out.files
+}
+
+// undoable reports whether nothing was found that stands in the way of undoing.
+func undoable(report relocate.Report) bool {
+	for _, h := range report.Hazards {
+		if h.Kind == relocate.RelocatedName || h.Kind == relocate.Ambiguous {
+			return false
+		}
+	}
+	return report.Blocking <= 32
+}
+
+func testUndo(t *testing.T, context spec.G, it spec.S) {
+	ctx := stdcontext.Background()
+	refs := []storepath.Path{dep}
+
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("gives back the same NAR for any contents, however they are cut", func() {
+		r := rand.New(rand.NewPCG(11, 12))
+		undone := 0
+		for range 400 {
+			files := archive(
+				regular("a", adversarial(r, 1+r.IntN(1<<(4+r.IntN(10))))),
+				symlink("b", strings.ReplaceAll(adversarial(r, 1+r.IntN(200)), "\x00", "0")),
+				regular("c", adversarial(r, r.IntN(300))),
+			)
+			signed := archived(t, files)
+			out := &events{}
+			stage := layout(t).Rewrite(self, refs, out)
+			send(t, stage, files, pieces(r))
+			if !undoable(stage.Report()) {
+				continue
+			}
+			undone++
+			var b bytes.Buffer
+			undo := layout(t).Undo([]storepath.Path{dep, self}, stage.Report().Mends, nar.NewWriter(&b))
+			send(t, undo, out.files, pieces(r))
+			Expect(bytes.Equal(b.Bytes(), signed)).To(BeTrue())
+		}
+		Expect(undone).To(BeNumerically(">", 20))
+	})
+
+	it("does so across the edges of what is searched at once", func() {
+		b := []byte(strings.Repeat(".", 400<<10))
+		for at := 128<<10 - 300; at < 300<<10; at += 61 {
+			copy(b[at:], self)
+		}
+		files := archive(regular("f", string(b)))
+		out, report := relocated(t, files[1:]...)
+		Expect(report.References).To(BeNumerically(">", 2000))
+		var back bytes.Buffer
+		send(t, layout(t).Undo([]storepath.Path{self, dep}, nil, nar.NewWriter(&back)), out, whole)
+		Expect(bytes.Equal(back.Bytes(), archived(t, files))).To(BeTrue())
+	})
+
+	it("refuses contents that have a relocated name already, harmless place or not", func() {
+		for _, name := range []string{"bin/x", "share/doc/x"} {
+			for _, text := range []string{selfNow, viewDir + "/00bgd045z0", "  " + viewDir + "/zzzzzzzzzz-x "} {
+				_, report := relocated(t, regular(name, text))
+				Expect(report.Hazards).To(ConsistOf(And(
+					HaveField("Kind", relocate.RelocatedName), HaveField("Harmless", ""), HaveField("Offset", int64(strings.Index(text, "/"))),
+				)), text)
+			}
+		}
+		_, report := relocated(t, regular("x", viewDir+" "+viewDir+"/ "+viewDir+"/bash "+viewDir+"x/00bgd045z0"))
+		Expect(report.Hazards).To(BeEmpty())
+		_, report = relocated(t, symlink("x", selfNow))
+		Expect(report.Hazards).To(HaveLen(1))
+	})
+
+	it("refuses paths that it cannot tell apart", func() {
+		twin := storepath.Path("/nix/store/00bgd045z0xxxxxxxxxxxxxxxxxxxxxx-other")
+		report := layout(t).Rewrite(self, []storepath.Path{twin}, discard{}).Report()
+		Expect(report.Relocatable()).To(BeFalse())
+		Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.Ambiguous)))
+	})
+
+	it("turns a relative symlink to another store path into an absolute one, and back", func() {
+		files := archive(
+			regular("bin/app", script),
+			symlink("bin/far", "../../"+dep.Base()+"/bin/./x"),
+			symlink("bin/farther", "../../../../nix/store/"+dep.Base()),
+			symlink("bin/near", "../lib"),
+			symlink("lib", "../"+self.Base()+"/bin"),
+		)
+		out, report := relocated(t, files[2:]...)
+		Expect(report.Hazards).To(BeEmpty())
+		Expect(contentsOf(out, "bin/far")).To(Equal(depNow + "/bin/x"))
+		Expect(contentsOf(out, "bin/farther")).To(Equal(depNow))
+		Expect(contentsOf(out, "bin/near")).To(Equal("../lib"))
+		Expect(contentsOf(out, "lib")).To(Equal(selfNow + "/bin"))
+		var back bytes.Buffer
+		send(t, layout(t).Undo([]storepath.Path{self, dep}, report.Mends, nar.NewWriter(&back)), out, whole)
+		Expect(back.Bytes()).To(Equal(archived(t, files)))
+	})
+
+	it("reports a relative symlink that leads elsewhere", func() {
+		for _, target := range []string{"../x/" + dep.Base(), dep.Base(), "../../" + dep.HashPart() + "-renamed"} {
+			_, report := relocated(t, symlink("bin/x", target))
+			Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.BareHash)), target)
+		}
+	})
+
+	it("reports a hash in a file's name", func() {
+		_, report := relocated(t, regular("roots/"+dep.Base(), "x"))
+		Expect(report.Hazards).To(ConsistOf(HaveField("Detail", ContainSubstring("the file's name has the hash"))))
+	})
+
+	context("on disk", func() {
+		var dir string
+		var signed relocate.Original
+
+		it.Before(func() {
+			dir = filepath.Join(t.TempDir(), "tree")
+			files := archive(
+				file{nar.Entry{Path: "bin/app", Kind: nar.Regular, Executable: true, Size: int64(len(script))}, []byte(script)},
+				regular("etc/app.conf", noise(200<<10)+script),
+				symlink("lib", string(dep)+"/lib"),
+				symlink("libexec", "../"+dep.Base()),
+			)
+			signed = relocate.Original{Path: self, References: refs, NarHash: sha256.Sum256(archived(t, files))}
+			stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
+			Expect(nar.Copy(stage, nar.NewReader(bytes.NewReader(archived(t, files))), nil)).To(Succeed())
+			signed.Mends = stage.Report().Mends
+		})
+
+		it.After(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
+
+		it("verifies a tree against the signed hash", func() {
+			Expect(os.ReadFile(filepath.Join(dir, "bin/app"))).To(BeEquivalentTo("exec " + selfNow + "/bin/app\n"))
+			Expect(layout(t).VerifyTree(ctx, dir, signed)).To(Succeed())
+		})
+
+		it("says what changed when it is not what was signed", func() {
+			Expect(os.Chmod(filepath.Join(dir, "etc/app.conf"), 0o744)).To(Succeed())
+			err := layout(t).VerifyTree(ctx, dir, signed)
+			var changed *relocate.ChangedError
+			Expect(errors.As(err, &changed)).To(BeTrue())
+			Expect(changed.Want).To(Equal(signed.NarHash))
+			Expect(err).To(MatchError(ContainSubstring(string(self))))
+		})
+
+		it("writes the tree back as it was, and leaves nothing after an error", func() {
+			dest := filepath.Join(filepath.Dir(dir), "before")
+			Expect(layout(t).UndoTree(ctx, dir, dest, signed)).To(Succeed())
+			Expect(os.Readlink(filepath.Join(dest, "libexec"))).To(Equal("../" + dep.Base()))
+			signed.Mends = nil
+			Expect(relocate.Layout{}.VerifyTree(ctx, dest, signed)).To(Succeed())
+			Expect(nar.RemoveAll(dest)).To(Succeed())
+
+			cancelled, cancel := stdcontext.WithCancel(ctx)
+			cancel()
+			Expect(layout(t).UndoTree(cancelled, dir, dest, signed)).To(MatchError(stdcontext.Canceled))
+			Expect(dest).NotTo(BeAnExistingFile())
+		})
+
+		it("relocates a tree on disk, as the toolchain's tarball is", func() {
+			plain := filepath.Join(filepath.Dir(dir), "plain")
+			again := filepath.Join(filepath.Dir(dir), "again")
+			Expect(layout(t).UndoTree(ctx, dir, plain, signed)).To(Succeed())
+			Expect(nar.DumpTo(ctx, layout(t).Rewrite(self, refs, nar.NewTree(again)), plain)).To(Succeed())
+			Expect(layout(t).VerifyTree(ctx, again, signed)).To(Succeed())
+			Expect(nar.RemoveAll(plain)).To(Succeed())
+			Expect(nar.RemoveAll(again)).To(Succeed())
+		})
+	})
+}
+
+// FuzzUndo looks for contents that do not come back as they were though nothing was reported.
+func FuzzUndo(f *testing.F) {
+	r := rand.New(rand.NewPCG(13, 14))
+	for range 20 {
+		f.Add([]byte(adversarial(r, 200)), uint8(3))
+	}
+	for _, a := range artefacts(script) {
+		f.Add([]byte(a.contents), uint8(200))
+	}
+	f.Fuzz(func(t *testing.T, contents []byte, cut uint8) {
+		files := archive(regular("f", string(contents)), symlink("l", "x"+strings.ReplaceAll(string(contents[:min(len(contents), 300)]), "\x00", "")))
+		out := &events{}
+		stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
+		send(t, stage, files, func() int { return 1 + int(cut) })
+		if !undoable(stage.Report()) {
+			return
+		}
+		var b bytes.Buffer
+		undo := layout(t).Undo([]storepath.Path{self, dep}, stage.Report().Mends, nar.NewWriter(&b))
+		send(t, undo, out.files, whole)
+		if !bytes.Equal(b.Bytes(), archived(t, files)) {
+			t.Fatalf("contents %q do not come back", contents)
+		}
+		again, report := relocated(t, files[1:]...)
+		if contentsOf(again, "f") != contentsOf(out.files, "f") || report.References != stage.Report().References {
+			t.Fatalf("contents %q depend on how they are cut", contents)
+		}
+	})
+}
