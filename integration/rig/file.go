@@ -20,3 +20,9 @@ func fileSHA256(name string) (string, error) {
 	}
 	return hex.EncodeToString(hash.Sum(nil)), err
 }
+
+// shortSum is a short name for a text's contents.
+func shortSum(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])[:8]
+}

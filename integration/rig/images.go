@@ -1,11 +1,313 @@
 package rig
 
 import (
+	"archive/tar"
+	"bytes"
 	"context"
-	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
+// BaseSuite is the Debian suite of the base images: the stable one, older than what Suite has.
+const BaseSuite = "trixie"
+
+// User and Group own what a build makes, as in most builders.
+const (
+	User  = 1001
+	Group = 1000
+)
+
+// runPackages make the Debian run image: about what Heroku's has.
+var runPackages = []string{
+	"base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "curl", "dash", "debianutils", "diffutils",
+	"findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "ncurses-base", "perl-base", "procps", "sed", "tar",
+	"tzdata", "util-linux", "xz-utils", "zstd",
+}
+
+// buildPackages are added in the build image.
+var buildPackages = []string{"git", "jq", "file"}
+
+// Images are base images in the Docker engine.
+type Images struct {
+	// Build is a Debian with the user and the settings that a build needs.
+	Build string
+	// Run is a Debian; RunScratch is nothing but the user and /tmp.
+	Run, RunScratch string
+}
+
+// Images gives the base images, imported into the Docker engine when missing.
+func (r *Rig) Images(ctx context.Context) (*Images, error) {
+	if err := r.Docker(ctx); err != nil {
+		return nil, err
+	}
+	build, err := r.RootTar(ctx, append(append([]string{}, runPackages...), buildPackages...)...)
+	if err != nil {
+		return nil, err
+	}
+	runTar, err := r.RootTar(ctx, runPackages...)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := r.RootTar(ctx)
+	if err != nil {
+		return nil, err
+	}
+	api, err := apiVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	common := []string{
+		"LABEL io.buildpacks.base.distro.name=debian io.buildpacks.base.distro.version=13",
+		fmt.Sprintf("USER %d:%d", User, Group),
+		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	}
+	buildChanges := append([]string{
+		fmt.Sprintf("ENV CNB_USER_ID=%d CNB_GROUP_ID=%d", User, Group),
+		// Engines refuse clients that speak a newer API than they do.
+		"ENV DOCKER_API_VERSION=" + api,
+	}, common...)
+	images := &Images{}
+	for _, image := range []struct {
+		name    *string
+		kind    string
+		tar     string
+		changes []string
+	}{
+		{&images.Build, "build", build, buildChanges},
+		{&images.Run, "run", runTar, common},
+		{&images.RunScratch, "run-scratch", scratch, common[1:]},
+	} {
+		if *image.name, err = r.importImage(ctx, image.kind, image.tar, image.changes); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
+}
+
 // plainImage is a Docker image with a small Debian in it.
-func (r *Rig) plainImage(_ context.Context) (string, error) {
-	return "", errors.New("no image yet")
+func (r *Rig) plainImage(ctx context.Context) (string, error) {
+	images, err := r.Images(ctx)
+	if err != nil {
+		return "", err
+	}
+	return images.Run, nil
+}
+
+// importImage makes an image of a root file system and gives its name, which stands for its contents.
+func (r *Rig) importImage(ctx context.Context, kind, rootTar string, changes []string) (string, error) {
+	name := "nix-hydra-rig/" + kind + ":" + filepath.Base(filepath.Dir(rootTar)) + shortSum(strings.Join(changes, "\n"))
+	unlock, err := r.lock(ctx, "image-"+kind)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := run(ctx, "", "docker", "image", "inspect", name); err == nil {
+		return name, nil
+	}
+	r.log("importing base image %s", name)
+	args := []string{"import"}
+	for _, change := range changes {
+		args = append(args, "--change", change)
+	}
+	if _, err := run(ctx, "", "docker", append(args, rootTar, name)...); err != nil {
+		return "", fmt.Errorf("importing base image: %w", err)
+	}
+	return name, nil
+}
+
+// RootTar gives a tar file with the root file system of a Debian of BaseSuite that has these packages, with the user
+// that builds and apps run as. Without packages it has that user and /tmp only. No package's scripts have run.
+func (r *Rig) RootTar(ctx context.Context, packages ...string) (string, error) {
+	inputs := append([]string{"3", BaseSuite, r.arch}, packages...)
+	dir, err := r.keep(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
+		var files []string
+		if len(packages) > 0 {
+			from, err := r.apt(ctx, BaseSuite)
+			if err != nil {
+				return err
+			}
+			debs, err := from.resolve(ctx, packages...)
+			if err != nil {
+				return err
+			}
+			if files, err = from.download(ctx, debs); err != nil {
+				return err
+			}
+		}
+		out, err := os.Create(filepath.Join(dir, "root.tar"))
+		if err != nil {
+			return err
+		}
+		err = writeRoot(out, files)
+		if closeErr := out.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	})
+	return filepath.Join(dir, "root.tar"), err
+}
+
+// root is a root file system being written.
+type root struct {
+	tar    *tar.Writer
+	seen   map[string]bool
+	certs  map[string][]byte
+	epoch  time.Time
+	merged bool
+}
+
+func writeRoot(w io.Writer, files []string) error {
+	out := &root{tar: tar.NewWriter(w), seen: map[string]bool{}, certs: map[string][]byte{}, epoch: time.Unix(1, 0)}
+	if len(files) > 0 {
+		for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
+			if err := out.link(name, "usr/"+name); err != nil {
+				return err
+			}
+		}
+		out.merged = true
+	}
+	for _, name := range files {
+		file, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = deb.Walk(file, out.add)
+		if closeErr := file.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
+		}
+	}
+	if err := out.finish(); err != nil {
+		return err
+	}
+	return out.tar.Close()
+}
+
+// add takes a file of a package.
+func (o *root) add(header *tar.Header, contents io.Reader) error {
+	first, rest, _ := strings.Cut(header.Name, "/")
+	switch first {
+	case "bin", "lib", "lib64", "sbin":
+		if rest == "" {
+			return nil
+		}
+		header.Name = "usr/" + header.Name
+	}
+	if strings.HasPrefix(header.Name, "usr/share/doc/") || strings.HasPrefix(header.Name, "usr/share/man/") ||
+		strings.HasPrefix(header.Name, "usr/share/locale/") {
+		return nil
+	}
+	if o.seen[header.Name] {
+		return nil
+	}
+	o.seen[header.Name] = true
+	header.Uname, header.Gname, header.Format = "", "", tar.FormatPAX
+	if err := o.tar.WriteHeader(header); err != nil {
+		return err
+	}
+	if strings.HasPrefix(header.Name, "usr/share/ca-certificates/") && header.Typeflag == tar.TypeReg {
+		var copied bytes.Buffer
+		if _, err := io.Copy(io.MultiWriter(o.tar, &copied), contents); err != nil {
+			return err
+		}
+		o.certs[header.Name] = copied.Bytes()
+		return nil
+	}
+	_, err := io.Copy(o.tar, contents)
+	return err
+}
+
+// finish writes what packages' scripts would have made: accounts, certificates, the shell's and awk's names.
+func (o *root) finish() error {
+	accounts := map[string]string{
+		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" +
+			fmt.Sprintf("cnb:x:%d:%d::/home/cnb:/bin/bash\n", User, Group),
+		"etc/group": fmt.Sprintf("root:x:0:\nnogroup:x:65534:\ncnb:x:%d:\n", Group),
+	}
+	for _, folder := range []struct {
+		name  string
+		mode  int64
+		owner int
+	}{{"tmp", 0o1777, 0}, {"home", 0o755, 0}, {"home/cnb", 0o755, User}, {"root", 0o700, 0}, {"etc", 0o755, 0}} {
+		if o.seen[folder.name] {
+			continue
+		}
+		header := &tar.Header{Typeflag: tar.TypeDir, Name: folder.name + "/", Mode: folder.mode, ModTime: o.epoch}
+		if folder.owner != 0 {
+			header.Uid, header.Gid = User, Group
+		}
+		if err := o.tar.WriteHeader(header); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"etc/passwd", "etc/group"} {
+		if err := o.file(name, []byte(accounts[name])); err != nil {
+			return err
+		}
+	}
+	if !o.merged {
+		return nil
+	}
+	for _, pair := range [][2]string{{"usr/bin/awk", "mawk"}, {"usr/bin/sh", "dash"}} {
+		if !o.seen[pair[0]] && o.seen["usr/bin/"+pair[1]] {
+			if err := o.link(pair[0], pair[1]); err != nil {
+				return err
+			}
+		}
+	}
+	if len(o.certs) == 0 {
+		return nil
+	}
+	names := make([]string, 0, len(o.certs))
+	for name := range o.certs {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var bundle []byte
+	for _, name := range names {
+		bundle = append(bundle, o.certs[name]...)
+	}
+	return o.file("etc/ssl/certs/ca-certificates.crt", bundle)
+}
+
+func (o *root) link(name, target string) error {
+	o.seen[name] = true
+	return o.tar.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: o.epoch,
+	})
+}
+
+func (o *root) file(name string, contents []byte) error {
+	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(contents)), ModTime: o.epoch}
+	if err := o.tar.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err := o.tar.Write(contents)
+	return err
+}
+
+// ImageSize is an image's size in bytes, as the engine counts it.
+func (r *Rig) ImageSize(ctx context.Context, image string) (int64, error) {
+	out, err := run(ctx, "", "docker", "image", "inspect", "--format", "{{.Size}}", image)
+	if err != nil {
+		return 0, err
+	}
+	var size int64
+	_, err = fmt.Sscan(out, &size)
+	return size, err
+}
+
+// RemoveImage removes an image, which may be missing.
+func (r *Rig) RemoveImage(ctx context.Context, image string) {
+	_ = exec.CommandContext(ctx, "docker", "image", "rm", "--force", image).Run()
 }

@@ -28,6 +28,22 @@ in
       } >"$out/bin/perl"
       chmod 555 "$out/bin/perl"
     '';
+    ruby = ''
+      program=$(readlink -f "$out/bin/ruby")
+      mv "$program" "$out/bin/.ruby-wrapped"
+      version=''${program##*/ruby}
+      paths=
+      for folder in "$out/lib/ruby/vendor_ruby" "$out"/lib/*/ruby/vendor_ruby/*.0 "$out"/lib/ruby/*.0 "$out"/lib/*/ruby/*.0; do
+        if [ -d "$folder" ]; then paths=$paths''${paths:+:}$folder; fi
+      done
+      gems=$out/share/rubygems-integration/all:$out/share/rubygems-integration/$version.0:$out/lib/ruby/gems/$version.0
+      {
+        echo "#!${groups.bash}/bin/bash"
+        echo "export RUBYLIB=\''${RUBYLIB:+\$RUBYLIB:}$paths GEM_PATH=\''${GEM_PATH:+\$GEM_PATH:}$gems"
+        echo "exec $out/bin/.ruby-wrapped \"\$@\""
+      } >"$program"
+      chmod 555 "$program"
+    '';
     git = ''
       mv "$out/bin/git" "$out/bin/.git-wrapped"
       {

@@ -17,6 +17,7 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig nix                     the folder of a Nix that runs here
        rig store COMMAND...        runs a command with the rig's store as /nix
        rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
+       rig images                  base images in the Docker engine
        rig toolchain               the Nix release tarball and its SHA-256`
 
 func main() {
@@ -45,6 +46,12 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(nix.Bin, nil)
+	case args[0] == "images":
+		images, err := r.Images(ctx)
+		if err != nil {
+			return err
+		}
+		return say(images.Build+"\n"+images.Run+"\n"+images.RunScratch, nil)
 	case args[0] == "toolchain":
 		toolchain, err := r.Toolchain(ctx)
 		if err != nil {
