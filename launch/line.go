@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -49,6 +50,8 @@ type line struct {
 	loops bool
 	// needsShell names the first construct that the interpreter does not know, "" where it knows all.
 	needsShell string
+	// appended: the line was made to end in "$@".
+	appended bool
 	// usesParams: the line places the user's arguments itself.
 	usesParams bool
 }
@@ -65,6 +68,7 @@ func parseLine(text string) (*line, error) {
 	if len(file.Stmts) == 0 {
 		return nil, &LineError{Line: text, Problem: "no command"}
 	}
+	file.Stmts = hoistExec(file.Stmts)
 	l := &line{text: text, file: file, tails: map[syntax.Pos]bool{}, execs: map[syntax.Pos]bool{},
 		jobs: map[syntax.Pos]bool{}}
 	l.markTail(file.Stmts)
@@ -78,6 +82,46 @@ func parseLine(text string) (*line, error) {
 	return l, nil
 }
 
+// hoistExec rewrites "exec >file; rest" to "{ rest; } >file", which says the same: interp closes the file after the
+// first of the two statements.
+func hoistExec(stmts []*syntax.Stmt) []*syntax.Stmt {
+	for i, st := range stmts {
+		rest := stmts[i+1:]
+		redirs := bareExec(st)
+		if redirs == nil {
+			first := st // the leftmost of a && b && c
+			for {
+				bin, ok := first.Cmd.(*syntax.BinaryCmd)
+				if !ok || bin.Op != syntax.AndStmt || len(first.Redirs) > 0 || first.Negated || first.Background {
+					break
+				}
+				if redirs = bareExec(bin.X); redirs != nil {
+					*first, rest = *bin.Y, stmts[i:]
+					break
+				}
+				first = bin.X
+			}
+		}
+		if redirs != nil {
+			if len(rest) == 0 {
+				return stmts
+			}
+			block := &syntax.Stmt{Position: rest[0].Position, Cmd: &syntax.Block{Stmts: hoistExec(rest)}, Redirs: redirs}
+			return append(slices.Clone(stmts[:i]), block)
+		}
+	}
+	return stmts
+}
+
+// bareExec returns the redirections of "exec" without a command, nil for any other statement.
+func bareExec(st *syntax.Stmt) []*syntax.Redirect {
+	call, ok := st.Cmd.(*syntax.CallExpr)
+	if !ok || len(call.Args) != 1 || call.Args[0].Lit() != "exec" || len(call.Assigns) > 0 || st.Negated || st.Background {
+		return nil
+	}
+	return st.Redirs
+}
+
 // appendParams makes the line end in "$@", unless it places the arguments itself.
 func (l *line) appendParams() error {
 	if l.usesParams {
@@ -85,6 +129,10 @@ func (l *line) appendParams() error {
 	}
 	st := l.file.Stmts[len(l.file.Stmts)-1]
 	for {
+		if block, ok := st.Cmd.(*syntax.Block); ok && !block.Lbrace.IsValid() { // one that hoistExec made
+			st = block.Stmts[len(block.Stmts)-1]
+			continue
+		}
 		bin, ok := st.Cmd.(*syntax.BinaryCmd)
 		if !ok {
 			break
@@ -96,6 +144,7 @@ func (l *line) appendParams() error {
 		return &LineError{Line: l.text, Problem: "arguments were given, but the line does not end in a plain command: " +
 			`say "$@" in the line where they belong`}
 	}
+	l.appended = true
 	at := call.Args[0].Pos()
 	call.Args = append(call.Args, &syntax.Word{Parts: []syntax.WordPart{&syntax.DblQuoted{
 		Left: at, Parts: []syntax.WordPart{&syntax.ParamExp{Dollar: at, Short: true, Param: &syntax.Lit{Value: "@"}}},
@@ -122,6 +171,9 @@ func (l *line) reportStatus(word string) {
 
 // source is the line as a shell reads it, appended arguments included.
 func (l *line) source() string {
+	if !l.appended {
+		return l.text
+	}
 	var b strings.Builder
 	if err := syntax.NewPrinter(syntax.SingleLine(true)).Print(&b, l.file); err != nil {
 		return l.text
@@ -191,6 +243,9 @@ func (l *line) inspect() {
 		case *syntax.Stmt:
 			if n.Background || n.Coprocess {
 				l.markJob(n)
+			}
+			if bareExec(n) != nil {
+				need("exec with redirections alone inside another command")
 			}
 		case *syntax.ProcSubst:
 			l.markJob(n)

@@ -116,6 +116,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			`app echo one > $F; app upper < $F`:                 "ONE\n",
 			`cat <<< here | app upper`:                          "HERE\n",
 			`app echo a 3>/dev/null`:                            "a\n",
+			`exec 2>&1; app err all; app err of it`:             "all\nof it\n",
+			`exec 2>&1 </dev/null && app err a; app upper`:      "a\n",
+			`exec > $F; app echo hid; exec 2>&1; app err too`:   "",
 			`set -- p q; app echo "$@"`:                         "p q\n",
 		} {
 			it("runs "+line, func() {
@@ -131,6 +134,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				`app echo 1 && app echo 2`:               "1\n2 a b  c\n",
 				`app echo 1 | app upper`:                 "1\n",
 				`exec app echo x >&1`:                    "x a b  c\n",
+				`exec 2>&1; app err e`:                   "e a b  c\n",
 				`app echo "$2" first`:                    "c first\n",
 				`if true; then app echo "<$*>"; fi`:      "<a b  c>\n",
 				`app echo "x" 3>/dev/null`:               "x a b  c\n",
@@ -153,6 +157,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			for _, line := range []string{
 				`app show`, `cd / && run_proot.sh app show`, `true; exec app show`, `false || { true; app show; }`,
 				`if true; then app show; else false; fi`, `[ -z "$X" ] && X=1 app show 2>/dev/null`, `app exit 0; exec app show`,
+				`exec 2>/dev/null; app show`, `exec 2>/dev/null && cd / && app show`,
 			} {
 				cmd := img.process(line)
 				Expect(show(cmd).PID).To(Equal(cmd.Process.Pid), line)
