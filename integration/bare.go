@@ -1,0 +1,341 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// Buildpack is this checkout's buildpack, packaged, with the rig's toolchain and PRoot in place of those that
+// buildpack.toml pins.
+type Buildpack struct{ Dir string }
+
+// Package builds the programs and writes the buildpack to dir. The toolchain's and PRoot's addresses are files, so
+// that a build downloads nothing but what its binary caches serve.
+func Package(ctx context.Context, r *rig.Rig, dir string) (*Buildpack, error) {
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(dir, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return nil, fmt.Errorf("packaging buildpack: %w", err)
+	}
+	for _, name := range []string{"main", "launch"} {
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+			"-o", filepath.Join(bin, name), "./cmd/"+name)
+		build.Dir = root
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("packaging buildpack: building %s: %w: %s", name, err, out)
+		}
+	}
+	for _, name := range []string{"detect", "build", "verify"} {
+		if err := os.Symlink("main", filepath.Join(bin, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("packaging buildpack: %w", err)
+		}
+	}
+	text, err := rigDependencies(ctx, r, filepath.Join(root, "buildpack.toml"))
+	if err != nil {
+		return nil, fmt.Errorf("packaging buildpack: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "buildpack.toml"), text, 0o644); err != nil {
+		return nil, fmt.Errorf("packaging buildpack: %w", err)
+	}
+	return &Buildpack{Dir: dir}, nil
+}
+
+// rigDependencies is buildpack.toml with this architecture's dependencies being the rig's files.
+func rigDependencies(ctx context.Context, r *rig.Rig, file string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var described map[string]any
+	if err := toml.Unmarshal(data, &described); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", file, err)
+	}
+	toolchain, err := r.Toolchain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	proot, err := r.Program(ctx, "proot", "proot")
+	if err != nil {
+		return nil, err
+	}
+	prootSum, err := fileSum(proot)
+	if err != nil {
+		return nil, err
+	}
+	metadata, _ := described["metadata"].(map[string]any)
+	dependencies, _ := metadata["dependencies"].([]map[string]any)
+	for _, d := range dependencies {
+		purls := fmt.Sprint(d["purls"])
+		if !strings.Contains(purls, "arch="+runtime.GOARCH) {
+			continue
+		}
+		switch d["id"] {
+		case "nix":
+			d["uri"], d["checksum"] = "file://"+toolchain.Tarball, "sha256:"+toolchain.SHA256
+			d["purls"] = []string{strings.ReplaceAll(d["purls"].([]any)[0].(string), d["version"].(string), toolchain.Version)}
+			d["version"] = toolchain.Version
+		case "proot":
+			d["uri"], d["checksum"] = "file://"+proot, "sha256:"+prootSum
+		}
+	}
+	var out bytes.Buffer
+	err = toml.NewEncoder(&out).Encode(described)
+	return out.Bytes(), err
+}
+
+// Bare is a platform without containers: it calls bin/detect and bin/build as the lifecycle does, and keeps between
+// two builds what the lifecycle would keep.
+type Bare struct {
+	Buildpack *Buildpack
+	// Dir holds everything; it should be short, as store paths are rewritten to a place below it.
+	Dir string
+	// Env are the user's settings for every build.
+	Env map[string]string
+	// Bindings are service bindings: name to files.
+	Bindings map[string]map[string]string
+}
+
+// Outcome is what came of a build.
+type Outcome struct {
+	// Status is the exit status of bin/build, or of bin/detect where that did not pass (100).
+	Status int
+	// Log is everything that was said, without colours.
+	Log string
+	// Elapsed is what bin/build took.
+	Elapsed time.Duration
+}
+
+// Layers is the buildpack's layers folder.
+func (b *Bare) Layers() string { return filepath.Join(b.Dir, "l") }
+
+// App is the folder that sources are copied to.
+func (b *Bare) App() string { return filepath.Join(b.Dir, "app") }
+
+// Build copies a source, a folder on this machine, and builds it with further settings. An error says that it could
+// not be run; that it failed is in the Outcome.
+func (b *Bare) Build(ctx context.Context, source string, env map[string]string) (*Outcome, error) {
+	if err := b.prepare(source, env); err != nil {
+		return nil, fmt.Errorf("preparing a bare build: %w", err)
+	}
+	var log bytes.Buffer
+	plan := filepath.Join(b.Dir, "plan.toml")
+	status, err := b.run(ctx, &log, env, "detect", b.platform(), plan)
+	if err != nil || status != 0 {
+		return &Outcome{Status: status, Log: plainText(log.String())}, err
+	}
+	start := time.Now()
+	status, err = b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
+	o := &Outcome{Status: status, Log: plainText(log.String()), Elapsed: time.Since(start)}
+	if err == nil && status == 0 {
+		err = b.keepToolchain()
+	} else if err == nil {
+		err = b.restoreToolchain()
+	}
+	return o, err
+}
+
+// keepToolchain copies the toolchain's layer, as the lifecycle exports it to its cache, unless that is done.
+func (b *Bare) keepToolchain() error {
+	if !b.HasLayer(toolchainLayer) || exists(b.kept()) {
+		return nil
+	}
+	if err := os.CopyFS(filepath.Join(b.kept(), toolchainLayer), os.DirFS(filepath.Join(b.Layers(), toolchainLayer))); err != nil {
+		return err
+	}
+	metadata, err := os.ReadFile(filepath.Join(b.Layers(), toolchainLayer+".toml"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.kept(), toolchainLayer+".toml"), metadata, 0o644)
+}
+
+// restoreToolchain puts the layer back that the cache holds, as a failed build exports nothing.
+func (b *Bare) restoreToolchain() error {
+	layer := filepath.Join(b.Layers(), toolchainLayer)
+	if err := errors.Join(nar.RemoveAll(layer), nar.RemoveAll(layer+".toml")); err != nil || !exists(b.kept()) {
+		return err
+	}
+	return os.CopyFS(b.Layers(), os.DirFS(b.kept()))
+}
+
+// toolchainLayer is the one cached layer that is costly to make.
+const toolchainLayer = "nix"
+
+func (b *Bare) kept() string { return filepath.Join(b.Dir, "kept") }
+
+func (b *Bare) platform() string { return filepath.Join(b.Dir, "platform") }
+
+// prepare lays out the folders of one build.
+func (b *Bare) prepare(source string, env map[string]string) error {
+	for _, dir := range []string{b.App(), b.platform()} {
+		if err := nar.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{b.App(), b.Layers(), filepath.Join(b.platform(), "env"), filepath.Join(b.Dir, "home"),
+		filepath.Join(b.Dir, "tmp")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	files := map[string]string{filepath.Join(b.Dir, "entries.toml"): "[[entries]]\nname = \"nix-hydra\"\n"}
+	for name, value := range b.environment(env) {
+		files[filepath.Join(b.platform(), "env", name)] = value
+	}
+	for binding, contents := range b.Bindings {
+		for name, value := range contents {
+			files[filepath.Join(b.platform(), "bindings", binding, name)] = value
+		}
+	}
+	for name, value := range files {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(value), 0o644); err != nil {
+			return err
+		}
+	}
+	if source == "" {
+		return nil
+	}
+	return os.CopyFS(b.App(), os.DirFS(source))
+}
+
+func (b *Bare) environment(more map[string]string) map[string]string {
+	all := map[string]string{}
+	for _, settings := range []map[string]string{b.Env, more} {
+		for name, value := range settings {
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// run calls one of the buildpack's programs in the source.
+func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string, program string, args ...string) (int, error) {
+	command := exec.CommandContext(ctx, filepath.Join(b.Buildpack.Dir, "bin", program), args...)
+	command.Dir = b.App()
+	command.Stdout, command.Stderr = log, log
+	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
+	command.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(b.Dir, "home"), "TMPDIR=" + filepath.Join(b.Dir, "tmp"),
+		"CNB_BUILDPACK_DIR=" + b.Buildpack.Dir, "CNB_PLATFORM_DIR=" + b.platform(), "CNB_LAYERS_DIR=" + b.Layers(),
+		"CNB_BP_PLAN_PATH=" + filepath.Join(b.Dir, "entries.toml"), "CNB_BUILD_PLAN_PATH=" + filepath.Join(b.Dir, "plan.toml"),
+		"CNB_TARGET_OS=linux", "CNB_TARGET_ARCH=" + runtime.GOARCH, "CNB_STACK_ID=",
+	}
+	for name, value := range b.environment(env) {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	if len(b.Bindings) > 0 {
+		command.Env = append(command.Env, "SERVICE_BINDING_ROOT="+filepath.Join(b.platform(), "bindings"))
+	}
+	err := command.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has
+// the toolchain in its cache where an earlier build wanted it.
+func (b *Bare) NewImage() error {
+	if err := nar.RemoveAll(b.Layers()); err != nil {
+		return err
+	}
+	return b.restoreToolchain()
+}
+
+// WithoutCache is NewImage on a machine that has nothing in its cache.
+func (b *Bare) WithoutCache() error {
+	return errors.Join(nar.RemoveAll(b.kept()), nar.RemoveAll(b.Layers()))
+}
+
+// Remove removes everything.
+func (b *Bare) Remove() error { return nar.RemoveAll(b.Dir) }
+
+// HasLayer reports whether the last build left a layer of that name, with or without its folder.
+func (b *Bare) HasLayer(name string) bool {
+	_, err := os.Lstat(filepath.Join(b.Layers(), name+".toml"))
+	return err == nil
+}
+
+// Roots are the store paths that the last build made its image of, as its metadata has them.
+func (b *Bare) Roots() ([]string, error) {
+	var layer struct {
+		Metadata struct {
+			Image string `toml:"image"`
+		} `toml:"metadata"`
+	}
+	if _, err := toml.DecodeFile(filepath.Join(b.Layers(), "run.toml"), &layer); err != nil {
+		return nil, fmt.Errorf("reading the image's metadata: %w", err)
+	}
+	var image struct {
+		Roots struct {
+			Paths []string `json:"paths"`
+		} `json:"roots"`
+	}
+	if err := json.Unmarshal([]byte(layer.Metadata.Image), &image); err != nil {
+		return nil, fmt.Errorf("reading the image's metadata: %w", err)
+	}
+	return image.Roots.Paths, nil
+}
+
+// Processes are the image's process types with their command lines, as in launch.toml.
+func (b *Bare) Processes() (map[string][]string, error) {
+	var launch struct {
+		Processes []struct {
+			Type    string   `toml:"type"`
+			Command []string `toml:"command"`
+			Args    []string `toml:"args"`
+		} `toml:"processes"`
+	}
+	if _, err := toml.DecodeFile(filepath.Join(b.Layers(), "launch.toml"), &launch); err != nil {
+		return nil, fmt.Errorf("reading process types: %w", err)
+	}
+	all := map[string][]string{}
+	for _, p := range launch.Processes {
+		all[p.Type] = append(slices.Clone(p.Command), p.Args...)
+	}
+	return all, nil
+}
+
+// Start runs a program in the image's environment, as "docker run IMAGE program args" would, and gives its output.
+func (b *Bare) Start(ctx context.Context, args ...string) (string, error) {
+	run := filepath.Join(b.Layers(), "run")
+	command := exec.CommandContext(ctx, filepath.Join(run, "bin/run_proot.sh"), args...)
+	command.Dir = b.App()
+	command.Env = []string{"PATH=" + filepath.Join(run, "bin") + ":" + os.Getenv("PATH"), "HOME=" + b.App(),
+		"NIX_HYDRA_LAUNCH=" + filepath.Join(run, "nix-hydra.json")}
+	out, err := command.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("starting %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+func plainText(s string) string { return colours.ReplaceAllString(s, "") }

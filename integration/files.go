@@ -1,0 +1,71 @@
+package integration
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// moduleRoot is the checkout's folder, found from the current one.
+func moduleRoot(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding the module: %w", err)
+	}
+	mod := strings.TrimSpace(string(out))
+	if filepath.Base(mod) != "go.mod" {
+		return "", errors.New("finding the module: the current folder is not in a checkout of it")
+	}
+	return filepath.Dir(mod), nil
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// fileSum is a file's SHA-256 in hex.
+func fileSum(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// WriteTree writes files, by their slash-separated names, below dir. A name that ends in "*" is executable, without
+// the star; a text that begins with "-> " is a symbolic link.
+func WriteTree(dir string, files map[string]string) error {
+	for name, text := range files {
+		mode := os.FileMode(0o644)
+		if plain, found := strings.CutSuffix(name, "*"); found {
+			name, mode = plain, 0o755
+		}
+		full := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			return fmt.Errorf("writing a tree: %w", err)
+		}
+		if target, found := strings.CutPrefix(text, "-> "); found {
+			if err := os.Symlink(target, full); err != nil {
+				return fmt.Errorf("writing a tree: %w", err)
+			}
+			continue
+		}
+		if err := os.WriteFile(full, []byte(text), mode); err != nil {
+			return fmt.Errorf("writing a tree: %w", err)
+		}
+	}
+	return nil
+}
