@@ -23,6 +23,8 @@ type Identity struct {
 	Rev string
 	// Branch is the branch HEAD is on; "" where it is detached.
 	Branch string
+	// LastModified is when the commit was made, in seconds since 1970; 0 where that cannot be read.
+	LastModified int64
 }
 
 const (
@@ -52,6 +54,7 @@ func GitIdentity(dir string) (id Identity, ok bool, err error) {
 	if err != nil {
 		return Identity{}, false, fmt.Errorf("reading %s: %w", gitDir, err)
 	}
+	id.LastModified = commitTime(common, id.Rev)
 	return id, true, nil
 }
 

@@ -1,0 +1,129 @@
+package nixinstall_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
+	const made = 1709618828
+	var dir string
+
+	git := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-c", "user.name=a", "-c", "user.email=a@example.org"}, args...)...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_AUTHOR_DATE=2024-03-05T06:07:08Z", "GIT_COMMITTER_DATE=2024-03-05T06:07:08Z",
+			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
+		out, err := cmd.CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), "%s", out)
+		return strings.TrimSpace(string(out))
+	}
+	identity := func(dir string) nixinstall.Identity {
+		t.Helper()
+		id, ok, err := nixinstall.GitIdentity(dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(ok).To(BeTrue())
+		return id
+	}
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		dir = t.TempDir()
+		git("init", "--quiet", "--initial-branch=main")
+		Expect(os.WriteFile(filepath.Join(dir, "a"), []byte("1"), 0o644)).To(Succeed())
+		git("add", ".")
+		git("commit", "--quiet", "--message=one")
+		git("remote", "add", "upstream", "https://example.org/upstream")
+		git("remote", "add", "origin", "https://someone:secret@example.org/app.git")
+	})
+
+	it("reads a checkout's remote, commit, branch and time, loose and packed, without git", func() {
+		want := nixinstall.Identity{
+			URL: "https://example.org/app.git", Rev: git("rev-parse", "HEAD"), Branch: "main", LastModified: made,
+		}
+		Expect(identity(dir)).To(Equal(want))
+		git("gc", "--quiet")
+		Expect(os.Stat(filepath.Join(dir, ".git", "packed-refs"))).NotTo(BeNil())
+		Expect(identity(dir)).To(Equal(want))
+	})
+
+	it("takes the remote of the branch", func() {
+		git("config", "branch.main.remote", "upstream")
+		Expect(identity(dir).URL).To(Equal("https://example.org/upstream"))
+		git("checkout", "--quiet", "--detach")
+		id := identity(dir)
+		Expect(id.URL).To(Equal("https://example.org/app.git"))
+		Expect(id.Branch).To(BeEmpty())
+	})
+
+	it("follows a worktree's file", func() {
+		tree := filepath.Join(t.TempDir(), "tree")
+		git("worktree", "add", "--quiet", "-b", "topic/x", tree)
+		id := identity(tree)
+		Expect(id.Branch).To(Equal("topic/x"))
+		Expect(id.URL).To(Equal("https://example.org/app.git"))
+		Expect(id.LastModified).To(BeEquivalentTo(made))
+	})
+
+	it("knows nothing of what is no checkout, has no commit or lost its repository", func() {
+		for _, prepare := range []func(string){
+			func(string) {},
+			func(d string) { dir = d; git("init", "--quiet") },
+			func(d string) {
+				Expect(os.WriteFile(filepath.Join(d, ".git"), []byte("gitdir: ../.git/modules/x\n"), 0o644)).To(Succeed())
+			},
+		} {
+			d := t.TempDir()
+			prepare(d)
+			_, ok, err := nixinstall.GitIdentity(d)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(ok).To(BeFalse())
+		}
+	})
+
+	it("refuses what git would not write", func() {
+		for _, head := range []string{"ref: ../../../../etc/passwd", "ref: refs/../../x", "what?", "ref: HEAD"} {
+			Expect(os.WriteFile(filepath.Join(dir, ".git", "HEAD"), []byte(head+"\n"), 0o644)).To(Succeed())
+			_, _, err := nixinstall.GitIdentity(dir)
+			Expect(err).To(MatchError(ContainSubstring("HEAD")), head)
+		}
+	})
+
+	it("keeps the user of an ssh address and hides a password", func() {
+		for given, want := range map[string]string{
+			"git@example.org:me/app.git":           "git@example.org:me/app.git",
+			"ssh://git:pw@example.org:22/me/app":   "ssh://git@example.org:22/me/app",
+			"https://token@example.org/me/app.git": "https://example.org/me/app.git",
+			"/srv/git/app":                         "/srv/git/app",
+		} {
+			git("remote", "set-url", "origin", given)
+			Expect(identity(dir).URL).To(Equal(want))
+		}
+	})
+}
+
+func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("lists the names that Hydra may have given, each once", func() {
+		const rev = "0123456789abcdef0123456789abcdef01234567"
+		Expect(nixinstall.SourceNames("https://example.org/app.git", rev, "mine")).To(Equal([]string{
+			"mine",
+			"975b99391b022fec1556a93cb3687a397da26445a621ea44076a04d94c60e2dd-0123456",
+			"10fbde755967ac31c6ca2648a455d14b6eb4146d8a889f93cff6ce0cc40a19b0-0123456",
+			"git-export",
+			"source",
+		}))
+		Expect(nixinstall.SourceNames("", "", "")).To(Equal([]string{"git-export", "source"}))
+		Expect(nixinstall.SourceNames("", rev, "source")).To(Equal([]string{"source", "git-export"}))
+	})
+}
