@@ -19,6 +19,7 @@ func TestClosure(t *testing.T) {
 	suite := spec.New("closure", spec.Report(report.Terminal{}))
 	suite("Graph", testGraph)
 	suite("Plan", testPlan)
+	suite("Substitute", testSubstitute)
 	suite.Run(t)
 }
 

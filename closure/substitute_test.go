@@ -1,0 +1,529 @@
+package closure_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
+	const view = "/layers/nixproot_nix-hydra/store"
+	var (
+		ctx     = context.Background()
+		c       *binaryCache
+		caches  *asked
+		staging string
+		options closure.Options
+	)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		c = newBinaryCache(t)
+		caches = c.open()
+		staging = filepath.Join(t.TempDir(), "staging")
+		options = closure.Options{Caches: caches, Staging: staging, Layout: layoutAt(view)}
+	})
+	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
+
+	// next plays the next build: the metadata went through a label.
+	next := func(result *closure.Result) *closure.Previous {
+		manifests := map[string]closure.Manifest{}
+		for layer, m := range result.Manifests(options.Layout) {
+			parsed, err := closure.ParseManifest(m.Metadata())
+			Expect(err).NotTo(HaveOccurred())
+			manifests[layer] = parsed
+		}
+		previous, notes := closure.Recall(manifests, options.Layout)
+		Expect(notes).To(BeEmpty())
+		return previous
+	}
+
+	it("fetches a closure, relocated, and leaves nothing else", func() {
+		g := c.stock(newWorld(1, 40))
+		options.Roots = g.Roots
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Graph.Paths()).To(Equal(g.Paths()))
+		Expect(result.Layout).To(Equal(options.Layout))
+		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Fetched.Paths).To(Equal(40))
+		Expect(result.Changed).To(Equal(result.Groups))
+		Expect(result.References).To(BeNumerically(">", 80))
+		Expect(names(staging)).To(HaveLen(80))
+		for p, n := range result.Graph.Nodes {
+			Expect(n.References).To(Equal(g.Nodes[p].References))
+			Expect(n.KeyName).To(Equal(keyName))
+			text, err := os.ReadFile(filepath.Join(staging, p.Base(), "bin", "run"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(string(text)).To(HavePrefix("#!" + options.Layout.Rename(p) + "/bin/sh\n"))
+			Expect(string(text)).NotTo(ContainSubstring("/nix/store"))
+		}
+		Expect(caches.lookups).To(HaveLen(40))
+	})
+
+	it("leaves the paths as they are without a layout", func() {
+		g := c.stock(newWorld(1, 20))
+		options.Roots, options.Layout = g.Roots, relocate.Layout{}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		for p := range g.Nodes {
+			Expect(dump(filepath.Join(staging, p.Base()))).To(Equal(c.nars[p]))
+		}
+	})
+
+	it("asks no cache when the previous image has everything", func() {
+		g := c.stock(newWorld(1, 40))
+		options.Roots = g.Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		caches.lookups, caches.fetches = nil, nil
+		options.Previous = next(first)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.lookups).To(BeEmpty())
+		Expect(caches.fetches).To(BeEmpty())
+		Expect(again.Changed).To(BeEmpty())
+		Expect(again.Groups).To(Equal(first.Groups))
+		Expect(again.Reused.Paths).To(Equal(40))
+		Expect(again.Manifests(options.Layout)).To(Equal(first.Manifests(options.Layout)))
+	})
+
+	it("fetches only what is new, and what shares a layer with what is gone", func() {
+		w := newWorld(1, 60)
+		options.Limits.Layers = 10
+		g := c.stock(w)
+		options.Roots = g.Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+
+		w.version[30]++
+		g2 := c.stock(w)
+		caches.lookups, caches.fetches = nil, nil
+		options.Roots, options.Previous = g2.Roots, next(first)
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		var changed []storepath.Path
+		for _, group := range result.Changed {
+			changed = append(changed, group.Paths...)
+		}
+		Expect(len(changed)).To(And(BeNumerically(">", 1), BeNumerically("<", 60)))
+		Expect(caches.fetches).To(ConsistOf(changed))
+		Expect(caches.lookups).To(ConsistOf(changed))
+		Expect(result.Groups).To(Equal(closure.Plan(g2, first.Groups, options.Limits)))
+		Expect(result.Removed.Paths).To(BeNumerically(">", 0))
+		Expect(result.Graph.Paths()).To(Equal(g2.Paths()))
+	})
+
+	it("starts with the largest of the paths that wait", func() {
+		var refs []storepath.Path
+		for i, size := range []int{10, 5000, 200, 90_000, 1} {
+			p := pathOf("1", string(rune('a'+i))+"-1")
+			refs = append(refs, c.add(p, map[string]string{"data": strings.Repeat("x", size)}))
+		}
+		root := c.add(pathOf("1", "root"), map[string]string{"data": strings.Repeat("y", 1000)}, refs...)
+		options.Roots, options.Downloads = []storepath.Path{root}, 1
+		release := make(chan struct{})
+		caches.fetch = func(_ context.Context, p storepath.Path) error {
+			if p == root { // until all narinfos are there
+				<-release
+			}
+			return nil
+		}
+		caches.lookup = func(_ context.Context, f *cache.Found, err error) (*cache.Found, error) {
+			caches.mutex.Lock()
+			defer caches.mutex.Unlock()
+			if len(caches.lookups) == 6 {
+				time.AfterFunc(50*time.Millisecond, sync.OnceFunc(func() { close(release) }))
+				caches.lookups = append(caches.lookups, "")
+			}
+			return f, err
+		}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.fetches).To(Equal([]storepath.Path{root, refs[3], refs[1], refs[2], refs[0], refs[4]}))
+	})
+
+	// utf16 is a text that relocation can see but not rewrite.
+	utf16 := func(p storepath.Path) string {
+		var wide strings.Builder
+		for _, b := range []byte(p) {
+			wide.Write([]byte{b, 0})
+		}
+		return wide.String()
+	}
+
+	it("leaves a closure as it is that cannot be relocated, says why, and does not try again", func() {
+		w := newWorld(4, 20)
+		g := c.stock(w)
+		bad := g.Paths()[3]
+		c.add(bad, map[string]string{"lib/table": utf16(bad), "plain": bad.String()}, g.Nodes[bad].References...)
+		options.Roots = g.Roots
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Blocked[0].Path).To(Equal(bad))
+		Expect(result.Blocked[0].File).To(Equal("lib/table"))
+		Expect(result.Blocked[0].Kind).To(Equal(relocate.WideText))
+		Expect(caches.fetches).To(HaveLen(20))
+		for p := range g.Nodes {
+			Expect(dump(filepath.Join(staging, p.Base()))).To(Equal(c.nars[p]))
+		}
+
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		w.version[w.app()]++
+		g2 := w.graph()
+		c.add(g2.Roots[0], map[string]string{"a": g2.Roots[0].String()}, g2.Nodes[g2.Roots[0]].References...)
+		caches.fetches = nil
+		options.Roots, options.Previous = g2.Roots, next(result)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Layout.IsZero()).To(BeTrue())
+		Expect(again.Blocked).To(Equal(result.Blocked))
+		Expect(caches.fetches).To(Equal(g2.Roots))
+		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
+	})
+
+	it("relocates again once what stood in the way is gone", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		good := c.add(pathOf("1", "good-1"), map[string]string{"a": "plain"})
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": bad.String()}, bad, good)
+		options.Roots = []storepath.Path{root}
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Blocked).NotTo(BeEmpty())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+
+		root = c.add(pathOf("2", "root-1"), map[string]string{"a": good.String()}, good)
+		options.Roots, options.Previous = []storepath.Path{root}, next(first)
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Layout).To(Equal(options.Layout))
+		Expect(result.Changed).To(Equal(result.Groups))
+		text, err := os.ReadFile(filepath.Join(staging, root.Base(), "a"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(text)).To(Equal(options.Layout.Rename(good)))
+		Expect(names(staging)).To(ConsistOf(root.Base(), root.Base()+".json", good.Base(), good.Base()+".json"))
+	})
+
+	it("fails where a closure has to be relocated and cannot", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		options.Roots, options.Strict = []storepath.Path{bad}, true
+		_, err := closure.Substitute(ctx, options)
+		var blocked *closure.BlockedError
+		Expect(errors.As(err, &blocked)).To(BeTrue())
+		Expect(err).To(MatchError(ContainSubstring(bad.String() + "/lib/table: ")))
+	})
+
+	it("does not relocate a closure with a reference that no narinfo declares, this time or later", func() {
+		lib := c.add(pathOf("1", "lib-1"), map[string]string{"a": "b"})
+		sly := c.add(pathOf("1", "sly-1"), map[string]string{"a": lib.String()})
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
+		options.Roots = []storepath.Path{root}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Blocked[0].Kind).To(Equal(closure.Undeclared))
+		Expect(result.Blocked[0].String()).To(HavePrefix(sly.String()))
+
+		// Without lib it is harmless; when lib comes back the metadata still knows.
+		root = c.add(pathOf("2", "root-1"), map[string]string{"a": sly.String()}, sly)
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		options.Roots = []storepath.Path{root}
+		result, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(BeEmpty())
+		root = c.add(pathOf("3", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		options.Roots, options.Previous = []storepath.Path{root}, next(result)
+		result, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(dump(filepath.Join(staging, sly.Base()))).To(Equal(c.nars[sly]))
+	})
+
+	it("does not relocate paths that the layout cannot tell apart", func() {
+		one, err := storepath.FromBase("0000000000" + strings.Repeat("1", 22) + "-one")
+		Expect(err).NotTo(HaveOccurred())
+		two, err := storepath.FromBase("0000000000" + strings.Repeat("2", 22) + "-two")
+		Expect(err).NotTo(HaveOccurred())
+		c.add(one, map[string]string{"a": one.String()}, one)
+		c.add(two, map[string]string{"a": one.String()}, one)
+		options.Roots = []storepath.Path{two}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).NotTo(BeEmpty())
+		Expect(result.Blocked[0].Kind).To(Equal(relocate.Ambiguous))
+		Expect(dump(filepath.Join(staging, two.Base()))).To(Equal(c.nars[two]))
+	})
+
+	it("fetches everything again for another layers directory", func() {
+		options.Roots = c.stock(newWorld(1, 10)).Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		manifests := first.Manifests(options.Layout)
+		options.Layout = layoutAt("/somewhere/else/of/another/length")
+		previous, notes := closure.Recall(manifests, options.Layout)
+		Expect(notes).To(HaveLen(len(first.Groups)))
+		Expect(notes[0]).To(ContainSubstring("its paths are relocated to " + view + ", not to /somewhere/else"))
+		options.Previous = previous
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Fetched.Paths).To(Equal(10))
+	})
+
+	it("needs no bytes of a layer whose neighbours' metadata is lost, only narinfos", func() {
+		options.Roots = c.stock(newWorld(1, 40)).Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		manifests := first.Manifests(options.Layout)
+		lost := first.Groups[2]
+		delete(manifests, lost.Layer)
+		previous, _ := closure.Recall(manifests, options.Layout)
+		options.Previous = previous
+		caches.lookups, caches.fetches = nil, nil
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.fetches).To(ConsistOf(lost.Paths))
+		Expect(len(caches.lookups)).To(BeNumerically("<", 40))
+		Expect(result.Changed).To(Equal([]closure.Group{lost}))
+	})
+
+	it("fetches a path again that was built anew under the same name", func() {
+		w := newWorld(1, 30)
+		g := c.stock(w)
+		options.Roots, options.Limits.Layers = g.Roots, 4
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		w.version[5]++
+		g2 := c.stock(w)
+		for _, p := range g2.Paths() { // every path that stays has other contents in the cache by now
+			if g.Nodes[p] != nil {
+				c.add(p, map[string]string{"a": "rebuilt"}, g.Nodes[p].References...)
+			}
+		}
+		options.Roots, options.Previous = g2.Roots, next(first)
+		options.Caches = c.open()
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		for _, group := range result.Changed {
+			for _, p := range group.Paths {
+				Expect(filepath.Join(staging, p.Base())).To(BeADirectory())
+			}
+		}
+		for _, group := range result.Groups {
+			if slices.ContainsFunc(result.Changed, func(c closure.Group) bool { return c.Layer == group.Layer }) {
+				continue
+			}
+			for _, p := range group.Paths {
+				Expect(result.Graph.Nodes[p].NarHash).To(Equal(first.Graph.Nodes[p].NarHash))
+			}
+		}
+	})
+
+	it("names the way to a reference that nobody has", func() {
+		gone := pathOf("1", "gone-1")
+		middle := c.add(pathOf("1", "middle-1"), map[string]string{"a": ""}, gone)
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": ""}, middle)
+		options.Roots = []storepath.Path{root}
+		_, err := closure.Substitute(ctx, options)
+		var missing *closure.MissingError
+		var notFound *cache.NotFoundError
+		Expect(errors.As(err, &missing)).To(BeTrue())
+		Expect(missing.Chain).To(Equal([]storepath.Path{root, middle, gone}))
+		Expect(errors.As(err, &notFound)).To(BeTrue())
+		Expect(err.Error()).To(ContainSubstring(root.Base() + " → " + middle.Base() + " → " + gone.Base()))
+	})
+
+	it("names a reference loop", func() {
+		a, b := pathOf("1", "a-1"), pathOf("1", "b-1")
+		c.add(a, map[string]string{"a": ""}, b)
+		c.add(b, map[string]string{"a": ""}, a)
+		options.Roots = []storepath.Path{a}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).To(MatchError(ContainSubstring("reference loop: ")))
+	})
+
+	it("bounds a closure without end", func() {
+		options.Roots, options.MaxPaths = c.stock(newWorld(1, 40)).Roots, 20
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).To(MatchError(ContainSubstring("more than 20 paths")))
+	})
+
+	it("makes nothing visible of a path that is not as signed, and keeps the others for the next run", func() {
+		g := c.stock(newWorld(2, 12))
+		options.Roots = g.Roots
+		bad := g.Paths()[5]
+		raw := slices.Clone(c.nars[bad])
+		file := filepath.Join(c.dir, "nar", bad.Base()+".nar")
+		at := strings.Index(string(raw), "#!/nix/store/")
+		raw[at+200] ^= 1
+		Expect(os.WriteFile(file, raw, 0o644)).To(Succeed())
+		held := make(chan struct{})
+		caches.fetch = func(_ context.Context, p storepath.Path) error {
+			if p == bad { // until the others are there
+				<-held
+			}
+			return nil
+		}
+		go func() {
+			for len(mustGlob(filepath.Join(staging, "*.json"))) < 11 {
+				time.Sleep(time.Millisecond)
+			}
+			close(held)
+		}()
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).To(MatchError(ContainSubstring(bad.String())))
+		Expect(names(staging)).To(HaveLen(22))
+		Expect(names(staging)).NotTo(ContainElement(ContainSubstring(bad.Base())))
+
+		Expect(os.WriteFile(file, c.nars[bad], 0o644)).To(Succeed())
+		caches.fetches = nil
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.fetches).To(Equal([]storepath.Path{bad}))
+		Expect(result.Staged.Paths).To(Equal(11))
+		Expect(result.Fetched.Paths).To(Equal(1))
+	})
+
+	it("trusts nothing in staging that it cannot prove", func() {
+		g := c.stock(newWorld(2, 12))
+		options.Roots = g.Roots
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		want := map[storepath.Path]string{}
+		for p := range g.Nodes {
+			want[p] = string(dump(filepath.Join(staging, p.Base())))
+		}
+		paths := g.Paths()
+		write := func(path, text string) {
+			Expect(os.Chmod(filepath.Dir(path), 0o755)).To(Succeed())
+			Expect(os.RemoveAll(path)).To(Succeed())
+			Expect(os.WriteFile(path, []byte(text), 0o644)).To(Succeed())
+		}
+		write(filepath.Join(staging, paths[0].Base(), "bin", "run"), "altered")          // a file changed
+		write(filepath.Join(staging, paths[1].Base(), "extra"), "one more")              // a file added
+		write(filepath.Join(staging, paths[2].Base()+".json"), "{")                      // a torn sidecar
+		write(filepath.Join(staging, ".partial-"+paths[3].Base()), "half")               // left by a kill
+		Expect(os.Remove(filepath.Join(staging, paths[4].Base()+".json"))).To(Succeed()) // killed between two renames
+		Expect(nar.RemoveAll(filepath.Join(staging, paths[5].Base()))).To(Succeed())
+		write(filepath.Join(staging, "stranger"), "")
+		caches.fetches = nil
+		_, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.fetches).To(ConsistOf(paths[0], paths[1], paths[2], paths[4], paths[5]))
+		Expect(names(staging)).To(HaveLen(24))
+		for p := range g.Nodes {
+			Expect(string(dump(filepath.Join(staging, p.Base())))).To(Equal(want[p]))
+		}
+	})
+
+	it("discards what was unpacked when a cache fails midway, and counts it once", func() {
+		g := c.stock(newWorld(2, 12))
+		options.Roots = g.Roots
+		tries := map[storepath.Path]int{}
+		var mutex sync.Mutex
+		inner := caches.Caches
+		caches.Caches = twice{inner}
+		caches.stream = func(p storepath.Path, r io.Reader) io.Reader {
+			mutex.Lock()
+			defer mutex.Unlock()
+			if tries[p]++; tries[p] == 1 {
+				return io.MultiReader(io.LimitReader(r, 300), failing{})
+			}
+			return r
+		}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Fetched.Paths).To(Equal(12))
+		Expect(names(staging)).To(HaveLen(24))
+	})
+
+	it("ends at once when it is told to", func() {
+		options.Roots = c.stock(newWorld(2, 12)).Roots
+		ctx, cancel := context.WithCancelCause(ctx)
+		caches.fetch = func(ctx context.Context, _ storepath.Path) error {
+			cancel(errors.New("enough"))
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		began := time.Now()
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).To(MatchError(ContainSubstring("enough")))
+		Expect(time.Since(began)).To(BeNumerically("<", time.Second))
+		Expect(mustGlob(filepath.Join(staging, ".partial-*"))).To(BeEmpty())
+	})
+
+	it("says now and then how far it is, and at the end what came from where", func() {
+		g := c.stock(newWorld(2, 12))
+		options.Roots, options.Interval = g.Roots, 20*time.Millisecond
+		var log lines
+		options.Log = log.log
+		caches.fetch = func(_ context.Context, p storepath.Path) error {
+			if p == g.Roots[0] {
+				time.Sleep(100 * time.Millisecond)
+			}
+			return nil
+		}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(log.all[0]).To(MatchRegexp(`^Fetching: \d+ of 12 paths, [\d.]+ k?B of [\d.]+ [kM]B, [\d.]+ [kM]?B/s, \d+s left$`))
+		Expect(log.all).To(ContainElement(MatchRegexp(`^Fetched 12 paths, [\d.]+ [kM]B unpacked, in `)))
+	})
+
+	it("is quiet when it is quick and there was nothing to do", func() {
+		options.Roots = c.stock(newWorld(2, 12)).Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		var log lines
+		options.Log, options.Previous = log.log, next(first)
+		_, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(log.all).To(BeEmpty())
+	})
+}
+
+func mustGlob(pattern string) []string {
+	found, err := filepath.Glob(pattern)
+	Expect(err).NotTo(HaveOccurred())
+	return found
+}
+
+// twice tries unpack again when it failed, as a set with another cache does.
+type twice struct{ closure.Caches }
+
+func (c twice) Fetch(ctx context.Context, f *cache.Found, unpack func(io.Reader) error) error {
+	if err := c.Caches.Fetch(ctx, f, unpack); err == nil {
+		return nil
+	}
+	return c.Caches.Fetch(ctx, f, unpack)
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
