@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,7 +24,7 @@ type shell struct {
 	l    *launcher
 	line *line
 	// stay: an eval, a sourced file or a trap is in play, so that no position says what comes last.
-	stay bool
+	stay atomic.Bool
 	mu   sync.Mutex
 	// end is how the foreground program ended that speaks for the line; endAt where in the line it stands, and ended
 	// whether a terminating signal had come by then.
@@ -106,7 +107,7 @@ func (sh *shell) outcome(err error) (status, error) {
 		if err == nil {
 			code = interp.ExitStatus(sh.code)
 		}
-		if sh.line.tails[at] && !sh.stay && end.wait().Signaled() && end.code() == int(code) {
+		if sh.line.tails[at] && !sh.stay.Load() && end.wait().Signaled() && end.code() == int(code) {
 			return end, nil
 		}
 		return exited(int(code)), nil
@@ -141,9 +142,9 @@ func (sh *shell) endSoon() {
 func (sh *shell) call(ctx context.Context, args []string) ([]string, error) {
 	switch args[0] {
 	case "eval", "source", ".", "builtin", "command":
-		sh.stay = true
+		sh.stay.Store(true)
 	case "trap":
-		sh.stay = true
+		sh.stay.Store(true)
 		return sh.trap(args)
 	case "read", "wait", "mapfile", "readarray":
 		sh.l.keeper.watch()
@@ -159,7 +160,7 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	cmd := &command{argv: args, dir: hc.Dir}
 	cmd.env = sh.l.env.overlay(hc.Env)
 	replace := sh.line.tails[hc.Pos]
-	if sh.line.execs[hc.Pos] && !sh.stay {
+	if sh.line.execs[hc.Pos] && !sh.stay.Load() {
 		replace = true
 		cmd.argv = execOptions(cmd)
 	}
@@ -190,7 +191,7 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		return sh.report(hc, &failure{exitCannotRun, err})
 	}
-	if replace && !sh.stay && !sh.line.background && sh.l.engine.inPlace() && len(closeFiles.copies) == 0 {
+	if replace && !sh.stay.Load() && !sh.line.background && sh.l.engine.inPlace() && len(closeFiles.copies) == 0 {
 		return sh.report(hc, sh.l.exec(cmd))
 	}
 	child, err := start(cmd)

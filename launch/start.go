@@ -108,13 +108,21 @@ func (l *launcher) start(cmd *command) (*child, error) {
 }
 
 func (l *launcher) whyChosen(name string) string {
+	why := "the first that shows the closure at /nix/store"
 	switch {
 	case l.engine.strict:
-		return EngineEnv + " asks for it, and its start shows the closure at /nix/store"
+		why = EngineEnv + " asks for it, and its start shows the closure at /nix/store"
 	case name == l.config.Requested:
-		return "BP_NIX_ENGINE asked for it, and its start shows the closure at /nix/store"
+		why = "BP_NIX_ENGINE asked for it, and its start shows the closure at /nix/store"
 	}
-	return "the first that shows the closure at /nix/store"
+	switch {
+	case name != EngineProot:
+	case l.engine.seccomp:
+		why += "; with seccomp acceleration, which was seen to keep the binding"
+	default:
+		why += "; without seccomp acceleration"
+	}
+	return why
 }
 
 func (l *launcher) startBy(name string, cmd *command) (*child, error) {
