@@ -112,8 +112,10 @@ let
           else if isList m.value && isList f then collect p m.value
           else [ ])
         (members f)
-    else throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, not a derivation or a set of them";
-  # Hydra's way: at any depth, functions called, and what does not evaluate is left out. Found are also { path; broken; }.
+    else
+      throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, ${""
+        }not a derivation or a set of them";
+  # Hydra's way: at any depth, functions called. What does not evaluate is left out: it is { path; broken; }.
   collectJobs = depth: path: v:
     let
       called = tryEval (let f = autoCall v; in seq f f);
@@ -188,7 +190,8 @@ let
       # The longest way that was found says best what there is instead.
       first = head tried;
     in
-    if hits == [ ] then { missing = failure (head places) (first.result // { have = haveOfFlake flake first.result; }); }
+    if hits == [ ] then
+      { missing = failure (head places) (first.result // { have = haveOfFlake flake first.result; }); }
     else
       let
         hit = head hits;

@@ -33,7 +33,9 @@ const (
 const childEnv = "NIX_HYDRA_TEST_CHILD"
 
 // evaluate adds a folder of testdata to the store and evaluates a request in it.
-func evaluate(t *testing.T, toolchain nixinstall.Toolchain, dir string, r nixinstall.Request) (nixinstall.Result, error) {
+func evaluate(
+	t *testing.T, toolchain nixinstall.Toolchain, dir string, r nixinstall.Request,
+) (nixinstall.Result, error) {
 	t.Helper()
 	source, err := toolchain.AddSource(context.Background(), testdata(t, dir), nixinstall.SourceOptions{})
 	Expect(err).NotTo(HaveOccurred())

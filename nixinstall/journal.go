@@ -215,7 +215,8 @@ func storePathOf(file string) (storepath.Path, bool) {
 var (
 	colours  = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 	userinfo = regexp.MustCompile(`([a-z][a-z0-9+.-]*://)[^/@\s'"]+@`)
-	queries  = regexp.MustCompile(`(?i)([?&][^=&\s'"]*(?:signature|token|credential|password|secret|key)[^=&\s'"]*=)[^&\s'"]+`)
+	queries  = regexp.MustCompile(
+		`(?i)([?&][^=&\s'"]*(?:signature|token|credential|password|secret|key)[^=&\s'"]*=)[^&\s'"]+`)
 )
 
 // stripColours removes terminal escapes.

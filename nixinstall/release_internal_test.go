@@ -115,7 +115,8 @@ func testJournal(t *testing.T, _ spec.G, it spec.S) {
 		log := strings.Join([]string{
 			`@nix {"action":"msg","level":4,"msg":"evaluating file '/nix/store/m2wvjw2h7w6631q8zbim1cw3y5a52g8p-a/x.nix'"}`,
 			`@nix {"action":"msg","level":1,"msg":"\u001b[35;1mwarning:\u001b[0m no 'https://me:pw@example.org/x?token=abc'"}`,
-			`@nix {"action":"msg","level":0,"msg":"\u001b[31merror:\u001b[0m no","raw_msg":"\u001b[1mno\u001b[0m","line":null,"file":null}`,
+			`@nix {"action":"msg","level":0,"msg":"\u001b[31merror:\u001b[0m no","raw_msg":"\u001b[1mno\u001b[0m",` +
+				`"line":null,"file":null}`,
 			`@nix {"action":"start","type":108,"fields":["/nix/store/52pqh1qsvqvhn629j4rqgi8jlp36n8k3-b","https://u:p@c"]}`,
 			`@nix {"action":"start","type":108,"fields":[1]}`, `@nix {`, `plain`,
 		}, "\n")

@@ -19,7 +19,8 @@ import (
 // an answer that a cache has is always right, since a store path stands for everything it is made from.
 func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepath.Path) (Result, error) {
 	n := &renaming{
-		read: t.ReadDrv, from: from, to: to, done: map[storepath.Path]*renamed{}, sources: map[storepath.Path]storepath.Path{},
+		read: t.ReadDrv, from: from, to: to,
+		done: map[storepath.Path]*renamed{}, sources: map[storepath.Path]storepath.Path{},
 		narHash: func(p storepath.Path) (storepath.Hash, error) {
 			return narHash(ctx, t.settings.physical(p.String()), keepAll)
 		},

@@ -26,6 +26,7 @@ func TestNixInstall(t *testing.T) {
 	suite := spec.New("nixinstall", spec.Report(report.Terminal{}), spec.Sequential())
 	suite("AddSource", testAddSource)
 	suite("Collect", testCollect)
+	suite("DiffDerivations", testDiffDerivations)
 	suite("Evaluate", testEvaluate)
 	suite("EvaluateErrors", testEvaluateErrors)
 	suite("EvaluateFlakes", testEvaluateFlakes)
