@@ -1,11 +1,25 @@
 package cache_test
 
 import (
+	"bytes"
+	stdcontext "context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
 func TestFetch(t *testing.T) {
@@ -13,16 +27,383 @@ func TestFetch(t *testing.T) {
 }
 
 func testFetch(t *testing.T, context spec.G, it spec.S) {
-	it.Before(func() { RegisterTestingT(t) })
+	var s *server
+	var set *cache.Set
 
-	context("compression", func() {
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = newServer(t)
+		set = open(t, options(s.URL))
+	})
+
+	// replace gives a published path another file and says so in its narinfo, unless edit undoes that.
+	replace := func(n *narinfo.NarInfo, file []byte, edit func(*narinfo.NarInfo)) {
+		n.FileHash, n.FileSize = sha256.Sum256(file), int64(len(file))
+		if edit != nil {
+			edit(n)
+		}
+		s.put(n.URL, file)
+		s.put(n.StorePath.HashPart()+".narinfo", []byte(n.String()))
+	}
+
+	context("compressions", func() {
 		for _, name := range []string{"none", "zstd", "br", "gzip", "xz", "bzip2"} {
-			it("gives the NAR of a path packed with "+name, func() {
-				s := newServer(t)
+			it("unpacks "+name, func() {
 				data := content("a", 300_000)
+				Expect(fetch(set, s.add(t, "a", name, data, nil).StorePath)).To(Equal(data))
+				Expect(fetch(set, s.add(t, "b", name, data[:1], nil).StorePath)).To(Equal(data[:1]))
+			})
+
+			it("notices a cut file of "+name, func() {
+				data := content("a", 30_000)
 				n := s.add(t, "a", name, data, nil)
-				Expect(fetch(open(t, options(s.URL)), n.StorePath)).To(Equal(data))
+				file := compress(t, name, data)
+				replace(n, file[:len(file)/2], nil)
+				_, err := fetch(set, n.StorePath)
+				Expect(err).To(MatchError(ContainSubstring(s.URL)))
+				Expect(err).To(MatchError(ContainSubstring(n.StorePath.String())))
 			})
 		}
+
+		it("takes a missing Compression for bzip2, as Nix does", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "bzip2", data, nil)
+			text := bytes.Replace([]byte(n.String()), []byte("Compression: bzip2\n"), nil, 1)
+			s.put(n.StorePath.HashPart()+".narinfo", text)
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		for _, name := range []string{"xz", "zstd", "gzip", "bzip2"} {
+			it("unpacks a concatenation of "+name, func() {
+				data := content("a", 100_000)
+				n := s.add(t, "a", name, data, nil)
+				replace(n, append(compress(t, name, data[:40_000]), compress(t, name, data[40_000:])...), nil)
+				Expect(fetch(set, n.StorePath)).To(Equal(data))
+			})
+		}
+
+		it("unpacks xz with filters besides LZMA2", func() {
+			data := content("a", 100_000)
+			n := s.add(t, "a", "xz", data, nil)
+			cmd := exec.Command("xz", "-c", "--x86", "--lzma2")
+			cmd.Stdin = bytes.NewReader(data)
+			file, err := cmd.Output()
+			Expect(err).NotTo(HaveOccurred())
+			replace(n, file, nil)
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		for _, setting := range []string{"auto", "go", "program"} {
+			it("unpacks xz by the decoder "+setting, func() {
+				o := options(s.URL)
+				o.XZ = setting
+				set := open(t, o)
+				data := content("a", 600_000)
+				n := s.add(t, "a", "xz", data, nil)
+				got, err := fetch(set, n.StorePath)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(bytes.Equal(got, data)).To(BeTrue())
+				replace(n, []byte("this is not xz"), nil)
+				_, err = fetch(open(t, o), n.StorePath)
+				Expect(err).To(MatchError(ContainSubstring("xz")))
+			})
+		}
+
+		it("does not hang on a process that is fed too slowly when the unpacker gives up", func() {
+			o := options(s.URL)
+			o.XZ = "program"
+			data := content("a", 400_000)
+			n := s.add(t, "a", "xz", data, nil)
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.URL.Path != "/"+n.URL {
+					return false
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(n.FileSize))
+				w.Write(s.file(n.URL)[:n.FileSize/2])
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			})
+			set := open(t, o)
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			err = set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
+				return &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+			})
+			Expect(err).To(MatchError(syscall.ENOSPC))
+		})
+
+		it("refuses an unknown compression by name and uses another cache", func() {
+			other := newServer(t)
+			data := content("a", 1000)
+			n := s.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Compression = "lrzip" })
+			var unknown *decompress.UnknownError
+			_, err := fetch(set, n.StorePath)
+			Expect(errors.As(err, &unknown)).To(BeTrue())
+			Expect(unknown.Name).To(Equal("lrzip"))
+			other.add(t, "a", "zstd", data, nil)
+			Expect(fetch(open(t, options(s.URL, other.URL)), n.StorePath)).To(Equal(data))
+		})
+	})
+
+	context("Content-Encoding", func() {
+		encoded := func(encoding string, only func(*http.Request) bool) {
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				file := s.file(r.URL.Path[1:])
+				if file == nil || !only(r) {
+					return false
+				}
+				w.Header().Set("Content-Encoding", encoding)
+				w.Write(compress(t, encoding, file))
+				return true
+			})
+		}
+
+		for _, encoding := range []string{"zstd", "gzip", "br"} {
+			it("is undone on uncompressed NARs, as harmonia sends them with "+encoding, func() {
+				data := content("a", 100_000)
+				n := s.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.FileSize = 0; n.FileHash = [32]byte{} })
+				encoded(encoding, func(r *http.Request) bool { return r.URL.Path == "/"+n.URL })
+				Expect(fetch(set, n.StorePath)).To(Equal(data))
+				Expect(s.asked(n.URL)[0].Header.Get("Accept-Encoding")).To(ContainSubstring(encoding))
+			})
+		}
+
+		it("is undone on narinfos, as Nix's narinfo-compression stores them", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "xz", data, nil)
+			encoded("br", func(r *http.Request) bool { return r.URL.Path != "/"+n.URL })
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		it("is not asked for, nor believed, on files that are compressed that way", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "gzip", data, nil)
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				w.Header().Set("Content-Encoding", "gzip")
+				if r.URL.Path == "/"+n.URL {
+					w.Write(s.file(n.URL))
+					return true
+				}
+				w.Header().Del("Content-Encoding")
+				return false
+			})
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+			Expect(s.asked(n.URL)[0].Header.Get("Accept-Encoding")).To(Equal("identity"))
+		})
+	})
+
+	context("lies", func() {
+		lie := func(compression string, edit func(*narinfo.NarInfo, []byte) []byte) *cache.VerifyError {
+			data := content("a", 200_000)
+			n := s.add(t, "a", compression, data, nil)
+			file := edit(n, data)
+			n.Sigs = nil
+			trusted.sign(n)
+			s.put(n.URL, file)
+			s.put(n.StorePath.HashPart()+".narinfo", []byte(n.String()))
+			set := open(t, options(s.URL))
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			err = set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
+				got, err := io.Copy(io.Discard, r)
+				Expect(err).To(HaveOccurred())
+				Expect(got).To(BeNumerically("<=", n.NarSize), "more than NarSize was given out")
+				return nil
+			})
+			var verify *cache.VerifyError
+			Expect(errors.As(err, &verify)).To(BeTrue(), "%v", err)
+			Expect(verify.Cache).To(Equal(s.URL))
+			Expect(verify.Path).To(Equal(n.StorePath))
+			return verify
+		}
+
+		it("stops a bomb at the declared size", func() {
+			for _, compression := range []string{"none", "zstd", "xz", "gzip", "br", "bzip2"} {
+				e := lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+					n.NarSize, n.FileSize, n.FileHash = 1000, 0, [32]byte{}
+					return compress(t, compression, bytes.Repeat(data, 10))
+				})
+				Expect(e.Field).To(Equal("NarSize"), compression)
+			}
+		})
+
+		it("names each field that does not hold", func() {
+			for _, compression := range []string{"none", "zstd", "xz"} {
+				e := lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+					n.NarSize, n.FileSize, n.FileHash = n.NarSize+1, 0, [32]byte{}
+					return compress(t, compression, data)
+				})
+				Expect(e.Field).To(Equal("NarSize"))
+				e = lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+					n.NarHash[3]++
+					n.FileHash = [32]byte{}
+					return compress(t, compression, data)
+				})
+				Expect(e.Field).To(Equal("NarHash"))
+				for _, by := range []int64{-1, 1} {
+					e = lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+						n.FileSize += by
+						return compress(t, compression, data)
+					})
+					Expect(e.Field).To(Equal("FileSize"))
+				}
+			}
+			e := lie("zstd", func(n *narinfo.NarInfo, data []byte) []byte {
+				n.FileHash[3]++
+				return compress(t, "zstd", data)
+			})
+			Expect(e.Field).To(Equal("FileHash"))
+			Expect(e.Error()).To(And(ContainSubstring("FileHash is sha256:"), ContainSubstring(s.URL)))
+		})
+
+		it("include what follows the packed NAR", func() {
+			for _, compression := range []string{"br", "gzip", "xz", "zstd", "bzip2"} {
+				n := s.add(t, "a", compression, content("a", 1000), nil)
+				replace(n, append(compress(t, compression, content("a", 1000)), "and more"...), func(n *narinfo.NarInfo) {
+					n.FileSize, n.FileHash = 0, [32]byte{}
+				})
+				_, err := fetch(open(t, options(s.URL)), n.StorePath)
+				var broken *cache.CompressionError
+				Expect(errors.As(err, &broken)).To(BeTrue(), "%s: %v", compression, err)
+			}
+		})
+	})
+
+	it("names a file that is not there", func() {
+		n := s.add(t, "a", "xz", content("a", 1000), nil)
+		s.drop(n.URL)
+		_, err := fetch(set, n.StorePath)
+		Expect(err).To(MatchError(And(ContainSubstring("URL is a file that is not there"), ContainSubstring(n.URL))))
+		Expect(s.asked(n.URL)).To(HaveLen(1), "a missing file is not worth a retry")
+	})
+
+	it("says so when a login page comes instead of a NAR", func() {
+		n := s.add(t, "a", "xz", content("a", 1000), nil)
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if r.URL.Path != "/"+n.URL {
+				return false
+			}
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			io.WriteString(w, "<!DOCTYPE html><html>Please log in</html>")
+			return true
+		})
+		_, err := fetch(set, n.StorePath)
+		Expect(err).To(MatchError(ContainSubstring("HTML page")))
+	})
+
+	context("another cache with the same NAR", func() {
+		it("takes over when the first one's file is wrong, and unpack starts anew", func() {
+			other := newServer(t)
+			data := content("a", 300_000)
+			n := s.add(t, "a", "none", data, nil)
+			other.add(t, "a", "zstd", data, nil)
+			changed := bytes.Clone(data)
+			changed[290_000]++
+			s.put(n.URL, changed)
+			log := &logged{}
+			o := options(s.URL, other.URL)
+			o.Log = log.log
+			set := open(t, o)
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(found.CacheURL).To(Equal(s.URL))
+			calls := 0
+			var got []byte
+			Expect(set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
+				calls++
+				var err error
+				got, err = io.ReadAll(r)
+				return err
+			})).To(Succeed())
+			Expect(calls).To(Equal(2))
+			Expect(bytes.Equal(got, data)).To(BeTrue())
+			reports := set.Report()
+			Expect(reports[0].Failures).To(ConsistOf(ContainSubstring("NarHash")))
+			Expect(reports[0].Paths).To(BeZero())
+			Expect(reports[1].Paths).To(BeEquivalentTo(1))
+			Expect(log.String()).To(ContainSubstring("NarHash"))
+		})
+
+		it("is not used when it has another build of the path", func() {
+			other := newServer(t)
+			n := s.add(t, "a", "zstd", content("a", 1000), nil)
+			s.put(n.URL, []byte("broken"))
+			other.add(t, "a", "zstd", content("another build", 1000), nil)
+			_, err := fetch(open(t, options(s.URL, other.URL)), n.StorePath)
+			var broken *cache.CompressionError
+			Expect(errors.As(err, &broken)).To(BeTrue(), "%v", err)
+			Expect(broken.Cache).To(Equal(s.URL))
+		})
+
+		it("takes over when unpack stumbles over what was altered on the way", func() {
+			other := newServer(t)
+			data := content("a", 3000)
+			n := s.add(t, "a", "none", data, nil)
+			other.add(t, "a", "none", data, nil)
+			s.put(n.URL, append([]byte{data[0] + 1}, data[1:]...))
+			set := open(t, options(s.URL, other.URL))
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
+				var first [1]byte
+				if _, err := io.ReadFull(r, first[:]); err != nil || first[0] != data[0] {
+					return errors.New("nar: this is not a NAR")
+				}
+				return nil
+			})).To(Succeed())
+		})
+	})
+
+	context("the unpacker", func() {
+		var found *cache.Found
+		data := content("a", 300_000)
+
+		it.Before(func() {
+			n := s.add(t, "a", "zstd", data, nil)
+			var err error
+			found, err = set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+		})
+
+		it("gets its own error back when the NAR is as signed", func() {
+			own := errors.New("nar: a name with a slash")
+			calls := 0
+			err := set.Fetch(stdcontext.Background(), found, func(io.Reader) error { calls++; return own })
+			Expect(err).To(BeIdenticalTo(own))
+			Expect(calls).To(Equal(1))
+		})
+
+		it("need not read to the end for everything to be verified", func() {
+			Expect(set.Fetch(stdcontext.Background(), found, func(io.Reader) error { return nil })).To(Succeed())
+			s.put("nar/a.nar.zstd", compress(t, "zstd", data[:len(data)-1]))
+			Expect(set.Fetch(stdcontext.Background(), found, func(io.Reader) error { return nil })).NotTo(Succeed())
+		})
+
+		it("is left when the context ends", func() {
+			ctx, cancel := stdcontext.WithCancel(stdcontext.Background())
+			err := set.Fetch(ctx, found, func(r io.Reader) error {
+				cancel()
+				_, err := io.Copy(io.Discard, r)
+				return err
+			})
+			if err != nil { // the whole file may have been there already
+				Expect(err).To(MatchError(stdcontext.Canceled))
+			}
+			Expect(set.Fetch(ctx, found, nil)).To(MatchError(stdcontext.Canceled))
+		})
+	})
+
+	it("tells of compressed bytes as they arrive", func() {
+		n := s.add(t, "a", "zstd", content("a", 300_000), nil)
+		var total int64
+		set.OnBytes(func(n int64) { total += n })
+		_, err := fetch(set, n.StorePath)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(total).To(Equal(n.FileSize))
+		r := set.Report()[0]
+		Expect(r.Bytes).To(Equal(n.FileSize))
+		Expect(r.NarInfos).To(BeEquivalentTo(1))
+		Expect(r.Paths).To(BeEquivalentTo(1))
 	})
 }

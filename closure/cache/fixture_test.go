@@ -267,3 +267,12 @@ func tempFile(t *testing.T, text string) string {
 	Expect(f.Close()).To(Succeed())
 	return f.Name()
 }
+
+// file is a published file, nil when there is none.
+func (s *server) file(name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[name]
+}
+
+func (s *server) etag(name string) string { return fmt.Sprintf(`"%x"`, sha256.Sum256(s.file(name))) }

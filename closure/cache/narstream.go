@@ -10,6 +10,7 @@ import (
 	"net/url"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -196,6 +197,8 @@ func (n *narStream) blame(err error) error {
 		return fmt.Errorf("fetching %s: %w", n.found.StorePath, n.transfer.err)
 	case errors.Is(err, errTooLong):
 		return n.lie("FileSize", fmt.Sprint(n.found.FileSize), "more")
+	case errors.Is(err, xz.ErrSize):
+		return n.lie("NarSize", fmt.Sprint(n.found.NarSize), "more")
 	}
 	if n.transfer.html {
 		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)

@@ -22,7 +22,7 @@ type transfer struct {
 
 	ctx      context.Context
 	abort    context.CancelFunc // ends the transfer from any goroutine
-	live     context.Context // of the present connection
+	live     context.Context    // of the present connection
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer
 	answer   *answer

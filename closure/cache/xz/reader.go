@@ -18,6 +18,8 @@ var (
 	ErrFormat = errors.New("xz: not in xz format")
 	// ErrFilter says that a block uses a filter other than LZMA2.
 	ErrFilter = errors.New("xz: filters other than LZMA2 are not supported")
+	// ErrSize says that there is more output than expected.
+	ErrSize = errors.New("xz: the output is longer than expected")
 )
 
 // WindowError says that a stream wants a larger dictionary than allowed.
@@ -31,8 +33,8 @@ func (e *WindowError) Error() string {
 type Options struct {
 	// MaxWindow is the largest dictionary allowed, in bytes; 0 means 64 MiB, what `xz -9` writes.
 	MaxWindow int64
-	// Size is the length of the output if it is known, else 0. A smaller dictionary is made when it suffices; the
-	// output may still be longer than Size, up to MaxWindow's worth of memory.
+	// Size is the length of the output if it is known, else 0. No larger dictionary is made than that needs, and more
+	// output than one byte beyond it is ErrSize.
 	Size int64
 	// SkipCheck leaves out each block's check of its contents, for callers that compare a hash of their own.
 	SkipCheck bool
@@ -65,6 +67,7 @@ type Reader struct {
 	stage   stage
 	streams int
 	chunk   int // bytes of output left in the chunk
+	total   int64
 	given   int // position in the dictionary up to which the output was given out
 	fresh   bool
 	props   bool
@@ -89,7 +92,7 @@ func (r *Reader) Reset(src io.Reader, options Options) {
 		options.MaxWindow = 64 << 20
 	}
 	r.options, r.src, r.srcErr, r.err, r.have = options, src, nil, nil, 0
-	r.stage, r.streams, r.chunk, r.given = atStream, 0, 0, 0
+	r.stage, r.streams, r.chunk, r.given, r.total = atStream, 0, 0, 0, 0
 	r.lzma.in, r.lzma.inEnd, r.lzma.pos, r.lzma.full = 0, 0, 0, 0
 	r.blocks, r.block, r.sum = index{}, record{}, nil
 }
@@ -169,6 +172,12 @@ func (r *Reader) decode() error {
 	}
 	start := d.pos
 	limit := min(d.size, d.pos+min(piece, r.chunk))
+	if size := r.options.Size; size > 0 {
+		limit = min(limit, d.pos+int(min(size+1-r.total, piece)))
+		if limit == d.pos {
+			return ErrSize
+		}
+	}
 	if r.stage == inRaw {
 		if err := r.copyRaw(limit); err != nil {
 			return err
@@ -182,6 +191,7 @@ func (r *Reader) decode() error {
 	}
 	n := d.pos - start
 	r.block.size += int64(n)
+	r.total += int64(n)
 	if r.sum != nil {
 		r.sum.Write(d.dict[start:d.pos])
 	}

@@ -36,7 +36,11 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 							Expect(err).NotTo(HaveOccurred())
 							Expect(bytes.Equal(got, data)).To(BeTrue())
 						}
-						unpack(file, Options{Size: 100}) // a wrong size may fail, but not crash
+						got, err := unpack(file, Options{Size: 100})
+						if size > 100 {
+							Expect(err).To(MatchError(ErrSize))
+							Expect(got).To(Equal(data[:101]), "one byte too much shows that there is more")
+						}
 					}
 				})
 			}
