@@ -96,6 +96,8 @@ func (x *inspector) recognise(name string, head []byte) format {
 		}
 	case isZlib(head):
 		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed}
+	case strings.HasSuffix(name, ".rdb") && len(head) > 6 && (isZlibHeader(head[4:]) || isRecord(head[4])):
+		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed}
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed}
 	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
@@ -120,7 +122,9 @@ func plausible(m *magic, head []byte) bool {
 	case "cpio with checksums":
 		return len(head) >= 110 && len(bytes.Trim(head[:110], "0123456789abcdefABCDEF")) == 0
 	case "ext file system image":
-		return bytes.Count(head[:0x400], []byte{0}) > 0x200 // a boot block, most of it unused
+		// A boot block, most of it unused, and behind the magic s_state and s_errors.
+		return bytes.Count(head[:0x400], []byte{0}) > 0x200 && !bytes.HasPrefix(head, []byte("\x7fELF")) &&
+			len(head) > 0x43e && head[0x43a] < 8 && head[0x43b] == 0 && head[0x43c]-1 < 3 && head[0x43d] == 0
 	}
 	return true
 }

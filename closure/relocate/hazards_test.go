@@ -257,6 +257,8 @@ func artefacts(text string) []artefact {
 		{"term.beam", beam("Attr", "\x83P"+size32(text)+zlibbed(text)), compressed, `chunk "Attr": zlib`},
 		{"packed.beam", gzipped(beam("LitT", "\x00\x00\x00\x00"+text)), compressed, "gzip"},
 		{"pack-1.pack", gitPack(text), compressed, "git pack: the hash of"},
+		{"R/app.rdb", size32("first") + zlibbed("first") + size32(text) + zlibbed(text), compressed,
+			"R lazy-load database: the hash of"},
 		{"modules", "\xda\xda\xfe\xca" + strings.Repeat("\x00", 1000) + "\xfa\xfa\xfe\xca" +
 			strings.Repeat("\x00", 25) + zlibbed(text), compressed, "jimage: resource"},
 		{"snapshot_blob.bin", snapshot(text), checksummed, "V8 start-up snapshot (V8 11.3.244.8-node.38)"},
@@ -273,6 +275,7 @@ func artefacts(text string) []artefact {
 		{"root.squashfs", "hsqs" + text, relocate.Opaque, "squashfs"},
 		{"app.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02" + text, relocate.Opaque, "AppImage"},
 		{"app", elf("UPX!" + text), relocate.Opaque, "UPX"},
+		{"R/xz.rdb", "\x00\x00\x10\x00Z\xfd7zXZ\x00", relocate.Opaque, "not zlib streams"},
 		{"a.7z", "7z\xbc\xaf\x27\x1c", relocate.Opaque, "7z"},
 	}
 }

@@ -128,6 +128,33 @@ func isZlibHeader(b []byte) bool {
 	return len(b) >= 2 && b[0] == 0x78 && (uint(b[0])<<8|uint(b[1]))%31 == 0
 }
 
+// rdb goes through the values of an R package (R src/main/serialize.c, R_lazyLoadDBfetch): each has its inflated size
+// in four bytes, then a zlib stream, or a letter for another compression and data whose end only the index knows.
+func (x *inspector) rdb(l *level, p place) error {
+	for {
+		if _, err := l.Discard(4); err != nil {
+			return err
+		}
+		head, err := l.Peek(2)
+		if len(head) < 2 {
+			return err
+		}
+		if isRecord(head[0]) {
+			return unsupported("its values are not zlib streams")
+		}
+		r, err := zlib.NewReader(l.Reader)
+		if err != nil {
+			return err
+		}
+		if err := x.look(r, p); err != nil {
+			return err
+		}
+	}
+}
+
+// isRecord reports whether c marks a value of an R package as stored, bzip2 or xz.
+func isRecord(c byte) bool { return c == '0' || c == '2' || c == 'Z' }
+
 // gitPack goes through the objects of a pack (git Documentation/gitformat-pack.txt). Deltas are looked at as they
 // stand: what they copy stands in another object.
 func (x *inspector) gitPack(l *level, p place) error {

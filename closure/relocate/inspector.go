@@ -14,8 +14,9 @@ import (
 const (
 	// maxDepth is how many containers deep an inspector looks: a file in a jar in a tar in a gzip in a deb.
 	maxDepth = 5
-	// maxDictionary is the largest window that a decoder may want, in bytes: what `xz -9` writes.
-	maxDictionary = 64 << 20
+	// maxDictionary is the largest window that a decoder may want, in bytes: what `zstd --ultra -22` writes, and twice
+	// what `xz -9` does.
+	maxDictionary = 128 << 20
 	// inflateBase and inflateRatio bound how many bytes of a file are looked at after inflating, all containers in it
 	// taken together: inflateBase and inflateRatio times its size.
 	inflateBase  = 1 << 30
@@ -83,6 +84,17 @@ func (x *inspector) start(size int64) {
 		x.budget += inflateRatio * size
 	}
 	clear(x.seen)
+}
+
+// file goes through a whole file. What can go wrong is reported: a container that is corrupt is as corrupt for its
+// reader, and all that a decoder here may refuse or trip over counts as not looked into.
+func (x *inspector) file(r io.Reader, name string) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			x.report(Opaque, fmt.Sprintf("its decoder failed: %v", problem), "")
+		}
+	}()
+	_ = x.look(r, place{plain: true, name: name})
 }
 
 // look goes through r, whatever format it has.

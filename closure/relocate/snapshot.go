@@ -12,6 +12,8 @@ const (
 	snapshotHead = 128
 	// snapshotVersion is the length of the version in a snapshot's header.
 	snapshotVersion = 64
+	// maxVersion is the longest version that is expected within a program, such as 13.6.233.17-electron.0.
+	maxVersion = 28
 	// maxSnapshotContexts is the most contexts that a snapshot is expected to hold; Node.js has four.
 	maxSnapshotContexts = 8
 )
@@ -46,6 +48,16 @@ func snapshotHeader(b []byte) (version string, last int64, ok bool) {
 		}
 	}
 	return "", 0, false
+}
+
+// maybeVersion rejects most of what is no snapshot: somewhere in b a number of up to three digits and a dot begin.
+func maybeVersion(b []byte) bool {
+	for i := 0; i < 16; i += 4 {
+		if digit := b[i] - '0'; digit <= 9 && (b[i+1] == '.' || b[i+2] == '.' || b[i+3] == '.') {
+			return true
+		}
+	}
+	return false
 }
 
 // isVersion reports whether text is a V8 version: three or four numbers and, from an embedder, "-node.17" or so.
@@ -88,18 +100,29 @@ type snapshot struct {
 	last, end int64 // where its last part begins, and ends: math.MaxInt64 while that is not known
 }
 
-// findSnapshots looks for snapshots that begin in buf[from:to], which is at off in a program; they are aligned.
+// findSnapshots looks for snapshots that begin in buf[from:to], which is at off in a program; they are aligned. It
+// looks for the zeros behind the version, 36 at least, and then for the header around them.
 func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snapshot {
-	const contextsMask = 0xfffffffe_fffffff0
-	first := from + int(-(off+int64(from))&7)
-	for i := first; i < min(to, len(buf)-snapshotHead+1); i += 8 {
-		w := binary.LittleEndian.Uint64(buf[i:])
-		if w&contextsMask != 0 || uint32(w) == 0 {
+	const (
+		contextsMask = 0xfffffffe_fffffff0
+		stride       = 24
+		nearest      = 12 + maxVersion // from a header to zeros
+		farthest     = 24 + snapshotVersion - 8
+	)
+	next := from + int(-(off+int64(from))&7)
+	for p := next + nearest; p < min(to+farthest, len(buf)-7); p += stride {
+		if binary.LittleEndian.Uint64(buf[p:]) != 0 {
 			continue
 		}
-		if version, last, ok := snapshotHeader(buf[i : i+snapshotHead]); ok {
-			at := off + int64(i)
-			found = append(found, snapshot{version: version, from: at, last: at + last, end: math.MaxInt64})
+		for next = max(next, p-farthest); next <= p-nearest && next < to; next += 8 {
+			w := binary.LittleEndian.Uint64(buf[next:])
+			if w&contextsMask != 0 || uint32(w) == 0 || next+snapshotHead > len(buf) || !maybeVersion(buf[next+12:]) {
+				continue
+			}
+			if version, last, ok := snapshotHeader(buf[next : next+snapshotHead]); ok {
+				at := off + int64(next)
+				found = append(found, snapshot{version: version, from: at, last: at + last, end: math.MaxInt64})
+			}
 		}
 	}
 	for i := range found {

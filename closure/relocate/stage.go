@@ -135,15 +135,11 @@ func (s *Stage) begin(buf []byte) {
 	if s.format.opaque {
 		s.found(-1, Opaque, s.format.name)
 	}
-	if s.format.look == nil {
-		return
+	if s.format.look == nil || s.harmless != "" {
+		return // what would be found in a harmless place is not worth the time it takes to inflate
 	}
 	s.inspector.start(int64(len(buf)) + s.window.left)
-	look := func(r io.Reader) {
-		where := place{plain: true, harmless: s.harmless, name: path.Base(s.file)}
-		// A corrupt container is as corrupt for its reader; what else can go wrong has been reported.
-		_ = s.inspector.look(r, where)
-	}
+	look := func(r io.Reader) { s.inspector.file(r, path.Base(s.file)) }
 	if s.window.left == 0 {
 		look(bytes.NewReader(buf))
 		return
