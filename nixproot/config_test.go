@@ -69,20 +69,21 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(c.IncludeFiles).To(Equal([]string{"public", "assets/**"}))
 	})
 
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name    string
 		env     map[string]string
 		message string
 	}{
-		"a typo in a switch":     {map[string]string{"BP_NIX_REQUIRE_SIGS": "flase"}, `BP_NIX_REQUIRE_SIGS is "flase"; it takes true or false`},
-		"an unknown engine":      {map[string]string{"BP_NIX_ENGINE": "chroot"}, "auto, relocate, native, userns or proot"},
-		"a duration of no unit":  {map[string]string{"BP_NIX_HYDRA_WAIT": "15"}, "a duration such as 90s"},
-		"a cache without scheme": {map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
-		"a store path of none":   {map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
-		"a broken key":           {map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
-		"half of a Hydra":        {map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "go together"},
-		"a number out of range":  {map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
+		{"a typo in a switch", map[string]string{"BP_NIX_REQUIRE_SIGS": "flase"}, `BP_NIX_REQUIRE_SIGS is "flase"; it takes true or false`},
+		{"an unknown engine", map[string]string{"BP_NIX_ENGINE": "chroot"}, "auto, relocate, native, userns or proot"},
+		{"a duration of no unit", map[string]string{"BP_NIX_HYDRA_WAIT": "15"}, "a duration such as 90s"},
+		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
+		{"a store path of none", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
+		{"a broken key", map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
+		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "go together"},
+		{"a number out of range", map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
 	} {
-		it("refuses "+name+" and says what it takes", func() {
+		it("refuses "+c.name+" and says what it takes", func() {
 			_, err := read(c.env)
 			Expect(err).To(MatchError(ContainSubstring(c.message)))
 		})
