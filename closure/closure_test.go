@@ -20,6 +20,10 @@ func TestClosure(t *testing.T) {
 	suite("Graph", testGraph)
 	suite("Plan", testPlan)
 	suite("Substitute", testSubstitute)
+	suite("Place", testPlace)
+	suite("Kill", testKill)
+	suite("Manifest", testManifest)
+	suite("Verify", testVerify)
 	suite.Run(t)
 }
 
