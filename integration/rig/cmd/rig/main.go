@@ -18,6 +18,7 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig store COMMAND...        runs a command with the rig's store as /nix
        rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
        rig images                  base images in the Docker engine
+       rig pack                    pack and its builder
        rig toolchain               the Nix release tarball and its SHA-256`
 
 func main() {
@@ -52,6 +53,12 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(images.Build+"\n"+images.Run+"\n"+images.RunScratch, nil)
+	case args[0] == "pack":
+		pack, err := r.Pack(ctx)
+		if err != nil {
+			return err
+		}
+		return say(pack.Program+"\n"+pack.Builder, nil)
 	case args[0] == "toolchain":
 		toolchain, err := r.Toolchain(ctx)
 		if err != nil {

@@ -1,0 +1,329 @@
+package rig
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+)
+
+// The releases that tests run on. Both are built from source, each from a module of its own.
+const (
+	packVersion      = "v0.38.2"
+	lifecycleVersion = "v0.21.0"
+)
+
+const lifecycleDescriptor = `[apis]
+  [apis.buildpack]
+    deprecated = []
+    supported = ["0.7", "0.8", "0.9", "0.10", "0.11", "0.12"]
+  [apis.platform]
+    deprecated = []
+    supported = ["0.7", "0.8", "0.9", "0.10", "0.11", "0.12", "0.13", "0.14", "0.15"]
+
+[lifecycle]
+  version = "` + "%s" + `"
+`
+
+// phases are the names by which the lifecycle's one program is called.
+var phases = []string{"analyzer", "builder", "creator", "detector", "exporter", "extender", "rebaser", "restorer"}
+
+// module builds commands of a module that is not this one's dependency, and gives the folder with the programs.
+func (r *Rig) module(ctx context.Context, module, version, flags string, commands ...string) (string, error) {
+	inputs := append([]string{"2", module, version, flags, r.arch}, commands...)
+	return r.keep(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
+		r.log("building %s %s from source", module, version)
+		source, err := os.MkdirTemp(dir, "source-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(source)
+		text := fmt.Sprintf("module parts\n\ngo 1.26\n\nrequire %s %s\n", module, version)
+		if err := os.WriteFile(filepath.Join(source, "go.mod"), []byte(text), 0o644); err != nil {
+			return err
+		}
+		args := []string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w " + flags, "-o", dir + string(filepath.Separator)}
+		command := exec.CommandContext(ctx, "go", append(args, commands...)...)
+		command.Dir = source
+		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+		_, err = output(command)
+		return err
+	})
+}
+
+// LifecycleDir gives a folder "lifecycle" with the lifecycle's programs under the names of its phases.
+func (r *Rig) LifecycleDir(ctx context.Context) (string, error) {
+	const module = "github.com/buildpacks/lifecycle"
+	flags := "-X " + module + "/cmd.Version=" + lifecycleVersion[1:]
+	built, err := r.module(ctx, module, lifecycleVersion, flags, module+"/cmd/lifecycle", module+"/cmd/launcher")
+	if err != nil {
+		return "", err
+	}
+	dir, err := r.keep(ctx, "lifecycle", []string{"1", built}, func(_ context.Context, dir, _ string) error {
+		inner := filepath.Join(dir, "lifecycle")
+		if err := os.Mkdir(inner, 0o755); err != nil {
+			return err
+		}
+		for _, name := range []string{"lifecycle", "launcher"} {
+			if err := os.Link(filepath.Join(built, name), filepath.Join(inner, name)); err != nil {
+				return err
+			}
+		}
+		for _, phase := range phases {
+			if err := os.Symlink("lifecycle", filepath.Join(inner, phase)); err != nil {
+				return err
+			}
+		}
+		text := fmt.Sprintf(lifecycleDescriptor, lifecycleVersion[1:])
+		return os.WriteFile(filepath.Join(dir, "lifecycle.toml"), []byte(text), 0o644)
+	})
+	return filepath.Join(dir, "lifecycle"), err
+}
+
+// lifecycleTgz packs the lifecycle as its releases are.
+func (r *Rig) lifecycleTgz(ctx context.Context) (string, error) {
+	from, err := r.LifecycleDir(ctx)
+	if err != nil {
+		return "", err
+	}
+	dir, err := r.keep(ctx, "lifecycle-tgz", []string{"1", from}, func(ctx context.Context, dir, _ string) error {
+		_, err := run(ctx, dir, "tar", "-C", filepath.Dir(from), "--owner=0", "--group=0", "-czf",
+			filepath.Join(dir, "lifecycle.tgz"), "lifecycle.toml", "lifecycle")
+		return err
+	})
+	return filepath.Join(dir, "lifecycle.tgz"), err
+}
+
+// Pack is the pack program with a builder that has the lifecycle and no buildpacks.
+type Pack struct {
+	Images  Images
+	Program string
+	Builder string
+	env     []string
+	rig     *Rig
+}
+
+// Pack gives pack and its builder; it needs a Docker engine.
+func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
+	images, err := r.Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const module = "github.com/buildpacks/pack"
+	built, err := r.module(ctx, module, packVersion, "-X "+module+".Version="+packVersion[1:], module)
+	if err != nil {
+		return nil, err
+	}
+	tgz, err := r.lifecycleTgz(ctx)
+	if err != nil {
+		return nil, err
+	}
+	api, err := apiVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pack{Images: *images, Program: filepath.Join(built, "pack"), rig: r}
+	p.env = append(os.Environ(), "PACK_HOME="+filepath.Join(r.dir, "pack"), "DOCKER_API_VERSION="+api, "NO_COLOR=1",
+		"PACK_VOLUME_KEY=nix-hydra-rig")
+	p.Builder = "nix-hydra-rig/builder:" + shortSum(images.Build+images.Run+tgz)
+	unlock, err := r.lock(ctx, "image-builder")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := run(ctx, "", "docker", "image", "inspect", p.Builder); err == nil {
+		return p, nil
+	}
+	r.log("creating builder %s", p.Builder)
+	return p, p.createBuilder(ctx, tgz)
+}
+
+func (p *Pack) createBuilder(ctx context.Context, tgz string) error {
+	dir, err := os.MkdirTemp(p.rig.dir, ".builder-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	text := fmt.Sprintf("[lifecycle]\nuri = \"file://%s\"\n\n[build]\nimage = %q\n\n[run]\n[[run.images]]\nimage = %q\n",
+		tgz, p.Images.Build, p.Images.Run)
+	config := filepath.Join(dir, "builder.toml")
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		return err
+	}
+	_, err = p.command(ctx, "builder", "create", p.Builder, "--config", config, "--pull-policy", "never")
+	return err
+}
+
+func (p *Pack) command(ctx context.Context, args ...string) (string, error) {
+	command := exec.CommandContext(ctx, p.Program, args...)
+	command.Env = p.env
+	return output(command)
+}
+
+// BuildOptions say what to build, for pack and for the lifecycle alone.
+type BuildOptions struct {
+	App       string   // folder with the source
+	Buildpack []string // folders or .cnb files, in order
+	Image     string   // name of the image
+	RunImage  string   // "" is Images.Run
+	Env       map[string]string
+	// Bindings are service bindings by name, each a folder's files and their contents.
+	Bindings map[string]map[string]string
+	// ClearCache starts without what an earlier build of the same image kept.
+	ClearCache bool
+	// Phases runs each phase in a container of its own, as pack does with strangers' buildpacks; else one does all.
+	Phases bool
+	// More are further arguments of pack build.
+	More []string
+	// Log gets the output while it comes, besides the result's Output. It may be nil.
+	Log io.Writer
+}
+
+// BuildResult is a finished build.
+type BuildResult struct {
+	Output string // all that was said
+	Took   time.Duration
+}
+
+// Build runs pack build on the host's network, so that caches on loopback are reached. A failed build gives the
+// output too.
+func (p *Pack) Build(ctx context.Context, options BuildOptions) (*BuildResult, error) {
+	dir, err := os.MkdirTemp("", "rig-pack-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	runImage := options.RunImage
+	if runImage == "" {
+		runImage = p.Images.Run
+	}
+	args := []string{"build", options.Image, "--path", options.App, "--builder", p.Builder, "--run-image", runImage,
+		"--pull-policy", "never", "--network", "host", "--no-color"}
+	if options.Phases {
+		args = append(args, "--lifecycle-image", p.Builder)
+	} else {
+		args = append(args, "--trust-builder", "--trust-extra-buildpacks")
+	}
+	if options.ClearCache {
+		args = append(args, "--clear-cache")
+	}
+	for _, buildpack := range options.Buildpack {
+		args = append(args, "--buildpack", buildpack)
+	}
+	for _, name := range sortedKeys(options.Env) {
+		args = append(args, "--env", name+"="+options.Env[name])
+	}
+	if len(options.Bindings) > 0 {
+		if err := writeBindings(dir, options.Bindings); err != nil {
+			return nil, err
+		}
+		args = append(args, "--volume", dir+":/platform/bindings")
+	}
+	command := exec.CommandContext(ctx, p.Program, append(args, options.More...)...)
+	command.Env = p.env
+	return logged(command, options.Log)
+}
+
+// logged runs a command with everything it says in the result, and in log where there is one.
+func logged(command *exec.Cmd, log io.Writer) (*BuildResult, error) {
+	var said bytes.Buffer
+	var all io.Writer = &said
+	if log != nil {
+		all = io.MultiWriter(&said, log)
+	}
+	command.Stdout, command.Stderr = all, all
+	start := time.Now()
+	err := command.Run()
+	result := &BuildResult{Output: said.String(), Took: time.Since(start)}
+	if err != nil {
+		err = &CommandError{Name: filepath.Base(command.Path), Args: command.Args[1:2], Stderr: said.String(), Err: err}
+	}
+	return result, err
+}
+
+func writeBindings(dir string, bindings map[string]map[string]string) error {
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	for name, files := range bindings {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+		for file, contents := range files {
+			if err := os.WriteFile(filepath.Join(dir, name, file), []byte(contents), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sortedKeys(set map[string]string) []string {
+	keys := make([]string, 0, len(set))
+	for key := range set {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// ImageFiles lists the files of an image's file system by name, as tar headers, from "docker save"'s layers: what
+// later layers hide is left out.
+func (r *Rig) ImageFiles(ctx context.Context, image string) (map[string]*tar.Header, error) {
+	out, err := run(ctx, "", "docker", "create", image, "true")
+	if err != nil {
+		return nil, err
+	}
+	id := strings.TrimSpace(out)
+	defer exec.Command("docker", "rm", id).Run()
+	command := exec.CommandContext(ctx, "docker", "export", id)
+	pipe, err := command.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := command.Start(); err != nil {
+		return nil, err
+	}
+	files, err := headers(pipe)
+	if waitErr := command.Wait(); err == nil {
+		err = waitErr
+	}
+	return files, err
+}
+
+func headers(r io.Reader) (map[string]*tar.Header, error) {
+	files := map[string]*tar.Header{}
+	reader := tar.NewReader(r)
+	for {
+		header, err := reader.Next()
+		if err == io.EOF {
+			return files, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[strings.TrimSuffix(header.Name, "/")] = header
+	}
+}
+
+// gunzip opens a layer of an OCI layout, compressed or not.
+func gunzip(r io.Reader) (io.Reader, error) {
+	head := make([]byte, 2)
+	n, err := io.ReadFull(r, head)
+	if err != nil {
+		return nil, err
+	}
+	all := io.MultiReader(bytes.NewReader(head[:n]), r)
+	if head[0] == 0x1f && head[1] == 0x8b {
+		return gzip.NewReader(all)
+	}
+	return all, nil
+}
