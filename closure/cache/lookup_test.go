@@ -1,0 +1,342 @@
+package cache_test
+
+import (
+	stdcontext "context"
+	"errors"
+	"fmt"
+
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+func TestLookup(t *testing.T) {
+	spec.Run(t, "lookup", testLookup, spec.Report(report.Terminal{}))
+}
+
+func testLookup(t *testing.T, context spec.G, it spec.S) {
+	var first, second *server
+	ctx := stdcontext.Background()
+	data := []byte("a NAR")
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		first, second = newServer(t), newServer(t)
+	})
+
+	info := func(priority int) []byte {
+		return fmt.Appendf(nil, "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: %d\n", priority)
+	}
+	narinfos := func(delay time.Duration) func(http.ResponseWriter, *http.Request, int) bool {
+		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if strings.HasSuffix(r.URL.Path, ".narinfo") {
+				select {
+				case <-time.After(delay):
+				case <-r.Context().Done():
+				}
+			}
+			return false
+		}
+	}
+	asked := func(err error) []cache.Answer {
+		t.Helper()
+		var none *cache.NotFoundError
+		Expect(errors.As(err, &none)).To(BeTrue(), "%v", err)
+		return none.Asked
+	}
+
+	context("several caches", func() {
+		var n *narinfo.NarInfo
+
+		it.Before(func() {
+			n = first.add(t, "a", "none", data, nil)
+			second.add(t, "a", "none", data, nil)
+		})
+
+		it("prefers the lowest Priority, and the user's order among equals", func() {
+			set := open(t, options(first.URL, second.URL))
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
+			second.put("nix-cache-info", info(30))
+			set = open(t, options(first.URL, second.URL))
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", second.URL))
+			set = open(t, options(first.URL+"?priority=10", second.URL))
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
+		})
+
+		it("does not wait for a slow one once the best has answered", func() {
+			second.on(narinfos(time.Second))
+			set := open(t, options(first.URL, second.URL))
+			began := time.Now()
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
+			Expect(time.Since(began)).To(BeNumerically("<", 700*time.Millisecond))
+		})
+
+		it("waits for the better of two that both answer", func() {
+			first.on(narinfos(50 * time.Millisecond))
+			set := open(t, options(first.URL, second.URL))
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
+		})
+
+		it("loses patience with a better one that stays silent, and then does not wait for it at all", func() {
+			var names []storepath.Path
+			for i := range slowCount {
+				name := fmt.Sprint("p", i)
+				first.add(t, name, "none", data, nil)
+				names = append(names, second.add(t, name, "none", data, nil).StorePath)
+			}
+			first.on(narinfos(1500 * time.Millisecond))
+			log := &logged{}
+			o := options(first.URL, second.URL)
+			o.Log = log.log
+			set := open(t, o)
+			began := time.Now()
+			for _, p := range names {
+				Expect(set.Lookup(ctx, p)).To(HaveField("CacheURL", second.URL))
+			}
+			Expect(time.Since(began)).To(BeNumerically("<", slowCount*fast.Patience/2+time.Second))
+			Expect(strings.Count(log.String(), "slower than others")).To(Equal(1))
+		})
+
+		it("asks a slow one all the same where no other has the path", func() {
+			only := first.add(t, "only", "none", data, nil)
+			first.on(narinfos(400 * time.Millisecond))
+			set := open(t, options(first.URL, second.URL))
+			for range 3 {
+				_, err := set.Lookup(ctx, n.StorePath)
+				Expect(err).NotTo(HaveOccurred())
+			}
+			Expect(set.Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
+		})
+
+		it("never fails for one that dies when another can serve, and tells of it once", func() {
+			log := &logged{}
+			o := options(first.URL, second.URL)
+			o.Log = log.log
+			set := open(t, o)
+			first.Close()
+			for i := range 10 {
+				p := second.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath
+				Expect(fetch(set, p)).To(Equal(data))
+			}
+			r := set.Report()[0]
+			Expect(r.Down).To(BeTrue())
+			Expect(r.Failures).To(HaveLen(1))
+			Expect(r.Failures[0]).To(ContainSubstring("left alone for this run"))
+			Expect(strings.Count(log.String(), first.URL)).To(Equal(2), "the cache, and the request's URL: %s", log)
+			_, err := set.Lookup(ctx, storePath("nowhere"))
+			answers := asked(err)
+			Expect(answers[0].Reason).To(Equal(cache.Down))
+			Expect(answers[1].Reason).To(Equal(cache.Absent))
+		})
+
+		it("does not give a flapping one up", func() {
+			first.on(func(w http.ResponseWriter, r *http.Request, n int) bool {
+				if n%2 == 1 {
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			})
+			set := open(t, options(first.URL))
+			for i := range 20 {
+				p := first.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath
+				Expect(fetch(set, p)).To(Equal(data))
+			}
+			Expect(set.Report()[0].Failures).To(BeEmpty())
+		})
+
+		it("uses the other one's when a narinfo was altered", func() {
+			altered := strings.Replace(n.String(), "NarSize: 5", "NarSize: 6", 1)
+			first.put(n.StorePath.HashPart()+".narinfo", []byte(altered))
+			set := open(t, options(first.URL, second.URL))
+			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", second.URL))
+			Expect(set.Report()[0].Failures).To(ConsistOf(ContainSubstring("altered")))
+		})
+	})
+
+	context("signatures", func() {
+		it("says which trusted key signed a path", func() {
+			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { newSigner("stranger-1").sign(n) })
+			Expect(open(t, options(first.URL)).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", "trusted-1"))
+		})
+
+		it("refuses an unknown key, naming cache, path, field, key and the line to add", func() {
+			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil; newSigner("stranger-1").sign(n) })
+			_, err := open(t, options(first.URL)).Lookup(ctx, n.StorePath)
+			Expect(asked(err)).To(ConsistOf(And(
+				HaveField("URL", first.URL), HaveField("Reason", cache.Untrusted), HaveField("Keys", []string{"stranger-1"}))))
+			Expect(err.Error()).To(And(ContainSubstring(n.StorePath.String()), ContainSubstring(first.URL),
+				ContainSubstring("field Sig"), ContainSubstring("signed by stranger-1"),
+				ContainSubstring(`BP_NIX_TRUSTED_PUBLIC_KEYS="`+trusted.public().String()+` stranger-1:<`),
+				ContainSubstring("BP_NIX_REQUIRE_SIGS=false is the only way around")))
+			var signature *narinfo.SignatureError
+			Expect(errors.As(err, &signature)).To(BeTrue())
+		})
+
+		it("refuses a path that is not signed, and another key of the same name", func() {
+			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil })
+			_, err := open(t, options(first.URL)).Lookup(ctx, n.StorePath)
+			Expect(err).To(MatchError(ContainSubstring("not signed")))
+			n = first.add(t, "b", "none", data, func(n *narinfo.NarInfo) {
+				n.Sigs = nil
+				impostor := newSigner("other")
+				impostor.name = "trusted-1"
+				impostor.sign(n)
+			})
+			_, err = open(t, options(first.URL)).Lookup(ctx, n.StorePath)
+			Expect(err).To(MatchError(ContainSubstring("trusted key trusted-1 does not verify")))
+		})
+
+		it("takes anything when signatures are turned off in words", func() {
+			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil })
+			o := options(first.URL)
+			o.RequireSigs, o.Keys = false, nil
+			Expect(open(t, o).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", ""))
+		})
+
+		it("refuses to work without any trusted key", func() {
+			o := options(first.URL)
+			o.Keys = nil
+			_, err := cache.Open(ctx, o)
+			Expect(err).To(MatchError(ContainSubstring("BP_NIX_TRUSTED_PUBLIC_KEYS=")))
+		})
+	})
+
+	context("answers that are no narinfo of the path", func() {
+		put := func(text string) error {
+			p := storePath("a")
+			first.put(p.HashPart()+".narinfo", []byte(text))
+			_, err := open(t, options(first.URL)).Lookup(ctx, p)
+			Expect(asked(err)).To(ConsistOf(HaveField("Reason", cache.Invalid)))
+			Expect(err).To(MatchError(And(ContainSubstring(first.URL), ContainSubstring(p.String()))))
+			return err
+		}
+
+		it("are refused with the field's name", func() {
+			other := first.add(t, "b", "none", data, nil)
+			Expect(put(other.String())).To(MatchError(ContainSubstring("field StorePath: it is for " +
+				other.StorePath.String())))
+			Expect(put("<!DOCTYPE html>\n<html>log in</html>")).To(MatchError(ContainSubstring("HTML page")))
+			Expect(put(strings.Replace(other.String(), "NarHash: sha256:", "NarHash: md5:", 1))).
+				To(MatchError(ContainSubstring("NarHash")))
+			put("")
+			put(strings.Repeat("x", 2<<20))
+		})
+	})
+
+	context("no", func() {
+		for code, reason := range map[int]cache.Reason{
+			404: cache.Absent, 403: cache.Absent, 410: cache.Absent, 401: cache.Login, 500: cache.Down, 501: cache.Down,
+		} {
+			it(fmt.Sprintf("is understood from status %d", code), func() {
+				first.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if strings.HasSuffix(r.URL.Path, ".narinfo") {
+						w.WriteHeader(code)
+						return true
+					}
+					return false
+				})
+				_, err := open(t, options(first.URL)).Lookup(ctx, storePath("a"))
+				Expect(asked(err)[0].Reason).To(Equal(reason), "%v", err)
+				if code == 401 {
+					Expect(err).To(MatchError(ContainSubstring("netrc")))
+				}
+			})
+		}
+
+		it("names every cache, also one that was never usable", func() {
+			second.put("nix-cache-info", []byte("StoreDir: /gnu/store\n"))
+			_, err := open(t, options(first.URL, second.URL)).Lookup(ctx, storePath("a"))
+			answers := asked(err)
+			Expect(answers).To(HaveLen(2))
+			Expect(answers[0].Reason).To(Equal(cache.Absent))
+			Expect(answers[1].Why).To(ContainSubstring(`StoreDir: its paths live in "/gnu/store"`))
+		})
+	})
+
+	it("asks once for a path, whoever wants it", func() {
+		n := first.add(t, "a", "none", data, nil)
+		set := open(t, options(first.URL))
+		var group sync.WaitGroup
+		for range 50 {
+			group.Go(func() {
+				_, err := set.Lookup(ctx, n.StorePath)
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		Expect(first.asked(".narinfo")).To(HaveLen(1))
+		Expect(set.Report()[0].NarInfos).To(BeEquivalentTo(1))
+	})
+
+	it("returns when its context ends", func() {
+		first.on(narinfos(time.Second))
+		set := open(t, options(first.URL))
+		short, cancel := stdcontext.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		_, err := set.Lookup(short, storePath("a"))
+		Expect(err).To(MatchError(stdcontext.DeadlineExceeded))
+	})
+
+	it("says which paths exist, asking caches that mind many questions only for the rest", func() {
+		second.put("nix-cache-info", []byte("StoreDir: /nix/store\nPriority: 10\n"))
+		in1 := first.add(t, "in1", "none", data, nil).StorePath
+		both := first.add(t, "both", "none", data, nil).StorePath
+		second.add(t, "both", "none", data, nil)
+		in2 := second.add(t, "in2", "none", data, nil).StorePath
+		none := storePath("none")
+		set := open(t, options(first.URL, second.URL))
+		has, err := set.Has(ctx, []storepath.Path{in1, both, in2, none})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(has).To(Equal(map[storepath.Path]bool{in1: true, both: true, in2: true, none: false}))
+		Expect(first.asked(".narinfo")).To(HaveLen(4))
+		Expect(second.asked(".narinfo")).To(HaveLen(2))
+		Expect(second.asked(".narinfo")[0].Method).To(Equal(http.MethodHead))
+	})
+
+	it("closes with look-ups under way", func() {
+		first.on(narinfos(time.Minute))
+		set, err := cache.Open(ctx, options(first.URL))
+		Expect(err).NotTo(HaveOccurred())
+		go func() {
+			time.Sleep(20 * time.Millisecond)
+			set.Close()
+		}()
+		_, err = set.Lookup(ctx, storePath("a"))
+		Expect(err).To(HaveOccurred())
+	})
+
+	it("resolves a large closure over a slow line in parallel", func() {
+		var paths []storepath.Path
+		for i := range 200 {
+			paths = append(paths, first.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath)
+		}
+		first.on(narinfos(50 * time.Millisecond))
+		set := open(t, options(first.URL))
+		began := time.Now()
+		var group sync.WaitGroup
+		for _, p := range paths {
+			group.Go(func() {
+				if _, err := set.Lookup(ctx, p); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		Expect(time.Since(began)).To(BeNumerically("<", 3*time.Second))
+	})
+
+}
+
+const slowCount = 12

@@ -1,0 +1,160 @@
+package cache_test
+
+import (
+	stdcontext "context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+)
+
+func TestOpen(t *testing.T) { spec.Run(t, "open", testOpen, spec.Report(report.Terminal{})) }
+
+func testOpen(t *testing.T, context spec.G, it spec.S) {
+	var s *server
+	ctx := stdcontext.Background()
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = newServer(t)
+	})
+
+	it("uses what is left when a cache is down, and says so once", func() {
+		dead := newServer(t)
+		dead.Close()
+		log := &logged{}
+		o := options(dead.URL, s.URL)
+		o.Log = log.log
+		set := open(t, o)
+		Expect(set.Report()[0]).To(And(HaveField("Down", true), HaveField("Failures", HaveLen(1))))
+		Expect(log.lines).To(HaveLen(1))
+		data := content("a", 100)
+		Expect(fetch(set, s.add(t, "a", "none", data, nil).StorePath)).To(Equal(data))
+	})
+
+	it("fails within seconds when a cache takes connections and never answers", func() {
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer silent.Close()
+		o := options("http://" + silent.Addr().String())
+		o.Retry.Answer = 200 * time.Millisecond
+		began := time.Now()
+		_, err = cache.Open(ctx, o)
+		var none *cache.OpenError
+		Expect(errors.As(err, &none)).To(BeTrue())
+		Expect(none.Asked).To(ConsistOf(HaveField("Reason", cache.Down)))
+		Expect(time.Since(began)).To(BeNumerically("<", 3*time.Second))
+	})
+
+	context("what is no cache for this store", func() {
+		refused := func(why string) {
+			t.Helper()
+			_, err := cache.Open(ctx, options(s.URL))
+			var none *cache.OpenError
+			Expect(errors.As(err, &none)).To(BeTrue())
+			Expect(none.Asked[0].Reason).To(Equal(cache.Invalid))
+			Expect(err).To(MatchError(And(ContainSubstring(why), ContainSubstring(s.URL))))
+		}
+
+		it("is refused by name: another StoreDir", func() {
+			s.put("nix-cache-info", []byte("StoreDir: /home/me/store\n"))
+			refused(`field StoreDir: its paths live in "/home/me/store"`)
+		})
+
+		it("is refused by name: no nix-cache-info", func() {
+			s.drop("nix-cache-info")
+			refused("does not appear to be a binary cache")
+		})
+
+		it("is refused by name: a login page", func() {
+			s.put("nix-cache-info", []byte("<!DOCTYPE html><html>"))
+			refused("HTML page")
+		})
+
+		it("is refused by name: a Priority that is no number", func() {
+			s.put("nix-cache-info", []byte("StoreDir: /nix/store\nPriority: high\n"))
+			refused("line 2: field Priority")
+		})
+	})
+
+	it("wants a login where the cache says 401", func() {
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { w.WriteHeader(401); return true })
+		_, err := cache.Open(ctx, options(s.URL))
+		var none *cache.OpenError
+		Expect(errors.As(err, &none)).To(BeTrue())
+		Expect(none.Asked).To(ConsistOf(And(HaveField("Reason", cache.Login), HaveField("Why", ContainSubstring("netrc")))))
+		Expect(s.asked("nix-cache-info")).To(HaveLen(1))
+	})
+
+	it("asks a cache once that is named twice", func() {
+		Expect(open(t, options(s.URL, s.URL+"/", s.URL+"?priority=3")).Report()).To(HaveLen(1))
+	})
+
+	it("refuses addresses that are none, without repeating their secrets", func() {
+		for _, bad := range []string{
+			"", "cache.nixos.org", "ftp://host/", "https://", "file://host/x", "file:relative", "s3://",
+			"https://user:secret@host/%zz", "https://user:secret@host?priority=x", "s3://bucket?scheme=gopher",
+			"https://user:secret@ho st/",
+		} {
+			_, err := cache.Open(ctx, options(bad))
+			Expect(err).To(MatchError(ContainSubstring("cache URL")), bad)
+			Expect(err.Error()).NotTo(ContainSubstring("secret"))
+		}
+		_, err := cache.Open(ctx, options())
+		Expect(err).To(MatchError(ContainSubstring("BP_NIX_SUBSTITUTERS")))
+	})
+
+	it("mentions a setting that it does not know", func() {
+		log := &logged{}
+		o := options(s.URL + "?prioritee=3&trusted=true")
+		o.Log = log.log
+		open(t, o)
+		Expect(log.lines).To(ConsistOf(ContainSubstring(`"prioritee" is unknown`)))
+	})
+
+	context("a cache in a directory", func() {
+		var dir string
+		data := content("a", 100_000)
+
+		it.Before(func() {
+			n := s.add(t, "a", "xz", data, nil)
+			dir = filepath.Join(t.TempDir(), "a cache")
+			Expect(os.MkdirAll(filepath.Join(dir, "nar"), 0o755)).To(Succeed())
+			for _, name := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
+				Expect(os.WriteFile(filepath.Join(dir, name), s.file(name), 0o644)).To(Succeed())
+			}
+		})
+
+		it("is used by file URL and by path", func() {
+			for _, url := range []string{"file://" + filepath.ToSlash(dir)[:len(dir)-7] + "a%20cache", dir, dir + "/"} {
+				set := open(t, options(url))
+				Expect(fetch(set, storePath("a"))).To(Equal(data))
+				_, err := set.Lookup(ctx, storePath("b"))
+				var none *cache.NotFoundError
+				Expect(errors.As(err, &none)).To(BeTrue())
+				Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
+			}
+		})
+
+		it("is no cache when it is not there", func() {
+			_, err := cache.Open(ctx, options(dir+"/nowhere"))
+			Expect(err).To(MatchError(ContainSubstring("does not appear to be a binary cache")))
+		})
+	})
+
+	it("refuses an xz decoder that is none", func() {
+		o := options(s.URL)
+		o.XZ = "fast"
+		_, err := cache.Open(ctx, o)
+		Expect(err).To(MatchError(ContainSubstring("auto, go or program")))
+	})
+}
