@@ -33,8 +33,11 @@ type EvalError struct {
 }
 
 func (e *EvalError) Error() string {
-	if e.File == "" {
+	switch {
+	case e.File == "":
 		return fmt.Sprintf("evaluating: %s", e.Summary)
+	case e.Line == 0:
+		return fmt.Sprintf("evaluating %s: %s", e.File, e.Summary)
 	}
 	return fmt.Sprintf("evaluating %s:%d:%d: %s", e.File, e.Line, e.Column, e.Summary)
 }

@@ -130,6 +130,11 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, t.explain(err, r.Source)
 	}
+	if inputs := unlockedInputs(said.log.warnings); len(inputs) > 0 {
+		return Result{}, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's build "+
+			"could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")), File: "flake.lock",
+			Warnings: said.log.warnings}
+	}
 	var answered reply
 	if err := json.Unmarshal(said.stdout, &answered); err != nil {
 		return Result{}, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)

@@ -105,7 +105,6 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		c.dir = filepath.Join(shared, "cache")
 		c.write("nix-cache-info", []byte("StoreDir: /nix/store\n"))
 		c.add(nixpkgsPath, testdata(t, "nixpkgs"))
-		Expect(os.Chmod(c.dir, 0o777)).To(Succeed()) // Nix makes folders in a file:// cache before it reads it
 		Expect(os.CopyFS(filepath.Join(shared, "app"), os.DirFS("testdata/app"))).To(Succeed())
 		program := filepath.Join(shared, "test")
 		copyProgram(program)

@@ -13,6 +13,7 @@ import (
 var (
 	cannotBuild = regexp.MustCompile(`(?i)cannot build '(/nix/store/[^']+\.drv)'`)
 	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
+	lockChange  = regexp.MustCompile(`(?m)^• (?:Added|Updated) input '([^']+)':\n +(\S+)`)
 	ourFrame    = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
 )
 
@@ -111,4 +112,22 @@ func (t Toolchain) userPosition(m message, source storepath.Path) (file string, 
 		}
 	}
 	return file, line, column
+}
+
+// unlockedInputs are the inputs of a flake that its lock file does not hold as they are, save those inside the
+// flake's own source. Nix evaluates such a flake and says that it does not write the lock file (NixOS/nix:
+// src/libflake/flake.cc, lockFlake).
+func unlockedInputs(warnings []string) []string {
+	var inputs []string
+	for _, warning := range warnings {
+		if !strings.HasPrefix(warning, "not writing modified lock file") {
+			continue
+		}
+		for _, change := range lockChange.FindAllStringSubmatch(warning, -1) {
+			if !strings.HasPrefix(change[2], "'path:.") && change[2] != "follows" {
+				inputs = append(inputs, change[1])
+			}
+		}
+	}
+	return inputs
 }

@@ -44,6 +44,12 @@ func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
 			return answer{}, fmt.Errorf("running %s: %w", c.program, err)
 		}
 	}
+	urls, stop, err := reachable(t.settings.Substituters)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: serving a cache: %w", c.doing, err)
+	}
+	defer stop()
+	t.settings.Substituters = urls // t is a copy
 	configDir, err := t.configDir(c.pure)
 	if err != nil {
 		return answer{}, err

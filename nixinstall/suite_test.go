@@ -31,6 +31,7 @@ func TestNixInstall(t *testing.T) {
 	suite("EvaluateErrors", testEvaluateErrors)
 	suite("EvaluateFlakes", testEvaluateFlakes)
 	suite("EvaluateSets", testEvaluateSets)
+	suite("FlakeInputs", testFlakeInputs)
 	suite("Install", testInstall)
 	suite("RenameSource", testRenameSource)
 	suite("Substitution", testSubstitution)

@@ -1,0 +1,103 @@
+package nixinstall_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+func testFlakeInputs(t *testing.T, _ spec.G, it spec.S) {
+	ctx := context.Background()
+	const input = `{ outputs = { self }: { greeting = "hello from the tarball"; }; }`
+	var (
+		server *httptest.Server
+		asked  int
+		hash   string
+	)
+	it.Before(func() {
+		RegisterTestingT(t)
+		var tarball bytes.Buffer
+		z := gzip.NewWriter(&tarball)
+		w := tar.NewWriter(z)
+		Expect(w.WriteHeader(&tar.Header{Name: "dep/flake.nix", Mode: 0o644, Size: int64(len(input))})).To(Succeed())
+		_, err := w.Write([]byte(input))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(w.Close()).To(Succeed())
+		Expect(z.Close()).To(Succeed())
+		asked = 0
+		server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked++
+			_, _ = w.Write(tarball.Bytes())
+		}))
+		dep := filepath.Join(t.TempDir(), "dep")
+		Expect(os.Mkdir(dep, 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dep, "flake.nix"), []byte(input), 0o644)).To(Succeed())
+		sum := sha256.New()
+		Expect(nar.Dump(ctx, sum, dep)).To(Succeed())
+		hash = "sha256-" + base64.StdEncoding.EncodeToString(sum.Sum(nil))
+	})
+	it.After(func() { server.Close() })
+
+	// flake adds a flake with the input to the store; lock is the input's hash in its lock file, "" for no lock file.
+	flake := func(toolchain nixinstall.Toolchain, lock string) nixinstall.Request {
+		t.Helper()
+		dir := t.TempDir()
+		url := server.URL + "/dep.tar.gz"
+		Expect(os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(fmt.Sprintf(`{
+			inputs.dep.url = "%s";
+			outputs = { self, dep }: { packages.x86_64-linux.default = derivation {
+				name = "app"; system = "x86_64-linux"; builder = "/bin/sh"; text = dep.greeting; };
+			}; }`, url)), 0o644)).To(Succeed())
+		if lock != "" {
+			Expect(os.WriteFile(filepath.Join(dir, "flake.lock"), []byte(fmt.Sprintf(`{ "version": 7, "root": "root",
+				"nodes": { "root": { "inputs": { "dep": "dep" } }, "dep": {
+					"locked": { "type": "tarball", "url": "%s", "narHash": "%s" },
+					"original": { "type": "tarball", "url": "%s" } } } }`, url, lock, url)), 0o644)).To(Succeed())
+		}
+		source, err := toolchain.AddSource(ctx, dir, nixinstall.SourceOptions{Name: "source"})
+		Expect(err).NotTo(HaveOccurred())
+		return nixinstall.Request{Source: source, Flake: "."}
+	}
+
+	it("fetches a locked tarball once, and finds it again without the server", func() {
+		toolchain := nix(t)
+		request := flake(toolchain, hash)
+		first, err := toolchain.Evaluate(ctx, request)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(asked).To(Equal(1))
+		server.Close()
+		second, err := toolchain.Evaluate(ctx, request)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(second.Outputs).To(Equal(first.Outputs))
+	})
+
+	it("refuses a tarball that is not the locked one", func() {
+		toolchain := nix(t)
+		_, err := toolchain.Evaluate(ctx, flake(toolchain, "sha256-"+base64.StdEncoding.EncodeToString(make([]byte, 32))))
+		var evalErr *nixinstall.EvalError
+		Expect(errors.As(err, &evalErr)).To(BeTrue(), "%v", err)
+		Expect(evalErr.Summary).To(ContainSubstring("mismatch"))
+	})
+
+	it("refuses an input that is not locked, since tomorrow's may be another", func() {
+		toolchain := nix(t)
+		_, err := toolchain.Evaluate(ctx, flake(toolchain, ""))
+		Expect(err).To(MatchError(ContainSubstring("lock")))
+	})
+}
