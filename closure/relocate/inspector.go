@@ -255,6 +255,7 @@ func (s *plainSearch) member(member int, how string) {
 	s.x.report(s.kind, fmt.Sprintf("%s: the hash of %s%s", s.via, s.x.scan.members.paths[member], how), s.harmless)
 }
 
-func (s *plainSearch) foreign(i int)        { s.x.foreign(s.buf[i : i+hashLen]) }
-func (s *plainSearch) relocatedName(int)    {}
-func (s *plainSearch) landmark(int, []byte) {}
+func (s *plainSearch) foreign(i int) { s.x.foreign(s.buf[i : i+hashLen]) }
+
+// relocatedName does not matter here: nothing is rewritten, and nothing undone.
+func (s *plainSearch) relocatedName(int) {}

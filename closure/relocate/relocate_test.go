@@ -12,6 +12,7 @@ func TestRelocate(t *testing.T) {
 	suite("Layout", testLayout)
 	suite("Stage", testStage)
 	suite("hazards", testHazards)
+	suite("formats", testFormats)
 	suite("Undo", testUndo)
 	suite("programs", testPrograms)
 	suite("MendTree", testMend)

@@ -8,24 +8,22 @@ import (
 
 // finder is told what a scanner finds; i is the place in the buffer.
 type finder interface {
-	reference(i, member int)     // of a member's "/nix/store/<hash>"
-	foreign(i int)               // of the hash of "/nix/store/<hash>-", of no member
-	bareHash(i, member int)      // of a member's hash
-	wideHash(i, width, mem int)  // of a member's hash in characters of width bytes
-	relocatedName(i int)         // of "<view directory>/<hash characters>"
-	landmark(i int, mark []byte) // of one of the scanner's other marks
+	reference(i, member int)       // the hash of a member's "/nix/store/<hash>"
+	foreign(i int)                 // the hash of "/nix/store/<hash>-", of no member
+	bareHash(i, member int)        // a member's hash
+	wideHash(i, width, member int) // a member's hash in characters of width bytes
+	relocatedName(i int)           // "<view directory>/<hash characters>"
 }
 
 // scanner finds references and what looks like them. It reads eight bytes at every stride'th place and so meets
 // whatever is at least stride+7 bytes long, wherever it begins: a hash (32 characters of base-32), a hash in UTF-16
-// or UTF-32 (at least 63 bytes), the marks (fixed strings). All of these cost the same few instructions per stride.
+// or UTF-32 (at least 63 bytes), the view directory. All of these cost the same few instructions per stride.
 type scanner struct {
 	members *members
-	layout  Layout
-	name    []byte   // "<view directory>/", nil where nothing is relocated
-	marks   [][]byte // name is the first, if there is one
+	name    []byte // "<view directory>/", nil where nothing is relocated
+	keep    int    // hash characters behind it
 	stride  int
-	words   [wordSlots]uint64 // the eight-byte pieces of marks; 0 is free
+	words   [wordSlots]uint64 // the eight-byte pieces of name; 0 is free
 	factor  uint64
 }
 
@@ -41,40 +39,23 @@ const (
 	highBits = 0x8080808080808080
 )
 
-func newScanner(l Layout, m *members, marks ...string) *scanner {
-	s := &scanner{members: m, layout: l, stride: maxStride}
+func newScanner(l Layout, m *members) *scanner {
+	s := &scanner{members: m, stride: maxStride}
 	if !l.IsZero() {
-		s.name = []byte(l.dir + "/")
-		s.marks = append(s.marks, s.name)
+		s.name, s.keep = []byte(l.dir+"/"), l.keep
+		s.stride = min(s.stride, len(s.name)-7)
 	}
-	for _, mark := range marks {
-		s.marks = append(s.marks, []byte(mark))
+	// A factor that sends every piece to a slot of its own.
+	for s.factor = golden; !s.place(); {
+		s.factor = bits.RotateLeft64(s.factor, 7)*golden | 1
 	}
-	for _, mark := range s.marks {
-		s.stride = min(s.stride, len(mark)-7)
-	}
-	s.spread()
 	return s
 }
 
-// spread finds a factor that sends every piece of the marks to a slot of its own.
-func (s *scanner) spread() {
-	var pieces []uint64
-	for _, mark := range s.marks {
-		for i := range len(mark) - 7 {
-			pieces = append(pieces, binary.LittleEndian.Uint64(mark[i:]))
-		}
-	}
-	for s.factor = golden; ; s.factor = bits.RotateLeft64(s.factor, 7)*golden | 1 {
-		s.words = [wordSlots]uint64{}
-		if s.place(pieces) {
-			return
-		}
-	}
-}
-
-func (s *scanner) place(pieces []uint64) bool {
-	for _, piece := range pieces {
+func (s *scanner) place() bool {
+	s.words = [wordSlots]uint64{}
+	for i := range len(s.name) - 7 {
+		piece := binary.LittleEndian.Uint64(s.name[i:])
 		slot := &s.words[piece*s.factor>>wordShift]
 		if *slot != 0 && *slot != piece {
 			return false
@@ -107,7 +88,7 @@ func (s *scanner) scan(buf []byte, from, to int, found finder) {
 			continue
 		}
 		if s.words[w*s.factor>>wordShift] == w {
-			s.mark(buf, p, from, to, found)
+			s.named(buf, p, from, to, found)
 		}
 	}
 }
@@ -206,34 +187,26 @@ func isWide(buf []byte, i, width int) bool {
 	return true
 }
 
-// mark looks for the marks that buf[p:p+8] may be a piece of.
-func (s *scanner) mark(buf []byte, p, from, to int, found finder) {
-	piece := buf[p : p+8]
-	for n, mark := range s.marks {
-		for k := 0; k+8 <= len(mark); k++ {
-			i := p - k
-			// Of the pieces of one mark only the first that is looked at counts.
-			if k >= s.stride || i < from || i >= to || i+len(mark) > len(buf) {
-				continue
-			}
-			if !bytes.Equal(mark[k:k+8], piece) || !bytes.Equal(mark, buf[i:i+len(mark)]) {
-				continue
-			}
-			if n > 0 || s.name == nil {
-				found.landmark(i, mark)
-			} else if s.shortened(buf[i+len(mark):]) {
-				found.relocatedName(i)
-			}
+// named looks for the relocated names that buf[p:p+8] may be a piece of.
+func (s *scanner) named(buf []byte, p, from, to int, found finder) {
+	// Of the pieces of one name only the first that is looked at counts; it is among the first stride.
+	for k := 0; k < s.stride && k+8 <= len(s.name); k++ {
+		i := p - k
+		if i < from || i >= to || i+len(s.name) > len(buf) {
+			continue
+		}
+		if bytes.Equal(s.name, buf[i:i+len(s.name)]) && s.shortened(buf[i+len(s.name):]) {
+			found.relocatedName(i)
 		}
 	}
 }
 
 // shortened reports whether b begins with as many base-32 characters as the layout keeps.
 func (s *scanner) shortened(b []byte) bool {
-	if len(b) < s.layout.keep {
+	if len(b) < s.keep {
 		return false
 	}
-	for _, c := range b[:s.layout.keep] {
+	for _, c := range b[:s.keep] {
 		if !isBase32[c] {
 			return false
 		}

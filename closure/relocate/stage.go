@@ -228,5 +228,3 @@ func (s *Stage) wideHash(i, width, member int) {
 func (s *Stage) relocatedName(i int) {
 	s.found(i, RelocatedName, fmt.Sprintf("%s and %d characters of a hash", s.scan.name, s.layout.keep))
 }
-
-func (s *Stage) landmark(int, []byte) {}

@@ -107,6 +107,8 @@ func (x *inspector) zipMember(l *level, m zipMember, p place) error {
 		if err := x.deflated(l, p); err != nil {
 			return err
 		}
+	case unknown && m.method == zipStore && isZipRecord(l):
+		// It is empty.
 	case unknown:
 		return unsupported(p.via + " does not say its size")
 	default:
@@ -118,6 +120,12 @@ func (x *inspector) zipMember(l *level, m zipMember, p place) error {
 		return skipDescriptor(l)
 	}
 	return nil
+}
+
+// isZipRecord reports whether a record of a zip archive follows.
+func isZipRecord(l *level) bool {
+	next, _ := l.Peek(4)
+	return len(next) == 4 && next[0] == 'P' && next[1] == 'K' && next[2] <= 8 && next[3] == next[2]+1
 }
 
 // deflated looks into a member that says itself where it ends.
@@ -158,15 +166,15 @@ func (x *inspector) zipSized(l *level, m zipMember, p place) error {
 	return err
 }
 
-// skipDescriptor skips what stands behind a member whose header could not say its sizes: 12 to 24 bytes, up to the
+// skipDescriptor skips what stands behind a member whose header could not say its sizes: at most 24 bytes, up to the
 // next header.
 func skipDescriptor(l *level) error {
 	next, err := l.Peek(28)
 	if err != nil && err != io.EOF {
 		return err
 	}
-	for _, n := range []int{16, 12, 24, 20} {
-		if len(next) >= n+4 && string(next[n:n+2]) == "PK" {
+	for _, n := range []int{0, 16, 12, 24, 20} {
+		if len(next) >= n+4 && string(next[n:n+2]) == "PK" && string(next[n+2:n+4]) != "\x07\x08" {
 			_, err := l.Discard(n)
 			return err
 		}
