@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -276,3 +277,5 @@ func (s *server) file(name string) []byte {
 }
 
 func (s *server) etag(name string) string { return fmt.Sprintf(`"%x"`, sha256.Sum256(s.file(name))) }
+
+func discard() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -1,0 +1,323 @@
+package cache_test
+
+import (
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	stdcontext "context"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+func TestAuth(t *testing.T) {
+	spec.Run(t, "logins and connections", testAuth, spec.Report(report.Terminal{}))
+}
+
+// wants makes a server answer only requests with this Authorization.
+func (s *server) wants(authorization string) {
+	s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.Header.Get("Authorization") == authorization {
+			return false
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+}
+
+// newTLSServer is a cache with HTTP/2 and a certificate of its own authority, which is returned as PEM.
+func newTLSServer(t *testing.T) (*server, []byte) {
+	s := newServerWith(t, httptest.NewUnstartedServer, func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	})
+	return s, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
+// environment is a Getenv.
+func environment(values map[string]string) func(string) string {
+	return func(name string) string { return values[name] }
+}
+
+const (
+	basicMe  = "Basic bWU6c2VjcmV0" // me:secret
+	password = "secret"
+)
+
+func testAuth(t *testing.T, context spec.G, it spec.S) {
+	var s *server
+	var n *narinfo.NarInfo
+	data := content("a", 50_000)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = newServer(t)
+		n = s.add(t, "a", "zstd", data, nil)
+	})
+
+	host := func(raw string) string {
+		u, err := url.Parse(raw)
+		Expect(err).NotTo(HaveOccurred())
+		return u.Host
+	}
+
+	context("a private cache", func() {
+		it("is opened by the user name and password of its URL, which nobody sees again", func() {
+			s.wants(basicMe)
+			log := &logged{}
+			o := options("http://me:secret@" + host(s.URL))
+			o.Log = log.log
+			set := open(t, o)
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+			s.Close()
+			_, err := set.Lookup(stdcontext.Background(), storePath("b"))
+			Expect(err).To(HaveOccurred())
+			shown := fmt.Sprintf("%v %v %+v", err, log, set.Report())
+			Expect(shown).NotTo(ContainSubstring(password))
+		})
+
+		it("is opened by a binding's token or password", func() {
+			s.wants("Bearer t0ken")
+			o := options(s.URL)
+			o.Credentials = []cache.Credential{{URL: s.URL + "/some/path", Token: "t0ken", Password: "unused"}}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			s.wants(basicMe)
+			o.Credentials = []cache.Credential{{URL: s.URL, Username: "me", Password: "secret"}}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+		})
+
+		for _, text := range []string{
+			"machine 127.0.0.1 login me password secret",
+			"machine HOST\n\tlogin me\n\tpassword secret\n",
+			"# a comment\nmachine other login x password y # another\nmachine 127.0.0.1 login \"me\" password \"sec\\ret\"",
+			"macdef init\n machine 127.0.0.1 login no password no\n\nmachine 127.0.0.1 account z login me password secret",
+			"machine other login a password b default login me password secret",
+		} {
+			it("is opened by netrc: "+text, func() {
+				s.wants(basicMe)
+				o := options(s.URL)
+				file := tempFile(t, strings.ReplaceAll(text, "HOST", host(s.URL)))
+				o.Netrc = file
+				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+				o.Netrc, o.Getenv = "", environment(map[string]string{"NETRC": file})
+				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			})
+		}
+
+		it("is not opened by netrc of another port", func() {
+			o := options(s.URL)
+			o.Netrc = tempFile(t, "machine 127.0.0.1:1 login me password secret")
+			open(t, o)
+			Expect(s.asked("nix-cache-info")[0].Header.Get("Authorization")).To(BeEmpty())
+		})
+
+		it("says that a login was refused", func() {
+			s.wants("Basic somebody else")
+			_, err := cache.Open(stdcontext.Background(), options("http://me:secret@"+host(s.URL)))
+			Expect(err).To(MatchError(ContainSubstring("the login that was sent is refused")))
+		})
+
+		it("is an error when the netrc file named on purpose cannot be read", func() {
+			o := options(s.URL)
+			o.Netrc = "/nowhere/netrc"
+			_, err := cache.Open(stdcontext.Background(), o)
+			Expect(err).To(MatchError(ContainSubstring("netrc")))
+		})
+	})
+
+	context("a redirect", func() {
+		var target *server
+
+		it.Before(func() {
+			target = newServer(t)
+			target.put("nar", s.file(n.URL))
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				Expect(r.Header.Get("Authorization")).To(Equal(basicMe))
+				if r.URL.Path != "/"+n.URL {
+					return false
+				}
+				http.Redirect(w, r, target.URL+"/nar?X-Amz-Signature=sig&token=t0ken", http.StatusTemporaryRedirect)
+				return true
+			})
+		})
+
+		it("takes no login along to another host, nor the URL it came from", func() {
+			Expect(fetch(open(t, options("http://me:secret@"+host(s.URL))), n.StorePath)).To(Equal(data))
+			r := target.asked("/nar")[0]
+			Expect(r.Header.Get("Authorization")).To(BeEmpty())
+			Expect(r.Header.Get("Referer")).To(BeEmpty())
+		})
+
+		it("leaves a presigned URL its own signature even where a login is known", func() {
+			o := options("http://me:secret@" + host(s.URL))
+			o.Credentials = []cache.Credential{{URL: target.URL, Token: "t0ken"}}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			Expect(target.asked("/nar")[0].Header.Get("Authorization")).To(BeEmpty())
+		})
+
+		it("shows no signature when it leads nowhere", func() {
+			target.Close()
+			_, err := fetch(open(t, options("http://me:secret@"+host(s.URL))), n.StorePath)
+			Expect(err).To(HaveOccurred())
+			Expect(err.Error()).NotTo(Or(ContainSubstring("t0ken"), ContainSubstring("sig&"), ContainSubstring(password)))
+		})
+
+		it("in a circle ends", func() {
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if !strings.HasPrefix(r.URL.Path, "/nar/") {
+					return false
+				}
+				http.Redirect(w, r, r.URL.Path, http.StatusFound)
+				return true
+			})
+			_, err := fetch(open(t, options(s.URL)), n.StorePath)
+			Expect(err).To(MatchError(ContainSubstring("stopped after 10 redirects")))
+		})
+	})
+
+	context("TLS", func() {
+		it("speaks HTTP/2 with a cache whose authority was given", func() {
+			secure, authority := newTLSServer(t)
+			n := secure.add(t, "a", "xz", data, nil)
+			o := options(secure.URL)
+			o.RootCAs = [][]byte{authority}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			Expect(secure.asked(n.URL)[0].ProtoMajor).To(Equal(2))
+		})
+
+		for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
+			it("trusts the authorities in $"+name, func() {
+				secure, authority := newTLSServer(t)
+				o := options(secure.URL)
+				o.Getenv = environment(map[string]string{name: tempFile(t, string(authority))})
+				open(t, o)
+			})
+		}
+
+		it("refuses an unknown authority at once, and a file without certificates", func() {
+			secure, _ := newTLSServer(t)
+			secure.Config.ErrorLog = discard()
+			_, err := cache.Open(stdcontext.Background(), options(secure.URL))
+			Expect(err).To(MatchError(ContainSubstring("certificate signed by unknown authority")))
+			o := options(secure.URL)
+			o.RootCAs = [][]byte{[]byte("no certificate")}
+			_, err = cache.Open(stdcontext.Background(), o)
+			Expect(err).To(MatchError(ContainSubstring("no certificate in PEM form")))
+		})
+
+		it("gives no login of the secure cache to the same host without TLS", func() {
+			secure, authority := newTLSServer(t)
+			n := secure.add(t, "a", "zstd", data, func(n *narinfo.NarInfo) { n.URL = s.URL + "/" + n.URL })
+			o := options(strings.Replace(secure.URL, "https://", "https://me:secret@", 1))
+			o.RootCAs = [][]byte{authority}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			Expect(secure.asked(".narinfo")[0].Header.Get("Authorization")).To(Equal(basicMe))
+			Expect(s.asked("nar/a.nar.zstd")[0].Header.Get("Authorization")).To(BeEmpty())
+		})
+	})
+
+	it("goes through the proxy of the environment, except to hosts of NO_PROXY", func() {
+		proxy := newServer(t)
+		proxy.put("nix-cache-info", s.file("nix-cache-info"))
+		o := options("http://cache.example")
+		o.Getenv = environment(map[string]string{"http_proxy": proxy.URL})
+		open(t, o)
+		Expect(proxy.asked("nix-cache-info")[0].Host).To(Equal("cache.example"))
+		o.Getenv = environment(map[string]string{"HTTP_PROXY": proxy.URL, "NO_PROXY": "cache.example"})
+		o.Retry.Attempts = 1
+		_, err := cache.Open(stdcontext.Background(), o)
+		Expect(err).To(HaveOccurred())
+		Expect(proxy.asked("nix-cache-info")).To(HaveLen(1))
+	})
+
+	it("reuses connections for look-ups", func() {
+		connections := map[string]bool{}
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			connections[r.RemoteAddr] = true
+			return false
+		})
+		set := open(t, options(s.URL))
+		for i := range 20 {
+			_, err := set.Lookup(stdcontext.Background(), storePath(fmt.Sprint("p", i)))
+			var none *cache.NotFoundError
+			Expect(errors.As(err, &none)).To(BeTrue())
+		}
+		Expect(connections).To(HaveLen(1))
+	})
+
+	context("S3", func() {
+		var bucket string
+		s3 := func(extra string) string {
+			return "s3://cache/prefix?region=eu-west-1&scheme=http&endpoint=" + bucket + extra
+		}
+
+		it.Before(func() {
+			bucket = host(s.URL)
+			for _, name := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
+				s.put("cache/prefix/"+name, s.file(name))
+			}
+			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+				t.Setenv(name, "")
+				os.Unsetenv(name)
+			}
+			t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+			t.Setenv("AWS_CONFIG_FILE", "/nowhere/config")
+			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", tempFile(t,
+				"[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = secret\n"))
+		})
+
+		it("is asked unsigned without credentials", func() {
+			Expect(fetch(open(t, options(s3(""))), n.StorePath)).To(Equal(data))
+			Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(BeEmpty())
+		})
+
+		it("is signed for with the credentials of the environment or of a profile", func() {
+			Expect(fetch(open(t, options(s3("&profile=work"))), n.StorePath)).To(Equal(data))
+			Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(And(
+				HavePrefix("AWS4-HMAC-SHA256 Credential=AKIDWORK/"), ContainSubstring("/eu-west-1/s3/aws4_request")))
+			t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			t.Setenv("AWS_SESSION_TOKEN", "session")
+			open(t, options(s3("")))
+			last := s.asked("nix-cache-info")[1]
+			Expect(last.Header.Get("Authorization")).To(ContainSubstring("AKIDENV"))
+			Expect(last.Header.Get("X-Amz-Security-Token")).To(Equal("session"))
+		})
+
+		it("takes 403 for missing, and follows to presigned places unsigned", func() {
+			t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+			target := newServer(t)
+			target.put("x", s.file(n.URL))
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if strings.HasSuffix(r.URL.Path, n.URL) {
+					http.Redirect(w, r, target.URL+"/x?X-Amz-Signature=y", http.StatusFound)
+					return true
+				}
+				if s.file(r.URL.Path[1:]) == nil {
+					w.WriteHeader(http.StatusForbidden)
+					return true
+				}
+				return false
+			})
+			set := open(t, options(s3("")))
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+			Expect(target.asked("/x")[0].Header.Get("Authorization")).To(BeEmpty())
+			_, err := set.Lookup(stdcontext.Background(), storePath("b"))
+			var none *cache.NotFoundError
+			Expect(errors.As(err, &none)).To(BeTrue())
+			Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
+		})
+	})
+}

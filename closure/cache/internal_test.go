@@ -1,0 +1,106 @@
+package cache
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+)
+
+func TestInternal(t *testing.T) {
+	spec.Run(t, "addresses and texts", testInternal, spec.Report(report.Terminal{}))
+}
+
+func testInternal(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("turns s3 addresses into HTTP as Nix and Amazon do", func() {
+		for raw, want := range map[string]string{
+			"s3://bucket":                                     "https://bucket.s3.us-east-1.amazonaws.com",
+			"s3://bucket/a/b?region=eu-west-1":                "https://bucket.s3.eu-west-1.amazonaws.com/a/b",
+			"s3://bucket?region=cn-north-1":                   "https://bucket.s3.cn-north-1.amazonaws.com.cn",
+			"s3://my.bucket?region=eu-west-1":                 "https://s3.eu-west-1.amazonaws.com/my.bucket",
+			"s3://bucket?endpoint=minio:9000&scheme=http":     "http://minio:9000/bucket",
+			"s3://bucket/p?endpoint=https://s3.example":       "https://s3.example/bucket/p",
+			"s3://bucket?endpoint=h&addressing-style=virtual": "https://bucket.h",
+			"s3://bucket?addressing-style=path":               "https://s3.us-east-1.amazonaws.com/bucket",
+		} {
+			a, err := parseAddress(raw)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(a.httpBase().String()).To(Equal(want), raw)
+		}
+	})
+
+	it("hides user names, passwords and unknown parameters, wherever a URL stands", func() {
+		for text, want := range map[string]string{
+			"https://u:p@h/x?priority=1":                  "https://h/x?priority=1",
+			"https://h/x?X-Amz-Signature=a&hash=b#f":      "https://h/x?X-Amz-Signature=hidden&hash=b",
+			"https://h/?justatoken":                       "https://h/?hidden",
+			`Get "https://u:p@h/x?token=y": no such host`: `Get "https://h/x?token=hidden": no such host`,
+			"nothing to hide":                             "nothing to hide",
+			"bad https://u:p@h:x%/y":                      "bad https://(unreadable URL)",
+		} {
+			Expect(redactText(text)).To(Equal(want))
+		}
+	})
+
+	it("resolves a narinfo's URL below the cache", func() {
+		a, err := parseAddress("https://h/prefix/")
+		Expect(err).NotTo(HaveOccurred())
+		for ref, want := range map[string]string{
+			"nar/x.nar.xz":         "https://h/prefix/nar/x.nar.xz",
+			"nar/x.nar?hash=y":     "https://h/prefix/nar/x.nar?hash=y",
+			"/nar/x":               "https://h/nar/x",
+			"https://other/nar/x":  "https://other/nar/x",
+			"nar/a%2Fb":            "https://h/prefix/nar/a%2Fb",
+			"nar/with space and ü": "https://h/prefix/nar/with%20space%20and%20%C3%BC",
+		} {
+			u, err := a.resolve(ref)
+			Expect(err).NotTo(HaveOccurred(), ref)
+			Expect(u.String()).To(Equal(want))
+		}
+		for _, bad := range []string{"", "..", "nar/../../x", "mailto:x", "ftp://h/x", "https:///x", "%zz"} {
+			_, err := a.resolve(bad)
+			Expect(err).To(HaveOccurred(), bad)
+		}
+	})
+}
+
+func FuzzParseInfo(f *testing.F) {
+	f.Add("StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 40\n")
+	f.Add("<html>")
+	f.Add("StoreDir:\r\nPriority: 999999999999999999999999")
+	f.Fuzz(func(t *testing.T, text string) {
+		info, err := ParseInfo(strings.NewReader(text))
+		if err == nil && info.StoreDir == "" {
+			t.Fatalf("%q has no StoreDir and no error", text)
+		}
+	})
+}
+
+func FuzzNetrc(f *testing.F) {
+	f.Add("machine h login l password p\ndefault login \"a b\" password \"\\\"\" # c\nmacdef m\nx\n\nmachine z")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, e := range parseNetrc(text) {
+			e.matches(&url.URL{Scheme: "https", Host: "h"}, true)
+		}
+	})
+}
+
+func FuzzRedact(f *testing.F) {
+	f.Add("https://u:secretsecret@h/x?token=secretsecret")
+	f.Add("x https://u:secretsecret@h:%/ y")
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := url.Parse(text)
+		if err != nil || u.User == nil || u.Scheme == "" {
+			return
+		}
+		if p, ok := u.User.Password(); ok && len(p) > 8 && strings.Contains(redact(u), p) &&
+			!strings.Contains(u.Host+u.Path+u.RawQuery+u.Scheme+u.Opaque, p) {
+			t.Fatalf("%q shows its password", redact(u))
+		}
+	})
+}
