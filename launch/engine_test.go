@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
@@ -119,6 +120,23 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(cmd.Process.Signal(syscall.SIGQUIT)).To(Succeed())
 		_ = cmd.Wait()
 		Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
+	})
+
+	it("lets a terminal interrupt the app once", func() {
+		for _, cmd := range []*exec.Cmd{img.command("app", "count"), img.process("true; app count; true")} {
+			tty, err := pty.Start(cmd)
+			Expect(err).NotTo(HaveOccurred())
+			lines := bufio.NewScanner(tty)
+			for lines.Scan() && lines.Text() != "ready" {
+			}
+			_, err = tty.Write([]byte{3})
+			Expect(err).NotTo(HaveOccurred())
+			for lines.Scan() && !strings.Contains(lines.Text(), "interrupts") {
+			}
+			Expect(lines.Text()).To(HaveSuffix("interrupts 1"))
+			_ = cmd.Wait()
+			_ = tty.Close()
+		}
 	})
 
 	it("ends by a signal that comes before the app is up", func() {

@@ -129,8 +129,9 @@ func runInPlace(call innerCall, env environment, say func(string, ...any)) int {
 // runBelow starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for
 // whatever the app leaves behind.
 func runBelow(call innerCall, env environment, say func(string, ...any)) int {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, forwarded()...) // caught and dropped: the launcher signals the app itself
+	// Caught and dropped, as a terminal sends them to this process too: the launcher signals the app itself. Each costs
+	// PRoot some time, so there are no more than these.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)

@@ -66,7 +66,7 @@ func (l *launcher) prootTemp(env environment) (string, error) {
 	}
 	var tried []string
 	for _, dir := range []string{env.get("TMPDIR"), "/tmp", "/dev/shm", "/var/tmp", env.get("HOME")} {
-		if !filepath.IsAbs(dir) {
+		if !filepath.IsAbs(dir) || slices.Contains(tried, dir) {
 			continue
 		}
 		tried = append(tried, dir)

@@ -48,6 +48,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, strings.Join(arg, " "))
 	case "serve":
 		serve(arg)
+	case "count":
+		count()
 	case "leave":
 		leave(arg)
 	case "orphans":
@@ -110,6 +112,16 @@ func serve(arg []string) {
 			fmt.Println("got", int(sig))
 		}
 	}
+}
+
+// count says how many SIGINTs came within half a second of the first.
+func count() {
+	got := make(chan os.Signal, 16)
+	signal.Notify(got, syscall.SIGINT)
+	fmt.Println("ready")
+	<-got
+	time.Sleep(500 * time.Millisecond)
+	fmt.Println("interrupts", 1+len(got))
 }
 
 // leave ends with a status while a child of it, in a session of its own, still runs.
