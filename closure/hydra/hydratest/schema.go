@@ -56,6 +56,9 @@ func tables() map[string]fields {
 			"name": "string", "displayname": "string", "description": "string", "homepage": "string", "owner": "string",
 			"enabled": "bool", "enable_dynamic_run_command": "bool", "hidden": "bool", "jobsets": "[string]",
 		},
+		"SearchResult": { // Controller/Root.pm, search
+			"projects": "[Project]", "jobsets": "[Jobset]", "builds": "[Build]", "buildsdrv": "[Build]",
+		},
 		"Evaluations": { // Controller/Jobset.pm, evals_GET
 			"evals": "[JobsetEval]", "first": "string", "last": "string", "next": "string absent",
 			"previous": "string absent",
@@ -68,6 +71,7 @@ func routes() map[string]string {
 	return map[string]string{
 		`/`:                             "[Project]",
 		`/status`:                       "[Build]",
+		`/search`:                       "SearchResult",
 		`/project/[^/]+`:                "Project",
 		`/jobset/[^/]+/[^/]+(/errors)?`: "Jobset",
 		`/jobset/[^/]+/[^/]+/evals`:     "Evaluations",

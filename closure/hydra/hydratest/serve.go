@@ -187,6 +187,8 @@ func (s *Server) answer(r *http.Request) any {
 		return s.front(htmlWanted)
 	case parts[0] == "status" && len(parts) == 1:
 		return s.status()
+	case parts[0] == "search" && len(parts) == 1:
+		return s.search(r.URL.Query().Get("query"), r.URL.Query().Get("limit"))
 	case parts[0] == "project" && len(parts) == 2:
 		return s.project(parts[1])
 	case parts[0] == "jobset" && len(parts) >= 3:
