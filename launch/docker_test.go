@@ -116,7 +116,7 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("runs by PRoot under Docker's own profile, where / has no /nix", func() {
-			for _, extra := range [][]string{nil, {"--read-only", "--tmpfs", "/scratch:exec,mode=1777", "-e", "TMPDIR=/scratch"}} {
+			for _, extra := range [][]string{nil, {"--read-only", "--tmpfs", "/tmp:exec,mode=1777"}} {
 				options := append(append(caged(), "-e", launch.DebugEnv+"=1"), extra...)
 				r := docker(options, c.traced, "run_proot.sh app show", "a")
 				Expect(r.code).To(Equal(0), r.err)
@@ -145,7 +145,7 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.code).To(Equal(126))
 			for _, want := range []string{
 				"no engine can give /nix/store to the app on this platform", "userns: mount(/, MS_SLAVE): operation not permitted",
-				"proot: proot ended with status 1 (proot error: ptrace(TRACEME): Operation not permitted",
+				"proot: proot ended with status 1 (ptrace(TRACEME): Operation not permitted",
 				"ptrace is denied, and a seccomp filter is in force", "build the image with BP_NIX_ENGINE=relocate",
 				"--security-opt seccomp=unconfined",
 			} {
@@ -186,7 +186,7 @@ func importImage(t *testing.T, relocated bool, prootPath string) string {
 	root := t.TempDir()
 	img := &image{dir: filepath.Join(root, "layers")}
 	img.lay(img.dir, "/layers", relocated)
-	for _, dir := range []string{"tmp", "scratch", "proc", "dev", "sys", "etc"} {
+	for _, dir := range []string{"tmp", "proc", "dev", "sys", "etc"} {
 		Expect(os.Mkdir(filepath.Join(root, dir), 0o755)).To(Succeed())
 	}
 	copyFile(filepath.Join(built, "app"), filepath.Join(img.dir, "plain"))
@@ -232,7 +232,7 @@ func libraries(path string) []string {
 	return nil
 }
 
-// archive is a folder as a tar, its folders tmp and scratch open to everybody.
+// archive is a folder as a tar, its folder tmp open to everybody.
 func archive(root string) io.Reader {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
@@ -249,7 +249,7 @@ func archive(root string) io.Reader {
 			return err
 		}
 		header.Name, _ = filepath.Rel(root, path)
-		if header.Name == "tmp" || header.Name == "scratch" {
+		if header.Name == "tmp" {
 			header.Mode = 0o1777
 		}
 		if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {

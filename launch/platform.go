@@ -56,10 +56,10 @@ func prootDenied(what, said string) *deniedError {
 	if said != "" {
 		d.what += " (" + said + ")"
 	}
-	if !strings.Contains(said, "ptrace") {
-		return d
-	}
 	switch {
+	case strings.Contains(said, "temporary"):
+		d.help = "a writable and executable /tmp (docker run --tmpfs /tmp:exec): PRoot before 5.2 knows no other folder"
+	case !strings.Contains(said, "ptrace"):
 	case sysctl("kernel/yama/ptrace_scope") == "3":
 		d.by = "kernel.yama.ptrace_scope is 3"
 		d.help = "a lower kernel.yama.ptrace_scope on the host"

@@ -230,7 +230,7 @@ func keepStderr(file *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "stderr"), nil
 }
 
-// lastWords keeps the end of what PRoot itself prints: it belongs into a message when the start fails, and nowhere
+// lastWords keeps the errors that PRoot itself prints: they belong into a message when the start fails, and nowhere
 // otherwise.
 type lastWords struct {
 	launcher *launcher
@@ -244,8 +244,8 @@ func (w *lastWords) listen(pipe *os.File) {
 	for lines.Scan() {
 		w.launcher.debugf("%s", lines.Text())
 		w.mu.Lock()
-		if len(w.said)+len(lines.Text()) < 1024 && !strings.Contains(lines.Text(), "see `proot --help`") {
-			w.said = strings.TrimSpace(w.said + " " + lines.Text())
+		if said, ok := strings.CutPrefix(lines.Text(), "proot error: "); ok && len(w.said)+len(said) < 512 {
+			w.said = strings.TrimPrefix(w.said+"; "+said, "; ")
 		}
 		w.mu.Unlock()
 	}
