@@ -44,7 +44,6 @@ rec {
   };
   stdenvNoCC = stdenv;
   runtimeShell = shell;
-  inherit (stdenv) mkDerivation;
 
   runCommand = name: env: buildCommand: mkDerivation (env // { inherit name buildCommand; });
   runCommandLocal = runCommand;

@@ -2,7 +2,7 @@
 { lib, debian, pkgs }:
 let
   inherit (debian) of groups;
-  inherit (pkgs) mkDerivation;
+  inherit (pkgs.stdenv) mkDerivation;
   alias = to: lib.filterAttrs (name: value: groups ? ${value}) to;
   named = lib.mapAttrs (_: id: groups.${id}) (alias {
     gnugrep = "grep"; gnused = "sed"; gnutar = "tar"; xz = "xz-utils"; python3Minimal = "python3"; sqlite = "sqlite3";

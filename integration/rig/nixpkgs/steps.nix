@@ -28,6 +28,14 @@ in
       } >"$out/bin/perl"
       chmod 555 "$out/bin/perl"
     '';
+    lighttpd = ''
+      mv "$out/bin/lighttpd" "$out/bin/.lighttpd-wrapped"
+      {
+        echo "#!${groups.bash}/bin/bash"
+        echo "exec $out/bin/.lighttpd-wrapped -m $out/lib/lighttpd \"\$@\""
+      } >"$out/bin/lighttpd"
+      chmod 555 "$out/bin/lighttpd"
+    '';
     ruby = ''
       program=$(readlink -f "$out/bin/ruby")
       mv "$program" "$out/bin/.ruby-wrapped"

@@ -19,6 +19,8 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
        rig images                  base images in the Docker engine
        rig pack                    pack and its builder
+       rig hydra DIR NAME FILE     builds a source as Hydra does; prints its store path and the outputs
+       rig sample NAME DIR         copies a sample to DIR with the rig's nixpkgs as its pin
        rig toolchain               the Nix release tarball and its SHA-256`
 
 func main() {
@@ -59,6 +61,19 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(pack.Program+"\n"+pack.Builder, nil)
+	case args[0] == "hydra" && len(args) > 3, args[0] == "sample" && len(args) == 3:
+		n, err := r.Nixpkgs(ctx)
+		if err != nil {
+			return err
+		}
+		if args[0] == "sample" {
+			return say(n.Sample(ctx, args[1], args[2]))
+		}
+		built, err := n.AsHydra(ctx, args[1], args[2], args[3], args[4:]...)
+		if err != nil {
+			return err
+		}
+		return say(built.Source+"\n"+strings.Join(built.Paths, "\n"), nil)
 	case args[0] == "toolchain":
 		toolchain, err := r.Toolchain(ctx)
 		if err != nil {
