@@ -51,6 +51,9 @@ type MissingAttrError struct {
 	Have []string
 	// More is how many further names there are.
 	More int
+	// Derivation says that what lacks the attribute is a derivation itself; Have are then the names that its author
+	// gave it, and its outputs.
+	Derivation bool
 }
 
 func (e *MissingAttrError) Error() string {
@@ -60,6 +63,9 @@ func (e *MissingAttrError) Error() string {
 	}
 	if e.More > 0 {
 		have += fmt.Sprintf(" and %d more", e.More)
+	}
+	if e.Derivation {
+		have = "what it is looked for in is a derivation itself, with " + strings.Join(e.Have, ", ")
 	}
 	if e.Missing == "" {
 		return fmt.Sprintf("evaluating attribute %q: it is not a derivation, and no set of them; %s", e.Attr, have)

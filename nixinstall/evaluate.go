@@ -28,6 +28,8 @@ type Request struct {
 	// Attrs are attribute paths as for nix-build -A, or, for a flake, more names to take beside the one in Flake.
 	// None: the expression's own derivation, or every derivation of the set it gives.
 	Attrs []string
+	// Optional are attribute paths that are taken too where they are there; where not, nothing is said.
+	Optional []string
 	// Args are given to functions that ask for them, as with --argstr.
 	Args map[string]string
 	// Rev, LastModified and RevCount are what a flake sees as self.rev and so on; zero for "not known".
@@ -89,11 +91,12 @@ var expression string
 
 // question is what evaluate.nix reads.
 type question struct {
-	File   string            `json:"file,omitempty"`
-	Flake  string            `json:"flake,omitempty"`
-	System string            `json:"system"`
-	Attrs  [][]string        `json:"attrs"`
-	Args   map[string]string `json:"args"`
+	File     string            `json:"file,omitempty"`
+	Flake    string            `json:"flake,omitempty"`
+	System   string            `json:"system"`
+	Attrs    [][]string        `json:"attrs"`
+	Optional [][]string        `json:"optional,omitempty"`
+	Args     map[string]string `json:"args"`
 }
 
 // reply is what evaluate.nix answers.
@@ -104,10 +107,11 @@ type reply struct {
 }
 
 type missingReply struct {
-	Attr    string   `json:"attr"`
-	Missing string   `json:"missing"`
-	Have    []string `json:"have"`
-	More    int      `json:"more"`
+	Attr       string   `json:"attr"`
+	Missing    string   `json:"missing"`
+	Have       []string `json:"have"`
+	More       int      `json:"more"`
+	Derivation bool     `json:"derivation"`
 }
 
 // Evaluate evaluates a request and returns what it names, as store paths that need not exist anywhere yet. It
@@ -141,7 +145,8 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 	}
 	if len(answered.Missing) > 0 {
 		m := answered.Missing[0]
-		return Result{}, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More}
+		return Result{}, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More,
+			Derivation: m.Derivation}
 	}
 	return result(r, answered, said.log)
 }
@@ -181,6 +186,13 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 			return q, "", err
 		}
 		q.Attrs = append(q.Attrs, parts)
+	}
+	for _, attr := range r.Optional {
+		parts, err := parseAttrPath(attr)
+		if err != nil {
+			return q, "", err
+		}
+		q.Optional = append(q.Optional, parts)
 	}
 	return q, doing, nil
 }

@@ -54,12 +54,19 @@ let
       let f = autoCall v; name = head path; at = done ++ [ name ]; in
       if isAttrs f then
         if hasAttr name f then select f.${name} (tail path) at
-        else { missing = show at; have = attrNames f; }
+        else { missing = show at; have = haveOf f; derivation = isDerivation f; }
       else if isList f then
         let i = if match "[0-9]+" name != null then fromJSON name else -1; in
         if i >= 0 && i < length f then select (elemAt f i) (tail path) at
         else { missing = show at; have = genList toString (length f); }
       else throw "attribute '${show at}' is looked for in ${typeOf f}, which has no attributes";
+
+  # What stands beside a missing name. Of a derivation only what its author has put there, and its outputs.
+  haveOf = f:
+    if ! isDerivation f then attrNames f
+    else
+      let passthru = optional (let p = f.passthru or { }; in if isAttrs p then p else { }) { }; in
+      filter (n: passthru ? ${n} || elem n (f.outputs or [ ])) (attrNames f);
 
   # Description of a derivation. Only what decides the build may fail; the rest is left out where it does.
   optional = v: default: let r = tryEval v; in if r.success then r.value else default;
@@ -166,6 +173,7 @@ let
     {
       attr = show path;
       missing = r.missing;
+      derivation = r.derivation or false;
       have = genList (elemAt r.have) (if n < maxNames then n else maxNames);
       more = if n < maxNames then 0 else n - maxNames;
     };
@@ -203,7 +211,9 @@ let
     if own != { } then attrNames own else result.have;
 
   one = if request ? flake then ofFlake (getFlake request.flake) else ofExpression (import request.file);
-  results = map one request.attrs;
+  # What is only taken where it is there.
+  optionals = map (path: let r = one path; in if r ? missing then { } else r) (request.optional or [ ]);
+  results = map one request.attrs ++ optionals;
 in
 {
   found = concatLists (map (r: r.found or [ ]) results);

@@ -14,8 +14,10 @@ import (
 
 func TestFormats(t *testing.T) {
 	suite := spec.New("formats", spec.Report(report.Terminal{}))
+	suite("CompareWithGit", testCompareWithGit)
 	suite("Drv", testDrv)
 	suite("GitIdentity", testGitIdentity)
+	suite("Impurities", testImpurities)
 	suite("Registrations", testRegistrations)
 	suite("SourceNames", testSourceNames)
 	suite.Run(t)
