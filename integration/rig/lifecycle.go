@@ -1,0 +1,408 @@
+package rig
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/BurntSushi/toml"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
+)
+
+const (
+	platformAPI = "0.14"
+	runImage    = "rig/run:latest"
+)
+
+// Lifecycle builds without a Docker engine: the lifecycle's own phases, in a mount namespace that looks like a build
+// container, to an OCI layout on disk.
+type Lifecycle struct {
+	rig   *Rig
+	state string
+	root  string
+	dir   string
+}
+
+// Lifecycle prepares builds that keep their caches and images below state, a folder of the caller's.
+func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
+	state, err := filepath.Abs(state)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lifecycle{rig: r, state: state}
+	if l.dir, err = r.LifecycleDir(ctx); err != nil {
+		return nil, err
+	}
+	tarFile, err := r.RootTar(ctx, append(append([]string{}, runPackages...), buildPackages...)...)
+	if err != nil {
+		return nil, err
+	}
+	l.root, err = r.keep(ctx, "rootfs", []string{"1", tarFile}, func(_ context.Context, dir, _ string) error {
+		return untar(tarFile, dir, false)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"cache", "layout", "mount"} {
+		if err := os.MkdirAll(filepath.Join(state, name), 0o755); err != nil {
+			return nil, fmt.Errorf("preparing lifecycle: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// Build runs the lifecycle's creator, which runs all phases. RunImage is "scratch" for one that is empty but for its
+// user, else a Debian. Of the options, Phases and More are not used.
+func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResult, error) {
+	work, err := os.MkdirTemp(l.state, "build-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = removeAll(work) }()
+	if options.ClearCache {
+		if err := errors.Join(removeAll(filepath.Join(l.state, "cache")), os.Mkdir(filepath.Join(l.state, "cache"), 0o755)); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.writeRunImage(ctx, options.RunImage); err != nil {
+		return nil, fmt.Errorf("writing run image: %w", err)
+	}
+	for _, name := range []string{"layers", "tmp", "home", "platform/env", "cnb/buildpacks"} {
+		if err := os.MkdirAll(filepath.Join(work, name), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.prepare(work, options); err != nil {
+		return nil, fmt.Errorf("preparing build: %w", err)
+	}
+	if os.Geteuid() == 0 {
+		for _, dir := range []string{work, filepath.Join(l.state, "cache"), filepath.Join(l.state, "layout")} {
+			if _, err := run(ctx, "", "chown", "-R", fmt.Sprintf("%d:%d", User, Group), dir); err != nil {
+				return nil, err
+			}
+		}
+	}
+	command, err := l.rig.jailed(ctx, jail{
+		Root: l.root, Mount: filepath.Join(l.state, "mount"), Dir: "/workspace", User: -1,
+		Binds: [][2]string{
+			{"/workspace", filepath.Join(work, "workspace")}, {"/layers", filepath.Join(work, "layers")},
+			{"/tmp", filepath.Join(work, "tmp")}, {"/home", filepath.Join(work, "home")},
+			{"/platform", filepath.Join(work, "platform")}, {"/cnb", filepath.Join(work, "cnb")},
+			{"/cnb/lifecycle", l.dir},
+			{"/cache", filepath.Join(l.state, "cache")}, {"/layout", filepath.Join(l.state, "layout")},
+		},
+		Env: []string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home",
+			fmt.Sprintf("CNB_USER_ID=%d", User), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
+			"CNB_PLATFORM_API=" + platformAPI, "CNB_EXPERIMENTAL_MODE=warn", "CNB_USE_LAYOUT=true",
+			"CNB_LAYOUT_DIR=/layout", "CNB_NO_COLOR=true",
+		},
+		Args: []string{"/cnb/lifecycle/creator", "-app", "/workspace", "-layers", "/layers", "-platform", "/platform",
+			"-cache-dir", "/cache", "-run-image", runImage, options.Image},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return logged(command, options.Log)
+}
+
+// prepare lays out the folders of a build.
+func (l *Lifecycle) prepare(work string, options BuildOptions) error {
+	if err := os.CopyFS(filepath.Join(work, "workspace"), os.DirFS(options.App)); err != nil {
+		return err
+	}
+	for name, value := range options.Env {
+		if err := os.WriteFile(filepath.Join(work, "platform/env", name), []byte(value), 0o644); err != nil {
+			return err
+		}
+	}
+	if len(options.Bindings) > 0 {
+		bindings := filepath.Join(work, "platform/bindings")
+		if err := os.Mkdir(bindings, 0o755); err != nil {
+			return err
+		}
+		if err := writeBindings(bindings, options.Bindings); err != nil {
+			return err
+		}
+	}
+	var order strings.Builder
+	order.WriteString("[[order]]\n")
+	for _, folder := range options.Buildpack {
+		id, version, err := buildpackID(folder)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(work, "cnb/buildpacks", strings.ReplaceAll(id, "/", "_"), version)
+		if err := os.CopyFS(target, os.DirFS(folder)); err != nil {
+			return err
+		}
+		fmt.Fprintf(&order, "[[order.group]]\nid = %q\nversion = %q\n", id, version)
+	}
+	run := fmt.Sprintf("[[images]]\nimage = %q\n", runImage)
+	return errors.Join(
+		os.WriteFile(filepath.Join(work, "cnb/order.toml"), []byte(order.String()), 0o644),
+		os.WriteFile(filepath.Join(work, "cnb/run.toml"), []byte(run), 0o644),
+		os.Mkdir(filepath.Join(work, "cnb/lifecycle"), 0o755),
+	)
+}
+
+// buildpackID reads who a buildpack in a folder is.
+func buildpackID(folder string) (id, version string, err error) {
+	var descriptor struct {
+		Buildpack struct{ ID, Version string }
+	}
+	if _, err := toml.DecodeFile(filepath.Join(folder, "buildpack.toml"), &descriptor); err != nil {
+		return "", "", fmt.Errorf("reading buildpack %s: %w", folder, err)
+	}
+	return descriptor.Buildpack.ID, descriptor.Buildpack.Version, nil
+}
+
+// Layout is the folder with the OCI layout of an image that was built.
+func (l *Lifecycle) Layout(image string) string {
+	name, tag, ok := strings.Cut(image, ":")
+	if !ok {
+		tag = "latest"
+	}
+	if !strings.Contains(name, "/") {
+		name = "library/" + name
+	}
+	return filepath.Join(l.state, "layout/index.docker.io", name, tag)
+}
+
+// writeRunImage puts the run image where the lifecycle looks for it.
+func (l *Lifecycle) writeRunImage(ctx context.Context, kind string) error {
+	packages := runPackages
+	if kind == "scratch" {
+		packages = nil
+	}
+	tarFile, err := l.rig.RootTar(ctx, packages...)
+	if err != nil {
+		return err
+	}
+	dir := l.Layout(runImage)
+	if err := removeAll(dir); err != nil {
+		return err
+	}
+	base, err := tarball.LayerFromFile(tarFile)
+	if err != nil {
+		return err
+	}
+	image, err := mutate.AppendLayers(empty.Image, base)
+	if err != nil {
+		return err
+	}
+	image, err = mutate.ConfigFile(image, config(l.rig.arch, image))
+	if err != nil {
+		return err
+	}
+	index, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return err
+	}
+	return index.AppendImage(image)
+}
+
+func config(arch string, image v1.Image) *v1.ConfigFile {
+	file, err := image.ConfigFile()
+	if err != nil {
+		file = &v1.ConfigFile{}
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture = "linux", arch
+	file.Config.User = fmt.Sprintf("%d:%d", User, Group)
+	file.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	return file
+}
+
+// Image reads an image that was built.
+func (l *Lifecycle) Image(image string) (v1.Image, error) {
+	index, err := layout.ImageIndexFromPath(l.Layout(image))
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	if len(manifest.Manifests) == 0 {
+		return nil, fmt.Errorf("reading %s: no image", image)
+	}
+	return index.Image(manifest.Manifests[len(manifest.Manifests)-1].Digest)
+}
+
+// Unpack writes the file system of an image that was built to dir.
+func (l *Lifecycle) Unpack(image, dir string) error {
+	built, err := l.Image(image)
+	if err != nil {
+		return err
+	}
+	layers, err := built.Layers()
+	if err != nil {
+		return err
+	}
+	for _, layer := range layers {
+		contents, err := layer.Uncompressed()
+		if err != nil {
+			return err
+		}
+		err = untarReader(contents, dir, os.Geteuid() == 0)
+		if closeErr := contents.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return fmt.Errorf("unpacking %s: %w", image, err)
+		}
+	}
+	return nil
+}
+
+// Process is a process of an image, started without a container engine.
+type Process struct {
+	command *exec.Cmd
+	done    chan struct{}
+	output  strings.Builder
+}
+
+// Start unpacks an image into dir, unless dir exists, and starts a process type of it ("web") there, as the image's
+// user, with the environment given beside the image's own.
+func (l *Lifecycle) Start(
+	ctx context.Context, image, dir, process string, env map[string]string, args ...string,
+) (*Process, error) {
+	if _, err := os.Stat(dir); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		if err := l.Unpack(image, dir); err != nil {
+			return nil, err
+		}
+	}
+	built, err := l.Image(image)
+	if err != nil {
+		return nil, err
+	}
+	file, err := built.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	environ := append([]string{"HOME=/home/cnb"}, file.Config.Env...)
+	for _, name := range sortedKeys(env) {
+		environ = append(environ, name+"="+env[name])
+	}
+	command, err := l.rig.jailed(ctx, jail{
+		Root: dir, Mount: filepath.Join(l.state, "mount"), Dir: file.Config.WorkingDir, User: User, Group: Group,
+		Env: environ, Args: append([]string{"/cnb/process/" + process}, args...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{command: command, done: make(chan struct{})}
+	command.Stdout, command.Stderr = &p.output, &p.output
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", process, err)
+	}
+	go func() {
+		_ = command.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Running says whether the process still runs.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Stop sends SIGTERM, waits, and gives the exit code and how long it took. A process that does not end within ten
+// seconds is killed, code 137.
+func (p *Process) Stop() (code int, took time.Duration) {
+	start := time.Now()
+	_ = p.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		_ = p.command.Process.Kill()
+		<-p.done
+	}
+	return p.Wait(), time.Since(start)
+}
+
+// Wait waits for the end and gives the exit code, 128 and the signal's number when a signal ended it.
+func (p *Process) Wait() int {
+	<-p.done
+	if status, ok := p.command.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return p.command.ProcessState.ExitCode()
+}
+
+// Output is what the process wrote, once it has ended.
+func (p *Process) Output() string {
+	<-p.done
+	return p.output.String()
+}
+
+// untar unpacks a tar file below dir.
+func untar(name, dir string, owners bool) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = untarReader(file, dir, owners)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func untarReader(r io.Reader, dir string, owners bool) error {
+	files := tar.NewReader(r)
+	for {
+		header, err := files.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		header.Name = strings.Trim(filepath.Clean("/"+header.Name), "/")
+		if header.Name == "" {
+			continue
+		}
+		if header.Typeflag == tar.TypeLink {
+			header.Linkname = strings.Trim(filepath.Clean("/"+header.Linkname), "/")
+		}
+		if err := deb.Place(dir, header, files); err != nil {
+			return err
+		}
+		target := filepath.Join(dir, header.Name)
+		if owners {
+			if err := os.Lchown(target, header.Uid, header.Gid); err != nil {
+				return err
+			}
+		}
+		if header.Typeflag == tar.TypeReg || header.Typeflag == tar.TypeDir {
+			if err := os.Chmod(target, header.FileInfo().Mode()); err != nil {
+				return err
+			}
+		}
+	}
+}
