@@ -85,10 +85,10 @@ func brotlied(text string) string {
 func zipped(method uint16, name, text string) string {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
-	for _, member := range []struct{ name, text string }{{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"}, {name, text}} {
-		m, err := w.CreateHeader(&zip.FileHeader{Name: member.name, Method: method})
+	for _, member := range [][2]string{{"META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"}, {name, text}} {
+		m, err := w.CreateHeader(&zip.FileHeader{Name: member[0], Method: method})
 		if err == nil {
-			_, err = io.WriteString(m, member.text)
+			_, err = io.WriteString(m, member[1])
 		}
 		if err != nil {
 			panic(err)
@@ -242,6 +242,7 @@ func artefacts(text string) []artefact {
 		{"app.js.br", brotlied(text), compressed, "brotli: the hash of"},
 		{"app.jar", zipped(zip.Deflate, "app.properties", text), compressed, `zip member "app.properties"`},
 		{"stored.jar", storedZip("app.properties", text), checksummed, "zip"},
+		{"streamed.jar", zipped(zip.Store, "x.gz", gzipped(text)), compressed, `zip member "x.gz": gzip`},
 		{"app.jmod", "JM\x01\x00" + zipped(zip.Deflate, "classes/x", text), compressed, `jmod member "classes/x"`},
 		{"app.pyz", "#!/bin/sh\n" + zipped(zip.Deflate, "__main__.py", text), compressed, `member "__main__.py"`},
 		{"fat.jar", zipped(zip.Deflate, "lib/inner.jar", zipped(zip.Deflate, "a.txt", text)), compressed,

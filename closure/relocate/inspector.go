@@ -170,7 +170,7 @@ func (x *inspector) lookAs(f format, l *level, p place) error {
 		return err
 	}
 	if unreadable(err) {
-		x.report(Opaque, fmt.Sprintf("%s%s%s: %v", p.via, join(p.via), f.name, err), p.harmless)
+		x.report(Opaque, fmt.Sprintf("%s: %v", p.via, err), p.harmless)
 	}
 	// What is corrupt is so for its reader, too; the part before it has been looked at.
 	return nil

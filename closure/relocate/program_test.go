@@ -54,7 +54,8 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		} {
 			_, report := relocated(t, executable(name, contents+script))
 			Expect(report.Hazards).To(ConsistOf(And(
-				HaveField("File", name), HaveField("Kind", relocate.Checksummed), HaveField("Detail", ContainSubstring("rewritten")),
+				HaveField("File", name), HaveField("Kind", relocate.Checksummed),
+				HaveField("Detail", ContainSubstring("rewritten")),
 			)), name)
 			_, report = relocated(t, executable(name, contents))
 			Expect(report.Hazards).To(BeEmpty(), name)

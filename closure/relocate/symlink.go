@@ -13,6 +13,9 @@ func (s *Stage) symlink(target string) string {
 		s.report.Mends = append(s.report.Mends, Mend{File: s.file, Was: []byte(target)})
 		return l
 	}
+	if len(target) < hashLen {
+		return target
+	}
 	line := &line{}
 	contents := s.window
 	s.window = window{next: line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}

@@ -92,7 +92,8 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			for _, text := range []string{selfNow, viewDir + "/00bgd045z0", "  " + viewDir + "/zzzzzzzzzz-x "} {
 				_, report := relocated(t, regular(name, text))
 				Expect(report.Hazards).To(ConsistOf(And(
-					HaveField("Kind", relocate.RelocatedName), HaveField("Harmless", ""), HaveField("Offset", int64(strings.Index(text, "/"))),
+					HaveField("Kind", relocate.RelocatedName), HaveField("Harmless", ""),
+					HaveField("Offset", int64(strings.Index(text, "/"))),
 				)), text)
 			}
 		}
@@ -210,7 +211,8 @@ func FuzzUndo(f *testing.F) {
 		f.Add([]byte(a.contents), uint8(200))
 	}
 	f.Fuzz(func(t *testing.T, contents []byte, cut uint8) {
-		files := archive(regular("f", string(contents)), symlink("l", "x"+strings.ReplaceAll(string(contents[:min(len(contents), 300)]), "\x00", "")))
+		target := "x" + strings.ReplaceAll(string(contents[:min(len(contents), 300)]), "\x00", "")
+		files := archive(regular("f", string(contents)), symlink("l", target))
 		out := &events{}
 		stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
 		send(t, stage, files, func() int { return 1 + int(cut) })

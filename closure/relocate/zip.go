@@ -107,8 +107,10 @@ func (x *inspector) zipMember(l *level, m zipMember, p place) error {
 		if err := x.deflated(l, p); err != nil {
 			return err
 		}
-	case unknown && m.method == zipStore && isZipRecord(l):
-		// It is empty.
+	case unknown && m.method == zipStore:
+		if err := x.stored(l, p); err != nil {
+			return err
+		}
 	case unknown:
 		return unsupported(p.via + " does not say its size")
 	default:
@@ -122,10 +124,55 @@ func (x *inspector) zipMember(l *level, m zipMember, p place) error {
 	return nil
 }
 
-// isZipRecord reports whether a record of a zip archive follows.
-func isZipRecord(l *level) bool {
-	next, _ := l.Peek(4)
-	return len(next) == 4 && next[0] == 'P' && next[1] == 'K' && next[2] <= 8 && next[3] == next[2]+1
+// stored looks into a stored member that ends where a descriptor with its size, or another record, stands.
+func (x *inspector) stored(l *level, p place) error {
+	r := &storedReader{l: l}
+	if err := x.look(r, p); err != nil && (unreadable(err) || errors.Is(err, errStopped)) {
+		return err
+	}
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+// storedReader reads a stored member up to its descriptor.
+type storedReader struct {
+	l *level
+	n uint64 // bytes read
+}
+
+func (s *storedReader) Read(p []byte) (int, error) {
+	next, err := s.l.Peek(24)
+	if s.ends(next) {
+		return 0, io.EOF
+	}
+	if len(next) == 0 {
+		return 0, err
+	}
+	next, _ = s.l.Peek(max(len(next), min(len(p), s.l.Buffered())))
+	n := len(next)
+	if at := bytes.Index(next[1:], []byte("PK")); at >= 0 {
+		n = at + 1
+	} else if n > 1 && next[n-1] == 'P' {
+		n--
+	}
+	n, err = s.l.Read(p[:min(n, len(p))])
+	s.n += uint64(n)
+	return n, err
+}
+
+// ends reports whether next, up to 24 bytes, is no contents any more.
+func (s *storedReader) ends(next []byte) bool {
+	if len(next) < 4 || next[0] != 'P' || next[1] != 'K' {
+		return false
+	}
+	switch string(next[2:4]) {
+	case "\x07\x08":
+		short := len(next) >= 16 && s.n == uint64(binary.LittleEndian.Uint32(next[8:]))
+		return short || len(next) == 24 && s.n == binary.LittleEndian.Uint64(next[8:])
+	case "\x01\x02", "\x03\x04":
+		return s.n == 0
+	}
+	return false
 }
 
 // deflated looks into a member that says itself where it ends.
