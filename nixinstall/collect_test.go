@@ -55,11 +55,32 @@ func testCollect(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		isApp(r)
 
-		left, err = toolchain.Collect(ctx, r.Used, 1000)
+		left, err = toolchain.Collect(ctx, r.Used, 0)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(left).To(BeNumerically("<=", 8192))
 		r, err = evaluate(t, toolchain, "app", nixinstall.Request{File: "shell.nix"})
 		Expect(err).NotTo(HaveOccurred())
 		isApp(r)
+	})
+
+	it("starts afresh when what was kept is damaged", func() {
+		var state string
+		var lines []string
+		toolchain := nix(t, withNixpkgs(t), func(s *nixinstall.Settings) {
+			state = s.State
+			s.Log = func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+		})
+		for _, name := range []string{"db.sqlite", "schema"} {
+			_, err := evaluate(t, toolchain, "app", nixinstall.Request{File: "shell.nix"})
+			Expect(err).NotTo(HaveOccurred())
+			db := filepath.Join(state, "root/nix/var/nix/db")
+			Expect(os.Remove(filepath.Join(db, "db.sqlite-wal"))).To(Or(Succeed(), MatchError(os.ErrNotExist)))
+			Expect(os.WriteFile(filepath.Join(db, name), []byte("not what it was"), 0o644)).To(Succeed())
+			lines = nil
+			r, err := evaluate(t, toolchain, "app", nixinstall.Request{File: "shell.nix"})
+			Expect(err).NotTo(HaveOccurred())
+			isApp(r)
+			Expect(lines).To(ContainElement(ContainSubstring("is damaged")), name)
+		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -33,9 +34,29 @@ type answer struct {
 	log    *journal
 }
 
+// damaged is what Nix says of a state folder that was cut off while it was written, or altered.
+var damaged = regexp.MustCompile(`SQLite (?:statement|database)|is not a database|disk image is malformed|` +
+	`/nix/var/nix/db/\S* is corrupt`)
+
 // run runs a program with the toolchain's own configuration and environment. An error is a *nixError where Nix
-// itself said what is wrong.
+// itself said what is wrong. A state folder that Nix cannot read is emptied: it is a cache, and nothing in it is
+// needed but time.
 func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
+	result, err := t.try(ctx, c)
+	var said *nixError
+	if err == nil || !errors.As(err, &said) || !damaged.MatchString(said.last().Raw) {
+		return result, err
+	}
+	t.logf("%s: what was kept of earlier evaluations is damaged (%s); starting without it", c.doing,
+		oneLine(said.last().Raw))
+	if err := emptyDir(t.settings.State); err != nil {
+		return result, fmt.Errorf("%s: %w", c.doing, err)
+	}
+	return t.try(ctx, c)
+}
+
+// try runs a program once.
+func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 	if t.settings.State == "" || !filepath.IsAbs(t.settings.State) {
 		return answer{}, fmt.Errorf("running %s: the state folder %q is not an absolute path", c.program, t.settings.State)
 	}
