@@ -273,6 +273,6 @@ func (l *launcher) realShell(ln *line, name string, params []string) (status, er
 			return l.replace(cmd)
 		}
 	}
-	return 0, &failure{exitUsage, fmt.Errorf("running command line %q: %s needs a real shell, and neither the closure nor "+
-		"the run image has bash or sh: add bash to the closure", ln.text, ln.needsShell)}
+	return 0, &failure{exitUsage, fmt.Errorf("running command line %q: %s needs a real shell, and neither the closure "+
+		"nor the run image has bash or sh: add bash to the closure", ln.text, ln.needsShell)}
 }

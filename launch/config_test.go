@@ -36,7 +36,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	for name, c := range map[string]struct{ data, want string }{
-		"another format":         {`{"format":2,"engine":"relocate","view":"/v","bin":[]}`, "format is 2, this launcher reads 1"},
+		"another format":         {`{"format":2,"engine":"relocate","view":"/v"}`, "format is 2, this launcher reads 1"},
 		"no format":              {`{"engine":"relocate","view":"/v","bin":[]}`, "format is missing"},
 		"another format's field": {`{"format":2,"engine":"x","new":1}`, "format is 2"},
 		"an unknown field":       {`{"format":1,"engine":"relocate","view":"/v","bin":[],"x":1}`, `unknown field "x"`},

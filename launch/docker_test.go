@@ -22,8 +22,8 @@ import (
 )
 
 // hostile stands for a platform such as Heroku: a seccomp profile by which every engine but relocation is denied.
-const hostile = `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["ptrace","unshare","setns","mount","pivot_root",
-"process_vm_readv"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}`
+const hostile = `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["ptrace","unshare","setns","mount",
+"pivot_root","process_vm_readv"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}`
 
 // caged is what kpack and hardened clusters do to a container.
 func caged() []string {
@@ -169,10 +169,12 @@ func dockerArgs(head, options []string, image, line string, args ...string) []st
 // stopped starts a line that says "ready", stops its container, and returns its status and how long the stop took.
 func stopped(t *testing.T, options []string, image, line string) (code string, took time.Duration) {
 	t.Helper()
-	id := strings.TrimSpace(run(exec.Command("docker", dockerArgs([]string{"run", "--detach"}, options, image, line)...)).out)
+	start := exec.Command("docker", dockerArgs([]string{"run", "--detach"}, options, image, line)...)
+	id := strings.TrimSpace(run(start).out)
 	Expect(id).NotTo(BeEmpty())
 	defer run(exec.Command("docker", "rm", "--force", id))
-	Eventually(func() string { return run(exec.Command("docker", "logs", id)).out }, "10s").Should(ContainSubstring("ready"))
+	logs := func() string { return run(exec.Command("docker", "logs", id)).out }
+	Eventually(logs, "20s").Should(ContainSubstring("ready"))
 	begin := time.Now()
 	Expect(run(exec.Command("docker", "stop", "--time", "9", id)).code).To(Equal(0))
 	took = time.Since(begin)
@@ -190,7 +192,8 @@ func importImage(t *testing.T, relocated bool, prootPath string) string {
 		Expect(os.Mkdir(filepath.Join(root, dir), 0o755)).To(Succeed())
 	}
 	copyFile(filepath.Join(built, "app"), filepath.Join(img.dir, "plain"))
-	Expect(os.WriteFile(filepath.Join(root, "etc", "passwd"), []byte("app:x:1001:1001::/tmp:/none\n"), 0o644)).To(Succeed())
+	passwd := []byte("app:x:1001:1001::/tmp:/none\n")
+	Expect(os.WriteFile(filepath.Join(root, "etc", "passwd"), passwd, 0o644)).To(Succeed())
 	if prootPath != "" {
 		img.configure(func(c *launch.Config) { c.PRoot = "/layers/proot/bin/proot" })
 		Expect(os.MkdirAll(filepath.Join(img.dir, "proot", "bin"), 0o755)).To(Succeed())

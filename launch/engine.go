@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,33 +80,28 @@ func relocatedChoice(c Config, asked string) *choice {
 	return ch
 }
 
-// unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried first.
+// unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried before others. Where
+// the roots are in /nix/store already, as they are inside another engine, nothing else is needed.
 func unrelocatedChoice(c Config, asked string) (*choice, error) {
-	ch := &choice{bin: c.Bin, strict: asked != ""}
-	order := []string{EngineNative, EngineUserns, EngineProot}
-	switch {
-	case asked == EngineRelocate:
+	ch := &choice{bin: c.Bin, strict: asked != "", candidates: []string{EngineUserns, EngineProot}}
+	switch asked {
+	case EngineRelocate:
 		return nil, fmt.Errorf("%s=relocate: this image's closure is not relocated%s: build it again with "+
 			"BP_NIX_ENGINE=relocate", EngineEnv, reason(c))
-	case asked != "":
-		order = []string{asked}
-	case c.Requested == EngineUserns || c.Requested == EngineProot:
-		order = append([]string{c.Requested}, without(order, c.Requested)...)
+	case EngineUserns, EngineProot:
+		ch.candidates = []string{asked}
+		return ch, nil
 	}
-	for i, name := range order {
-		if name != EngineNative {
-			ch.candidates = append(ch.candidates, name)
-			continue
-		}
-		missing := missingRoot(c.StorePaths)
-		if missing != "" {
-			ch.denied = append(ch.denied, denial{EngineNative, fmt.Errorf("the run image has no %s", missing)})
-			continue
-		}
-		if i == 0 {
-			return ch.decide(EngineNative, "the run image's /nix/store has every root"), nil
-		}
-		ch.candidates = append(ch.candidates, EngineNative)
+	missing := missingRoot(c.StorePaths)
+	if missing == "" {
+		return ch.decide(EngineNative, "the run image's /nix/store has every root"), nil
+	}
+	ch.denied = append(ch.denied, denial{EngineNative, fmt.Errorf("the run image has no %s", missing)})
+	switch {
+	case asked == EngineNative:
+		ch.candidates = nil
+	case c.Requested == EngineProot:
+		slices.Reverse(ch.candidates)
 	}
 	return ch, nil
 }
@@ -140,16 +136,6 @@ func storeDirs(dirs []string) []string {
 				out = append(out, filepath.Join(append([]string{p.String()}, parts[i+1:]...)...))
 				break
 			}
-		}
-	}
-	return out
-}
-
-func without(list []string, drop string) []string {
-	var out []string
-	for _, s := range list {
-		if s != drop {
-			out = append(out, s)
 		}
 	}
 	return out

@@ -62,9 +62,11 @@ func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) 
 		Expect(os.Symlink(filepath.Join(dir, "closure-01", name), filepath.Join(view, name))).To(Succeed())
 	}
 	Expect(os.WriteFile(filepath.Join(dir, "closure-01", base, "bin", "app"), nil, 0o755)).To(Succeed())
-	Expect(os.Symlink("/nix/store/"+base+"/bin/app", filepath.Join(dir, "closure-01", other, "bin", "app"))).To(Succeed())
-	Expect(os.Symlink("/nix/store/"+base+"/bin/gone", filepath.Join(dir, "closure-01", other, "bin", "gone"))).To(Succeed())
-	Expect(os.Symlink("loop", filepath.Join(dir, "closure-01", other, "bin", "loop"))).To(Succeed())
+	link := filepath.Join(dir, "closure-01", other, "bin", "app")
+	Expect(os.Symlink("/nix/store/"+base+"/bin/app", link)).To(Succeed())
+	bin := filepath.Join(dir, "closure-01", other, "bin")
+	Expect(os.Symlink("/nix/store/"+base+"/bin/gone", filepath.Join(bin, "gone"))).To(Succeed())
+	Expect(os.Symlink("loop", filepath.Join(bin, "loop"))).To(Succeed())
 	config := Config{Engine: Unrelocated, View: view, Bin: []string{"/nix/store/" + other + "/bin"}}
 	ch, err := unrelocatedChoice(config, "")
 	Expect(err).NotTo(HaveOccurred())
@@ -79,8 +81,8 @@ func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) 
 
 func TestNativeUsesTheStoresOwnNames(t *testing.T) {
 	RegisterTestingT(t)
-	Expect(storeDirs([]string{"/layers/x/closure-07/" + base + "/bin", "/nix/store/" + base + "/sbin", "/usr/bin"})).To(Equal(
-		[]string{"/nix/store/" + base + "/bin", "/nix/store/" + base + "/sbin"}))
+	dirs := []string{"/layers/x/closure-07/" + base + "/bin", "/nix/store/" + base + "/sbin", "/usr/bin"}
+	Expect(storeDirs(dirs)).To(Equal([]string{"/nix/store/" + base + "/bin", "/nix/store/" + base + "/sbin"}))
 }
 
 func TestUnrelocatedOrder(t *testing.T) {
@@ -147,8 +149,8 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 }
 
 func FuzzCheckLine(f *testing.F) {
-	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi", "f() { a; }; f",
-		"a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b", "exec >f; exec <g; h"} {
+	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi",
+		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b", "exec >f; exec <g; h"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
