@@ -111,11 +111,15 @@ type StatusError struct {
 	Status string
 	// LoginSent says that a credential went along with the request.
 	LoginSent bool
+	// Region is where S3 says that the bucket is, when it is asked for elsewhere.
+	Region string
 }
 
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("asking for %s: the answer is %q", e.URL, e.Status)
 	switch {
+	case e.Region != "" && e.Code >= 300 && e.Code != 403 && e.Code != 404:
+		return msg + fmt.Sprintf(" (the bucket is in another region: add ?region=%s to its URL)", clip(e.Region))
 	case e.Code == 401 && e.LoginSent:
 		return msg + " (the login that was sent is refused)"
 	case e.Code == 401:
@@ -165,11 +169,9 @@ func (e *untrustedError) Error() string {
 	if len(e.keys) == 0 {
 		return "narinfo field Sig: the path is not signed " + wayAround
 	}
-	for _, name := range e.keys {
-		if slices.Contains(e.trustedNames, name) {
-			return fmt.Sprintf("narinfo field Sig: the signature by the trusted key %s does not verify: "+
-				"the narinfo was altered, or another key has that name", name)
-		}
+	if e.altered() {
+		return fmt.Sprintf("narinfo field Sig: the signature by the trusted key %s does not verify: "+
+			"the narinfo was altered, or another key has that name", strings.Join(e.keys, ", "))
 	}
 	line := strings.Join(append(slices.Clone(e.trusted), e.keys[0]+":<its public key in base64>"), " ")
 	return fmt.Sprintf("narinfo field Sig: signed by %s, which is not trusted: set BP_NIX_TRUSTED_PUBLIC_KEYS=%q %s",
@@ -177,6 +179,11 @@ func (e *untrustedError) Error() string {
 }
 
 func (e *untrustedError) Unwrap() error { return e.cause }
+
+// altered reports whether a trusted key's name stands on a signature that is not its own.
+func (e *untrustedError) altered() bool {
+	return slices.ContainsFunc(e.keys, func(name string) bool { return slices.Contains(e.trustedNames, name) })
+}
 
 // answerFor is what an error says about its cache.
 func (c *substituter) answerFor(err error) Answer {

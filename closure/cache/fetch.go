@@ -56,9 +56,14 @@ func (e *FetchError) add(c *substituter, err error) {
 
 // sources are the places to try in turn: where f was found, then every other cache that has the very same NAR.
 func (s *Set) sources(ctx context.Context, f *Found) []func() (*Found, error) {
-	var list []func() (*Found, error)
-	if f.cache != nil {
-		list = append(list, func() (*Found, error) { return f, nil })
+	var list, last []func() (*Found, error)
+	here := func() (*Found, error) { return f, nil }
+	switch {
+	case f.cache == nil: // a Found that no look-up made
+	case f.cache.down() == nil:
+		list = append(list, here)
+	default:
+		last = append(last, here)
 	}
 	for _, c := range s.caches {
 		if c == f.cache {
@@ -72,7 +77,7 @@ func (s *Set) sources(ctx context.Context, f *Found) []func() (*Found, error) {
 			return other, nil
 		})
 	}
-	return list
+	return append(list, last...)
 }
 
 // sameNAR reports whether another cache's narinfo stands for the same bytes with the same references.

@@ -102,10 +102,12 @@ func rootCAs(o Options) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+var errRedirects = errors.New("redirected in a circle")
+
 // followRedirects ends loops and keeps the URL that redirected from the next server.
 func followRedirects(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
-		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		return fmt.Errorf("%w: stopped after %d redirects", errRedirects, maxRedirects)
 	}
 	req.Header.Del("Referer")
 	return nil
@@ -166,8 +168,9 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 		return a, a.readRange(res.Header.Get("Content-Range"), r.from)
 	}
 	return nil, &statusFailure{
-		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
-		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
+		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login,
+			Region: res.Header.Get("X-Amz-Bucket-Region")},
+		retryAfter: retryAfter(res.Header.Get("Retry-After")),
 	}
 }
 

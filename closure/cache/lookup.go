@@ -173,11 +173,20 @@ func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-
 	}
 	found, err := s.judge(c, p, page)
 	if err != nil {
-		c.note(fmt.Sprintf("%s: %v", p.Base(), err))
+		c.noteFor(p, err)
 		return nil, err
 	}
 	c.narinfos.Add(1)
 	return found, nil
+}
+
+// noteFor notes an unusable answer; what holds for all paths of a key alike is said once, not per path.
+func (c *substituter) noteFor(p storepath.Path, err error) {
+	if u := (*untrustedError)(nil); errors.As(err, &u) && !u.altered() {
+		c.note(err.Error())
+		return
+	}
+	c.note(fmt.Sprintf("%s: %v", p.Base(), err))
 }
 
 // judge turns a file into a Found, or says what is wrong with it.

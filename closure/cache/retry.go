@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -58,15 +59,17 @@ func worthRetrying(err error) bool {
 	var unknownCA x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var certificate x509.CertificateInvalidError
+	var noTLS tls.RecordHeaderError
+	var alert tls.AlertError
 	var path *os.PathError
 	switch {
-	case err == nil, errors.Is(err, errAbsent), errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, errAbsent), errors.Is(err, errRedirects), errors.Is(err, context.Canceled):
 		return false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
 	case errors.As(err, &unknownCA), errors.As(err, &hostname), errors.As(err, &certificate):
 		return false
-	case errors.As(err, &path):
+	case errors.As(err, &path), errors.As(err, &noTLS), errors.As(err, &alert):
 		return false
 	}
 	return true

@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 )
@@ -32,12 +33,13 @@ type substituter struct {
 
 	narinfos, paths, bytes atomic.Int64
 
-	mu       sync.Mutex
-	failures int // requests that failed in a row
-	late     int // look-ups in a row in which another cache was quicker by the policy's patience
-	downErr  error
-	notes    []string
-	noted    map[string]bool
+	mu        sync.Mutex
+	holdUntil time.Time // by a Retry-After, which holds for all requests
+	failures  int       // requests that failed in a row
+	late      int       // look-ups in a row in which another cache was quicker by the policy's patience
+	downErr   error
+	notes     []string
+	noted     map[string]bool
 }
 
 func (c *substituter) String() string { return c.address.String() }
@@ -66,9 +68,11 @@ func (c *substituter) leaveAlone(cause error) {
 // note records a failure and logs it, the first time that it happens.
 func (c *substituter) note(text string) {
 	c.mu.Lock()
-	fresh := !c.noted[text]
-	if fresh && len(c.notes) < maxNotes {
-		c.noted[text] = true
+	fresh := !c.noted[text] && len(c.notes) < maxNotes
+	if fresh {
+		if c.noted[text] = true; len(c.notes) == maxNotes-1 {
+			text = "and more, which are not listed"
+		}
 		c.notes = append(c.notes, text)
 	}
 	c.mu.Unlock()
@@ -125,6 +129,9 @@ func (c *substituter) small(ctx context.Context, name string, head bool, moot <-
 	}
 	r := request{url: u, head: head, packed: true}
 	for n := 1; ; n++ {
+		if err := c.held(ctx, moot); err != nil {
+			return nil, err
+		}
 		p, err := c.once(ctx, r)
 		if !worthRetrying(err) || ctx.Err() != nil {
 			return p, c.settle(ctx, err)
@@ -133,10 +140,36 @@ func (c *substituter) small(ctx context.Context, name string, head bool, moot <-
 			c.failed(err)
 			return nil, err
 		}
+		c.hold(err)
 		if wait(ctx, c.policy.delay(n, err), c.downed, moot) != nil {
 			return nil, err
 		}
 	}
+}
+
+// hold keeps all requests back for a while when the server asked for that.
+func (c *substituter) hold(err error) {
+	var status *statusFailure
+	if !errors.As(err, &status) || status.retryAfter <= 0 {
+		return
+	}
+	until := time.Now().Add(min(status.retryAfter, c.policy.MaxRetryAfter))
+	c.mu.Lock()
+	if until.After(c.holdUntil) {
+		c.holdUntil = until
+	}
+	c.mu.Unlock()
+}
+
+// held waits while requests are kept back.
+func (c *substituter) held(ctx context.Context, moot <-chan struct{}) error {
+	c.mu.Lock()
+	left := time.Until(c.holdUntil)
+	c.mu.Unlock()
+	if left <= 0 {
+		return nil
+	}
+	return wait(ctx, left, c.downed, moot)
 }
 
 // maxTimeouts is how often something that costs whole seconds is tried.

@@ -59,6 +59,9 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
+	if err := t.cache.held(t.ctx, nil); err != nil {
+		return err
+	}
 	t.live, t.cancel = context.WithCancelCause(t.ctx)
 	live, cancel := t.live, t.cancel
 	r := t.request
@@ -180,6 +183,7 @@ func (t *transfer) again(err error) error {
 	if !worthRetrying(err) {
 		return err
 	}
+	t.cache.hold(err)
 	if !exhausted && wait(t.ctx, t.policy.delay(t.tries, err), t.cache.downed, nil) == nil {
 		return nil
 	}
