@@ -117,7 +117,7 @@ func runInPlace(call innerCall, env environment, say func(string, ...any)) int {
 	if err := dropPrivileges(); err != nil {
 		return denied(say, fmt.Errorf("giving up capabilities: %w", err))
 	}
-	if err := os.Chdir(call.dir); err != nil {
+	if err := enter(call.dir); err != nil {
 		return denied(say, err)
 	}
 	say("%s %d", reportOK, os.Getpid())

@@ -150,7 +150,8 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 
 func FuzzCheckLine(f *testing.F) {
 	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi",
-		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b", "exec >f; exec <g; h"} {
+		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b",
+		"exec >f; exec <g; h"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

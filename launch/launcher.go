@@ -101,12 +101,8 @@ func (l *launcher) run(args []string) (status, error) {
 
 // command runs a program that nothing follows: where no parent is needed it takes this process's place.
 func (l *launcher) command(argv []string) (status, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
-	}
-	cmd := &command{argv: argv, dir: dir, env: l.env, files: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, forced: true}
-	err = l.locate(cmd)
+	cmd := &command{argv: argv, env: l.env, files: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, forced: true}
+	err := l.locate(cmd)
 	if failed := (*failure)(nil); errors.As(err, &failed) && failed.code == exitNotFound {
 		if ln, name, params, ok := shellCommand(argv); ok {
 			l.debugf("no %s in the image: running its -c line in this process", argv[0])

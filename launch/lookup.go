@@ -24,7 +24,7 @@ type command struct {
 	// program is what to look for where it is not argv[0].
 	program string
 	path    string // the program's file, as the program itself will see it; locate sets it
-	dir     string
+	dir     string // "": where this process is
 	env     environment
 	files   [3]*os.File // nil: closed
 	// forced: the user said run_proot.sh, so the engine is a must. closure: the program's file is in the closure.
@@ -42,11 +42,12 @@ func (l *launcher) locate(cmd *command) error {
 		return &failure{exitNotFound, errors.New("the program's name is empty")}
 	}
 	if strings.Contains(name, "/") {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(cmd.dir, path)
+		if filepath.IsAbs(name) {
+			return l.try(cmd, name)
 		}
-		return l.try(cmd, path)
+		err := l.try(cmd, filepath.Join(cmd.dir, name))
+		cmd.path = name // the start is made in cmd.dir, and a script sees its name as it was given
+		return err
 	}
 	var worse error
 	for _, dir := range filepath.SplitList(cmd.env.get("PATH")) {

@@ -49,6 +49,10 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("may be a path", func() {
+			Expect(os.WriteFile(filepath.Join(img.dir, "script"), []byte("#!/bin/sh\necho $0 $PWD\n"), 0o755)).To(Succeed())
+			Expect(run(img.command("./script")).out).To(Equal("./script " + img.dir + "\n"))
+			Expect(run(img.process("cd launch && ../script; ../script")).out).To(Equal(
+				strings.Repeat("../script "+img.dir+"/launch\n", 2)))
 			Expect(run(img.command(filepath.Join(img.config.Bin[0], "app"), "exit", "3")).code).To(Equal(3))
 		})
 

@@ -29,11 +29,19 @@ func (l *launcher) exec(cmd *command) error {
 	if err := takeFiles(cmd.files); err != nil {
 		return &failure{exitCannotRun, fmt.Errorf("passing files to %s: %w", cmd.path, err)}
 	}
-	if err := os.Chdir(cmd.dir); err != nil {
+	if err := enter(cmd.dir); err != nil {
 		return &failure{exitCannotRun, err}
 	}
 	real, _ := l.onDisk(cmd.path)
 	return cannotExec(cmd.path, real, syscall.Exec(cmd.path, cmd.argv, cmd.env))
+}
+
+// enter changes to a folder, "" being the present one.
+func enter(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.Chdir(dir)
 }
 
 // takeFiles makes files this process's standard input, output and error.

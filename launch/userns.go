@@ -138,6 +138,10 @@ func dropPrivileges() error {
 // enterView mounts the view at /nix/store, in this process's own mount namespace. Where / has no such folder, and an
 // image mostly has none, / becomes a small tmpfs with everything of the old one bound into it.
 func enterView(view string) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("mount(/, MS_SLAVE): %w", err)
 	}
@@ -177,6 +181,9 @@ func enterView(view string) error {
 	}
 	if err := os.Remove("/" + old); err != nil {
 		return err
+	}
+	if err := os.Chdir(dir); err != nil { // the same folder, in the new tree
+		return fmt.Errorf("returning to the working folder: %w", err)
 	}
 	if readOnly {
 		if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
