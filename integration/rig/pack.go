@@ -111,14 +111,20 @@ type Pack struct {
 	rig     *Rig
 }
 
+// PackProgram gives the pack program.
+func (r *Rig) PackProgram(ctx context.Context) (string, error) {
+	const module = "github.com/buildpacks/pack"
+	built, err := r.module(ctx, module, packVersion, "-X "+module+".Version="+packVersion[1:], module)
+	return filepath.Join(built, "pack"), err
+}
+
 // Pack gives pack and its builder; it needs a Docker engine.
 func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
 	images, err := r.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
-	const module = "github.com/buildpacks/pack"
-	built, err := r.module(ctx, module, packVersion, "-X "+module+".Version="+packVersion[1:], module)
+	program, err := r.PackProgram(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +136,7 @@ func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pack{Images: *images, Program: filepath.Join(built, "pack"), rig: r}
+	p := &Pack{Images: *images, Program: program, rig: r}
 	p.env = append(os.Environ(), "PACK_HOME="+filepath.Join(r.dir, "pack"), "DOCKER_API_VERSION="+api, "NO_COLOR=1",
 		"PACK_VOLUME_KEY=nix-hydra-rig")
 	p.Builder = "nix-hydra-rig/builder:" + shortSum(images.Build+images.Run+tgz)

@@ -21,6 +21,9 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig pack                    pack and its builder
        rig hydra DIR NAME FILE     builds a source as Hydra does; prints its store path and the outputs
        rig sample NAME DIR         copies a sample to DIR with the rig's nixpkgs as its pin
+       rig pack-program            pack alone
+       rig proot                   a static PRoot and its SHA-256
+       rig buildpack DIR           the buildpack with stand-ins for what it downloads
        rig toolchain               the Nix release tarball and its SHA-256`
 
 func main() {
@@ -74,6 +77,20 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(built.Source+"\n"+strings.Join(built.Paths, "\n"), nil)
+	case args[0] == "pack-program":
+		return say(r.PackProgram(ctx))
+	case args[0] == "proot":
+		proot, err := r.PRoot(ctx)
+		if err != nil {
+			return err
+		}
+		return say(proot.Program+"\n"+proot.SHA256, nil)
+	case args[0] == "buildpack" && len(args) == 2:
+		buildpack, err := r.Buildpack(ctx, args[1], rig.BuildpackOptions{})
+		if err != nil {
+			return err
+		}
+		return say(buildpack.Toolchain+"\n"+buildpack.PRoot, nil)
 	case args[0] == "toolchain":
 		toolchain, err := r.Toolchain(ctx)
 		if err != nil {
