@@ -32,6 +32,8 @@ type Request struct {
 	Optional []string
 	// Args are given to functions that ask for them, as with --argstr.
 	Args map[string]string
+	// Inputs are arguments that receive the source itself, as a Hydra job set's inputs do: { outPath; rev; shortRev; }.
+	Inputs []string
 	// Rev, LastModified and RevCount are what a flake sees as self.rev and so on; zero for "not known".
 	Rev          string
 	LastModified int64
@@ -97,6 +99,14 @@ type question struct {
 	Attrs    [][]string        `json:"attrs"`
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
+	Inputs   map[string]input  `json:"inputs"`
+}
+
+// input is a source as an argument.
+type input struct {
+	Source   storepath.Path `json:"source"`
+	Rev      string         `json:"rev,omitempty"`
+	ShortRev string         `json:"shortRev,omitempty"`
 }
 
 // reply is what evaluate.nix answers.
@@ -122,6 +132,7 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	t.settings.NixPath = nixPathIn(r.Source, t.settings.NixPath)
 	text, err := json.Marshal(q)
 	if err != nil {
 		return Result{}, fmt.Errorf("%s: %w", doing, err)
@@ -175,6 +186,7 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 			return q, "", err
 		}
 		q.File = r.Source.String() + "/" + file
+		q.Inputs = inputs(*r)
 		doing += file
 		if len(attrs) == 0 {
 			attrs = []string{""}
@@ -195,6 +207,35 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 		q.Optional = append(q.Optional, parts)
 	}
 	return q, doing, nil
+}
+
+// inputs are the arguments that receive the source.
+func inputs(r Request) map[string]input {
+	const short = 7
+	all := map[string]input{}
+	for _, name := range r.Inputs {
+		all[name] = input{Source: r.Source, Rev: r.Rev, ShortRev: r.Rev[:min(short, len(r.Rev))]}
+	}
+	return all
+}
+
+// nixPathIn resolves entries that name a place in the source, "name=./folder" or "name=.".
+func nixPathIn(source storepath.Path, entries []string) []string {
+	resolved := make([]string, 0, len(entries))
+	for _, entry := range entries {
+		name, place, named := strings.Cut(entry, "=")
+		if !named {
+			name, place = "", entry
+		}
+		if clean := path.Clean(place); clean == "." || strings.HasPrefix(place, "./") && !strings.HasPrefix(clean, "..") {
+			place = path.Join(source.String(), clean)
+		}
+		if named {
+			place = name + "=" + place
+		}
+		resolved = append(resolved, place)
+	}
+	return resolved
 }
 
 func (t Toolchain) system() string {

@@ -16,6 +16,13 @@ let
   maxFound = 1000;
   maxNames = 40;
 
+  # What functions may ask for: texts, and the source, as Hydra gives a job set its inputs.
+  args = request.args // builtins.mapAttrs
+    (name: i: removeAttrs i [ "source" ] // {
+      outPath = builtins.appendContext i.source { ${i.source} = { path = true; }; };
+    })
+    (request.inputs or { });
+
   text = v: unsafeDiscardStringContext "${v}";
   show = path: builtins.concatStringsSep "." path;
 
@@ -30,12 +37,12 @@ let
     else
       let xml = toXML f; in
       if ! hasPrefix functionXML xml then f
-      else if hasPrefix (functionXML + " ellipsis=\"1\"") xml then callWith f (request.args // given f)
+      else if hasPrefix (functionXML + " ellipsis=\"1\"") xml then callWith f (args // given f)
       else callWith f (given f);
-  given = f: builtins.intersectAttrs (functionArgs f) request.args;
-  callWith = f: args:
-    let missing = filter (a: ! (functionArgs f).${a} && ! (args ? ${a})) (attrNames (functionArgs f)); in
-    if missing == [ ] then f args
+  given = f: builtins.intersectAttrs (functionArgs f) args;
+  callWith = f: arguments:
+    let missing = filter (a: ! (functionArgs f).${a} && ! (arguments ? ${a})) (attrNames (functionArgs f)); in
+    if missing == [ ] then f arguments
     else throw "the function at ${position f} wants an argument that has no default and was not given: ${show missing}";
   position = f:
     let

@@ -14,7 +14,6 @@ import (
 
 func TestFormats(t *testing.T) {
 	suite := spec.New("formats", spec.Report(report.Terminal{}))
-	suite("CompareWithGit", testCompareWithGit)
 	suite("Drv", testDrv)
 	suite("GitIdentity", testGitIdentity)
 	suite("Impurities", testImpurities)

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 )
 
 // Identity is what a checkout's .git says about where its source comes from.
@@ -54,8 +56,22 @@ func GitIdentity(dir string) (id Identity, ok bool, err error) {
 	if err != nil {
 		return Identity{}, false, fmt.Errorf("reading %s: %w", gitDir, err)
 	}
-	id.LastModified = commitTime(common, id.Rev)
+	id.LastModified = commitTime(dir, id.Rev)
 	return id, true, nil
+}
+
+// commitTime is when a commit was made; 0 where its object is not here.
+func commitTime(dir, rev string) int64 {
+	repository, err := gitfiles.Open(dir)
+	if err != nil || repository == nil {
+		return 0
+	}
+	defer repository.Close()
+	commit, err := repository.Commit(rev)
+	if err != nil || commit.Time.IsZero() {
+		return 0
+	}
+	return commit.Time.Unix()
 }
 
 // gitDirOf is the folder that dir/.git is or names; "" where there is none.

@@ -65,7 +65,8 @@ type Settings struct {
 	// CertFile is a PEM bundle of certificate authorities; "" takes the first of: the environment's
 	// NIX_SSL_CERT_FILE or SSL_CERT_FILE, the system's bundle, the toolchain's own.
 	CertFile string
-	// NixPath are the entries of NIX_PATH, "name=path-or-URL" or "path"; there are no others.
+	// NixPath are the entries of NIX_PATH, "name=path-or-URL" or "path"; there are no others. "." and what begins with
+	// "./" lie in the source.
 	NixPath []string
 	// System overrides builtins.currentSystem; "" is the toolchain's.
 	System string
