@@ -80,7 +80,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
 		{"a store path of none", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
 		{"a broken key", map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
-		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "go together"},
+		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "does not say which Hydra has it"},
 		{"a number out of range", map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
 	} {
 		it("refuses "+c.name+" and says what it takes", func() {

@@ -9,9 +9,12 @@ import (
 
 func TestNixproot(t *testing.T) {
 	suite := spec.New("nixproot", spec.Report(report.Terminal{}))
+	suite("Bindings", testBindings)
 	suite("Config", testConfig)
 	suite("Detect", testDetect)
 	suite("Procfile", testProcfile)
+	suite("RunLayer", testRunLayer)
+	suite("SBOM", testSBOM)
 	suite("Source", testSource)
 	suite.Run(t)
 }

@@ -8,7 +8,7 @@ import (
 	"regexp"
 	"strings"
 
-	"mvdan.cc/sh/v3/syntax"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 // maxProcfile bounds what is read of a Procfile, in bytes.
@@ -90,36 +90,16 @@ func ParseProcfile(text string) ([]ProcfileEntry, error) {
 		if first, twice := lines[name]; twice {
 			return nil, refuse(indent+1, "the process type %q was already given in line %d", name, first)
 		}
-		if err := checkCommand(command); err != nil {
-			return nil, refuse(column+err.column-1, "%s", err.problem)
+		var bad *launch.LineError
+		if err := launch.CheckLine(command); errors.As(err, &bad) {
+			return nil, refuse(column+max(bad.Column, 1)-1, "%s", bad.Problem)
+		} else if err != nil {
+			return nil, refuse(column, "%s", err)
 		}
 		lines[name] = i + 1
 		entries = append(entries, ProcfileEntry{Type: name, Command: command})
 	}
 	return entries, nil
-}
-
-// commandError is a place in a command that no shell would accept.
-type commandError struct {
-	column  int
-	problem string
-}
-
-// checkCommand parses a command as bash does, which is what the launcher does at start.
-func checkCommand(command string) *commandError {
-	_, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(command), "")
-	if err == nil {
-		return nil
-	}
-	var parse syntax.ParseError
-	if errors.As(err, &parse) {
-		return &commandError{column: int(parse.Pos.Col()), problem: parse.Text}
-	}
-	var lang syntax.LangError
-	if errors.As(err, &lang) {
-		return &commandError{column: int(lang.Pos.Col()), problem: lang.Feature + " is not supported"}
-	}
-	return &commandError{column: 1, problem: err.Error()}
 }
 
 // prefix is the first n bytes of s, or all of it.
