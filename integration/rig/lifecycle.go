@@ -406,3 +406,20 @@ func untarReader(r io.Reader, dir string, owners bool) error {
 		}
 	}
 }
+
+// Size is the sum of the sizes of an image's layers, in bytes, as the layout holds them.
+func (l *Lifecycle) Size(image string) (int64, error) {
+	built, err := l.Image(image)
+	if err != nil {
+		return 0, err
+	}
+	manifest, err := built.Manifest()
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, layer := range manifest.Layers {
+		sum += layer.Size
+	}
+	return sum, nil
+}

@@ -21,6 +21,7 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig pack                    pack and its builder
        rig hydra DIR NAME FILE     builds a source as Hydra does; prints its store path and the outputs
        rig sample NAME DIR         copies a sample to DIR with the rig's nixpkgs as its pin
+       rig set-up                  everything that tests use, so that they need not wait
        rig pack-program            pack alone
        rig proot                   a static PRoot and its SHA-256
        rig buildpack DIR           the buildpack with stand-ins for what it downloads
@@ -77,6 +78,8 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(built.Source+"\n"+strings.Join(built.Paths, "\n"), nil)
+	case args[0] == "set-up":
+		return r.SetUp(ctx)
 	case args[0] == "pack-program":
 		return say(r.PackProgram(ctx))
 	case args[0] == "proot":

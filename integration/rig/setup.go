@@ -1,0 +1,28 @@
+package rig
+
+import (
+	"context"
+	"errors"
+)
+
+// SetUp makes what most tests use: the toolchain, the stand-ins, pack or the lifecycle, base images, and the closures of
+// the samples. Without a Docker engine it leaves out what needs one.
+func (r *Rig) SetUp(ctx context.Context) error {
+	if _, err := r.standins(ctx); err != nil {
+		return err
+	}
+	if _, err := r.Pack(ctx); err != nil && !errors.Is(err, ErrNoDocker) {
+		return err
+	}
+	if _, err := r.LifecycleDir(ctx); err != nil {
+		return err
+	}
+	pkgs, err := r.Nixpkgs(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = pkgs.Build(ctx, "lighttpd", "gunicorn", "python3Packages.flask", "python3Packages.markdown",
+		"python3Packages.pygments", "python3Packages.pyyaml", "findutils", "gnugrep", "gnused",
+		"gawk", "gnutar", "gzip", "xz", "bzip2", "diffutils")
+	return err
+}
