@@ -98,9 +98,10 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	c.Engine = r.engine("BP_NIX_ENGINE")
 	c.Substituters, c.TrustedKeys = r.caches()
 	c.System = r.system(architecture)
-	if r.err == nil && (c.HydraURL == "") != (c.HydraJob == "") {
-		r.err = fmt.Errorf("BP_NIX_HYDRA_URL and BP_NIX_HYDRA_JOB go together: set both, for example " +
-			"BP_NIX_HYDRA_URL=https://hydra.example.org and BP_NIX_HYDRA_JOB=project/jobset/job")
+	// The URL alone is for finding out why an output is in no cache.
+	if r.err == nil && c.HydraURL == "" && c.HydraJob != "" {
+		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q without a BP_NIX_HYDRA_URL: they go together, set both, for example "+
+			"BP_NIX_HYDRA_URL=https://hydra.example.org", c.HydraJob)
 	}
 	return c, r.err
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -18,19 +20,52 @@ type sourceName struct {
 	rule nixinstall.GitRule
 }
 
-// sourceNames are the names to try, the likeliest first. A flake's source is always "source".
-func (f rootFinder) sourceNames() []sourceName {
-	if f.entry.Flake != "" {
-		return []sourceName{{name: "source"}}
+// sourceNames are the names to try, the likeliest first, in batches that are tried one after the other: the first
+// name alone, then those that cost no second evaluation, then the rule of 2016. A flake's source is always "source".
+func (f rootFinder) sourceNames() [][]sourceName {
+	var names []string
+	switch {
+	case f.entry.Flake != "":
+		return [][]sourceName{{{name: "source"}}}
+	case f.config.SourceName != "":
+		names = []string{f.config.SourceName}
+	default:
+		names = nixinstall.SourceNames(f.gitURL(), f.commit(), "")
+		for _, spelling := range spellings(f.gitURL()) {
+			for _, name := range nixinstall.SourceNames(spelling, f.commit(), "") {
+				if !slices.Contains(names, name) {
+					names = append(names, name)
+				}
+			}
+		}
 	}
+	batches := [][]sourceName{{{name: names[0]}}, nil}
+	for _, name := range names[1:] {
+		batches[1] = append(batches[1], sourceName{name: name})
+	}
+	// Hydra of 2016 knew one name only; who configures one may have such a Hydra too.
+	old := nixinstall.DefaultSourceName
 	if f.config.SourceName != "" {
-		return []sourceName{{name: f.config.SourceName}}
+		old = f.config.SourceName
 	}
-	var names []sourceName
-	for _, name := range nixinstall.SourceNames(f.gitURL(), f.revision(), "") {
-		names = append(names, sourceName{name: name})
+	return append(batches, []sourceName{{name: old, rule: nixinstall.GitPrefixed}})
+}
+
+// spellings are the ways in which a jobset may write the address of a repository that a checkout has another one for.
+func spellings(address string) []string {
+	host, path := "", ""
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		host, path = u.Hostname(), strings.TrimPrefix(u.Path, "/")
+	} else if before, after, found := strings.Cut(address, ":"); found && !strings.Contains(before, "/") {
+		host, path = before[strings.LastIndexByte(before, '@')+1:], after
 	}
-	return append(names, sourceName{name: "git-export", rule: nixinstall.GitPrefixed})
+	if path = strings.TrimSuffix(strings.TrimSuffix(path, "/"), ".git"); host == "" || path == "" {
+		return nil
+	}
+	return []string{
+		"https://" + host + "/" + path, "git@" + host + ":" + path + ".git", "ssh://git@" + host + "/" + path + ".git",
+		"git://" + host + "/" + path + ".git", "https://" + host + "/" + path + "/",
+	}
 }
 
 // attempt is one evaluation: the source under one name, and what came of it.
@@ -38,53 +73,80 @@ type attempt struct {
 	sourceName
 	source storepath.Path
 	result nixinstall.Result
-	// missing are the outputs that no cache has.
+	// missing are the outputs that no cache has for us, and why of each.
 	missing []storepath.Path
+	why     map[storepath.Path]*cache.NotFoundError
+}
+
+// files are what is evaluated: the source as it was sent, or what it may have been where Hydra had it.
+type files struct {
+	dir     string
+	exclude []string
+}
+
+// evaluation has what it takes to try a source under several names.
+type evaluation struct {
+	rootFinder
+	nix    nixinstall.Toolchain
+	caches *cache.Set
 }
 
 // evaluate has Nix evaluate the source under the likeliest name, and takes the first name under which the caches have
 // every output. What the other names would give is computed from the derivations where that is possible, and
 // evaluated anew where it is not. Nothing is built: when no name helps, the error says what would have to be.
 func (f rootFinder) evaluate(ctx context.Context) (Roots, error) {
-	toolchain, err := f.toolchain()
+	e := evaluation{rootFinder: f}
+	var err error
+	if e.nix, err = f.toolchain(); err != nil {
+		return Roots{}, err
+	}
+	if e.caches, err = f.caches(); err != nil {
+		return Roots{}, err
+	}
+	found, tried, err := e.search(ctx, files{dir: f.source}, f.log)
 	if err != nil {
 		return Roots{}, err
 	}
-	caches, err := f.caches()
-	if err != nil {
-		return Roots{}, err
+	if found == nil {
+		return Roots{}, e.whyNot(ctx, tried)
 	}
+	f.log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
+	f.keep(found.result.Used)
+	return rootsOf(*found), nil
+}
+
+// search tries the source's names batch by batch and stops at the first whose outputs the caches have.
+func (e evaluation) search(ctx context.Context, files files, log func(string, ...any)) (*attempt, []attempt, error) {
 	var tried []attempt
-	for _, name := range f.sourceNames() {
-		a, err := f.attempt(ctx, toolchain, name, tried)
-		if err != nil {
-			return Roots{}, err
+	for i, names := range e.sourceNames() {
+		before := len(tried)
+		for _, name := range names {
+			a, err := e.attempt(ctx, files, name, tried, log)
+			if err != nil {
+				return nil, nil, err
+			}
+			if a != nil {
+				tried = append(tried, *a)
+			}
 		}
-		if a == nil {
-			continue
+		found, err := e.settle(ctx, tried[before:])
+		if err != nil || found != nil {
+			return found, tried, err
 		}
-		if a.missing, err = lacking(ctx, caches, outputPaths(a.result)); err != nil {
-			return Roots{}, err
-		}
-		if len(a.missing) == 0 {
-			f.log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), a.source.Name())
-			f.keep(a.result.Used)
-			return rootsOf(*a), nil
-		}
-		tried = append(tried, *a)
-		if len(tried) == 1 {
-			f.log("No cache has what %s gives in a source named %q; trying the other names that Hydra may have given it",
-				f.entryName(), a.name)
+		if i == 0 && e.entry.Flake == "" {
+			log("No cache has what %s gives in a source named %q; trying the other names that Hydra may have given it",
+				e.entryName(), names[0].name)
 		}
 	}
-	return Roots{}, f.whyNot(ctx, toolchain, caches, tried)
+	return nil, tried, nil
 }
 
 // attempt finds what the source gives under one name; nil says that the name makes no difference to those already
 // tried.
-func (f rootFinder) attempt(ctx context.Context, toolchain nixinstall.Toolchain, name sourceName, tried []attempt) (*attempt, error) {
-	options := nixinstall.SourceOptions{Name: name.name, Rule: name.rule}
-	source, err := nixinstall.SourcePath(ctx, f.source, options)
+func (e evaluation) attempt(ctx context.Context, files files, name sourceName, tried []attempt,
+	log func(string, ...any)) (*attempt, error) {
+	options := nixinstall.SourceOptions{Name: name.name, Rule: name.rule, Exclude: files.exclude}
+	source, err := nixinstall.SourcePath(ctx, files.dir, options)
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +154,13 @@ func (f rootFinder) attempt(ctx context.Context, toolchain nixinstall.Toolchain,
 		return nil, nil
 	}
 	a := &attempt{sourceName: name, source: source}
-	if a.result, err = f.ask(ctx, toolchain, options, source, tried); err != nil {
+	if a.result, err = e.ask(ctx, files.dir, options, source, tried, log); err != nil {
 		return nil, err
 	}
 	outputs := outputPaths(a.result)
 	if len(outputs) == 0 {
 		return nil, fmt.Errorf("evaluating %s: it gives no derivation to put into the image; name one with BP_NIX_ATTRS",
-			f.entryName())
+			e.entryName())
 	}
 	if slices.ContainsFunc(tried, func(t attempt) bool { return slices.Equal(outputPaths(t.result), outputs) }) {
 		return nil, nil
@@ -107,41 +169,94 @@ func (f rootFinder) attempt(ctx context.Context, toolchain nixinstall.Toolchain,
 }
 
 // ask computes the outputs from an evaluation of the same files under another name, or evaluates.
-func (f rootFinder) ask(ctx context.Context, toolchain nixinstall.Toolchain, options nixinstall.SourceOptions,
-	source storepath.Path, tried []attempt) (nixinstall.Result, error) {
+func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.SourceOptions, source storepath.Path,
+	tried []attempt, log func(string, ...any)) (nixinstall.Result, error) {
 	for _, t := range tried {
 		if t.rule == options.Rule {
-			if result, err := toolchain.RenameSource(ctx, t.result, t.source, source); err == nil {
+			if result, err := e.nix.RenameSource(ctx, t.result, t.source, source); err == nil {
 				return result, nil
 			}
 		}
 	}
-	if _, err := toolchain.AddSource(ctx, f.source, options); err != nil {
+	if _, err := e.nix.AddSource(ctx, dir, options); err != nil {
 		return nixinstall.Result{}, err
 	}
-	result, err := toolchain.Evaluate(ctx, nixinstall.Request{
-		Source: source, File: f.entry.File, Flake: f.entry.Flake,
-		Attrs: f.config.Attrs, Args: f.config.Args, Rev: f.identity.Rev,
-	})
+	result, err := e.nix.Evaluate(ctx, e.request(source))
 	for _, note := range result.Notes {
-		f.log("%s", note)
+		log("%s", note)
 	}
 	return result, err
 }
 
-// lacking are the paths that no cache has.
-func lacking(ctx context.Context, caches *cache.Set, paths []storepath.Path) ([]storepath.Path, error) {
-	has, err := caches.Has(ctx, paths)
+// request is the one question that is put to Nix: the attributes, and the hook where there is one.
+func (f rootFinder) request(source storepath.Path) nixinstall.Request {
+	rev := f.commit()
+	if len(rev) < 40 {
+		rev = "" // an abbreviation is no revision to a flake
+	}
+	return nixinstall.Request{
+		Source: source, File: f.entry.File, Flake: f.entry.Flake, Attrs: f.config.Attrs, Optional: []string{hookName},
+		Args: f.config.Args, Rev: rev, LastModified: f.identity.LastModified,
+	}
+}
+
+// lookupsAtOnce bounds the paths that are looked up at the same time; the caches bound their connections themselves.
+const lookupsAtOnce = 64
+
+// settle looks the outputs of several attempts up, all at once, and gives the first attempt that lacks none. What is
+// found is remembered by the caches for the closure.
+func (e evaluation) settle(ctx context.Context, attempts []attempt) (*attempt, error) {
+	var wanted []storepath.Path
+	for _, a := range attempts {
+		wanted = append(wanted, outputPaths(a.result)...)
+	}
+	slices.Sort(wanted)
+	absent, err := lookUp(ctx, e.caches, slices.Compact(wanted))
 	if err != nil {
 		return nil, err
 	}
-	var missing []storepath.Path
-	for _, p := range paths {
-		if !has[p] {
-			missing = append(missing, p)
+	var first *attempt
+	for i := range attempts {
+		a := &attempts[i]
+		a.why = map[storepath.Path]*cache.NotFoundError{}
+		for _, p := range outputPaths(a.result) {
+			if why := absent[p]; why != nil {
+				a.missing, a.why[p] = append(a.missing, p), why
+			}
+		}
+		if first == nil && len(a.missing) == 0 {
+			first = a
 		}
 	}
-	return missing, nil
+	return first, nil
+}
+
+// lookUp says of which paths no cache has a trusted narinfo, and why.
+func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError, error) {
+	var (
+		mu     sync.Mutex
+		failed error
+		group  sync.WaitGroup
+		absent = map[storepath.Path]*cache.NotFoundError{}
+		slots  = make(chan struct{}, lookupsAtOnce)
+	)
+	for _, p := range paths {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			_, err := caches.Lookup(ctx, p)
+			var why *cache.NotFoundError
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.As(err, &why) {
+				absent[p] = why
+			} else if err != nil && failed == nil {
+				failed = err
+			}
+		})
+	}
+	group.Wait()
+	return absent, failed
 }
 
 // entryName is what is evaluated, in the user's words.
@@ -166,7 +281,7 @@ func outputPaths(r nixinstall.Result) []storepath.Path {
 func rootsOf(a attempt) Roots {
 	roots := Roots{From: fmt.Sprintf("evaluation of the source as %s", a.source.Base())}
 	for _, o := range a.result.Outputs {
-		if o.Attr == hookName {
+		if isHook(o.Attr) {
 			roots.Hook = o.Path
 			continue
 		}
@@ -181,93 +296,8 @@ func rootsOf(a attempt) Roots {
 	return roots
 }
 
-// NotCachedError says that the caches lack outputs which evaluation found, and what was looked at to find out why.
-type NotCachedError struct {
-	// Missing are the outputs that no cache has, under the first name tried.
-	Missing []storepath.Path
-	// Names are the source names that were tried.
-	Names []string
-	// Build and Fetch are what Nix would compile and what the caches have, were it allowed to.
-	Build, Fetch []storepath.Path
-	// Asked are the caches and what each said of the first missing output.
-	Asked []cache.Answer
-	// Causes are the nearest reasons found, most likely first, each with what to change.
-	Causes []string
-}
-
-func (e *NotCachedError) Error() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "no binary cache has %s, and nothing is compiled here\n", strings.Join(rootNames(e.Missing), ", "))
-	if len(e.Build) > 0 {
-		fmt.Fprintf(&s, "\nThese %d would have to be built:\n", len(e.Build))
-		for i, p := range e.Build {
-			if i == 20 {
-				fmt.Fprintf(&s, "  … and %d more\n", len(e.Build)-i)
-				break
-			}
-			fmt.Fprintf(&s, "  %s\n", strings.TrimSuffix(p.Name(), ".drv"))
-		}
-	}
-	s.WriteString("\nThe caches asked:\n")
-	for _, a := range e.Asked {
-		fmt.Fprintf(&s, "  %s: %s\n", a.URL, a.Why)
-	}
-	fmt.Fprintf(&s, "\nThe source was tried under the names %s.\n", strings.Join(e.Names, ", "))
-	s.WriteString("\nWhat may be the reason:\n")
-	for i, cause := range e.Causes {
-		fmt.Fprintf(&s, "  %d. %s\n", i+1, cause)
-	}
-	return strings.TrimRight(s.String(), "\n")
-}
-
-// whyNot makes the error for outputs that no cache has under any name.
-func (f rootFinder) whyNot(ctx context.Context, toolchain nixinstall.Toolchain, caches *cache.Set, tried []attempt) error {
-	first := tried[0]
-	e := &NotCachedError{Missing: first.missing}
-	for _, a := range tried {
-		e.Names = append(e.Names, a.name)
-	}
-	var drvs []storepath.Path
-	for _, d := range first.result.Derivations {
-		drvs = append(drvs, d.Drv)
-	}
-	if plan, err := toolchain.WouldBuild(ctx, drvs); err == nil {
-		e.Build, e.Fetch = plan.Build, plan.Fetch
-	}
-	var absent *cache.NotFoundError
-	if _, err := caches.Lookup(ctx, first.missing[0]); errors.As(err, &absent) {
-		e.Asked = absent.Asked
-	}
-	e.Causes = f.causes(first, e)
-	return e
-}
-
-// causes looks for the nearest reasons.
-func (f rootFinder) causes(first attempt, e *NotCachedError) []string {
-	var causes []string
-	for _, a := range e.Asked {
-		if a.Reason == cache.Untrusted {
-			causes = append(causes, fmt.Sprintf("%s has it, signed by a key that is not trusted: %s", a.URL, a.Why))
-		}
-		if a.Reason == cache.Down || a.Reason == cache.Login {
-			causes = append(causes, fmt.Sprintf("%s could not be asked: %s", a.URL, a.Why))
-		}
-	}
-	if f.gitURL() == "" && f.config.SourceName == "" {
-		causes = append(causes, "Hydra names a source after its repository's URL and revision, and this one has no .git that "+
-			"tells them: set BP_NIX_GIT_URL as the Hydra input has it, and BP_NIX_GIT_REV")
-	}
-	for _, d := range first.result.Derivations {
-		if d.System != f.config.System && d.System != "" {
-			causes = append(causes, fmt.Sprintf("%s is for %s, this image for %s", d.Name, d.System, f.config.System))
-		}
-	}
-	return append(causes,
-		"Hydra may not have finished building this revision: set BP_NIX_HYDRA_URL and BP_NIX_HYDRA_JOB to ask it, and "+
-			"BP_NIX_HYDRA_WAIT to wait for it",
-		"the upload may differ from what is in git (an untracked file, or one that .gitignore or .dockerignore leaves out), "+
-			"which changes every hash made from ./.")
-}
+// isHook reports whether an attribute path is the hook's: at the top, or where a flake has its packages.
+func isHook(attr string) bool { return attr == hookName || strings.HasSuffix(attr, "."+hookName) }
 
 // plural counts things in words: "1 path", "2 paths".
 func plural(n int, noun string) string {

@@ -86,9 +86,21 @@ func (f rootFinder) key(ctx context.Context, toolchain string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// revision is what Hydra is asked for: a commit, or a word such as latest.
 func (f rootFinder) revision() string {
-	if f.config.GitRev != "" {
-		return f.config.GitRev
+	if f.config.GitRev == "" {
+		return f.identity.Rev
+	}
+	if lower := strings.ToLower(f.config.GitRev); isRevision(lower) {
+		return lower
+	}
+	return f.config.GitRev
+}
+
+// commit is the source's, "" where it is not known.
+func (f rootFinder) commit() string {
+	if revision := f.revision(); isRevision(revision) {
+		return revision
 	}
 	return f.identity.Rev
 }
@@ -115,11 +127,7 @@ func (f rootFinder) askHydra(ctx context.Context) (Roots, error) {
 		return Roots{}, errors.New("asking Hydra: the revision of this source is not known, as it has no .git; set " +
 			"BP_NIX_GIT_REV to the commit, or to latest or latest-finished")
 	}
-	options := hydra.Options{URL: f.config.HydraURL, UserAgent: userAgent, Log: f.log}
-	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
-		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
-	}
-	client, err := hydra.New(options)
+	client, err := f.hydraClient()
 	if err != nil {
 		return Roots{}, err
 	}
@@ -134,7 +142,7 @@ func (f rootFinder) askHydra(ctx context.Context) (Roots, error) {
 	for _, build := range resolution.Builds {
 		f.log("%s: build %d, %s", build.Job, build.ID, build.NixName)
 		for _, output := range installedOutputs(build.Outputs) {
-			if job, _, _ := strings.Cut(build.Job, "."); job == hookName {
+			if slices.Contains(strings.Split(build.Job, "."), hookName) {
 				roots.Hook = output
 				continue
 			}
@@ -146,7 +154,35 @@ func (f rootFinder) askHydra(ctx context.Context) (Roots, error) {
 	if len(roots.Paths) == 0 {
 		return Roots{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.config.HydraJob)
 	}
-	return roots, nil
+	return roots, f.checkServed(ctx, client, resolution, roots)
+}
+
+// checkServed looks whether the caches have what Hydra has built. What is found is remembered for the closure, so
+// that this costs no request.
+func (f rootFinder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.Resolution, roots Roots) error {
+	caches, err := f.caches()
+	if err != nil {
+		return err
+	}
+	absent, err := lookUp(ctx, caches, roots.All())
+	if err != nil || len(absent) == 0 {
+		return err
+	}
+	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, redact(client.URL()))}
+	for _, p := range roots.All() {
+		if absent[p] != nil {
+			e.Missing = append(e.Missing, p)
+		} else {
+			e.Have++
+		}
+	}
+	e.Asked = absent[e.Missing[0]].Asked
+	e.Causes = causesOf(e.Asked)
+	if len(e.Causes) == 0 || !e.Causes[0].Sure {
+		e.Causes = []Cause{{Sure: true, Found: "Hydra has built it, but no cache that was asked has it",
+			Change: f.whoServes(ctx, client, e.Missing[0])}}
+	}
+	return e
 }
 
 // installedOutputs chooses among a build's outputs, whose meta.outputsToInstall Hydra does not tell: what a user

@@ -1,0 +1,391 @@
+package nixproot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+// lookedAt bounds how many of Hydra's builds of one name are looked into.
+const lookedAt = 3
+
+// ofHydra asks Hydra, where it is known, for the builds of the missing output, and where it has none, for those of the
+// same name: then it compares what they are made from with what was evaluated here, input by input.
+func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
+	if d.config.HydraURL == "" {
+		return nil
+	}
+	client, err := d.hydraClient()
+	if err != nil {
+		return []Cause{{Found: "Hydra cannot be asked: " + err.Error(), Change: "check BP_NIX_HYDRA_URL"}}
+	}
+	missing := d.nearest.missing[0]
+	for _, a := range d.tried {
+		for _, p := range a.missing {
+			if p.Name() != missing.Name() {
+				continue
+			}
+			builds, err := client.FindOutput(ctx, p)
+			if err != nil {
+				return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
+			}
+			if len(builds) > 0 {
+				return []Cause{d.builtThere(ctx, client, builds[0], p)}
+			}
+		}
+	}
+	builds, err := client.FindNamed(ctx, missing)
+	if err != nil {
+		return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
+	}
+	if len(builds) == 0 {
+		return []Cause{{
+			Found: fmt.Sprintf("%s has never built anything named %s: no job gives it", client.URL(), missing.Name()),
+			Change: "add it to the jobset, for example to release.nix: " + jobName(missing) + " = import ./" +
+				d.entryFile() + " { };"}}
+	}
+	ours := slices.DeleteFunc(slices.Clone(builds), func(b hydra.Build) bool { return b.System != d.config.System })
+	if len(ours) == 0 {
+		var systems []string
+		for _, b := range builds {
+			if !slices.Contains(systems, b.System) {
+				systems = append(systems, b.System)
+			}
+		}
+		return []Cause{{Sure: true,
+			Found: fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", missing.Name(), strings.Join(systems, ", "),
+				d.config.System, builds[0].URL),
+			Change: "add " + d.config.System + " to the systems of the jobset (in release.nix: supportedSystems)"}}
+	}
+	return d.otherBuild(ctx, client, ours, missing)
+}
+
+func (f rootFinder) hydraClient() (*hydra.Client, error) {
+	options := hydra.Options{URL: f.config.HydraURL, UserAgent: userAgent, Log: f.log}
+	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
+		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
+	}
+	return hydra.New(options)
+}
+
+func jobName(p storepath.Path) string {
+	name, _, _ := strings.Cut(p.Name(), "-")
+	return name
+}
+
+func (d *diagnosis) entryFile() string {
+	if d.entry.File != "" {
+		return d.entry.File
+	}
+	return "default.nix"
+}
+
+// builtThere speaks of a build of the very output that no cache has.
+func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Cause {
+	job := fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job)
+	switch {
+	case !b.Finished:
+		return Cause{Sure: true, Found: fmt.Sprintf("Hydra has not finished building it: build %d of %s: %s", b.ID, job, b.URL),
+			Change: fmt.Sprintf("deploy again when it is done, or have it waited for:\nBP_NIX_HYDRA_JOB=%s\nBP_NIX_HYDRA_WAIT=30m", job)}
+	case b.Status != hydra.Succeeded:
+		return Cause{Sure: true, Found: "Hydra could not build it: " + client.Explain(ctx, b).Error(),
+			Change: "look at the log, mend the build, push again"}
+	}
+	return Cause{Sure: true,
+		Found:  fmt.Sprintf("Hydra has built it (build %d of %s: %s), but no cache that was asked has %s", b.ID, job, b.URL, p.Base()),
+		Change: d.whoServes(ctx, client, p)}
+}
+
+// whoServes says which cache to name for what Hydra has built: Hydra itself, where it is one.
+func (f rootFinder) whoServes(ctx context.Context, client *hydra.Client, p storepath.Path) string {
+	if own, err := f.ownCache(ctx); err == nil {
+		defer own.Close()
+		if found, err := own.Lookup(ctx, p); err == nil {
+			change := "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE=" + client.URL()
+			if len(found.Sigs) > 0 {
+				change += fmt.Sprintf("\nand add the public key %s to BP_NIX_TRUSTED_PUBLIC_KEYS", found.Sigs[0].Name)
+			}
+			return change
+		}
+	}
+	return "name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
+		"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"
+}
+
+// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
+func (f rootFinder) ownCache(ctx context.Context) (*cache.Set, error) {
+	options := cache.Options{URLs: []string{f.config.HydraURL}, UserAgent: userAgent, Log: silent}
+	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
+		options.Credentials = []cache.Credential{{
+			URL: f.config.HydraURL, Username: login.Username, Password: login.Password, Token: login.Token,
+		}}
+	}
+	return cache.Open(ctx, options)
+}
+
+// otherBuild compares with a build of the same name and another path: of this revision if there is one.
+func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build, missing storepath.Path) []Cause {
+	var newest hydra.Build
+	var newestEval hydra.Eval
+	for i, b := range builds {
+		if i == lookedAt || len(b.Evals) == 0 {
+			break
+		}
+		eval, err := client.Evaluation(ctx, slices.Max(b.Evals))
+		if err != nil {
+			return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
+		}
+		if i == 0 {
+			newest, newestEval = b, eval
+		}
+		for _, source := range eval.Sources() {
+			if d.commit() != "" && strings.HasPrefix(source.Revision, d.commit()) {
+				return d.compareBuild(ctx, b, eval, source)
+			}
+		}
+	}
+	if newest.ID == 0 {
+		return nil
+	}
+	var revisions []string
+	for _, source := range newestEval.Sources() {
+		revisions = append(revisions, fmt.Sprintf("%s=%s", source.Input, source.Revision))
+	}
+	found := fmt.Sprintf("Hydra has built %s, last from %s (build %d: %s)", missing.Name(), strings.Join(revisions, " "),
+		newest.ID, newest.URL)
+	job := fmt.Sprintf("%s/%s/%s", newest.Project, newest.Jobset, newest.Job)
+	if d.commit() == "" {
+		causes := d.compareBuild(ctx, newest, newestEval, hydra.Source{})
+		causes[0].Found = found + "; the revision of this source is not known\n" + causes[0].Found
+		return causes
+	}
+	return []Cause{{
+		Found: found + ", not from " + d.commit(),
+		Change: fmt.Sprintf("push this commit to the branch that Hydra follows and have it waited for:\nBP_NIX_HYDRA_JOB=%s\n"+
+			"BP_NIX_HYDRA_WAIT=30m", job)}}
+}
+
+// compareBuild says in what Hydra's build differs from what was evaluated here.
+func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.Eval, source hydra.Source) []Cause {
+	job := fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job)
+	take := fmt.Sprintf("take Hydra's build without evaluating: BP_NIX_HYDRA_JOB=%s", job)
+	if cause, ok := d.hydrasName(ctx, b, source); ok {
+		return []Cause{cause}
+	}
+	found := fmt.Sprintf("Hydra has built it from the same revision as %s (build %d of %s: %s), and the two differ",
+		strings.Join(outputNames(b), ", "), b.ID, job, b.URL)
+	if source == (hydra.Source{}) {
+		found = "its build differs from what was evaluated here"
+	}
+	lines, cause := d.compareDerivations(ctx, b)
+	if cause != nil {
+		cause.Found = found + ":\n" + cause.Found
+		return []Cause{*cause}
+	}
+	if len(lines) == 0 {
+		lines = append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s", b.DrvPath, d.missingDrvs()[0]),
+			"what Hydra evaluated: "+inputsOf(eval))
+		if pins := findPins(ctx, d.source, d.config.NixPath); len(pins) > 0 {
+			lines = append(lines, "here nixpkgs is "+strings.Join(pins, "\n  and "))
+		}
+		return []Cause{{Found: found + ":\n" + strings.Join(lines, "\n"), Change: take}}
+	}
+	return []Cause{{Sure: true, Found: found + ":\n" + strings.Join(lines, "\n"), Change: take}}
+}
+
+func outputNames(b hydra.Build) []string {
+	var names []string
+	for _, p := range b.Outputs {
+		names = append(names, p.Base())
+	}
+	slices.Sort(names)
+	return names
+}
+
+// inputsOf lists an evaluation's inputs, revision by revision.
+func inputsOf(e hydra.Eval) string {
+	if e.Flake != "" {
+		return redact(e.Flake)
+	}
+	var inputs []string
+	for name, input := range e.Inputs {
+		value := input.Revision
+		if value == "" {
+			value = input.Value
+		}
+		inputs = append(inputs, name+"="+value)
+	}
+	slices.Sort(inputs)
+	return strings.Join(shortList(inputs), " ")
+}
+
+// hydrasName tries the name that Hydra gave to the source, by the address that its jobset has.
+func (d *diagnosis) hydrasName(ctx context.Context, b hydra.Build, source hydra.Source) (Cause, bool) {
+	address := source.RepositoryURL()
+	if address == "" || d.entry.Flake != "" {
+		return Cause{}, false
+	}
+	for _, name := range nixinstall.SourceNames(address, source.Revision, "") {
+		if slices.Contains(d.err.Names, name) {
+			continue
+		}
+		again := d.evaluation
+		again.config.SourceName = name
+		_, tried, err := again.search(ctx, files{dir: d.source}, silent)
+		if err != nil {
+			continue
+		}
+		for _, a := range tried {
+			for _, output := range b.Outputs {
+				if slices.Contains(outputPaths(a.result), output) {
+					return Cause{Sure: true,
+						Found: fmt.Sprintf("Hydra calls the source %s, after the address %s that input %s of its jobset has; "+
+							"under this name it is %s, which Hydra has built", name, redact(address), source.Input, output.Base()),
+						Change: "BP_NIX_GIT_URL=" + redact(address)}, true
+				}
+			}
+		}
+	}
+	return Cause{}, false
+}
+
+// compareDerivations compares the derivations themselves, if Hydra's can be had: its own store serves it where Hydra is
+// a binary cache, too. A cause is given where the difference is one of the source's files.
+func (d *diagnosis) compareDerivations(ctx context.Context, b hydra.Build) ([]string, *Cause) {
+	theirs, err := storepath.Parse(b.DrvPath)
+	if err != nil {
+		return nil, nil
+	}
+	sets := []*cache.Set{d.caches}
+	if own, err := d.ownCache(ctx); err == nil {
+		defer own.Close()
+		sets = append(sets, own)
+	}
+	read := func(p storepath.Path) (*nixinstall.Drv, error) {
+		if drv, err := d.nix.ReadDrv(p); err == nil {
+			return drv, nil
+		}
+		return fetchDrv(ctx, sets, p)
+	}
+	// Of the names that were tried the one that comes nearest tells most.
+	var best []nixinstall.Difference
+	for _, a := range d.tried {
+		for _, der := range a.result.Derivations {
+			if der.Drv.Name() != theirs.Name() {
+				continue
+			}
+			differences, err := nixinstall.DiffDerivations(der.Drv, theirs, read)
+			if err == nil && (best == nil || len(differences) < len(best)) {
+				best = differences
+			}
+		}
+	}
+	var lines []string
+	for i, difference := range best {
+		if i == listed {
+			lines = append(lines, fmt.Sprintf("and %d more differences", len(best)-i))
+			break
+		}
+		lines = append(lines, difference.String())
+	}
+	return lines, d.compareSources(ctx, sets, best, lines)
+}
+
+// compareSources looks into a source that differs, file by file.
+func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, differences []nixinstall.Difference, lines []string) *Cause {
+	for _, difference := range differences {
+		theirs, err := storepath.Parse(difference.Theirs)
+		if err != nil || !strings.HasPrefix(difference.What, "source ") {
+			continue
+		}
+		dir, err := os.MkdirTemp("", "nix-hydra-source-")
+		if err != nil {
+			return nil
+		}
+		defer func() { _ = removeAll(dir) }()
+		tree := filepath.Join(dir, "source")
+		if err := fetchTree(ctx, sets, theirs, tree); err != nil {
+			continue
+		}
+		ours := d.source
+		if info, err := os.Stat(tree); err != nil || !info.IsDir() {
+			continue // a single file, named in the difference
+		}
+		diff, err := compareTrees(ctx, ours, tree)
+		if err != nil || diff.isZero() {
+			continue
+		}
+		text := strings.NewReplacer("in git", "in what Hydra has", "not in git", "not in what Hydra has").Replace(diff.String())
+		return &Cause{Sure: true, Found: strings.Join(lines, "\n") + "\n" + text, Change: diff.change()}
+	}
+	return nil
+}
+
+// maxDrv bounds a derivation that is fetched to be compared.
+const maxDrv = 16 << 20
+
+// fetchDrv gets a derivation from the first cache that has it.
+func fetchDrv(ctx context.Context, sets []*cache.Set, p storepath.Path) (*nixinstall.Drv, error) {
+	var text []byte
+	err := fetchFrom(ctx, sets, p, func(r io.Reader) error {
+		reader := nar.NewReader(r)
+		entry, err := reader.Next()
+		if err != nil {
+			return err
+		}
+		if entry.Kind != nar.Regular || entry.Size > maxDrv {
+			return errors.New("it is no derivation")
+		}
+		var out bytes.Buffer
+		if _, err := io.Copy(&out, reader); err != nil {
+			return err
+		}
+		text = out.Bytes()
+		_, err = reader.Next()
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, r)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nixinstall.ParseDrv(text)
+}
+
+func fetchTree(ctx context.Context, sets []*cache.Set, p storepath.Path, dir string) error {
+	return fetchFrom(ctx, sets, p, func(r io.Reader) error {
+		tree := nar.NewTree(dir)
+		if err := nar.Copy(tree, nar.NewReader(r), make([]byte, 64<<10)); err != nil {
+			return errors.Join(err, tree.Discard())
+		}
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+}
+
+func fetchFrom(ctx context.Context, sets []*cache.Set, p storepath.Path, unpack func(io.Reader) error) error {
+	err := errors.New("no cache was asked")
+	for _, set := range sets {
+		var found *cache.Found
+		if found, err = set.Lookup(ctx, p); err != nil {
+			continue
+		}
+		if err = set.Fetch(ctx, found, unpack); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("fetching %s to compare it: %w", p.Base(), err)
+}
