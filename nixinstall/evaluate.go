@@ -275,13 +275,13 @@ func (t Toolchain) flakeRef(ctx context.Context, r *Request) (ref, fragment stri
 			return "", "", err
 		}
 	}
-	real := t.settings.physical(r.Source.String())
+	folder := t.settings.physical(r.Source.String())
 	if r.Source.Name() != flakeSource {
-		if r.Source, err = t.AddSource(ctx, real, SourceOptions{Name: flakeSource, Rule: GitKept}); err != nil {
+		if r.Source, err = t.AddSource(ctx, folder, SourceOptions{Name: flakeSource, Rule: GitKept}); err != nil {
 			return "", "", err
 		}
 	}
-	hash, err := narHash(ctx, real, keepAll)
+	hash, err := narHash(ctx, folder, keepAll)
 	if err != nil {
 		return "", "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 	}

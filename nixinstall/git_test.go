@@ -1,6 +1,8 @@
 package nixinstall_test
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +56,25 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 		git("gc", "--quiet")
 		Expect(os.Stat(filepath.Join(dir, ".git", "packed-refs"))).NotTo(BeNil())
 		Expect(identity(dir)).To(Equal(want))
+	})
+
+	it("counts the commits of a history with merges as git does, and none of a shallow one", func() {
+		git("checkout", "--quiet", "-b", "side")
+		git("commit", "--quiet", "--allow-empty", "--message=two")
+		git("checkout", "--quiet", "main")
+		git("commit", "--quiet", "--allow-empty", "--message=three")
+		git("merge", "--quiet", "--no-ff", "--message=four", "side")
+		for range 2 {
+			n, err := nixinstall.RevCount(context.Background(), dir, git("rev-parse", "HEAD"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(fmt.Sprint(n)).To(Equal(git("rev-list", "--count", "HEAD")))
+			git("gc", "--quiet")
+		}
+		shallow := filepath.Join(t.TempDir(), "shallow")
+		git("clone", "--quiet", "--depth=1", "file://"+dir, shallow)
+		n, err := nixinstall.RevCount(context.Background(), shallow, git("rev-parse", "HEAD"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(n).To(BeZero())
 	})
 
 	it("takes the remote of the branch", func() {
