@@ -157,10 +157,14 @@ func (m *model) cluster(members []int, n int) [][]int {
 	return groups
 }
 
-// rise is what joining two clusters costs: each is exported whenever the other one is hit and it is not.
-func rise(a, b *cluster, weights []int64) int64 {
+// rise is what joining two clusters costs, if that is less than limit: each is exported whenever the other one is hit
+// and it is not. Most pairs are told apart by their weights alone.
+func rise(a, b *cluster, weights []int64, limit int64) int64 {
+	if least := a.size*max(0, b.weight-a.weight) + b.size*max(0, a.weight-b.weight); least >= limit {
+		return limit
+	}
 	common := a.down.common(b.down, weights)
-	return a.size*(b.weight-common) + b.size*(a.weight-common)
+	return min(limit, a.size*(b.weight-common)+b.size*(a.weight-common))
 }
 
 // seek finds the nearest of the clusters after the i-th.
@@ -168,7 +172,7 @@ func seek(clusters []*cluster, i int, weights []int64) {
 	c := clusters[i]
 	c.nearest, c.rise = i, math.MaxInt64
 	for j := i + 1; j < len(clusters); j++ {
-		if r := rise(c, clusters[j], weights); r < c.rise {
+		if r := rise(c, clusters[j], weights, c.rise); r < c.rise {
 			c.nearest, c.rise = j, r
 		}
 	}
@@ -195,7 +199,7 @@ func join(clusters []*cluster, a, b int, weights []int64) []*cluster {
 			c.nearest--
 		}
 		if i < a && c.nearest != a {
-			if r := rise(c, clusters[a], weights); r < c.rise {
+			if r := rise(c, clusters[a], weights, c.rise); r < c.rise {
 				c.nearest, c.rise = a, r
 			}
 		}
@@ -266,7 +270,7 @@ func (m *model) improve(clusters []*cluster, a, i int) bool {
 		if b == a {
 			continue
 		}
-		if r := rise(to, node, m.words); r < saved {
+		if r := rise(to, node, m.words, saved); r < saved {
 			best, saved = b, r
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -32,6 +33,7 @@ type run struct {
 	running int              // jobs, of both kinds
 	lookups int
 	fetches int
+	memory  int64                                // footprints of what is being fetched
 	done    chan func(ctx context.Context) error // what a job has to report, to be called by run
 
 	graph   *Graph
@@ -143,14 +145,23 @@ func (r *run) start(ctx context.Context) {
 		r.turning = r.turning[1:]
 		r.convert(ctx, st)
 	}
-	for r.fetches < r.Downloads && r.waiting.Len() > 0 {
-		found := r.waiting.next()
+	for r.fetches < r.Downloads {
+		room := r.Memory - r.memory
+		if r.fetches == 0 {
+			room = math.MaxInt64
+		}
+		found := r.waiting.next(room)
+		if found == nil {
+			break
+		}
 		layout := r.layout
 		r.fetches++
+		r.memory += footprint(found)
 		r.job(func() func(context.Context) error {
 			st, reused, err := r.obtain(ctx, found, layout)
 			return func(context.Context) error {
 				r.fetches--
+				r.memory -= footprint(found)
 				if err != nil {
 					return err
 				}
@@ -327,7 +338,7 @@ func (r *run) settle(ctx context.Context) (again bool, err error) {
 			r.turning = append(r.turning, st)
 		}
 	}
-	return again || len(r.asking) > 0 || r.waiting.Len() > 0, nil
+	return again || len(r.asking) > 0 || len(r.waiting) > 0, nil
 }
 
 // convert turns a path that was relocated, or was not, into the other; where that fails it is fetched again.

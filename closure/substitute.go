@@ -3,7 +3,11 @@ package closure
 import (
 	"context"
 	"io"
+	"os"
 	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -37,6 +41,9 @@ type Options struct {
 	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
 	// and DefaultDownloads.
 	Lookups, Downloads int
+	// Memory bounds the windows of the decoders of all NARs under way, in bytes; 0 means DefaultMemory. One may always
+	// stream.
+	Memory int64
 	// MaxPaths bounds the closure, against a cache that makes up references for ever; 0 means 100,000.
 	MaxPaths int
 	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
@@ -50,6 +57,18 @@ const DefaultLookups = 64
 // DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
 // memory of their decoders is bounded by the cache.
 func DefaultDownloads() int { return min(64, max(16, 8*runtime.GOMAXPROCS(0))) }
+
+// DefaultMemory is enough for three large NARs per core: more do not decode faster. It is at most an eighth of what
+// the control group or GOMEMLIMIT allow the process.
+func DefaultMemory() int64 {
+	allowed := debug.SetMemoryLimit(-1)
+	if raw, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err == nil {
+			allowed = min(allowed, n)
+		}
+	}
+	return min(3*maxWindow*int64(runtime.GOMAXPROCS(0)), allowed/8)
+}
 
 // Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.
 type Result struct {
@@ -100,6 +119,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Downloads <= 0 {
 		o.Downloads = DefaultDownloads()
+	}
+	if o.Memory <= 0 {
+		o.Memory = DefaultMemory()
 	}
 	if o.MaxPaths <= 0 {
 		o.MaxPaths = 100_000

@@ -2,12 +2,12 @@ package closure
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -19,33 +19,34 @@ import (
 // bufferSize is what each download reads and writes through: larger ones were no faster.
 const bufferSize = 128 << 10
 
-// waiting is a heap of downloads, the largest first.
-type waiting struct{ found []*cache.Found }
+// maxWindow is the window that the compressors of today's caches want: 8 MiB of xz -6, and of zstd up to -19.
+const maxWindow = 8 << 20
 
-// Len, Less, Swap, Push and Pop are what container/heap asks for.
-func (w *waiting) Len() int { return len(w.found) }
+// waiting holds downloads in the order of their sizes.
+type waiting []*cache.Found
 
-// Less orders by size, and by path where sizes are equal.
-func (w *waiting) Less(i, j int) bool {
-	a, b := w.found[i], w.found[j]
-	return cmp.Or(cmp.Compare(b.NarSize, a.NarSize), strings.Compare(string(a.StorePath), string(b.StorePath))) < 0
+func bySize(a, b *cache.Found) int {
+	return cmp.Or(cmp.Compare(a.NarSize, b.NarSize), -strings.Compare(string(a.StorePath), string(b.StorePath)))
 }
 
-// Swap swaps.
-func (w *waiting) Swap(i, j int) { w.found[i], w.found[j] = w.found[j], w.found[i] }
-
-// Push appends.
-func (w *waiting) Push(x any) { w.found = append(w.found, x.(*cache.Found)) }
-
-// Pop takes the last one.
-func (w *waiting) Pop() any {
-	last := w.found[len(w.found)-1]
-	w.found = w.found[:len(w.found)-1]
-	return last
+func (w *waiting) add(f *cache.Found) {
+	at, _ := slices.BinarySearchFunc(*w, f, bySize)
+	*w = slices.Insert(*w, at, f)
 }
 
-func (w *waiting) add(f *cache.Found) { heap.Push(w, f) }
-func (w *waiting) next() *cache.Found { return heap.Pop(w).(*cache.Found) }
+// next takes the largest whose footprint is no more than room, or nil.
+func (w *waiting) next(room int64) *cache.Found {
+	for i := len(*w) - 1; i >= 0; i-- {
+		if f := (*w)[i]; footprint(f) <= room {
+			*w = slices.Delete(*w, i, i+1)
+			return f
+		}
+	}
+	return nil
+}
+
+// footprint is about how much memory a decoder wants for a NAR: its window, which the NAR's size bounds.
+func footprint(f *cache.Found) int64 { return min(f.NarSize, maxWindow) }
 
 // obtain makes one path complete in staging, from what an earlier run left there or from the caches.
 func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout) (st staged, reused bool, err error) {
