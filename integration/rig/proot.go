@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // PRoot is a static PRoot as its releases have it: one program that needs nothing.
@@ -24,15 +24,23 @@ func (r *Rig) PRoot(ctx context.Context) (*PRoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := r.keep(ctx, "proot", []string{"2", root, stub}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.keep(ctx, "proot", []string{"3", root, stub}, func(ctx context.Context, dir, _ string) error {
 		if err := r.boxPRoot(root, stub, filepath.Join(dir, "proot")); err != nil {
 			return err
 		}
-		said, err := run(ctx, dir, filepath.Join(dir, "proot"), "--version")
+		if _, err := run(ctx, dir, filepath.Join(dir, "proot"), "--version"); err != nil {
+			return err
+		}
+		from, err := r.apt(ctx, Suite)
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, "version"), []byte(prootVersion(said)), 0o644)
+		debs, err := from.resolve(ctx, "proot")
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(debs, func(d Deb) bool { return d.Name == "proot" })
+		return os.WriteFile(filepath.Join(dir, "version"), []byte(upstream(debs[at].Version)), 0o644)
 	})
 	if err != nil {
 		return nil, err
@@ -47,16 +55,6 @@ func (r *Rig) PRoot(ctx context.Context) (*PRoot, error) {
 	}
 	p.Version = string(version)
 	return p, nil
-}
-
-// prootVersion finds "5.4.0" in PRoot's banner.
-func prootVersion(said string) string {
-	for _, word := range strings.Fields(said) {
-		if word = strings.TrimPrefix(word, "v"); strings.Count(word, ".") == 2 && word[0] >= '0' && word[0] <= '9' {
-			return word
-		}
-	}
-	return "0.0.0"
 }
 
 // boxPRoot appends an archive of PRoot and what it needs to the stub.

@@ -91,8 +91,15 @@ func (b *byLifecycle) answer(ctx context.Context, image, work string) error {
 	if err != nil {
 		return err
 	}
+	root := filepath.Join(work, "root")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	if err := b.lifecycle.Unpack(image, root); err != nil {
+		return err
+	}
 	start := time.Now()
-	process, err := b.lifecycle.Start(ctx, image, filepath.Join(work, "root"), "web", map[string]string{"PORT": port})
+	process, err := b.lifecycle.Start(ctx, image, root, "web", map[string]string{"PORT": port})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func try(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _, _ = os.Stat(work); _ = os.RemoveAll(work) }()
+	defer func() { _ = os.RemoveAll(work) }()
 	times := &stages{}
 
 	docker := r.Docker(ctx)
@@ -121,7 +121,7 @@ func try(ctx context.Context, s settings) error {
 
 	times.begin("Building the image")
 	env := map[string]string{
-		"BP_NIX_SUBSTITUTERS": cache.server.URL,
+		"BP_NIX_SUBSTITUTERS":        cache.server.URL,
 		"BP_NIX_TRUSTED_PUBLIC_KEYS": cache.key.Public, "BP_NIX_ENGINE": s.engine,
 	}
 	build := rig.BuildOptions{App: cache.source, Buildpack: []string{buildpack.Dir}, Image: s.image, Env: env}
