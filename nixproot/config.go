@@ -100,8 +100,8 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	c.System = r.system(architecture)
 	// The URL alone is for finding out why an output is in no cache.
 	if r.err == nil && c.HydraURL == "" && c.HydraJob != "" {
-		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q without a BP_NIX_HYDRA_URL: they go together, set both, for example "+
-			"BP_NIX_HYDRA_URL=https://hydra.example.org", c.HydraJob)
+		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q, and BP_NIX_HYDRA_URL does not say which Hydra has it: they go "+
+			"together, set both, for example BP_NIX_HYDRA_URL=https://hydra.example.org", c.HydraJob)
 	}
 	return c, r.err
 }

@@ -57,7 +57,7 @@ func (e *NotCachedError) Error() string {
 	}
 	fmt.Fprintf(&s, "\nWhat was tried: %s", e.Entry)
 	if len(e.Names) > 0 {
-		fmt.Fprintf(&s, " was evaluated in a source named %s", strings.Join(e.Names, ", "))
+		fmt.Fprintf(&s, " was evaluated in a source named %s", strings.Join(shortNames(e.Names), ", "))
 	}
 	s.WriteString(".\n")
 	if len(e.Build) > 0 {
@@ -85,6 +85,27 @@ func (e *NotCachedError) Error() string {
 
 // indent keeps further lines below the first.
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
+
+// shortNames abbreviates the names that begin with the hash of an address, and counts all but a few of them.
+func shortNames(names []string) []string {
+	const hash, shown, most = 64, 12, 4
+	var short []string
+	more := 0
+	for _, name := range names {
+		switch {
+		case len(name) <= hash:
+			short = append(short, name)
+		case len(short) < most:
+			short = append(short, name[:shown]+"…"+name[hash:])
+		default:
+			more++
+		}
+	}
+	if more > 0 {
+		short = append(short, fmt.Sprintf("and %d after other ways to write the repository's address", more))
+	}
+	return short
+}
 
 func shortList(names []string) []string {
 	if len(names) <= listed {

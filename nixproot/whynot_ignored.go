@@ -2,7 +2,6 @@ package nixproot
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,48 +48,43 @@ type ignoreRule struct {
 	negated bool
 }
 
-// ignoredFiles are the files and folders that a source's .gitignore files name, folders with a slash at their end.
+// ignoredFiles are the files and folders that a source's .gitignore files name, folders with a slash at their end. A
+// folder of which nothing else would remain is one of them, as git knows no empty folders.
 func ignoredFiles(ctx context.Context, dir string) []string {
-	var names []string
-	rules := leftBehind
-	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || ctx.Err() != nil {
-			return fs.SkipAll
-		}
-		rel, err := filepath.Rel(dir, file)
-		if err != nil {
-			return fs.SkipAll
-		}
-		rel = filepath.ToSlash(rel)
-		if entry.Name() == ".git" {
-			return skip(entry)
-		}
-		if rel != "." && isIgnored(rules, rel, entry.IsDir()) {
-			if entry.IsDir() {
-				names = append(names, rel+"/")
-			} else {
-				names = append(names, rel)
-			}
-			return skip(entry)
-		}
-		if entry.IsDir() {
-			if below, err := os.ReadDir(file); err == nil && len(below) == 0 {
-				names = append(names, rel+"/") // git knows no empty folders
-			}
-			if text, err := os.ReadFile(filepath.Join(file, ".gitignore")); err == nil && len(text) < maxPinFile {
-				rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), rel)...)
-			}
-		}
-		return nil
-	})
+	names, _ := ignoredBelow(ctx, dir, "", leftBehind)
 	return names
 }
 
-func skip(entry fs.DirEntry) error {
-	if entry.IsDir() {
-		return fs.SkipDir
+func ignoredBelow(ctx context.Context, dir, folder string, rules []ignoreRule) (names []string, all bool) {
+	entries, err := os.ReadDir(filepath.Join(dir, folder))
+	if err != nil || ctx.Err() != nil {
+		return nil, false
 	}
-	return nil
+	if text, err := os.ReadFile(filepath.Join(dir, folder, ".gitignore")); err == nil && len(text) < maxPinFile {
+		rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), folder)...)
+	}
+	all = true
+	for _, entry := range entries {
+		name := path.Join(folder, entry.Name())
+		switch {
+		case entry.Name() == ".git":
+			all = false
+		case isIgnored(rules, name, entry.IsDir()) && entry.IsDir():
+			names = append(names, name+"/")
+		case isIgnored(rules, name, entry.IsDir()):
+			names = append(names, name)
+		case entry.IsDir():
+			below, whole := ignoredBelow(ctx, dir, name, rules)
+			if whole {
+				below = []string{name + "/"}
+			}
+			names = append(names, below...)
+			all = all && whole
+		default:
+			all = false
+		}
+	}
+	return names, all
 }
 
 // parseIgnore reads a .gitignore in a folder of the source, as gitignore(5) describes it.
@@ -117,7 +111,7 @@ func parseIgnore(text, folder string) []ignoreRule {
 		} else {
 			line = "**/" + line
 		}
-		if rule.pattern = line; folder != "." {
+		if rule.pattern = line; folder != "" {
 			rule.pattern = path.Join(folder, line)
 		}
 		if doublestar.ValidatePattern(rule.pattern) && line != "" {

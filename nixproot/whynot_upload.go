@@ -62,7 +62,7 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if found != nil {
 		cause.Sure = true
 		cause.Found += fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it",
-			strings.Join(shortList(rootNames(outputPaths(found.result))), ", "), found.name)
+			strings.Join(shortList(rootNames(outputPaths(found.result))), ", "), shortNames([]string{found.name})[0])
 		return []Cause{cause}
 	}
 	if complete {
