@@ -33,6 +33,7 @@ func TestNixInstall(t *testing.T) {
 	suite("EvaluateSets", testEvaluateSets)
 	suite("FlakeInputs", testFlakeInputs)
 	suite("Install", testInstall)
+	suite("Killed", testKilled)
 	suite("RenameSource", testRenameSource)
 	suite("Substitution", testSubstitution)
 	suite.Run(t)
