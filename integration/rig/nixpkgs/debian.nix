@@ -51,6 +51,7 @@ let
           tools = "${tools}";
           inherit (universe) loader triplet site;
           libc = if id == "glibc" then "" else "${groups.glibc}";
+          retarget = steps.retarget.${id} or { };
           links = steps.links.${id} or { };
           shell = lib.optionalString post "${groups.bash}/bin/bash";
           path = lib.optionalString post (lib.makeBinPath [ groups.coreutils ]);

@@ -9,6 +9,16 @@ in
   links = {
     bash = { "bin/sh" = "bash"; };
     python3 = { "bin/python" = "python3"; };
+    nodejs = {
+      "u" = "share/nodejs/undici/undici-fetch.js";
+      "a" = "share/nodejs/acorn/dist/acorn.js";
+      "w" = "share/nodejs/acorn-walk/dist/walk.js";
+    };
+  };
+  retarget.nodejs."lib/*/libnode.so.*" = {
+    "/usr/share/nodejs/undici/undici-fetch.js" = "u";
+    "/usr/share/nodejs/acorn/dist/acorn.js" = "a";
+    "/usr/share/nodejs/acorn-walk/dist/walk.js" = "w";
   };
   posts = {
     # All of the standard library at three levels, checked by hash, as nixpkgs compiles it.
@@ -57,7 +67,7 @@ in
       {
         echo "#!${groups.bash}/bin/bash"
         echo "export GIT_EXEC_PATH=\''${GIT_EXEC_PATH-$out/lib/git-core} GIT_TEMPLATE_DIR=\''${GIT_TEMPLATE_DIR-$out/share/git-core/templates}"
-        echo "exec $out/bin/.git-wrapped \"\$@\""
+        echo "exec -a \"\$0\" $out/bin/.git-wrapped \"\$@\""
       } >"$out/bin/git"
       chmod 555 "$out/bin/git"
       ln -sf ../../bin/git "$out/lib/git-core/git"

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -40,6 +41,8 @@ type Spec struct {
 	Site string `json:"site"`
 	// Links are further symbolic links: their places below Out, and their targets.
 	Links map[string]string `json:"links"`
+	// Retarget names files that a library has compiled in: the library, and for each file its place below Out.
+	Retarget map[string]map[string]string `json:"retarget"`
 	// Shell runs Post, a script that ends the build; Path is its PATH.
 	Shell string `json:"shell"`
 	Post  string `json:"post"`
@@ -94,6 +97,11 @@ func build(ctx context.Context, spec *Spec) error {
 	if err := tree.patch(ctx); err != nil {
 		return fmt.Errorf("patching programs: %w", err)
 	}
+	for pattern, names := range spec.Retarget {
+		if err := tree.retarget(pattern, names); err != nil {
+			return fmt.Errorf("retargeting: %w", err)
+		}
+	}
 	if len(spec.Propagate) > 0 {
 		support := filepath.Join(spec.Out, "nix-support")
 		if err := os.MkdirAll(support, 0o755); err != nil {
@@ -114,4 +122,14 @@ func build(ctx context.Context, spec *Spec) error {
 		return fmt.Errorf("running the last step: %w", err)
 	}
 	return nil
+}
+
+// sorted gives the keys of a map in order.
+func sorted(set map[string]string) []string {
+	keys := make([]string, 0, len(set))
+	for key := range set {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
