@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -18,8 +19,10 @@ import (
 // its place down. Where an expression does something else with it, the answer is a path that nobody has built;
 // an answer that a cache has is always right, since a store path stands for everything it is made from.
 func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepath.Path) (Result, error) {
+	unaffected, done := t.renames.of(from)
+	defer done()
 	n := &renaming{
-		read: t.ReadDrv, from: from, to: to,
+		unaffected: unaffected, read: t.ReadDrv, from: from, to: to,
 		done: map[storepath.Path]*renamed{}, sources: map[storepath.Path]storepath.Path{},
 		narHash: func(p storepath.Path) (storepath.Hash, error) {
 			return narHash(ctx, t.settings.physical(p.String()), keepAll)
@@ -45,8 +48,29 @@ func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepat
 	return out, nil
 }
 
+// unaffected remembers the derivations that no source name reaches: most of them, and the same ones for every name.
+type unaffected struct {
+	mu   sync.Mutex
+	from storepath.Path
+	drvs map[storepath.Path]*renamed
+}
+
+// of is what is remembered for one evaluated source, to be read and added to until done is called.
+func (u *unaffected) of(from storepath.Path) (drvs map[storepath.Path]*renamed, done func()) {
+	if u == nil {
+		return map[storepath.Path]*renamed{}, func() {}
+	}
+	u.mu.Lock()
+	if u.from != from {
+		u.from, u.drvs = from, map[storepath.Path]*renamed{}
+	}
+	return u.drvs, u.mu.Unlock
+}
+
 // renaming is one name being replaced by another in a graph of derivations.
 type renaming struct {
+	unaffected map[storepath.Path]*renamed
+
 	read     func(storepath.Path) (*Drv, error)
 	narHash  func(storepath.Path) (storepath.Hash, error)
 	from, to storepath.Path
@@ -63,9 +87,17 @@ type renamed struct {
 	replaced []string
 }
 
+// known is a derivation that was looked at before.
+func (n *renaming) known(p storepath.Path) *renamed {
+	if r := n.unaffected[p]; r != nil {
+		return r
+	}
+	return n.done[p]
+}
+
 // drv renames one derivation and everything it is made from.
 func (n *renaming) drv(p storepath.Path) (*renamed, error) {
-	if known := n.done[p]; known != nil {
+	if known := n.known(p); known != nil {
 		return known, nil
 	}
 	old, err := n.read(p)
@@ -177,13 +209,16 @@ func (n *renaming) finish(p storepath.Path, old, again *Drv) (*renamed, error) {
 	if oldPath, err := old.drvPath(was); err != nil || oldPath != p || !touched && len(result.replaced) > 0 {
 		return nil, fmt.Errorf("%s is a derivation of an unknown kind", p)
 	}
+	if !touched {
+		n.unaffected[p] = result
+	}
 	n.done[result.path] = result
 	return result, nil
 }
 
 // moduloOf is the hash of a derivation that was renamed before, by its new path.
 func (n *renaming) moduloOf(p storepath.Path) (string, error) {
-	if known := n.done[p]; known != nil {
+	if known := n.known(p); known != nil {
 		return known.modulo, nil
 	}
 	return "", fmt.Errorf("%s was not looked at", p)

@@ -22,6 +22,7 @@ type Toolchain struct {
 	Metadata Metadata
 
 	settings Settings
+	renames  *unaffected
 }
 
 // Metadata describes an installed toolchain: everything that its contents depend on.
@@ -83,7 +84,7 @@ type Settings struct {
 
 // With gives a toolchain that asks its questions under s.
 func (t Toolchain) With(s Settings) Toolchain {
-	t.settings = s
+	t.settings, t.renames = s, &unaffected{}
 	return t
 }
 
