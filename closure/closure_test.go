@@ -20,6 +20,7 @@ func TestClosure(t *testing.T) {
 	suite("Graph", testGraph)
 	suite("Plan", testPlan)
 	suite("Substitute", testSubstitute)
+	suite("Blocked", testBlocked)
 	suite("Place", testPlace)
 	suite("Kill", testKill)
 	suite("Manifest", testManifest)

@@ -192,3 +192,16 @@ func (l *lines) log(format string, args ...any) {
 	defer l.mutex.Unlock()
 	l.all = append(l.all, fmt.Sprintf(format, args...))
 }
+
+// recalled is what the next build reads of a result: its metadata, after it went through a label.
+func recalled(result *closure.Result, layout relocate.Layout) *closure.Previous {
+	manifests := map[string]closure.Manifest{}
+	for layer, m := range result.Manifests(layout) {
+		parsed, err := closure.ParseManifest(m.Metadata())
+		Expect(err).NotTo(HaveOccurred())
+		manifests[layer] = parsed
+	}
+	previous, notes := closure.Recall(manifests, layout)
+	Expect(notes).To(BeEmpty())
+	return previous
+}

@@ -32,7 +32,9 @@ func testKill(t *testing.T, _ spec.G, it spec.S) {
 		keys, err := narinfo.ParseKeys(key)
 		Expect(err).NotTo(HaveOccurred())
 		for {
-			set, err := cache.Open(context.Background(), cache.Options{URLs: []string{"file://" + dir}, Keys: keys, RequireSigs: true})
+			set, err := cache.Open(context.Background(), cache.Options{
+				URLs: []string{"file://" + dir}, Keys: keys, RequireSigs: true,
+			})
 			Expect(err).NotTo(HaveOccurred())
 			stage := filepath.Join(layers, ".staging")
 			result, err := closure.Substitute(context.Background(), closure.Options{

@@ -49,7 +49,8 @@ func (w *waiting) next(room int64) *cache.Found {
 func footprint(f *cache.Found) int64 { return min(f.NarSize, maxWindow) }
 
 // obtain makes one path complete in staging, from what an earlier run left there or from the caches.
-func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout) (st staged, reused bool, err error) {
+func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout,
+) (st staged, reused bool, err error) {
 	record := newRecord(found)
 	p := record.Path
 	if st, ok := r.staging.reuse(ctx, record, layout); ok {
@@ -83,7 +84,8 @@ func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.La
 }
 
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
-func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree) (relocate.Report, error) {
+func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree,
+) (relocate.Report, error) {
 	stage := newStage(record, layout, tree)
 	if err := nar.Copy(stage, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())

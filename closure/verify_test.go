@@ -194,7 +194,8 @@ func testVerify(t *testing.T, _ spec.G, it spec.S) {
 			`{"format":1,"prefix":"/nix/store","paths":[{"path":"../../etc"}]}`,
 			`{"format":1,"prefix":"/nix/store","paths":[{"path":"` + string(victim) + `","references":["x"]}]}`,
 			`{"format":1,"prefix":"/nix/store","paths":[{"path":"` + string(victim) +
-				`","narHash":"` + storepath.Hash{}.String() + `","ca":"x:y","mends":[{"file":"bin/run","offset":-7,"was":"AAAA"}]}]}`,
+				`","narHash":"` + storepath.Hash{}.String() +
+				`","ca":"x:y","mends":[{"file":"bin/run","offset":-7,"was":"AAAA"}]}]}`,
 		} {
 			write(filepath.Join(layer, closure.RecordsName), text)
 			Expect(verify().Intact()).To(BeFalse(), text)

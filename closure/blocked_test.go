@@ -1,0 +1,157 @@
+package closure_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// testBlocked is about closures that cannot be relocated.
+func testBlocked(t *testing.T, _ spec.G, it spec.S) {
+	const view = "/layers/nixproot_nix-hydra/store"
+	var (
+		ctx     = context.Background()
+		c       *binaryCache
+		caches  *asked
+		staging string
+		options closure.Options
+	)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		c = newBinaryCache(t)
+		caches = c.open()
+		staging = filepath.Join(t.TempDir(), "staging")
+		options = closure.Options{Caches: caches, Staging: staging, Layout: layoutAt(view)}
+	})
+	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
+
+	// utf16 is a text that relocation can see but not rewrite.
+	utf16 := func(p storepath.Path) string {
+		var wide strings.Builder
+		for _, b := range []byte(p) {
+			wide.Write([]byte{b, 0})
+		}
+		return wide.String()
+	}
+
+	it("leaves a closure as it is that cannot be relocated, says why, and does not try again", func() {
+		w := newWorld(4, 20)
+		g := c.stock(w)
+		bad := g.Paths()[3]
+		c.add(bad, map[string]string{"lib/table": utf16(bad), "plain": bad.String()}, g.Nodes[bad].References...)
+		options.Roots = g.Roots
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Blocked[0].Path).To(Equal(bad))
+		Expect(result.Blocked[0].File).To(Equal("lib/table"))
+		Expect(result.Blocked[0].Kind).To(Equal(relocate.WideText))
+		Expect(caches.fetches).To(HaveLen(20))
+		for p := range g.Nodes {
+			Expect(dump(filepath.Join(staging, p.Base()))).To(Equal(c.nars[p]))
+		}
+
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		w.version[w.app()]++
+		g2 := w.graph()
+		c.add(g2.Roots[0], map[string]string{"a": g2.Roots[0].String()}, g2.Nodes[g2.Roots[0]].References...)
+		caches.fetches = nil
+		options.Roots, options.Previous = g2.Roots, recalled(result, options.Layout)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Layout.IsZero()).To(BeTrue())
+		Expect(again.Blocked).To(Equal(result.Blocked))
+		Expect(caches.fetches).To(Equal(g2.Roots))
+		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
+	})
+
+	it("relocates again once what stood in the way is gone", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		good := c.add(pathOf("1", "good-1"), map[string]string{"a": "plain"})
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": bad.String()}, bad, good)
+		options.Roots = []storepath.Path{root}
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Blocked).NotTo(BeEmpty())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+
+		root = c.add(pathOf("2", "root-1"), map[string]string{"a": good.String()}, good)
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.Layout)
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Layout).To(Equal(options.Layout))
+		Expect(result.Changed).To(Equal(result.Groups))
+		text, err := os.ReadFile(filepath.Join(staging, root.Base(), "a"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(text)).To(Equal(options.Layout.Rename(good)))
+		Expect(names(staging)).To(ConsistOf(root.Base(), root.Base()+".json", good.Base(), good.Base()+".json"))
+	})
+
+	it("fails where a closure has to be relocated and cannot", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		options.Roots, options.Strict = []storepath.Path{bad}, true
+		_, err := closure.Substitute(ctx, options)
+		var blocked *closure.BlockedError
+		Expect(errors.As(err, &blocked)).To(BeTrue())
+		Expect(err).To(MatchError(ContainSubstring(bad.String() + "/lib/table: ")))
+	})
+
+	it("does not relocate a closure with a reference that no narinfo declares, this time or later", func() {
+		lib := c.add(pathOf("1", "lib-1"), map[string]string{"a": "b"})
+		sly := c.add(pathOf("1", "sly-1"), map[string]string{"a": lib.String()})
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
+		options.Roots = []storepath.Path{root}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Blocked[0].Kind).To(Equal(closure.Undeclared))
+		Expect(result.Blocked[0].String()).To(HavePrefix(sly.String()))
+
+		// Without lib it is harmless; when lib comes back the metadata still knows.
+		root = c.add(pathOf("2", "root-1"), map[string]string{"a": sly.String()}, sly)
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		options.Roots = []storepath.Path{root}
+		result, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(BeEmpty())
+		root = c.add(pathOf("3", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(result, options.Layout)
+		result, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(dump(filepath.Join(staging, sly.Base()))).To(Equal(c.nars[sly]))
+	})
+
+	it("does not relocate paths that the layout cannot tell apart", func() {
+		one, err := storepath.FromBase("0000000000" + strings.Repeat("1", 22) + "-one")
+		Expect(err).NotTo(HaveOccurred())
+		two, err := storepath.FromBase("0000000000" + strings.Repeat("2", 22) + "-two")
+		Expect(err).NotTo(HaveOccurred())
+		c.add(one, map[string]string{"a": one.String()}, one)
+		c.add(two, map[string]string{"a": one.String()}, one)
+		options.Roots = []storepath.Path{two}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).NotTo(BeEmpty())
+		Expect(result.Blocked[0].Kind).To(Equal(relocate.Ambiguous))
+		Expect(dump(filepath.Join(staging, two.Base()))).To(Equal(c.nars[two]))
+	})
+}
