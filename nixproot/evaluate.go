@@ -104,6 +104,10 @@ func (f rootFinder) evaluate(ctx context.Context) (Roots, error) {
 		return Roots{}, err
 	}
 	found, tried, err := e.search(ctx, files{dir: f.source}, f.log)
+	var unread *nixinstall.WouldBuildError
+	if errors.As(err, &unread) {
+		return Roots{}, e.notImported(ctx, unread)
+	}
 	if err != nil {
 		return Roots{}, err
 	}

@@ -35,6 +35,8 @@ func advice(err error) []string {
 		notFound   *cache.NotFoundError
 	)
 	switch {
+	case errors.As(err, &attribute) && attribute.Derivation:
+		return []string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}
 	case errors.As(err, &attribute):
 		return []string{"set BP_NIX_ATTRS to one of the attributes that there are"}
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Message, "<nixpkgs>"),

@@ -93,7 +93,7 @@ func shortNames(names []string) []string {
 	more := 0
 	for _, name := range names {
 		switch {
-		case len(name) <= hash:
+		case len(name) <= hash || name[hash] != '-':
 			short = append(short, name)
 		case len(short) < most:
 			short = append(short, name[:shown]+"…"+name[hash:])

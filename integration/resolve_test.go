@@ -1,0 +1,237 @@
+package integration_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+func TestResolve(t *testing.T) {
+	suite := spec.New("resolve", spec.Report(report.Terminal{}), spec.Sequential())
+	suite("SourceNames", testSourceNames)
+	suite("WhyNot", testWhyNot)
+	suite.Run(t)
+}
+
+const repository = "https://git.example.org/shop.git"
+
+func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
+	it("finds today's name from .git by itself", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "today"})
+		rev := w.commit(repository)
+		outs := w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		o := w.deploy(nil, outs...)
+		Expect(o.Log).To(ContainSubstring(hydraName(repository, rev)))
+		Expect(o.Log).NotTo(ContainSubstring("trying the other names"))
+	})
+
+	it("finds the name of an address that the jobset writes in another way", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "spelling"})
+		rev := w.commit("git@git.example.org:shop.git")
+		outs := w.hydraBuilds(hydraName("https://git.example.org/shop", rev), "default.nix")
+		Expect(w.deploy(nil, outs...).Log).To(ContainSubstring("trying the other names"))
+	})
+
+	it("finds the name and the rule of 2016", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "2016", ".gitignore": "*.o\n", "x/.gitkeep": ""})
+		w.commit(repository)
+		outs := w.builds(w.inStore("git-export", in2016), "default.nix")
+		w.deploy(nil, outs...)
+	})
+
+	it("finds git-export under today's rule, and source", func() {
+		for _, name := range []string{"git-export", "source"} {
+			w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "plain", ".gitignore": "*.o\n"})
+			w.commit(repository)
+			outs := w.hydraBuilds(name, "default.nix")
+			w.deploy(nil, outs...)
+		}
+	})
+
+	it("takes identity and name from the settings where there is no .git", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "settings"})
+		const rev = "ABCDEF0123456789abcdef0123456789abcdef01"
+		outs := w.hydraBuilds(hydraName(repository, "abcdef0"), "default.nix")
+		w.deploy(map[string]string{"BP_NIX_GIT_URL": repository, "BP_NIX_GIT_REV": rev}, outs...)
+		outs = w.hydraBuilds("my-name", "default.nix")
+		w.deploy(map[string]string{"BP_NIX_SOURCE_NAME": "my-name"}, outs...)
+	})
+}
+
+func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
+	it("names a file that is in the upload and not in git", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "extra"})
+		rev := w.commit(repository)
+		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		w.write(map[string]string{"notes.tmp": "x", "cache/a": "1", "cache/b": "2"})
+		w.fails(nil, "The reason:", "in the upload, not in git: cache/, notes.tmp", "the caches have it", "git clean -xd")
+	})
+
+	it("names files that are in git and not in the upload, changed ones, and lost modes", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "missing", "bin/run*": "#!/bin/sh\n", "dos.txt": "a\nb\n",
+			"link": "-> why.txt"})
+		rev := w.commit(repository)
+		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		must(os.Remove(filepath.Join(w.source, "why.txt")))
+		w.fails(nil, "The reason:", "in git, not in the upload: why.txt", "the caches have it", ".slugignore")
+		w.write(map[string]string{"why.txt": "changed"})
+		w.fails(nil, "The reason:", "different: why.txt", "the caches have it", "commit and push")
+		w.write(map[string]string{"why.txt": "missing", "dos.txt": "a\r\nb\r\n"})
+		w.fails(nil, "The reason:", "different in line endings: dos.txt", "the caches have it")
+		w.write(map[string]string{"dos.txt": "a\nb\n"})
+		must(os.Chmod(filepath.Join(w.source, "bin/run"), 0o644))
+		w.fails(nil, "The reason:", "executable bit, or no symbolic link any more: bin/run", "the caches have it")
+		must(os.Chmod(filepath.Join(w.source, "bin/run"), 0o755))
+		must(os.RemoveAll(filepath.Join(w.source, ".git/objects"))) // the index is enough here
+		w.write(map[string]string{"extra": ""})
+		w.fails(nil, "The reason:", "what git has (the index)", "in the upload, not in git: extra", "the caches have it")
+	})
+
+	it("names what .gitignore names where there is no .git", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "ignored", ".gitignore": "*.o\n/build/\n!keep.o\n", "keep.o": ""})
+		w.hydraBuilds("git-export", "default.nix")
+		w.write(map[string]string{"a.o": "x", "build/x": "x", "deep/b.o": "y"})
+		must(os.Mkdir(filepath.Join(w.source, "empty"), 0o755))
+		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is app-1.0", "the caches have it")
+	})
+
+	it("names the name after the address that Hydra's jobset has", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "address"})
+		rev := w.commit(repository)
+		const mirror = "https://mirror.example.org/shop"
+		outs := w.hydraBuilds(hydraName(mirror, rev), "default.nix")
+		w.fails(nil, "may have another address for this repository", "set BP_NIX_GIT_URL", "What is not the reason:",
+			"the upload: it is exactly what git has (2 files of commit "+rev[:12])
+		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: mirror + " main", Revision: rev}},
+			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
+		w.fails(h.env(), "The reason:", "after the address "+mirror+" that input src of its jobset has", "BP_NIX_GIT_URL="+mirror)
+		w.deploy(map[string]string{"BP_NIX_GIT_URL": mirror}, outs...)
+	})
+
+	it("says that Hydra is still building it, could not build it, or built it and serves it elsewhere", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "hydra"})
+		rev := w.commit(repository)
+		outs := w.realise(w.inStore(hydraName(repository, rev), today) + "/default.nix")
+		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
+			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}}, "unfinished")
+		w.fails(h.env(), "The reason:", "Hydra has not finished building it", "/build/50001", "BP_NIX_HYDRA_JOB=shop/main/app",
+			"BP_NIX_HYDRA_WAIT=30m")
+		h.eval.Build("app").Fail(1, hydratest.Step{Output: outs[0], Status: 1})
+		w.fails(h.env(), "The reason:", "Hydra could not build it", "the build returned a non-zero exit code", "/log")
+
+		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
+			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
+		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app", "name the cache that this Hydra uploads to")
+		must(w.parts.pkgs.Store.Cache(w.ctx, built.store, rig.CacheOptions{Key: w.parts.key}, outs...))
+		o := w.fails(built.env(), "The reason:", "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+built.URL, w.parts.key.Name)
+		Expect(o.Log).NotTo(ContainSubstring("What may be"))
+		w.deploy(map[string]string{"NIX_EXTRA_BINARY_CACHE": built.URL}, outs...)
+	})
+
+	it("says that Hydra has built another revision, another system, or nothing of that name", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "other"})
+		rev := w.commit(repository)
+		old := hydratest.Revision("old")
+		job := hydratest.Job{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": hydratest.StorePath("old", "app-1.0")}}
+		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: old}}, Jobs: []hydratest.Job{job}})
+		w.fails(h.env(), "Hydra has built app-1.0, last from src="+old, "not from "+rev, "BP_NIX_HYDRA_JOB=shop/main/app")
+		job.System = "riscv64-linux"
+		h = w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}}, Jobs: []hydratest.Job{job}})
+		w.fails(h.env(), "The reason:", "Hydra builds app-1.0 for riscv64-linux, not for "+w.parts.rig.System())
+		h = w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}}})
+		w.fails(h.env(), "has never built anything named app-1.0", "add it to the jobset")
+	})
+
+	it("compares with Hydra's derivation input by input, and with its source file by file", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": `{ flags ? "-O2" }: let
+  mk = name: extra: derivation ({ inherit name; system = builtins.currentSystem; builder = "/bin/sh";
+    args = [ "-c" "echo $flags $src $lib > $out" ]; } // extra);
+in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "derivations"})
+		rev := w.commit(repository)
+		source := w.inStore(hydraName(repository, rev), today)
+		theirs := func(source string, args ...string) *hydraWorld {
+			drv, err := w.parts.pkgs.Store.Lines(w.ctx, "nix-instantiate", append([]string{source + "/default.nix"}, args...)...)
+			must(err)
+			outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, drv[0])
+			must(err)
+			h := w.hydra(hydratest.Evaluation{
+				Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}, "flags": {Type: "string", Value: "-O3"}},
+				Jobs:   []hydratest.Job{{Name: "shop", NixName: "shop", DrvPath: drv[0], Outputs: map[string]string{"out": outs[0]}}}})
+			h.drv = drv[0]
+			return h
+		}
+		h := theirs(source, "--argstr", "flags", "-O3")
+		w.fails(h.env(), "and the two differ:", "Hydra's derivation is "+h.drv, "what Hydra evaluated: flags=-O3 src="+rev)
+		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{}, h.drv))
+		w.fails(h.env(), "The reason:", `shop → lib: variable flags: "-O2" here, "-O3" there`, "BP_NIX_HYDRA_JOB=shop/main/shop")
+
+		must(os.RemoveAll(filepath.Join(w.source, ".git")))
+		w.write(map[string]string{"more.txt": "here only"})
+		h = theirs(source)
+		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{}, h.drv))
+		env := h.env()
+		env["BP_NIX_GIT_URL"], env["BP_NIX_GIT_REV"] = repository, rev
+		w.fails(env, "The reason:", "in the upload, not in what Hydra has: more.txt")
+	})
+
+	it("names a key that is not trusted, and a cache that is down", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "key"})
+		rev := w.commit(repository)
+		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		other, err := w.parts.rig.Key(w.ctx, "other.example.org-1")
+		must(err)
+		w.fails(map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": other.Public, "NIX_EXTRA_BINARY_CACHE": "http://127.0.0.1:9"},
+			"The reason:", "is not trusted", "BP_NIX_TRUSTED_PUBLIC_KEYS=", w.parts.key.Name)
+		o := w.fails(map[string]string{"BP_NIX_SUBSTITUTERS": w.server.URL + "/nowhere http://127.0.0.1:9"})
+		Expect(o.Log).To(ContainSubstring("none can be used"))
+	})
+
+	it("names the dependency that a cache lacks", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": `let mk = name: text: derivation { inherit name text;
+  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo $text > $out" ]; };
+in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependency"})
+		w.commit(repository)
+		outs := w.hydraBuilds("source", "default.nix")
+		narinfos, err := filepath.Glob(filepath.Join(w.cache, "*.narinfo"))
+		must(err)
+		for _, file := range narinfos {
+			if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), "-the-dependency\nURL") {
+				must(os.Remove(file))
+			}
+		}
+		w.fails(nil, filepath.Base(outs[0])+" → ", "-the-dependency", "not there")
+	})
+
+	it("names the clock, the environment and the search path", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": `derivation { name = "app"; system = builtins.currentSystem; builder = "/bin/sh";
+  stamp = toString builtins.currentTime; args = [ "-c" "echo $stamp > $out" ]; }`})
+		w.commit(repository)
+		w.fails(nil, "The reason:", "evaluating it again a second later gives another path", "default.nix:2: builtins.currentTime")
+		w.write(map[string]string{"default.nix": `with import <lib>; derivation { name = "app"; system = builtins.currentSystem;
+  builder = "/bin/sh"; home = builtins.getEnv "DEPLOY"; inherit v; }`, "lib/default.nix": `{ v = "1"; }`})
+		w.git("commit", "-q", "-a", "-m", "x")
+		w.fails(map[string]string{"BP_NIX_PATH": "lib=" + filepath.Join(w.source, "lib")},
+			"variables of the environment are read at default.nix:2: builtins.getEnv", "BP_NIX_ARGS=",
+			"the search path is used at default.nix:1: <lib>", "jobset's inputs")
+	})
+
+	it("says that the caches have it for another system only", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "system"})
+		rev := w.commit(repository)
+		other := map[string]string{"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[w.parts.rig.System()]
+		source := w.inStore(hydraName(repository, rev), today)
+		out, err := w.parts.pkgs.Store.Lines(w.ctx, "nix-build", "--no-out-link", "--option", "extra-platforms", other,
+			"--option", "system", other, source+"/default.nix")
+		must(err)
+		w.upload(out...)
+		w.fails(nil, "The reason:", "the caches have it for "+other, "supportedSystems")
+	})
+}

@@ -1,0 +1,72 @@
+package nixproot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+// notImported makes the error for what evaluation itself has to read, as an expression imported from a derivation, and
+// no cache has. Mostly it is nixpkgs, fetched by a revision that was changed.
+func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
+	n := &NotCachedError{
+		Entry: "the evaluation of " + e.entryName() + ", which has to read " + strings.Join(shortList(unread.Names()), ", "),
+		Build: unread.Drvs,
+	}
+	var isFetched []string
+	for _, p := range unread.Drvs {
+		drv, err := e.nix.ReadDrv(p)
+		if err != nil {
+			return unread
+		}
+		if fetched(drv) {
+			isFetched = append(isFetched, describeFetch(p, drv))
+		}
+		for _, o := range drv.Outputs {
+			n.Missing = append(n.Missing, o.Path)
+		}
+	}
+	slices.Sort(n.Missing)
+	absent, err := lookUp(ctx, e.caches, n.Missing)
+	if err != nil {
+		return err
+	}
+	n.Missing = slices.DeleteFunc(n.Missing, func(p storepath.Path) bool { return absent[p] == nil })
+	if len(n.Missing) == 0 {
+		return unread
+	}
+	n.Asked = absent[n.Missing[0]].Asked
+	n.Causes = causesOf(n.Asked)
+	if slices.ContainsFunc(n.Asked, func(a cache.Answer) bool { return a.Reason == cache.Untrusted }) {
+		return n
+	}
+	found := fmt.Sprintf("the expression imports %s, which has to be built or fetched by a builder first",
+		strings.Join(shortList(unread.Names()), ", "))
+	change := "have Hydra build it, too, for example as a job of its own, or name a cache that has it in NIX_EXTRA_BINARY_CACHE"
+	if len(isFetched) > 0 {
+		found = "the expression imports what a builder has to fetch first: " + strings.Join(isFetched, "; ")
+		if pins := findPins(ctx, e.source, e.config.NixPath); len(pins) > 0 {
+			found += "\nnixpkgs is " + strings.Join(pins, "\nand ") + "\nIf that was changed, Hydra may not have built with it yet"
+		}
+		change = "fetch it by what needs no builder and gives the same path: builtins.fetchTarball { url = …; sha256 = …; },\n" +
+			"with the same sha256; or " + change
+	}
+	n.Causes = append(n.Causes, Cause{Found: found, Change: change})
+	return n
+}
+
+// describeFetch says what a derivation would fetch.
+func describeFetch(p storepath.Path, d *nixinstall.Drv) string {
+	name := strings.TrimSuffix(p.Name(), ".drv")
+	for _, variable := range []string{"url", "urls"} {
+		if fields := strings.Fields(d.Env[variable]); len(fields) > 0 {
+			return name + " from " + redact(fields[0])
+		}
+	}
+	return name
+}
