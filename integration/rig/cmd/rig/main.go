@@ -21,6 +21,7 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig pack                    pack and its builder
        rig hydra DIR NAME FILE     builds a source as Hydra does; prints its store path and the outputs
        rig sample NAME DIR         copies a sample to DIR with the rig's nixpkgs as its pin
+       rig big COMPRESSION         a signed cache of a closure of more than a gigabyte, and its root
        rig set-up                  everything that tests use, so that they need not wait
        rig pack-program            pack alone
        rig proot                   a static PRoot and its SHA-256
@@ -80,6 +81,8 @@ func try(ctx context.Context, args []string) error {
 		return say(built.Source+"\n"+strings.Join(built.Paths, "\n"), nil)
 	case args[0] == "set-up":
 		return r.SetUp(ctx)
+	case args[0] == "big" && len(args) == 2:
+		return big(ctx, r, args[1])
 	case args[0] == "pack-program":
 		return say(r.PackProgram(ctx))
 	case args[0] == "proot":
@@ -118,6 +121,19 @@ func say(line string, err error) error {
 		fmt.Println(line)
 	}
 	return err
+}
+
+func big(ctx context.Context, r *rig.Rig, compression string) error {
+	n, err := r.Nixpkgs(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := r.Key(ctx, "hydra.example.org-1")
+	if err != nil {
+		return err
+	}
+	dir, root, err := n.BigCache(ctx, compression, key, rig.BigOptions{})
+	return say(dir+"\n"+root, err)
 }
 
 func inStore(ctx context.Context, r *rig.Rig, args []string) error {
