@@ -170,7 +170,8 @@ func (s *server) asked(suffix string) []*http.Request {
 }
 
 // add publishes a path, signed by the trusted key unless edit changes that after the rest is filled in.
-func (s *server) add(t *testing.T, name, compression string, data []byte, edit func(*narinfo.NarInfo)) *narinfo.NarInfo {
+func (s *server) add(t *testing.T, name, compression string, data []byte, edit func(*narinfo.NarInfo),
+) *narinfo.NarInfo {
 	t.Helper()
 	file := compress(t, compression, data)
 	n := &narinfo.NarInfo{

@@ -91,8 +91,9 @@ func (s *s3Signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	agent, encoding := signed.Header.Get("User-Agent"), signed.Header.Get("Accept-Encoding")
 	signed.Header.Del("Accept-Encoding")
 	signed.Header.Set("X-Amz-Content-Sha256", emptyPayload)
-	plain := func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }
-	if err := v4.NewSigner(plain).SignHTTP(req.Context(), keys, signed, emptyPayload, "s3", s.region, s.now()); err != nil {
+	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	err = signer.SignHTTP(req.Context(), keys, signed, emptyPayload, "s3", s.region, s.now())
+	if err != nil {
 		return nil, fmt.Errorf("signing a request to S3: %w", err)
 	}
 	signed.Header.Set("User-Agent", agent)

@@ -81,10 +81,12 @@ func (t *transfer) connect() error {
 	t.answer = a
 	t.stall = time.AfterFunc(t.policy.Stall, func() { cancel(errStalled) })
 	t.stall.Stop()
-	if was := t.request.validator; was != "" && a.validator != was {
+	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
 		return &restartError{errors.New("the file changed while it was on its way")}
 	}
-	t.request.validator = a.validator
+	if a.validator != "" {
+		t.request.validator = a.validator
+	}
 	return t.skip(t.offset - a.from)
 }
 

@@ -122,6 +122,14 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		arrives()
 	})
 
+	it("starts over when the file changes between two parts of it", func() {
+		old := compress(t, "xz", content("old", 400_000))
+		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			return nth == 1 && cut(w, old, 50_000, "ETag", `"old"`)
+		})
+		arrives()
+	})
+
 	it("starts over when a Content-Encoding breaks off", func() {
 		n = s.add(t, "b", "none", data, nil)
 		packed := compress(t, "zstd", data)
