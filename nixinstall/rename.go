@@ -19,6 +19,9 @@ import (
 // its place down. Where an expression does something else with it, the answer is a path that nobody has built;
 // an answer that a cache has is always right, since a store path stands for everything it is made from.
 func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepath.Path) (Result, error) {
+	if from == to {
+		return r, nil
+	}
 	unaffected, done := t.renames.of(from)
 	defer done()
 	n := &renaming{
