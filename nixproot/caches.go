@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
@@ -30,7 +32,7 @@ type cacheSettings struct {
 func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error) {
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
-		bindings: bindings, concurrency: config.Concurrency,
+		bindings: bindings, concurrency: cmp.Or(config.Concurrency, closure.DefaultDownloads()),
 	}
 	for _, b := range bindings {
 		keys, err := narinfo.ParseKeys(b.PublicKeys)
