@@ -75,11 +75,7 @@ func rigDependencies(ctx context.Context, r *rig.Rig, file string) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	proot, err := r.Program(ctx, "proot", "proot")
-	if err != nil {
-		return nil, err
-	}
-	prootSum, err := fileSum(proot)
+	proot, err := r.PRoot(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +92,7 @@ func rigDependencies(ctx context.Context, r *rig.Rig, file string) ([]byte, erro
 			d["purls"] = []string{strings.ReplaceAll(d["purls"].([]any)[0].(string), d["version"].(string), toolchain.Version)}
 			d["version"] = toolchain.Version
 		case "proot":
-			d["uri"], d["checksum"] = "file://"+proot, "sha256:"+prootSum
+			d["uri"], d["checksum"] = "file://"+proot.Program, "sha256:"+proot.SHA256
 		}
 	}
 	var out bytes.Buffer
