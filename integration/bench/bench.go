@@ -1,0 +1,162 @@
+// Package bench measures what the documentation claims, on real parts: substitution against Nix and against the limit
+// of the machine, programs of a relocated closure against the same ones in /nix, a second build against the first.
+// The program in cmd/bench prints what is measured; scripts/bench runs it.
+package bench
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// Options say what to measure on.
+type Options struct {
+	Rig *rig.Rig
+	// Closure is the folder of a binary cache to measure with; empty means the rig's big closure.
+	Closure string
+	// Dir is an empty folder on the file system to measure on, short, as store paths are rewritten to a place in it.
+	Dir string
+	// Pairs is how often each comparison is made; the medians count.
+	Pairs int
+	// Out receives the rows, Log a line for each step.
+	Out io.Writer
+	Log func(format string, args ...any)
+}
+
+// Bench is one run of the program.
+type Bench struct {
+	Options
+	fixture *fixture
+	runs    int
+	old     []string // folders that are done with
+}
+
+// New gives a Bench.
+func New(options Options) *Bench {
+	if options.Pairs <= 0 {
+		options.Pairs = 3
+	}
+	return &Bench{Options: options}
+}
+
+// Suites are the parts that can be measured one by one, in order.
+func Suites() []string { return []string{"substitute", "launch", "rebuild", "resolve"} }
+
+// Measure measures one part and prints its rows.
+func (b *Bench) Measure(ctx context.Context, suite string) error {
+	var err error
+	switch suite {
+	case "substitute":
+		err = b.substitute(ctx)
+	case "launch":
+		err = b.launch(ctx)
+	case "rebuild":
+		err = b.rebuild(ctx)
+	case "resolve":
+		err = b.resolve(ctx)
+	default:
+		err = fmt.Errorf("it is none of %s", strings.Join(Suites(), ", "))
+	}
+	if err != nil {
+		err = fmt.Errorf("measuring %s: %w", suite, err)
+	}
+	return errors.Join(err, b.sweep())
+}
+
+// Figure is one measured number.
+type Figure struct {
+	Name  string
+	Value float64
+	Unit  string // "ratio", "s", "MiB"...
+	// Bar is what it must reach, as "<=1.02", "<256" or ">=1"; "" where there is none.
+	Bar string
+}
+
+// Reaches reports whether the value is what the bar demands; without a bar it always is.
+func (f Figure) Reaches() bool {
+	for _, comparison := range []string{"<=", ">=", "<", ">"} {
+		text, ok := strings.CutPrefix(f.Bar, comparison)
+		if !ok {
+			continue
+		}
+		limit, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return false
+		}
+		c := cmp.Compare(f.Value, limit)
+		return c == 0 && len(comparison) == 2 || c < 0 && comparison[0] == '<' || c > 0 && comparison[0] == '>'
+	}
+	return f.Bar == ""
+}
+
+// String is the figure's row: name, value, unit, bar and "ok" or "short", separated by tabs.
+func (f Figure) String() string {
+	verdict := "ok"
+	if !f.Reaches() {
+		verdict = "short"
+	}
+	value := strconv.FormatFloat(f.Value, 'f', 3, 64)
+	if f.Value >= 1e4 {
+		value = strconv.FormatFloat(f.Value, 'f', 0, 64)
+	}
+	return strings.Join([]string{f.Name, value, f.Unit, cmp.Or(f.Bar, "-"), verdict}, "\t")
+}
+
+// row prints a figure.
+func (b *Bench) row(name string, value float64, unit, bar string) {
+	fmt.Fprintln(b.Out, Figure{name, value, unit, bar})
+}
+
+// folder makes a new folder of the run's own.
+func (b *Bench) folder() (string, error) {
+	b.runs++
+	dir := filepath.Join(b.Dir, strconv.Itoa(b.runs))
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// discard marks a folder as done with. It is removed later: file systems are slow for a while after much is deleted.
+func (b *Bench) discard(dir string) { b.old = append(b.old, dir) }
+
+// sweep removes what is done with.
+func (b *Bench) sweep() error {
+	var failed error
+	for _, dir := range b.old {
+		failed = errors.Join(failed, nar.RemoveAll(dir))
+	}
+	b.old = nil
+	return failed
+}
+
+// median is the middle value, or the mean of the two in the middle.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	values = slices.Clone(values)
+	slices.Sort(values)
+	middle := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[middle]
+	}
+	return (values[middle-1] + values[middle]) / 2
+}
+
+// ratio is the median of a's values divided by b's, pair by pair: what disturbs the machine for a while disturbs both
+// of a pair.
+func ratio(a, b []float64) float64 {
+	var ratios []float64
+	for i := range min(len(a), len(b)) {
+		ratios = append(ratios, a[i]/b[i])
+	}
+	return median(ratios)
+}

@@ -1,0 +1,405 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// substitution is what one process fetches: as the buildpack does it, from opening the caches to the layers and the
+// view.
+type substitution struct {
+	URL, Key string
+	Roots    []storepath.Path
+	Layers   string
+	// Relocate is whether paths are rewritten to the view.
+	Relocate bool
+}
+
+// substituteChild is that process.
+func substituteChild(ctx context.Context, args []string, stdout io.Writer) error {
+	var s substitution
+	if err := json.Unmarshal([]byte(args[0]), &s); err != nil {
+		return err
+	}
+	result, err := s.run(ctx)
+	if err != nil {
+		return err
+	}
+	for _, reason := range result.Blocked {
+		fmt.Fprintln(stdout, reason)
+	}
+	return nil
+}
+
+func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
+	keys, err := narinfo.ParseKeys(s.Key)
+	if err != nil {
+		return nil, err
+	}
+	var layout relocate.Layout
+	view := filepath.Join(s.Layers, "view")
+	if s.Relocate {
+		if layout, err = relocate.NewLayout(view); err != nil {
+			return nil, err
+		}
+	}
+	caches, err := cache.Open(ctx, cache.Options{URLs: []string{s.URL}, Keys: keys, RequireSigs: true})
+	if err != nil {
+		return nil, err
+	}
+	staging := filepath.Join(s.Layers, ".staging")
+	result, err := closure.Substitute(ctx, closure.Options{Caches: caches, Roots: s.Roots, Staging: staging, Layout: layout})
+	if err != nil {
+		return nil, err
+	}
+	if err := closure.Place(ctx, result, staging, s.Layers); err != nil {
+		return nil, err
+	}
+	return result, closure.View(ctx, view, result.Groups, s.Layers, result.Layout)
+}
+
+// ours substitutes into a new folder by a process of its own.
+func (b *Bench) ours(url string, f *fixture, roots []storepath.Path) func(context.Context) (Usage, error) {
+	said := false
+	return func(ctx context.Context) (Usage, error) {
+		dir, err := b.folder()
+		if err != nil {
+			return Usage{}, err
+		}
+		defer b.discard(dir)
+		job, err := json.Marshal(substitution{URL: url, Key: f.public, Roots: roots, Layers: dir, Relocate: true})
+		if err != nil {
+			return Usage{}, err
+		}
+		u, out, err := process(ctx, os.Environ(), self("substitute", string(job))...)
+		if len(out) > 0 && !said {
+			said = true
+			b.Log("the closure cannot be relocated, so it is written twice:\n%s", out)
+		}
+		return u, err
+	}
+}
+
+// nix substitutes into a new folder by Nix, with its defaults and nothing cached.
+func (b *Bench) nix(url string, f *fixture) func(context.Context) (Usage, error) {
+	return func(ctx context.Context) (Usage, error) {
+		nix, err := b.Rig.Nix(ctx)
+		if err != nil {
+			return Usage{}, err
+		}
+		dir, err := b.folder()
+		if err != nil {
+			return Usage{}, err
+		}
+		defer b.discard(dir)
+		command := []string{filepath.Join(nix.Bin, "nix"), "--extra-experimental-features", "nix-command", "copy",
+			"--option", "trusted-public-keys", f.public, "--from", url, "--to", "local?root=" + dir}
+		for _, root := range f.roots {
+			command = append(command, string(root))
+		}
+		u, _, err := process(ctx, append(nixEnvironment(filepath.Join(dir, "home")), "PATH="+os.Getenv("PATH")), command...)
+		return u, err
+	}
+}
+
+// substitute measures how long a closure takes from a binary cache to its layers.
+func (b *Bench) substitute(ctx context.Context) error {
+	f, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	nix, err := b.Rig.Nix(ctx)
+	if err != nil {
+		return err
+	}
+	b.Log("the peer is nix copy of Nix %s", nix.Version)
+	for _, compression := range []string{"zstd", "xz"} {
+		if err := b.againstNix(ctx, f, compression); err != nil {
+			return err
+		}
+	}
+	if err := b.againstNixFar(ctx, f); err != nil {
+		return err
+	}
+	return b.manyPaths(ctx, f)
+}
+
+// bars are what the comparison with Nix must reach, by compression.
+var bars = map[string]string{"zstd": "<=0.6", "xz": "<=0.95"}
+
+func (b *Bench) againstNix(ctx context.Context, f *fixture, compression string) error {
+	dir, err := b.cache(ctx, f, compression)
+	if err != nil {
+		return err
+	}
+	server, err := rig.Serve(dir, rig.ServeOptions{})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	limit, err := b.newLimit(ctx, dir, compression)
+	if err != nil {
+		return err
+	}
+	all, err := b.alternate(ctx, compression+": ours, Nix, decompressing, untarring",
+		b.ours(server.URL, f, f.roots), b.nix(server.URL, f), limit.decompress, limit.untar)
+	if err != nil {
+		return err
+	}
+	ours, nix, decompress, untar := all[0], all[1], all[2], all[3]
+	slower := make([]float64, len(untar.wall))
+	for i := range slower {
+		slower[i] = max(decompress.wall[i], untar.wall[i])
+	}
+	name := "substitute." + compression
+	b.row(name+".against_nix", ratio(ours.wall, nix.wall), "ratio", bars[compression])
+	if compression == "zstd" {
+		b.row(name+".against_limit", ratio(ours.wall, slower), "ratio", "<=1.25")
+	} else {
+		b.row(name+".against_limit", ratio(ours.wall, slower), "ratio", "")
+	}
+	b.row(name+".memory_against_nix", ratio(ours.rss, nix.rss), "ratio", "<=1")
+	b.row(name+".wall", median(ours.wall), "s", "")
+	b.row(name+".wall_nix", median(nix.wall), "s", "")
+	b.row(name+".limit_decompress", median(decompress.wall), "s", "")
+	b.row(name+".limit_untar", median(untar.wall), "s", "")
+	b.row(name+".cpu", median(ours.cpu), "s", "")
+	b.row(name+".cpu_nix", median(nix.cpu), "s", "")
+	b.row(name+".cpu_limit", median(decompress.cpu)+median(untar.cpu), "s", "")
+	b.row(name+".memory", median(ours.rss), "MiB", "")
+	b.row(name+".memory_nix", median(nix.rss), "MiB", "")
+	return b.sweep()
+}
+
+// latency is added to every answer to stand for a distant cache.
+const latency = 50 * time.Millisecond
+
+func (b *Bench) againstNixFar(ctx context.Context, f *fixture) error {
+	dir, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return err
+	}
+	server, err := rig.Serve(dir, rig.ServeOptions{Latency: latency})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	all, err := b.alternate(ctx, "zstd with 50 ms of latency: ours, Nix", b.ours(server.URL, f, f.roots), b.nix(server.URL, f))
+	if err != nil {
+		return err
+	}
+	b.row("substitute.latency_50ms.against_nix", ratio(all[0].wall, all[1].wall), "ratio", "<=0.5")
+	b.row("substitute.latency_50ms.wall", median(all[0].wall), "s", "")
+	b.row("substitute.latency_50ms.wall_nix", median(all[1].wall), "s", "")
+	return b.sweep()
+}
+
+// What manyPaths makes of the closure.
+const (
+	manyCount = 2000
+	manyBytes = 2e9
+)
+
+// manyPaths measures the memory for 2,000 paths and 2 GB: the closure, and further paths with the contents of some of
+// its own.
+func (b *Bench) manyPaths(ctx context.Context, f *fixture) error {
+	dir, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return err
+	}
+	infos, err := readInfos(dir)
+	if err != nil {
+		return err
+	}
+	many, root := multiply(f, infos)
+	to, err := f.sign("many", dir, many)
+	if err != nil {
+		return err
+	}
+	server, err := rig.Serve(to, rig.ServeOptions{})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	var size int64
+	for _, n := range many {
+		size += n.NarSize
+	}
+	b.Log("%d paths, %.2f GB", len(many), float64(size)/1e9)
+	all, err := b.alternate(ctx, "many paths: ours", b.ours(server.URL, f, root))
+	if err != nil {
+		return err
+	}
+	b.row("substitute.many.paths", float64(len(many)), "paths", "")
+	b.row("substitute.many.bytes", float64(size)/1e9, "GB", "")
+	b.row("substitute.many.memory", slices.Max(all[0].rss), "MiB", "<256")
+	b.row("substitute.many.wall", median(all[0].wall), "s", "")
+	return b.sweep()
+}
+
+// multiply gives the closure and as many copies of paths of it, under other hashes, as come to the wanted number and
+// size, with a root above all.
+func multiply(f *fixture, infos map[storepath.Path]*narinfo.NarInfo) (map[storepath.Path]*narinfo.NarInfo, []storepath.Path) {
+	many := map[storepath.Path]*narinfo.NarInfo{}
+	var size int64
+	var sorted []*narinfo.NarInfo
+	for p, n := range infos {
+		many[p] = n
+		size += n.NarSize
+		sorted = append(sorted, n)
+	}
+	slices.SortFunc(sorted, func(a, b *narinfo.NarInfo) int {
+		return cmp.Or(cmp.Compare(a.NarSize, b.NarSize), cmp.Compare(a.StorePath, b.StorePath))
+	})
+	root := *sorted[0]
+	root.References = slices.Sorted(func(yield func(storepath.Path) bool) {
+		for p := range infos {
+			if !yield(p) {
+				return
+			}
+		}
+	})
+	for i := 0; len(many) < manyCount-1; i++ {
+		// Paths of about the size that is left for each of those to come.
+		wanted := (manyBytes - float64(size)) / float64(manyCount-1-len(many))
+		at, _ := slices.BinarySearchFunc(sorted, wanted, func(n *narinfo.NarInfo, w float64) int {
+			return cmp.Compare(float64(n.NarSize), w)
+		})
+		n := *sorted[(min(at, len(sorted)-1)+i%7)%len(sorted)]
+		n.References = append(slices.Clone(n.References), n.StorePath)
+		slices.Sort(n.References)
+		n.References = slices.Compact(n.References)
+		n.StorePath = renamed(n.StorePath, fmt.Sprint("copy ", i))
+		many[n.StorePath] = &n
+		size += n.NarSize
+		root.References = append(root.References, n.StorePath)
+	}
+	root.StorePath = renamed(root.StorePath, "root")
+	slices.Sort(root.References)
+	many[root.StorePath] = &root
+	return many, []storepath.Path{root.StorePath}
+}
+
+// limit is what no substitution can be faster than: the files decompressed on all cores, and the tree written from one
+// tar.
+type limit struct {
+	b       *Bench
+	program []string
+	lists   [][]string // of files, one for each core
+	tar     string
+}
+
+func (b *Bench) newLimit(ctx context.Context, dir, compression string) (*limit, error) {
+	l := &limit{b: b, tar: filepath.Join(b.Dir, "closure.tar")}
+	pkg := map[string]string{"zstd": "zstd", "xz": "xz-utils"}[compression]
+	program, err := b.Rig.Program(ctx, pkg, compression)
+	if err != nil {
+		return nil, err
+	}
+	l.program = []string{program, "-dc"}
+	if compression == "xz" {
+		l.program = append(l.program, "-T1")
+	}
+	infos, err := readInfos(dir)
+	if err != nil {
+		return nil, err
+	}
+	l.lists = spread(dir, infos)
+	return l, l.makeTar(ctx, infos)
+}
+
+// spread divides a cache's files evenly among the cores.
+func spread(dir string, infos map[storepath.Path]*narinfo.NarInfo) [][]string {
+	var sorted []*narinfo.NarInfo
+	for _, n := range infos {
+		sorted = append(sorted, n)
+	}
+	slices.SortFunc(sorted, func(a, b *narinfo.NarInfo) int {
+		return cmp.Or(cmp.Compare(b.FileSize, a.FileSize), cmp.Compare(a.StorePath, b.StorePath))
+	})
+	lists, sums := make([][]string, cores()), make([]int64, cores())
+	for _, n := range sorted {
+		least := slices.Index(sums, slices.Min(sums))
+		sums[least] += n.FileSize
+		lists[least] = append(lists[least], filepath.Join(dir, filepath.FromSlash(n.URL)))
+	}
+	return lists
+}
+
+// makeTar makes the tar of the same tree, unless it is there.
+func (l *limit) makeTar(ctx context.Context, infos map[storepath.Path]*narinfo.NarInfo) error {
+	if _, err := os.Stat(l.tar); err == nil {
+		return nil
+	}
+	l.b.Log("unpacking the closure once, for a tar of it")
+	f := l.b.fixture
+	dir, err := l.b.folder()
+	if err != nil {
+		return err
+	}
+	defer l.b.discard(dir)
+	server, err := rig.Serve(f.caches[f.compressions()[0]], rig.ServeOptions{})
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	s := substitution{URL: server.URL, Key: f.public, Roots: f.roots, Layers: dir}
+	if _, err := s.run(ctx); err != nil {
+		return err
+	}
+	return run(ctx, "tar", "-C", dir, "-cf", l.tar, ".")
+}
+
+// decompress decompresses all files, by as many processes as there are cores.
+func (l *limit) decompress(ctx context.Context) (Usage, error) {
+	type outcome struct {
+		Usage
+		err error
+	}
+	done := make(chan outcome)
+	start := time.Now()
+	for _, list := range l.lists {
+		go func() {
+			// The output goes to nowhere by a shell, so that it is not copied.
+			line := append(slices.Clone(l.program), list...)
+			u, _, err := process(ctx, os.Environ(), append([]string{"/bin/sh", "-c", `exec "$@" >/dev/null`, "sh"}, line...)...)
+			done <- outcome{u, err}
+		}()
+	}
+	var sum Usage
+	var failed error
+	for range l.lists {
+		o := <-done
+		sum.CPU += o.CPU
+		sum.RSS += o.RSS
+		failed = errors.Join(failed, o.err)
+	}
+	sum.Wall = time.Since(start)
+	return sum, failed
+}
+
+// untar writes the tree from the tar.
+func (l *limit) untar(ctx context.Context) (Usage, error) {
+	dir, err := l.b.folder()
+	if err != nil {
+		return Usage{}, err
+	}
+	defer l.b.discard(dir)
+	u, _, err := process(ctx, os.Environ(), "tar", "-C", dir, "-xf", l.tar)
+	return u, err
+}
