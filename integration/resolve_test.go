@@ -18,6 +18,8 @@ func TestResolve(t *testing.T) {
 	suite := spec.New("resolve", spec.Report(report.Terminal{}), spec.Sequential())
 	suite("SourceNames", testSourceNames)
 	suite("WhyNot", testWhyNot)
+	suite("Hydra", testHydra)
+	suite("Evaluation", testEvaluation)
 	suite.Run(t)
 }
 
@@ -100,7 +102,7 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		w.hydraBuilds("git-export", "default.nix")
 		w.write(map[string]string{"a.o": "x", "build/x": "x", "deep/b.o": "y"})
 		must(os.Mkdir(filepath.Join(w.source, "empty"), 0o755))
-		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is app-1.0", "the caches have it")
+		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is ", "app-1.0, in a source named git-export", "the caches have it")
 	})
 
 	it("names the name after the address that Hydra's jobset has", func() {
@@ -125,7 +127,8 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		w.fails(h.env(), "The reason:", "Hydra has not finished building it", "/build/50001", "BP_NIX_HYDRA_JOB=shop/main/app",
 			"BP_NIX_HYDRA_WAIT=30m")
 		h.eval.Build("app").Fail(1, hydratest.Step{Output: outs[0], Status: 1})
-		w.fails(h.env(), "The reason:", "Hydra could not build it", "the build returned a non-zero exit code", "/log")
+		w.fails(h.env(), "The reason:", "Hydra could not build it", "the build returned a non-zero exit code",
+			"/build/50001/nixlog/1")
 
 		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
@@ -169,7 +172,7 @@ in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "der
 			return h
 		}
 		h := theirs(source, "--argstr", "flags", "-O3")
-		w.fails(h.env(), "and the two differ:", "Hydra's derivation is "+h.drv, "what Hydra evaluated: flags=-O3 src="+rev)
+		w.fails(h.env(), "Hydra has built this revision", "and the two differ:", "Hydra's derivation is "+h.drv, "what Hydra evaluated: flags=-O3 src="+rev)
 		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{}, h.drv))
 		w.fails(h.env(), "The reason:", `shop → lib: variable flags: "-O2" here, "-O3" there`, "BP_NIX_HYDRA_JOB=shop/main/shop")
 
@@ -218,7 +221,7 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 		w.write(map[string]string{"default.nix": `with import <lib>; derivation { name = "app"; system = builtins.currentSystem;
   builder = "/bin/sh"; home = builtins.getEnv "DEPLOY"; inherit v; }`, "lib/default.nix": `{ v = "1"; }`})
 		w.git("commit", "-q", "-a", "-m", "x")
-		w.fails(map[string]string{"BP_NIX_PATH": "lib=" + filepath.Join(w.source, "lib")},
+		w.fails(map[string]string{"BP_NIX_PATH": "lib=./lib"},
 			"variables of the environment are read at default.nix:2: builtins.getEnv", "BP_NIX_ARGS=",
 			"the search path is used at default.nix:1: <lib>", "jobset's inputs")
 	})

@@ -34,9 +34,12 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	RegisterTestingT(t)
-	w := &world{t: t, ctx: context.Background(), parts: realParts(t), source: t.TempDir(), cache: t.TempDir()}
+	w := &world{t: t, ctx: context.Background(), parts: realParts(t), cache: t.TempDir()}
+	dir, err := workDir()
+	must(err)
+	w.source, err = os.MkdirTemp(dir, "source-")
+	must(err)
 	must(os.WriteFile(filepath.Join(w.cache, "nix-cache-info"), []byte("StoreDir: /nix/store\nWantMassQuery: 1\n"), 0o644))
-	var err error
 	w.server, err = rig.Serve(w.cache, rig.ServeOptions{})
 	must(err)
 	t.Cleanup(func() { w.server.Close() })
@@ -197,6 +200,15 @@ func (w *world) hydra(evaluation hydratest.Evaluation, unfinished ...string) *hy
 		h.Close()
 	})
 	return h
+}
+
+// job asks this Hydra for builds, and nobody for an evaluation.
+func (h *hydraWorld) job(job string, more ...string) map[string]string {
+	env := map[string]string{"BP_NIX_HYDRA_URL": h.URL, "BP_NIX_HYDRA_JOB": job}
+	for i := 0; i < len(more); i += 2 {
+		env[more[i]] = more[i+1]
+	}
+	return env
 }
 
 // env asks this Hydra only where something is not to be had.

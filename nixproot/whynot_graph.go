@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -118,7 +119,7 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 	found := fmt.Sprintf("the caches lack %s that it is built from, too: %s", plural(len(lacking), "thing"),
 		strings.Join(shortList(lacking), ", "))
 	change := "have Hydra build them, for example as jobs of their own, or name a cache that has them in NIX_EXTRA_BINARY_CACHE"
-	if there*2 <= direct {
+	if there*2 <= direct && (len(pins) > 0 || slices.ContainsFunc(lacking, isBasic)) {
 		found = fmt.Sprintf("nixpkgs is not the one that Hydra built with: of %s that it is built from directly the caches "+
 			"have %d; they lack %s", plural(direct, "package"), there, strings.Join(shortList(lacking), ", "))
 		change = "let Hydra build with this nixpkgs, or pin the one that it built with"
@@ -128,6 +129,11 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 	}
 	return []Cause{{Found: found, Change: change}}
 }
+
+// basic are packages that nearly everything in nixpkgs is built with.
+var basic = regexp.MustCompile(`^(?:stdenv|bash|glibc|coreutils|bootstrap)\b`)
+
+func isBasic(name string) bool { return basic.MatchString(name) }
 
 // directInputs counts the derivations that the missing ones are built from directly, and those of which the caches
 // have what is used.

@@ -184,7 +184,7 @@ func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.
 	if cause, ok := d.hydrasName(ctx, b, source); ok {
 		return []Cause{cause}
 	}
-	found := fmt.Sprintf("Hydra has built it from the same revision as %s (build %d of %s: %s), and the two differ",
+	found := fmt.Sprintf("Hydra has built this revision, as %s (build %d of %s: %s), and the two differ",
 		strings.Join(outputNames(b), ", "), b.ID, job, b.URL)
 	if source == (hydra.Source{}) {
 		found = "its build differs from what was evaluated here"
@@ -300,11 +300,11 @@ func (d *diagnosis) compareDerivations(ctx context.Context, b hydra.Build) ([]st
 		}
 		lines = append(lines, difference.String())
 	}
-	return lines, d.compareSources(ctx, sets, best, lines)
+	return lines, d.compareSources(ctx, sets, best)
 }
 
 // compareSources looks into a source that differs, file by file.
-func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, differences []nixinstall.Difference, lines []string) *Cause {
+func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, differences []nixinstall.Difference) *Cause {
 	for _, difference := range differences {
 		theirs, err := storepath.Parse(difference.Theirs)
 		if err != nil || !strings.HasPrefix(difference.What, "source ") {
@@ -328,7 +328,7 @@ func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, diffe
 			continue
 		}
 		text := strings.NewReplacer("in git", "in what Hydra has", "not in git", "not in what Hydra has").Replace(diff.String())
-		return &Cause{Sure: true, Found: strings.Join(lines, "\n") + "\n" + text, Change: diff.change()}
+		return &Cause{Sure: true, Found: "the source itself is another one\n" + text, Change: diff.change()}
 	}
 	return nil
 }

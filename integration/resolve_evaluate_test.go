@@ -1,0 +1,163 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// testEvaluation deploys the kinds of expressions that real projects have, from caches and servers on loopback.
+func testEvaluation(t *testing.T, _ spec.G, it spec.S) {
+	it("deploys the seed's shell.nix: fetchFromGitHub imported from a derivation, <nixpkgs> from the settings", func() {
+		w := newWorld(t)
+		pin := w.parts.pkgs.Pin
+		w.write(map[string]string{
+			"shell.nix": fmt.Sprintf(`{ nixpkgs ?
+    let
+      inherit (import <nixpkgs> {}) fetchFromGitHub;
+    in import
+        ( fetchFromGitHub
+            { owner = "NixOS";
+              repo = "nixpkgs";
+              rev = "%s";
+              sha256 = "%s";
+            }
+        ) { config.allowUnfree = true; }
+}:
+
+let
+
+  inherit (nixpkgs) pkgs;
+
+in pkgs.callPackage ./. {}
+`, pin.Rev, pin.SHA256),
+			"default.nix": `{ writeShellScriptBin, config }: assert config.allowUnfree; writeShellScriptBin "myapp" "echo ${./.} $@"`,
+			"Procfile":    "web: run_proot.sh myapp",
+		})
+		rev := w.commit(repository)
+		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("nixpkgs")}
+		name := hydraName(repository, rev)
+		outs := w.hydraBuilds(name, "shell.nix")
+		w.fails(settings, "imports what a builder has to fetch first: source", "nixpkgs is <nixpkgs> from BP_NIX_PATH",
+			"pinned to "+pin.Rev+" at shell.nix:7", "builtins.fetchTarball")
+		w.upload(w.parts.pkgs.Source)
+		w.deploy(settings, outs...)
+		said, err := w.bare.Start(w.ctx, "myapp", "hello")
+		must(err)
+		Expect(said).To(MatchRegexp(`-` + name + ` hello\n$`))
+		processes, err := w.bare.Processes()
+		must(err)
+		Expect(processes["web"]).To(ContainElement("run_proot.sh myapp"))
+
+		// The pin is changed to a nixpkgs that nobody has built.
+		changed := w.nixpkgsTarball("changed")
+		w.write(map[string]string{"shell.nix": fmt.Sprintf("import (builtins.fetchTarball { # nixpkgs\n  url = %q; }) { }\n", changed),
+			"deploy.nix": "{ pkgs ? import ./shell.nix }: pkgs.callPackage ./. { config.allowUnfree = true; }"})
+		w.git("add", "-A")
+		w.git("commit", "-q", "-m", "another nixpkgs")
+		w.fails(nil, "nixpkgs is not the one that Hydra built with", "they lack ", "bash", "let Hydra build with this nixpkgs",
+			"something is fetched whose content is not pinned")
+	})
+
+	it("deploys a flake with a lock file, a tarball and a path among its inputs", func() {
+		w := newWorld(t)
+		w.write(map[string]string{
+			"flake.nix": fmt.Sprintf(`{
+  inputs.nixpkgs.url = "%s";
+  inputs.dep.url = "path:./dep";
+  outputs = { self, nixpkgs, dep }: {
+    packages.%s.default = (import nixpkgs { system = "%[2]s"; }).writeShellScriptBin "flaked" "echo ${dep.word} ${self}";
+  };
+}`, w.nixpkgsTarball("nixpkgs"), w.parts.rig.System()),
+			"dep/flake.nix": `{ outputs = { self }: { word = "from the path"; }; }`,
+		})
+		store := w.parts.pkgs.Store
+		_, err := store.RunIn(w.ctx, w.source, "nix", "flake", "lock", "path:"+w.source)
+		must(err)
+		Expect(filepath.Join(w.source, "flake.lock")).To(BeARegularFile())
+		drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw", "path:"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
+		must(err)
+		outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, strings.TrimSpace(drv))
+		must(err)
+		w.upload(outs...)
+		w.deploy(nil, outs...)
+		w.deploy(map[string]string{"BP_NIX_FLAKE": ".#default"}, outs...)
+		said, err := w.bare.Start(w.ctx, "flaked")
+		must(err)
+		Expect(said).To(ContainSubstring("from the path"))
+		w.fails(map[string]string{"BP_NIX_FLAKE": ".#nothing"}, `"nothing"`, "default")
+	})
+
+	it("gives arguments, takes the outputs to install, and says when an attribute is not there", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "multi.nix": `let d = derivation { name = "multi";
+    system = builtins.currentSystem; builder = "/bin/sh"; outputs = [ "out" "bin" "dev" ];
+    args = [ "-c" "echo out > $out; echo bin > $bin; echo dev > $dev" ]; }; in
+  d // { meta.outputsToInstall = [ "bin" "out" ]; }`})
+		outs := w.hydraBuilds("git-export", "default.nix", "--argstr", "name", "shop", "--argstr", "version", "2.0")
+		w.deploy(map[string]string{"BP_NIX_ARGS": "name=shop version=2.0"}, outs...)
+		outs = w.hydraBuilds("git-export", "multi.nix")
+		drvOutputs := w.hydraBuilds("git-export", "multi.nix", "-A", "bin")
+		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix"}, drvOutputs[0], outs[0])
+		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix", "BP_NIX_ATTRS": "bin"}, drvOutputs[0])
+		w.fails(map[string]string{"BP_NIX_ATTRS": "web"}, "a derivation itself", "leave BP_NIX_ATTRS unset")
+	})
+
+	it("deploys a job set: this system's jobs, named ones, and without what does not evaluate", func() {
+		w := newWorld(t).write(map[string]string{"release.nix": `{ supportedSystems ? [ "x86_64-linux" "aarch64-linux" ] }: let
+  mk = name: system: derivation { inherit name system; builder = "/bin/sh"; args = [ "-c" "echo ${name} > $out" ]; };
+  each = name: builtins.listToAttrs (map (s: { name = s; value = mk name s; }) supportedSystems);
+in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`})
+		ours := w.parts.rig.System()
+		admin := w.hydraBuilds("git-export", "release.nix", "-A", "tools.admin."+ours)
+		web := w.hydraBuilds("git-export", "release.nix", "-A", "web."+ours)
+		o := w.deploy(map[string]string{"BP_NIX_FILE": "release.nix"}, admin[0], web[0])
+		Expect(o.Log).To(ContainSubstring("broken does not evaluate: left out"))
+		Expect(o.Log).To(MatchRegexp(`web\.\S+ is for \S+, not for \S+: left out`))
+		w.deploy(map[string]string{"BP_NIX_FILE": "release.nix", "NIX_ATTRIBUTES": "web." + ours}, web[0])
+		w.fails(map[string]string{"BP_NIX_FILE": "release.nix", "BP_NIX_ATTRS": "wep"}, `there is no "wep"`, "web")
+	})
+
+	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {
+		w := newWorld(t).write(map[string]string{"deploy.nix": `let mk = name: text: derivation { inherit name text;
+    system = builtins.currentSystem; builder = "/bin/sh"; passAsFile = [ "text" ];
+    PATH = "${builtins.getEnv "NOTHING"}/usr/bin:/bin"; args = [ "-c" "mkdir -p $out/bin; cp $textPath $out/bin/${name}; chmod 755 $out/bin/${name}" ]; }; in
+  { web = mk "web" "#!/bin/sh\necho web\n"; heroku-compile-hook = mk "heroku-compile-hook" "#!/bin/sh\necho the hook runs in $PWD > hooked.txt; cat hooked.txt\n"; }`})
+		outs := w.hydraBuilds("git-export", "deploy.nix", "-A", "web")
+		w.hydraBuilds("git-export", "deploy.nix", "-A", "heroku-compile-hook")
+		for _, env := range []map[string]string{nil, {"BP_NIX_ATTRS": "web"}, {"BP_NIX_ATTRS": "web heroku-compile-hook"}} {
+			must(w.bare.NewImage())
+			o := w.deploy(env, outs...)
+			Expect(strings.Count(o.Log, "the hook runs in "+w.bare.App())).To(Equal(1), o.Log)
+		}
+	})
+}
+
+// nixpkgsTarball serves the small nixpkgs as an archive that is what others serve of the real one, and gives its
+// address. Another name than "nixpkgs" changes it, so that nothing of it is built.
+func (w *world) nixpkgsTarball(name string) string {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	tree := filepath.Join(dir, "nixpkgs-"+name)
+	must(os.CopyFS(tree, os.DirFS(w.parts.pkgs.Store.Real(w.parts.pkgs.Source))))
+	if name != "nixpkgs" {
+		setup := filepath.Join(tree, "setup.sh")
+		text, err := os.ReadFile(setup)
+		must(err)
+		must(os.Chmod(setup, 0o644))
+		must(os.WriteFile(setup, append(text, "# changed\n"...), 0o644))
+	}
+	out, err := exec.Command("tar", "-C", dir, "-czf", filepath.Join(dir, name+".tar.gz"), "nixpkgs-"+name).CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "%s", out)
+	server, err := rig.Serve(dir, rig.ServeOptions{})
+	must(err)
+	w.t.Cleanup(func() { server.Close() })
+	return server.URL + "/" + name + ".tar.gz"
+}
