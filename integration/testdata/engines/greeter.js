@@ -1,0 +1,1 @@
+exports.greet = (name) => `good evening, ${name}, from ${__dirname}`
