@@ -209,22 +209,25 @@ func (s *Set) judge(c *substituter, p storepath.Path, page *page) (*Found, error
 			Err: &decompress.UnknownError{Name: clip(info.Compression)}}
 	}
 	found := &Found{NarInfo: info, CacheURL: c.String(), cache: c}
-	found.KeyName, err = s.vouched(info)
+	err = s.vouch(found)
 	return found, err
 }
 
-// vouched is the trusted key that signed info, "" for a path whose content address proves it.
-func (s *Set) vouched(info *narinfo.NarInfo) (string, error) {
+// vouch notes the trusted key that signed the narinfo, or that the NAR has to prove the path by its content address:
+// the address follows from the path, but only the contents follow from the address.
+func (s *Set) vouch(found *Found) error {
+	info := found.NarInfo
 	name, err := s.options.Keys.Verify(info)
 	if err == nil {
-		return name, nil
+		found.KeyName = name
+		return nil
 	}
 	if !s.options.RequireSigs {
-		return "", nil
+		return nil
 	}
-	ok, caErr := info.VerifyCA()
-	if ok && caErr == nil {
-		return "", nil
+	if ok, caErr := info.VerifyCA(); ok && caErr == nil {
+		found.provesItself = true
+		return nil
 	}
 	u := &untrustedError{cause: err}
 	for _, sig := range info.Sigs {
@@ -234,7 +237,7 @@ func (s *Set) vouched(info *narinfo.NarInfo) (string, error) {
 		u.trusted = append(u.trusted, key.String())
 		u.trustedNames = append(u.trustedNames, key.Name)
 	}
-	return "", u
+	return u
 }
 
 // Has reports which paths exist in some cache, by name only: nothing is verified. Caches with WantMassQuery are asked

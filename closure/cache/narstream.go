@@ -11,6 +11,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -22,6 +23,7 @@ type narStream struct {
 	content  io.ReadCloser
 	nar      io.ReadCloser
 	sum      hash.Hash
+	address  *narinfo.ContentCheck // nil where a signature is the proof
 	size     int64
 	err      error
 }
@@ -33,6 +35,11 @@ func (s *Set) openNAR(ctx context.Context, f *Found) (*narStream, error) {
 		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}
 	}
 	n := &narStream{found: f, sum: sha256.New()}
+	if f.provesItself {
+		if n.address, err = f.ContentCheck(); err != nil {
+			return nil, &invalidError{fmt.Errorf("narinfo field CA: %w", err)}
+		}
+	}
 	n.transfer = &transfer{
 		cache: f.cache, policy: s.options.Retry, onBytes: s.counted(f.cache),
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
@@ -115,6 +122,9 @@ func (n *narStream) Read(p []byte) (int, error) {
 	}
 	got, err := n.nar.Read(p[:min(int64(len(p)), left)])
 	n.sum.Write(p[:got])
+	if n.address != nil {
+		n.address.Write(p[:got])
+	}
 	n.size += int64(got)
 	switch {
 	case err == io.EOF && n.size == n.found.NarSize:
@@ -148,6 +158,11 @@ func (n *narStream) finish() error {
 	}
 	if got := storepath.Hash(n.sum.Sum(nil)); got != n.found.NarHash {
 		return n.lie("NarHash", n.found.NarHash.String(), got.String())
+	}
+	if n.address != nil {
+		if err := n.address.Verify(); err != nil {
+			return n.lie("CA", n.found.CA, "an address of other contents: "+err.Error())
+		}
 	}
 	return io.EOF
 }

@@ -214,4 +214,6 @@ type Found struct {
 	KeyName string
 
 	cache *substituter
+	// provesItself says that the NAR's contents have to match the content address, as no signature vouches for them.
+	provesItself bool
 }
