@@ -13,7 +13,8 @@ let
   ];
   servers = with pkgs; [ nginx lighttpd redis postgresql docker-registry wrk ];
   media = with pkgs; [ graphviz imagemagick ffmpeg gdb ];
-  languages = [ python perl pkgs.nodejs pkgs.openjdk pkgs.erlang ] ++ (with pkgs; [ ruby ruby-rack ruby-sinatra puma ]);
+  ruby = pkgs.ruby.withPackages (ps: with ps; [ rack sinatra puma webrick ]);
+  languages = [ python perl ruby pkgs.nodejs pkgs.openjdk pkgs.erlang ];
   data = pkgs.runCommand "assets-1.0" { inherit leaf; } ''
     mkdir -p "$out/share/assets"
     echo "$leaf" >"$out/share/assets/version"

@@ -88,9 +88,36 @@ let
         '';
       };
   };
+  rubyModules = builtins.listToAttrs (lib.mapAttrsToList
+    (id: value: { name = lib.removePrefix "ruby-" id; inherit value; })
+    (lib.filterAttrs (id: _: lib.hasPrefix "ruby-" id || id == "puma") groups));
+  ruby = groups.ruby // {
+    gems = rubyModules;
+    withPackages = f:
+      let modules = closure "ruby" (f rubyModules); in
+      mkDerivation {
+        name = "ruby-${groups.ruby.version}-env";
+        meta.mainProgram = "ruby";
+        buildCommand = ''
+          gems= libraries=
+          for module in ${toString modules}; do
+            for folder in "$module"/share/rubygems-integration/* "$module"/lib/*/rubygems-integration/*; do
+              if [ -d "$folder" ]; then gems=$gems''${gems:+:}$folder; fi
+            done
+            for folder in "$module"/lib/ruby/vendor_ruby "$module"/lib/${debian.triplet}/ruby/vendor_ruby/*; do
+              if [ -d "$folder" ]; then libraries=$libraries''${libraries:+:}$folder; fi
+            done
+          done
+          for program in ${groups.ruby}/bin/ruby $(printf '%s/bin/* ' ${toString modules}); do
+            [ -f "$program" ] || continue
+            makeWrapper "$program" "$out/bin/''${program##*/}" --prefix GEM_PATH : "$gems" --prefix RUBYLIB : "$libraries"
+          done
+        '';
+      };
+  };
 in
 named // {
-  inherit python3 perl;
+  inherit python3 perl ruby;
   python = python3;
   python3Packages = pythonModules;
   perlPackages = perlModules;

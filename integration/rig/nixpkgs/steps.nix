@@ -26,6 +26,17 @@ in
       for name in "$out"/bin/python3.??; do ln -sf "''${name##*/}" "$out/bin/python3"; done
       "$out/bin/python3" -m compileall -q -o 0 -o 1 -o 2 "$out/lib" >/dev/null || true
     '';
+    # Debian keeps its data apart, at a place that is written into the modules.
+    python3-matplotlib = ''
+      ${groups.python3}/bin/python3 - "$out/${universe.site}/matplotlib" ${groups.python-matplotlib-data} <<'EOF'
+      import pathlib, sys
+      for path in pathlib.Path(sys.argv[1]).glob("*.py"):
+          text = path.read_text(encoding="utf-8")
+          if "/usr/share/matplotlib" in text:
+              path.write_text(text.replace("/usr/share/matplotlib", sys.argv[2] + "/share/matplotlib"), encoding="utf-8")
+      EOF
+      ${compile "-o 0"}
+    '';
     perl = ''
       mv "$out/bin/perl" "$out/bin/.perl-wrapped"
       paths=
