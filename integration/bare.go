@@ -140,15 +140,16 @@ func (b *Bare) Build(ctx context.Context, source string, env map[string]string) 
 	if err != nil || status != 0 {
 		return &Outcome{Status: status, Log: plainText(log.String())}, err
 	}
+	if err := b.setAside(); err != nil {
+		return nil, fmt.Errorf("preparing a bare build: %w", err)
+	}
 	start := time.Now()
 	status, err = b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
 	o := &Outcome{Status: status, Log: plainText(log.String()), Elapsed: time.Since(start)}
 	if err == nil && status == 0 {
-		err = b.keepToolchain()
-	} else if err == nil {
-		err = b.restoreToolchain()
+		return o, errors.Join(b.export(), b.keepToolchain())
 	}
-	return o, err
+	return o, errors.Join(err, b.revert(), b.restoreToolchain())
 }
 
 // keepToolchain copies the toolchain's layer, as the lifecycle exports it to its cache, unless that is done.
@@ -258,7 +259,7 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 // NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has
 // the toolchain in its cache where an earlier build wanted it.
 func (b *Bare) NewImage() error {
-	if err := nar.RemoveAll(b.Layers()); err != nil {
+	if err := errors.Join(nar.RemoveAll(b.Layers()), nar.RemoveAll(b.previous())); err != nil {
 		return err
 	}
 	return b.restoreToolchain()
