@@ -33,6 +33,7 @@ func advice(err error) []string {
 		blocked    *closure.BlockedError
 		tooLong    *relocate.TooLongError
 		notFound   *cache.NotFoundError
+		unopened   *cache.OpenError
 	)
 	switch {
 	case errors.As(err, &attribute) && attribute.Derivation:
@@ -52,15 +53,17 @@ func advice(err error) []string {
 	case errors.As(err, &tooLong):
 		return []string{"use a shorter layers directory, or leave BP_NIX_ENGINE at auto"}
 	case errors.As(err, &notFound):
-		return notFoundAdvice(notFound)
+		return cacheAdvice(notFound.Asked)
+	case errors.As(err, &unopened):
+		return cacheAdvice(unopened.Asked)
 	}
 	return nil
 }
 
-// notFoundAdvice looks at what each cache said.
-func notFoundAdvice(e *cache.NotFoundError) []string {
+// cacheAdvice looks at what each cache said.
+func cacheAdvice(asked []cache.Answer) []string {
 	reasons := map[cache.Reason]bool{}
-	for _, a := range e.Asked {
+	for _, a := range asked {
 		reasons[a.Reason] = true
 	}
 	var fixes []string
