@@ -95,7 +95,7 @@ func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, 
 
 func newStage(record Record, layout relocate.Layout, next nar.Sink) *relocate.Stage {
 	if layout.IsZero() {
-		return relocate.MendOnly(next)
+		return relocate.MendOnly(record.Path, record.References, next)
 	}
 	return layout.Rewrite(record.Path, record.References, next)
 }

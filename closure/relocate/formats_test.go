@@ -131,7 +131,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it("refuses contents longer than announced, and ends where it is discarded", func() {
 		for _, stage := range []nar.Sink{
 			layout(t).Rewrite(self, nil, discard{}), layout(t).Undo([]storepath.Path{self}, nil, discard{}),
-			relocate.MendOnly(discard{}),
+			relocate.MendOnly(self, nil, discard{}),
 		} {
 			Expect(stage.Entry(&nar.Entry{Path: "x", Kind: nar.Regular, Size: 3})).To(Succeed())
 			_, err := stage.Write([]byte("four"))

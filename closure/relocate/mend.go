@@ -11,12 +11,15 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// MendOnly returns a stage that passes everything on unchanged and notes what MendTree has to look at, for closures
-// that are not relocated: the image's file times differ from those of a Nix store under every engine.
-func MendOnly(next nar.Sink) *Stage {
-	s := &Stage{next: next, scan: newScanner(Layout{}, newMembers(nil))}
+// MendOnly returns a stage for closures that are not relocated. It notes what MendTree has to look at, as the image's
+// file times differ from those of a Nix store under every engine, and makes relative symlinks to other store paths
+// absolute, as paths in layers are not each other's neighbours. All else it passes on unchanged.
+func MendOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
+	known := newMembers(append([]storepath.Path{self}, refs...))
+	s := &Stage{self: self, next: next, known: known, scan: newScanner(Layout{}, newMembers(nil))}
 	s.window = window{next: next, search: func(buf []byte, from, _ int) {
 		if from == 0 && s.window.off == 0 {
 			s.noteCode(buf)

@@ -105,7 +105,7 @@ func testMend(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("mends time stamps where nothing is relocated", func() {
-		stage := relocate.MendOnly(nar.NewTree(dir))
+		stage := relocate.MendOnly(self, nil, nar.NewTree(dir))
 		send(t, stage, files, whole)
 		Expect(stage.Report().Hazards).To(BeEmpty())
 		mends, err := relocate.Layout{}.MendTree(ctx, dir, original, stage.Report())
@@ -118,7 +118,7 @@ func testMend(t *testing.T, context spec.G, it spec.S) {
 
 	it("passes an archive on unchanged where nothing is relocated", func() {
 		out := &events{}
-		send(t, relocate.MendOnly(out), files, func() int { return 7 })
+		send(t, relocate.MendOnly(self, nil, out), files, func() int { return 7 })
 		Expect(out.files).To(Equal(files))
 	})
 }

@@ -19,6 +19,7 @@ type Stage struct {
 	layout    Layout
 	self      storepath.Path
 	next      nar.Sink
+	known     *members // the path itself and its references
 	scan      *scanner
 	targets   []string // what references to scan.members.paths become
 	window    window
@@ -39,7 +40,7 @@ type Stage struct {
 // Rewrite returns a stage that passes everything on to next with every reference to self or refs rewritten.
 func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
 	known := newMembers(append([]storepath.Path{self}, refs...))
-	s := &Stage{layout: l, self: self, next: next, scan: newScanner(l, known)}
+	s := &Stage{layout: l, self: self, next: next, known: known, scan: newScanner(l, known)}
 	for _, p := range known.paths {
 		s.targets = append(s.targets, l.target(p))
 	}

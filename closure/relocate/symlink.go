@@ -13,7 +13,7 @@ func (s *Stage) symlink(target string) string {
 		s.report.Mends = append(s.report.Mends, Mend{File: s.file, Was: []byte(target)})
 		return l
 	}
-	if len(target) < hashLen {
+	if s.layout.IsZero() || len(target) < hashLen {
 		return target
 	}
 	line := &line{}
@@ -36,14 +36,14 @@ func (l *line) Write(p []byte) (int, error) {
 }
 
 // absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path
-// in the view: relocated paths are not each other's neighbours.
+// in the view: paths in layers are not each other's neighbours, whether they are relocated or not.
 func (s *Stage) absolute(target string) (string, bool) {
-	if s.layout.IsZero() || strings.HasPrefix(target, "/") {
+	if strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	// Only "../" before the first name, so that no other symlink has a say in where the target leads.
 	below := strings.TrimLeft(target, "./")
-	if strings.Contains(below, "..") || strings.Contains(below, s.layout.dir) {
+	if strings.Contains(below, "..") || !s.layout.IsZero() && strings.Contains(below, s.layout.dir) {
 		return "", false
 	}
 	here := storepath.Dir
@@ -54,16 +54,16 @@ func (s *Stage) absolute(target string) (string, bool) {
 	if !ok || len(leads) < hashLen || !strings.Contains(target, leads[:hashLen]) {
 		return "", false
 	}
-	member := s.scan.members.find([]byte(leads))
+	member := s.known.find([]byte(leads))
 	if member < 0 {
 		return "", false
 	}
-	p := s.scan.members.paths[member]
+	p := s.known.paths[member]
 	base, tail, _ := strings.Cut(leads, "/")
 	if base != p.Base() {
 		return "", false
 	}
-	if tail != "" {
+	if tail != "" && !s.layout.IsZero() {
 		s.searchWords(tail, "the symlink's target")
 	}
 	return path.Join(s.layout.Rename(p), tail), true

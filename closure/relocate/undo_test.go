@@ -129,6 +129,26 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
 
+	it("does so for what is not relocated too, and changes nothing else of it", func() {
+		files := archive(
+			symlink("bin/absolute", string(dep)+"/bin"),
+			regular("bin/app", script),
+			symlink("bin/far", "../../"+dep.Base()+"/bin/x"),
+			symlink("bin/near", "../lib"),
+		)
+		out := &events{}
+		stage := relocate.MendOnly(self, []storepath.Path{dep}, out)
+		send(t, stage, files, whole)
+		Expect(contentsOf(out.files, "bin/app")).To(Equal(script))
+		Expect(contentsOf(out.files, "bin/absolute")).To(Equal(string(dep) + "/bin"))
+		Expect(contentsOf(out.files, "bin/far")).To(Equal(string(dep) + "/bin/x"))
+		Expect(contentsOf(out.files, "bin/near")).To(Equal("../lib"))
+		var back bytes.Buffer
+		undo := relocate.Layout{}.Undo([]storepath.Path{self, dep}, stage.Report().Mends, nar.NewWriter(&back))
+		send(t, undo, out.files, whole)
+		Expect(back.Bytes()).To(Equal(archived(t, files)))
+	})
+
 	it("reports a relative symlink that leads elsewhere", func() {
 		for _, target := range []string{"../x/" + dep.Base(), dep.Base(), "../../" + dep.HashPart() + "-renamed"} {
 			_, report := relocated(t, symlink("bin/x", target))
