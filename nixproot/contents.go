@@ -86,7 +86,8 @@ func (b Build) substitute(ctx context.Context, s *site, roots Roots, previous *c
 	})
 }
 
-// describeRelocation says what the files are made for, and logs it.
+// describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
+// them, and empty where nobody wanted that.
 func (b Build) describeRelocation(s *site, r recalled, result *closure.Result) (engine, reason string) {
 	if !result.Layout.IsZero() {
 		b.Logger.Bodyf("Engine: relocate; %d references rewritten to %s, %d harmless ones left", result.References,
@@ -108,7 +109,6 @@ func (b Build) describeRelocation(s *site, r recalled, result *closure.Result) (
 		reason = r.tooLong.Error()
 		b.Logger.Bodyf("Engine: userns or proot, whichever the platform allows")
 	default:
-		reason = "BP_NIX_ENGINE is " + s.config.Engine
 		b.Logger.Bodyf("Engine: %s, as BP_NIX_ENGINE says", s.config.Engine)
 	}
 	return launch.Unrelocated, reason
