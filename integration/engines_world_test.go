@@ -38,7 +38,7 @@ type engineWorld struct {
 	ctx    context.Context
 	images *rig.Images
 	store  string // the folder that is /nix/store, with everything that was built
-	tasks  string // the store path with the program tasks
+	roots  string // the store paths with the programs tasks, bash, sleep and redis-server
 	cache  string // an address
 	source string // with the Procfile
 	// relocated and unrelocated hold the same closure.
@@ -90,17 +90,21 @@ func makeEngineWorld() (*engineWorld, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.tasks, w.store = paths[0], p.pkgs.Store.Real("/nix/store")
-	if w.cache, err = w.serve(w.tasks); err != nil {
+	more, err := p.pkgs.Build(w.ctx, "bash", "coreutils", "redis")
+	if err != nil {
+		return nil, err
+	}
+	w.roots, w.store = strings.Join(append(more, paths...), " "), p.pkgs.Store.Real("/nix/store")
+	if w.cache, err = w.serve(paths[0]); err != nil {
 		return nil, err
 	}
 	if err := integration.WriteTree(w.source, map[string]string{"Procfile": engineProcfile}); err != nil {
 		return nil, err
 	}
-	if w.relocated, err = w.build("er", w.tasks, map[string]string{"BP_NIX_ENGINE": launch.EngineRelocate}); err != nil {
+	if w.relocated, err = w.build("er", w.roots, map[string]string{"BP_NIX_ENGINE": launch.EngineRelocate}); err != nil {
 		return nil, err
 	}
-	w.unrelocated, err = w.build("eu", w.tasks, map[string]string{"BP_NIX_ENGINE": launch.EngineProot})
+	w.unrelocated, err = w.build("eu", w.roots, map[string]string{"BP_NIX_ENGINE": launch.EngineProot})
 	return w, err
 }
 
@@ -110,10 +114,10 @@ func (w *engineWorld) serve(path string) (string, error) {
 	return "file://" + dir, err
 }
 
-// build makes the layers of an image that has one root, which is in the world's cache unless the settings name
-// another, and does to them what the exporter does.
-func (w *engineWorld) build(name, root string, settings map[string]string) (*layered, error) {
-	l, err := w.tryBuild(name, root, settings)
+// build makes the layers of an image from roots in the world's cache, unless the settings name another, and does to
+// them what the exporter does.
+func (w *engineWorld) build(name, roots string, settings map[string]string) (*layered, error) {
+	l, err := w.tryBuild(name, roots, settings)
 	if err == nil && l.outcome.Status != 0 {
 		err = fmt.Errorf("building %s: status %d: %s", name, l.outcome.Status, l.outcome.Log)
 	}
@@ -127,13 +131,13 @@ func (w *engineWorld) build(name, root string, settings map[string]string) (*lay
 }
 
 // tryBuild is build for one that may fail, and is not exported.
-func (w *engineWorld) tryBuild(name, root string, settings map[string]string) (*layered, error) {
+func (w *engineWorld) tryBuild(name, roots string, settings map[string]string) (*layered, error) {
 	dir, err := workDir()
 	if err != nil {
 		return nil, err
 	}
 	l := &layered{Bare: &integration.Bare{Buildpack: w.buildpack, Dir: filepath.Join(dir, name), Env: map[string]string{
-		"BP_NIX_SUBSTITUTERS": w.cache, "BP_NIX_TRUSTED_PUBLIC_KEYS": w.key.Public, "BP_NIX_STORE_PATH": root,
+		"BP_NIX_SUBSTITUTERS": w.cache, "BP_NIX_TRUSTED_PUBLIC_KEYS": w.key.Public, "BP_NIX_STORE_PATH": roots,
 	}}}
 	l.outcome, err = l.Build(w.ctx, w.source, settings)
 	return l, err

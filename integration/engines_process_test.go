@@ -1,0 +1,177 @@
+package integration_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+// running is an engine in a place where it works.
+type running struct {
+	engine string
+	layered
+	place
+}
+
+// everyEngine is each engine where the least is allowed and the least is there.
+func (w *engineWorld) everyEngine() []running {
+	empty, asked := w.images.RunScratch, func(engine string) map[string]string {
+		return map[string]string{launch.EngineEnv: engine}
+	}
+	return []running{
+		{launch.EngineRelocate, *w.relocated, place{image: empty, confinement: rig.Hostile, readOnly: true}},
+		{launch.EngineNative, *w.unrelocated, place{image: empty, confinement: rig.Hostile, store: w.store}},
+		{launch.EngineUserns, *w.unrelocated, place{image: empty, confinement: rig.Unconfined, env: asked(launch.EngineUserns)}},
+		{launch.EngineProot, *w.unrelocated, place{image: empty, confinement: rig.Default, env: asked(launch.EngineProot)}},
+	}
+}
+
+func TestEngineProcesses(t *testing.T) {
+	w := newEngineWorld(t)
+	suite := spec.New("under", spec.Report(report.Terminal{}), spec.Sequential())
+	for _, r := range w.everyEngine() {
+		suite(r.engine, func(t *testing.T, _ spec.G, it spec.S) {
+			it.Before(func() { RegisterTestingT(t) })
+			w.testProcess(r, it)
+		})
+	}
+	suite("choosing", func(t *testing.T, _ spec.G, it spec.S) {
+		it.Before(func() { RegisterTestingT(t) })
+		w.testChoice(it)
+	})
+	suite.Run(t)
+}
+
+func (w *engineWorld) testProcess(r running, it spec.S) {
+	it("gives the app's exit status, that of a signal included, in an empty image", func() {
+		for line, want := range map[string]int{
+			"run_proot.sh bash -c 'exit 7'":                      7,
+			"run_proot.sh bash -c 'exit 7'; true":                0,
+			"run_proot.sh bash -c 'kill -KILL $$'; exit $?":      137,
+			"cd / && run_proot.sh bash -c 'kill -TERM $$' && :":  143,
+			"bash -c 'exit 3' | bash -c 'exit 4'":                4,
+			"run_proot.sh nosuchprogram":                         127,
+			"run_proot.sh bash -c 'sleep 300 & exit 3'":          3,
+			"run_proot.sh bash -c '(sleep 300; :) & exit 5'; :;": 0,
+		} {
+			e := w.line(&r.layered, r.place, line)
+			Expect(e.code).To(Equal(want), "%s\n%s%s", line, e.stdout, e.stderr)
+			Expect(e.took).To(BeNumerically("<", 60*time.Second), line)
+		}
+	})
+
+	it("passes arguments, variables, standard input's end and the folder on", func() {
+		r.env = map[string]string{launch.EngineEnv: r.env[launch.EngineEnv], "PORT": "5000"}
+		e := w.line(&r.layered, r.place, `cd /etc && run_proot.sh bash -c 'printf "%s." "$PWD" "$0" "$@"; read -r x || echo end' $PORT`,
+			"a b", "", "$c")
+		Expect(e.stdout).To(Equal("/etc.5000.a b..$c.end\n"), e.stderr)
+	})
+
+	it("stops a server by docker stop, well inside a second, with the server's own status", func() {
+		var shortest time.Duration
+		for range 3 { // the first time counts, unless the machine is busy
+			took := w.stopServer(r)
+			if shortest == 0 || took < shortest {
+				shortest = took
+			}
+			if shortest < 800*time.Millisecond {
+				break
+			}
+		}
+		Expect(shortest).To(BeNumerically("<", time.Second))
+	})
+}
+
+// stopServer starts Redis by a line with shell syntax, stops it, and gives how long that took.
+func (w *engineWorld) stopServer(r running) time.Duration {
+	port, err := rig.FreePort()
+	Expect(err).NotTo(HaveOccurred())
+	env := map[string]string{"PORT": fmt.Sprint(port), launch.EngineEnv: r.env[launch.EngineEnv], "LC_ALL": "C"}
+	p := r.place
+	p.env = env
+	command := r.processes["serve"]
+	options := r.options(p, command[0], command[1:]...)
+	container, err := w.rig.Start(w.ctx, p.image, options)
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { Expect(container.Remove(w.ctx)).To(Succeed()) }()
+	said := func() string {
+		text, _ := container.Logs(w.ctx)
+		return text
+	}
+	Eventually(said, "60s", "50ms").Should(ContainSubstring("Ready to accept connections"))
+	code, took, err := container.Stop(w.ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(code).To(Equal(0), said())
+	Expect(said()).To(And(HavePrefix("starting\n"), ContainSubstring("Received SIGTERM"), ContainSubstring("bye bye")))
+	return took
+}
+
+func (w *engineWorld) testChoice(it spec.S) {
+	choose := func(l *layered, engine string, c rig.Confinement, store string) ended {
+		env := map[string]string{launch.DebugEnv: "true"}
+		if engine != "" {
+			env[launch.EngineEnv] = engine
+		}
+		return w.line(l, place{image: w.images.RunScratch, confinement: c, env: env, store: store}, "run_proot.sh bash -c 'echo $BASH'")
+	}
+
+	it("runs a relocated closure as it is, whatever is asked for, and says so", func() {
+		for engine, said := range map[string]string{
+			"": "engine relocate", "auto": "engine relocate", "relocate": "engine relocate",
+			"native": "BPL_NIX_ENGINE=native: the run image has no", "userns": "is relocated and needs no userns",
+			"proot": "is relocated and needs no proot",
+		} {
+			e := choose(w.relocated, engine, rig.Hostile, "")
+			Expect(e.code).To(Equal(0), e.stderr)
+			Expect(e.stderr).To(ContainSubstring(said))
+			Expect(e.stdout).To(ContainSubstring(w.relocated.Layers() + "/closure-"))
+		}
+		e := choose(w.relocated, "native", rig.Hostile, w.store)
+		Expect(e.stdout).To(HavePrefix("/nix/store/"), e.stderr)
+	})
+
+	it("takes for an unrelocated one what the platform allows", func() {
+		for confinement, said := range map[rig.Confinement]string{
+			rig.Default: "engine proot: ", rig.Unconfined: "engine proot: BP_NIX_ENGINE asked for it",
+		} {
+			e := choose(w.unrelocated, "", confinement, "")
+			Expect(e.code).To(Equal(0), e.stderr)
+			Expect(e.stderr).To(ContainSubstring(said))
+			Expect(e.stdout).To(HavePrefix("/nix/store/"))
+		}
+		Expect(choose(w.unrelocated, "", rig.Hostile, w.store).stderr).To(ContainSubstring("engine native: "))
+		Expect(choose(w.unrelocated, "native", rig.Unconfined, w.store).stderr).To(ContainSubstring("engine native: "))
+		Expect(choose(w.unrelocated, "userns", rig.Unconfined, w.store).stderr).To(ContainSubstring("engine userns: "))
+	})
+
+	it("refuses what cannot be, with one message", func() {
+		for _, c := range []struct {
+			engine      string
+			confinement rig.Confinement
+			said        []string
+		}{
+			{"", rig.Hostile, []string{"no engine can give /nix/store", "userns: ", "ptrace is denied", "--cap-add=SYS_PTRACE"}},
+			{"native", rig.Unconfined, []string{"native: the run image has no /nix/store/"}},
+			{"relocate", rig.Unconfined, []string{"build it again with BP_NIX_ENGINE=relocate"}},
+			{"fast", rig.Unconfined, []string{`BPL_NIX_ENGINE is "fast"`, "auto, relocate, native, userns, proot"}},
+		} {
+			e := choose(w.unrelocated, c.engine, c.confinement, "")
+			Expect(e.code).To(Equal(126), c.engine)
+			Expect(e.stdout).To(BeEmpty())
+			for _, words := range c.said {
+				Expect(e.stderr).To(ContainSubstring(words))
+			}
+			Expect(strings.Count(e.stderr, "no engine can give")).To(BeNumerically("<=", 1))
+			Expect(e.stderr).NotTo(ContainSubstring("the build refuses as long as the reason above holds"),
+				"there is none: the build was told not to relocate")
+		}
+	})
+}
