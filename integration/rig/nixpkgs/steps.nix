@@ -32,8 +32,10 @@ in
       import pathlib, sys
       for path in pathlib.Path(sys.argv[1]).glob("*.py"):
           text = path.read_text(encoding="utf-8")
-          if "/usr/share/matplotlib" in text:
-              path.write_text(text.replace("/usr/share/matplotlib", sys.argv[2] + "/share/matplotlib"), encoding="utf-8")
+          data = sys.argv[2] + "/share/matplotlib"
+          mended = text.replace("/usr/share/matplotlib", data).replace("/etc/matplotlibrc", data + "/mpl-data/matplotlibrc")
+          if mended != text:
+              path.write_text(mended, encoding="utf-8")
       EOF
       ${compile "-o 0"}
     '';

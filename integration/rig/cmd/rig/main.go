@@ -124,7 +124,7 @@ func say(line string, err error) error {
 }
 
 func big(ctx context.Context, r *rig.Rig, compression string) error {
-	n, err := r.Nixpkgs(ctx)
+	closure, err := r.BigClosure(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,8 +132,8 @@ func big(ctx context.Context, r *rig.Rig, compression string) error {
 	if err != nil {
 		return err
 	}
-	dir, root, err := n.BigCache(ctx, compression, key, rig.BigOptions{})
-	return say(dir+"\n"+root, err)
+	dir, err := r.Cache(ctx, rig.CacheOptions{Compression: compression, Key: key}, closure.Root)
+	return say(dir+"\n"+closure.Root, err)
 }
 
 func inStore(ctx context.Context, r *rig.Rig, args []string) error {
