@@ -42,6 +42,7 @@ require (
 	github.com/paketo-buildpacks/libpak/v2 v2.2.0 // indirect
 	github.com/pivotal/kpack v0.17.2 // indirect
 	github.com/sclevine/spec v1.4.0 // indirect
+	github.com/ulikunitz/xz v0.5.15 // indirect
 	github.com/vbatts/tar-split v0.12.2 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/net v0.56.0 // indirect

@@ -101,7 +101,7 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed}
 	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
-		return format{name: "lzma", kind: Compressed, opaque: true}
+		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed}
 	}
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed}
