@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,11 +44,11 @@ in pkgs.callPackage ./. {}
 			"Procfile":    "web: run_proot.sh myapp",
 		})
 		rev := w.commit(repository)
-		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("nixpkgs")}
+		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("channel")}
 		name := hydraName(repository, rev)
 		outs := w.hydraBuilds(name, "shell.nix")
-		w.fails(settings, "imports what a builder has to fetch first: source", "nixpkgs is <nixpkgs> from BP_NIX_PATH",
-			"pinned to "+pin.Rev+" at shell.nix:7", "builtins.fetchTarball")
+		w.fails(settings, "imports what a builder has to fetch first: source", "nixpkgs here: <nixpkgs> from BP_NIX_PATH",
+			"pinned to "+pin.Rev+" at shell.nix:8", "builtins.fetchTarball")
 		w.upload(w.parts.pkgs.Source)
 		w.deploy(settings, outs...)
 		said, err := w.bare.Start(w.ctx, "myapp", "hello")
@@ -71,7 +72,7 @@ in pkgs.callPackage ./. {}
 		w := newWorld(t)
 		w.write(map[string]string{
 			"flake.nix": fmt.Sprintf(`{
-  inputs.nixpkgs.url = "%s";
+  inputs.nixpkgs = { url = "%s"; flake = false; };
   inputs.dep.url = "path:./dep";
   outputs = { self, nixpkgs, dep }: {
     packages.%s.default = (import nixpkgs { system = "%[2]s"; }).writeShellScriptBin "flaked" "echo ${dep.word} ${self}";
@@ -93,7 +94,7 @@ in pkgs.callPackage ./. {}
 		said, err := w.bare.Start(w.ctx, "flaked")
 		must(err)
 		Expect(said).To(ContainSubstring("from the path"))
-		w.fails(map[string]string{"BP_NIX_FLAKE": ".#nothing"}, `"nothing"`, "default")
+		w.fails(map[string]string{"BP_NIX_FLAKE": ".#nothing"}, `.nothing"`, "it has default")
 	})
 
 	it("gives arguments, takes the outputs to install, and says when an attribute is not there", func() {
@@ -104,9 +105,11 @@ in pkgs.callPackage ./. {}
 		outs := w.hydraBuilds("git-export", "default.nix", "--argstr", "name", "shop", "--argstr", "version", "2.0")
 		w.deploy(map[string]string{"BP_NIX_ARGS": "name=shop version=2.0"}, outs...)
 		outs = w.hydraBuilds("git-export", "multi.nix")
-		drvOutputs := w.hydraBuilds("git-export", "multi.nix", "-A", "bin")
-		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix"}, drvOutputs[0], outs[0])
-		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix", "BP_NIX_ATTRS": "bin"}, drvOutputs[0])
+		output := func(name string) string {
+			return outs[slices.IndexFunc(outs, func(p string) bool { return strings.HasSuffix(p, "-"+name) })]
+		}
+		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix"}, output("multi-bin"), output("multi"))
+		w.deploy(map[string]string{"BP_NIX_FILE": "multi.nix", "BP_NIX_ATTRS": "dev"}, output("multi-dev"))
 		w.fails(map[string]string{"BP_NIX_ATTRS": "web"}, "a derivation itself", "leave BP_NIX_ATTRS unset")
 	})
 

@@ -33,7 +33,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		w.bare.Env["BP_NIX_TRUSTED_PUBLIC_KEYS"] = w.parts.key.Public
 		rev = w.commit(repository)
 		outs = w.hydraBuilds(hydraName(repository, rev), "release.nix")
-		Expect(outs).To(HaveLen(2))
+		Expect(outs).To(HaveLen(3))
 	})
 
 	inputs := func(revision string) map[string]hydratest.Input {
@@ -44,7 +44,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		system := "." + w.parts.rig.System()
 		return []hydratest.Job{
 			{Name: "web" + system, NixName: "web", Outputs: map[string]string{"out": outs[0]}},
-			{Name: "worker" + system, NixName: "worker", Outputs: map[string]string{"out": outs[1], "bin": outs[1] + "-bin"}},
+			{Name: "worker" + system, NixName: "worker", Outputs: map[string]string{"out": outs[1], "bin": outs[2]}},
 		}
 	}
 	evaluation := func() hydratest.Evaluation { return hydratest.Evaluation{Inputs: inputs(rev), Jobs: jobs()} }
@@ -56,6 +56,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 
 	it("takes the builds of .git's revision, of one given, and of the two words, and makes no toolchain layer", func() {
 		h := w.hydra(evaluation())
+		w.deploy(h.job("shop/main/worker"), outs[2])
 		o := w.deploy(h.job("shop/main/web"), outs[0])
 		Expect(o.Log).To(ContainSubstring("build 50001, web"))
 		nothingEvaluated()

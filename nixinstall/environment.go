@@ -49,7 +49,6 @@ func (t Toolchain) environment(configDir string) []string {
 		"NIX_USER_CONF_FILES=",
 		"NIX_STATE_DIR=" + filepath.Join(s.root(), "nix/var/nix"),
 		"NIX_LOG_DIR=" + filepath.Join(s.root(), "nix/var/log/nix"),
-		"NIX_PATH=" + strings.Join(s.NixPath, ":"),
 	}
 	if bundle := t.certificates(); bundle != "" {
 		env = append(env, "NIX_SSL_CERT_FILE="+bundle)
@@ -115,6 +114,8 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"stalled-download-timeout", "60"}, {"download-attempts", "3"},
 		// A path that a cache did not have a minute ago may be there now: the push often follows the build.
 		{"narinfo-cache-negative-ttl", "0"}, {"narinfo-cache-positive-ttl", "0"},
+		// Not the variable NIX_PATH, which takes the colon before a port for the end of an entry.
+		{"nix-path", strings.Join(s.NixPath, " ")},
 		{"netrc-file", netrc},
 		{"accept-flake-config", "false"}, {"use-registries", "false"}, {"flake-registry", ""}, {"warn-dirty", "false"},
 		{"allow-import-from-derivation", "true"}, {"pure-eval", strconv.FormatBool(pure)}, {"restrict-eval", "false"},

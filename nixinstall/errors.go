@@ -65,7 +65,10 @@ func (e *MissingAttrError) Error() string {
 		have += fmt.Sprintf(" and %d more", e.More)
 	}
 	if e.Derivation {
-		have = "what it is looked for in is a derivation itself, with " + strings.Join(e.Have, ", ")
+		have = "what it is looked for in is a derivation itself"
+		if len(e.Have) > 0 {
+			have += ", with " + strings.Join(e.Have, ", ")
+		}
 	}
 	if e.Missing == "" {
 		return fmt.Sprintf("evaluating attribute %q: it is not a derivation, and no set of them; %s", e.Attr, have)

@@ -58,7 +58,7 @@ func testOptional(t *testing.T, _ spec.G, it spec.S) {
 
 	it("offers of a derivation what its author gave it, not its inside", func() {
 		_, err := ask(`mk "app" // { passthru.tests = 1; tests = 1; }`, "web")
-		Expect(err).To(MatchError(ContainSubstring("a derivation itself, with tests")))
+		Expect(err).To(MatchError(MatchRegexp("a derivation itself, with .*tests")))
 		Expect(err).NotTo(MatchError(ContainSubstring("drvAttrs")))
 		_, err = ask(`mk "app"`, "web")
 		Expect(err).To(MatchError(ContainSubstring("a derivation itself")))

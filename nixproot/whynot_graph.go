@@ -125,7 +125,7 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 		change = "let Hydra build with this nixpkgs, or pin the one that it built with"
 	}
 	if len(pins) > 0 {
-		found += "\nnixpkgs is " + strings.Join(pins, "\nand ")
+		found += "\nnixpkgs here: " + strings.Join(pins, "; ")
 	}
 	return []Cause{{Found: found, Change: change}}
 }

@@ -198,7 +198,7 @@ func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.
 		lines = append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s", b.DrvPath, d.missingDrvs()[0]),
 			"what Hydra evaluated: "+inputsOf(eval))
 		if pins := findPins(ctx, d.source, d.config.NixPath); len(pins) > 0 {
-			lines = append(lines, "here nixpkgs is "+strings.Join(pins, "\n  and "))
+			lines = append(lines, "nixpkgs here: "+strings.Join(pins, "; "))
 		}
 		return []Cause{{Found: found + ":\n" + strings.Join(lines, "\n"), Change: take}}
 	}

@@ -14,18 +14,25 @@ import (
 // notImported makes the error for what evaluation itself has to read, as an expression imported from a derivation, and
 // no cache has. Mostly it is nixpkgs, fetched by a revision that was changed.
 func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
+	// Nix names what those are built with, too.
+	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Message: unread.Message, Warnings: unread.Warnings}
 	n := &NotCachedError{
 		Entry: "the evaluation of " + e.entryName() + ", which has to read " + strings.Join(shortList(unread.Names()), ", "),
 		Build: unread.Drvs,
 	}
 	var isFetched []string
+	withoutBuilder := "builtins.fetchTarball { url = …; sha256 = …; } with the same sha256"
 	for _, p := range unread.Drvs {
 		drv, err := e.nix.ReadDrv(p)
 		if err != nil {
 			return unread
 		}
 		if fetched(drv) {
-			isFetched = append(isFetched, describeFetch(p, drv))
+			url := addressOf(drv)
+			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+redact(url), " from "))
+			if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
+				withoutBuilder = fmt.Sprintf("builtins.fetchTarball { url = %q; sha256 = %q; }", redact(url), o.Hash)
+			}
 		}
 		for _, o := range drv.Outputs {
 			n.Missing = append(n.Missing, o.Path)
@@ -51,22 +58,42 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 	if len(isFetched) > 0 {
 		found = "the expression imports what a builder has to fetch first: " + strings.Join(isFetched, "; ")
 		if pins := findPins(ctx, e.source, e.config.NixPath); len(pins) > 0 {
-			found += "\nnixpkgs is " + strings.Join(pins, "\nand ") + "\nIf that was changed, Hydra may not have built with it yet"
+			found += "\nnixpkgs here: " + strings.Join(pins, "; ") + "\nIf that was changed, Hydra may not have built with it yet"
 		}
-		change = "fetch it by what needs no builder and gives the same path: builtins.fetchTarball { url = …; sha256 = …; },\n" +
-			"with the same sha256; or " + change
+		change = "fetch it by what needs no builder and gives the same path: " + withoutBuilder + "\nor " + change
 	}
 	n.Causes = append(n.Causes, Cause{Found: found, Change: change})
 	return n
 }
 
-// describeFetch says what a derivation would fetch.
-func describeFetch(p storepath.Path, d *nixinstall.Drv) string {
-	name := strings.TrimSuffix(p.Name(), ".drv")
-	for _, variable := range []string{"url", "urls"} {
-		if fields := strings.Fields(d.Env[variable]); len(fields) > 0 {
-			return name + " from " + redact(fields[0])
+// outermost are the derivations that none of the others is made from.
+func outermost(drvs []storepath.Path, read func(storepath.Path) (*nixinstall.Drv, error)) []storepath.Path {
+	inner := map[storepath.Path]bool{}
+	var visit func(p storepath.Path)
+	visit = func(p storepath.Path) {
+		drv, err := read(p)
+		if err != nil {
+			return
+		}
+		for input := range drv.InputDrvs {
+			if !inner[input] {
+				inner[input] = true
+				visit(input)
+			}
 		}
 	}
-	return name
+	for _, p := range drvs {
+		visit(p)
+	}
+	return slices.DeleteFunc(slices.Clone(drvs), func(p storepath.Path) bool { return inner[p] })
+}
+
+// addressOf is where a derivation would fetch from, "" where it does not say.
+func addressOf(d *nixinstall.Drv) string {
+	for _, variable := range []string{"url", "urls"} {
+		if fields := strings.Fields(d.Env[variable]); len(fields) > 0 {
+			return fields[0]
+		}
+	}
+	return ""
 }
