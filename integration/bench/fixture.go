@@ -30,6 +30,8 @@ type fixture struct {
 	roots []storepath.Path
 	// caches are folders by compression.
 	caches map[string]string
+	// zstd are the narinfos of the cache with that compression.
+	zstd map[storepath.Path]*narinfo.NarInfo
 	// own compresses the rig's closure; nil where the closure is somebody else's.
 	own func(compression string) (string, error)
 	// python and nginx are paths with programs to measure, "" where the closure has none.
@@ -98,6 +100,7 @@ func (b *Bench) openOwn(ctx context.Context, f *fixture) error {
 	if f.infos, err = readInfos(f.first); err != nil {
 		return err
 	}
+	f.zstd = f.infos
 	f.caches["zstd"], err = f.sign("zstd", f.first, f.infos)
 	return err
 }
@@ -134,6 +137,9 @@ func (b *Bench) openForeign(f *fixture) error {
 		if most == "" || count > compression[most] {
 			most = name
 		}
+	}
+	if most == "zstd" {
+		f.zstd = f.infos
 	}
 	f.caches[most], err = f.sign(most, dir, f.infos)
 	return err
@@ -214,6 +220,9 @@ func (b *Bench) cache(ctx context.Context, f *fixture, compression string) (stri
 	infos, err := readInfos(from)
 	if err != nil {
 		return "", err
+	}
+	if compression == "zstd" {
+		f.zstd = infos
 	}
 	f.caches[compression], err = f.sign(compression, from, infos)
 	return f.caches[compression], err

@@ -58,7 +58,9 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 			return nil, err
 		}
 	}
-	caches, err := cache.Open(ctx, cache.Options{URLs: []string{s.URL}, Keys: keys, RequireSigs: true})
+	caches, err := cache.Open(ctx, cache.Options{
+		URLs: []string{s.URL}, Keys: keys, RequireSigs: true, Concurrency: closure.DefaultDownloads(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +338,11 @@ func spread(dir string, infos map[storepath.Path]*narinfo.NarInfo) [][]string {
 	for _, n := range sorted {
 		least := slices.Index(sums, slices.Min(sums))
 		sums[least] += n.FileSize
-		lists[least] = append(lists[least], filepath.Join(dir, filepath.FromSlash(n.URL)))
+		file := filepath.Join(dir, filepath.FromSlash(n.URL))
+		if real, err := filepath.EvalSymlinks(file); err == nil {
+			file = real // the programs pass over links
+		}
+		lists[least] = append(lists[least], file)
 	}
 	return lists
 }

@@ -1,0 +1,342 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/integration"
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/launch/starttime"
+)
+
+//go:embed look.py
+var lookScript string
+
+// world is one way for programs to see the closure.
+type world struct {
+	name string
+	// command is a program of the closure's as the app would start it.
+	command func(ctx context.Context, program string, args ...string) (*exec.Cmd, error)
+	// see is how a reference to a store path reads in there.
+	see func(p storepath.Path) string
+}
+
+// worlds are all ways, over copies of the same closure on the same file system.
+type worlds struct {
+	native, relocated, userns, proot world
+	image                            *integration.Bare // the relocated one
+}
+
+// launch measures programs of a relocated closure against the same ones in /nix/store.
+func (b *Bench) launch(ctx context.Context) error {
+	f, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	w, err := b.worlds(ctx, f)
+	if err != nil {
+		return err
+	}
+	if f.python != "" {
+		if err := b.looks(ctx, f, w); err != nil {
+			return err
+		}
+		if err := b.starts(ctx, f, w); err != nil {
+			return err
+		}
+	} else {
+		b.Log("the closure has no python3: look-ups, reads, spawns and starts are left out")
+	}
+	if f.python != "" && f.nginx != "" {
+		if err := b.serves(ctx, f, w); err != nil {
+			return err
+		}
+	} else {
+		b.Log("the closure has no nginx: requests are left out")
+	}
+	return b.relocation(ctx, f)
+}
+
+// worlds lays out the closure in all of the ways.
+func (b *Bench) worlds(ctx context.Context, f *fixture) (*worlds, error) {
+	dir, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return nil, err
+	}
+	server, err := rig.Serve(dir, rig.ServeOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	b.Log("unpacking the closure as it is, for /nix")
+	w := &worlds{}
+	if w.native, err = b.native(ctx, f, server.URL); err != nil {
+		return nil, err
+	}
+	buildpack, err := b.buildpack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.Log("building two images of the closure, relocated and not")
+	if w.image, err = b.image(ctx, f, buildpack, server.URL, "r", launch.EngineRelocate); err != nil {
+		return nil, err
+	}
+	plain, err := b.image(ctx, f, buildpack, server.URL, "u", launch.EngineProot)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := relocate.NewLayout(filepath.Join(w.image.Layers(), "view"))
+	if err != nil {
+		return nil, err
+	}
+	w.relocated = world{"relocated", launched(w.image, ""), layout.Rename}
+	w.userns = world{"userns", launched(plain, launch.EngineUserns), storepath.Path.String}
+	w.proot = world{"proot", launched(plain, launch.EngineProot), storepath.Path.String}
+	return w, nil
+}
+
+// buildpack packages the buildpack, once.
+func (b *Bench) buildpack(ctx context.Context) (*integration.Buildpack, error) {
+	dir := filepath.Join(b.Dir, "bp")
+	if _, err := os.Stat(dir); err == nil {
+		return &integration.Buildpack{Dir: dir}, nil
+	}
+	return integration.Package(ctx, b.Rig, dir)
+}
+
+// native unpacks the closure, and finds the programs in it where they are not known.
+func (b *Bench) native(ctx context.Context, f *fixture, url string) (world, error) {
+	dir := filepath.Join(b.Dir, "n")
+	storeDir := filepath.Join(dir, storepath.Dir)
+	layers := filepath.Join(dir, "l")
+	for _, folder := range []string{storeDir, layers} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return world{}, err
+		}
+	}
+	s := substitution{URL: url, Key: f.public, Roots: f.roots, Layers: layers}
+	result, err := s.run(ctx)
+	if err != nil {
+		return world{}, err
+	}
+	for _, group := range result.Groups {
+		for _, p := range group.Paths {
+			if err := os.Rename(filepath.Join(layers, group.Layer, p.Base()), filepath.Join(storeDir, p.Base())); err != nil {
+				return world{}, err
+			}
+		}
+	}
+	if f.python == "" {
+		f.python, f.nginx = program(storeDir, "python3"), program(storeDir, "nginx")
+	}
+	store, err := b.Rig.StoreAt(ctx, dir)
+	if err != nil {
+		return world{}, err
+	}
+	command := func(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
+		owner := map[string]storepath.Path{"python3": f.python, "nginx": f.nginx}[name]
+		return store.Command(ctx, filepath.Join(owner.String(), "bin", name), args...)
+	}
+	return world{"native", command, storepath.Path.String}, nil
+}
+
+// program is the store path that has a program itself, not a script or a link to another path.
+func program(storeDir, name string) storepath.Path {
+	found, _ := filepath.Glob(filepath.Join(storeDir, "*", "bin", name))
+	for _, file := range found {
+		base := filepath.Base(filepath.Dir(filepath.Dir(file)))
+		real, err := filepath.EvalSymlinks(file)
+		if err != nil || !strings.HasPrefix(real, filepath.Join(storeDir, base)) {
+			continue
+		}
+		head := make([]byte, 4)
+		if opened, err := os.Open(real); err == nil {
+			_, _ = opened.Read(head)
+			opened.Close()
+		}
+		if p, err := storepath.FromBase(base); err == nil && string(head) == "\x7fELF" {
+			return p
+		}
+	}
+	return ""
+}
+
+// image builds the closure into layers by the buildpack.
+func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, name, engine string) (*integration.Bare, error) {
+	roots := slices.Clone(f.roots)
+	for _, p := range []storepath.Path{f.python, f.nginx} {
+		if p != "" && !slices.Contains(roots, p) {
+			roots = append(roots, p)
+		}
+	}
+	image := &integration.Bare{Buildpack: bp, Dir: filepath.Join(b.Dir, name)}
+	o, err := image.Build(ctx, "", map[string]string{
+		"BP_NIX_STORE_PATH": joined(roots), "BP_NIX_SUBSTITUTERS": url, "BP_NIX_TRUSTED_PUBLIC_KEYS": f.public,
+		"BP_NIX_ENGINE": engine,
+	})
+	if err == nil && o.Status != 0 {
+		err = fmt.Errorf("building an image failed: %s", tail(o.Log))
+	}
+	return image, err
+}
+
+func joined(paths []storepath.Path) string {
+	var words []string
+	for _, p := range paths {
+		words = append(words, string(p))
+	}
+	return strings.Join(words, " ")
+}
+
+// launched starts programs as the image's launcher does.
+func launched(image *integration.Bare, engine string) func(context.Context, string, ...string) (*exec.Cmd, error) {
+	return func(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
+		layer := filepath.Join(image.Layers(), "run")
+		c := exec.CommandContext(ctx, filepath.Join(layer, "bin", launch.ProgramName), append([]string{program}, args...)...)
+		c.Dir = image.App()
+		c.Env = []string{"HOME=" + image.App(), "PATH=/usr/bin:/bin", "LANG=C.UTF-8",
+			launch.ConfigEnv + "=" + filepath.Join(layer, launch.ConfigName)}
+		if engine != "" {
+			c.Env = append(c.Env, launch.EngineEnv+"="+engine)
+		}
+		return c, nil
+	}
+}
+
+// look is what the script found, in seconds for each of its tasks, the best of a few rounds.
+type look struct {
+	Lookups     float64 `json:"lookups"`
+	ViewLookups float64 `json:"view_lookups"`
+	Reads       float64 `json:"reads"`
+	Spawns      float64 `json:"spawns"`
+}
+
+// look runs the script by the closure's Python. view is the interpreter's own path as others refer to it, program
+// what it spawns.
+func (w world) look(ctx context.Context, f *fixture, rounds int, spawned storepath.Path, program string) (look, error) {
+	var l look
+	spawn := filepath.Join(w.see(spawned), "bin", program)
+	c, err := w.command(ctx, "python3", "-I", "-c", lookScript, fmt.Sprint(rounds), w.see(f.python), spawn)
+	if err != nil {
+		return l, err
+	}
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		return l, fmt.Errorf("measuring in the %s world: %w: %s", w.name, err, tail(stderr.String()))
+	}
+	return l, json.Unmarshal(out, &l)
+}
+
+// looks compares look-ups, reads and spawns.
+func (b *Bench) looks(ctx context.Context, f *fixture, w *worlds) error {
+	spawned, program := f.python, "python3"
+	if found, _ := filepath.Glob(filepath.Join(b.Dir, "n", storepath.Dir, "*-coreutils-*", "bin", "true")); len(found) > 0 {
+		if p, err := storepath.FromBase(filepath.Base(filepath.Dir(filepath.Dir(found[0])))); err == nil {
+			spawned, program = p, "true"
+		}
+	}
+	measure := func(w world, rounds int) (look, error) { return w.look(ctx, f, rounds, spawned, program) }
+	var native, relocated []look
+	for i := range 3 * b.Pairs {
+		sides := []struct {
+			world
+			into *[]look
+		}{{w.native, &native}, {w.relocated, &relocated}}
+		if i%2 == 1 {
+			slices.Reverse(sides)
+		}
+		for _, side := range sides {
+			l, err := measure(side.world, 5)
+			if err != nil {
+				return err
+			}
+			*side.into = append(*side.into, l)
+		}
+	}
+	slow := map[string][]look{}
+	for _, other := range []world{w.userns, w.proot} {
+		l, err := measure(other, 1)
+		if err != nil {
+			b.Log("%s does not work here: %s", other.name, err)
+			continue
+		}
+		slow[other.name] = []look{l}
+	}
+	b.Log("native %+v, relocated %+v, others %+v", native, relocated, slow)
+	for _, task := range []struct {
+		name string
+		of   func(look) float64
+		many float64
+		bar  string
+	}{
+		{"lookups", func(l look) float64 { return l.Lookups }, 100_000, "<=1.02"},
+		{"open_and_read", func(l look) float64 { return l.Reads }, 20_000, "<=1.02"},
+		{"spawns", func(l look) float64 { return l.Spawns }, 100, "<=1.02"},
+		{"lookups_by_reference", func(l look) float64 { return l.ViewLookups }, 100_000, ""},
+	} {
+		a, z := each(relocated, task.of), each(native, task.of)
+		name := "launch." + task.name
+		b.row(name+".relocated_against_native", ratio(a, z), "ratio", task.bar)
+		b.row(name+".native", median(z)/task.many*1e6, "us", "")
+		for _, other := range []string{"userns", "proot"} {
+			if l := slow[other]; l != nil {
+				b.row(name+"."+other+"_against_native", median(each(l, task.of))/median(z), "ratio", "")
+			}
+		}
+	}
+	return nil
+}
+
+func each(looks []look, of func(look) float64) []float64 {
+	var values []float64
+	for _, l := range looks {
+		values = append(values, of(l))
+	}
+	return values
+}
+
+// starts measures what the launcher adds to the start of a program.
+func (b *Bench) starts(ctx context.Context, f *fixture, w *worlds) error {
+	with, err := w.relocated.command(ctx, "python3", "-I", "-S", "-c", "")
+	if err != nil {
+		return err
+	}
+	config, err := launch.ReadConfig(filepath.Join(w.image.Layers(), "run", launch.ConfigName))
+	if err != nil {
+		return err
+	}
+	bare := ""
+	for _, dir := range config.Bin {
+		if file := filepath.Join(dir, "python3"); strings.Contains(dir, f.python.Base()) {
+			bare = file
+		}
+	}
+	if bare == "" {
+		return errors.New("the image's launcher does not know the closure's python3")
+	}
+	without, launched, err := starttime.Compare(ctx, 20*b.Pairs,
+		starttime.Command{Argv: []string{bare, "-I", "-S", "-c", ""}, Env: with.Env, Dir: with.Dir},
+		starttime.Command{Argv: with.Args, Env: with.Env, Dir: with.Dir})
+	if err != nil {
+		return err
+	}
+	ms := func(d interface{ Seconds() float64 }) float64 { return d.Seconds() * 1e3 }
+	b.row("launch.start.added", ms(launched.Median-without.Median), "ms", "<=5")
+	b.row("launch.start.added_at_best", ms(launched.Best-without.Best), "ms", "")
+	b.row("launch.start.without", ms(without.Median), "ms", "")
+	return nil
+}
