@@ -49,14 +49,16 @@ type Audited struct {
 	Signed string
 	// Claimed are the keys that are said to have signed it.
 	Claimed []string
+	// Untrusted says that none of the keys that were given vouches for it, whatever its files are.
+	Untrusted bool
 	// Problem is "" where the files are what was signed, rewritten and mended as this program does it and no other
 	// way.
 	Problem string
 }
 
-// Intact reports whether every path is as signed and nothing is there besides.
+// Intact reports whether every path is as signed, by a trusted key where any are given, and nothing is there besides.
 func (a *Audit) Intact() bool {
-	return len(a.Extra) == 0 && !slices.ContainsFunc(a.Paths, func(p Audited) bool { return p.Problem != "" })
+	return len(a.Extra) == 0 && !slices.ContainsFunc(a.Paths, func(p Audited) bool { return p.Problem != "" || p.Untrusted })
 }
 
 // Verify proves the closure layers below layersDir, in an image or at build time, by nothing but what they hold and
@@ -273,7 +275,12 @@ func (v *verifier) signed(r Record, entry *Audited) {
 	if len(v.Keys) == 0 {
 		return
 	}
-	if entry.Signed, err = v.Keys.Verify(info); err != nil {
+	entry.Signed, err = v.Keys.Verify(info)
+	var unsigned *narinfo.SignatureError
+	switch {
+	case errors.As(err, &unsigned) && len(unsigned.Bad) == 0:
+		entry.Untrusted = true
+	case err != nil:
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
@@ -104,27 +105,28 @@ func isLayersDir(path string) bool {
 
 // report writes the audit for people.
 func report(out io.Writer, audit *closure.Audit) int {
-	signers := map[string]int{}
-	bad, unsigned := 0, 0
+	bad, untrusted := 0, 0
 	for _, p := range audit.Paths {
 		switch {
 		case p.Problem != "":
 			bad++
 			fmt.Fprintf(out, "ALTERED   %s (%s): %s\n", p.Path, p.Layer, p.Problem)
-		case p.Signed == "":
-			unsigned++
+		case p.Signed == "" && len(p.Claimed) == 0:
+			untrusted++
 			fmt.Fprintf(out, "UNSIGNED  %s (%s)\n", p.Path, p.Layer)
+		case p.Signed == "":
+			untrusted++
+			fmt.Fprintf(out, "UNTRUSTED %s (%s) signed by %s\n", p.Path, p.Layer, strings.Join(p.Claimed, ", "))
 		default:
-			signers[p.Signed]++
 			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, p.Layer, p.Signed)
 		}
 	}
 	for _, extra := range audit.Extra {
 		fmt.Fprintf(out, "EXTRA     %s belongs to no store path\n", extra)
 	}
-	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d unsigned, %s that belong to none\n",
-		plural(len(audit.Paths), "store path"), len(audit.Paths)-bad-unsigned, bad, unsigned, plural(len(audit.Extra), "file"))
-	if bad+unsigned+len(audit.Extra) > 0 {
+	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none\n",
+		plural(len(audit.Paths), "store path"), len(audit.Paths)-bad-untrusted, bad, untrusted, plural(len(audit.Extra), "file"))
+	if bad+untrusted+len(audit.Extra) > 0 {
 		return verifyAltered
 	}
 	return verifyIntact
