@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -108,6 +109,8 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 		}
 		lacking = append(lacking, strings.TrimSuffix(p.Name(), ".drv"))
 	}
+	// Those that everybody knows come first.
+	slices.SortStableFunc(lacking, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	direct, there := d.directInputs(ctx, missing)
 	pins := findPins(ctx, d.source, d.config.NixPath)
 	if len(lacking) == 0 {
@@ -122,7 +125,8 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 	if there*2 <= direct && (len(pins) > 0 || slices.ContainsFunc(lacking, isBasic)) {
 		found = fmt.Sprintf("nixpkgs is not the one that Hydra built with: of %s that it is built from directly the caches "+
 			"have %d; they lack %s", plural(direct, "package"), there, strings.Join(shortList(lacking), ", "))
-		change = "let Hydra build with this nixpkgs, or pin the one that it built with"
+		change = "let Hydra build with this nixpkgs, or pin the one that it built with; or, if these caches hold only what runs " +
+			"and\nnothing that is needed to build, look at the other reasons"
 	}
 	if len(pins) > 0 {
 		found += "\nnixpkgs here: " + strings.Join(pins, "; ")
@@ -134,6 +138,13 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 var basic = regexp.MustCompile(`^(?:stdenv|bash|glibc|coreutils|bootstrap)\b`)
 
 func isBasic(name string) bool { return basic.MatchString(name) }
+
+func rank(name string) int {
+	if isBasic(name) {
+		return 0
+	}
+	return 1
+}
 
 // directInputs counts the derivations that the missing ones are built from directly, and those of which the caches
 // have what is used.
