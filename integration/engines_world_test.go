@@ -55,57 +55,69 @@ func needDocker(t *testing.T, r *rig.Rig) {
 	}
 }
 
-var theEngineWorld = sync.OnceValues(makeEngineWorld)
+// newEngineParts gives a world without the two images. Without a Docker engine the test is skipped.
+func newEngineParts(t *testing.T) *engineWorld {
+	t.Helper()
+	RegisterTestingT(t)
+	p := realParts(t)
+	needDocker(t, p.rig)
+	images, err := p.rig.Images(t.Context())
+	if err != nil {
+		t.Fatalf("NOT TESTED: %s", err)
+	}
+	return &engineWorld{parts: p, ctx: context.Background(), images: images}
+}
 
 // newEngineWorld gives the shared world. Without a Docker engine the test is skipped.
 func newEngineWorld(t *testing.T) *engineWorld {
 	t.Helper()
-	RegisterTestingT(t)
-	needDocker(t, realParts(t).rig)
-	w, err := theEngineWorld()
-	if err != nil {
-		t.Fatalf("NOT TESTED: %s", err)
+	w := newEngineParts(t)
+	theEngineWorld.Do(func() {
+		theEngineWorld.engineWorld, theEngineWorld.err = w, w.makeImages()
+	})
+	if theEngineWorld.err != nil {
+		t.Fatalf("NOT TESTED: %s", theEngineWorld.err)
 	}
-	return w
+	return theEngineWorld.engineWorld
 }
 
-func makeEngineWorld() (*engineWorld, error) {
-	p, err := sharedParts()
-	if err != nil {
-		return nil, err
-	}
+var theEngineWorld struct {
+	sync.Once
+	*engineWorld
+	err error
+}
+
+// makeImages builds the same closure twice.
+func (w *engineWorld) makeImages() error {
 	dir, err := workDir()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w := &engineWorld{parts: p, ctx: context.Background(), source: filepath.Join(dir, "engine-source")}
-	if w.images, err = p.rig.Images(w.ctx); err != nil {
-		return nil, err
-	}
+	w.source = filepath.Join(dir, "engine-source")
 	expression, err := filepath.Abs("testdata/engines/programs.nix")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	paths, err := p.pkgs.Realise(w.ctx, expression)
+	paths, err := w.pkgs.Realise(w.ctx, expression)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	more, err := p.pkgs.Build(w.ctx, "bash", "coreutils", "redis")
+	more, err := w.pkgs.Build(w.ctx, "bash", "coreutils", "redis")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	w.roots, w.store = strings.Join(append(more, paths...), " "), p.pkgs.Store.Real("/nix/store")
+	w.roots, w.store = strings.Join(append(more, paths...), " "), w.pkgs.Store.Real("/nix/store")
 	if w.cache, err = w.serve(paths[0]); err != nil {
-		return nil, err
+		return err
 	}
 	if err := integration.WriteTree(w.source, map[string]string{"Procfile": engineProcfile}); err != nil {
-		return nil, err
+		return err
 	}
 	if w.relocated, err = w.build("er", w.roots, map[string]string{"BP_NIX_ENGINE": launch.EngineRelocate}); err != nil {
-		return nil, err
+		return err
 	}
 	w.unrelocated, err = w.build("eu", w.roots, map[string]string{"BP_NIX_ENGINE": launch.EngineProot})
-	return w, err
+	return err
 }
 
 // serve gives a signed binary cache with the closure of a path.
