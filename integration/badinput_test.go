@@ -193,9 +193,9 @@ func testBadCaches(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("does without signatures by BP_NIX_REQUIRE_SIGS=false alone", func() {
+		k.refuses(next.source, map[string]string{"BP_NIX_REQUIRE_SIGS": "no, thanks"}, "BP_NIX_REQUIRE_SIGS", "true or false")
 		env["BP_NIX_TRUSTED_PUBLIC_KEYS"], env["BP_NIX_REQUIRE_SIGS"] = "", "false"
 		works()
-		k.refuses(next.source, map[string]string{"BP_NIX_REQUIRE_SIGS": "no, thanks"}, "BP_NIX_REQUIRE_SIGS", "true or false")
 	})
 
 	it("asks the next cache within seconds when one does not answer, and says so once", func() {

@@ -111,7 +111,7 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"trusted-public-keys", strings.Join(s.TrustedPublicKeys, " ")},
 		{"require-sigs", strconv.FormatBool(s.RequireSigs)},
 		{"connect-timeout", strconv.Itoa(int(max(1, timeout.Round(time.Second)/time.Second)))},
-		{"stalled-download-timeout", "60"}, {"download-attempts", "3"},
+		{"stalled-download-timeout", "20"}, {"download-attempts", "3"},
 		// A path that a cache did not have a minute ago may be there now: the push often follows the build.
 		{"narinfo-cache-negative-ttl", "0"}, {"narinfo-cache-positive-ttl", "0"},
 		// Not the variable NIX_PATH, which takes the colon before a port for the end of an entry.

@@ -106,6 +106,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	s.caches = sync.OnceValues(func() (*cache.Set, error) {
 		return s.settings.open(ctx, s.scratch, b.Logger.Bodyf)
 	})
+	s.toolchain.answering = s.caches
 
 	b.Logger.Headerf("Looking for store paths: %s", s.entry.Why)
 	recalled := b.recall(s)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -34,6 +36,8 @@ type Toolchain struct {
 	opened     *nixinstall.Toolchain
 	// used are the store paths that the next evaluation will want again.
 	used []storepath.Path
+	// answering tells which of the caches can be used: Nix waits long for one that is silent. Nil is all.
+	answering func() (*cache.Set, error)
 }
 
 // toolchainMetadata is what the nix layer's contents depend on.
@@ -76,6 +80,15 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if t.opened != nil {
 		return *t.opened, nil
 	}
+	substituters := t.caches.urls
+	if t.answering != nil {
+		set, err := t.answering()
+		if err != nil {
+			return nixinstall.Toolchain{}, err
+		}
+		usable := set.Usable()
+		substituters = slices.DeleteFunc(slices.Clone(substituters), func(u string) bool { return !slices.Contains(usable, u) })
+	}
 	nix, err := t.install(ctx)
 	if err != nil {
 		return nix, err
@@ -89,7 +102,7 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	}
 	nix = nix.With(nixinstall.Settings{
 		State:             t.state.Path,
-		Substituters:      t.caches.urls,
+		Substituters:      substituters,
 		TrustedPublicKeys: t.caches.keyStrings(),
 		RequireSigs:       t.caches.requireSigs,
 		NetrcFile:         options.Netrc,

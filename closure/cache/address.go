@@ -10,6 +10,7 @@ import (
 
 // address is one cache as the user named it, taken apart.
 type address struct {
+	given    string   // with everything in it, for Nix; never shown
 	base     *url.URL // without user, settings and trailing slash
 	user     *url.Userinfo
 	priority *int // ?priority=, nil when not given
@@ -31,6 +32,7 @@ var ignoredSettings = map[string]bool{
 
 // parseAddress reads a cache's URL. Its errors never repeat the URL's secrets.
 func parseAddress(raw string) (*address, error) {
+	given := raw
 	raw = strings.TrimSpace(raw)
 	if strings.HasPrefix(raw, "/") {
 		raw = "file://" + raw
@@ -39,7 +41,7 @@ func parseAddress(raw string) (*address, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping?)")
 	}
-	a := &address{user: u.User}
+	a := &address{given: given, user: u.User}
 	if err := a.readSettings(u); err != nil {
 		return nil, err
 	}

@@ -143,12 +143,30 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 // lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
 func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
 
+// Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
+// passwords.
+func (s *Set) Usable() []string {
+	var urls []string
+	for _, c := range s.caches {
+		urls = append(urls, c.address.given)
+	}
+	return urls
+}
+
 // greet opens every cache and sorts the usable ones by priority, those of equal priority in the user's order.
+// Once one has answered, the others have as long again as a connection may take.
 func (s *Set) greet(ctx context.Context, caches []*substituter) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	errs := make([]error, len(caches))
 	var group sync.WaitGroup
+	var answered sync.Once
 	for i, c := range caches {
-		group.Go(func() { errs[i] = c.open(ctx) })
+		group.Go(func() {
+			if errs[i] = c.open(ctx); errs[i] == nil {
+				answered.Do(func() { time.AfterFunc(c.policy.Connect, func() { cancel(errSlow) }) })
+			}
+		})
 	}
 	group.Wait()
 	for i, c := range caches {

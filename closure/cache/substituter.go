@@ -203,11 +203,12 @@ type page struct {
 
 // once makes one request within the policy's time for an answer.
 func (c *substituter) once(ctx context.Context, r request) (*page, error) {
+	start := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.Answer, errSlow)
 	defer cancel()
 	p, err := c.read(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		return nil, fmt.Errorf("asking for %s: %w (%v)", redact(r.url), errSlow, c.policy.Answer)
+		return nil, fmt.Errorf("asking for %s: %w (%v)", redact(r.url), errSlow, time.Since(start).Round(time.Second/10))
 	}
 	return p, err
 }
