@@ -157,7 +157,8 @@ func (b *Bare) keepToolchain() error {
 	if !b.HasLayer(toolchainLayer) || exists(b.kept()) {
 		return nil
 	}
-	if err := os.CopyFS(filepath.Join(b.kept(), toolchainLayer), os.DirFS(filepath.Join(b.Layers(), toolchainLayer))); err != nil {
+	if err := os.CopyFS(filepath.Join(b.kept(), toolchainLayer), os.DirFS(filepath.Join(b.Layers(),
+		toolchainLayer))); err != nil {
 		return err
 	}
 	metadata, err := os.ReadFile(filepath.Join(b.Layers(), toolchainLayer+".toml"))
@@ -230,7 +231,8 @@ func (b *Bare) environment(more map[string]string) map[string]string {
 }
 
 // run calls one of the buildpack's programs in the source.
-func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string, program string, args ...string) (int, error) {
+func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string, program string,
+	args ...string) (int, error) {
 	command := exec.CommandContext(ctx, filepath.Join(b.Buildpack.Dir, "bin", program), args...)
 	command.Dir = b.App()
 	command.Stdout, command.Stderr = log, log
@@ -239,7 +241,8 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 	command.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(b.Dir, "home"), "TMPDIR=" + filepath.Join(b.Dir, "tmp"),
 		"CNB_BUILDPACK_DIR=" + b.Buildpack.Dir, "CNB_PLATFORM_DIR=" + b.platform(), "CNB_LAYERS_DIR=" + b.Layers(),
-		"CNB_BP_PLAN_PATH=" + filepath.Join(b.Dir, "entries.toml"), "CNB_BUILD_PLAN_PATH=" + filepath.Join(b.Dir, "plan.toml"),
+		"CNB_BP_PLAN_PATH=" + filepath.Join(b.Dir, "entries.toml"), "CNB_BUILD_PLAN_PATH=" + filepath.Join(b.Dir,
+			"plan.toml"),
 		"CNB_TARGET_OS=linux", "CNB_TARGET_ARCH=" + runtime.GOARCH, "CNB_STACK_ID=",
 	}
 	for name, value := range b.environment(env) {

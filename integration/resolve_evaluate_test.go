@@ -40,8 +40,9 @@ let
 
 in pkgs.callPackage ./. {}
 `, pin.Rev, pin.SHA256),
-			"default.nix": `{ writeShellScriptBin, config }: assert config.allowUnfree; writeShellScriptBin "myapp" "echo ${./.} $@"`,
-			"Procfile":    "web: run_proot.sh myapp",
+			"default.nix": `{ writeShellScriptBin, config }: assert config.allowUnfree;
+				writeShellScriptBin "myapp" "echo ${./.} $@"`,
+			"Procfile": "web: run_proot.sh myapp",
 		})
 		rev := w.commit(repository)
 		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("channel")}
@@ -60,11 +61,13 @@ in pkgs.callPackage ./. {}
 
 		// The pin is changed to a nixpkgs that nobody has built.
 		changed := w.nixpkgsTarball("changed")
-		w.write(map[string]string{"shell.nix": fmt.Sprintf("import (builtins.fetchTarball { # nixpkgs\n  url = %q; }) { }\n", changed),
+		w.write(map[string]string{"shell.nix": fmt.Sprintf("import (builtins.fetchTarball { url = %q; }) { }\n",
+			changed),
 			"deploy.nix": "{ pkgs ? import ./shell.nix }: pkgs.callPackage ./. { config.allowUnfree = true; }"})
 		w.git("add", "-A")
 		w.git("commit", "-q", "-m", "another nixpkgs")
-		w.fails(nil, "nixpkgs is not the one that Hydra built with", "they lack ", "bash", "let Hydra build with this nixpkgs")
+		w.fails(nil, "nixpkgs is not the one that Hydra built with", "they lack ", "bash",
+			"let Hydra build with this nixpkgs")
 	})
 
 	it("deploys a flake with a lock file, a tarball and a path among its inputs", func() {
@@ -74,7 +77,8 @@ in pkgs.callPackage ./. {}
   inputs.nixpkgs = { url = "%s"; flake = false; };
   inputs.dep.url = "path:./dep";
   outputs = { self, nixpkgs, dep }: {
-    packages.%s.default = (import nixpkgs { system = "%[2]s"; }).writeShellScriptBin "flaked" "echo ${dep.word} ${self}";
+    packages.%s.default = (import nixpkgs { system = "%[2]s"; }).writeShellScriptBin
+      "flaked" "echo ${dep.word} ${self}";
   };
 }`, w.nixpkgsTarball("nixpkgs"), w.parts.rig.System()),
 			"dep/flake.nix": `{ outputs = { self }: { word = "from the path"; }; }`,
@@ -83,7 +87,8 @@ in pkgs.callPackage ./. {}
 		_, err := store.RunIn(w.ctx, w.source, "nix", "flake", "lock", "path:"+w.source)
 		must(err)
 		Expect(filepath.Join(w.source, "flake.lock")).To(BeARegularFile())
-		drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw", "path:"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
+		drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw",
+			"path:"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
 		must(err)
 		outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, strings.TrimSpace(drv))
 		must(err)
@@ -113,7 +118,8 @@ in pkgs.callPackage ./. {}
 	})
 
 	it("deploys a job set: this system's jobs, named ones, and without what does not evaluate", func() {
-		w := newWorld(t).write(map[string]string{"release.nix": `{ supportedSystems ? [ "x86_64-linux" "aarch64-linux" ] }: let
+		w := newWorld(t).write(map[string]string{"release.nix": `
+{ supportedSystems ? [ "x86_64-linux" "aarch64-linux" ] }: let
   mk = name: system: derivation { inherit name system; builder = "/bin/sh"; args = [ "-c" "echo ${name} > $out" ]; };
   each = name: builtins.listToAttrs (map (s: { name = s; value = mk name s; }) supportedSystems);
 in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`})
@@ -130,8 +136,12 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {
 		w := newWorld(t).write(map[string]string{"deploy.nix": `let mk = name: text: derivation { inherit name text;
     system = builtins.currentSystem; builder = "/bin/sh"; passAsFile = [ "text" ];
-    PATH = "${builtins.getEnv "NOTHING"}/usr/bin:/bin"; args = [ "-c" "mkdir -p $out/bin; cp $textPath $out/bin/${name}; chmod 755 $out/bin/${name}" ]; }; in
-  { web = mk "web" "#!/bin/sh\necho web\n"; heroku-compile-hook = mk "heroku-compile-hook" "#!/bin/sh\necho the hook runs in $PWD > hooked.txt; cat hooked.txt\n"; }`})
+    PATH = "/usr/bin:/bin";
+    args = [ "-c" "mkdir -p $out/bin; cp $textPath $out/bin/${name}; chmod 755 $out/bin/${name}" ]; };
+in {
+  web = mk "web" "#!/bin/sh\necho web\n";
+  heroku-compile-hook = mk "heroku-compile-hook" "#!/bin/sh\necho the hook runs in $PWD > hooked; cat hooked\n";
+}`})
 		outs := w.hydraBuilds("git-export", "deploy.nix", "-A", "web")
 		w.hydraBuilds("git-export", "deploy.nix", "-A", "heroku-compile-hook")
 		for _, env := range []map[string]string{nil, {"BP_NIX_ATTRS": "web"}, {"BP_NIX_ATTRS": "web heroku-compile-hook"}} {
@@ -158,7 +168,8 @@ func (w *world) nixpkgsTarball(name string) string {
 		Expect(changed).NotTo(Equal(string(text)))
 		must(os.WriteFile(packages, []byte(changed), 0o644))
 	}
-	out, err := exec.Command("tar", "-C", dir, "-czf", filepath.Join(dir, name+".tar.gz"), "nixpkgs-"+name).CombinedOutput()
+	out, err := exec.Command("tar", "-C", dir, "-czf", filepath.Join(dir, name+".tar.gz"),
+		"nixpkgs-"+name).CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "%s", out)
 	server, err := rig.Serve(dir, rig.ServeOptions{})
 	must(err)

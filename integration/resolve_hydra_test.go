@@ -12,7 +12,6 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
 // testHydra asks a Hydra for what real Nix has built, and never evaluates.
@@ -24,7 +23,8 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 	)
 	it.Before(func() {
 		w = newWorld(t).write(map[string]string{"release.nix": `{
-  web = derivation { name = "web"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo web > $out" ]; };
+  web = derivation { name = "web"; system = builtins.currentSystem; builder = "/bin/sh";
+    args = [ "-c" "echo web > $out" ]; };
   worker = derivation { name = "worker"; system = builtins.currentSystem; builder = "/bin/sh";
     outputs = [ "out" "bin" ]; args = [ "-c" "echo out > $out; echo bin > $bin" ]; };
 }`})
@@ -74,7 +74,8 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 	it("takes several jobs, and a whole jobset", func() {
 		evaluated := evaluation()
 		evaluated.Jobs = evaluated.Jobs[:1]
-		extra := w.realise("--expr", `derivation { name = "extra"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }`)
+		extra := w.realise("--expr", `derivation { name = "extra"; system = builtins.currentSystem;
+			builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }`)
 		w.upload(extra...)
 		evaluated.Jobs = append(evaluated.Jobs, hydratest.Job{Name: "extra", Outputs: map[string]string{"out": extra[0]}})
 		h := w.hydra(evaluated)
@@ -110,8 +111,10 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		h := w.hydra(evaluation(), "unfinished")
 		w.fails(h.job("shop/main/web"), "is not finished: http://", "/build/50001")
 		w.fails(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "1s"), "waited 1", "/build/50001")
-		h.eval.Build("web."+w.parts.rig.System()).Fail(1, hydratest.Step{Output: hydratest.StorePath("gcc", "libshop-1"), Status: 1})
-		w.fails(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "1m"), "build 50001 of web", "the build returned a non-zero exit code",
+		h.eval.Build("web."+w.parts.rig.System()).Fail(1, hydratest.Step{Output: hydratest.StorePath("gcc", "libshop-1"),
+			Status: 1})
+		w.fails(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "1m"), "build 50001 of web",
+			"the build returned a non-zero exit code",
 			"step 1, libshop-1, failed: http://")
 	})
 
@@ -126,7 +129,8 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 
 		h.Private("deploy", "secret")
 		w.fails(h.job("shop/main/web"), "it wants a log-in")
-		w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": h.URL, "username": "deploy", "password": "secret"}}
+		w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": h.URL,
+			"username": "deploy", "password": "secret"}}
 		o := w.deploy(h.job("shop/main/web"), outs[0])
 		Expect(o.Log).NotTo(ContainSubstring("secret"))
 		w.bare.Bindings = nil
@@ -136,20 +140,18 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 			_, _ = rw.Write([]byte("<html>Welcome</html>"))
 		}))
 		defer site.Close()
-		w.fails(map[string]string{"BP_NIX_HYDRA_URL": site.URL, "BP_NIX_HYDRA_JOB": "shop/main/web"}, "the server there is not a Hydra")
+		w.fails(map[string]string{"BP_NIX_HYDRA_URL": site.URL, "BP_NIX_HYDRA_JOB": "shop/main/web"},
+			"the server there is not a Hydra")
 		nothingEvaluated()
 	})
 
 	it("downloads from Hydra itself or from another cache, and says where to when neither is named", func() {
 		h := w.hydra(evaluation())
-		empty, err := rig.Serve(t.TempDir(), rig.ServeOptions{})
-		must(err)
-		defer empty.Close()
-		must(os.WriteFile(h.store+"/none", nil, 0o644))
 		elsewhere := newWorld(t)
 		settings := h.job("shop/main/web", "BP_NIX_SUBSTITUTERS", elsewhere.server.URL)
-		w.fails(settings, "The reason:", "Hydra has built it, but no cache that was asked has it", "name the cache that this Hydra uploads to")
-		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{Key: w.parts.key}, outs[0]))
+		w.fails(settings, "The reason:", "Hydra has built it, but no cache that was asked has it",
+			"name the cache that this Hydra uploads to")
+		w.has(h, w.parts.key, outs[0])
 		w.fails(settings, "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+h.URL)
 		settings["NIX_EXTRA_BINARY_CACHE"] = h.URL
 		w.deploy(settings, outs[0])

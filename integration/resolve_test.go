@@ -11,7 +11,6 @@ import (
 	"github.com/sclevine/spec/report"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
 func TestResolve(t *testing.T) {
@@ -43,7 +42,8 @@ func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("finds the name and the rule of 2016", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "2016", ".gitignore": "*.o\n", "x/.gitkeep": ""})
+		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "2016", ".gitignore": "*.o\n",
+			"x/.gitkeep": ""})
 		w.commit(repository)
 		outs := w.builds(w.inStore("git-export", in2016), "default.nix")
 		w.deploy(nil, outs...)
@@ -78,8 +78,9 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("names files that are in git and not in the upload, changed ones, and lost modes", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "missing", "bin/run*": "#!/bin/sh\n", "dos.txt": "a\nb\n",
-			"link": "-> why.txt"})
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "missing", "bin/run*": "#!/bin/sh\n",
+			"dos.txt": "a\nb\n",
+			"link":    "-> why.txt"})
 		rev := w.commit(repository)
 		w.hydraBuilds(hydraName(repository, rev), "default.nix")
 		must(os.Remove(filepath.Join(w.source, "why.txt")))
@@ -98,11 +99,13 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("names what .gitignore names where there is no .git", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "ignored", ".gitignore": "*.o\n/build/\n!keep.o\n", "keep.o": ""})
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "ignored",
+			".gitignore": "*.o\n/build/\n!keep.o\n", "keep.o": ""})
 		w.hydraBuilds("git-export", "default.nix")
 		w.write(map[string]string{"a.o": "x", "build/x": "x", "deep/b.o": "y"})
 		must(os.Mkdir(filepath.Join(w.source, "empty"), 0o755))
-		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is ", "app-1.0, in a source named git-export", "the caches have it")
+		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is ",
+			"app-1.0, in a source named git-export", "the caches have it")
 	})
 
 	it("names the name after the address that Hydra's jobset has", func() {
@@ -114,7 +117,8 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 			"the upload: it is exactly what git has (2 files of commit "+rev[:12])
 		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: mirror + " main", Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(h.env(), "The reason:", "after the address "+mirror+" that input src of its jobset has", "BP_NIX_GIT_URL="+mirror)
+		w.fails(h.env(), "The reason:", "after the address "+mirror+" that input src of its jobset has",
+			"BP_NIX_GIT_URL="+mirror)
 		w.deploy(map[string]string{"BP_NIX_GIT_URL": mirror}, outs...)
 	})
 
@@ -124,7 +128,8 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		outs := w.realise(w.inStore(hydraName(repository, rev), today) + "/default.nix")
 		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}}, "unfinished")
-		w.fails(h.env(), "The reason:", "Hydra has not finished building it", "/build/50001", "BP_NIX_HYDRA_JOB=shop/main/app",
+		w.fails(h.env(), "The reason:", "Hydra has not finished building it", "/build/50001",
+			"BP_NIX_HYDRA_JOB=shop/main/app",
 			"BP_NIX_HYDRA_WAIT=30m")
 		h.eval.Build("app").Fail(1, hydratest.Step{Output: outs[0], Status: 1})
 		w.fails(h.env(), "The reason:", "Hydra could not build it", "the build returned a non-zero exit code",
@@ -132,9 +137,11 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 
 		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app", "name the cache that this Hydra uploads to")
-		must(w.parts.pkgs.Store.Cache(w.ctx, built.store, rig.CacheOptions{Key: w.parts.key}, outs...))
-		o := w.fails(built.env(), "The reason:", "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+built.URL, w.parts.key.Name)
+		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app",
+			"name the cache that this Hydra uploads to")
+		w.has(built, w.parts.key, outs...)
+		o := w.fails(built.env(), "The reason:", "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+built.URL,
+			w.parts.key.Name)
 		Expect(o.Log).NotTo(ContainSubstring("What may be"))
 		w.deploy(map[string]string{"NIX_EXTRA_BINARY_CACHE": built.URL}, outs...)
 	})
@@ -143,11 +150,14 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "other"})
 		rev := w.commit(repository)
 		old := hydratest.Revision("old")
-		job := hydratest.Job{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": hydratest.StorePath("old", "app-1.0")}}
-		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: old}}, Jobs: []hydratest.Job{job}})
+		job := hydratest.Job{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": hydratest.StorePath("old",
+			"app-1.0")}}
+		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: old}},
+			Jobs: []hydratest.Job{job}})
 		w.fails(h.env(), "Hydra has built app-1.0, last from src="+old, "not from "+rev, "BP_NIX_HYDRA_JOB=shop/main/app")
 		job.System = "riscv64-linux"
-		h = w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}}, Jobs: []hydratest.Job{job}})
+		h = w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
+			Jobs: []hydratest.Job{job}})
 		w.fails(h.env(), "The reason:", "Hydra builds app-1.0 for riscv64-linux, not for "+w.parts.rig.System())
 		h = w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}}})
 		w.fails(h.env(), "has never built anything named app-1.0", "add it to the jobset")
@@ -166,20 +176,24 @@ in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "der
 			outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, drv[0])
 			must(err)
 			h := w.hydra(hydratest.Evaluation{
-				Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}, "flags": {Type: "string", Value: "-O3"}},
-				Jobs:   []hydratest.Job{{Name: "shop", NixName: "shop", DrvPath: drv[0], Outputs: map[string]string{"out": outs[0]}}}})
+				Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}, "flags": {Type: "string",
+					Value: "-O3"}},
+				Jobs: []hydratest.Job{{Name: "shop", NixName: "shop", DrvPath: drv[0],
+					Outputs: map[string]string{"out": outs[0]}}}})
 			h.drv = drv[0]
 			return h
 		}
 		h := theirs(source, "--argstr", "flags", "-O3")
-		w.fails(h.env(), "Hydra has built this revision", "and the two differ:", "Hydra's derivation is "+h.drv, "what Hydra evaluated: flags=-O3 src="+rev)
-		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{}, h.drv))
-		w.fails(h.env(), "The reason:", `shop → lib: variable flags: "-O2" here, "-O3" there`, "BP_NIX_HYDRA_JOB=shop/main/shop")
+		w.fails(h.env(), "Hydra has built this revision", "and the two differ:", "Hydra's derivation is "+h.drv,
+			"what Hydra evaluated: flags=-O3 src="+rev)
+		w.has(h, nil, h.drv)
+		w.fails(h.env(), "The reason:", `shop → lib: variable flags: "-O2" here, "-O3" there`,
+			"BP_NIX_HYDRA_JOB=shop/main/shop")
 
 		must(os.RemoveAll(filepath.Join(w.source, ".git")))
 		w.write(map[string]string{"more.txt": "here only"})
 		h = theirs(source)
-		must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{}, h.drv))
+		w.has(h, nil, h.drv)
 		env := h.env()
 		env["BP_NIX_GIT_URL"], env["BP_NIX_GIT_REV"] = repository, rev
 		w.fails(env, "The reason:", "in the upload, not in what Hydra has: more.txt")
@@ -210,15 +224,17 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 				must(os.Remove(file))
 			}
 		}
-		w.fails(nil, filepath.Base(outs[0])+" → ", "-the-dependency", "not there")
+		w.fails(nil, filepath.Base(outs[0])+" → ", "-the-dependency", "not there", "has not uploaded all",
+			"NIX_EXTRA_BINARY_CACHE=https://cache.nixos.org")
 	})
 
 	it("names the clock, the environment and the search path", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": `derivation { name = "app"; system = builtins.currentSystem; builder = "/bin/sh";
+		w := newWorld(t).write(map[string]string{"default.nix": `derivation { name = "app"; builder = "/bin/sh"; system = "x86_64-linux";
   stamp = toString builtins.currentTime; args = [ "-c" "echo $stamp > $out" ]; }`})
 		w.commit(repository)
-		w.fails(nil, "The reason:", "evaluating it again a second later gives another path", "default.nix:2: builtins.currentTime")
-		w.write(map[string]string{"default.nix": `with import <lib>; derivation { name = "app"; system = builtins.currentSystem;
+		w.fails(nil, "The reason:", "evaluating it again a second later gives another path",
+			"default.nix:2: builtins.currentTime")
+		w.write(map[string]string{"default.nix": `with import <lib>; derivation { name = "app"; system = "x86_64-linux";
   builder = "/bin/sh"; home = builtins.getEnv "DEPLOY"; inherit v; }`, "lib/default.nix": `{ v = "1"; }`})
 		w.git("commit", "-q", "-a", "-m", "x")
 		w.fails(map[string]string{"BP_NIX_PATH": "lib=./lib"},

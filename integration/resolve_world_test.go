@@ -188,18 +188,23 @@ type hydraWorld struct {
 func (w *world) hydra(evaluation hydratest.Evaluation, unfinished ...string) *hydraWorld {
 	w.t.Helper()
 	h := &hydraWorld{Server: hydratest.New(), store: w.t.TempDir()}
-	must(os.WriteFile(filepath.Join(h.store, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644))
 	h.eval = h.Project("shop").Jobset("main").Evaluate(evaluation)
 	if len(unfinished) == 0 {
 		h.eval.Succeed()
 	}
-	both := httptest.NewServer(orFiles(h.store, h.Handler()))
+	both := httptest.NewServer(hydraStore(h.store, h.Handler()))
 	h.URL = both.URL
 	w.t.Cleanup(func() {
 		both.Close()
 		h.Close()
 	})
 	return h
+}
+
+// has puts store paths into this Hydra's own store.
+func (w *world) has(h *hydraWorld, key *rig.Key, paths ...string) {
+	w.t.Helper()
+	must(w.parts.pkgs.Store.Cache(w.ctx, h.store, rig.CacheOptions{Key: key, Compression: "xz"}, paths...))
 }
 
 // job asks this Hydra for builds, and nobody for an evaluation.
@@ -214,14 +219,49 @@ func (h *hydraWorld) job(job string, more ...string) map[string]string {
 // env asks this Hydra only where something is not to be had.
 func (h *hydraWorld) env() map[string]string { return map[string]string{"BP_NIX_HYDRA_URL": h.URL} }
 
-// orFiles serves a folder as a binary cache beside something else.
-func orFiles(dir string, other http.Handler) http.Handler {
-	files := http.FileServer(http.Dir(dir))
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/nix-cache-info" || strings.HasSuffix(r.URL.Path, ".narinfo") || strings.HasPrefix(r.URL.Path, "/nar/") {
-			files.ServeHTTP(rw, r)
-			return
+// hydraStore serves a binary cache, written by Nix with xz, as Hydra serves its own store beside its pages
+// (subprojects/hydra/lib/Hydra: Controller/Root.pm, nix_cache_info and narinfo; View/NARInfo.pm; View/NixNAR.pm): the
+// archives are named by store path and compressed while they are sent, so that nothing is said of the file.
+func hydraStore(dir string, pages http.Handler) http.Handler {
+	file := func(hash string) map[string]string {
+		fields := map[string]string{}
+		text, err := os.ReadFile(filepath.Join(dir, hash+".narinfo"))
+		if err != nil {
+			return nil
 		}
-		other.ServeHTTP(rw, r)
+		for line := range strings.Lines(string(text)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+			fields[name] = strings.TrimSpace(value)
+		}
+		return fields
+	}
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		name := strings.TrimPrefix(r.URL.Path, "/")
+		hash, isInfo := strings.CutSuffix(name, ".narinfo")
+		base, isNAR := strings.CutPrefix(name, "nar/")
+		switch {
+		case name == "nix-cache-info":
+			_, _ = rw.Write([]byte("StoreDir: /nix/store\nWantMassQuery: 0\nPriority: 100\n"))
+		case isInfo && file(hash) == nil:
+			http.Error(rw, "does not exist", http.StatusNotFound)
+		case isInfo:
+			f := file(hash)
+			rw.Header().Set("Content-Type", "text/x-nix-narinfo")
+			fmt.Fprintf(rw, "StorePath: %s\nURL: nar/%s\nCompression: xz\nNarHash: %s\nNarSize: %s\nReferences: %s\n",
+				f["StorePath"], filepath.Base(f["StorePath"]), f["NarHash"], f["NarSize"], f["References"])
+			if f["Sig"] != "" {
+				fmt.Fprintf(rw, "Sig: %s\n", f["Sig"])
+			}
+		case isNAR && len(base) > 32 && file(base[:32]) != nil:
+			rw.Header().Set("Content-Type", "application/x-nix-archive")
+			data, err := os.ReadFile(filepath.Join(dir, file(base[:32])["URL"]))
+			if err != nil {
+				http.Error(rw, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			_, _ = rw.Write(data)
+		default:
+			pages.ServeHTTP(rw, r)
+		}
 	})
 }

@@ -236,7 +236,8 @@ func (e evaluation) settle(ctx context.Context, attempts []attempt) (*attempt, e
 }
 
 // lookUp says of which paths no cache has a trusted narinfo, and why.
-func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError, error) {
+func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError,
+	error) {
 	var (
 		mu     sync.Mutex
 		failed error

@@ -33,6 +33,7 @@ func advice(err error) []string {
 		blocked    *closure.BlockedError
 		tooLong    *relocate.TooLongError
 		notFound   *cache.NotFoundError
+		reference  *closure.MissingError
 		unopened   *cache.OpenError
 	)
 	switch {
@@ -52,6 +53,8 @@ func advice(err error) []string {
 			"build the paths named above without the file named there"}
 	case errors.As(err, &tooLong):
 		return []string{"use a shorter layers directory, or leave BP_NIX_ENGINE at auto"}
+	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
+		return dependencyAdvice(reference, notFound)
 	case errors.As(err, &notFound):
 		return cacheAdvice(notFound.Asked)
 	case errors.As(err, &unopened):

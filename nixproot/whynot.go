@@ -42,7 +42,7 @@ const listed = 10
 
 func (e *NotCachedError) Error() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "no binary cache has %s, and nothing is compiled here\n", strings.Join(shortList(rootNames(e.Missing)), ", "))
+	fmt.Fprintf(&s, "no binary cache has %s, and nothing is compiled here\n", listOf(rootNames(e.Missing)))
 	sure := len(e.Causes) > 0 && e.Causes[0].Sure
 	if sure {
 		s.WriteString("\nThe reason:\n")
@@ -65,7 +65,7 @@ func (e *NotCachedError) Error() string {
 		for _, p := range e.Build {
 			names = append(names, strings.TrimSuffix(p.Name(), ".drv"))
 		}
-		fmt.Fprintf(&s, "What would have to be built: %s.\n", strings.Join(shortList(names), ", "))
+		fmt.Fprintf(&s, "What would have to be built: %s.\n", listOf(names))
 	}
 	if e.Have > 0 {
 		fmt.Fprintf(&s, "What the caches have: %d of the %d outputs wanted.\n", e.Have, e.Have+len(e.Missing))
@@ -106,6 +106,9 @@ func shortNames(names []string) []string {
 	}
 	return short
 }
+
+// listOf is shortList as a clause.
+func listOf(names []string) string { return strings.Join(shortList(names), ", ") }
 
 func shortList(names []string) []string {
 	if len(names) <= listed {
@@ -218,7 +221,7 @@ func causesOf(asked []cache.Answer) []Cause {
 		case cache.Untrusted:
 			causes = append(causes, Cause{Sure: true,
 				Found:  fmt.Sprintf("%s has it, but it is not trusted: %s", a.URL, a.Why),
-				Change: "if that key is your Hydra's, add it as said above; its public part stands in the Hydra's or cache's settings"})
+				Change: "if that key is your Hydra's, add it as said above; its public part stands in the cache's settings"})
 		case cache.Invalid:
 			causes = append(causes, Cause{Found: fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)})
 		case cache.Login:
@@ -278,7 +281,7 @@ func (d *diagnosis) identityOf(context.Context) []Cause {
 		return nil
 	}
 	const rule = "Hydra names a source <SHA-256 of its repository's address>-<first 7 of the commit>, and %s"
-	const change = "set BP_NIX_GIT_URL to the address exactly as the jobset's input has it, and BP_NIX_GIT_REV to the commit"
+	const change = "set BP_NIX_GIT_URL to the address exactly as the jobset's input has it, BP_NIX_GIT_REV to the commit"
 	switch {
 	case d.gitURL() == "" && d.commit() == "":
 		return []Cause{{Found: fmt.Sprintf(rule, "this source has no .git that tells them"), Change: change}}

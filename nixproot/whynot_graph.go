@@ -25,7 +25,8 @@ type graph struct {
 	uses   map[storepath.Path]bool
 }
 
-func newGraph(ctx context.Context, read func(storepath.Path) (*nixinstall.Drv, error), dir string, source storepath.Path) *graph {
+func newGraph(ctx context.Context, read func(storepath.Path) (*nixinstall.Drv, error), dir string,
+	source storepath.Path) *graph {
 	return &graph{
 		read: read, source: source, copied: copies(ctx, dir),
 		named: map[storepath.Path]bool{}, uses: map[storepath.Path]bool{},
@@ -115,18 +116,19 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 	pins := findPins(ctx, d.source, d.config.NixPath)
 	if len(lacking) == 0 {
 		if direct > 0 {
-			d.ruleOut("nixpkgs: the caches have everything that %s is built from", strings.Join(shortList(rootNames(d.err.Missing)), ", "))
+			d.ruleOut("nixpkgs: the caches have everything that %s is built from", listOf(rootNames(d.err.Missing)))
 		}
 		return nil
 	}
 	found := fmt.Sprintf("the caches lack %s that it is built from, too: %s", plural(len(lacking), "thing"),
-		strings.Join(shortList(lacking), ", "))
-	change := "have Hydra build them, for example as jobs of their own, or name a cache that has them in NIX_EXTRA_BINARY_CACHE"
+		listOf(lacking))
+	change := "have Hydra build them, for example as jobs of their own, or name a cache that has them in " +
+		"NIX_EXTRA_BINARY_CACHE"
 	if there*2 <= direct && (len(pins) > 0 || slices.ContainsFunc(lacking, isBasic)) {
 		found = fmt.Sprintf("nixpkgs is not the one that Hydra built with: of %s that it is built from directly the caches "+
-			"have %d; they lack %s", plural(direct, "package"), there, strings.Join(shortList(lacking), ", "))
-		change = "let Hydra build with this nixpkgs, or pin the one that it built with; or, if these caches hold only what runs " +
-			"and\nnothing that is needed to build, look at the other reasons"
+			"have %d; they lack %s", plural(direct, "package"), there, listOf(lacking))
+		change = "let Hydra build with this nixpkgs, or pin the one that it built with;\nor, if these caches hold only what " +
+			"runs and nothing that is needed to build, look at the other reasons"
 	}
 	if len(pins) > 0 {
 		found += "\nnixpkgs here: " + strings.Join(pins, "; ")

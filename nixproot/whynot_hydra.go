@@ -97,16 +97,20 @@ func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydr
 	job := fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job)
 	switch {
 	case !b.Finished:
-		return Cause{Sure: true, Found: fmt.Sprintf("Hydra has not finished building it: build %d of %s: %s", b.ID, job, b.URL),
-			Change: fmt.Sprintf("deploy again when it is done, or have it waited for:\nBP_NIX_HYDRA_JOB=%s\nBP_NIX_HYDRA_WAIT=30m", job)}
+		return Cause{Sure: true, Found: fmt.Sprintf("Hydra has not finished building it: build %d of %s: %s", b.ID, job,
+			b.URL),
+			Change: "deploy again when it is done, or have it waited for:\n" + waitFor(job)}
 	case b.Status != hydra.Succeeded:
 		return Cause{Sure: true, Found: "Hydra could not build it: " + client.Explain(ctx, b).Error(),
 			Change: "look at the log, mend the build, push again"}
 	}
 	return Cause{Sure: true,
-		Found:  fmt.Sprintf("Hydra has built it (build %d of %s: %s), but no cache that was asked has %s", b.ID, job, b.URL, p.Base()),
+		Found: fmt.Sprintf("Hydra has built it (build %d of %s: %s), but no cache that was asked has %s", b.ID, job, b.URL,
+			p.Base()),
 		Change: d.whoServes(ctx, client, p)}
 }
+
+func waitFor(job string) string { return "BP_NIX_HYDRA_JOB=" + job + "\nBP_NIX_HYDRA_WAIT=30m" }
 
 // whoServes says which cache to name for what Hydra has built: Hydra itself, where it is one.
 func (f rootFinder) whoServes(ctx context.Context, client *hydra.Client, p storepath.Path) string {
@@ -136,7 +140,8 @@ func (f rootFinder) ownCache(ctx context.Context) (*cache.Set, error) {
 }
 
 // otherBuild compares with a build of the same name and another path: of this revision if there is one.
-func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build, missing storepath.Path) []Cause {
+func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build,
+	missing storepath.Path) []Cause {
 	var newest hydra.Build
 	var newestEval hydra.Eval
 	for i, b := range builds {
@@ -172,9 +177,8 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		return causes
 	}
 	return []Cause{{
-		Found: found + ", not from " + d.commit(),
-		Change: fmt.Sprintf("push this commit to the branch that Hydra follows and have it waited for:\nBP_NIX_HYDRA_JOB=%s\n"+
-			"BP_NIX_HYDRA_WAIT=30m", job)}}
+		Found:  found + ", not from " + d.commit(),
+		Change: "push this commit to the branch that Hydra follows and have it waited for:\n" + waitFor(job)}}
 }
 
 // compareBuild says in what Hydra's build differs from what was evaluated here.
@@ -195,7 +199,8 @@ func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.
 		return []Cause{*cause}
 	}
 	if len(lines) == 0 {
-		lines = append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s", b.DrvPath, d.missingDrvs()[0]),
+		lines = append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s", b.DrvPath,
+			d.missingDrvs()[0]),
 			"what Hydra evaluated: "+inputsOf(eval))
 		if pins := findPins(ctx, d.source, d.config.NixPath); len(pins) > 0 {
 			lines = append(lines, "nixpkgs here: "+strings.Join(pins, "; "))
@@ -327,7 +332,8 @@ func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, diffe
 		if err != nil || diff.isZero() {
 			continue
 		}
-		text := strings.NewReplacer("in git", "in what Hydra has", "not in git", "not in what Hydra has").Replace(diff.String())
+		text := strings.NewReplacer("in git", "in what Hydra has", "not in git",
+			"not in what Hydra has").Replace(diff.String())
 		return &Cause{Sure: true, Found: "the source itself is another one\n" + text, Change: diff.change()}
 	}
 	return nil

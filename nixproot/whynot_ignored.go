@@ -18,7 +18,7 @@ func (d *diagnosis) ignored(ctx context.Context) []Cause {
 		return nil
 	}
 	cause := Cause{
-		Found: "the upload has what is hardly in git, by its .gitignore, its name or being empty: " + strings.Join(shortList(names), ", "),
+		Found: "the upload has what is hardly in git, by its .gitignore, its name or being empty: " + listOf(names),
 		Change: "remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or " +
 			"project.toml's [io.buildpacks] exclude",
 	}
@@ -28,7 +28,7 @@ func (d *diagnosis) ignored(ctx context.Context) []Cause {
 	}
 	if found, _, err := d.search(ctx, files{dir: d.source, exclude: exclude}, silent); err == nil && found != nil {
 		cause.Sure = true
-		cause.Found += "\nWithout them it is " + strings.Join(shortList(rootNames(outputPaths(found.result))), ", ") +
+		cause.Found += "\nWithout them it is " + listOf(rootNames(outputPaths(found.result))) +
 			", in a source named " + found.name + ", and the caches have it"
 	}
 	return []Cause{cause}

@@ -15,9 +15,10 @@ import (
 // no cache has. Mostly it is nixpkgs, fetched by a revision that was changed.
 func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
 	// Nix names what those are built with, too.
-	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Message: unread.Message, Warnings: unread.Warnings}
+	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Message: unread.Message,
+		Warnings: unread.Warnings}
 	n := &NotCachedError{
-		Entry: "the evaluation of " + e.entryName() + ", which has to read " + strings.Join(shortList(unread.Names()), ", "),
+		Entry: "the evaluation of " + e.entryName() + ", which has to read " + listOf(unread.Names()),
 		Build: unread.Drvs,
 	}
 	var isFetched []string
@@ -29,7 +30,8 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		}
 		if fetched(drv) {
 			url := addressOf(drv)
-			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+redact(url), " from "))
+			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+redact(url),
+				" from "))
 			if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
 				withoutBuilder = fmt.Sprintf("builtins.fetchTarball { url = %q; sha256 = %q; }", redact(url), o.Hash)
 			}
@@ -53,12 +55,14 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		return n
 	}
 	found := fmt.Sprintf("the expression imports %s, which has to be built or fetched by a builder first",
-		strings.Join(shortList(unread.Names()), ", "))
-	change := "have Hydra build it, too, for example as a job of its own, or name a cache that has it in NIX_EXTRA_BINARY_CACHE"
+		listOf(unread.Names()))
+	change := "have Hydra build it, too, for example as a job of its own, or name a cache that has it in " +
+		"NIX_EXTRA_BINARY_CACHE"
 	if len(isFetched) > 0 {
 		found = "the expression imports what a builder has to fetch first: " + strings.Join(isFetched, "; ")
 		if pins := findPins(ctx, e.source, e.config.NixPath); len(pins) > 0 {
-			found += "\nnixpkgs here: " + strings.Join(pins, "; ") + "\nIf that was changed, Hydra may not have built with it yet"
+			found += "\nnixpkgs here: " + strings.Join(pins,
+				"; ") + "\nIf that was changed, Hydra may not have built with it yet"
 		}
 		change = "fetch it by what needs no builder and gives the same path: " + withoutBuilder + "\nor " + change
 	}

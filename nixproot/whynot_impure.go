@@ -57,7 +57,8 @@ func (d *diagnosis) impurity(ctx context.Context) []Cause {
 		causes = append(causes, d.searchPath(searched))
 	}
 	if len(unpinned) > 0 {
-		causes = append(causes, Cause{Found: "something is fetched whose content is not pinned, at " + strings.Join(unpinned, ", "),
+		causes = append(causes, Cause{Found: "something is fetched whose content is not pinned, at " +
+			strings.Join(unpinned, ", "),
 			Change: "give it a revision and a sha256"})
 	}
 	if len(places) == 0 {
@@ -75,7 +76,8 @@ func (d *diagnosis) searchPath(places []string) Cause {
 			entries = append(entries, redact(entry))
 		}
 		from = strings.Join(entries, " ")
-		for _, word := range []string{"channels.nixos.org", "nixos.org/channels", "nixos-unstable", "nixpkgs-unstable", "/master.", "/heads/"} {
+		for _, word := range []string{"channels.nixos.org", "nixos.org/channels", "nixos-unstable", "nixpkgs-unstable",
+			"/master.", "/heads/"} {
 			if strings.Contains(from, word) {
 				from += ", a channel or branch, which moves"
 				break

@@ -15,7 +15,7 @@ import (
 
 // Places where projects pin nixpkgs: an address of an archive, or a revision beside the word.
 var (
-	pinnedArchive  = regexp.MustCompile(`[nN]ix(?:OS/nix)?pkgs[^"'\s]*/(?:archive|tarball)/([0-9a-f]{40}|[A-Za-z0-9._-]+?)(?:\.tar\.gz|\.zip|["'\s;]|$)`)
+	pinnedArchive  = regexp.MustCompile(`nixpkgs[^"'\s]*/(?:archive|tarball)/([A-Za-z0-9._-]+?)(?:\.tar\.gz|\.zip|["'\s;]|$)`)
 	pinnedRevision = regexp.MustCompile(`\brev\s*=\s*"([0-9a-f]{40})"`)
 	namesNixpkgs   = regexp.MustCompile(`(?i)nixpkgs|NixOS`)
 )

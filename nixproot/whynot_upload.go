@@ -62,7 +62,7 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if found != nil {
 		cause.Sure = true
 		cause.Found += fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it",
-			strings.Join(shortList(rootNames(outputPaths(found.result))), ", "), shortNames([]string{found.name})[0])
+			listOf(rootNames(outputPaths(found.result))), shortNames([]string{found.name})[0])
 		return []Cause{cause}
 	}
 	if complete {
@@ -78,7 +78,8 @@ func (d *diagnosis) readsSource() bool { return slices.ContainsFunc(d.missingDrv
 
 // asGitHasIt writes the files of a commit to a folder and evaluates them. complete is false where some content is
 // not known.
-func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot) (found *attempt, complete bool) {
+func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot) (found *attempt,
+	complete bool) {
 	for _, submodules := range []bool{true, false} {
 		dir, err := os.MkdirTemp("", "nix-hydra-git-")
 		if err != nil {
@@ -181,7 +182,8 @@ func unixEndings(content []byte) []byte {
 
 // lfsPointer is what git has of a file that git LFS keeps (git-lfs: docs/spec.md).
 func lfsPointer(content []byte) []byte {
-	return fmt.Appendf(nil, "version https://git-lfs.github.com/spec/v1\noid sha256:%x\nsize %d\n", sha256.Sum256(content), len(content))
+	return fmt.Appendf(nil, "version https://git-lfs.github.com/spec/v1\noid sha256:%x\nsize %d\n",
+		sha256.Sum256(content), len(content))
 }
 
 // compareUpload compares a folder with a snapshot.
@@ -269,7 +271,7 @@ func (u uploadDiff) String() string {
 	var lines []string
 	add := func(what string, names []string) {
 		if len(names) > 0 {
-			lines = append(lines, what+": "+strings.Join(shortList(names), ", "))
+			lines = append(lines, what+": "+listOf(names))
 		}
 	}
 	add("in the upload, not in git", u.extra)
@@ -288,8 +290,8 @@ func (u uploadDiff) String() string {
 func (u uploadDiff) change() string {
 	var lines []string
 	if len(u.extra) > 0 {
-		lines = append(lines, "remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or "+
-			"project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too")
+		lines = append(lines, "remove them before the upload (git clean -xd --dry-run lists them), or name them in "+
+			".dockerignore or project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too")
 	}
 	if len(u.missing) > 0 {
 		lines = append(lines, "upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude")
@@ -298,7 +300,7 @@ func (u uploadDiff) change() string {
 		lines = append(lines, "commit and push the changes and let Hydra build them, or git stash them before the upload")
 	}
 	if len(u.modes) > 0 {
-		lines = append(lines, "upload in a way that keeps modes and links: from a checkout, not from an archive made elsewhere")
+		lines = append(lines, "upload in a way that keeps modes and links: from a checkout, not from an archive")
 	}
 	return strings.Join(lines, "\n")
 }

@@ -51,7 +51,8 @@ func (b *Bench) names(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	nix, err := nixinstall.Install(ctx, release.Tarball, filepath.Join(dir, "n"), nixinstall.InstallOptions{SHA256: release.SHA256})
+	nix, err := nixinstall.Install(ctx, release.Tarball, filepath.Join(dir, "n"),
+		nixinstall.InstallOptions{SHA256: release.SHA256})
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,8 @@ func (b *Bench) names(ctx context.Context) error {
 	for i := range max(b.Pairs, 3) {
 		for _, count := range []int{1, 4} {
 			state := filepath.Join(dir, fmt.Sprintf("state-%d-%d", i, count))
-			took, err := tryNames(ctx, nix.With(nixinstall.Settings{State: state, Environment: os.Environ()}), project, names[:count])
+			took, err := tryNames(ctx, nix.With(nixinstall.Settings{State: state, Environment: os.Environ()}), project,
+				names[:count])
 			if err != nil {
 				return err
 			}
