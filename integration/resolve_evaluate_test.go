@@ -101,6 +101,25 @@ in pkgs.callPackage ./. {}
 		w.fails(map[string]string{"BP_NIX_FLAKE": ".#nothing"}, `.nothing"`, "it has default")
 	})
 
+	it("deploys a flake that knows its own commit", func() {
+		w := newWorld(t).write(map[string]string{"flake.nix": `{ outputs = { self }: {
+  packages.` + thisSystem(t) + `.default = derivation { name = "knows"; system = "` + thisSystem(t) + `"; builder = "/bin/sh";
+    args = [ "-c" "echo ${self.rev} ${self.lastModifiedDate} ${toString self.revCount} > $out" ]; };
+}; }`})
+		w.commit(repository)
+		w.git("commit", "-q", "--allow-empty", "-m", "another")
+		store := w.parts.pkgs.Store
+		drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw",
+			"git+file://"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
+		must(err)
+		outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, strings.TrimSpace(drv))
+		must(err)
+		w.upload(outs...)
+		w.deploy(nil, outs...)
+		must(os.RemoveAll(filepath.Join(w.source, ".git")))
+		w.fails(nil, "attribute 'rev' missing")
+	})
+
 	it("gives arguments, takes the outputs to install, and says when an attribute is not there", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "multi.nix": `let d = derivation { name = "multi";
     system = builtins.currentSystem; builder = "/bin/sh"; outputs = [ "out" "bin" "dev" ];
@@ -151,6 +170,9 @@ in {
 		}
 	})
 }
+
+// thisSystem is this machine's, for expressions that are written before there is a world.
+func thisSystem(t *testing.T) string { return realParts(t).rig.System() }
 
 // nixpkgsTarball serves the small nixpkgs as an archive that is what others serve of the real one, and gives its
 // address. Another name than "nixpkgs" changes it, so that nothing of it is built.

@@ -89,6 +89,8 @@ type evaluation struct {
 	rootFinder
 	nix    nixinstall.Toolchain
 	caches *cache.Set
+	// revCount is the number of commits, 0 where nothing asks for it or it is not known.
+	revCount int64
 }
 
 // evaluate has Nix evaluate the source under the likeliest name, and takes the first name under which the caches have
@@ -102,6 +104,11 @@ func (f rootFinder) evaluate(ctx context.Context) (Roots, error) {
 	}
 	if e.caches, err = f.caches(); err != nil {
 		return Roots{}, err
+	}
+	if f.entry.Flake != "" && asksForCount(f.source) {
+		if e.revCount, err = nixinstall.RevCount(ctx, f.source, f.identity.Rev); err != nil {
+			return Roots{}, err
+		}
 	}
 	found, tried, err := e.search(ctx, files{dir: f.source}, f.log)
 	var unread *nixinstall.WouldBuildError
@@ -193,15 +200,19 @@ func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.Sour
 }
 
 // request is the one question that is put to Nix: the attributes, and the hook where there is one.
-func (f rootFinder) request(source storepath.Path) nixinstall.Request {
-	rev := f.commit()
-	if len(rev) < 40 {
-		rev = "" // an abbreviation is no revision to a flake
-	}
-	return nixinstall.Request{
+func (e evaluation) request(source storepath.Path) nixinstall.Request {
+	f := e.rootFinder
+	request := nixinstall.Request{
 		Source: source, File: f.entry.File, Flake: f.entry.Flake, Attrs: f.config.Attrs, Optional: []string{hookName},
-		Args: f.config.Args, Rev: rev, LastModified: f.identity.LastModified,
+		Args: f.config.Args,
 	}
+	if request.Rev = f.commit(); len(request.Rev) < 40 {
+		request.Rev = "" // an abbreviation is no revision to a flake
+	}
+	if request.Rev == f.identity.Rev {
+		request.LastModified, request.RevCount = f.identity.LastModified, e.revCount
+	}
+	return request
 }
 
 // lookupsAtOnce bounds the paths that are looked up at the same time; the caches bound their connections themselves.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,26 +123,34 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 
 // flakeImpurity looks for what a flake sees of its own repository.
 func (d *diagnosis) flakeImpurity() []Cause {
-	if d.commit() != "" && d.identity.LastModified > 0 {
+	uses := selfUses(d.source)
+	if d.commit() != "" && d.identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.source)) {
 		return nil
 	}
-	uses := selfUses(d.source)
 	if len(uses) == 0 {
 		return nil
 	}
 	return []Cause{{
-		Found: fmt.Sprintf("the flake looks at its own commit, at %s, and this upload has no .git that tells all of it",
+		Found: fmt.Sprintf("the flake looks at its own commit, at %s, and this upload has no .git with its whole history",
 			strings.Join(uses, ", ")),
 		Change: "deploy with .git, or leave self.rev, self.lastModified and the like out of what is built"}}
 }
 
 var selfUse = regexp.MustCompile(`\bself\.(?:rev|shortRev|dirtyRev|lastModified|lastModifiedDate|revCount)\b`)
 
+// maxUses bounds the places that are listed.
+const maxUses = 20
+
+// asksForCount reports whether an expression wants to know how many commits there are, which takes long to count.
+func asksForCount(dir string) bool {
+	return slices.ContainsFunc(selfUses(dir), func(use string) bool { return strings.HasSuffix(use, "revCount") })
+}
+
 // selfUses are the places where a source's expressions look at their own commit, a few at most.
 func selfUses(dir string) []string {
 	var uses []string
 	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || len(uses) >= maxPins || entry.Name() == ".git" {
+		if err != nil || len(uses) >= maxUses || entry.Name() == ".git" {
 			return filepath.SkipDir
 		}
 		if !entry.Type().IsRegular() || !strings.HasSuffix(entry.Name(), ".nix") {
@@ -156,7 +165,7 @@ func selfUses(dir string) []string {
 			return nil
 		}
 		for i, line := range strings.Split(string(text), "\n") {
-			if found := selfUse.FindString(line); found != "" {
+			for _, found := range selfUse.FindAllString(line, -1) {
 				uses = append(uses, fmt.Sprintf("%s:%d: %s", filepath.ToSlash(rel), i+1, found))
 			}
 		}
