@@ -15,6 +15,7 @@ type Node struct {
 	NarSize    int64            // bytes of the NAR, about what the path takes in a layer
 	References []storepath.Path // sorted, unique; may hold Path itself
 	KeyName    string           // whose signature proved it; "" where a content address did, or nothing was asked for
+	Addressed  bool             // a content address proved it, and no signature had to
 	CacheURL   string           // where it came from in this run, without credentials; "" for a path known from before
 	// Foreign holds the hash parts of store paths that the files mention without referring to them. One of them in
 	// the same closure means that relocation would leave a live reference behind.

@@ -13,9 +13,10 @@ import (
 
 // Manifest is the metadata of one group's layer. It travels in a label of the image, so it is small: a line per path,
 //
-//	<base name> <NAR hash, base-32> <NAR size> <key name or -> <reference>... !<foreign hash>...
+//	<base name> <NAR hash, base-32> <NAR size> <proof> <reference>... !<foreign hash>...
 //
-// where references and foreign hashes are the first ten characters of the hash part, and a reference of the path to
+// where the proof is the name of the key that signed the path, + for a content address and - for none, and
+// references and foreign hashes are the first ten characters of the hash part, and a reference of the path to
 // itself is a dot.
 type Manifest struct {
 	Format  int      `json:"format" toml:"format"`
@@ -29,8 +30,11 @@ type Manifest struct {
 const (
 	// shortHash is how much of a hash part a line keeps of a reference: 50 bits.
 	shortHash = 10
-	// maxForeign is how many foreign hashes a line keeps. A path with more is not reused.
-	maxForeign = 64
+	// maxForeign is how many foreign hashes a line keeps: one less than package relocate does, which with so many may
+	// have stopped to look. A path with more is not reused. Nix itself has a few hundred, most paths none.
+	maxForeign = 1023
+	// addressed and unproven stand in place of a key's name.
+	addressed, unproven = "+", "-"
 	// maxBlocked bounds the reasons that are remembered.
 	maxBlocked = 32
 )
@@ -101,7 +105,7 @@ func ParseManifest(metadata map[string]any) (Manifest, error) {
 
 func encodeNode(n *Node) string {
 	fields := []string{
-		n.Path.Base(), storepath.Encode32(n.NarHash[:]), strconv.FormatInt(n.NarSize, 10), orDash(n.KeyName),
+		n.Path.Base(), storepath.Encode32(n.NarHash[:]), strconv.FormatInt(n.NarSize, 10), proof(n),
 	}
 	for _, ref := range n.References {
 		if ref == n.Path {
@@ -120,17 +124,21 @@ func encodeNode(n *Node) string {
 	return strings.Join(fields, " ")
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
+func proof(n *Node) string {
+	switch {
+	case n.KeyName != "":
+		return n.KeyName
+	case n.Addressed:
+		return addressed
 	}
-	return s
+	return unproven
 }
 
 // Recall reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
 // What is of another format, was relocated to another place or cannot be read is left out and said in notes; it will
 // be fetched again.
 func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
+	refused := map[string][]string{}
 	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
 	lines := map[storepath.Path][]string{} // the references of each node
 	names := make([]string, 0, len(layers))
@@ -141,7 +149,7 @@ func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previ
 	for _, name := range names {
 		group, nodes, err := previous.read(name, layers[name], layout)
 		if err != nil {
-			notes = append(notes, fmt.Sprintf("layer %s of the previous image is not reused: %v", name, err))
+			refused[err.Error()] = append(refused[err.Error()], name)
 			continue
 		}
 		previous.Prefix = layers[name].Prefix
@@ -152,7 +160,45 @@ func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previ
 		}
 	}
 	previous.resolve(lines)
-	return previous, notes
+	return previous, notReused(refused)
+}
+
+// notReused says in a line for each reason which layers it keeps from being reused.
+func notReused(layers map[string][]string) (notes []string) {
+	for why, names := range layers {
+		which := "layer " + names[0] + " of the previous image is"
+		if len(names) > 1 {
+			which = fmt.Sprintf("%d layers of the previous image, such as %s, are", len(names), names[0])
+		}
+		notes = append(notes, fmt.Sprintf("%s not reused: %s", which, why))
+	}
+	slices.Sort(notes)
+	return notes
+}
+
+// Distrust forgets the groups with a path that is no longer to be trusted: one that no content address proved, nor the
+// signature of a key of which trusted reports true. What it forgets is said in notes, and will be fetched again.
+func (p *Previous) Distrust(trusted func(keyName string) bool) (notes []string) {
+	refused := map[string][]string{}
+	p.Groups = slices.DeleteFunc(p.Groups, func(g Group) bool {
+		i := slices.IndexFunc(g.Paths, func(path storepath.Path) bool {
+			n := p.Nodes[path]
+			return !n.Addressed && (n.KeyName == "" || !trusted(n.KeyName))
+		})
+		if i < 0 {
+			return false
+		}
+		why := "not signed by anybody"
+		if key := p.Nodes[g.Paths[i]].KeyName; key != "" {
+			why = fmt.Sprintf("signed by %s, which is not trusted any more", key)
+		}
+		refused[why] = append(refused[why], g.Layer)
+		for _, path := range g.Paths {
+			delete(p.Nodes, path)
+		}
+		return true
+	})
+	return notReused(refused)
 }
 
 // read decodes one layer's manifest.
@@ -162,13 +208,13 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 		return group, nil, fmt.Errorf("no layer of paths has such a name")
 	}
 	if m.Format != Format {
-		return group, nil, fmt.Errorf("it has format %d and this version makes format %d", m.Format, Format)
+		return group, nil, fmt.Errorf("made in format %d, while this version makes format %d", m.Format, Format)
 	}
 	if m.Prefix != layout.Dir() && m.Prefix != storepath.Dir {
-		return group, nil, fmt.Errorf("its paths are relocated to %s, not to %s", m.Prefix, layout.Dir())
+		return group, nil, fmt.Errorf("relocated to %s, not to %s", m.Prefix, layout.Dir())
 	}
 	if len(p.Groups) > 0 && m.Prefix != p.Prefix {
-		return group, nil, fmt.Errorf("its paths are in %s, those of other layers in %s", m.Prefix, p.Prefix)
+		return group, nil, fmt.Errorf("made for %s, and other layers for %s", m.Prefix, p.Prefix)
 	}
 	nodes := map[*Node][]string{}
 	for _, line := range m.Paths {
@@ -214,8 +260,8 @@ func decodeNode(line string) (*Node, []string, error) {
 	if err != nil || size <= 0 {
 		return nil, nil, fmt.Errorf("size %.40q of %s is not one", fields[2], p)
 	}
-	n := &Node{Path: p, NarHash: hash, NarSize: size}
-	if fields[3] != "-" {
+	n := &Node{Path: p, NarHash: hash, NarSize: size, Addressed: fields[3] == addressed}
+	if fields[3] != addressed && fields[3] != unproven {
 		n.KeyName = fields[3]
 	}
 	refs := fields[4:]

@@ -3,6 +3,7 @@ package closure_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -188,7 +189,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 
 	it("does not reuse what it cannot trust, and says why", func() {
 		for what, change := range map[string]func(map[string]closure.Manifest){
-			"it has format 99": func(m map[string]closure.Manifest) {
+			"made in format 99": func(m map[string]closure.Manifest) {
 				bad := m["closure-01"]
 				bad.Format = 99
 				m["closure-01"] = bad
@@ -233,6 +234,41 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 				Expect(group.Layer).NotTo(Equal("closure-01"))
 			}
 		}
+	})
+
+	it("forgets what is signed by a key that is not trusted any more, and what nobody vouches for", func() {
+		g := newWorld(1, 200).graph()
+		for i, n := range g.Sorted() {
+			n.KeyName, n.Addressed = []string{"kept-1", "", "revoked-1", ""}[i%4], i%4 == 1
+		}
+		previous, notes := recall(g, func(map[string]closure.Manifest) {})
+		Expect(notes).To(BeEmpty())
+		for p, n := range g.Nodes {
+			Expect(previous.Nodes[p].Addressed).To(Equal(n.Addressed))
+			Expect(previous.Nodes[p].KeyName).To(Equal(n.KeyName))
+		}
+		notes = previous.Distrust(func(key string) bool { return key == "kept-1" })
+		Expect(notes).NotTo(BeEmpty())
+		Expect(len(notes)).To(BeNumerically("<=", 2), "a line for each reason")
+		for _, group := range previous.Groups {
+			for _, p := range group.Paths {
+				Expect(g.Nodes[p].Addressed || g.Nodes[p].KeyName == "kept-1").To(BeTrue())
+			}
+		}
+		for p := range previous.Nodes {
+			Expect(slices.ContainsFunc(previous.Groups, func(group closure.Group) bool {
+				return slices.Contains(group.Paths, p)
+			})).To(BeTrue())
+		}
+	})
+
+	it("remembers hundreds of strange store paths that a path names, as Nix itself does", func() {
+		g := newWorld(1, 20).graph()
+		for i := range 700 {
+			g.Sorted()[3].Foreign = append(g.Sorted()[3].Foreign, fmt.Sprintf("%032d", i))
+		}
+		_, notes := recall(g, func(map[string]closure.Manifest) {})
+		Expect(notes).To(BeEmpty())
 	})
 
 	it("reads metadata of strange shape as an error", func() {

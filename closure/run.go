@@ -217,7 +217,7 @@ func (r *run) resolved(found *cache.Found) error {
 	}
 	n := &Node{
 		Path: p, NarHash: found.NarHash, NarSize: found.NarSize, References: found.References,
-		KeyName: found.KeyName, CacheURL: found.CacheURL,
+		KeyName: found.KeyName, Addressed: found.ProvesItself(), CacheURL: found.CacheURL,
 	}
 	r.found[p] = found
 	known, was := r.Previous.Nodes[p], r.nodes[p]

@@ -3,6 +3,7 @@ package closure_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -156,8 +157,9 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		manifests := first.Manifests(options.Layout)
 		options.Layout = layoutAt("/somewhere/else/of/another/length")
 		previous, notes := closure.Recall(manifests, options.Layout)
-		Expect(notes).To(HaveLen(len(first.Groups)))
-		Expect(notes[0]).To(ContainSubstring("its paths are relocated to " + view + ", not to /somewhere/else"))
+		Expect(notes).To(HaveLen(1))
+		Expect(notes[0]).To(HavePrefix(fmt.Sprintf("%d layers of the previous image", len(first.Groups))))
+		Expect(notes[0]).To(ContainSubstring("relocated to " + view + ", not to /somewhere/else"))
 		options.Previous = previous
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())

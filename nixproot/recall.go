@@ -74,6 +74,9 @@ func (b Build) recall(s *site) recalled {
 	r.imageMetadata = metadata
 	var notes []string
 	r.closure, notes = closure.Recall(readManifests(s.layers), r.layout)
+	if s.settings.requireSigs {
+		notes = append(notes, r.closure.Distrust(s.settings.trusts)...)
+	}
 	for _, note := range notes {
 		b.Logger.Bodyf("%s", note)
 	}

@@ -235,3 +235,6 @@ type Found struct {
 	// provesItself says that the NAR's contents have to match the content address, as no signature vouches for them.
 	provesItself bool
 }
+
+// ProvesItself reports whether the path's content address, and no signature, is what vouches for it.
+func (f *Found) ProvesItself() bool { return f.provesItself }
