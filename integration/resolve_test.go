@@ -99,7 +99,8 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("names what .gitignore names where there is no .git", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "ignored",
+		w := newWorld(t).write(map[string]string{"default.nix": strings.Replace(app, "derivation {",
+			"assert builtins.pathExists ./.gitignore; derivation {", 1), "why.txt": "ignored",
 			".gitignore": "*.o\n/build/\n!keep.o\n", "keep.o": ""})
 		w.hydraBuilds("git-export", "default.nix")
 		w.write(map[string]string{"a.o": "x", "build/x": "x", "deep/b.o": "y"})

@@ -133,6 +133,9 @@ func (e evaluation) search(ctx context.Context, files files, log func(string, ..
 		before := len(tried)
 		for _, name := range names {
 			a, err := e.attempt(ctx, files, name, tried, log)
+			if err != nil && len(tried) > 0 && ctx.Err() == nil {
+				continue // an expression may read .gitignore, which the rule of 2016 leaves out
+			}
 			if err != nil {
 				return nil, nil, err
 			}

@@ -1,11 +1,8 @@
 package nixproot
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +10,6 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -32,18 +28,13 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 		return []Cause{{Found: "Hydra cannot be asked: " + err.Error(), Change: "check BP_NIX_HYDRA_URL"}}
 	}
 	missing := d.nearest.missing[0]
-	for _, a := range d.tried {
-		for _, p := range a.missing {
-			if p.Name() != missing.Name() {
-				continue
-			}
-			builds, err := client.FindOutput(ctx, p)
-			if err != nil {
-				return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
-			}
-			if len(builds) > 0 {
-				return []Cause{d.builtThere(ctx, client, builds[0], p)}
-			}
+	for _, p := range d.likeliest(missing.Name()) {
+		builds, err := client.FindOutput(ctx, p)
+		if err != nil {
+			return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
+		}
+		if len(builds) > 0 {
+			return []Cause{d.builtThere(ctx, client, builds[0], p)}
 		}
 	}
 	builds, err := client.FindNamed(ctx, missing)
@@ -70,6 +61,22 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 			Change: "add " + d.config.System + " to the systems of the jobset (in release.nix: supportedSystems)"}}
 	}
 	return d.otherBuild(ctx, client, ours, missing)
+}
+
+// searches bounds how often Hydra searches all of its builds for an output.
+const searches = 5
+
+// likeliest are the first paths of one output, under the names that were tried.
+func (d *diagnosis) likeliest(output string) []storepath.Path {
+	var paths []storepath.Path
+	for _, a := range d.tried {
+		for _, p := range a.missing {
+			if p.Name() == output && len(paths) < searches {
+				paths = append(paths, p)
+			}
+		}
+	}
+	return paths
 }
 
 func (f rootFinder) hydraClient() (*hydra.Client, error) {
@@ -337,61 +344,4 @@ func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, diffe
 		return &Cause{Sure: true, Found: "the source itself is another one\n" + text, Change: diff.change()}
 	}
 	return nil
-}
-
-// maxDrv bounds a derivation that is fetched to be compared.
-const maxDrv = 16 << 20
-
-// fetchDrv gets a derivation from the first cache that has it.
-func fetchDrv(ctx context.Context, sets []*cache.Set, p storepath.Path) (*nixinstall.Drv, error) {
-	var text []byte
-	err := fetchFrom(ctx, sets, p, func(r io.Reader) error {
-		reader := nar.NewReader(r)
-		entry, err := reader.Next()
-		if err != nil {
-			return err
-		}
-		if entry.Kind != nar.Regular || entry.Size > maxDrv {
-			return errors.New("it is no derivation")
-		}
-		var out bytes.Buffer
-		if _, err := io.Copy(&out, reader); err != nil {
-			return err
-		}
-		text = out.Bytes()
-		_, err = reader.Next()
-		if errors.Is(err, io.EOF) {
-			_, err = io.Copy(io.Discard, r)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return nixinstall.ParseDrv(text)
-}
-
-func fetchTree(ctx context.Context, sets []*cache.Set, p storepath.Path, dir string) error {
-	return fetchFrom(ctx, sets, p, func(r io.Reader) error {
-		tree := nar.NewTree(dir)
-		if err := nar.Copy(tree, nar.NewReader(r), make([]byte, 64<<10)); err != nil {
-			return errors.Join(err, tree.Discard())
-		}
-		_, err := io.Copy(io.Discard, r)
-		return err
-	})
-}
-
-func fetchFrom(ctx context.Context, sets []*cache.Set, p storepath.Path, unpack func(io.Reader) error) error {
-	err := errors.New("no cache was asked")
-	for _, set := range sets {
-		var found *cache.Found
-		if found, err = set.Lookup(ctx, p); err != nil {
-			continue
-		}
-		if err = set.Fetch(ctx, found, unpack); err == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("fetching %s to compare it: %w", p.Base(), err)
 }
