@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,7 +50,9 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			"PATH": appStore + "/bin:/usr/bin:/bin", "HOME": "/tmp", "PORT": "8080", "odd.name": "kept",
 			launch.EngineEnv: engine,
 		}))
-		Expect(s.Files).To(HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
+		// A PRoot that carries its libraries in itself holds them open as files in memory, which is its own affair.
+		files := slices.DeleteFunc(s.Files, func(f string) bool { return strings.Contains(f, "=/memfd:") })
+		Expect(files).To(HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
 	})
 
 	it("keeps inherited descriptors", func() {

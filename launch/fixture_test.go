@@ -191,7 +191,17 @@ func copyFile(from, to string) {
 func proot(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("NIX_HYDRA_TEST_PROOT"); path != "" {
-		return path
+		readable := filepath.Join(built, "proot") // by another user too
+		if _, err := os.Stat(readable); err != nil {
+			data, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(readable, data, 0o755)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return readable
 	}
 	path, err := exec.LookPath("proot")
 	if err != nil {

@@ -21,8 +21,8 @@ const (
 	// MaxPathLen is the longest path of an entry below the root, in bytes. Nix opens what it dumps by absolute path,
 	// so no store path can hold a longer one.
 	MaxPathLen = 4095
-	// MaxDepth is how many directories may be nested. Nix has no limit, but a path of MaxPathLen in a real tree stays
-	// far below it, and an unpacker holds a file descriptor per open directory.
+	// MaxDepth is how many directories may be nested. Nix had no limit and has one of 64 since 2.34, which caches
+	// filled by older ones may exceed; an unpacker holds a file descriptor per open directory.
 	MaxDepth = 1024
 )
 

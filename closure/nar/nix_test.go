@@ -56,7 +56,7 @@ func TestDumpsAsNixDoes(t *testing.T) {
 	for name, text := range map[string]string{
 		"everything": all(), "a file": archive(file("x")), "a symlink": archive(link("x")), "nothing": archive(dir()),
 		"an executable": archive(words("(", "type", "regular", "executable", "", "contents", "x", ")")),
-		"depth":         nested(100),
+		"depth":         nested(60),
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
