@@ -47,7 +47,7 @@ func TestEngineBuilds(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(it spec.S)
-	}{{"NotRelocatable", h.testBlocked}, {"PRootLayer", h.testPRootLayer}, {"Verify", h.testVerify}} {
+	}{{"NotRelocatable", h.testBlocked}, {"Reuse", h.testReuse}, {"PRootLayer", h.testPRootLayer}, {"Verify", h.testVerify}} {
 		suite(part.name, func(t *testing.T, _ spec.G, it spec.S) {
 			it.Before(func() { RegisterTestingT(t) })
 			part.test(it)
@@ -71,7 +71,11 @@ func (h *hidden) testBlocked(it spec.S) {
 		Expect(l.outcome.Log).To(And(ContainSubstring("Engine: userns or proot"), ContainSubstring(h.blocked),
 			ContainSubstring("lib/text.gz"), ContainSubstring("gzip"), ContainSubstring("lib/text.jar"),
 			Not(ContainSubstring("greet.1.gz"))))
-		for confinement, by := range map[rig.Confinement]string{rig.Default: "proot", rig.Unconfined: "userns"} {
+		engines := map[rig.Confinement]string{rig.Default: "proot", rig.Unconfined: "userns"}
+		if usernsRestricted() {
+			engines[rig.Unconfined] = "proot"
+		}
+		for confinement, by := range engines {
 			for _, base := range []string{h.images.Run, h.images.RunScratch} {
 				e, err := h.process(l, place{image: base, confinement: confinement, env: map[string]string{launch.DebugEnv: "1"}}, "web")
 				Expect(err).NotTo(HaveOccurred())
@@ -106,8 +110,26 @@ func (h *hidden) testBlocked(it spec.S) {
 		Expect(l.outcome.Status).NotTo(Equal(0))
 		Expect(l.outcome.Log).To(And(ContainSubstring(l.Layers()+"/view"), ContainSubstring("shorter layers directory")))
 		l = h.builds(name, h.bash, launch.EngineAuto)
-		e := h.line(l, place{image: h.images.RunScratch, confinement: rig.Unconfined}, "bash -c 'echo $BASH'")
+		e := h.line(l, place{image: h.images.RunScratch}, "bash -c 'echo $BASH'")
 		Expect(e.stdout).To(Equal(h.bash+"/bin/bash\n"), e.stderr)
+	})
+}
+
+// testReuse is about Nix as part of an image: its manual names store paths of strangers by the dozen.
+func (h *hidden) testReuse(it spec.S) {
+	it("fetches nothing again that names many strangers", func() {
+		paths, err := h.pkgs.Build(h.ctx, "nix")
+		Expect(err).NotTo(HaveOccurred())
+		cache, err := h.serve(paths[0])
+		Expect(err).NotTo(HaveOccurred())
+		settings := map[string]string{"BP_NIX_SUBSTITUTERS": cache}
+		l, err := h.build("hf", paths[0], settings)
+		Expect(err).NotTo(HaveOccurred())
+		e := h.line(l, place{image: h.images.RunScratch, confinement: rig.Hostile}, "nix --version")
+		Expect(e.stdout).To(HavePrefix("nix (Nix) 2."), e.stderr)
+		o, err := l.Build(h.ctx, h.source, settings)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.Log).To(And(ContainSubstring("0 paths (0 B) fetched"), ContainSubstring("Closure layers: 0 of")))
 	})
 }
 
@@ -120,6 +142,16 @@ func (h *hidden) testPRootLayer(it spec.S) {
 			l = h.builds("hp", h.bash, by)
 			Expect(l.HasLayer("proot")).To(Equal(by == launch.EngineProot), by)
 		}
+	})
+
+	it("is left out of the next image when the engine no longer needs it", func() {
+		l := h.builds("hn", h.bash, launch.EngineProot)
+		Expect(l.HasLayer("proot")).To(BeTrue())
+		o, err := l.Build(h.ctx, h.source, engine(launch.EngineAuto))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.Status).To(Equal(0), o.Log)
+		Expect(o.Log).To(ContainSubstring("Engine: relocate"))
+		Expect(l.HasLayer("proot")).To(BeFalse())
 	})
 
 	it("is missed by name where the image has none", func() {

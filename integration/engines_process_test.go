@@ -38,6 +38,9 @@ func TestEngineProcesses(t *testing.T) {
 	w := newEngineWorld(t)
 	suite := spec.New("under", spec.Report(report.Terminal{}), spec.Sequential())
 	for _, r := range w.everyEngine() {
+		if r.engine == launch.EngineUserns && !usernsTested(t) {
+			continue
+		}
 		suite(r.engine, func(t *testing.T, _ spec.G, it spec.S) {
 			it.Before(func() { RegisterTestingT(t) })
 			w.testProcess(r, it)
@@ -149,7 +152,9 @@ func (w *engineWorld) testChoice(it spec.S) {
 		}
 		Expect(choose(w.unrelocated, "", rig.Hostile, w.store).stderr).To(ContainSubstring("engine native: "))
 		Expect(choose(w.unrelocated, "native", rig.Unconfined, w.store).stderr).To(ContainSubstring("engine native: "))
-		Expect(choose(w.unrelocated, "userns", rig.Unconfined, w.store).stderr).To(ContainSubstring("engine userns: "))
+		if !usernsRestricted() {
+			Expect(choose(w.unrelocated, "userns", rig.Unconfined, w.store).stderr).To(ContainSubstring("engine userns: "))
+		}
 	})
 
 	it("refuses what cannot be, with one message", func() {

@@ -89,13 +89,17 @@ func (w *engineWorld) confined(dir, pack string, settings map[string]string) (en
 	if err := exported(dir); err != nil { // the user who builds owns it all
 		return ended{}, err
 	}
+	more := []string{"--network", "host", "--workdir", filepath.Join(dir, "app"), "--volume", pack + ":" + pack + ":ro",
+		"--volume", dir + ":" + dir}
+	if os.Geteuid() != 0 { // nobody could give the folder to another user
+		more = append(more, "--user", fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
+	}
 	var e ended
 	var err error
 	e.stdout, e.stderr, e.code, err = w.rig.Output(w.ctx, w.images.Build, rig.ContainerOptions{
 		Confinement: rig.Hostile, Env: env, Entrypoint: filepath.Join(pack, "bin/build"),
 		Args: []string{layers, platform, filepath.Join(dir, "entries.toml")},
-		More: []string{"--network", "host", "--workdir", filepath.Join(dir, "app"),
-			"--volume", pack + ":" + pack + ":ro", "--volume", fmt.Sprintf("%s:%s", dir, dir)},
+		More: more,
 	})
 	return e, err
 }

@@ -55,6 +55,22 @@ func needDocker(t *testing.T, r *rig.Rig) {
 	}
 }
 
+// usernsRestricted says that this machine denies unprivileged user namespaces, as Ubuntu's kernels do, also to
+// containers without a profile.
+func usernsRestricted() bool {
+	setting, err := os.ReadFile("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+	return err == nil && strings.TrimSpace(string(setting)) == "1"
+}
+
+// usernsTested reports whether it can be, and says loudly if not.
+func usernsTested(t *testing.T) bool {
+	t.Helper()
+	if usernsRestricted() {
+		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s under userns: kernel.apparmor_restrict_unprivileged_userns is 1 ***\n", t.Name())
+	}
+	return !usernsRestricted()
+}
+
 // newEngineParts gives a world without the two images. Without a Docker engine the test is skipped.
 func newEngineParts(t *testing.T) *engineWorld {
 	t.Helper()
