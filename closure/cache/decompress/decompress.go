@@ -154,19 +154,14 @@ func (p *Pool) brotli(r io.Reader) (io.ReadCloser, error) {
 }
 
 func (p *Pool) zstd(r io.Reader, windows *budget) (io.ReadCloser, error) {
-	z, ok := p.zstds.Get().(*zstd.Decoder)
-	if !ok {
-		var err error
-		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(1<<62),
-			zstd.IgnoreChecksum(true)) // Set.Fetch compares a SHA-256 of all of it
-		if err != nil {
-			return nil, err
-		}
-	}
 	b := p.buffer(r)
+	// Only what may run takes a decoder out of the pool: the window of one that was used before stays allocated.
 	release := windows.acquire(zstdWindow(b))
-	if err := z.Reset(b); err != nil {
+	z, err := p.zstdDecoder()
+	if err == nil {
+		err = z.Reset(b)
+	}
+	if err != nil {
 		release()
 		p.releaseBuffer(b)
 		return nil, err
@@ -178,6 +173,15 @@ func (p *Pool) zstd(r io.Reader, windows *budget) (io.ReadCloser, error) {
 		p.releaseBuffer(b)
 		release()
 	}}, nil
+}
+
+func (p *Pool) zstdDecoder() (*zstd.Decoder, error) {
+	if z, ok := p.zstds.Get().(*zstd.Decoder); ok {
+		return z, nil
+	}
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(1<<62),
+		zstd.IgnoreChecksum(true)) // Set.Fetch compares a SHA-256 of all of it
 }
 
 // zstdWindow is the memory that the first frame of b will want: its window, held twice over while it moves.
