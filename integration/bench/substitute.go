@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
 
 // substitution is what one process fetches: as the buildpack does it, from opening the caches to the layers and the
@@ -32,6 +34,7 @@ type substitution struct {
 
 // substituteChild is that process.
 func substituteChild(ctx context.Context, args []string, stdout io.Writer) error {
+	debug.SetGCPercent(nixproot.GCPercent)
 	var s substitution
 	if err := json.Unmarshal([]byte(args[0]), &s); err != nil {
 		return err
