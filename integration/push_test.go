@@ -1,0 +1,191 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// TestPush pushes one app again and again with real pack, to a registry and to the Docker engine.
+func TestPush(t *testing.T) {
+	p := realPlatform(t)
+	spec.Run(t, "registry", p.testRegistry, spec.Report(report.Terminal{}))
+	spec.Run(t, "engine", p.testEngine, spec.Report(report.Terminal{}))
+}
+
+// changes are the layers of the closure, the view and the launcher that a build's log says were exported, and reused.
+func changes(log string) (added, reused []string) {
+	lines := regexp.MustCompile(`(Adding|Reusing) layer 'nixproot/nix-hydra:([^']*)'`)
+	for _, match := range lines.FindAllStringSubmatch(log, -1) {
+		if match[1] == "Adding" {
+			added = append(added, match[2])
+		} else {
+			reused = append(reused, match[2])
+		}
+	}
+	return added, reused
+}
+
+const (
+	everythingFetched = `Store paths: 0 paths \(0 B\) reused, [1-9]\d* paths`
+	nothingFetched    = `Store paths: [1-9]\d* paths? \(.*\) reused, 0 paths \(0 B\) fetched, 0 paths`
+)
+
+// site is the sample with another page.
+func site(t *testing.T, page string) *deployable {
+	t.Helper()
+	dir, err := realParts(t).pkgs.Sample(t.Context(), "static-site", t.TempDir())
+	must(err)
+	must(os.WriteFile(filepath.Join(dir, "site/index.html"), []byte("<!DOCTYPE html><html>"+page+"</html>\n"), 0o644))
+	return hydraBuilt(t, dir)
+}
+
+func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("moves what changed, and builds anew what the previous image cannot be trusted for", func() {
+		registry := newRegistry(t)
+		runImage := registry.push(t, p.pack.Images.Run, "run")
+		image := registry.address + "/apps/" + p.image("site")
+		publish := func(options *rig.BuildOptions) {
+			options.RunImage, options.More = runImage, append(options.More, "--publish")
+		}
+		clear := func(options *rig.BuildOptions) { options.ClearCache = true }
+		first, second := site(t, "one"), site(t, "two")
+		registry.take()
+
+		// The first push.
+		log := p.build(image, first.source, first.env(p.parts), publish)
+		Expect(log).To(MatchRegexp(everythingFetched))
+		added, _ := changes(log)
+		whole := registry.take()
+		before := registry.layers(image)
+
+		// Nothing has changed: no request to a cache, no layer.
+		first.server.Reset()
+		log = p.build(image, first.source, first.env(p.parts), publish)
+		Expect(first.server.Requests()).To(BeEmpty())
+		Expect(log).To(MatchRegexp(nothingFetched))
+		Expect(log).To(MatchRegexp(`Closure layers: 0 of \d+ changed`))
+		again, reused := changes(log)
+		Expect(again).To(BeEmpty())
+		Expect(reused).To(ConsistOf(added))
+		Expect(registry.layers(image)).To(Equal(before))
+		Expect(registry.take()).To(BeNumerically("<", 64<<10), "configuration and manifest")
+
+		// A page has changed: one path is fetched, its layer, the view and the launcher's are pushed.
+		log = p.build(image, second.source, second.env(p.parts), publish)
+		nars, _ := second.server.Traffic(".nar.zst")
+		Expect(nars).To(Equal(1))
+		again, _ = changes(log)
+		Expect(again).To(ConsistOf("closure-app", "view", "run"))
+		moved := registry.take()
+		Expect(moved).To(BeNumerically("<", whole/4))
+		t.Logf("bytes that reached the registry: first push %d, one page changed %d", whole, moved)
+
+		// The metadata is of another format.
+		registry.relabel(image, "io.buildpacks.lifecycle.metadata", func(text string) string {
+			return strings.ReplaceAll(text, `"format":1,`, `"format":99,`)
+		})
+		log = p.build(image, second.source, second.env(p.parts), publish)
+		Expect(strings.Count(log, "of the previous image")).To(Equal(1), log)
+		Expect(log).To(MatchRegexp(`layers of the previous image, .*, are not reused: made in format 99`))
+		Expect(log).To(MatchRegexp(everythingFetched))
+
+		// The metadata is of another version altogether, or cannot be read.
+		for _, change := range []func(string) string{
+			func(text string) string { return strings.ReplaceAll(text, `{\"format\":1,`, `{\"format\":7,`) },
+			func(text string) string { return strings.ReplaceAll(text, `{\"format\":1,`, `{\"format\":`) },
+		} {
+			registry.relabel(image, "io.buildpacks.lifecycle.metadata", change)
+			log = p.build(image, second.source, second.env(p.parts), publish)
+			Expect(strings.Count(log, "a full build")).To(Equal(1), log)
+			Expect(log).To(MatchRegexp(everythingFetched))
+		}
+
+		// The image is gone.
+		registry.remove(image)
+		log = p.build(image, second.source, second.env(p.parts), publish)
+		Expect(log).To(MatchRegexp(everythingFetched))
+		registry.take()
+
+		// The registry has lost a layer. Only the exporter can see that; a build that reuses nothing mends it.
+		lost := registry.layers(image)
+		registry.lose(lost[len(lost)/2])
+		log, err := p.try(image, first.source, first.env(p.parts), publish)
+		t.Logf("a lost layer: %v\n%s", err, tail(log, 5))
+		log = p.build(image, first.source, first.env(p.parts), publish, clear)
+		Expect(log).To(MatchRegexp(everythingFetched))
+		registry.take()
+	})
+}
+
+func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("builds anew when image or caches are gone or were tampered with, and right each time", func() {
+		image := p.image("kept")
+		first, second := site(t, "one"), site(t, "two")
+		answers := func(page string) {
+			Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring(page))
+		}
+		p.build(image, first.source, first.env(p.parts))
+		answers("one")
+
+		// The image is deleted: the toolchain is still there.
+		must(exec.Command("docker", "rmi", "--force", image).Run())
+		log := p.build(image, first.source, first.env(p.parts))
+		Expect(log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring("Reusing cached Nix")))
+		digest := p.identity(image)
+
+		// The caches are deleted: the image is still there.
+		for _, volume := range volumes(image) {
+			must(exec.Command("docker", "volume", "rm", "--force", volume).Run())
+		}
+		log = p.build(image, first.source, first.env(p.parts))
+		Expect(log).To(MatchRegexp(nothingFetched))
+		Expect(p.identity(image)).To(Equal(digest))
+
+		// What the caches hold is altered.
+		for what, change := range map[string]string{
+			"the toolchain's pack": `for f in $(find /v -type f -size +1000k); do printf damaged | dd of=$f bs=1 seek=300000 conv=notrunc; done`,
+			"everything":           `for f in $(find /v -type f -name '*.tar'); do printf damaged >$f; done`,
+			"its metadata":         `for f in $(find /v -type f -not -name '*.tar'); do echo damaged >$f; done`,
+		} {
+			for _, volume := range volumes(image) {
+				out, err := exec.Command("docker", "run", "--rm", "--user", "0", "--volume", volume+":/v", "--entrypoint", "/bin/sh",
+					p.pack.Images.Build, "-c", change).CombinedOutput()
+				Expect(err).NotTo(HaveOccurred(), "%s", out)
+			}
+			log, err := p.try(image, second.source, second.env(p.parts))
+			t.Logf("%s: %v\n%s", what, err, log)
+			Expect(err).NotTo(HaveOccurred(), "%s: %s", what, log)
+			answers("two")
+			p.build(image, first.source, first.env(p.parts))
+		}
+		Expect(p.identity(image)).To(Equal(digest))
+	})
+}
+
+// identity is an image's digest, which its bytes and its configuration decide.
+func (p *platform) identity(image string) string {
+	p.t.Helper()
+	out, err := exec.Command("docker", "image", "inspect", "--format", "{{.Id}}", image).Output()
+	must(err)
+	return strings.TrimSpace(string(out))
+}
+
+func tail(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return fmt.Sprintln(strings.Join(lines[max(0, len(lines)-n):], "\n"))
+}
