@@ -14,9 +14,20 @@ import (
 )
 
 const (
-	// keptWindow is the largest dictionary kept for the next stream: that of xz's default level, and its header.
-	keptWindow = 8<<20 + 64<<10
+	// defaultWindow is the dictionary of xz's default level, windowSlack what a decoder has besides.
+	defaultWindow = 8 << 20
+	windowSlack   = 64 << 10
+	// keptWindow is the largest dictionary kept for the next stream.
+	keptWindow = defaultWindow + windowSlack
 )
+
+// expectedWindow is what a stream of that many bytes, 0 for unknown, is likely to want: no more than it holds.
+func expectedWindow(size int64) int64 {
+	if size <= 0 {
+		return defaultWindow
+	}
+	return min(size, defaultWindow)
+}
 
 // chooseXZ is the xz program to use, "" for closure/cache/xz. That decoder is the choice of auto everywhere: measured
 // on amd64, where it has assembly, it needs as much time as liblzma 5.8 and three quarters of liblzma 5.4's, and in
@@ -38,11 +49,13 @@ func (p *Pool) xz(r io.Reader, size int64, windows *budget) (io.ReadCloser, erro
 	if p.program != "" {
 		return startXZ(p.program, r)
 	}
+	// Only what may run takes a decoder out of the pool, and none with more memory than it has reserved.
+	m := &reserve{windows: windows}
+	m.want(expectedWindow(size))
 	z, ok := p.xzs.Get().(*xz.Reader)
-	if !ok {
+	if !ok || z.Window() > m.have+windowSlack {
 		z = xz.NewReader(nil, xz.Options{})
 	}
-	m := &reserve{windows: windows}
 	z.Reset(r, xz.Options{
 		MaxWindow: maxWindow, Size: size,
 		SkipCheck: true, // Set.Fetch compares a SHA-256 of all of it
