@@ -47,7 +47,9 @@ func TestEngineBuilds(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		test func(it spec.S)
-	}{{"NotRelocatable", h.testBlocked}, {"Reuse", h.testReuse}, {"PRootLayer", h.testPRootLayer}, {"Verify", h.testVerify}} {
+	}{
+		{"NotRelocatable", h.testBlocked}, {"Reuse", h.testReuse}, {"PRootLayer", h.testPRootLayer}, {"Verify", h.testVerify},
+	} {
 		suite(part.name, func(t *testing.T, _ spec.G, it spec.S) {
 			it.Before(func() { RegisterTestingT(t) })
 			part.test(it)
@@ -77,7 +79,8 @@ func (h *hidden) testBlocked(it spec.S) {
 		}
 		for confinement, by := range engines {
 			for _, base := range []string{h.images.Run, h.images.RunScratch} {
-				e, err := h.process(l, place{image: base, confinement: confinement, env: map[string]string{launch.DebugEnv: "1"}}, "web")
+				p := place{image: base, confinement: confinement, env: map[string]string{launch.DebugEnv: "1"}}
+				e, err := h.process(l, p, "web")
 				Expect(err).NotTo(HaveOccurred())
 				Expect(e.stdout).To(Equal("greetings from "+h.bash+"/bin/bash\n"), e.stderr)
 				Expect(e.stderr).To(ContainSubstring("engine " + by + ": "))
@@ -99,8 +102,8 @@ func (h *hidden) testBlocked(it spec.S) {
 		l, err := h.tryBuild("hr", h.blocked, engine(launch.EngineRelocate))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(l.outcome.Status).NotTo(Equal(0))
-		Expect(l.outcome.Log).To(And(ContainSubstring(h.blocked), ContainSubstring("lib/text.gz"), ContainSubstring("What to do:"),
-			ContainSubstring("leave BP_NIX_ENGINE at auto")))
+		Expect(l.outcome.Log).To(And(ContainSubstring(h.blocked), ContainSubstring("lib/text.gz"),
+			ContainSubstring("What to do:"), ContainSubstring("leave BP_NIX_ENGINE at auto")))
 	})
 
 	it("is what a closure becomes whose layers folder has a long name", func() {
@@ -181,7 +184,8 @@ func (h *hidden) testVerify(it spec.S) {
 			code, out := verify(l.Layers(), h.key.Public)
 			Expect(code).To(Equal(0), out)
 			Expect(strings.Count(out, "intact    /nix/store/")).To(BeNumerically(">", 50))
-			Expect(out).To(And(ContainSubstring(h.key.Name), ContainSubstring(" 0 altered, 0 signed by no trusted key, 0 files")))
+			Expect(out).To(And(ContainSubstring(h.key.Name),
+				ContainSubstring(" 0 altered, 0 signed by no trusted key, 0 files")))
 		}
 	})
 
@@ -194,7 +198,8 @@ func (h *hidden) testVerify(it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		code, out = verify(l.Layers(), stranger.Public)
 		Expect(code).To(Equal(1))
-		Expect(out).To(And(ContainSubstring("UNTRUSTED "+h.bash), ContainSubstring("signed by "+h.key.Name), Not(ContainSubstring("ALTERED"))))
+		Expect(out).To(And(ContainSubstring("UNTRUSTED "+h.bash), ContainSubstring("signed by "+h.key.Name),
+			Not(ContainSubstring("ALTERED"))))
 
 		programs, err := filepath.Glob(filepath.Join(l.Layers(), "closure-*", filepath.Base(h.bash), "bin/bash"))
 		Expect(err).NotTo(HaveOccurred())
@@ -202,7 +207,8 @@ func (h *hidden) testVerify(it spec.S) {
 		flip(programs[0])
 		code, out = verify(l.Layers(), h.key.Public)
 		Expect(code).To(Equal(1))
-		Expect(out).To(And(MatchRegexp(`(?m)^ALTERED   `+h.bash+` `), ContainSubstring(" 1 altered, 0 signed by no trusted key")))
+		Expect(out).To(And(MatchRegexp(`(?m)^ALTERED   `+h.bash+` `),
+			ContainSubstring(" 1 altered, 0 signed by no trusted key")))
 	})
 
 	it("proves an image that the lifecycle exported", func() {

@@ -23,14 +23,14 @@ type running struct {
 
 // everyEngine is each engine where the least is allowed and the least is there.
 func (w *engineWorld) everyEngine() []running {
-	empty, asked := w.images.RunScratch, func(engine string) map[string]string {
-		return map[string]string{launch.EngineEnv: engine}
-	}
+	empty := w.images.RunScratch
+	userns := map[string]string{launch.EngineEnv: launch.EngineUserns}
+	proot := map[string]string{launch.EngineEnv: launch.EngineProot}
 	return []running{
 		{launch.EngineRelocate, *w.relocated, place{image: empty, confinement: rig.Hostile, readOnly: true}},
 		{launch.EngineNative, *w.unrelocated, place{image: empty, confinement: rig.Hostile, store: w.store}},
-		{launch.EngineUserns, *w.unrelocated, place{image: empty, confinement: rig.Unconfined, env: asked(launch.EngineUserns)}},
-		{launch.EngineProot, *w.unrelocated, place{image: empty, confinement: rig.Default, env: asked(launch.EngineProot)}},
+		{launch.EngineUserns, *w.unrelocated, place{image: empty, confinement: rig.Unconfined, env: userns}},
+		{launch.EngineProot, *w.unrelocated, place{image: empty, confinement: rig.Default, env: proot}},
 	}
 }
 
@@ -73,8 +73,8 @@ func (w *engineWorld) testProcess(r running, it spec.S) {
 
 	it("passes arguments, variables, standard input's end and the folder on", func() {
 		r.env = map[string]string{launch.EngineEnv: r.env[launch.EngineEnv], "PORT": "5000"}
-		e := w.line(&r.layered, r.place, `cd /etc && run_proot.sh bash -c 'printf "%s." "$PWD" "$0" "$@"; read -r x || echo end' $PORT`,
-			"a b", "", "$c")
+		line := `cd /etc && run_proot.sh bash -c 'printf "%s." "$PWD" "$0" "$@"; read -r x || echo end' $PORT`
+		e := w.line(&r.layered, r.place, line, "a b", "", "$c")
 		Expect(e.stdout).To(Equal("/etc.5000.a b..$c.end\n"), e.stderr)
 	})
 
@@ -123,7 +123,8 @@ func (w *engineWorld) testChoice(it spec.S) {
 		if engine != "" {
 			env[launch.EngineEnv] = engine
 		}
-		return w.line(l, place{image: w.images.RunScratch, confinement: c, env: env, store: store}, "run_proot.sh bash -c 'echo $BASH'")
+		p := place{image: w.images.RunScratch, confinement: c, env: env, store: store}
+		return w.line(l, p, "run_proot.sh bash -c 'echo $BASH'")
 	}
 
 	it("runs a relocated closure as it is, whatever is asked for, and says so", func() {

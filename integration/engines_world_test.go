@@ -66,7 +66,8 @@ func usernsRestricted() bool {
 func usernsTested(t *testing.T) bool {
 	t.Helper()
 	if usernsRestricted() {
-		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s under userns: kernel.apparmor_restrict_unprivileged_userns is 1 ***\n", t.Name())
+		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s under userns: %s is 1 ***\n", t.Name(),
+			"kernel.apparmor_restrict_unprivileged_userns")
 	}
 	return !usernsRestricted()
 }
