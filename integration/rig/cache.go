@@ -32,7 +32,8 @@ func (r *Rig) Key(ctx context.Context, name string) (*Key, error) {
 		if err := os.WriteFile(filepath.Join(dir, "secret"), []byte(secret), 0o600); err != nil {
 			return err
 		}
-		convert := append([]string{"-c", `"$@" <secret >public`, "sh", program}, append(features, "convert-secret-to-public")...)
+		convert := append([]string{"-c", `"$@" <secret >public`, "sh", program}, features...)
+		convert = append(convert, "convert-secret-to-public")
 		_, err = run(ctx, dir, "/bin/sh", convert...)
 		return err
 	})

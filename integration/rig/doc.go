@@ -1,6 +1,6 @@
 // Package rig makes real parts for tests, benches and scripts on any Debian or Ubuntu machine with Go, as root or as a
-// user: Debian packages, a runnable Nix, a Nix release tarball, stores with real derivations, signed binary caches, base
-// images, pack and the lifecycle. Nothing is installed on the machine: everything lives in one cache folder,
+// user: Debian packages, a runnable Nix, a Nix release tarball, stores with real derivations, signed binary caches,
+// base images, pack and the lifecycle. Nothing is installed on the machine: everything lives in one cache folder,
 // $NIX_HYDRA_CACHE or nix-hydra-buildpack in the user's cache folder, is made once, and is safe to use from many
 // processes at once. What is downloaded comes from Debian's mirrors and the Go module proxy, and is said.
 //
@@ -9,7 +9,7 @@
 // From packages to a signed cache:
 //
 //	r, err := rig.Open(rig.Options{})
-//	pkgs, err := r.Nixpkgs(ctx)                          // a stand-in for nixpkgs; pkgs.Pin makes fetchFromGitHub give it
+//	pkgs, err := r.Nixpkgs(ctx)                          // a stand-in for nixpkgs; pkgs.Pin pins it
 //	paths, err := pkgs.Build(ctx, "git", "nginx")        // real builds by real Nix, in pkgs.Store
 //	paths, err = pkgs.Realise(ctx, "shell.nix", "-A", "x")
 //	key, err := r.Key(ctx, "hydra.example.org-1")        // key.Public for trusted-public-keys

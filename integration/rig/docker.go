@@ -112,7 +112,9 @@ func (r *Rig) runArgs(ctx context.Context, image string, options ContainerOption
 }
 
 // Output runs an image to its end and gives standard output, standard error and the exit code.
-func (r *Rig) Output(ctx context.Context, image string, options ContainerOptions) (stdout, stderr string, code int, err error) {
+func (r *Rig) Output(
+	ctx context.Context, image string, options ContainerOptions,
+) (stdout, stderr string, code int, err error) {
 	options.More = append([]string{"--rm"}, options.More...)
 	args, err := r.runArgs(ctx, image, options)
 	if err != nil {

@@ -1,17 +1,12 @@
 package rig
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/BurntSushi/toml"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -19,8 +14,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
 const (
@@ -74,7 +67,8 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 	}
 	defer func() { _ = removeAll(work) }()
 	if options.ClearCache {
-		if err := errors.Join(removeAll(filepath.Join(l.state, "cache")), os.Mkdir(filepath.Join(l.state, "cache"), 0o755)); err != nil {
+		cache := filepath.Join(l.state, "cache")
+		if err := errors.Join(removeAll(cache), os.Mkdir(cache, 0o755)); err != nil {
 			return nil, err
 		}
 	}
@@ -268,143 +262,6 @@ func (l *Lifecycle) Unpack(image, dir string) error {
 		}
 	}
 	return nil
-}
-
-// Process is a process of an image, started without a container engine.
-type Process struct {
-	command *exec.Cmd
-	done    chan struct{}
-	output  strings.Builder
-}
-
-// Start unpacks an image into dir, unless dir exists, and starts a process type of it ("web") there, as the image's
-// user, with the environment given beside the image's own.
-func (l *Lifecycle) Start(
-	ctx context.Context, image, dir, process string, env map[string]string, args ...string,
-) (*Process, error) {
-	if _, err := os.Stat(dir); err != nil {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
-		if err := l.Unpack(image, dir); err != nil {
-			return nil, err
-		}
-	}
-	built, err := l.Image(image)
-	if err != nil {
-		return nil, err
-	}
-	file, err := built.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	environ := append([]string{"HOME=/home/cnb"}, file.Config.Env...)
-	for _, name := range sortedKeys(env) {
-		environ = append(environ, name+"="+env[name])
-	}
-	command, err := l.rig.jailed(ctx, jail{
-		Root: dir, Mount: filepath.Join(l.state, "mount"), Dir: file.Config.WorkingDir, User: User, Group: Group,
-		Env: environ, Args: append([]string{"/cnb/process/" + process}, args...),
-	})
-	if err != nil {
-		return nil, err
-	}
-	p := &Process{command: command, done: make(chan struct{})}
-	command.Stdout, command.Stderr = &p.output, &p.output
-	if err := command.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", process, err)
-	}
-	go func() {
-		_ = command.Wait()
-		close(p.done)
-	}()
-	return p, nil
-}
-
-// Running says whether the process still runs.
-func (p *Process) Running() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
-}
-
-// Stop sends SIGTERM, waits, and gives the exit code and how long it took. A process that does not end within ten
-// seconds is killed, code 137.
-func (p *Process) Stop() (code int, took time.Duration) {
-	start := time.Now()
-	_ = p.command.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(10 * time.Second):
-		_ = p.command.Process.Kill()
-		<-p.done
-	}
-	return p.Wait(), time.Since(start)
-}
-
-// Wait waits for the end and gives the exit code, 128 and the signal's number when a signal ended it.
-func (p *Process) Wait() int {
-	<-p.done
-	if status, ok := p.command.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return p.command.ProcessState.ExitCode()
-}
-
-// Output is what the process wrote, once it has ended.
-func (p *Process) Output() string {
-	<-p.done
-	return p.output.String()
-}
-
-// untar unpacks a tar file below dir.
-func untar(name, dir string, owners bool) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = untarReader(file, dir, owners)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-func untarReader(r io.Reader, dir string, owners bool) error {
-	files := tar.NewReader(r)
-	for {
-		header, err := files.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		header.Name = strings.Trim(filepath.Clean("/"+header.Name), "/")
-		if header.Name == "" {
-			continue
-		}
-		if header.Typeflag == tar.TypeLink {
-			header.Linkname = strings.Trim(filepath.Clean("/"+header.Linkname), "/")
-		}
-		if err := deb.Place(dir, header, files); err != nil {
-			return err
-		}
-		target := filepath.Join(dir, header.Name)
-		if owners {
-			if err := os.Lchown(target, header.Uid, header.Gid); err != nil {
-				return err
-			}
-		}
-		if header.Typeflag == tar.TypeReg || header.Typeflag == tar.TypeDir {
-			if err := os.Chmod(target, header.FileInfo().Mode()); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // Size is the sum of the sizes of an image's layers, in bytes, as the layout holds them.

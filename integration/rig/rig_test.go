@@ -70,7 +70,9 @@ func testStore(t *testing.T, _ spec.G, it spec.S) {
 		_, before := os.Lstat("/nix")
 		store, err := open(t).StoreAt(ctx, t.TempDir())
 		Expect(err).NotTo(HaveOccurred())
-		expression := `derivation { name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo hello >$out" ]; }`
+		expression := `derivation {
+			name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo hello >$out" ];
+		}`
 		out, err := store.Run(ctx, "nix-build", "--no-out-link", "--expr", expression)
 		Expect(err).NotTo(HaveOccurred())
 		path := strings.TrimSpace(out)

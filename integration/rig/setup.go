@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// SetUp makes what most tests use: the toolchain, the stand-ins, pack or the lifecycle, base images, and the closures of
-// the samples. Without a Docker engine it leaves out what needs one.
+// SetUp makes what most tests use: the toolchain, the stand-ins, pack or the lifecycle, base images, and the closures
+// of the samples. Without a Docker engine it leaves out what needs one.
 func (r *Rig) SetUp(ctx context.Context) error {
 	if _, err := r.standins(ctx); err != nil {
 		return err

@@ -1,6 +1,6 @@
 // Command prootbox is a static program around Debian's PRoot, for tests that cannot download the real static one: a ZIP
-// archive with PRoot, its loader and its libraries follows the program's own bytes. They are put into memory and started
-// there, so that nothing is needed of the machine, not even a place for files.
+// archive with PRoot, its loader and its libraries follows the program's own bytes. They are put into memory and
+// started there, so that nothing is needed of the machine, not even a place for files.
 package main
 
 import (

@@ -114,6 +114,6 @@ func (b *byLifecycle) answer(ctx context.Context, image, work string) error {
 		return err
 	}
 	fmt.Printf("    stopped by SIGTERM after %d ms, exit code %d\n", took.Milliseconds(), code)
-	fmt.Printf("    OCI layout %s: %.1f MB in layers, compressed as exported\n", b.lifecycle.Layout(image), float64(size)/1e6)
+	fmt.Printf("    OCI layout %s: %.1f MB in layers, as exported\n", b.lifecycle.Layout(image), float64(size)/1e6)
 	return nil
 }
