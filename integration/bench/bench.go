@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
@@ -124,8 +126,15 @@ func (b *Bench) folder() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// discard marks a folder as done with. It is removed later: file systems are slow for a while after much is deleted.
-func (b *Bench) discard(dir string) { b.old = append(b.old, dir) }
+// discard marks a folder as done with. It is removed at once where that costs nothing, in memory, and else later: other
+// file systems are slow for a while after much is deleted.
+func (b *Bench) discard(dir string) {
+	b.old = append(b.old, dir)
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err == nil && stat.Type == unix.TMPFS_MAGIC {
+		_ = b.sweep()
+	}
+}
 
 // sweep removes what is done with.
 func (b *Bench) sweep() error {

@@ -99,7 +99,7 @@ func library(g *closure.Graph) storepath.Path {
 }
 
 // graft adds to the cache in dir what building seed anew would: the seed with another byte, and all its dependents,
-// each under a new hash, with the new hashes in place of the old ones. All but one byte stays as long as it was.
+// each under a new hash, with the new hashes in place of the old ones. Nothing changes its length.
 func (f *fixture) graft(ctx context.Context, dir string, seed storepath.Path) (*change, error) {
 	affected := dependents(graph(f.roots, f.infos), seed)
 	hashes := map[string]string{}
@@ -126,6 +126,9 @@ func (f *fixture) graft(ctx context.Context, dir string, seed storepath.Path) (*
 			continue
 		}
 		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
 		group.Go(func() {
 			defer func() { <-slots }()
 			fresh, err := f.rewritten(dir, *n, hashes, p == seed)

@@ -285,7 +285,7 @@ func multiply(f *fixture, infos map[storepath.Path]*narinfo.NarInfo) (map[storep
 		at, _ := slices.BinarySearchFunc(sorted, wanted, func(n *narinfo.NarInfo, w float64) int {
 			return cmp.Compare(float64(n.NarSize), w)
 		})
-		n := *sorted[(min(at, len(sorted)-1)+i%7)%len(sorted)]
+		n := *sorted[max(0, min(at, len(sorted)-1)-i%5)]
 		n.References = append(slices.Clone(n.References), n.StorePath)
 		slices.Sort(n.References)
 		n.References = slices.Compact(n.References)
