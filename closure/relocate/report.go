@@ -68,7 +68,7 @@ type Report struct {
 	// Blocking and Harmless count all hazards, those left out of Hazards included.
 	Blocking, Harmless int
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
-	// references, sorted, at most 1024. They are left as they are: most name what was only needed for building. One
+	// references, sorted, at most 1024; more are a hazard. They are left as they are: most name what was only needed for building. One
 	// that belongs to the closure nevertheless is a reference that would lead nowhere.
 	Foreign []string
 	Mends   []Mend
@@ -84,6 +84,7 @@ func (r Report) Relocatable() bool { return r.Blocking == 0 }
 type collector struct {
 	report  Report
 	foreign map[[hashLen]byte]bool
+	crowded bool // there were more
 }
 
 func (c *collector) hazard(h Hazard) {
@@ -98,6 +99,12 @@ func (c *collector) hazard(h Hazard) {
 
 func (c *collector) sawForeign(hash []byte) {
 	if len(c.foreign) >= maxForeign {
+		if !c.crowded && !c.foreign[[hashLen]byte(hash)] {
+			c.crowded = true
+			c.hazard(Hazard{Offset: -1, Kind: Opaque, Detail: fmt.Sprintf(
+				"it names more than %d store paths that it does not refer to, too many to tell whether one is in the closure",
+				maxForeign)})
+		}
 		return
 	}
 	if c.foreign == nil {

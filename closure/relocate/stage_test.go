@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"crypto/sha256"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -26,6 +27,18 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Foreign).To(Equal([]string{other.HashPart()}))
 		Expect(report.Hazards).To(BeEmpty())
 		Expect(report.Relocatable()).To(BeTrue())
+	})
+
+	it("does not vouch for a file that names more strangers than it can remember", func() {
+		var index strings.Builder
+		for i := range 1100 {
+			sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+			index.WriteString("/nix/store/" + storepath.Encode32(sum[:20]) + "-x\n")
+		}
+		_, report := relocated(t, regular("share/index", index.String()))
+		Expect(report.Foreign).To(HaveLen(1024))
+		Expect(report.Relocatable()).To(BeFalse())
+		Expect(report.Hazards).To(ConsistOf(HaveField("Detail", ContainSubstring("more than 1024 store paths"))))
 	})
 
 	it("rewrites a reference wherever it stands in a large file", func() {
