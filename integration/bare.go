@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -110,6 +111,8 @@ type Bare struct {
 	Env map[string]string
 	// Bindings are service bindings: name to files.
 	Bindings map[string]map[string]string
+	// KillAfter, when not zero, is how long bin/build may run until it and all that it started are killed.
+	KillAfter time.Duration
 }
 
 // Outcome is what came of a build.
@@ -251,12 +254,30 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 	if len(b.Bindings) > 0 {
 		command.Env = append(command.Env, "SERVICE_BINDING_ROOT="+filepath.Join(b.platform(), "bindings"))
 	}
+	if b.KillAfter > 0 && program == "build" {
+		return killed(command, b.KillAfter)
+	}
 	err := command.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// killed runs a command and kills its process group after a while, which is status 137.
+func killed(command *exec.Cmd, after time.Duration) (int, error) {
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := command.Start(); err != nil {
+		return 0, err
+	}
+	timer := time.AfterFunc(after, func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) })
+	defer timer.Stop()
+	_ = command.Wait()
+	if code := command.ProcessState.ExitCode(); code >= 0 {
+		return code, nil
+	}
+	return 128 + int(syscall.SIGKILL), nil
 }
 
 // NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has

@@ -1,0 +1,302 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+)
+
+// TestAgain builds again after all that can have happened in between.
+func TestAgain(t *testing.T) {
+	suite := spec.New("again", spec.Report(report.Terminal{}), spec.Sequential())
+	suite("changes", testChanges)
+	suite("moves", testMoves)
+	suite("killed", testKilled)
+	suite("many pushes", testManyPushes)
+	suite.Run(t)
+}
+
+// intact has the buildpack's own verify command prove every path of the image.
+func (k *keeper) intact() {
+	k.t.Helper()
+	out, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", realParts(k.t).key.Public,
+		k.bare.Layers()).CombinedOutput()
+	Expect(err).WithOffset(1).NotTo(HaveOccurred(), "%s", out)
+}
+
+// runs starts the app.
+func (k *keeper) runs(version string) {
+	k.t.Helper()
+	Expect(k.bare.Start(context.Background(), "shop")).WithOffset(1).To(Equal("shop " + version + "\n"))
+}
+
+// chain is an app on a leaf on a library, each with a version.
+func chain(app, leaf, library string) map[string]string {
+	return map[string]string{
+		"shell.nix": pinned + `let
+  library = programs "library-` + library + `" { library = "echo library ` + library + `"; };
+  leaf = programs "leaf-` + leaf + `" { leaf = "${library}/bin/library; echo leaf ` + leaf + `"; };
+  beside = programs "beside" { beside = "${library}/bin/library"; };
+in programs "app-` + app + `" { shop = "${leaf}/bin/leaf; ${beside}/bin/beside; echo app ` + app + `"; }
+`,
+		"Procfile": "web: run_proot.sh shop\n",
+	}
+}
+
+func testChanges(t *testing.T, _ spec.G, it spec.S) {
+	it("fetches the paths that are new and no others, whatever has changed", func() {
+		RegisterTestingT(t)
+		k := &keeper{t: t, bare: bare(t, "c")}
+		moved := func(app, leaf, library string) (nars int, log string) {
+			d := source(t, chain(app, leaf, library))
+			o := k.builds(d.source, d.env(realParts(t)))
+			k.intact()
+			said, err := k.bare.Start(context.Background(), "shop")
+			must(err)
+			Expect(said).To(Equal(fmt.Sprintf("library %s\nleaf %s\nlibrary %s\napp %s\n", library, leaf, library, app)))
+			nars, _ = d.server.Traffic(".nar.zst")
+			return nars, o.Log
+		}
+		whole, log := moved("1", "1", "1")
+		Expect(log).To(MatchRegexp(everythingFetched))
+		n, log := moved("2", "1", "1")
+		Expect(n).To(Equal(1))
+		Expect(log).To(MatchRegexp(`Closure layers: 1 of \d+ changed`))
+		// A small path is grouped with others, which are fetched with it: two or four are new here.
+		n, log = moved("2", "2", "1")
+		Expect(n).To(And(BeNumerically(">=", 2), BeNumerically("<=", 4)), log)
+		n, log = moved("2", "2", "2")
+		Expect(n).To(And(BeNumerically(">=", 4), BeNumerically("<", whole/2)), log)
+		n, log = moved("1", "1", "1")
+		Expect(n).To(And(BeNumerically(">=", 4), BeNumerically("<", whole/2)), log)
+	})
+
+	it("says in the end, in two lines, what was reused, fetched and removed, and how many layers changed", func() {
+		k := newKeeper(t)
+		o := k.builds(k.app.source, nil)
+		summary := regexp.MustCompile(`Store paths: \d+ paths? \(.*B\) reused, 0 paths \(0 B\) fetched, 0 paths \(0 B\) removed
+\s+Closure layers: 0 of \d+ changed\n`)
+		Expect(o.Log).To(MatchRegexp(summary.String()))
+	})
+
+	it("evaluates again when settings or source have changed, and only then", func() {
+		k := newKeeper(t)
+		Expect(k.builds(k.app.source, nil).Log).To(ContainSubstring("store paths are taken again"))
+		Expect(k.builds(k.changed("README", "x"), nil).Log).To(ContainSubstring("Evaluated shell.nix"))
+		Expect(k.builds(k.app.source, map[string]string{"BP_NIX_ATTRS": "shop helper"}).Log).To(ContainSubstring("Evaluated shell.nix"))
+	})
+
+	it("does not trust what an earlier build took without signatures, or by a key that is not trusted any more", func() {
+		k := newKeeper(t)
+		stranger, err := realParts(t).rig.Key(t.Context(), "stranger-1")
+		must(err)
+		resigned := t.TempDir()
+		store, err := realParts(t).rig.Store(t.Context())
+		must(err)
+		must(store.Cache(t.Context(), resigned, rig.CacheOptions{Key: stranger}, append(k.app.paths, realParts(t).pkgs.Source)...))
+		server, err := rig.Serve(resigned, rig.ServeOptions{})
+		must(err)
+		defer server.Close()
+		o := k.builds(k.app.source, map[string]string{
+			"BP_NIX_SUBSTITUTERS": server.URL, "BP_NIX_TRUSTED_PUBLIC_KEYS": stranger.Public,
+		})
+		Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring("which is not trusted any more")))
+		unsigned := map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "", "BP_NIX_REQUIRE_SIGS": "false"}
+		must(k.bare.NewImage())
+		k.builds(k.app.source, unsigned)
+		o = k.builds(k.app.source, nil)
+		Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring("not signed by anybody")))
+		k.intact()
+	})
+}
+
+func testMoves(t *testing.T, _ spec.G, it spec.S) {
+	var k *keeper
+	it.Before(func() { k = newKeeper(t) })
+
+	it("moves between engines", func() {
+		for _, engine := range []string{"proot", "relocate", "userns", "auto", "native", "relocate"} {
+			o := k.builds(k.app.source, map[string]string{"BP_NIX_ENGINE": engine})
+			if engine == "relocate" || engine == "auto" {
+				Expect(o.Log).To(ContainSubstring("Engine: relocate"))
+				k.runs("1.0")
+			}
+			k.intact()
+		}
+	})
+
+	it("moves between layers directories", func() {
+		other := bare(t, "elsewhere")
+		files, err := filepath.Glob(filepath.Join(k.bare.Layers(), "*.toml"))
+		must(err)
+		must(os.MkdirAll(other.Layers(), 0o755))
+		for _, file := range files {
+			if filepath.Base(file) == "nix.toml" {
+				continue // its layer is cached, not the image's
+			}
+			text, err := os.ReadFile(file)
+			must(err)
+			must(os.WriteFile(filepath.Join(other.Layers(), filepath.Base(file)), text, 0o644))
+		}
+		other.Env, k.bare = k.bare.Env, other
+		o := k.builds(k.app.source, nil)
+		Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), MatchRegexp(`not reused: relocated to .*/b/l/view, not to .*/elsewhere/l/view`)))
+		Expect(strings.Count(o.Log, "not reused")).To(Equal(1))
+		k.intact()
+		k.runs("1.0")
+	})
+
+	it("moves between versions, architectures and metadata of any kind, with one line that says why", func() {
+		system := map[string]string{"amd64": "x86_64-linux", "arm64": "aarch64-linux"}[runtime.GOARCH]
+		for _, move := range []struct{ file, from, to, says string }{
+			{"run.toml", `"format":1`, `"format":2`, "another version of this buildpack"},
+			{"run.toml", `"system":"` + system + `"`, `"system":"riscv64-linux"`, "is for riscv64-linux"},
+			{"run.toml", `"format":`, `format:`, "cannot be read"},
+			{"closure-*.toml", `format = 1`, `format = 0`, "made in format 0"},
+			{"closure-*.toml", `format = 1`, `format = "one"`, "made in format 0"},
+			{"closure-*.toml", `paths = ["`, `paths = ["x`, "not reused"},
+		} {
+			files, err := filepath.Glob(filepath.Join(k.bare.Layers(), move.file))
+			must(err)
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				must(err)
+				altered := strings.ReplaceAll(string(text), move.from, move.to)
+				if move.file == "run.toml" {
+					altered = strings.ReplaceAll(altered, strings.ReplaceAll(move.from, `"`, `\"`), strings.ReplaceAll(move.to, `"`, `\"`))
+				}
+				Expect(altered).NotTo(Equal(string(text)), "%s: %s", file, text)
+				must(os.WriteFile(file, []byte(altered), 0o644))
+			}
+			o := k.builds(k.app.source, nil)
+			Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring(move.says)), move.to)
+			k.intact()
+			k.runs("1.0")
+			k.stands()
+		}
+	})
+
+	it("evaluates rightly when what was kept of the last evaluation is damaged, and with a damaged toolchain", func() {
+		next := source(t, shop("2.0"))
+		damage := func(layer string) {
+			must(filepath.WalkDir(filepath.Join(k.bare.Layers(), layer), func(name string, entry fs.DirEntry, err error) error {
+				if err != nil || !entry.Type().IsRegular() {
+					return err
+				}
+				info, err := entry.Info()
+				if err != nil || info.Size() == 0 {
+					return err
+				}
+				must(os.Chmod(name, 0o644))
+				file, err := os.OpenFile(name, os.O_WRONLY, 0)
+				if err != nil {
+					return err
+				}
+				_, err = file.WriteAt([]byte("damaged"), info.Size()/2)
+				return err
+			}))
+		}
+		for _, layer := range []string{"eval", "nix"} {
+			damage(layer)
+			o := k.builds(next.source, map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL})
+			Expect(o.Log).To(ContainSubstring("Evaluated shell.nix"))
+			k.intact()
+			k.runs("2.0")
+			k.builds(k.app.source, nil)
+		}
+	})
+}
+
+func testKilled(t *testing.T, _ spec.G, it spec.S) {
+	it("builds rightly after a build was killed at any moment", func() {
+		k := newKeeper(t)
+		next := source(t, shop("2.0"))
+		dice := rand.New(rand.NewPCG(1, 2))
+		settings := map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL}
+		took := k.builds(next.source, settings).Elapsed
+		stopped := 0
+		for i := range 10 {
+			if i%2 == 0 {
+				must(k.bare.NewImage())
+			} else {
+				k.builds(k.app.source, nil)
+			}
+			k.bare.KillAfter = time.Duration(dice.Int64N(int64(took))) + time.Millisecond
+			o, err := k.bare.Build(t.Context(), next.source, settings)
+			must(err)
+			if o.Status != 0 {
+				stopped++
+			}
+			k.bare.KillAfter = 0
+			k.builds(next.source, settings)
+			k.intact()
+			k.runs("2.0")
+		}
+		Expect(stopped).To(BeNumerically(">", 4))
+	})
+}
+
+func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
+	it("keeps in image and caches what the last push needs", func() {
+		k := newKeeper(t)
+		state := filepath.Join(k.bare.Layers(), "eval")
+		temporary := filepath.Join(k.bare.Dir, "tmp")
+		before, err := os.ReadDir(temporary)
+		must(err)
+		var settled int64
+		for i := range 12 {
+			next := source(t, shop(fmt.Sprintf("1.%d", i)))
+			k.builds(next.source, map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL})
+			if i == 3 {
+				settled = folderSize(state)
+			}
+		}
+		k.runs("1.11")
+		k.intact()
+		Expect(folderSize(state)).To(BeNumerically("<=", settled+settled/10), "the state of evaluation does not grow")
+		paths, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-shop-*"))
+		must(err)
+		Expect(paths).To(HaveLen(1))
+		links, err := os.ReadDir(filepath.Join(k.bare.Layers(), "view"))
+		must(err)
+		all, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-*"))
+		must(err)
+		Expect(links).To(HaveLen(len(all)))
+		for _, link := range links {
+			Expect(filepath.Join(k.bare.Layers(), "view", link.Name())).To(BeADirectory())
+		}
+		left, err := os.ReadDir(temporary)
+		must(err)
+		Expect(left).To(HaveLen(len(before)), "nothing is left in the folder for temporary files")
+	})
+}
+
+// folderSize is the sum of the sizes of the files below a folder.
+func folderSize(dir string) (sum int64) {
+	must(filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	}))
+	return sum
+}
