@@ -95,6 +95,42 @@ func (s cacheSettings) netrc(scratch string) (string, error) {
 	return file, nil
 }
 
+// forNix gives URLs as Nix may have them: without logins, since Nix writes the URLs that it asks into its state, which
+// is kept. The logins go into a private netrc file, with those of bindings and the user's own netrc; "" where there are
+// none.
+func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (plain []string, netrc string, err error) {
+	var text strings.Builder
+	for _, given := range urls {
+		u, err := url.Parse(given)
+		if err != nil || u.User == nil {
+			plain = append(plain, given)
+			continue
+		}
+		password, _ := u.User.Password()
+		fmt.Fprintf(&text, "machine %s login %s password %s\n", u.Hostname(), u.User.Username(), password)
+		u.User = nil
+		plain = append(plain, u.String())
+	}
+	bindings, err := s.netrc(scratch)
+	if err != nil {
+		return nil, "", err
+	}
+	own := cmp.Or(lookup("NETRC"), filepath.Join(lookup("HOME"), ".netrc"))
+	for _, file := range []string{bindings, own} {
+		if contents, err := os.ReadFile(file); err == nil {
+			text.Write(append(contents, '\n'))
+		}
+	}
+	if text.Len() == 0 {
+		return plain, "", nil
+	}
+	netrc = filepath.Join(scratch, "nix-netrc")
+	if err := os.WriteFile(netrc, []byte(text.String()), 0o600); err != nil {
+		return nil, "", fmt.Errorf("writing netrc for Nix: %w", err)
+	}
+	return plain, netrc, nil
+}
+
 // open opens the set of caches.
 func (s cacheSettings) open(ctx context.Context, scratch string, log func(string, ...any)) (*cache.Set, error) {
 	o, err := s.options(scratch, log)

@@ -14,6 +14,8 @@ import (
 	cnblog "github.com/buildpacks/libcnb/v2/log"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 )
 
 // GCPercent is how much garbage the program lets come, in per cent of what is in use: what a build allocates is little
@@ -38,15 +40,16 @@ func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
-// redacting hides passwords in URLs in all that is logged. Our own messages have none; this is for the libraries'
-// debug output, which prints the whole environment.
+// redacting hides passwords and signatures in URLs in all that is logged. Our own messages have none; this is for the
+// libraries' debug output, which prints the whole environment.
 type redacting struct{ to io.Writer }
 
-var userinfo = regexp.MustCompile(`(://)[^/@\s"']+@`)
+var secretURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
 
 // Write passes a message on.
 func (r redacting) Write(p []byte) (int, error) {
-	if _, err := r.to.Write(userinfo.ReplaceAll(p, []byte("$1…@"))); err != nil {
+	plain := secretURL.ReplaceAllFunc(p, func(u []byte) []byte { return []byte(cache.Redact(string(u))) })
+	if _, err := r.to.Write(plain); err != nil {
 		return 0, err
 	}
 	return len(p), nil

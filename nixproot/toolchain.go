@@ -93,7 +93,7 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if err != nil {
 		return nix, err
 	}
-	options, err := t.caches.options(t.scratch, nil)
+	substituters, netrc, err := t.caches.forNix(t.scratch, substituters, os.Getenv)
 	if err != nil {
 		return nix, err
 	}
@@ -105,7 +105,7 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 		Substituters:      substituters,
 		TrustedPublicKeys: t.caches.keyStrings(),
 		RequireSigs:       t.caches.requireSigs,
-		NetrcFile:         options.Netrc,
+		NetrcFile:         netrc,
 		NixPath:           t.config.NixPath,
 		System:            t.config.System,
 		Environment:       os.Environ(),

@@ -35,6 +35,10 @@ func redact(u *url.URL) string {
 
 var urlInText = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
 
+// Redact gives a text with every URL in it fit for logs: without user name and password, and with the values of
+// parameters that are not known to be harmless hidden.
+func Redact(text string) string { return redactText(text) }
+
 // redactText redacts every URL inside a text, such as an error of net/http.
 func redactText(s string) string {
 	return urlInText.ReplaceAllStringFunc(s, func(found string) string {
