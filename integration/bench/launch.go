@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
@@ -37,6 +38,17 @@ type world struct {
 type worlds struct {
 	native, relocated, userns, proot world
 	image                            *integration.Bare // the relocated one
+	dir                              string
+}
+
+// near makes a folder whose layers are as few folders deep as a platform's, /layers/nixproot_nix-hydra, because each
+// one costs a look-up; elsewhere than below the root only where that cannot be written to.
+func (b *Bench) near() (string, error) {
+	if dir, err := os.MkdirTemp("/", "nhb-"); err == nil {
+		return dir, os.Chmod(dir, 0o755)
+	}
+	b.Log("the root folder cannot be written to: the relocated closure lies a folder deeper than on a platform")
+	return b.folder()
 }
 
 // launch measures programs of a relocated closure against the same ones in /nix/store.
@@ -45,7 +57,12 @@ func (b *Bench) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := b.worlds(ctx, f)
+	dir, err := b.near()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nar.RemoveAll(dir) }()
+	w, err := b.worlds(ctx, f, dir)
 	if err != nil {
 		return err
 	}
@@ -69,20 +86,20 @@ func (b *Bench) launch(ctx context.Context) error {
 	return b.relocation(ctx, f)
 }
 
-// worlds lays out the closure in all of the ways.
-func (b *Bench) worlds(ctx context.Context, f *fixture) (*worlds, error) {
-	dir, err := b.cache(ctx, f, "zstd")
+// worlds lays out the closure in all of the ways below dir.
+func (b *Bench) worlds(ctx context.Context, f *fixture, dir string) (*worlds, error) {
+	cache, err := b.cache(ctx, f, "zstd")
 	if err != nil {
 		return nil, err
 	}
-	server, err := rig.Serve(dir, rig.ServeOptions{})
+	server, err := rig.Serve(cache, rig.ServeOptions{})
 	if err != nil {
 		return nil, err
 	}
 	defer server.Close()
 	b.Log("unpacking the closure as it is, for /nix")
-	w := &worlds{}
-	if w.native, err = b.native(ctx, f, server.URL); err != nil {
+	w := &worlds{dir: dir}
+	if w.native, err = b.native(ctx, f, server.URL, filepath.Join(dir, "n")); err != nil {
 		return nil, err
 	}
 	buildpack, err := b.buildpack(ctx)
@@ -90,10 +107,10 @@ func (b *Bench) worlds(ctx context.Context, f *fixture) (*worlds, error) {
 		return nil, err
 	}
 	b.Log("building two images of the closure, relocated and not")
-	if w.image, err = b.image(ctx, f, buildpack, server.URL, "r", launch.EngineRelocate); err != nil {
+	if w.image, err = b.image(ctx, f, buildpack, server.URL, dir, launch.EngineRelocate); err != nil {
 		return nil, err
 	}
-	plain, err := b.image(ctx, f, buildpack, server.URL, "u", launch.EngineProot)
+	plain, err := b.image(ctx, f, buildpack, server.URL, filepath.Join(dir, "u"), launch.EngineProot)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +134,7 @@ func (b *Bench) buildpack(ctx context.Context) (*integration.Buildpack, error) {
 }
 
 // native unpacks the closure, and finds the programs in it where they are not known.
-func (b *Bench) native(ctx context.Context, f *fixture, url string) (world, error) {
-	dir := filepath.Join(b.Dir, "n")
+func (b *Bench) native(ctx context.Context, f *fixture, url, dir string) (world, error) {
 	storeDir := filepath.Join(dir, storepath.Dir)
 	layers := filepath.Join(dir, "l")
 	for _, folder := range []string{storeDir, layers} {
@@ -174,14 +190,14 @@ func program(storeDir, name string) storepath.Path {
 }
 
 // image builds the closure into layers by the buildpack.
-func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, name, engine string) (*integration.Bare, error) {
+func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, dir, engine string) (*integration.Bare, error) {
 	roots := slices.Clone(f.roots)
 	for _, p := range []storepath.Path{f.python, f.nginx} {
 		if p != "" && !slices.Contains(roots, p) {
 			roots = append(roots, p)
 		}
 	}
-	image := &integration.Bare{Buildpack: bp, Dir: filepath.Join(b.Dir, name)}
+	image := &integration.Bare{Buildpack: bp, Dir: dir}
 	o, err := image.Build(ctx, "", map[string]string{
 		"BP_NIX_STORE_PATH": joined(roots), "BP_NIX_SUBSTITUTERS": url, "BP_NIX_TRUSTED_PUBLIC_KEYS": f.public,
 		"BP_NIX_ENGINE": engine,
@@ -203,11 +219,11 @@ func joined(paths []storepath.Path) string {
 // launched starts programs as the image's launcher does.
 func launched(image *integration.Bare, engine string) func(context.Context, string, ...string) (*exec.Cmd, error) {
 	return func(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
-		layer := filepath.Join(image.Layers(), "run")
-		c := exec.CommandContext(ctx, filepath.Join(layer, "bin", launch.ProgramName), append([]string{program}, args...)...)
+		launcher := filepath.Join(image.Layers(), "launcher/bin", launch.ProgramName)
+		c := exec.CommandContext(ctx, launcher, append([]string{program}, args...)...)
 		c.Dir = image.App()
 		c.Env = []string{"HOME=" + image.App(), "PATH=/usr/bin:/bin", "LANG=C.UTF-8",
-			launch.ConfigEnv + "=" + filepath.Join(layer, launch.ConfigName)}
+			launch.ConfigEnv + "=" + filepath.Join(image.Layers(), "run", launch.ConfigName)}
 		if engine != "" {
 			c.Env = append(c.Env, launch.EngineEnv+"="+engine)
 		}
@@ -244,7 +260,7 @@ func (w world) look(ctx context.Context, f *fixture, rounds int, spawned storepa
 // looks compares look-ups, reads and spawns.
 func (b *Bench) looks(ctx context.Context, f *fixture, w *worlds) error {
 	spawned, program := f.python, "python3"
-	if found, _ := filepath.Glob(filepath.Join(b.Dir, "n", storepath.Dir, "*-coreutils-*", "bin", "true")); len(found) > 0 {
+	if found, _ := filepath.Glob(filepath.Join(w.dir, "n", storepath.Dir, "*-coreutils-*", "bin", "true")); len(found) > 0 {
 		if p, err := storepath.FromBase(filepath.Base(filepath.Dir(filepath.Dir(found[0])))); err == nil {
 			spawned, program = p, "true"
 		}

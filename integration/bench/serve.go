@@ -41,7 +41,7 @@ func (b *Bench) serves(ctx context.Context, f *fixture, w *worlds) error {
 	if err != nil {
 		return err
 	}
-	file, err := b.page(f)
+	file, err := page(f, w.dir)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (b *Bench) serves(ctx context.Context, f *fixture, w *worlds) error {
 		sites = append(sites, s)
 	}
 	rates := map[string][]float64{}
-	for i := range 2 * b.Pairs {
+	for i := range 6 * b.Pairs {
 		turn := slices.Clone(sites[:2])
 		if i%2 == 1 {
 			slices.Reverse(turn)
@@ -90,8 +90,8 @@ func (b *Bench) serves(ctx context.Context, f *fixture, w *worlds) error {
 }
 
 // page is a file of the interpreter's of about 5 kB, by its place below the store path.
-func (b *Bench) page(f *fixture) (string, error) {
-	top := filepath.Join(b.Dir, "n", f.python.String())
+func page(f *fixture, dir string) (string, error) {
+	top := filepath.Join(dir, "n", f.python.String())
 	best, off := "", int64(1<<62)
 	err := filepath.WalkDir(top, func(name string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
@@ -168,7 +168,7 @@ var failures = regexp.MustCompile(`Non-2xx|Socket errors`)
 
 // rate is requests a second over 16 connections.
 func (s *site) rate(ctx context.Context, wrk string) (float64, error) {
-	out, err := exec.CommandContext(ctx, wrk, "-t1", "-c16", "-d2s", s.url).CombinedOutput()
+	out, err := exec.CommandContext(ctx, wrk, "-t1", "-c16", "-d1s", s.url).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("running wrk: %w: %s", err, tail(string(out)))
 	}
