@@ -345,11 +345,11 @@ func (b *Bare) Processes() (map[string][]string, error) {
 
 // Start runs a program in the image's environment, as "docker run IMAGE program args" would, and gives its output.
 func (b *Bare) Start(ctx context.Context, args ...string) (string, error) {
-	run := filepath.Join(b.Layers(), "run")
-	command := exec.CommandContext(ctx, filepath.Join(run, "bin/run_proot.sh"), args...)
+	launcher := filepath.Join(b.Layers(), "launcher/bin")
+	command := exec.CommandContext(ctx, filepath.Join(launcher, "run_proot.sh"), args...)
 	command.Dir = b.App()
-	command.Env = []string{"PATH=" + filepath.Join(run, "bin") + ":" + os.Getenv("PATH"), "HOME=" + b.App(),
-		"NIX_HYDRA_LAUNCH=" + filepath.Join(run, "nix-hydra.json")}
+	command.Env = []string{"PATH=" + launcher + ":" + os.Getenv("PATH"), "HOME=" + b.App(),
+		"NIX_HYDRA_LAUNCH=" + filepath.Join(b.Layers(), "run/nix-hydra.json")}
 	out, err := command.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("starting %s: %w: %s", strings.Join(args, " "), err, out)

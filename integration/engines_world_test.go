@@ -241,7 +241,7 @@ func (w *engineWorld) process(l *layered, p place, name string, args ...string) 
 
 // line runs a command line as if it stood in the Procfile.
 func (w *engineWorld) line(l *layered, p place, line string, args ...string) ended {
-	launcher := filepath.Join(l.Layers(), "run/bin", launch.ProcessProgramName)
+	launcher := filepath.Join(l.Layers(), "launcher/bin", launch.ProcessProgramName)
 	e, err := w.run(l, p, launcher, append([]string{"--process", line}, args...)...)
 	Expect(err).NotTo(HaveOccurred())
 	return e

@@ -126,11 +126,11 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err != nil {
 		return result, err
 	}
-	launchLayers, run, err := b.launchLayers(ctx, s, contents)
+	launchLayers, launcher, err := b.launchLayers(ctx, s, contents)
 	if err != nil {
 		return result, err
 	}
-	if err := b.runHook(ctx, s, contents, run); err != nil {
+	if err := b.runHook(ctx, s, contents, launcher); err != nil {
 		return result, err
 	}
 	if err := WriteSBOM(s.layers.LaunchSBOMPath(libcnb.CycloneDXJSON), contents.Graph); err != nil {
@@ -147,7 +147,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 		return result, err
 	}
 	result.Layers = append(append(toolchainLayers, contents.Layers...), launchLayers...)
-	result.Processes = Processes(run, processes)
+	result.Processes = Processes(launcher, processes)
 	for _, line := range contents.Summary() {
 		b.Logger.Body(line)
 	}

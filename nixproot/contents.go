@@ -251,7 +251,8 @@ func (c *contents) Summary() []string {
 	}
 }
 
-// launchLayers are PRoot's, where its engine may be used, and the launcher's.
+// launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also
+// returned by itself.
 func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
 	config := launch.Config{
 		Engine: c.Engine, Requested: s.config.Engine, Reason: c.Reason,
@@ -269,7 +270,7 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 		config.PRoot = program
 		layers = append(layers, layer)
 	}
-	run, err := RunLayer(s.layers, s.launcher, config)
+	run, err := RunLayer(s.layers, config)
 	if err != nil {
 		return nil, run, err
 	}
@@ -278,7 +279,11 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 		return nil, run, err
 	}
 	run.Metadata = map[string]any{"image": text}
-	return append(layers, run), run, nil
+	launcher, err := LauncherLayer(s.layers, s.launcher)
+	if err != nil {
+		return nil, launcher, err
+	}
+	return append(layers, run, launcher), launcher, nil
 }
 
 // lazyCaches opens the caches at the first question, so that a build which asks nothing connects to none.

@@ -18,15 +18,15 @@ const hookGrace = 5 * time.Second
 
 // runHook runs heroku-compile-hook once, in the source folder, through the launcher, so that it sees its store as the
 // app will.
-func (b Build) runHook(ctx context.Context, s *site, c *contents, run libcnb.Layer) error {
+func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcnb.Layer) error {
 	program := c.hookProgram()
 	if program == "" {
 		return nil
 	}
 	b.Logger.Headerf("Running %s", hookName)
-	command := exec.CommandContext(ctx, filepath.Join(run.Path, "bin", launch.ProgramName), program)
+	command := exec.CommandContext(ctx, filepath.Join(launcher.Path, "bin", launch.ProgramName), program)
 	command.Dir = s.source
-	command.Env = append(os.Environ(), launch.ConfigEnv+"="+filepath.Join(run.Path, launch.ConfigName))
+	command.Env = append(os.Environ(), launch.ConfigEnv+"="+filepath.Join(s.layers.Path, runLayer, launch.ConfigName))
 	command.Stdout = b.Logger.BodyWriter()
 	command.Stderr = b.Logger.BodyWriter()
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }

@@ -11,11 +11,41 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
-// runLayer is the launch layer's name: the specification keeps "launch" for itself.
-const runLayer = "run"
+const (
+	// launcherLayer holds the launcher's program. It is the same in every image that this version makes, and so a layer
+	// of its own: it never moves again.
+	launcherLayer = "launcher"
+	// runLayer holds what the launcher is told. The specification keeps the name "launch" for itself.
+	runLayer = "run"
+)
 
-// RunLayer writes the layer that starts the app: the launcher under both its names, its configuration, and PATH.
-func RunLayer(layers libcnb.Layers, launcher string, config launch.Config) (libcnb.Layer, error) {
+// LauncherLayer writes the layer of the launcher's program, under both its names. A link leads to its configuration in
+// the run layer, for whoever starts it without the image's environment.
+func LauncherLayer(layers libcnb.Layers, launcher string) (libcnb.Layer, error) {
+	layer, err := layers.Layer(launcherLayer)
+	if err != nil {
+		return layer, err
+	}
+	if layer, err = layer.Reset(); err != nil {
+		return layer, err
+	}
+	layer.LayerTypes = libcnb.LayerTypes{Launch: true}
+	if err := copyFile(launcher, filepath.Join(layer.Path, "bin", launch.ProcessProgramName), 0o755); err != nil {
+		return layer, fmt.Errorf("installing the launcher: %w", err)
+	}
+	for link, target := range map[string]string{
+		filepath.Join("bin", launch.ProgramName): launch.ProcessProgramName,
+		launch.ConfigName:                        filepath.Join("..", runLayer, launch.ConfigName),
+	} {
+		if err := os.Symlink(target, filepath.Join(layer.Path, link)); err != nil {
+			return layer, fmt.Errorf("installing the launcher: %w", err)
+		}
+	}
+	return layer, nil
+}
+
+// RunLayer writes the layer that says what the image holds: the launcher's configuration, and PATH.
+func RunLayer(layers libcnb.Layers, config launch.Config) (libcnb.Layer, error) {
 	layer, err := layers.Layer(runLayer)
 	if err != nil {
 		return layer, err
@@ -24,13 +54,6 @@ func RunLayer(layers libcnb.Layers, launcher string, config launch.Config) (libc
 		return layer, err
 	}
 	layer.LayerTypes = libcnb.LayerTypes{Launch: true}
-	program := filepath.Join(layer.Path, "bin", launch.ProcessProgramName)
-	if err := copyFile(launcher, program, 0o755); err != nil {
-		return layer, fmt.Errorf("installing the launcher: %w", err)
-	}
-	if err := os.Symlink(launch.ProcessProgramName, filepath.Join(layer.Path, "bin", launch.ProgramName)); err != nil {
-		return layer, fmt.Errorf("installing the launcher: %w", err)
-	}
 	configPath := filepath.Join(layer.Path, launch.ConfigName)
 	if err := config.Write(configPath); err != nil {
 		return layer, err
@@ -54,8 +77,8 @@ func joinPath(list, dir string) string {
 
 // Processes are the image's process types. The launcher expands the command, so that $PORT, quoting and shell syntax
 // work in a run image without a shell; arguments given at launch come after those of the command.
-func Processes(run libcnb.Layer, entries []ProcfileEntry) []libcnb.Process {
-	launcher := filepath.Join(run.Path, "bin", launch.ProcessProgramName)
+func Processes(launcherLayer libcnb.Layer, entries []ProcfileEntry) []libcnb.Process {
+	launcher := filepath.Join(launcherLayer.Path, "bin", launch.ProcessProgramName)
 	hasWeb := slices.ContainsFunc(entries, func(e ProcfileEntry) bool { return e.Type == webType })
 	var processes []libcnb.Process
 	for i, entry := range entries {

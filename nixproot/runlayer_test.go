@@ -24,17 +24,29 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.WriteFile(launcher, []byte("program"), 0o600)).To(Succeed())
 	})
 
-	it("installs the launcher under both its names, with what it needs to know", func() {
-		layer, err := nixproot.RunLayer(layers, launcher, launch.Config{
-			Engine: launch.EngineRelocate, View: "/layers/x/view", Bin: []string{"/layers/x/closure-app/a/bin", "/layers/x/closure-00/b/bin"},
-		})
+	it("installs the launcher under both its names, in a layer that is the same in every image", func() {
+		layer, err := nixproot.LauncherLayer(layers, launcher)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(layer.LayerTypes).To(Equal(libcnb.LayerTypes{Launch: true}))
+		Expect(layer.LaunchEnvironment).To(BeEmpty())
 		for _, name := range []string{"run_proot.sh", "nix-hydra-launch"} {
 			info, err := os.Stat(filepath.Join(layer.Path, "bin", name))
 			Expect(err).NotTo(HaveOccurred())
 			Expect(info.Mode().Perm()).To(Equal(os.FileMode(0o755)), name)
 		}
+	})
+
+	it("tells the launcher what it needs to know, by the environment and beside it", func() {
+		layer, err := nixproot.RunLayer(layers, launch.Config{
+			Engine: launch.EngineRelocate, View: "/layers/x/view",
+			Bin: []string{"/layers/x/closure-app/a/bin", "/layers/x/closure-00/b/bin"},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		installed, err := nixproot.LauncherLayer(layers, launcher)
+		Expect(err).NotTo(HaveOccurred())
+		beside, err := launch.FindConfig(func(string) string { return "" }, filepath.Join(installed.Path, "bin", "run_proot.sh"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(filepath.EvalSymlinks(beside)).To(Equal(layer.LaunchEnvironment[launch.ConfigEnv+".override"]))
 		config, err := launch.ReadConfig(layer.LaunchEnvironment[launch.ConfigEnv+".override"])
 		Expect(err).NotTo(HaveOccurred())
 		Expect(config.View).To(Equal("/layers/x/view"))
@@ -42,7 +54,7 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("puts nothing on PATH that only an engine can show", func() {
-		layer, err := nixproot.RunLayer(layers, launcher, launch.Config{
+		layer, err := nixproot.RunLayer(layers, launch.Config{
 			Engine: launch.Unrelocated, View: "/layers/x/view", Bin: []string{"/nix/store/a/bin"},
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -50,17 +62,17 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("says when the buildpack has no launcher", func() {
-		_, err := nixproot.RunLayer(layers, launcher+"-no", launch.Config{Engine: launch.EngineRelocate, View: "/v"})
+		_, err := nixproot.LauncherLayer(layers, launcher+"-no")
 		Expect(err).To(MatchError(ContainSubstring("installing the launcher")))
 	})
 
 	it("makes web the default, or the only process type there is", func() {
-		run := libcnb.Layer{Path: "/layers/x/run"}
-		processes := nixproot.Processes(run, []nixproot.ProcfileEntry{{Type: "worker", Command: "w"}, {Type: "web", Command: "a | b"}})
+		program := libcnb.Layer{Path: "/layers/x/launcher"}
+		processes := nixproot.Processes(program, []nixproot.ProcfileEntry{{Type: "worker", Command: "w"}, {Type: "web", Command: "a | b"}})
 		Expect(processes).To(Equal([]libcnb.Process{
-			{Type: "worker", Command: []string{"/layers/x/run/bin/nix-hydra-launch", "--process", "w"}},
-			{Type: "web", Command: []string{"/layers/x/run/bin/nix-hydra-launch", "--process", "a | b"}, Default: true},
+			{Type: "worker", Command: []string{"/layers/x/launcher/bin/nix-hydra-launch", "--process", "w"}},
+			{Type: "web", Command: []string{"/layers/x/launcher/bin/nix-hydra-launch", "--process", "a | b"}, Default: true},
 		}))
-		Expect(nixproot.Processes(run, []nixproot.ProcfileEntry{{Type: "job", Command: "j"}})[0].Default).To(BeTrue())
+		Expect(nixproot.Processes(program, []nixproot.ProcfileEntry{{Type: "job", Command: "j"}})[0].Default).To(BeTrue())
 	})
 }

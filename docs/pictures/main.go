@@ -135,12 +135,12 @@ func relocation() *canvas {
 // push is what a second push moves.
 func push() *canvas {
 	c := &canvas{}
-	names := []string{"run image", "closure-00", "closure-01", "closure-02", "closure-…", "closure-app", "view", "run"}
+	names := []string{"run image", "closure-00", "closure-01", "closure-02", "closure-…", "launcher", "closure-app", "view", "run"}
 	for column, title := range []string{"first push", "second push: one line of the app changed"} {
 		x := 20 + column*330
 		c.text(x, 30, "start", ink, 14, title)
 		for i, name := range names {
-			changed := column == 0 && i > 0 || column == 1 && i > 4
+			changed := column == 0 && i > 0 || column == 1 && i > 5
 			fill, word, colour := "#eaeef2", "stays: neither fetched, unpacked nor pushed", faint
 			if changed {
 				fill, word, colour = "#f6d9cf", "moves", rose
