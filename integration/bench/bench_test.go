@@ -41,7 +41,7 @@ func TestMultiplyMakesACompleteClosure(t *testing.T) {
 		p("lib"): {StorePath: p("lib"), NarSize: 1 << 20},
 		p("app"): {StorePath: p("app"), NarSize: 100, References: []storepath.Path{p("lib")}},
 	}
-	many, roots := multiply(nil, infos)
+	many, roots := multiply(infos)
 	Expect(many).To(HaveLen(manyCount))
 	g := graph(roots, many)
 	Expect(g.ClosureOf(roots...)).To(HaveLen(manyCount))

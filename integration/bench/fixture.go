@@ -180,7 +180,8 @@ func (f *fixture) sign(name, from string, infos map[storepath.Path]*narinfo.NarI
 		return "", err
 	}
 	for _, n := range infos {
-		if err := link(filepath.Join(from, filepath.FromSlash(n.URL)), filepath.Join(dir, filepath.FromSlash(n.URL))); err != nil {
+		file := filepath.FromSlash(n.URL)
+		if err := link(filepath.Join(from, file), filepath.Join(dir, file)); err != nil {
 			return "", err
 		}
 		if err := f.write(dir, *n); err != nil {

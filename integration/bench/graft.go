@@ -156,7 +156,8 @@ func (f *fixture) graft(ctx context.Context, dir string, seed storepath.Path) (*
 const storePrefix = storepath.Dir + "/"
 
 // rewritten writes a path's NAR with other hashes to the cache in dir.
-func (f *fixture) rewritten(dir string, n narinfo.NarInfo, hashes map[string]string, alter bool) (*narinfo.NarInfo, error) {
+func (f *fixture) rewritten(dir string, n narinfo.NarInfo, hashes map[string]string, alter bool,
+) (*narinfo.NarInfo, error) {
 	contents, err := f.nar(&n)
 	if err != nil {
 		return nil, err

@@ -190,7 +190,8 @@ func program(storeDir, name string) storepath.Path {
 }
 
 // image builds the closure into layers by the buildpack.
-func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, dir, engine string) (*integration.Bare, error) {
+func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, dir, engine string,
+) (*integration.Bare, error) {
 	roots := slices.Clone(f.roots)
 	for _, p := range []storepath.Path{f.python, f.nginx} {
 		if p != "" && !slices.Contains(roots, p) {
@@ -260,7 +261,8 @@ func (w world) look(ctx context.Context, f *fixture, rounds int, spawned storepa
 // looks compares look-ups, reads and spawns.
 func (b *Bench) looks(ctx context.Context, f *fixture, w *worlds) error {
 	spawned, program := f.python, "python3"
-	if found, _ := filepath.Glob(filepath.Join(w.dir, "n", storepath.Dir, "*-coreutils-*", "bin", "true")); len(found) > 0 {
+	pattern := filepath.Join(w.dir, "n", storepath.Dir, "*-coreutils-*", "bin", "true")
+	if found, _ := filepath.Glob(pattern); len(found) > 0 {
 		if p, err := storepath.FromBase(filepath.Base(filepath.Dir(filepath.Dir(found[0])))); err == nil {
 			spawned, program = p, "true"
 		}

@@ -89,7 +89,8 @@ func timed(_ context.Context, command []string, _ io.Writer) error {
 	if !ok {
 		return errors.New("this system does not tell what a process used")
 	}
-	u := Usage{Wall: time.Since(start), CPU: c.ProcessState.UserTime() + c.ProcessState.SystemTime(), RSS: used.Maxrss << 10}
+	u := Usage{Wall: time.Since(start), RSS: used.Maxrss << 10}
+	u.CPU = c.ProcessState.UserTime() + c.ProcessState.SystemTime()
 	report := os.NewFile(3, "report")
 	return errors.Join(json.NewEncoder(report).Encode(u), report.Close())
 }
@@ -104,7 +105,8 @@ func (s *series) add(u Usage) {
 }
 
 // alternate runs each of some sides in turn, as often as there are pairs.
-func (b *Bench) alternate(ctx context.Context, what string, sides ...func(context.Context) (Usage, error)) ([]series, error) {
+func (b *Bench) alternate(ctx context.Context, what string, sides ...func(context.Context) (Usage, error),
+) ([]series, error) {
 	all := make([]series, len(sides))
 	for i := range b.Pairs {
 		var line []string

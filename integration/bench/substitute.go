@@ -68,7 +68,9 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 		return nil, err
 	}
 	staging := filepath.Join(s.Layers, ".staging")
-	result, err := closure.Substitute(ctx, closure.Options{Caches: caches, Roots: s.Roots, Staging: staging, Layout: layout})
+	result, err := closure.Substitute(ctx, closure.Options{
+		Caches: caches, Roots: s.Roots, Staging: staging, Layout: layout,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +206,8 @@ func (b *Bench) againstNixFar(ctx context.Context, f *fixture) error {
 		return err
 	}
 	defer server.Close()
-	all, err := b.alternate(ctx, "zstd with 50 ms of latency: ours, Nix", b.ours(server.URL, f, f.roots), b.nix(server.URL, f))
+	all, err := b.alternate(ctx, "zstd with 50 ms of latency: ours, Nix",
+		b.ours(server.URL, f, f.roots), b.nix(server.URL, f))
 	if err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (b *Bench) manyPaths(ctx context.Context, f *fixture) error {
 	if err != nil {
 		return err
 	}
-	many, root := multiply(f, infos)
+	many, root := multiply(infos)
 	to, err := f.sign("many", dir, many)
 	if err != nil {
 		return err
@@ -259,7 +262,7 @@ func (b *Bench) manyPaths(ctx context.Context, f *fixture) error {
 
 // multiply gives the closure and as many copies of paths of it, under other hashes, as come to the wanted number and
 // size, with a root above all.
-func multiply(f *fixture, infos map[storepath.Path]*narinfo.NarInfo) (map[storepath.Path]*narinfo.NarInfo, []storepath.Path) {
+func multiply(infos map[storepath.Path]*narinfo.NarInfo) (map[storepath.Path]*narinfo.NarInfo, []storepath.Path) {
 	many := map[storepath.Path]*narinfo.NarInfo{}
 	var size int64
 	var sorted []*narinfo.NarInfo
