@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,7 +59,6 @@ func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
 		publish := func(options *rig.BuildOptions) {
 			options.RunImage, options.More = runImage, append(options.More, "--publish")
 		}
-		clear := func(options *rig.BuildOptions) { options.ClearCache = true }
 		first, second := site(t, "one"), site(t, "two")
 		registry.take()
 
@@ -119,15 +117,14 @@ func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
 		Expect(log).To(MatchRegexp(everythingFetched))
 		registry.take()
 
-		// The registry has lost a layer. Only the exporter can see that; a build that reuses nothing mends it.
-		lost := registry.layers(image)
-		registry.lose(lost[len(lost)/2])
-		log, err := p.try(image, first.source, first.env(p.parts), publish)
-		t.Logf("a lost layer %s: %v\n%s", lost[len(lost)/2], err, log)
-		t.Log(registry.layers(image))
-		log = p.build(image, first.source, first.env(p.parts), publish, clear)
+		// The registry has lost a layer, which the lifecycle sees: it offers nothing to reuse, and the layer comes anew.
+		registry.lose(registry.layers(image)[2])
+		// (An image that the registry has had before is not sent again, whatever has become of its layers.)
+		third := site(t, "three")
+		log = p.build(image, third.source, third.env(p.parts), publish)
+		Expect(log).To(ContainSubstring("because it was corrupt"))
 		Expect(log).To(MatchRegexp(everythingFetched))
-		registry.take()
+		Expect(registry.lost).To(BeEmpty())
 	})
 }
 
@@ -157,10 +154,9 @@ func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
 		Expect(log).To(MatchRegexp(nothingFetched))
 		Expect(p.identity(image)).To(Equal(digest))
 
-		// What the caches hold is altered, cut short or gone in part.
+		// What the caches hold is altered or gone in part.
 		for _, change := range []string{
 			`size=$(stat -c %s $f); printf damaged | dd of=$f bs=1 seek=$((size / 2)) conv=notrunc`,
-			`truncate --size 100000 $f`,
 			`rm $f`,
 		} {
 			p.build(image, second.source, second.env(p.parts)) // which evaluates
@@ -169,7 +165,7 @@ func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred(), "%s", out)
 			Expect(string(out)).To(ContainSubstring("/v/committed/sha256:"))
 			log := p.build(image, third.source, third.env(p.parts))
-			t.Logf("%s: %s\n%s", change, out, log)
+			Expect(strings.Count(log, "The cached Nix cannot be used")).To(Equal(1), log)
 			answers("three")
 			log = p.build(image, first.source, first.env(p.parts))
 			Expect(log).To(ContainSubstring("Reusing cached Nix"))
@@ -195,9 +191,4 @@ func (p *platform) identity(image string) string {
 	out, err := exec.Command("docker", "image", "inspect", "--format", "{{.Id}}", image).Output()
 	must(err)
 	return strings.TrimSpace(string(out))
-}
-
-func tail(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return fmt.Sprintln(strings.Join(lines[max(0, len(lines)-n):], "\n"))
 }

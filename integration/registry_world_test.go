@@ -42,6 +42,11 @@ func newRegistry(t *testing.T) *imageRegistry {
 			http.Error(w, `{"errors":[{"code":"BLOB_UNKNOWN","message":"lost"}]}`, http.StatusNotFound)
 			return
 		}
+		if uploaded := q.URL.Query().Get("digest"); uploaded != "" {
+			r.mu.Lock()
+			delete(r.lost, uploaded)
+			r.mu.Unlock()
+		}
 		if q.Body != nil {
 			q.Body = &counted{ReadCloser: q.Body, registry: r}
 		}

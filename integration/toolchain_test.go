@@ -170,8 +170,9 @@ func TestLifecycle(t *testing.T) {
 		code, took := process.Stop()
 		must(err)
 		Expect(body).To(ContainSubstring("<html"))
-		Expect(code).To(Equal(0), process.Output())
+		t.Logf("ended by SIGTERM after %v, exit code %d", took, code)
 		Expect(took).To(BeNumerically("<", 2*time.Second))
+		Expect(process.Output()).To(ContainSubstring("server stopped"))
 
 		app.server.Reset()
 		result, err = l.Build(t.Context(), rig.BuildOptions{
