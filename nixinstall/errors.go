@@ -28,6 +28,8 @@ type EvalError struct {
 	File string
 	// Line and Column are 1-based; 0 where they are not known.
 	Line, Column int
+	// Unset are the arguments that a function wants, has no default for and was not given, where that is the error.
+	Unset []string
 	// Warnings are what Nix warned of before: substituters that do not answer, signatures that are not trusted.
 	Warnings []string
 }

@@ -41,9 +41,14 @@ let
       else callWith f (given f);
   given = f: builtins.intersectAttrs (functionArgs f) args;
   callWith = f: arguments:
-    let missing = filter (a: ! (functionArgs f).${a} && ! (arguments ? ${a})) (attrNames (functionArgs f)); in
+    let
+      missing = filter (a: ! (functionArgs f).${a} && ! (arguments ? ${a})) (attrNames (functionArgs f));
+      what =
+        if length missing == 1 then "an argument that has no default and was"
+        else "arguments that have no default and were";
+    in
     if missing == [ ] then f arguments
-    else throw "the function at ${position f} wants an argument that has no default and was not given: ${show missing}";
+    else throw "the function at ${position f} wants ${what} not given: ${builtins.concatStringsSep ", " missing}";
   position = f:
     let
       names = attrNames (functionArgs f);

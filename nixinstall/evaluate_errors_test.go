@@ -64,10 +64,22 @@ func testEvaluateErrors(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("is not inside the source")))
 	})
 
-	it("names an argument that nobody gave", func() {
+	it("names the arguments that nobody gave", func() {
 		err := fails("jobs", nixinstall.Request{Attrs: []string{"needs"}})
 		Expect(err.Summary).To(ContainSubstring("wants an argument that has no default and was not given: name"))
 		Expect(err.File).To(Equal("default.nix"))
+		Expect(err.Unset).To(Equal([]string{"name"}))
+
+		err = fails("app", nixinstall.Request{File: "default.nix"})
+		Expect(err).To(MatchError("evaluating default.nix:1:22: the function at default.nix:1:22 wants arguments that have " +
+			"no default and were not given: lib, mkDerivation"))
+		Expect(err.Unset).To(Equal([]string{"lib", "mkDerivation"}))
+	})
+
+	it("says in one line that a search path has not what is looked for", func() {
+		err := fails("app", nixinstall.Request{File: "path.nix"})
+		Expect(err.Summary).To(ContainSubstring("file 'nixpkgs' was not found in the Nix search path"))
+		Expect(err.Unset).To(BeEmpty())
 	})
 
 	it("lists the attributes there are", func() {

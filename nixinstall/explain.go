@@ -14,6 +14,7 @@ var (
 	cannotBuild = regexp.MustCompile(`(?i)cannot build '(/nix/store/[^']+\.drv)'`)
 	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
 	lockChange  = regexp.MustCompile(`(?m)^• (?:Added|Updated) input '([^']+)':\n +(\S+)`)
+	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
 	ourFrame    = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
 )
 
@@ -31,6 +32,9 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 		Summary:  oneLine(t.userNames(last.Raw, source)),
 		Message:  t.userText(last.Text, source),
 		Warnings: said.warnings,
+	}
+	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
+		e.Unset = strings.Split(found[1], ", ")
 	}
 	e.File, e.Line, e.Column = t.userPosition(last, source)
 	return e

@@ -41,8 +41,9 @@ func advice(err error) []string {
 		return []string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}
 	case errors.As(err, &attribute):
 		return []string{"set BP_NIX_ATTRS to one of the attributes that there are"}
-	case errors.As(err, &evaluation) && strings.Contains(evaluation.Message, "<nixpkgs>"),
-		errors.As(err, &evaluation) && strings.Contains(evaluation.Message, "NIX_PATH"):
+	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
+		return argumentAdvice(evaluation)
+	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
 		return []string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
 			"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}
 	case errors.As(err, &build):
@@ -61,6 +62,24 @@ func advice(err error) []string {
 		return cacheAdvice(unopened.Asked)
 	}
 	return nil
+}
+
+// argumentAdvice is for a function that is called without what it needs: texts can be given, packages have to come from
+// an expression.
+func argumentAdvice(e *nixinstall.EvalError) []string {
+	caller, called := "shell.nix", e.File
+	switch called {
+	case "":
+		called = "default.nix"
+	case caller:
+		caller = "deploy.nix"
+	}
+	return []string{
+		fmt.Sprintf("if it is a text, give it: BP_NIX_ARGS=%s=…, or", e.Unset[0]),
+		fmt.Sprintf("if it is a package, write a file that calls this one with it and name it, BP_NIX_FILE=%s:\n"+
+			"    let pkgs = import (builtins.fetchTarball { url = …; sha256 = …; }) { }; in pkgs.callPackage ./%s { }",
+			caller, called),
+	}
 }
 
 // cacheAdvice looks at what each cache said.

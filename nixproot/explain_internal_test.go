@@ -1,0 +1,39 @@
+package nixproot
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+)
+
+func TestExplain(t *testing.T) { spec.Run(t, "explain", testExplain) }
+
+func testExplain(t *testing.T, _ spec.G, it spec.S) {
+	explained := func(e *nixinstall.EvalError) string { return explain(e).Error() }
+
+	it("speaks of the search path where something is looked for there in vain, and not where code only names it", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{
+			Summary: "file 'nixpkgs' was not found in the Nix search path (add it using $NIX_PATH or -I)",
+		})).To(ContainSubstring("set BP_NIX_PATH"))
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{
+			Summary: "undefined variable 'stdenvv'",
+			Message: "error: undefined variable 'stdenvv'\nat shell.nix:1:9:\n     1| { pkgs ? import <nixpkgs> { } }: stdenvv # NIX_PATH",
+		})).To(Equal("evaluating: undefined variable 'stdenvv'"))
+	})
+
+	it("says how a function gets its arguments, be they texts or packages", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{
+			Summary: "arguments are missing", File: "app.nix", Unset: []string{"fetchurl", "stdenv"},
+		})).To(Equal(`evaluating app.nix: arguments are missing
+
+What to do:
+  - if it is a text, give it: BP_NIX_ARGS=fetchurl=…, or
+  - if it is a package, write a file that calls this one with it and name it, BP_NIX_FILE=shell.nix:
+    let pkgs = import (builtins.fetchTarball { url = …; sha256 = …; }) { }; in pkgs.callPackage ./app.nix { }`))
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{File: "shell.nix", Unset: []string{"stdenv"}})).
+			To(ContainSubstring("BP_NIX_FILE=deploy.nix"))
+	})
+}
