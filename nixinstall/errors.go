@@ -35,13 +35,21 @@ type EvalError struct {
 }
 
 func (e *EvalError) Error() string {
+	if e.File == "" {
+		return "evaluating: " + e.Summary
+	}
+	return "evaluating " + e.where() + e.Summary
+}
+
+// where is the place in the user's file, as the beginning of a line; "" where it is not known.
+func (e *EvalError) where() string {
 	switch {
 	case e.File == "":
-		return fmt.Sprintf("evaluating: %s", e.Summary)
+		return ""
 	case e.Line == 0:
-		return fmt.Sprintf("evaluating %s: %s", e.File, e.Summary)
+		return e.File + ": "
 	}
-	return fmt.Sprintf("evaluating %s:%d:%d: %s", e.File, e.Line, e.Column, e.Summary)
+	return fmt.Sprintf("%s:%d:%d: ", e.File, e.Line, e.Column)
 }
 
 // MissingAttrError is an attribute that the expression does not have.

@@ -3,14 +3,11 @@ package nixinstall
 import (
 	"context"
 	_ "embed" // evaluate.nix
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -113,6 +110,7 @@ type input struct {
 type reply struct {
 	Found   []Derivation   `json:"found"`
 	Notes   []string       `json:"notes"`
+	LeftOut [][]string     `json:"leftOut"`
 	Missing []missingReply `json:"missing"`
 }
 
@@ -133,9 +131,24 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	t.settings.NixPath = nixPathIn(r.Source, t.settings.NixPath)
+	answered, log, err := t.ask(ctx, q, r.Source, doing)
+	if err != nil {
+		return Result{}, err
+	}
+	notes, err := t.leftOut(ctx, q, r.Source, answered.LeftOut)
+	if err != nil {
+		return Result{}, err
+	}
+	answered.Notes = append(answered.Notes, notes...)
+	return result(r, answered, log)
+}
+
+// ask has Nix answer one question about a source.
+func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, doing string) (reply, *journal, error) {
+	var answered reply
 	text, err := json.Marshal(q)
 	if err != nil {
-		return Result{}, fmt.Errorf("%s: %w", doing, err)
+		return answered, nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	// The question goes through standard input: arguments may be secrets, and a command line is public.
 	said, err := t.run(ctx, command{
@@ -143,23 +156,22 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 		stdin: "(" + expression + ") " + quoteNix(string(text)), pure: q.Flake != "", doing: doing,
 	})
 	if err != nil {
-		return Result{}, t.explain(err, r.Source)
+		return answered, nil, t.explain(err, source)
 	}
 	if inputs := unlockedInputs(said.log.warnings); len(inputs) > 0 {
-		return Result{}, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's build "+
-			"could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")), File: "flake.lock",
-			Warnings: said.log.warnings}
+		return answered, nil, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's "+
+			"build could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")),
+			File: "flake.lock", Warnings: said.log.warnings}
 	}
-	var answered reply
 	if err := json.Unmarshal(said.stdout, &answered); err != nil {
-		return Result{}, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
+		return answered, nil, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
 	}
 	if len(answered.Missing) > 0 {
 		m := answered.Missing[0]
-		return Result{}, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More,
+		return answered, nil, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More,
 			Derivation: m.Derivation}
 	}
-	return result(r, answered, said.log)
+	return answered, said.log, nil
 }
 
 // question writes a request in the words of evaluate.nix. A flake's source is the one that is called as flakes are.
@@ -255,50 +267,6 @@ func inSource(file string) (string, error) {
 		return "", fmt.Errorf("evaluating %s: the file is not inside the source", file)
 	}
 	return clean, nil
-}
-
-// flakeSource is the name that Nix gives to the source of every flake. It takes a flake out of a chroot store only
-// under this name; under another it looks for the real /nix/store.
-const flakeSource = "source"
-
-// flakeRef is the locked reference of the flake in the source, and the fragment after "#". It is locked by the
-// source's NAR hash, so that Nix evaluates it purely and writes no lock file.
-func (t Toolchain) flakeRef(ctx context.Context, r *Request) (ref, fragment string, err error) {
-	place, fragment, _ := strings.Cut(r.Flake, "#")
-	place = strings.TrimPrefix(place, "path:")
-	if strings.ContainsAny(place, "?:") {
-		return "", "", fmt.Errorf("evaluating flake %s: want a folder of the source, for example .#default", r.Flake)
-	}
-	dir := "."
-	if place != "" {
-		if dir, err = inSource(place); err != nil {
-			return "", "", err
-		}
-	}
-	folder := t.settings.physical(r.Source.String())
-	if r.Source.Name() != flakeSource {
-		if r.Source, err = t.AddSource(ctx, folder, SourceOptions{Name: flakeSource, Rule: GitKept}); err != nil {
-			return "", "", err
-		}
-	}
-	hash, err := narHash(ctx, folder, keepAll)
-	if err != nil {
-		return "", "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
-	}
-	query := url.Values{"narHash": {"sha256-" + base64.StdEncoding.EncodeToString(hash[:])}}
-	if dir != "." {
-		query.Set("dir", dir)
-	}
-	if r.Rev != "" {
-		query.Set("rev", r.Rev)
-	}
-	if r.LastModified > 0 {
-		query.Set("lastModified", strconv.FormatInt(r.LastModified, 10))
-	}
-	if r.RevCount > 0 {
-		query.Set("revCount", strconv.FormatInt(r.RevCount, 10))
-	}
-	return "path:" + r.Source.String() + "?" + query.Encode(), fragment, nil
 }
 
 // result checks what Nix answered.

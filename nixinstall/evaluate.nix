@@ -2,12 +2,13 @@
 #
 # A function is called as `nix-build` calls it, attributes are selected as `nix-build -A` selects them, and a set is
 # searched as `nix-build` searches it (NixOS/nix: src/libexpr/eval.cc, autoCallFunction; src/libexpr/attr-path.cc;
-# src/libexpr/get-drvs.cc). Where that finds nothing, the set is taken for a job set and searched at any depth, as
-# Hydra does.
+# src/libexpr/get-drvs.cc): what does not evaluate there is an error, and nothing is left out. A set in which
+# `nix-build` would take nothing is taken for a job set and searched as Hydra searches it, a few levels deep: there a
+# job that does not evaluate is left out, and the answer names it.
 requestText:
 let
   inherit (builtins)
-    attrNames concatLists concatMap elem elemAt filter fromJSON functionArgs genList getFlake hasAttr head isAttrs
+    any attrNames concatLists concatMap elem elemAt filter fromJSON functionArgs genList getFlake hasAttr head isAttrs
     isFunction isList isString length listToAttrs map match seq stringLength substring tail toXML tryEval typeOf
     unsafeDiscardStringContext;
 
@@ -113,7 +114,7 @@ let
       license = optionalText (license (meta.license or ""));
     };
 
-  # Sets. Found are { path; drv; }; a set names the same derivation once.
+  # Sets. Found are { path; drv; }.
   named = path: drv: [{ inherit path drv; }];
   attrName = "[A-Za-z_][A-Za-z0-9_+-]*";
   members = v:
@@ -127,14 +128,20 @@ let
         (m:
           let p = path ++ [ m.name ]; in
           if isDerivation m.value then named p m.value
-          else if isAttrs m.value && (m.value.recurseForDerivations or false) then collect p m.value
-          else if isList m.value && isList f then collect p m.value
+          else if searches f m.value then collect p m.value
           else [ ])
         (members f)
     else
       throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, ${""
         }not a derivation or a set of them";
-  # Hydra's way: at any depth, functions called. What does not evaluate is left out: it is { path; broken; }.
+  searches = f: v: isAttrs v && (v.recurseForDerivations or false) || isList v && isList f;
+  # Whether `collect` would find anything, were it not for what does not evaluate.
+  collects = v:
+    let f = optional (autoCall v) null; in
+    optional (isDerivation f) false
+    || (isAttrs f || isList f)
+    && any (m: optional (isDerivation m.value || searches f m.value && collects m.value) false) (members f);
+  # Hydra's way: functions called, sets searched whatever they say. What does not evaluate is { path; broken; }.
   collectJobs = depth: path: v:
     let
       called = tryEval (let f = autoCall v; in seq f f);
@@ -162,22 +169,22 @@ let
     };
   all = path: v:
     let
-      asNixBuild = collect path v;
-      tried = tryEval (seq (length asNixBuild) asNixBuild);
-      plain = if tried.success then tried.value else [ ];
-      jobs = collectJobs maxDepth path v;
-      broken = if plain != [ ] then [ ] else filter (f: f ? broken) jobs;
-      found = if plain != [ ] then plain else filter (f: ! (f ? broken)) jobs;
+      plain = collects v;
+      jobs = if plain then [ ] else collectJobs maxDepth path v;
+      broken = filter (f: f ? broken) jobs;
+      found = if plain then collect path v else filter (f: ! (f ? broken)) jobs;
       chosen = forThisSystem found;
     in
     if found == [ ] then
       # Where that is because something does not evaluate, this says what.
-      seq (length asNixBuild) { missing = ""; have = let f = autoCall v; in if isAttrs f then attrNames f else [ ]; }
+      seq (length (collect path v))
+        { missing = ""; have = let f = autoCall v; in if isAttrs f then attrNames f else [ ]; }
     else if length found > maxFound then
       throw "${toString (length found)} derivations are in the set; name those to take"
     else {
       found = map (f: describe (show f.path) f.drv) chosen.keep;
-      notes = chosen.notes ++ map (f: "${show f.path} does not evaluate: left out") broken;
+      inherit (chosen) notes;
+      leftOut = map (f: f.path) broken;
     };
 
   failure = path: r:
@@ -217,7 +224,8 @@ let
         hit = head hits;
         found = all hit.path hit.result.value;
       in
-      if found ? missing then { missing = failure hit.path found; } else found;
+      if found ? missing then { missing = failure hit.path found; }
+      else found // { leftOut = map (p: [ "" ] ++ p) found.leftOut; };
   haveOfFlake = flake: result:
     let own = flake.outputs.packages.${request.system} or { }; in
     if own != { } then attrNames own else result.have;
@@ -230,5 +238,7 @@ in
 {
   found = concatLists (map (r: r.found or [ ]) results);
   notes = concatLists (map (r: r.notes or [ ]) results);
+  # Attribute paths that can be asked for, to hear why.
+  leftOut = concatLists (map (r: r.leftOut or [ ]) results);
   missing = concatLists (map (r: if r ? missing then [ r.missing ] else [ ]) results);
 }

@@ -80,7 +80,7 @@ func testEvaluateSets(t *testing.T, _ spec.G, it spec.S) {
 		Expect(list(r)).To(Equal([]found{server, worker}))
 		Expect(r.Notes).To(ConsistOf(
 			"server.aarch64-linux is for aarch64-linux, not for x86_64-linux: left out",
-			"broken does not evaluate: left out",
+			"broken does not evaluate: left out (release.nix:12:12: this job does not evaluate)",
 		))
 		request.Attrs = []string{"worker", "server"}
 		r, err = evaluate(t, nix(t), "jobs", request)

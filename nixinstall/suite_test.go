@@ -34,6 +34,7 @@ func TestNixInstall(t *testing.T) {
 	suite("FlakeInputs", testFlakeInputs)
 	suite("Install", testInstall)
 	suite("Killed", testKilled)
+	suite("LeftOut", testLeftOut)
 	suite("RenameSource", testRenameSource)
 	suite("Substitution", testSubstitution)
 	suite.Run(t)
