@@ -1,7 +1,10 @@
 package integration_test
 
 import (
+	"encoding/pem"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,6 +165,43 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		w.deploy(map[string]string{"BP_NIX_ATTRS": "worker"}, worker...)
 	})
 
+	it("reads what evaluation imports from caches that want a token or a login, and of an authority of their own", func() {
+		w := newWorld(t).importsWord()
+		w.hydraBuilds("git-export", "default.nix", "-A", "word")
+		app := w.hydraBuilds("git-export", "default.nix", "-A", "app")
+		const token, password = "t0ken", `pass "word" \`
+		private := func(allowed func(*http.Request) bool) (address, authority string) {
+			files := http.FileServer(http.Dir(w.cache))
+			server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if !allowed(r) {
+					http.Error(rw, "who are you?", http.StatusUnauthorized)
+					return
+				}
+				files.ServeHTTP(rw, r)
+			}))
+			t.Cleanup(server.Close)
+			block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
+			return server.URL, string(pem.EncodeToMemory(block))
+		}
+		first, itsAuthority := private(func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+token })
+		second, anAuthority := private(func(r *http.Request) bool {
+			user, given, _ := r.BasicAuth()
+			return user == "deploy" && given == password
+		})
+		for _, binding := range []map[string]string{
+			{"url": first, "token": token, "ca-certificate": itsAuthority},
+			{"url": second, "username": "deploy", "password": password, "ca-certificate": anAuthority},
+		} {
+			binding["type"] = "nix-binary-cache"
+			w.bare.Bindings = map[string]map[string]string{"own": binding}
+			must(w.bare.NewImage())
+			must(w.bare.WithoutCache())
+			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": binding["url"], "BP_NIX_ATTRS": "app"}, app...)
+			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + binding["url"]))
+			Expect(o.Log).NotTo(Or(ContainSubstring(token), ContainSubstring("pass ")))
+		}
+	})
+
 	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {
 		w := newWorld(t).write(map[string]string{"deploy.nix": `let mk = name: text: derivation { inherit name text;
     system = builtins.currentSystem; builder = "/bin/sh"; passAsFile = [ "text" ];
@@ -179,6 +219,14 @@ in {
 			Expect(strings.Count(o.Log, "the hook runs in "+w.bare.App())).To(Equal(1), o.Log)
 		}
 	})
+}
+
+// importsWord makes the source an app that imports what has to be built first.
+func (w *world) importsWord() *world {
+	return w.write(map[string]string{"default.nix": `let mk = name: text: derivation { inherit name;
+  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo '${text}' > $out" ]; };
+  word = mk "word.nix" "\"a word\""; in
+{ inherit word; app = mk "app" (import word); }`})
 }
 
 // thisSystem is this machine's, for expressions that are written before there is a world.

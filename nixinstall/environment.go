@@ -50,7 +50,7 @@ func (t Toolchain) environment(configDir string) []string {
 		"NIX_STATE_DIR=" + filepath.Join(s.root(), "nix/var/nix"),
 		"NIX_LOG_DIR=" + filepath.Join(s.root(), "nix/var/log/nix"),
 	}
-	if bundle := t.certificates(); bundle != "" {
+	if bundle := filepath.Join(configDir, bundleName); isFile(bundle) {
 		env = append(env, "NIX_SSL_CERT_FILE="+bundle)
 	}
 	for _, entry := range s.Environment {
@@ -62,27 +62,56 @@ func (t Toolchain) environment(configDir string) []string {
 	return env
 }
 
-// certificates is the bundle of certificate authorities to use, "" where there is none.
-func (t Toolchain) certificates() string {
-	if t.settings.CertFile != "" {
-		return t.settings.CertFile
-	}
-	for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
-		for _, entry := range t.settings.Environment {
-			if file, ok := strings.CutPrefix(entry, name+"="); ok && isFile(file) {
-				return file
+// variable is the first of some variables of the build's environment that is set.
+func (s Settings) variable(names ...string) string {
+	for _, name := range names {
+		for _, entry := range slices.Backward(s.Environment) { // the last one counts
+			if value, ok := strings.CutPrefix(entry, name+"="); ok && value != "" {
+				return value
 			}
+		}
+	}
+	return ""
+}
+
+// bundleName is the file beside nix.conf that holds the certificate authorities.
+const bundleName = "ca-bundle.crt"
+
+// bundle has all certificate authorities to trust, in PEM.
+func (t Toolchain) bundle() ([]byte, error) {
+	var bundle []byte
+	for _, file := range t.certificates() {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("reading certificate authorities: %w", err)
+		}
+		bundle = append(append(bundle, pem...), '\n')
+	}
+	for _, pem := range t.settings.Authorities {
+		bundle = append(append(bundle, pem...), '\n')
+	}
+	return bundle, nil
+}
+
+// certificates are the files of certificate authorities: those that the environment names, and the system's or else the
+// toolchain's own.
+func (t Toolchain) certificates() []string {
+	var files []string
+	for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
+		if file := t.settings.variable(name); isFile(file) && !slices.Contains(files, file) {
+			files = append(files, file)
 		}
 	}
 	for _, file := range systemBundles {
 		if isFile(file) {
-			return file
+			return append(files, file)
 		}
 	}
-	if t.Metadata.Certificates != "" {
-		return filepath.Join(t.Metadata.Prefix, t.Metadata.Certificates, "etc/ssl/certs/ca-bundle.crt")
+	own := filepath.Join(t.Metadata.Prefix, t.Metadata.Certificates, "etc/ssl/certs", bundleName)
+	if t.Metadata.Certificates != "" && isFile(own) {
+		files = append(files, own)
 	}
-	return ""
+	return files
 }
 
 func isFile(path string) bool {
@@ -90,13 +119,16 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
+func (s Settings) connectTimeout() time.Duration {
+	if s.ConnectTimeout <= 0 {
+		return defaultConnectTimeout
+	}
+	return s.ConnectTimeout
+}
+
 // config is the one nix.conf that Nix reads. pure says that nothing outside the store and locked inputs may be read.
 func (t Toolchain) config(pure bool) (string, error) {
 	s := t.settings
-	timeout := s.ConnectTimeout
-	if timeout <= 0 {
-		timeout = defaultConnectTimeout
-	}
 	netrc := s.NetrcFile
 	if netrc == "" {
 		netrc = os.DevNull
@@ -110,7 +142,7 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"substitute", "true"}, {"substituters", strings.Join(s.Substituters, " ")}, {"trusted-substituters", ""},
 		{"trusted-public-keys", strings.Join(s.TrustedPublicKeys, " ")},
 		{"require-sigs", strconv.FormatBool(s.RequireSigs)},
-		{"connect-timeout", strconv.Itoa(int(max(1, timeout.Round(time.Second)/time.Second)))},
+		{"connect-timeout", strconv.Itoa(int(max(1, s.connectTimeout().Round(time.Second)/time.Second)))},
 		{"stalled-download-timeout", "20"}, {"download-attempts", "3"},
 		// A path that a cache did not have a minute ago may be there now: the push often follows the build.
 		{"narinfo-cache-negative-ttl", "0"}, {"narinfo-cache-positive-ttl", "0"},
@@ -142,9 +174,9 @@ func escapePath(path string) string {
 	return strings.ReplaceAll(url.QueryEscape(path), "%2F", "/")
 }
 
-// configDir writes nix.conf where only this user can read it; it may hold credentials of substituters. The caller
-// removes the folder.
-func (t Toolchain) configDir(pure bool) (string, error) {
+// configDir writes nix.conf, and the certificate authorities beside it, where only this user can read them; nix.conf
+// may hold credentials of substituters. The caller removes the folder.
+func (t Toolchain) configDir(pure bool, bundle []byte) (string, error) {
 	text, err := t.config(pure)
 	if err != nil {
 		return "", err
@@ -153,9 +185,15 @@ func (t Toolchain) configDir(pure bool) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("writing nix.conf: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nix.conf"), []byte(text), 0o600); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("writing nix.conf: %w", err)
+	files := map[string][]byte{"nix.conf": []byte(text)}
+	if len(bundle) > 0 {
+		files[bundleName] = bundle
+	}
+	for name, contents := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), contents, 0o600); err != nil {
+			os.RemoveAll(dir)
+			return "", fmt.Errorf("writing nix.conf: %w", err)
+		}
 	}
 	return dir, nil
 }

@@ -42,6 +42,7 @@ const (
 type journal struct {
 	doing  string
 	logf   func(format string, args ...any)
+	names  *strings.Replacer
 	mu     sync.Mutex
 	buffer []byte
 
@@ -57,13 +58,14 @@ type journal struct {
 	once   sync.Once
 }
 
-func newJournal(s Settings, doing string) *journal {
+// newJournal starts a journal; names has addresses and what to call them, in turn.
+func newJournal(s Settings, doing string, names []string) *journal {
 	quiet := s.Quiet
 	if quiet <= 0 {
 		quiet = defaultQuiet
 	}
 	j := &journal{
-		doing: doing, logf: s.Log, used: map[storepath.Path]bool{},
+		doing: doing, logf: s.Log, names: strings.NewReplacer(names...), used: map[storepath.Path]bool{},
 		ticker: time.NewTicker(quiet), done: make(chan struct{}),
 	}
 	if j.logf == nil {
@@ -136,7 +138,7 @@ func (j *journal) line(line []byte) {
 		}
 		return
 	}
-	m.Text, m.Raw = redact(stripColours(m.Text)), redact(stripColours(m.Raw))
+	m.Text, m.Raw = j.clean(m.Text), j.clean(m.Raw)
 	switch {
 	case m.Action == "start" && m.Type == actSubstitute:
 		j.substitute(m)
@@ -147,13 +149,16 @@ func (j *journal) line(line []byte) {
 		}
 		j.errors = keepLast(j.errors, m)
 	case m.Level == levelWarning:
-		j.warnings = keepLast(j.warnings, redact(strings.TrimPrefix(m.Text, "warning: ")))
+		j.warnings = keepLast(j.warnings, strings.TrimPrefix(m.Text, "warning: "))
 	case strings.HasPrefix(m.Text, "evaluating file '"):
 		j.read(strings.TrimSuffix(strings.TrimPrefix(m.Text, "evaluating file '"), "'"))
 	default:
 		j.plain = keepLast(j.plain, m.Text)
 	}
 }
+
+// clean makes a text of Nix's fit to be shown.
+func (j *journal) clean(s string) string { return redact(j.names.Replace(stripColours(s))) }
 
 // read notes a file that the evaluator opened.
 func (j *journal) read(file string) {
@@ -177,7 +182,7 @@ func (j *journal) substitute(m message) {
 	}
 	j.used[p] = true
 	j.substituted = append(j.substituted, p)
-	j.logf("fetching %s from %s, which the evaluation reads", p.Name(), redact(from))
+	j.logf("fetching %s from %s, which the evaluation reads", p.Name(), j.clean(from))
 }
 
 // tail is what Nix said outside its log format, for an error: it does so before it has read its settings.

@@ -121,7 +121,7 @@ func testJournal(t *testing.T, _ spec.G, it spec.S) {
 			`@nix {"action":"start","type":108,"fields":[1]}`, `@nix {`, `plain`,
 		}, "\n")
 		for _, size := range []int{1, 7, len(log)} {
-			j := newJournal(Settings{}, "testing")
+			j := newJournal(Settings{}, "testing", nil)
 			for i := 0; i < len(log); i += size {
 				n, err := j.Write([]byte(log[i:min(len(log), i+size)]))
 				Expect(err).NotTo(HaveOccurred())

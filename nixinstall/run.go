@@ -65,19 +65,26 @@ func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 			return answer{}, fmt.Errorf("running %s: %w", c.program, err)
 		}
 	}
-	urls, stop, err := reachable(t.settings.Substituters)
+	bundle, err := t.bundle()
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %w", c.doing, err)
+	}
+	local, err := t.settings.serve(bundle)
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: serving a cache: %w", c.doing, err)
 	}
-	defer stop()
-	t.settings.Substituters = urls // t is a copy
-	configDir, err := t.configDir(c.pure)
+	defer local.stop()
+	t.settings.Substituters = local.urls // t is a copy
+	if len(local.servers) > 0 {
+		t.settings.Environment = t.settings.unproxied()
+	}
+	configDir, err := t.configDir(c.pure, bundle)
 	if err != nil {
 		return answer{}, err
 	}
 	defer os.RemoveAll(configDir)
 
-	log := newJournal(t.settings, c.doing)
+	log := newJournal(t.settings, c.doing, local.names)
 	defer log.stop()
 	var stdout bytes.Buffer
 	cmd := exec.CommandContext(ctx, t.program(c.program), c.args...)

@@ -35,6 +35,7 @@ func TestNixInstall(t *testing.T) {
 	suite("Install", testInstall)
 	suite("Killed", testKilled)
 	suite("LeftOut", testLeftOut)
+	suite("PrivateCaches", testPrivateCaches)
 	suite("RenameSource", testRenameSource)
 	suite("Substitution", testSubstitution)
 	suite.Run(t)

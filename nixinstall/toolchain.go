@@ -57,15 +57,17 @@ type Settings struct {
 	// Substituters are cache URLs, asked for paths that evaluation imports from derivations. They may hold
 	// credentials: they are written to a file that only the user can read, for the time of one command.
 	Substituters []string
+	// Tokens are Bearer tokens for some of the Substituters, by what is written there. They go to these and nobody else.
+	Tokens map[string]string
 	// TrustedPublicKeys are "name:base64" keys.
 	TrustedPublicKeys []string
 	// RequireSigs is false only where the user has said so in words.
 	RequireSigs bool
 	// NetrcFile is a netrc for the substituters and for fetchers; "" for none.
 	NetrcFile string
-	// CertFile is a PEM bundle of certificate authorities; "" takes the first of: the environment's
-	// NIX_SSL_CERT_FILE or SSL_CERT_FILE, the system's bundle, the toolchain's own.
-	CertFile string
+	// Authorities are certificate authorities in PEM, trusted beside those that the environment's NIX_SSL_CERT_FILE and
+	// SSL_CERT_FILE name and the system's, in place of which the toolchain has its own.
+	Authorities []string
 	// NixPath are the entries of NIX_PATH, "name=path-or-URL" or "path"; there are no others. "." and what begins with
 	// "./" lie in the source.
 	NixPath []string

@@ -3,6 +3,7 @@ package nixproot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 // userAgent names this buildpack to the servers it asks.
@@ -68,67 +70,117 @@ func (s cacheSettings) options(scratch string, log func(string, ...any)) (cache.
 			o.RootCAs = append(o.RootCAs, []byte(b.CACertificate))
 		}
 	}
-	netrc, err := s.netrc(scratch)
-	o.Netrc = netrc
+	var err error
+	o.Netrc, err = s.netrc(scratch, os.Getenv)
 	return o, err
 }
 
-// netrc writes the netrc files of bindings and their logins into one private file, as Nix's netrc-file takes it; ""
-// where no binding has any, so that the user's own is read.
-func (s cacheSettings) netrc(scratch string) (string, error) {
+// netrc writes what bindings have of netrc files and logins, and behind it the user's own netrc, into one private file;
+// "" where no binding has any, so that the user's own is read.
+func (s cacheSettings) netrc(scratch string, lookup func(string) string) (string, error) {
+	text := s.bindingsNetrc()
+	if text == "" {
+		return "", nil
+	}
+	return writeNetrc(scratch, "netrc", text+ownNetrc(lookup))
+}
+
+func (s cacheSettings) bindingsNetrc() string {
 	var text strings.Builder
 	for _, b := range s.bindings {
 		if b.Netrc != "" {
 			text.WriteString(strings.TrimSpace(b.Netrc) + "\n")
 		}
 		if b.Username != "" {
-			fmt.Fprintf(&text, "machine %s login %s password %s\n", hostOf(b.URL), b.Username, b.Password)
+			text.WriteString(netrcLogin(hostOf(b.URL), b.Username, b.Password))
 		}
 	}
-	if text.Len() == 0 {
+	return text.String()
+}
+
+// ownNetrc is the user's own netrc file, "" where there is none.
+func ownNetrc(lookup func(string) string) string {
+	text, err := os.ReadFile(cmp.Or(lookup("NETRC"), filepath.Join(lookup("HOME"), ".netrc")))
+	if err != nil {
+		return ""
+	}
+	return string(text) + "\n"
+}
+
+// writeNetrc writes a file for this user's eyes only; "" where there is nothing to write.
+func writeNetrc(scratch, name, text string) (string, error) {
+	if text == "" {
 		return "", nil
 	}
-	file := filepath.Join(scratch, "netrc")
-	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-		return "", fmt.Errorf("writing netrc of service bindings: %w", err)
+	file := filepath.Join(scratch, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return "", fmt.Errorf("writing netrc: %w", err)
 	}
 	return file, nil
 }
 
-// forNix gives URLs as Nix may have them: without logins, since Nix writes the URLs that it asks into its state, which
-// is kept. The logins go into a private netrc file, with those of bindings and the user's own netrc; "" where there are
-// none.
-func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (plain []string, netrc string, err error) {
-	var text strings.Builder
+// netrcLogin writes a login as curl reads it, and with it Nix (curl: lib/netrc.c): words in quotes may have spaces, and
+// be empty.
+func netrcLogin(host, username, password string) string {
+	word := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+	return fmt.Sprintf("machine %s login \"%s\" password \"%s\"\n", host, word.Replace(username), word.Replace(password))
+}
+
+// forNix are some of the caches as Nix may have them: without logins, since Nix writes the URLs that it asks into its
+// state, which is kept. Logins go into a private netrc file, with those of bindings and the user's own netrc; tokens,
+// which netrc has no word for, go beside the URLs.
+func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
+	n := nixinstall.Settings{
+		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Tokens: map[string]string{},
+	}
+	var logins strings.Builder
 	for _, given := range urls {
 		u, err := url.Parse(given)
-		if err != nil || u.User == nil {
-			plain = append(plain, given)
-			continue
+		if err != nil {
+			return n, errors.New("giving the binary caches to Nix: one of their addresses is no URL")
 		}
-		password, _ := u.User.Password()
-		fmt.Fprintf(&text, "machine %s login %s password %s\n", u.Hostname(), u.User.Username(), password)
-		u.User = nil
-		plain = append(plain, u.String())
-	}
-	bindings, err := s.netrc(scratch)
-	if err != nil {
-		return nil, "", err
-	}
-	own := cmp.Or(lookup("NETRC"), filepath.Join(lookup("HOME"), ".netrc"))
-	for _, file := range []string{bindings, own} {
-		if contents, err := os.ReadFile(file); err == nil {
-			text.Write(append(contents, '\n'))
+		token := s.tokenFor(u)
+		if u.User != nil {
+			password, _ := u.User.Password()
+			logins.WriteString(netrcLogin(u.Hostname(), u.User.Username(), password))
+			u.User, token = nil, ""
+		}
+		plain := u.String()
+		n.Substituters = append(n.Substituters, plain)
+		if token != "" {
+			n.Tokens[plain] = token
 		}
 	}
-	if text.Len() == 0 {
-		return plain, "", nil
+	for _, b := range s.bindings {
+		if b.CACertificate != "" {
+			n.Authorities = append(n.Authorities, b.CACertificate)
+		}
 	}
-	netrc = filepath.Join(scratch, "nix-netrc")
-	if err := os.WriteFile(netrc, []byte(text.String()), 0o600); err != nil {
-		return nil, "", fmt.Errorf("writing netrc for Nix: %w", err)
+	var err error
+	n.NetrcFile, err = writeNetrc(scratch, "nix-netrc", logins.String()+s.bindingsNetrc()+ownNetrc(lookup))
+	return n, err
+}
+
+// tokenFor is the token of the binding for a cache's scheme, host and port.
+func (s cacheSettings) tokenFor(u *url.URL) string {
+	for _, b := range s.bindings {
+		if own, err := url.Parse(b.URL); err == nil && b.Token != "" && origin(own) == origin(u) {
+			return b.Token
+		}
 	}
-	return plain, netrc, nil
+	return ""
+}
+
+// origin is a URL's scheme, host and port in one form.
+func origin(u *url.URL) string {
+	port := u.Port()
+	switch {
+	case port == "" && strings.EqualFold(u.Scheme, "https"):
+		port = "443"
+	case port == "" && strings.EqualFold(u.Scheme, "http"):
+		port = "80"
+	}
+	return strings.ToLower(u.Scheme + "://" + u.Hostname() + ":" + port)
 }
 
 // open opens the set of caches.

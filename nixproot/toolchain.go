@@ -93,24 +93,16 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if err != nil {
 		return nix, err
 	}
-	substituters, netrc, err := t.caches.forNix(t.scratch, substituters, os.Getenv)
+	settings, err := t.caches.forNix(t.scratch, substituters, os.Getenv)
 	if err != nil {
 		return nix, err
 	}
 	if err := os.MkdirAll(t.state.Path, 0o755); err != nil {
 		return nix, fmt.Errorf("making the evaluation layer: %w", err)
 	}
-	nix = nix.With(nixinstall.Settings{
-		State:             t.state.Path,
-		Substituters:      substituters,
-		TrustedPublicKeys: t.caches.keyStrings(),
-		RequireSigs:       t.caches.requireSigs,
-		NetrcFile:         netrc,
-		NixPath:           t.config.NixPath,
-		System:            t.config.System,
-		Environment:       os.Environ(),
-		Log:               t.logger.Bodyf,
-	})
+	settings.State, settings.NixPath, settings.System = t.state.Path, t.config.NixPath, t.config.System
+	settings.Environment, settings.Log = os.Environ(), t.logger.Bodyf
+	nix = nix.With(settings)
 	t.opened = &nix
 	return nix, nil
 }

@@ -1,0 +1,164 @@
+package nixinstall
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sys/unix"
+)
+
+// loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
+// that want a token, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
+// file:// cache before it reads it.
+type loopback struct {
+	// urls are all substituters as Nix is to ask them.
+	urls []string
+	// names has the addresses here and whom they stand for, in turn, without settings.
+	names   []string
+	servers []*http.Server
+}
+
+// serve starts what the settings need.
+func (s Settings) serve(bundle []byte) (*loopback, error) {
+	l := &loopback{}
+	for _, given := range s.Substituters {
+		plain, query, found := strings.Cut(given, "?")
+		if found {
+			query = "?" + query
+		}
+		handler, err := s.handler(plain, s.Tokens[given], bundle)
+		if err != nil {
+			l.stop()
+			return nil, err
+		}
+		if handler == nil {
+			l.urls = append(l.urls, given)
+			continue
+		}
+		address, err := l.listen(handler)
+		if err != nil {
+			l.stop()
+			return nil, err
+		}
+		l.urls = append(l.urls, address+query)
+		l.names = append(l.names, address, plain)
+	}
+	return l, nil
+}
+
+// handler answers for a substituter; nil is one that Nix can use.
+func (s Settings) handler(plain, token string, bundle []byte) (http.Handler, error) {
+	if rest, ok := strings.CutPrefix(plain, "file://"); ok {
+		dir, err := url.PathUnescape(rest)
+		if err != nil || unix.Access(dir, unix.W_OK) == nil {
+			return nil, nil
+		}
+		return http.FileServer(http.Dir(dir)), nil
+	}
+	if token == "" {
+		return nil, nil
+	}
+	base, err := url.Parse(plain)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no URL", redact(plain))
+	}
+	return s.proxy(base, token, bundle), nil
+}
+
+// listen serves under an address that nobody else on this machine can guess.
+func (l *loopback) listen(handler http.Handler) (address string, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	prefix := "/" + rand.Text()
+	server := &http.Server{Handler: http.StripPrefix(prefix, handler), ReadHeaderTimeout: time.Minute}
+	l.servers = append(l.servers, server)
+	go func() { _ = server.Serve(listener) }()
+	return "http://" + listener.Addr().String() + prefix, nil
+}
+
+func (l *loopback) stop() {
+	for _, server := range l.servers {
+		_ = server.Close()
+	}
+}
+
+// proxy asks a substituter with its token. Redirects are followed here: the token goes to the substituter's own origin
+// and to nobody else.
+func (s Settings) proxy(base *url.URL, token string, bundle []byte) http.Handler {
+	client := &http.Client{Transport: &bearer{origin: base, token: token, next: s.transport(bundle)}}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(base)
+			r.Out.RequestURI = "" // which only a server's request has
+		},
+		Transport: roundTripper(client.Do),
+		ErrorLog:  log.New(io.Discard, "", 0),
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, redact(err.Error()), http.StatusBadGateway) // Nix repeats it
+		},
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// bearer adds the token to what goes to its origin.
+type bearer struct {
+	origin *url.URL
+	token  string
+	next   http.RoundTripper
+}
+
+func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == b.origin.Scheme && r.URL.Host == b.origin.Host {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.next.RoundTrip(r)
+}
+
+// transport connects as Nix would: with the same proxies, certificate authorities and patience.
+func (s Settings) transport(bundle []byte) *http.Transport {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bundle)
+	proxies := httpproxy.Config{
+		HTTPProxy:  s.variable("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
+		HTTPSProxy: s.variable("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
+		NoProxy:    s.variable("no_proxy", "NO_PROXY"),
+	}
+	choose := proxies.ProxyFunc()
+	return &http.Transport{
+		Proxy:              func(r *http.Request) (*url.URL, error) { return choose(r.URL) },
+		DialContext:        (&net.Dialer{Timeout: s.connectTimeout()}).DialContext,
+		TLSClientConfig:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2:  true,
+		DisableCompression: true, // what Nix did not ask for it cannot undo
+		IdleConnTimeout:    time.Minute,
+	}
+}
+
+// unproxied is the environment in which Nix asks this machine without a proxy.
+func (s Settings) unproxied() []string {
+	hosts := "127.0.0.1"
+	if others := s.variable("no_proxy", "NO_PROXY"); others == "*" {
+		hosts = others
+	} else if others != "" {
+		hosts = others + "," + hosts
+	}
+	return append(slices.Clone(s.Environment), "no_proxy="+hosts) // the one that curl reads first; the last one counts
+}
