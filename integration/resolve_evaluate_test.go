@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -200,6 +201,24 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + binding["url"]))
 			Expect(o.Log).NotTo(Or(ContainSubstring(token), ContainSubstring("pass ")))
 		}
+	})
+
+	it("believes no cache without a signature for saying trusted=true", func() {
+		w := newWorld(t).importsWord()
+		w.hydraBuilds("git-export", "default.nix", "-A", "word")
+		infos, err := filepath.Glob(filepath.Join(w.cache, "*.narinfo"))
+		must(err)
+		for _, info := range infos {
+			text, err := os.ReadFile(info)
+			must(err)
+			must(os.WriteFile(info, regexp.MustCompile(`(?m)^Sig: .*\n`).ReplaceAll(text, nil), 0o644))
+		}
+		trusted := map[string]string{"BP_NIX_SUBSTITUTERS": w.server.URL + "?trusted=true", "BP_NIX_ATTRS": "app"}
+		o := w.fails(trusted, "which has to read word.nix", "the path is not signed")
+		Expect(o.Log).NotTo(ContainSubstring("fetching word.nix"))
+
+		trusted["BP_NIX_REQUIRE_SIGS"] = "false"
+		o = w.fails(trusted, "fetching word.nix", "no binary cache has")
 	})
 
 	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {

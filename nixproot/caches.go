@@ -126,9 +126,9 @@ func netrcLogin(host, username, password string) string {
 	return fmt.Sprintf("machine %s login \"%s\" password \"%s\"\n", host, word.Replace(username), word.Replace(password))
 }
 
-// forNix are some of the caches as Nix may have them: without logins, since Nix writes the URLs that it asks into its
-// state, which is kept. Logins go into a private netrc file, with those of bindings and the user's own netrc; tokens,
-// which netrc has no word for, go beside the URLs.
+// forNix are some of the caches as Nix may have them. Nix writes the URLs that it asks into its state, which is kept,
+// and believes a cache whose URL says trusted=true: neither logins nor that are left in them. Logins go into a private
+// netrc file, with those of bindings and the user's own netrc; tokens, which netrc has no word for, go beside the URLs.
 func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
 	n := nixinstall.Settings{
 		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Tokens: map[string]string{},
@@ -145,6 +145,7 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 			logins.WriteString(netrcLogin(u.Hostname(), u.User.Username(), password))
 			u.User, token = nil, ""
 		}
+		u.RawQuery = withoutTrust(u.RawQuery)
 		plain := u.String()
 		n.Substituters = append(n.Substituters, plain)
 		if token != "" {
@@ -181,6 +182,16 @@ func origin(u *url.URL) string {
 		port = "80"
 	}
 	return strings.ToLower(u.Scheme + "://" + u.Hostname() + ":" + port)
+}
+
+// withoutTrust drops from a URL's query what would have Nix believe the cache without a signature.
+func withoutTrust(query string) string {
+	settings := slices.DeleteFunc(strings.Split(query, "&"), func(setting string) bool {
+		name, _, _ := strings.Cut(setting, "=")
+		name, err := url.QueryUnescape(name)
+		return err != nil || name == "trusted"
+	})
+	return strings.Join(settings, "&")
 }
 
 // open opens the set of caches.

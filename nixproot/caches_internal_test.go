@@ -31,11 +31,11 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		return string(contents)
 	}
 
-	it("takes out of URLs for Nix what would be kept, and nothing else", func() {
+	it("takes out of URLs for Nix what would be kept or believed, and nothing else", func() {
 		n, err := cacheSettings{requireSigs: true}.forNix(scratch, []string{
-			"https://cache.example.org", "https://a.example.org/x", "http://b:80/?priority=1&x=%2F",
-			"s3://bucket?region=eu&endpoint=http://minio:9000", "file:///srv/cache?priority=5",
-			"https://T0KEN@c.example.org/y",
+			"https://cache.example.org", "https://a.example.org/x?trusted=true", "http://b:80/?priority=1&trusted=1&x=%2F",
+			"s3://bucket?region=eu&%74rusted=true&endpoint=http://minio:9000", "file:///srv/cache?priority=5",
+			"https://T0KEN@c.example.org/y?trusted=true",
 		}, lookup)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(n.RequireSigs).To(BeTrue())
@@ -64,7 +64,7 @@ machine own login me password mine
 			{URL: "https://Cache.example.org/team", Token: "t0ken", CACertificate: "PEM"},
 			{URL: "http://plain.example.org", Token: "other"},
 		}}.forNix(scratch, []string{
-			"https://cache.example.org:443/team", "https://cache.example.org:8443", "https://plain.example.org",
+			"https://cache.example.org:443/team?trusted=true", "https://cache.example.org:8443", "https://plain.example.org",
 			"https://u:p@cache.example.org", "http://plain.example.org?priority=1",
 		}, func(string) string { return "" })
 		Expect(err).NotTo(HaveOccurred())
