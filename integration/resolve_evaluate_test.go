@@ -99,6 +99,7 @@ in pkgs.callPackage ./. {}
 		w.upload(outs...)
 		w.deploy(nil, outs...)
 		w.deploy(map[string]string{"BP_NIX_FLAKE": ".#default"}, outs...)
+		w.deploy(map[string]string{"BP_NIX_FILE": "flake.nix", "BP_NIX_ATTRS": "default"}, outs...)
 		said, err := w.bare.Start(w.ctx, "flaked")
 		must(err)
 		Expect(said).To(ContainSubstring("from the path"))

@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 // planEntry is the buildpack plan entry that this buildpack both provides and requires.
 const planEntry = "nix-hydra"
 
+const flakeFile = "flake.nix"
+
 // entryFiles are the Nix expressions that make a source ours, in the order they are looked for.
-var entryFiles = []string{"deploy.nix", "flake.nix", "shell.nix", "default.nix"}
+var entryFiles = []string{"deploy.nix", flakeFile, "shell.nix", "default.nix"}
 
 // Detect decides whether a source is ours.
 type Detect struct {
@@ -85,20 +88,28 @@ func FindEntry(source string, config Config) (Entry, error) {
 		if info.IsDir() {
 			file = filepath.Join(file, "default.nix")
 		}
-		return Entry{File: file, Why: fmt.Sprintf("BP_NIX_FILE is %s", file)}, nil
+		return entryOf(file, fmt.Sprintf("BP_NIX_FILE is %s", file)), nil
 	}
 	for _, file := range entryFiles {
 		info, err := os.Stat(filepath.Join(source, file))
 		if err != nil || !info.Mode().IsRegular() {
 			continue
 		}
-		entry := Entry{File: file, Why: fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)}
-		if file == "flake.nix" {
-			entry.File, entry.Flake = "", "."
-		}
-		return entry, nil
+		return entryOf(file, fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)), nil
 	}
 	return Entry{}, nil
+}
+
+// entryOf is the entry of a file in the source. A flake.nix is nothing by itself: what is meant is its folder's flake.
+func entryOf(file, why string) Entry {
+	dir, base := filepath.Split(file)
+	if base != flakeFile {
+		return Entry{File: file, Why: why}
+	}
+	if dir != "" {
+		dir = "./" + strings.TrimSuffix(dir, "/")
+	}
+	return Entry{Flake: cmp.Or(dir, "."), Why: why}
 }
 
 // settings finds a setting in the environment, else its default in buildpack.toml.

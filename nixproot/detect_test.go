@@ -57,6 +57,17 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		Expect(output.String()).To(ContainSubstring("BP_NIX_FILE is nix/app.nix"))
 	})
 
+	it("takes a flake.nix that is named for the flake in its folder", func() {
+		file("flake.nix")
+		file("nix/deep/flake.nix")
+		for named, flake := range map[string]string{"flake.nix": ".", "./flake.nix": ".", "nix/deep/flake.nix": "./nix/deep"} {
+			entry, err := nixproot.FindEntry(dir, nixproot.Config{File: named})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(entry.Flake).To(Equal(flake), named)
+			Expect(entry.File).To(BeEmpty(), named)
+		}
+	})
+
 	it("refuses a named file that is not there or not inside the source", func() {
 		t.Setenv("BP_NIX_FILE", "app.nix")
 		_, err := detect()
