@@ -146,6 +146,8 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"stalled-download-timeout", "20"}, {"download-attempts", "3"},
 		// A path that a cache did not have a minute ago may be there now: the push often follows the build.
 		{"narinfo-cache-negative-ttl", "0"}, {"narinfo-cache-positive-ttl", "0"},
+		// What is fetched without a hash is as old as this toolchain's settings, at most.
+		{"tarball-ttl", strconv.Itoa(int(time.Since(t.since) / time.Second))},
 		// Not the variable NIX_PATH, which takes the colon before a port for the end of an entry.
 		{"nix-path", strings.Join(s.NixPath, " ")},
 		{"netrc-file", netrc},

@@ -1,9 +1,6 @@
 package nixinstall_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -32,18 +29,11 @@ func testFlakeInputs(t *testing.T, _ spec.G, it spec.S) {
 	)
 	it.Before(func() {
 		RegisterTestingT(t)
-		var tarball bytes.Buffer
-		z := gzip.NewWriter(&tarball)
-		w := tar.NewWriter(z)
-		Expect(w.WriteHeader(&tar.Header{Name: "dep/flake.nix", Mode: 0o644, Size: int64(len(input))})).To(Succeed())
-		_, err := w.Write([]byte(input))
-		Expect(err).NotTo(HaveOccurred())
-		Expect(w.Close()).To(Succeed())
-		Expect(z.Close()).To(Succeed())
+		tarball := archive("dep/flake.nix", input)
 		asked = 0
 		server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			asked++
-			_, _ = w.Write(tarball.Bytes())
+			_, _ = w.Write(tarball)
 		}))
 		dep := filepath.Join(t.TempDir(), "dep")
 		Expect(os.Mkdir(dep, 0o755)).To(Succeed())

@@ -31,6 +31,7 @@ func TestNixInstall(t *testing.T) {
 	suite("EvaluateErrors", testEvaluateErrors)
 	suite("EvaluateFlakes", testEvaluateFlakes)
 	suite("EvaluateSets", testEvaluateSets)
+	suite("Fetched", testFetched)
 	suite("FlakeInputs", testFlakeInputs)
 	suite("Install", testInstall)
 	suite("Killed", testKilled)

@@ -23,6 +23,8 @@ type Toolchain struct {
 
 	settings Settings
 	renames  *unaffected
+	// since is when the settings were given; what was fetched before without a hash is looked at anew.
+	since time.Time
 }
 
 // Metadata describes an installed toolchain: everything that its contents depend on.
@@ -84,9 +86,10 @@ type Settings struct {
 	Quiet time.Duration
 }
 
-// With gives a toolchain that asks its questions under s.
+// With gives a toolchain that asks its questions under s. What expressions fetch without a hash is the same for all of
+// them, and is looked for anew for the first.
 func (t Toolchain) With(s Settings) Toolchain {
-	t.settings, t.renames = s, &unaffected{}
+	t.settings, t.renames, t.since = s, &unaffected{}, time.Now()
 	return t
 }
 
