@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
@@ -165,6 +166,38 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		worker := w.hydraBuilds("git-export", "default.nix", "-A", "worker")
 		w.fails(nil, "evaluating default.nix:4:9: nodejs_14 has been removed")
 		w.deploy(map[string]string{"BP_NIX_ATTRS": "worker"}, worker...)
+	})
+
+	it("evaluates an unchanged source anew where it reads what may have changed, and only there", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": `{ word ? import <channel> }: derivation { name = "app";
+  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${word} > $out" ]; }`})
+		one := w.hydraBuilds("git-export", "default.nix", "--argstr", "word", "one")
+		two := w.hydraBuilds("git-export", "default.nix", "--argstr", "word", "two")
+		dir := t.TempDir()
+		server, err := rig.Serve(dir, rig.ServeOptions{})
+		must(err)
+		t.Cleanup(func() { server.Close() })
+		channel := func(word string) {
+			must(integration.WriteTree(filepath.Join(dir, "channel"), map[string]string{"default.nix": `"` + word + `"`}))
+			must(exec.Command("tar", "-C", dir, "-czf", filepath.Join(dir, "channel.tar.gz"), "channel").Run())
+		}
+		moving := map[string]string{"BP_NIX_PATH": "channel=" + server.URL + "/channel.tar.gz"}
+		channel("one")
+		o := w.deploy(moving, one...)
+		Expect(o.Log).To(ContainSubstring("evaluates this source anew, as it reads what may change by itself: BP_NIX_PATH has"))
+		channel("two")
+		w.deploy(moving, two...)
+
+		fixed := map[string]string{"BP_NIX_ARGS": "word=one"}
+		w.deploy(fixed, one...)
+		Expect(w.deploy(fixed, one...).Log).To(ContainSubstring("store paths are taken again"))
+		w.write(map[string]string{"default.nix": `{ word ? import (fetchTarball "` + server.URL + `/channel.tar.gz") }:
+  import ./app.nix word`, "app.nix": `word: derivation { name = "app"; system = builtins.currentSystem; builder = "/bin/sh";
+  args = [ "-c" "echo ${word} > $out" ]; }`})
+		w.deploy(nil, two...)
+		channel("one")
+		o = w.deploy(nil, one...)
+		Expect(o.Log).To(ContainSubstring(`default.nix:1: fetchTarball "` + server.URL))
 	})
 
 	it("reads what evaluation imports from caches that want a token or a login, and of an authority of their own", func() {

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -22,11 +22,22 @@ type Impurity struct {
 // String names the place.
 func (i Impurity) String() string { return fmt.Sprintf("%s:%d: %s", i.File, i.Line, i.What) }
 
-// impurities are the ways out of a source's own files. fetchTarball and fetchGit are impure where they are called
-// with an address alone.
-var impurities = regexp.MustCompile(`\bbuiltins\.(?:currentTime|getEnv)\b|` +
-	`<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>|` +
-	`\b(?:builtins\.)?(?:fetchTarball|fetchGit|fetchMercurial|fetchurl)\s+(?:"[^"]*"|https?://\S+|\w+\b\s*[;)])`)
+// Mutable reports whether the place may give another result in the next build, with the same source and settings: it
+// reads the clock, or fetches what is not pinned. No variable of the build reaches an expression, and what is in angle
+// brackets is as mutable as the search path.
+func (i Impurity) Mutable() bool {
+	return !strings.HasPrefix(i.What, "<") && !strings.HasSuffix(i.What, "getEnv")
+}
+
+// impurities are the ways out of a source's own files. What is fetched is impure where nothing pins it, which is looked
+// for in the address, in a set of arguments, or in what a name stands for.
+var (
+	impurities = regexp.MustCompile(`\bbuiltins\.(?:currentTime|getEnv)\b|` +
+		`<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>|` +
+		`\b(?:builtins\.)?(?:fetchTarball|fetchGit|fetchMercurial|fetchTree|fetchurl|getFlake)\s+` +
+		`(?:"[^"]*"|https?://\S+|(\w+)\b\s*[;)]|\{)`)
+	pins = regexp.MustCompile(`\b(?:[0-9a-f]{40}|[0-9a-f]{64}|rev|narHash|\w*[hH]ash|sha\d+|md5)\b`)
+)
 
 const (
 	maxImpurities = 20
@@ -37,6 +48,26 @@ const (
 // 20, in the order of files and lines. It reads text: what it finds is a hint, not a proof.
 func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 	var found []Impurity
+	err := eachImpurity(ctx, dir, func(i Impurity) bool {
+		found = append(found, i)
+		return len(found) < maxImpurities
+	})
+	return found, err
+}
+
+// FirstMutable looks for the first place that may give another result in the next build.
+func FirstMutable(ctx context.Context, dir string) (first Impurity, found bool, err error) {
+	err = eachImpurity(ctx, dir, func(i Impurity) bool {
+		if found = i.Mutable(); found {
+			first = i
+		}
+		return !found
+	})
+	return first, found, err
+}
+
+// eachImpurity shows the impurities of a folder one by one until it is told false.
+func eachImpurity(ctx context.Context, dir string, more func(Impurity) bool) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -47,8 +78,6 @@ func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 			return fs.SkipDir
 		case !entry.Type().IsRegular() || !strings.HasSuffix(entry.Name(), ".nix"):
 			return nil
-		case len(found) >= maxImpurities:
-			return fs.SkipAll
 		}
 		info, err := entry.Info()
 		if err != nil || info.Size() > maxNixFile {
@@ -62,29 +91,83 @@ func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 		if err != nil {
 			return err
 		}
-		found = append(found, impuritiesOf(filepath.ToSlash(rel), string(text))...)
+		for _, impurity := range impuritiesOf(filepath.ToSlash(rel), string(text)) {
+			if !more(impurity) {
+				return fs.SkipAll
+			}
+		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("looking for impurities in %s: %w", dir, err)
+		return fmt.Errorf("looking for impurities in %s: %w", dir, err)
 	}
-	return found[:min(len(found), maxImpurities)], nil
+	return nil
 }
 
 func impuritiesOf(file, text string) []Impurity {
 	code := withoutComments(text)
-	var starts []int // of lines
-	for i := range len(code) {
-		if i == 0 || code[i-1] == '\n' {
-			starts = append(starts, i)
+	var found []Impurity
+	for _, at := range impurities.FindAllStringSubmatchIndex(code, -1) {
+		what, name := code[at[0]:at[1]], ""
+		if at[2] >= 0 {
+			name = code[at[2]:at[3]]
+		}
+		var pinned bool
+		switch {
+		case strings.HasPrefix(what, "<"):
+		case name != "":
+			pinned = inherited(code[:at[0]]) || isPinned(code, name)
+		case strings.HasSuffix(what, "{"):
+			what += argumentSet(code[at[1]:])
+			pinned = pins.MatchString(what)
+		default:
+			pinned = pins.MatchString(what)
+		}
+		if !pinned {
+			line := 1 + strings.Count(code[:at[0]], "\n")
+			found = append(found, Impurity{File: file, Line: line, What: clip(redact(oneLine(what)))})
 		}
 	}
-	var found []Impurity
-	for _, at := range impurities.FindAllStringIndex(code, -1) {
-		line := sort.SearchInts(starts, at[0]+1)
-		found = append(found, Impurity{File: file, Line: line, What: oneLine(code[at[0]:at[1]])})
-	}
 	return found
+}
+
+// clip shortens what is listed.
+func clip(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// inherited reports whether what follows is in a list of inherited names, and not called.
+func inherited(before string) bool {
+	statement := before[strings.LastIndexAny(before, ";{=")+1:]
+	return slices.Contains(strings.Fields(statement), "inherit")
+}
+
+// isPinned reports whether a name stands for a text or a set that pins something, or for arguments that must.
+func isPinned(code, name string) bool {
+	bound := regexp.MustCompile(`\b` + name + `\s*=\s*(?:"[^"]*"|\{[^{}]*\})|` +
+		`\{[^{}]*\}\s*@\s*` + name + `\b|\b` + name + `\s*@\s*\{[^{}]*\}`)
+	return pins.MatchString(bound.FindString(code))
+}
+
+// argumentSet is the rest of a set up to its closing brace.
+func argumentSet(rest string) string {
+	depth := 1
+	for i, r := range rest {
+		switch r {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+		if depth == 0 {
+			return rest[:i+1]
+		}
+	}
+	return rest
 }
 
 // withoutComments blanks the comments of a Nix expression, and the texts of its strings where they span lines: a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -51,5 +52,65 @@ pkgs.x { home = builtins.getEnv "HOME"; }
 			`default.nix:6: builtins.fetchTarball "https://example.org/master.tar.gz"`,
 			"default.nix:13: builtins.getEnv",
 		}))
+	})
+
+	places := func(text string) []string {
+		t.Helper()
+		dir := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "x.nix"), []byte(text), 0o644)).To(Succeed())
+		found, err := nixinstall.Impurities(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		var all []string
+		for _, i := range found {
+			all = append(all, i.What)
+		}
+		return all
+	}
+	const rev = "3f96280da0ebc578599130c55c283036b51a9e91"
+
+	it("takes for pinned what an address, a set or a name says that it is", func() {
+		for _, pinned := range []string{
+			`fetchTarball "https://example.org/` + rev + `.tar.gz"`,
+			`builtins.fetchGit { url = "https://example.org/x"; rev = "` + rev + `"; }`,
+			`builtins.fetchTarball { inherit (pin) url sha256; }`,
+			`builtins.getFlake "github:a/b/` + rev + `"`,
+			`pkgs.fetchurl { url = "https://example.org/x"; hash = "sha256-…"; }`,
+			`let url = "https://example.org/` + rev + `.tar.gz"; in import (fetchTarball url) { }`,
+			`let pin = { url = "x"; sha256 = "y"; }; in import (fetchTarball pin) { }`,
+			`{ url, name ? null, sha256 }@attrs: if a then fetchTarball ({ inherit url; } // b) else fetchTarball attrs;`,
+			`{ inherit (pkgs) fetchurl fetchgit; }`,
+		} {
+			Expect(places(pinned)).To(BeEmpty(), pinned)
+		}
+		for _, free := range []string{
+			`fetchTarball "https://example.org/master.tar.gz"`, `builtins.fetchTarball https://example.org/x.tgz`,
+			`builtins.fetchGit { url = "https://example.org/x"; ref = "main"; }`, `fetchTree { type = "git"; url = "x"; }`,
+			`builtins.getFlake "github:a/b"`,
+		} {
+			Expect(places(free)).To(Equal([]string{free}))
+		}
+		Expect(places(`let url = "https://example.org/master.tar.gz"; in import (fetchTarball url) { }`)).To(HaveLen(1))
+		Expect(places(`fetchGit "https://user:s3cret@example.org/x"`)).To(Equal([]string{`fetchGit "https://example.org/x"`}))
+	})
+
+	it("knows which of them may give another result in the next build", func() {
+		dir := t.TempDir()
+		write := func(text string) {
+			Expect(os.WriteFile(filepath.Join(dir, "x.nix"), []byte(text), 0o644)).To(Succeed())
+		}
+		pure := "<nixpkgs> (builtins.getEnv \"HOME\")\n"
+		write(strings.Repeat(pure, 30))
+		_, found, err := nixinstall.FirstMutable(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(BeFalse())
+		write(strings.Repeat(pure, 30) + "fetchGit \"https://example.org/x\"")
+		first, found, err := nixinstall.FirstMutable(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(BeTrue())
+		Expect(first.String()).To(Equal(`x.nix:31: fetchGit "https://example.org/x"`))
+		write("builtins.currentTime")
+		_, found, err = nixinstall.FirstMutable(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found).To(BeTrue())
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -71,6 +72,16 @@ func (f rootFinder) key(ctx context.Context, toolchain string) (string, error) {
 	if f.config.HydraJob != "" && !isRevision(f.revision()) {
 		return "", nil
 	}
+	if f.entry.File != "" { // a flake is locked
+		mutable, err := f.mutable(ctx)
+		if err != nil {
+			return "", err
+		}
+		if mutable != "" {
+			f.log("Every build evaluates this source anew, as it reads what may change by itself: %s", mutable)
+			return "", nil
+		}
+	}
 	tree, err := nixinstall.SourcePath(ctx, f.source, nixinstall.SourceOptions{Name: "source"})
 	if err != nil {
 		return "", err
@@ -84,6 +95,34 @@ func (f rootFinder) key(ctx context.Context, toolchain string) (string, error) {
 	}
 	sum := sha256.Sum256(inputs)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// mutable is what an evaluation reads that may be another in the next build, "" where it reads nothing of the kind.
+func (f rootFinder) mutable(ctx context.Context) (string, error) {
+	for _, entry := range f.config.NixPath {
+		if !pinnedEntry(entry) {
+			return "BP_NIX_PATH has " + redact(entry), nil
+		}
+	}
+	place, found, err := nixinstall.FirstMutable(ctx, f.source)
+	if err != nil || !found {
+		return "", err
+	}
+	return place.String(), nil
+}
+
+// pinnedAddress finds what says of an address which content it has: a whole commit, or a hash.
+var pinnedAddress = regexp.MustCompile(`\b(?:[0-9a-f]{40}|[0-9a-f]{64})\b|[?&]narHash=`)
+
+// pinnedEntry reports whether an entry of a search path, "name=place" or "place", cannot change by itself: it is in the
+// source, in the store, or an address that says which content it has.
+func pinnedEntry(entry string) bool {
+	_, place, named := strings.Cut(entry, "=")
+	if !named {
+		place = entry
+	}
+	return place == "." || strings.HasPrefix(place, "./") || strings.HasPrefix(place, storepath.Dir+"/") ||
+		pinnedAddress.MatchString(place)
 }
 
 // revision is what Hydra is asked for: a commit, or a word such as latest.
