@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -135,15 +136,48 @@ func (r *reader) patterns(name string) []string {
 
 func (r *reader) pairs(name string) map[string]string {
 	pairs := map[string]string{}
-	for _, field := range strings.Fields(r.text(name)) {
-		key, value, ok := strings.Cut(field, "=")
+	for _, word := range r.words(name) {
+		key, value, ok := strings.Cut(word, "=")
 		if !ok || key == "" {
-			r.fail(name, field, "name=value pairs separated by spaces")
+			r.fail(name, word, "name=value pairs separated by spaces; a value with spaces is quoted: name='two words'")
 			continue
 		}
 		pairs[key] = value
 	}
 	return pairs
+}
+
+// words splits at white space as a shell does: what stands between single or double quotes is kept together and the
+// quotes are left out. Nothing else means anything.
+func (r *reader) words(name string) []string {
+	var words []string
+	var word strings.Builder
+	quote, inWord := rune(0), false
+	for _, c := range r.text(name) {
+		switch {
+		case quote == 0 && unicode.IsSpace(c):
+			if inWord {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			inWord = false
+			continue
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+		case quote == c:
+			quote = 0
+		default:
+			word.WriteRune(c)
+		}
+		inWord = true
+	}
+	if quote != 0 && r.err == nil { // without its text, which may hold secrets
+		r.err = fmt.Errorf("reading %s: a quote %c is not closed", name, quote)
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
 }
 
 func (r *reader) boolean(name string, fallback bool) bool {

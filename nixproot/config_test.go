@@ -69,6 +69,22 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(c.IncludeFiles).To(Equal([]string{"public", "assets/**"}))
 	})
 
+	it("keeps together what is quoted in an argument's value, and takes every other character as it is", func() {
+		c, err := read(map[string]string{
+			"BP_NIX_ARGS": `title='two  words' motto="it's \ $HOME" empty= none='' query=a&b;c,d` + "\n" + `mixed=a" "b' 'c`,
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Args).To(Equal(map[string]string{
+			"title": "two  words", "motto": `it's \ $HOME`, "empty": "", "none": "", "query": "a&b;c,d", "mixed": "a b c",
+		}))
+	})
+
+	it("separates search path entries by spaces or commas, and by no colon", func() {
+		c, err := read(map[string]string{"BP_NIX_PATH": "nixpkgs=https://a:8443/x.tar.gz, lib=./lib\n."})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.NixPath).To(Equal([]string{"nixpkgs=https://a:8443/x.tar.gz", "lib=./lib", "."}))
+	})
+
 	for _, c := range []struct {
 		name    string
 		env     map[string]string
@@ -80,6 +96,8 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
 		{"a store path of none", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
 		{"a broken key", map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
+		{"an argument of no name", map[string]string{"BP_NIX_ARGS": "a=b c"}, `BP_NIX_ARGS is "c"; it takes name=value pairs`},
+		{"a quote that is open", map[string]string{"BP_NIX_ARGS": "a='b c"}, "a quote ' is not closed"},
 		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "does not say which Hydra has it"},
 		{"a number out of range", map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
 	} {
