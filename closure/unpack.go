@@ -61,10 +61,10 @@ func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.La
 		return staged{}, false, fmt.Errorf("unpacking %s: %w", p, err)
 	}
 	st = staged{Format: Format, Prefix: layout.Dir(), Record: record}
-	buf := r.buffer()
-	defer func() { r.buffers <- buf }()
 	var counted countingReader
 	err = r.Caches.Fetch(ctx, found, func(src io.Reader) error {
+		buf := r.buffer()
+		defer func() { r.buffers <- buf }()
 		r.progress.read(-counted.n)
 		counted = countingReader{Reader: src, add: r.progress.read}
 		if err := nar.RemoveAll(r.staging.partial(p)); err != nil {

@@ -45,7 +45,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		MaxIdleConnsPerHost:   lookupsPerCache(o) + o.Concurrency,
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true,
-		ReadBufferSize:        16 << 10, // less than what a body is read by, which then is not copied
+		ReadBufferSize:        4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout:           o.Retry.Answer,

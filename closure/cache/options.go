@@ -40,8 +40,9 @@ type Options struct {
 	Retry RetryPolicy
 	// XZ chooses the xz decoder: "auto" or "" (the fastest that works here), "go" or "program".
 	XZ string
-	// DecodeMemory bounds the windows of all decoders together, in bytes; 0 means 8 MiB for each core and 16 MiB at
-	// least: a NAR of xz's default level or two of zstd's for each core. One decoder may always run.
+	// DecodeMemory bounds the windows of all decoders together, in bytes; 0 means 4 MiB for each core: two NARs of
+	// zstd's default level. Each core may always have a decoder with a window of up to 8 MiB, as xz's default level
+	// wants it, and one decoder may always run.
 	DecodeMemory int64
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
@@ -112,7 +113,7 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 func (o Options) withDefaults() Options {
 	o.Concurrency = orDefault(o.Concurrency, 16)
 	o.UserAgent = orDefault(o.UserAgent, "nix-hydra-buildpack")
-	o.DecodeMemory = orDefault(o.DecodeMemory, max(16<<20, int64(runtime.GOMAXPROCS(0))*8<<20))
+	o.DecodeMemory = orDefault(o.DecodeMemory, int64(runtime.GOMAXPROCS(0))*4<<20)
 	o.Retry = o.Retry.withDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}

@@ -224,7 +224,7 @@ func (c *substituter) read(ctx context.Context, r request) (*page, error) {
 	}
 	var body io.Reader = a.body
 	if a.encoding != "" {
-		z, err := c.pool.Encoding(a.encoding, a.body)
+		z, err := c.pool.Answer(a.encoding, a.body)
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: Content-Encoding: %w", redact(r.url), err)
 		}

@@ -5,9 +5,13 @@ import (
 )
 
 const (
-	// windowSize is what is searched at once: small enough for a core's own cache, large enough that the part kept
-	// from one time to the next is next to nothing.
-	windowSize = 128 << 10
+	// chunkSize is what is handed on at once, except at a file's end: whole pages at whole pages' offsets, because a
+	// file system is slower with others.
+	chunkSize = 128 << 10
+	pageSize  = 4 << 10
+	// windowSize is what is searched at once: small enough for a core's own cache, and a page larger than what is handed
+	// on, which is room for what has to be kept from one time to the next.
+	windowSize = chunkSize + pageSize
 	// ahead is how far behind a place one may have to look to know what begins there: a hash in UTF-32 has 125 bytes.
 	ahead = 128
 	// behind is how far before a hash its reference begins.
@@ -69,7 +73,7 @@ func (w *window) slide() error {
 	to, done := len(w.buf), len(w.buf)
 	if w.left > 0 {
 		to -= ahead
-		done = to - behind
+		done = int((w.off+int64(to-behind))&^(pageSize-1) - w.off)
 	}
 	w.search(w.buf, w.from, to)
 	w.apply(w.buf[:done])

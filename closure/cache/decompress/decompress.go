@@ -10,16 +10,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // maxWindow is the largest window or dictionary a stream may ask for. It is what `xz -9` writes and half of what
 // `zstd --ultra -22` does without --long.
 const maxWindow = 128 << 20
+
+// maxEncodingWindow is the largest window that a Content-Encoding may ask for (RFC 9659 says so for zstd).
+const maxEncodingWindow = 8 << 20
 
 // UnknownError says that no decoder here knows a compression.
 type UnknownError struct{ Name string }
@@ -32,25 +35,40 @@ func (e *UnknownError) Error() string {
 type Options struct {
 	// XZ is "auto", "go" or "program".
 	XZ string
-	// Memory bounds the windows of all open decoders together, in bytes; one decoder may always run.
+	// Memory bounds the windows of all open decoders together, in bytes. Each core may always have a decoder with a
+	// window of up to 8 MiB, and one decoder may always run.
 	Memory int64
 }
 
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
-	options Options
-	windows budget
-	program string    // the xz program to prefer, "" for none
-	buffers sync.Pool // *bufio.Reader
-	xzs     sync.Pool // *xz.Reader
-	zstds   sync.Pool // *zstd.Decoder
-	gzips   sync.Pool // *gzip.Reader
-	brotlis sync.Pool // *brotli.Reader
+	options   Options
+	files     bounds    // of files that a narinfo names
+	encodings bounds    // of NARs' Content-Encodings, which may be undone beneath another decoder
+	answers   bounds    // of other answers' Content-Encodings
+	program   string    // the xz program to prefer, "" for none
+	buffers   sync.Pool // *bufio.Reader
+	xzs       sync.Pool // *xz.Reader
+	zstds     zstdPool
+	gzips     sync.Pool // *gzip.Reader
+	brotlis   sync.Pool // *brotli.Reader
+}
+
+// bounds are those of one decoder's window and of the windows of all that share them, in bytes.
+type bounds struct {
+	*budget
+	window int64
 }
 
 // NewPool makes an empty Pool. XZ "program" where no such program is installed is an error.
 func NewPool(options Options) (*Pool, error) {
-	p := &Pool{options: options, windows: budget{limit: options.Memory}}
+	cores := runtime.GOMAXPROCS(0)
+	p := &Pool{
+		options:   options,
+		files:     bounds{newBudget(options.Memory, cores), maxWindow},
+		encodings: bounds{newBudget(options.Memory, cores), maxEncodingWindow},
+		answers:   bounds{newBudget(maxEncodingWindow, 1), maxEncodingWindow},
+	}
 	var err error
 	p.program, err = chooseXZ(options.XZ)
 	return p, err
@@ -66,18 +84,24 @@ func Known(name string) bool {
 }
 
 // Reader decompresses r until its end: all streams, frames or members of a concatenation. Close gives the decoder
-// back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits
-// in its first Read until the windows of the others leave room for its own.
+// back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits,
+// here or in its first Read, until the windows of the others leave room for its own.
 func (p *Pool) Reader(name string, r io.Reader, size int64) (io.ReadCloser, error) {
-	return p.reader(name, r, size, &p.windows)
+	return p.reader(name, r, size, p.files)
 }
 
-// Encoding is Reader for an HTTP Content-Encoding, which may be undone beneath another decoder; so it does not wait.
+// Encoding is Reader for the HTTP Content-Encoding of a NAR. It waits for others of its kind only, so that it may be
+// undone beneath another decoder.
 func (p *Pool) Encoding(name string, r io.Reader) (io.ReadCloser, error) {
-	return p.reader(name, r, 0, nil)
+	return p.reader(name, r, 0, p.encodings)
 }
 
-func (p *Pool) reader(name string, r io.Reader, size int64, windows *budget) (io.ReadCloser, error) {
+// Answer is Reader for the HTTP Content-Encoding of anything else. It waits for others of its kind only.
+func (p *Pool) Answer(name string, r io.Reader) (io.ReadCloser, error) {
+	return p.reader(name, r, 0, p.answers)
+}
+
+func (p *Pool) reader(name string, r io.Reader, size int64, allowed bounds) (io.ReadCloser, error) {
 	switch name {
 	case "none", "identity":
 		return io.NopCloser(r), nil
@@ -87,11 +111,11 @@ func (p *Pool) reader(name string, r io.Reader, size int64, windows *budget) (io
 	case "gzip", "x-gzip":
 		return p.gzip(r)
 	case "br":
-		return p.brotli(r)
+		return p.brotli(r, allowed)
 	case "zstd":
-		return p.zstd(r, windows)
+		return p.zstd(r, allowed)
 	case "xz":
-		return p.xz(r, size, windows)
+		return p.xz(r, size, allowed)
 	}
 	return nil, &UnknownError{Name: name}
 }
@@ -143,55 +167,37 @@ func (p *Pool) gzip(r io.Reader) (io.ReadCloser, error) {
 	return &pooled{Reader: z, release: func() { p.gzips.Put(z); p.releaseBuffer(b) }}, nil
 }
 
-func (p *Pool) brotli(r io.Reader) (io.ReadCloser, error) {
+func (p *Pool) brotli(r io.Reader, allowed bounds) (io.ReadCloser, error) {
+	in := allowed.input(r)
+	b := p.buffer(in)
+	in.want(brotliWindow(b))
 	z, ok := p.brotlis.Get().(*brotli.Reader)
 	if !ok {
-		z = brotli.NewReader(r)
-	} else if err := z.Reset(r); err != nil {
+		z = brotli.NewReader(b)
+	} else if err := z.Reset(b); err != nil {
+		in.release()
+		p.releaseBuffer(b)
 		return nil, err
 	}
-	return &pooled{Reader: z, release: func() { p.brotlis.Put(z) }}, nil
+	return &pooled{Reader: z, release: func() { p.brotlis.Put(z); p.releaseBuffer(b); in.release() }}, nil
 }
 
-func (p *Pool) zstd(r io.Reader, windows *budget) (io.ReadCloser, error) {
-	b := p.buffer(r)
-	// Only what may run takes a decoder out of the pool: the window of one that was used before stays allocated.
-	release := windows.acquire(zstdWindow(b))
-	z, err := p.zstdDecoder()
-	if err == nil {
-		err = z.Reset(b)
-	}
+// brotliWindow is the window that a stream's first bits, WBITS, ask for (RFC 7932, section 9.1).
+func brotliWindow(b *bufio.Reader) int64 {
+	start, err := b.Peek(1)
 	if err != nil {
-		release()
-		p.releaseBuffer(b)
-		return nil, err
-	}
-	return &pooled{Reader: z, release: func() {
-		if z.Reset(nil) == nil {
-			p.zstds.Put(z)
-		}
-		p.releaseBuffer(b)
-		release()
-	}}, nil
-}
-
-func (p *Pool) zstdDecoder() (*zstd.Decoder, error) {
-	if z, ok := p.zstds.Get().(*zstd.Decoder); ok {
-		return z, nil
-	}
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(1<<62),
-		zstd.IgnoreChecksum(true)) // Set.Fetch compares a SHA-256 of all of it
-}
-
-// zstdWindow is the memory that the first frame of b will want: its window, held twice over while it moves.
-func zstdWindow(b *bufio.Reader) int64 {
-	start, _ := b.Peek(zstd.HeaderMaxSize)
-	var h zstd.Header
-	if h.Decode(start) != nil {
 		return 0
 	}
-	return 2 * int64(min(h.WindowSize, maxWindow))
+	first, second := start[0]>>1&7, start[0]>>4&7
+	switch {
+	case start[0]&1 == 0:
+		return 1 << 16
+	case first != 0:
+		return 1 << (17 + first)
+	case second != 0:
+		return 1 << (8 + second)
+	}
+	return 1 << 17
 }
 
 // noEOF keeps an input that ends inside a header from reading as an empty stream.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 
@@ -97,22 +99,81 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 		Expect(unpack("xz", packed([]byte("x"), "xz", "--lzma2=dict=256MiB"), 1)).To(Equal([]byte("x")))
 	})
 
-	it("lets decoders wait for each other's memory, one always running", func() {
-		var err error
-		pool, err = NewPool(Options{Memory: 12 << 20})
-		Expect(err).NotTo(HaveOccurred())
-		file := packed(data, "xz") // wants 8 MiB
-		first, err := pool.Reader("xz", bytes.NewReader(file), 0)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(io.ReadFull(first, make([]byte, 1))).To(Equal(1))
-		second := make(chan error)
-		go func() {
-			_, err := unpack("xz", file, 0)
-			second <- err
-		}()
-		Consistently(second, 50*time.Millisecond).ShouldNot(Receive())
-		Expect(first.Close()).To(Succeed())
-		Eventually(second, 5*time.Second).Should(Receive(Not(HaveOccurred())))
-		Expect(unpack("xz", packed(data, "xz", "-9"), 0)).To(Equal(data), "64 MiB are more than all, but it is alone")
+	context("memory", func() {
+		var file []byte
+
+		// begin opens a decoder and lets it make its window.
+		begin := func(r io.Reader) io.ReadCloser {
+			z, err := pool.Reader("xz", r, 0)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(io.ReadFull(z, make([]byte, 1))).To(Equal(1))
+			return z
+		}
+		later := func() chan error {
+			done := make(chan error)
+			go func() {
+				_, err := unpack("xz", file, 0)
+				done <- err
+			}()
+			return done
+		}
+
+		it.Before(func() {
+			var err error
+			pool, err = NewPool(Options{Memory: 12 << 20})
+			Expect(err).NotTo(HaveOccurred())
+			file = packed(data, "xz") // wants 8 MiB
+		})
+
+		it("is had by a decoder for each core; others wait for each other", func() {
+			var first io.Closer
+			for range runtime.GOMAXPROCS(0) {
+				first = begin(bytes.NewReader(file))
+			}
+			another := later()
+			Consistently(another, 50*time.Millisecond).ShouldNot(Receive())
+			Expect(first.Close()).To(Succeed())
+			Eventually(another, 5*time.Second).Should(Receive(Not(HaveOccurred())))
+		})
+
+		it("lets one decoder run that wants more than all", func() {
+			Expect(unpack("xz", packed(data, "xz", "-9"), 0)).To(Equal(data))
+		})
+
+		it("is lent out by those whose input does not come", func() {
+			text := make([]byte, 1<<20) // does not get small, so that a part of it can be unpacked
+			rand.NewChaCha8([32]byte{}).Read(text)
+			large := packed(text, "xz")
+			silent, end := io.Pipe()
+			defer end.Close()
+			for range runtime.GOMAXPROCS(0) {
+				z := begin(io.MultiReader(bytes.NewReader(large[:len(large)/2]), silent))
+				go func() { _, _ = io.Copy(io.Discard, z) }()
+			}
+			Eventually(later(), 10*time.Second).Should(Receive(Not(HaveOccurred())))
+		})
+
+		it("is never more than was reserved, whatever a file's later frames ask for", func() {
+			frame := func(header ...byte) []byte {
+				return append([]byte{0x28, 0xb5, 0x2f, 0xfd}, append(header, 1, 0, 0)...) // an empty last block
+			}
+			small, huge := frame(0, 0), frame(0, 17<<3) // windows of 1 KiB and 128 MiB
+			Expect(unpack("zstd", huge, 0)).To(BeEmpty())
+			_, err := unpack("zstd", append(small, huge...), 0)
+			Expect(err).To(MatchError(zstd.ErrWindowSizeExceeded))
+			skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9}, huge...)
+			Expect(unpack("zstd", skippable, 0)).To(BeEmpty())
+		})
+
+		it("is bounded for Content-Encodings", func() {
+			huge := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1, 0, 0}
+			for _, open := range []func(string, io.Reader) (io.ReadCloser, error){pool.Encoding, pool.Answer} {
+				z, err := open("zstd", bytes.NewReader(huge))
+				Expect(err).NotTo(HaveOccurred())
+				_, err = io.ReadAll(z)
+				Expect(err).To(MatchError(zstd.ErrWindowSizeExceeded))
+				Expect(z.Close()).To(Succeed())
+			}
+		})
 	})
 }

@@ -45,56 +45,33 @@ func chooseXZ(setting string) (program string, err error) {
 	return "", fmt.Errorf("choosing an xz decoder: %q is not auto, go or program", setting)
 }
 
-func (p *Pool) xz(r io.Reader, size int64, windows *budget) (io.ReadCloser, error) {
+func (p *Pool) xz(r io.Reader, size int64, allowed bounds) (io.ReadCloser, error) {
 	if p.program != "" {
 		return startXZ(p.program, r)
 	}
 	// Only what may run takes a decoder out of the pool, and none with more memory than it has reserved.
-	m := &reserve{windows: windows}
-	m.want(expectedWindow(size))
+	in := allowed.input(r)
+	want := expectedWindow(size)
+	in.want(want)
 	z, ok := p.xzs.Get().(*xz.Reader)
-	if !ok || z.Window() > m.have+windowSlack {
+	if !ok || z.Window() > want+windowSlack {
 		z = xz.NewReader(nil, xz.Options{})
 	}
-	z.Reset(r, xz.Options{
-		MaxWindow: maxWindow, Size: size,
+	z.Reset(in, xz.Options{
+		MaxWindow: allowed.window, Size: size,
 		SkipCheck: true, // Set.Fetch compares a SHA-256 of all of it
-		Reserve:   m.want,
+		Reserve:   in.want,
 	})
-	return &xzReader{pool: p, z: z, src: r, memory: m}, nil
-}
-
-// reserve holds what one decoder has of the budget.
-type reserve struct {
-	windows *budget
-	have    int64
-	release func()
-}
-
-// want exchanges the part held for one of n bytes.
-func (m *reserve) want(n int64) {
-	if n <= m.have {
-		return
-	}
-	m.done()
-	m.have, m.release = n, m.windows.acquire(n)
-}
-
-func (m *reserve) done() {
-	if m.release != nil {
-		m.release()
-		m.have, m.release = 0, nil
-	}
+	return &xzReader{pool: p, z: z, src: in}, nil
 }
 
 // xzReader is a pooled xz.Reader that hands streams with filters other than LZMA2 to a decoder that knows them.
 type xzReader struct {
-	pool   *Pool
-	z      *xz.Reader
-	src    io.Reader
-	other  io.Reader
-	memory *reserve
-	began  bool
+	pool  *Pool
+	z     *xz.Reader
+	src   *input
+	other io.Reader
+	began bool
 }
 
 func (x *xzReader) Read(p []byte) (int, error) {
@@ -115,6 +92,7 @@ func (x *xzReader) Read(p []byte) (int, error) {
 // change starts over with a decoder for all filters.
 func (x *xzReader) change(p []byte) (int, error) {
 	x.began = true
+	x.src.want(maxWindow) // it does not tell how much it takes
 	other, err := lola.NewReader(io.MultiReader(bytes.NewReader(x.z.Head()), x.src), maxWindow)
 	if err != nil {
 		return 0, noEOF(err)
@@ -132,7 +110,7 @@ func (x *xzReader) Close() error {
 		x.pool.xzs.Put(x.z)
 	}
 	x.z, x.other = nil, nil
-	x.memory.done()
+	x.src.release()
 	return nil
 }
 
