@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,7 @@ type Bench struct {
 	fixture *fixture
 	runs    int
 	old     []string // folders that are done with
+	removed time.Time
 }
 
 // New gives a Bench.
@@ -126,14 +128,17 @@ func (b *Bench) folder() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// discard marks a folder as done with. It is removed at once where that costs nothing, in memory, and else later: other
-// file systems are slow for a while after much is deleted.
+// discard marks a folder as done with. It is removed at once where that costs nothing, in memory, and else later.
 func (b *Bench) discard(dir string) {
 	b.old = append(b.old, dir)
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err == nil && stat.Type == unix.TMPFS_MAGIC {
+	if inMemory(dir) {
 		_ = b.sweep()
 	}
+}
+
+func inMemory(dir string) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(dir, &stat) == nil && stat.Type == unix.TMPFS_MAGIC
 }
 
 // sweep removes what is done with.
@@ -141,9 +146,34 @@ func (b *Bench) sweep() error {
 	var failed error
 	for _, dir := range b.old {
 		failed = errors.Join(failed, nar.RemoveAll(dir))
+		b.removed = time.Now()
 	}
 	b.old = nil
 	return failed
+}
+
+// recently is how long ext4 passes over inodes that were deleted when it looks for free ones (recently_deleted in
+// Linux, fs/ext4/ialloc.c): for so long whatever makes files there takes several times its time.
+const recently = 65 * time.Second
+
+// settle waits until the file system has written what came before, so that nobody has to wait for somebody else's
+// files, and until it has forgotten what was removed.
+func (b *Bench) settle(ctx context.Context) error {
+	if inMemory(b.Dir) {
+		return nil
+	}
+	unix.Sync()
+	rest := recently - time.Since(b.removed)
+	if rest <= 0 {
+		return nil
+	}
+	b.Log("waiting %d s until the file system makes new files as fast as before much was removed", int(rest.Seconds()))
+	select {
+	case <-time.After(rest):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // median is the middle value, or the mean of the two in the middle.

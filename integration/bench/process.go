@@ -111,6 +111,9 @@ func (b *Bench) alternate(ctx context.Context, what string, sides ...func(contex
 	for i := range b.Pairs {
 		var line []string
 		for j, side := range sides {
+			if err := b.settle(ctx); err != nil {
+				return nil, err
+			}
 			u, err := side(ctx)
 			if err != nil {
 				return nil, err
