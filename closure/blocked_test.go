@@ -3,8 +3,10 @@ package closure_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +78,62 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(again.Blocked).To(Equal(result.Blocked))
 		Expect(caches.fetches).To(Equal(g2.Roots))
 		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
+	})
+
+	it("gives its reasons in one order, whichever layers remember them", func() {
+		var deps []storepath.Path
+		for i := range 6 {
+			deps = append(deps, pathOf(fmt.Sprint(i), "dep-1"))
+		}
+		slices.Sort(deps)
+		for i, p := range deps {
+			pad := strings.Repeat("y", 500_000*(i+1)) // a layer each, the largest the last to change
+			c.add(p, map[string]string{"b": utf16(p), "a": utf16(p), "pad": pad}, p)
+		}
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": "plain"}, deps...)
+		options.Roots = []storepath.Path{root}
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		var paths []storepath.Path
+		for _, reason := range first.Blocked {
+			paths = append(paths, reason.Path)
+		}
+		Expect(slices.Compact(paths)).To(Equal(deps))
+		byLayer := slices.DeleteFunc(slices.Concat(pathsOf(first.Groups)...), func(p storepath.Path) bool { return p == root })
+		Expect(byLayer).To(HaveLen(6))
+		Expect(slices.IsSorted(byLayer)).To(BeFalse(), "else this shows nothing")
+
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		options.Previous = recalled(first, options.Layout)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Blocked).To(Equal(first.Blocked))
+		Expect(again.Manifests()).To(Equal(first.Manifests()))
+	})
+
+	it("remembers through builds that do not ask for relocation", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": bad.String()}, bad)
+		options.Roots = []storepath.Path{root}
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Blocked).To(HaveLen(1))
+
+		wanted := options.Layout
+		options.Layout, options.Previous = relocate.Layout{}, recalled(first, relocate.Layout{})
+		between, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(between.Blocked).To(BeEmpty(), "nobody asked")
+		Expect(between.Manifests()).To(Equal(first.Manifests()))
+
+		caches.lookups, caches.fetches = nil, nil
+		options.Layout, options.Previous = wanted, recalled(between, wanted)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Blocked).To(Equal(first.Blocked))
+		Expect(caches.lookups).To(BeEmpty())
+		Expect(caches.fetches).To(BeEmpty())
 	})
 
 	it("relocates again once what stood in the way is gone", func() {

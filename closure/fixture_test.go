@@ -196,7 +196,7 @@ func (l *lines) log(format string, args ...any) {
 // recalled is what the next build reads of a result: its metadata, after it went through a label.
 func recalled(result *closure.Result, layout relocate.Layout) *closure.Previous {
 	manifests := map[string]closure.Manifest{}
-	for layer, m := range result.Manifests(layout) {
+	for layer, m := range result.Manifests() {
 		parsed, err := closure.ParseManifest(m.Metadata())
 		Expect(err).NotTo(HaveOccurred())
 		manifests[layer] = parsed
@@ -204,4 +204,13 @@ func recalled(result *closure.Result, layout relocate.Layout) *closure.Previous 
 	previous, notes := closure.Recall(manifests, layout)
 	Expect(notes).To(BeEmpty())
 	return previous
+}
+
+// pathsOf are the paths of each group.
+func pathsOf(groups []closure.Group) [][]storepath.Path {
+	var all [][]storepath.Path
+	for _, group := range groups {
+		all = append(all, group.Paths)
+	}
+	return all
 }

@@ -47,8 +47,9 @@ type Previous struct {
 	Groups []Group
 	// Nodes are their paths. A node of which not all references are among the nodes is not Complete.
 	Nodes map[storepath.Path]*Node
-	// Blocked says why the paths are not relocated, if that was tried.
+	// Blocked says why the paths could not be relocated to Tried, if that was tried once.
 	Blocked []Reason
+	Tried   string
 
 	partial map[storepath.Path]bool // nodes whose references are not known
 }
@@ -60,19 +61,18 @@ func (p *Previous) complete(path storepath.Path) (*Node, bool) {
 }
 
 // Manifests gives the metadata of each group's layer by the layer's name.
-func (r *Result) Manifests(tried relocate.Layout) map[string]Manifest {
+func (r *Result) Manifests() map[string]Manifest {
 	manifests := make(map[string]Manifest, len(r.Groups))
 	for _, group := range r.Groups {
 		m := Manifest{Format: Format, Prefix: r.Layout.Dir()}
 		for _, p := range group.Paths {
 			m.Paths = append(m.Paths, encodeNode(r.Graph.Nodes[p]))
 		}
-		for _, reason := range r.Blocked[:min(len(r.Blocked), maxBlocked)] {
+		for _, reason := range r.obstacles[:min(len(r.obstacles), maxBlocked)] {
 			if slices.Contains(group.Paths, reason.Path) {
-				reason.File = strings.ToValidUTF8(reason.File, "?")
 				raw, err := json.Marshal(reason)
 				if err == nil {
-					m.Blocked, m.Tried = append(m.Blocked, string(raw)), tried.Dir()
+					m.Blocked, m.Tried = append(m.Blocked, string(raw)), r.tried
 				}
 			}
 		}
@@ -160,6 +160,7 @@ func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previ
 		}
 	}
 	previous.resolve(lines)
+	sortReasons(previous.Blocked)
 	return previous, notReused(refused)
 }
 
@@ -232,15 +233,27 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 	if len(group.Paths) == 0 || len(slices.Compact(slices.Clone(group.Paths))) < len(group.Paths) {
 		return group, nil, fmt.Errorf("its list of paths is empty or names one twice")
 	}
-	if m.Tried == layout.Dir() {
-		for _, raw := range m.Blocked {
-			var reason Reason
-			if json.Unmarshal([]byte(raw), &reason) == nil {
-				p.Blocked = append(p.Blocked, reason)
-			}
-		}
+	reasons, err := decodeReasons(m, group)
+	if err == nil && len(reasons) > 0 && p.Tried != "" && p.Tried != m.Tried {
+		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
 	}
-	return group, nodes, nil
+	if err == nil && len(reasons) > 0 {
+		p.Blocked, p.Tried = append(p.Blocked, reasons...), m.Tried
+	}
+	return group, nodes, err
+}
+
+// decodeReasons reads why the paths of one layer could not be relocated.
+func decodeReasons(m Manifest, group Group) (reasons []Reason, err error) {
+	for _, raw := range m.Blocked {
+		var reason Reason
+		err := json.Unmarshal([]byte(raw), &reason)
+		if err != nil || m.Tried == "" || !slices.Contains(group.Paths, reason.Path) {
+			return nil, fmt.Errorf("it does not say well why it could not be relocated: %.80q", raw)
+		}
+		reasons = append(reasons, reason)
+	}
+	return reasons, nil
 }
 
 func decodeNode(line string) (*Node, []string, error) {

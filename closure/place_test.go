@@ -95,7 +95,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 	it("writes the layers that changed, and leaves no directory where the previous image's layer stays", func() {
 		w := newWorld(1, 40)
 		result := img.build(c, c.stock(w), nil)
-		previous, _ := closure.Recall(result.Manifests(img.layout), img.layout)
+		previous, _ := closure.Recall(result.Manifests(), img.layout)
 		w.version[20]++
 		g := c.stock(w)
 		Expect(os.WriteFile(filepath.Join(img.layers, "closure-00.toml"), nil, 0o644)).To(Succeed())
@@ -146,7 +146,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(1, 10)
 		result := img.build(c, c.stock(w), nil)
 		w.version[2]++
-		previous, _ := closure.Recall(result.Manifests(img.layout), img.layout)
+		previous, _ := closure.Recall(result.Manifests(), img.layout)
 		img.build(c, c.stock(w), previous)
 		audit, err := closure.Verify(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
@@ -159,7 +159,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 
 	recall := func(g *closure.Graph, change func(map[string]closure.Manifest)) (*closure.Previous, []string) {
 		result := &closure.Result{Graph: g, Groups: closure.Plan(g, nil, closure.Limits{})}
-		manifests := result.Manifests(relocate.Layout{})
+		manifests := result.Manifests()
 		change(manifests)
 		return closure.Recall(manifests, relocate.Layout{})
 	}

@@ -1,6 +1,7 @@
 package closure
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,6 +35,20 @@ func (r Reason) String() string {
 // holds reports whether the reason is one for this closure too.
 func (r Reason) holds(g *Graph) bool {
 	return g.Nodes[r.Path] != nil && !slices.ContainsFunc(r.With, func(p storepath.Path) bool { return g.Nodes[p] == nil })
+}
+
+// holding are those of reasons that are reasons for this closure too.
+func holding(reasons []Reason, g *Graph) []Reason {
+	return slices.DeleteFunc(slices.Clone(reasons), func(r Reason) bool { return !r.holds(g) })
+}
+
+// sortReasons puts reasons in an order that does not depend on how they were found or remembered: the first of them
+// are written into the image.
+func sortReasons(reasons []Reason) {
+	slices.SortFunc(reasons, func(a, b Reason) int {
+		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.File, b.File),
+			strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Detail, b.Detail))
+	})
 }
 
 // BlockedError says that the closure cannot be relocated although it has to be.
@@ -87,7 +102,8 @@ func hazardReasons(p storepath.Path, report relocate.Report) []Reason {
 	var reasons []Reason
 	for _, h := range report.Hazards {
 		if h.Harmless == "" && len(reasons) < reasonsPerPath {
-			reasons = append(reasons, Reason{Path: p, File: h.File, Kind: h.Kind, Detail: h.Detail})
+			file := strings.ToValidUTF8(h.File, "?") // it is kept as JSON
+			reasons = append(reasons, Reason{Path: p, File: file, Kind: h.Kind, Detail: h.Detail})
 		}
 	}
 	if more := report.Blocking - len(reasons); more > 0 && len(reasons) > 0 {

@@ -69,7 +69,7 @@ func newRun(options Options) (*run, error) {
 func (r *run) run(ctx context.Context) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if !r.Layout.IsZero() && !r.Strict && len(r.Previous.Blocked) > 0 {
+	if !r.Layout.IsZero() && !r.Strict && r.Previous.Tried == r.Layout.Dir() {
 		r.layout = relocate.Layout{} // as last time, unless the graph turns out to hold none of the reasons
 	}
 	for _, root := range r.Roots {
@@ -269,8 +269,7 @@ func (r *run) plan() error {
 	}
 	r.graph = g
 	if r.layout.IsZero() && !r.Layout.IsZero() && len(r.blocked) == 0 {
-		r.blocked = slices.DeleteFunc(slices.Clone(r.Previous.Blocked), func(b Reason) bool { return !b.holds(g) })
-		if len(r.blocked) == 0 {
+		if r.blocked = holding(r.Previous.Blocked, g); len(r.blocked) == 0 {
 			r.layout = r.Layout // what stood in the way last time is gone
 		}
 	}
@@ -327,6 +326,7 @@ func (r *run) settle(ctx context.Context) (again bool, err error) {
 			return false, &BlockedError{Reasons: reasons}
 		}
 		if len(reasons) > 0 {
+			sortReasons(reasons)
 			r.blocked, r.layout = reasons, relocate.Layout{}
 			r.arrange()
 		}
@@ -365,7 +365,10 @@ func (r *run) result() *Result {
 	previous := r.kept()
 	result := &Result{
 		Graph: r.graph, Groups: r.groups, Changed: Changed(previous, r.groups), Layout: r.layout, Blocked: r.blocked,
-		Staged: r.staged,
+		Staged: r.staged, obstacles: r.blocked, tried: r.Layout.Dir(),
+	}
+	if r.Layout.IsZero() {
+		result.obstacles, result.tried = holding(r.Previous.Blocked, r.graph), r.Previous.Tried
 	}
 	for _, p := range r.fetched {
 		result.Fetched.add(r.nodes[p])

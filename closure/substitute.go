@@ -85,6 +85,11 @@ type Result struct {
 	Fetched, Staged, Reused, Removed Tally
 	// References counts rewritten references, Harmless the places that were not rewritten and do not matter.
 	References, Harmless int
+
+	// obstacles say why the closure cannot be relocated to tried: Blocked, or what is remembered of an earlier build
+	// where this one was not asked to relocate.
+	obstacles []Reason
+	tried     string
 }
 
 // Tally is a number of store paths and the bytes of their NARs.

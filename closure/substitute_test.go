@@ -90,7 +90,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(again.Changed).To(BeEmpty())
 		Expect(again.Groups).To(Equal(first.Groups))
 		Expect(again.Reused.Paths).To(Equal(40))
-		Expect(again.Manifests(options.Layout)).To(Equal(first.Manifests(options.Layout)))
+		Expect(again.Manifests()).To(Equal(first.Manifests()))
 	})
 
 	it("fetches only what is new, and what shares a layer with what is gone", func() {
@@ -154,7 +154,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		manifests := first.Manifests(options.Layout)
+		manifests := first.Manifests()
 		options.Layout = layoutAt("/somewhere/else/of/another/length")
 		previous, notes := closure.Recall(manifests, options.Layout)
 		Expect(notes).To(HaveLen(1))
@@ -171,7 +171,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		manifests := first.Manifests(options.Layout)
+		manifests := first.Manifests()
 		lost := first.Groups[2]
 		delete(manifests, lost.Layer)
 		previous, _ := closure.Recall(manifests, options.Layout)

@@ -36,7 +36,7 @@ func testVerify(t *testing.T, _ spec.G, it spec.S) {
 		c, img = newBinaryCache(t), newImage(t)
 		graph = c.stock(newWorld(1, 30))
 		result := img.build(c, graph, nil)
-		manifests = result.Manifests(img.layout)
+		manifests = result.Manifests()
 		for _, g := range result.Groups {
 			for _, p := range g.Paths {
 				if slices.Contains(graph.Nodes[p].References, p) {

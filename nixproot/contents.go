@@ -66,7 +66,7 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 		}
 	}
 	c.Engine, c.Reason = b.describeRelocation(s, r, result)
-	return c, c.makeLayers(ctx, s, r.layout)
+	return c, c.makeLayers(ctx, s)
 }
 
 func (s *site) staging() string { return filepath.Join(s.layers.Path, stagingDir) }
@@ -116,8 +116,8 @@ func (b Build) describeRelocation(s *site, r recalled, result *closure.Result) (
 
 // makeLayers declares the closure's layers and writes the view. A layer that did not change has metadata and no
 // folder: the exporter keeps the previous image's.
-func (c *contents) makeLayers(ctx context.Context, s *site, tried relocate.Layout) error {
-	for name, manifest := range c.Manifests(tried) {
+func (c *contents) makeLayers(ctx context.Context, s *site) error {
+	for name, manifest := range c.Manifests() {
 		layer, err := s.layers.Layer(name)
 		if err != nil {
 			return err
