@@ -1,6 +1,7 @@
 package closure_test
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"github.com/sclevine/spec/report"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -119,9 +121,7 @@ func (w *world) graph() *closure.Graph {
 		if g.Nodes[paths[i]] != nil {
 			return
 		}
-		n := &closure.Node{
-			Path: paths[i], NarHash: sha256.Sum256([]byte(paths[i])), NarSize: w.sizes[i], KeyName: "cache.example-1",
-		}
+		n := &closure.Node{Path: paths[i], NarHash: sha256.Sum256([]byte(paths[i])), NarSize: w.sizes[i]}
 		if w.self && i%2 == 0 {
 			n.References = append(n.References, paths[i])
 		}
@@ -134,6 +134,32 @@ func (w *world) graph() *closure.Graph {
 	}
 	visit(w.app())
 	return g
+}
+
+// signed is the same with a signature of each path.
+func (w *world) signed() *closure.Graph {
+	g := w.graph()
+	for _, n := range g.Nodes {
+		sign(n, keyName)
+	}
+	return g
+}
+
+// sign has a key of that name vouch for a node.
+func sign(n *closure.Node, name string) {
+	info := &narinfo.NarInfo{StorePath: n.Path, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References}
+	n.Signature = narinfo.Signature{Name: name, Data: ed25519.Sign(secretKey(name), []byte(info.Fingerprint()))}
+}
+
+// secretKey is the one key of that name.
+func secretKey(name string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(name))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// publicKey is what is trusted of it.
+func publicKey(name string) narinfo.PublicKey {
+	return narinfo.PublicKey{Name: name, Key: secretKey(name).Public().(ed25519.PublicKey)}
 }
 
 // change is what a new graph has that an old one has not, in bytes.

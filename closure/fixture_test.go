@@ -39,10 +39,9 @@ type binaryCache struct {
 
 func newBinaryCache(t *testing.T) *binaryCache {
 	c := &binaryCache{
-		t: t, dir: t.TempDir(), key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)),
+		t: t, dir: t.TempDir(), key: secretKey(keyName), keys: narinfo.Keys{publicKey(keyName)},
 		nars: map[storepath.Path][]byte{},
 	}
-	c.keys = narinfo.Keys{{Name: keyName, Key: c.key.Public().(ed25519.PublicKey)}}
 	Expect(os.Mkdir(filepath.Join(c.dir, "nar"), 0o755)).To(Succeed())
 	Expect(os.WriteFile(filepath.Join(c.dir, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644)).To(Succeed())
 	return c

@@ -1,10 +1,13 @@
 package closure
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -14,12 +17,34 @@ type Node struct {
 	NarHash    storepath.Hash
 	NarSize    int64            // bytes of the NAR, about what the path takes in a layer
 	References []storepath.Path // sorted, unique; may hold Path itself
-	KeyName    string           // whose signature proved it; "" where a content address did, or nothing was asked for
-	Addressed  bool             // a content address proved it, and no signature had to
-	CacheURL   string           // where it came from in this run, without credentials; "" for a path known from before
+	// Signature is the one that proved it, by a trusted key; the zero one where a content address did, or nothing was
+	// asked for.
+	Signature narinfo.Signature
+	CA        string // the content address, where it proved the path and no signature had to
+	CacheURL  string // where it came from in this run, without credentials; "" for a path known from before
 	// Foreign holds the hash parts of store paths that the files mention without referring to them. One of them in
 	// the same closure means that relocation would leave a live reference behind.
 	Foreign []string
+}
+
+// newNode is what a trusted narinfo says.
+func newNode(f *cache.Found) *Node {
+	n := &Node{
+		Path: f.StorePath, NarHash: f.NarHash, NarSize: f.NarSize, References: f.References, CacheURL: f.CacheURL,
+	}
+	if f.ProvesItself() {
+		n.CA = f.CA
+	}
+	if i := slices.IndexFunc(f.Sigs, func(s narinfo.Signature) bool { return s.Name == f.KeyName }); i >= 0 {
+		n.Signature = f.Sigs[i]
+	}
+	return n
+}
+
+// sameBytes reports whether a layer has the same of both: the same archive, and the same proof beside it.
+func (n *Node) sameBytes(other *Node) bool {
+	return n.NarHash == other.NarHash && n.CA == other.CA && n.Signature.Name == other.Signature.Name &&
+		bytes.Equal(n.Signature.Data, other.Signature.Data)
 }
 
 // Graph is a complete closure: every reference of every node is a node.

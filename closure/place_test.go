@@ -2,12 +2,9 @@ package closure_test
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,136 +148,5 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		audit, err := closure.Verify(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(audit.Intact()).To(BeTrue())
-	})
-}
-
-func testManifest(t *testing.T, _ spec.G, it spec.S) {
-	it.Before(func() { RegisterTestingT(t) })
-
-	recall := func(g *closure.Graph, change func(map[string]closure.Manifest)) (*closure.Previous, []string) {
-		result := &closure.Result{Graph: g, Groups: closure.Plan(g, nil, closure.Limits{})}
-		manifests := result.Manifests()
-		change(manifests)
-		return closure.Recall(manifests, relocate.Layout{})
-	}
-
-	it("keeps everything that a later build needs, in little", func() {
-		g := newWorld(1, 2000).graph()
-		g.Sorted()[7].Foreign = []string{strings.Repeat("0", 32)}
-		var size int
-		previous, notes := recall(g, func(m map[string]closure.Manifest) {
-			raw, err := json.Marshal(m)
-			Expect(err).NotTo(HaveOccurred())
-			size = len(raw)
-		})
-		Expect(notes).To(BeEmpty())
-		Expect(previous.Nodes).To(HaveLen(2000))
-		for p, n := range g.Nodes {
-			got := *previous.Nodes[p]
-			if len(got.Foreign) > 0 {
-				Expect(got.Foreign).To(Equal([]string{"0000000000"}))
-				got.Foreign = n.Foreign
-			}
-			Expect(&got).To(Equal(n))
-		}
-		t.Logf("metadata of 2,000 paths: %d bytes, %d per path", size, size/2000)
-		Expect(size).To(BeNumerically("<", 500_000))
-	})
-
-	it("does not reuse what it cannot trust, and says why", func() {
-		for what, change := range map[string]func(map[string]closure.Manifest){
-			"made in format 99": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				bad.Format = 99
-				m["closure-01"] = bad
-			},
-			"is too short": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				bad.Paths = append(slices.Clone(bad.Paths), "nonsense")
-				m["closure-01"] = bad
-			},
-			"parsing store path": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				bad.Paths = []string{"../../etc/passwd x 1 -"}
-				m["closure-01"] = bad
-			},
-			"is not one": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				fields := strings.Fields(bad.Paths[0])
-				fields[2] = "-5"
-				bad.Paths = []string{strings.Join(fields, " ")}
-				m["closure-01"] = bad
-			},
-			"is empty or names one twice": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				bad.Paths = nil
-				m["closure-01"] = bad
-			},
-			"is in two layers": func(m map[string]closure.Manifest) {
-				m["closure-01"] = m["closure-00"]
-			},
-			"relocated to /layers/x": func(m map[string]closure.Manifest) {
-				bad := m["closure-01"]
-				bad.Prefix = "/layers/x"
-				m["closure-01"] = bad
-			},
-		} {
-			g := newWorld(1, 200).graph()
-			previous, notes := recall(g, change)
-			Expect(notes).To(HaveLen(1), what)
-			Expect(notes[0]).To(HavePrefix("layer closure-01 of the previous image is not reused: "))
-			Expect(notes[0]).To(ContainSubstring(what))
-			for _, group := range previous.Groups {
-				Expect(group.Layer).NotTo(Equal("closure-01"))
-			}
-		}
-	})
-
-	it("forgets what is signed by a key that is not trusted any more, and what nobody vouches for", func() {
-		g := newWorld(1, 200).graph()
-		for i, n := range g.Sorted() {
-			n.KeyName, n.Addressed = []string{"kept-1", "", "revoked-1", ""}[i%4], i%4 == 1
-		}
-		previous, notes := recall(g, func(map[string]closure.Manifest) {})
-		Expect(notes).To(BeEmpty())
-		for p, n := range g.Nodes {
-			Expect(previous.Nodes[p].Addressed).To(Equal(n.Addressed))
-			Expect(previous.Nodes[p].KeyName).To(Equal(n.KeyName))
-		}
-		notes = previous.Distrust(func(key string) bool { return key == "kept-1" })
-		Expect(notes).NotTo(BeEmpty())
-		Expect(len(notes)).To(BeNumerically("<=", 2), "a line for each reason")
-		for _, group := range previous.Groups {
-			for _, p := range group.Paths {
-				Expect(g.Nodes[p].Addressed || g.Nodes[p].KeyName == "kept-1").To(BeTrue())
-			}
-		}
-		for p := range previous.Nodes {
-			Expect(slices.ContainsFunc(previous.Groups, func(group closure.Group) bool {
-				return slices.Contains(group.Paths, p)
-			})).To(BeTrue())
-		}
-	})
-
-	it("remembers hundreds of strange store paths that a path names, as Nix itself does", func() {
-		g := newWorld(1, 20).graph()
-		for i := range 700 {
-			g.Sorted()[3].Foreign = append(g.Sorted()[3].Foreign, fmt.Sprintf("%032d", i))
-		}
-		_, notes := recall(g, func(map[string]closure.Manifest) {})
-		Expect(notes).To(BeEmpty())
-	})
-
-	it("reads metadata of strange shape as an error", func() {
-		for _, bad := range []map[string]any{
-			{"format": "one"}, {"paths": "x"}, {"paths": []any{1}}, {"prefix": 3}, {"x": func() {}},
-		} {
-			_, err := closure.ParseManifest(bad)
-			Expect(err).To(MatchError(ContainSubstring("reading layer metadata: ")))
-		}
-		m, err := closure.ParseManifest(nil)
-		Expect(err).NotTo(HaveOccurred())
-		_, notes := closure.Recall(map[string]closure.Manifest{"closure-00": m, "../etc": m}, relocate.Layout{})
-		Expect(notes).To(HaveLen(2))
 	})
 }

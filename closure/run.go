@@ -215,13 +215,10 @@ func (r *run) resolved(found *cache.Found) error {
 	if len(r.nodes) >= r.MaxPaths {
 		return fmt.Errorf("resolving closure: it has more than %d paths", r.MaxPaths)
 	}
-	n := &Node{
-		Path: p, NarHash: found.NarHash, NarSize: found.NarSize, References: found.References,
-		KeyName: found.KeyName, Addressed: found.ProvesItself(), CacheURL: found.CacheURL,
-	}
+	n := newNode(found)
 	r.found[p] = found
 	known, was := r.Previous.Nodes[p], r.nodes[p]
-	if known != nil && known.NarHash == n.NarHash && was == nil {
+	if known != nil && known.sameBytes(n) && was == nil {
 		n.Foreign = known.Foreign
 	} else {
 		r.fetch(found)
@@ -307,7 +304,7 @@ func (r *run) kept() []Group {
 	return slices.DeleteFunc(slices.Clone(r.Previous.Groups), func(g Group) bool {
 		return slices.ContainsFunc(g.Paths, func(p storepath.Path) bool {
 			n := r.graph.Nodes[p]
-			return n != nil && n.NarHash != r.Previous.Nodes[p].NarHash
+			return n != nil && !n.sameBytes(r.Previous.Nodes[p])
 		})
 	})
 }

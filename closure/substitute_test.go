@@ -19,6 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -56,7 +57,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(names(staging)).To(HaveLen(80))
 		for p, n := range result.Graph.Nodes {
 			Expect(n.References).To(Equal(g.Nodes[p].References))
-			Expect(n.KeyName).To(Equal(keyName))
+			Expect(n.Signature.Name).To(Equal(keyName))
 			text, err := os.ReadFile(filepath.Join(staging, p.Base(), "bin", "run"))
 			Expect(err).NotTo(HaveOccurred())
 			Expect(string(text)).To(HavePrefix("#!" + options.Layout.Rename(p) + "/bin/sh\n"))
@@ -182,6 +183,49 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(caches.fetches).To(ConsistOf(lost.Paths))
 		Expect(len(caches.lookups)).To(BeNumerically("<", 40))
 		Expect(result.Changed).To(Equal([]closure.Group{lost}))
+	})
+
+	it("asks again about a path that is not as it was signed, and keeps the layers where only the metadata was altered", func() {
+		g := c.stock(newWorld(1, 40))
+		options.Roots = g.Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		manifests := first.Manifests()
+		app := manifests[closure.AppLayer]
+		fields := strings.Fields(app.Paths[0])
+		app.Paths = []string{strings.Join(fields[:len(fields)-1], " ")} // one reference less
+		manifests[closure.AppLayer] = app
+		previous, notes := closure.Recall(manifests, options.Layout)
+		Expect(notes).To(BeEmpty())
+		Expect(previous.Distrust(c.keys)).To(HaveLen(1))
+		options.Previous = previous
+		caches.lookups, caches.fetches = nil, nil
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.lookups).To(Equal(g.Roots))
+		Expect(caches.fetches).To(BeEmpty())
+		Expect(result.Graph.Paths()).To(Equal(g.Paths()))
+		Expect(result.Changed).To(BeEmpty())
+		Expect(result.Manifests()).To(Equal(first.Manifests()))
+	})
+
+	it("writes the layers anew whose paths another key of the same name vouches for by now", func() {
+		w := newWorld(1, 20)
+		options.Roots = c.stock(w).Roots
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		c.key = secretKey("another")
+		c.keys = narinfo.Keys{{Name: keyName, Key: publicKey("another").Key}}
+		c.stock(w)
+		previous := recalled(first, options.Layout)
+		Expect(previous.Distrust(c.keys)).To(ConsistOf(ContainSubstring("20 paths of the previous image")))
+		options.Previous, options.Caches = previous, c.open()
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Changed).To(Equal(result.Groups))
+		Expect(recalled(result, options.Layout).Distrust(c.keys)).To(BeEmpty())
 	})
 
 	it("fetches a path again that was built anew under the same name", func() {

@@ -66,7 +66,9 @@ func (a *Audit) Intact() bool {
 // from that, which must give the files that are there. What is wrong is in the audit; an error means that there is
 // none.
 func Verify(ctx context.Context, layersDir string, options VerifyOptions) (*Audit, error) {
-	v := verifier{VerifyOptions: options, layers: layersDir, seen: map[storepath.Path]bool{}}
+	v := verifier{
+		VerifyOptions: options, layers: layersDir, seen: map[storepath.Path]bool{}, promised: promises(options.Manifests),
+	}
 	dirs, err := filepath.Glob(filepath.Join(layersDir, LayerPrefix+"*"))
 	if err != nil {
 		return nil, fmt.Errorf("verifying layers: %w", err)
@@ -93,10 +95,11 @@ func Verify(ctx context.Context, layersDir string, options VerifyOptions) (*Audi
 
 type verifier struct {
 	VerifyOptions
-	layers string
-	audit  Audit
-	seen   map[storepath.Path]bool
-	trees  []tree
+	layers   string
+	audit    Audit
+	seen     map[storepath.Path]bool
+	promised map[string]map[storepath.Path]*Node // by layer
+	trees    []tree
 }
 
 // tree is an unpacked path that is to be proven; entry is its place in the audit.
@@ -166,30 +169,45 @@ func (v *verifier) agrees(layer string, r Record, prefix string) string {
 		return ""
 	}
 	m := v.Manifests[layer]
-	for _, line := range m.Paths {
-		n, _, err := decodeNode(line)
-		if err == nil && n.Path == r.Path {
-			if n.NarHash.String() != r.NarHash || m.Prefix != prefix {
-				return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", RecordsName, r.NarHash, prefix,
-					n.NarHash, m.Prefix)
-			}
-			return ""
-		}
+	if err := m.unreadable(); err != nil {
+		return fmt.Sprintf("the image's metadata of this layer cannot be read: %s", err)
 	}
-	return "the image's metadata does not have it in this layer"
+	n := v.promised[layer][r.Path]
+	if n == nil {
+		return "the image's metadata does not have it in this layer"
+	}
+	if n.NarHash.String() != r.NarHash || m.Prefix != prefix {
+		return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", RecordsName, r.NarHash, prefix, n.NarHash,
+			m.Prefix)
+	}
+	return ""
 }
 
 // missing adds what the image's metadata promises and no layer lists.
 func (v *verifier) missing() {
-	for layer, m := range v.Manifests {
-		for _, line := range m.Paths {
-			if n, _, err := decodeNode(line); err == nil && !v.seen[n.Path] {
+	for layer, nodes := range v.promised {
+		for p, n := range nodes {
+			if !v.seen[p] {
 				v.audit.Paths = append(v.audit.Paths, Audited{
-					Path: n.Path, Layer: layer, NarSize: n.NarSize, Problem: "it is not in the layer",
+					Path: p, Layer: layer, NarSize: n.NarSize, Problem: "it is not in the layer",
 				})
 			}
 		}
 	}
+}
+
+// promises reads the image's metadata. A line that says nothing promises nothing.
+func promises(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
+	promised := map[string]map[storepath.Path]*Node{}
+	for layer, m := range manifests {
+		promised[layer] = map[storepath.Path]*Node{}
+		for _, line := range m.Paths {
+			if n, _, err := m.node(line); err == nil {
+				promised[layer][n.Path] = n
+			}
+		}
+	}
+	return promised
 }
 
 // view checks that each path has its link and nothing else has one.

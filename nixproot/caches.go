@@ -212,11 +212,6 @@ func (s cacheSettings) keyStrings() []string {
 	return keys
 }
 
-// trusts reports whether a key of that name is trusted.
-func (s cacheSettings) trusts(name string) bool {
-	return slices.ContainsFunc(s.keys, func(key narinfo.PublicKey) bool { return key.Name == name })
-}
-
 // hostOf is a URL's host name without the port, "" where it has none.
 func hostOf(s string) string {
 	u, err := url.Parse(s)

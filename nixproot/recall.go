@@ -75,7 +75,7 @@ func (b Build) recall(s *site) recalled {
 	var notes []string
 	r.closure, notes = closure.Recall(readManifests(s.layers), r.layout)
 	if s.settings.requireSigs {
-		notes = append(notes, r.closure.Distrust(s.settings.trusts)...)
+		notes = append(notes, r.closure.Distrust(s.settings.keys)...)
 	}
 	for _, note := range notes {
 		b.Logger.Bodyf("%s", note)

@@ -1,0 +1,204 @@
+package closure
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Previous is what the metadata of a previous image's layers promises.
+type Previous struct {
+	// Prefix is what the paths are relocated to: a view directory, or /nix/store.
+	Prefix string
+	// Groups are the layers whose metadata can be read whole.
+	Groups []Group
+	// Nodes are their paths. What they refer to may not all be known.
+	Nodes map[storepath.Path]*Node
+	// Blocked says why the paths could not be relocated to Tried, if that was tried once.
+	Blocked []Reason
+	Tried   string
+
+	partial map[storepath.Path]bool // nodes of which not all is known, or nobody vouches for what is
+}
+
+// complete gives the node of a path that needs no narinfo any more.
+func (p *Previous) complete(path storepath.Path) (*Node, bool) {
+	n := p.Nodes[path]
+	return n, n != nil && !p.partial[path]
+}
+
+// Recall reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
+// What is of another format, was relocated to another place or cannot be read is left out and said in notes; it will
+// be fetched again. All of it may have been altered: nothing is believed of it that does not hold together.
+func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
+	refused := map[string][]string{}
+	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
+	lines := map[storepath.Path][]string{} // the references of each node
+	for _, name := range slices.Sorted(maps.Keys(layers)) {
+		group, nodes, err := previous.read(name, layers[name], layout)
+		if err != nil {
+			refused[err.Error()] = append(refused[err.Error()], name)
+			continue
+		}
+		previous.Prefix = layers[name].Prefix
+		previous.Groups = append(previous.Groups, group)
+		for n, refs := range nodes {
+			previous.Nodes[n.Path] = n
+			lines[n.Path] = refs
+		}
+	}
+	previous.resolve(lines)
+	sortReasons(previous.Blocked)
+	if _, err := (&Graph{Nodes: previous.Nodes}).Topological(); err != nil {
+		return &Previous{}, []string{fmt.Sprintf("the previous image is not reused: %s", err)}
+	}
+	return previous, notReused(refused)
+}
+
+// notReused says in a line for each reason which layers it keeps from being reused.
+func notReused(layers map[string][]string) (notes []string) {
+	for why, names := range layers {
+		which := "layer " + names[0] + " of the previous image is"
+		if len(names) > 1 {
+			which = fmt.Sprintf("%d layers of the previous image, such as %s, are", len(names), names[0])
+		}
+		notes = append(notes, fmt.Sprintf("%s not reused: %s", which, why))
+	}
+	slices.Sort(notes)
+	return notes
+}
+
+// Distrust looks who vouches for the paths as the metadata describes them: a content address, or a signature by one of
+// keys. What nobody vouches for is asked for again, and fetched again where the answer is another one than the image was
+// made from. It says in notes how many these are, and why.
+func (p *Previous) Distrust(keys narinfo.Keys) (notes []string) {
+	refused := map[string][]string{}
+	for path, n := range p.Nodes {
+		if why := n.unproven(keys); why != "" && !p.partial[path] {
+			p.partial[path] = true
+			refused[why] = append(refused[why], path.Base())
+		}
+	}
+	for why, paths := range refused {
+		which := slices.Min(paths) + " is"
+		if len(paths) > 1 {
+			which = fmt.Sprintf("%d paths of the previous image, such as %s, are", len(paths), slices.Min(paths))
+		}
+		notes = append(notes, fmt.Sprintf("%s looked up again: %s", which, why))
+	}
+	slices.Sort(notes)
+	return notes
+}
+
+// unproven says why nobody vouches for a path as it is described here; "" where somebody does.
+func (n *Node) unproven(keys narinfo.Keys) string {
+	info := &narinfo.NarInfo{
+		StorePath: n.Path, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References, CA: n.CA,
+		Sigs: []narinfo.Signature{n.Signature},
+	}
+	if n.Signature.Name == "" && n.CA == "" {
+		return "not signed by anybody"
+	}
+	if n.Signature.Name == "" {
+		if ok, err := info.VerifyCA(); err != nil || !ok {
+			return "the content address does not fit what the image says of it"
+		}
+		return ""
+	}
+	_, err := keys.Verify(info)
+	var unsigned *narinfo.SignatureError
+	switch {
+	case errors.As(err, &unsigned) && len(unsigned.Bad) > 0:
+		return fmt.Sprintf("the signature by %s does not fit the key of that name and what the image says of it",
+			n.Signature.Name)
+	case err != nil:
+		return fmt.Sprintf("signed by %s, which is not trusted any more", n.Signature.Name)
+	}
+	return ""
+}
+
+// read decodes one layer's manifest.
+func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group, map[*Node][]string, error) {
+	group := Group{Layer: name}
+	if !isLayer(name) {
+		return group, nil, fmt.Errorf("no layer of paths has such a name")
+	}
+	if err := m.unreadable(); err != nil {
+		return group, nil, err
+	}
+	if m.Prefix != layout.Dir() && m.Prefix != storepath.Dir {
+		return group, nil, fmt.Errorf("relocated to %s, not to %s", m.Prefix, layout.Dir())
+	}
+	if len(p.Groups) > 0 && m.Prefix != p.Prefix {
+		return group, nil, fmt.Errorf("made for %s, and other layers for %s", m.Prefix, p.Prefix)
+	}
+	nodes := map[*Node][]string{}
+	for _, line := range m.Paths {
+		n, refs, err := m.node(line)
+		if err == nil && p.Nodes[n.Path] != nil {
+			err = fmt.Errorf("%s is in two layers", n.Path)
+		}
+		if err != nil {
+			return group, nil, err
+		}
+		nodes[n] = refs
+		group.Paths = append(group.Paths, n.Path)
+	}
+	slices.Sort(group.Paths)
+	if len(group.Paths) == 0 || len(slices.Compact(slices.Clone(group.Paths))) < len(group.Paths) {
+		return group, nil, fmt.Errorf("its list of paths is empty or names one twice")
+	}
+	reasons, err := decodeReasons(m, group)
+	if err == nil && len(reasons) > 0 && p.Tried != "" && p.Tried != m.Tried {
+		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
+	}
+	if err == nil && len(reasons) > 0 {
+		p.Blocked, p.Tried = append(p.Blocked, reasons...), m.Tried
+	}
+	return group, nodes, err
+}
+
+// decodeReasons reads why the paths of one layer could not be relocated.
+func decodeReasons(m Manifest, group Group) (reasons []Reason, err error) {
+	for _, raw := range m.Blocked {
+		var reason Reason
+		err := json.Unmarshal([]byte(raw), &reason)
+		if err != nil || m.Tried == "" || !slices.Contains(group.Paths, reason.Path) {
+			return nil, fmt.Errorf("it does not say well why it could not be relocated: %.80q", raw)
+		}
+		reasons = append(reasons, reason)
+	}
+	return reasons, nil
+}
+
+// resolve turns the short references of all nodes into paths. Where one leads nowhere or to several, the node is
+// known in part only.
+func (p *Previous) resolve(lines map[storepath.Path][]string) {
+	short := make(map[string]storepath.Path, len(p.Nodes))
+	double := map[string]bool{}
+	for path := range p.Nodes {
+		key := path.HashPart()[:shortHash]
+		_, double[key] = short[key]
+		short[key] = path
+	}
+	for path, refs := range lines {
+		for _, ref := range refs {
+			to, ok := short[ref]
+			if ref == "." {
+				to, ok = path, true
+			}
+			if !ok || double[ref] {
+				p.partial[path] = true
+				break
+			}
+			p.Nodes[path].References = append(p.Nodes[path].References, to)
+		}
+		slices.Sort(p.Nodes[path].References)
+	}
+}
