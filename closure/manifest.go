@@ -220,3 +220,17 @@ func readReferences(n *Node, fields []string) (refs []string, err error) {
 func isShortHash(s string) bool {
 	return len(s) == shortHash && storepath.IsHashPart(s+strings.Repeat("0", storepath.HashLen-shortHash))
 }
+
+// promises reads the image's metadata. A line that says nothing promises nothing.
+func promises(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
+	promised := map[string]map[storepath.Path]*Node{}
+	for layer, m := range manifests {
+		promised[layer] = map[storepath.Path]*Node{}
+		for _, line := range m.Paths {
+			if n, _, err := m.node(line); err == nil {
+				promised[layer][n.Path] = n
+			}
+		}
+	}
+	return promised
+}

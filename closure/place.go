@@ -13,7 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Place moves the paths of result's changed groups from staging to <layers>/<layer>/<base name> and writes each
+// Place moves the paths of result's unpacked groups from staging to <layers>/<layer>/<base name> and writes each
 // layer's RecordsName beside them. Every other closure-* directory in layers is removed: the previous image has those
 // layers' bytes, and a directory that a killed build left would take their place. Staging is removed at the end.
 func Place(ctx context.Context, result *Result, stagingDir, layersDir string) error {
@@ -30,7 +30,7 @@ func Place(ctx context.Context, result *Result, stagingDir, layersDir string) er
 			return fmt.Errorf("placing closure: %w", err)
 		}
 	}
-	for _, group := range result.Changed {
+	for _, group := range result.Unpacked {
 		if err := placeGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
 			return fmt.Errorf("placing layer %s: %w", group.Layer, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,7 @@ import (
 type image struct {
 	layers, view string
 	layout       relocate.Layout
+	wanted       func(storepath.Path) bool
 }
 
 func newImage(t *testing.T) image {
@@ -38,7 +40,7 @@ func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previou
 	stage := filepath.Join(i.layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
 		Caches: c.open(), Roots: g.Roots, Staging: stage, Layout: i.layout, Previous: previous,
-		Limits: closure.Limits{Layers: 12},
+		Limits: closure.Limits{Layers: 12}, Wanted: i.wanted,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(closure.Place(ctx, result, stage, i.layers)).To(Succeed())
@@ -113,6 +115,42 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		Expect(names(img.view)).To(ConsistOf(links))
+	})
+
+	it("unpacks paths that are wanted here, and changes no layer by that", func() {
+		w := newWorld(1, 40)
+		result := img.build(c, c.stock(w), nil)
+		digests := map[string]string{}
+		for _, group := range result.Groups {
+			digests[group.Layer] = string(dump(filepath.Join(img.layers, group.Layer)))
+		}
+		manifests := result.Manifests()
+		w.version[20]++
+		g := c.stock(w)
+		kept, _ := closure.Recall(manifests, img.layout)
+		plain := img.build(c, g, kept)
+		var spare closure.Group // that stays, and so is not unpacked
+		for _, group := range plain.Groups {
+			if !slices.ContainsFunc(plain.Changed, func(c closure.Group) bool { return c.Layer == group.Layer }) {
+				spare = group
+			}
+		}
+		Expect(filepath.Join(img.layers, spare.Layer)).NotTo(BeADirectory())
+
+		kept, _ = closure.Recall(manifests, img.layout)
+		img.wanted = func(p storepath.Path) bool { return p == spare.Paths[0] }
+		result = img.build(c, g, kept)
+		Expect(result.Groups).To(Equal(plain.Groups))
+		Expect(result.Changed).To(Equal(plain.Changed))
+		Expect(result.Unpacked).To(ConsistOf(append(slices.Clone(plain.Changed), spare)))
+		Expect(string(dump(filepath.Join(img.layers, spare.Layer)))).To(Equal(digests[spare.Layer]))
+
+		kept, _ = closure.Recall(manifests, img.layout)
+		img.wanted = func(storepath.Path) bool { return true }
+		result = img.build(c, g, kept)
+		Expect(result.Unpacked).To(Equal(plain.Groups))
+		Expect(result.Changed).To(Equal(plain.Changed))
+		Expect(result.Reused.Paths).To(BeZero())
 	})
 
 	it("names links by the whole path where it is not relocated, and removes what is stale", func() {

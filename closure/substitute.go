@@ -36,6 +36,9 @@ type Options struct {
 	Strict bool
 	// Previous is what the previous image holds, as Recall read it; nil is nothing.
 	Previous *Previous
+	// Wanted tells of a path whose files have to be here although the previous image keeps them; nil is none. Its layer
+	// stays what it was, so nothing more is exported.
+	Wanted func(storepath.Path) bool
 	// Limits bounds the plan.
 	Limits Limits
 	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
@@ -74,8 +77,10 @@ func DefaultMemory() int64 {
 type Result struct {
 	Graph  *Graph
 	Groups []Group // the plan
-	// Changed are those of Groups that are not in the previous image as they are. Their paths are in staging.
+	// Changed are those of Groups that are not in the previous image as they are.
 	Changed []Group
+	// Unpacked are those of Groups whose paths are in staging: Changed, and those with paths that were wanted.
+	Unpacked []Group
 	// Layout is what the paths are relocated to: that of Options, or the zero Layout if that was not possible.
 	Layout relocate.Layout
 	// Blocked says why the closure was not relocated although Options asked for it.
@@ -139,6 +144,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Previous == nil {
 		o.Previous = &Previous{}
+	}
+	if o.Wanted == nil {
+		o.Wanted = func(storepath.Path) bool { return false }
 	}
 	return o
 }

@@ -196,20 +196,6 @@ func (v *verifier) missing() {
 	}
 }
 
-// promises reads the image's metadata. A line that says nothing promises nothing.
-func promises(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
-	promised := map[string]map[storepath.Path]*Node{}
-	for layer, m := range manifests {
-		promised[layer] = map[storepath.Path]*Node{}
-		for _, line := range m.Paths {
-			if n, _, err := m.node(line); err == nil {
-				promised[layer][n.Path] = n
-			}
-		}
-	}
-	return promised
-}
-
 // view checks that each path has its link and nothing else has one.
 func (v *verifier) view() {
 	if v.View == "" {
