@@ -12,31 +12,31 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Collect bounds the state folder, so that it may be kept from build to build. While it takes no more than maxBytes
-// nothing is removed. Then goes from the store what keep (Result.Used of the last evaluation) does not need, then
-// what Nix's fetchers remember, then everything. It returns the size that is left, in bytes.
-func (t Toolchain) Collect(ctx context.Context, keep []storepath.Path, maxBytes int64) (int64, error) {
+// Collect makes the state folder fit to be kept for the next build. From the store goes what keep (Result.Used of this
+// build's evaluations) does not need. Where what is left takes more than maxBytes, what Nix's fetchers remember goes as
+// well, then everything. It returns the size that is left, in bytes.
+func (t Toolchain) Collect(ctx context.Context, keep []storepath.Path, maxBytes int64) (size int64, err error) {
 	steps := []func() error{
 		func() error { return t.collectStore(ctx, keep) },
 		func() error { return nar.RemoveAll(filepath.Join(t.settings.home(), ".cache")) },
 		func() error { return emptyDir(t.settings.State) },
 	}
-	size, err := treeSize(t.settings.State)
 	for _, step := range steps {
-		if err != nil || size <= maxBytes {
-			break
-		}
 		if err = step(); err == nil {
 			size, err = treeSize(t.settings.State)
 		}
-	}
-	if err != nil {
-		return size, fmt.Errorf("collecting what evaluations left in %s: %w", t.settings.State, err)
+		if err != nil {
+			return size, fmt.Errorf("collecting what evaluations left in %s: %w", t.settings.State, err)
+		}
+		if size <= maxBytes {
+			break
+		}
 	}
 	return size, nil
 }
 
-// collectStore runs Nix's garbage collector with keep as its roots.
+// collectStore runs Nix's garbage collector with keep as its roots. What derivations among them have as outputs here was
+// fetched to be read, and stays.
 func (t Toolchain) collectStore(ctx context.Context, keep []storepath.Path) error {
 	roots := filepath.Join(t.settings.root(), "nix/var/nix/gcroots", "kept")
 	if err := emptyDir(roots); err != nil {
@@ -48,7 +48,7 @@ func (t Toolchain) collectStore(ctx context.Context, keep []storepath.Path) erro
 		}
 	}
 	_, err := t.run(ctx, command{
-		program: "nix-store", args: []string{"--gc", "--log-format", "internal-json"},
+		program: "nix-store", args: []string{"--gc", "--option", "keep-outputs", "true", "--log-format", "internal-json"},
 		doing: "collecting what the evaluation does not use any more",
 	})
 	return err

@@ -45,8 +45,8 @@ type Result struct {
 	Outputs []Output
 	// Notes say what was left out of a set and why, one line each.
 	Notes []string
-	// Used are the store paths that the evaluation read: the source, and whatever was imported from derivations.
-	// Collect keeps them.
+	// Used are the store paths that the evaluation read, the source and whatever was imported from derivations, and the
+	// derivations that it found. Collect keeps them and what they need.
 	Used []storepath.Path
 }
 
@@ -290,6 +290,9 @@ func result(r Request, answered reply, log *journal) (Result, error) {
 	}
 	out.install()
 	log.used[r.Source] = true
+	for _, d := range answered.Found {
+		log.used[d.Drv] = true // and with it what it is made from, so that the next evaluation need not write that again
+	}
 	out.Used = slices.Sorted(maps.Keys(log.used))
 	return out, nil
 }

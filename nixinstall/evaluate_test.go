@@ -73,7 +73,7 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		r, err := evaluate(t, nix(t, withNixpkgs(t)), "app", nixinstall.Request{File: "shell.nix"})
 		Expect(err).NotTo(HaveOccurred())
 		isApp(r)
-		Expect(r.Used).To(ConsistOf(BeEquivalentTo(appSource), BeEquivalentTo(nixpkgsPath)))
+		Expect(r.Used).To(ConsistOf(BeEquivalentTo(appSource), BeEquivalentTo(nixpkgsPath), BeEquivalentTo(appDrv)))
 	})
 
 	it("reads <nixpkgs> from the settings and gives arguments to who asks", func() {

@@ -17,38 +17,67 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
-const packBuffer = 1 << 20
+const (
+	packBuffer = 1 << 20
+	packWindow = 8 << 20
+)
 
 // pack writes the toolchain's paths to one compressed NAR: the folder that holds them all.
 func (t *Toolchain) pack(ctx context.Context) (err error) {
-	name := filepath.Join(t.Dir, packName)
+	t.Metadata.PackHash, err = writePack(filepath.Join(t.Dir, packName), func(dst nar.Sink) error {
+		return dump(ctx, dst, t.Dir, "", t.isProgram)
+	})
+	return err
+}
+
+// writePack writes a compressed NAR in one step and gives the hash of what is in it.
+func writePack(name string, write func(nar.Sink) error) (sum string, err error) {
 	f, err := os.Create(name + ".new")
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close(), os.Remove(name+".new"))
 		}
 	}()
-	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(8<<20))
+	z, err := zstd.NewWriter(f, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(packWindow))
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	out := bufio.NewWriterSize(io.MultiWriter(z, hash), packBuffer)
+	w := nar.NewWriter(out)
+	if err := errors.Join(write(w), w.Close(), out.Flush(), z.Close()); err != nil {
+		return "", err
+	}
+	if err := f.Close(); err != nil {
+		return "", err
+	}
+	return hexHash(hash.Sum(nil)), os.Rename(name+".new", name)
+}
+
+// readPack sends what is in a pack to dst, and closes dst. What was sent is as it was packed only if there is no error.
+func readPack(ctx context.Context, name string, dst nar.Sink, sum string) error {
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
-	sum := sha256.New()
-	out := bufio.NewWriterSize(io.MultiWriter(z, sum), packBuffer)
-	w := nar.NewWriter(out)
-	if err := dump(ctx, w, t.Dir, "", t.isProgram); err != nil {
+	defer f.Close()
+	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(packWindow))
+	if err != nil {
 		return err
 	}
-	if err := errors.Join(w.Close(), out.Flush(), z.Close()); err != nil {
-		return err
+	defer z.Close()
+	hash := sha256.New()
+	stream := io.TeeReader(ctxReader{ctx, z}, hash)
+	if err := nar.Copy(dst, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
+		return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 	}
-	t.Metadata.PackHash = hexHash(sum.Sum(nil))
-	if err := f.Close(); err != nil {
-		return err
+	if got := hexHash(hash.Sum(nil)); got != sum {
+		return fmt.Errorf("the contents of %s have the sha256 %s, want %s", filepath.Base(name), got, sum)
 	}
-	return os.Rename(name+".new", name)
+	return nil
 }
 
 // isProgram reports whether a file in Dir belongs to the toolchain's paths.
@@ -59,33 +88,13 @@ func (t *Toolchain) isProgram(rel string) bool {
 }
 
 // unpack writes the toolchain's paths from the pack. They count as there only when the pack's hash was right.
-func (t Toolchain) unpack(ctx context.Context) (err error) {
+func (t Toolchain) unpack(ctx context.Context) error {
 	if err := t.removePrograms(); err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(t.Dir, packName))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(8<<20))
-	if err != nil {
-		return err
-	}
-	defer z.Close()
 	trees := &spread{dir: t.Dir, wanted: t.isProgram}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, trees.discard())
-		}
-	}()
-	sum := sha256.New()
-	stream := io.TeeReader(ctxReader{ctx, z}, sum)
-	if err := nar.Copy(trees, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
-		return fmt.Errorf("unpacking %s: %w", packName, err)
-	}
-	if got := hexHash(sum.Sum(nil)); got != t.Metadata.PackHash {
-		return fmt.Errorf("the pack's contents have the sha256 %s, want %s", got, t.Metadata.PackHash)
+	if err := readPack(ctx, filepath.Join(t.Dir, packName), trees, t.Metadata.PackHash); err != nil {
+		return errors.Join(err, trees.discard())
 	}
 	return os.WriteFile(filepath.Join(t.Dir, unpackedName), nil, 0o644)
 }

@@ -36,7 +36,7 @@ type answer struct {
 
 // damaged is what Nix says of a state folder that was cut off while it was written, or altered.
 var damaged = regexp.MustCompile(`SQLite (?:statement|database)|is not a database|disk image is malformed|` +
-	`/nix/var/nix/db/\S* is corrupt`)
+	`/nix/var/nix/db/\S* is corrupt|schema is version \d+, but I only support`)
 
 // run runs a program with the toolchain's own configuration and environment. An error is a *nixError where Nix
 // itself said what is wrong. A state folder that Nix cannot read is emptied: it is a cache, and nothing in it is

@@ -38,6 +38,7 @@ func TestNixInstall(t *testing.T) {
 	suite("LeftOut", testLeftOut)
 	suite("PrivateCaches", testPrivateCaches)
 	suite("RenameSource", testRenameSource)
+	suite("State", testState)
 	suite("Substitution", testSubstitution)
 	suite.Run(t)
 }
