@@ -3,6 +3,7 @@ package closure
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -103,6 +104,8 @@ func ParseManifest(metadata map[string]any) (Manifest, error) {
 // unreadable says why this version cannot make use of a manifest.
 func (m Manifest) unreadable() error {
 	switch {
+	case m.Version == 0 && m.Format == 0:
+		return errors.New("its metadata cannot be read")
 	case m.Version != manifestVersion:
 		return fmt.Errorf("described in version %d, while this version writes %d", m.Version, manifestVersion)
 	case m.Format != Format:
