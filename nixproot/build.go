@@ -164,7 +164,7 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (Roots, st
 		config: s.config, entry: s.entry, source: s.source, identity: s.identity,
 		toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
 		caches:    s.caches, logins: s.bindings, log: b.Logger.Bodyf,
-		keep: func(used []storepath.Path) { s.toolchain.used = used },
+		keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
 	}
 	key, err := finder.key(ctx, identity)
 	if err != nil {

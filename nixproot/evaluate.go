@@ -122,7 +122,6 @@ func (f rootFinder) evaluate(ctx context.Context) (Roots, error) {
 		return Roots{}, e.whyNot(ctx, tried)
 	}
 	f.log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
-	f.keep(found.result.Used)
 	return rootsOf(*found), nil
 }
 
@@ -196,6 +195,7 @@ func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.Sour
 		return nixinstall.Result{}, err
 	}
 	result, err := e.nix.Evaluate(ctx, e.request(source))
+	e.keep(result.Used)
 	for _, note := range result.Notes {
 		log("%s", note)
 	}

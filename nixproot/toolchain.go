@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/buildpacks/libcnb/v2"
@@ -19,12 +18,10 @@ import (
 const (
 	toolchainLayer  = "nix"
 	evaluationLayer = "eval"
-	// maxEvaluationState bounds what evaluation keeps for the next push, in bytes.
-	maxEvaluationState = 512 << 20
 )
 
-// Toolchain is the two cached layers that evaluation needs: Nix itself, kept as a compressed pack so that a build
-// which evaluates nothing restores little, and what evaluation may reuse.
+// Toolchain is the two cached layers that evaluation needs: Nix itself and what evaluation may reuse, each kept as a
+// compressed pack so that a build which evaluates nothing restores little.
 type Toolchain struct {
 	dependencies Dependencies
 	caches       cacheSettings
@@ -97,10 +94,11 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if err != nil {
 		return nix, err
 	}
-	if err := os.MkdirAll(t.state.Path, 0o755); err != nil {
-		return nix, fmt.Errorf("making the evaluation layer: %w", err)
+	state, err := t.openState(ctx)
+	if err != nil {
+		return nix, err
 	}
-	settings.State, settings.NixPath, settings.System = t.state.Path, t.config.NixPath, t.config.System
+	settings.State, settings.NixPath, settings.System = state, t.config.NixPath, t.config.System
 	settings.Environment, settings.Log = os.Environ(), t.logger.Bodyf
 	nix = nix.With(settings)
 	t.opened = &nix
@@ -146,10 +144,13 @@ func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
 }
 
 // Layers closes the toolchain and gives its two layers back, whether it was opened or not, so that their metadata
-// is kept.
+// is kept. Where nothing is evaluated any more there are none.
 func (t *Toolchain) Layers(ctx context.Context) ([]libcnb.Layer, error) {
+	if t.opened == nil && !t.config.evaluates() {
+		return nil, errors.Join(t.removeLayer(t.nix.Path), t.dropState())
+	}
 	if t.opened != nil {
-		if _, err := t.opened.Collect(ctx, t.used, maxEvaluationState); err != nil {
+		if err := t.keepState(ctx); err != nil {
 			return nil, err
 		}
 		if err := t.opened.Shed(); err != nil {
@@ -158,7 +159,7 @@ func (t *Toolchain) Layers(ctx context.Context) ([]libcnb.Layer, error) {
 	}
 	var layers []libcnb.Layer
 	for _, layer := range []libcnb.Layer{t.nix, t.state} {
-		if exists(layer.Path) || exists(filepath.Join(filepath.Dir(layer.Path), layer.Name+".toml")) {
+		if len(layer.Metadata) > 0 {
 			layers = append(layers, layer)
 		}
 	}
