@@ -2,6 +2,7 @@ package nixinstall
 
 import (
 	"context"
+	"crypto/sha256"
 	_ "embed" // evaluate.nix
 	"encoding/json"
 	"fmt"
@@ -87,6 +88,12 @@ type Output struct {
 //
 //go:embed evaluate.nix
 var expression string
+
+// Expression identifies the question, by its hash in hex: another version may ask another one.
+func Expression() string {
+	sum := sha256.Sum256([]byte(expression))
+	return hexHash(sum[:])
+}
 
 // question is what evaluate.nix reads.
 type question struct {
