@@ -46,6 +46,7 @@ type site struct {
 	source       string
 	layers       libcnb.Layers
 	launcher     string
+	version      string
 	scratch      string
 	bindings     []CacheBinding
 	settings     cacheSettings
@@ -61,7 +62,9 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &site{source: buildContext.ApplicationPath, layers: buildContext.Layers}
+	s := &site{
+		source: buildContext.ApplicationPath, layers: buildContext.Layers, version: buildContext.Buildpack.Info.Version,
+	}
 	if s.config, err = ReadConfig(lookup, architecture); err != nil {
 		return nil, nil, err
 	}
@@ -163,7 +166,7 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (Roots, st
 	finder := rootFinder{
 		config: s.config, entry: s.entry, source: s.source, identity: s.identity,
 		toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
-		caches:    s.caches, logins: s.bindings, log: b.Logger.Bodyf,
+		caches:    s.caches, logins: s.bindings, log: b.Logger.Bodyf, conditions: s.conditions(),
 		keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
 	}
 	key, err := finder.key(ctx, identity)
@@ -182,6 +185,11 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (Roots, st
 		b.Logger.Bodyf("%s", p)
 	}
 	return roots, key, nil
+}
+
+// conditions are this program and the caches, by all that may change which store paths they have for a source.
+func (s *site) conditions() []string {
+	return append([]string{s.version, nixinstall.Expression()}, s.settings.identity()...)
 }
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.

@@ -51,6 +51,9 @@ type rootFinder struct {
 	toolchain func() (nixinstall.Toolchain, error)
 	caches    func() (*cache.Set, error)
 	logins    []CacheBinding
+	// conditions are what an answer depends on besides source and settings: the caches that have to have it, and this
+	// program.
+	conditions []string
 	// keep is told which store paths the next evaluation will want again.
 	keep func([]storepath.Path)
 	log  func(format string, args ...any)
@@ -88,7 +91,8 @@ func (f rootFinder) key(ctx context.Context, toolchain string) (string, error) {
 	}
 	inputs, err := json.Marshal([]any{
 		tree, f.entry.File, f.entry.Flake, f.config.Attrs, f.config.Args, f.config.NixPath, f.config.StorePaths,
-		f.config.HydraURL, f.config.HydraJob, f.revision(), f.gitURL(), f.config.SourceName, f.config.System, toolchain,
+		f.config.HydraURL, f.config.HydraJob, f.revision(), f.commit(), f.gitURL(), f.config.SourceName, f.config.System,
+		toolchain, f.conditions,
 	})
 	if err != nil {
 		return "", err

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,11 +34,28 @@ func (t *Toolchain) stateConditions() (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	trust := append(slices.Sorted(slices.Values(t.caches.keyStrings())), strconv.FormatBool(t.caches.requireSigs))
-	sum := sha256.Sum256([]byte(strings.Join(trust, "\n")))
+	sum := sha256.Sum256([]byte(strings.Join(t.caches.trust(), "\n")))
 	return map[string]any{
 		"format": strconv.Itoa(stateFormat), "toolchain": toolchain, "trust": hex.EncodeToString(sum[:]),
 	}, nil
+}
+
+// trust is whom the settings trust, in words that are the same for the same keys.
+func (s cacheSettings) trust() []string {
+	return append(slices.Sorted(slices.Values(s.keyStrings())), strconv.FormatBool(s.requireSigs))
+}
+
+// identity is which caches are asked and whom the settings trust, without logins.
+func (s cacheSettings) identity() []string {
+	var all []string
+	for _, given := range s.urls {
+		if u, err := url.Parse(given); err == nil {
+			u.User = nil
+			given = u.String()
+		}
+		all = append(all, given)
+	}
+	return append(all, s.trust()...)
 }
 
 // openState makes the state folder as the last build left it. Where it cannot be used, the folder is new and one line
