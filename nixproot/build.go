@@ -47,7 +47,6 @@ type site struct {
 	layers       libcnb.Layers
 	launcher     string
 	version      string
-	scratch      string
 	bindings     []CacheBinding
 	settings     cacheSettings
 	dependencies Dependencies
@@ -88,7 +87,6 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s.scratch = scratch
 	if s.dependencies, err = NewDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
 		clean()
 		return nil, nil, err
@@ -107,7 +105,7 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	result := libcnb.NewBuildResult()
 	s.caches = sync.OnceValues(func() (*cache.Set, error) {
-		return s.settings.open(ctx, s.scratch, b.Logger.Bodyf)
+		return s.settings.open(ctx, b.Logger.Bodyf)
 	})
 	s.toolchain.answering = s.caches
 

@@ -54,11 +54,12 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 	return s, nil
 }
 
-// options are what package cache wants to know. scratch is a private folder for the netrc of bindings.
-func (s cacheSettings) options(scratch string, log func(string, ...any)) (cache.Options, error) {
+// options are what package cache wants to know. The logins of bindings are for their own caches and no other port or
+// scheme of the same host, so they do not stand in its netrc.
+func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
-		UserAgent: userAgent, Log: log,
+		UserAgent: userAgent, Log: log, Netrc: s.netrc(),
 	}
 	for _, b := range s.bindings {
 		if b.Username != "" || b.Token != "" {
@@ -70,29 +71,15 @@ func (s cacheSettings) options(scratch string, log func(string, ...any)) (cache.
 			o.RootCAs = append(o.RootCAs, []byte(b.CACertificate))
 		}
 	}
-	var err error
-	o.Netrc, err = s.netrc(scratch, os.Getenv)
-	return o, err
+	return o
 }
 
-// netrc writes what bindings have of netrc files and logins, and behind it the user's own netrc, into one private file;
-// "" where no binding has any, so that the user's own is read.
-func (s cacheSettings) netrc(scratch string, lookup func(string) string) (string, error) {
-	text := s.bindingsNetrc()
-	if text == "" {
-		return "", nil
-	}
-	return writeNetrc(scratch, "netrc", text+ownNetrc(lookup))
-}
-
-func (s cacheSettings) bindingsNetrc() string {
+// netrc is the text of the bindings' netrc files.
+func (s cacheSettings) netrc() string {
 	var text strings.Builder
 	for _, b := range s.bindings {
 		if b.Netrc != "" {
 			text.WriteString(strings.TrimSpace(b.Netrc) + "\n")
-		}
-		if b.Username != "" {
-			text.WriteString(netrcLogin(hostOf(b.URL), b.Username, b.Password))
 		}
 	}
 	return text.String()
@@ -108,11 +95,10 @@ func ownNetrc(lookup func(string) string) string {
 }
 
 // writeNetrc writes a file for this user's eyes only; "" where there is nothing to write.
-func writeNetrc(scratch, name, text string) (string, error) {
+func writeNetrc(file, text string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	file := filepath.Join(scratch, name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("writing netrc: %w", err)
 	}
@@ -153,12 +139,15 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		}
 	}
 	for _, b := range s.bindings {
+		if b.Username != "" {
+			logins.WriteString(netrcLogin(hostOf(b.URL), b.Username, b.Password))
+		}
 		if b.CACertificate != "" {
 			n.Authorities = append(n.Authorities, b.CACertificate)
 		}
 	}
 	var err error
-	n.NetrcFile, err = writeNetrc(scratch, "nix-netrc", logins.String()+s.bindingsNetrc()+ownNetrc(lookup))
+	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String()+s.netrc()+ownNetrc(lookup))
 	return n, err
 }
 
@@ -195,12 +184,8 @@ func withoutTrust(query string) string {
 }
 
 // open opens the set of caches.
-func (s cacheSettings) open(ctx context.Context, scratch string, log func(string, ...any)) (*cache.Set, error) {
-	o, err := s.options(scratch, log)
-	if err != nil {
-		return nil, err
-	}
-	return cache.Open(ctx, o)
+func (s cacheSettings) open(ctx context.Context, log func(string, ...any)) (*cache.Set, error) {
+	return cache.Open(ctx, s.options(log))
 }
 
 // keyStrings are the trusted keys as Nix's configuration has them.

@@ -1,6 +1,10 @@
 package nixproot
 
 import (
+	"context"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,84 +13,80 @@ import (
 	"github.com/sclevine/spec"
 )
 
-func TestCaches(t *testing.T) { spec.Run(t, "caches", testCaches) }
+func TestCaches(t *testing.T) {
+	spec.Run(t, "caches", testCaches)
+}
 
 func testCaches(t *testing.T, _ spec.G, it spec.S) {
+	const key = "cache.example.org-1:jVK0HJ8PU0B/UgFjHSRpTpkUmSmRc6tTRv5aqDmmqVE="
 	var (
-		scratch string
-		own     string
+		home  string
+		login string // as the server saw it
+		quiet = func(string, ...any) {}
 	)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		login = r.Header.Get("Authorization")
+		w.Write([]byte("StoreDir: /nix/store\n"))
+	}))
+
 	it.Before(func() {
 		RegisterTestingT(t)
-		scratch, own = t.TempDir(), filepath.Join(t.TempDir(), "netrc")
-		Expect(os.WriteFile(own, []byte("machine own login me password mine"), 0o600)).To(Succeed())
+		home, login = t.TempDir(), ""
+		t.Setenv("HOME", home)
+		t.Setenv("NETRC", "")
 	})
-	lookup := func(name string) string { return map[string]string{"NETRC": own}[name] }
-	read := func(file string) string {
-		contents, err := os.ReadFile(file)
+	it.After(func() { server.Close() })
+
+	// opens opens the caches of a setting and of bindings.
+	opens := func(substituter string, bindings ...CacheBinding) {
+		t.Helper()
+		config := Config{RequireSigs: true}
+		if substituter != "" {
+			config.Substituters = []string{substituter}
+		}
+		s, err := gatherCaches(config, append(bindings, CacheBinding{PublicKeys: key}))
 		Expect(err).NotTo(HaveOccurred())
-		info, err := os.Stat(file)
+		Expect(s.keyStrings()).To(Equal([]string{key}))
+		set, err := s.open(context.Background(), quiet)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(info.Mode().Perm()).To(Equal(os.FileMode(0o600)))
-		return string(contents)
+		Expect(set.Close()).To(Succeed())
 	}
 
-	it("takes out of URLs for Nix what would be kept or believed, and nothing else", func() {
-		n, err := cacheSettings{requireSigs: true}.forNix(scratch, []string{
-			"https://cache.example.org", "https://a.example.org/x?trusted=true", "http://b:80/?priority=1&trusted=1&x=%2F",
-			"s3://bucket?region=eu&%74rusted=true&endpoint=http://minio:9000", "file:///srv/cache?priority=5",
-			"https://T0KEN@c.example.org/y?trusted=true",
-		}, lookup)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(n.RequireSigs).To(BeTrue())
-		Expect(n.Substituters).To(Equal([]string{
-			"https://cache.example.org", "https://a.example.org/x", "http://b:80/?priority=1&x=%2F",
-			"s3://bucket?region=eu&endpoint=http://minio:9000", "file:///srv/cache?priority=5", "https://c.example.org/y",
-		}))
+	it("sends a binding's login to its cache", func() {
+		server.Start()
+		opens("", CacheBinding{URL: server.URL, Username: "u", Password: "p"})
+		Expect(login).To(Equal("Basic dTpw"))
+		opens("", CacheBinding{URL: server.URL, Token: "t"})
+		Expect(login).To(Equal("Bearer t"))
+		opens("", CacheBinding{URL: server.URL, Netrc: "machine 127.0.0.1 login u password p"})
+		Expect(login).To(Equal("Basic dTpw"))
+		opens(server.URL, CacheBinding{Netrc: "machine 127.0.0.1 login u password p"})
+		Expect(login).To(Equal("Basic dTpw"))
 	})
 
-	it("gives Nix the logins of URLs, bindings and the user, whatever characters they have", func() {
-		n, err := cacheSettings{bindings: []CacheBinding{
-			{URL: "https://b.example.org:8443/x", Username: "deploy", Password: `pass "word" \`},
-			{Netrc: "machine c login u password p\n"},
-		}}.forNix(scratch, []string{"https://T0KEN@a.example.org", "https://u:p%20q@d.example.org"}, lookup)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(read(n.NetrcFile)).To(Equal(`machine a.example.org login "T0KEN" password ""
-machine d.example.org login "u" password "p q"
-machine b.example.org login "deploy" password "pass \"word\" \\"
-machine c login u password p
-machine own login me password mine
-`))
+	it("sends it to no other port or scheme of the same host", func() {
+		server.Start()
+		opens(server.URL, CacheBinding{URL: "https://127.0.0.1:1", Username: "u", Password: "p"})
+		Expect(login).To(BeEmpty())
 	})
 
-	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {
-		n, err := cacheSettings{bindings: []CacheBinding{
-			{URL: "https://Cache.example.org/team", Token: "t0ken", CACertificate: "PEM"},
-			{URL: "http://plain.example.org", Token: "other"},
-		}}.forNix(scratch, []string{
-			"https://cache.example.org:443/team?trusted=true", "https://cache.example.org:8443", "https://plain.example.org",
-			"https://u:p@cache.example.org", "http://plain.example.org?priority=1",
-		}, func(string) string { return "" })
-		Expect(err).NotTo(HaveOccurred())
-		Expect(n.Tokens).To(Equal(map[string]string{
-			"https://cache.example.org:443/team": "t0ken", "http://plain.example.org?priority=1": "other",
-		}))
-		Expect(n.Authorities).To(Equal([]string{"PEM"}))
+	it("trusts a binding's certificate authority", func() {
+		server.StartTLS()
+		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		opens("", CacheBinding{URL: server.URL, Token: "t", CACertificate: string(authority)})
+		Expect(login).To(Equal("Bearer t"))
 	})
 
-	it("shows nothing of a URL that is none", func() {
-		_, err := cacheSettings{}.forNix(scratch, []string{"https://u:s3cret@host:port"}, lookup)
-		Expect(err).To(HaveOccurred())
-		Expect(err.Error()).NotTo(ContainSubstring("s3cret"))
-	})
-
-	it("reads the user's own netrc beside those of bindings", func() {
-		t.Setenv("NETRC", own)
-		o, err := cacheSettings{bindings: []CacheBinding{{Netrc: "machine c login u password p"}}}.options(scratch, nil)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(read(o.Netrc)).To(Equal("machine c login u password p\nmachine own login me password mine\n"))
-		o, err = cacheSettings{}.options(scratch, nil)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(o.Netrc).To(BeEmpty())
+	it("reads the user's own netrc, whatever the bindings hold", func() {
+		server.Start()
+		Expect(os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login u password p\n"), 0o600)).
+			To(Succeed())
+		for _, other := range []CacheBinding{
+			{URL: "https://127.0.0.1:1", Username: "x", Password: "y"}, {Netrc: "machine other.example login x password y"},
+		} {
+			login = ""
+			opens(server.URL, other)
+			Expect(login).To(Equal("Basic dTpw"))
+		}
 	})
 }

@@ -35,12 +35,13 @@ func portOf(u *url.URL) string {
 }
 
 // newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
-func newLogins(addresses []*address, given []Credential, netrcPath string, env func(string) string) (*logins, error) {
+func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
 	l := &logins{byOrigin: map[string]string{}, trusted: map[string]bool{}}
-	var err error
-	if l.netrc, err = loadNetrc(netrcPath, env); err != nil {
+	own, err := ownNetrc(env)
+	if err != nil {
 		return nil, err
 	}
+	l.netrc = append(parseNetrc(netrc), own...)
 	for _, c := range given {
 		if err := l.add(c); err != nil {
 			return nil, err
@@ -143,25 +144,20 @@ func (e netrcEntry) matches(u *url.URL, known bool) bool {
 	return strings.EqualFold(e.machine, u.Hostname()) && (known || portOf(u) == "443")
 }
 
-// loadNetrc reads the named file, else $NETRC, else ~/.netrc. Only a file named on purpose must exist.
-func loadNetrc(path string, env func(string) string) ([]netrcEntry, error) {
-	wanted := path != ""
-	if !wanted {
-		path = env("NETRC")
-	}
-	if path == "" {
-		if home := env("HOME"); home != "" {
-			path = filepath.Join(home, ".netrc")
-		}
+// ownNetrc reads the user's own file: $NETRC, else ~/.netrc. It need not be there, nor be readable.
+func ownNetrc(env func(string) string) ([]netrcEntry, error) {
+	path := env("NETRC")
+	if home := env("HOME"); path == "" && home != "" {
+		path = filepath.Join(home, ".netrc")
 	}
 	if path == "" {
 		return nil, nil
 	}
 	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) || os.IsPermission(err) {
+		return nil, nil
+	}
 	if err != nil {
-		if !wanted && (os.IsNotExist(err) || os.IsPermission(err)) {
-			return nil, nil
-		}
 		return nil, fmt.Errorf("reading netrc: %w", err)
 	}
 	return parseNetrc(string(data)), nil

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -107,9 +108,9 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			it("is opened by netrc: "+text, func() {
 				s.wants(basicMe)
 				o := options(s.URL)
-				file := tempFile(t, strings.ReplaceAll(text, "HOST", host(s.URL)))
-				o.Netrc = file
+				o.Netrc = strings.ReplaceAll(text, "HOST", host(s.URL))
 				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+				file := tempFile(t, o.Netrc)
 				o.Netrc, o.Getenv = "", environment(map[string]string{"NETRC": file})
 				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 			})
@@ -117,7 +118,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 
 		it("is not opened by netrc of another port", func() {
 			o := options(s.URL)
-			o.Netrc = tempFile(t, "machine 127.0.0.1:1 login me password secret")
+			o.Netrc = "machine 127.0.0.1:1 login me password secret"
 			open(t, o)
 			Expect(s.asked("nix-cache-info")[0].Header.Get("Authorization")).To(BeEmpty())
 		})
@@ -128,11 +129,17 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(ContainSubstring("the login that was sent is refused")))
 		})
 
-		it("is an error when the netrc file named on purpose cannot be read", func() {
+		it("is opened by the user's own netrc where another is given too, which wins", func() {
+			home := t.TempDir()
+			Expect(os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login me password secret"), 0o600)).
+				To(Succeed())
 			o := options(s.URL)
-			o.Netrc = "/nowhere/netrc"
+			o.Netrc, o.Getenv = "machine other login x password y", environment(map[string]string{"HOME": home})
+			s.wants(basicMe)
+			open(t, o)
+			o.Netrc = "machine 127.0.0.1 login x password y"
 			_, err := cache.Open(stdcontext.Background(), o)
-			Expect(err).To(MatchError(ContainSubstring("netrc")))
+			Expect(err).To(MatchError(ContainSubstring("refused")))
 		})
 	})
 

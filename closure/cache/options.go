@@ -26,7 +26,7 @@ type Options struct {
 	RequireSigs bool
 	// Credentials are logins from service bindings. Each is sent to its own host, port and scheme only.
 	Credentials []Credential
-	// Netrc is the path of a netrc file; "" means $NETRC or ~/.netrc, where a missing file is no error.
+	// Netrc is the text of netrc files that win over the user's own, which is $NETRC or ~/.netrc and may be missing.
 	Netrc string
 	// RootCAs are extra certificate authorities in PEM, added to the system's and to those of $NIX_SSL_CERT_FILE.
 	RootCAs [][]byte
