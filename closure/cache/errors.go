@@ -134,6 +134,9 @@ func (e *StatusError) Error() string {
 // with it cache.nixos.org, says 403 for that.
 func (e *StatusError) missing() bool { return e.Code == 404 || e.Code == 403 || e.Code == 410 }
 
+// login reports whether the answer means that a login is missing or wrong.
+func (e *StatusError) login() bool { return e.Code == 401 || e.Code == 407 }
+
 // errAbsent is the answer of a cache that does not have a file.
 var errAbsent = errors.New("not there")
 
@@ -200,7 +203,7 @@ func (c *substituter) answerFor(err error) Answer {
 		a.Reason, a.Keys = Untrusted, untrusted.keys
 	case errors.As(err, &invalid), errors.As(err, &compression), errors.As(err, &verify):
 		a.Reason = Invalid
-	case errors.As(err, &status) && (status.Code == 401 || status.Code == 407):
+	case errors.As(err, &status) && status.login():
 		a.Reason = Login
 	default:
 		a.Reason = Down

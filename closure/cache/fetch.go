@@ -39,7 +39,8 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 			if ctx.Err() != nil {
 				return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
 			}
-			found.cache.note(fmt.Sprintf("%s: %v", f.StorePath.Base(), err))
+			found.cache.noteFor(f.StorePath, err)
+			found.cache.served(err)
 			failure.add(found.cache, err)
 		}
 	}
@@ -60,7 +61,7 @@ func (s *Set) sources(ctx context.Context, f *Found) []func() (*Found, error) {
 	here := func() (*Found, error) { return f, nil }
 	switch {
 	case f.cache == nil: // a Found that no look-up made
-	case f.cache.down() == nil:
+	case f.cache.down() == nil && !f.cache.setAside():
 		list = append(list, here)
 	default:
 		last = append(last, here)
@@ -128,6 +129,7 @@ func (s *Set) stream(ctx context.Context, f *Found, unpack func(r io.Reader) err
 	if err != nil {
 		return &unpackError{err}
 	}
+	f.cache.served(nil)
 	f.cache.paths.Add(1)
 	return nil
 }

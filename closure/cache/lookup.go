@@ -60,36 +60,56 @@ type reply struct {
 	err   error
 }
 
-// lookup asks all caches and settles on the best.
+// lookup asks all caches and settles on the best. Those that are set aside are only asked where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
+	var prompt, rest []*substituter
+	for _, c := range s.caches {
+		if c.setAside() {
+			rest = append(rest, c)
+		} else {
+			prompt = append(prompt, c)
+		}
+	}
+	refusals := map[*substituter]error{}
+	for _, caches := range [][]*substituter{prompt, rest} {
+		if found := s.consult(p, caches, refusals); found != nil {
+			return found, nil
+		}
+	}
+	return nil, s.notFound(p, refusals)
+}
+
+// consult asks some of the caches; refusals gets what each one said where none has the path.
+func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
 	settled := make(chan struct{})
 	defer close(settled)
-	replies := make(chan reply, len(s.caches))
-	for i, c := range s.caches {
+	replies := make(chan reply, len(caches))
+	for i, c := range caches {
 		go func() {
 			found, err := s.ask(s.background, c, p, settled)
 			replies <- reply{index: i, found: found, err: err}
 		}()
 	}
-	round := &round{caches: s.caches, replies: make([]*reply, len(s.caches))}
+	round := &round{caches: caches, replies: make([]*reply, len(caches))}
 	var patience <-chan time.Time
-	for range s.caches {
+	for range caches {
 		select {
 		case r := <-replies:
 			round.replies[r.index] = &r
+			refusals[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
 				timer := time.NewTimer(s.options.Retry.Patience)
 				defer timer.Stop()
 				patience = timer.C
 			}
 		case <-patience:
-			return round.impatient(), nil
+			return round.impatient()
 		}
 		if best := round.settled(); best != nil {
-			return best, nil
+			return best
 		}
 	}
-	return nil, s.notFound(p, round)
+	return nil
 }
 
 // round is the state of one look-up.
@@ -144,11 +164,11 @@ func (r *round) countLate() {
 	}
 }
 
-func (s *Set) notFound(p storepath.Path, r *round) error {
+func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error {
 	e := &NotFoundError{Path: p}
-	for i, c := range r.caches {
-		e.Asked = append(e.Asked, c.answerFor(r.replies[i].err))
-		e.errs = append(e.errs, r.replies[i].err)
+	for _, c := range s.caches {
+		e.Asked = append(e.Asked, c.answerFor(refusals[c]))
+		e.errs = append(e.errs, refusals[c])
 	}
 	e.Asked = append(e.Asked, s.refused...)
 	return e
@@ -168,25 +188,36 @@ func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-
 		return nil, context.Cause(ctx)
 	}
 	page, err := c.small(ctx, p.HashPart()+".narinfo", false, moot)
-	if err != nil {
-		return nil, err
+	var found *Found
+	if err == nil {
+		found, err = s.judge(c, p, page)
 	}
-	found, err := s.judge(c, p, page)
+	c.weigh(p, err)
 	if err != nil {
-		c.noteFor(p, err)
 		return nil, err
 	}
 	c.narinfos.Add(1)
 	return found, nil
 }
 
-// noteFor notes an unusable answer; what holds for all paths of a key alike is said once, not per path.
-func (c *substituter) noteFor(p storepath.Path, err error) {
-	if u := (*untrustedError)(nil); errors.As(err, &u) && !u.altered() {
-		c.note(err.Error())
-		return
+// weigh notes what is wrong with an answer. Failures of the connection are counted where they happen.
+func (c *substituter) weigh(p storepath.Path, err error) {
+	var (
+		invalid     *invalidError
+		status      *StatusError
+		untrusted   *untrustedError
+		compression *CompressionError
+	)
+	switch {
+	case err == nil, errors.Is(err, errAbsent):
+		c.answered(nil)
+	case errors.As(err, &invalid), errors.As(err, &status) && status.login():
+		c.noteFor(p, err)
+		c.answered(err)
+	case errors.As(err, &untrusted), errors.As(err, &compression):
+		c.noteFor(p, err)
+		c.answered(nil)
 	}
-	c.note(fmt.Sprintf("%s: %v", p.Base(), err))
 }
 
 // judge turns a file into a Found, or says what is wrong with it.
@@ -238,74 +269,4 @@ func (s *Set) vouch(found *Found) error {
 		u.trustedNames = append(u.trustedNames, key.Name)
 	}
 	return u
-}
-
-// Has reports which paths exist in some cache, by name only: nothing is verified. Caches with WantMassQuery are asked
-// first, the others only for what is left. A path that a cache could not say anything about counts as missing there.
-func (s *Set) Has(ctx context.Context, paths []storepath.Path) (map[storepath.Path]bool, error) {
-	has := make(map[storepath.Path]bool, len(paths))
-	for _, p := range paths {
-		has[p] = s.remembered(p)
-	}
-	for _, mass := range []bool{true, false} {
-		for _, c := range s.caches {
-			if c.info.WantMassQuery == mass && c.down() == nil {
-				c.hasAny(ctx, has)
-			}
-		}
-	}
-	if err := context.Cause(ctx); err != nil {
-		return nil, fmt.Errorf("asking caches for %d paths: %w", len(paths), err)
-	}
-	return has, nil
-}
-
-// remembered reports whether a look-up of this run has found p.
-func (s *Set) remembered(p storepath.Path) bool {
-	s.mu.Lock()
-	c := s.calls[p]
-	s.mu.Unlock()
-	if c == nil {
-		return false
-	}
-	select {
-	case <-c.done:
-		return c.found != nil
-	default:
-		return false
-	}
-}
-
-// hasAny asks one cache for all paths that are still missing, and marks those that it has.
-func (c *substituter) hasAny(ctx context.Context, has map[storepath.Path]bool) {
-	type result struct {
-		path storepath.Path
-		ok   bool
-	}
-	results, asked := make(chan result), 0
-	for p, ok := range has {
-		if ok {
-			continue
-		}
-		asked++
-		go func() {
-			select {
-			case c.slots <- struct{}{}:
-				defer func() { <-c.slots }()
-			case <-ctx.Done():
-				results <- result{path: p}
-				return
-			}
-			_, err := c.small(ctx, p.HashPart()+".narinfo", true, nil)
-			if err != nil && !errors.Is(err, errAbsent) && ctx.Err() == nil {
-				c.note(fmt.Sprintf("asking whether %s exists: %v", p.Base(), err))
-			}
-			results <- result{path: p, ok: err == nil}
-		}()
-	}
-	for range asked {
-		if r := <-results; r.ok {
-			has[r.path] = true
-		}
-	}
 }

@@ -122,7 +122,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	}
 	c := &substituter{
 		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
-		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}), noted: map[string]bool{},
+		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.http}
 	switch a.base.Scheme {

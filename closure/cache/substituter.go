@@ -33,13 +33,16 @@ type substituter struct {
 
 	narinfos, paths, bytes atomic.Int64
 
+	notes notes
+
 	mu        sync.Mutex
 	holdUntil time.Time // by a Retry-After, which holds for all requests
 	failures  int       // requests that failed in a row
+	useless   int       // look-ups in a row whose answer said nothing of the path
+	spoilt    int       // NARs in a row that did not come, or not as promised
 	late      int       // look-ups in a row in which another cache was quicker by the policy's patience
+	aside     bool      // only asked where no other cache has a path
 	downErr   error
-	notes     []string
-	noted     map[string]bool
 }
 
 func (c *substituter) String() string { return c.address.String() }
@@ -61,28 +64,9 @@ func (c *substituter) leaveAlone(cause error) {
 	}
 	c.mu.Unlock()
 	if first {
-		c.note("left alone for this run: " + cause.Error())
+		c.note("down", "left alone for this run: "+cause.Error())
 	}
 }
-
-// note records a failure and logs it, the first time that it happens.
-func (c *substituter) note(text string) {
-	c.mu.Lock()
-	fresh := !c.noted[text] && len(c.notes) < maxNotes
-	if fresh {
-		if c.noted[text] = true; len(c.notes) == maxNotes-1 {
-			text = "and more, which are not listed"
-		}
-		c.notes = append(c.notes, text)
-	}
-	c.mu.Unlock()
-	if fresh {
-		c.log("binary cache %s: %s", c, text)
-	}
-}
-
-// maxNotes bounds a report when every path of a large closure fails in its own way.
-const maxNotes = 100
 
 // healthy and failed keep count of requests that failed in a row.
 func (c *substituter) healthy() {
@@ -101,6 +85,35 @@ func (c *substituter) failed(err error) {
 	}
 }
 
+// uselessAfter is how many look-ups in a row may get no proper answer until the cache is set aside.
+const uselessAfter = 10
+
+// answered counts look-ups whose answer is neither a narinfo nor that there is none, such as a login page.
+func (c *substituter) answered(useless error) { c.count(&c.useless, useless, uselessAfter) }
+
+// served counts NARs that did not come, or not as they were promised; nil is one that did.
+func (c *substituter) served(spoilt error) { c.count(&c.spoilt, spoilt, c.policy.DownAfter) }
+
+func (c *substituter) count(inRow *int, err error, most int) {
+	c.mu.Lock()
+	if *inRow++; err == nil {
+		*inRow = 0
+	}
+	first := *inRow == most && !c.aside
+	c.aside = c.aside || first
+	c.mu.Unlock()
+	if first {
+		c.note("aside", fmt.Sprintf("failed %d times in a row; from now on only asked where no other has a path", most))
+	}
+}
+
+// setAside reports whether the cache is only to be asked where no other one has a path.
+func (c *substituter) setAside() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.aside
+}
+
 // keptWaiting notes that another cache was quicker, or with false that it was not.
 func (c *substituter) keptWaiting(was bool) {
 	c.mu.Lock()
@@ -110,7 +123,7 @@ func (c *substituter) keptWaiting(was bool) {
 	slow := c.late == slowAfter
 	c.mu.Unlock()
 	if slow {
-		c.note(fmt.Sprintf("slower than others by %v several times; only waited for where no other has a path",
+		c.note("slow", fmt.Sprintf("slower than others by %v several times; only waited for where no other has a path",
 			c.policy.Patience))
 	}
 }
@@ -236,30 +249,4 @@ func (c *substituter) read(ctx context.Context, r request) (*page, error) {
 		return nil, fmt.Errorf("reading %s: %w", redact(r.url), redactError(err))
 	}
 	return &page{data: buf.Bytes(), html: a.html}, nil
-}
-
-// report is what the cache did for the run.
-func (c *substituter) report() Report {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Report{
-		URL: c.String(), Priority: c.priority, NarInfos: c.narinfos.Load(), Paths: c.paths.Load(),
-		Bytes: c.bytes.Load(), Down: c.downErr != nil, Failures: append([]string(nil), c.notes...),
-	}
-}
-
-// Report is what one cache did for a run.
-type Report struct {
-	// URL is the cache, redacted.
-	URL string
-	// Priority is the one in force, lowest first.
-	Priority int
-	// NarInfos and Paths count the narinfos and NARs that it served and that were used.
-	NarInfos, Paths int64
-	// Bytes counts what came from it for NARs, compressed.
-	Bytes int64
-	// Down says that it was left alone from some point on.
-	Down bool
-	// Failures holds each failure once, in the order they happened.
-	Failures []string
 }

@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// notes are the failures of one cache: of each kind the first in full, and how many more there were.
+type notes struct {
+	mu    sync.Mutex
+	kinds map[string]int // the index in texts
+	texts []string
+	more  []int
+}
+
+// maxNotes bounds a report when a cache fails in ever new ways.
+const maxNotes = 100
+
+// add records a failure. It gives what is to be logged: nothing, when its kind is known.
+func (n *notes) add(kind, text string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if i, known := n.kinds[kind]; known {
+		n.more[i]++
+		return ""
+	}
+	if len(n.texts) == maxNotes {
+		return ""
+	}
+	if len(n.texts) == maxNotes-1 {
+		text = "and more, which are not listed"
+	}
+	if n.kinds == nil {
+		n.kinds = map[string]int{}
+	}
+	n.kinds[kind] = len(n.texts)
+	n.texts, n.more = append(n.texts, text), append(n.more, 0)
+	return text
+}
+
+func (n *notes) all() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []string
+	for i, text := range n.texts {
+		if n.more[i] > 0 {
+			text += fmt.Sprintf(" (and %d more like it)", n.more[i])
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+// note records a failure and logs the first of its kind.
+func (c *substituter) note(kind, text string) {
+	if text = c.notes.add(kind, text); text != "" {
+		c.log("binary cache %s: %s", c, text)
+	}
+}
+
+// noteFor notes what was wrong with a path. What holds for all paths alike is said without naming one.
+func (c *substituter) noteFor(p storepath.Path, err error) {
+	var (
+		untrusted   *untrustedError
+		invalid     *invalidError
+		compression *CompressionError
+		verify      *VerifyError
+		status      *StatusError
+	)
+	kind := "failed"
+	switch {
+	case errors.As(err, &untrusted) && !untrusted.altered():
+		c.note("signed by "+strings.Join(untrusted.keys, " "), err.Error())
+		return
+	case errors.As(err, &status) && status.login():
+		c.note("login", err.Error())
+		return
+	case errors.As(err, &untrusted):
+		kind = "altered"
+	case errors.As(err, &invalid):
+		kind = "invalid"
+	case errors.As(err, &verify):
+		kind = "lying " + verify.Field
+	case errors.As(err, &compression):
+		kind = "compression " + compression.Compression
+	case errors.As(err, &status):
+		kind = fmt.Sprint("status ", status.Code)
+	}
+	c.note(kind, fmt.Sprintf("%s: %v", p.Base(), err))
+}
+
+// report is what the cache did for the run.
+func (c *substituter) report() Report {
+	return Report{
+		URL: c.String(), Priority: c.priority, NarInfos: c.narinfos.Load(), Paths: c.paths.Load(),
+		Bytes: c.bytes.Load(), Down: c.down() != nil, Failures: c.notes.all(),
+	}
+}
+
+// Report is what one cache did for a run.
+type Report struct {
+	// URL is the cache, redacted.
+	URL string
+	// Priority is the one in force, lowest first.
+	Priority int
+	// NarInfos and Paths count the narinfos and NARs that it served and that were used.
+	NarInfos, Paths int64
+	// Bytes counts what came from it for NARs, compressed.
+	Bytes int64
+	// Down says that it was left alone from some point on.
+	Down bool
+	// Failures holds the first failure of each kind and how many more there were, in the order they happened.
+	Failures []string
+}
