@@ -66,7 +66,7 @@ func (s *Set) sources(ctx context.Context, f *Found) []func() (*Found, error) {
 	default:
 		last = append(last, here)
 	}
-	for _, c := range s.caches {
+	for _, c := range s.usable() {
 		if c == f.cache {
 			continue
 		}

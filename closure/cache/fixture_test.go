@@ -204,7 +204,8 @@ func (s *server) drop(name string) {
 var fast = cache.RetryPolicy{
 	Attempts: 4, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond, Jitter: 0.5,
 	MaxRetryAfter: 30 * time.Millisecond, Connect: 2 * time.Second, Answer: 2 * time.Second,
-	Stall: 300 * time.Millisecond, Patience: 150 * time.Millisecond, DownAfter: 3,
+	Stall: 300 * time.Millisecond, Alone: 2 * time.Second, MinRate: 4 << 10,
+	Patience: 150 * time.Millisecond, Greeting: 2 * time.Second, DownAfter: 3,
 }
 
 // logged collects what a Set logs.

@@ -16,7 +16,7 @@ func (s *Set) Has(ctx context.Context, paths []storepath.Path) (map[storepath.Pa
 		has[p] = s.remembered(p)
 	}
 	for _, mass := range []bool{true, false} {
-		for _, c := range s.caches {
+		for _, c := range s.usable() {
 			if c.info.WantMassQuery == mass && c.down() == nil {
 				c.hasAny(ctx, has)
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,21 +61,18 @@ type reply struct {
 	err   error
 }
 
-// lookup asks all caches and settles on the best. Those that are set aside are only asked where no other has the path.
+// lookup asks all caches and settles on the best. Those that are set aside, and those that had not answered when the
+// set was opened, count only where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
-	var prompt, rest []*substituter
-	for _, c := range s.caches {
-		if c.setAside() {
-			rest = append(rest, c)
-		} else {
-			prompt = append(prompt, c)
-		}
-	}
 	refusals := map[*substituter]error{}
-	for _, caches := range [][]*substituter{prompt, rest} {
-		if found := s.consult(p, caches, refusals); found != nil {
-			return found, nil
-		}
+	prompt := slices.DeleteFunc(slices.Clone(s.usable()), (*substituter).setAside)
+	if found := s.consult(p, prompt, refusals); found != nil {
+		return found, nil
+	}
+	s.awaitAll()
+	rest := slices.DeleteFunc(slices.Clone(s.usable()), func(c *substituter) bool { return slices.Contains(prompt, c) })
+	if found := s.consult(p, rest, refusals); found != nil {
+		return found, nil
 	}
 	return nil, s.notFound(p, refusals)
 }
@@ -166,11 +164,13 @@ func (r *round) countLate() {
 
 func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error {
 	e := &NotFoundError{Path: p}
-	for _, c := range s.caches {
-		e.Asked = append(e.Asked, c.answerFor(refusals[c]))
-		e.errs = append(e.errs, refusals[c])
+	for _, c := range s.usable() {
+		if err := refusals[c]; err != nil {
+			e.Asked = append(e.Asked, c.answerFor(err))
+			e.errs = append(e.errs, err)
+		}
 	}
-	e.Asked = append(e.Asked, s.refused...)
+	e.Asked = append(e.Asked, s.refusals()...)
 	return e
 }
 

@@ -55,6 +55,66 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(time.Since(began)).To(BeNumerically("<", 3*time.Second))
 	})
 
+	context("a cache that is slow to answer", func() {
+		var slow *server
+		var log *logged
+		data := content("a", 100)
+
+		it.Before(func() {
+			slow, log = newServer(t), &logged{}
+		})
+		opened := func() *cache.Set {
+			o := options(slow.URL, s.URL)
+			o.Log, o.Retry.Greeting, o.Retry.MaxRetryAfter = log.log, 50*time.Millisecond, time.Minute
+			return open(t, o)
+		}
+
+		it("joins when it has answered, which is waited for where it alone has a path", func() {
+			slow.on(func(w http.ResponseWriter, r *http.Request, n int) bool {
+				if r.URL.Path == "/nix-cache-info" && n == 1 {
+					w.Header().Set("Retry-After", "1")
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return true
+				}
+				return false
+			})
+			set := opened()
+			both := s.add(t, "both", "none", data, nil)
+			slow.add(t, "both", "none", data, nil)
+			Expect(set.Lookup(ctx, both.StorePath)).To(HaveField("CacheURL", s.URL))
+			Expect(slow.asked(".narinfo")).To(BeEmpty())
+			only := slow.add(t, "only", "none", data, nil)
+			Expect(fetch(set, only.StorePath)).To(Equal(data))
+			Expect(log.lines).To(ConsistOf(ContainSubstring("no answer yet")))
+			Expect(set.Report()[0].Down).To(BeFalse())
+		})
+
+		it("is named among those asked when it never answers", func() {
+			slow.put("nix-cache-info", []byte("StoreDir: /gnu/store\n"))
+			slow.on(func(w http.ResponseWriter, r *http.Request, n int) bool {
+				time.Sleep(200 * time.Millisecond)
+				return false
+			})
+			_, err := opened().Lookup(ctx, storePath("nowhere"))
+			var none *cache.NotFoundError
+			Expect(errors.As(err, &none)).To(BeTrue())
+			Expect(none.Asked).To(HaveLen(2))
+			Expect(none.Asked[1].Why).To(ContainSubstring("/gnu/store"))
+		})
+
+		it("is let go of when the set is closed", func() {
+			left := make(chan struct{})
+			slow.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				<-r.Context().Done()
+				close(left)
+				return true
+			})
+			Expect(opened().Close()).To(Succeed())
+			Eventually(left).Should(BeClosed())
+			Expect(log.String()).NotTo(ContainSubstring("left alone"))
+		})
+	})
+
 	context("what is no cache for this store", func() {
 		refused := func(why string) {
 			t.Helper()

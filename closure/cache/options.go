@@ -58,9 +58,10 @@ type Credential struct {
 	Token string
 }
 
-// RetryPolicy is how patient a Set is. Durations of zero are replaced by those of DefaultRetry.
+// RetryPolicy is how patient a Set is. Values of zero are replaced by those of DefaultRetry.
 type RetryPolicy struct {
-	// Attempts is how often a request is made in all before its cache has failed. Progress in a NAR starts it anew.
+	// Attempts is how often a request is made in all before its cache has failed. In a NAR, 256 KiB more of it, or a
+	// sixteenth, start it anew.
 	Attempts int
 	// BaseDelay is the wait before the second attempt; it doubles up to MaxDelay.
 	BaseDelay, MaxDelay time.Duration
@@ -71,9 +72,18 @@ type RetryPolicy struct {
 	// Connect, Answer and Stall are how long to wait for a connection, for a whole narinfo or a NAR's first byte, and
 	// for the next byte of a NAR.
 	Connect, Answer, Stall time.Duration
-	// Patience is how long a better cache may stay silent once another one has given a valid answer.
+	// Alone is how long to wait for a NAR's first byte where no other cache has it: a cache that fetches it from
+	// elsewhere when it is asked may take its time.
+	Alone time.Duration
+	// MinRate is what a NAR has to bring, in bytes per second over a time of Stall, where another cache has it too.
+	MinRate int64
+	// Patience is how long a better cache may stay silent once another one has given a valid answer, and how long a
+	// cache may ask to be left in peace before a NAR is fetched from another one.
 	Patience time.Duration
+	// Greeting is how long Open waits for the other caches once one can be used. They are used from when they answer.
+	Greeting time.Duration
 	// DownAfter is how many requests in a row must fail, retries included, until a cache is left alone for the run.
+	// After as many NARs it is set aside.
 	DownAfter int
 }
 
@@ -85,10 +95,13 @@ func DefaultRetry() RetryPolicy {
 		MaxDelay:      10 * time.Second,
 		Jitter:        0.5,
 		MaxRetryAfter: 60 * time.Second,
-		Connect:       5 * time.Second,
+		Connect:       15 * time.Second, // as in Nix
 		Answer:        15 * time.Second,
 		Stall:         30 * time.Second,
+		Alone:         300 * time.Second, // Nix's stalled-download-timeout
+		MinRate:       4 << 10,
 		Patience:      time.Second,
+		Greeting:      5 * time.Second,
 		DownAfter:     3,
 	}
 }
@@ -105,7 +118,10 @@ func (p RetryPolicy) withDefaults() RetryPolicy {
 	p.Connect = orDefault(p.Connect, d.Connect)
 	p.Answer = orDefault(p.Answer, d.Answer)
 	p.Stall = orDefault(p.Stall, d.Stall)
+	p.Alone = orDefault(p.Alone, d.Alone)
+	p.MinRate = orDefault(p.MinRate, d.MinRate)
 	p.Patience = orDefault(p.Patience, d.Patience)
+	p.Greeting = orDefault(p.Greeting, d.Greeting)
 	p.DownAfter = orDefault(p.DownAfter, d.DownAfter)
 	return p
 }

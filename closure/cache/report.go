@@ -95,9 +95,11 @@ func (c *substituter) noteFor(p storepath.Path, err error) {
 
 // report is what the cache did for the run.
 func (c *substituter) report() Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return Report{
 		URL: c.String(), Priority: c.priority, NarInfos: c.narinfos.Load(), Paths: c.paths.Load(),
-		Bytes: c.bytes.Load(), Down: c.down() != nil, Failures: c.notes.all(),
+		Bytes: c.bytes.Load(), Down: c.downErr != nil, Failures: c.notes.all(),
 	}
 }
 

@@ -1,13 +1,9 @@
 package cache
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,24 +16,26 @@ import (
 // Set is several binary caches asked as one. It is safe for concurrent use; Close it when the run is over.
 type Set struct {
 	options Options
-	caches  []*substituter // usable ones, best first
-	refused []Answer       // caches that were refused or down when the set was opened
 	reports []func() Report
 	pool    *decompress.Pool
 	http    *http.Transport
 	fetches chan struct{} // NARs under way
 	onBytes atomic.Pointer[func(int64)]
 
-	background context.Context // of look-ups, which may outlive the caller that started them
+	background context.Context // of greetings and look-ups, which may outlive the caller that started them
 	stop       context.CancelFunc
 
-	mu    sync.Mutex
-	calls map[storepath.Path]*call
+	mu      sync.Mutex
+	caches  []*substituter // that can be used, best first; replaced when one joins, never changed
+	late    []*substituter // whose greeting is under way
+	refused []*substituter // that cannot be used
+	calls   map[storepath.Path]*call
 }
 
 // Open reads nix-cache-info of every cache in parallel. A cache that is down, is no binary cache or has another
-// StoreDir is noted and not used; when none is left the error is an *OpenError. An address that cannot be read, and
-// required signatures without any trusted key, are errors in any case.
+// StoreDir is noted and not used; when none is left the error is an *OpenError. One that is slow to answer joins the
+// others later. An address that cannot be read, and required signatures without any trusted key, are errors in any
+// case.
 func Open(ctx context.Context, options Options) (*Set, error) {
 	options = options.withDefaults()
 	if options.RequireSigs && len(options.Keys) == 0 {
@@ -53,13 +51,9 @@ func Open(ctx context.Context, options Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.greet(ctx, caches)
-	if len(s.caches) == 0 {
+	if err := s.greet(ctx, caches); err != nil {
 		s.Close()
-		if err := context.Cause(ctx); err != nil {
-			return nil, fmt.Errorf("opening binary caches: %w", err)
-		}
-		return nil, &OpenError{Asked: s.refused}
+		return nil, err
 	}
 	return s, nil
 }
@@ -108,6 +102,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	caches := make([]*substituter, len(addresses))
 	for i, a := range addresses {
 		caches[i] = s.newSubstituter(a, logins)
+		caches[i].index = i
 		s.reports = append(s.reports, caches[i].report)
 	}
 	return s, caches, nil
@@ -123,6 +118,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	c := &substituter{
 		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
 		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}),
+		greeted: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.http}
 	switch a.base.Scheme {
@@ -147,61 +143,10 @@ func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
 // passwords.
 func (s *Set) Usable() []string {
 	var urls []string
-	for _, c := range s.caches {
+	for _, c := range s.usable() {
 		urls = append(urls, c.address.given)
 	}
 	return urls
-}
-
-// greet opens every cache and sorts the usable ones by priority, those of equal priority in the user's order.
-// Once one has answered, the others have as long again as a connection may take.
-func (s *Set) greet(ctx context.Context, caches []*substituter) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	errs := make([]error, len(caches))
-	var group sync.WaitGroup
-	var answered sync.Once
-	for i, c := range caches {
-		group.Go(func() {
-			if errs[i] = c.open(ctx); errs[i] == nil {
-				answered.Do(func() { time.AfterFunc(c.policy.Connect, func() { cancel(errSlow) }) })
-			}
-		})
-	}
-	group.Wait()
-	for i, c := range caches {
-		if errs[i] == nil {
-			s.caches = append(s.caches, c)
-			continue
-		}
-		c.leaveAlone(errs[i])
-		s.refused = append(s.refused, c.answerFor(errs[i]))
-	}
-	slices.SortStableFunc(s.caches, func(a, b *substituter) int { return cmp.Compare(a.priority, b.priority) })
-}
-
-// open reads nix-cache-info.
-func (c *substituter) open(ctx context.Context) error {
-	p, err := c.small(ctx, infoName, false, nil)
-	if errors.Is(err, errAbsent) {
-		return &invalidError{fmt.Errorf("it does not appear to be a binary cache: %s is %w", infoName, err)}
-	}
-	if err != nil {
-		return err
-	}
-	info, err := ParseInfo(bytes.NewReader(p.data))
-	if err != nil {
-		return &invalidError{err}
-	}
-	if info.StoreDir != storepath.Dir {
-		return &invalidError{fmt.Errorf("%s field StoreDir: its paths live in %q, these here in %q",
-			infoName, clip(info.StoreDir), storepath.Dir)}
-	}
-	c.info, c.priority = info, info.Priority
-	if c.address.priority != nil {
-		c.priority = *c.address.priority
-	}
-	return nil
 }
 
 // Close ends what is under way and lets go of the connections.

@@ -22,6 +22,7 @@ const slowAfter = 3
 // substituter is one cache of a Set, with what is known of its health.
 type substituter struct {
 	address   *address
+	index     int // in the user's order
 	transport transport
 	policy    RetryPolicy
 	pool      *decompress.Pool
@@ -30,6 +31,7 @@ type substituter struct {
 	priority  int
 	slots     chan struct{} // look-ups under way
 	downed    chan struct{} // closed when the cache is left alone
+	greeted   chan struct{} // closed when it is known whether the cache can be used
 
 	narinfos, paths, bytes atomic.Int64
 
