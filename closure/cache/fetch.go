@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
@@ -26,25 +24,36 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 		return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
 	}
 	failure := &FetchError{Path: f.StorePath}
-	for _, source := range s.sources(ctx, f) {
-		found, err := source()
-		if err == nil && found != nil {
-			err = s.fetchFrom(ctx, found, unpack)
-			if err == nil {
-				return nil
-			}
-			if own := (*unpackError)(nil); errors.As(err, &own) {
-				return own.error
-			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
-			}
-			found.cache.noteFor(f.StorePath, err)
-			found.cache.served(err)
+	sources := s.sources(f)
+	for {
+		found, patient := sources.next(ctx)
+		if found == nil {
+			break
+		}
+		err := s.fetchFrom(ctx, found, sources.rival(patient), unpack)
+		if err == nil {
+			return nil
+		}
+		if own := (*unpackError)(nil); errors.As(err, &own) {
+			return own.error
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if left := (*leftError)(nil); errors.As(err, &left) {
+			sources.leave(found)
+		} else {
 			failure.add(found.cache, err)
 		}
+		found.cache.noteFor(f.StorePath, err)
+		if !held(err) {
+			found.cache.served(err)
+		}
 	}
-	if len(failure.errs) == 0 {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
+	case len(failure.errs) == 0:
 		return fmt.Errorf("fetching %s: no cache offers it any more", f.StorePath)
 	}
 	return failure
@@ -55,48 +64,20 @@ func (e *FetchError) add(c *substituter, err error) {
 	e.errs = append(e.errs, err)
 }
 
-// sources are the places to try in turn: where f was found, then every other cache that has the very same NAR.
-func (s *Set) sources(ctx context.Context, f *Found) []func() (*Found, error) {
-	var list, last []func() (*Found, error)
-	here := func() (*Found, error) { return f, nil }
-	switch {
-	case f.cache == nil: // a Found that no look-up made
-	case f.cache.down() == nil && !f.cache.setAside():
-		list = append(list, here)
-	default:
-		last = append(last, here)
-	}
-	for _, c := range s.usable() {
-		if c == f.cache {
-			continue
-		}
-		list = append(list, func() (*Found, error) {
-			other, err := s.ask(ctx, c, f.StorePath, nil)
-			if err != nil || !sameNAR(f.NarInfo, other.NarInfo) {
-				return nil, err
-			}
-			return other, nil
-		})
-	}
-	return append(list, last...)
-}
-
-// sameNAR reports whether another cache's narinfo stands for the same bytes with the same references.
-func sameNAR(a, b *narinfo.NarInfo) bool {
-	return a.NarHash == b.NarHash && a.NarSize == b.NarSize && a.Fingerprint() == b.Fingerprint()
-}
-
 // unpackError marks an error as the unpacker's own.
 type unpackError struct{ error }
 
 // fetchFrom streams from one cache. A transfer whose decoding cannot be continued is begun again a few times.
-func (s *Set) fetchFrom(ctx context.Context, f *Found, unpack func(r io.Reader) error) error {
+func (s *Set) fetchFrom(ctx context.Context, f *Found, rival rival, unpack func(r io.Reader) error) error {
 	policy := s.options.Retry
 	for n := 1; ; n++ {
-		err := s.stream(ctx, f, unpack)
+		err := s.stream(ctx, f, rival, unpack)
 		var again *restartError
-		if !errors.As(err, &again) || n >= policy.Attempts || ctx.Err() != nil {
+		if !errors.As(err, &again) || ctx.Err() != nil {
 			return err
+		}
+		if final := rival.verdict(ctx, policy, n, err); final != nil {
+			return final
 		}
 		if wait(ctx, policy.delay(n, again.error), f.cache.downed, nil) != nil {
 			return err
@@ -110,8 +91,8 @@ type restartError struct{ error }
 func (e *restartError) Unwrap() error { return e.error }
 
 // stream is one call of unpack.
-func (s *Set) stream(ctx context.Context, f *Found, unpack func(r io.Reader) error) error {
-	n, err := s.openNAR(ctx, f)
+func (s *Set) stream(ctx context.Context, f *Found, rival rival, unpack func(r io.Reader) error) error {
+	n, err := s.openNAR(ctx, f, rival)
 	if err != nil {
 		return err
 	}

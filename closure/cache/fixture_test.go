@@ -93,7 +93,7 @@ func compress(t *testing.T, name string, data []byte) []byte {
 	case "gzip":
 		pack(gzip.NewWriter(&buf), data)
 	case "xz", "bzip2":
-		cmd := exec.Command(name, "-c")
+		cmd := exec.Command(name, "-1", "-c") // -6 takes a second to set itself up
 		cmd.Stdin, cmd.Stdout = bytes.NewReader(data), &buf
 		Expect(cmd.Run()).To(Succeed(), "the tests want the program "+name)
 	default:

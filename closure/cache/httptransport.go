@@ -35,17 +35,16 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 	proxy := proxyFunc(o.Getenv)
 	dialer := &net.Dialer{Timeout: o.Retry.Connect, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:                 func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:   o.Retry.Connect,
-		ResponseHeaderTimeout: o.Retry.Answer,
-		ForceAttemptHTTP2:     true,
-		MaxIdleConns:          512,
-		MaxIdleConnsPerHost:   lookupsPerCache(o) + o.Concurrency,
-		IdleConnTimeout:       90 * time.Second,
-		DisableCompression:    true,
-		ReadBufferSize:        4 << 10, // less than what a body is read by, which then is not copied
+		Proxy:               func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: o.Retry.Connect,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        512,
+		MaxIdleConnsPerHost: lookupsPerCache(o) + o.Concurrency,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true,
+		ReadBufferSize:      4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout:           o.Retry.Answer,

@@ -29,7 +29,7 @@ type narStream struct {
 }
 
 // openNAR starts a transfer and puts the decoders behind it.
-func (s *Set) openNAR(ctx context.Context, f *Found) (*narStream, error) {
+func (s *Set) openNAR(ctx context.Context, f *Found, rival rival) (*narStream, error) {
 	u, err := f.cache.address.resolve(f.URL)
 	if err != nil {
 		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}
@@ -41,7 +41,7 @@ func (s *Set) openNAR(ctx context.Context, f *Found) (*narStream, error) {
 		}
 	}
 	n.transfer = &transfer{
-		cache: f.cache, policy: s.options.Retry, onBytes: s.counted(f.cache),
+		cache: f.cache, policy: s.options.Retry, rival: rival, onBytes: s.counted(f.cache),
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
 	}
 	if n.transfer.request.packed && f.FileSize > 0 {

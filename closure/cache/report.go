@@ -70,6 +70,7 @@ func (c *substituter) noteFor(p storepath.Path, err error) {
 		compression *CompressionError
 		verify      *VerifyError
 		status      *StatusError
+		left        *leftError
 	)
 	kind := "failed"
 	switch {
@@ -81,6 +82,8 @@ func (c *substituter) noteFor(p storepath.Path, err error) {
 		return
 	case errors.As(err, &untrusted):
 		kind = "altered"
+	case errors.As(err, &left):
+		kind = "left"
 	case errors.As(err, &invalid):
 		kind = "invalid"
 	case errors.As(err, &verify):

@@ -47,6 +47,7 @@ var (
 	errGivenUp = errors.New("given up: the cache is left alone for this run")
 	errStalled = errors.New("no byte arrived in time")
 	errSlow    = errors.New("no answer in time")
+	errRate    = errors.New("too little arrives")
 )
 
 // worthRetrying reports whether the same request may succeed later.
@@ -88,7 +89,7 @@ func retryable(code int) bool {
 // timedOut reports whether a connection or an answer did not come in time; that costs seconds, and is tried less.
 func timedOut(err error) bool {
 	var t net.Error
-	return errors.Is(err, errSlow) || errors.As(err, &t) && t.Timeout()
+	return errors.Is(err, errSlow) || errors.Is(err, errStalled) || errors.As(err, &t) && t.Timeout()
 }
 
 // drain lets a connection be used again by reading the little that an error's answer holds.

@@ -176,19 +176,21 @@ func (c *substituter) hold(err error) {
 	c.mu.Unlock()
 }
 
+// heldFor is how long requests are kept back.
+func (c *substituter) heldFor() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Until(c.holdUntil)
+}
+
 // held waits while requests are kept back.
 func (c *substituter) held(ctx context.Context, moot <-chan struct{}) error {
-	c.mu.Lock()
-	left := time.Until(c.holdUntil)
-	c.mu.Unlock()
+	left := c.heldFor()
 	if left <= 0 {
 		return nil
 	}
 	return wait(ctx, left, c.downed, moot)
 }
-
-// maxTimeouts is how often something that costs whole seconds is tried.
-const maxTimeouts = 2
 
 // settle counts what is final: an answer, even "no", shows that the cache lives.
 func (c *substituter) settle(ctx context.Context, err error) error {

@@ -6,16 +6,18 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
-// maxResumes bounds how often one file's transfer is continued, whatever progress it makes.
-const maxResumes = 100
+// progress is how many bytes make attempts count anew; for a small file it is a sixteenth.
+const progress = 256 << 10
 
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
 type transfer struct {
 	cache   *substituter
 	policy  RetryPolicy
+	rival   rival
 	onBytes func(int64)
 	request request
 	size    int64 // of the whole file, -1 while unknown
@@ -30,8 +32,9 @@ type transfer struct {
 	html     bool
 	offset   int64 // bytes given out
 	tries    int   // attempts since the last progress
-	resumes  int
-	whole    bool // ranges do not work here
+	mark     int64 // the offset at that
+	whole    bool  // ranges do not work here
+	pace     pace
 	err      error
 }
 
@@ -41,7 +44,6 @@ func (t *transfer) begin(ctx context.Context) error {
 	for {
 		err := t.connect()
 		if err == nil {
-			t.cache.healthy()
 			t.encoding, t.html = t.answer.encoding, t.answer.html
 			if t.encoding != "" {
 				t.size = -1
@@ -59,6 +61,9 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
+	if held := t.cache.heldFor(); held > t.policy.Patience && t.rival.there(t.ctx) {
+		return &leftError{fmt.Errorf("%w (%v)", errHeld, held.Round(time.Second/10))}
+	}
 	if err := t.cache.held(t.ctx, nil); err != nil {
 		return err
 	}
@@ -68,9 +73,9 @@ func (t *transfer) connect() error {
 	if !t.whole {
 		r.from = t.offset
 	}
-	slow := time.AfterFunc(t.policy.Answer, func() { cancel(errSlow) })
+	answered := t.expectAnswer()
 	a, err := t.cache.transport.get(live, r)
-	slow.Stop()
+	answered()
 	if err != nil {
 		t.whole = t.whole || errors.Is(err, errWrongRange)
 		if cause := context.Cause(live); cause != nil {
@@ -88,6 +93,24 @@ func (t *transfer) connect() error {
 		t.request.validator = a.validator
 	}
 	return t.skip(t.offset - a.from)
+}
+
+// expectAnswer gives the connection up when there is no answer in time: soon where another cache has the file. What
+// it returns ends that.
+func (t *transfer) expectAnswer() (answered func()) {
+	live, cancel := t.live, t.cancel
+	var over atomic.Bool
+	soon := time.AfterFunc(t.policy.Answer, func() {
+		if t.rival.there(live) && !over.Load() {
+			cancel(&leftError{errSlow})
+		}
+	})
+	late := time.AfterFunc(max(t.policy.Answer, t.policy.Alone), func() { cancel(errSlow) })
+	return func() {
+		over.Store(true)
+		soon.Stop()
+		late.Stop()
+	}
 }
 
 // told turns statuses that have a meaning for a transfer into that.
@@ -117,15 +140,39 @@ func (t *transfer) skip(n int64) error {
 	return nil
 }
 
-// read is one read of the body, given up when no byte comes.
+// read is one read of the body, given up when no byte comes, or too few where another cache has the file.
 func (t *transfer) read(p []byte) (int, error) {
+	began := time.Now()
 	t.stall.Reset(t.policy.Stall)
 	n, err := t.answer.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
 		err = fmt.Errorf("%w (%v)", errStalled, t.policy.Stall)
 	}
+	if slow := t.pace.add(n, time.Since(began), t.policy); err == nil && slow != nil && t.rival.there(t.ctx) {
+		err = &leftError{slow}
+	}
 	return n, err
+}
+
+// pace measures how much comes in the time that is spent waiting for it.
+type pace struct {
+	waited time.Duration
+	bytes  int64
+}
+
+// add counts one read. After each time of the policy's Stall it says whether too little came in it.
+func (p *pace) add(n int, took time.Duration, policy RetryPolicy) error {
+	p.waited, p.bytes = p.waited+took, p.bytes+int64(n)
+	if p.waited < policy.Stall {
+		return nil
+	}
+	was := *p
+	*p = pace{}
+	if float64(was.bytes) >= float64(policy.MinRate)*was.waited.Seconds() {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes in %v", errRate, was.bytes, was.waited.Round(time.Second/10))
 }
 
 func (t *transfer) Read(p []byte) (int, error) {
@@ -133,7 +180,7 @@ func (t *transfer) Read(p []byte) (int, error) {
 		n, err := t.read(p)
 		if n > 0 {
 			t.offset += int64(n)
-			t.tries = 0
+			t.advance()
 			t.onBytes(int64(n))
 		}
 		if err == io.EOF && t.size >= 0 && t.offset < t.size {
@@ -150,11 +197,19 @@ func (t *transfer) Read(p []byte) (int, error) {
 	return 0, t.err
 }
 
+// advance makes attempts count anew when enough has come since they were counted.
+func (t *transfer) advance() {
+	enough := int64(progress)
+	if t.size > 0 {
+		enough = min(enough, t.size/16+1)
+	}
+	if t.offset-t.mark >= enough {
+		t.mark, t.tries = t.offset, 0
+	}
+}
+
 // resume makes the stream continue after an error, or returns the error that ends it.
 func (t *transfer) resume(err error) error {
-	if t.resumes++; t.resumes > maxResumes {
-		return redactError(err)
-	}
 	for {
 		if final := t.again(err); final != nil {
 			return final
@@ -165,10 +220,7 @@ func (t *transfer) resume(err error) error {
 		}
 		var restart *restartError
 		switch err = t.connect(); {
-		case err == nil:
-			t.cache.healthy()
-			return nil
-		case err == io.EOF, errors.As(err, &restart):
+		case err == nil, err == io.EOF, errors.As(err, &restart):
 			return err
 		}
 	}
@@ -181,19 +233,30 @@ func (t *transfer) again(err error) error {
 		return cause
 	}
 	t.tries++
-	exhausted := t.tries >= t.policy.Attempts || timedOut(err) && t.tries >= maxTimeouts
-	if !worthRetrying(err) {
+	var left *leftError
+	if errors.As(err, &left) || !worthRetrying(err) {
 		return err
 	}
 	t.cache.hold(err)
-	if !exhausted && wait(t.ctx, t.policy.delay(t.tries, err), t.cache.downed, nil) == nil {
-		return nil
+	if final := t.rival.verdict(t.ctx, t.policy, t.tries, err); final != nil {
+		return t.ended(final)
 	}
+	delay := t.policy.delay(t.tries, err)
+	if delay > t.policy.Patience && t.rival.there(t.ctx) {
+		return t.ended(&leftError{err})
+	}
+	if wait(t.ctx, delay, t.cache.downed, nil) != nil {
+		return t.ended(fmt.Errorf("%w (tried %d times)", err, t.tries))
+	}
+	return nil
+}
+
+// ended is the error of a transfer that failed: that of whoever stopped it, if somebody did.
+func (t *transfer) ended(err error) error {
 	if cause := context.Cause(t.ctx); cause != nil {
 		return cause
 	}
-	t.cache.failed(err)
-	return fmt.Errorf("%w (tried %d times)", err, t.tries)
+	return err
 }
 
 func (t *transfer) hangUp() {

@@ -1,0 +1,160 @@
+package cache_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+func TestRival(t *testing.T) {
+	spec.Run(t, "a NAR that two caches have", testRival, spec.Report(report.Terminal{}))
+}
+
+func testRival(t *testing.T, context spec.G, it spec.S) {
+	var (
+		first, second *server
+		n             *narinfo.NarInfo
+		o             cache.Options
+		data          = content("a", 100_000)
+	)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		first, second = newServer(t), newServer(t)
+		n = first.add(t, "a", "xz", data, nil)
+		second.add(t, "a", "zstd", data, nil)
+		o = options(first.URL, second.URL)
+	})
+
+	// onNAR intercepts requests for NARs of the first cache. from is the byte that is asked for.
+	onNAR := func(f func(w http.ResponseWriter, r *http.Request, file []byte, from int)) {
+		first.on(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			if !strings.HasPrefix(r.URL.Path, "/nar/") {
+				return false
+			}
+			var from int
+			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+			f(w, r, first.file(r.URL.Path[1:]), from)
+			return true
+		})
+	}
+	// begin answers with a part of a file and says that the rest will follow.
+	begin := func(w http.ResponseWriter, file []byte, from, to int) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(file)-1, len(file)))
+		w.Header().Set("Content-Length", fmt.Sprint(len(file)-from))
+		if from > 0 {
+			w.WriteHeader(http.StatusPartialContent)
+		}
+		w.Write(file[from:to])
+		w.(http.Flusher).Flush()
+	}
+	// drip answers slowly.
+	drip := func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
+		begin(w, file, from, from)
+		for rest := file[from:]; len(rest) > 0 && r.Context().Err() == nil; {
+			some := min(len(rest), 1000)
+			w.Write(rest[:some])
+			w.(http.Flusher).Flush()
+			rest = rest[some:]
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	arrives := func(set *cache.Set, from string) {
+		t.Helper()
+		got, err := fetch(set, n.StorePath)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(got, data)).To(BeTrue())
+		for _, r := range set.Report() {
+			Expect(r.Paths > 0).To(Equal(r.URL == from), "%+v", r)
+		}
+	}
+
+	it("is fetched from the other when one falls silent after every byte", func() {
+		o.Retry.Stall = 20 * time.Millisecond
+		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
+			begin(w, file, from, from+1)
+			<-r.Context().Done()
+		})
+		arrives(open(t, o), second.URL)
+		Expect(first.asked(n.URL)).To(HaveLen(2))
+	})
+
+	it("is fetched from the other when one is too slow", func() {
+		o.Retry.Stall, o.Retry.MinRate = 50*time.Millisecond, 1<<20
+		onNAR(drip)
+		set := open(t, o)
+		arrives(set, second.URL)
+		Expect(set.Report()[0].Failures).To(ConsistOf(
+			MatchRegexp(`too little arrives: \d+ bytes in .*; another cache has it`)))
+	})
+
+	it("is taken as slowly as it comes when no other has it after all", func() {
+		o.Retry.Stall, o.Retry.MinRate = 50*time.Millisecond, 1<<20
+		onNAR(drip)
+		second.put("nar/a.nar.zstd", []byte("broken"))
+		arrives(open(t, o), first.URL)
+		second.drop(n.StorePath.HashPart() + ".narinfo")
+		arrives(open(t, o), first.URL)
+	})
+
+	it("is fetched from the other at once when one asks to be left in peace, and so is the next", func() {
+		o.Retry.MaxRetryAfter = time.Hour
+		onNAR(func(w http.ResponseWriter, r *http.Request, _ []byte, _ int) {
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusTooManyRequests)
+		})
+		set := open(t, o)
+		next := first.add(t, "b", "xz", data, nil)
+		second.add(t, "b", "xz", data, nil)
+		found, err := set.Lookup(t.Context(), next.StorePath)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found.CacheURL).To(Equal(first.URL))
+		arrives(set, second.URL)
+		got, err := read(set, found)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(got, data)).To(BeTrue())
+		Expect(first.asked(next.URL)).To(BeEmpty())
+		Expect(set.Report()[0].Failures).To(ConsistOf(HaveSuffix("another cache has it (and 1 more like it)")))
+	})
+
+	it("is fetched from the other when one does not begin, and waited for where there is no other", func() {
+		o.Retry.Answer = 50 * time.Millisecond
+		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, _ int) {
+			select {
+			case <-time.After(500 * time.Millisecond):
+				w.Write(file)
+			case <-r.Context().Done():
+			}
+		})
+		arrives(open(t, o), second.URL)
+		o.URLs = o.URLs[:1]
+		arrives(open(t, o), first.URL)
+		Expect(first.asked(n.URL)).To(HaveLen(2))
+	})
+
+	it("is not even asked for where three have hung", func() {
+		o.Retry.Stall = 20 * time.Millisecond
+		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
+			begin(w, file, from, from)
+			<-r.Context().Done()
+		})
+		set := open(t, o)
+		for i := range 6 {
+			p := first.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath
+			second.add(t, fmt.Sprint("p", i), "none", data, nil)
+			_, err := fetch(set, p)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(first.asked(".nar.none")).To(HaveLen(2 * fast.DownAfter))
+	})
+}
