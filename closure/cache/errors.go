@@ -81,9 +81,10 @@ func (e *CompressionError) Unwrap() error { return e.Err }
 
 // FetchError says that no cache could serve a path's NAR, with what went wrong at each.
 type FetchError struct {
-	Path  storepath.Path
-	Tried []Answer
-	errs  []error
+	Path   storepath.Path
+	Tried  []Answer
+	errs   []error
+	caches []*substituter
 }
 
 func (e *FetchError) Error() string {

@@ -16,6 +16,9 @@ import (
 // again from the start, after it returned, with the stream of the next cache that has the same NAR; so unpack must
 // discard what it wrote whenever it returns an error. An error of unpack's own, on a NAR that is as signed, is
 // returned as it is. What unpack leaves unread is still verified.
+//
+// When no cache could serve it, the error is a *FetchError. Looking the path up again then gives the narinfo of a
+// cache that has another build of it, if there is one.
 func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) error) error {
 	select {
 	case s.fetches <- struct{}{}:
@@ -56,12 +59,30 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 	case len(failure.errs) == 0:
 		return fmt.Errorf("fetching %s: no cache offers it any more", f.StorePath)
 	}
+	s.spoil(failure)
 	return failure
+}
+
+// spoil makes look-ups prefer what others have to what could not be fetched.
+func (s *Set) spoil(e *FetchError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, e.Path)
+	for _, c := range e.caches {
+		s.spoilt[offer{c, e.Path}] = true
+	}
+}
+
+func (s *Set) isSpoilt(o offer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spoilt[o]
 }
 
 func (e *FetchError) add(c *substituter, err error) {
 	e.Tried = append(e.Tried, c.answerFor(err))
 	e.errs = append(e.errs, err)
+	e.caches = append(e.caches, c)
 }
 
 // unpackError marks an error as the unpacker's own.

@@ -325,15 +325,28 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 			Expect(log.String()).To(ContainSubstring("NarHash"))
 		})
 
-		it("is not used when it has another build of the path", func() {
+		it("is not used when it has another build of the path, which looking the path up again gives", func() {
 			other := newServer(t)
+			data := content("another build", 1000)
 			n := s.add(t, "a", "zstd", content("a", 1000), nil)
 			s.put(n.URL, []byte("broken"))
-			other.add(t, "a", "zstd", content("another build", 1000), nil)
-			_, err := fetch(open(t, options(s.URL, other.URL)), n.StorePath)
+			other.add(t, "a", "zstd", data, nil)
+			set := open(t, options(s.URL, other.URL))
+			_, err := fetch(set, n.StorePath)
 			var broken *cache.CompressionError
 			Expect(errors.As(err, &broken)).To(BeTrue(), "%v", err)
 			Expect(broken.Cache).To(Equal(s.URL))
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		it("is not needed when the first one's file is mended meanwhile", func() {
+			n := s.add(t, "a", "zstd", content("a", 1000), nil)
+			file := s.file(n.URL)
+			s.put(n.URL, []byte("broken"))
+			_, err := fetch(set, n.StorePath)
+			Expect(err).To(HaveOccurred())
+			s.put(n.URL, file)
+			Expect(fetch(set, n.StorePath)).To(Equal(content("a", 1000)))
 		})
 
 		it("takes over when unpack stumbles over what was altered on the way", func() {

@@ -61,11 +61,13 @@ type reply struct {
 	err   error
 }
 
-// lookup asks all caches and settles on the best. Those that are set aside, and those that had not answered when the
-// set was opened, count only where no other has the path.
+// lookup asks all caches and settles on the best. Those that are set aside, those that could not serve the path's NAR
+// and those that had not answered when the set was opened count only where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
 	refusals := map[*substituter]error{}
-	prompt := slices.DeleteFunc(slices.Clone(s.usable()), (*substituter).setAside)
+	prompt := slices.DeleteFunc(slices.Clone(s.usable()), func(c *substituter) bool {
+		return c.setAside() || s.isSpoilt(offer{c, p})
+	})
 	if found := s.consult(p, prompt, refusals); found != nil {
 		return found, nil
 	}

@@ -30,6 +30,13 @@ type Set struct {
 	late    []*substituter // whose greeting is under way
 	refused []*substituter // that cannot be used
 	calls   map[storepath.Path]*call
+	spoilt  map[offer]bool // narinfos whose NAR did not come
+}
+
+// offer is what one cache says of one path.
+type offer struct {
+	cache *substituter
+	path  storepath.Path
 }
 
 // Open reads nix-cache-info of every cache in parallel. A cache that is down, is no binary cache or has another
@@ -96,7 +103,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	}
 	s := &Set{
 		options: options, pool: pool, http: connections,
-		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{},
+		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{}, spoilt: map[offer]bool{},
 	}
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	caches := make([]*substituter, len(addresses))
