@@ -88,17 +88,23 @@ func (c *binaryCache) serve(p storepath.Path, raw []byte, refs ...storepath.Path
 	Expect(os.WriteFile(filepath.Join(c.dir, p.HashPart()+".narinfo"), []byte(info.String()), 0o644)).To(Succeed())
 }
 
-// open asks the cache as the buildpack does.
-func (c *binaryCache) open() *asked {
+// open asks the cache, and others after it, as the buildpack does.
+func (c *binaryCache) open(others ...*binaryCache) *asked {
 	c.t.Helper()
+	var urls []string
+	for _, each := range append([]*binaryCache{c}, others...) {
+		urls = append(urls, each.url())
+	}
 	set, err := cache.Open(context.Background(), cache.Options{
-		URLs: []string{"file://" + c.dir}, Keys: c.keys, RequireSigs: true,
+		URLs: urls, Keys: c.keys, RequireSigs: true,
 		Retry: cache.RetryPolicy{Attempts: 1, BaseDelay: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	c.t.Cleanup(func() { set.Close() })
 	return &asked{Caches: set}
 }
+
+func (c *binaryCache) url() string { return "file://" + c.dir }
 
 // asked counts what is asked of caches, and may stand in their way.
 type asked struct {

@@ -34,6 +34,12 @@ func (p *progress) expect(f *cache.Found) {
 	p.total.Bytes += f.NarSize
 }
 
+// forget takes back what will not come.
+func (p *progress) forget(f *cache.Found) {
+	p.total.Paths--
+	p.total.Bytes -= f.NarSize
+}
+
 func (p *progress) expects(path storepath.Path) bool { return p.expected[path] }
 
 func (p *progress) read(n int64) { p.bytes.Add(n) }

@@ -26,6 +26,7 @@ type run struct {
 	via   map[storepath.Path]storepath.Path // who referred to a path first
 	found map[storepath.Path]*cache.Found
 	have  map[storepath.Path]staged // complete in staging
+	lost  map[storepath.Path]error  // why the NAR that was found first could not be had
 
 	asking  []storepath.Path // waiting for their look-up, in order
 	waiting waiting          // waiting for their download
@@ -50,6 +51,7 @@ func newRun(options Options) (*run, error) {
 		via:     map[storepath.Path]storepath.Path{},
 		found:   map[storepath.Path]*cache.Found{},
 		have:    map[storepath.Path]staged{},
+		lost:    map[storepath.Path]error{},
 		done:    make(chan func(context.Context) error),
 	}
 	if r.Caches == nil || r.Staging == "" || len(r.Roots) == 0 {
@@ -133,6 +135,9 @@ func (r *run) start(ctx context.Context) {
 				if err == nil && found.StorePath != p {
 					err = fmt.Errorf("looking up %s: the narinfo is for %s", p, found.StorePath)
 				}
+				if lost := r.lost[p]; lost != nil && (err != nil || found.NarHash == r.found[p].NarHash) {
+					return lost
+				}
 				if err != nil {
 					return &MissingError{Chain: r.chain(p), Err: err}
 				}
@@ -163,7 +168,7 @@ func (r *run) start(ctx context.Context) {
 				r.fetches--
 				r.memory -= footprint(found)
 				if err != nil {
-					return err
+					return r.unobtained(found, err)
 				}
 				return r.obtained(st, reused)
 			}
@@ -251,6 +256,18 @@ func (r *run) obtained(st staged, reused bool) error {
 	} else {
 		r.fetched = append(r.fetched, p)
 	}
+	return nil
+}
+
+// unobtained has a path looked up once more whose NAR no cache could serve: one may have another build of it.
+func (r *run) unobtained(found *cache.Found, err error) error {
+	var failed *cache.FetchError
+	if !errors.As(err, &failed) {
+		return err
+	}
+	r.lost[found.StorePath] = err
+	r.progress.forget(found)
+	r.again(found.StorePath)
 	return nil
 }
 
