@@ -45,11 +45,16 @@ func testOtherBuild(t *testing.T, _ spec.G, it spec.S) {
 
 	it("ends well when the one whose NAR is gone is not the only one, with the references of the other", func() {
 		options.Caches = first.open(second)
+		var log lines
+		options.Log = log.log
 		result, err := closure.Substitute(context.Background(), options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Graph.Paths()).To(ConsistOf(root, app, fresh))
 		Expect(dump(filepath.Join(options.Staging, app.Base()))).To(Equal(second.nars[app]))
 		Expect(result.Graph.Nodes[app].CacheURL).To(Equal(second.url()))
+		for _, c := range []*binaryCache{first, second} {
+			Expect(log.all).To(ContainElement(MatchRegexp("^  " + c.url() + `: \d+ narinfos, 2 paths, [\d.]+ k?B downloaded$`)))
+		}
 	})
 
 	it("is an error that says what happened to the first where the other is gone too", func() {

@@ -82,11 +82,9 @@ func (p *progress) summary(r *run) {
 	if r.staged.Paths > 0 {
 		p.log("  %d paths, %s, were complete from an earlier run", r.staged.Paths, Bytes(r.staged.Bytes))
 	}
-	if reporter, ok := r.Caches.(interface{ Report() []cache.Report }); ok {
-		for _, c := range reporter.Report() {
-			if c.Paths > 0 || c.NarInfos > 0 {
-				p.log("  %s: %d narinfos, %d paths, %s downloaded", c.URL, c.NarInfos, c.Paths, Bytes(c.Bytes))
-			}
+	for _, c := range r.Caches.Report() {
+		if c.Paths > 0 || c.NarInfos > 0 {
+			p.log("  %s: %d narinfos, %d paths, %s downloaded", c.URL, c.NarInfos, c.Paths, Bytes(c.Bytes))
 		}
 	}
 }

@@ -21,6 +21,8 @@ type Caches interface {
 	Lookup(ctx context.Context, p storepath.Path) (*cache.Found, error)
 	// Fetch gives unpack the NAR. It returns nil only if unpack's last call returned nil and the NAR was as signed.
 	Fetch(ctx context.Context, f *cache.Found, unpack func(r io.Reader) error) error
+	// Report says what came from which cache.
+	Report() []cache.Report
 }
 
 // Options is what Substitute needs to know. Caches, Roots and Staging are mandatory.

@@ -306,3 +306,12 @@ func (open lazyCaches) Fetch(ctx context.Context, f *cache.Found, unpack func(io
 	}
 	return set.Fetch(ctx, f, unpack)
 }
+
+// Report says what came from which cache.
+func (open lazyCaches) Report() []cache.Report {
+	set, err := open()
+	if err != nil {
+		return nil
+	}
+	return set.Report()
+}
