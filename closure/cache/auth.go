@@ -8,14 +8,24 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // logins knows which authorization goes to which origin, and to nobody else.
 type logins struct {
-	byOrigin map[string]string // "scheme://host:port" to the Authorization header
+	byOrigin map[string][]login // by "scheme://host:port", in the order they were given
 	netrc    []netrcEntry
 	trusted  map[string]bool // origins the user named as caches, where netrc holds also without TLS
+}
+
+// login is the Authorization header for a cache and what lies below its path.
+type login struct{ path, header string }
+
+// covers reports whether the login is for a path.
+func (l login) covers(path string) bool {
+	rest, below := strings.CutPrefix(path, l.path)
+	return below && (rest == "" || rest[0] == '/')
 }
 
 // origin is the scheme, host and port of a URL in one canonical form.
@@ -36,7 +46,7 @@ func portOf(u *url.URL) string {
 
 // newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
 func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
-	l := &logins{byOrigin: map[string]string{}, trusted: map[string]bool{}}
+	l := &logins{byOrigin: map[string][]login{}, trusted: map[string]bool{}}
 	own, err := ownNetrc(env)
 	if err != nil {
 		return nil, err
@@ -54,7 +64,7 @@ func newLogins(addresses []*address, given []Credential, netrc string, env func(
 		l.trusted[origin(a.base)] = true
 		if a.user != nil {
 			password, _ := a.user.Password()
-			l.byOrigin[origin(a.base)] = basic(a.user.Username(), password)
+			l.set(a.base, basic(a.user.Username(), password))
 		}
 	}
 	return l, nil
@@ -74,20 +84,42 @@ func (l *logins) add(c Credential) error {
 	}
 	switch {
 	case c.Token != "":
-		l.byOrigin[origin(u)] = "Bearer " + c.Token
+		l.set(u, "Bearer "+c.Token)
 	case c.Username != "" || c.Password != "":
-		l.byOrigin[origin(u)] = basic(c.Username, c.Password)
+		l.set(u, basic(c.Username, c.Password))
 	}
 	return nil
 }
 
+// set gives a cache its login, which replaces an earlier one of the same cache.
+func (l *logins) set(u *url.URL, header string) {
+	o, path := origin(u), strings.TrimRight(u.Path, "/")
+	others := slices.DeleteFunc(l.byOrigin[o], func(other login) bool { return other.path == path })
+	l.byOrigin[o] = append(others, login{path: path, header: header})
+}
+
+// given is the login of the cache that a URL lies below, of the innermost one where caches lie in one another. What
+// lies below none, such as a NAR beside its cache, takes the first login of its host.
+func (l *logins) given(u *url.URL) string {
+	all := l.byOrigin[origin(u)]
+	if len(all) == 0 {
+		return ""
+	}
+	best := all[0]
+	for _, each := range all[1:] {
+		if each.covers(u.Path) && (!best.covers(u.Path) || len(each.path) > len(best.path)) {
+			best = each
+		}
+	}
+	return best.header
+}
+
 // header is the Authorization for a URL, or "".
 func (l *logins) header(u *url.URL) string {
-	o := origin(u)
-	if h := l.byOrigin[o]; h != "" {
+	if h := l.given(u); h != "" {
 		return h
 	}
-	known := l.trusted[o]
+	known := l.trusted[origin(u)]
 	for _, e := range l.netrc {
 		if e.login == "" && e.password == "" || !e.matches(u, known) {
 			continue

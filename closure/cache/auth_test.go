@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,12 +66,6 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 		n = s.add(t, "a", "zstd", data, nil)
 	})
 
-	host := func(raw string) string {
-		u, err := url.Parse(raw)
-		Expect(err).NotTo(HaveOccurred())
-		return u.Host
-	}
-
 	context("a private cache", func() {
 		it("is opened by the user name and password of its URL, which nobody sees again", func() {
 			s.wants(basicMe)
@@ -95,6 +88,48 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 			s.wants(basicMe)
 			o.Credentials = []cache.Credential{{URL: s.URL, Username: "me", Password: "secret"}}
+			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+		})
+
+		it("is told from another one on the same host, by a login of its own", func() {
+			for _, name := range []string{"one", "one/inner", "two"} {
+				for _, file := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
+					s.put(name+"/"+file, s.file(file))
+				}
+			}
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				want := strings.Split(r.URL.Path, "/")[1]
+				if strings.HasPrefix(r.URL.Path, "/one/inner/") {
+					want = "one/inner"
+				}
+				if r.Header.Get("Authorization") != "Bearer "+want {
+					w.WriteHeader(http.StatusUnauthorized)
+					return true
+				}
+				return false
+			})
+			var o cache.Options
+			for _, name := range []string{"one", "one/inner/", "two"} {
+				url := s.URL + "/" + name
+				alone := options(url)
+				o.URLs = append(o.URLs, url)
+				o.Credentials = append(o.Credentials, cache.Credential{URL: url, Token: strings.TrimRight(name, "/")})
+				alone.Credentials = o.Credentials
+				Expect(fetch(open(t, alone), n.StorePath)).To(Equal(data))
+			}
+			all := options(o.URLs...)
+			all.Credentials = o.Credentials
+			Expect(open(t, all).Report()).To(HaveEach(HaveField("Down", false)))
+		})
+
+		it("serves a NAR that lies beside it with its login", func() {
+			s.wants("Bearer t0ken")
+			for _, file := range []string{"nix-cache-info", n.StorePath.HashPart() + ".narinfo"} {
+				s.put("one/"+file, s.file(file))
+			}
+			s.put("one/"+n.StorePath.HashPart()+".narinfo", []byte(strings.Replace(n.String(), "URL: nar/", "URL: /nar/", 1)))
+			o := options(s.URL + "/one")
+			o.Credentials = []cache.Credential{{URL: s.URL + "/one", Token: "t0ken"}}
 			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 		})
 
@@ -261,70 +296,5 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(errors.As(err, &none)).To(BeTrue())
 		}
 		Expect(connections).To(HaveLen(1))
-	})
-
-	context("S3", func() {
-		var bucket string
-		s3 := func(extra string) string {
-			return "s3://cache/prefix?region=eu-west-1&scheme=http&endpoint=" + bucket + extra
-		}
-
-		it.Before(func() {
-			bucket = host(s.URL)
-			for _, name := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
-				s.put("cache/prefix/"+name, s.file(name))
-			}
-			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
-				t.Setenv(name, "")
-				os.Unsetenv(name)
-			}
-			t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-			t.Setenv("AWS_CONFIG_FILE", "/nowhere/config")
-			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", tempFile(t,
-				"[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = secret\n"))
-		})
-
-		it("is asked unsigned without credentials", func() {
-			Expect(fetch(open(t, options(s3(""))), n.StorePath)).To(Equal(data))
-			Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(BeEmpty())
-		})
-
-		it("is signed for with the credentials of the environment or of a profile", func() {
-			Expect(fetch(open(t, options(s3("&profile=work"))), n.StorePath)).To(Equal(data))
-			Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(And(
-				HavePrefix("AWS4-HMAC-SHA256 Credential=AKIDWORK/"), ContainSubstring("/eu-west-1/s3/aws4_request")))
-			t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
-			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-			t.Setenv("AWS_SESSION_TOKEN", "session")
-			open(t, options(s3("")))
-			last := s.asked("nix-cache-info")[1]
-			Expect(last.Header.Get("Authorization")).To(ContainSubstring("AKIDENV"))
-			Expect(last.Header.Get("X-Amz-Security-Token")).To(Equal("session"))
-		})
-
-		it("takes 403 for missing, and follows to presigned places unsigned", func() {
-			t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
-			t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-			target := newServer(t)
-			target.put("x", s.file(n.URL))
-			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				if strings.HasSuffix(r.URL.Path, n.URL) {
-					http.Redirect(w, r, target.URL+"/x?X-Amz-Signature=y", http.StatusFound)
-					return true
-				}
-				if s.file(r.URL.Path[1:]) == nil {
-					w.WriteHeader(http.StatusForbidden)
-					return true
-				}
-				return false
-			})
-			set := open(t, options(s3("")))
-			Expect(fetch(set, n.StorePath)).To(Equal(data))
-			Expect(target.asked("/x")[0].Header.Get("Authorization")).To(BeEmpty())
-			_, err := set.Lookup(stdcontext.Background(), storePath("b"))
-			var none *cache.NotFoundError
-			Expect(errors.As(err, &none)).To(BeTrue())
-			Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
-		})
 	})
 }

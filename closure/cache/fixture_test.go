@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -149,6 +150,13 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(data)))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(data))
+}
+
+// host is a URL's host and port.
+func host(raw string) string {
+	u, err := url.Parse(raw)
+	Expect(err).NotTo(HaveOccurred())
+	return u.Host
 }
 
 func (s *server) on(f func(w http.ResponseWriter, r *http.Request, n int) bool) {

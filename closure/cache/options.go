@@ -24,7 +24,8 @@ type Options struct {
 	Keys narinfo.Keys
 	// RequireSigs refuses every path that neither a trusted key signed nor its own content address proves.
 	RequireSigs bool
-	// Credentials are logins from service bindings. Each is sent to its own host, port and scheme only.
+	// Credentials are logins from service bindings. Each is sent to its own scheme, host and port only; where there
+	// are several for these, to what lies below the path of its URL.
 	Credentials []Credential
 	// Netrc is the text of netrc files that win over the user's own, which is $NETRC or ~/.netrc and may be missing.
 	Netrc string
@@ -50,7 +51,7 @@ type Options struct {
 
 // Credential is a login for one cache, as a service binding of type nix-binary-cache holds it.
 type Credential struct {
-	// URL is the cache's URL; its scheme, host and port are where the login may be sent. A bare host means https.
+	// URL is the cache's URL. A bare host means https.
 	URL string
 	// Username and Password are sent as Basic authorization.
 	Username, Password string

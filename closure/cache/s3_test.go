@@ -1,0 +1,92 @@
+package cache_test
+
+import (
+	stdcontext "context"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+func TestS3(t *testing.T) {
+	spec.Run(t, "S3", testS3, spec.Report(report.Terminal{}))
+}
+
+func testS3(t *testing.T, context spec.G, it spec.S) {
+	var s *server
+	var n *narinfo.NarInfo
+	var bucket string
+	data := content("a", 50_000)
+	s3 := func(extra string) string {
+		return "s3://cache/prefix?region=eu-west-1&scheme=http&endpoint=" + bucket + extra
+	}
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = newServer(t)
+		n = s.add(t, "a", "zstd", data, nil)
+		bucket = host(s.URL)
+		for _, name := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
+			s.put("cache/prefix/"+name, s.file(name))
+		}
+		for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+		}
+		t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+		t.Setenv("AWS_CONFIG_FILE", "/nowhere/config")
+		t.Setenv("AWS_SHARED_CREDENTIALS_FILE", tempFile(t,
+			"[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = secret\n"))
+	})
+
+	it("is asked unsigned without credentials", func() {
+		Expect(fetch(open(t, options(s3(""))), n.StorePath)).To(Equal(data))
+		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(BeEmpty())
+	})
+
+	it("is signed for with the credentials of the environment or of a profile", func() {
+		Expect(fetch(open(t, options(s3("&profile=work"))), n.StorePath)).To(Equal(data))
+		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(And(
+			HavePrefix("AWS4-HMAC-SHA256 Credential=AKIDWORK/"), ContainSubstring("/eu-west-1/s3/aws4_request")))
+		t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		t.Setenv("AWS_SESSION_TOKEN", "session")
+		open(t, options(s3("")))
+		last := s.asked("nix-cache-info")[1]
+		Expect(last.Header.Get("Authorization")).To(ContainSubstring("AKIDENV"))
+		Expect(last.Header.Get("X-Amz-Security-Token")).To(Equal("session"))
+	})
+
+	it("takes 403 for missing, and follows to presigned places unsigned", func() {
+		t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		target := newServer(t)
+		target.put("x", s.file(n.URL))
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if strings.HasSuffix(r.URL.Path, n.URL) {
+				http.Redirect(w, r, target.URL+"/x?X-Amz-Signature=y", http.StatusFound)
+				return true
+			}
+			if s.file(r.URL.Path[1:]) == nil {
+				w.WriteHeader(http.StatusForbidden)
+				return true
+			}
+			return false
+		})
+		set := open(t, options(s3("")))
+		Expect(fetch(set, n.StorePath)).To(Equal(data))
+		Expect(target.asked("/x")[0].Header.Get("Authorization")).To(BeEmpty())
+		_, err := set.Lookup(stdcontext.Background(), storePath("b"))
+		var none *cache.NotFoundError
+		Expect(errors.As(err, &none)).To(BeTrue())
+		Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
+	})
+}
