@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdcontext "context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -256,6 +257,35 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 			Expect(e.Field).To(Equal("FileHash"))
 			Expect(e.Error()).To(And(ContainSubstring("FileHash is sha256:"), ContainSubstring(s.URL)))
 		})
+
+		for _, endless := range []string{"file", "Content-Encoding"} {
+			it("include a "+endless+" that never ends, whose size nobody tells", func() {
+				compression := map[string]string{"file": "zstd", "Content-Encoding": "none"}[endless]
+				n := s.add(t, "a", compression, content("a", 2000), func(n *narinfo.NarInfo) {
+					n.FileSize, n.FileHash = 0, [32]byte{}
+				})
+				frame := make([]byte, 64<<10) // a skippable one
+				binary.LittleEndian.PutUint32(frame, 0x184D2A50)
+				binary.LittleEndian.PutUint32(frame[4:], uint32(len(frame)-8))
+				s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if r.URL.Path != "/"+n.URL {
+						return false
+					}
+					if endless != "file" {
+						w.Header().Set("Content-Encoding", "zstd")
+					}
+					for r.Context().Err() == nil {
+						w.Write(frame)
+					}
+					return true
+				})
+				_, err := fetch(set, n.StorePath)
+				var lie *cache.VerifyError
+				Expect(errors.As(err, &lie)).To(BeTrue(), "%v", err)
+				Expect(err).To(MatchError(ContainSubstring(
+					"FileSize is more than 1050826, its narinfo says NarSize 2000, which packs to less")))
+			})
+		}
 
 		it("include what follows the packed NAR", func() {
 			for _, compression := range []string{"br", "gzip", "xz", "zstd", "bzip2"} {

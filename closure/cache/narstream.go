@@ -77,7 +77,7 @@ func (s *Set) counted(c *substituter) func(int64) {
 
 // decode stacks the decoders.
 func (n *narStream) decode(pool *decompress.Pool) error {
-	var raw io.Reader = n.transfer
+	var raw io.Reader = &meter{r: n.transfer, limit: packedLimit(n.found.NarSize)}
 	if e := n.transfer.encoding; e != "" && e != n.found.Compression {
 		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
 		// means the file as it is.
@@ -87,13 +87,25 @@ func (n *narStream) decode(pool *decompress.Pool) error {
 		}
 		n.content, raw = content, content
 	}
-	n.file = &meter{r: raw, limit: n.found.FileSize}
+	n.file = &meter{r: raw, limit: n.fileLimit()}
 	if !n.found.FileHash.IsZero() && !(n.found.Compression == "none" && n.found.FileHash == n.found.NarHash) {
 		n.file.sum = sha256.New()
 	}
 	nar, err := pool.Reader(n.found.Compression, n.file, n.found.NarSize)
 	n.nar = nar
 	return err
+}
+
+// packedLimit is more than any compression makes of a NAR of this size that does not compress.
+func packedLimit(narSize int64) int64 { return narSize + narSize/8 + 1<<20 }
+
+// fileLimit is where a file is too long for what its narinfo says of it.
+func (n *narStream) fileLimit() int64 {
+	limit := packedLimit(n.found.NarSize)
+	if n.found.FileSize > 0 {
+		limit = min(limit, n.found.FileSize)
+	}
+	return limit
 }
 
 func (n *narStream) close() {
@@ -210,8 +222,11 @@ func (n *narStream) blame(err error) error {
 	switch {
 	case n.transfer.err != nil && n.transfer.err != io.EOF:
 		return fmt.Errorf("fetching %s: %w", n.found.StorePath, n.transfer.err)
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, errTooLong) && n.file != nil && n.file.limit == n.found.FileSize && n.file.size > n.file.limit:
 		return n.lie("FileSize", fmt.Sprint(n.found.FileSize), "more")
+	case errors.Is(err, errTooLong):
+		return n.lie("FileSize", fmt.Sprintf("NarSize %d, which packs to less", n.found.NarSize),
+			fmt.Sprintf("more than %d", packedLimit(n.found.NarSize)))
 	case errors.Is(err, xz.ErrSize):
 		return n.lie("NarSize", fmt.Sprint(n.found.NarSize), "more")
 	}
@@ -221,20 +236,20 @@ func (n *narStream) blame(err error) error {
 	return &CompressionError{Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err}
 }
 
-var errTooLong = errors.New("longer than FileSize")
+var errTooLong = errors.New("longer than it can be")
 
 // meter counts and hashes a file, and ends it when it grows beyond its limit.
 type meter struct {
 	r     io.Reader
 	sum   hash.Hash
 	size  int64
-	limit int64 // 0 for none
+	limit int64
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	got, err := m.r.Read(p)
 	m.size += int64(got)
-	if m.limit > 0 && m.size > m.limit {
+	if m.size > m.limit {
 		return 0, errTooLong
 	}
 	if m.sum != nil {
