@@ -56,15 +56,20 @@ type Graph struct {
 // LoopError says that store paths refer to each other in a circle, which no Nix store can hold.
 type LoopError struct {
 	Loop []storepath.Path // each refers to the next, and the last one to the first
+	From []string         // the caches whose narinfos say so
 }
 
-// Error names the circle.
+// Error names the circle and who claims it.
 func (e *LoopError) Error() string {
 	var names []string
 	for _, p := range e.Loop {
 		names = append(names, p.Base())
 	}
-	return "resolving closure: reference loop: " + strings.Join(append(names, e.Loop[0].Base()), " → ")
+	claim := "resolving closure: reference loop: "
+	if len(e.From) > 0 {
+		claim = "resolving closure: narinfo field References at " + strings.Join(e.From, ", ") + ": reference loop: "
+	}
+	return claim + strings.Join(append(names, e.Loop[0].Base()), " → ")
 }
 
 // Sorted gives all nodes in the order of their paths.
@@ -128,9 +133,19 @@ func (g *Graph) Topological() ([]*Node, error) {
 		}
 	}
 	if len(order) < len(sorted) {
-		return nil, &LoopError{Loop: g.loop(waiting)}
+		return nil, g.loopError(g.loop(waiting))
 	}
 	return order, nil
+}
+
+func (g *Graph) loopError(loop []storepath.Path) *LoopError {
+	e := &LoopError{Loop: loop}
+	for _, p := range loop {
+		if from := g.Nodes[p].CacheURL; from != "" && !slices.Contains(e.From, from) {
+			e.From = append(e.From, from)
+		}
+	}
+	return e
 }
 
 // loop walks along nodes that still wait for one another until it meets itself.

@@ -70,10 +70,11 @@ func (e *BlockedError) Error() string {
 // MissingError says which reference could not be resolved, and who needs it.
 type MissingError struct {
 	Chain []storepath.Path // from a root to the path that is missing
+	From  string           // the cache whose narinfo refers to it; "" for a root, or where it is known from before
 	Err   error            // a *cache.NotFoundError for instance
 }
 
-// Error shows the way from the root.
+// Error shows the way from the root, and who claims the last step.
 func (e *MissingError) Error() string {
 	if len(e.Chain) < 2 {
 		return fmt.Sprintf("resolving closure: %v", e.Err)
@@ -85,7 +86,11 @@ func (e *MissingError) Error() string {
 	if len(names) > 8 {
 		names = slices.Concat(names[:3], []string{"…"}, names[len(names)-4:])
 	}
-	return fmt.Sprintf("resolving closure: %s: %v", strings.Join(names, " → "), e.Err)
+	claim := ""
+	if e.From != "" {
+		claim = fmt.Sprintf("narinfo field References of %s at %s: ", names[len(names)-2], e.From)
+	}
+	return fmt.Sprintf("resolving closure: %s: %s%v", strings.Join(names, " → "), claim, e.Err)
 }
 
 // Unwrap gives the cause.

@@ -139,7 +139,7 @@ func (r *run) start(ctx context.Context) {
 					return lost
 				}
 				if err != nil {
-					return &MissingError{Chain: r.chain(p), Err: err}
+					return r.missing(p, err)
 				}
 				return r.resolved(found)
 			}
@@ -212,6 +212,14 @@ func (r *run) chain(p storepath.Path) []storepath.Path {
 	}
 	slices.Reverse(chain)
 	return chain
+}
+
+func (r *run) missing(p storepath.Path, err error) error {
+	e := &MissingError{Chain: r.chain(p), Err: err}
+	if n := r.nodes[r.via[p]]; n != nil {
+		e.From = n.CacheURL
+	}
+	return e
 }
 
 // resolved takes a narinfo in. The path is downloaded at once, unless the previous image has these very bytes.

@@ -14,8 +14,8 @@ import (
 //
 // Broken transfers continue where they broke off. When that does not help, or what came was wrong, unpack is called
 // again from the start, after it returned, with the stream of the next cache that has the same NAR; so unpack must
-// discard what it wrote whenever it returns an error. An error of unpack's own, on a NAR that is as signed, is
-// returned as it is. What unpack leaves unread is still verified.
+// discard what it wrote whenever it returns an error. An error of unpack's own on a NAR that is as signed is returned
+// with the cache's name, one of the file system as it is. What unpack leaves unread is still verified.
 //
 // When no cache could serve it, the error is a *FetchError. Looking the path up again then gives the narinfo of a
 // cache that has another build of it, if there is one.
@@ -37,11 +37,11 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 		if err == nil {
 			return nil
 		}
-		if own := (*unpackError)(nil); errors.As(err, &own) {
-			return own.error
-		}
 		if ctx.Err() != nil {
 			break
+		}
+		if own := (*unpackError)(nil); errors.As(err, &own) {
+			return own.from(found)
 		}
 		if left := (*leftError)(nil); errors.As(err, &left) {
 			sources.leave(found)
@@ -87,6 +87,13 @@ func (e *FetchError) add(c *substituter, err error) {
 
 // unpackError marks an error as the unpacker's own.
 type unpackError struct{ error }
+
+func (e *unpackError) from(f *Found) error {
+	if local(e.error) {
+		return e.error
+	}
+	return fmt.Errorf("reading its NAR from %s: %w", f.CacheURL, e.error)
+}
 
 // fetchFrom streams from one cache. A transfer whose decoding cannot be continued is begun again a few times.
 func (s *Set) fetchFrom(ctx context.Context, f *Found, rival rival, unpack func(r io.Reader) error) error {

@@ -1,0 +1,71 @@
+package closure_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+func TestRefusals(t *testing.T) {
+	spec.Run(t, "what a trusted key signed and no store can hold", testRefusals)
+}
+
+func testRefusals(t *testing.T, _ spec.G, it spec.S) {
+	var (
+		c       *binaryCache
+		staging string
+		a, b    = pathOf("1", "a-1"), pathOf("1", "b-1")
+	)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		c, staging = newBinaryCache(t), filepath.Join(t.TempDir(), "staging")
+	})
+	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
+
+	// refused substitutes a and gives the error, which names the cache and the path.
+	refused := func() error {
+		t.Helper()
+		_, err := closure.Substitute(context.Background(), closure.Options{
+			Caches: c.open(), Staging: staging, Roots: []storepath.Path{a},
+		})
+		Expect(err).To(MatchError(And(ContainSubstring(c.url()), ContainSubstring(a.Base()))))
+		return err
+	}
+
+	for _, name := range []string{"..", "x/y", "."} {
+		it("is refused by cache, path and name: an entry named "+name, func() {
+			var archive bytes.Buffer
+			for _, word := range []string{"nix-archive-1", "(", "type", "directory", "entry", "(", "name", name, "node", "(",
+				"type", "regular", "contents", "x", ")", ")", ")"} {
+				Expect(binary.Write(&archive, binary.LittleEndian, uint64(len(word)))).To(Succeed())
+				archive.WriteString(word)
+				archive.Write(make([]byte, -len(word)&7))
+			}
+			c.serve(a, archive.Bytes())
+			Expect(refused()).To(MatchError(And(ContainSubstring("nar: "), ContainSubstring(`"`+name+`"`))))
+		})
+	}
+
+	it("is refused by cache, paths and field: a reference loop", func() {
+		c.add(a, map[string]string{"a": ""}, b)
+		c.add(b, map[string]string{"a": ""}, a)
+		Expect(refused()).To(MatchError(And(ContainSubstring("field References"), ContainSubstring("reference loop"),
+			ContainSubstring(b.Base()))))
+	})
+
+	it("is refused by cache, paths and field: a reference to nothing", func() {
+		c.add(a, map[string]string{"a": ""}, b)
+		Expect(refused()).To(MatchError(ContainSubstring(a.Base() + " → " + b.Base() + ": narinfo field References of " +
+			a.Base() + " at " + c.url() + ": ")))
+	})
+}
