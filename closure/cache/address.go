@@ -58,6 +58,9 @@ func (a *address) check(u *url.URL) error {
 		if u.Host == "" {
 			return fmt.Errorf("parsing cache URL %q: it names no host", redact(u))
 		}
+		if u.Scheme == "s3" {
+			return a.checkEndpoint()
+		}
 	case "file":
 		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
 			return fmt.Errorf("parsing cache URL %q: a file cache is file:///absolute/path", redact(u))
@@ -65,6 +68,16 @@ func (a *address) check(u *url.URL) error {
 		a.base.Host = ""
 	default:
 		return fmt.Errorf("parsing cache URL %q: scheme %q is not http, https, s3 or file", redact(u), u.Scheme)
+	}
+	return nil
+}
+
+// checkEndpoint refuses what is no host, and a login, which S3 has no use for and which would be shown.
+func (a *address) checkEndpoint() error {
+	u, err := url.Parse(a.httpBase().String())
+	if err != nil || u.User != nil || u.Host == "" || strings.Contains(a.s3.endpoint, "@") {
+		return fmt.Errorf("parsing cache URL %q: its endpoint has to be a host, perhaps with a scheme and a port, "+
+			"and no login: AWS credentials are found the usual way", redact(a.base))
 	}
 	return nil
 }
@@ -145,7 +158,20 @@ func (a *address) resolve(ref string) (*url.URL, error) {
 }
 
 // String is the cache's name in logs.
-func (a *address) String() string { return redact(a.base) }
+func (a *address) String() string {
+	if a.s3.endpoint != "" {
+		return redact(a.base) + "?endpoint=" + a.s3.endpoint
+	}
+	return redact(a.base)
+}
+
+// place is the same for two addresses of one cache.
+func (a *address) place() string {
+	if a.base.Scheme == "s3" {
+		return a.httpBase().String()
+	}
+	return a.base.String()
+}
 
 func clip(s string) string {
 	if len(s) > 120 {

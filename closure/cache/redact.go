@@ -14,6 +14,9 @@ var harmless = map[string]bool{
 	"want-mass-query": true, "trusted": true, "hash": true, "addressing-style": true,
 }
 
+// loginInValue finds what may be a login even in a harmless parameter, such as an endpoint.
+var loginInValue = regexp.MustCompile(`@|%40`)
+
 // redact is a URL fit for logs: without user name and password, and with the values of unknown parameters hidden.
 func redact(u *url.URL) string {
 	clean := *u
@@ -22,7 +25,7 @@ func redact(u *url.URL) string {
 	if clean.RawQuery != "" {
 		parts := strings.Split(clean.RawQuery, "&")
 		for i, part := range parts {
-			if name, _, found := strings.Cut(part, "="); found && !harmless[name] {
+			if name, value, found := strings.Cut(part, "="); found && (!harmless[name] || loginInValue.MatchString(value)) {
 				parts[i] = name + "=hidden"
 			} else if !found && !harmless[name] {
 				parts[i] = "hidden"

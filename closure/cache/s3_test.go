@@ -89,4 +89,36 @@ func testS3(t *testing.T, context spec.G, it spec.S) {
 		Expect(errors.As(err, &none)).To(BeTrue())
 		Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
 	})
+
+	it("is told from one of the same name elsewhere", func() {
+		other := newServer(t)
+		for _, name := range []string{"nix-cache-info", n.URL, n.StorePath.HashPart() + ".narinfo"} {
+			other.put("cache/prefix/"+name, s.file(name))
+			s.drop("cache/prefix/" + n.StorePath.HashPart() + ".narinfo")
+		}
+		elsewhere := strings.Replace(s3(""), bucket, host(other.URL), 1)
+		set := open(t, options(s3(""), s3("&priority=3"), elsewhere))
+		Expect(fetch(set, n.StorePath)).To(Equal(data))
+		Expect(set.Report()).To(ConsistOf(HaveField("URL", "s3://cache/prefix?endpoint="+bucket),
+			HaveField("URL", "s3://cache/prefix?endpoint="+host(other.URL))))
+	})
+
+	it("is asked for names as S3 escapes them, which its signature covers", func() {
+		t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		s.put("cache/a+b=c d/nix-cache-info", s.file("nix-cache-info"))
+		open(t, options(strings.Replace(s3(""), "/prefix", "/a+b=c%20d", 1)))
+		Expect(s.asked("nix-cache-info")[0].RequestURI).To(Equal("/cache/a%2Bb%3Dc%20d/nix-cache-info"))
+	})
+
+	it("has no login in its endpoint, nor shows one", func() {
+		for _, endpoint := range []string{"me:secret@127.0.0.1:1", "http://me:secret@h", "me%3Asecret%40h", "h:secret", "//"} {
+			_, err := cache.Open(stdcontext.Background(), options("s3://cache?scheme=http&endpoint="+endpoint))
+			Expect(err).To(MatchError(ContainSubstring("its endpoint has to be a host")), endpoint)
+			Expect(err.Error()).NotTo(ContainSubstring("secret"))
+			_, err = cache.Open(stdcontext.Background(), options("s3://cache?scheme=gopher&endpoint="+endpoint))
+			Expect(err).To(MatchError(ContainSubstring("scheme")))
+			Expect(err.Error()).NotTo(MatchRegexp("secret(@|%40)"))
+		}
+	})
 }

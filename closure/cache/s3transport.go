@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/encoding/httpbinding"
 )
 
 const (
@@ -131,6 +132,7 @@ func (t *s3Transport) get(ctx context.Context, r request) (*answer, error) {
 	if r.url.Scheme == "s3" {
 		u := *t.base
 		u.Path += strings.TrimPrefix(r.url.Path, t.bucket.Path)
+		u.RawPath = httpbinding.EscapePath(u.Path, false) // as S3 escapes it when it checks the signature
 		r.url = &u
 	}
 	return t.web.get(ctx, r)

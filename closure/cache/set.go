@@ -77,8 +77,8 @@ func parseAddresses(options Options) ([]*address, error) {
 		for _, name := range a.unknown {
 			options.Log("binary cache %s: setting %q is unknown and ignored", a, clip(name))
 		}
-		if !seen[a.String()] {
-			seen[a.String()] = true
+		if !seen[a.place()] {
+			seen[a.place()] = true
 			all = append(all, a)
 		}
 	}
