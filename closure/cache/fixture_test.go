@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -267,6 +268,13 @@ func read(set *cache.Set, found *cache.Found) ([]byte, error) {
 		return err
 	})
 	return out, err
+}
+
+// answers are what each cache said of a path that none has.
+func answers(err error) []cache.Answer {
+	var none *cache.NotFoundError
+	ExpectWithOffset(1, errors.As(err, &none)).To(BeTrue(), "%v", err)
+	return none.Asked
 }
 
 func tempFile(t *testing.T, text string) string {

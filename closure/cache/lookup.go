@@ -264,7 +264,7 @@ func (s *Set) vouch(found *Found) error {
 	}
 	u := &untrustedError{cause: err}
 	for _, sig := range info.Sigs {
-		u.keys = append(u.keys, clip(sig.Name))
+		u.keys = append(u.keys, shownName(sig.Name))
 	}
 	for _, key := range s.options.Keys {
 		u.trusted = append(u.trusted, key.String())

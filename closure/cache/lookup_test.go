@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	stdcontext "context"
-	"errors"
 	"fmt"
 
 	"net/http"
@@ -47,12 +46,6 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			}
 			return false
 		}
-	}
-	asked := func(err error) []cache.Answer {
-		t.Helper()
-		var none *cache.NotFoundError
-		Expect(errors.As(err, &none)).To(BeTrue(), "%v", err)
-		return none.Asked
 	}
 
 	context("several caches", func() {
@@ -134,9 +127,9 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.Failures[0]).To(ContainSubstring("left alone for this run"))
 			Expect(strings.Count(log.String(), first.URL)).To(Equal(2), "the cache, and the request's URL: %s", log)
 			_, err := set.Lookup(ctx, storePath("nowhere"))
-			answers := asked(err)
-			Expect(answers[0].Reason).To(Equal(cache.Down))
-			Expect(answers[1].Reason).To(Equal(cache.Absent))
+			asked := answers(err)
+			Expect(asked[0].Reason).To(Equal(cache.Down))
+			Expect(asked[1].Reason).To(Equal(cache.Absent))
 		})
 
 		it("does not give a flapping one up", func() {
@@ -163,60 +156,12 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		})
 	})
 
-	context("signatures", func() {
-		it("says which trusted key signed a path", func() {
-			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { newSigner("stranger-1").sign(n) })
-			Expect(open(t, options(first.URL)).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", "trusted-1"))
-		})
-
-		it("refuses an unknown key, naming cache, path, field, key and the line to add", func() {
-			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil; newSigner("stranger-1").sign(n) })
-			_, err := open(t, options(first.URL)).Lookup(ctx, n.StorePath)
-			Expect(asked(err)).To(ConsistOf(And(
-				HaveField("URL", first.URL), HaveField("Reason", cache.Untrusted), HaveField("Keys", []string{"stranger-1"}))))
-			Expect(err.Error()).To(And(ContainSubstring(n.StorePath.String()), ContainSubstring(first.URL),
-				ContainSubstring("field Sig"), ContainSubstring("signed by stranger-1"),
-				ContainSubstring(`BP_NIX_TRUSTED_PUBLIC_KEYS="`+trusted.public().String()+` stranger-1:<`),
-				ContainSubstring("BP_NIX_REQUIRE_SIGS=false is the only way around")))
-			var signature *narinfo.SignatureError
-			Expect(errors.As(err, &signature)).To(BeTrue())
-		})
-
-		it("refuses a path that is not signed, and another key of the same name", func() {
-			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil })
-			_, err := open(t, options(first.URL)).Lookup(ctx, n.StorePath)
-			Expect(err).To(MatchError(ContainSubstring("not signed")))
-			n = first.add(t, "b", "none", data, func(n *narinfo.NarInfo) {
-				n.Sigs = nil
-				impostor := newSigner("other")
-				impostor.name = "trusted-1"
-				impostor.sign(n)
-			})
-			_, err = open(t, options(first.URL)).Lookup(ctx, n.StorePath)
-			Expect(err).To(MatchError(ContainSubstring("trusted key trusted-1 does not verify")))
-		})
-
-		it("takes anything when signatures are turned off in words", func() {
-			n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil })
-			o := options(first.URL)
-			o.RequireSigs, o.Keys = false, nil
-			Expect(open(t, o).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", ""))
-		})
-
-		it("refuses to work without any trusted key", func() {
-			o := options(first.URL)
-			o.Keys = nil
-			_, err := cache.Open(ctx, o)
-			Expect(err).To(MatchError(ContainSubstring("BP_NIX_TRUSTED_PUBLIC_KEYS=")))
-		})
-	})
-
 	context("answers that are no narinfo of the path", func() {
 		put := func(text string) error {
 			p := storePath("a")
 			first.put(p.HashPart()+".narinfo", []byte(text))
 			_, err := open(t, options(first.URL)).Lookup(ctx, p)
-			Expect(asked(err)).To(ConsistOf(HaveField("Reason", cache.Invalid)))
+			Expect(answers(err)).To(ConsistOf(HaveField("Reason", cache.Invalid)))
 			Expect(err).To(MatchError(And(ContainSubstring(first.URL), ContainSubstring(p.String()))))
 			return err
 		}
@@ -246,7 +191,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 					return false
 				})
 				_, err := open(t, options(first.URL)).Lookup(ctx, storePath("a"))
-				Expect(asked(err)[0].Reason).To(Equal(reason), "%v", err)
+				Expect(answers(err)[0].Reason).To(Equal(reason), "%v", err)
 				if code == 401 {
 					Expect(err).To(MatchError(ContainSubstring("netrc")))
 				}
@@ -256,10 +201,10 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		it("names every cache, also one that was never usable", func() {
 			second.put("nix-cache-info", []byte("StoreDir: /gnu/store\n"))
 			_, err := open(t, options(first.URL, second.URL)).Lookup(ctx, storePath("a"))
-			answers := asked(err)
-			Expect(answers).To(HaveLen(2))
-			Expect(answers[0].Reason).To(Equal(cache.Absent))
-			Expect(answers[1].Why).To(ContainSubstring(`StoreDir: its paths live in "/gnu/store"`))
+			asked := answers(err)
+			Expect(asked).To(HaveLen(2))
+			Expect(asked[0].Reason).To(Equal(cache.Absent))
+			Expect(asked[1].Why).To(ContainSubstring(`StoreDir: its paths live in "/gnu/store"`))
 		})
 	})
 
@@ -336,7 +281,6 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		group.Wait()
 		Expect(time.Since(began)).To(BeNumerically("<", 3*time.Second))
 	})
-
 }
 
 const slowCount = 12

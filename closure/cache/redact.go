@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // harmless are the query parameters that may be shown: Nix's store settings and harmonia's NAR hash. The value of
@@ -41,6 +43,16 @@ var urlInText = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]+`)
 // Redact gives a text with every URL in it fit for logs: without user name and password, and with the values of
 // parameters that are not known to be harmless hidden.
 func Redact(text string) string { return redactText(text) }
+
+// shownName is a name that a cache made up, fit for logs: quoted where it has blanks or what moves a terminal's cursor.
+func shownName(name string) string {
+	name = clip(name)
+	odd := func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) || r == unicode.ReplacementChar }
+	if strings.ContainsFunc(name, odd) {
+		return strconv.Quote(name)
+	}
+	return name
+}
 
 // redactText redacts every URL inside a text, such as an error of net/http.
 func redactText(s string) string {
