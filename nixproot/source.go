@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,14 +11,20 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
 // procfileName is the file that names the process types, and the one file of the source that stays by default.
 const procfileName = "Procfile"
 
+// gitName is what no image holds, whatever the settings say: git keeps the logins of its remotes in there.
+const gitName = ".git"
+
 // TrimSource removes from the image's application directory what neither the default nor the settings keep: a file
 // stays when it is the Procfile or matches one of include, and matches none of exclude. A pattern matches a file or
-// any folder above it; * stays within a folder and ** does not. It returns how many files stayed.
+// any folder above it; * stays within a folder and ** does not. What is named .git never stays. It returns how many
+// files stayed.
 func TrimSource(dir string, include, exclude []string) (kept int, err error) {
 	for _, pattern := range slices.Concat(include, exclude) {
 		if !doublestar.ValidatePattern(pattern) {
@@ -40,21 +47,21 @@ func trim(root, folder string, include, exclude []string) (kept int, err error) 
 	}
 	for _, entry := range entries {
 		name := path.Join(folder, entry.Name())
-		full := filepath.Join(root, name)
-		if entry.IsDir() {
-			below, err := trim(root, name, include, exclude)
-			if err != nil {
+		stay := 0
+		switch {
+		case entry.Name() == gitName:
+		case entry.IsDir():
+			if stay, err = trim(root, name, include, exclude); err != nil {
 				return kept, err
 			}
-			kept += below
-			if below > 0 {
-				continue
-			}
-		} else if matches(name, include) && !matches(name, exclude) {
-			kept++
+		case matches(name, include) && !matches(name, exclude):
+			stay = 1
+		}
+		kept += stay
+		if stay > 0 {
 			continue
 		}
-		if err := removeAll(full); err != nil {
+		if err := removeAll(filepath.Join(root, name)); err != nil {
 			return kept, err
 		}
 	}
@@ -75,16 +82,17 @@ func matches(name string, patterns []string) bool {
 	return false
 }
 
-// removeAll removes a file or a folder, read-only folders included, without following symlinks.
+// removeAll removes a file or a folder, whoever owns it, without following symlinks. A folder above it that may not be
+// written to is made writable, where it can be.
 func removeAll(name string) error {
-	err := filepath.WalkDir(name, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			return os.Chmod(p, 0o700)
-		}
-		return err
-	})
-	if err != nil && !os.IsNotExist(err) {
+	err := nar.RemoveAll(name)
+	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return os.RemoveAll(name)
+	above := filepath.Dir(name)
+	info, statErr := os.Stat(above)
+	if statErr != nil || os.Chmod(above, info.Mode().Perm()|0o700) != nil {
+		return err
+	}
+	return nar.RemoveAll(name)
 }
