@@ -96,6 +96,10 @@ func ParseProcfile(text string) ([]ProcfileEntry, error) {
 		} else if err != nil {
 			return nil, refuse(column, "%s", err)
 		}
+		if command == launch.ProgramName {
+			return nil, refuse(len(line)+1, "%s is given no program to run, for example \"%s: %s myapp\"", launch.ProgramName,
+				name, launch.ProgramName)
+		}
 		lines[name] = i + 1
 		entries = append(entries, ProcfileEntry{Type: name, Command: command})
 	}
