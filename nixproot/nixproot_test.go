@@ -12,6 +12,7 @@ func TestNixproot(t *testing.T) {
 	suite("Bindings", testBindings)
 	suite("Config", testConfig)
 	suite("Detect", testDetect)
+	suite("Main", testMain)
 	suite("Procfile", testProcfile)
 	suite("RunLayer", testRunLayer)
 	suite("SBOM", testSBOM)

@@ -1,0 +1,66 @@
+package nixproot_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+)
+
+// programEnv makes this test program the buildpack's program of that name.
+const programEnv = "NIXPROOT_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if program := os.Getenv(programEnv); program != "" {
+		nixproot.Main([]string{program}, os.Stdout)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func testMain(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("shows no secret in a debug log, and what this buildpack is told", func() {
+		platform, app := t.TempDir(), t.TempDir()
+		buildpack, err := filepath.Abs("..")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.Mkdir(filepath.Join(platform, "env"), 0o755)).To(Succeed())
+		for name, value := range map[string]string{
+			"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG", "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEBYa\n",
+			"BP_NIX_ARGS": "apiToken=hunter2hunter2 mode=fast", "DATABASE_URL": "postgres://me:sesame@db.example.org/x",
+			"LICENCE": "ABC-DEF", "BP_NIX_FILE": "release.nix",
+			"NIX_EXTRA_BINARY_CACHE": "https://me:opensesame@cache.example.org",
+		} {
+			Expect(os.WriteFile(filepath.Join(platform, "env", name), []byte(value), 0o644)).To(Succeed())
+		}
+		self, err := os.Executable()
+		Expect(err).NotTo(HaveOccurred())
+		command := exec.Command(self)
+		command.Dir = app
+		command.Env = []string{
+			programEnv + "=detect", "BP_LOG_LEVEL=debug", "CNB_BUILDPACK_DIR=" + buildpack, "CNB_PLATFORM_DIR=" + platform,
+			"CNB_BUILD_PLAN_PATH=" + filepath.Join(platform, "plan.toml"), "CNB_STACK_ID=wJalrXUtnFEMI/K7MDENG hunter2hunter2",
+		}
+		out, err := command.CombinedOutput()
+		Expect(err).To(HaveOccurred(), "there is nothing to detect: %s", out)
+		Expect(command.ProcessState.ExitCode()).To(Equal(100), string(out))
+		Expect(string(out)).To(ContainSubstring("Platform Environment: "))
+		for _, secret := range []string{
+			"wJalrXUtnFEMI", "FwoGZXIvYXdzEBYa", "hunter2", "mode=fast", "sesame", "ABC-DEF",
+		} {
+			Expect(string(out)).NotTo(ContainSubstring(secret))
+		}
+		for _, plain := range []string{
+			"AWS_SESSION_TOKEN:(hidden)", "BP_NIX_FILE:release.nix", "NIX_EXTRA_BINARY_CACHE:https://cache.example.org",
+			"Stack: (hidden) (hidden)",
+		} {
+			Expect(string(out)).To(ContainSubstring(plain))
+		}
+	})
+}

@@ -1,0 +1,105 @@
+package nixproot
+
+import (
+	"cmp"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+)
+
+// redacting hides secrets in all that is logged: passwords and signatures in URLs, and what the environment says in
+// confidence. Our own messages have none; this is for the libraries' debug output, which prints the whole environment,
+// and for what a hook prints.
+type redacting struct {
+	to      io.Writer
+	secrets *strings.Replacer
+}
+
+const (
+	// hidden stands in a secret's place.
+	hidden = "(hidden)"
+	// shortestSecret is how long a value has to be to be hidden wherever it stands, in bytes: a shorter one would blank
+	// out what has nothing to do with it.
+	shortestSecret = 8
+	// argumentsName is the setting with an expression's arguments, which may be anything.
+	argumentsName = "BP_NIX_ARGS"
+)
+
+var (
+	secretURL  = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
+	secretName = regexp.MustCompile(`(?i)secret|token|passw|credential|private|api_?key|access_?key|_key$`)
+)
+
+// newRedacting hides an environment's secrets. Of variables that are not this buildpack's own no value is shown where
+// the environment is listed; those whose names speak of secrets are hidden wherever their value stands.
+func newRedacting(to io.Writer, environment map[string]string) redacting {
+	hide := map[string]string{}
+	confide := func(name, value string) {
+		if secretName.MatchString(name) && len(value) >= shortestSecret {
+			hide[value] = hidden
+		}
+	}
+	for name, value := range environment {
+		if value != "" && !isShown(name) {
+			hide[name+":"+value] = name + ":" + hidden // as a Go map is printed
+		}
+		confide(name, value)
+	}
+	for _, argument := range strings.Fields(environment[argumentsName]) {
+		name, value, _ := strings.Cut(argument, "=")
+		confide(name, value)
+	}
+	texts := make([]string, 0, len(hide))
+	for text := range hide {
+		texts = append(texts, text)
+	}
+	// The longest first, as one may begin with another.
+	slices.SortFunc(texts, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), strings.Compare(a, b)) })
+	var pairs []string
+	for _, text := range texts {
+		pairs = append(pairs, text, hide[text])
+	}
+	return redacting{to: to, secrets: strings.NewReplacer(pairs...)}
+}
+
+// isShown reports whether a variable is a setting of this buildpack that nobody would put a secret into, but for the
+// logins in its URLs.
+func isShown(name string) bool {
+	switch name {
+	case argumentsName:
+		return false
+	case "BP_LOG_LEVEL", "BP_INCLUDE_FILES", "BP_EXCLUDE_FILES", "NIX_ATTRIBUTES", "NIX_EXTRA_BINARY_CACHE":
+		return true
+	}
+	return strings.HasPrefix(name, "BP_NIX_") || strings.HasPrefix(name, "BPL_NIX_")
+}
+
+// environment is what a platform gives a build: the process's variables, and those in its env folder.
+func environment(environ []string, platform string) map[string]string {
+	all := map[string]string{}
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		all[name] = strings.TrimSpace(value)
+	}
+	files, _ := filepath.Glob(filepath.Join(platform, "env", "*"))
+	for _, file := range files {
+		if value, err := os.ReadFile(file); err == nil {
+			all[filepath.Base(file)] = strings.TrimSpace(string(value))
+		}
+	}
+	return all
+}
+
+// Write passes a message on.
+func (r redacting) Write(p []byte) (int, error) {
+	plain := secretURL.ReplaceAllStringFunc(r.secrets.Replace(string(p)), cache.Redact)
+	if _, err := io.WriteString(r.to, plain); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
