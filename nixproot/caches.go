@@ -151,8 +151,11 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	return n, err
 }
 
-// tokenFor is the token of the binding for a cache's scheme, host and port.
+// tokenFor is the token of the binding for a cache's scheme, host and port, where these are of the web.
 func (s cacheSettings) tokenFor(u *url.URL) string {
+	if scheme := strings.ToLower(u.Scheme); scheme != "http" && scheme != "https" {
+		return ""
+	}
 	for _, b := range s.bindings {
 		if own, err := url.Parse(b.URL); err == nil && b.Token != "" && origin(own) == origin(u) {
 			return b.Token

@@ -62,10 +62,10 @@ machine own login me password mine
 	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {
 		n, err := cacheSettings{bindings: []CacheBinding{
 			{URL: "https://Cache.example.org/team", Token: "t0ken", CACertificate: "PEM"},
-			{URL: "http://plain.example.org", Token: "other"},
+			{URL: "http://plain.example.org", Token: "other"}, {URL: "s3://bucket", Token: "useless"},
 		}}.forNix(scratch, []string{
 			"https://cache.example.org:443/team?trusted=true", "https://cache.example.org:8443", "https://plain.example.org",
-			"https://u:p@cache.example.org", "http://plain.example.org?priority=1",
+			"https://u:p@cache.example.org", "http://plain.example.org?priority=1", "s3://bucket",
 		}, func(string) string { return "" })
 		Expect(err).NotTo(HaveOccurred())
 		Expect(n.Tokens).To(Equal(map[string]string{
