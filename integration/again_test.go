@@ -18,6 +18,8 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
@@ -255,31 +257,67 @@ func testKilled(t *testing.T, _ spec.G, it spec.S) {
 }
 
 func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
-	it("keeps in image and caches what the last push needs", func() {
-		k := newKeeper(t)
-		state := filepath.Join(k.bare.Layers(), "eval")
+	const pushes = 100
+	it("keeps in image and caches what the last of a hundred pushes needs", func() {
+		RegisterTestingT(t)
+		f := newForge(t, "cache-1", "secret")
+		k := &keeper{t: t, bare: bare(t, "m")}
+		k.bare.Env = f.env("BP_NIX_MAX_LAYERS", "20")
+		// A library for all, six dependencies, of which one changes at every third push, and the app, which always does.
+		version := func(push, i int) string { return fmt.Sprintf("dep%d-%d", i, (push+3*i)/18) }
+		var apps []string
+		for push := range pushes {
+			apps = append(apps, fmt.Sprintf("shop-%d", push))
+		}
+		outputs := outputsOf(t, apps...)
+		library := f.forged("library-1", map[string]string{"lib/a": strings.Repeat("library ", 50_000)})
+		build := func(push int) *integration.Outcome {
+			refs := []storepath.Path{library}
+			for i := range 6 {
+				refs = append(refs, f.forged(version(push, i), map[string]string{
+					"lib/a": strings.Repeat(version(push, i), 20_000), "lib/b": library.String(),
+				}, library))
+			}
+			f.add(outputs[push], map[string]string{"bin/shop": script("push " + fmt.Sprint(push)), "refs": storePaths(refs...)},
+				refs...)
+			noise := make([]byte, 2<<20)
+			_, _ = rand.NewChaCha8([32]byte{byte(push)}).Read(noise)
+			return k.builds(sourceOf(t, map[string]string{
+				"shell.nix": derivationOf(apps[push]), "noise": string(noise), "Procfile": "web: run_proot.sh shop\n",
+			}), nil)
+		}
+		// What the caches hold, and how many layers of the closure there are.
+		sizes := func() (nix, eval int64, layers int) {
+			metadata, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*.toml"))
+			must(err)
+			return folderSize(filepath.Join(k.bare.Layers(), "nix")), folderSize(filepath.Join(k.bare.Layers(), "eval")),
+				len(metadata)
+		}
 		temporary := filepath.Join(k.bare.Dir, "tmp")
+		build(0)
+		nix, eval, _ := sizes()
+		Expect(eval).To(BeNumerically(">", 2<<20), "the source is in there")
 		before, err := os.ReadDir(temporary)
 		must(err)
-		var settled int64
-		for i := range 12 {
-			next := source(t, shop(fmt.Sprintf("1.%d", i)))
-			k.builds(next.source, map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL})
-			if i == 3 {
-				settled = folderSize(state)
-			}
+		for push := 1; push < pushes; push++ {
+			o := build(push)
+			Expect(o.Log).To(ContainSubstring("Evaluated shell.nix"))
+			nowNix, nowEval, layers := sizes()
+			Expect(nowNix).To(Equal(nix))
+			Expect(nowEval).To(BeNumerically("<", eval+eval/20), "push %d", push)
+			Expect(layers).To(BeNumerically("<=", 20))
 		}
-		k.runs("1.11")
-		k.intact()
-		Expect(folderSize(state)).To(BeNumerically("<=", settled+settled/10), "the state of evaluation does not grow")
-		paths, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-shop-*"))
+		Expect(k.bare.Start(context.Background(), "shop")).To(Equal("push 99\n"))
+		proven, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", f.public(),
+			k.bare.Layers()).CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), "%s", proven)
+
+		kept, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-*"))
 		must(err)
-		Expect(paths).To(HaveLen(1))
+		Expect(kept).To(HaveLen(8), "the app, its six dependencies and the library, each once")
 		links, err := os.ReadDir(filepath.Join(k.bare.Layers(), "view"))
 		must(err)
-		all, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-*"))
-		must(err)
-		Expect(links).To(HaveLen(len(all)))
+		Expect(links).To(HaveLen(len(kept)))
 		for _, link := range links {
 			Expect(filepath.Join(k.bare.Layers(), "view", link.Name())).To(BeADirectory())
 		}
