@@ -140,14 +140,20 @@ type authorizer struct {
 }
 
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
-	if signedURL(req.URL) || req.Header.Get("Authorization") != "" {
-		return a.next.RoundTrip(req)
-	}
-	if h := a.logins.header(req.URL); h != "" {
+	h := a.logins.header(req.URL)
+	if h != "" && !signedURL(req.URL) && req.Header.Get("Authorization") == "" {
 		req = req.Clone(req.Context())
 		req.Header.Set("Authorization", h)
 	}
-	return a.next.RoundTrip(req)
+	res, err := a.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLocation(res); err != nil {
+		drain(res.Body)
+		return nil, err
+	}
+	return res, nil
 }
 
 // signedURL reports whether a URL carries its own authorization, as presigned S3 URLs do; S3 refuses a second one.

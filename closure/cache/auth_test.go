@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -22,7 +21,7 @@ import (
 )
 
 func TestAuth(t *testing.T) {
-	spec.Run(t, "logins and connections", testAuth, spec.Report(report.Terminal{}))
+	spec.Run(t, "logins", testAuth, spec.Report(report.Terminal{}))
 }
 
 // wants makes a server answer only requests with this Authorization.
@@ -215,6 +214,20 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(err.Error()).NotTo(Or(ContainSubstring("t0ken"), ContainSubstring("sig&"), ContainSubstring(password)))
 		})
 
+		it("to what is no URL is not repeated, nor tried again", func() {
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if !strings.HasPrefix(r.URL.Path, "/nar/") {
+					return false
+				}
+				w.Header()["Location"] = []string{"/x%zz?token=t0ken"}
+				w.WriteHeader(http.StatusFound)
+				return true
+			})
+			_, err := fetch(open(t, options(s.URL)), n.StorePath)
+			Expect(err).To(MatchError(And(ContainSubstring("Location is not a URL"), Not(ContainSubstring("t0ken")))))
+			Expect(s.asked(n.URL)).To(HaveLen(1))
+		})
+
 		it("in a circle ends", func() {
 			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 				if !strings.HasPrefix(r.URL.Path, "/nar/") {
@@ -267,34 +280,5 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(secure.asked(".narinfo")[0].Header.Get("Authorization")).To(Equal(basicMe))
 			Expect(s.asked("nar/a.nar.zstd")[0].Header.Get("Authorization")).To(BeEmpty())
 		})
-	})
-
-	it("goes through the proxy of the environment, except to hosts of NO_PROXY", func() {
-		proxy := newServer(t)
-		proxy.put("nix-cache-info", s.file("nix-cache-info"))
-		o := options("http://cache.example")
-		o.Getenv = environment(map[string]string{"http_proxy": proxy.URL})
-		open(t, o)
-		Expect(proxy.asked("nix-cache-info")[0].Host).To(Equal("cache.example"))
-		o.Getenv = environment(map[string]string{"HTTP_PROXY": proxy.URL, "NO_PROXY": "cache.example"})
-		o.Retry.Attempts = 1
-		_, err := cache.Open(stdcontext.Background(), o)
-		Expect(err).To(HaveOccurred())
-		Expect(proxy.asked("nix-cache-info")).To(HaveLen(1))
-	})
-
-	it("reuses connections for look-ups", func() {
-		connections := map[string]bool{}
-		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-			connections[r.RemoteAddr] = true
-			return false
-		})
-		set := open(t, options(s.URL))
-		for i := range 20 {
-			_, err := set.Lookup(stdcontext.Background(), storePath(fmt.Sprint("p", i)))
-			var none *cache.NotFoundError
-			Expect(errors.As(err, &none)).To(BeTrue())
-		}
-		Expect(connections).To(HaveLen(1))
 	})
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,7 +33,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := proxyFunc(o.Getenv)
+	proxy := proxyFunc(o.Getenv, o.Log)
 	dialer := &net.Dialer{Timeout: o.Retry.Connect, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:               func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
@@ -54,10 +55,14 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 }
 
 // proxyFunc reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper and lower case.
-func proxyFunc(env func(string) string) func(*url.URL) (*url.URL, error) {
+func proxyFunc(env func(string) string, log func(string, ...any)) func(*url.URL) (*url.URL, error) {
 	first := func(names ...string) string {
 		for _, name := range names {
-			if v := env(name); v != "" {
+			switch v := env(name); {
+			case v == "":
+			case !isProxy(v):
+				log("the proxy in %s is not a URL (a character that wants escaping?) and is ignored", name)
+			default:
 				return v
 			}
 		}
@@ -66,9 +71,18 @@ func proxyFunc(env func(string) string) func(*url.URL) (*url.URL, error) {
 	c := httpproxy.Config{
 		HTTPProxy:  first("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
 		HTTPSProxy: first("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
-		NoProxy:    first("NO_PROXY", "no_proxy"),
+		NoProxy:    cmp.Or(env("NO_PROXY"), env("no_proxy")),
 	}
 	return c.ProxyFunc()
+}
+
+// isProxy reports whether httpproxy takes an address, which may lack its scheme, rather than leaving it out.
+func isProxy(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "" || u.Host == "" {
+		u, err = url.Parse("http://" + address)
+	}
+	return err == nil && u.Host != ""
 }
 
 // rootCAs are the system's authorities (which already follow $SSL_CERT_FILE), those of $NIX_SSL_CERT_FILE, and the
@@ -101,14 +115,26 @@ func rootCAs(o Options) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-var errRedirects = errors.New("redirected in a circle")
+var errRedirect = errors.New("following a redirect")
 
 // followRedirects ends loops and keeps the URL that redirected from the next server.
 func followRedirects(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
-		return fmt.Errorf("%w: stopped after %d redirects", errRedirects, maxRedirects)
+		return fmt.Errorf("%w: stopped after %d redirects, which seem to go in a circle", errRedirect, maxRedirects)
 	}
 	req.Header.Del("Referer")
+	return nil
+}
+
+// checkLocation refuses a redirect that net/http cannot follow, since net/http would repeat it with all it holds.
+func checkLocation(res *http.Response) error {
+	to := res.Header.Get("Location")
+	if res.StatusCode/100 != 3 || to == "" {
+		return nil
+	}
+	if _, err := res.Request.URL.Parse(to); err != nil {
+		return fmt.Errorf("%w: the answer's Location is not a URL", errRedirect)
+	}
 	return nil
 }
 
@@ -197,6 +223,7 @@ func strongETag(tag string) string {
 
 func contentEncoding(h http.Header) string {
 	e := strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding")))
+	e = strings.TrimPrefix(e, "x-") // an older name of the same
 	if e == "identity" || e == "none" {
 		return ""
 	}

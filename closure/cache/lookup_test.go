@@ -3,7 +3,6 @@ package cache_test
 import (
 	stdcontext "context"
 	"fmt"
-
 	"net/http"
 	"strings"
 	"sync"

@@ -64,7 +64,7 @@ func worthRetrying(err error) bool {
 	var alert tls.AlertError
 	var path *os.PathError
 	switch {
-	case err == nil, errors.Is(err, errAbsent), errors.Is(err, errRedirects), errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, errAbsent), errors.Is(err, errRedirect), errors.Is(err, context.Canceled):
 		return false
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
