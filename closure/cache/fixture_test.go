@@ -197,6 +197,16 @@ func (s *server) add(t *testing.T, name, compression string, data []byte, edit f
 	return n
 }
 
+// replace gives a published path another file and says so in its narinfo, unless edit undoes that.
+func (s *server) replace(n *narinfo.NarInfo, file []byte, edit func(*narinfo.NarInfo)) {
+	n.FileHash, n.FileSize = sha256.Sum256(file), int64(len(file))
+	if edit != nil {
+		edit(n)
+	}
+	s.put(n.URL, file)
+	s.put(n.StorePath.HashPart()+".narinfo", []byte(n.String()))
+}
+
 func (s *server) put(name string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -182,6 +182,7 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 		size:      res.ContentLength,
 		validator: strongETag(res.Header.Get("ETag")),
 		encoding:  contentEncoding(res.Header),
+		openEnd:   res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0,
 		ranges:    res.Header.Get("Accept-Ranges") == "bytes",
 		html:      strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"),
 		login:     t.logins != nil && t.logins.header(r.url) != "",

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
@@ -44,16 +46,20 @@ func (s *Set) openNAR(ctx context.Context, f *Found, rival rival) (*narStream, e
 		cache: f.cache, policy: s.options.Retry, rival: rival, onBytes: s.counted(f.cache),
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
 	}
-	if n.transfer.request.packed && f.FileSize > 0 {
+	switch {
+	case f.FileSize > 0:
 		n.transfer.size = f.FileSize
+	case !n.transfer.request.packed:
+		n.transfer.size = f.NarSize
 	}
 	if err := n.transfer.begin(ctx); err != nil {
 		n.transfer.close()
 		return nil, n.located(u, err)
 	}
 	if err := n.decode(s.pool); err != nil {
+		err = n.blame(err)
 		n.close()
-		return nil, n.blame(err)
+		return nil, err
 	}
 	return n, nil
 }
@@ -78,7 +84,7 @@ func (s *Set) counted(c *substituter) func(int64) {
 // decode stacks the decoders.
 func (n *narStream) decode(pool *decompress.Pool) error {
 	var raw io.Reader = &meter{r: n.transfer, limit: packedLimit(n.found.NarSize)}
-	if e := n.transfer.encoding; e != "" && e != n.found.Compression {
+	if e := n.transfer.encoding; e != "" && e != strings.TrimPrefix(cmp.Or(n.found.Compression, "bzip2"), "x-") {
 		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
 		// means the file as it is.
 		content, err := pool.Encoding(e, raw)
@@ -184,7 +190,15 @@ func (n *narStream) short() error {
 	if err := n.finishFile(); err != nil {
 		return err
 	}
-	return n.lie("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size))
+	return n.maybeCut(n.lie("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
+}
+
+// maybeCut makes a broken transfer of what may have been cut off without anybody noticing.
+func (n *narStream) maybeCut(err error) error {
+	if n.transfer.err == io.EOF && n.transfer.size < 0 && n.transfer.openEnd {
+		return &restartError{err}
+	}
+	return err
 }
 
 // finishFile reads what the decoder left of the file, which should be nothing, and checks its hash and size.
@@ -233,7 +247,9 @@ func (n *narStream) blame(err error) error {
 	if n.transfer.html {
 		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)
 	}
-	return &CompressionError{Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err}
+	return n.maybeCut(&CompressionError{
+		Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err,
+	})
 }
 
 var errTooLong = errors.New("longer than it can be")

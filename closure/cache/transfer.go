@@ -30,6 +30,7 @@ type transfer struct {
 	answer   *answer
 	encoding string
 	html     bool
+	openEnd  bool
 	offset   int64 // bytes given out
 	tries    int   // attempts since the last progress
 	mark     int64 // the offset at that
@@ -44,7 +45,7 @@ func (t *transfer) begin(ctx context.Context) error {
 	for {
 		err := t.connect()
 		if err == nil {
-			t.encoding, t.html = t.answer.encoding, t.answer.html
+			t.encoding, t.html, t.openEnd = t.answer.encoding, t.answer.html, t.answer.openEnd
 			if t.encoding != "" {
 				t.size = -1
 			} else if t.answer.size >= 0 {

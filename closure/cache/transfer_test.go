@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +145,34 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		arrives()
 		Expect(s.asked(n.URL)[1].Header.Get("Range")).To(BeEmpty())
 	})
+
+	for compression, encoding := range map[string]string{"none": "", "zstd": "", " none": "zstd"} {
+		it("continues, or starts over, when a connection closes that alone says where the file ends: "+compression+" "+encoding,
+			func() {
+				n = s.add(t, "b", strings.TrimSpace(compression), data, func(n *narinfo.NarInfo) {
+					n.FileSize, n.FileHash = 0, [32]byte{}
+				})
+				file := s.file(n.URL)
+				if encoding != "" {
+					file = compress(t, encoding, file)
+				}
+				onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+					if nth > 1 {
+						return false
+					}
+					connection, buffer, err := w.(http.Hijacker).Hijack()
+					if err != nil {
+						panic(err)
+					}
+					fmt.Fprintf(buffer, "HTTP/1.0 200 OK\r\nContent-Encoding: %s\r\n\r\n%s", encoding, file[:len(file)/2])
+					buffer.Flush()
+					connection.Close()
+					return true
+				})
+				arrives()
+				Expect(s.asked(n.URL)).To(HaveLen(2))
+			})
+	}
 
 	it("takes silence for a break", func() {
 		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {

@@ -31,6 +31,8 @@ type answer struct {
 	encoding string
 	// ranges says that the server has offered to continue from the middle.
 	ranges bool
+	// openEnd says that the body ends where the connection is closed, so that a part of it looks like all of it.
+	openEnd bool
 	// html says that the server calls the file a web page.
 	html bool
 	// login says that a credential went along.

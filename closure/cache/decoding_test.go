@@ -1,0 +1,193 @@
+package cache_test
+
+import (
+	"bytes"
+	stdcontext "context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+func TestDecoding(t *testing.T) {
+	spec.Run(t, "decoding", testDecoding, spec.Report(report.Terminal{}))
+}
+
+func testDecoding(t *testing.T, context spec.G, it spec.S) {
+	var s *server
+	var set *cache.Set
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		s = newServer(t)
+		set = open(t, options(s.URL))
+	})
+
+	context("compressions", func() {
+		for _, name := range []string{"none", "zstd", "br", "gzip", "xz", "bzip2"} {
+			it("unpacks "+name, func() {
+				data := content("a", 300_000)
+				Expect(fetch(set, s.add(t, "a", name, data, nil).StorePath)).To(Equal(data))
+				Expect(fetch(set, s.add(t, "b", name, data[:1], nil).StorePath)).To(Equal(data[:1]))
+			})
+
+			it("notices a cut file of "+name, func() {
+				data := content("a", 30_000)
+				n := s.add(t, "a", name, data, nil)
+				file := compress(t, name, data)
+				s.replace(n, file[:len(file)/2], nil)
+				_, err := fetch(set, n.StorePath)
+				Expect(err).To(MatchError(ContainSubstring(s.URL)))
+				Expect(err).To(MatchError(ContainSubstring(n.StorePath.String())))
+			})
+		}
+
+		it("takes a missing Compression for bzip2, as Nix does", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "bzip2", data, nil)
+			text := bytes.Replace([]byte(n.String()), []byte("Compression: bzip2\n"), nil, 1)
+			s.put(n.StorePath.HashPart()+".narinfo", text)
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		for _, name := range []string{"xz", "zstd", "gzip", "bzip2"} {
+			it("unpacks a concatenation of "+name, func() {
+				data := content("a", 100_000)
+				n := s.add(t, "a", name, data, nil)
+				s.replace(n, append(compress(t, name, data[:40_000]), compress(t, name, data[40_000:])...), nil)
+				Expect(fetch(set, n.StorePath)).To(Equal(data))
+			})
+		}
+
+		it("unpacks xz with filters besides LZMA2", func() {
+			data := content("a", 100_000)
+			n := s.add(t, "a", "xz", data, nil)
+			cmd := exec.Command("xz", "-c", "--x86", "--lzma2")
+			cmd.Stdin = bytes.NewReader(data)
+			file, err := cmd.Output()
+			Expect(err).NotTo(HaveOccurred())
+			s.replace(n, file, nil)
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		for _, setting := range []string{"auto", "go", "program"} {
+			it("unpacks xz by the decoder "+setting, func() {
+				o := options(s.URL)
+				o.XZ = setting
+				set := open(t, o)
+				data := content("a", 600_000)
+				n := s.add(t, "a", "xz", data, nil)
+				got, err := fetch(set, n.StorePath)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(bytes.Equal(got, data)).To(BeTrue())
+				s.replace(n, []byte("this is not xz"), nil)
+				_, err = fetch(open(t, o), n.StorePath)
+				Expect(err).To(MatchError(ContainSubstring("xz")))
+			})
+		}
+
+		it("does not hang on a process that is fed too slowly when the unpacker gives up", func() {
+			o := options(s.URL)
+			o.XZ = "program"
+			data := content("a", 400_000)
+			n := s.add(t, "a", "xz", data, nil)
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.URL.Path != "/"+n.URL {
+					return false
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(n.FileSize))
+				w.Write(s.file(n.URL)[:n.FileSize/2])
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			})
+			set := open(t, o)
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			err = set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
+				return &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+			})
+			Expect(err).To(MatchError(syscall.ENOSPC))
+		})
+
+		it("refuses an unknown compression by name and uses another cache", func() {
+			other := newServer(t)
+			data := content("a", 1000)
+			n := s.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Compression = "lrzip" })
+			var unknown *decompress.UnknownError
+			_, err := fetch(set, n.StorePath)
+			Expect(errors.As(err, &unknown)).To(BeTrue())
+			Expect(unknown.Name).To(Equal("lrzip"))
+			other.add(t, "a", "zstd", data, nil)
+			Expect(fetch(open(t, options(s.URL, other.URL)), n.StorePath)).To(Equal(data))
+		})
+	})
+
+	context("Content-Encoding", func() {
+		encoded := func(encoding string, only func(*http.Request) bool) {
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				file := s.file(r.URL.Path[1:])
+				if file == nil || !only(r) {
+					return false
+				}
+				w.Header().Set("Content-Encoding", encoding)
+				w.Write(compress(t, encoding, file))
+				return true
+			})
+		}
+
+		for _, encoding := range []string{"zstd", "gzip", "br"} {
+			it("is undone on uncompressed NARs, as harmonia sends them with "+encoding, func() {
+				data := content("a", 100_000)
+				n := s.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.FileSize = 0; n.FileHash = [32]byte{} })
+				encoded(encoding, func(r *http.Request) bool { return r.URL.Path == "/"+n.URL })
+				Expect(fetch(set, n.StorePath)).To(Equal(data))
+				Expect(s.asked(n.URL)[0].Header.Get("Accept-Encoding")).To(ContainSubstring(encoding))
+			})
+		}
+
+		it("is undone on narinfos, as Nix's narinfo-compression stores them", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "xz", data, nil)
+			encoded("br", func(r *http.Request) bool { return r.URL.Path != "/"+n.URL })
+			Expect(fetch(set, n.StorePath)).To(Equal(data))
+		})
+
+		for encoding, compression := range map[string]string{"gzip": "gzip", "x-gzip": "gzip", "x-xz": "xz", "x-bzip2": "bzip2"} {
+			it("is not asked for, nor believed, on files that are compressed that way: "+encoding, func() {
+				data := content("a", 1000)
+				n := s.add(t, "a", compression, data, nil)
+				s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if r.URL.Path == "/"+n.URL {
+						w.Header().Set("Content-Encoding", encoding)
+					}
+					return false
+				})
+				Expect(fetch(set, n.StorePath)).To(Equal(data))
+				Expect(s.asked(n.URL)[0].Header.Get("Accept-Encoding")).To(Equal("identity"))
+			})
+		}
+
+		it("is refused by name where it is unknown", func() {
+			n := s.add(t, "a", "xz", content("a", 1000), nil)
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				w.Header().Set("Content-Encoding", map[bool]string{true: "squeeze"}[r.URL.Path == "/"+n.URL])
+				return false
+			})
+			_, err := fetch(set, n.StorePath)
+			Expect(err).To(MatchError(ContainSubstring(`Content-Encoding: no decoder for "squeeze"`)))
+		})
+	})
+}
