@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
@@ -147,6 +148,6 @@ func (s *Set) stream(ctx context.Context, f *Found, rival rival, unpack func(r i
 func local(err error) bool {
 	var path *fs.PathError
 	var link *os.LinkError
-	var call *os.SyscallError
-	return errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &call)
+	var errno syscall.Errno // connections have them too, but their errors are not the unpacker's
+	return errors.As(err, &path) || errors.As(err, &link) || errors.As(err, &errno)
 }

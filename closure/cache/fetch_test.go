@@ -5,8 +5,10 @@ import (
 	stdcontext "context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -253,6 +255,25 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(own))
 			Expect(err).To(MatchError(ContainSubstring(s.URL)))
 			Expect(calls).To(Equal(1))
+		})
+
+		it("is not kept waiting for the rest of a NAR when the disk is full", func() {
+			n := s.add(t, "b", "none", data, nil)
+			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if r.URL.Path != "/"+n.URL {
+					return false
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(n.FileSize))
+				w.Write(data[:1000])
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			})
+			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
+			Expect(err).NotTo(HaveOccurred())
+			full := fmt.Errorf("writing file below x: %w", syscall.ENOSPC)
+			Expect(set.Fetch(stdcontext.Background(), found, func(r io.Reader) error { return full })).To(BeIdenticalTo(full))
+			Expect(s.asked(n.URL)).To(HaveLen(1))
 		})
 
 		it("need not read to the end for everything to be verified", func() {
