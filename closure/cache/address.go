@@ -16,6 +16,7 @@ type address struct {
 	priority *int // ?priority=, nil when not given
 	s3       s3Settings
 	unknown  []string // settings that mean nothing here
+	trusted  bool     // ?trusted=, which here means nothing either
 }
 
 // s3Settings are the settings of an s3:// cache, named as in Nix.
@@ -25,7 +26,7 @@ type s3Settings struct{ region, endpoint, profile, scheme, style string }
 var ignoredSettings = map[string]bool{
 	"compression": true, "compression-level": true, "parallel-compression": true, "index-debug-info": true,
 	"local-nar-cache": true, "path-info-cache-size": true, "secret-key": true, "secret-keys": true,
-	"store": true, "system-features": true, "trusted": true, "want-mass-query": true, "write-nar-listing": true,
+	"store": true, "system-features": true, "want-mass-query": true, "write-nar-listing": true,
 	"narinfo-compression": true, "ls-compression": true, "log-compression": true, "multipart-upload": true,
 	"buffer-size": true,
 }
@@ -96,6 +97,8 @@ func (a *address) readSettings(u *url.URL) error {
 				return fmt.Errorf("parsing cache URL %q: priority %q is not a number", redact(u), value)
 			}
 			a.priority = &n
+		case name == "trusted":
+			a.trusted = value != "0" && value != "false"
 		case u.Scheme == "s3" && a.s3.set(name, value):
 		case !ignoredSettings[name]:
 			a.unknown = append(a.unknown, name)

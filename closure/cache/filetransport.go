@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // fileTransport gets files of a cache in a directory. Absolute HTTP URLs in its narinfos are left to web.
@@ -15,7 +16,7 @@ func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
 	if r.url.Scheme != "file" {
 		return t.web.get(ctx, r)
 	}
-	f, err := os.Open(r.url.Path)
+	f, err := os.OpenFile(r.url.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe would be waited for
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errAbsent
 	}
@@ -24,7 +25,7 @@ func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", r.url.Path)
+		err = &fs.PathError{Op: "read", Path: r.url.Path, Err: errors.New("not a regular file")}
 	}
 	if err == nil && r.from > 0 {
 		_, err = f.Seek(r.from, 0)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,10 +174,13 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("BP_NIX_SUBSTITUTERS")))
 	})
 
-	it("mentions a setting that it does not know", func() {
+	it("mentions a setting that it does not know, or does not do", func() {
 		log := &logged{}
-		o := options(s.URL + "?prioritee=3&trusted=true")
+		o := options(s.URL + "?prioritee=3&trusted=true&compression=xz")
 		o.Log = log.log
+		open(t, o)
+		Expect(log.lines).To(ConsistOf(ContainSubstring(`"prioritee" is unknown`), ContainSubstring(`"trusted" is ignored`)))
+		log.lines, o.RequireSigs = nil, false
 		open(t, o)
 		Expect(log.lines).To(ConsistOf(ContainSubstring(`"prioritee" is unknown`)))
 	})
@@ -202,6 +206,15 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 				var none *cache.NotFoundError
 				Expect(errors.As(err, &none)).To(BeTrue())
 				Expect(none.Asked[0].Reason).To(Equal(cache.Absent))
+			}
+		})
+
+		it("is not waited for where one of its files is a pipe", func() {
+			for _, name := range []string{"nar/a.nar.xz", storePath("a").HashPart() + ".narinfo"} {
+				Expect(os.Remove(filepath.Join(dir, name))).To(Succeed())
+				Expect(syscall.Mkfifo(filepath.Join(dir, name), 0o644)).To(Succeed())
+				_, err := fetch(open(t, options(dir)), storePath("a"))
+				Expect(err).To(MatchError(ContainSubstring("not a regular file")))
 			}
 		})
 

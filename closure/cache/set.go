@@ -77,6 +77,9 @@ func parseAddresses(options Options) ([]*address, error) {
 		for _, name := range a.unknown {
 			options.Log("binary cache %s: setting %q is unknown and ignored", a, clip(name))
 		}
+		if a.trusted && options.RequireSigs {
+			options.Log("binary cache %s: setting \"trusted\" is ignored: what it serves has to be signed by a trusted key", a)
+		}
 		if !seen[a.place()] {
 			seen[a.place()] = true
 			all = append(all, a)
