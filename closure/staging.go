@@ -34,16 +34,20 @@ func openStaging(dir string) (staging, error) {
 		return s, fmt.Errorf("reading staging directory: %w", err)
 	}
 	for _, e := range entries {
-		base := strings.TrimSuffix(e.Name(), stagedSuffix)
-		p, err := storepath.FromBase(base)
-		if err == nil && s.exists(s.tree(p)) && s.exists(s.sidecar(p)) {
-			continue
+		if s.complete(e.Name()) || s.complete(strings.TrimSuffix(e.Name(), stagedSuffix)) {
+			continue // a tree, whatever its name ends in, or the sidecar of one
 		}
 		if err := nar.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return s, fmt.Errorf("cleaning staging directory: %w", err)
 		}
 	}
 	return s, nil
+}
+
+// complete reports whether there are a tree of that name and its sidecar.
+func (s staging) complete(base string) bool {
+	p, err := storepath.FromBase(base)
+	return err == nil && s.exists(s.tree(p)) && s.exists(s.sidecar(p))
 }
 
 func (s staging) tree(p storepath.Path) string    { return filepath.Join(s.dir, p.Base()) }

@@ -326,6 +326,15 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Fetched.Paths).To(Equal(1))
 	})
 
+	it("finds in staging what is complete, also under a name that ends like those of its own files", func() {
+		options.Roots = []storepath.Path{c.add(pathOf("1", "package.json"), map[string]string{"a": "x"})}
+		for range 2 {
+			_, err := closure.Substitute(ctx, options)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(caches.fetches).To(HaveLen(1))
+	})
+
 	it("trusts nothing in staging that it cannot prove", func() {
 		g := c.stock(newWorld(2, 12))
 		options.Roots = g.Roots
