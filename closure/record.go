@@ -66,8 +66,9 @@ type staged struct {
 }
 
 func newRecord(f *cache.Found) Record {
-	r := Record{
-		Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References, CA: f.CA,
+	r := Record{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
+	if f.ProvesItself() {
+		r.CA = f.CA
 	}
 	for _, sig := range f.Sigs {
 		if sig.Name == f.KeyName {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -67,5 +68,23 @@ func testRefusals(t *testing.T, _ spec.G, it spec.S) {
 		c.add(a, map[string]string{"a": ""}, b)
 		Expect(refused()).To(MatchError(ContainSubstring(a.Base() + " → " + b.Base() + ": narinfo field References of " +
 			a.Base() + " at " + c.url() + ": ")))
+	})
+
+	it("is not refused: a content address that cannot be read, where a signature proves the path", func() {
+		c.add(a, map[string]string{"a": ""})
+		file := filepath.Join(c.dir, a.HashPart()+".narinfo")
+		info, err := os.ReadFile(file)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(file, append(info, "CA: fixed:git:sha1:x\n"...), 0o644)).To(Succeed())
+		result, err := closure.Substitute(context.Background(), closure.Options{
+			Caches: c.open(), Staging: staging, Roots: []storepath.Path{a},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		layers := t.TempDir()
+		Expect(closure.Place(context.Background(), result, staging, layers)).To(Succeed())
+		audit, err := closure.Verify(context.Background(), layers, closure.VerifyOptions{Keys: c.keys})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(audit.Intact()).To(BeTrue(), "%+v", audit)
+		Expect(audit.Paths).To(ConsistOf(HaveField("Signed", keyName)))
 	})
 }
