@@ -58,6 +58,15 @@ func testContentAddress(t *testing.T, context spec.G, it spec.S) {
 		Expect(lie.Field).To(Equal("CA"))
 	})
 
+	it("holds contents to their address also where signatures are off, as Nix does", func() {
+		s := newServer(t)
+		publish(s, archive("hullo\n"))
+		o := options(s.URL)
+		o.RequireSigs = false
+		_, err := fetch(open(t, o), path)
+		Expect(err).To(MatchError(ContainSubstring("CA is an address of other contents")))
+	})
+
 	it("needs no address where a trusted key signed", func() {
 		s := newServer(t)
 		data := archive("hello\n")

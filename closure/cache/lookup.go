@@ -255,11 +255,11 @@ func (s *Set) vouch(found *Found) error {
 		found.KeyName = name
 		return nil
 	}
-	if !s.options.RequireSigs {
-		return nil
-	}
 	if ok, caErr := info.VerifyCA(); ok && caErr == nil {
 		found.provesItself = true
+		return nil
+	}
+	if !s.options.RequireSigs {
 		return nil
 	}
 	u := &untrustedError{cause: err}
