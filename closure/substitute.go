@@ -3,11 +3,6 @@ package closure
 import (
 	"context"
 	"io"
-	"os"
-	"runtime"
-	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -54,25 +49,6 @@ type Options struct {
 	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
 	Log      func(format string, args ...any)
 	Interval time.Duration
-}
-
-// DefaultLookups is how many narinfos are asked for at the same time: they cost latency and little else.
-const DefaultLookups = 64
-
-// DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
-// memory of their decoders is bounded by the cache.
-func DefaultDownloads() int { return min(64, max(16, 8*runtime.GOMAXPROCS(0))) }
-
-// DefaultMemory is enough for three large NARs per core: more do not decode faster. It is at most an eighth of what
-// the control group or GOMEMLIMIT allow the process.
-func DefaultMemory() int64 {
-	allowed := debug.SetMemoryLimit(-1)
-	if raw, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err == nil {
-			allowed = min(allowed, n)
-		}
-	}
-	return min(3*maxWindow*int64(runtime.GOMAXPROCS(0)), allowed/8)
 }
 
 // Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.
