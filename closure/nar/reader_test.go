@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -113,6 +114,19 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 			var b strings.Builder
 			Expect(nar.Copy(nar.NewWriter(&b), nar.NewReader(src), nil)).To(Succeed(), name)
 			Expect(b.String() == all()).To(BeTrue(), name)
+		}
+	})
+
+	it("starts no goroutine", func() {
+		before := runtime.NumGoroutine()
+		r := nar.NewReader(strings.NewReader(all()))
+		for {
+			_, err := r.Next()
+			Expect(runtime.NumGoroutine()).To(BeNumerically("<=", before))
+			if err == io.EOF {
+				break
+			}
+			Expect(err).NotTo(HaveOccurred())
 		}
 	})
 
