@@ -11,6 +11,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 )
 
 func TestCaches(t *testing.T) {
@@ -68,6 +70,14 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		server.Start()
 		opens(server.URL, CacheBinding{URL: "https://127.0.0.1:1", Username: "u", Password: "p"})
 		Expect(login).To(BeEmpty())
+	})
+
+	it("fetches as many paths at once as it is told to, or as suits the machine", func() {
+		for setting, want := range map[int]int{3: 3, 0: closure.DefaultDownloads()} {
+			s, err := gatherCaches(Config{Concurrency: setting}, nil)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(s.options(quiet).Concurrency).To(Equal(want))
+		}
 	})
 
 	it("trusts a binding's certificate authority", func() {

@@ -57,6 +57,15 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(c.Attrs).To(Equal([]string{"new"}))
 	})
 
+	it("reads numbers, and leaves what is not set to the machine", func() {
+		c, err := read(map[string]string{"BP_NIX_CONCURRENCY": "7"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Concurrency).To(Equal(7))
+		c, err = read(nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.Concurrency).To(BeZero())
+	})
+
 	it("reads durations, pairs and patterns", func() {
 		c, err := read(map[string]string{
 			"BP_NIX_HYDRA_URL": "https://hydra/", "BP_NIX_HYDRA_JOB": "p/j/x", "BP_NIX_HYDRA_WAIT": "15m",
@@ -100,6 +109,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"a quote that is open", map[string]string{"BP_NIX_ARGS": "a='b c"}, "a quote ' is not closed"},
 		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "does not say which Hydra has it"},
 		{"a number out of range", map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
+		{"a number too large", map[string]string{"BP_NIX_CONCURRENCY": "257"}, "from 1 to 256"},
 	} {
 		it("refuses "+c.name+" and says what it takes", func() {
 			_, err := read(c.env)

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -9,12 +10,14 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -279,6 +282,9 @@ func read(set *cache.Set, found *cache.Found) ([]byte, error) {
 	})
 	return out, err
 }
+
+// sorted are a table's keys, in one order: spec runs a suite's function anew for each of its specs.
+func sorted[K cmp.Ordered, V any](table map[K]V) []K { return slices.Sorted(maps.Keys(table)) }
 
 // answers are what each cache said of a path that none has.
 func answers(err error) []cache.Answer {

@@ -1,9 +1,11 @@
 package cache
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -66,6 +68,55 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			_, err := a.resolve(bad)
 			Expect(err).To(HaveOccurred(), bad)
 		}
+	})
+}
+
+func TestRetryPolicy(t *testing.T) {
+	spec.Run(t, "the retry policy", testRetryPolicy, spec.Report(report.Terminal{}))
+}
+
+func testRetryPolicy(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("doubles its delays up to a bound, each shortened by chance", func() {
+		p := RetryPolicy{BaseDelay: 100 * time.Millisecond, MaxDelay: time.Second, Jitter: 0.5}
+		for n, longest := range []int{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 60: 1000} {
+			if longest == 0 {
+				continue
+			}
+			seen := map[time.Duration]bool{}
+			for range 50 {
+				d := p.delay(n, errSlow)
+				Expect(d).To(And(BeNumerically("<=", time.Duration(longest)*time.Millisecond),
+					BeNumerically(">=", time.Duration(longest)*time.Millisecond/2)))
+				seen[d] = true
+			}
+			Expect(len(seen)).To(BeNumerically(">", 25), "delays are alike")
+		}
+	})
+
+	it("reads Retry-After as seconds and as a date, and waits no longer than it may", func() {
+		Expect(retryAfter("7")).To(Equal(7 * time.Second))
+		in := time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)
+		Expect(retryAfter(in)).To(And(BeNumerically(">", 50*time.Second), BeNumerically("<=", time.Minute)))
+		for _, nothing := range []string{"", "0", "-3", "soon", "Mon, 01 Jan 2001 00:00:00 GMT", "99999999999999999999"} {
+			Expect(retryAfter(nothing)).To(BeZero(), nothing)
+		}
+		p := RetryPolicy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, MaxRetryAfter: 5 * time.Second}
+		Expect(p.delay(1, &statusFailure{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
+		Expect(p.delay(1, &statusFailure{retryAfter: time.Hour})).To(Equal(5 * time.Second))
+	})
+
+	it("keeps all requests to a cache back that asks for it, no longer than it may", func() {
+		c := &substituter{policy: RetryPolicy{MaxRetryAfter: 50 * time.Millisecond}}
+		began := time.Now()
+		Expect(c.held(t.Context(), nil)).To(Succeed())
+		c.hold(&statusFailure{retryAfter: time.Hour})
+		c.hold(&statusFailure{retryAfter: time.Millisecond})
+		c.hold(errSlow)
+		Expect(c.held(t.Context(), nil)).To(Succeed())
+		Expect(time.Since(began)).To(BeNumerically(">=", 50*time.Millisecond))
+		Expect(c.heldFor()).To(BeNumerically("<=", 0))
 	})
 }
 

@@ -178,9 +178,10 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	context("no", func() {
-		for code, reason := range map[int]cache.Reason{
+		reasons := map[int]cache.Reason{
 			404: cache.Absent, 403: cache.Absent, 410: cache.Absent, 401: cache.Login, 500: cache.Down, 501: cache.Down,
-		} {
+		}
+		for _, code := range sorted(reasons) {
 			it(fmt.Sprintf("is understood from status %d", code), func() {
 				first.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
 					if strings.HasSuffix(r.URL.Path, ".narinfo") {
@@ -190,7 +191,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 					return false
 				})
 				_, err := open(t, options(first.URL)).Lookup(ctx, storePath("a"))
-				Expect(answers(err)[0].Reason).To(Equal(reason), "%v", err)
+				Expect(answers(err)[0].Reason).To(Equal(reasons[code]), "%v", err)
 				if code == 401 {
 					Expect(err).To(MatchError(ContainSubstring("netrc")))
 				}

@@ -112,7 +112,9 @@ func testS3(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("has no login in its endpoint, nor shows one", func() {
-		for _, endpoint := range []string{"me:secret@127.0.0.1:1", "http://me:secret@h", "me%3Asecret%40h", "h:secret", "//"} {
+		for _, endpoint := range []string{
+			"me:secret@127.0.0.1:1", "http://me:secret@h", "me%3Asecret%40h", "h:secret", "//",
+		} {
 			_, err := cache.Open(stdcontext.Background(), options("s3://cache?scheme=http&endpoint="+endpoint))
 			Expect(err).To(MatchError(ContainSubstring("its endpoint has to be a host")), endpoint)
 			Expect(err.Error()).NotTo(ContainSubstring("secret"))

@@ -52,13 +52,14 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 		})
 	}
 
-	for what, answer := range map[string]func(w http.ResponseWriter){
+	answers := map[string]func(w http.ResponseWriter){
 		"an HTML page": func(w http.ResponseWriter) { io.WriteString(w, "<html>log in</html>") },
 		"nonsense":     func(w http.ResponseWriter) { io.WriteString(w, "x") },
 		"401":          func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) },
-	} {
+	}
+	for _, what := range sorted(answers) {
 		it("that says "+what+" to everything is told of once, and in the end asked only where no other has a path", func() {
-			badNarinfos(answer)
+			badNarinfos(answers[what])
 			fetchAll()
 			Expect(bad.asked(".narinfo")).To(HaveLen(10))
 			Expect(log.lines).To(HaveLen(2), log.String())

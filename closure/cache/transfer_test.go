@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -146,15 +145,13 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		Expect(s.asked(n.URL)[1].Header.Get("Range")).To(BeEmpty())
 	})
 
-	for compression, encoding := range map[string]string{"none": "", "zstd": "", " none": "zstd"} {
-		it("continues, or starts over, when a connection closes that alone says where the file ends: "+compression+" "+encoding,
+	for _, packed := range []struct{ compression, encoding string }{{"none", ""}, {"zstd", ""}, {"none", "zstd"}} {
+		it(fmt.Sprintf("continues, or starts over, when a file is cut that only the end of the connection ends: %+v", packed),
 			func() {
-				n = s.add(t, "b", strings.TrimSpace(compression), data, func(n *narinfo.NarInfo) {
-					n.FileSize, n.FileHash = 0, [32]byte{}
-				})
+				n = s.add(t, "b", packed.compression, data, func(n *narinfo.NarInfo) { n.FileSize, n.FileHash = 0, [32]byte{} })
 				file := s.file(n.URL)
-				if encoding != "" {
-					file = compress(t, encoding, file)
+				if packed.encoding != "" {
+					file = compress(t, packed.encoding, file)
 				}
 				onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 					if nth > 1 {
@@ -164,7 +161,7 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 					if err != nil {
 						panic(err)
 					}
-					fmt.Fprintf(buffer, "HTTP/1.0 200 OK\r\nContent-Encoding: %s\r\n\r\n%s", encoding, file[:len(file)/2])
+					fmt.Fprintf(buffer, "HTTP/1.0 200 OK\r\nContent-Encoding: %s\r\n\r\n%s", packed.encoding, file[:len(file)/2])
 					buffer.Flush()
 					connection.Close()
 					return true
