@@ -409,8 +409,8 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		var log lines
 		options.Log = log.log
 		caches.fetch = func(_ context.Context, p storepath.Path) error {
-			if p == g.Roots[0] {
-				time.Sleep(100 * time.Millisecond)
+			for p == g.Roots[0] && !log.has("of 12 paths") {
+				time.Sleep(time.Millisecond)
 			}
 			return nil
 		}
