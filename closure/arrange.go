@@ -31,7 +31,7 @@ func (r *run) plan() error {
 // arrange plans the layers and asks for what those need that are to be unpacked.
 func (r *run) arrange() {
 	previous := r.kept()
-	r.groups = Plan(r.graph, previous, r.Limits)
+	r.groups = r.grouped(r.graph, previous)
 	for _, group := range r.unpacked(Changed(previous, r.groups)) {
 		for _, p := range group.Paths {
 			if found := r.found[p]; found == nil {

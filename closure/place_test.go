@@ -117,6 +117,26 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		Expect(names(img.view)).To(ConsistOf(links))
 	})
 
+	it("completes a plan with what only the build needs: that is apart, what is here stays, the rest is fetched", func() {
+		g := c.stock(newWorld(1, 40))
+		image := img.build(c, g, nil)
+		tool := c.add(pathOf("tool", "tool-1"), map[string]string{"bin/tool": "use " + g.Roots[0].String()}, g.Roots[0])
+		caches, stage := c.open(), filepath.Join(img.layers, ".staging")
+		result, err := closure.Substitute(context.Background(), closure.Options{
+			Caches: caches, Roots: []storepath.Path{g.Roots[0], tool}, Staging: stage, Layout: img.layout, Planned: image.Groups,
+			Previous: &closure.Previous{Prefix: img.layout.Dir(), Groups: image.Groups[1:], Nodes: image.Graph.Nodes},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		build := closure.Group{Layer: closure.BuildLayer, Paths: []storepath.Path{tool}}
+		Expect(result.Groups).To(Equal(append(slices.Clone(image.Groups), build)))
+		Expect(result.Changed).To(Equal([]closure.Group{image.Groups[0], build}))
+		Expect(caches.fetches).To(ConsistOf(append(slices.Clone(image.Groups[0].Paths), tool)))
+		aside := filepath.Join(img.layers, "aside")
+		Expect(closure.Place(context.Background(), result, stage, aside)).To(Succeed())
+		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildLayer))
+		Expect(filepath.Join(img.layers, image.Groups[1].Layer)).To(BeADirectory())
+	})
+
 	it("unpacks paths that are wanted here, and changes no layer by that", func() {
 		w := newWorld(1, 40)
 		result := img.build(c, c.stock(w), nil)

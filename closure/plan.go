@@ -29,6 +29,8 @@ const (
 	AppLayer = "closure-app"
 	// LayerPrefix starts the name of every layer that a plan makes.
 	LayerPrefix = "closure-"
+	// BuildLayer is the group of what is needed while an image is made and goes into none. It is no layer.
+	BuildLayer = LayerPrefix + "build"
 
 	// maxAppLayers bounds how many layers the roots themselves are spread over.
 	maxAppLayers = 4
@@ -66,6 +68,21 @@ func Plan(g *Graph, previous []Group, limits Limits) []Group {
 		return fresh
 	}
 	return grown
+}
+
+// planBeside adds to a plan a group of all that it lacks.
+func planBeside(g *Graph, planned []Group) []Group {
+	has := map[storepath.Path]bool{}
+	for _, group := range planned {
+		for _, p := range group.Paths {
+			has[p] = true
+		}
+	}
+	groups := slices.Clone(planned)
+	if rest := slices.DeleteFunc(g.Paths(), func(p storepath.Path) bool { return has[p] }); len(rest) > 0 {
+		groups = append(groups, Group{Layer: BuildLayer, Paths: rest})
+	}
+	return groups
 }
 
 // Changed gives the groups that previous does not have with the same name and members: those whose layers have to be

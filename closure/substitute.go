@@ -38,6 +38,10 @@ type Options struct {
 	Wanted func(storepath.Path) bool
 	// Limits bounds the plan.
 	Limits Limits
+	// Planned is a plan that is already made, of the closure of some of the Roots. It stays as it is, and what it lacks
+	// becomes one more group, BuildLayer, which is for the build and not for the image. Previous then says what is here
+	// of it. Nil has Substitute plan.
+	Planned []Group
 	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
 	// and DefaultDownloads.
 	Lookups, Downloads int
@@ -99,6 +103,14 @@ func Substitute(ctx context.Context, options Options) (*Result, error) {
 		return nil, err
 	}
 	return r.run(ctx)
+}
+
+// grouped makes the plan, or completes the one that is made.
+func (o Options) grouped(g *Graph, previous []Group) []Group {
+	if o.Planned != nil {
+		return planBeside(g, o.Planned)
+	}
+	return Plan(g, previous, o.Limits)
 }
 
 func (o Options) withDefaults() Options {
