@@ -19,9 +19,13 @@ import (
 // and long-lived, so that collecting costs next to nothing, and memory is what platforms bound builds by.
 const GCPercent = 40
 
+// layersUmask lets anybody read what layers hold: an image may run as another user than the one who built it.
+const layersUmask = 0o022
+
 // Main is the buildpack's program: detect, build or verify, by the name it is called under.
 func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
+	syscall.Umask(layersUmask)
 	out = newRedacting(out, environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory)))
 	logger := log.NewPaketoLogger(out)
 	if filepath.Base(args[0]) == "verify" {
