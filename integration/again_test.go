@@ -166,7 +166,7 @@ func testMoves(t *testing.T, _ spec.G, it spec.S) {
 	it("moves between versions, architectures and metadata of any kind, with one line that says why", func() {
 		system := map[string]string{"amd64": "x86_64-linux", "arm64": "aarch64-linux"}[runtime.GOARCH]
 		for _, move := range []struct{ file, from, to, says string }{
-			{"run.toml", `"format":1`, `"format":2`, "another version of this buildpack"},
+			{"run.toml", `"format":2`, `"format":3`, "another version of this buildpack"},
 			{"run.toml", `"system":"` + system + `"`, `"system":"riscv64-linux"`, "is for riscv64-linux"},
 			{"run.toml", `"format":`, `format:`, "cannot be read"},
 			{"closure-*.toml", `format = 1`, `format = 0`, "made in format 0"},

@@ -60,7 +60,8 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 
 func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec.S) {
 	app, image := source(outer, probe()), p.image("probe")
-	env := app.env(p.parts, "NIX_ATTRIBUTES", "app other", "BP_INCLUDE_FILES", "public/**")
+	env := app.env(p.parts, "NIX_ATTRIBUTES", "app other", "BP_INCLUDE_FILES", "public/**",
+		"BP_EXCLUDE_FILES", "**/*.map:public/drafts")
 	log := p.build(image, app.source, env)
 
 	return func(t *testing.T, _ spec.G, it spec.S) {
@@ -91,7 +92,7 @@ func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec
 			Expect(said).To(ContainSubstring("CapEff:\t0000000000000000"))
 		})
 
-		it("runs heroku-compile-hook at build time; what it made stays where BP_INCLUDE_FILES says so, the source does not", func() {
+		it("runs heroku-compile-hook at build time, of which stays what it made, where BP_INCLUDE_FILES and BP_EXCLUDE_FILES say so", func() {
 			Expect(log).To(ContainSubstring("Running heroku-compile-hook"))
 			files, err := p.parts.rig.ImageFiles(t.Context(), image)
 			must(err)
@@ -104,6 +105,7 @@ func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec
 			Expect(kept).To(ConsistOf("Procfile", "public/compiled.txt"))
 			for name := range files {
 				Expect(filepath.Base(name)).NotTo(Equal("secret-source.txt"))
+				Expect(name).NotTo(MatchRegexp("/[0-9a-z]+-hook(/|$)"), "the hook's own store path")
 			}
 		})
 
@@ -138,7 +140,7 @@ func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec
 			bareApp := source(t, files)
 			second := p.image("single")
 			log := p.build(second, bareApp.source, bareApp.env(p.parts, "BP_NIX_ATTRS", "single"), p.onScratch)
-			Expect(log).To(ContainSubstring("the one program only becomes web"))
+			Expect(log).To(ContainSubstring("only becomes web, as it is the only program"))
 			Expect(p.says(second, "", "with", "arguments")).To(Equal("only with arguments\n"))
 		})
 	}

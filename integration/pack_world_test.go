@@ -246,8 +246,8 @@ func probe() map[string]string {
   single = programs "single" { only = ''echo "only $*"''; };
   heroku-compile-hook = programs "hook" {
     compile = ''
-      mkdir -p public
       echo "compiled in $PWD" >public/compiled.txt
+      echo "a map" >public/compiled.txt.map
       echo leftover >leftover.txt
     '';
   };
@@ -263,5 +263,6 @@ several: cd / && FOO="a b"; run_proot.sh show "$FOO" "$PWD"; run_proot.sh show s
 `,
 		"secret-source.txt": "this is source, which no image has\n",
 		"lib/code.py":       "this is source too\n",
+		"public/drafts/a":   "this is not for the public\n",
 	}
 }

@@ -102,8 +102,8 @@ func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
 
 		// The metadata is of another version altogether, or cannot be read.
 		for _, change := range []func(string) string{
-			func(text string) string { return strings.ReplaceAll(text, `{\"format\":1,`, `{\"format\":7,`) },
-			func(text string) string { return strings.ReplaceAll(text, `{\"format\":1,`, `{\"format\":`) },
+			func(text string) string { return strings.ReplaceAll(text, `{\"format\":2,`, `{\"format\":7,`) },
+			func(text string) string { return strings.ReplaceAll(text, `{\"format\":2,`, `{\"format\":`) },
 		} {
 			registry.relabel(image, "io.buildpacks.lifecycle.metadata", change)
 			log = p.build(image, second.source, second.env(p.parts), publish)

@@ -116,7 +116,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 		return result, err
 	}
 
-	b.Logger.Headerf("Substituting %s", plural(len(roots.All()), "store path"))
+	b.Logger.Headerf("Substituting %s", plural(len(roots.Paths), "store path"))
 	contents, err := b.contents(ctx, s, roots, key, recalled)
 	if err != nil {
 		return result, err
@@ -194,7 +194,7 @@ func (s *site) conditions() []string {
 func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 	entries := s.procfile
 	if len(entries) == 0 {
-		program, err := c.mainProgram()
+		program, because, err := c.mainProgram()
 		if err != nil {
 			return nil, err
 		}
@@ -203,7 +203,7 @@ func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 				"add a Procfile with a line such as %q", "web: run_proot.sh myapp")
 			return nil, nil
 		}
-		b.Logger.Bodyf("No Procfile: the one program %s becomes %s", program, webType)
+		b.Logger.Bodyf("No Procfile: %s becomes %s, as %s", program, webType, because)
 		entries = []ProcfileEntry{{Type: webType, Command: "run_proot.sh " + program}}
 	}
 	for _, entry := range entries {

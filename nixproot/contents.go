@@ -4,15 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
@@ -42,13 +42,14 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 		}
 		b.Logger.Bodyf("The closure is not relocated: %s", r.tooLong)
 	}
-	previous := r.closure
-	if r.Hook {
-		// The hook runs programs of the closure, so that its files have to be here.
-		b.Logger.Bodyf("%s is in the closure: all of its layers are fetched, as it runs at build time", hookName)
-		previous = nil
+	if len(roots.Paths) == 0 {
+		return nil, fmt.Errorf("there is nothing to put into the image but %s, which runs at build time; name the app too",
+			hookName)
 	}
-	result, err := b.substitute(ctx, s, roots, previous, r.layout)
+	if err := nar.RemoveAll(s.hookDir()); err != nil {
+		return nil, fmt.Errorf("removing what a build has left: %w", err)
+	}
+	result, err := b.substitute(ctx, s, closure.Options{Roots: roots.Paths, Layout: r.layout, Previous: r.closure})
 	if err != nil {
 		return nil, err
 	}
@@ -57,33 +58,36 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 		return nil, err
 	}
 	c.imageMetadata = imageMetadata{Format: imageFormat, System: s.config.System, Key: key, Roots: roots}
-	c.readBins(r.imageMetadata)
-	if roots.Hook != "" || c.Hook {
-		c.Hook = true
-		if previous != nil && len(result.Changed) < len(result.Groups) {
-			r.Hook = true
-			return b.contents(ctx, s, roots, key, r)
-		}
+	if err := c.makeLayers(ctx, s); err != nil {
+		return nil, err
+	}
+	if unseen := c.readBins(r.imageMetadata); len(unseen) > 0 {
+		r.forget(unseen)
+		return b.contents(ctx, s, roots, key, r)
 	}
 	c.Engine, c.Reason = b.describeRelocation(s, r, result)
-	return c, c.makeLayers(ctx, s)
+	return c, nil
+}
+
+// forget has the layers that hold paths fetched again, which were no roots of the previous image and now have to be
+// looked into.
+func (r recalled) forget(paths []storepath.Path) {
+	r.closure.Groups = slices.DeleteFunc(r.closure.Groups, func(group closure.Group) bool {
+		return slices.ContainsFunc(group.Paths, func(p storepath.Path) bool { return slices.Contains(paths, p) })
+	})
 }
 
 func (s *site) staging() string { return filepath.Join(s.layers.Path, stagingDir) }
 
-// substitute opens the caches only when something has to come from them.
-func (b Build) substitute(ctx context.Context, s *site, roots Roots, previous *closure.Previous, layout relocate.Layout) (*closure.Result, error) {
-	return closure.Substitute(ctx, closure.Options{
-		Caches:    lazyCaches(s.caches),
-		Roots:     roots.All(),
-		Staging:   s.staging(),
-		Layout:    layout,
-		Strict:    s.config.Engine == launch.EngineRelocate,
-		Previous:  previous,
-		Limits:    closure.Limits{Layers: s.config.MaxLayers},
-		Downloads: s.config.Concurrency,
-		Log:       b.Logger.Bodyf,
-	})
+// substitute fetches what options say, by the settings. It opens the caches only when something has to come from them.
+func (b Build) substitute(ctx context.Context, s *site, options closure.Options) (*closure.Result, error) {
+	options.Caches = lazyCaches(s.caches)
+	options.Staging = s.staging()
+	options.Strict = s.config.Engine == launch.EngineRelocate
+	options.Limits = closure.Limits{Layers: s.config.MaxLayers}
+	options.Downloads = s.config.Concurrency
+	options.Log = b.Logger.Bodyf
+	return closure.Substitute(ctx, options)
 }
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
@@ -133,42 +137,14 @@ func (c *contents) makeLayers(ctx context.Context, s *site) error {
 	if view, err = view.Reset(); err != nil {
 		return err
 	}
-	if err := closure.View(ctx, view.Path, c.Groups, s.layers.Path, c.Layout); err != nil {
-		return err
-	}
 	view.LayerTypes = libcnb.LayerTypes{Launch: true}
 	c.Layers = append(c.Layers, view)
-	return nil
+	return c.writeView(ctx, s)
 }
 
-// readBins looks which outputs have programs, and remembers what it saw of those whose layers are not here.
-func (c *contents) readBins(before imageMetadata) {
-	for i, root := range c.Roots.Paths {
-		entries, err := os.ReadDir(filepath.Join(c.folder(root), "bin"))
-		if err == nil {
-			c.Bins = append(c.Bins, i)
-		} else if !exists(c.folder(root)) && before.hasBin(root) {
-			c.Bins = append(c.Bins, i)
-		}
-		if len(c.Roots.Paths) == 1 {
-			c.MainProgram = programOf(entries)
-			if !exists(c.folder(root)) && len(before.Roots.Paths) == 1 && before.Roots.Paths[0] == root {
-				c.MainProgram = before.MainProgram
-			}
-		}
-		c.Hook = c.Hook || exists(filepath.Join(c.folder(root), "bin", hookName))
-	}
-	c.Hook = c.Hook || before.Hook && before.Key == c.Key && c.Key != ""
-}
-
-// hasBin reports whether an output of the previous image had a bin folder.
-func (m imageMetadata) hasBin(root storepath.Path) bool {
-	for _, i := range m.Bins {
-		if i < len(m.Roots.Paths) && m.Roots.Paths[i] == root {
-			return true
-		}
-	}
-	return false
+// writeView makes the view show these contents and nothing else.
+func (c *contents) writeView(ctx context.Context, s *site) error {
+	return closure.View(ctx, filepath.Join(s.layers.Path, viewLayer), c.Groups, s.layers.Path, c.Layout)
 }
 
 // folder is where a path's files are, whether or not its layer's bytes are here.
@@ -187,8 +163,11 @@ func (c *contents) folder(p storepath.Path) string {
 // so that a program which looks for its files beside itself does not go through the view.
 func (c *contents) bins() []string {
 	var bins []string
-	for _, i := range c.Bins {
+	for i, b := range c.Bins {
 		root := c.Roots.Paths[i]
+		if b == nil {
+			continue
+		}
 		if c.Engine == launch.EngineRelocate {
 			bins = append(bins, filepath.Join(c.folder(root), "bin"))
 		} else {
@@ -198,77 +177,38 @@ func (c *contents) bins() []string {
 	return bins
 }
 
-// mainProgram is the program that becomes web without a Procfile, "" where there is no telling.
-func (c *contents) mainProgram() (string, error) {
-	if c.Roots.MainProgram != "" {
-		if strings.ContainsAny(c.Roots.MainProgram, "/ \t\n'\"\\$`") {
-			return "", fmt.Errorf("meta.mainProgram is %q, which is not the name of a program", c.Roots.MainProgram)
-		}
-		return c.Roots.MainProgram, nil
+// mainProgram is the program that becomes web without a Procfile, and what says so; "" where there is no telling.
+func (c *contents) mainProgram() (program, because string, err error) {
+	if c.Roots.MainProgram == "" {
+		return onlyProgram(c.Bins...), "it is the only program", nil
 	}
-	return c.imageMetadata.MainProgram, nil
-}
-
-// hookProgram is what runs at build time, in the form that the launcher takes; "" where there is no hook.
-func (c *contents) hookProgram() string {
-	if hook := c.Roots.Hook; hook != "" {
-		folder := c.folder(hook)
-		if program := filepath.Join(folder, "bin", hookName); exists(program) {
-			return c.programPath(hook, filepath.Join("bin", hookName))
-		}
-		if info, err := os.Stat(folder); err == nil && info.Mode().IsRegular() {
-			return c.programPath(hook, "")
-		}
-		if entries, err := os.ReadDir(filepath.Join(folder, "bin")); err == nil && programOf(entries) != "" {
-			return c.programPath(hook, filepath.Join("bin", programOf(entries)))
-		}
+	if strings.ContainsAny(c.Roots.MainProgram, "/ \t\n'\"\\$`") {
+		return "", "", fmt.Errorf("meta.mainProgram is %q, which is not the name of a program", c.Roots.MainProgram)
 	}
-	if c.Hook {
-		return hookName
-	}
-	return ""
-}
-
-// programPath is a program's place as the engine shows it.
-func (c *contents) programPath(p storepath.Path, file string) string {
-	if c.Engine == launch.EngineRelocate {
-		return filepath.Join(c.folder(p), file)
-	}
-	return filepath.Join(p.String(), file)
+	return c.Roots.MainProgram, "meta.mainProgram says", nil
 }
 
 // Summary says in two lines what moved.
 func (c *contents) Summary() []string {
-	count := func(t closure.Tally) string {
-		return fmt.Sprintf("%s (%s)", plural(t.Paths, "path"), closure.Bytes(t.Bytes))
-	}
 	fetched := c.Fetched
 	fetched.Paths += c.Staged.Paths
 	fetched.Bytes += c.Staged.Bytes
 	return []string{
-		fmt.Sprintf("Store paths: %s reused, %s fetched, %s removed", count(c.Reused), count(fetched), count(c.Removed)),
+		fmt.Sprintf("Store paths: %s reused, %s fetched, %s removed", tallied(c.Reused), tallied(fetched), tallied(c.Removed)),
 		fmt.Sprintf("Closure layers: %d of %d changed", len(c.Changed), len(c.Groups)),
 	}
+}
+
+func tallied(t closure.Tally) string {
+	return fmt.Sprintf("%s (%s)", plural(t.Paths, "path"), closure.Bytes(t.Bytes))
 }
 
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also
 // returned by itself.
 func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
-	config := launch.Config{
-		Engine: c.Engine, Requested: s.config.Engine, Reason: c.Reason,
-		View: filepath.Join(s.layers.Path, viewLayer), Bin: c.bins(),
-	}
-	for _, root := range c.Roots.Paths {
-		config.StorePaths = append(config.StorePaths, root.String())
-	}
-	var layers []libcnb.Layer
-	if c.Engine == launch.Unrelocated && (s.config.Engine == launch.EngineAuto || s.config.Engine == launch.EngineProot) {
-		layer, program, err := PRootLayer(ctx, s.layers, s.dependencies)
-		if err != nil {
-			return nil, libcnb.Layer{}, err
-		}
-		config.PRoot = program
-		layers = append(layers, layer)
+	config, layers, err := b.launchConfig(ctx, s, c, s.layers)
+	if err != nil {
+		return nil, libcnb.Layer{}, err
 	}
 	run, err := RunLayer(s.layers, config)
 	if err != nil {
@@ -284,6 +224,24 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 		return nil, launcher, err
 	}
 	return append(layers, run, launcher), launcher, nil
+}
+
+// launchConfig is what the launcher is told of contents, and PRoot's layer among layers where its engine may be used.
+func (b Build) launchConfig(ctx context.Context, s *site, c *contents, layers libcnb.Layers,
+) (launch.Config, []libcnb.Layer, error) {
+	config := launch.Config{
+		Engine: c.Engine, Requested: s.config.Engine, Reason: c.Reason,
+		View: filepath.Join(s.layers.Path, viewLayer), Bin: c.bins(),
+	}
+	for _, root := range c.Roots.Paths {
+		config.StorePaths = append(config.StorePaths, root.String())
+	}
+	if c.Engine != launch.Unrelocated || s.config.Engine != launch.EngineAuto && s.config.Engine != launch.EngineProot {
+		return config, nil, nil
+	}
+	layer, program, err := PRootLayer(ctx, layers, s.dependencies)
+	config.PRoot = program
+	return config, []libcnb.Layer{layer}, err
 }
 
 // lazyCaches opens the caches at the first question, so that a build which asks nothing connects to none.

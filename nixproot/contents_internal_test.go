@@ -14,8 +14,59 @@ import (
 
 func TestContents(t *testing.T) {
 	suite := spec.New("contents")
+	suite("Bin", testBin)
 	suite("RunToEnd", testRunToEnd)
 	suite.Run(t)
+}
+
+func testBin(t *testing.T, _ spec.G, it spec.S) {
+	var dir string
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		dir = t.TempDir()
+	})
+
+	write := func(name string, mode os.FileMode) {
+		Expect(os.WriteFile(filepath.Join(dir, name), nil, mode)).To(Succeed())
+	}
+
+	it("counts what can be executed, and neither folders, wrapped programs nor the hook", func() {
+		write("app", 0o555)
+		write(".app-wrapped", 0o555)
+		write("notes.txt", 0o444)
+		write(hookName, 0o555)
+		Expect(os.Mkdir(filepath.Join(dir, "plugins"), 0o755)).To(Succeed())
+		Expect(readBin(dir)).To(Equal(&bin{Programs: []string{"app"}, Hook: true}))
+	})
+
+	it("follows links, and believes those that lead to where nothing is here", func() {
+		write("notes.txt", 0o444)
+		Expect(os.Symlink("notes.txt", filepath.Join(dir, "text"))).To(Succeed())
+		Expect(os.Symlink("/nix/store/elsewhere/bin/app", filepath.Join(dir, "app"))).To(Succeed())
+		Expect(readBin(dir)).To(Equal(&bin{Programs: []string{"app"}}))
+	})
+
+	it("takes no hook that cannot be executed, and no folder that is not there", func() {
+		write(hookName, 0o444)
+		Expect(readBin(dir)).To(Equal(&bin{}))
+		Expect(readBin(filepath.Join(dir, "none"))).To(BeNil())
+	})
+
+	it("remembers two of many programs, which is enough to tell that there are several", func() {
+		for _, name := range []string{"a", "b", "c", "d"} {
+			write(name, 0o555)
+		}
+		Expect(readBin(dir).Programs).To(Equal([]string{"a", "b"}))
+	})
+
+	it("finds the one program of several folders, and none where there are two", func() {
+		one, other := &bin{Programs: []string{"app"}}, &bin{Programs: []string{"tool"}}
+		Expect(onlyProgram(nil, &bin{}, one, one)).To(Equal("app"))
+		Expect(onlyProgram(one, other)).To(BeEmpty())
+		Expect(onlyProgram(&bin{Programs: []string{"a", "b"}})).To(BeEmpty())
+		Expect(onlyProgram(nil)).To(BeEmpty())
+	})
 }
 
 func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {

@@ -18,7 +18,7 @@ const (
 	// viewLayer holds one link per store path; what relocated files refer to.
 	viewLayer = "view"
 	// imageFormat is the version of what the run layer's metadata says. Another version's is not read.
-	imageFormat = 1
+	imageFormat = 2
 )
 
 // imageMetadata is what the run layer remembers of a build, for the next one. It is a JSON text in the layer's
@@ -29,11 +29,8 @@ type imageMetadata struct {
 	// Key is what the roots depend on; Roots are what they were.
 	Key   string `json:"key"`
 	Roots Roots  `json:"roots"`
-	// MainProgram and Hook are what the outputs' bin folders hold, which a reused layer no longer shows.
-	MainProgram string `json:"mainProgram,omitempty"`
-	Hook        bool   `json:"hook,omitempty"`
-	// Bins are the outputs that have a bin folder, as indexes into Roots.
-	Bins []int `json:"bins,omitempty"`
+	// Bins are the outputs' bin folders, in the order of Roots.Paths; nil for an output without one.
+	Bins []*bin `json:"bins,omitempty"`
 }
 
 // recalled is what the previous image's metadata promises: the closure's layers, and what it was made from.

@@ -72,21 +72,6 @@ func packageURL(name, version string) string {
 	return "pkg:nix/" + name + "@" + version
 }
 
-// programOf is the one program that an output's bin folder holds, "" when there are several or none.
-func programOf(entries []os.DirEntry) string {
-	program := ""
-	for _, entry := range entries {
-		if entry.IsDir() || entry.Name()[0] == '.' {
-			continue
-		}
-		if program != "" {
-			return ""
-		}
-		program = entry.Name()
-	}
-	return program
-}
-
 // rootNames lists store paths by name for a log line.
 func rootNames(paths []storepath.Path) []string {
 	names := make([]string, len(paths))

@@ -1,0 +1,103 @@
+package nixproot
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// bin is what an output's bin folder holds, as far as a later build wants to know it, to whom a reused layer no longer
+// shows it.
+type bin struct {
+	// Programs are the names of its programs, of two where there are more; the hook is not one of them.
+	Programs []string `json:"programs,omitempty"`
+	// Hook says that it holds an executable heroku-compile-hook.
+	Hook bool `json:"hook,omitempty"`
+}
+
+// readBin looks into a bin folder; nil says that there is none.
+func readBin(dir string) *bin {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	b := &bin{}
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case name[0] == '.' || !isProgram(filepath.Join(dir, name)): // a dot begins the names of what is wrapped
+		case name == hookName:
+			b.Hook = true
+		case len(b.Programs) < 2:
+			b.Programs = append(b.Programs, name)
+		}
+	}
+	return b
+}
+
+// isProgram reports whether a file can be executed. A link that leads to where this build has no bytes is believed.
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return exists(path)
+	}
+	return info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// onlyProgram is the one program that bin folders hold together, "" when there are several or none.
+func onlyProgram(bins ...*bin) string {
+	var programs []string
+	for _, b := range bins {
+		if b != nil {
+			programs = append(programs, b.Programs...)
+		}
+	}
+	slices.Sort(programs)
+	if programs = slices.Compact(programs); len(programs) != 1 {
+		return ""
+	}
+	return programs[0]
+}
+
+// bin is what the previous build saw of an output's bin folder, where that was one of its roots.
+func (m imageMetadata) bin(root storepath.Path) (b *bin, known bool) {
+	i := slices.Index(m.Roots.Paths, root)
+	if i < 0 || i >= len(m.Bins) {
+		return nil, false
+	}
+	return m.Bins[i], true
+}
+
+// readBins looks what the roots' bin folders hold, or remembers it of those whose layers are not here. It returns the
+// paths that would have to be here to tell.
+func (c *contents) readBins(before imageMetadata) (unseen []storepath.Path) {
+	c.Bins = nil
+	for _, root := range c.Roots.Paths {
+		b, known := before.bin(root)
+		if dir, owner := c.binFolder(root); exists(c.folder(owner)) {
+			b = readBin(dir)
+		} else if !known {
+			unseen = append(unseen, owner)
+		}
+		c.Bins = append(c.Bins, b)
+	}
+	return unseen
+}
+
+// binFolder is where a root's bin folder is, and the path that it belongs to: it may be a link to another one's.
+func (c *contents) binFolder(root storepath.Path) (dir string, owner storepath.Path) {
+	dir = filepath.Join(c.folder(root), "bin")
+	target, err := os.Readlink(dir)
+	if err != nil {
+		return dir, root
+	}
+	for p := range c.Graph.Nodes {
+		if rest, below := strings.CutPrefix(target, c.Layout.Rename(p)+"/"); below {
+			return filepath.Join(c.folder(p), rest), p
+		}
+	}
+	return dir, root
+}
