@@ -29,8 +29,9 @@ type Roots struct {
 	MainProgram string `json:"mainProgram,omitempty"`
 	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
 	Hook storepath.Path `json:"hook,omitempty"`
-	// From says in words where they were found.
-	From string `json:"from"`
+	// From says in words where they were found. It is not remembered: the same paths make the same image, wherever they
+	// were found.
+	From string `json:"-"`
 }
 
 // All are the outputs and the hook's.
