@@ -112,6 +112,32 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		Expect(notes).To(ConsistOf(ContainSubstring("is in two layers")))
 	})
 
+	it("knows whether it is the closure of some roots, and of no others", func() {
+		g := newWorld(1, 100).graph()
+		app := g.Nodes[g.Roots[0]]
+		other := app.References[0]
+		if other == app.Path {
+			other = app.References[1]
+		}
+		previous, _ := recall(g, func(map[string]closure.Manifest) {})
+		Expect(previous.Is(g.Roots)).To(Succeed())
+		Expect(previous.Is([]storepath.Path{other, app.Path})).To(Succeed())
+		Expect(previous.Is([]storepath.Path{other})).To(MatchError(HavePrefix("nothing needs ")))
+		Expect(previous.Is(nil)).To(MatchError(HavePrefix("nothing needs ")))
+		Expect(previous.Is([]storepath.Path{app.Path, pathOf("x", "x")})).To(MatchError(HaveSuffix("-x is in no layer")))
+		app.References = []storepath.Path{other}
+		previous, _ = recall(g, func(map[string]closure.Manifest) {})
+		Expect(previous.Is(g.Roots)).To(MatchError(HavePrefix("nothing needs ")))
+		previous, _ = recall(g, func(m map[string]closure.Manifest) {
+			for layer := range m {
+				if layer != closure.AppLayer {
+					delete(m, layer)
+				}
+			}
+		})
+		Expect(previous.Is(g.Roots)).To(Succeed(), "what is not known may be right")
+	})
+
 	it("believes no circle of references", func() {
 		g := newWorld(1, 50).graph()
 		app := g.Nodes[g.Roots[0]]

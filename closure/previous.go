@@ -58,7 +58,19 @@ func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previ
 	if _, err := (&Graph{Nodes: previous.Nodes}).Topological(); err != nil {
 		return &Previous{}, []string{fmt.Sprintf("the previous image is not reused: %s", err)}
 	}
-	return previous, notReused(refused)
+	if notes = notReused(refused); len(notes) == 0 && len(previous.partial) > 0 {
+		notes = lookedUpAgain("something that they need is in no layer", slices.Collect(maps.Keys(previous.partial)))
+	}
+	return previous, notes
+}
+
+// lookedUpAgain says of which paths narinfos are asked for, and why.
+func lookedUpAgain(why string, paths []storepath.Path) []string {
+	which := slices.Min(paths).Base() + " is"
+	if len(paths) > 1 {
+		which = fmt.Sprintf("%d paths of the previous image, such as %s, are", len(paths), slices.Min(paths).Base())
+	}
+	return []string{fmt.Sprintf("%s looked up again: %s", which, why)}
 }
 
 // notReused says in a line for each reason which layers it keeps from being reused.
@@ -78,22 +90,38 @@ func notReused(layers map[string][]string) (notes []string) {
 // keys. What nobody vouches for is asked for again, and fetched again where the answer is another one than the image was
 // made from. It says in notes how many these are, and why.
 func (p *Previous) Distrust(keys narinfo.Keys) (notes []string) {
-	refused := map[string][]string{}
+	refused := map[string][]storepath.Path{}
 	for path, n := range p.Nodes {
 		if why := n.unproven(keys); why != "" && !p.partial[path] {
 			p.partial[path] = true
-			refused[why] = append(refused[why], path.Base())
+			refused[why] = append(refused[why], path)
 		}
 	}
 	for why, paths := range refused {
-		which := slices.Min(paths) + " is"
-		if len(paths) > 1 {
-			which = fmt.Sprintf("%d paths of the previous image, such as %s, are", len(paths), slices.Min(paths))
-		}
-		notes = append(notes, fmt.Sprintf("%s looked up again: %s", which, why))
+		notes = append(notes, lookedUpAgain(why, paths)...)
 	}
 	slices.Sort(notes)
 	return notes
+}
+
+// Is says why the paths are not the closure of roots: all that they need, and nothing besides. Where something is not
+// known it has no objection.
+func (p *Previous) Is(roots []storepath.Path) error {
+	for _, root := range roots {
+		if p.Nodes[root] == nil {
+			return fmt.Errorf("%s is in no layer", root)
+		}
+	}
+	needed := (&Graph{Nodes: p.Nodes}).ClosureOf(roots...)
+	if len(needed) == len(p.Nodes) || len(p.partial) > 0 {
+		return nil
+	}
+	for _, path := range slices.Sorted(maps.Keys(p.Nodes)) {
+		if _, found := slices.BinarySearch(needed, path); !found {
+			return fmt.Errorf("nothing needs %s", path)
+		}
+	}
+	return nil
 }
 
 // unproven says why nobody vouches for a path as it is described here; "" where somebody does.

@@ -175,7 +175,8 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		manifests := first.Manifests()
 		lost := first.Groups[2]
 		delete(manifests, lost.Layer)
-		previous, _ := closure.Recall(manifests, options.Layout)
+		previous, notes := closure.Recall(manifests, options.Layout)
+		Expect(notes).To(ConsistOf(HaveSuffix("looked up again: something that they need is in no layer")))
 		options.Previous = previous
 		caches.lookups, caches.fetches = nil, nil
 		result, err := closure.Substitute(ctx, options)

@@ -28,6 +28,8 @@ func TestAgain(t *testing.T) {
 	suite := spec.New("again", spec.Report(report.Terminal{}), spec.Sequential())
 	suite("changes", testChanges)
 	suite("moves", testMoves)
+	suite("doubts", testDoubts)
+	suite("state", testState)
 	suite("killed", testKilled)
 	suite("many pushes", testManyPushes)
 	suite.Run(t)
@@ -36,7 +38,13 @@ func TestAgain(t *testing.T) {
 // intact has the buildpack's own verify command prove every path of the image.
 func (k *keeper) intact() {
 	k.t.Helper()
-	out, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", realParts(k.t).key.Public,
+	k.provenBy(realParts(k.t).key.Public)
+}
+
+// provenBy is intact with another key.
+func (k *keeper) provenBy(key string) {
+	k.t.Helper()
+	out, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", key,
 		k.bare.Layers()).CombinedOutput()
 	Expect(err).WithOffset(1).NotTo(HaveOccurred(), "%s", out)
 }
@@ -308,9 +316,7 @@ func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
 			Expect(layers).To(BeNumerically("<=", 20))
 		}
 		Expect(k.bare.Start(context.Background(), "shop")).To(Equal("push 99\n"))
-		proven, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", f.public(),
-			k.bare.Layers()).CombinedOutput()
-		Expect(err).NotTo(HaveOccurred(), "%s", proven)
+		k.provenBy(f.public())
 
 		kept, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*/*-*"))
 		must(err)

@@ -30,7 +30,11 @@ type forge struct {
 func newForge(t *testing.T, name, secret string) *forge {
 	t.Helper()
 	seed := sha256.Sum256([]byte(secret))
-	f := &forge{dir: t.TempDir(), name: name, key: ed25519.NewKeyFromSeed(seed[:])}
+	parent, err := workDir()
+	must(err)
+	f := &forge{name: name, key: ed25519.NewKeyFromSeed(seed[:])}
+	f.dir, err = os.MkdirTemp(parent, "forge-")
+	must(err)
 	must(os.Mkdir(filepath.Join(f.dir, "nar"), 0o755))
 	must(os.WriteFile(filepath.Join(f.dir, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644))
 	return f

@@ -2,15 +2,18 @@ package nixproot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -43,42 +46,85 @@ type recalled struct {
 	tooLong error
 }
 
-// recall reads the layers' metadata that the lifecycle has restored. What cannot be used is said in one line and
-// fetched again.
+// recall reads the layers' metadata that the lifecycle has restored. Anybody may have altered it: what cannot be right
+// is not used, and one line says so.
 func (b Build) recall(s *site) recalled {
 	r := recalled{closure: &closure.Previous{}}
 	if wantsRelocation(s.config.Engine) {
 		r.layout, r.tooLong = relocate.NewLayout(filepath.Join(s.layers.Path, viewLayer))
 	}
+	manifests := readManifests(s.layers)
 	run, err := s.layers.Layer(runLayer)
 	if err != nil || len(run.Metadata) == 0 {
+		if len(manifests) > 0 {
+			b.Logger.Bodyf("The previous image does not say what it was made from: a full build")
+		}
 		return r
 	}
 	text, _ := run.Metadata["image"].(string)
-	var metadata imageMetadata
-	switch err := json.Unmarshal([]byte(text), &metadata); {
-	case err != nil:
-		b.Logger.Bodyf("The previous image's metadata cannot be read (%s): a full build", oneLine(err))
-		return r
-	case metadata.Format != imageFormat:
-		b.Logger.Bodyf("The previous image is from another version of this buildpack (format %d, this one writes %d): a full build",
-			metadata.Format, imageFormat)
-		return r
-	case metadata.System != s.config.System:
-		b.Logger.Bodyf("The previous image is for %s, this one for %s: a full build", metadata.System, s.config.System)
+	metadata, why := readImage(text, s.config.System)
+	if why != "" {
+		b.Logger.Bodyf("The previous image %s: a full build", why)
 		return r
 	}
-	r.imageMetadata = metadata
-	var notes []string
-	r.closure, notes = closure.Recall(readManifests(s.layers), r.layout)
+	previous, notes := closure.Recall(manifests, r.layout)
 	if s.settings.requireSigs {
-		notes = append(notes, r.closure.Distrust(s.settings.keys)...)
+		notes = append(notes, previous.Distrust(s.settings.keys)...)
+	}
+	if len(notes) == 0 {
+		if err := previous.Is(metadata.Roots.All()); err != nil {
+			b.Logger.Bodyf("The previous image's metadata does not hold together (%s): a full build", err)
+			return r
+		}
 	}
 	for _, note := range notes {
 		b.Logger.Bodyf("%s", note)
 	}
+	r.imageMetadata, r.closure = metadata, previous
 	return r
 }
+
+// readImage reads what the run layer remembers. Where that cannot be used, it says why of the image.
+func readImage(text, system string) (m imageMetadata, why string) {
+	err := json.Unmarshal([]byte(text), &m)
+	if err == nil && m.Format == imageFormat {
+		err = m.flaw()
+	}
+	switch {
+	case err != nil:
+		return m, fmt.Sprintf("has metadata that cannot be read (%s)", oneLine(err))
+	case m.Format != imageFormat:
+		return m, fmt.Sprintf("is from another version of this buildpack (format %d, this one writes %d)", m.Format,
+			imageFormat)
+	case m.System != system:
+		return m, fmt.Sprintf("is for %s, this one for %s", m.System, system)
+	}
+	return m, ""
+}
+
+// flaw says what no build of this buildpack would have remembered.
+func (m imageMetadata) flaw() error {
+	if len(m.Roots.Paths) == 0 {
+		return errors.New("it names no store paths")
+	}
+	for i, p := range m.Roots.Paths {
+		if slices.Contains(m.Roots.Paths[:i], p) {
+			return fmt.Errorf("it names %s twice", p)
+		}
+	}
+	for _, p := range m.Roots.All() {
+		if _, err := storepath.Parse(p.String()); err != nil {
+			return err
+		}
+	}
+	if !isProgramName(m.Roots.MainProgram) {
+		return fmt.Errorf("%.80q is no name of a program", m.Roots.MainProgram)
+	}
+	return nil
+}
+
+// isProgramName reports whether a word can stand for a program in a command line.
+func isProgramName(s string) bool { return !strings.ContainsAny(s, "/ \t\n'\"\\$`") }
 
 // wantsRelocation reports whether an engine runs relocated files where that is safe.
 func wantsRelocation(engine string) bool {
