@@ -109,13 +109,13 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(signalled(img.process("app serve 6; app echo never"), syscall.SIGINT)).To(Equal("6 ending by 2"))
 	})
 
-	it("forwards every signal", func() {
+	it("forwards signals as they are, those of faults too", func() {
 		cmd := img.command("app", "serve", "5")
 		out, _ := cmd.StdoutPipe()
 		Expect(cmd.Start()).To(Succeed())
 		lines := bufio.NewScanner(out)
 		lines.Scan()
-		for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, 40} {
+		for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGSEGV, syscall.SIGSYS, 40} {
 			Expect(cmd.Process.Signal(sig)).To(Succeed())
 			lines.Scan()
 			Expect(lines.Text()).To(Equal("got " + strconv.Itoa(int(sig))))
@@ -147,10 +147,9 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			cmd := img.command("app", "serve", "0")
 			Expect(cmd.Start()).To(Succeed())
 			time.Sleep(wait * time.Millisecond)
-			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
-			ended := make(chan struct{})
-			go func() { _ = cmd.Wait(); close(ended) }()
-			Eventually(ended, "2s").Should(BeClosed())
+			end(cmd, syscall.SIGTERM)
+			Expect(cmd.ProcessState.Exited() || killedBy(cmd.ProcessState) == "terminated").To(BeTrue())
+			Expect(cmd.ProcessState.ExitCode()).To(Or(Equal(0), Equal(-1), Equal(143)), "0 is the app's own")
 		}
 	})
 
@@ -251,6 +250,23 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(modes()).To(Equal("mode \nmode 1\nmode 1\nmode 1\n"))
 		fake(``) // what it calls accelerated works as well as this PRoot can: before 5.3 it hides statx
 		Expect(modes()).To(Or(Equal("mode \nmode \nmode \n"), Equal("mode \nmode 1\nmode 1\nmode 1\n")))
+	})
+
+	it("ends by a signal that comes while PRoot is being tried, as if the app had got it", func() {
+		path := filepath.Join(img.dir, "slow")
+		Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\nsleep 0.5\nexit 1\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		for _, cmd := range []*exec.Cmd{img.command("app", "exit", "0"), img.process("app exit 0; app exit 1")} {
+			out, err := cmd.StdoutPipe()
+			Expect(err).NotTo(HaveOccurred())
+			var said strings.Builder
+			cmd.Stderr = &said
+			Expect(cmd.Start()).To(Succeed())
+			until(bufio.NewScanner(out), "up")
+			code := end(cmd, syscall.SIGTERM)
+			Expect(code == 143 || killedBy(cmd.ProcessState) == "terminated").To(BeTrue(), "%d: %s", code, said.String())
+			Expect(said.String()).To(BeEmpty())
+		}
 	})
 
 	it("is quiet unless asked", func() {

@@ -1,12 +1,14 @@
 package launch_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,6 +152,42 @@ func run(cmd *exec.Cmd) result {
 		code: cmd.ProcessState.ExitCode(), signal: killedBy(cmd.ProcessState), out: out.String(), err: errs.String(),
 		took: time.Since(begin),
 	}
+}
+
+// end sends a started command a signal and waits for its end, at most for five seconds; the code is -1 where it was
+// killed.
+func end(cmd *exec.Cmd, sig os.Signal) int {
+	late := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	Expect(cmd.Process.Signal(sig)).To(Succeed())
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+// children lists the processes that a process is the parent of.
+func children(pid int) []int {
+	var list []int
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		_, after, _ := strings.Cut(string(stat), ") ")
+		if words := strings.Fields(after); err == nil && len(words) > 1 && words[1] == strconv.Itoa(pid) {
+			child, _ := strconv.Atoi(e.Name())
+			list = append(list, child)
+		}
+	}
+	return list
+}
+
+// until reads lines up to one that holds text, and returns it.
+func until(lines *bufio.Scanner, text string) string {
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), text) {
+			return lines.Text()
+		}
+	}
+	Expect(text).To(BeEmpty(), "it ended before it said this")
+	return ""
 }
 
 // killedBy names the signal that killed a process, "" for none.

@@ -4,49 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"os/signal"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
-
-// status is how a program ended, in the kernel's wait status form.
-type status uint32
-
-// exited is the status of a program that ended by itself.
-func exited(code int) status { return status(code&0xff) << 8 }
-
-func (s status) wait() syscall.WaitStatus { return syscall.WaitStatus(s) }
-
-// code is the exit status a shell would show: 128+n for a program killed by signal n.
-func (s status) code() int {
-	if ws := s.wait(); ws.Signaled() {
-		return exitSignal + int(ws.Signal())
-	}
-	return s.wait().ExitStatus()
-}
-
-// exit ends this process as the program ended: killed by the same signal where that is possible, which it is not for
-// PID 1; otherwise it returns the exit status to end with.
-func (s status) exit() int {
-	if ws := s.wait(); ws.Signaled() && os.Getpid() != 1 {
-		dieBy(ws.Signal())
-	}
-	return s.code()
-}
-
-// dieBy kills this process by sig, past the Go runtime's own handlers, and leaves no second core file.
-func dieBy(sig syscall.Signal) {
-	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	var fallback [64]byte // struct sigaction of zeros: SIG_DFL, no flags, empty mask
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&fallback)), 0, 8, 0, 0)
-	_ = syscall.Kill(os.Getpid(), sig)
-	time.Sleep(time.Second)
-}
 
 // child is a program that this process stays behind for.
 type child struct {
@@ -69,10 +33,9 @@ type keeper struct {
 	ending   syscall.Signal // the terminating signal that was received, 0 for none
 	onEnd    func()
 	watching bool
-	wake     chan struct{}
 }
 
-func newKeeper() *keeper { return &keeper{children: map[int]*child{}, wake: make(chan struct{}, 1)} }
+func newKeeper() *keeper { return &keeper{children: map[int]*child{}} }
 
 // errEnding refuses to start a program after a terminating signal.
 var errEnding = errors.New("ending by a signal")
@@ -113,10 +76,6 @@ func (k *keeper) start(s spec) (*child, error) {
 		c.target = 0
 	}
 	k.children[pid] = c
-	select {
-	case k.wake <- struct{}{}:
-	default:
-	}
 	return c, nil
 }
 
@@ -131,89 +90,16 @@ func (k *keeper) aim(c *child, pid int) {
 	c.early = nil
 }
 
-// watch begins to reap and to forward, once: from then on this process is a parent.
-func (k *keeper) watch() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.watching {
-		return
-	}
-	k.watching = true
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	received := make(chan os.Signal, 64)
-	signal.Notify(received, forwarded()...)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a built-in's broken pipe must not end this process
-	go k.forward(received)
-	go k.reap()
-}
-
-// forwarded lists the signals that are passed on: all that can be caught but those that only concern this process's
-// own terminal job, faults and children.
-func forwarded() []os.Signal {
-	var list []os.Signal
-	for n := syscall.Signal(1); n <= 64; n++ {
-		switch n {
-		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE, syscall.SIGTSTP,
-			syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL,
-			syscall.SIGTRAP, syscall.SIGSYS, 32, 33:
-			continue
-		}
-		list = append(list, n)
-	}
-	return list
-}
-
-func (k *keeper) forward(received <-chan os.Signal) {
-	for s := range received {
-		sig, ok := s.(syscall.Signal)
-		if !ok {
-			continue
-		}
-		ends := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
-		// A terminal sends these to its whole foreground group, so the children have them already.
-		shared := (sig == syscall.SIGINT || sig == syscall.SIGQUIT) && inForeground()
-		k.mu.Lock()
-		var onEnd func()
-		if ends && k.ending == 0 {
-			k.ending, onEnd = sig, k.onEnd
-		}
-		for _, c := range k.children {
-			switch {
-			case c.target == 0:
-				c.early = append(c.early, sig)
-			case !shared:
-				_ = syscall.Kill(c.target, sig)
-			}
-		}
-		k.mu.Unlock()
-		if onEnd != nil {
-			onEnd()
-		}
-	}
-}
-
-// inForeground reports whether this process is in the foreground group of its controlling terminal.
-func inForeground() bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = tty.Close() }()
-	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == syscall.Getpgrp()
-}
-
-// reap waits for every child there is, as long as the process lives.
+// reap takes the status of every child that has ended, adopted ones included.
 func (k *keeper) reap() {
 	for {
 		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
-		case err != nil:
-			<-k.wake // no children: wait for the next start
-			continue
+		case err != nil || pid == 0:
+			return
 		}
 		k.mu.Lock()
 		if c := k.children[pid]; c != nil {

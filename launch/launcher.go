@@ -37,6 +37,7 @@ func Main(args, environ []string) int {
 	if len(args) > 1 && args[1] == innerFlag {
 		return runInner(args[2:], environ)
 	}
+	k := newKeeper()
 	env := newEnvironment(environ)
 	fail := func(code int, err error) int {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", programName(args), err)
@@ -55,7 +56,7 @@ func Main(args, environ []string) int {
 		return fail(exitCannotRun, err)
 	}
 	l := &launcher{
-		config: config, self: self, env: env, stderr: os.Stderr, keeper: newKeeper(),
+		config: config, self: self, env: env, stderr: os.Stderr, keeper: k,
 		debug: env.get(DebugEnv) == "true" || env.get(DebugEnv) == "1",
 	}
 	l.engine, err = newChoice(config, env.get(EngineEnv))
@@ -64,16 +65,18 @@ func Main(args, environ []string) int {
 	}
 	l.notes()
 	l.env.prependPath(l.engine.bin)
-	status, err := l.run(args)
-	l.keeper.clear()
+	st, err := l.run(args)
+	k.clear()
 	var failed *failure
 	switch {
+	case errors.Is(err, errEnding):
+		return status(k.endedBy()).exit()
 	case errors.As(err, &failed):
 		return fail(failed.code, failed.err)
 	case err != nil:
 		return fail(exitUsage, err)
 	}
-	return status.exit()
+	return st.exit()
 }
 
 // run tells the two ways of being called apart.

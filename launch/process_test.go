@@ -2,9 +2,11 @@ package launch_test
 
 import (
 	"bufio"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -95,7 +97,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	context("a Procfile line", func() {
-		for line, want := range map[string]string{
+		lines := map[string]string{
 			`run_proot.sh app echo -p $PORT`:                    "-p 8080\n",
 			`app echo -p ${PORT:-1} ${NONE:-2} "$NONE" '$PORT'`: "-p 8080 2  $PORT\n",
 			`A=1 B=$PORT run_proot.sh app echo "a  b"`:          "a  b\n",
@@ -124,7 +126,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			`exec 2>&1 </dev/null && app err a; app upper`:      "a\n",
 			`exec > $F; app echo hid; exec 2>&1; app err too`:   "",
 			`set -- p q; app echo "$@"`:                         "p q\n",
-		} {
+		}
+		for _, line := range slices.Sorted(maps.Keys(lines)) { // every spec of a run must come in the same order
+			want := lines[line]
 			it("runs "+line, func() {
 				img.env = []string{"F=" + filepath.Join(img.dir, "file")}
 				r := run(img.process(line))
@@ -261,6 +265,22 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
 		})
 
+		it("stop the launcher with its app, and continue both", func() {
+			cmd := img.process(`sleep 1000; true`)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // job control stops no orphaned process group
+			Expect(cmd.Start()).To(Succeed())
+			Eventually(func() []int { return children(cmd.Process.Pid) }, "5s", "5ms").ShouldNot(BeEmpty())
+			app := children(cmd.Process.Pid)[0]
+			for _, sig := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
+				Expect(cmd.Process.Signal(sig)).To(Succeed())
+				Eventually(func() string { return state(cmd.Process.Pid) + state(app) }, "5s").Should(Equal("TT"))
+				Expect(cmd.Process.Signal(syscall.SIGCONT)).To(Succeed())
+				Eventually(func() string { return state(cmd.Process.Pid) + state(app) }, "5s").Should(Equal("SS"))
+			}
+			end(cmd, syscall.SIGTERM)
+			Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
+		})
+
 		for _, line := range []string{`sleep 60`, `app sleep 60 & wait`, `read x`, `while true; do true; done`} {
 			it("end "+line+" within a second", func() {
 				img.env = []string{"PATH=/nowhere"}
@@ -300,11 +320,18 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 	})
 }
 
-// running reports whether a process exists that is more than a zombie.
-func running(pid int) bool {
+// state is the letter for what a process does: R, S, T for stopped, Z.
+func state(pid int) string {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	return err == nil && !strings.Contains(string(stat), ") Z ")
+	_, after, _ := strings.Cut(string(stat), ") ")
+	if err != nil || after == "" {
+		return ""
+	}
+	return after[:1]
 }
+
+// running reports whether a process exists that is more than a zombie.
+func running(pid int) bool { return !slices.Contains([]string{"", "Z"}, state(pid)) }
 
 // signalled starts a command, waits for its "ready", sends it sig, and returns its exit status and last line; it must
 // end well inside a second.

@@ -1,0 +1,98 @@
+package launch
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// forwarded lists the signals that are passed on. Not among them are those that cannot be caught, those that are this
+// process's own (its children's ends, its writes into closed pipes, the Go runtime's preemption and profiling), those
+// that the C library and Go keep for threads, and those that this process was told to ignore, as nohup does.
+func forwarded() []os.Signal {
+	var list []os.Signal
+	for n := syscall.Signal(1); n <= 64; n++ {
+		switch n {
+		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34:
+			continue
+		}
+		if !signal.Ignored(n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// terminating reports whether a signal asks a program to end.
+func terminating(sig syscall.Signal) bool {
+	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
+}
+
+// stopping reports whether a signal asks a program to stop until it is continued.
+func stopping(sig syscall.Signal) bool {
+	return sig == syscall.SIGTSTP || sig == syscall.SIGTTIN || sig == syscall.SIGTTOU
+}
+
+// watch begins to reap and to forward, once: from then on this process is a parent.
+func (k *keeper) watch() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.watching {
+		return
+	}
+	k.watching = true
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	received, ended := make(chan os.Signal, 64), make(chan os.Signal, 1)
+	signal.Notify(received, forwarded()...)
+	signal.Notify(ended, syscall.SIGCHLD)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a built-in's broken pipe must not end this process
+	go func() {
+		for s := range received {
+			k.forward(s.(syscall.Signal))
+		}
+	}()
+	go func() {
+		for range ended {
+			k.reap()
+		}
+	}()
+}
+
+// forward passes a signal on to every child.
+func (k *keeper) forward(sig syscall.Signal) {
+	// A terminal sends these to its whole foreground group, so the children have them already.
+	shared := (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGTSTP) && inForeground()
+	k.mu.Lock()
+	var onEnd func()
+	if terminating(sig) && k.ending == 0 {
+		k.ending, onEnd = sig, k.onEnd
+	}
+	for _, c := range k.children {
+		switch {
+		case c.target == 0:
+			c.early = append(c.early, sig)
+		case !shared:
+			_ = syscall.Kill(c.target, sig)
+		}
+	}
+	k.mu.Unlock()
+	if onEnd != nil {
+		onEnd()
+	}
+	if stopping(sig) && os.Getpid() != 1 {
+		stopBy(sig)
+	}
+}
+
+// inForeground reports whether this process is in the foreground group of its controlling terminal.
+func inForeground() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = tty.Close() }()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == syscall.Getpgrp()
+}
