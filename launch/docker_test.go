@@ -41,6 +41,7 @@ func TestDocker(t *testing.T) {
 		hostile:     []string{"--security-opt", "seccomp=" + profile},
 		open:        []string{"--security-opt", "seccomp=unconfined"},
 		relocated:   importImage(t, true, ""),
+		shells:      importImage(t, true, "", "bash", "sleep"),
 		unrelocated: importImage(t, false, ""),
 		traced:      importImage(t, false, proot(t)),
 	}
@@ -48,8 +49,8 @@ func TestDocker(t *testing.T) {
 }
 
 type containers struct {
-	hostile, open                  []string // options of docker run
-	relocated, unrelocated, traced string   // images
+	hostile, open                          []string // options of docker run
+	relocated, shells, unrelocated, traced string   // images
 }
 
 func (c containers) test(t *testing.T, context spec.G, it spec.S) {
@@ -58,10 +59,27 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 	context("an empty image with a relocated closure, on a hostile platform, read-only, without any privilege", func() {
 		options := append(append(caged(), c.hostile...), "--read-only", "--network=none")
 
-		it("runs the app as process 1", func() {
+		it("stays as process 1, the app's parent", func() {
 			r := docker(options, c.relocated, "run_proot.sh app show", "a b")
 			Expect(r.code).To(Equal(0), r.err)
-			Expect(r.out).To(And(ContainSubstring(`"PID":1,`), ContainSubstring(`"UID":1001,`), ContainSubstring(`"a b"`)))
+			Expect(r.out).To(And(ContainSubstring(`"Parent":1,`), ContainSubstring(`"UID":1001,`), ContainSubstring(`"a b"`)))
+		})
+
+		it("leaves its place to the app under an init of Docker's", func() {
+			r := docker(append(options, "--init"), c.relocated, "cd / && run_proot.sh app show")
+			Expect(r.out).To(ContainSubstring(`"Parent":1,`), r.err)
+		})
+
+		it("lets docker stop end what has no handler of its own, with 143", func() {
+			for _, s := range []struct{ line, code string }{
+				{"app echo ready; exec sleep 1000", "143"}, {"bash -c 'echo ready; while :; do sleep 1; done'", "143"},
+				{"app echo ready; sleep 1000; app echo never", "143"}, {"bash -c 'echo ready; sleep 1000 & sleep 1000'", "143"},
+				{"bash -c 'trap \"exit 7\" TERM; echo ready; while :; do sleep 0.05; done'", "7"},
+			} {
+				code, took := stopped(t, options, c.shells, s.line)
+				Expect(code).To(Equal(s.code), s.line) // 137 is what docker stop comes to after its nine seconds
+				t.Logf("%s: %v", s.line, took)
+			}
 		})
 
 		it("runs shell lines without a shell", func() {
@@ -181,9 +199,10 @@ func stopped(t *testing.T, options []string, image, line string) (code string, t
 	return strings.TrimSpace(run(exec.Command("docker", "inspect", "--format", "{{.State.ExitCode}}", id)).out), took
 }
 
-// importImage makes an image that holds the layers, an empty /tmp, the folders that a container needs, and PRoot with
-// the libraries of this one where a path of it is given; no shell, no libc, no /nix.
-func importImage(t *testing.T, relocated bool, prootPath string) string {
+// importImage makes an image that holds the layers, an empty /tmp, the folders that a container needs, PRoot where a
+// path of it is given, this machine's programs of the given names, and the libraries of both; no other shell, no libc,
+// no /nix.
+func importImage(t *testing.T, relocated bool, prootPath string, programs ...string) string {
 	t.Helper()
 	root := t.TempDir()
 	img := &image{dir: filepath.Join(root, "layers")}
@@ -198,18 +217,30 @@ func importImage(t *testing.T, relocated bool, prootPath string) string {
 		img.configure(func(c *launch.Config) { c.PRoot = "/layers/proot/bin/proot" })
 		Expect(os.MkdirAll(filepath.Join(img.dir, "proot", "bin"), 0o755)).To(Succeed())
 		copyFile(prootPath, filepath.Join(img.dir, "proot", "bin", "proot"))
-		for _, lib := range libraries(prootPath) {
-			Expect(os.MkdirAll(filepath.Join(root, filepath.Dir(lib)), 0o755)).To(Succeed())
-			copyFile(lib, filepath.Join(root, lib))
-		}
+		addLibraries(root, prootPath)
 	}
-	name := fmt.Sprintf("nix-hydra-launch-test:%d-%t-%t", os.Getpid(), relocated, prootPath != "")
+	for _, program := range programs {
+		path, err := exec.LookPath(program)
+		Expect(err).NotTo(HaveOccurred())
+		copyFile(path, filepath.Join(img.dir, "closure-01", appBase, "bin", program))
+		addLibraries(root, path)
+	}
+	name := fmt.Sprintf("nix-hydra-launch-test:%d-%t-%t-%s", os.Getpid(), relocated, prootPath != "",
+		strings.Join(programs, "-"))
 	cmd := exec.Command("docker", "import", "--change", "ENV PATH=/layers/launch/bin", "-", name)
 	cmd.Stdin = archive(root)
 	r := run(cmd)
 	Expect(r.code).To(Equal(0), r.err)
 	t.Cleanup(func() { run(exec.Command("docker", "rmi", "--force", name)) })
 	return name
+}
+
+// addLibraries puts the loader and the libraries of a program where the program looks for them.
+func addLibraries(root, program string) {
+	for _, lib := range libraries(program) {
+		Expect(os.MkdirAll(filepath.Join(root, filepath.Dir(lib)), 0o755)).To(Succeed())
+		copyFile(lib, filepath.Join(root, lib))
+	}
 }
 
 // libraries lists the loader and the libraries of a program, by the program's own loader.

@@ -106,10 +106,11 @@ func unrelocatedChoice(c Config, asked string) (*choice, error) {
 	return ch, nil
 }
 
-// inPlace reports whether a program may simply take this process's place.
+// inPlace reports whether a program may simply take this process's place. That of process 1 it may not: there the
+// kernel drops every signal that is not caught, SIGTERM too, and nobody reaps what is orphaned.
 func (ch *choice) inPlace() bool {
 	name := ch.chosen()
-	return name == EngineRelocate || name == EngineNative
+	return os.Getpid() != 1 && (name == EngineRelocate || name == EngineNative)
 }
 
 // missingRoot returns the first root that /nix/store lacks, "" where it has all of them.

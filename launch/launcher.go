@@ -38,6 +38,9 @@ func Main(args, environ []string) int {
 		return runInner(args[2:], environ)
 	}
 	k := newKeeper()
+	if os.Getpid() == 1 {
+		k.watch() // the kernel drops what process 1 does not catch, and Go's own answer to it is not the app's
+	}
 	env := newEnvironment(environ)
 	fail := func(code int, err error) int {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", programName(args), err)

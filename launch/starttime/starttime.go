@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ type Command struct {
 	Argv []string
 	Env  []string // nil: this process's
 	Dir  string
+	Attr *syscall.SysProcAttr // nil: an ordinary child
 }
 
 // Times are the wall-clock times of a command's starts, from before the fork to the end of the process.
@@ -44,7 +46,7 @@ func Compare(ctx context.Context, rounds int, a, b Command) (Times, Times, error
 
 func once(ctx context.Context, c Command) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
-	cmd.Env, cmd.Dir, cmd.Stderr = c.Env, c.Dir, os.Stderr
+	cmd.Env, cmd.Dir, cmd.Stderr, cmd.SysProcAttr = c.Env, c.Dir, os.Stderr, c.Attr
 	begin := time.Now()
 	if err := cmd.Run(); err != nil {
 		return 0, fmt.Errorf("measuring the start of %v: %w", c.Argv, err)

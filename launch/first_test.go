@@ -1,0 +1,164 @@
+package launch_test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+)
+
+func TestFirstProcess(t *testing.T) {
+	spec.Run(t, "as process 1", testFirstProcess, spec.Report(report.Terminal{}))
+}
+
+// asFirst makes a command process 1 of a PID namespace, as a container's first process is.
+func asFirst(cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
+	}
+	return cmd
+}
+
+func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
+	var img *image
+	it.Before(func() { RegisterTestingT(t); img = newImage(t, true) })
+
+	it("stays as the app's parent", func() {
+		s := show(asFirst(img.command("app", "show", "a b")))
+		Expect(s.Parent).To(Equal(1))
+		Expect(s.Args).To(Equal([]string{"app", "show", "a b"}))
+		Expect(s.Files).To(HaveLen(len(show(img.command("app", "show")).Files)))
+	})
+
+	for _, c := range []struct {
+		line string
+		want int
+	}{
+		{`exec sleep 1000`, 143}, {`sh -c 'while :; do sleep 1; done'`, 143}, {`sleep 1000; app echo never`, 143},
+		{`sh -c 'trap "exit 7" TERM; echo ready; while :; do sleep 0.01; done'`, 7}, {`app serve 5`, 5},
+		{`cd / && exec app serve 5`, 5},
+	} {
+		it("lets SIGTERM end "+c.line+", with the status that it gives", func() {
+			cmd := asFirst(img.process(c.line))
+			out, err := cmd.StdoutPipe()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(cmd.Start()).To(Succeed())
+			if c.want == 143 {
+				Eventually(func() []int { return children(cmd.Process.Pid) }, "5s", "5ms").ShouldNot(BeEmpty())
+			} else {
+				until(bufio.NewScanner(out), "ready")
+			}
+			Expect(end(cmd, syscall.SIGTERM)).To(Equal(c.want))
+		})
+	}
+
+	it("has true exit statuses", func() {
+		for line, want := range map[string]int{`app exit 7`: 7, `app die 9`: 137, `exec app die 15`: 143, `nosuch`: 127,
+			`notexec`: 126, `true; app exit 300`: 44} {
+			Expect(run(asFirst(img.process(line))).code).To(Equal(want), line)
+		}
+	})
+
+	it("ends by a signal that comes before the app is up", func() {
+		for wait := range 8 {
+			cmd := asFirst(img.command("sleep", "1000"))
+			Expect(cmd.Start()).To(Succeed())
+			time.Sleep(time.Duration(wait) * 3 * time.Millisecond)
+			again := time.AfterFunc(300*time.Millisecond, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+			code := end(cmd, syscall.SIGTERM) // the kernel drops one that comes before any code runs
+			Expect(again.Stop() || code == 143).To(BeTrue())
+			Expect(code).To(Or(Equal(143), Equal(2)), "2 is Go's own answer, before main")
+		}
+	})
+
+	it("forwards what can be forwarded, stop signals and those of faults too", func() {
+		cmd := asFirst(img.command("app", "serve", "5"))
+		out, err := cmd.StdoutPipe()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(cmd.Start()).To(Succeed())
+		lines := bufio.NewScanner(out)
+		until(lines, "ready")
+		for sig := syscall.Signal(1); sig <= 64; sig++ {
+			switch sig {
+			case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM: // these end it
+			case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34:
+			case syscall.SIGCONT: // the app keeps quiet about it
+			default:
+				Expect(cmd.Process.Signal(sig)).To(Succeed())
+				Expect(until(lines, "got")).To(Equal("got " + strconv.Itoa(int(sig))))
+			}
+		}
+		Expect(end(cmd, syscall.SIGTERM)).To(Equal(5))
+	})
+
+	it("lets a terminal interrupt the app once", func() {
+		tty, lines := onTerminal(t, asFirst(img.command("app", "count")))
+		until(lines, "ready")
+		_, err := tty.Write([]byte{3})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(until(lines, "interrupts")).To(HaveSuffix("interrupts 1"))
+	})
+
+	it("leaves a terminal's job control to an interactive shell", func() {
+		tty, lines := onTerminal(t, asFirst(img.command("bash", "--norc", "--noediting", "-i")))
+		say := func(text string) {
+			_, err := tty.WriteString(text)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		say("sh -c 'echo read''y; read x; echo got $x'\n")
+		until(lines, "ready")
+		say("\x1a") // Ctrl-Z
+		until(lines, "Stopped")
+		say("fg\nhello\n")
+		until(lines, "got hello")
+		say("app count\n")
+		until(lines, "ready")
+		say("\x03") // Ctrl-C
+		Expect(until(lines, "interrupts")).To(HaveSuffix("interrupts 1"))
+		say("exit 3\n")
+		for lines.Scan() {
+		}
+	})
+
+	it("takes little memory of its own while it stays", func() {
+		cmd := asFirst(img.process("cd / && exec sleep 1000"))
+		Expect(cmd.Start()).To(Succeed())
+		Eventually(func() []int { return children(cmd.Process.Pid) }, "5s", "5ms").ShouldNot(BeEmpty())
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/status")
+		Expect(err).NotTo(HaveOccurred())
+		end(cmd, syscall.SIGTERM)
+		own := regexp.MustCompile(`RssAnon:\s+(\d+) kB`).FindSubmatch(status)
+		Expect(own).NotTo(BeNil())
+		Expect(strconv.Atoi(string(own[1]))).To(BeNumerically("<", 3072))
+	})
+
+	it("ends with its app, and what that left behind ends too", func() {
+		r := run(asFirst(img.command("app", "leave", "7", "20")))
+		Expect(r.code).To(Equal(7))
+		Expect(r.took).To(BeNumerically("<", 3*time.Second), "the namespace has ended, so that nothing holds its output")
+	})
+}
+
+// onTerminal starts a command on a terminal of its own, for half a minute at most.
+func onTerminal(t *testing.T, cmd *exec.Cmd) (*os.File, *bufio.Scanner) {
+	tty, err := pty.Start(cmd)
+	Expect(err).NotTo(HaveOccurred())
+	late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	t.Cleanup(func() {
+		late.Stop()
+		_, _ = cmd.Process.Kill(), cmd.Wait()
+		_ = tty.Close()
+	})
+	return tty, bufio.NewScanner(tty)
+}
