@@ -2,8 +2,11 @@ package launch
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -23,6 +26,9 @@ type child struct {
 	// known; signals then wait in early.
 	target int
 	early  []syscall.Signal
+
+	// told: it got a terminating signal.
+	told bool
 }
 
 // keeper starts programs and does what a parent owes them: it forwards signals, reaps every child, adopted ones
@@ -31,13 +37,14 @@ type keeper struct {
 	mu       sync.Mutex
 	children map[int]*child
 	ending   syscall.Signal // the terminating signal that was received, 0 for none
+	over     bool           // nothing is to be started any more
 	onEnd    func()
 	watching bool
 }
 
 func newKeeper() *keeper { return &keeper{children: map[int]*child{}} }
 
-// errEnding refuses to start a program after a terminating signal.
+// errEnding refuses to start a program after a terminating signal, or at a line's end.
 var errEnding = errors.New("ending by a signal")
 
 // spec is what a child is started with beyond what every program has.
@@ -55,7 +62,7 @@ func (k *keeper) start(s spec) (*child, error) {
 	k.watch()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ending != 0 {
+	if k.ending != 0 || k.over {
 		return nil, errEnding
 	}
 	for _, file := range s.inherit {
@@ -131,14 +138,38 @@ func (k *keeper) endedBy() syscall.Signal {
 	return k.ending
 }
 
-// signalAll sends sig to every running child.
-func (k *keeper) signalAll(sig syscall.Signal) {
+// endAll ends what still runs, and lets nothing more be started. After a terminating signal, which whoever sent it
+// follows up when its patience is over, that may take its time; else no longer than grace.
+func (k *keeper) endAll(grace time.Duration) {
+	k.mu.Lock()
+	k.over = true
+	running := slices.Collect(maps.Values(k.children))
+	for _, c := range running {
+		if c.target != 0 && !c.told {
+			_ = syscall.Kill(c.target, syscall.SIGTERM)
+		}
+	}
+	patience := time.After(grace)
+	if k.ending != 0 {
+		patience = nil
+	}
+	k.mu.Unlock()
+	for _, c := range running {
+		select {
+		case <-c.done:
+		case <-patience:
+			k.killRest()
+			return
+		}
+	}
+}
+
+// killRest kills what still runs.
+func (k *keeper) killRest() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, c := range k.children {
-		if c.target != 0 {
-			_ = syscall.Kill(c.target, sig)
-		}
+		_ = syscall.Kill(cmp.Or(c.target, c.pid), syscall.SIGKILL)
 	}
 }
 

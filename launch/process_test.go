@@ -297,6 +297,25 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			})
 		}
 
+		it("leave a background program its time, once they came from outside", func() {
+			for line, want := range map[string]int{
+				`app drain 0.7 3 & app serve 5`: 5, `app drain 0.7 3 & wait`: 143, `app drain 0.7 3 & exec app serve 5; true`: 5,
+			} {
+				cmd := img.process(line)
+				out, err := cmd.StdoutPipe()
+				Expect(err).NotTo(HaveOccurred())
+				Expect(cmd.Start()).To(Succeed())
+				lines := bufio.NewScanner(out)
+				for range strings.Count(line, "app") {
+					until(lines, "ready")
+				}
+				Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+				Expect(until(lines, "drained")).To(Equal("drained after 1"), line)
+				_ = cmd.Wait()
+				Expect(cmd.ProcessState.ExitCode()).To(Equal(want), line)
+			}
+		})
+
 		it("end background programs when the line ends", func() {
 			r := run(img.process(`app serve 0 & app sleep 0.2`))
 			Expect(r.code).To(Equal(0))

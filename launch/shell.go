@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/expand"
@@ -38,7 +37,8 @@ type shell struct {
 const (
 	// endGrace is how long, after a terminating signal, the line may take to end once no program of it runs.
 	endGrace = 100 * time.Millisecond
-	// jobGrace is how long programs that still run beside the line's end may take to end by SIGTERM.
+	// jobGrace is how long programs that still run beside the end of a line may take to end by SIGTERM, where none was
+	// sent to the line itself.
 	jobGrace = 200 * time.Millisecond
 )
 
@@ -89,7 +89,7 @@ func (sh *shell) run(ctx context.Context, runner *interp.Runner) (err error) {
 
 // outcome turns the interpreter's result into a status, and ends what still runs beside the line.
 func (sh *shell) outcome(err error) (status, error) {
-	sh.endJobs()
+	sh.l.keeper.endAll(jobGrace)
 	sig := sh.l.keeper.endedBy()
 	sh.mu.Lock()
 	end, at := sh.end, sh.endAt
@@ -113,15 +113,6 @@ func (sh *shell) outcome(err error) (status, error) {
 		return exited(int(code)), nil
 	}
 	return 0, &failure{exitUsage, fmt.Errorf("running command line %q: %w", sh.line.text, err)}
-}
-
-// endJobs ends what the line left running beside it.
-func (sh *shell) endJobs() {
-	sh.l.keeper.signalAll(syscall.SIGTERM)
-	for waited := time.Duration(0); sh.l.keeper.alive() > 0 && waited < jobGrace; waited += jobGrace / 100 {
-		time.Sleep(jobGrace / 100)
-	}
-	sh.l.keeper.signalAll(syscall.SIGKILL)
 }
 
 // endSoon ends this process when a terminating signal has ended every program but not the line, which may be waiting

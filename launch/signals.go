@@ -70,6 +70,7 @@ func (k *keeper) forward(sig syscall.Signal) {
 		k.ending, onEnd = sig, k.onEnd
 	}
 	for _, c := range k.children {
+		c.told = c.told || terminating(sig)
 		switch {
 		case c.target == 0:
 			c.early = append(c.early, sig)

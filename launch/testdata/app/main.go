@@ -48,6 +48,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, strings.Join(arg, " "))
 	case "serve":
 		serve(arg)
+	case "drain":
+		drain(arg)
 	case "count":
 		count()
 	case "leave":
@@ -112,6 +114,19 @@ func serve(arg []string) {
 			fmt.Println("got", int(sig))
 		}
 	}
+}
+
+// drain waits for a terminating signal and then ends after some seconds with a status, and says how many signals came.
+func drain(arg []string) {
+	seconds, _ := strconv.ParseFloat(arg[0], 64)
+	code, _ := strconv.Atoi(arg[1])
+	got := make(chan os.Signal, 16)
+	signal.Notify(got, syscall.SIGTERM)
+	fmt.Println("ready")
+	<-got
+	time.Sleep(time.Duration(seconds * float64(time.Second)))
+	fmt.Println("drained after", 1+len(got))
+	os.Exit(code)
 }
 
 // count says how many SIGINTs came within half a second of the first.
