@@ -309,6 +309,7 @@ func (b *Bench) looks(ctx context.Context, f *fixture, w *worlds) error {
 		a, z := each(relocated, task.of), each(native, task.of)
 		name := "launch." + task.name
 		b.row(name+".relocated_against_native", ratio(a, z), "ratio", task.bar)
+		b.row(name+".relocated_against_native_at_best", slices.Min(a)/slices.Min(z), "ratio", "")
 		b.row(name+".native", median(z)/task.many*1e6, "us", "")
 		for _, other := range []string{"userns", "proot"} {
 			if l := slow[other]; l != nil {
