@@ -86,6 +86,17 @@ func testDoubts(t *testing.T, _ spec.G, it spec.S) {
 		Expect(k.builds(source, nil).Log).NotTo(ContainSubstring("previous image"))
 	})
 
+	it("looks into a path that the previous image keeps and was no root of, and changes no layer for that", func() {
+		k.builds(source, nil)
+		o := k.builds(source, map[string]string{"BP_NIX_STORE_PATH": storePaths(shop, lib)})
+		Expect(o.Log).To(SatisfyAll(MatchRegexp(`1 path \(.*\) fetched`), ContainSubstring("Closure layers: 0 of 2 changed")))
+		Expect(k.bare.Start(context.Background(), "lib")).To(Equal("lib\n"))
+		stands()
+		o = k.builds(source, map[string]string{"BP_NIX_STORE_PATH": storePaths(shop, lib)})
+		Expect(o.Log).To(MatchRegexp(nothingFetched))
+		Expect(k.bare.Start(context.Background(), "lib")).To(Equal("lib\n"))
+	})
+
 	it("trusts keys, not their names", func() {
 		k.builds(source, nil)
 		stranger := newForge(t, "cache-1", "another secret")

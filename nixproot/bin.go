@@ -71,6 +71,16 @@ func (m imageMetadata) bin(root storepath.Path) (b *bin, known bool) {
 	return m.Bins[i], true
 }
 
+// unseen are those of some roots into whose bin folders the previous build has not looked.
+func (m imageMetadata) unseen(roots []storepath.Path) (unseen []storepath.Path) {
+	for _, root := range roots {
+		if _, known := m.bin(root); !known {
+			unseen = append(unseen, root)
+		}
+	}
+	return unseen
+}
+
 // readBins looks what the roots' bin folders hold, or remembers it of those whose layers are not here. It returns the
 // paths that would have to be here to tell.
 func (c *contents) readBins(before imageMetadata) (unseen []storepath.Path) {

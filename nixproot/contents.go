@@ -6,7 +6,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 
@@ -49,7 +48,11 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 	if err := nar.RemoveAll(s.hookDir()); err != nil {
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
-	result, err := b.substitute(ctx, s, closure.Options{Roots: roots.Paths, Layout: r.layout, Previous: r.closure})
+	wanted := append(r.unseen(roots.Paths), r.wanted...)
+	result, err := b.substitute(ctx, s, closure.Options{
+		Roots: roots.Paths, Layout: r.layout, Previous: r.closure,
+		Wanted: func(p storepath.Path) bool { return slices.Contains(wanted, p) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -62,19 +65,11 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 		return nil, err
 	}
 	if unseen := c.readBins(r.imageMetadata); len(unseen) > 0 {
-		r.forget(unseen)
+		r.wanted = append(r.wanted, unseen...)
 		return b.contents(ctx, s, roots, key, r)
 	}
 	c.Engine, c.Reason = b.describeRelocation(s, r, result)
 	return c, nil
-}
-
-// forget has the layers that hold paths fetched again, which were no roots of the previous image and now have to be
-// looked into.
-func (r recalled) forget(paths []storepath.Path) {
-	r.closure.Groups = slices.DeleteFunc(r.closure.Groups, func(group closure.Group) bool {
-		return slices.ContainsFunc(group.Paths, func(p storepath.Path) bool { return slices.Contains(paths, p) })
-	})
 }
 
 func (s *site) staging() string { return filepath.Join(s.layers.Path, stagingDir) }
@@ -182,7 +177,7 @@ func (c *contents) mainProgram() (program, because string, err error) {
 	if c.Roots.MainProgram == "" {
 		return onlyProgram(c.Bins...), "it is the only program", nil
 	}
-	if strings.ContainsAny(c.Roots.MainProgram, "/ \t\n'\"\\$`") {
+	if !isProgramName(c.Roots.MainProgram) {
 		return "", "", fmt.Errorf("meta.mainProgram is %q, which is not the name of a program", c.Roots.MainProgram)
 	}
 	return c.Roots.MainProgram, "meta.mainProgram says", nil

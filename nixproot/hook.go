@@ -62,7 +62,7 @@ type hookStage struct {
 func (b Build) stageHook(ctx context.Context, s *site, c *contents) (*hookStage, error) {
 	result, err := b.substitute(ctx, s, closure.Options{
 		Roots: c.Roots.All(), Layout: c.Layout, Planned: c.Groups,
-		Previous: &closure.Previous{Prefix: c.Layout.Dir(), Groups: c.Changed, Nodes: c.Graph.Nodes},
+		Previous: &closure.Previous{Prefix: c.Layout.Dir(), Groups: c.Unpacked, Nodes: c.Graph.Nodes},
 	})
 	if err != nil {
 		return nil, err

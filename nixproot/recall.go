@@ -44,6 +44,8 @@ type recalled struct {
 	layout relocate.Layout
 	// tooLong says why it cannot be.
 	tooLong error
+	// wanted are paths whose files have to be looked into, although the previous image keeps them.
+	wanted []storepath.Path
 }
 
 // recall reads the layers' metadata that the lifecycle has restored. Anybody may have altered it: what cannot be right
@@ -72,7 +74,7 @@ func (b Build) recall(s *site) recalled {
 		notes = append(notes, previous.Distrust(s.settings.keys)...)
 	}
 	if len(notes) == 0 {
-		if err := previous.Is(metadata.Roots.All()); err != nil {
+		if err := previous.Is(metadata.Roots.Paths); err != nil {
 			b.Logger.Bodyf("The previous image's metadata does not hold together (%s): a full build", err)
 			return r
 		}
