@@ -1,0 +1,101 @@
+package closure_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// golden are the digests of one small closure's layers, relocated and as it is, by closure.Format. Layers of the same
+// format are reused by digest and metadata alone, so the same closure has to give the same bytes for as long as the
+// format is the same. Where a digest changes, Format has to go up, and the new digests belong here beside it.
+var golden = map[int]map[string]string{
+	1: {
+		"relocated": "2cd71587762c4e1d296be54ba6ba2ddfc4e154daba8093e2ed631edb0e9e5831",
+		"as it is":  "354691a80242e1a56f930b71a497f63e792179c1ba892849e4a598302fb1aba6",
+	},
+}
+
+func testGolden(t *testing.T, _ spec.G, it spec.S) {
+	const layers = "/layers/nixproot_nix-hydra" // what is written depends on this place, not on where the test writes it
+
+	it("gives the same layers as every version of its format did", func() {
+		RegisterTestingT(t)
+		defer syscall.Umask(syscall.Umask(0o022)) // as the buildpack's program has it
+		ctx := context.Background()
+		c := newBinaryCache(t)
+		lib, module := pathOf("golden", "lib-1.0"), "import os\n"
+		c.add(lib, map[string]string{"lib/lib.so": "\x7fELF\x00" + lib.String() + "\x00", "share/doc": "words\n"}, lib)
+		source := module + "HOME = '" + lib.String() + "'\n"
+		app := c.add(pathOf("golden", "app-1.0"), map[string]string{
+			"bin/app": "#!" + lib.String() + "/bin/sh\n", "etc/lib": "-> " + lib.String() + "/lib",
+			"mod.py": source, "near": "-> ../" + lib.Base() + "/share",
+			// fresh byte code, which is marked as not to be checked
+			"__pycache__/mod.cpython-312.pyc": "\xcb\x0d\r\n\x00\x00\x00\x00\x01\x00\x00\x00" +
+				string(rune(len(source))) + "\x00\x00\x00" + lib.String(),
+			"empty": "",
+		}, lib)
+		layout := layoutAt(layers + "/view")
+		digests := map[string]string{}
+		for name, l := range map[string]relocate.Layout{"relocated": layout, "as it is": {}} {
+			dir, staging := t.TempDir(), filepath.Join(t.TempDir(), "staging")
+			result, err := closure.Substitute(ctx, closure.Options{
+				Caches: c.open(), Roots: []storepath.Path{app}, Staging: staging, Layout: l,
+			})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(result.Blocked).To(BeEmpty())
+			Expect(closure.Place(ctx, result, staging, dir)).To(Succeed())
+			Expect(closure.View(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
+			if !l.IsZero() {
+				records, err := os.ReadFile(filepath.Join(dir, closure.AppLayer, closure.RecordsName))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(string(records)).To(MatchRegexp(`"mends":.*{"file":"near".*{"file":"__pycache__/mod`), "else less is covered")
+			}
+			digests[name] = digest(dir)
+			Expect(nar.RemoveAll(dir)).To(Succeed())
+		}
+		Expect(digests).To(Equal(golden[closure.Format]), "raise closure.Format")
+	})
+}
+
+// digest is of all that a layer's archive has of a tree: names, modes, contents, targets.
+func digest(dir string) string {
+	sum := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		content := ""
+		switch info.Mode().Type() {
+		case fs.ModeSymlink:
+			content, err = os.Readlink(path)
+		case 0:
+			var raw []byte
+			raw, err = os.ReadFile(path)
+			content = string(raw)
+		}
+		fmt.Fprintf(sum, "%q %s %q\n", strings.TrimPrefix(path, dir), info.Mode(), content)
+		return err
+	})
+	Expect(err).NotTo(HaveOccurred())
+	return hex.EncodeToString(sum.Sum(nil))
+}
