@@ -3,6 +3,7 @@ package nixproot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -35,6 +36,7 @@ func advice(err error) []string {
 		notFound   *cache.NotFoundError
 		reference  *closure.MissingError
 		unopened   *cache.OpenError
+		unfetched  *cache.FetchError
 	)
 	switch {
 	case errors.As(err, &attribute) && attribute.Derivation:
@@ -60,6 +62,11 @@ func advice(err error) []string {
 		return cacheAdvice(notFound.Asked)
 	case errors.As(err, &unopened):
 		return cacheAdvice(unopened.Asked)
+	case errors.As(err, &unfetched):
+		return cacheAdvice(unfetched.Tried)
+	case errors.Is(err, cache.ErrNoKeys):
+		return []string{`set BP_NIX_TRUSTED_PUBLIC_KEYS="<name>:<base64>" to the caches' public keys, or`,
+			"accept what nobody signed: BP_NIX_REQUIRE_SIGS=false is the only way to do without"}
 	}
 	return nil
 }
@@ -85,16 +92,16 @@ func argumentAdvice(e *nixinstall.EvalError) []string {
 // cacheAdvice looks at what each cache said.
 func cacheAdvice(asked []cache.Answer) []string {
 	reasons := map[cache.Reason]bool{}
+	var fixes []string
 	for _, a := range asked {
 		reasons[a.Reason] = true
-	}
-	var fixes []string
-	if reasons[cache.Untrusted] {
-		fixes = append(fixes, "if you trust that key, add its public part to BP_NIX_TRUSTED_PUBLIC_KEYS (name:base64); "+
-			"BP_NIX_REQUIRE_SIGS=false is the only way to do without")
+		if a.Reason == cache.Untrusted && !slices.Contains(fixes, trustAdvice(a)) {
+			fixes = append(fixes, trustAdvice(a))
+		}
 	}
 	if reasons[cache.Login] {
-		fixes = append(fixes, "give the cache's login as a service binding of type nix-binary-cache or in a netrc file")
+		fixes = append(fixes, "give the cache's login as a service binding of type nix-binary-cache or in a netrc file, "+
+			"a proxy's in HTTPS_PROXY")
 	}
 	if reasons[cache.Down] {
 		fixes = append(fixes, "see whether the caches that could not be reached are up, and whether a proxy is needed "+
@@ -104,4 +111,22 @@ func cacheAdvice(asked []cache.Answer) []string {
 		fixes = append(fixes, "name the cache that has it in NIX_EXTRA_BINARY_CACHE, or have Hydra build it for this system")
 	}
 	return fixes
+}
+
+// trustAdvice is for a path that no trusted key signed, with the line to add.
+func trustAdvice(a cache.Answer) string {
+	const without = "BP_NIX_REQUIRE_SIGS=false is the only way to do without"
+	if len(a.Keys) == 0 {
+		return "have the path signed and uploaded again (nix store sign); " + without
+	}
+	var line []string
+	for _, key := range a.Trusted {
+		if slices.Contains(a.Keys, key.Name) {
+			return "compare the key with that of the cache, and ask who runs it whether the path was altered"
+		}
+		line = append(line, key.String())
+	}
+	line = append(line, a.Keys[0]+":<its public key in base64>")
+	return fmt.Sprintf("if you trust that key, set BP_NIX_TRUSTED_PUBLIC_KEYS=%q; its public part stands in the cache's "+
+		"settings; %s", strings.Join(line, " "), without)
 }

@@ -221,7 +221,7 @@ func causesOf(asked []cache.Answer) []Cause {
 		case cache.Untrusted:
 			causes = append(causes, Cause{Sure: true,
 				Found:  fmt.Sprintf("%s has it, but it is not trusted: %s", a.URL, a.Why),
-				Change: "if that key is your Hydra's, add it as said above; its public part stands in the cache's settings"})
+				Change: trustAdvice(a)})
 		case cache.Invalid:
 			causes = append(causes, Cause{Found: fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)})
 		case cache.Login:

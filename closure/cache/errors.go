@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -27,11 +28,15 @@ type Answer struct {
 	URL string
 	// Reason classes Why.
 	Reason Reason
-	// Why is the whole reason in one line, with the change that would help.
+	// Why is the whole reason in one line.
 	Why string
-	// Keys are the names of the keys that signed the path, when Reason is Untrusted.
-	Keys []string
+	// Keys are the names of the keys that signed the path, and Trusted the keys that would do, when Reason is Untrusted.
+	Keys    []string
+	Trusted narinfo.Keys
 }
+
+// ErrNoKeys is the error of Open where signatures are required and no key is trusted.
+var ErrNoKeys = errors.New("opening binary caches: no key is trusted, so no cache could be used")
 
 // NotFoundError says that no cache has a valid, trusted narinfo for a path.
 type NotFoundError struct {
@@ -124,9 +129,9 @@ func (e *StatusError) Error() string {
 	case e.Code == 401 && e.LoginSent:
 		return msg + " (the login that was sent is refused)"
 	case e.Code == 401:
-		return msg + " (it wants a login: give it in a netrc file or a binding of type nix-binary-cache)"
+		return msg + " (it wants a login)"
 	case e.Code == 407:
-		return msg + " (the proxy wants a login: give it in HTTPS_PROXY)"
+		return msg + " (the proxy wants a login)"
 	}
 	return msg
 }
@@ -162,31 +167,27 @@ func (e *downError) Unwrap() error { return e.cause }
 
 // untrustedError is a narinfo that no trusted key signed.
 type untrustedError struct {
-	keys         []string // that signed it
-	trusted      []string // as BP_NIX_TRUSTED_PUBLIC_KEYS has them
-	trustedNames []string
-	cause        error
+	keys    []string // that signed it
+	trusted narinfo.Keys
+	cause   error
 }
 
 func (e *untrustedError) Error() string {
-	const wayAround = "(BP_NIX_REQUIRE_SIGS=false is the only way around)"
-	if len(e.keys) == 0 {
-		return "narinfo field Sig: the path is not signed " + wayAround
-	}
-	if e.altered() {
+	switch {
+	case len(e.keys) == 0:
+		return "narinfo field Sig: the path is not signed"
+	case e.altered():
 		return fmt.Sprintf("narinfo field Sig: the signature by the trusted key %s does not verify: "+
 			"the narinfo was altered, or another key has that name", strings.Join(e.keys, ", "))
 	}
-	line := strings.Join(append(slices.Clone(e.trusted), e.keys[0]+":<its public key in base64>"), " ")
-	return fmt.Sprintf("narinfo field Sig: signed by %s, which is not trusted: set BP_NIX_TRUSTED_PUBLIC_KEYS=%q %s",
-		strings.Join(e.keys, ", "), line, wayAround)
+	return fmt.Sprintf("narinfo field Sig: signed by %s, which is not trusted", strings.Join(e.keys, ", "))
 }
 
 func (e *untrustedError) Unwrap() error { return e.cause }
 
 // altered reports whether a trusted key's name stands on a signature that is not its own.
 func (e *untrustedError) altered() bool {
-	return slices.ContainsFunc(e.keys, func(name string) bool { return slices.Contains(e.trustedNames, name) })
+	return slices.ContainsFunc(e.trusted, func(key narinfo.PublicKey) bool { return slices.Contains(e.keys, key.Name) })
 }
 
 // answerFor is what an error says about its cache.
@@ -201,7 +202,7 @@ func (c *substituter) answerFor(err error) Answer {
 	case errors.Is(err, errAbsent) && !errors.As(err, &invalid):
 		a.Reason = Absent
 	case errors.As(err, &untrusted):
-		a.Reason, a.Keys = Untrusted, untrusted.keys
+		a.Reason, a.Keys, a.Trusted = Untrusted, untrusted.keys, untrusted.trusted
 	case errors.As(err, &invalid), errors.As(err, &compression), errors.As(err, &verify):
 		a.Reason = Invalid
 	case errors.As(err, &status) && status.login():

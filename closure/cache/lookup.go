@@ -262,13 +262,9 @@ func (s *Set) vouch(found *Found) error {
 	if !s.options.RequireSigs {
 		return nil
 	}
-	u := &untrustedError{cause: err}
+	u := &untrustedError{trusted: s.options.Keys, cause: err}
 	for _, sig := range info.Sigs {
 		u.keys = append(u.keys, shownName(sig.Name))
-	}
-	for _, key := range s.options.Keys {
-		u.trusted = append(u.trusted, key.String())
-		u.trustedNames = append(u.trustedNames, key.Name)
 	}
 	return u
 }

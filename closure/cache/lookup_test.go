@@ -194,7 +194,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 				_, err := open(t, options(first.URL)).Lookup(ctx, storePath("a"))
 				Expect(answers(err)[0].Reason).To(Equal(reasons[code]), "%v", err)
 				if code == 401 {
-					Expect(err).To(MatchError(ContainSubstring("netrc")))
+					Expect(err).To(MatchError(ContainSubstring("wants a login")))
 				}
 			})
 		}

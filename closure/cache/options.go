@@ -17,8 +17,8 @@ import (
 // Options is everything a Set needs to know. Only URLs is mandatory, and Keys unless signatures are turned off.
 type Options struct {
 	// URLs are the caches as the user wrote them, in order of preference among equal priorities: http://, https://,
-	// file:// or s3:// with Nix's settings as query (priority; for s3 also region, endpoint, profile and scheme).
-	// A bare absolute path is a file:// cache. User name and password may stand in the URL.
+	// file:// or s3:// with Nix's settings as query (priority; for s3 also region, endpoint, profile, scheme and
+	// addressing-style). A bare absolute path is a file:// cache. User name and password may stand in the URL.
 	URLs []string
 	// Keys are the trusted public keys. Without RequireSigs they are only used to say who signed a path.
 	Keys narinfo.Keys
@@ -29,13 +29,15 @@ type Options struct {
 	Credentials []Credential
 	// Netrc is the text of netrc files that win over the user's own, which is $NETRC or ~/.netrc and may be missing.
 	Netrc string
-	// RootCAs are extra certificate authorities in PEM, added to the system's and to those of $NIX_SSL_CERT_FILE.
+	// RootCAs are extra certificate authorities in PEM, added to the system's and to those of $NIX_SSL_CERT_FILE and
+	// $SSL_CERT_FILE.
 	RootCAs [][]byte
 	// Concurrency is how many NARs may stream at the same time; 0 means 16, Nix's default.
 	Concurrency int
 	// UserAgent names the program to the caches; "" means a default.
 	UserAgent string
-	// Log receives one line per thing worth telling (a cache that is down, a retry); nil discards them.
+	// Log receives one line per thing worth telling (a cache that is down, the first failure of each kind); nil
+	// discards them.
 	Log func(format string, args ...any)
 	// Retry says what is tried again and how patiently; its zero value means DefaultRetry.
 	Retry RetryPolicy
@@ -59,7 +61,8 @@ type Credential struct {
 	Token string
 }
 
-// RetryPolicy is how patient a Set is. Values of zero are replaced by those of DefaultRetry.
+// RetryPolicy is how patient a Set is. Values of zero are replaced by those of DefaultRetry, and so is Jitter where
+// all are zero.
 type RetryPolicy struct {
 	// Attempts is how often a request is made in all before its cache has failed. In a NAR, 256 KiB more of it, or a
 	// sixteenth, start it anew.

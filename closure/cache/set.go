@@ -41,14 +41,12 @@ type offer struct {
 
 // Open reads nix-cache-info of every cache in parallel. A cache that is down, is no binary cache or has another
 // StoreDir is noted and not used; when none is left the error is an *OpenError. One that is slow to answer joins the
-// others later. An address that cannot be read, and required signatures without any trusted key, are errors in any
-// case.
+// others later. An address that cannot be read, and required signatures without any trusted key (ErrNoKeys), are
+// errors in any case.
 func Open(ctx context.Context, options Options) (*Set, error) {
 	options = options.withDefaults()
 	if options.RequireSigs && len(options.Keys) == 0 {
-		return nil, errors.New("opening binary caches: no key is trusted, so no cache could be used: " +
-			"set BP_NIX_TRUSTED_PUBLIC_KEYS=\"<name>:<base64>\" to the caches' public keys " +
-			"(BP_NIX_REQUIRE_SIGS=false turns signatures off)")
+		return nil, ErrNoKeys
 	}
 	addresses, err := parseAddresses(options)
 	if err != nil {
@@ -86,7 +84,7 @@ func parseAddresses(options Options) ([]*address, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("opening binary caches: none is configured: set BP_NIX_SUBSTITUTERS")
+		return nil, errors.New("opening binary caches: none is named")
 	}
 	return all, nil
 }
