@@ -155,17 +155,18 @@ func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
 		Expect(p.identity(image)).To(Equal(digest))
 
 		// What the caches hold is altered or gone in part.
-		for _, change := range []string{
-			`size=$(stat -c %s $f); printf damaged | dd of=$f bs=1 seek=$((size / 2)) conv=notrunc`,
-			`rm $f`,
+		for change, state := range map[string]string{
+			`size=$(stat -c %s $f); printf damaged | dd of=$f bs=1 seek=$((size / 2)) conv=notrunc`: "unpacking",
+			`rm $f`: "no such file",
 		} {
 			p.build(image, second.source, second.env(p.parts)) // which evaluates
 			out, err := exec.Command("docker", "run", "--rm", "--user", "0", "--volume", buildCache(image)+":/v", "--entrypoint", "/bin/sh",
-				p.pack.Images.Build, "-ec", "for f in $(find /v -type f -size +1000k); do echo $f; "+change+"; done").CombinedOutput()
+				p.pack.Images.Build, "-ec", "for f in $(find /v/committed -type f -size +20k); do echo $f; "+change+"; done").CombinedOutput()
 			Expect(err).NotTo(HaveOccurred(), "%s", out)
 			Expect(string(out)).To(ContainSubstring("/v/committed/sha256:"))
 			log := p.build(image, third.source, third.env(p.parts))
 			Expect(strings.Count(log, "The cached Nix cannot be used")).To(Equal(1), log)
+			Expect(log).To(MatchRegexp("What was kept of earlier evaluations is not used: .*" + state))
 			answers("three")
 			log = p.build(image, first.source, first.env(p.parts))
 			Expect(log).To(ContainSubstring("Reusing cached Nix"))
