@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,19 +14,34 @@ import (
 	"mvdan.cc/sh/v3/interp"
 )
 
-// ownBuiltin is the word by which call hands a built-in that the interpreter knows but does not implement to exec.
-const ownBuiltin = "\x00builtin"
+// Words that stand for built-ins of the launcher's own; no program is named so.
+const (
+	ownPrefix = "nix-hydra-launch:"
+	ownStatus = ownPrefix + "status" // ends every line, and is told its exit status
+	ownStart  = ownPrefix + "start"  // goes before a job
+	ownEnd    = ownPrefix + "end"    // ends a job, and is told its exit status
+	ownWait   = ownPrefix + "wait"
+	ownUmask  = ownPrefix + "umask"
+)
 
 type builtinFunc func(ctx context.Context, hc interp.HandlerContext, args []string) error
 
-// builtin returns the implementation of a built-in that every shell has and the interpreter lacks.
+// builtin returns the implementation of a built-in that every shell has and the interpreter lacks, and of those that
+// lines are rewritten with.
 func (sh *shell) builtin(cmd *command) builtinFunc {
 	if cmd.forced {
 		return nil
 	}
 	switch cmd.argv[0] {
-	case ownBuiltin:
-		cmd.argv = cmd.argv[1:]
+	case ownStatus:
+		return sh.status
+	case ownStart:
+		return sh.jobs.start
+	case ownEnd:
+		return sh.jobs.end
+	case ownWait:
+		return sh.jobs.wait
+	case ownUmask:
 		return umask
 	case "ulimit":
 		return ulimit
@@ -42,7 +57,7 @@ func (sh *shell) fallback(name string) builtinFunc {
 		return nil
 	}
 	sh.l.keeper.watch()
-	return sleep
+	return sh.jobs.sleep
 }
 
 // complain prints a built-in's error and gives it the exit status code.
@@ -82,25 +97,6 @@ func execOptions(cmd *command) []string {
 		name = "-" + name
 	}
 	return append([]string{name}, args[1:]...)
-}
-
-// trap keeps the traps that the interpreter has; a trap on a signal needs a real shell and is refused before anything
-// ran under it.
-func (sh *shell) trap(args []string) ([]string, error) {
-	if len(args) < 3 {
-		return args, nil
-	}
-	for i, name := range args[2:] {
-		switch strings.TrimPrefix(name, "SIG") {
-		case "EXIT", "0":
-			args[i+2] = "EXIT"
-		case "ERR":
-		default:
-			return nil, &failure{exitUsage, fmt.Errorf("running command line %q: trap on %s needs a real shell: add bash "+
-				"to the closure and say %s bash -c '…'; signals reach the app without a trap", sh.line.text, name, ProgramName)}
-		}
-	}
-	return args, nil
 }
 
 func umask(_ context.Context, hc interp.HandlerContext, args []string) error {
@@ -225,7 +221,9 @@ func kill(_ context.Context, hc interp.HandlerContext, args []string) error {
 	var failed error
 	for _, word := range rest {
 		pid, err := strconv.Atoi(word)
-		if err == nil {
+		if err != nil {
+			err = errors.New("is not a process id")
+		} else {
 			err = syscall.Kill(pid, sig)
 		}
 		if err != nil {
@@ -235,44 +233,23 @@ func kill(_ context.Context, hc interp.HandlerContext, args []string) error {
 	return failed
 }
 
-func sleep(ctx context.Context, hc interp.HandlerContext, args []string) error {
-	var total time.Duration
-	for _, word := range args[1:] {
-		if word != "" && word[len(word)-1] <= '9' {
-			word += "s"
-		}
-		d, err := time.ParseDuration(word)
-		if err != nil {
-			return complain(hc, 1, "sleep", fmt.Errorf("%q is not a time", word))
-		}
-		total += d
+// duration reads what sleep is told: a number of seconds, minutes, hours or days, or infinity.
+func duration(word string) (time.Duration, error) {
+	unit := time.Second
+	switch {
+	case strings.HasSuffix(word, "m"):
+		unit = time.Minute
+	case strings.HasSuffix(word, "h"):
+		unit = time.Hour
+	case strings.HasSuffix(word, "d"):
+		unit = 24 * time.Hour
 	}
-	select {
-	case <-time.After(total):
-	case <-ctx.Done():
+	n, err := strconv.ParseFloat(strings.TrimRight(word, "smhd"), 64)
+	if err != nil || n < 0 || math.IsNaN(n) || len(strings.TrimRight(word, "smhd")) < len(word)-1 {
+		return 0, fmt.Errorf("%q is not a time", word)
 	}
-	return nil
-}
-
-// realShell runs a line that the interpreter does not understand by a shell of the closure or of the run image.
-func (l *launcher) realShell(ln *line, name string, params []string) (status, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
+	if n > math.MaxInt64/float64(unit) {
+		return math.MaxInt64, nil
 	}
-	for _, shell := range []string{"bash", "sh"} {
-		if name == "" {
-			name = shell
-		}
-		cmd := &command{
-			argv: append([]string{shell, "-c", ln.source(), name}, params...), dir: dir, env: l.env,
-			files: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, forced: true,
-		}
-		if l.locate(cmd) == nil {
-			l.debugf("%s needs a real shell: running %s", ln.needsShell, cmd.path)
-			return l.replace(cmd)
-		}
-	}
-	return 0, &failure{exitUsage, fmt.Errorf("running command line %q: %s needs a real shell, and neither the closure "+
-		"nor the run image has bash or sh: add bash to the closure", ln.text, ln.needsShell)}
+	return time.Duration(n * float64(unit)), nil
 }

@@ -1,11 +1,13 @@
 package launch
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -148,10 +150,24 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 	Expect(CheckLine(`run_proot.sh app -p $PORT`)).To(Succeed())
 }
 
+func TestSleepKnowsTheTimesThatTheProgramKnows(t *testing.T) {
+	RegisterTestingT(t)
+	for word, want := range map[string]time.Duration{
+		"0": 0, "2": 2 * time.Second, "0.5": time.Second / 2, "1.5s": 1500 * time.Millisecond, "2m": 2 * time.Minute,
+		"1h": time.Hour, "1d": 24 * time.Hour, "infinity": math.MaxInt64, "inf": math.MaxInt64, "1e12d": math.MaxInt64,
+	} {
+		Expect(duration(word)).To(Equal(want), word)
+	}
+	for _, word := range []string{"", "s", "x", "-1", "nan", "1ms", "1sd", "1w"} {
+		_, err := duration(word)
+		Expect(err).To(HaveOccurred(), word)
+	}
+}
+
 func FuzzCheckLine(f *testing.F) {
 	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi",
 		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b",
-		"exec >f; exec <g; h"} {
+		"exec >f; exec <g; h", "f() { a & wait; }; f | b & wait -n"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -161,7 +177,8 @@ func FuzzCheckLine(f *testing.F) {
 		}
 		_ = ln.appendParams()
 		_ = ln.source()
-		ln.reportStatus(ownStatus)
+		ln.reportStatus()
+		ln.reportJobs()
 	})
 }
 

@@ -36,9 +36,11 @@ type child struct {
 type keeper struct {
 	mu       sync.Mutex
 	children map[int]*child
-	ending   syscall.Signal // the terminating signal that was received, 0 for none
+	asked    bool           // a terminating signal was received
+	ending   syscall.Signal // the one that no trap took, 0 for none
 	over     bool           // nothing is to be started any more
 	onEnd    func()
+	trap     func(syscall.Signal) bool // whether a trap takes a terminating signal; called with mu held
 	watching bool
 }
 
@@ -131,7 +133,25 @@ func (k *keeper) alive() int {
 	return len(k.children)
 }
 
-// endedBy returns the terminating signal that was received, 0 for none.
+// end lets nothing more be started, as sig ends it all.
+func (k *keeper) end(sig syscall.Signal) {
+	k.mu.Lock()
+	onEnd := k.begin(sig)
+	k.mu.Unlock()
+	onEnd()
+}
+
+// begin is end under the lock; what it returns is to be called without.
+func (k *keeper) begin(sig syscall.Signal) func() {
+	if k.ending != 0 || k.onEnd == nil {
+		k.ending = cmp.Or(k.ending, sig)
+		return func() {}
+	}
+	k.ending = sig
+	return k.onEnd
+}
+
+// endedBy returns the terminating signal that was received and that no trap took, 0 for none.
 func (k *keeper) endedBy() syscall.Signal {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -150,7 +170,7 @@ func (k *keeper) endAll(grace time.Duration) {
 		}
 	}
 	patience := time.After(grace)
-	if k.ending != 0 {
+	if k.asked {
 		patience = nil
 	}
 	k.mu.Unlock()

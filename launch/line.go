@@ -37,19 +37,22 @@ func CheckLine(line string) error {
 type line struct {
 	text string
 	file *syntax.File
-	// simple: one plain command, so nothing can be left behind when it is exec'd.
-	simple bool
 	// tails are the positions of the commands after which nothing follows, execs those of the "exec" built-in in the
 	// main shell; both may replace this process.
 	tails, execs map[syntax.Pos]bool
 	// jobs are the positions of the commands that run beside the main shell.
 	jobs map[syntax.Pos]bool
+	// calm are the positions of the commands of the main shell before which a trap's action can be run.
+	calm map[syntax.Pos]bool
+	// mainJobs are the jobs that the main shell starts, mainWaits its calls of "wait".
+	mainJobs  []*syntax.Stmt
+	mainWaits []*syntax.CallExpr
 	// background: something runs beside the main shell, so that nothing may replace this process.
 	background bool
 	// loops: the line may run long in built-ins alone.
 	loops bool
-	// needsShell names the first construct that the interpreter does not know, "" where it knows all.
-	needsShell string
+	// needs says what the interpreter cannot do of it, standIn what it could not if it stood for the shell in the line.
+	needs, standIn needs
 	// appended: the line was made to end in "$@".
 	appended bool
 	// usesParams: the line places the user's arguments itself.
@@ -70,15 +73,11 @@ func parseLine(text string) (*line, error) {
 	}
 	file.Stmts = hoistExec(file.Stmts)
 	l := &line{text: text, file: file, tails: map[syntax.Pos]bool{}, execs: map[syntax.Pos]bool{},
-		jobs: map[syntax.Pos]bool{}}
+		jobs: map[syntax.Pos]bool{}, calm: map[syntax.Pos]bool{}}
 	l.markTail(file.Stmts)
 	l.markExecs(file)
 	l.inspect()
-	if len(file.Stmts) == 1 {
-		st := file.Stmts[0]
-		call, ok := st.Cmd.(*syntax.CallExpr)
-		l.simple = ok && len(call.Args) > 0 && !st.Background && !st.Negated
-	}
+	l.findNeeds()
 	return l, nil
 }
 
@@ -152,21 +151,60 @@ func (l *line) appendParams() error {
 	return nil
 }
 
-// reportStatus makes the line end in a command named word whose argument is $?, and "exit" alone say so too:
-// interp.Runner.Run returns the error of the last program, which "!", "if" and "while" have long answered.
-func (l *line) reportStatus(word string) {
-	status := func() *syntax.Word {
-		return &syntax.Word{Parts: []syntax.WordPart{&syntax.ParamExp{Short: true, Param: &syntax.Lit{Value: "?"}}}}
-	}
+// reportStatus makes the line end in a command that is told $?, and "exit" alone say so too: interp.Runner.Run returns
+// the error of the last program, which "!", "if" and "while" have long answered.
+func (l *line) reportStatus() {
 	syntax.Walk(l.file, func(node syntax.Node) bool {
 		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) == 1 && call.Args[0].Lit() == "exit" {
-			call.Args = append(call.Args, status())
+			call.Args = append(call.Args, lastStatus())
 			return false
 		}
 		return true
 	})
-	name := &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{Value: word}}}
-	l.file.Stmts = append(l.file.Stmts, &syntax.Stmt{Cmd: &syntax.CallExpr{Args: []*syntax.Word{name, status()}}})
+	l.file.Stmts = append(l.file.Stmts, callOf(ownStatus, lastStatus()))
+}
+
+// reportJobs makes every job of the main shell, where that waits for jobs, report its start and its end: the wait of
+// interp.Runner knows no -n and no traps.
+func (l *line) reportJobs() {
+	if len(l.mainWaits) == 0 {
+		return
+	}
+	for _, job := range l.mainJobs {
+		reportJob(job)
+	}
+	for _, wait := range l.mainWaits {
+		wait.Args[0] = &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{ValuePos: wait.Pos(), Value: ownWait}}}
+	}
+}
+
+// reportJob turns "job &" into "{ start; (job) && end 0 || end $? & }". Neither an exit in the job nor "set -e" for it
+// keeps the end from being reported.
+func reportJob(st *syntax.Stmt) {
+	job := *st
+	job.Background = false
+	both := func(op syntax.BinCmdOperator, x, y *syntax.Stmt) *syntax.Stmt {
+		return &syntax.Stmt{Cmd: &syntax.BinaryCmd{Op: op, X: x, Y: y}}
+	}
+	alone := &syntax.Stmt{Cmd: &syntax.Subshell{Stmts: []*syntax.Stmt{&job}}}
+	ended := both(syntax.OrStmt, both(syntax.AndStmt, alone, callOf(ownEnd, word("0"))), callOf(ownEnd, lastStatus()))
+	ended.Background = true
+	*st = syntax.Stmt{Position: st.Position, Cmd: &syntax.Block{Stmts: []*syntax.Stmt{callOf(ownStart), ended}}}
+}
+
+// word is a word that says what it is.
+func word(text string) *syntax.Word {
+	return &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{Value: text}}}
+}
+
+// lastStatus is the word $?.
+func lastStatus() *syntax.Word {
+	return &syntax.Word{Parts: []syntax.WordPart{&syntax.ParamExp{Short: true, Param: &syntax.Lit{Value: "?"}}}}
+}
+
+// callOf is the command that calls name.
+func callOf(name string, args ...*syntax.Word) *syntax.Stmt {
+	return &syntax.Stmt{Cmd: &syntax.CallExpr{Args: append([]*syntax.Word{word(name)}, args...)}}
 }
 
 // source is the line as a shell reads it, appended arguments included.
@@ -231,41 +269,23 @@ func (l *line) markExecs(file *syntax.File) {
 	})
 }
 
-// inspect finds whatever makes a line run beside itself, need a real shell, or place its arguments.
+// inspect finds whatever makes a line run beside itself, run long or place its arguments.
 func (l *line) inspect() {
-	need := func(what string) {
-		if l.needsShell == "" {
-			l.needsShell = what
-		}
-	}
 	syntax.Walk(l.file, func(node syntax.Node) bool {
 		switch n := node.(type) {
 		case *syntax.Stmt:
 			if n.Background || n.Coprocess {
 				l.markJob(n)
 			}
-			if bareExec(n) != nil {
-				need("exec with redirections alone inside another command")
-			}
 		case *syntax.ProcSubst:
 			l.markJob(n)
 		case *syntax.WhileClause, *syntax.ForClause:
 			l.loops = true
-		case *syntax.CoprocClause:
-			need("coproc")
-		case *syntax.ExtGlob:
-			need("extended glob " + n.Op.String())
-		case *syntax.Redirect:
-			if what := unknownRedirect(n); what != "" {
-				need(what)
-			}
 		case *syntax.ParamExp:
 			switch p := n.Param; {
 			case p == nil:
 			case p.Value == "@" || p.Value == "*" || p.Value == "#" || len(p.Value) == 1 && p.Value >= "1" && p.Value <= "9":
 				l.usesParams = true
-			case p.Value == "!":
-				need("$!")
 			}
 		}
 		return true
@@ -281,33 +301,4 @@ func (l *line) markJob(node syntax.Node) {
 		}
 		return true
 	})
-}
-
-// unknownRedirect names a redirection that interp.Runner answers with a panic; "" for the others.
-func unknownRedirect(rd *syntax.Redirect) string {
-	if rd.N != nil {
-		switch rd.N.Value {
-		case "0", "1", "2":
-		default:
-			return "redirection of file descriptor " + rd.N.Value
-		}
-	}
-	word := ""
-	if rd.Word != nil {
-		word = rd.Word.Lit()
-	}
-	switch rd.Op {
-	case syntax.RdrOut, syntax.AppOut, syntax.RdrIn, syntax.RdrAll, syntax.AppAll, syntax.Hdoc, syntax.DashHdoc,
-		syntax.WordHdoc:
-		return ""
-	case syntax.DplOut:
-		if word == "1" || word == "2" || word == "-" {
-			return ""
-		}
-	case syntax.DplIn:
-		if word == "-" {
-			return ""
-		}
-	}
-	return "redirection " + rd.Op.String() + word
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mvdan.cc/sh/v3/expand"
@@ -31,7 +32,9 @@ type shell struct {
 	endAt syntax.Pos
 	ended bool
 	// code is the line's exit status, where it reached its end.
-	code int
+	code  int
+	traps traps
+	jobs  *jobs
 }
 
 const (
@@ -47,14 +50,15 @@ const (
 // Signals are caught from the first child on, and before it where the line may wait: catching them takes longer than
 // all the rest of a start.
 func (l *launcher) shell(ln *line, name string, params []string) (status, error) {
-	if ln.needsShell != "" {
+	if ln.needs.construct != "" {
 		return l.realShell(ln, name, params)
 	}
 	if name != "" {
 		ln.file.Name = name
 	}
-	ln.reportStatus(ownStatus)
-	sh := &shell{l: l, line: ln, end: statusNone}
+	ln.reportStatus()
+	ln.reportJobs()
+	sh := &shell{l: l, line: ln, end: statusNone, jobs: newJobs(), traps: traps{actions: map[syscall.Signal]string{}}}
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"
@@ -69,7 +73,7 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	l.keeper.onEnd = func() { cancel(); go sh.endSoon() }
+	l.keeper.onEnd, l.keeper.trap = func() { cancel(); go sh.endSoon() }, sh.takes
 	if ln.loops || ln.background {
 		l.keeper.watch()
 	}
@@ -131,16 +135,19 @@ func (sh *shell) endSoon() {
 
 // call sees every command before it runs, built-ins included.
 func (sh *shell) call(ctx context.Context, args []string) ([]string, error) {
+	if sh.line.calm[interp.HandlerCtx(ctx).Pos] || args[0] == ownStatus {
+		args = sh.heard(args)
+	}
 	switch args[0] {
 	case "eval", "source", ".", "builtin", "command":
 		sh.stay.Store(true)
 	case "trap":
 		sh.stay.Store(true)
 		return sh.trap(args)
-	case "read", "wait", "mapfile", "readarray":
+	case "read", "wait", ownWait, "mapfile", "readarray":
 		sh.l.keeper.watch()
 	case "umask":
-		return append([]string{ownBuiltin, args[0]}, args[1:]...), nil
+		args[0] = ownUmask
 	}
 	return args, nil
 }
@@ -160,9 +167,6 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	}
 	if len(cmd.argv) == 0 {
 		return sh.report(hc, &failure{exitUsage, fmt.Errorf("usage: %s PROGRAM [ARGUMENT…]", ProgramName)})
-	}
-	if args[0] == ownStatus {
-		return sh.status(args[1])
 	}
 	if own := sh.builtin(cmd); own != nil {
 		return own(ctx, hc, cmd.argv)
@@ -199,12 +203,10 @@ func (sh *shell) exec(ctx context.Context, args []string) error {
 	return nil
 }
 
-// ownStatus is the command that ends every line: it is told the line's exit status.
-const ownStatus = "\x00status"
-
-// status notes the line's exit status and succeeds itself, so that no "set -e" or trap takes it for a failure.
-func (sh *shell) status(word string) error {
-	if code, err := strconv.Atoi(word); err == nil {
+// status is the built-in that notes the line's exit status, and succeeds itself, so that no "set -e" or trap takes it
+// for a failure.
+func (sh *shell) status(_ context.Context, _ interp.HandlerContext, args []string) error {
+	if code, err := strconv.Atoi(args[1]); err == nil {
 		sh.code = code
 	}
 	return nil

@@ -64,10 +64,13 @@ func (k *keeper) watch() {
 func (k *keeper) forward(sig syscall.Signal) {
 	// A terminal sends these to its whole foreground group, so the children have them already.
 	shared := (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGTSTP) && inForeground()
+	onEnd := func() {}
 	k.mu.Lock()
-	var onEnd func()
-	if terminating(sig) && k.ending == 0 {
-		k.ending, onEnd = sig, k.onEnd
+	if terminating(sig) {
+		k.asked = true
+		if k.trap == nil || !k.trap(sig) {
+			onEnd = k.begin(sig)
+		}
 	}
 	for _, c := range k.children {
 		c.told = c.told || terminating(sig)
@@ -79,9 +82,7 @@ func (k *keeper) forward(sig syscall.Signal) {
 		}
 	}
 	k.mu.Unlock()
-	if onEnd != nil {
-		onEnd()
-	}
+	onEnd()
 	if stopping(sig) && os.Getpid() != 1 {
 		stopBy(sig)
 	}
