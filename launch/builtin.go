@@ -22,6 +22,8 @@ const (
 	ownEnd    = ownPrefix + "end"    // ends a job, and is told its exit status
 	ownWait   = ownPrefix + "wait"
 	ownUmask  = ownPrefix + "umask"
+	ownWhich  = ownPrefix + "which" // is told an option, and names
+	ownPlace  = ownPrefix + "place" // is told a file
 )
 
 type builtinFunc func(ctx context.Context, hc interp.HandlerContext, args []string) error
@@ -43,6 +45,10 @@ func (sh *shell) builtin(cmd *command) builtinFunc {
 		return sh.jobs.wait
 	case ownUmask:
 		return umask
+	case ownWhich:
+		return sh.which
+	case ownPlace:
+		return sh.place
 	case "ulimit":
 		return ulimit
 	case "kill":

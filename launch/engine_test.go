@@ -83,6 +83,13 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 	})
 
+	it("lets built-ins see what programs see", func() {
+		for line, want := range builtinsSeeTheStore {
+			r := run(img.process(strings.ReplaceAll(line, "APP", appStore)))
+			Expect(r.out).To(Equal(strings.ReplaceAll(want, "APP", appStore)), "%s: %s", line, r.err)
+		}
+	})
+
 	it("returns the app's own end", func() {
 		Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
 		Expect(run(img.process("app exit 1; app exit 43")).code).To(Equal(43))

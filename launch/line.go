@@ -42,6 +42,8 @@ type line struct {
 	tails, execs map[syntax.Pos]bool
 	// jobs are the positions of the commands that run beside the main shell.
 	jobs map[syntax.Pos]bool
+	// functions are those that the line declares, and whether one runs in a subshell.
+	functions map[string]bool
 	// calm are the positions of the commands of the main shell before which a trap's action can be run.
 	calm map[syntax.Pos]bool
 	// mainJobs are the jobs that the main shell starts, mainWaits its calls of "wait".

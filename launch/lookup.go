@@ -104,7 +104,8 @@ func (l *launcher) onDisk(path string) (real, seen string) {
 		moved := relocated(l.config.View, rest)
 		return moved, moved
 	}
-	return l.resolve(path), path
+	real, _ = l.resolve(path)
+	return real, path
 }
 
 // relocated names a store path's file in the view of a relocated closure: as many characters of the hash as keep the
@@ -118,9 +119,25 @@ func relocated(view, rest string) string {
 	return filepath.Join(view, base[:keep]+base[storepath.HashLen:], tail)
 }
 
-// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store. A path
-// that leads nowhere is returned as far as it was followed.
-func (l *launcher) resolve(path string) string {
+// inView is where a file that the line itself looks at is now: a built-in runs outside of any engine, which would show
+// it at /nix/store. Other files are where they are.
+func (l *launcher) inView(path string) string {
+	if l.engine.chosen() == EngineNative || !filepath.IsAbs(path) {
+		return path
+	}
+	if l.config.Engine == EngineRelocate {
+		real, _ := l.onDisk(filepath.Clean(path))
+		return real
+	}
+	if real, through := l.resolve(path); through {
+		return real
+	}
+	return path
+}
+
+// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store, and
+// reports whether the way led through there. A path that leads nowhere is returned as far as it was followed.
+func (l *launcher) resolve(path string) (real string, through bool) {
 	todo, done := strings.Split(path, "/")[1:], "/"
 	for links := 0; len(todo) > 0 && links < 64; {
 		part := todo[0]
@@ -130,7 +147,7 @@ func (l *launcher) resolve(path string) string {
 		}
 		done = filepath.Join(done, part)
 		if done == storepath.Dir {
-			done = l.config.View
+			done, through = l.config.View, true
 			continue
 		}
 		target, err := os.Readlink(done)
@@ -145,7 +162,7 @@ func (l *launcher) resolve(path string) string {
 			done = filepath.Dir(done)
 		}
 	}
-	return filepath.Join(done, filepath.Join(todo...))
+	return filepath.Join(done, filepath.Join(todo...)), through
 }
 
 // executable reports why a file cannot be executed by this user; nil where it can.

@@ -79,10 +79,10 @@ func (n *needs) add(construct string, bash bool) {
 
 // findNeeds looks at every part of the line, and tells the main shell's commands from those of subshells.
 func (l *line) findNeeds() {
-	functions := l.functions()
+	l.findFunctions()
 	forked := func(n syntax.Node) bool {
 		f, ok := n.(*syntax.FuncDecl)
-		return forks(n) || ok && functions[f.Name.Value]
+		return forks(n) || ok && l.functions[f.Name.Value]
 	}
 	bash := false
 	l.walk(func(node syntax.Node, above []syntax.Node) {
@@ -96,7 +96,7 @@ func (l *line) findNeeds() {
 			}
 		case *syntax.CallExpr:
 			if len(n.Args) > 0 {
-				l.findCall(n, apart, functions)
+				l.findCall(n, apart)
 				l.calm[n.Pos()] = !apart && !tested(append(slices.Clip(above), n))
 			}
 		}
@@ -107,9 +107,9 @@ func (l *line) findNeeds() {
 }
 
 // findCall looks at a command, which runs apart from the main shell or in it.
-func (l *line) findCall(call *syntax.CallExpr, apart bool, functions map[string]bool) {
+func (l *line) findCall(call *syntax.CallExpr, apart bool) {
 	c := builtinCall{words: literals(call.Args), forked: apart}
-	if _, own := functions[c.words[0]]; own {
+	if _, own := l.functions[c.words[0]]; own {
 		return
 	}
 	if c.words[0] == "wait" && !apart {
@@ -141,25 +141,24 @@ func tested(nodes []syntax.Node) bool {
 	return false
 }
 
-// functions are the functions that the line declares, and whether one runs in a subshell.
-func (l *line) functions() map[string]bool {
-	found := map[string]bool{}
+// findFunctions notes the functions that the line declares, and which of them subshells call.
+func (l *line) findFunctions() {
+	l.functions = map[string]bool{}
 	l.walk(func(node syntax.Node, _ []syntax.Node) {
 		if f, ok := node.(*syntax.FuncDecl); ok {
-			found[f.Name.Value] = false
+			l.functions[f.Name.Value] = false
 		}
 	})
-	if len(found) == 0 {
-		return found
+	if len(l.functions) == 0 {
+		return
 	}
 	l.walk(func(node syntax.Node, above []syntax.Node) {
 		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) > 0 && slices.ContainsFunc(above, forks) {
-			if _, own := found[call.Args[0].Lit()]; own {
-				found[call.Args[0].Lit()] = true
+			if _, own := l.functions[call.Args[0].Lit()]; own {
+				l.functions[call.Args[0].Lit()] = true
 			}
 		}
 	})
-	return found
 }
 
 // walk visits the line's nodes, each with those that hold it.

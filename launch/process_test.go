@@ -121,6 +121,10 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			`exec 2>&1; app err all; app err of it`:             "all\nof it\n",
 			`exec 2>&1 </dev/null && app err a; app upper`:      "a\n",
 			`exec > $F; app echo hid; exec 2>&1; app err too`:   "",
+			`source /dev/stdin <<< 'x=1'; echo $x`:              "1\n",
+			`{ echo a > /dev/stdout; } > $F; app upper < $F`:    "A\n",
+			`x=$(echo y >> /dev/stdout); echo $x`:               "y\n",
+			`{ echo e > /dev/stderr; } 2>&1 | app upper`:        "E\n",
 			`set -- p q; app echo "$@"`:                         "p q\n",
 		}
 		for _, line := range slices.Sorted(maps.Keys(lines)) { // every spec of a run must come in the same order
@@ -131,6 +135,23 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				Expect(r.out).To(Equal(want), r.err)
 			})
 		}
+
+		it("sees relocated files by their names below /nix/store too", func() {
+			dir, err := os.MkdirTemp("/tmp", "v")
+			Expect(err).NotTo(HaveOccurred())
+			defer func() { _ = os.RemoveAll(dir) }()
+			img.configure(func(c *launch.Config) { c.View = dir + "/store" })
+			Expect(os.Mkdir(dir+"/store", 0o755)).To(Succeed())
+			kept := len(appStore) - len(appBase) + 32 - len(dir+"/store/")
+			Expect(os.Symlink(filepath.Join(img.dir, "closure-01", appBase), dir+"/store/"+appBase[:kept]+appBase[32:])).To(
+				Succeed())
+			for line, want := range builtinsSeeTheStore {
+				r := run(img.process(strings.ReplaceAll(line, "APP", appStore)))
+				found := strings.NewReplacer("is APP/bin", "is "+img.config.Bin[0], "APP/bin/app\n", img.config.Bin[0]+"/app\n",
+					"APP", appStore)
+				Expect(r.out).To(Equal(found.Replace(want)), "%s: %s", line, r.err)
+			}
+		})
 
 		it("gets the user's arguments as if it ended in \"$@\"", func() {
 			for line, want := range map[string]string{

@@ -58,6 +58,9 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 	}
 	ln.reportStatus()
 	ln.reportJobs()
+	if l.engine.chosen() != EngineNative {
+		ln.placeTests()
+	}
 	sh := &shell{l: l, line: ln, end: statusNone, jobs: newJobs(), traps: traps{actions: map[syscall.Signal]string{}}}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -67,6 +70,7 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 		interp.Env(expand.ListEnviron(l.env...)), interp.Dir(dir), interp.Params(append([]string{"--"}, params...)...),
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.CallHandler(sh.call),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return sh.exec }),
+		interp.StatHandler(sh.stat), interp.OpenHandler(sh.open), interp.ReadDirHandler2(sh.readDir),
 	)
 	if err != nil {
 		return 0, fmt.Errorf("starting the shell interpreter: %w", err)
@@ -135,9 +139,14 @@ func (sh *shell) endSoon() {
 
 // call sees every command before it runs, built-ins included.
 func (sh *shell) call(ctx context.Context, args []string) ([]string, error) {
-	if sh.line.calm[interp.HandlerCtx(ctx).Pos] || args[0] == ownStatus {
+	hc := interp.HandlerCtx(ctx)
+	if sh.line.calm[hc.Pos] || args[0] == ownStatus {
 		args = sh.heard(args)
 	}
+	if which, ok := asksWhich(args); ok {
+		return which, nil
+	}
+	args = sh.placed(hc, args)
 	switch args[0] {
 	case "eval", "source", ".", "builtin", "command":
 		sh.stay.Store(true)
