@@ -26,6 +26,7 @@ type choice struct {
 	candidates []string   // engines left to try, best first
 	denied     []denial   // engines that were tried, and what forbade them
 	seccomp    bool       // PRoot's accelerated mode was seen to work
+	refused    bool       // it was said that none works
 }
 
 // decide settles the engine.
@@ -47,11 +48,10 @@ type denial struct {
 	err    error
 }
 
-// newChoice narrows the engines down to those that the image can offer. asked is BPL_NIX_ENGINE.
+// newChoice narrows the engines down to those that the image can offer. asked is BPL_NIX_ENGINE, read as BP_NIX_ENGINE
+// is: in any case, blanks aside.
 func newChoice(c Config, asked string) (*choice, error) {
-	if asked != "" && !KnownEngine(asked) {
-		return nil, fmt.Errorf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, asked)
-	}
+	asked = strings.ToLower(strings.TrimSpace(asked))
 	if asked == EngineAuto {
 		asked = ""
 	}
@@ -65,6 +65,7 @@ func newChoice(c Config, asked string) (*choice, error) {
 func relocatedChoice(c Config, asked string) *choice {
 	ch := (&choice{bin: c.Bin}).decide(EngineRelocate, "the image holds a relocated closure")
 	switch asked {
+	case "", EngineRelocate:
 	case EngineNative:
 		missing := missingRoot(c.StorePaths)
 		if missing == "" {
@@ -76,13 +77,22 @@ func relocatedChoice(c Config, asked string) *choice {
 	case EngineUserns, EngineProot:
 		ch.warning = fmt.Sprintf("%s=%s: this image's closure is relocated and needs no %s; running it as it is",
 			EngineEnv, asked, asked)
+	default:
+		ch.warning = unknownEngine(asked) + "; running the relocated closure as it is"
 	}
 	return ch
+}
+
+func unknownEngine(asked string) string {
+	return fmt.Sprintf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, asked)
 }
 
 // unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried before others. Where
 // the roots are in /nix/store already, as they are inside another engine, nothing else is needed.
 func unrelocatedChoice(c Config, asked string) (*choice, error) {
+	if asked != "" && !KnownEngine(asked) {
+		return nil, errors.New(unknownEngine(asked))
+	}
 	ch := &choice{bin: c.Bin, strict: asked != "", candidates: []string{EngineUserns, EngineProot}}
 	switch asked {
 	case EngineRelocate:

@@ -190,13 +190,15 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		img = newImage(t, true)
 		for engine, warning := range map[string]string{
 			"": "", "auto": "", "relocate": "", "userns": "relocated and needs no userns", "proot": "needs no proot",
-			"native": "the run image has no " + appStore,
+			"native": "the run image has no " + appStore, "Relocate": "", " relocate ": "", "USERNS": "needs no userns",
+			"magic": `BPL_NIX_ENGINE is "magic", want one of auto, relocate, native, userns, proot; running the relocated`,
 		} {
 			img.env = []string{launch.EngineEnv + "=" + engine}
 			r := run(img.command("app", "exit", "3"))
 			Expect(r.code).To(Equal(3))
 			Expect(strings.Count(r.err, "\n") <= 1).To(BeTrue(), r.err)
 			Expect(r.err).To(ContainSubstring(warning))
+			Expect(r.err == "").To(Equal(warning == ""), engine)
 		}
 	})
 
@@ -224,6 +226,12 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(r.err).To(ContainSubstring("no engine can give /nix/store to the app on this platform\n  proot: /no/proot: "))
 		Expect(r.err).To(ContainSubstring("build the image with BP_NIX_ENGINE=relocate"))
 		Expect(r.err).To(ContainSubstring("unset BPL_NIX_ENGINE"))
+		for _, line := range []string{"app a; /bin/true; app b", "app a | app b"} {
+			r = run(img.process(line))
+			Expect(r.code).To(Equal(126))
+			Expect(strings.Count(r.err, "no engine can give")).To(Equal(1), r.err)
+			Expect(strings.Count(r.err, "app: not started, for the reasons above")).To(Equal(1), r.err)
+		}
 	})
 
 	it("tries the engine that the build asked for first, and another rather than none", func() {

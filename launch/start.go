@@ -112,6 +112,10 @@ func (l *launcher) start(cmd *command) (*child, error) {
 		l.debugf("no engine works here: starting %s, which is not in the closure, without one", cmd.path)
 		return l.startPlain(cmd)
 	}
+	if ch.refused {
+		return nil, &failure{exitCannotRun, fmt.Errorf("%s: not started, for the reasons above", cmd.path)}
+	}
+	ch.refused = true
 	return nil, &failure{exitCannotRun, l.noEngine()}
 }
 
