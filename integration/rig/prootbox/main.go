@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
 func main() {
+	// What the launcher asked for, to be killed with it, is the first thread's: another one's exec would lose it.
+	runtime.LockOSThread()
 	fmt.Fprintln(os.Stderr, "prootbox:", run())
 	os.Exit(126)
 }
