@@ -1,12 +1,14 @@
 package nixproot
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 // bin is what an output's bin folder holds, as far as a later build wants to know it, to whom a reused layer no longer
@@ -16,6 +18,8 @@ type bin struct {
 	Programs []string `json:"programs,omitempty"`
 	// Hook says that it holds an executable heroku-compile-hook.
 	Hook bool `json:"hook,omitempty"`
+	// Shell is bash where it holds that, else sh.
+	Shell string `json:"shell,omitempty"`
 }
 
 // readBin looks into a bin folder; nil says that there is none.
@@ -31,8 +35,13 @@ func readBin(dir string) *bin {
 		case name[0] == '.' || !isProgram(filepath.Join(dir, name)): // a dot begins the names of what is wrapped
 		case name == hookName:
 			b.Hook = true
-		case len(b.Programs) < 2:
-			b.Programs = append(b.Programs, name)
+		default:
+			if len(b.Programs) < 2 {
+				b.Programs = append(b.Programs, name)
+			}
+			if b.Shell == "" && (name == "bash" || name == "sh") {
+				b.Shell = name
+			}
 		}
 	}
 	return b
@@ -60,6 +69,18 @@ func onlyProgram(bins ...*bin) string {
 		return ""
 	}
 	return programs[0]
+}
+
+// shellWarning says that a process's command needs a real shell, where none of the bin folders has one that will do:
+// whether the run image has one cannot be seen from here.
+func shellWarning(p ProcfileEntry, bins []*bin) string {
+	construct, shell := launch.NeedsShell(p.Command)
+	has := func(b *bin) bool { return b != nil && (b.Shell == "bash" || b.Shell == shell) }
+	if construct == "" || slices.ContainsFunc(bins, has) {
+		return ""
+	}
+	return fmt.Sprintf("Warning: %s needs %s for %q, and no output has it: it starts only in a run image that has %s; "+
+		"add bash to the outputs", p.Type, shell, construct, shell)
 }
 
 // bin is what the previous build saw of an output's bin folder, where that was one of its roots.
