@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -215,8 +216,8 @@ func TestSecrets(t *testing.T) {
 		"BP_NIX_ATTRS": "app",
 	}
 	log := p.build(image, app.source, env, bindings)
-	_, bytes := first.Traffic(".nar.zst")
-	Expect(bytes).NotTo(BeZero(), "the login is used")
+	_, fetched := first.Traffic(".nar.zst")
+	Expect(fetched).NotTo(BeZero(), "the login is used")
 
 	// A build that fails says no more, be it for a missing path or for a cache that breaks.
 	files := shop("never-built")
@@ -230,6 +231,8 @@ func TestSecrets(t *testing.T) {
 	}
 	log += p.fails(image, missing, env, bindings)
 
+	kept := p.packs(buildCache(image))
+	Expect(bytes.Contains(kept, []byte("nixpkgs.json"))).To(BeTrue(), "else the search in there is for nothing")
 	saved := filepath.Join(t.TempDir(), "image.tar")
 	must(exec.Command("docker", "save", "--output", saved, image).Run())
 	inspected, err := exec.Command("docker", "image", "inspect", image).Output()
@@ -238,6 +241,7 @@ func TestSecrets(t *testing.T) {
 		"ZGVwbG95OnBhNTUtb2YtdGhlLWJpbmRpbmc", "c29tZW9uZTpwYTU1LW9mLXRoZS11cmw"} { // as in Authorization: Basic
 		Expect(log).NotTo(ContainSubstring(secret), "the log has %s", secret)
 		Expect(string(inspected)).NotTo(ContainSubstring(secret), "a label has %s", secret)
+		Expect(bytes.Contains(kept, []byte(secret))).To(BeFalse(), "what evaluation keeps has %s", secret)
 		Expect(exec.Command("grep", "-q", "-a", "-F", secret, saved).Run()).NotTo(Succeed(), "the image has %s", secret)
 		for _, volume := range volumes(image) {
 			out, err := exec.Command("docker", "run", "--rm", "--user", "0", "--volume", volume+":/v:ro", "--entrypoint", "/bin/grep",
