@@ -61,6 +61,41 @@ func testCollect(t *testing.T, _ spec.G, it spec.S) {
 		isApp(r)
 	})
 
+	it("keeps what was fetched to be read and not to be evaluated, as long as a derivation is made from it", func() {
+		c := newBinaryCache(t)
+		toolchain := nix(t, func(s *nixinstall.Settings) {
+			s.Substituters, s.TrustedPublicKeys = []string{c.url()}, []string{c.publicKey()}
+		})
+		words := filepath.Join(t.TempDir(), "words")
+		Expect(os.Mkdir(words, 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(words, "text"), []byte("hello"), 0o644)).To(Succeed())
+		of := func(expression string) nixinstall.Result {
+			t.Helper()
+			dir := t.TempDir()
+			Expect(os.WriteFile(filepath.Join(dir, "default.nix"), []byte(`let
+				words = derivation { name = "words"; system = builtins.currentSystem; builder = "/bin/sh"; };
+				in `+expression), 0o644)).To(Succeed())
+			source, err := toolchain.AddSource(ctx, dir, nixinstall.SourceOptions{})
+			Expect(err).NotTo(HaveOccurred())
+			r, err := toolchain.Evaluate(ctx, nixinstall.Request{Source: source})
+			Expect(err).NotTo(HaveOccurred())
+			return r
+		}
+		p := of("words").Outputs[0].Path
+		c.add(p, words)
+		reads := func(push string) nixinstall.Result {
+			return of(`derivation { name = builtins.readFile "${words}/text"; push = "` + push + `"; src = words;
+				system = builtins.currentSystem; builder = "/bin/sh"; }`)
+		}
+		for _, push := range []string{"one", "two", "three"} {
+			r := reads(push)
+			Expect(r.Derivations[0].Name).To(Equal("hello"))
+			_, err := toolchain.Collect(ctx, r.Used, 1<<30)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(os.RemoveAll(filepath.Join(c.dir, p.HashPart()+".narinfo"))).To(Succeed()) // it is fetched once
+		}
+	})
+
 	it("starts afresh when what was kept is damaged", func() {
 		var state string
 		var lines []string
