@@ -100,6 +100,16 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("finishes a build whose state cannot be kept, and starts cold the next time", func() {
+		serveInner(f)
+		k.builds(pushed("one"), nil)
+		must(os.Mkdir(filepath.Join(k.bare.Layers(), "eval/state.nar.zst.new"), 0o755)) // where it would be written
+		o := k.builds(pushed("two"), nil)
+		Expect(o.Log).To(ContainSubstring("What this evaluation left is not kept: "))
+		Expect(k.bare.HasLayer("eval")).To(BeFalse())
+		Expect(k.builds(pushed("three"), nil).Log).To(ContainSubstring("fetching inner from"))
+	})
+
 	it("keeps neither Nix nor state once nothing is evaluated any more", func() {
 		serveInner(f)
 		k.builds(pushed("one"), nil)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -66,20 +65,16 @@ func (t *Toolchain) openState(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	why := ""
 	if len(t.state.Metadata) > 0 {
-		why = changedCondition(t.state.Metadata, conditions)
-	}
-	if sum, _ := t.state.Metadata["sum"].(string); why == "" && sum != "" {
-		if err := nixinstall.UnpackState(ctx, filepath.Join(t.state.Path, statePack), dir, sum); err == nil {
-			return dir, nil
-		} else if ctx.Err() != nil {
-			return "", err
-		} else {
+		why := changedCondition(t.state.Metadata, conditions)
+		if why == "" {
+			sum, _ := t.state.Metadata["sum"].(string)
+			err := nixinstall.UnpackState(ctx, filepath.Join(t.state.Path, statePack), dir, sum)
+			if err == nil || ctx.Err() != nil {
+				return dir, err
+			}
 			why = oneLine(err)
 		}
-	}
-	if why != "" {
 		t.logger.Bodyf("What was kept of earlier evaluations is not used: %s", why)
 	}
 	if err := t.dropState(); err != nil {
@@ -122,7 +117,7 @@ func (t *Toolchain) keepState(ctx context.Context) error {
 		t.logger.Bodyf("What this evaluation left is not kept: %s", oneLine(err))
 		return t.dropState()
 	}
-	t.state.Metadata = maps.Clone(table)
+	t.state.Metadata = table
 	return t.removeLayer(filepath.Join(t.state.Path, stateDir))
 }
 
