@@ -389,6 +389,26 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(names(staging)).To(HaveLen(24))
 	})
 
+	it("takes back from a stream that broke off what the next one has to wait for", func() {
+		// A zstd frame with a window of 128 MiB, which one stream at a time may have.
+		block := "\x00\x00\x10" + strings.Repeat("x", 128<<10)
+		p := c.add("/nix/store/0qx4rqvjxkqbhqjqxkmsh6ayclpzkq04-large", map[string]string{
+			"share/large.zst": "\x28\xb5\x2f\xfd\x00\x88" + strings.Repeat(block, 4),
+		})
+		options.Roots = []storepath.Path{p}
+		caches.Caches = twice{caches.Caches}
+		tries := 0
+		caches.stream = func(_ storepath.Path, r io.Reader) io.Reader {
+			if tries++; tries == 1 {
+				return io.MultiReader(io.LimitReader(r, 300<<10), failing{})
+			}
+			return r
+		}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(tries).To(Equal(2))
+	})
+
 	it("ends at once when it is told to", func() {
 		options.Roots = c.stock(newWorld(2, 12)).Roots
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -87,6 +87,7 @@ func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.La
 func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree,
 ) (relocate.Report, error) {
 	stage := newStage(record, layout, tree)
+	defer stage.Discard()
 	if err := nar.Copy(stage, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
 	}
@@ -128,6 +129,7 @@ func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged
 	tree := nar.NewTree(r.staging.partial(p))
 	sum := sha256.New()
 	stage := newStage(st.Record, to, tree)
+	defer stage.Discard()
 	both := &tee{first: nar.NewWriter(sum), second: stage}
 	names := append([]storepath.Path{p}, original.References...)
 	err = nar.DumpTo(ctx, from.Undo(names, original.Mends, both), r.staging.tree(p))

@@ -308,6 +308,7 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 		made = nar.NewTree(copied)
 	}
 	stage := newStage(t.record, t.layout, made)
+	defer stage.Discard()
 	archive := nar.NewWriter(was)
 	address := func() error { return nil }
 	if t.record.CA != "" {

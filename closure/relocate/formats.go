@@ -2,13 +2,28 @@ package relocate
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
 )
 
-// headLen is how much of a file is wanted to recognise its format; shorter files are recognised too.
-const headLen = 4096
+const (
+	zstdMark = "\x28\xb5\x2f\xfd"
+	// headLen is how much of a file is wanted to recognise its format; shorter files are recognised too.
+	headLen = 4096
+	// scriptLen is how much is wanted of one that begins as a script: a zip archive may stand behind it.
+	scriptLen = 64 << 10
+)
+
+// wanted is how much of a file that begins with head is wanted to recognise its format.
+func wanted(head []byte) int {
+	if bytes.HasPrefix(head, []byte("#!")) {
+		return scriptLen
+	}
+	return headLen
+}
 
 // format is what a file's first bytes say about how its contents may be rewritten.
 type format struct {
@@ -23,6 +38,10 @@ type format struct {
 	opaque bool
 	// reason says why a reference in the file is harmless, or "".
 	reason string
+	// code says that there may be machine code in plain sight.
+	code bool
+	// trailer says that a zip archive may stand behind what the format describes.
+	trailer bool
 }
 
 // magic is the mark of a format at a fixed place.
@@ -38,15 +57,17 @@ func magics() []magic {
 	return []magic{
 		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed}},          // RFC 1952
 		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed}},              // xz-file-format
-		{0, "\x28\xb5\x2f\xfd", format{name: "zstd", look: (*inspector).zstd, kind: Compressed}},      // RFC 8878
+		{0, zstdMark, format{name: "zstd", look: (*inspector).zstd, kind: Compressed}},                // RFC 8878
 		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}},                 //
 		{0, "PK\x03\x04", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // APPNOTE.TXT
 		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // an empty one
+		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed}},        // Mozilla's omni.ja
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed}}, // JDK JmodFile
 		{0, "FOR1", format{name: "beam", look: (*inspector).beam}},                                    // erl beam_lib
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
-		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar}},
-		{257, "ustar", format{name: "tar", look: (*inspector).tar}},
+		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
+		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar, code: true}},
+		{257, "ustar", format{name: "tar", look: (*inspector).tar, code: true}},
 		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
 		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
 
@@ -74,13 +95,15 @@ func magics() []magic {
 		{0, "Rar!\x1a\x07", format{name: "RAR", kind: Compressed, opaque: true}},
 		{0, "LZIP\x01", format{name: "lzip", kind: Compressed, opaque: true}},
 		{0, "\x04\x22\x4d\x18", format{name: "lz4", kind: Compressed, opaque: true}},
+		{0, "\x02\x21\x4c\x18", format{name: "lz4", kind: Compressed, opaque: true}}, // before version 1.4
 		{0, "\x89LZO\x00\r\n\x1a\n", format{name: "lzop", kind: Compressed, opaque: true}},
 		{0, "\x1f\x9d", format{name: "compress (.Z)", kind: Compressed, opaque: true}},
 	}
 }
 
-// recognise tells the format of a file by its base name and its first bytes, headLen of them or all there are.
+// recognise tells the format of a file by its base name and its first bytes, as many as are wanted or all there are.
 func (x *inspector) recognise(name string, head []byte) format {
+	head = afterSkippable(head)
 	for i := range x.magics {
 		m := &x.magics[i]
 		if len(head) >= m.at+len(m.bytes) && string(head[m.at:m.at+len(m.bytes)]) == m.bytes && plausible(m, head) {
@@ -91,9 +114,10 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return elfFormat(head)
 	case bytes.HasPrefix(head, []byte("#!")):
-		if at := bytes.Index(head, []byte("\nPK\x03\x04")); at >= 0 {
-			return format{name: "zip behind a script", look: (*inspector).scriptZip, kind: Checksummed, sealed: int64(at) + 1}
+		if at := bytes.Index(head, []byte(zipMark)); at >= 0 {
+			return format{name: "zip behind a script", look: (*inspector).laterZip, kind: Checksummed, sealed: int64(at)}
 		}
+		return format{name: "script", trailer: true}
 	case isZlib(head):
 		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed}
 	case strings.HasSuffix(name, ".rdb") && len(head) > 6 && (isZlibHeader(head[4:]) || isRecord(head[4])):
@@ -129,15 +153,42 @@ func plausible(m *magic, head []byte) bool {
 	return true
 }
 
-// isZlib reports whether head begins a zlib stream (RFC 1950). Two bytes are no proof ("x^2" begins like one), so
-// some of it has to inflate.
-func isZlib(head []byte) bool {
-	if len(head) < 8 || head[0] != 0x78 || (uint(head[0])<<8|uint(head[1]))%31 != 0 || head[1]&0x20 != 0 {
-		return false
+// afterSkippable is what stands behind the frames of zstd and lz4 that decoders skip (RFC 8878, 3.1.2), as pzstd
+// writes them: a mark, the size and that many bytes.
+func afterSkippable(head []byte) []byte {
+	for len(head) >= 8 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18" {
+		size := binary.LittleEndian.Uint32(head[4:])
+		if int64(size) > int64(len(head)-8-4) {
+			return []byte(zstdMark) // behind the head there is more, which the decoder will see
+		}
+		head = head[8+size:]
 	}
-	r := flate.NewReader(bytes.NewReader(head[2:]))
+	return head
+}
+
+// isZlib reports whether head begins a zlib stream (RFC 1950). Two bytes are no proof ("x^2" begins like one), so
+// some of it has to inflate. Where that takes a dictionary ("x = 1" begins like that), any has to do and text does not.
+func isZlib(head []byte) bool {
+	const needsDictionary, maxDistance = 0x20, 32 << 10
+	switch {
+	case len(head) < 8 || !isZlibHeader(head):
+		return false
+	case head[1]&needsDictionary == 0:
+		return inflates(flate.NewReader(bytes.NewReader(head[2:])))
+	}
+	return !isText(head[:min(len(head), 512)]) &&
+		inflates(flate.NewReaderDict(bytes.NewReader(head[6:]), make([]byte, maxDistance)))
+}
+
+// inflates reports whether some of r can be read.
+func inflates(r io.Reader) bool {
 	n, err := r.Read(make([]byte, 512))
-	return n > 0 && (err == nil || err.Error() == "EOF" || err.Error() == "unexpected EOF")
+	return n > 0 && (err == nil || err == io.EOF || err == io.ErrUnexpectedEOF)
+}
+
+// isText reports whether b has no control characters but those of texts.
+func isText(b []byte) bool {
+	return bytes.IndexFunc(b, func(c rune) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' }) < 0
 }
 
 // elfFormat says what an ELF file's head tells besides.
@@ -148,7 +199,7 @@ func elfFormat(head []byte) format {
 	case bytes.Contains(head[:min(len(head), 1024)], []byte("UPX!")):
 		return format{name: "UPX-packed program", kind: Compressed, opaque: true}
 	}
-	return format{name: elfName}
+	return format{name: elfName, code: true, trailer: true}
 }
 
 const elfName = "ELF"

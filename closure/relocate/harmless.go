@@ -7,8 +7,9 @@ import (
 )
 
 // harmlessPlace says why nothing in the file at name, relative to the store path, can be missed at run time, or "".
-// docs/relocation.md has this table, and the places that are not in it with the reason why.
-func harmlessPlace(name string) string {
+// java is the folder of a Java run-time environment's libraries that was seen last. docs/relocation.md has this table,
+// and the places that are not in it with the reason why.
+func harmlessPlace(name, java string) string {
 	dirs := strings.Split(path.Dir(name), "/")
 	if len(dirs) >= 2 && dirs[0] == "share" || len(dirs) >= 1 && dirs[0] == "man" {
 		switch dirs[min(1, len(dirs)-1)] {
@@ -25,8 +26,19 @@ func harmlessPlace(name string) string {
 	switch {
 	case strings.HasSuffix(base, ".debug") || slices.Index(dirs, "debug") == 1 && dirs[0] == "lib":
 		return "debugging information, read by debuggers"
-	case base == "src.zip", strings.HasSuffix(base, "-sources.jar"), strings.HasSuffix(base, "-javadoc.jar"):
+	case base == "src.zip" && path.Dir(name) == java,
+		strings.HasSuffix(base, "-sources.jar"), strings.HasSuffix(base, "-javadoc.jar"):
 		return "source text for development environments; it holds no class"
 	}
 	return ""
+}
+
+// javaFolder is the folder of a Java run-time environment's libraries if the file at name shows that it is one, else
+// the one before. Archives are sorted, and lib/jvm.cfg and lib/modules come before lib/src.zip.
+func javaFolder(before, name string) string {
+	dir, base := path.Split(name)
+	if dir = path.Clean(dir); path.Base(dir) == "lib" && (base == "jvm.cfg" || base == "modules") {
+		return dir
+	}
+	return before
 }

@@ -214,6 +214,25 @@ func utf32BE(text string) string {
 	return string(b)
 }
 
+// skippable is a frame that decoders of zstd and lz4 skip.
+func skippable(text string) string {
+	return "\x50\x2a\x4d\x18" + string(binary.LittleEndian.AppendUint32(nil, uint32(len(text)))) + text
+}
+
+// dictionaryZlib is a zlib stream for which one needs to have text's first bytes.
+func dictionaryZlib(text string) string {
+	return packed(text, func(w io.Writer) io.WriteCloser {
+		z, err := zlib.NewWriterLevelDict(w, zlib.BestCompression, []byte(text[:min(len(text), 1000)]))
+		if err != nil {
+			panic(err)
+		}
+		return z
+	})
+}
+
+// launcher is a script of size bytes as it stands before a jar.
+func launcher(size int) string { return "#!/bin/sh\n" + strings.Repeat("# ", size/2) + "\nexit 0\n" }
+
 // noise does not compress and has no reference.
 func noise(size int) string {
 	r := rand.New(rand.NewPCG(7, 8))
@@ -239,12 +258,18 @@ func artefacts(text string) []artefact {
 		{"two.gz", gzipped("first\n") + gzipped(text), compressed, "gzip: the hash of"},
 		{"objects/5f", zlibbed("blob 9\x00" + text), compressed, "zlib: the hash of"},
 		{"run.zst", zstandard(text), compressed, "zstd: the hash of"},
+		{"run.pzst", skippable("size") + skippable("") + zstandard(text), compressed, "zstd: the hash of"},
+		{"late.pzst", skippable(noise(9000)) + zstandard(text), compressed, "zstd: the hash of"},
 		{"app.js.br", brotlied(text), compressed, "brotli: the hash of"},
 		{"app.jar", zipped(zip.Deflate, "app.properties", text), compressed, `zip member "app.properties"`},
 		{"stored.jar", storedZip("app.properties", text), checksummed, "zip"},
 		{"streamed.jar", zipped(zip.Store, "x.gz", gzipped(text)), compressed, `zip member "x.gz": gzip`},
 		{"app.jmod", "JM\x01\x00" + zipped(zip.Deflate, "classes/x", text), compressed, `jmod member "classes/x"`},
 		{"app.pyz", "#!/bin/sh\n" + zipped(zip.Deflate, "__main__.py", text), compressed, `member "__main__.py"`},
+		{"boot.jar", launcher(20<<10) + zipped(zip.Deflate, "BOOT-INF/x", text), compressed, `member "BOOT-INF/x"`},
+		{"stored.boot.jar", launcher(20<<10) + storedZip("BOOT-INF/x", text), checksummed, "zip behind a script"},
+		{"omni.ja", "\x00\x00\x00\x00PK\x01\x02" + strings.Repeat("\x00", 42) + zipped(zip.Deflate, "x.js", text),
+			compressed, `zip member "x.js"`},
 		{"fat.jar", zipped(zip.Deflate, "lib/inner.jar", zipped(zip.Deflate, "a.txt", text)), compressed,
 			`zip member "lib/inner.jar": zip member "a.txt"`},
 		{"lib.tar.gz", gzipped(tarred("etc/x", text, "")), compressed, "gzip"},
@@ -277,6 +302,12 @@ func artefacts(text string) []artefact {
 		{"app.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02" + text, relocate.Opaque, "AppImage"},
 		{"app", elf("UPX!" + text), relocate.Opaque, "UPX"},
 		{"R/xz.rdb", "\x00\x00\x10\x00Z\xfd7zXZ\x00", relocate.Opaque, "not zlib streams"},
+		{"run.lz4", "\x02\x21\x4c\x18\x00", relocate.Opaque, "lz4"},
+		{"skip.lz4", skippable("size") + "\x04\x22\x4d\x18", relocate.Opaque, "lz4"},
+		{"known.zlib", dictionaryZlib(text), relocate.Opaque, "zlib: it needs a dictionary"},
+		{"late.boot.jar", launcher(70<<10) + zipped(zip.Deflate, "a", text), relocate.Opaque, "a zip archive behind"},
+		{"bin/sfx", elf(zipped(zip.Deflate, "a", text)), relocate.Opaque, "a zip archive behind"},
+		{"sfx.exe", "MZ" + storedZip("a", text), relocate.Opaque, "a zip archive behind"},
 		{"a.7z", "7z\xbc\xaf\x27\x1c", relocate.Opaque, "7z"},
 	}
 }
@@ -349,6 +380,19 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("finds it before garbage, which some readers pass over, and before a container's end is missing", func() {
+		for name, contents := range map[string]string{
+			"run.gz": gzipped(script), "run.zst": zstandard(script), "objects/5f": zlibbed(script), "run.xz": decoded(scriptXZ),
+			"run.bz2": decoded(scriptBzip2),
+		} {
+			check(artefact{name, contents + "garbage", relocate.Compressed, "the hash of"})
+			check(artefact{name, contents + strings.Repeat("\x00", 100), relocate.Compressed, "the hash of"})
+			if name != "run.bz2" && name != "run.zst" { // whose blocks are nothing without a checksum
+				check(artefact{name, contents[:len(contents)-2], relocate.Compressed, "the hash of"})
+			}
+		}
+	})
+
 	it("names foreign store paths in compressed data too", func() {
 		_, report := relocated(t, regular("x.gz", gzipped("see "+string(other)+"/bin")))
 		Expect(report.Foreign).To(Equal([]string{other.HashPart()}))
@@ -370,10 +414,27 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("does not take text for a compressed file", func() {
-		for _, text := range []string{"x^2 + y^2: ", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; "} {
+		for _, text := range []string{
+			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ",
+		} {
 			out, report := relocated(t, regular("notes", text+script))
 			Expect(report.Hazards).To(BeEmpty(), text)
 			Expect(contentsOf(out, "notes")).To(ContainSubstring(selfNow), text)
+		}
+	})
+
+	it("knows a zip archive at a program's end by the record that ends both, comment included", func() {
+		archived := zipped(zip.Store, "a", "no reference")
+		for comment := range map[string]bool{"": true, "made by hand": true, noise(1<<16 - 1): true} {
+			size := binary.LittleEndian.AppendUint16(nil, uint16(len(comment)))
+			end := archived[:len(archived)-2] + string(size) + comment
+			for _, before := range []int{0, 1000, 128<<10 - 70, 128<<10 - 700, 1 << 20} {
+				program := elf(strings.Repeat("\xcc", before))
+				_, report := relocated(t, regular("bin/x", program+end))
+				Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.Opaque)), "%d %d", before, len(comment))
+				_, report = relocated(t, regular("bin/x", program+end+"\x00"))
+				Expect(report.Hazards).To(BeEmpty(), "%d %d", before, len(comment))
+			}
 		}
 	})
 

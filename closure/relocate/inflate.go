@@ -34,16 +34,25 @@ func (x *inspector) zlib(l *level, p place) error {
 	return x.look(r, p)
 }
 
-func (x *inspector) bzip2(l *level, p place) error { return x.look(bzip2.NewReader(l.Reader), p) }
+func (x *inspector) bzip2(l *level, p place) error {
+	return x.holding(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
+}
 
-func (x *inspector) brotli(l *level, p place) error { return x.look(brotli.NewReader(l.Reader), p) }
+func (x *inspector) brotli(l *level, p place) error {
+	head, _ := l.Peek(1)
+	return x.holding(brotliWindow(head), func() error { return x.look(brotli.NewReader(l.Reader), p) })
+}
 
 func (x *inspector) xz(l *level, p place) error {
-	r, err := xz.NewReader(l.Reader, maxDictionary)
-	if err != nil {
-		return xzError(err)
-	}
-	return xzError(x.look(r, p))
+	head, _ := l.Peek(headLen)
+	window := max(xzWindow(head), 1<<20)
+	return x.holding(window, func() error {
+		r, err := xz.NewReader(l.Reader, uint32(window))
+		if err != nil {
+			return xzError(err)
+		}
+		return xzError(x.look(r, p))
+	})
 }
 
 // xzError marks what the decoder refuses though it may be intact.
@@ -57,19 +66,31 @@ func xzError(err error) error {
 }
 
 func (x *inspector) zstd(l *level, p place) error {
-	if l.zstd == nil {
-		var err error
-		l.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxDictionary))
-		if err != nil {
+	head, _ := l.Peek(headLen)
+	window := max(zstdWindow(head), smallWindows)
+	return x.holding(window, func() error {
+		if l.zstd == nil || window > smallWindows {
+			if err := l.newZstd(window); err != nil {
+				return err
+			}
+		}
+		if err := l.zstd.Reset(l.Reader); err != nil {
+			return zstdError(err)
+		}
+		err := zstdError(x.look(l.zstd, p))
+		if window > smallWindows {
+			l.zstd = nil
 			return err
 		}
-	}
-	if err := l.zstd.Reset(l.Reader); err != nil {
-		return zstdError(err)
-	}
-	err := zstdError(x.look(l.zstd, p))
-	return errors.Join(err, l.zstd.Reset(nil))
+		return errors.Join(err, l.zstd.Reset(nil))
+	})
+}
+
+// newZstd makes a decoder for frames of windows up to window.
+func (l *level) newZstd(window int64) (err error) {
+	l.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(uint64(window)))
+	return err
 }
 
 // zstdError marks what the decoder refuses though it may be intact.

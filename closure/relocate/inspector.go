@@ -14,9 +14,6 @@ import (
 const (
 	// maxDepth is how many containers deep an inspector looks: a file in a jar in a tar in a gzip in a deb.
 	maxDepth = 5
-	// maxDictionary is the largest window that a decoder may want, in bytes: what `zstd --ultra -22` writes, and twice
-	// what `xz -9` does.
-	maxDictionary = 128 << 20
 	// inflateBase and inflateRatio bound how many bytes of a file are looked at after inflating, all containers in it
 	// taken together: inflateBase and inflateRatio times its size.
 	inflateBase  = 1 << 30
@@ -57,10 +54,14 @@ func (p place) member(name string) place {
 // members, in containers within containers. It reads once, in bounded memory.
 type inspector struct {
 	scan    *scanner
+	parts   *parts
 	magics  []magic
 	found   func(kind Kind, detail, harmless string)
 	foreign func(hash []byte)
 	budget  int64 // bytes that may still be looked at
+	turn    turn
+	hasTurn bool
+	held    int64 // what its decoders take, in bytes
 	levels  [maxDepth + 1]*level
 	seen    map[string]bool
 }
@@ -75,7 +76,9 @@ type level struct {
 	search *plainSearch
 }
 
-func newInspector(s *scanner) *inspector { return &inspector{scan: s, magics: magics()} }
+func newInspector(s *scanner, p *parts, t turn) *inspector {
+	return &inspector{scan: s, parts: p, turn: t, magics: magics()}
+}
 
 // start makes the inspector ready for a file of size bytes.
 func (x *inspector) start(size int64) {
@@ -89,6 +92,7 @@ func (x *inspector) start(size int64) {
 // file goes through a whole file. What can go wrong is reported: a container that is corrupt is as corrupt for its
 // reader, and all that a decoder here may refuse or trip over counts as not looked into.
 func (x *inspector) file(r io.Reader, name string) {
+	defer x.letGo()
 	defer func() {
 		if problem := recover(); problem != nil {
 			x.report(Opaque, fmt.Sprintf("its decoder failed: %v", problem), "")
@@ -110,10 +114,14 @@ func (x *inspector) look(r io.Reader, p place) error {
 		l.Reset(io.TeeReader(&meter{r, x}, windowWriter{l.window}))
 	}
 	head, err := l.Peek(headLen)
-	if err != nil && err != io.EOF && err != bufio.ErrBufferFull {
-		return err
+	if n := wanted(head); n > headLen {
+		head, err = l.Peek(n)
+	}
+	if len(head) == 0 && err != nil && err != io.EOF {
+		return err // otherwise what there is before the error is as good as any
 	}
 	f := x.recognise(p.name, head)
+	l.search.begin(f, head)
 	if p.plain && p.depth > 0 && f.kind != "" && f.look == nil && !f.opaque {
 		return x.searchSealed(f, l, p)
 	}
@@ -198,10 +206,10 @@ func unreadable(err error) bool {
 func (x *inspector) level(depth int) *level {
 	l := x.levels[depth]
 	if l == nil {
-		l = &level{Reader: bufio.NewReaderSize(nil, 16<<10), search: &plainSearch{x: x}}
+		l = &level{Reader: bufio.NewReaderSize(nil, scriptLen), search: &plainSearch{x: x}}
+		l.search.pieces.parts = x.parts
 		l.window = &window{next: io.Discard, search: func(buf []byte, from, to int) {
-			l.search.buf = buf
-			x.scan.scan(buf, from, to, l.search)
+			l.search.look(buf, from, to, l.window.off)
 		}}
 		x.levels[depth] = l
 	}
@@ -243,6 +251,23 @@ type plainSearch struct {
 	x   *inspector
 	buf []byte
 	place
+	pieces pieceSearch
+	code   bool
+}
+
+// begin makes the search ready for contents of a format.
+func (s *plainSearch) begin(f format, head []byte) {
+	s.code = f.code
+	s.pieces.begin(head)
+}
+
+// look searches the places buf[from:to]; buf begins at off.
+func (s *plainSearch) look(buf []byte, from, to int, off int64) {
+	s.buf = buf
+	s.x.scan.scan(buf, from, to, s)
+	if s.code {
+		s.pieces.search(buf, from, to, off, s)
+	}
 }
 
 func (s *plainSearch) reference(_, member int) { s.member(member, "") }
@@ -254,6 +279,8 @@ func (s *plainSearch) wideHash(_, width, member int) {
 func (s *plainSearch) member(member int, how string) {
 	s.x.report(s.kind, fmt.Sprintf("%s: the hash of %s%s", s.via, s.x.scan.members.paths[member], how), s.harmless)
 }
+
+func (s *plainSearch) piece(_, member int) { s.member(member, " in pieces") }
 
 func (s *plainSearch) foreign(i int) { s.x.foreign(s.buf[i : i+hashLen]) }
 

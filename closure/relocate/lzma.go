@@ -2,7 +2,6 @@ package relocate
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"github.com/ulikunitz/xz/lzma"
 )
@@ -16,12 +15,11 @@ func (x *inspector) lzma(l *level, p place) error {
 	if err != nil {
 		return err
 	}
-	if size := binary.LittleEndian.Uint32(head[1:]); size > maxDictionary {
-		return unsupported(fmt.Sprintf("its dictionary has %d bytes", size))
-	}
-	r, err := lzma.NewReader(l.Reader)
-	if err != nil {
-		return err
-	}
-	return x.look(r, p)
+	return x.holding(int64(binary.LittleEndian.Uint32(head[1:])), func() error {
+		r, err := lzma.NewReader(l.Reader)
+		if err != nil {
+			return err
+		}
+		return x.look(r, p)
+	})
 }

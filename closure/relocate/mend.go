@@ -201,6 +201,16 @@ func mendCode(dir, file string, fresh func(code) (bool, error)) (*Mend, error) {
 	return &Mend{File: file, Offset: codeFlags, Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)])}, nil
 }
 
+// marked reports whether now, what stands at the mend, is the mark that byte code got.
+func (m Mend) marked(now []byte) bool {
+	unchecked := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
+	if m.Offset != codeFlags || len(m.Was) != len(unchecked) || !bytes.HasPrefix(now, unchecked) {
+		return false
+	}
+	was := binary.LittleEndian.Uint32(m.Was)
+	return was == codeStamped || was == codeChecked
+}
+
 // readHead reads a file's first bytes, as many as there are.
 func readHead(name string, head []byte) error {
 	f, err := os.Open(name)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,6 +103,14 @@ func testMend(t *testing.T, context spec.G, it spec.S) {
 		mended.Mends = mends
 		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(Succeed())
 		Expect(layout(t).VerifyTree(ctx, dir, original)).NotTo(Succeed())
+
+		altered := filepath.Join(dir, cache, "stamped.cpython-311.pyc")
+		Expect(os.Chmod(altered, 0o644)).To(Succeed())
+		Expect(os.WriteFile(altered, []byte(pyc(magic311, 7, stamp(1, len(plain)))), 0o644)).To(Succeed())
+		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(MatchError(ContainSubstring("pyc is not as it was mended")))
+		claimed := relocate.Mend{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
+		mended.Mends = append(slices.Clone(mends[1:]), claimed)
+		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(MatchError(ContainSubstring("plain.py is not as it was mended")))
 	})
 
 	it("mends time stamps where nothing is relocated", func() {

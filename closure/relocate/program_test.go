@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"archive/zip"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 	it("does not let documentation, manuals and debugging data block", func() {
 		for _, name := range []string{
 			"share/man/man1/x.1.gz", "man/man1/x.1.gz", "share/info/x.info.gz", "share/doc/x/changelog.gz",
-			"share/gtk-doc/html/x.gz", "share/devhelp/x.gz", "lib/debug/.build-id/00/x.gz", "lib/src.zip",
+			"share/gtk-doc/html/x.gz", "share/devhelp/x.gz", "lib/debug/.build-id/00/x.gz",
 			"lib/debug/usr/bin/x.debug", "share/java/x-sources.jar",
 		} {
 			out, report := relocated(t, regular(name, gzipped(script)))
@@ -98,10 +99,26 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		}
 		for _, name := range []string{
 			"share/x.gz", "share/manual/x.gz", "lib/x.gz", "lib/debugger/x.gz", "bin/x.gz", "share/man.gz", "x.gz",
-			"nix-support/x.gz", "lib/share/man/x.gz", "share/doc", "man", "doc/x.gz", "info/x.gz",
+			"nix-support/x.gz", "lib/share/man/x.gz", "share/doc", "man", "doc/x.gz", "info/x.gz", "src.zip", "lib/src.zip",
 		} {
 			_, report := relocated(t, regular(name, gzipped(script)))
 			Expect(report.Relocatable()).To(BeFalse(), name)
+		}
+	})
+
+	it("takes a src.zip for sources beside the libraries of a Java run-time environment only", func() {
+		for files, harmless := range map[string]bool{
+			"lib/jvm.cfg lib/src.zip": true, "lib/openjdk/lib/modules lib/openjdk/lib/security/x lib/openjdk/lib/src.zip": true,
+			"lib/jvm.cfg src.zip": false, "jvm.cfg src.zip": false, "a/lib/jvm.cfg b/lib/src.zip": false,
+			"lib/jvm.cfg/x lib/src.zip": false, "lib/modules.x lib/src.zip": false, "mylib/modules mylib/src.zip": false,
+		} {
+			var all []file
+			for _, name := range strings.Fields(files) {
+				all = append(all, regular(name, "x"))
+			}
+			all[len(all)-1] = regular(all[len(all)-1].Path, zipped(zip.Deflate, "app/__main__.py", script))
+			_, report := relocated(t, all...)
+			Expect(report.Relocatable()).To(Equal(harmless), files)
 		}
 	})
 

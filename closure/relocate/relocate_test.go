@@ -10,6 +10,9 @@ import (
 func TestRelocate(t *testing.T) {
 	suite := spec.New("relocate", spec.Report(report.Terminal{}))
 	suite("Layout", testLayout)
+	suite("pieces", testPieces)
+	suite("compiled", testCompiled)
+	suite("room", testRoom)
 	suite("Stage", testStage)
 	suite("hazards", testHazards)
 	suite("formats", testFormats)

@@ -15,6 +15,7 @@ const (
 	Checksummed   Kind = "reference in checksummed data"
 	WideText      Kind = "reference in UTF-16 or UTF-32 text"
 	HashKeyed     Kind = "reference in a table keyed by its hash"
+	InPieces      Kind = "reference that a compiler cut into pieces"
 	Opaque        Kind = "data that cannot be looked into"
 	RelocatedName Kind = "name that a relocated path could have"
 	Ambiguous     Kind = "store paths that the layout cannot tell apart"
@@ -68,8 +69,8 @@ type Report struct {
 	// Blocking and Harmless count all hazards, those left out of Hazards included.
 	Blocking, Harmless int
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
-	// references, sorted, at most 1024; more are a hazard. They are left as they are: most name what was only needed for building. One
-	// that belongs to the closure nevertheless is a reference that would lead nowhere.
+	// references, sorted, at most 1024; more are a hazard. They are left as they are: most name what was only needed
+	// for building. One that belongs to the closure nevertheless is a reference that would lead nowhere.
 	Foreign []string
 	Mends   []Mend
 

@@ -16,6 +16,8 @@ const (
 	maxVersion = 28
 	// maxSnapshotContexts is the most contexts that a snapshot is expected to hold; Node.js has four.
 	maxSnapshotContexts = 8
+	// maxSnapshots is how many of a program are told apart; what follows the beginning of the last counts as in it.
+	maxSnapshots = 64
 )
 
 // snapshotHeader reads the header of a V8 start-up snapshot (V8 src/snapshot/snapshot.cc, "Snapshot blob layout"):
@@ -110,6 +112,9 @@ func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snap
 		farthest     = 24 + snapshotVersion - 8
 	)
 	next := from + int(-(off+int64(from))&7)
+	if len(found) >= maxSnapshots {
+		next = to
+	}
 	for p := next + nearest; p < min(to+farthest, len(buf)-7); p += stride {
 		if binary.LittleEndian.Uint64(buf[p:]) != 0 {
 			continue
@@ -121,6 +126,9 @@ func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snap
 			}
 			if version, last, ok := snapshotHeader(buf[next : next+snapshotHead]); ok {
 				at := off + int64(next)
+				if len(found) == maxSnapshots-1 {
+					last = math.MaxInt64 / 2
+				}
 				found = append(found, snapshot{version: version, from: at, last: at + last, end: math.MaxInt64})
 			}
 		}

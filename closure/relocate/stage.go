@@ -21,6 +21,7 @@ type Stage struct {
 	next      nar.Sink
 	known     *members // the path itself and its references
 	scan      *scanner
+	pieces    pieceSearch
 	targets   []string // what references to scan.members.paths become
 	window    window
 	inspector *inspector
@@ -28,6 +29,7 @@ type Stage struct {
 
 	// Of the file at hand:
 	file     string
+	java     string // the folder of a Java run-time environment's libraries
 	harmless string // why nothing in it matters, or ""
 	runs     bool   // it is a program or a library
 	format   format
@@ -47,7 +49,8 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 	for _, c := range l.Collisions(known.paths) {
 		s.hazard(Hazard{Offset: -1, Kind: Ambiguous, Detail: c.String()})
 	}
-	s.inspector = newInspector(s.scan)
+	s.pieces.parts = newParts(known)
+	s.inspector = newInspector(s.scan, s.pieces.parts, l.turn)
 	s.inspector.found = func(kind Kind, detail, harmless string) {
 		s.hazard(Hazard{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
 	}
@@ -58,7 +61,10 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 
 // Entry passes e on, a symlink with its target rewritten.
 func (s *Stage) Entry(e *nar.Entry) error {
-	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path), format{}, 0
+	if e.Kind == nar.Regular {
+		s.java = javaFolder(s.java, e.Path)
+	}
+	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
 	s.searchWords(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
@@ -119,6 +125,12 @@ func (s *Stage) search(buf []byte, from, to int) {
 	if s.format.name == elfName {
 		s.program.search(buf, from, to, s.window.off)
 	}
+	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
+		s.found(-1, Opaque, "a zip archive behind a program or a script")
+	}
+	if s.format.code {
+		s.pieces.search(buf, from, to, s.window.off, s)
+	}
 	s.scan.scan(buf, from, to, s)
 	if s.window.left == 0 {
 		s.end()
@@ -127,9 +139,10 @@ func (s *Stage) search(buf []byte, from, to int) {
 
 // begin looks at a file's first bytes, or at all of it.
 func (s *Stage) begin(buf []byte) {
-	head := buf[:min(len(buf), headLen)]
+	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(path.Base(s.file), head)
 	s.noteCode(head)
+	s.pieces.begin(head)
 	if s.format.name == elfName {
 		s.program.begin(head, s.window.off+int64(len(buf))+s.window.left)
 	}
@@ -224,6 +237,10 @@ func (s *Stage) bareHash(i, member int) {
 
 func (s *Stage) wideHash(i, width, member int) {
 	s.found(i, WideText, fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width))
+}
+
+func (s *Stage) piece(i, member int) {
+	s.found(i, InPieces, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
 }
 
 func (s *Stage) relocatedName(i int) {

@@ -68,3 +68,14 @@ func (s *Stage) absolute(target string) (string, bool) {
 	}
 	return path.Join(s.layout.Rename(p), tail), true
 }
+
+// mendedLinks gives the targets that mended symlinks of o have.
+func (l Layout) mendedLinks(o Original) func(Mend) string {
+	known := newMembers(o.paths())
+	s := &Stage{layout: l, self: o.Path, known: known, scan: newScanner(l, known)}
+	return func(m Mend) string {
+		s.file = m.File
+		target, _ := s.absolute(string(m.Was))
+		return target
+	}
+}

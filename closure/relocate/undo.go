@@ -17,12 +17,20 @@ type undo struct {
 	mends  map[string][]Mend // by file
 	window window
 	file   string
+
+	// link, if set, gives the target that mending gave a symlink, and altered is a file that is not as it was mended.
+	link    func(Mend) string
+	altered string
 }
 
 // Undo returns a stage that takes back what Rewrite did: every relocated reference to one of paths becomes what it
 // was, and so does what was mended. paths are the path itself and its references, as Rewrite had them; where its
 // report has no RelocatedName and no Ambiguous hazard, the archive is then the same, byte for byte.
 func (l Layout) Undo(paths []storepath.Path, mends []Mend, next nar.Sink) nar.Sink {
+	return l.undo(paths, mends, next)
+}
+
+func (l Layout) undo(paths []storepath.Path, mends []Mend, next nar.Sink) *undo {
 	u := &undo{layout: l, next: next, full: make(map[string]string), mends: make(map[string][]Mend)}
 	if !l.IsZero() {
 		u.name = []byte(l.dir + "/")
@@ -80,8 +88,16 @@ func (u *undo) search(buf []byte, from, to int) {
 	}
 	for _, m := range u.mends[u.file] {
 		if at := m.Offset - u.window.off; int64(from) <= at && at < int64(to) {
+			u.check(m.marked(buf[at:]))
 			u.window.patch(int(at), m.Was)
 		}
+	}
+}
+
+// check notes that the file at hand is not as it was mended.
+func (u *undo) check(asMended bool) {
+	if !asMended {
+		u.altered = u.file
 	}
 }
 
@@ -96,6 +112,7 @@ func (u *undo) original(b []byte) (string, bool) {
 
 func (u *undo) symlink(target string) string {
 	for _, m := range u.mends[u.file] {
+		u.check(u.link == nil || u.link(m) == target)
 		return string(m.Was)
 	}
 	b := []byte(target)

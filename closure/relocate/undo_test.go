@@ -195,6 +195,15 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(ContainSubstring(string(self))))
 		})
 
+		it("says which mended symlink leads elsewhere now", func() {
+			Expect(os.Chmod(dir, 0o755)).To(Succeed())
+			for _, target := range []string{"/etc", "../" + dep.Base(), depNow + "/x", string(dep)} {
+				Expect(os.Remove(filepath.Join(dir, "libexec"))).To(Succeed())
+				Expect(os.Symlink(target, filepath.Join(dir, "libexec"))).To(Succeed())
+				Expect(layout(t).VerifyTree(ctx, dir, signed)).To(MatchError(ContainSubstring("libexec is not as it was mended")))
+			}
+		})
+
 		it("writes the tree back as it was, and leaves nothing after an error", func() {
 			dest := filepath.Join(filepath.Dir(dir), "before")
 			Expect(layout(t).UndoTree(ctx, dir, dest, signed)).To(Succeed())

@@ -35,12 +35,17 @@ func (e *ChangedError) Error() string {
 }
 
 // VerifyTree computes the NAR hash that the tree at dir had before it was relocated by l (the zero Layout if it was
-// not) and mended, and compares it with the signed one: *ChangedError if they differ. Modes and times do not matter,
-// save that a file is executable if its owner may execute it.
+// not) and mended, and compares it with the signed one: *ChangedError if they differ. What was mended has to be as
+// mending makes it. Modes and times do not matter, save that a file is executable if its owner may execute it.
 func (l Layout) VerifyTree(ctx context.Context, dir string, o Original) error {
 	hash := sha256.New()
-	if err := nar.DumpTo(ctx, l.Undo(o.paths(), o.Mends, nar.NewWriter(hash)), dir); err != nil {
+	undo := l.undo(o.paths(), o.Mends, nar.NewWriter(hash))
+	undo.link = l.mendedLinks(o)
+	if err := nar.DumpTo(ctx, undo, dir); err != nil {
 		return fmt.Errorf("verifying %s: %w", o.Path, err)
+	}
+	if undo.altered != "" {
+		return fmt.Errorf("verifying %s: %s is not as it was mended", o.Path, undo.altered)
 	}
 	if got := storepath.Hash(hash.Sum(nil)); got != o.NarHash {
 		return &ChangedError{Path: o.Path, Dir: dir, Want: o.NarHash, Got: got}

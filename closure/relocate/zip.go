@@ -19,16 +19,28 @@ func (x *inspector) jmod(l *level, p place) error {
 	return x.zip(l, p)
 }
 
-// scriptZip goes through a zip behind a #! line, as Python's zipapp and Java launchers make them.
-func (x *inspector) scriptZip(l *level, p place) error {
-	head, _ := l.Peek(headLen)
-	if _, err := l.Discard(bytes.Index(head, []byte("\nPK\x03\x04")) + 1); err != nil {
-		return err
+// laterZip goes through a zip archive that stands behind something else: a #! line or script, as Python's zipapp and
+// Java's launchers make them, or its own directory.
+func (x *inspector) laterZip(l *level, p place) error {
+	for {
+		b, err := l.Peek(l.Size())
+		if at := bytes.Index(b, []byte(zipMark)); at >= 0 {
+			if _, err := l.Discard(at); err != nil {
+				return err
+			}
+			return x.zip(l, p)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := l.Discard(len(b) - len(zipMark) + 1); err != nil {
+			return err
+		}
 	}
-	return x.zip(l, p)
 }
 
 const (
+	zipMark    = "PK\x03\x04"
 	zipLocal   = 0x04034b50
 	zipHeader  = 30 // bytes before the name
 	zipEncrypt = 1 << 0
@@ -227,4 +239,34 @@ func skipDescriptor(l *level) error {
 		}
 	}
 	return errors.New("no header follows a member")
+}
+
+const (
+	zipEnd    = "PK\x05\x06"
+	zipEndLen = 22 // bytes, and then a comment
+	// maxZipTail is how much the record that ends a zip archive can take.
+	maxZipTail = zipEndLen + math.MaxUint16
+)
+
+// endsZip reports whether one of the places buf[from:to] begins the record that ends a zip archive, and with it the
+// file, of which rest bytes stand behind buf.
+func endsZip(buf []byte, from, to int, rest int64) bool {
+	if rest > maxZipTail {
+		return false
+	}
+	for i := max(from, len(buf)+int(rest)-maxZipTail); i < to && i+zipEndLen <= len(buf); i++ {
+		n := bytes.Index(buf[i:min(to+len(zipEnd)-1, len(buf))], []byte(zipEnd))
+		if n < 0 {
+			break
+		}
+		i += n
+		if i+zipEndLen > len(buf) {
+			break
+		}
+		comment := int64(binary.LittleEndian.Uint16(buf[i+zipEndLen-2:]))
+		if int64(len(buf)-i-zipEndLen)+rest == comment {
+			return true
+		}
+	}
+	return false
 }

@@ -1,0 +1,90 @@
+package relocate_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// constant is a text in a C program, and the path that it names.
+type constant struct {
+	path storepath.Path
+	text string
+}
+
+// constants name a path each, with texts of all lengths around.
+func constants(prefixes, names []string, suffix string) (all []constant) {
+	hashes := references(len(prefixes) * len(names) * len(suffix))
+	for _, prefix := range prefixes {
+		for _, name := range names {
+			for n := range len(suffix) {
+				path := hashes[len(all)][:44] + storepath.Path(fmt.Sprintf(name, len(all)))
+				all = append(all, constant{path, prefix + string(path) + suffix[:n]})
+			}
+		}
+	}
+	return all
+}
+
+// copying is a C program that copies each text, each in another way, and prints it.
+func copying(all []constant) string {
+	ways := []string{
+		"strcpy(b, %q);",
+		"struct { char s[150]; } c = {%q}; memcpy(b, &c, sizeof c);",
+		"struct { int n; char s[150]; } c = {3, %q}; memcpy(b, c.s, sizeof c.s);",
+	}
+	var functions, calls strings.Builder
+	for i, c := range all {
+		fmt.Fprintf(&functions, "static __attribute__((noinline)) void f%d(char *b) { %s }\n", i,
+			fmt.Sprintf(ways[i%len(ways)], c.text))
+		fmt.Fprintf(&calls, "\tf%d(b);\n\tputs(b);\n", i)
+	}
+	return "#include <stdio.h>\n#include <string.h>\n" + functions.String() +
+		"int main(void) {\n\tchar b[200];\n" + calls.String() + "\treturn 0;\n}\n"
+}
+
+func testCompiled(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("reports the references that GCC cut up and that relocation would break, and no others", func() {
+		if _, err := exec.LookPath("gcc"); err != nil {
+			t.Skip("NOT TESTED: there is no gcc here to cut references up")
+		}
+		source, program := filepath.Join(t.TempDir(), "copying.c"), filepath.Join(t.TempDir(), "copying")
+		all := constants([]string{"", "=", "PATH="}, []string{"a%03d", "b%03d-5.2.37"}, "/share/locale/x.mo:123")
+		Expect(os.WriteFile(source, []byte(copying(all)), 0o644)).To(Succeed())
+		for _, options := range []string{"-O0", "-O1", "-O2", "-O3", "-Os"} {
+			out, err := exec.Command("gcc", options, "-o", program, source).CombinedOutput()
+			Expect(err).NotTo(HaveOccurred(), "%s", out)
+			contents, err := os.ReadFile(program)
+			Expect(err).NotTo(HaveOccurred())
+
+			// Each path by itself, so that every one of them is reported.
+			var refs []storepath.Path
+			for _, c := range all {
+				refs = append(refs, c.path)
+			}
+			now := &events{}
+			stage := layout(t).Rewrite(self, refs, now)
+			send(t, stage, archive(regular("copying", string(contents))), whole)
+			Expect(os.WriteFile(program, []byte(contentsOf(now.files, "copying")), 0o755)).To(Succeed())
+			said, err := exec.Command(program).Output()
+			Expect(err).NotTo(HaveOccurred())
+			for i, line := range strings.Split(strings.TrimSuffix(string(said), "\n"), "\n") {
+				c := all[i]
+				alone := layout(t).Rewrite(c.path, nil, discard{})
+				send(t, alone, archive(regular("copying", string(contents))), whole)
+				right := line == strings.Replace(c.text, string(c.path), layout(t).Rename(c.path), 1)
+				Expect(alone.Report().Relocatable()).To(Equal(right), "%s: %q became %q", options, c.text, line)
+			}
+		}
+	})
+}

@@ -1,0 +1,348 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"strings"
+)
+
+// A compiler that copies or compares a short constant cuts it into pieces: immediates of eight bytes in the code, or
+// constants of 16 and 32 bytes, the last of which may overlap the one before. Such a reference is missed, or is seen
+// as a whole and rewritten while the last piece still writes what stood there over its end. So whatever is a part of a
+// reference has to stand in a whole one.
+
+const (
+	// partLen is the size of the parts that are looked for, and of the smallest pieces that are found.
+	partLen = 8
+	// gramLen is how much of a part is looked at first. Every gramLen'th place is: one of them is in each part.
+	gramLen = partLen / 2
+	// stepLen is how much is read at once.
+	stepLen = 16
+	// gramBits is the size of the table that this is looked up in.
+	gramBits = 18
+	// tailParts is where in "/nix/store/<hash>-<name>" the parts begin that tell the hash's end, and lastPart is where
+	// the last of them does: at the hash's last character.
+	tailParts = refLen - partLen
+	lastPart  = refLen - 1
+	// vague is how many characters of a hash stand before other names by chance: "bug-coreutils" has one of many hashes.
+	vague = 2
+	// blockLen is the size of the constants that linkers put in a row, as they were.
+	blockLen = 16
+)
+
+// partRanges are the places in "/nix/store/<hash>-<name>" where the parts that are looked for begin.
+func partRanges() [][2]int {
+	return [][2]int{
+		// A first piece that has at least four characters of the hash.
+		{behind + 4 - partLen, behind},
+		// Pieces of eight bytes or more, wherever the first of them begins, have exactly one of these in one piece. They
+		// reach beyond the ten characters of its hash that nixpkgs has every compiler note (-frandom-seed).
+		{behind + 3, behind + 3 + partLen},
+		// A last piece that overlaps a whole reference. It is at least as long as what would fit behind the hash.
+		{tailParts, lastPart + 1},
+	}
+}
+
+// part is eight bytes of a member's reference.
+type part struct {
+	member int32
+	at     int32 // in "/nix/store/<hash>-<name>"
+}
+
+// parts is the set of parts of all members' references. It is an open-addressed table; of equal parts it has one.
+type parts struct {
+	members *members
+	keys    []uint64 // 0 is free: no part is eight NULs
+	parts   []part
+	shift   uint8
+	// grams has a bit for every gramLen bytes in a row of a part, by a hash of them.
+	grams [1 << gramBits / 64]uint64
+	// short are the members whose names are too short for the last parts.
+	short []int
+}
+
+func newParts(m *members) *parts {
+	p := &parts{members: m}
+	var texts []string
+	var entries []part
+	for i, path := range m.paths {
+		for _, r := range partRanges() {
+			for at := r[0]; at < r[1] && at+partLen <= len(path); at++ {
+				texts, entries = append(texts, string(path[at:at+partLen])), append(entries, part{int32(i), int32(at)})
+			}
+		}
+		if len(path) < lastPart+partLen {
+			p.short = append(p.short, i)
+		}
+	}
+	size := bits.Len(uint(2*len(entries) + 63))
+	p.keys, p.parts, p.shift = make([]uint64, 1<<size), make([]part, 1<<size), uint8(64-size)
+	for i, text := range texts {
+		p.add([]byte(text), entries[i])
+	}
+	return p
+}
+
+func (p *parts) add(text []byte, entry part) {
+	key := binary.LittleEndian.Uint64(text)
+	i := p.find(key)
+	if p.keys[i] != 0 {
+		return
+	}
+	p.keys[i], p.parts[i] = key, entry
+	for range gramLen {
+		slot := gramSlot(uint32(key))
+		p.grams[slot>>6] |= 1 << (slot & 63)
+		key >>= 8
+	}
+}
+
+// find gives the place of key, or a free one.
+func (p *parts) find(key uint64) int {
+	i := int(key * golden >> p.shift)
+	for p.keys[i] != 0 && p.keys[i] != key {
+		i = (i + 1) & (len(p.keys) - 1)
+	}
+	return i
+}
+
+// likeness is the member whose part it is where several have the same last one.
+func (p *parts) likeness(member int) int {
+	path := p.members.paths[member]
+	if len(path) < lastPart+partLen {
+		return member
+	}
+	return int(p.parts[p.find(binary.LittleEndian.Uint64([]byte(path[lastPart:])))].member)
+}
+
+// gramSlot is the place of the bit for gram.
+func gramSlot(gram uint32) uint32 { return gram * 0x9e3779b1 >> (32 - gramBits) }
+
+// hit reports whether one of two grams in a row may be of a part.
+func (p *parts) hit(two uint64) bool {
+	first, second := gramSlot(uint32(two)), gramSlot(uint32(two>>32))
+	return (p.grams[first>>6]>>(first&63)|p.grams[second>>6]>>(second&63))&1 != 0
+}
+
+// next gives the first of the places at, at+stepLen and so on where a gram may be of a part, or the first that is not
+// before end; stepLen bytes may be read behind it.
+func (p *parts) next(buf []byte, at, end int) int {
+	for ; at < end; at += stepLen {
+		b := buf[at : at+stepLen : at+stepLen]
+		v, w := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+		if printable(v)|printable(w) != 0 && (p.hit(v) || p.hit(w)) {
+			break
+		}
+	}
+	return at
+}
+
+// printable is not zero where the first or the last four of eight bytes are neither control characters nor beyond
+// ASCII. So are all parts, and little else of a program.
+func printable(eight uint64) uint64 {
+	const low, high = 0x0000000100000001, 0x8000000080000000
+	others := ^((eight | eight<<1) << 1 &^ eight) & highBits
+	return (others - low) &^ others & high
+}
+
+// pieceSearch looks for parts in one file after another.
+type pieceSearch struct {
+	parts *parts
+	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
+	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
+	arm       bool
+	registers [32]uint64
+}
+
+// evidence is what was seen of a member in a file.
+type evidence struct {
+	told      bool
+	endsEarly bool // a whole reference may be the first of several pieces
+	vagueTail bool // something may be the last of them
+}
+
+// begin makes the search ready for a file that begins with head.
+func (s *pieceSearch) begin(head []byte) {
+	clear(s.seen)
+	s.arm = isARM64(head)
+	s.registers = [32]uint64{}
+}
+
+// search looks at the places buf[from:to], as a window gives them; buf begins at off in the file. It looks lastPart
+// bytes further on, to know what stands before.
+func (s *pieceSearch) search(buf []byte, from, to int, off int64, found finder) {
+	if s.arm {
+		s.immediates(buf, from, to, off, found)
+	}
+	if off > 0 || from > 0 {
+		from += lastPart
+	}
+	to += lastPart
+	for _, member := range s.parts.short {
+		s.shortTails(buf, from, to, off, member, found)
+	}
+	to = min(to, len(buf)-partLen+1)
+	at := from
+	for end := min(to+gramLen, len(buf)-stepLen+1); ; at += stepLen {
+		if at = s.parts.next(buf, at, end); at >= end {
+			break
+		}
+		for i := max(from, at-gramLen+1); i <= at+stepLen-gramLen && i < to; i++ {
+			s.look(buf, i, off, found)
+		}
+	}
+	for i := max(from, at-gramLen+1); i < to; i++ {
+		s.look(buf, i, off, found)
+	}
+}
+
+// shortTails looks for the last pieces of a reference with a short name.
+func (s *pieceSearch) shortTails(buf []byte, from, to int, off int64, member int, found finder) {
+	end := []byte(s.parts.members.paths[member][lastPart:])
+	for i := from; i < to; i++ {
+		n := bytes.Index(buf[i:min(to+len(end)-1, len(buf))], end)
+		if n < 0 {
+			return
+		}
+		i += n
+		s.tail(buf, i, off, member, found)
+	}
+}
+
+// look reports what stands at buf[i:] if it is a part and stands in no whole reference.
+func (s *pieceSearch) look(buf []byte, i int, off int64, found finder) {
+	slot := s.parts.find(binary.LittleEndian.Uint64(buf[i:]))
+	if s.parts.keys[slot] == 0 {
+		return
+	}
+	member, at := int(s.parts.parts[slot].member), int(s.parts.parts[slot].at)
+	if at >= tailParts {
+		s.tail(buf, i+lastPart-at, off, member, found)
+		return
+	}
+	first := i - at + behind
+	if !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
+		s.tell(i, member, found)
+	}
+}
+
+// tail looks at the last character of a hash, at buf[last], and at what stands before it.
+func (s *pieceSearch) tail(buf []byte, last int, off int64, member int, found finder) {
+	first := last + 1 - hashLen
+	if s.whole(buf, first, member) {
+		if s.endsEarly(buf, last+1, off, member) {
+			s.weigh(last, member, found, func(e *evidence) { e.endsEarly = true })
+		}
+		return
+	}
+	if isWholeHash(buf, first) {
+		return
+	}
+	hash, n := s.parts.members.paths[member].HashPart(), 1
+	for n < hashLen && n <= last && buf[last-n] == hash[hashLen-1-n] {
+		n++
+	}
+	if n > vague {
+		s.tell(last, member, found)
+		return
+	}
+	for i := last + 1 - n; i <= last; i++ {
+		if startsPiece(buf, i, off) {
+			s.weigh(last, member, found, func(e *evidence) { e.vagueTail = true })
+		}
+	}
+}
+
+// whole reports whether the member's hash stands at buf[first:].
+func (s *pieceSearch) whole(buf []byte, first, member int) bool {
+	return first >= 0 && first+hashLen <= len(buf) &&
+		string(buf[first:first+hashLen]) == s.parts.members.paths[member].HashPart()
+}
+
+// isWholeHash reports whether a hash, and no more of its characters, stands at buf[first:].
+func isWholeHash(buf []byte, first int) bool {
+	end := first + hashLen
+	return first >= 0 && end <= len(buf) && base32Run(string(buf[first:end])) == hashLen &&
+		(first == 0 || !isBase32[buf[first-1]]) && (end == len(buf) || !isBase32[buf[end]])
+}
+
+// endsEarly reports whether the reference with the hash that ends at buf[end] may stand in constants that end before
+// the text does: whether not all of its name follows, into the next of them.
+func (s *pieceSearch) endsEarly(buf []byte, end int, off int64, member int) bool {
+	name := s.parts.members.paths[member][refLen:]
+	rest, whole := bytes.CutPrefix(buf[end:], []byte(name))
+	next := int(-(off + int64(end)) & (blockLen - 1))
+	return !whole || len(name) <= next || len(rest) > 0 && isNameChar(rest[0])
+}
+
+// isNameChar reports whether c can stand in a store path's name.
+func isNameChar(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
+	}
+	return strings.IndexByte("+-._?=", c) >= 0
+}
+
+// startsPiece reports whether a piece can begin at buf[i:]: a constant is aligned, and before an immediate of eight
+// bytes stands the x86 instruction that takes it, REX.W B8 to BF.
+func startsPiece(buf []byte, i int, off int64) bool {
+	return (off+int64(i))%partLen == 0 || i >= 2 && buf[i-2]&^1 == 0x48 && buf[i-1]&^7 == 0xb8
+}
+
+// weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece.
+func (s *pieceSearch) weigh(i, member int, found finder, add func(*evidence)) {
+	member = s.parts.likeness(member)
+	e := s.seen[member]
+	add(&e)
+	s.note(member, e)
+	if e.endsEarly && e.vagueTail {
+		s.tell(i, member, found)
+	}
+}
+
+// tell reports a piece, once per file and member.
+func (s *pieceSearch) tell(i, member int, found finder) {
+	e := s.seen[member]
+	if e.told {
+		return
+	}
+	e.told = true
+	s.note(member, e)
+	found.piece(i, member)
+}
+
+func (s *pieceSearch) note(member int, e evidence) {
+	if s.seen == nil {
+		s.seen = make(map[int]evidence)
+	}
+	s.seen[member] = e
+}
+
+// isARM64 reports whether head begins a little-endian ELF file for 64-bit ARM.
+func isARM64(head []byte) bool {
+	return len(head) >= 20 && string(head[:4]) == "\x7fELF" && head[5] == 1 && string(head[18:20]) == "\xb7\x00"
+}
+
+// immediates follows what the instructions in buf[from:to] make of registers, two bytes at a time (MOVZ, MOVK; Arm
+// Architecture Reference Manual, "Move wide (immediate)").
+func (s *pieceSearch) immediates(buf []byte, from, to int, off int64, found finder) {
+	const wideMask, wide, keep = 0xdf800000, 0xd2800000, 1 << 29
+	for i := from + int(-(off+int64(from))&3); i < to && i+4 <= len(buf); i += 4 {
+		w := binary.LittleEndian.Uint32(buf[i:])
+		if w&wideMask != wide {
+			continue
+		}
+		register, at := &s.registers[w&31], w>>21&3*16
+		if w&keep == 0 {
+			*register = 0
+		}
+		*register = *register&^(0xffff<<at) | uint64(w>>5&0xffff)<<at
+		if at == 48 {
+			if slot := s.parts.find(*register); s.parts.keys[slot] != 0 {
+				s.tell(i, int(s.parts.parts[slot].member), found)
+			}
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package relocate_test
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// cut cuts text into pieces of size bytes as compilers do, the last of which overlaps the one before.
+func cut(text string, size int) (pieces []string) {
+	for i := 0; i < len(text); i += size {
+		i = max(0, min(i, len(text)-size))
+		pieces = append(pieces, text[i:i+size])
+	}
+	return pieces
+}
+
+// immediate is what an x86 program loads with the instruction MOVABS, and does not align.
+func immediate(piece string) string { return "\x48\xb8" + piece }
+
+// compiled is a program that copies text as GCC does with -O2: by constants of 16 bytes, which the linker puts in a
+// row, and the rest with one more, which overlaps them, or by instructions. joined is what such a program copies.
+func compiled(text string) (code string, joined func(code string) string) {
+	const size = 16
+	whole, rest := len(text)/size*size, len(text)%size
+	last := size
+	for last/2 >= max(rest, 1) {
+		last /= 2
+	}
+	if rest == 0 {
+		last = 0
+	}
+	code = elf("") + strings.Repeat("\xcc", -len(elf(""))&(size-1))
+	from, end := len(code), len(text)-last
+	code += text[:whole]
+	if last < size {
+		code += "\xcc\xcc\xcc" + immediate("")
+	}
+	at := len(code)
+	code += text[end:]
+	return code, func(code string) string { return code[from:][:end] + code[at:][:last] }
+}
+
+// arm64 is a program for 64-bit ARM that puts pieces of eight bytes into registers, all at the same time.
+func arm64(pieces []string) string {
+	code := []byte(elf(""))
+	code[5], code[18] = 1, 183 // little-endian, AArch64
+	for i := range 4 {
+		for register, piece := range pieces {
+			instruction := uint32(0xf2800000) // MOVK
+			if i == 0 {
+				instruction = 0xd2800000 // MOVZ
+			}
+			half := uint32(binary.LittleEndian.Uint16([]byte(piece[2*i:])))
+			code = binary.LittleEndian.AppendUint32(code, instruction|uint32(i)<<21|half<<5|uint32(register))
+			code = append(code, "\x1f\x20\x03\xd5"...) // NOP
+		}
+	}
+	return string(code)
+}
+
+func testPieces(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	names := []string{"a", "app", "hello", "bash-5.2", "a-long-name-1.2.3"}
+	named := func(name string) storepath.Path { return self[:44] + storepath.Path(name) }
+	inPieces := func(hash storepath.Path) any {
+		return And(HaveField("Kind", relocate.InPieces), HaveField("Harmless", ""), HaveField("Detail", "a part of "+string(hash)))
+	}
+	reported := func(p storepath.Path, name, contents string) relocate.Report {
+		stage := layout(t).Rewrite(p, []storepath.Path{dep}, discard{})
+		send(t, stage, archive(regular(name, contents)), whole)
+		return stage.Report()
+	}
+
+	it("finds a reference in pieces of eight bytes or more, wherever the cuts are", func() {
+		r := rand.New(rand.NewPCG(15, 16))
+		for before := range 33 {
+			for _, size := range []int{8, 16, 32} {
+				if (before+11)%size == 0 && size == 32 {
+					continue // the whole hash is in one piece
+				}
+				for _, after := range []string{"", "/x", "/share/app/main.conf"} {
+					pieces := cut(strings.Repeat("=", before)+string(self)+after+"\x00", size)
+					r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+					code := elf(noise(100+r.IntN(20)) + strings.Join(pieces, "\x48\xb8") + noise(100))
+					Expect(reported(self, "bin/x", code).Hazards).To(ConsistOf(inPieces(self)), "%d %d %q", before, size, after)
+				}
+			}
+		}
+	})
+
+	it("reports a whole reference of which another piece has the end, where that spoils it and nowhere else", func() {
+		spoilt := 0
+		for before := range 17 {
+			for _, name := range names {
+				for after := range 33 {
+					p := named(name)
+					text := strings.Repeat("=", before) + string(p) + "/share/locale/de/LC_MESSAGES/x.mo"[:after] + "\x00"
+					code, joined := compiled(text)
+					out := &events{}
+					stage := layout(t).Rewrite(p, []storepath.Path{dep}, out)
+					send(t, stage, archive(regular("bin/x", code)), whole)
+					right := joined(contentsOf(out.files, "bin/x")) == strings.Replace(text, string(p), layout(t).Rename(p), 1)
+					Expect(stage.Report().Relocatable()).To(Equal(right), "%q", text)
+					if !right {
+						Expect(stage.Report().Hazards).To(ContainElement(inPieces(p)))
+						spoilt++
+					}
+				}
+			}
+		}
+		Expect(spoilt).To(BeNumerically(">", 300))
+	})
+
+	it("finds what a program for 64-bit ARM puts together in registers", func() {
+		for before := range 8 {
+			pieces := cut(strings.Repeat("=", before)+string(self)+"/x", 8)
+			Expect(reported(self, "bin/x", arm64(pieces)).Hazards).To(ConsistOf(inPieces(self)), "%d", before)
+			for i, piece := range pieces {
+				pieces[i] = strings.ToUpper(piece)
+			}
+			Expect(reported(self, "bin/x", arm64(pieces)).Hazards).To(BeEmpty())
+		}
+	})
+
+	it("finds pieces at the edges of what is searched at once, however contents are cut", func() {
+		r := rand.New(rand.NewPCG(17, 18))
+		for edge := 128<<10 - 400; edge < 128<<10+200; edge += 7 {
+			b := []byte(elf(strings.Repeat("\xcc", 300<<10)))
+			for i, piece := range cut(string(self)+"/x", 8) {
+				copy(b[edge+11*i:], piece)
+			}
+			stage := layout(t).Rewrite(self, nil, discard{})
+			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
+			Expect(stage.Report().Hazards).To(ConsistOf(inPieces(self)), "%d", edge)
+
+			clear(b[edge:][:100])
+			copy(b[edge:], string(self)+"/x")
+			stage = layout(t).Rewrite(self, nil, discard{})
+			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
+			Expect(stage.Report().Hazards).To(BeEmpty(), "%d", edge)
+			Expect(stage.Report().References).To(Equal(1))
+		}
+	})
+
+	it("finds pieces in the programs that containers hold", func() {
+		code := elf(strings.Join(cut(string(self)+"/x", 8), "\x48\xb8"))
+		for name, contents := range map[string]string{"x.tar": tarred("bin/x", code, ""), "x.a": arred("x.o/", code)} {
+			Expect(reported(self, name, contents).Hazards).To(ConsistOf(inPieces(self)), name)
+		}
+		for _, name := range []string{"x.gz", "x.tar.gz"} {
+			contents := gzipped(code)
+			if name == "x.tar.gz" {
+				contents = gzipped(tarred("bin/x", code, ""))
+			}
+			Expect(reported(self, name, contents).Hazards).To(ContainElement(And(
+				HaveField("Kind", relocate.Compressed), HaveField("Detail", HaveSuffix("the hash of "+string(self)+" in pieces")),
+			)), name)
+		}
+	})
+
+	it("has nothing against whole references, whatever stands behind them, nor against what only looks like a piece", func() {
+		dev := "/nix/store/" + dep.HashPart() + "-app-1.0-dev"
+		short := named("app")
+		for _, text := range []string{
+			string(self), string(self) + "/bin", string(self) + ":" + string(self), string(self) + "text behind it",
+			string(self) + "-dev", string(self) + ".drv", string(self)[:43], string(self)[:43] + "/bin", string(self)[:46],
+			dev, dev + "/include:" + string(self) + "/include", string(short), string(short) + "/x", string(short) + "s",
+			"/nix/store", "/nix/store/", "/nix/store/%s-%s", "/nix/store/" + strings.Repeat("e", 32) + "-app-1.0",
+			string(other) + string(other), "/nix/store/" + self.HashPart()[:4] + other.HashPart()[4:] + "-app-1.0",
+			"/nix/store/" + other.HashPart()[:28] + self.HashPart()[28:] + "-app-1.0",
+			"GNU C17 -O2 -frandom-seed=" + self.HashPart()[:10] + " -g",
+			"bug-app-1.0", "data-app-1.0", "aa-app", "a-app", "a-app-1.0", "la-app-1.0",
+		} {
+			for shift := range 16 {
+				code := elf(strings.Repeat("\x00", shift) + text + "\x00")
+				stage := layout(t).Rewrite(self, []storepath.Path{storepath.Path(dev)}, discard{})
+				send(t, stage, archive(regular("bin/x", code)), whole)
+				Expect(stage.Report().Hazards).To(BeEmpty(), "%d %q", shift, text)
+				Expect(reported(short, "bin/x", code).Blocking).To(BeZero(), "%d %q", shift, text)
+			}
+		}
+		Expect(reported(self, "notes", strings.Join(cut(string(self), 8), "\n")).Hazards).To(BeEmpty(), "no compiler cuts text")
+	})
+
+	it("tells the pieces of many references from each other", func() {
+		refs := references(400)
+		var code strings.Builder
+		for i, p := range refs {
+			pieces := []string{string(p) + "/x"}
+			if i%40 == 7 {
+				pieces = cut(string(p)+"/x", 8)
+			}
+			code.WriteString("\x00" + strings.Join(pieces, "\x48\xb8"))
+		}
+		stage := layout(t).Rewrite(self, refs, discard{})
+		send(t, stage, archive(regular("bin/x", elf(code.String()))), whole)
+		var want []any
+		for i := 7; i < len(refs); i += 40 {
+			want = append(want, inPieces(refs[i]))
+		}
+		Expect(stage.Report().Hazards).To(ConsistOf(slices.Clone(want)...))
+		Expect(stage.Report().References).To(Equal(390))
+	})
+}

@@ -1,0 +1,115 @@
+package relocate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// maxWindows is how much memory the decoders at work on one file may take together, in bytes: what
+	// `zstd --ultra -22` wants, and twice what `xz -9` does.
+	maxWindows = 128 << 20
+	// smallWindows is what they may take without waiting: what `zstd -19` and `xz -6` want.
+	smallWindows = 8 << 20
+	// bzip2Window is what bzip2 wants: 900,000 words.
+	bzip2Window = 4 << 20
+)
+
+// turn bounds the memory of many stages that run at once: of those with a file whose decoders want much, one has it.
+// Whoever has it waits for none of the others.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take() {
+	if t != nil {
+		t <- struct{}{}
+	}
+}
+
+func (t turn) giveBack() {
+	if t != nil {
+		<-t
+	}
+}
+
+// holding calls look while the file at hand may take size bytes more.
+func (x *inspector) holding(size int64, look func() error) error {
+	if size > maxWindows-x.held {
+		return unsupported(fmt.Sprintf("decoding it takes more than %d MiB of memory", maxWindows>>20))
+	}
+	x.held += size
+	defer func() { x.held -= size }()
+	if x.held > smallWindows && !x.hasTurn {
+		x.turn.take()
+		x.hasTurn = true
+	}
+	return look()
+}
+
+// letGo ends what the file at hand holds.
+func (x *inspector) letGo() {
+	x.held = 0
+	if x.hasTurn {
+		x.hasTurn = false
+		x.turn.giveBack()
+	}
+}
+
+// xzWindow is the window that the first block of an .xz file wants (xz-file-format, 3.1), or 0 where there is none.
+func xzWindow(head []byte) int64 {
+	const streamHeader, lzma2, largest = 12, 0x21, 40
+	if len(head) < streamHeader+2 {
+		return 0
+	}
+	flags, b := head[streamHeader+1], head[streamHeader+2:]
+	number := func() uint64 {
+		v, n := binary.Uvarint(b)
+		b = b[max(n, 0):]
+		return v
+	}
+	for range flags>>6&1 + flags>>7 {
+		number() // the block's sizes
+	}
+	for range flags&3 + 1 {
+		filter, properties := number(), number()
+		if properties == 0 || properties > uint64(len(b)) {
+			return 0
+		}
+		if filter == lzma2 {
+			bits := min(b[0], largest)
+			return int64(2|bits&1) << (bits/2 + 11)
+		}
+		b = b[properties:]
+	}
+	return 0
+}
+
+// zstdWindow is the window that the first frame of a zstd file wants.
+func zstdWindow(head []byte) int64 {
+	var h zstd.Header
+	if err := h.Decode(afterSkippable(head)); err != nil {
+		return maxWindows // as the frame is not in sight
+	}
+	if h.SingleSegment {
+		return int64(min(h.FrameContentSize, math.MaxInt64))
+	}
+	return int64(min(h.WindowSize, math.MaxInt64))
+}
+
+// brotliWindow is the window that a brotli stream wants (RFC 7932, 9.1).
+func brotliWindow(head []byte) int64 {
+	if len(head) == 0 || head[0]&1 == 0 {
+		return 1 << 16
+	}
+	if n := head[0] >> 1 & 7; n > 0 {
+		return 1 << (17 + n)
+	}
+	if n := head[0] >> 4 & 7; n > 1 {
+		return 1 << (8 + n)
+	}
+	return 1 << 17
+}
