@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestEngineProcesses(t *testing.T) {
 		}
 		suite(r.engine, func(t *testing.T, _ spec.G, it spec.S) {
 			it.Before(func() { RegisterTestingT(t) })
-			w.testProcess(r, it)
+			w.testProcess(t, r, it)
 		})
 	}
 	suite("choosing", func(t *testing.T, _ spec.G, it spec.S) {
@@ -53,7 +54,7 @@ func TestEngineProcesses(t *testing.T) {
 	suite.Run(t)
 }
 
-func (w *engineWorld) testProcess(r running, it spec.S) {
+func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 	it("gives the app's exit status, that of a signal included, in an empty image", func() {
 		for line, want := range map[string]int{
 			"run_proot.sh bash -c 'exit 7'":                      7,
@@ -78,6 +79,24 @@ func (w *engineWorld) testProcess(r running, it spec.S) {
 		Expect(e.stdout).To(Equal("/etc.5000.a b..$c.end\n"), e.stderr)
 	})
 
+	it("lets docker stop end what has no handler of SIGTERM, with 143, and gives a handler's own status", func() {
+		python, node := w.program("*-python3-*-env/bin/python3"), w.program("*-nodejs-*/bin/node")
+		for line, want := range map[string]int{
+			"echo ready && exec sleep 1000":                                                      143,
+			"run_proot.sh bash -c 'echo ready; while :; do sleep 1; done'":                       143,
+			python + ` -c 'import time; print("ready", flush=True); time.sleep(1000)'`:           143,
+			node + ` -e 'console.log("ready"); setInterval(() => {}, 1000)'`:                     143,
+			`bash -c 'trap "exit 7" TERM; echo ready; while :; do sleep 0.05; done'`:             7,
+			`trap "exit 8" TERM; echo ready; while :; do sleep 1000; done`:                       8,
+			`sleep 1000 & bash -c 'echo ready; trap "exit 9" TERM; sleep 1000 & wait' & wait -n`: 143,
+		} {
+			launcher := filepath.Join(r.Layers(), "launcher/bin", launch.ProcessProgramName)
+			code, said, took := w.stop(r, []string{launcher, "--process", line}, "ready")
+			Expect(code).To(Equal(want), "%s\n%s", line, said) // 137 is what docker stop comes to after ten seconds
+			t.Logf("%s: docker stop took %v: %s", r.engine, took, line)
+		}
+	})
+
 	it("stops a server by docker stop, well inside a second, with the server's own status", func() {
 		var shortest time.Duration
 		for range 3 { // the first time counts, unless the machine is busy
@@ -97,24 +116,34 @@ func (w *engineWorld) testProcess(r running, it spec.S) {
 func (w *engineWorld) stopServer(r running) time.Duration {
 	port, err := rig.FreePort()
 	Expect(err).NotTo(HaveOccurred())
-	env := map[string]string{"PORT": fmt.Sprint(port), launch.EngineEnv: r.env[launch.EngineEnv], "LC_ALL": "C"}
-	p := r.place
-	p.env = env
-	command := r.processes["serve"]
-	options := r.options(p, command[0], command[1:]...)
-	container, err := w.rig.Start(w.ctx, p.image, options)
+	r.env = map[string]string{"PORT": fmt.Sprint(port), launch.EngineEnv: r.env[launch.EngineEnv], "LC_ALL": "C"}
+	code, said, took := w.stop(r, r.processes["serve"], "Ready to accept connections")
+	Expect(code).To(Equal(0), said)
+	Expect(said).To(And(HavePrefix("starting\n"), ContainSubstring("Received SIGTERM"), ContainSubstring("bye bye")))
+	return took
+}
+
+// stop starts a command, waits until it has said that it is up, and stops its container as docker stop does.
+func (w *engineWorld) stop(r running, command []string, up string) (code int, said string, took time.Duration) {
+	container, err := w.rig.Start(w.ctx, r.image, r.options(r.place, command[0], command[1:]...))
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(container.Remove(w.ctx)).To(Succeed()) }()
-	said := func() string {
+	logs := func() string {
 		text, _ := container.Logs(w.ctx)
 		return text
 	}
-	Eventually(said, "60s", "50ms").Should(ContainSubstring("Ready to accept connections"))
-	code, took, err := container.Stop(w.ctx)
+	Eventually(logs, "60s", "50ms").Should(ContainSubstring(up))
+	code, took, err = container.Stop(w.ctx)
 	Expect(err).NotTo(HaveOccurred())
-	Expect(code).To(Equal(0), said())
-	Expect(said()).To(And(HavePrefix("starting\n"), ContainSubstring("Received SIGTERM"), ContainSubstring("bye bye")))
-	return took
+	return code, logs(), took
+}
+
+// program is a program of the closure that is on nobody's PATH, by its name in an ordinary store.
+func (w *engineWorld) program(pattern string) string {
+	found, err := filepath.Glob(filepath.Join(w.store, pattern))
+	Expect(err).NotTo(HaveOccurred())
+	Expect(found).NotTo(BeEmpty(), pattern)
+	return filepath.Join("/nix/store", strings.TrimPrefix(found[0], w.store))
 }
 
 func (w *engineWorld) testChoice(it spec.S) {
