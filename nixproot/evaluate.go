@@ -298,7 +298,7 @@ func outputPaths(r nixinstall.Result) []storepath.Path {
 
 // rootsOf separates the hook from the app.
 func rootsOf(a attempt) Roots {
-	roots := Roots{From: fmt.Sprintf("evaluation of the source as %s", a.source.Base())}
+	roots := Roots{}
 	for _, o := range a.result.Outputs {
 		if isHook(o.Attr) {
 			roots.Hook = o.Path

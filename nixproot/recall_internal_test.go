@@ -16,16 +16,16 @@ func TestRecall(t *testing.T) {
 func testRecall(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("remembers nothing that makes images of the same store paths different", func() {
-		roots := Roots{Paths: []storepath.Path{shop}, From: "Hydra's evaluation 7"}
-		m := imageMetadata{Format: imageFormat, System: "x86_64-linux", Key: "k", Roots: roots}
-		one, err := m.encode()
+	it("takes from what it reads all that was remembered", func() {
+		m := imageMetadata{
+			Format: imageFormat, System: "x86_64-linux", Key: "k", Bins: []*bin{nil, {Programs: []string{"shop"}, Hook: true}},
+			Roots: Roots{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
+		}
+		text, err := m.encode()
 		Expect(err).NotTo(HaveOccurred())
-		m.Roots.From = "Hydra's evaluation 8"
-		Expect(m.encode()).To(Equal(one))
-		again, why := readImage(one, "x86_64-linux")
+		again, why := readImage(text, "x86_64-linux")
 		Expect(why).To(BeEmpty())
-		Expect(again.Roots.Paths).To(Equal(roots.Paths))
+		Expect(again).To(Equal(m))
 	})
 
 	it("says why it takes nothing from what no build has remembered", func() {

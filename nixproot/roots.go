@@ -29,9 +29,6 @@ type Roots struct {
 	MainProgram string `json:"mainProgram,omitempty"`
 	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
 	Hook storepath.Path `json:"hook,omitempty"`
-	// From says in words where they were found. It is not remembered: the same paths make the same image, wherever they
-	// were found.
-	From string `json:"-"`
 }
 
 // All are the outputs and the hook's.
@@ -64,7 +61,7 @@ type rootFinder struct {
 func (f rootFinder) find(ctx context.Context) (Roots, error) {
 	switch {
 	case len(f.config.StorePaths) > 0:
-		return Roots{Paths: f.config.StorePaths, From: "BP_NIX_STORE_PATH"}, nil
+		return Roots{Paths: f.config.StorePaths}, nil
 	case f.config.HydraJob != "":
 		return f.askHydra(ctx)
 	}
@@ -182,7 +179,7 @@ func (f rootFinder) askHydra(ctx context.Context) (Roots, error) {
 	if err != nil {
 		return Roots{}, err
 	}
-	roots := Roots{From: fmt.Sprintf("Hydra's evaluation %d", resolution.Eval)}
+	roots := Roots{}
 	for _, build := range resolution.Builds {
 		f.log("%s: build %d, %s", build.Job, build.ID, build.NixName)
 		for _, output := range installedOutputs(build.Outputs) {
