@@ -107,21 +107,21 @@ func (img *image) lay(at, place string, relocated bool) {
 
 // builtinsSeeTheStore are lines, each with what it prints where its built-ins see what programs see. APP is the folder
 // of the app.
-var builtinsSeeTheStore = map[string]string{
-	`command -v app; type -P app`:                                                            "APP/bin/app\nAPP/bin/app\n",
-	`type app; type -t app cd f if`:                                                          "app is APP/bin/app\nfile\nbuiltin\nkeyword\n",
-	`command -v nosuch; echo $?`:                                                             "1\n",
-	`f() { :; }; command -v f cd; type f; type nosuch; echo $?`:                              "f\ncd\nf is a function\n1\n",
-	`cd APP/bin && app echo *`:                                                               "app badscript notexec other\n",
-	`cd APP && cd bin/.. && app echo s*; cd - >/dev/null; cd APP/no`:                         "settings\n",
-	`test -e APP/bin/app && [ -x APP/bin/app ] && [ ! -x APP/bin/notexec ] && echo yes`:      "yes\n",
-	`p="APP/bin/app"; [[ -f $p && -x $p && -r APP/bin/app && ! -x APP/settings ]] && echo y`: "y\n",
-	`[ -L APP/bin/other ] && [ ! -L APP/bin/app ] && [ -d APP ] && echo links`:               "links\n",
-	`[ "APP/bin/other" = "APP/bin/app" ] || echo apart`:                                      "apart\n",
-	`echo APP/b*/oth*`:                                          "APP/bin/other\n",
-	`app upper < APP/settings`:                                  "SETTING=SET\n",
-	`. APP/settings; echo $setting`:                             "set\n",
-	`cd APP; . ./settings; echo $setting; app upper < settings`: "set\nSETTING=SET\n",
+var builtinsSeeTheStore = [][2]string{
+	{`command -v app; type -P app`, "APP/bin/app\nAPP/bin/app\n"},
+	{`type app; type -t app cd f if`, "app is APP/bin/app\nfile\nbuiltin\nkeyword\n"},
+	{`command -v nosuch; echo $?`, "1\n"},
+	{`f() { :; }; command -v f cd; type f; type nosuch; echo $?`, "f\ncd\nf is a function\n1\n"},
+	{`cd APP/bin && app echo *`, "app badscript notexec other\n"},
+	{`cd APP && cd bin/.. && app echo s*; cd - >/dev/null; cd APP/no`, "settings\n"},
+	{`test -e APP/bin/app && [ -x APP/bin/app ] && [ ! -x APP/bin/notexec ] && echo yes`, "yes\n"},
+	{`p="APP/bin/app"; [[ -f $p && -x $p && -r APP/bin/app && ! -x APP/settings ]] && echo y`, "y\n"},
+	{`[ -L APP/bin/other ] && [ ! -L APP/bin/app ] && [ -d APP ] && echo links`, "links\n"},
+	{`[ "APP/bin/other" = "APP/bin/app" ] || echo apart`, "apart\n"},
+	{`echo APP/b*/oth*`, "APP/bin/other\n"},
+	{`app upper < APP/settings`, "SETTING=SET\n"},
+	{`. APP/settings; echo $setting`, "set\n"},
+	{`cd APP; . ./settings; echo $setting; app upper < settings`, "set\nSETTING=SET\n"},
 }
 
 // configure changes the image's Config.

@@ -114,7 +114,7 @@ func denied(say func(string, ...any), err error) int {
 
 // runInPlace makes the app take the stage's place, without the privileges the stage had in its namespaces.
 func runInPlace(call innerCall, env environment, say func(string, ...any)) int {
-	runtime.LockOSThread() // capabilities and death signals are a thread's: the one that has them must be the one that execs
+	runtime.LockOSThread() // capabilities and death signals are a thread's: the one with the right ones must exec
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	if err := dropPrivileges(); err != nil {
 		return denied(say, fmt.Errorf("giving up capabilities: %w", err))

@@ -145,7 +145,8 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			kept := len(appStore) - len(appBase) + 32 - len(dir+"/store/")
 			Expect(os.Symlink(filepath.Join(img.dir, "closure-01", appBase), dir+"/store/"+appBase[:kept]+appBase[32:])).To(
 				Succeed())
-			for line, want := range builtinsSeeTheStore {
+			for _, pair := range builtinsSeeTheStore {
+				line, want := pair[0], pair[1]
 				r := run(img.process(strings.ReplaceAll(line, "APP", appStore)))
 				found := strings.NewReplacer("is APP/bin", "is "+img.config.Bin[0], "APP/bin/app\n", img.config.Bin[0]+"/app\n",
 					"APP", appStore)
