@@ -176,7 +176,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	it("neither waits for what the app leaves behind nor lets it live on", func() {
 		r := run(img.command("app", "leave", "7", "20"))
 		Expect(r.code).To(Equal(7))
-		Expect(r.took).To(BeNumerically("<", 3*time.Second))
+		Expect(r.took).To(BeNumerically("<", 9*time.Second))
 		pid, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(r.out, "left ")))
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() bool { return running(pid) }).Should(BeFalse())
