@@ -172,7 +172,7 @@ func TestLifecycle(t *testing.T) {
 		must(err)
 		Expect(body).To(ContainSubstring("<html"))
 		t.Logf("ended by SIGTERM after %v, exit code %d", took, code)
-		Expect(took).To(BeNumerically("<", 2*time.Second))
+		Expect(took).To(BeNumerically("<", patience))
 		Expect(process.Output()).To(ContainSubstring("server stopped"))
 
 		app.server.Reset()
