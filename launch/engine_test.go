@@ -55,6 +55,18 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(files).To(HaveLen(len(show(exec.Command(filepath.Join(built, "app"), "show")).Files)))
 	})
 
+	it("makes nothing in the image itself, even where it may", func() {
+		_, before := os.Lstat("/nix")
+		cmd := img.command("app", "serve", "5")
+		out, _ := cmd.StdoutPipe()
+		Expect(cmd.Start()).To(Succeed())
+		Expect(bufio.NewScanner(out).Scan()).To(BeTrue())
+		_, during := os.Lstat("/nix")
+		Expect(during == nil).To(Equal(before == nil))
+		Expect(cmd.Process.Kill()).To(Succeed())
+		_ = cmd.Wait()
+	})
+
 	it("keeps inherited descriptors", func() {
 		cmd := img.command("app", "show")
 		extra, err := os.Open(os.DevNull)

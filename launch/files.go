@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // What built-ins, redirections and globs look at is what the line's programs see: files of the closure at /nix/store.
@@ -25,9 +28,19 @@ func (sh *shell) stat(_ context.Context, path string, follow bool) (fs.FileInfo,
 	return os.Lstat(filepath.Join(sh.l.inView(dir), name))
 }
 
-// readDir lists a folder for a glob.
+// readDir lists a folder for a glob, which asks for each folder on its way: /nix is one where only the engine has it.
 func (sh *shell) readDir(_ context.Context, path string) ([]fs.DirEntry, error) {
-	return os.ReadDir(sh.l.inView(path))
+	entries, err := os.ReadDir(sh.l.inView(path))
+	path = filepath.Clean(path)
+	if !errors.Is(err, fs.ErrNotExist) || path != storepath.Dir && path != filepath.Dir(storepath.Dir) ||
+		sh.l.engine.chosen() == EngineNative {
+		return entries, err
+	}
+	store, err := os.Stat(sh.l.config.View)
+	if err != nil || path == storepath.Dir {
+		return nil, err
+	}
+	return []fs.DirEntry{fs.FileInfoToDirEntry(store)}, nil
 }
 
 // open opens a file for a redirection, or to be sourced.

@@ -22,6 +22,8 @@ import (
 const (
 	prootNoSeccomp = "PROOT_NO_SECCOMP"
 	prootTempDir   = "PROOT_TMP_DIR"
+	// Else PRoot, where it may, makes /nix/store in the image itself, unreadable, and leaves it there when it is killed.
+	prootNoPollute = "PROOT_DONT_POLLUTE_ROOTFS"
 )
 
 // leaveGrace is how long PRoot may take to end once the app has, before it is killed with all that the app left.
@@ -110,6 +112,7 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 		call.unset = append(call.unset, "PWD") // PRoot sets it
 	}
 	set(prootTempDir, temp)
+	set(prootNoPollute, "1")
 	if !seccomp {
 		set(prootNoSeccomp, "1")
 	}

@@ -196,6 +196,6 @@ func (s *Store) proot(ctx context.Context, here string, program []string) (*exec
 	}
 	args := append([]string{"--kill-on-exit", "-b", filepath.Join(s.dir, "nix") + ":/nix", "-w", here}, program...)
 	command := exec.CommandContext(ctx, proot, args...)
-	command.Env = append(os.Environ(), "PROOT_NO_SECCOMP=1")
+	command.Env = append(os.Environ(), "PROOT_NO_SECCOMP=1", "PROOT_DONT_POLLUTE_ROOTFS=1")
 	return command, nil
 }
