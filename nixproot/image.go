@@ -19,8 +19,13 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 )
 
-// lifecycleLabel is where the lifecycle keeps the metadata of an image's layers (buildpacks/spec, platform.md).
-const lifecycleLabel = "io.buildpacks.lifecycle.metadata"
+// lifecycleLabel is where the lifecycle keeps the metadata of an image's layers, and layersDirEnv the variable of the
+// image that names the folder with the layers of all buildpacks (buildpacks/spec, platform.md).
+const (
+	lifecycleLabel   = "io.buildpacks.lifecycle.metadata"
+	layersDirEnv     = "CNB_LAYERS_DIR"
+	defaultLayersDir = "/layers"
+)
 
 // openImage opens an OCI layout, or a file that docker save wrote.
 func openImage(name string) (v1.Image, error) {
@@ -96,9 +101,14 @@ func unpackClosure(ctx context.Context, image v1.Image, dir string) (string, err
 		return "", err
 	}
 	defer root.Close()
+	config, err := image.ConfigFile()
+	if err != nil {
+		return "", fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	all := layersDir(config)
 	folder := ""
 	for _, layer := range layers {
-		found, err := unpackLayer(ctx, layer, root)
+		found, err := unpackLayer(ctx, layer, all, root)
 		if err != nil {
 			return "", fmt.Errorf("unpacking the image: %w", err)
 		}
@@ -112,8 +122,20 @@ func unpackClosure(ctx context.Context, image v1.Image, dir string) (string, err
 	return filepath.Join(dir, folder), nil
 }
 
-// unpackLayer unpacks one layer where it is one of ours, and returns the layers folder it belongs to.
-func unpackLayer(ctx context.Context, layer v1.Layer, root *os.Root) (string, error) {
+// layersDir is the folder of all buildpacks' layers in an image, as names in its archives begin: without the first slash.
+func layersDir(config *v1.ConfigFile) string {
+	dir := defaultLayersDir
+	for _, variable := range config.Config.Env {
+		if value, ok := strings.CutPrefix(variable, layersDirEnv+"="); ok && value != "" {
+			dir = value
+		}
+	}
+	return strings.TrimPrefix(path.Clean("/"+dir), "/")
+}
+
+// unpackLayer unpacks one layer where it is one of ours below all, the folder of every buildpack's layers, and returns
+// the layers folder it belongs to.
+func unpackLayer(ctx context.Context, layer v1.Layer, all string, root *os.Root) (string, error) {
 	content, err := layer.Uncompressed()
 	if err != nil {
 		return "", err
@@ -132,7 +154,7 @@ func unpackLayer(ctx context.Context, layer v1.Layer, root *os.Root) (string, er
 			return "", err
 		}
 		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
-		place, ours := closureLayer(name)
+		place, ours := closureLayer(all, name)
 		if !ours {
 			continue
 		}
@@ -143,14 +165,15 @@ func unpackLayer(ctx context.Context, layer v1.Layer, root *os.Root) (string, er
 	}
 }
 
-// closureLayer tells whether a name in an image is in a closure layer or in the view, and gives the layers folder.
-func closureLayer(name string) (folder string, ours bool) {
-	parts := strings.SplitN(name, "/", 5)
-	if len(parts) < 3 || parts[0] != "layers" {
+// closureLayer tells whether a name in an image is in a closure layer or in the view, and gives the layers folder of
+// the buildpack, which is one of those in all.
+func closureLayer(all, name string) (folder string, ours bool) {
+	below, ok := strings.CutPrefix(name, all+"/")
+	parts := strings.SplitN(below, "/", 3)
+	if !ok || len(parts) < 2 {
 		return "", false
 	}
-	ours = strings.HasPrefix(parts[2], closure.LayerPrefix) || parts[2] == viewLayer
-	return path.Join(parts[0], parts[1]), ours
+	return path.Join(all, parts[0]), strings.HasPrefix(parts[1], closure.LayerPrefix) || parts[1] == viewLayer
 }
 
 func unpackEntry(root *os.Root, name string, header *tar.Header, content io.Reader) error {
