@@ -60,11 +60,12 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		cmd := img.command("app", "serve", "5")
 		out, _ := cmd.StdoutPipe()
 		Expect(cmd.Start()).To(Succeed())
-		Expect(bufio.NewScanner(out).Scan()).To(BeTrue())
+		up := bufio.NewScanner(out).Scan()
 		_, during := os.Lstat("/nix")
-		Expect(during == nil).To(Equal(before == nil))
 		Expect(cmd.Process.Kill()).To(Succeed())
 		_ = cmd.Wait()
+		Expect(up).To(BeTrue())
+		Expect(during == nil).To(Equal(before == nil))
 	})
 
 	it("keeps inherited descriptors", func() {
@@ -127,6 +128,21 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	it("forwards SIGTERM to the app and ends well inside a second", func() {
 		Expect(signalled(img.command("app", "serve", "5"), syscall.SIGTERM)).To(Equal("5 ending by 15"))
 		Expect(signalled(img.process("app serve 6; app echo never"), syscall.SIGINT)).To(Equal("6 ending by 2"))
+	})
+
+	it("hands a trapped signal to a program that is only being started", func() {
+		for range 20 {
+			cmd := img.process(`trap 'exit 8' TERM; echo ready; while :; do app sleep 1000; done`)
+			out, err := cmd.StdoutPipe()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(cmd.Start()).To(Succeed())
+			stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+			until(bufio.NewScanner(out), "ready")
+			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+			_ = cmd.Wait()
+			stuck.Stop()
+			Expect(cmd.ProcessState.ExitCode()).To(Equal(8))
+		}
 	})
 
 	it("forwards signals as they are, those of faults too", func() {

@@ -3,6 +3,7 @@ package launch
 import (
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -30,6 +31,13 @@ func (j *jobs) change(do func()) {
 	do()
 	close(j.news)
 	j.news = make(chan struct{})
+}
+
+// unheard are the trapped signals whose actions are still to be run.
+func (j *jobs) unheard() []syscall.Signal {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.signals)
 }
 
 // start is the built-in before a job.

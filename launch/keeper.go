@@ -41,6 +41,7 @@ type keeper struct {
 	over     bool           // nothing is to be started any more
 	onEnd    func()
 	trap     func(syscall.Signal) bool // whether a trap takes a terminating signal; called with mu held
+	trapped  func() []syscall.Signal   // those taken whose actions are still to be run; called with mu held
 	watching bool
 }
 
@@ -59,7 +60,9 @@ type spec struct {
 	deferred  bool // the target of signals is reported later, by aim
 }
 
-// start starts a child. Starts are serial, so that a descriptor made inheritable for one never leaks into another.
+// start starts a child. Starts are serial, so that a descriptor made inheritable for one never leaks into another. A
+// trapped signal that came too late for the line to act on before the start is the child's, too: else its action would
+// wait for the child's own end.
 func (k *keeper) start(s spec) (*child, error) {
 	k.watch()
 	k.mu.Lock()
@@ -85,7 +88,22 @@ func (k *keeper) start(s spec) (*child, error) {
 		c.target = 0
 	}
 	k.children[pid] = c
+	if k.trapped != nil {
+		for _, sig := range k.trapped() {
+			c.send(sig)
+		}
+	}
 	return c, nil
+}
+
+// send passes a signal on to the child, as soon as it is known which process is meant.
+func (c *child) send(sig syscall.Signal) {
+	c.told = c.told || terminating(sig)
+	if c.target == 0 {
+		c.early = append(c.early, sig)
+		return
+	}
+	_ = syscall.Kill(c.target, sig)
 }
 
 // aim says which process a deferred child's signals go to, and delivers those that came before it was known.

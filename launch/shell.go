@@ -77,7 +77,7 @@ func (l *launcher) shell(ln *line, name string, params []string) (status, error)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	l.keeper.onEnd, l.keeper.trap = func() { cancel(); go sh.endSoon() }, sh.takes
+	l.keeper.onEnd, l.keeper.trap, l.keeper.trapped = func() { cancel(); go sh.endSoon() }, sh.takes, sh.jobs.unheard
 	if ln.loops || ln.background {
 		l.keeper.watch()
 	}

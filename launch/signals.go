@@ -73,13 +73,10 @@ func (k *keeper) forward(sig syscall.Signal) {
 		}
 	}
 	for _, c := range k.children {
-		c.told = c.told || terminating(sig)
-		switch {
-		case c.target == 0:
-			c.early = append(c.early, sig)
-		case !shared:
-			_ = syscall.Kill(c.target, sig)
+		if c.target == 0 || !shared {
+			c.send(sig)
 		}
+		c.told = c.told || terminating(sig)
 	}
 	k.mu.Unlock()
 	onEnd()

@@ -90,10 +90,7 @@ func (sh *shell) endUnheard(sig syscall.Signal) {
 		if sh.l.keeper.alive() > 0 {
 			idle = 0
 		}
-		sh.jobs.mu.Lock()
-		heard := !slices.Contains(sh.jobs.signals, sig)
-		sh.jobs.mu.Unlock()
-		if heard {
+		if !slices.Contains(sh.jobs.unheard(), sig) {
 			return
 		}
 	}
