@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -174,15 +175,23 @@ func isZlib(head []byte) bool {
 	case len(head) < 8 || !isZlibHeader(head):
 		return false
 	case head[1]&needsDictionary == 0:
-		return inflates(flate.NewReader(bytes.NewReader(head[2:])))
+		return inflates(head[2:], nil)
 	}
-	return !isText(head[:min(len(head), 512)]) &&
-		inflates(flate.NewReaderDict(bytes.NewReader(head[6:]), make([]byte, maxDistance)))
+	return !isText(head[:min(len(head), 512)]) && inflates(head[6:], make([]byte, maxDistance))
 }
 
-// inflates reports whether some of r can be read.
-func inflates(r io.Reader) bool {
-	n, err := r.Read(make([]byte, 512))
+// trials are readers to try whether something inflates.
+var trials = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
+
+// inflates reports whether some of b inflates with a dictionary.
+func inflates(b, dictionary []byte) bool {
+	r := trials.Get().(io.ReadCloser)
+	defer trials.Put(r)
+	if err := r.(flate.Resetter).Reset(bytes.NewReader(b), dictionary); err != nil {
+		return false
+	}
+	var some [512]byte
+	n, err := r.Read(some[:])
 	return n > 0 && (err == nil || err == io.EOF || err == io.ErrUnexpectedEOF)
 }
 

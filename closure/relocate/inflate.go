@@ -24,14 +24,23 @@ func (x *inspector) gzip(l *level, p place) error {
 }
 
 func (x *inspector) zlib(l *level, p place) error {
-	r, err := zlib.NewReader(l.Reader)
+	err := l.inflate()
 	if errors.Is(err, zlib.ErrDictionary) {
 		return unsupported("it needs a dictionary")
 	}
 	if err != nil {
 		return err
 	}
-	return x.look(r, p)
+	return x.look(l.zlib, p)
+}
+
+// inflate makes l.zlib read the zlib stream that l is at.
+func (l *level) inflate() (err error) {
+	if l.zlib != nil {
+		return l.zlib.(zlib.Resetter).Reset(l.Reader, nil)
+	}
+	l.zlib, err = zlib.NewReader(l.Reader)
+	return err
 }
 
 func (x *inspector) bzip2(l *level, p place) error {
@@ -132,13 +141,12 @@ func (x *inspector) jimage(l *level, p place) error {
 		if magic, _ := l.Peek(2); !isZlibHeader(magic) {
 			continue // "compact-cp" shares strings with the image's table, which stands in plain text
 		}
-		r, err := zlib.NewReader(l.Reader)
-		if err != nil {
+		if err := l.inflate(); err != nil {
 			continue
 		}
 		inner := p.in(": resource", false)
 		inner.kind = Compressed
-		if err := x.look(r, inner); unreadable(err) || errors.Is(err, errStopped) {
+		if err := x.look(l.zlib, inner); unreadable(err) || errors.Is(err, errStopped) {
 			return err
 		}
 	}
@@ -163,11 +171,10 @@ func (x *inspector) rdb(l *level, p place) error {
 		if isRecord(head[0]) {
 			return unsupported("its values are not zlib streams")
 		}
-		r, err := zlib.NewReader(l.Reader)
-		if err != nil {
+		if err := l.inflate(); err != nil {
 			return err
 		}
-		if err := x.look(r, p); err != nil {
+		if err := x.look(l.zlib, p); err != nil {
 			return err
 		}
 	}
@@ -185,21 +192,14 @@ func (x *inspector) gitPack(l *level, p place) error {
 		return err
 	}
 	count := uint32(head[8])<<24 | uint32(head[9])<<16 | uint32(head[10])<<8 | uint32(head[11])
-	var r io.ReadCloser
 	for range count {
 		if err := skipPackEntry(l); err != nil {
 			return err
 		}
-		var err error
-		if r == nil {
-			r, err = zlib.NewReader(l.Reader)
-		} else {
-			err = r.(zlib.Resetter).Reset(l.Reader, nil)
-		}
-		if err != nil {
+		if err := l.inflate(); err != nil {
 			return err
 		}
-		if err := x.look(r, p); err != nil {
+		if err := x.look(l.zlib, p); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -66,15 +67,26 @@ type inspector struct {
 	seen    map[string]bool
 }
 
-// level is what one depth of containers is read with; all of it is used again for the next file.
+// level is what one depth of containers is read with; all of it is used again for the next file, and by the next
+// inspector.
 type level struct {
 	*bufio.Reader
 	gzip   *gzip.Reader
+	zlib   io.ReadCloser
 	zstd   *zstd.Decoder
 	flate  io.ReadCloser
 	window *window
 	search *plainSearch
 }
+
+// levels are those that no inspector has.
+var levels = sync.Pool{New: func() any {
+	l := &level{Reader: bufio.NewReaderSize(nil, scriptLen), search: &plainSearch{}}
+	l.window = &window{next: io.Discard, search: func(buf []byte, from, to int) {
+		l.search.look(buf, from, to, l.window.off)
+	}}
+	return l
+}}
 
 func newInspector(s *scanner, p *parts, t turn) *inspector {
 	return &inspector{scan: s, parts: p, turn: t, magics: magics()}
@@ -206,14 +218,25 @@ func unreadable(err error) bool {
 func (x *inspector) level(depth int) *level {
 	l := x.levels[depth]
 	if l == nil {
-		l = &level{Reader: bufio.NewReaderSize(nil, scriptLen), search: &plainSearch{x: x}}
-		l.search.pieces.parts = x.parts
-		l.window = &window{next: io.Discard, search: func(buf []byte, from, to int) {
-			l.search.look(buf, from, to, l.window.off)
-		}}
+		l = levels.Get().(*level)
+		l.search.x, l.search.pieces.parts = x, x.parts
 		x.levels[depth] = l
 	}
 	return l
+}
+
+// release lets other inspectors have what this one read with.
+func (x *inspector) release() {
+	for i, l := range x.levels {
+		if l == nil {
+			continue
+		}
+		l.Reset(nil)
+		l.window.release()
+		*l.search = plainSearch{}
+		levels.Put(l)
+		x.levels[i] = nil
+	}
 }
 
 // report reports one hazard per kind and place.

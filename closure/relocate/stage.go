@@ -111,6 +111,10 @@ func (s *Stage) Discard() {
 		s.inside.stop()
 		s.inside = nil
 	}
+	if s.inspector != nil {
+		s.inspector.release()
+	}
+	s.window.release()
 }
 
 // Report is what was found so far; of the whole path after Close.

@@ -71,7 +71,10 @@ func (u *undo) Write(p []byte) (int, error) {
 }
 
 // Close ends the archive.
-func (u *undo) Close() error { return u.next.Close() }
+func (u *undo) Close() error {
+	u.window.release()
+	return u.next.Close()
+}
 
 // search patches what begins at buf[from:to].
 func (u *undo) search(buf []byte, from, to int) {

@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"io"
+	"sync"
 )
 
 const (
@@ -33,19 +34,30 @@ type window struct {
 	// less at the file's start, and ahead after to, less at its end.
 	search func(buf []byte, from, to int)
 
-	buf     []byte
-	off     int64 // of buf[0] in the file
-	from    int   // places before it are searched
-	left    int64 // bytes that the file has yet to get
+	buf     []byte // of buffers, or one that the window was made with
+	off     int64  // of buf[0] in the file
+	from    int    // places before it are searched
+	left    int64  // bytes that the file has yet to get
 	patches []patch
 }
+
+// buffers are those that no window has: there are many more store paths than are read at once.
+var buffers = sync.Pool{New: func() any { return new([windowSize]byte) }}
 
 // open begins a file of size bytes.
 func (w *window) open(size int64) {
 	if w.buf == nil {
-		w.buf = make([]byte, 0, windowSize)
+		w.buf = buffers.Get().(*[windowSize]byte)[:0]
 	}
 	w.buf, w.off, w.from, w.left, w.patches = w.buf[:0], 0, 0, size, w.patches[:0]
+}
+
+// release lets another window have the buffer. The next file opens the window again.
+func (w *window) release() {
+	if cap(w.buf) >= windowSize {
+		buffers.Put((*[windowSize]byte)(w.buf[:windowSize]))
+	}
+	w.buf, w.left = nil, 0
 }
 
 // patch makes data stand at buf[i:] in what is handed on. Patches may come in any order but do not overlap.
