@@ -26,7 +26,8 @@ once everything is measured, whatever the figures are. What it is doing is on st
 
   --closure DIR   measure with the closure in this binary cache, a folder, instead of one made from Debian's packages
   --pairs N       how often each comparison is made, 3 unless given; medians count
-  --dir DIR       the folder to measure in; the system's folder for temporary files unless given`
+  --dir DIR       the folder to measure in; without it, the system's folder for temporary files, and in it, for root,
+                  a new ext4 file system for each process that writes a closure`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,6 +58,7 @@ func try(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	options.Disks = *under == ""
 	for _, dir := range []*string{&options.Closure, under} {
 		*dir = strings.TrimPrefix(*dir, "file://")
 		if *dir != "" && !filepath.IsAbs(*dir) {
