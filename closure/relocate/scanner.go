@@ -3,7 +3,6 @@ package relocate
 import (
 	"bytes"
 	"encoding/binary"
-	"math/bits"
 )
 
 // finder is told what a scanner finds; i is the place in the buffer.
@@ -16,23 +15,19 @@ type finder interface {
 	piece(i, member int)           // a part of a member's reference, without the rest
 }
 
-// scanner finds references and what looks like them. It reads eight bytes at every stride'th place and so meets
-// whatever is at least stride+7 bytes long, wherever it begins: a hash (32 characters of base-32), a hash in UTF-16
-// or UTF-32 (at least 63 bytes), the view directory. All of these cost the same few instructions per stride.
+// scanner finds references and what looks like them.
 type scanner struct {
 	members *members
 	name    []byte // "<view directory>/", nil where nothing is relocated
 	keep    int    // hash characters behind it
-	stride  int
-	words   [wordSlots]uint64 // the eight-byte pieces of name; 0 is free
-	factor  uint64
 }
 
 const (
-	wordSlots = 256
-	wordShift = 64 - 8
-	// maxStride is the widest step that still meets every run of hashLen characters.
-	maxStride = hashLen - 8
+	// stride is the widest step by which eight bytes at every place meet every run of hashLen characters.
+	stride = hashLen - 8
+	// blockSize is what is looked at by one vector instruction. Wherever blocks begin, a hash has two eights in a row
+	// in one of them, and a hash in UTF-16 or UTF-32 fills one.
+	blockSize = 32
 )
 
 const (
@@ -41,55 +36,81 @@ const (
 )
 
 func newScanner(l Layout, m *members) *scanner {
-	s := &scanner{members: m, stride: maxStride}
+	s := &scanner{members: m}
 	if !l.IsZero() {
 		s.name, s.keep = []byte(l.dir+"/"), l.keep
-		s.stride = min(s.stride, len(s.name)-7)
-	}
-	// A factor that sends every piece to a slot of its own.
-	for s.factor = golden; !s.place(); {
-		s.factor = bits.RotateLeft64(s.factor, 7)*golden | 1
 	}
 	return s
-}
-
-func (s *scanner) place() bool {
-	s.words = [wordSlots]uint64{}
-	for i := range len(s.name) - 7 {
-		piece := binary.LittleEndian.Uint64(s.name[i:])
-		slot := &s.words[piece*s.factor>>wordShift]
-		if *slot != 0 && *slot != piece {
-			return false
-		}
-		*slot = piece
-	}
-	return true
 }
 
 // scan finds what begins at buf[from:to]: a hash or a name there, whatever comes before it. Everything of buf may be
 // looked at.
 func (s *scanner) scan(buf []byte, from, to int, found finder) {
-	wideFrom := from
-	stride := s.stride
+	s.names(buf, from, to, found)
+	at, wideFrom := from, from
+	if vectors {
+		at, wideFrom = s.blocks(buf, from, to, found)
+	}
+	// The rest, and the part before it of a run that goes into it. No run that was found there goes so far.
+	s.probes(buf, max(from, at-(hashLen-1)), wideFrom, to, found)
+}
+
+// blocks finds hashes in whole blocks, and gives where those end and up to where wide runs have been looked at.
+func (s *scanner) blocks(buf []byte, from, to int, found finder) (at, wideFrom int) {
+	at, wideFrom = from, from
+	for {
+		// The last block to look at begins less than a block behind the last place.
+		n := min(to+2*blockSize-1-at, len(buf)-at) / blockSize
+		if n <= 0 {
+			return at, wideFrom
+		}
+		skipped := findBlock(&buf[at], n)
+		at += skipped * blockSize
+		if skipped == n {
+			continue
+		}
+		end := 0
+		for p := at; p <= at+blockSize-16 && end == 0; p += 8 {
+			if isRun(binary.LittleEndian.Uint64(buf[p:])) && isRun(binary.LittleEndian.Uint64(buf[p+8:])) {
+				end = s.run(buf, p, from, to, found)
+			}
+		}
+		if end > 0 {
+			at = end
+			continue
+		}
+		odd, even := uint64(0), uint64(0)
+		for p := at; p < at+blockSize; p += 8 {
+			w := binary.LittleEndian.Uint64(buf[p:])
+			even, odd = even|w&0x00ff00ff00ff00ff, odd|w&0xff00ff00ff00ff00
+		}
+		if even == 0 || odd == 0 {
+			wideFrom = s.wide(buf, at, wideFrom, to, found)
+		}
+		at += blockSize
+	}
+}
+
+// isRun reports whether eight bytes may all be of base-32: digits and lower-case letters.
+func isRun(w uint64) bool {
+	// Eight at once: a range is a pair of additions that carry into the high bits.
+	digits := (w + 0x50*lowBits) &^ (w + 0x46*lowBits)
+	letters := (w + 0x1f*lowBits) &^ (w + 0x05*lowBits)
+	return (digits|letters)&^w&highBits == highBits
+}
+
+// probes finds hashes by eight bytes at every stride'th place, and so meets whatever is at least stride+7 bytes long,
+// wherever it begins: a hash, 32 characters of base-32, and a hash in UTF-16 or UTF-32, at least 63 bytes.
+func (s *scanner) probes(buf []byte, from, wideFrom, to int, found finder) {
 	end := min(to+stride, len(buf)-7)
 	for p := from + stride - 1; p < end; p += stride {
 		w := binary.LittleEndian.Uint64(buf[p:])
-		// Digits and lower-case letters, eight at once: a range is a pair of additions that carry into the high bits.
-		digits := (w + 0x50*lowBits) &^ (w + 0x46*lowBits)
-		letters := (w + 0x1f*lowBits) &^ (w + 0x05*lowBits)
-		if (digits|letters)&^w&highBits == highBits {
+		if isRun(w) {
 			if next := s.run(buf, p, from, to, found); next > p {
 				p = next - 1 // the loop adds a stride
-				continue
 			}
-		} else if w&0xff00ff00ff00ff00 == 0 || w&0x00ff00ff00ff00ff == 0 {
-			if w != 0 {
-				wideFrom = s.wide(buf, p, wideFrom, to, found)
-			}
-			continue
-		}
-		if s.words[w*s.factor>>wordShift] == w {
-			s.named(buf, p, from, to, found)
+		} else if w != 0 && (w&0xff00ff00ff00ff00 == 0 || w&0x00ff00ff00ff00ff == 0) {
+			wideFrom = s.wide(buf, p, wideFrom, to, found)
 		}
 	}
 }
@@ -188,17 +209,30 @@ func isWide(buf []byte, i, width int) bool {
 	return true
 }
 
-// named looks for the relocated names that buf[p:p+8] may be a piece of.
-func (s *scanner) named(buf []byte, p, from, to int, found finder) {
-	// Of the pieces of one name only the first that is looked at counts; it is among the first stride.
-	for k := 0; k < s.stride && k+8 <= len(s.name); k++ {
-		i := p - k
-		if i < from || i >= to || i+len(s.name) > len(buf) {
-			continue
+// names finds relocated names that begin at buf[from:to].
+func (s *scanner) names(buf []byte, from, to int, found finder) {
+	if len(s.name) == 0 {
+		return
+	}
+	last := len(s.name) - 1
+	to = min(to, len(buf)-last)
+	for at := from; at < to; {
+		i := at
+		if n := (to - at) &^ (blockSize - 1); vectors && n > 0 {
+			i += findName(&buf[at], n, &s.name[0], last/2, last)
+			if i == at+n {
+				at = i
+				continue
+			}
+		} else if n := bytes.Index(buf[at:to+last], s.name); n >= 0 {
+			i += n
+		} else {
+			return
 		}
-		if bytes.Equal(s.name, buf[i:i+len(s.name)]) && s.shortened(buf[i+len(s.name):]) {
+		if bytes.HasPrefix(buf[i:], s.name) && s.shortened(buf[i+len(s.name):]) {
 			found.relocatedName(i)
 		}
+		at = i + 1
 	}
 }
 
