@@ -29,6 +29,10 @@ var golden = map[int]map[string]string{
 		"relocated": "2cd71587762c4e1d296be54ba6ba2ddfc4e154daba8093e2ed631edb0e9e5831",
 		"as it is":  "354691a80242e1a56f930b71a497f63e792179c1ba892849e4a598302fb1aba6",
 	},
+	2: { // links of the view lead up and down again
+		"relocated": "f7d041fa4a589df6c8cacf42d86359cc48682142f6e7afb41e6880d30276a43d",
+		"as it is":  "6fc8e87e6580d2b546bd4504cce778ba048381358f85e84ad8b8ca5b18501b1e",
+	},
 }
 
 func testGolden(t *testing.T, _ spec.G, it spec.S) {

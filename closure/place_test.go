@@ -111,7 +111,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 				links = append(links, img.layout.Base(p))
 				target, err := os.Readlink(img.layout.Rename(p))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(target).To(Equal(filepath.Join(img.layers, group.Layer, p.Base())))
+				Expect(filepath.Join(img.view, target)).To(Equal(filepath.Join(img.layers, group.Layer, p.Base())))
 			}
 		}
 		Expect(names(img.view)).To(ConsistOf(links))
