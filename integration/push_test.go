@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
@@ -93,7 +95,7 @@ func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
 
 		// The metadata is of another format.
 		registry.relabel(image, "io.buildpacks.lifecycle.metadata", func(text string) string {
-			return strings.ReplaceAll(text, `"format":1,`, `"format":99,`)
+			return strings.ReplaceAll(text, fmt.Sprintf(`"format":%d,`, closure.Format), `"format":99,`)
 		})
 		log = p.build(image, second.source, second.env(p.parts), publish)
 		Expect(strings.Count(log, "of the previous image")).To(Equal(1), log)
