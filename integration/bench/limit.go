@@ -17,8 +17,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-// limit is what no substitution can be faster than: the files decompressed on all cores, the tree written from one tar,
-// and what both took of the processor with the hashing that signatures demand, spread evenly over all cores.
+// limit is what a substitution is up against: the files decompressed on all cores, the tree written from one tar, and
+// what both took of the processor with the hashing that signatures demand, spread evenly over all cores.
 type limit struct {
 	b       *Bench
 	program []string
