@@ -141,7 +141,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err != nil {
 		return result, err
 	}
-	b.Logger.Bodyf("%s of the source stay in the image (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", plural(kept, "file"))
+	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", plural(kept, "file"))
 
 	toolchainLayers, err := s.toolchain.Layers(ctx)
 	if err != nil {
