@@ -19,6 +19,9 @@
 #define FULLFROM 32(SP) // OUT less this is how much may be referenced, before the window bounds it
 #define STATE 40(SP)
 #define LENGTH 44(SP)
+#define POSMASK 48(SP)
+#define LITMASK 52(SP)  // which bits of the position, above eight of the byte before, choose a literal's tree
+#define LITSHIFT 56(SP) // what scales them to its offset
 
 // NORM keeps 24 bits in the range.
 #define NORM \
@@ -102,20 +105,61 @@
 #define TREE6 ROOT; TREE; TREE; TREE; TREE; TREE; LAST
 #define TREE8 ROOT; TREE; TREE; TREE; TREE; TREE; TREE; TREE; LAST
 
-// MATCHED decodes one bit of a literal at R14 after a match: BX is the symbol so far, R15 the byte at rep0 shifted
-// along, SI the offset of the half of the tree. It uses AX, CX, DX, DI and R13.
+// LITERAL makes a literal's tree, as an offset, of R13: the position above eight bits of the byte before. A model has
+// at most four bits of both, so that byte's lower four do not matter. It uses CX.
+#define LITERAL \
+	ANDL LITMASK, R13          \
+	LEAL (R13)(R13*2), R13     \
+	MOVL LITSHIFT, CX          \
+	SHLL CX, R13
+
+// MATCHED decodes one bit of a literal at R14 after a match: BX is the symbol so far and AX its probability, SI the
+// offset of the third of the tree, all three are updated. R15 is the byte at rep0, shifted along so that its bit 8
+// is the one that this bit is likely to be; while all were, SI is 0x100. It uses CX, DX, DI, R13 and BP.
 #define MATCHED \
-	ADDL    R15, R15         \
-	MOVL    SI, R13          \
-	ANDL    R15, R13         \
-	LEAL    (SI)(R13*1), DI  \
-	ADDL    BX, DI           \
-	MOVWLZX (R14)(DI*2), AX  \
-	XORL    R13, SI          \
+	MOVL    R15, DI             \
+	ANDL    SI, DI              \
+	XORL    DI, SI              \
+	ADDL    R15, R15            \
+	MOVL    R15, R13            \
+	ANDL    SI, R13             \
+	ADDL    SI, R13             \
+	MOVL    R15, BP             \
+	ANDL    DI, BP              \
+	ADDL    DI, BP              \
+	LEAQ    (R14)(BX*4), CX     \
+	MOVWLZX (CX)(R13*2), R13    \
+	MOVWLZX 2(CX)(BP*2), BP     \
+	NORM                        \
+	CALC                        \
+	CMOVLCC BP, R13             \
+	LEAQ    (BX)(DI*2), BP      \
+	LEAQ    (BP)(SI*1), BP      \
+	CMOVLCC DI, SI              \
+	SYMBOL((R14)(BP*2))         \
+	MOVL    R13, AX
+
+// LASTMATCHED is MATCHED for the last bit.
+#define LASTMATCHED \
+	ANDL SI, R15             \
+	LEAQ (BX)(SI*1), BP      \
+	LEAQ (BP)(R15*1), BP     \
 	NORM                     \
 	CALC                     \
-	CMOVLCC R13, SI          \
-	SYMBOL((R14)(DI*2))
+	SYMBOL((R14)(BP*2))
+
+// REVERSED decodes one bit of a tree at R14, from the lowest up, and adds its value to R13. BX is the symbol so far
+// and AX its probability, both are updated. It uses CX, DX, SI and R15.
+#define REVERSED(value) \
+	MOVWLZX (R14)(BX*4), R15  \
+	MOVWLZX 2(R14)(BX*4), SI  \
+	NORM                      \
+	CALC                      \
+	LEAL    value, DX         \
+	CMOVLCC DX, R13           \
+	CMOVLCC SI, R15           \
+	SYMBOL((R14)(BX*2))       \
+	MOVL    R15, AX
 
 // DECODELENGTH decodes a length, without the minimum, into BX, from the coder at R14 and the position state in the
 // low bits of BX.
@@ -154,7 +198,7 @@ end:
 	MOVL AX, STATE
 
 // func decode(d *lzma, limit int) int
-TEXT ·decode(SB), NOSPLIT, $48-24
+TEXT ·decode(SB), NOSPLIT, $64-24
 	MOVQ d+0(FP), DI
 	MOVQ lzma_dict(DI), AX
 	MOVQ AX, BASE
@@ -179,15 +223,48 @@ TEXT ·decode(SB), NOSPLIT, $48-24
 	MOVL lzma_state(DI), AX
 	MOVL AX, STATE
 	LEAQ lzma_probs(DI), PROBS
+	MOVL lzma_posMask(DI), AX
+	MOVL AX, POSMASK
+	MOVL lzma_lc(DI), CX
+	MOVL $0x100, AX
+	SHRL CX, AX
+	MOVL lzma_litMask(DI), BX
+	INCL BX
+	SHLL $8, BX
+	SUBL AX, BX
+	MOVL BX, LITMASK
+	INCL CX
+	MOVL CX, LITSHIFT
 
 loop:
+	MOVQ d+0(FP), DI
+	MOVL lzma_rep0(DI), CX
+	MOVQ OUT, AX
+	SUBQ CX, AX
+	DECQ AX
+	CMPQ AX, BASE
+	JCC  3(PC)
+	ADDQ END, AX
+	SUBQ BASE, AX
+	MOVBLZX (AX), DI
+	MOVBLZX -1(OUT), BX
+
+	// R13 becomes the tree of a literal that follows the byte BX. DI is the byte at rep0, for one after a match.
+context:
+	MOVQ OUT, R13
+	SUBQ BASE, R13
+	SHLL $8, R13
+	ADDL BX, R13
+	LITERAL
+
+next:
 	CMPQ  IN, INEND
 	JHI   corrupt
 	CMPQ  OUT, LIMIT
 	JCC   done
 	MOVQ  OUT, R14
 	SUBQ  BASE, R14
-	MOVL  lzma_posMask(DI), BX
+	MOVL  POSMASK, BX
 	ANDL  R14, BX
 	MOVL  STATE, SI
 	MOVL  SI, AX
@@ -197,27 +274,33 @@ loop:
 	JCC   match
 	ZERO((PROBS)(BX*2))
 
-	// A literal: R14 becomes its tree.
-	ANDL   lzma_litMask(DI), R14
-	MOVL   lzma_lc(DI), CX
-	SHLL   CX, R14
-	MOVBLZX -1(OUT), AX
-	NEGL   CX
-	ADDL   $8, CX
-	SHRL   CX, AX
-	ADDL   AX, R14
-	IMUL3Q $(const_litCoder*2), R14, R14
-	LEAQ   (const_oLiteral*2)(PROBS)(R14*1), R14
-	CMPL   SI, $7
-	JCC    matched
-	XORL   AX, AX
-	SUBL   $3, SI
+	LEAQ (const_oLiteral*2)(PROBS)(R13*1), R14
+	CMPL SI, $7
+	JCC  matched
+	XORL AX, AX
+	SUBL $3, SI
 	CMOVLCS AX, SI
-	MOVL   SI, STATE
-	TREE8
-	MOVB   BX, (OUT)
-	INCQ   OUT
-	JMP    loop
+	MOVL SI, STATE
+	ROOT
+	TREE
+	TREE
+	TREE
+	TREE
+
+	// The next literal's tree is known by half of this one: BX<<4 is a byte's upper bits and one position more.
+	MOVQ OUT, R13
+	SUBQ BASE, R13
+	SHLL $4, R13
+	ADDL BX, R13
+	SHLL $4, R13
+	LITERAL
+	TREE
+	TREE
+	TREE
+	LAST
+	MOVB BX, (OUT)
+	INCQ OUT
+	JMP  next
 
 matched:
 	LEAL -3(SI), AX
@@ -225,15 +308,10 @@ matched:
 	CMPL SI, $10
 	CMOVLCC CX, AX
 	MOVL AX, STATE
-	MOVL lzma_rep0(DI), CX
-	MOVQ OUT, AX
-	SUBQ CX, AX
-	DECQ AX
-	CMPQ AX, BASE
-	JCC  3(PC)
-	ADDQ END, AX
-	SUBQ BASE, AX
-	MOVBLZX (AX), R15
+	LEAL (DI)(DI*1), R15
+	MOVL R15, AX
+	ANDL $0x100, AX
+	MOVWLZX 0x202(R14)(AX*2), AX
 	MOVL $0x100, SI
 	MOVL $1, BX
 	MATCHED
@@ -243,13 +321,14 @@ matched:
 	MATCHED
 	MATCHED
 	MATCHED
-	MATCHED
-	MOVQ d+0(FP), DI
+	LASTMATCHED
 	MOVB BX, (OUT)
 	INCQ OUT
-	JMP  loop
+	MOVBLZX BX, BX
+	JMP  context
 
 match:
+	MOVQ d+0(FP), DI
 	ONE((PROBS)(BX*2))
 	BOUND((const_oRep*2)(PROBS)(SI*2))
 	JCC  rep
@@ -277,13 +356,12 @@ match:
 	CMPL BX, $4
 	JCS  distance
 
-	// R13 becomes the distance so far, DI the bits to come, R15 the value of the next one.
+	// R13 becomes the distance so far, DI the bits to come, BP the value of the next one.
 	MOVL BX, CX
 	SHRL $1, CX
 	DECL CX
 	ANDL $1, R13
 	ORL  $2, R13
-	MOVL $1, R15
 	CMPL BX, $14
 	JCC  direct
 	SHLL CX, R13
@@ -291,7 +369,15 @@ match:
 	MOVL R13, AX
 	SUBL BX, AX
 	LEAQ (const_oSpecial*2)(PROBS)(AX*2), R14
-	JMP  reverse
+	MOVL $1, BP
+	ROOT
+
+reverse:
+	REVERSED((R13)(BP*1))
+	ADDL BP, BP
+	DECL DI
+	JNE  reverse
+	JMP  distance
 
 direct:
 	LEAL -4(CX), DI
@@ -308,22 +394,22 @@ directBit:
 	DECL DI
 	JNE  directBit
 	SHLL $4, R13
-	MOVL $4, DI
+
+	// All but four bits of the distance are known: enough to fetch what may be far away in memory meanwhile.
+	MOVQ    OUT, AX
+	SUBQ    R13, AX
+	MOVQ    AX, CX
+	ADDQ    END, CX
+	SUBQ    BASE, CX
+	CMPQ    AX, BASE
+	CMOVQCS CX, AX
+	PREFETCHT0 -8(AX)
 	LEAQ (const_oAlign*2)(PROBS), R14
-
-reverse:
-	MOVL $1, BX
-
-reverseBit:
-	MOVWLZX (R14)(BX*2), AX
-	NORM
-	LEAL (R13)(R15*1), SI
-	CALC
-	CMOVLCC SI, R13
-	SYMBOL((R14)(BX*2))
-	ADDL R15, R15
-	DECL DI
-	JNE  reverseBit
+	ROOT
+	REVERSED(1(R13))
+	REVERSED(2(R13))
+	REVERSED(4(R13))
+	REVERSED(8(R13))
 
 distance:
 	MOVQ d+0(FP), DI
@@ -412,12 +498,32 @@ linear:
 	CMPL R13, $15
 	JCS  near
 
-far:
+	// Most matches are shorter than two steps, so these are taken without a question. The last byte and the one at
+	// rep0 afterwards are known sooner from where they are copied from, unless it is the match that makes them.
+	MOVBLZX -1(SI)(R14*1), DX
+	MOVBLZX (SI)(R14*1), AX
 	MOVOU (SI), X0
 	MOVOU X0, (OUT)
-	ADDQ  $16, SI
-	ADDQ  $16, OUT
-	CMPQ  OUT, BX
+	MOVOU 16(SI), X0
+	MOVOU X0, 16(OUT)
+	CMPQ  R14, $32
+	JHI   far
+	MOVQ  BX, OUT
+	CMPQ  R14, R13
+	JHI   loop
+	MOVL  DX, BX
+	MOVL  AX, DI
+	JMP   context
+
+far:
+	ADDQ  $32, SI
+	ADDQ  $32, OUT
+	MOVOU (SI), X0
+	MOVOU X0, (OUT)
+	MOVOU 16(SI), X0
+	MOVOU X0, 16(OUT)
+	LEAQ  32(OUT), AX
+	CMPQ  AX, BX
 	JCS   far
 	MOVQ  BX, OUT
 	JMP   loop
@@ -468,19 +574,20 @@ clip:
 	MOVQ CX, R14
 	JMP  fits
 
-	// The source lies before the circle's start, so at its end; one that goes round is left to Go.
+	// The source lies before the circle's start, so at its end; one that goes round, or up to there, is left to Go.
 wrap:
 	ADDQ END, SI
 	SUBQ BASE, SI
 	LEAQ (SI)(R14*1), AX
 	CMPQ AX, END
-	JLS  linear
+	JCS  linear
 	ADDL R14, lzma_pending(DI)
 
 done:
 	MOVQ $0, AX
 
 leave:
+	MOVQ d+0(FP), DI
 	SUBQ BASE, OUT
 	MOVQ OUT, lzma_pos(DI)
 	SUBQ lzma_input(DI), IN
