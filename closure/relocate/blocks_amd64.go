@@ -2,7 +2,7 @@ package relocate
 
 import "golang.org/x/sys/cpu"
 
-// vectors says that the processor has what findBlock and findName are made of.
+// vectors says that the processor has what the functions below are made of.
 var vectors = cpu.X86.HasAVX2
 
 // findBlock gives the first of the n blocks of blockSize bytes at p where a hash may be, in any width, or n: one with
@@ -16,3 +16,9 @@ func findBlock(p *byte, n int) int
 //
 //go:noescape
 func findName(p *byte, n int, name *byte, middle, last int) int
+
+// findText gives the first of the n blocks of blockSize bytes at p that has an aligned group of gramLen bytes which are
+// printable, as printable says, or n.
+//
+//go:noescape
+func findText(p *byte, n int) int

@@ -100,3 +100,34 @@ none:
 	VZEROUPPER
 	MOVQ AX, ret+40(FP)
 	RET
+
+DATA control<>+0(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA control<>+8(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA control<>+16(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA control<>+24(SB)/8, $0x1f1f1f1f1f1f1f1f
+GLOBL control<>(SB), RODATA|NOPTR, $32
+
+// func findText(p *byte, n int) int
+TEXT ·findText(SB), NOSPLIT, $0-24
+	MOVQ     p+0(FP), SI
+	MOVQ     n+8(FP), CX
+	VMOVDQU  control<>(SB), Y1
+	VPCMPEQB Y2, Y2, Y2
+	XORQ     AX, AX
+
+text:
+	CMPQ     AX, CX
+	JGE      ended
+	VMOVDQU  (SI), Y0
+	VPCMPGTB Y1, Y0, Y0 // as signed numbers, so bytes beyond ASCII are less
+	VPCMPEQD Y2, Y0, Y0
+	VPTEST   Y0, Y0
+	JNE      ended
+	ADDQ     $32, SI
+	INCQ     AX
+	JMP      text
+
+ended:
+	VZEROUPPER
+	MOVQ AX, ret+16(FP)
+	RET

@@ -128,14 +128,30 @@ func (p *parts) hit(two uint64) bool {
 // next gives the first of the places at, at+stepLen and so on where a gram may be of a part, or the first that is not
 // before end; stepLen bytes may be read behind it.
 func (p *parts) next(buf []byte, at, end int) int {
-	for ; at < end; at += stepLen {
-		b := buf[at : at+stepLen : at+stepLen]
-		v, w := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
-		if printable(v)|printable(w) != 0 && (p.hit(v) || p.hit(w)) {
-			break
+	for at < end {
+		steps := 1
+		if n := (end - at) / blockSize; vectors && n > 0 {
+			skipped := findText(&buf[at], n)
+			at += skipped * blockSize
+			if skipped == n {
+				continue
+			}
+			steps = blockSize / stepLen
+		}
+		for range steps {
+			if p.hits(buf[at:]) {
+				return at
+			}
+			at += stepLen
 		}
 	}
 	return at
+}
+
+// hits reports whether one of the grams that b begins with, stepLen bytes, may be of a part.
+func (p *parts) hits(b []byte) bool {
+	v, w := binary.LittleEndian.Uint64(b[:8]), binary.LittleEndian.Uint64(b[8:stepLen])
+	return printable(v)|printable(w) != 0 && (p.hit(v) || p.hit(w))
 }
 
 // printable is not zero where the first or the last four of eight bytes are neither control characters nor beyond

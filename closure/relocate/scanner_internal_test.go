@@ -126,6 +126,30 @@ func TestScannerFindsAll(t *testing.T) {
 	}
 }
 
+func TestPartsFindAll(t *testing.T) {
+	p := newParts(newMembers([]storepath.Path{storePrefix + scannedHash + "-x"}))
+	found := 0
+	for seed := range uint64(3000) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		buf := mixed(r, storePrefix)
+		at := r.IntN(len(buf) - stepLen)
+		end := at + r.IntN(len(buf)-stepLen-at)
+		want := at
+		for want < end && !p.hits(buf[want:]) {
+			want += stepLen
+		}
+		if got := p.next(buf, at, end); got != want {
+			t.Fatalf("from %d to %d of %q: got %d, want %d", at, end, buf, got, want)
+		}
+		if want < end {
+			found++
+		}
+	}
+	if found < 1000 || found > 2900 {
+		t.Fatalf("%d of 3000 texts have something to find, which tests little", found)
+	}
+}
+
 func FuzzScanner(f *testing.F) {
 	f.Add([]byte(storePrefix+scannedHash+"-x"), 0, 40)
 	s := newTestScanner(f, "/layers/nixproot_nix-hydra/store")
