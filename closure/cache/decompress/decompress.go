@@ -48,7 +48,7 @@ type Pool struct {
 	answers   bounds    // of other answers' Content-Encodings
 	program   string    // the xz program to prefer, "" for none
 	buffers   sync.Pool // *bufio.Reader
-	xzs       sync.Pool // *xz.Reader
+	xzs       xzPool
 	zstds     zstdPool
 	gzips     sync.Pool // *gzip.Reader
 	brotlis   sync.Pool // *brotli.Reader

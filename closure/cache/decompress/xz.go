@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os/exec"
 	"strings"
+	"sync"
 
 	lola "github.com/mikelolasagasti/xz"
 
@@ -14,24 +16,35 @@ import (
 )
 
 const (
-	// defaultWindow is the dictionary of xz's default level, windowSlack what a decoder has besides.
-	defaultWindow = 8 << 20
-	windowSlack   = 64 << 10
-	// keptWindow is the largest dictionary kept for the next stream.
-	keptWindow = defaultWindow + windowSlack
+	// minXZClass is the smallest dictionary that decoders are kept for, and maxXZClass the largest, that of xz's default
+	// level, as logarithms to base 2.
+	minXZClass = 18
+	maxXZClass = 23
+	// windowSlack is what a decoder has besides its dictionary.
+	windowSlack = 64 << 10
 )
 
-// expectedWindow is what a stream of that many bytes, 0 for unknown, is likely to want: no more than it holds.
-func expectedWindow(size int64) int64 {
+// xzPool keeps decoders by the size of their dictionaries, a power of two, so that none is made anew because the one
+// at hand has too small a dictionary, or holds more than was reserved.
+type xzPool [maxXZClass - minXZClass + 1]sync.Pool // of *xz.Reader
+
+// xzClass is the place in the pool for dictionaries of that size.
+func xzClass(window int64) int {
+	return min(max(bits.Len64(uint64(max(window, 1)-1)), minXZClass), maxXZClass) - minXZClass
+}
+
+// expectedClass is where in the pool the dictionaries are that a stream of size bytes, 0 for unknown, is likely to
+// want: no larger than what it holds.
+func expectedClass(size int64) int {
 	if size <= 0 {
-		return defaultWindow
+		return maxXZClass - minXZClass
 	}
-	return min(size, defaultWindow)
+	return xzClass(size)
 }
 
 // chooseXZ is the xz program to use, "" for closure/cache/xz. That decoder is the choice of auto everywhere: measured
-// on amd64, where it has assembly, it needs as much time as liblzma 5.8 and three quarters of liblzma 5.4's, and in
-// plain Go no more than a tenth above liblzma 5.4's; the program costs a process and two copies through pipes besides.
+// on amd64, where it has assembly, it needs nine tenths of liblzma 5.8's time and less than two thirds of liblzma
+// 5.4's, and in plain Go no more than a tenth above liblzma 5.4's; the program costs a process and two copies through pipes besides.
 func chooseXZ(setting string) (program string, err error) {
 	switch setting {
 	case "", "auto", "go":
@@ -51,10 +64,10 @@ func (p *Pool) xz(r io.Reader, size int64, allowed bounds) (io.ReadCloser, error
 	}
 	// Only what may run takes a decoder out of the pool, and none with more memory than it has reserved.
 	in := allowed.input(r)
-	want := expectedWindow(size)
-	in.want(want)
-	z, ok := p.xzs.Get().(*xz.Reader)
-	if !ok || z.Window() > want+windowSlack {
+	class := expectedClass(size)
+	in.want(1 << (class + minXZClass))
+	z, ok := p.xzs[class].Get().(*xz.Reader)
+	if !ok {
 		z = xz.NewReader(nil, xz.Options{})
 	}
 	z.Reset(in, xz.Options{
@@ -105,9 +118,9 @@ func (x *xzReader) Close() error {
 	if x.z == nil {
 		return nil
 	}
-	if x.z.Window() <= keptWindow {
+	if window := x.z.Window(); window <= 1<<maxXZClass+windowSlack {
 		x.z.Reset(nil, xz.Options{})
-		x.pool.xzs.Put(x.z)
+		x.pool.xzs[xzClass(window-windowSlack)].Put(x.z)
 	}
 	x.z, x.other = nil, nil
 	x.src.release()

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"hash/crc64"
 	"io"
+	"math/bits"
 )
 
 const (
@@ -174,7 +175,8 @@ func varint(b []byte) (value uint64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// makeWindow makes the dictionary ready for a block: as large as the stream says, or as its whole output.
+// makeWindow makes the dictionary ready for a block: as large as the stream says, or, rounded up to a power of two so
+// that it fits the next Reset's too, as its whole output.
 func (r *Reader) makeWindow(window int64) error {
 	if window > r.options.MaxWindow {
 		if r.options.Size <= 0 || r.options.Size > r.options.MaxWindow {
@@ -182,7 +184,8 @@ func (r *Reader) makeWindow(window int64) error {
 		}
 	}
 	if r.options.Size > 0 {
-		window = min(window, max(r.options.Size, 4096))
+		enough := int64(1) << bits.Len64(uint64(min(window, r.options.Size)-1))
+		window = min(window, r.options.MaxWindow, max(enough, 4096))
 	}
 	d := &r.lzma
 	d.window = int(window)

@@ -33,8 +33,8 @@ func (e *WindowError) Error() string {
 type Options struct {
 	// MaxWindow is the largest dictionary allowed, in bytes; 0 means 64 MiB, what `xz -9` writes.
 	MaxWindow int64
-	// Size is the length of the output if it is known, else 0. No larger dictionary is made than that needs, and more
-	// output than one byte beyond it is ErrSize.
+	// Size is the length of the output if it is known, else 0. No dictionary is made that is larger than the next power
+	// of two, and more output than one byte beyond it is ErrSize.
 	Size int64
 	// SkipCheck leaves out each block's check of its contents, for callers that compare a hash of their own.
 	SkipCheck bool
@@ -160,8 +160,9 @@ func (r *Reader) step() error {
 	}
 }
 
-// piece is how much is decoded at a time: little enough to be in the processor's cache when it is given out.
-const piece = 128 << 10
+// piece is how much is decoded at a time: little enough to be in the processor's cache when it is given out, and not to
+// keep the garbage collector waiting, which cannot stop assembly.
+const piece = 32 << 10
 
 // decode continues the chunk.
 func (r *Reader) decode() error {
