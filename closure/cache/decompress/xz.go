@@ -44,7 +44,8 @@ func expectedClass(size int64) int {
 
 // chooseXZ is the xz program to use, "" for closure/cache/xz. That decoder is the choice of auto everywhere: measured
 // on amd64, where it has assembly, it needs nine tenths of liblzma 5.8's time and less than two thirds of liblzma
-// 5.4's, and in plain Go no more than a tenth above liblzma 5.4's; the program costs a process and two copies through pipes besides.
+// 5.4's, and in plain Go no more than a tenth above liblzma 5.4's; the program costs a process and two copies through
+// pipes besides.
 func chooseXZ(setting string) (program string, err error) {
 	switch setting {
 	case "", "auto", "go":
