@@ -120,15 +120,14 @@ func (x *inspector) beam(l *level, p place) error {
 
 // chunk looks into one chunk of an Erlang module.
 func (x *inspector) chunk(l *level, id string, size int64, p place) error {
-	p.via += ": chunk " + strconv.Quote(id)
 	switch id {
-	case "Dbgi", "Abst":
-		p.harmless = "debugging information; only the debugger, cover and dialyzer read it"
-	case "Docs":
-		p.harmless = "documentation; only the shell's help reads it"
-	case "ExCk":
-		p.harmless = "type information for Elixir's compiler"
+	case "Dbgi", "Abst", "Docs", "ExCk":
+		// Harmless, and so not inflated, as in harmless places: only the debugger, cover, dialyzer, the shell's help and
+		// Elixir's compiler read these.
+		_, err := l.Discard(int(size))
+		return err
 	}
+	p.via += ": chunk " + strconv.Quote(id)
 	// The zlib stream stands behind the inflated size, or behind the two first bytes of a term and its size.
 	skip := 0
 	if head, _ := l.Peek(8); len(head) == 8 {
