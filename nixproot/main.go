@@ -17,7 +17,7 @@ import (
 
 // GCPercent is how much garbage the program lets come, in per cent of what is in use: what a build allocates is little
 // and long-lived, so that collecting costs next to nothing, and memory is what platforms bound builds by.
-const GCPercent = 12
+const GCPercent = 20
 
 // layersUmask lets anybody read what layers hold: an image may run as another user than the one who built it.
 const layersUmask = 0o022

@@ -12,9 +12,9 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
 // narStream is a NAR on its way: transfer, Content-Encoding, the file's hash, decompression, the NAR's hash and size.

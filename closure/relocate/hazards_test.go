@@ -28,10 +28,12 @@ import (
 // script is a text with one reference.
 const script = "exec " + string(self) + "/bin/app\n"
 
-// What `xz -9`, `xz --format=lzma -9` and `bzip2 -9` make of script.
+// What `xz -9`, `xz --x86 --lzma2=preset=0`, `xz --format=lzma -9` and `bzip2 -9` make of script.
 const (
 	scriptXZ = "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jMAQBAZXhlYyAvbml4L3N0b3JlLzAwYmdkMDQ1ejBkNGljcGJjMnl5ejRneDQ4YWs0" +
 		"NGxhLWFwcC0xLjAvYmluL2FwcAoAAAAAkgjpol/6R60AAVlBMCIkSh+2830BAAAAAARZWg=="
+	scriptXZx86 = "/Td6WFoAAATm1rRGAgEEACEBDADWfBivAQBAZXhlYyAvbml4L3N0b3JlLzAwYmdkMDQ1ejBkNGljcGJjMnl5ejRneDQ4YWs0NGxh" +
+		"LWFwcC0xLjAvYmluL2FwcAoAAAAAkgjpol/6R60AAVlBMCIkSh+2830BAAAAAARZWg=="
 	scriptLZMA = "XQAAAAT//////////wAyngjNrELTLWxAZXAi94tiGQzgRyiRkcBGk63x6suttOSnmGR3L57VvFOEfdENjAFFCT9STMVBLiwD8q" +
 		"YXdHOG3f+0X/2D/AA="
 	scriptBzip2 = "QlpoOTFBWSZTWTqJmWsAABPZgAAQQAP2QD6t3HAgAFRQAAABoGNNPSbTTKMGU0Co4x6wUfCnUPkNd4hCmrXlKgv5wzBlFgejrq" +
@@ -329,7 +331,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			check(a)
 		}
 		for name, contents := range map[string]string{
-			"run.xz": scriptXZ, "run.bz2": scriptBzip2, "run.xz.gz": gzipped(decoded(scriptXZ)),
+			"run.xz": scriptXZ, "run-x86.xz": scriptXZx86, "run.bz2": scriptBzip2, "run.xz.gz": gzipped(decoded(scriptXZ)),
 		} {
 			if !strings.HasSuffix(name, ".gz") {
 				contents = decoded(contents)

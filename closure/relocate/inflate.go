@@ -10,7 +10,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
+	lola "github.com/mikelolasagasti/xz"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
 func (x *inspector) gzip(l *level, p place) error {
@@ -56,17 +58,35 @@ func (x *inspector) xz(l *level, p place) error {
 	head, _ := l.Peek(headLen)
 	window := max(xzWindow(head), 1<<20)
 	return x.holding(window, func() error {
-		r, err := xz.NewReader(l.Reader, uint32(window))
-		if err != nil {
-			return xzError(err)
+		if !onlyLZMA2(head) {
+			r, err := lola.NewReader(l.Reader, uint32(window))
+			if err != nil {
+				return xzError(err)
+			}
+			return xzError(x.look(r, p))
 		}
-		return xzError(x.look(r, p))
+		if l.xz == nil {
+			l.xz = xz.NewReader(nil, xz.Options{})
+		}
+		l.xz.Reset(l.Reader, xz.Options{MaxWindow: window})
+		err := xzError(x.look(l.xz, p))
+		if l.xz.Reset(nil, xz.Options{}); l.xz.Window() > keptXZWindow {
+			l.xz = nil
+		}
+		return err
 	})
 }
 
-// xzError marks what the decoder refuses though it may be intact.
+// keptXZWindow is the largest dictionary, in bytes, that is kept for the next file.
+const keptXZWindow = 1 << 20
+
+// xzError marks what the decoders refuse though it may be intact.
 func xzError(err error) error {
-	for _, refusal := range []error{xz.ErrMemlimit, xz.ErrOptions, xz.ErrUnsupportedCheck} {
+	var tooLarge *xz.WindowError
+	if errors.As(err, &tooLarge) {
+		return unsupported(err.Error())
+	}
+	for _, refusal := range []error{xz.ErrFilter, lola.ErrMemlimit, lola.ErrOptions, lola.ErrUnsupportedCheck} {
 		if errors.Is(err, refusal) {
 			return unsupported(err.Error())
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
 const (
@@ -74,6 +76,7 @@ type level struct {
 	gzip   *gzip.Reader
 	zlib   io.ReadCloser
 	zstd   *zstd.Decoder
+	xz     *xz.Reader
 	flate  io.ReadCloser
 	window *window
 	search *plainSearch

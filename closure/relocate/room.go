@@ -88,6 +88,12 @@ func xzWindow(head []byte) int64 {
 	return 0
 }
 
+// onlyLZMA2 reports whether the first block of an .xz file has one filter; the last one is always LZMA2.
+func onlyLZMA2(head []byte) bool {
+	const blockFlags = 13
+	return len(head) > blockFlags && head[blockFlags]&3 == 0
+}
+
 // zstdWindow is the window that the first frame of a zstd file wants.
 func zstdWindow(head []byte) int64 {
 	var h zstd.Header

@@ -12,7 +12,7 @@ import (
 
 	lola "github.com/mikelolasagasti/xz"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/xz"
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
 const (
@@ -42,7 +42,7 @@ func expectedClass(size int64) int {
 	return xzClass(size)
 }
 
-// chooseXZ is the xz program to use, "" for closure/cache/xz. That decoder is the choice of auto everywhere: measured
+// chooseXZ is the xz program to use, "" for closure/xz. That decoder is the choice of auto everywhere: measured
 // on amd64, where it has assembly, it needs nine tenths of liblzma 5.8's time and less than two thirds of liblzma
 // 5.4's, and in plain Go no more than a tenth above liblzma 5.4's; the program costs a process and two copies through
 // pipes besides.

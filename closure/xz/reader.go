@@ -38,7 +38,7 @@ type Options struct {
 	Size int64
 	// SkipCheck leaves out each block's check of its contents, for callers that compare a hash of their own.
 	SkipCheck bool
-	// Reserve, when set, is told of the dictionary's size before it is made, and may wait.
+	// Reserve, when set, is told of the dictionary's size before it is made or grows, and may wait.
 	Reserve func(bytes int64)
 }
 
@@ -168,8 +168,7 @@ const piece = 32 << 10
 func (r *Reader) decode() error {
 	d := &r.lzma
 	if d.pos == d.size {
-		r.memory[frontPad-1] = d.dict[d.size-1]
-		d.pos, r.given = 0, 0
+		r.turnRound()
 	}
 	start := d.pos
 	limit := min(d.size, d.pos+min(piece, r.chunk))

@@ -135,6 +135,17 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		Expect(window.Want).To(BeEquivalentTo(64 << 20))
 	})
 
+	it("lets a dictionary grow where it does not know how large the output is", func() {
+		for size, window := range map[int]int{1000: 300 << 10, 1 << 20: 1200 << 10, 3 << 20: 2200 << 10} {
+			data := sample("mixed", size)
+			r := NewReader(bytes.NewReader(pack(data, "--lzma2=preset=0,dict=2MiB")), Options{})
+			got, err := io.ReadAll(r)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(bytes.Equal(got, data)).To(BeTrue())
+			Expect(r.Window()).To(BeNumerically("<", window))
+		}
+	})
+
 	it("makes no larger dictionary than the output needs", func() {
 		r := NewReader(bytes.NewReader(pack([]byte("data"), "-9")), Options{Size: 4, MaxWindow: 1 << 20})
 		Expect(io.ReadAll(r)).To(Equal([]byte("data")))

@@ -176,30 +176,55 @@ func varint(b []byte) (value uint64, rest []byte, ok bool) {
 }
 
 // makeWindow makes the dictionary ready for a block: as large as the stream says, or, rounded up to a power of two so
-// that it fits the next Reset's too, as its whole output.
+// that it fits the next Reset's too, as its whole output. Where that is not known the dictionary begins small and grows.
 func (r *Reader) makeWindow(window int64) error {
-	if window > r.options.MaxWindow {
-		if r.options.Size <= 0 || r.options.Size > r.options.MaxWindow {
-			return &WindowError{Want: window, Limit: r.options.MaxWindow}
-		}
+	size := r.options.Size
+	if window > r.options.MaxWindow && (size <= 0 || size > r.options.MaxWindow) {
+		return &WindowError{Want: window, Limit: r.options.MaxWindow}
 	}
-	if r.options.Size > 0 {
-		enough := int64(1) << bits.Len64(uint64(min(window, r.options.Size)-1))
+	first := min(window, max(firstWindow, int64(cap(r.memory)-frontPad-2*copySlack)))
+	if size > 0 {
+		enough := int64(1) << bits.Len64(uint64(min(window, size)-1))
 		window = min(window, r.options.MaxWindow, max(enough, 4096))
+		first = window
 	}
+	r.lzma.window = int(window)
+	r.room(circle(first))
+	r.forget()
+	return nil
+}
+
+// firstWindow is what a dictionary begins with that may have to grow.
+const firstWindow = 256 << 10
+
+// circle is the size of a dictionary's circle for a window.
+func circle(window int64) int { return (int(window) + copySlack + 4095) &^ 4095 }
+
+// room makes the circle that large and keeps what is in it.
+func (r *Reader) room(size int) {
 	d := &r.lzma
-	d.window = int(window)
-	d.size = (d.window + copySlack + 4095) &^ 4095
-	total := frontPad + d.size + copySlack
+	total := frontPad + size + copySlack
 	if r.options.Reserve != nil {
 		r.options.Reserve(int64(total))
 	}
 	if cap(r.memory) < total {
-		r.memory = make([]byte, total)
+		memory := make([]byte, total)
+		copy(memory, r.memory[:min(len(r.memory), frontPad+d.pos)])
+		r.memory = memory
 	}
-	d.dict = r.memory[frontPad:total]
-	r.forget()
-	return nil
+	r.memory = r.memory[:total]
+	d.size, d.dict = size, r.memory[frontPad:]
+}
+
+// turnRound begins the circle again, unless it has still to grow.
+func (r *Reader) turnRound() {
+	d := &r.lzma
+	if whole := circle(int64(d.window)); d.size < whole {
+		r.room(min(2*d.size, whole))
+		return
+	}
+	r.memory[frontPad-1] = d.dict[d.size-1]
+	d.pos, r.given = 0, 0
 }
 
 // forget makes the dictionary empty; all that was in it has been given out.
