@@ -24,6 +24,7 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig big COMPRESSION         a signed cache of a closure of more than a gigabyte, and its root
        rig set-up                  everything that tests use, so that they need not wait
        rig pack-program            pack alone
+       rig program PACKAGE NAME    a program of a package, which runs here
        rig proot                   a static PRoot and its SHA-256
        rig buildpack DIR           the buildpack with stand-ins for what it downloads
        rig toolchain               the Nix release tarball and its SHA-256`
@@ -85,6 +86,8 @@ func try(ctx context.Context, args []string) error {
 		return big(ctx, r, args[1])
 	case args[0] == "pack-program":
 		return say(r.PackProgram(ctx))
+	case args[0] == "program" && len(args) == 3:
+		return say(r.Program(ctx, args[1], args[2]))
 	case args[0] == "proot":
 		proot, err := r.PRoot(ctx)
 		if err != nil {
