@@ -58,7 +58,9 @@ type lzma struct {
 	dict  []byte // size + copySlack bytes; the byte in front of it is what came before its first
 	input []byte // inputSize + inputSlack bytes
 
-	size   int // of the circle, at least window + copySlack once it turns, a multiple of 16 so that positions keep their low bits
+	// size is that of the circle: at least window + copySlack once it turns, and a multiple of 16 so that positions keep
+	// their low bits.
+	size   int
 	window int // the farthest distance allowed
 	pos    int // next byte to write
 	full   int // bytes that may be referenced, at most window

@@ -265,7 +265,7 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	if len(missing) == 0 {
 		return files, nil
 	}
-	a.rig.log("downloading %d packages of Debian %s (%.1f MB)", len(missing), a.suite, float64(bytes)/1e6)
+	a.rig.log("downloading packages of Debian %s: %d, %.1f MB", a.suite, len(missing), float64(bytes)/1e6)
 	incoming, err := os.MkdirTemp(pool, ".incoming-")
 	if err != nil {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)
