@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/creack/pty"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
@@ -161,20 +160,27 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
 	})
 
-	it("lets a terminal interrupt the app once", func() {
-		for _, cmd := range []*exec.Cmd{img.command("app", "count"), img.process("true; app count; true")} {
-			tty, err := pty.Start(cmd)
+	it("lets a terminal interrupt the app once, and whoever else", func() {
+		for _, byKey := range []bool{true, false} {
+			Expect(interrupted(t, img.command("app", "count"), byKey)).To(Equal("interrupts 1"))
+			Expect(interrupted(t, img.process("true; app count; true"), byKey)).To(Equal("interrupts 1"))
+		}
+	})
+
+	it("loses no terminal's key while it starts, and gives none twice", func() {
+		for wait := range 24 {
+			cmd := img.command("app", "count")
+			tty, lines := onTerminal(t, cmd)
+			time.Sleep(time.Duration(wait) * 3 * time.Millisecond)
+			_, err := tty.Write([]byte{3})
 			Expect(err).NotTo(HaveOccurred())
-			lines := bufio.NewScanner(tty)
-			for lines.Scan() && lines.Text() != "ready" {
+			for lines.Scan() { // ends at once where the app, or what starts it, does not catch the signal yet
+				if _, times, found := strings.Cut(lines.Text(), "interrupts "); found {
+					Expect(times).To(Equal("1"), "after %d ms", 3*wait)
+				}
 			}
-			_, err = tty.Write([]byte{3})
-			Expect(err).NotTo(HaveOccurred())
-			for lines.Scan() && !strings.Contains(lines.Text(), "interrupts") {
-			}
-			Expect(lines.Text()).To(HaveSuffix("interrupts 1"))
 			_ = cmd.Wait()
-			_ = tty.Close()
+			Expect(killedBy(cmd.ProcessState)).NotTo(Equal("killed"), "lost after %d ms", 3*wait)
 		}
 	})
 

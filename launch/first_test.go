@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -103,11 +104,12 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("lets a terminal interrupt the app once", func() {
-		tty, lines := onTerminal(t, asFirst(img.command("app", "count")))
-		until(lines, "ready")
-		_, err := tty.Write([]byte{3})
-		Expect(err).NotTo(HaveOccurred())
-		Expect(until(lines, "interrupts")).To(HaveSuffix("interrupts 1"))
+		Expect(interrupted(t, asFirst(img.command("app", "count")), true)).To(Equal("interrupts 1"))
+	})
+
+	it("passes on a signal of a terminal's keys that another program sent", func() {
+		Expect(interrupted(t, asFirst(img.command("app", "count")), false)).To(Equal("interrupts 1"))
+		Expect(interrupted(t, asFirst(img.process("true; app count; true")), false)).To(Equal("interrupts 1"))
 	})
 
 	it("leaves a terminal's job control to an interactive shell", func() {
@@ -148,6 +150,20 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 		Expect(r.code).To(Equal(7))
 		Expect(r.took).To(BeNumerically("<", 3*time.Second), "the namespace has ended, so that nothing holds its output")
 	})
+}
+
+// interrupted runs a command that counts its interrupts on a terminal, sends it one by the terminal's key or straight
+// to the launcher, and returns what it says.
+func interrupted(t *testing.T, cmd *exec.Cmd, byKey bool) string {
+	tty, lines := onTerminal(t, cmd)
+	until(lines, "ready")
+	if byKey {
+		_, err := tty.Write([]byte{3})
+		Expect(err).NotTo(HaveOccurred())
+	} else {
+		Expect(cmd.Process.Signal(syscall.SIGINT)).To(Succeed())
+	}
+	return strings.TrimPrefix(until(lines, "interrupts"), "^C")
 }
 
 // onTerminal starts a command on a terminal of its own, for half a minute at most.

@@ -87,10 +87,10 @@ func runInner(args, environ []string) int {
 	for _, name := range call.unset {
 		env.unset(name)
 	}
-	if call.engine == EngineUserns {
-		if err := enterView(call.view); err != nil {
-			return denied(say, err)
-		}
+	if call.engine == EngineProot {
+		catch()
+	} else if err := enterView(call.view); err != nil {
+		return denied(say, err)
 	}
 	lost, late, err := seen(call.probe)
 	if call.strict && slices.Contains(late, "statx") || len(lost) > 0 {
@@ -103,6 +103,13 @@ func runInner(args, environ []string) int {
 		return runInPlace(call, env, say)
 	}
 	return runBelow(call, env, say)
+}
+
+// catch makes this process outlive what a terminal sends to it as well as to the app that it stays beside. Each caught
+// signal costs PRoot some time, so there are no more than these.
+func catch() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	noteSenders()
 }
 
 func denied(say func(string, ...any), err error) int {
@@ -129,21 +136,22 @@ func runInPlace(call innerCall, env environment, say func(string, ...any)) int {
 }
 
 // runBelow starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for
-// whatever the app leaves behind.
+// whatever the app leaves behind. The launcher passes signals on to the app, all but a terminal's keys, which the app
+// has by itself; those that were pressed before it was there it gets from here.
 func runBelow(call innerCall, env environment, say func(string, ...any)) int {
-	// Caught and dropped, as a terminal sends them to this process too: the launcher signals the app itself. Each costs
-	// PRoot some time, so there are no more than these.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
-	pid, err := syscall.ForkExec(call.path, call.argv, &syscall.ProcAttr{
+	pid, missed, err := forkExec(call.path, call.argv, &syscall.ProcAttr{
 		Dir: call.dir, Env: env, Files: []uintptr{0, 1, uintptr(call.stderr)},
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		say("%s %d", reportFailed, errnoOf(err))
 		return exitCannotRun
+	}
+	for _, sig := range missed {
+		_ = syscall.Kill(pid, sig)
 	}
 	say("%s %d", reportOK, pid)
 	for fd := range 3 {

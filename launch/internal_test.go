@@ -3,13 +3,18 @@ package launch
 import (
 	"math"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"mvdan.cc/sh/v3/expand"
 )
@@ -198,4 +203,36 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("%+v became %+v: %v", c, again, err)
 		}
 	})
+}
+
+func TestTheSenderOfASignalIsKnown(t *testing.T) {
+	RegisterTestingT(t)
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, keys[0], keys[1], keys[2])
+	defer signal.Stop(received)
+	runtime.LockOSThread() // to itself a thread may send what it likes
+	defer runtime.UnlockOSThread()
+	noteSenders()
+	noteSenders() // again, as a second keeper would
+	send := func(sig syscall.Signal, code int32) {
+		info := [32]int32{int32(sig), 0, code} // siginfo_t: 128 bytes
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()),
+			uintptr(sig), uintptr(unsafe.Pointer(&info)), 0, 0)
+		Expect(errno).To(BeZero())
+		Eventually(received, "5s").Should(Receive(Equal(sig)))
+	}
+	const siUser, siQueue = 0, -1
+	for _, sig := range keys {
+		send(sig, siKernel)
+		Expect(pressed()).To(Equal([]syscall.Signal{sig}))
+		Expect(fromKeys(sig)).To(BeTrue())
+		Expect(pressed()).To(BeEmpty(), "somebody knows")
+		Expect(fromKeys(sig)).To(BeTrue())
+		for _, code := range []int32{siUser, siQueue} {
+			send(sig, code)
+			Expect(pressed()).To(BeEmpty())
+			Expect(fromKeys(sig)).To(BeFalse())
+		}
+	}
+	Expect(fromKeys(syscall.SIGTERM)).To(BeFalse())
 }

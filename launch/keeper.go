@@ -76,7 +76,7 @@ func (k *keeper) start(s spec) (*child, error) {
 			return nil, err
 		}
 	}
-	pid, err := syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Dir: s.dir, Env: s.env, Files: s.files, Sys: s.sys})
+	pid, missed, err := forkExec(s.path, s.argv, &syscall.ProcAttr{Dir: s.dir, Env: s.env, Files: s.files, Sys: s.sys})
 	for _, file := range s.inherit {
 		unix.CloseOnExec(int(file.Fd()))
 	}
@@ -88,12 +88,30 @@ func (k *keeper) start(s spec) (*child, error) {
 		c.target = 0
 	}
 	k.children[pid] = c
+	for _, sig := range missed {
+		c.send(sig)
+	}
 	if k.trapped != nil {
 		for _, sig := range k.trapped() {
 			c.send(sig)
 		}
 	}
 	return c, nil
+}
+
+// tooYoung is how long a program has run that cannot have begun to catch signals.
+const tooYoung = 5 * time.Millisecond
+
+// forkExec is syscall.ForkExec. missed are the signals of a terminal's keys that the program has to be sent, as they
+// came before it was there. Those that came while it was being started are among them: if it got them it has ended.
+func forkExec(path string, argv []string, attr *syscall.ProcAttr) (pid int, missed []syscall.Signal, err error) {
+	missed = pressed()
+	begin := time.Now()
+	pid, err = syscall.ForkExec(path, argv, attr)
+	if time.Since(begin) < tooYoung {
+		missed = pressed()
+	}
+	return pid, missed, err
 }
 
 // send passes a signal on to the child, as soon as it is known which process is meant.

@@ -142,7 +142,15 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWords) (*child, error) {
 	_ = pipe.SetReadDeadline(time.Now().Add(startLimit))
 	reports := bufio.NewReader(pipe)
+	heard := c.onEnd(func() {
+		// A PRoot that is killed early leaves a stopped child of its own, which holds the pipe open.
+		_ = pipe.SetReadDeadline(time.Now().Add(leaveGrace))
+	})
 	pid, late, ok, err := started(reports)
+	heard()
+	if errors.Is(err, os.ErrDeadlineExceeded) && c.ended() {
+		err = nil
+	}
 	if ok && err == nil {
 		_ = pipe.SetReadDeadline(time.Time{})
 		l.warnLate(late)
@@ -167,6 +175,33 @@ func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWo
 		return nil, prootDenied("proot: "+err.Error(), words.text())
 	}
 	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", c.status.code()), words.text())
+}
+
+// ended reports whether the child has ended and is reaped.
+func (c *child) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// onEnd calls a function when the child ends, but not after stop has returned.
+func (c *child) onEnd(do func()) (stop func()) {
+	stopped, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-c.done:
+			do()
+		case <-stopped:
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-over
+	}
 }
 
 // warnLate says once which newer system calls this PRoot does not translate.

@@ -48,6 +48,7 @@ func (k *keeper) watch() {
 	signal.Notify(received, forwarded()...)
 	signal.Notify(ended, syscall.SIGCHLD)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a built-in's broken pipe must not end this process
+	noteSenders()
 	go func() {
 		for s := range received {
 			k.forward(s.(syscall.Signal))
@@ -62,10 +63,9 @@ func (k *keeper) watch() {
 
 // forward passes a signal on to every child.
 func (k *keeper) forward(sig syscall.Signal) {
-	// A terminal sends these to its whole foreground group, so the children have them already.
-	shared := (sig == syscall.SIGINT || sig == syscall.SIGQUIT || sig == syscall.SIGTSTP) && inForeground()
 	onEnd := func() {}
 	k.mu.Lock()
+	shared := fromKeys(sig) // the children have it already
 	if terminating(sig) {
 		k.asked = true
 		if k.trap == nil || !k.trap(sig) {
@@ -73,7 +73,7 @@ func (k *keeper) forward(sig syscall.Signal) {
 		}
 	}
 	for _, c := range k.children {
-		if c.target == 0 || !shared {
+		if !shared {
 			c.send(sig)
 		}
 		c.told = c.told || terminating(sig)
@@ -83,15 +83,4 @@ func (k *keeper) forward(sig syscall.Signal) {
 	if stopping(sig) && os.Getpid() != 1 {
 		stopBy(sig)
 	}
-}
-
-// inForeground reports whether this process is in the foreground group of its controlling terminal.
-func inForeground() bool {
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = tty.Close() }()
-	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == syscall.Getpgrp()
 }
