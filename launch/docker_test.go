@@ -105,6 +105,13 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 			}
 		})
 
+		it("stops by a signal that a terminal has a key for, on a terminal too", func() {
+			for _, sig := range []string{"INT", "QUIT"} {
+				code, _ := stopped(t, append(options, "--tty", "--stop-signal", sig), c.relocated, "app serve 5")
+				Expect(code).To(Equal("5"), sig)
+			}
+		})
+
 		it("reaps what others leave behind", func() {
 			Expect(docker(options, c.relocated, "app orphans 20; true").out).To(HaveSuffix("zombies 0\n"))
 		})
