@@ -9,6 +9,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // bin is what an output's bin folder holds, as far as a later build wants to know it, to whom a reused layer no longer
@@ -33,7 +34,7 @@ func readBin(dir string) *bin {
 		name := entry.Name()
 		switch {
 		case name[0] == '.' || !isProgram(filepath.Join(dir, name)): // a dot begins the names of what is wrapped
-		case name == hookName:
+		case name == roots.HookName:
 			b.Hook = true
 		default:
 			if len(b.Programs) < 2 {

@@ -12,6 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // Build turns a source that Detect passed into layers and process types.
@@ -111,13 +112,13 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 
 	b.Logger.Headerf("Looking for store paths: %s", s.entry.Why)
 	recalled := b.recall(s)
-	roots, key, err := b.roots(ctx, s, recalled)
+	found, key, err := b.roots(ctx, s, recalled)
 	if err != nil {
 		return result, err
 	}
 
-	b.Logger.Headerf("Substituting %s", plural(len(roots.Paths), "store path"))
-	contents, err := b.contents(ctx, s, roots, key, recalled)
+	b.Logger.Headerf("Substituting %s", roots.Plural(len(found.Paths), "store path"))
+	contents, err := b.contents(ctx, s, found, key, recalled)
 	if err != nil {
 		return result, err
 	}
@@ -141,7 +142,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err != nil {
 		return result, err
 	}
-	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", plural(kept, "file"))
+	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", roots.Plural(kept, "file"))
 
 	toolchainLayers, err := s.toolchain.Layers(ctx)
 	if err != nil {
@@ -156,33 +157,34 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 }
 
 // roots finds the roots, or takes those of the previous build when nothing they depend on has changed.
-func (b Build) roots(ctx context.Context, s *site, recalled recalled) (Roots, string, error) {
+func (b Build) roots(ctx context.Context, s *site, recalled recalled) (roots.Set, string, error) {
 	identity, err := s.toolchain.Identity()
 	if err != nil {
-		return Roots{}, "", err
+		return roots.Set{}, "", err
 	}
-	finder := rootFinder{
-		config: s.config, entry: s.entry, source: s.source, identity: s.identity,
-		toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
-		caches:    s.caches, logins: s.bindings, log: b.Logger.Bodyf, conditions: s.conditions(),
-		keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
+	finder := roots.Finder{
+		Settings: s.config.Settings, Source: s.source, File: s.entry.File, Flake: s.entry.Flake, Identity: s.identity,
+		Toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
+		Caches:    s.caches, Logins: s.settings.logins(), Conditions: s.conditions(), UserAgent: userAgent,
+		Keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
+		Log:  b.Logger.Bodyf,
 	}
-	key, err := finder.key(ctx, identity)
+	key, err := finder.Key(ctx, identity)
 	if err != nil {
-		return Roots{}, "", err
+		return roots.Set{}, "", err
 	}
 	if key != "" && key == recalled.Key {
 		b.Logger.Bodyf("Source, settings and toolchain are those of the previous build: its store paths are taken again")
 		return recalled.Roots, key, nil
 	}
-	roots, err := finder.find(ctx)
+	found, err := finder.Find(ctx)
 	if err != nil {
-		return Roots{}, "", err
+		return roots.Set{}, "", err
 	}
-	for _, p := range roots.Paths {
+	for _, p := range found.Paths {
 		b.Logger.Bodyf("%s", p)
 	}
-	return roots, key, nil
+	return found, key, nil
 }
 
 // conditions are this program and the caches, by all that may change which store paths they have for a source.

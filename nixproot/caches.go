@@ -59,19 +59,25 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
-		UserAgent: userAgent, Log: log, Netrc: s.netrc(),
+		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(),
 	}
 	for _, b := range s.bindings {
-		if b.Username != "" || b.Token != "" {
-			o.Credentials = append(o.Credentials, cache.Credential{
-				URL: b.URL, Username: b.Username, Password: b.Password, Token: b.Token,
-			})
-		}
 		if b.CACertificate != "" {
 			o.RootCAs = append(o.RootCAs, []byte(b.CACertificate))
 		}
 	}
 	return o
+}
+
+// logins are those of the bindings that stand in no netrc.
+func (s cacheSettings) logins() []cache.Credential {
+	var logins []cache.Credential
+	for _, b := range s.bindings {
+		if b.Username != "" || b.Token != "" {
+			logins = append(logins, cache.Credential{URL: b.URL, Username: b.Username, Password: b.Password, Token: b.Token})
+		}
+	}
+	return logins
 }
 
 // netrc is the text of the bindings' netrc files.

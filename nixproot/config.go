@@ -12,6 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 const (
@@ -31,24 +32,11 @@ type Config struct {
 	// RequireSigs is false only when that was said in words.
 	RequireSigs bool
 
-	// StorePaths are the roots themselves: no evaluation.
-	StorePaths []storepath.Path
-	// File, Attrs, Flake, Args and NixPath say what to evaluate.
-	File    string
-	Attrs   []string
-	Flake   string
-	Args    map[string]string
-	NixPath []string
-
-	// HydraURL, HydraJob and HydraWait say whom to ask instead of evaluating.
-	HydraURL  string
-	HydraJob  string
-	HydraWait time.Duration
-
-	// GitURL, GitRev and SourceName are the source's identity where .git does not tell it.
-	GitURL     string
-	GitRev     string
-	SourceName string
+	// Settings say which store paths the image is made of.
+	roots.Settings
+	// File and Flake say what to evaluate, where not the first of the known files.
+	File  string
+	Flake string
 
 	// Engine is how the app is to see its store, one of the names in package launch.
 	Engine string
@@ -60,8 +48,6 @@ type Config struct {
 	Concurrency int
 	// MaxLayers bounds the number of closure layers; 0 is the default.
 	MaxLayers int
-	// System is Nix's name for the platform the image is for, for example "x86_64-linux".
-	System string
 }
 
 // Lookup finds a setting; ok is false when nobody set it and value is the declared default.
@@ -71,40 +57,48 @@ type Lookup func(name string) (value string, ok bool)
 func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	r := reader{lookup: lookup}
 	c := Config{
+		Settings:     r.roots(architecture),
 		RequireSigs:  r.boolean("BP_NIX_REQUIRE_SIGS", true),
 		File:         r.text("BP_NIX_FILE"),
-		Attrs:        r.list("BP_NIX_ATTRS", "NIX_ATTRIBUTES"),
 		Flake:        r.text("BP_NIX_FLAKE"),
-		Args:         r.pairs("BP_NIX_ARGS"),
-		NixPath:      r.list("BP_NIX_PATH"),
-		HydraURL:     strings.TrimRight(r.text("BP_NIX_HYDRA_URL"), "/"),
-		HydraJob:     r.text("BP_NIX_HYDRA_JOB"),
-		HydraWait:    r.duration("BP_NIX_HYDRA_WAIT"),
-		GitURL:       r.text("BP_NIX_GIT_URL"),
-		GitRev:       r.text("BP_NIX_GIT_REV"),
-		SourceName:   r.text("BP_NIX_SOURCE_NAME"),
 		IncludeFiles: r.patterns("BP_INCLUDE_FILES"),
 		ExcludeFiles: r.patterns("BP_EXCLUDE_FILES"),
 		Concurrency:  r.number("BP_NIX_CONCURRENCY", 256),
 		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
 	}
-	for _, s := range r.list("BP_NIX_STORE_PATH") {
-		p, err := storepath.Parse(s)
-		if err != nil {
-			r.fail("BP_NIX_STORE_PATH", s, "a store path such as /nix/store/<hash>-<name>")
-			continue
-		}
-		c.StorePaths = append(c.StorePaths, p)
-	}
 	c.Engine = r.engine("BP_NIX_ENGINE")
 	c.Substituters, c.TrustedKeys = r.caches()
-	c.System = r.system(architecture)
 	// The URL alone is for finding out why an output is in no cache.
 	if r.err == nil && c.HydraURL == "" && c.HydraJob != "" {
 		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q, and BP_NIX_HYDRA_URL does not say which Hydra has it: they go "+
 			"together, set both, for example BP_NIX_HYDRA_URL=https://hydra.example.org", c.HydraJob)
 	}
 	return c, r.err
+}
+
+// roots reads what package roots is told.
+func (r *reader) roots(architecture string) roots.Settings {
+	s := roots.Settings{
+		HydraURL:   strings.TrimRight(r.text("BP_NIX_HYDRA_URL"), "/"),
+		HydraJob:   r.text("BP_NIX_HYDRA_JOB"),
+		HydraWait:  r.duration("BP_NIX_HYDRA_WAIT"),
+		Attrs:      r.list("BP_NIX_ATTRS", "NIX_ATTRIBUTES"),
+		Args:       r.pairs("BP_NIX_ARGS"),
+		NixPath:    r.list("BP_NIX_PATH"),
+		GitURL:     r.text("BP_NIX_GIT_URL"),
+		GitRev:     r.text("BP_NIX_GIT_REV"),
+		SourceName: r.text("BP_NIX_SOURCE_NAME"),
+		System:     r.system(architecture),
+	}
+	for _, text := range r.list("BP_NIX_STORE_PATH") {
+		p, err := storepath.Parse(text)
+		if err != nil {
+			r.fail("BP_NIX_STORE_PATH", text, "a store path such as /nix/store/<hash>-<name>")
+			continue
+		}
+		s.StorePaths = append(s.StorePaths, p)
+	}
+	return s
 }
 
 // reader reads settings and keeps the first complaint.
@@ -245,7 +239,7 @@ func (r *reader) caches() ([]string, narinfo.Keys) {
 	for _, u := range urls {
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Scheme == "" {
-			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", redact(u), "URLs such as https://cache.example.org")
+			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", roots.Redact(u), "URLs such as https://cache.example.org")
 			continue
 		}
 		if seen[u] {
@@ -286,15 +280,4 @@ func (r *reader) fail(name, value, want string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%s is %q; it takes %s", name, value, want)
 	}
-}
-
-// redact hides the password of a URL that is about to be shown.
-func redact(s string) string {
-	if scheme, rest, ok := strings.Cut(s, "://"); ok {
-		authority, path, _ := strings.Cut(rest, "/")
-		if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-			return scheme + "://…@" + authority[at+1:] + strings.TrimSuffix("/"+path, "/")
-		}
-	}
-	return s
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // stagingDir is where paths are unpacked before their layers are known: beside the layers, to be moved by rename,
@@ -34,23 +35,23 @@ type contents struct {
 }
 
 // contents substitutes the roots' closure into layers.
-func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r recalled) (*contents, error) {
+func (b Build) contents(ctx context.Context, s *site, found roots.Set, key string, r recalled) (*contents, error) {
 	if r.tooLong != nil {
 		if s.config.Engine == launch.EngineRelocate {
 			return nil, r.tooLong
 		}
 		b.Logger.Bodyf("The closure is not relocated: %s", r.tooLong)
 	}
-	if len(roots.Paths) == 0 {
+	if len(found.Paths) == 0 {
 		return nil, fmt.Errorf("there is nothing to put into the image but %s, which runs at build time; name the app too",
-			hookName)
+			roots.HookName)
 	}
 	if err := nar.RemoveAll(s.hookDir()); err != nil {
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
-	wanted := append(r.unseen(roots.Paths), r.wanted...)
+	wanted := append(r.unseen(found.Paths), r.wanted...)
 	result, err := b.substitute(ctx, s, closure.Options{
-		Roots: roots.Paths, Layout: r.layout, Previous: r.closure,
+		Roots: found.Paths, Layout: r.layout, Previous: r.closure,
 		Wanted: func(p storepath.Path) bool { return slices.Contains(wanted, p) },
 	})
 	if err != nil {
@@ -60,13 +61,13 @@ func (b Build) contents(ctx context.Context, s *site, roots Roots, key string, r
 	if err := closure.Place(ctx, result, s.staging(), s.layers.Path); err != nil {
 		return nil, err
 	}
-	c.imageMetadata = imageMetadata{Format: imageFormat, System: s.config.System, Key: key, Roots: roots}
+	c.imageMetadata = imageMetadata{Format: imageFormat, System: s.config.System, Key: key, Roots: found}
 	if err := c.makeLayers(ctx, s); err != nil {
 		return nil, err
 	}
 	if unseen := c.readBins(r.imageMetadata); len(unseen) > 0 {
 		r.wanted = append(r.wanted, unseen...)
-		return b.contents(ctx, s, roots, key, r)
+		return b.contents(ctx, s, found, key, r)
 	}
 	c.Engine, c.Reason = b.describeRelocation(s, r, result)
 	return c, nil
@@ -195,7 +196,7 @@ func (c *contents) Summary() []string {
 }
 
 func tallied(t closure.Tally) string {
-	return fmt.Sprintf("%s (%s)", plural(t.Paths, "path"), closure.Bytes(t.Bytes))
+	return fmt.Sprintf("%s (%s)", roots.Plural(t.Paths, "path"), closure.Bytes(t.Bytes))
 }
 
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also

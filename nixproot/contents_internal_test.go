@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 )
@@ -35,7 +36,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		write("app", 0o555)
 		write(".app-wrapped", 0o555)
 		write("notes.txt", 0o444)
-		write(hookName, 0o555)
+		write(roots.HookName, 0o555)
 		Expect(os.Mkdir(filepath.Join(dir, "plugins"), 0o755)).To(Succeed())
 		Expect(readBin(dir)).To(Equal(&bin{Programs: []string{"app"}, Hook: true}))
 	})
@@ -48,7 +49,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("takes no hook that cannot be executed, and no folder that is not there", func() {
-		write(hookName, 0o444)
+		write(roots.HookName, 0o444)
 		Expect(readBin(dir)).To(Equal(&bin{}))
 		Expect(readBin(filepath.Join(dir, "none"))).To(BeNil())
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // explain turns a room's error into what a person needs: what happened, and what to change. It is the one place
@@ -95,8 +96,8 @@ func cacheAdvice(asked []cache.Answer) []string {
 	var fixes []string
 	for _, a := range asked {
 		reasons[a.Reason] = true
-		if a.Reason == cache.Untrusted && !slices.Contains(fixes, trustAdvice(a)) {
-			fixes = append(fixes, trustAdvice(a))
+		if a.Reason == cache.Untrusted && !slices.Contains(fixes, roots.TrustAdvice(a)) {
+			fixes = append(fixes, roots.TrustAdvice(a))
 		}
 	}
 	if reasons[cache.Login] {
@@ -113,20 +114,19 @@ func cacheAdvice(asked []cache.Answer) []string {
 	return fixes
 }
 
-// trustAdvice is for a path that no trusted key signed, with the line to add.
-func trustAdvice(a cache.Answer) string {
-	const without = "BP_NIX_REQUIRE_SIGS=false is the only way to do without"
-	if len(a.Keys) == 0 {
-		return "have the path signed and uploaded again (nix store sign); " + without
-	}
-	var line []string
-	for _, key := range a.Trusted {
-		if slices.Contains(a.Keys, key.Name) {
-			return "compare the key with that of the cache, and ask who runs it whether the path was altered"
+// dependencyAdvice is for a closure of which a cache has the root and lacks a reference.
+func dependencyAdvice(missing *closure.MissingError, why *cache.NotFoundError) []string {
+	for _, a := range why.Asked {
+		if a.Reason != cache.Absent {
+			return cacheAdvice(why.Asked) // the reference may be there, but not for us
 		}
-		line = append(line, key.String())
 	}
-	line = append(line, a.Keys[0]+":<its public key in base64>")
-	return fmt.Sprintf("if you trust that key, set BP_NIX_TRUSTED_PUBLIC_KEYS=%q; its public part stands in the cache's "+
-		"settings; %s", strings.Join(line, " "), without)
+	needed, by := missing.Chain[len(missing.Chain)-1], missing.Chain[len(missing.Chain)-2]
+	fixes := []string{fmt.Sprintf("the caches have %s and not %s, which it refers to: whoever uploaded it has not uploaded all "+
+		"of its closure, or not yet; upload it whole (nix copy --to …)", by.Name(), needed.Name())}
+	if !slices.ContainsFunc(why.Asked, func(a cache.Answer) bool { return strings.Contains(a.URL, "cache.nixos.org") }) {
+		fixes = append(fixes, "what comes from nixpkgs unchanged is often in the default cache only, which "+
+			"BP_NIX_SUBSTITUTERS leaves out here: NIX_EXTRA_BINARY_CACHE="+defaultCache)
+	}
+	return fixes
 }

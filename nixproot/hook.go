@@ -15,6 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // hookDir holds what only the hook needs while it runs: beside the layers, and no layer itself.
@@ -33,7 +34,7 @@ func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcn
 	if !c.hasHook() {
 		return nil
 	}
-	b.Logger.Headerf("Running %s", hookName)
+	b.Logger.Headerf("Running %s", roots.HookName)
 	stage, err := b.stageHook(ctx, s, c)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcn
 	}
 	for _, dir := range append(stage.lent, s.hookDir()) {
 		if err := nar.RemoveAll(dir); err != nil {
-			return fmt.Errorf("removing what %s needed: %w", hookName, err)
+			return fmt.Errorf("removing what %s needed: %w", roots.HookName, err)
 		}
 	}
 	return c.writeView(ctx, s)
@@ -82,7 +83,7 @@ func (b Build) stageHook(ctx context.Context, s *site, c *contents) (*hookStage,
 	}
 	for _, group := range result.Changed {
 		if err := stage.furnish(group, result.Layout == c.Layout); err != nil {
-			return nil, fmt.Errorf("preparing %s: %w", hookName, err)
+			return nil, fmt.Errorf("preparing %s: %w", roots.HookName, err)
 		}
 	}
 	return stage, stage.writeView(ctx, s)
@@ -112,7 +113,7 @@ func (b Build) callHook(ctx context.Context, s *site, stage *hookStage, launcher
 		return err
 	}
 	if err := os.MkdirAll(s.hookDir(), 0o755); err != nil {
-		return fmt.Errorf("preparing %s: %w", hookName, err)
+		return fmt.Errorf("preparing %s: %w", roots.HookName, err)
 	}
 	file := filepath.Join(s.hookDir(), launch.ConfigName)
 	if err := config.Write(file); err != nil {
@@ -125,11 +126,11 @@ func (b Build) callHook(ctx context.Context, s *site, stage *hookStage, launcher
 	command.Stderr = command.Stdout
 	left, err := runToEnd(command)
 	if len(left) > 0 {
-		b.Logger.Bodyf("%s left running, and this build ended: %s", hookName, strings.Join(left, ", "))
+		b.Logger.Bodyf("%s left running, and this build ended: %s", roots.HookName, strings.Join(left, ", "))
 	}
 	if err != nil {
 		return fmt.Errorf("running %s: %w; it runs in the source folder at build time, and its own output is above",
-			hookName, err)
+			roots.HookName, err)
 	}
 	return nil
 }
@@ -138,7 +139,7 @@ func (b Build) callHook(ctx context.Context, s *site, stage *hookStage, launcher
 func (c *contents) hookProgram() (string, error) {
 	hook := c.Roots.Hook
 	if hook == "" {
-		return hookName, nil // an output has it, which is on PATH
+		return roots.HookName, nil // an output has it, which is on PATH
 	}
 	if info, err := os.Stat(c.folder(hook)); err == nil && info.Mode().IsRegular() {
 		return c.programPath(hook, ""), nil
@@ -146,12 +147,12 @@ func (c *contents) hookProgram() (string, error) {
 	dir, _ := c.binFolder(hook)
 	switch b := readBin(dir); {
 	case b != nil && b.Hook:
-		return c.programPath(hook, filepath.Join("bin", hookName)), nil
+		return c.programPath(hook, filepath.Join("bin", roots.HookName)), nil
 	case onlyProgram(b) != "":
 		return c.programPath(hook, filepath.Join("bin", onlyProgram(b))), nil
 	}
 	return "", fmt.Errorf("the attribute %s gives %s, which is no program and has in bin neither one program nor one of "+
-		"that name", hookName, hook)
+		"that name", roots.HookName, hook)
 }
 
 // programPath is a program's place as the engine shows it.

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 func TestKey(t *testing.T) {
@@ -37,7 +38,7 @@ type pushed struct {
 func newPushed(t *testing.T) *pushed {
 	p := &pushed{
 		t: t, source: t.TempDir(), version: "1.0", toolchain: "sha256:aa", entry: Entry{File: "shell.nix"},
-		config:   Config{System: "x86_64-linux", Args: map[string]string{"name": "shop"}},
+		config:   Config{Settings: roots.Settings{System: "x86_64-linux", Args: map[string]string{"name": "shop"}}},
 		identity: nixinstall.Identity{URL: "https://example.org/shop.git", Rev: "73b550b0000000000000000000000000000000aa"},
 		urls:     []string{"https://me:secret@cache.example.org", "https://other.example.org"},
 		keys: narinfo.Keys{
@@ -64,10 +65,11 @@ func (p *pushed) link(name, target string) {
 
 func (p *pushed) key() string {
 	s := &site{version: p.version, settings: cacheSettings{urls: p.urls, keys: p.keys, requireSigs: !p.unsigned}}
-	finder := rootFinder{
-		config: p.config, entry: p.entry, source: p.source, identity: p.identity, conditions: s.conditions(),
+	finder := roots.Finder{
+		Settings: p.config.Settings, Source: p.source, File: p.entry.File, Flake: p.entry.Flake, Identity: p.identity,
+		Conditions: s.conditions(),
 	}
-	key, err := finder.key(context.Background(), p.toolchain)
+	key, err := finder.Key(context.Background(), p.toolchain)
 	Expect(err).NotTo(HaveOccurred())
 	return key
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 const (
@@ -30,8 +31,8 @@ type imageMetadata struct {
 	Format int    `json:"format"`
 	System string `json:"system"`
 	// Key is what the roots depend on; Roots are what they were.
-	Key   string `json:"key"`
-	Roots Roots  `json:"roots"`
+	Key   string    `json:"key"`
+	Roots roots.Set `json:"roots"`
 	// Bins are the outputs' bin folders, in the order of Roots.Paths; nil for an output without one.
 	Bins []*bin `json:"bins,omitempty"`
 }

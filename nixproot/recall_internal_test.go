@@ -7,6 +7,12 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
+
+const (
+	shop  = storepath.Path("/nix/store/5g19asn3i6rfm0bz9azwvpf7lzmzaxqz-shop-1.0")
+	shopB = storepath.Path("/nix/store/8vzs9yafswi0xccfn7xw16fbgv10prbh-shop-1.0.drv")
 )
 
 func TestRecall(t *testing.T) {
@@ -19,7 +25,7 @@ func testRecall(t *testing.T, _ spec.G, it spec.S) {
 	it("takes from what it reads all that was remembered", func() {
 		m := imageMetadata{
 			Format: imageFormat, System: "x86_64-linux", Key: "k", Bins: []*bin{nil, {Programs: []string{"shop"}, Hook: true}},
-			Roots: Roots{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
+			Roots: roots.Set{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
 		}
 		text, err := m.encode()
 		Expect(err).NotTo(HaveOccurred())

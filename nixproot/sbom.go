@@ -8,7 +8,6 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // WriteSBOM writes the closure as a CycloneDX 1.5 bill of materials: a component per store path with its NarHash, and
@@ -70,13 +69,4 @@ func packageURL(name, version string) string {
 		return "pkg:nix/" + name
 	}
 	return "pkg:nix/" + name + "@" + version
-}
-
-// rootNames lists store paths by name for a log line.
-func rootNames(paths []storepath.Path) []string {
-	names := make([]string, len(paths))
-	for i, p := range paths {
-		names[i] = p.Base()
-	}
-	return names
 }

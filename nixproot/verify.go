@@ -12,6 +12,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // The exit statuses of the verify command.
@@ -125,7 +126,7 @@ func report(out io.Writer, audit *closure.Audit) int {
 		fmt.Fprintf(out, "EXTRA     %s belongs to no store path\n", extra)
 	}
 	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none\n",
-		plural(len(audit.Paths), "store path"), len(audit.Paths)-bad-untrusted, bad, untrusted, plural(len(audit.Extra), "file"))
+		roots.Plural(len(audit.Paths), "store path"), len(audit.Paths)-bad-untrusted, bad, untrusted, roots.Plural(len(audit.Extra), "file"))
 	if bad+untrusted+len(audit.Extra) > 0 {
 		return verifyAltered
 	}

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // ignored is what can be done without .git: files that the source's own .gitignore names can hardly be in git, and
 // what machines leave behind neither.
 func (d *diagnosis) ignored(ctx context.Context) []Cause {
-	names := ignoredFiles(ctx, d.source)
+	names := ignoredFiles(ctx, d.Source)
 	if len(names) == 0 || !d.readsSource() {
 		return nil
 	}
@@ -26,9 +26,9 @@ func (d *diagnosis) ignored(ctx context.Context) []Cause {
 	for i, name := range names {
 		exclude[i] = strings.TrimSuffix(name, "/")
 	}
-	if found, _, err := d.search(ctx, files{dir: d.source, exclude: exclude}, silent); err == nil && found != nil {
+	if found, _, err := d.search(ctx, files{dir: d.Source, exclude: exclude}, silent); err == nil && found != nil {
 		cause.Sure = true
-		cause.Found += "\nWithout them it is " + listOf(rootNames(outputPaths(found.result))) +
+		cause.Found += "\nWithout them it is " + listOf(baseNames(outputPaths(found.result))) +
 			", in a source named " + found.name + ", and the caches have it"
 	}
 	return []Cause{cause}

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -22,13 +22,13 @@ type sourceName struct {
 
 // sourceNames are the names to try, the likeliest first, in batches that are tried one after the other: the first
 // name alone, then those that cost no second evaluation, then the rule of 2016. A flake's source is always "source".
-func (f rootFinder) sourceNames() [][]sourceName {
+func (f Finder) sourceNames() [][]sourceName {
 	var names []string
 	switch {
-	case f.entry.Flake != "":
+	case f.Flake != "":
 		return [][]sourceName{{{name: "source"}}}
-	case f.config.SourceName != "":
-		names = []string{f.config.SourceName}
+	case f.Settings.SourceName != "":
+		names = []string{f.Settings.SourceName}
 	default:
 		names = nixinstall.SourceNames(f.gitURL(), f.commit(), "")
 		for _, spelling := range spellings(f.gitURL()) {
@@ -45,8 +45,8 @@ func (f rootFinder) sourceNames() [][]sourceName {
 	}
 	// Hydra of 2016 knew one name only; who configures one may have such a Hydra too.
 	old := nixinstall.DefaultSourceName
-	if f.config.SourceName != "" {
-		old = f.config.SourceName
+	if f.Settings.SourceName != "" {
+		old = f.Settings.SourceName
 	}
 	return append(batches, []sourceName{{name: old, rule: nixinstall.GitPrefixed}})
 }
@@ -86,7 +86,7 @@ type files struct {
 
 // evaluation has what it takes to try a source under several names.
 type evaluation struct {
-	rootFinder
+	Finder
 	nix    nixinstall.Toolchain
 	caches *cache.Set
 	// revCount is the number of commits, 0 where nothing asks for it or it is not known.
@@ -96,32 +96,32 @@ type evaluation struct {
 // evaluate has Nix evaluate the source under the likeliest name, and takes the first name under which the caches have
 // every output. What the other names would give is computed from the derivations where that is possible, and
 // evaluated anew where it is not. Nothing is built: when no name helps, the error says what would have to be.
-func (f rootFinder) evaluate(ctx context.Context) (Roots, error) {
-	e := evaluation{rootFinder: f}
+func (f Finder) evaluate(ctx context.Context) (Set, error) {
+	e := evaluation{Finder: f}
 	var err error
-	if e.nix, err = f.toolchain(); err != nil {
-		return Roots{}, err
+	if e.nix, err = f.Toolchain(); err != nil {
+		return Set{}, err
 	}
-	if e.caches, err = f.caches(); err != nil {
-		return Roots{}, err
+	if e.caches, err = f.Caches(); err != nil {
+		return Set{}, err
 	}
-	if f.entry.Flake != "" && asksForCount(f.source) {
-		if e.revCount, err = nixinstall.RevCount(ctx, f.source, f.identity.Rev); err != nil {
-			return Roots{}, err
+	if f.Flake != "" && asksForCount(f.Source) {
+		if e.revCount, err = nixinstall.RevCount(ctx, f.Source, f.Identity.Rev); err != nil {
+			return Set{}, err
 		}
 	}
-	found, tried, err := e.search(ctx, files{dir: f.source}, f.log)
+	found, tried, err := e.search(ctx, files{dir: f.Source}, f.Log)
 	var unread *nixinstall.WouldBuildError
 	if errors.As(err, &unread) {
-		return Roots{}, e.notImported(ctx, unread)
+		return Set{}, e.notImported(ctx, unread)
 	}
 	if err != nil {
-		return Roots{}, err
+		return Set{}, err
 	}
 	if found == nil {
-		return Roots{}, e.whyNot(ctx, tried)
+		return Set{}, e.whyNot(ctx, tried)
 	}
-	f.log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
+	f.Log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
 	return rootsOf(*found), nil
 }
 
@@ -146,7 +146,7 @@ func (e evaluation) search(ctx context.Context, files files, log func(string, ..
 		if err != nil || found != nil {
 			return found, tried, err
 		}
-		if i == 0 && e.entry.Flake == "" {
+		if i == 0 && e.Flake == "" {
 			log("No cache has what %s gives in a source named %q; trying the other names that Hydra may have given it",
 				e.entryName(), names[0].name)
 		}
@@ -195,7 +195,7 @@ func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.Sour
 		return nixinstall.Result{}, err
 	}
 	result, err := e.nix.Evaluate(ctx, e.request(source))
-	e.keep(result.Used)
+	e.Keep(result.Used)
 	for _, note := range result.Notes {
 		log("%s", note)
 	}
@@ -204,16 +204,16 @@ func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.Sour
 
 // request is the one question that is put to Nix: the attributes, and the hook where there is one.
 func (e evaluation) request(source storepath.Path) nixinstall.Request {
-	f := e.rootFinder
+	f := e.Finder
 	request := nixinstall.Request{
-		Source: source, File: f.entry.File, Flake: f.entry.Flake, Attrs: f.config.Attrs, Optional: []string{hookName},
-		Args: f.config.Args,
+		Source: source, File: f.File, Flake: f.Flake, Attrs: f.Settings.Attrs, Optional: []string{HookName},
+		Args: f.Settings.Args,
 	}
 	if request.Rev = f.commit(); len(request.Rev) < 40 {
 		request.Rev = "" // an abbreviation is no revision to a flake
 	}
-	if request.Rev == f.identity.Rev {
-		request.LastModified, request.RevCount = f.identity.LastModified, e.revCount
+	if request.Rev == f.Identity.Rev {
+		request.LastModified, request.RevCount = f.Identity.LastModified, e.revCount
 	}
 	return request
 }
@@ -279,11 +279,11 @@ func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map
 }
 
 // entryName is what is evaluated, in the user's words.
-func (f rootFinder) entryName() string {
-	if f.entry.Flake != "" {
-		return "the flake " + f.entry.Flake
+func (f Finder) entryName() string {
+	if f.Flake != "" {
+		return "the flake " + f.Flake
 	}
-	return f.entry.File
+	return f.File
 }
 
 func outputPaths(r nixinstall.Result) []storepath.Path {
@@ -297,8 +297,8 @@ func outputPaths(r nixinstall.Result) []storepath.Path {
 }
 
 // rootsOf separates the hook from the app.
-func rootsOf(a attempt) Roots {
-	roots := Roots{}
+func rootsOf(a attempt) Set {
+	roots := Set{}
 	for _, o := range a.result.Outputs {
 		if isHook(o.Attr) {
 			roots.Hook = o.Path
@@ -316,12 +316,4 @@ func rootsOf(a attempt) Roots {
 }
 
 // isHook reports whether an attribute path is the hook's: at the top, or where a flake has its packages.
-func isHook(attr string) bool { return attr == hookName || strings.HasSuffix(attr, "."+hookName) }
-
-// plural counts things in words: "1 path", "2 paths".
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func isHook(attr string) bool { return attr == HookName || strings.HasSuffix(attr, "."+HookName) }

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -30,10 +30,10 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		}
 		if fetched(drv) {
 			url := addressOf(drv)
-			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+redact(url),
+			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+Redact(url),
 				" from "))
 			if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
-				withoutBuilder = fmt.Sprintf("builtins.fetchTarball { url = %q; sha256 = %q; }", redact(url), o.Hash)
+				withoutBuilder = fmt.Sprintf("builtins.fetchTarball { url = %q; sha256 = %q; }", Redact(url), o.Hash)
 			}
 		}
 		for _, o := range drv.Outputs {
@@ -60,7 +60,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		"NIX_EXTRA_BINARY_CACHE"
 	if len(isFetched) > 0 {
 		found = "the expression imports what a builder has to fetch first: " + strings.Join(isFetched, "; ")
-		if pins := findPins(ctx, e.source, e.config.NixPath); len(pins) > 0 {
+		if pins := findPins(ctx, e.Source, e.Settings.NixPath); len(pins) > 0 {
 			found += "\nnixpkgs here: " + strings.Join(pins,
 				"; ") + "\nIf that was changed, Hydra may not have built with it yet"
 		}

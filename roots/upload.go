@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 )
 
@@ -33,7 +34,7 @@ func (u uploadDiff) isZero() bool {
 // upload compares what was sent with what git has, and where they differ evaluates what git has: if a cache has that,
 // the difference is the cause.
 func (d *diagnosis) upload(ctx context.Context) []Cause {
-	repository, err := gitfiles.Open(d.source)
+	repository, err := gitfiles.Open(d.Source)
 	if err != nil || repository == nil {
 		return d.ignored(ctx)
 	}
@@ -42,12 +43,12 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if err != nil {
 		return d.ignored(ctx)
 	}
-	diff, err := compareUpload(ctx, d.source, snapshot, repository.HashSize())
+	diff, err := compareUpload(ctx, d.Source, snapshot, repository.HashSize())
 	if err != nil {
 		return nil
 	}
 	if diff.isZero() {
-		d.ruleOut("the upload: it is exactly what git has (%s of %s)", plural(len(snapshot.Files), "file"), snapshot.From)
+		d.ruleOut("the upload: it is exactly what git has (%s of %s)", Plural(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
 	cause := Cause{
@@ -62,7 +63,7 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if found != nil {
 		cause.Sure = true
 		cause.Found += fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it",
-			listOf(rootNames(outputPaths(found.result))), shortNames([]string{found.name})[0])
+			listOf(baseNames(outputPaths(found.result))), shortNames([]string{found.name})[0])
 		return []Cause{cause}
 	}
 	if complete {
@@ -85,9 +86,9 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		if err != nil {
 			return nil, false
 		}
-		defer func() { _ = removeAll(dir) }()
+		defer func() { _ = nar.RemoveAll(dir) }()
 		var hasSubmodules bool
-		complete, hasSubmodules, err = restore(ctx, r, s, d.source, dir, submodules)
+		complete, hasSubmodules, err = restore(ctx, r, s, d.Source, dir, submodules)
 		if err != nil {
 			return nil, false
 		}

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 // impurity looks for expressions that give something else at another time or on another machine. The clock is proven
 // by evaluating again; the rest is a hint with its place.
 func (d *diagnosis) impurity(ctx context.Context) []Cause {
-	if d.entry.Flake != "" {
+	if d.Flake != "" {
 		return d.flakeImpurity()
 	}
-	places, err := nixinstall.Impurities(ctx, d.source)
+	places, err := nixinstall.Impurities(ctx, d.Source)
 	if err != nil {
 		return nil
 	}
@@ -71,10 +71,10 @@ func (d *diagnosis) impurity(ctx context.Context) []Cause {
 // searchPath speaks of <nixpkgs> and the like.
 func (d *diagnosis) searchPath(places []string) Cause {
 	from := "nothing, as BP_NIX_PATH is not set"
-	if len(d.config.NixPath) > 0 {
+	if len(d.Settings.NixPath) > 0 {
 		var entries []string
-		for _, entry := range d.config.NixPath {
-			entries = append(entries, redact(entry))
+		for _, entry := range d.Settings.NixPath {
+			entries = append(entries, Redact(entry))
 		}
 		from = strings.Join(entries, " ")
 		for _, word := range []string{"channels.nixos.org", "nixos.org/channels", "nixos-unstable", "nixpkgs-unstable",
@@ -104,7 +104,7 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 			return false
 		case <-time.After(1100 * time.Millisecond):
 		}
-		if _, err := d.nix.AddSource(ctx, d.source, nixinstall.SourceOptions{Name: a.name, Rule: a.rule}); err != nil {
+		if _, err := d.nix.AddSource(ctx, d.Source, nixinstall.SourceOptions{Name: a.name, Rule: a.rule}); err != nil {
 			return false
 		}
 		again, err := d.nix.Evaluate(ctx, d.request(a.source))
@@ -123,8 +123,8 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 
 // flakeImpurity looks for what a flake sees of its own repository.
 func (d *diagnosis) flakeImpurity() []Cause {
-	uses := selfUses(d.source)
-	if d.commit() != "" && d.identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.source)) {
+	uses := selfUses(d.Source)
+	if d.commit() != "" && d.Identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.Source)) {
 		return nil
 	}
 	if len(uses) == 0 {

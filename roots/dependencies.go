@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"cmp"
@@ -113,20 +113,20 @@ func (d *diagnosis) dependencies(ctx context.Context) []Cause {
 	// Those that everybody knows come first.
 	slices.SortStableFunc(lacking, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	direct, there := d.directInputs(ctx, missing)
-	pins := findPins(ctx, d.source, d.config.NixPath)
+	pins := findPins(ctx, d.Source, d.Settings.NixPath)
 	if len(lacking) == 0 {
 		if direct > 0 {
-			d.ruleOut("nixpkgs: the caches have everything that %s is built from", listOf(rootNames(d.err.Missing)))
+			d.ruleOut("nixpkgs: the caches have everything that %s is built from", listOf(baseNames(d.err.Missing)))
 		}
 		return nil
 	}
-	found := fmt.Sprintf("the caches lack %s that it is built from, too: %s", plural(len(lacking), "thing"),
+	found := fmt.Sprintf("the caches lack %s that it is built from, too: %s", Plural(len(lacking), "thing"),
 		listOf(lacking))
 	change := "have Hydra build them, for example as jobs of their own, or name a cache that has them in " +
 		"NIX_EXTRA_BINARY_CACHE"
 	if there*2 <= direct && (len(pins) > 0 || slices.ContainsFunc(lacking, isBasic)) {
 		found = fmt.Sprintf("nixpkgs is not the one that Hydra built with: of %s that it is built from directly the caches "+
-			"have %d; they lack %s", plural(direct, "package"), there, listOf(lacking))
+			"have %d; they lack %s", Plural(direct, "package"), there, listOf(lacking))
 		change = "let Hydra build with this nixpkgs, or pin the one that it built with;\nor, if these caches hold only what " +
 			"runs and nothing that is needed to build, look at the other reasons"
 	}

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"bufio"
@@ -31,7 +31,7 @@ func findPins(ctx context.Context, dir string, nixPath []string) []string {
 	var pins []string
 	for _, entry := range nixPath {
 		pins = append(pins, fmt.Sprintf("<%s> from BP_NIX_PATH: %s", strings.SplitN(entry, "=", 2)[0],
-			redact(entry[strings.IndexByte(entry, '=')+1:])))
+			Redact(entry[strings.IndexByte(entry, '=')+1:])))
 	}
 	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil || len(pins) >= maxPins {

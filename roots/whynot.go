@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -9,113 +9,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
-
-// Cause is one reason why the caches lack an output, found by looking.
-type Cause struct {
-	// Sure says that it was proven: with the cause out of the way the caches have the output, or Hydra says so itself.
-	Sure bool
-	// Found is what was seen, Change what to do about it, with the line to add; several lines each.
-	Found, Change string
-}
-
-// NotCachedError says that the caches lack outputs which evaluation found, and what was looked at to find out why.
-type NotCachedError struct {
-	// Entry is what was evaluated.
-	Entry string
-	// Missing are the outputs that no cache has, under the name that came nearest; Have is how many outputs they have.
-	Missing []storepath.Path
-	Have    int
-	// Names are the source names that were tried.
-	Names []string
-	// Build and Fetch are what Nix would compile and what the caches have, were it allowed to.
-	Build, Fetch []storepath.Path
-	// Asked are the caches and what each said of the first missing output.
-	Asked []cache.Answer
-	// Causes are the nearest reasons found, those that are sure alone where there are any, the likeliest first.
-	Causes []Cause
-	// RuledOut are reasons that were looked at and are none.
-	RuledOut []string
-}
-
-// listed is how many names an error lists before it counts.
-const listed = 10
-
-func (e *NotCachedError) Error() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "no binary cache has %s, and nothing is compiled here\n", listOf(rootNames(e.Missing)))
-	sure := len(e.Causes) > 0 && e.Causes[0].Sure
-	if sure {
-		s.WriteString("\nThe reason:\n")
-	} else {
-		s.WriteString("\nWhat may be the reason, the likeliest first:\n")
-	}
-	for i, cause := range e.Causes {
-		fmt.Fprintf(&s, "  %d. %s\n", i+1, indent(cause.Found))
-		if cause.Change != "" {
-			fmt.Fprintf(&s, "     → %s\n", indent(cause.Change))
-		}
-	}
-	fmt.Fprintf(&s, "\nWhat was tried: %s", e.Entry)
-	if len(e.Names) > 0 {
-		fmt.Fprintf(&s, " was evaluated in a source named %s", strings.Join(shortNames(e.Names), ", "))
-	}
-	s.WriteString(".\n")
-	if len(e.Build) > 0 {
-		var names []string
-		for _, p := range e.Build {
-			names = append(names, strings.TrimSuffix(p.Name(), ".drv"))
-		}
-		fmt.Fprintf(&s, "What would have to be built: %s.\n", listOf(names))
-	}
-	if e.Have > 0 {
-		fmt.Fprintf(&s, "What the caches have: %d of the %d outputs wanted.\n", e.Have, e.Have+len(e.Missing))
-	}
-	s.WriteString("What the caches said:\n")
-	for _, a := range e.Asked {
-		fmt.Fprintf(&s, "  %s: %s\n", a.URL, a.Why)
-	}
-	if !sure && len(e.RuledOut) > 0 {
-		s.WriteString("What is not the reason:\n")
-		for _, line := range e.RuledOut {
-			fmt.Fprintf(&s, "  - %s\n", line)
-		}
-	}
-	return strings.TrimRight(s.String(), "\n")
-}
-
-// indent keeps further lines below the first.
-func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
-
-// shortNames abbreviates the names that begin with the hash of an address, and counts all but a few of them.
-func shortNames(names []string) []string {
-	const hash, shown, most = 64, 12, 4
-	var short []string
-	more := 0
-	for _, name := range names {
-		switch {
-		case len(name) <= hash || name[hash] != '-':
-			short = append(short, name)
-		case len(short) < most:
-			short = append(short, name[:shown]+"…"+name[hash:])
-		default:
-			more++
-		}
-	}
-	if more > 0 {
-		short = append(short, fmt.Sprintf("and %d after other ways to write the repository's address", more))
-	}
-	return short
-}
-
-// listOf is shortList as a clause.
-func listOf(names []string) string { return strings.Join(shortList(names), ", ") }
-
-func shortList(names []string) []string {
-	if len(names) <= listed {
-		return names
-	}
-	return append(slices.Clone(names[:listed]), fmt.Sprintf("and %d more", len(names)-listed))
-}
 
 // diagnosis looks for the reason why no cache has what an evaluation found.
 type diagnosis struct {
@@ -134,8 +27,8 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 			d.nearest = a
 		}
 	}
-	d.graph = newGraph(ctx, e.nix.ReadDrv, e.source, d.nearest.source)
-	e.log("No cache has what %s gives under any name; looking for the reason", e.entryName())
+	d.graph = newGraph(ctx, e.nix.ReadDrv, e.Source, d.nearest.source)
+	e.Log("No cache has what %s gives under any name; looking for the reason", e.entryName())
 	d.err = &NotCachedError{
 		Entry: e.entryName(), Missing: d.nearest.missing, Asked: d.nearest.why[d.nearest.missing[0]].Asked,
 		Have: len(outputPaths(d.nearest.result)) - len(d.nearest.missing),
@@ -214,49 +107,29 @@ func (d *diagnosis) cacheAnswers(context.Context) []Cause {
 	return causesOf(d.err.Asked)
 }
 
-func causesOf(asked []cache.Answer) []Cause {
-	var causes []Cause
-	for _, a := range asked {
-		switch a.Reason {
-		case cache.Untrusted:
-			causes = append(causes, Cause{Sure: true,
-				Found:  fmt.Sprintf("%s has it, but it is not trusted: %s", a.URL, a.Why),
-				Change: trustAdvice(a)})
-		case cache.Invalid:
-			causes = append(causes, Cause{Found: fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)})
-		case cache.Login:
-			causes = append(causes, Cause{Found: fmt.Sprintf("%s wants a login: %s", a.URL, a.Why),
-				Change: "give a service binding of type nix-binary-cache with url, username and password, or a netrc"})
-		case cache.Down:
-			causes = append(causes, Cause{Found: fmt.Sprintf("%s could not be asked, and may have it: %s", a.URL, a.Why)})
-		}
-	}
-	return causes
-}
-
 // otherSystem looks whether the caches have the same for another system.
 func (d *diagnosis) otherSystem(ctx context.Context) []Cause {
 	for _, der := range d.nearest.result.Derivations {
-		if der.System != "" && der.System != d.config.System && slices.Contains(d.missingDrvs(), der.Drv) {
+		if der.System != "" && der.System != d.Settings.System && slices.Contains(d.missingDrvs(), der.Drv) {
 			return []Cause{{Found: fmt.Sprintf("%s is for %s, this image is for %s: the expression does not use "+
-				"builtins.currentSystem, or names a system", der.Name, der.System, d.config.System),
-				Change: "take the system from builtins.currentSystem, or name the attribute for " + d.config.System +
+				"builtins.currentSystem, or names a system", der.Name, der.System, d.Settings.System),
+				Change: "take the system from builtins.currentSystem, or name the attribute for " + d.Settings.System +
 					" in BP_NIX_ATTRS"}}
 		}
 	}
-	for _, system := range otherSystems(d.config.System) {
-		if d.entry.Flake != "" && strings.Contains(d.entry.Flake, d.config.System) {
+	for _, system := range otherSystems(d.Settings.System) {
+		if d.Flake != "" && strings.Contains(d.Flake, d.Settings.System) {
 			continue
 		}
 		other := d.evaluation
 		other.nix = d.nix.ForSystem(system)
-		found, _, err := other.search(ctx, files{dir: d.source}, silent)
+		found, _, err := other.search(ctx, files{dir: d.Source}, silent)
 		if err == nil && found != nil && !slices.Equal(outputPaths(found.result), outputPaths(d.nearest.result)) {
 			return []Cause{{Sure: true,
 				Found: fmt.Sprintf("the caches have it for %s, and this image is for %s: Hydra does not build it for %s",
-					system, d.config.System, d.config.System),
+					system, d.Settings.System, d.Settings.System),
 				Change: fmt.Sprintf("let the jobset build it for %s too (in release.nix: supportedSystems), or build the image "+
-					"for %s", d.config.System, platformOf(system))}}
+					"for %s", d.Settings.System, platformOf(system))}}
 		}
 	}
 	return nil
@@ -277,7 +150,7 @@ func platformOf(system string) string {
 
 // identityOf says what is not known of the source, and so could not be tried.
 func (d *diagnosis) identityOf(context.Context) []Cause {
-	if d.entry.Flake != "" || d.config.SourceName != "" || !d.graph.knowsName(d.missingDrvs()) {
+	if d.Flake != "" || d.Settings.SourceName != "" || !d.graph.knowsName(d.missingDrvs()) {
 		return nil
 	}
 	const rule = "Hydra names a source <SHA-256 of its repository's address>-<first 7 of the commit>, and %s"
@@ -291,12 +164,12 @@ func (d *diagnosis) identityOf(context.Context) []Cause {
 		return []Cause{{Found: fmt.Sprintf(rule, "the commit is not known"), Change: "set BP_NIX_GIT_REV to the commit"}}
 	}
 	return []Cause{{Found: fmt.Sprintf("the jobset may have another address for this repository than %s: the address's "+
-		"hash is in the source's name", redact(d.gitURL())), Change: change}}
+		"hash is in the source's name", Redact(d.gitURL())), Change: change}}
 }
 
 // notBuilt is what remains.
 func (d *diagnosis) notBuilt(context.Context) []Cause {
-	if d.config.HydraURL != "" {
+	if d.Settings.HydraURL != "" {
 		return nil
 	}
 	return []Cause{{

@@ -1,4 +1,4 @@
-package nixproot
+package roots
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -20,7 +21,7 @@ const lookedAt = 3
 // ofHydra asks Hydra, where it is known, for the builds of the missing output, and where it has none, for those of the
 // same name: then it compares what they are made from with what was evaluated here, input by input.
 func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
-	if d.config.HydraURL == "" {
+	if d.Settings.HydraURL == "" {
 		return nil
 	}
 	client, err := d.hydraClient()
@@ -47,7 +48,7 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 			Change: "add it to the jobset, for example to release.nix: " + jobName(missing) + " = import ./" +
 				d.entryFile() + " { };"}}
 	}
-	ours := slices.DeleteFunc(slices.Clone(builds), func(b hydra.Build) bool { return b.System != d.config.System })
+	ours := slices.DeleteFunc(slices.Clone(builds), func(b hydra.Build) bool { return b.System != d.Settings.System })
 	if len(ours) == 0 {
 		var systems []string
 		for _, b := range builds {
@@ -57,8 +58,8 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 		}
 		return []Cause{{Sure: true,
 			Found: fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", missing.Name(), strings.Join(systems, ", "),
-				d.config.System, builds[0].URL),
-			Change: "add " + d.config.System + " to the systems of the jobset (in release.nix: supportedSystems)"}}
+				d.Settings.System, builds[0].URL),
+			Change: "add " + d.Settings.System + " to the systems of the jobset (in release.nix: supportedSystems)"}}
 	}
 	return d.otherBuild(ctx, client, ours, missing)
 }
@@ -79,22 +80,14 @@ func (d *diagnosis) likeliest(output string) []storepath.Path {
 	return paths
 }
 
-func (f rootFinder) hydraClient() (*hydra.Client, error) {
-	options := hydra.Options{URL: f.config.HydraURL, UserAgent: userAgent, Log: f.log}
-	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
-		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
-	}
-	return hydra.New(options)
-}
-
 func jobName(p storepath.Path) string {
 	name, _, _ := strings.Cut(p.Name(), "-")
 	return name
 }
 
 func (d *diagnosis) entryFile() string {
-	if d.entry.File != "" {
-		return d.entry.File
+	if d.File != "" {
+		return d.File
 	}
 	return "default.nix"
 }
@@ -118,33 +111,6 @@ func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydr
 }
 
 func waitFor(job string) string { return "BP_NIX_HYDRA_JOB=" + job + "\nBP_NIX_HYDRA_WAIT=30m" }
-
-// whoServes says which cache to name for what Hydra has built: Hydra itself, where it is one.
-func (f rootFinder) whoServes(ctx context.Context, client *hydra.Client, p storepath.Path) string {
-	if own, err := f.ownCache(ctx); err == nil {
-		defer own.Close()
-		if found, err := own.Lookup(ctx, p); err == nil {
-			change := "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE=" + client.URL()
-			if len(found.Sigs) > 0 {
-				change += fmt.Sprintf("\nand add the public key %s to BP_NIX_TRUSTED_PUBLIC_KEYS", found.Sigs[0].Name)
-			}
-			return change
-		}
-	}
-	return "name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
-		"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"
-}
-
-// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
-func (f rootFinder) ownCache(ctx context.Context) (*cache.Set, error) {
-	options := cache.Options{URLs: []string{f.config.HydraURL}, UserAgent: userAgent, Log: silent}
-	if login, ok := loginFor(f.logins, f.config.HydraURL); ok {
-		options.Credentials = []cache.Credential{{
-			URL: f.config.HydraURL, Username: login.Username, Password: login.Password, Token: login.Token,
-		}}
-	}
-	return cache.Open(ctx, options)
-}
 
 // otherBuild compares with a build of the same name and another path: of this revision if there is one.
 func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build,
@@ -209,7 +175,7 @@ func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.
 		lines = append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s", b.DrvPath,
 			d.missingDrvs()[0]),
 			"what Hydra evaluated: "+inputsOf(eval))
-		if pins := findPins(ctx, d.source, d.config.NixPath); len(pins) > 0 {
+		if pins := findPins(ctx, d.Source, d.Settings.NixPath); len(pins) > 0 {
 			lines = append(lines, "nixpkgs here: "+strings.Join(pins, "; "))
 		}
 		return []Cause{{Found: found + ":\n" + strings.Join(lines, "\n"), Change: take}}
@@ -229,7 +195,7 @@ func outputNames(b hydra.Build) []string {
 // inputsOf lists an evaluation's inputs, revision by revision.
 func inputsOf(e hydra.Eval) string {
 	if e.Flake != "" {
-		return redact(e.Flake)
+		return Redact(e.Flake)
 	}
 	var inputs []string
 	for name, input := range e.Inputs {
@@ -246,7 +212,7 @@ func inputsOf(e hydra.Eval) string {
 // hydrasName tries the name that Hydra gave to the source, by the address that its jobset has.
 func (d *diagnosis) hydrasName(ctx context.Context, b hydra.Build, source hydra.Source) (Cause, bool) {
 	address := source.RepositoryURL()
-	if address == "" || d.entry.Flake != "" {
+	if address == "" || d.Flake != "" {
 		return Cause{}, false
 	}
 	for _, name := range nixinstall.SourceNames(address, source.Revision, "") {
@@ -254,8 +220,8 @@ func (d *diagnosis) hydrasName(ctx context.Context, b hydra.Build, source hydra.
 			continue
 		}
 		again := d.evaluation
-		again.config.SourceName = name
-		_, tried, err := again.search(ctx, files{dir: d.source}, silent)
+		again.Settings.SourceName = name
+		_, tried, err := again.search(ctx, files{dir: d.Source}, silent)
 		if err != nil {
 			continue
 		}
@@ -264,8 +230,8 @@ func (d *diagnosis) hydrasName(ctx context.Context, b hydra.Build, source hydra.
 				if slices.Contains(outputPaths(a.result), output) {
 					return Cause{Sure: true,
 						Found: fmt.Sprintf("Hydra calls the source %s, after the address %s that input %s of its jobset has; "+
-							"under this name it is %s, which Hydra has built", name, redact(address), source.Input, output.Base()),
-						Change: "BP_NIX_GIT_URL=" + redact(address)}, true
+							"under this name it is %s, which Hydra has built", name, Redact(address), source.Input, output.Base()),
+						Change: "BP_NIX_GIT_URL=" + Redact(address)}, true
 				}
 			}
 		}
@@ -326,12 +292,12 @@ func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, diffe
 		if err != nil {
 			return nil
 		}
-		defer func() { _ = removeAll(dir) }()
+		defer func() { _ = nar.RemoveAll(dir) }()
 		tree := filepath.Join(dir, "source")
 		if err := fetchTree(ctx, sets, theirs, tree); err != nil {
 			continue
 		}
-		ours := d.source
+		ours := d.Source
 		if info, err := os.Stat(tree); err != nil || !info.IsDir() {
 			continue // a single file, named in the difference
 		}

@@ -1,0 +1,152 @@
+package roots
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// askHydra takes the outputs of the builds that Hydra made of this revision.
+func (f Finder) askHydra(ctx context.Context) (Set, error) {
+	target, err := hydra.ParseJob(f.Settings.HydraJob)
+	if err != nil {
+		return Set{}, fmt.Errorf("BP_NIX_HYDRA_JOB: %w", err)
+	}
+	if f.revision() == "" {
+		return Set{}, errors.New("asking Hydra: the revision of this source is not known, as it has no .git; set " +
+			"BP_NIX_GIT_REV to the commit, or to latest or latest-finished")
+	}
+	client, err := f.hydraClient()
+	if err != nil {
+		return Set{}, err
+	}
+	resolution, err := client.Resolve(ctx, hydra.Query{
+		Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs,
+		Revision: f.revision(), System: f.Settings.System, GitURL: f.gitURL(), Wait: f.Settings.HydraWait,
+	})
+	if err != nil {
+		return Set{}, err
+	}
+	roots := Set{}
+	for _, build := range resolution.Builds {
+		f.Log("%s: build %d, %s", build.Job, build.ID, build.NixName)
+		for _, output := range installedOutputs(build.Outputs) {
+			if slices.Contains(strings.Split(build.Job, "."), HookName) {
+				roots.Hook = output
+				continue
+			}
+			if !slices.Contains(roots.Paths, output) {
+				roots.Paths = append(roots.Paths, output)
+			}
+		}
+	}
+	if len(roots.Paths) == 0 {
+		return Set{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.Settings.HydraJob)
+	}
+	return roots, f.checkServed(ctx, client, resolution, roots)
+}
+
+// checkServed looks whether the caches have what Hydra has built. What is found is remembered for the closure, so
+// that this costs no request.
+func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.Resolution, roots Set) error {
+	caches, err := f.Caches()
+	if err != nil {
+		return err
+	}
+	absent, err := lookUp(ctx, caches, roots.All())
+	if err != nil || len(absent) == 0 {
+		return err
+	}
+	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, Redact(client.URL()))}
+	for _, p := range roots.All() {
+		if absent[p] != nil {
+			e.Missing = append(e.Missing, p)
+		} else {
+			e.Have++
+		}
+	}
+	e.Asked = absent[e.Missing[0]].Asked
+	e.Causes = causesOf(e.Asked)
+	if len(e.Causes) == 0 || !e.Causes[0].Sure {
+		e.Causes = []Cause{{Sure: true, Found: "Hydra has built it, but no cache that was asked has it",
+			Change: f.whoServes(ctx, client, e.Missing[0])}}
+	}
+	return e
+}
+
+// installedOutputs chooses among a build's outputs, whose meta.outputsToInstall Hydra does not tell: what a user
+// environment gets when nothing is said, the programs and else the default output.
+func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
+	for _, name := range []string{"bin", "out"} {
+		if p, ok := outputs[name]; ok {
+			return []storepath.Path{p}
+		}
+	}
+	names := slices.Sorted(maps.Keys(outputs))
+	if len(names) == 0 {
+		return nil
+	}
+	return []storepath.Path{outputs[names[0]]}
+}
+
+// login is the login for Hydra, that of a cache on its host.
+func (f Finder) login() (cache.Credential, bool) {
+	for _, login := range f.Logins {
+		if host := hostOf(login.URL); host != "" && host == hostOf(f.Settings.HydraURL) {
+			return login, true
+		}
+	}
+	return cache.Credential{}, false
+}
+
+// hostOf is a URL's host name without the port, "" where it has none.
+func hostOf(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+func (f Finder) hydraClient() (*hydra.Client, error) {
+	options := hydra.Options{URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log}
+	if login, ok := f.login(); ok {
+		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
+	}
+	return hydra.New(options)
+}
+
+// whoServes says which cache to name for what Hydra has built: Hydra itself, where it is one.
+func (f Finder) whoServes(ctx context.Context, client *hydra.Client, p storepath.Path) string {
+	if own, err := f.ownCache(ctx); err == nil {
+		defer own.Close()
+		if found, err := own.Lookup(ctx, p); err == nil {
+			change := "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE=" + client.URL()
+			if len(found.Sigs) > 0 {
+				change += fmt.Sprintf("\nand add the public key %s to BP_NIX_TRUSTED_PUBLIC_KEYS", found.Sigs[0].Name)
+			}
+			return change
+		}
+	}
+	return "name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
+		"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"
+}
+
+// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
+func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
+	options := cache.Options{URLs: []string{f.Settings.HydraURL}, UserAgent: f.UserAgent, Log: silent}
+	if login, ok := f.login(); ok {
+		options.Credentials = []cache.Credential{{
+			URL: f.Settings.HydraURL, Username: login.Username, Password: login.Password, Token: login.Token,
+		}}
+	}
+	return cache.Open(ctx, options)
+}
