@@ -24,8 +24,6 @@ const defaultPriority = 50
 type Info struct {
 	// StoreDir is where the cache's paths live.
 	StoreDir string
-	// WantMassQuery says that the cache does not mind being asked for many paths.
-	WantMassQuery bool
 	// Priority orders caches, lowest first.
 	Priority int
 }
@@ -69,8 +67,7 @@ func (i *Info) set(key, value string) (known bool, err error) {
 	switch key {
 	case "StoreDir":
 		i.StoreDir = value
-	case "WantMassQuery":
-		i.WantMassQuery = value == "1"
+	case "WantMassQuery": // whether it may be asked for paths that it may not have: here it has to be
 	case "Priority":
 		n, err := strconv.Atoi(value)
 		if err != nil {

@@ -109,7 +109,7 @@ func (s *Set) refusals() []Answer {
 
 // open reads nix-cache-info.
 func (c *substituter) open(ctx context.Context) error {
-	p, err := c.small(ctx, infoName, false, nil)
+	p, err := c.small(ctx, infoName, nil)
 	if errors.Is(err, errAbsent) {
 		return &invalidError{fmt.Errorf("it does not appear to be a binary cache: %s is %w", infoName, err)}
 	}

@@ -146,11 +146,7 @@ type httpTransport struct {
 }
 
 func (t *httpTransport) get(ctx context.Context, r request) (*answer, error) {
-	method := http.MethodGet
-	if r.head {
-		method = http.MethodHead
-	}
-	req, err := http.NewRequestWithContext(ctx, method, r.url.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), nil)
 	if err != nil {
 		return nil, redactError(err)
 	}

@@ -189,7 +189,7 @@ func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	page, err := c.small(ctx, p.HashPart()+".narinfo", false, moot)
+	page, err := c.small(ctx, p.HashPart()+".narinfo", moot)
 	var found *Found
 	if err == nil {
 		found, err = s.judge(c, p, page)

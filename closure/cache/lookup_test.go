@@ -235,22 +235,6 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).To(MatchError(stdcontext.DeadlineExceeded))
 	})
 
-	it("says which paths exist, asking caches that mind many questions only for the rest", func() {
-		second.put("nix-cache-info", []byte("StoreDir: /nix/store\nPriority: 10\n"))
-		in1 := first.add(t, "in1", "none", data, nil).StorePath
-		both := first.add(t, "both", "none", data, nil).StorePath
-		second.add(t, "both", "none", data, nil)
-		in2 := second.add(t, "in2", "none", data, nil).StorePath
-		none := storePath("none")
-		set := open(t, options(first.URL, second.URL))
-		has, err := set.Has(ctx, []storepath.Path{in1, both, in2, none})
-		Expect(err).NotTo(HaveOccurred())
-		Expect(has).To(Equal(map[storepath.Path]bool{in1: true, both: true, in2: true, none: false}))
-		Expect(first.asked(".narinfo")).To(HaveLen(4))
-		Expect(second.asked(".narinfo")).To(HaveLen(2))
-		Expect(second.asked(".narinfo")[0].Method).To(Equal(http.MethodHead))
-	})
-
 	it("closes with look-ups under way", func() {
 		first.on(narinfos(time.Minute))
 		set, err := cache.Open(ctx, options(first.URL))

@@ -137,12 +137,12 @@ func (c *substituter) slow() bool {
 }
 
 // small gets a small file whole, with retries. moot ends the work early: its answer is no longer needed.
-func (c *substituter) small(ctx context.Context, name string, head bool, moot <-chan struct{}) (*page, error) {
+func (c *substituter) small(ctx context.Context, name string, moot <-chan struct{}) (*page, error) {
 	u, err := c.address.resolve(name)
 	if err != nil {
 		return nil, err
 	}
-	r := request{url: u, head: head, packed: true}
+	r := request{url: u, packed: true}
 	for n := 1; ; n++ {
 		if err := c.held(ctx, moot); err != nil {
 			return nil, err
@@ -236,9 +236,6 @@ func (c *substituter) read(ctx context.Context, r request) (*page, error) {
 		return nil, err
 	}
 	defer a.body.Close()
-	if r.head {
-		return &page{html: a.html}, nil
-	}
 	var body io.Reader = a.body
 	if a.encoding != "" {
 		z, err := c.pool.Answer(a.encoding, a.body)

@@ -9,8 +9,7 @@ import (
 
 // request is one file wanted from a cache.
 type request struct {
-	url  *url.URL
-	head bool
+	url *url.URL
 	// from is the byte to start at; validator is the ETag that the file had when its first bytes came.
 	from      int64
 	validator string
