@@ -1,7 +1,6 @@
 package hydra
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"net/url"
 	"path"
@@ -169,17 +168,6 @@ func canonicalRepository(raw string) string {
 		return host + p
 	}
 	return p
-}
-
-// SourceName is the store name that Hydra gives a git input's checkout today: it fetches with nix-prefetch-git from a
-// clone in a folder named by the SHA-256 of the address (Plugin/GitInput.pm), "<sha256 in hex>-<first 7 of the
-// commit>". The address counts byte by byte, so only Hydra's own spelling of it gives Hydra's name. It is "" for
-// inputs of other types.
-func (i Input) SourceName() string {
-	if i.Type != "git" || len(i.Revision) < minRevision {
-		return ""
-	}
-	return fmt.Sprintf("%x-%s", sha256.Sum256([]byte(i.URI)), i.Revision[:minRevision])
 }
 
 // redactURI is a repository's address without what may be secret in it.

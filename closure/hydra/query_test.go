@@ -118,14 +118,6 @@ func testRepositories(t *testing.T, when spec.G, it spec.S) {
 		Expect(hydra.SameRepository("", "")).To(BeFalse())
 	})
 
-	it("knows by which name Hydra puts a git input into the store", func() {
-		// echo -n https://github.com/acme/shop.git | sha256sum
-		const hash = "d8221488deded493b939290bbab312e380d6dd55ac0000e10a7c660c5fe24f99"
-		input := hydra.Input{Type: "git", URI: "https://github.com/acme/shop.git", Revision: "0123456789abcdef"}
-		Expect(input.SourceName()).To(Equal(hash + "-0123456"))
-		Expect(hydra.Input{Type: "string", Value: "x"}.SourceName()).To(BeEmpty())
-	})
-
 	rev := strings.Repeat("0123456789abcdef", 3)[:40]
 	for ref, want := range sorted(map[string][2]string{
 		"github:acme/shop/" + rev:                                   {"https://github.com/acme/shop", rev},

@@ -72,29 +72,8 @@ func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
 	return r, nil
 }
 
-// Find is Resolve without waiting and without demands: it gives the evaluation and the wanted builds in whatever
-// state they are, with Hydra's derivations and the evaluation's inputs to compare one's own with. Outputs that are
-// not store paths are left out.
-func (c *Client) Find(ctx context.Context, q Query) (*Resolution, error) {
-	q, err := q.check()
-	if err != nil {
-		return nil, err
-	}
-	before := c.Requests()
-	r, err := c.find(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	r.Requests = c.Requests() - before
-	return r, nil
-}
-
-func (c *Client) find(ctx context.Context, q Query) (*Resolution, error) {
-	return c.findIn(ctx, q, c.maxPages)
-}
-
-// findIn looks for a revision on the given number of pages.
-func (c *Client) findIn(ctx context.Context, q Query, pages int) (*Resolution, error) {
+// find looks for a revision on the given number of pages.
+func (c *Client) find(ctx context.Context, q Query, pages int) (*Resolution, error) {
 	if q.wantsLatest() {
 		return c.findLatest(ctx, q)
 	}
@@ -114,7 +93,7 @@ func (c *Client) findWaiting(ctx context.Context, q Query, w *wait) (*Resolution
 	pages := c.maxPages
 	var first *RevisionNotFoundError
 	for {
-		r, err := c.findIn(ctx, q, pages)
+		r, err := c.find(ctx, q, pages)
 		if err == nil {
 			return r, nil
 		}

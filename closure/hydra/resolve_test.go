@@ -326,19 +326,6 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		})
 	})
 
-	it("finds a build in any state to compare a derivation with", func() {
-		_, evals := shop(s, 2, hydratest.Job{Name: "app"})
-		evals[0].Build("app").Fail(1)
-		for i := range 2 {
-			r, err := client(s).Find(ctx, query(shopRev(i), "app"))
-			Expect(err).NotTo(HaveOccurred())
-			Expect(r.Builds[0].DrvPath).To(Equal(evals[i].Build("app").DrvPath()))
-			Expect(r.Builds[0].Finished).To(Equal(i == 0))
-			Expect(r.Evaluation.Inputs).To(HaveKeyWithValue("src", hydra.Input{Type: "git", URI: shopURL, Revision: shopRev(i)}))
-			Expect(r.Evaluation.Inputs).To(HaveKeyWithValue("release", hydra.Input{Type: "boolean", Value: "true"}))
-		}
-	})
-
 	it("lists the newest evaluations, each once", func() {
 		_, evals := shop(s, 45, hydratest.Job{Name: "app"})
 		for _, n := range []int{1, 20, 21, 45, 99} {

@@ -3,7 +3,6 @@ package rig
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -318,18 +317,4 @@ func headers(r io.Reader) (map[string]*tar.Header, error) {
 		}
 		files[strings.TrimSuffix(header.Name, "/")] = header
 	}
-}
-
-// gunzip opens a layer of an OCI layout, compressed or not.
-func gunzip(r io.Reader) (io.Reader, error) {
-	head := make([]byte, 2)
-	n, err := io.ReadFull(r, head)
-	if err != nil {
-		return nil, err
-	}
-	all := io.MultiReader(bytes.NewReader(head[:n]), r)
-	if head[0] == 0x1f && head[1] == 0x8b {
-		return gzip.NewReader(all)
-	}
-	return all, nil
 }
