@@ -130,13 +130,13 @@ func drain(arg []string) {
 	os.Exit(code)
 }
 
-// count says how many SIGINTs came within half a second of the first.
+// count says how many SIGINTs came within a fifth of a second of the first.
 func count() {
 	got := make(chan os.Signal, 16)
 	signal.Notify(got, syscall.SIGINT)
 	fmt.Println("ready")
 	<-got
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(200 * time.Millisecond)
 	fmt.Println("interrupts", 1+len(got))
 }
 
