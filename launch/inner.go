@@ -145,7 +145,7 @@ func runBelow(call innerCall, env environment, say func(string, ...any)) int {
 	pid, missed, err := forkExec(call.path, call.argv, &syscall.ProcAttr{
 		Dir: call.dir, Env: env, Files: []uintptr{0, 1, uintptr(call.stderr)},
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
-	})
+	}, false)
 	if err != nil {
 		say("%s %d", reportFailed, errnoOf(err))
 		return exitCannotRun

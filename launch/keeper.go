@@ -58,6 +58,7 @@ type spec struct {
 	inherit   []*os.File // passed on under the same descriptor numbers
 	sys       *syscall.SysProcAttr
 	deferred  bool // the target of signals is reported later, by aim
+	stage     bool // the program is this one, as the stage inside an engine, and becomes the app
 }
 
 // start starts a child. Starts are serial, so that a descriptor made inheritable for one never leaks into another. A
@@ -76,7 +77,8 @@ func (k *keeper) start(s spec) (*child, error) {
 			return nil, err
 		}
 	}
-	pid, missed, err := forkExec(s.path, s.argv, &syscall.ProcAttr{Dir: s.dir, Env: s.env, Files: s.files, Sys: s.sys})
+	pid, missed, err := forkExec(s.path, s.argv, &syscall.ProcAttr{Dir: s.dir, Env: s.env, Files: s.files, Sys: s.sys},
+		s.stage)
 	for _, file := range s.inherit {
 		unix.CloseOnExec(int(file.Fd()))
 	}
@@ -99,19 +101,37 @@ func (k *keeper) start(s spec) (*child, error) {
 	return c, nil
 }
 
-// tooYoung is how long a program has run that cannot have begun to catch signals.
-const tooYoung = 5 * time.Millisecond
-
 // forkExec is syscall.ForkExec. missed are the signals of a terminal's keys that the program has to be sent, as they
-// came before it was there. Those that came while it was being started are among them: if it got them it has ended.
-func forkExec(path string, argv []string, attr *syscall.ProcAttr) (pid int, missed []syscall.Signal, err error) {
+// came before it was there. stage says that the program is this one, which such a signal ends.
+func forkExec(path string, argv []string, attr *syscall.ProcAttr, stage bool) (pid int, missed []syscall.Signal,
+	err error) {
 	missed = pressed()
-	begin := time.Now()
-	pid, err = syscall.ForkExec(path, argv, attr)
-	if time.Since(begin) < tooYoung {
-		missed = pressed()
+	if pid, err = syscall.ForkExec(path, argv, attr); err != nil {
+		return 0, nil, err
 	}
-	return pid, missed, err
+	for _, sig := range pressed() {
+		// It came meanwhile. A program that it would have ended and that has not ended has not got it.
+		if !slices.Contains(missed, sig) && (stage || !minds(pid, sig)) {
+			missed = append(missed, sig)
+		}
+	}
+	return pid, missed, nil
+}
+
+// minds reports whether a process catches or ignores a signal, or whether that cannot be known.
+func minds(pid int, sig syscall.Signal) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return true
+	}
+	for _, field := range []string{"SigIgn", "SigCgt"} {
+		_, rest, found := bytes.Cut(text, []byte("\n"+field+":\t"))
+		mask, err := strconv.ParseUint(string(rest[:min(len(rest), 16)]), 16, 64)
+		if !found || err != nil || mask&(1<<(sig-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // send passes a signal on to the child, as soon as it is known which process is meant.

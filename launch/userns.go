@@ -38,7 +38,7 @@ func (l *launcher) startUserns(cmd *command) (*child, error) {
 	sys.UidMappings, sys.GidMappings, sys.GidMappingsEnableSetgroups = idMappings()
 	c, err := l.keeper.start(spec{
 		path: l.self, argv: append([]string{ProcessProgramName}, call.args()...), env: cmd.env, dir: cmd.dir,
-		files: descriptors(cmd.files), inherit: []*os.File{write}, sys: sys,
+		files: descriptors(cmd.files), inherit: []*os.File{write}, sys: sys, stage: true,
 	})
 	_ = write.Close()
 	switch {
