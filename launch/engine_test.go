@@ -174,7 +174,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 		for n := range 14 {
 			wait := time.Duration(n) * step
-			cmd := img.command("app", "count")
+			cmd, begin := img.command("app", "count"), time.Now()
 			tty, lines := onTerminal(t, cmd)
 			time.Sleep(wait)
 			_, err := tty.Write([]byte{3})
@@ -186,6 +186,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			}
 			_ = cmd.Wait()
 			Expect(killedBy(cmd.ProcessState)).NotTo(Equal("killed"), "lost after %v", wait)
+			Expect(time.Since(begin)).To(BeNumerically("<", 10*time.Second), "an engine that it ended was waited for")
 		}
 	})
 

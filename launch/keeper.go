@@ -155,6 +155,33 @@ func (k *keeper) aim(c *child, pid int) {
 	c.early = nil
 }
 
+// ended reports whether the child has ended and is reaped.
+func (c *child) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// onEnd calls a function when the child ends, but not after stop has returned.
+func (c *child) onEnd(do func()) (stop func()) {
+	stopped, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		select {
+		case <-c.done:
+			do()
+		case <-stopped:
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-over
+	}
+}
+
 // reap takes the status of every child that has ended, adopted ones included.
 func (k *keeper) reap() {
 	for {

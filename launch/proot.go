@@ -177,33 +177,6 @@ func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWo
 	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", c.status.code()), words.text())
 }
 
-// ended reports whether the child has ended and is reaped.
-func (c *child) ended() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// onEnd calls a function when the child ends, but not after stop has returned.
-func (c *child) onEnd(do func()) (stop func()) {
-	stopped, over := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(over)
-		select {
-		case <-c.done:
-			do()
-		case <-stopped:
-		}
-	}()
-	return func() {
-		close(stopped)
-		<-over
-	}
-}
-
 // warnLate says once which newer system calls this PRoot does not translate.
 func (l *launcher) warnLate(late []string) {
 	if l.engine.chosen() != "" || len(late) == 0 {
