@@ -11,7 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // testHydra asks a Hydra for what real Nix has built, and never evaluates.

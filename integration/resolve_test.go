@@ -10,7 +10,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 func TestResolve(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 
 	. "github.com/onsi/gomega"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // world is what stands around a build: a source, somebody who builds it with real Nix, the cache it is uploaded to.

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // askHydra takes the outputs of the builds that Hydra made of this revision.

@@ -9,10 +9,10 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // lookedAt bounds how many of Hydra's builds of one name are looked into.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // evaluationsBack is how far back the wanted evaluation lies, roundTrip what every answer of Hydra's takes at least.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // Measurement is what it took to go from a revision to the roots of a job.

@@ -14,7 +14,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // seed makes a Hydra in which there is one of everything, and the addresses to see it at.

@@ -15,8 +15,8 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // lines collects what a client logs.

@@ -13,9 +13,9 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 const (

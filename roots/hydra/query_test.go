@@ -12,7 +12,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 func TestQuery(t *testing.T) {

@@ -7,9 +7,9 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra"
-	"github.com/nixproot/nix-hydra-buildpack/closure/hydra/hydratest"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 func TestSearch(t *testing.T) { spec.Run(t, "Search", testSearch) }
