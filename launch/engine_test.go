@@ -103,6 +103,10 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 	})
 
+	it("loses no descriptor to another start, however many programs a line runs", func() {
+		startMany(img)
+	})
+
 	it("returns the app's own end", func() {
 		Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
 		Expect(run(img.process("app exit 1; app exit 43")).code).To(Equal(43))

@@ -142,8 +142,10 @@ func runBelow(call innerCall, env environment, say func(string, ...any)) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
+	files, _ := descriptors([3]*os.File{os.Stdin, os.Stdout,
+		os.NewFile(uintptr(call.stderr), "stderr")}, inherited())
 	pid, missed, err := forkExec(call.path, call.argv, &syscall.ProcAttr{
-		Dir: call.dir, Env: env, Files: []uintptr{0, 1, uintptr(call.stderr)},
+		Dir: call.dir, Env: env, Files: files,
 		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	}, false)
 	if err != nil {

@@ -43,9 +43,13 @@ type keeper struct {
 	trap     func(syscall.Signal) bool // whether a trap takes a terminating signal; called with mu held
 	trapped  func() []syscall.Signal   // those taken whose actions are still to be run; called with mu held
 	watching bool
+	// inherited lists the descriptors that every child gets too.
+	inherited func() []int
 }
 
-func newKeeper() *keeper { return &keeper{children: map[int]*child{}} }
+func newKeeper() *keeper {
+	return &keeper{children: map[int]*child{}, inherited: sync.OnceValue(inherited)}
+}
 
 // errEnding refuses to start a program after a terminating signal, or at a line's end.
 var errEnding = errors.New("ending by a signal")
@@ -55,13 +59,12 @@ type spec struct {
 	path, dir string
 	argv, env []string
 	files     []uintptr
-	inherit   []*os.File // passed on under the same descriptor numbers
 	sys       *syscall.SysProcAttr
 	deferred  bool // the target of signals is reported later, by aim
 	stage     bool // the program is this one, as the stage inside an engine, and becomes the app
 }
 
-// start starts a child. Starts are serial, so that a descriptor made inheritable for one never leaks into another. A
+// start starts a child. A
 // trapped signal that came too late for the line to act on before the start is the child's, too: else its action would
 // wait for the child's own end.
 func (k *keeper) start(s spec) (*child, error) {
@@ -71,17 +74,8 @@ func (k *keeper) start(s spec) (*child, error) {
 	if k.ending != 0 || k.over {
 		return nil, errEnding
 	}
-	for _, file := range s.inherit {
-		unix.CloseOnExec(int(file.Fd()))
-		if _, err := unix.FcntlInt(file.Fd(), unix.F_SETFD, 0); err != nil {
-			return nil, err
-		}
-	}
 	pid, missed, err := forkExec(s.path, s.argv, &syscall.ProcAttr{Dir: s.dir, Env: s.env, Files: s.files, Sys: s.sys},
 		s.stage)
-	for _, file := range s.inherit {
-		unix.CloseOnExec(int(file.Fd()))
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -97,9 +97,10 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 	if err != nil {
 		return nil, prootDenied("passing standard error on: "+err.Error(), "")
 	}
+	files, first := descriptors([3]*os.File{cmd.files[0], cmd.files[1], saidEnd}, l.keeper.inherited(), reportEnd, stderr)
 	env := cmd.env
 	call := innerCall{
-		engine: EngineProot, report: int(reportEnd.Fd()), stderr: int(stderr.Fd()), probe: l.probePath(), strict: seccomp,
+		engine: EngineProot, report: first, stderr: first + 1, probe: l.probePath(), strict: seccomp,
 		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
 	}
 	set := func(name, value string) {
@@ -117,11 +118,9 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 		set(prootNoSeccomp, "1")
 	}
 	argv := []string{l.config.PRoot, "-b", l.config.View + ":" + storepath.Dir, l.self}
-	files := descriptors(cmd.files)
-	files[2] = saidEnd.Fd()
 	c, err := l.keeper.start(spec{
 		path: l.config.PRoot, argv: append(argv, call.args()...), env: env, dir: cmd.dir, files: files,
-		inherit: []*os.File{reportEnd, stderr}, deferred: true, sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+		deferred: true, sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	for _, file := range []*os.File{reportEnd, saidEnd, stderr} {
 		_ = file.Close()

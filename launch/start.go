@@ -149,8 +149,9 @@ func (l *launcher) startBy(name string, cmd *command) (*child, error) {
 
 // startPlain starts the command as an ordinary child.
 func (l *launcher) startPlain(cmd *command) (*child, error) {
+	files, _ := descriptors(cmd.files, l.keeper.inherited())
 	c, err := l.keeper.start(spec{
-		path: cmd.path, argv: cmd.argv, env: cmd.env, dir: cmd.dir, files: descriptors(cmd.files),
+		path: cmd.path, argv: cmd.argv, env: cmd.env, dir: cmd.dir, files: files,
 		sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM},
 	})
 	if err != nil && !errors.Is(err, errEnding) {
@@ -158,16 +159,4 @@ func (l *launcher) startPlain(cmd *command) (*child, error) {
 		return nil, cannotExec(cmd.path, real, err)
 	}
 	return c, err
-}
-
-// descriptors lists files for ForkExec, where ^0 stands for a closed one.
-func descriptors(files [3]*os.File) []uintptr {
-	list := make([]uintptr, len(files))
-	for i, file := range files {
-		list[i] = ^uintptr(0)
-		if file != nil {
-			list[i] = file.Fd()
-		}
-	}
-	return list
 }

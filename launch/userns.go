@@ -26,8 +26,9 @@ func (l *launcher) startUserns(cmd *command) (*child, error) {
 		return nil, usernsDenied("making a pipe", err)
 	}
 	defer func() { _ = read.Close() }()
+	files, report := descriptors(cmd.files, l.keeper.inherited(), write)
 	call := innerCall{
-		engine: EngineUserns, report: int(write.Fd()), stderr: -1, view: l.config.View, probe: l.probePath(),
+		engine: EngineUserns, report: report, stderr: -1, view: l.config.View, probe: l.probePath(),
 		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
 	}
 	sys := &syscall.SysProcAttr{
@@ -38,7 +39,7 @@ func (l *launcher) startUserns(cmd *command) (*child, error) {
 	sys.UidMappings, sys.GidMappings, sys.GidMappingsEnableSetgroups = idMappings()
 	c, err := l.keeper.start(spec{
 		path: l.self, argv: append([]string{ProcessProgramName}, call.args()...), env: cmd.env, dir: cmd.dir,
-		files: descriptors(cmd.files), inherit: []*os.File{write}, sys: sys, stage: true,
+		files: files, sys: sys, stage: true,
 	})
 	_ = write.Close()
 	switch {
