@@ -82,7 +82,7 @@ func (r *run) settle(ctx context.Context) (again bool, err error) {
 		reasons := graphReasons(r.graph, r.layout)
 		for _, n := range r.graph.Sorted() {
 			if st, ok := r.have[n.Path]; ok && st.Prefix == r.layout.Dir() {
-				reasons = append(reasons, hazardReasons(n.Path, st.Report)...)
+				reasons = append(reasons, blockerReasons(n.Path, st.Report)...)
 			}
 		}
 		if len(reasons) > 0 && r.Strict {

@@ -99,13 +99,13 @@ func (e *MissingError) Unwrap() error { return e.Err }
 // reasonsPerPath bounds how many files of one path are named.
 const reasonsPerPath = 4
 
-// hazardReasons are the reasons that relocating one path gave.
-func hazardReasons(p storepath.Path, report relocate.Report) []Reason {
+// blockerReasons are the reasons that relocating one path gave.
+func blockerReasons(p storepath.Path, report relocate.Report) []Reason {
 	if report.Relocatable() {
 		return nil
 	}
 	var reasons []Reason
-	for _, h := range report.Hazards {
+	for _, h := range report.Blockers {
 		if h.Harmless == "" && len(reasons) < reasonsPerPath {
 			file := strings.ToValidUTF8(h.File, "?") // it is kept as JSON
 			reasons = append(reasons, Reason{Path: p, File: file, Kind: h.Kind, Detail: h.Detail})

@@ -12,9 +12,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Format is the version of everything that decides the bytes of a layer: how paths are relocated and mended, and
+// Format is the version of everything that decides the bytes of a layer: how paths are relocated and fixed, and
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
-const Format = 2
+const Format = 3
 
 // RecordsName is the file in each group's layer that says what the layer holds, so that Verify needs the layers only.
 const RecordsName = "paths.json"
@@ -27,23 +27,27 @@ type Record struct {
 	References []storepath.Path `json:"references,omitempty"`
 	Signatures []string         `json:"signatures,omitempty"` // those of the key that was trusted
 	CA         string           `json:"ca,omitempty"`         // the content address, where that is the proof
-	Mends      []mend           `json:"mends,omitempty"`
+	Fixups     []fixup          `json:"fixups,omitempty"`
 }
 
-// mend is a relocate.Mend in JSON. Names that are not UTF-8 would not survive there as strings.
-type mend struct {
+// fixup is a relocate.Fixup in JSON. Names that are not UTF-8 would not survive there as strings.
+type fixup struct {
 	File    string `json:"file,omitempty"`
 	RawFile []byte `json:"rawFile,omitempty"`
 	Offset  int64  `json:"offset"`
 	Was     []byte `json:"was"`
+	Length  *int64 `json:"length,omitempty"` // bytes that stand there now, where it is not the length of Was
 }
 
-func newMends(mends []relocate.Mend) []mend {
-	var list []mend
-	for _, m := range mends {
-		next := mend{File: m.File, Offset: m.Offset, Was: m.Was}
+func newFixups(fixups []relocate.Fixup) []fixup {
+	var list []fixup
+	for _, m := range fixups {
+		next := fixup{File: m.File, Offset: m.Offset, Was: m.Was}
 		if !utf8.ValidString(m.File) {
 			next.File, next.RawFile = "", []byte(m.File)
+		}
+		if m.Length != int64(len(m.Was)) {
+			next.Length = &m.Length
 		}
 		list = append(list, next)
 	}
@@ -62,7 +66,7 @@ type staged struct {
 	Format int
 	Prefix string
 	Record Record
-	Report relocate.Report // its mends are Record's
+	Report relocate.Report // its fixups are Record's
 }
 
 func newRecord(f *cache.Found) Record {
@@ -85,8 +89,12 @@ func (r Record) original() (relocate.Original, error) {
 		return relocate.Original{}, err
 	}
 	o := relocate.Original{Path: r.Path, References: r.References, NarHash: hash}
-	for _, m := range r.Mends {
-		o.Mends = append(o.Mends, relocate.Mend{File: m.File + string(m.RawFile), Offset: m.Offset, Was: m.Was})
+	for _, m := range r.Fixups {
+		next := relocate.Fixup{File: m.File + string(m.RawFile), Offset: m.Offset, Was: m.Was, Length: int64(len(m.Was))}
+		if m.Length != nil {
+			next.Length = *m.Length
+		}
+		o.Fixups = append(o.Fixups, next)
 	}
 	return o, nil
 }

@@ -86,7 +86,7 @@ func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (s
 		st.Record.NarHash != r.NarHash {
 		return staged{}, false
 	}
-	r.Mends = st.Record.Mends
+	r.Fixups = st.Record.Fixups
 	st.Record = r
 	original, err := r.original()
 	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), original) != nil {

@@ -96,22 +96,22 @@ func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, 
 
 func newStage(record Record, layout relocate.Layout, next nar.Sink) *relocate.Stage {
 	if layout.IsZero() {
-		return relocate.MendOnly(record.Path, record.References, next)
+		return relocate.FixOnly(record.Path, record.References, next)
 	}
 	return layout.Rewrite(record.Path, record.References, next)
 }
 
-// finish mends a verified tree and makes it the staged one.
+// finish fixups a verified tree and makes it the staged one.
 func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
 	original, err := st.Record.original()
 	if err != nil {
 		return err
 	}
-	mends, err := layout.MendTree(ctx, r.staging.partial(st.Record.Path), original, st.Report)
+	fixups, err := layout.FixTree(ctx, r.staging.partial(st.Record.Path), original, st.Report)
 	if err != nil {
 		return err
 	}
-	st.Record.Mends, st.Report.Mends = newMends(mends), nil
+	st.Record.Fixups, st.Report.Fixups = newFixups(fixups), nil
 	return r.staging.commit(st.Record.Path, *st)
 }
 
@@ -132,7 +132,7 @@ func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged
 	defer stage.Discard()
 	both := &tee{first: nar.NewWriter(sum), second: stage}
 	names := append([]storepath.Path{p}, original.References...)
-	err = nar.DumpTo(ctx, from.Undo(names, original.Mends, both), r.staging.tree(p))
+	err = nar.DumpTo(ctx, from.Undo(names, original.Fixups, both), r.staging.tree(p))
 	if got := storepath.Hash(sum.Sum(nil)); err == nil && got != original.NarHash {
 		err = fmt.Errorf("its NAR hash is %s, want %s", got, original.NarHash)
 	}

@@ -30,7 +30,7 @@ type VerifyOptions struct {
 	Manifests map[string]Manifest
 	// View is the directory of links to the paths; "" leaves it unchecked.
 	View string
-	// Temp is where paths that were mended are written once more to compare them; "" means the system's.
+	// Temp is where paths that were fixed are written once more to compare them; "" means the system's.
 	Temp string
 }
 
@@ -51,7 +51,7 @@ type Audited struct {
 	Claimed []string
 	// Untrusted says that none of the keys that were given vouches for it, whatever its files are.
 	Untrusted bool
-	// Problem is "" where the files are what was signed, rewritten and mended as this program does it and no other
+	// Problem is "" where the files are what was signed, rewritten and fixed as this program does it and no other
 	// way.
 	Problem string
 }
@@ -299,7 +299,7 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 	there, was, again := sha256.New(), sha256.New(), sha256.New()
 	var made nar.Sink = nar.NewWriter(again)
 	var copied string
-	if len(original.Mends) > 0 {
+	if len(original.Fixups) > 0 {
 		temp, err := os.MkdirTemp(v.Temp, "verify-")
 		if err != nil {
 			return err
@@ -321,7 +321,7 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 		archive, address = nar.NewWriter(io.MultiWriter(was, check)), check.Verify
 	}
 	names := append([]storepath.Path{t.record.Path}, original.References...)
-	undo := t.layout.Undo(names, original.Mends, &tee{first: archive, second: stage})
+	undo := t.layout.Undo(names, original.Fixups, &tee{first: archive, second: stage})
 	if err := nar.DumpTo(ctx, &tee{first: nar.NewWriter(there), second: undo}, t.dir); err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 		return err
 	}
 	if copied != "" {
-		if _, err := t.layout.MendTree(ctx, copied, original, stage.Report()); err != nil {
+		if _, err := t.layout.FixTree(ctx, copied, original, stage.Report()); err != nil {
 			return err
 		}
 		if err := nar.Dump(ctx, again, copied); err != nil {

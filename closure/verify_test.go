@@ -134,7 +134,7 @@ func testVerify(t *testing.T, _ spec.G, it spec.S) {
 		Expect(problem(verify())).To(ContainSubstring("it is not as relocating"))
 	})
 
-	it("sees a change that a made-up mend would hide", func() {
+	it("sees a change that a made-up fixup would hide", func() {
 		raw, err := os.ReadFile(file)
 		Expect(err).NotTo(HaveOccurred())
 		end := len(raw) - 1
@@ -143,7 +143,7 @@ func testVerify(t *testing.T, _ spec.G, it spec.S) {
 		write(file, string(raw))
 		records(func(r *closure.Record) {
 			Expect(json.Unmarshal([]byte(`[{"file":"bin/run","offset":`+jsonOf(end)+`,"was":`+jsonOf([]byte{was})+`}]`),
-				&r.Mends)).To(Succeed())
+				&r.Fixups)).To(Succeed())
 		})
 		Expect(problem(verify())).To(ContainSubstring("it is not as relocating"))
 	})
@@ -195,7 +195,7 @@ func testVerify(t *testing.T, _ spec.G, it spec.S) {
 			`{"format":1,"prefix":"/nix/store","paths":[{"path":"` + string(victim) + `","references":["x"]}]}`,
 			`{"format":1,"prefix":"/nix/store","paths":[{"path":"` + string(victim) +
 				`","narHash":"` + storepath.Hash{}.String() +
-				`","ca":"x:y","mends":[{"file":"bin/run","offset":-7,"was":"AAAA"}]}]}`,
+				`","ca":"x:y","fixups":[{"file":"bin/run","offset":-7,"was":"AAAA"}]}]}`,
 		} {
 			write(filepath.Join(layer, closure.RecordsName), text)
 			Expect(verify().Intact()).To(BeFalse(), text)

@@ -139,9 +139,9 @@ func relocatePath(ctx context.Context, l relocate.Layout, from string, reg Regis
 		return errors.Join(fmt.Errorf("verifying %s: its NAR hash is %s, registered is %s", reg.Path, got, reg.NarHash),
 			tree.Discard())
 	}
-	for _, hazard := range stage.Report().Hazards {
-		if hazard.Harmless == "" {
-			o.logf("relocating %s: %s", reg.Path.Name(), hazard)
+	for _, blocker := range stage.Report().Blockers {
+		if blocker.Harmless == "" {
+			o.logf("relocating %s: %s", reg.Path.Name(), blocker)
 		}
 	}
 	return nil

@@ -5,8 +5,8 @@
 // "<view directory>/<first characters of the hash>", as many as make 43 bytes again, so no offset moves and whatever
 // describes the file's layout stays true. Nix finds the references of a path by searching its NAR for hashes; what
 // that search can see, this package can rewrite. Whatever else could name a store path (compressed, encoded, covered by
-// a checksum) is looked for on the way and reported as a Hazard.
+// a checksum) is looked for on the way and reported as a Blocker.
 //
 // The relocated contents of a path depend on its NAR, its references and the view directory, and on nothing else.
-// docs/relocation.md has the tables of hazards, of harmless places and of what is mended.
+// docs/relocation.md has the tables of blockers, of harmless places and of what is fixed.
 package relocate

@@ -31,9 +31,9 @@ func localFile(method, flags uint16, name, extra, data string, size uint32) stri
 func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	hazardsOf := func(name, contents string) []relocate.Hazard {
+	hazardsOf := func(name, contents string) []relocate.Blocker {
 		_, report := relocated(t, regular(name, contents))
-		return report.Hazards
+		return report.Blockers
 	}
 
 	it("looks into zip members of other methods, and behind them", func() {
@@ -131,7 +131,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it("refuses contents longer than announced, and ends where it is discarded", func() {
 		for _, stage := range []nar.Sink{
 			layout(t).Rewrite(self, nil, discard{}), layout(t).Undo([]storepath.Path{self}, nil, discard{}),
-			relocate.MendOnly(self, nil, discard{}),
+			relocate.FixOnly(self, nil, discard{}),
 		} {
 			Expect(stage.Entry(&nar.Entry{Path: "x", Kind: nar.Regular, Size: 3})).To(Succeed())
 			_, err := stage.Write([]byte("four"))
@@ -145,6 +145,6 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		stage.Discard()
 		stage.Discard()
-		Expect(stage.Report().Hazards).To(BeEmpty())
+		Expect(stage.Report().Blockers).To(BeEmpty())
 	})
 }

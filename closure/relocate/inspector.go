@@ -56,17 +56,17 @@ func (p place) member(name string) place {
 // inspector looks for references where a plain search cannot see them: in what is compressed, in checksummed
 // members, in containers within containers. It reads once, in bounded memory.
 type inspector struct {
-	scan    *scanner
-	parts   *parts
-	magics  []magic
-	found   func(kind Kind, detail, harmless string)
-	foreign func(hash []byte)
-	budget  int64 // bytes that may still be looked at
-	turn    turn
-	hasTurn bool
-	held    int64 // what its decoders take, in bytes
-	levels  [maxDepth + 1]*level
-	seen    map[string]bool
+	scan      *scanner
+	parts     *parts
+	magics    []magic
+	found     func(kind Kind, detail, harmless string)
+	foreign   func(hash []byte)
+	budget    int64 // bytes that may still be looked at
+	memory    memoryLimit
+	hasMemory bool
+	held      int64 // what its decoders take, in bytes
+	levels    [maxDepth + 1]*level
+	seen      map[string]bool
 }
 
 // level is what one depth of containers is read with; all of it is used again for the next file, and by the next
@@ -91,8 +91,8 @@ var levels = sync.Pool{New: func() any {
 	return l
 }}
 
-func newInspector(s *scanner, p *parts, t turn) *inspector {
-	return &inspector{scan: s, parts: p, turn: t, magics: magics()}
+func newInspector(s *scanner, p *parts, t memoryLimit) *inspector {
+	return &inspector{scan: s, parts: p, memory: t, magics: magics()}
 }
 
 // start makes the inspector ready for a file of size bytes.
@@ -222,7 +222,7 @@ func (x *inspector) level(depth int) *level {
 	l := x.levels[depth]
 	if l == nil {
 		l = levels.Get().(*level)
-		l.search.x, l.search.pieces.parts = x, x.parts
+		l.search.x, l.search.split.parts = x, x.parts
 		x.levels[depth] = l
 	}
 	return l
@@ -242,7 +242,7 @@ func (x *inspector) release() {
 	}
 }
 
-// report reports one hazard per kind and place.
+// report reports one blocker per kind and place.
 func (x *inspector) report(kind Kind, detail, harmless string) {
 	if x.seen == nil {
 		x.seen = make(map[string]bool)
@@ -272,19 +272,19 @@ type windowWriter struct{ *window }
 
 func (w windowWriter) Write(p []byte) (int, error) { return len(p), w.write(p) }
 
-// plainSearch is the finder for bytes inside a container: whatever is found there is a hazard.
+// plainSearch is the finder for bytes inside a container: whatever is found there is a blocker.
 type plainSearch struct {
 	x   *inspector
 	buf []byte
 	place
-	pieces pieceSearch
-	code   bool
+	split splitSearch
+	code  bool
 }
 
 // begin makes the search ready for contents of a format.
 func (s *plainSearch) begin(f format, head []byte) {
 	s.code = f.code
-	s.pieces.begin(head)
+	s.split.begin(head)
 }
 
 // look searches the places buf[from:to]; buf begins at off.
@@ -292,7 +292,7 @@ func (s *plainSearch) look(buf []byte, from, to int, off int64) {
 	s.buf = buf
 	s.x.scan.scan(buf, from, to, s)
 	if s.code {
-		s.pieces.search(buf, from, to, off, s)
+		s.split.search(buf, from, to, off, s)
 	}
 }
 
@@ -306,7 +306,7 @@ func (s *plainSearch) member(member int, how string) {
 	s.x.report(s.kind, fmt.Sprintf("%s: the hash of %s%s", s.via, s.x.scan.members.paths[member], how), s.harmless)
 }
 
-func (s *plainSearch) piece(_, member int) { s.member(member, " in pieces") }
+func (s *plainSearch) splitPart(_, member int) { s.member(member, " split") }
 
 func (s *plainSearch) foreign(i int) { s.x.foreign(s.buf[i : i+hashLen]) }
 

@@ -90,9 +90,9 @@ func (s *sidecars) rewrote(file string) {
 	}
 }
 
-// hazards lists the checksums that are no longer right.
-func (s *sidecars) hazards() []Hazard {
-	var found []Hazard
+// blockers lists the checksums that are no longer right.
+func (s *sidecars) blockers() []Blocker {
+	var found []Blocker
 	for _, file := range s.files {
 		base := strings.TrimPrefix(path.Base(file), ".")
 		nss := strings.HasSuffix(base, ".chk")
@@ -102,7 +102,7 @@ func (s *sidecars) hazards() []Hazard {
 			if name != of && !strings.HasPrefix(name, of+".") && len(s.rewritten) < maxSidecars {
 				continue
 			}
-			h := Hazard{File: file, Offset: -1, Kind: Checksummed}
+			h := Blocker{File: file, Offset: -1, Kind: Checksummed}
 			h.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
 			if nss {
 				h.Harmless = "every NSS has one and looks at it in FIPS mode only"

@@ -21,7 +21,7 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 
 	it("rewrites a plain program", func() {
 		out, report := relocated(t, executable("bin/x", elf(script)))
-		Expect(report.Hazards).To(BeEmpty())
+		Expect(report.Blockers).To(BeEmpty())
 		Expect(contentsOf(out, "bin/x")).To(Equal(elf("exec " + selfNow + "/bin/app\n")))
 	})
 
@@ -33,13 +33,13 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 			for _, size := range []int{40, 300 << 10} {
 				inside := strings.Repeat("\x00", size) + script
 				out, report := relocated(t, executable("bin/node", before+snapshot(inside)+after))
-				Expect(report.Hazards).To(ConsistOf(And(
+				Expect(report.Blockers).To(ConsistOf(And(
 					HaveField("Kind", relocate.Checksummed), HaveField("Detail", ContainSubstring("V8 11.3.244.8-node.38")),
 				)), "%d %d", shift, size)
 				now := strings.NewReplacer(string(self), selfNow)
 				Expect(contentsOf(out, "bin/node") == now.Replace(before)+snapshot(inside)+now.Replace(after)).To(BeTrue())
 				_, report = relocated(t, executable("bin/node", before+snapshot("no reference")+after))
-				Expect(report.Hazards).To(BeEmpty())
+				Expect(report.Blockers).To(BeEmpty())
 				Expect(report.References).To(Equal(2))
 			}
 		}
@@ -54,12 +54,12 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 			"lib/ossl-modules/fips.so": elf(""),
 		} {
 			_, report := relocated(t, executable(name, contents+script))
-			Expect(report.Hazards).To(ConsistOf(And(
+			Expect(report.Blockers).To(ConsistOf(And(
 				HaveField("File", name), HaveField("Kind", relocate.Checksummed),
 				HaveField("Detail", ContainSubstring("rewritten")),
 			)), name)
 			_, report = relocated(t, executable(name, contents))
-			Expect(report.Hazards).To(BeEmpty(), name)
+			Expect(report.Blockers).To(BeEmpty(), name)
 		}
 	})
 
@@ -72,7 +72,7 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 				files[0], files[1] = files[1], files[0]
 			}
 			_, report := relocated(t, files...)
-			Expect(report.Hazards).To(ConsistOf(And(
+			Expect(report.Blockers).To(ConsistOf(And(
 				HaveField("File", name), HaveField("Detail", ContainSubstring("the checksum of libgcrypt.so.20.5")),
 			)), name)
 			Expect(report.Relocatable()).To(Equal(harmless), name)
@@ -81,7 +81,7 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 			regular("lib/.libgcrypt.so.20.hmac", "0123456789abcdef\n"), executable("lib/libgcrypt.so.20.5", elf("")),
 			executable("lib/libother.so.1", elf(script)),
 		)
-		Expect(report.Hazards).To(BeEmpty())
+		Expect(report.Blockers).To(BeEmpty())
 	})
 
 	it("does not let documentation, manuals and debugging data block", func() {
@@ -95,7 +95,7 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 			Expect(contentsOf(out, name) == gzipped(script)).To(BeTrue(), name)
 			_, report = relocated(t, regular(name, self.HashPart()))
 			Expect(report.Relocatable()).To(BeTrue(), name)
-			Expect(report.Hazards).To(ConsistOf(HaveField("Harmless", Not(BeEmpty()))), name)
+			Expect(report.Blockers).To(ConsistOf(HaveField("Harmless", Not(BeEmpty()))), name)
 		}
 		for _, name := range []string{
 			"share/x.gz", "share/manual/x.gz", "lib/x.gz", "lib/debugger/x.gz", "bin/x.gz", "share/man.gz", "x.gz",
@@ -132,15 +132,15 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("keeps the first hazards of a path and counts the rest", func() {
+	it("keeps the first blockers of a path and counts the rest", func() {
 		_, report := relocated(t,
 			regular("a", strings.Repeat(" "+self.HashPart(), 100)),
 			regular("share/doc/a", strings.Repeat(" "+self.HashPart(), 100)),
 		)
 		Expect(report.Blocking).To(Equal(100))
 		Expect(report.Harmless).To(Equal(100))
-		Expect(report.Hazards).To(HaveLen(64))
-		Expect(report.Hazards[0].String()).To(Equal(
+		Expect(report.Blockers).To(HaveLen(64))
+		Expect(report.Blockers[0].String()).To(Equal(
 			"a at byte 1: hash without /nix/store before it: the hash of " + string(self)))
 	})
 }

@@ -10,14 +10,14 @@ import (
 func TestRelocate(t *testing.T) {
 	suite := spec.New("relocate", spec.Report(report.Terminal{}))
 	suite("Layout", testLayout)
-	suite("pieces", testPieces)
+	suite("split references", testSplit)
 	suite("compiled", testCompiled)
 	suite("room", testRoom)
 	suite("Stage", testStage)
-	suite("hazards", testHazards)
+	suite("blockers", testHazards)
 	suite("formats", testFormats)
 	suite("Undo", testUndo)
 	suite("programs", testPrograms)
-	suite("MendTree", testMend)
+	suite("FixTree", testFixups)
 	suite.Run(t)
 }

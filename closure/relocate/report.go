@@ -8,21 +8,21 @@ import (
 // Kind is why a place could not be rewritten, or may not be.
 type Kind string
 
-// The kinds of hazard.
+// The kinds of blocker.
 const (
-	BareHash      Kind = "hash without /nix/store before it"
-	Compressed    Kind = "reference in compressed data"
-	Checksummed   Kind = "reference in checksummed data"
-	WideText      Kind = "reference in UTF-16 or UTF-32 text"
-	HashKeyed     Kind = "reference in a table keyed by its hash"
-	InPieces      Kind = "reference that a compiler cut into pieces"
-	Opaque        Kind = "data that cannot be looked into"
-	RelocatedName Kind = "name that a relocated path could have"
-	Ambiguous     Kind = "store paths that the layout cannot tell apart"
+	BareHash       Kind = "hash without /nix/store before it"
+	Compressed     Kind = "reference in compressed data"
+	Checksummed    Kind = "reference in checksummed data"
+	WideText       Kind = "reference in UTF-16 or UTF-32 text"
+	HashKeyed      Kind = "reference in a table keyed by its hash"
+	SplitReference Kind = "reference that a compiler cut into pieces"
+	Opaque         Kind = "data that cannot be looked into"
+	RelocatedName  Kind = "name that a relocated path could have"
+	Ambiguous      Kind = "store paths that the layout cannot tell apart"
 )
 
-// Hazard is a place that names a store path, or could, and that rewriting does not reach or would break.
-type Hazard struct {
+// Blocker is a place that names a store path, or could, and that rewriting does not reach or would break.
+type Blocker struct {
 	File     string // slash-separated, below the store path; "" is the path itself
 	Offset   int64  // in bytes from the file's start; -1 where the place is not in the file's bytes
 	Kind     Kind
@@ -31,7 +31,7 @@ type Hazard struct {
 }
 
 // String says what was found where.
-func (h Hazard) String() string {
+func (h Blocker) String() string {
 	where := h.File
 	if where == "" {
 		where = "(the path itself)"
@@ -46,17 +46,19 @@ func (h Hazard) String() string {
 	return text
 }
 
-// Mend is a change made to a file that is not the rewriting of a reference, to keep working what relocation or the
-// image's file times would spoil. Undo takes it back.
-type Mend struct {
-	File   string // as in a Hazard
-	Offset int64  // in bytes; of a symlink, 0
+// Fixup is a change made to a file beyond the rewriting of plain references: a checksum that a format checks, a member
+// compressed anew, the mark that byte code is fresh, a symlink's target. It says what stood there, so that Undo can
+// take it back.
+type Fixup struct {
+	File   string // as in a Blocker
+	Offset int64  // in bytes, in the file as it is now; of a symlink, 0
+	Length int64  // bytes that stand there now; of a symlink, of its target
 	Was    []byte // what stood there; of a symlink, its whole target
 }
 
 const (
-	// maxHazards bounds the hazards kept of each sort; more are counted.
-	maxHazards = 32
+	// maxBlockers bounds the blockers kept of each sort; more are counted.
+	maxBlockers = 32
 	// maxForeign bounds the foreign hash parts kept.
 	maxForeign = 1024
 )
@@ -64,15 +66,15 @@ const (
 // Report is what relocating one store path found.
 type Report struct {
 	References int // rewritten
-	// Hazards are the first of those that block and the first of the harmless ones, in the order of the archive.
-	Hazards []Hazard
-	// Blocking and Harmless count all hazards, those left out of Hazards included.
+	// Blockers are the first of those that block and the first of the harmless ones, in the order of the archive.
+	Blockers []Blocker
+	// Blocking and Harmless count all blockers, those left out of Blockers included.
 	Blocking, Harmless int
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
-	// references, sorted, at most 1024; more are a hazard. They are left as they are: most name what was only needed
+	// references, sorted, at most 1024; more are a blocker. They are left as they are: most name what was only needed
 	// for building. One that belongs to the closure nevertheless is a reference that would lead nowhere.
 	Foreign []string
-	Mends   []Mend
+	Fixups  []Fixup
 
 	sources []string // Python sources that were rewritten
 	stamped []string // Python byte code with the time stamp of a Nix store
@@ -88,13 +90,13 @@ type collector struct {
 	crowded bool // there were more
 }
 
-func (c *collector) hazard(h Hazard) {
+func (c *collector) blocker(h Blocker) {
 	count := &c.report.Blocking
 	if h.Harmless != "" {
 		count = &c.report.Harmless
 	}
-	if *count++; *count <= maxHazards {
-		c.report.Hazards = append(c.report.Hazards, h)
+	if *count++; *count <= maxBlockers {
+		c.report.Blockers = append(c.report.Blockers, h)
 	}
 }
 
@@ -102,7 +104,7 @@ func (c *collector) sawForeign(hash []byte) {
 	if len(c.foreign) >= maxForeign {
 		if !c.crowded && !c.foreign[[hashLen]byte(hash)] {
 			c.crowded = true
-			c.hazard(Hazard{Offset: -1, Kind: Opaque, Detail: fmt.Sprintf(
+			c.blocker(Blocker{Offset: -1, Kind: Opaque, Detail: fmt.Sprintf(
 				"it names more than %d store paths that it does not refer to, too many to tell whether one is in the closure",
 				maxForeign)})
 		}
@@ -117,8 +119,8 @@ func (c *collector) sawForeign(hash []byte) {
 // result is a copy that later finds do not change.
 func (c *collector) result() Report {
 	r := c.report
-	r.Hazards = slices.Clone(r.Hazards)
-	r.Mends = slices.Clone(r.Mends)
+	r.Blockers = slices.Clone(r.Blockers)
+	r.Fixups = slices.Clone(r.Fixups)
 	for hash := range c.foreign {
 		r.Foreign = append(r.Foreign, string(hash[:]))
 	}

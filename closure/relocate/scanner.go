@@ -12,7 +12,7 @@ type finder interface {
 	bareHash(i, member int)        // a member's hash
 	wideHash(i, width, member int) // a member's hash in characters of width bytes
 	relocatedName(i int)           // "<view directory>/<hash characters>"
-	piece(i, member int)           // a part of a member's reference, without the rest
+	splitPart(i, member int)       // a part of a member's reference, without the rest
 }
 
 // scanner finds references and what looks like them.

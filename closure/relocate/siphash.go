@@ -10,12 +10,12 @@ func siphash(c, d int, key uint64, data []byte) uint64 {
 	v := [4]uint64{key ^ 0x736f6d6570736575, 0x646f72616e646f6d, key ^ 0x6c7967656e657261, 0x7465646279746573}
 	last := uint64(len(data)) << 56
 	for ; len(data) >= 8; data = data[8:] {
-		sipWord(&v, c, binary.LittleEndian.Uint64(data))
+		sipBlock(&v, c, binary.LittleEndian.Uint64(data))
 	}
 	for i, b := range data {
 		last |= uint64(b) << (8 * i)
 	}
-	sipWord(&v, c, last)
+	sipBlock(&v, c, last)
 	v[2] ^= 0xff
 	for range d {
 		sipRound(&v)
@@ -23,7 +23,7 @@ func siphash(c, d int, key uint64, data []byte) uint64 {
 	return v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
-func sipWord(v *[4]uint64, rounds int, word uint64) {
+func sipBlock(v *[4]uint64, rounds int, word uint64) {
 	v[3] ^= word
 	for range rounds {
 		sipRound(v)

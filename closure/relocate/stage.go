@@ -21,7 +21,7 @@ type Stage struct {
 	next      nar.Sink
 	known     *members // the path itself and its references
 	scan      *scanner
-	pieces    pieceSearch
+	split     splitSearch
 	targets   []string // what references to scan.members.paths become
 	window    window
 	inspector *inspector
@@ -47,12 +47,12 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 		s.targets = append(s.targets, l.target(p))
 	}
 	for _, c := range l.Collisions(known.paths) {
-		s.hazard(Hazard{Offset: -1, Kind: Ambiguous, Detail: c.String()})
+		s.blocker(Blocker{Offset: -1, Kind: Ambiguous, Detail: c.String()})
 	}
-	s.pieces.parts = newParts(known)
-	s.inspector = newInspector(s.scan, s.pieces.parts, l.turn)
+	s.split.parts = newParts(known)
+	s.inspector = newInspector(s.scan, s.split.parts, l.memory)
 	s.inspector.found = func(kind Kind, detail, harmless string) {
-		s.hazard(Hazard{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
+		s.blocker(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
 	}
 	s.inspector.foreign = s.sawForeign
 	s.window = window{next: next, search: s.search}
@@ -65,7 +65,7 @@ func (s *Stage) Entry(e *nar.Entry) error {
 		s.java = javaFolder(s.java, e.Path)
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
-	s.searchWords(e.Name(), "the file's name")
+	s.searchName(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
@@ -97,8 +97,8 @@ func (s *Stage) Write(p []byte) (int, error) {
 // Close ends the archive.
 func (s *Stage) Close() error {
 	s.Discard()
-	for _, h := range s.sidecars.hazards() {
-		s.hazard(h)
+	for _, h := range s.sidecars.blockers() {
+		s.blocker(h)
 	}
 	s.sidecars = sidecars{}
 	return s.next.Close()
@@ -133,7 +133,7 @@ func (s *Stage) search(buf []byte, from, to int) {
 		s.found(-1, Opaque, "a zip archive behind a program or a script")
 	}
 	if s.format.code {
-		s.pieces.search(buf, from, to, s.window.off, s)
+		s.split.search(buf, from, to, s.window.off, s)
 	}
 	s.scan.scan(buf, from, to, s)
 	if s.window.left == 0 {
@@ -146,7 +146,7 @@ func (s *Stage) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(path.Base(s.file), head)
 	s.noteCode(head)
-	s.pieces.begin(head)
+	s.split.begin(head)
 	if s.format.name == elfName {
 		s.program.begin(head, s.window.off+int64(len(buf))+s.window.left)
 	}
@@ -195,8 +195,8 @@ func (s *Stage) end() {
 	}
 }
 
-// searchWords looks for hashes where no reference can stand.
-func (s *Stage) searchWords(text, what string) {
+// searchName looks for hashes where no reference can stand.
+func (s *Stage) searchName(text, what string) {
 	for i := 0; i+hashLen <= len(text); i++ {
 		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 {
 			s.found(-1, BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
@@ -204,17 +204,17 @@ func (s *Stage) searchWords(text, what string) {
 	}
 }
 
-// found reports a hazard of the file at hand.
+// found reports a blocker of the file at hand.
 func (s *Stage) found(i int, kind Kind, detail string) {
 	at := int64(-1)
 	if i >= 0 {
 		at = s.window.off + int64(i)
 	}
-	h := Hazard{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
+	h := Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
 	if kind == RelocatedName {
 		h.Harmless = "" // undoing would take it for a reference, wherever it stands
 	}
-	s.hazard(h)
+	s.blocker(h)
 }
 
 func (s *Stage) reference(i, member int) {
@@ -243,8 +243,8 @@ func (s *Stage) wideHash(i, width, member int) {
 	s.found(i, WideText, fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width))
 }
 
-func (s *Stage) piece(i, member int) {
-	s.found(i, InPieces, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
+func (s *Stage) splitPart(i, member int) {
+	s.found(i, SplitReference, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
 }
 
 func (s *Stage) relocatedName(i int) {

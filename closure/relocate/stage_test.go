@@ -25,7 +25,7 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 		Expect(contentsOf(out, "lib")).To(Equal(depNow + "/lib"))
 		Expect(report.References).To(Equal(4))
 		Expect(report.Foreign).To(Equal([]string{other.HashPart()}))
-		Expect(report.Hazards).To(BeEmpty())
+		Expect(report.Blockers).To(BeEmpty())
 		Expect(report.Relocatable()).To(BeTrue())
 	})
 
@@ -38,7 +38,7 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 		_, report := relocated(t, regular("share/index", index.String()))
 		Expect(report.Foreign).To(HaveLen(1024))
 		Expect(report.Relocatable()).To(BeFalse())
-		Expect(report.Hazards).To(ConsistOf(HaveField("Detail", ContainSubstring("more than 1024 store paths"))))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("more than 1024 store paths"))))
 	})
 
 	it("rewrites a reference wherever it stands in a large file", func() {
@@ -73,7 +73,7 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 
 	it("reports a hash that nothing announces", func() {
 		_, report := relocated(t, regular("f", "%2Fnix%2Fstore%2F"+self.HashPart()+"-app"))
-		Expect(report.Hazards).To(Equal([]relocate.Hazard{
+		Expect(report.Blockers).To(Equal([]relocate.Blocker{
 			{File: "f", Offset: 17, Kind: relocate.BareHash, Detail: "the hash of " + string(self)},
 		}))
 		Expect(report.Relocatable()).To(BeFalse())

@@ -12,34 +12,34 @@ import (
 type undo struct {
 	layout Layout
 	next   nar.Sink
-	name   []byte            // "<view directory>/"
-	full   map[string]string // what is kept of a hash -> the reference
-	mends  map[string][]Mend // by file
+	name   []byte             // "<view directory>/"
+	full   map[string]string  // what is kept of a hash -> the reference
+	fixups map[string][]Fixup // by file
 	window window
 	file   string
 
-	// link, if set, gives the target that mending gave a symlink, and altered is a file that is not as it was mended.
-	link    func(Mend) string
+	// link, if set, gives the target that fixing gave a symlink, and altered is a file that is not as it was fixed.
+	link    func(Fixup) string
 	altered string
 }
 
 // Undo returns a stage that takes back what Rewrite did: every relocated reference to one of paths becomes what it
-// was, and so does what was mended. paths are the path itself and its references, as Rewrite had them; where its
-// report has no RelocatedName and no Ambiguous hazard, the archive is then the same, byte for byte.
-func (l Layout) Undo(paths []storepath.Path, mends []Mend, next nar.Sink) nar.Sink {
-	return l.undo(paths, mends, next)
+// was, and so does what was fixed. paths are the path itself and its references, as Rewrite had them; where its
+// report has no RelocatedName and no Ambiguous blocker, the archive is then the same, byte for byte.
+func (l Layout) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Sink {
+	return l.undo(paths, fixups, next)
 }
 
-func (l Layout) undo(paths []storepath.Path, mends []Mend, next nar.Sink) *undo {
-	u := &undo{layout: l, next: next, full: make(map[string]string), mends: make(map[string][]Mend)}
+func (l Layout) undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) *undo {
+	u := &undo{layout: l, next: next, full: make(map[string]string), fixups: make(map[string][]Fixup)}
 	if !l.IsZero() {
 		u.name = []byte(l.dir + "/")
 		for _, p := range paths {
 			u.full[l.short(p)] = string(p[:refLen])
 		}
 	}
-	for _, m := range mends {
-		u.mends[m.File] = append(u.mends[m.File], m)
+	for _, m := range fixups {
+		u.fixups[m.File] = append(u.fixups[m.File], m)
 	}
 	u.window = window{next: next, search: u.search}
 	return u
@@ -89,7 +89,7 @@ func (u *undo) search(buf []byte, from, to int) {
 			i += refLen - 1
 		}
 	}
-	for _, m := range u.mends[u.file] {
+	for _, m := range u.fixups[u.file] {
 		if at := m.Offset - u.window.off; int64(from) <= at && at < int64(to) {
 			u.check(m.marked(buf[at:]))
 			u.window.patch(int(at), m.Was)
@@ -97,7 +97,7 @@ func (u *undo) search(buf []byte, from, to int) {
 	}
 }
 
-// check notes that the file at hand is not as it was mended.
+// check notes that the file at hand is not as it was fixed.
 func (u *undo) check(asMended bool) {
 	if !asMended {
 		u.altered = u.file
@@ -114,7 +114,7 @@ func (u *undo) original(b []byte) (string, bool) {
 }
 
 func (u *undo) symlink(target string) string {
-	for _, m := range u.mends[u.file] {
+	for _, m := range u.fixups[u.file] {
 		u.check(u.link == nil || u.link(m) == target)
 		return string(m.Was)
 	}

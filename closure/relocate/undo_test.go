@@ -35,7 +35,7 @@ func unarchived(t testing.TB, archive []byte) []file {
 
 // undoable reports whether nothing was found that stands in the way of undoing.
 func undoable(report relocate.Report) bool {
-	for _, h := range report.Hazards {
+	for _, h := range report.Blockers {
 		if h.Kind == relocate.RelocatedName || h.Kind == relocate.Ambiguous {
 			return false
 		}
@@ -67,7 +67,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			}
 			undone++
 			var b bytes.Buffer
-			undo := layout(t).Undo([]storepath.Path{dep, self}, stage.Report().Mends, nar.NewWriter(&b))
+			undo := layout(t).Undo([]storepath.Path{dep, self}, stage.Report().Fixups, nar.NewWriter(&b))
 			send(t, undo, out.files, pieces(r))
 			Expect(bytes.Equal(b.Bytes(), signed)).To(BeTrue())
 		}
@@ -91,23 +91,23 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		for _, name := range []string{"bin/x", "share/doc/x"} {
 			for _, text := range []string{selfNow, viewDir + "/00bgd045z0", "  " + viewDir + "/zzzzzzzzzz-x "} {
 				_, report := relocated(t, regular(name, text))
-				Expect(report.Hazards).To(ConsistOf(And(
+				Expect(report.Blockers).To(ConsistOf(And(
 					HaveField("Kind", relocate.RelocatedName), HaveField("Harmless", ""),
 					HaveField("Offset", int64(strings.Index(text, "/"))),
 				)), text)
 			}
 		}
 		_, report := relocated(t, regular("x", viewDir+" "+viewDir+"/ "+viewDir+"/bash "+viewDir+"x/00bgd045z0"))
-		Expect(report.Hazards).To(BeEmpty())
+		Expect(report.Blockers).To(BeEmpty())
 		_, report = relocated(t, symlink("x", selfNow))
-		Expect(report.Hazards).To(HaveLen(1))
+		Expect(report.Blockers).To(HaveLen(1))
 	})
 
 	it("refuses paths that it cannot tell apart", func() {
 		twin := storepath.Path("/nix/store/00bgd045z0xxxxxxxxxxxxxxxxxxxxxx-other")
 		report := layout(t).Rewrite(self, []storepath.Path{twin}, discard{}).Report()
 		Expect(report.Relocatable()).To(BeFalse())
-		Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.Ambiguous)))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.Ambiguous)))
 	})
 
 	it("turns a relative symlink to another store path into an absolute one, and back", func() {
@@ -119,13 +119,13 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			symlink("lib", "../"+self.Base()+"/bin"),
 		)
 		out, report := relocated(t, files[2:]...)
-		Expect(report.Hazards).To(BeEmpty())
+		Expect(report.Blockers).To(BeEmpty())
 		Expect(contentsOf(out, "bin/far")).To(Equal(depNow + "/bin/x"))
 		Expect(contentsOf(out, "bin/farther")).To(Equal(depNow))
 		Expect(contentsOf(out, "bin/near")).To(Equal("../lib"))
 		Expect(contentsOf(out, "lib")).To(Equal(selfNow + "/bin"))
 		var back bytes.Buffer
-		send(t, layout(t).Undo([]storepath.Path{self, dep}, report.Mends, nar.NewWriter(&back)), out, whole)
+		send(t, layout(t).Undo([]storepath.Path{self, dep}, report.Fixups, nar.NewWriter(&back)), out, whole)
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
 
@@ -137,14 +137,14 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			symlink("bin/near", "../lib"),
 		)
 		out := &events{}
-		stage := relocate.MendOnly(self, []storepath.Path{dep}, out)
+		stage := relocate.FixOnly(self, []storepath.Path{dep}, out)
 		send(t, stage, files, whole)
 		Expect(contentsOf(out.files, "bin/app")).To(Equal(script))
 		Expect(contentsOf(out.files, "bin/absolute")).To(Equal(string(dep) + "/bin"))
 		Expect(contentsOf(out.files, "bin/far")).To(Equal(string(dep) + "/bin/x"))
 		Expect(contentsOf(out.files, "bin/near")).To(Equal("../lib"))
 		var back bytes.Buffer
-		undo := relocate.Layout{}.Undo([]storepath.Path{self, dep}, stage.Report().Mends, nar.NewWriter(&back))
+		undo := relocate.Layout{}.Undo([]storepath.Path{self, dep}, stage.Report().Fixups, nar.NewWriter(&back))
 		send(t, undo, out.files, whole)
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
@@ -152,13 +152,13 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 	it("reports a relative symlink that leads elsewhere", func() {
 		for _, target := range []string{"../x/" + dep.Base(), dep.Base(), "../../" + dep.HashPart() + "-renamed"} {
 			_, report := relocated(t, symlink("bin/x", target))
-			Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.BareHash)), target)
+			Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.BareHash)), target)
 		}
 	})
 
 	it("reports a hash in a file's name", func() {
 		_, report := relocated(t, regular("roots/"+dep.Base(), "x"))
-		Expect(report.Hazards).To(ConsistOf(HaveField("Detail", ContainSubstring("the file's name has the hash"))))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("the file's name has the hash"))))
 	})
 
 	context("on disk", func() {
@@ -176,7 +176,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			signed = relocate.Original{Path: self, References: refs, NarHash: sha256.Sum256(archived(t, files))}
 			stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
 			Expect(nar.Copy(stage, nar.NewReader(bytes.NewReader(archived(t, files))), nil)).To(Succeed())
-			signed.Mends = stage.Report().Mends
+			signed.Fixups = stage.Report().Fixups
 		})
 
 		it.After(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
@@ -195,12 +195,12 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(ContainSubstring(string(self))))
 		})
 
-		it("says which mended symlink leads elsewhere now", func() {
+		it("says which fixed symlink leads elsewhere now", func() {
 			Expect(os.Chmod(dir, 0o755)).To(Succeed())
 			for _, target := range []string{"/etc", "../" + dep.Base(), depNow + "/x", string(dep)} {
 				Expect(os.Remove(filepath.Join(dir, "libexec"))).To(Succeed())
 				Expect(os.Symlink(target, filepath.Join(dir, "libexec"))).To(Succeed())
-				Expect(layout(t).VerifyTree(ctx, dir, signed)).To(MatchError(ContainSubstring("libexec is not as it was mended")))
+				Expect(layout(t).VerifyTree(ctx, dir, signed)).To(MatchError(ContainSubstring("libexec is not as it was fixed")))
 			}
 		})
 
@@ -208,7 +208,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			dest := filepath.Join(filepath.Dir(dir), "before")
 			Expect(layout(t).UndoTree(ctx, dir, dest, signed)).To(Succeed())
 			Expect(os.Readlink(filepath.Join(dest, "libexec"))).To(Equal("../" + dep.Base()))
-			signed.Mends = nil
+			signed.Fixups = nil
 			Expect(relocate.Layout{}.VerifyTree(ctx, dest, signed)).To(Succeed())
 			Expect(nar.RemoveAll(dest)).To(Succeed())
 
@@ -249,7 +249,7 @@ func FuzzUndo(f *testing.F) {
 			return
 		}
 		var b bytes.Buffer
-		undo := layout(t).Undo([]storepath.Path{self, dep}, stage.Report().Mends, nar.NewWriter(&b))
+		undo := layout(t).Undo([]storepath.Path{self, dep}, stage.Report().Fixups, nar.NewWriter(&b))
 		send(t, undo, out.files, whole)
 		if !bytes.Equal(b.Bytes(), archived(t, files)) {
 			t.Fatalf("contents %q do not come back", contents)

@@ -14,7 +14,7 @@ type Original struct {
 	Path       storepath.Path
 	References []storepath.Path
 	NarHash    storepath.Hash
-	Mends      []Mend // as Rewrite, MendOnly and MendTree reported them
+	Fixups     []Fixup // as Rewrite, FixOnly and FixTree reported them
 }
 
 // paths are those that the tree's files may name.
@@ -35,17 +35,17 @@ func (e *ChangedError) Error() string {
 }
 
 // VerifyTree computes the NAR hash that the tree at dir had before it was relocated by l (the zero Layout if it was
-// not) and mended, and compares it with the signed one: *ChangedError if they differ. What was mended has to be as
-// mending makes it. Modes and times do not matter, save that a file is executable if its owner may execute it.
+// not) and fixed, and compares it with the signed one: *ChangedError if they differ. What was fixed has to be as
+// fixing makes it. Modes and times do not matter, save that a file is executable if its owner may execute it.
 func (l Layout) VerifyTree(ctx context.Context, dir string, o Original) error {
 	hash := sha256.New()
-	undo := l.undo(o.paths(), o.Mends, nar.NewWriter(hash))
-	undo.link = l.mendedLinks(o)
+	undo := l.undo(o.paths(), o.Fixups, nar.NewWriter(hash))
+	undo.link = l.fixedLinks(o)
 	if err := nar.DumpTo(ctx, undo, dir); err != nil {
 		return fmt.Errorf("verifying %s: %w", o.Path, err)
 	}
 	if undo.altered != "" {
-		return fmt.Errorf("verifying %s: %s is not as it was mended", o.Path, undo.altered)
+		return fmt.Errorf("verifying %s: %s is not as it was fixed", o.Path, undo.altered)
 	}
 	if got := storepath.Hash(hash.Sum(nil)); got != o.NarHash {
 		return &ChangedError{Path: o.Path, Dir: dir, Want: o.NarHash, Got: got}
@@ -53,11 +53,11 @@ func (l Layout) VerifyTree(ctx context.Context, dir string, o Original) error {
 	return nil
 }
 
-// UndoTree writes the tree at dir, relocated by l and mended, to dest as it was before. dest must not exist; nothing
+// UndoTree writes the tree at dir, relocated by l and fixed, to dest as it was before. dest must not exist; nothing
 // is left of it after an error.
 func (l Layout) UndoTree(ctx context.Context, dir, dest string, o Original) error {
 	tree := nar.NewTree(dest)
-	if err := nar.DumpTo(ctx, l.Undo(o.paths(), o.Mends, tree), dir); err != nil {
+	if err := nar.DumpTo(ctx, l.Undo(o.paths(), o.Fixups, tree), dir); err != nil {
 		_ = tree.Discard()
 		return fmt.Errorf("undoing the relocation of %s: %w", o.Path, err)
 	}

@@ -18,19 +18,19 @@ const (
 	bzip2Window = 4 << 20
 )
 
-// turn bounds the memory of many stages that run at once: of those with a file whose decoders want much, one has it.
+// memoryLimit bounds the memory of many stages that run at once: of those with a file whose decoders want much, one has it.
 // Whoever has it waits for none of the others.
-type turn chan struct{}
+type memoryLimit chan struct{}
 
-func newTurn() turn { return make(turn, 1) }
+func newMemoryLimit() memoryLimit { return make(memoryLimit, 1) }
 
-func (t turn) take() {
+func (t memoryLimit) take() {
 	if t != nil {
 		t <- struct{}{}
 	}
 }
 
-func (t turn) giveBack() {
+func (t memoryLimit) giveBack() {
 	if t != nil {
 		<-t
 	}
@@ -43,9 +43,9 @@ func (x *inspector) holding(size int64, look func() error) error {
 	}
 	x.held += size
 	defer func() { x.held -= size }()
-	if x.held > smallWindows && !x.hasTurn {
-		x.turn.take()
-		x.hasTurn = true
+	if x.held > smallWindows && !x.hasMemory {
+		x.memory.take()
+		x.hasMemory = true
 	}
 	return look()
 }
@@ -53,9 +53,9 @@ func (x *inspector) holding(size int64, look func() error) error {
 // letGo ends what the file at hand holds.
 func (x *inspector) letGo() {
 	x.held = 0
-	if x.hasTurn {
-		x.hasTurn = false
-		x.turn.giveBack()
+	if x.hasMemory {
+		x.hasMemory = false
+		x.memory.giveBack()
 	}
 }
 

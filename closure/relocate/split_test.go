@@ -67,13 +67,13 @@ func arm64(pieces []string) string {
 	return string(code)
 }
 
-func testPieces(t *testing.T, context spec.G, it spec.S) {
+func testSplit(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	names := []string{"a", "app", "hello", "bash-5.2", "a-long-name-1.2.3"}
 	named := func(name string) storepath.Path { return self[:44] + storepath.Path(name) }
 	inPieces := func(hash storepath.Path) any {
-		return And(HaveField("Kind", relocate.InPieces), HaveField("Harmless", ""), HaveField("Detail", "a part of "+string(hash)))
+		return And(HaveField("Kind", relocate.SplitReference), HaveField("Harmless", ""), HaveField("Detail", "a part of "+string(hash)))
 	}
 	reported := func(p storepath.Path, name, contents string) relocate.Report {
 		stage := layout(t).Rewrite(p, []storepath.Path{dep}, discard{})
@@ -92,7 +92,7 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 					pieces := cut(strings.Repeat("=", before)+string(self)+after+"\x00", size)
 					r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
 					code := elf(noise(100+r.IntN(20)) + strings.Join(pieces, "\x48\xb8") + noise(100))
-					Expect(reported(self, "bin/x", code).Hazards).To(ConsistOf(inPieces(self)), "%d %d %q", before, size, after)
+					Expect(reported(self, "bin/x", code).Blockers).To(ConsistOf(inPieces(self)), "%d %d %q", before, size, after)
 				}
 			}
 		}
@@ -112,7 +112,7 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 					right := joined(contentsOf(out.files, "bin/x")) == strings.Replace(text, string(p), layout(t).Rename(p), 1)
 					Expect(stage.Report().Relocatable()).To(Equal(right), "%q", text)
 					if !right {
-						Expect(stage.Report().Hazards).To(ContainElement(inPieces(p)))
+						Expect(stage.Report().Blockers).To(ContainElement(inPieces(p)))
 						spoilt++
 					}
 				}
@@ -124,11 +124,11 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 	it("finds what a program for 64-bit ARM puts together in registers", func() {
 		for before := range 8 {
 			pieces := cut(strings.Repeat("=", before)+string(self)+"/x", 8)
-			Expect(reported(self, "bin/x", arm64(pieces)).Hazards).To(ConsistOf(inPieces(self)), "%d", before)
+			Expect(reported(self, "bin/x", arm64(pieces)).Blockers).To(ConsistOf(inPieces(self)), "%d", before)
 			for i, piece := range pieces {
 				pieces[i] = strings.ToUpper(piece)
 			}
-			Expect(reported(self, "bin/x", arm64(pieces)).Hazards).To(BeEmpty())
+			Expect(reported(self, "bin/x", arm64(pieces)).Blockers).To(BeEmpty())
 		}
 	})
 
@@ -141,13 +141,13 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 			}
 			stage := layout(t).Rewrite(self, nil, discard{})
 			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
-			Expect(stage.Report().Hazards).To(ConsistOf(inPieces(self)), "%d", edge)
+			Expect(stage.Report().Blockers).To(ConsistOf(inPieces(self)), "%d", edge)
 
 			clear(b[edge:][:100])
 			copy(b[edge:], string(self)+"/x")
 			stage = layout(t).Rewrite(self, nil, discard{})
 			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
-			Expect(stage.Report().Hazards).To(BeEmpty(), "%d", edge)
+			Expect(stage.Report().Blockers).To(BeEmpty(), "%d", edge)
 			Expect(stage.Report().References).To(Equal(1))
 		}
 	})
@@ -155,14 +155,14 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 	it("finds pieces in the programs that containers hold", func() {
 		code := elf(strings.Join(cut(string(self)+"/x", 8), "\x48\xb8"))
 		for name, contents := range map[string]string{"x.tar": tarred("bin/x", code, ""), "x.a": arred("x.o/", code)} {
-			Expect(reported(self, name, contents).Hazards).To(ConsistOf(inPieces(self)), name)
+			Expect(reported(self, name, contents).Blockers).To(ConsistOf(inPieces(self)), name)
 		}
 		for _, name := range []string{"x.gz", "x.tar.gz"} {
 			contents := gzipped(code)
 			if name == "x.tar.gz" {
 				contents = gzipped(tarred("bin/x", code, ""))
 			}
-			Expect(reported(self, name, contents).Hazards).To(ContainElement(And(
+			Expect(reported(self, name, contents).Blockers).To(ContainElement(And(
 				HaveField("Kind", relocate.Compressed), HaveField("Detail", HaveSuffix("the hash of "+string(self)+" in pieces")),
 			)), name)
 		}
@@ -185,11 +185,11 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 				code := elf(strings.Repeat("\x00", shift) + text + "\x00")
 				stage := layout(t).Rewrite(self, []storepath.Path{storepath.Path(dev)}, discard{})
 				send(t, stage, archive(regular("bin/x", code)), whole)
-				Expect(stage.Report().Hazards).To(BeEmpty(), "%d %q", shift, text)
+				Expect(stage.Report().Blockers).To(BeEmpty(), "%d %q", shift, text)
 				Expect(reported(short, "bin/x", code).Blocking).To(BeZero(), "%d %q", shift, text)
 			}
 		}
-		Expect(reported(self, "notes", strings.Join(cut(string(self), 8), "\n")).Hazards).To(BeEmpty(), "no compiler cuts text")
+		Expect(reported(self, "notes", strings.Join(cut(string(self), 8), "\n")).Blockers).To(BeEmpty(), "no compiler cuts text")
 	})
 
 	it("tells the pieces of many references from each other", func() {
@@ -208,7 +208,7 @@ func testPieces(t *testing.T, context spec.G, it spec.S) {
 		for i := 7; i < len(refs); i += 40 {
 			want = append(want, inPieces(refs[i]))
 		}
-		Expect(stage.Report().Hazards).To(ConsistOf(slices.Clone(want)...))
+		Expect(stage.Report().Blockers).To(ConsistOf(slices.Clone(want)...))
 		Expect(stage.Report().References).To(Equal(390))
 	})
 }

@@ -37,7 +37,7 @@ func stamp(time, size int) string {
 	return string(binary.LittleEndian.AppendUint32(b, uint32(size)))
 }
 
-func testMend(t *testing.T, context spec.G, it spec.S) {
+func testFixups(t *testing.T, context spec.G, it spec.S) {
 	ctx := stdcontext.Background()
 	refs := []storepath.Path{dep}
 	const cache = "lib/python3/__pycache__/"
@@ -81,12 +81,12 @@ func testMend(t *testing.T, context spec.G, it spec.S) {
 	it("marks byte code that was fresh in the store, and only that, as not to be checked", func() {
 		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
 		send(t, stage, files, whole)
-		mends, err := layout(t).MendTree(ctx, dir, original, stage.Report())
+		fixups, err := layout(t).FixTree(ctx, dir, original, stage.Report())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(mends).To(ConsistOf(
-			relocate.Mend{File: cache + "stamped.cpython-311.pyc", Offset: 4, Was: []byte{0, 0, 0, 0}},
-			relocate.Mend{File: cache + "checked.cpython-310.opt-1.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
-			relocate.Mend{File: cache + "checked.cpython-311.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
+		Expect(fixups).To(ConsistOf(
+			relocate.Fixup{File: cache + "stamped.cpython-311.pyc", Offset: 4, Was: []byte{0, 0, 0, 0}},
+			relocate.Fixup{File: cache + "checked.cpython-310.opt-1.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
+			relocate.Fixup{File: cache + "checked.cpython-311.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
 		))
 		Expect(flags("stamped.cpython-311.pyc")).To(BeEquivalentTo(1))
 		Expect(flags("checked.cpython-311.pyc")).To(BeEquivalentTo(1))
@@ -99,35 +99,35 @@ func testMend(t *testing.T, context spec.G, it spec.S) {
 		Expect(info.Mode().Perm()).To(BeEquivalentTo(0o444))
 		Expect(info.ModTime()).To(BeTemporally("==", time.Unix(1, 0)))
 
-		mended := original
-		mended.Mends = mends
-		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(Succeed())
+		fixed := original
+		fixed.Fixups = fixups
+		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(Succeed())
 		Expect(layout(t).VerifyTree(ctx, dir, original)).NotTo(Succeed())
 
 		altered := filepath.Join(dir, cache, "stamped.cpython-311.pyc")
 		Expect(os.Chmod(altered, 0o644)).To(Succeed())
 		Expect(os.WriteFile(altered, []byte(pyc(magic311, 7, stamp(1, len(plain)))), 0o644)).To(Succeed())
-		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(MatchError(ContainSubstring("pyc is not as it was mended")))
-		claimed := relocate.Mend{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
-		mended.Mends = append(slices.Clone(mends[1:]), claimed)
-		Expect(layout(t).VerifyTree(ctx, dir, mended)).To(MatchError(ContainSubstring("plain.py is not as it was mended")))
+		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(MatchError(ContainSubstring("pyc is not as it was fixed")))
+		claimed := relocate.Fixup{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
+		fixed.Fixups = append(slices.Clone(fixups[1:]), claimed)
+		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(MatchError(ContainSubstring("plain.py is not as it was fixed")))
 	})
 
-	it("mends time stamps where nothing is relocated", func() {
-		stage := relocate.MendOnly(self, nil, nar.NewTree(dir))
+	it("fixups time stamps where nothing is relocated", func() {
+		stage := relocate.FixOnly(self, nil, nar.NewTree(dir))
 		send(t, stage, files, whole)
-		Expect(stage.Report().Hazards).To(BeEmpty())
-		mends, err := relocate.Layout{}.MendTree(ctx, dir, original, stage.Report())
+		Expect(stage.Report().Blockers).To(BeEmpty())
+		fixups, err := relocate.Layout{}.FixTree(ctx, dir, original, stage.Report())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(mends).To(ConsistOf(HaveField("File", cache+"stamped.cpython-311.pyc")))
-		mended := original
-		mended.Mends = mends
-		Expect(relocate.Layout{}.VerifyTree(ctx, dir, mended)).To(Succeed())
+		Expect(fixups).To(ConsistOf(HaveField("File", cache+"stamped.cpython-311.pyc")))
+		fixed := original
+		fixed.Fixups = fixups
+		Expect(relocate.Layout{}.VerifyTree(ctx, dir, fixed)).To(Succeed())
 	})
 
 	it("passes an archive on unchanged where nothing is relocated", func() {
 		out := &events{}
-		send(t, relocate.MendOnly(self, nil, out), files, func() int { return 7 })
+		send(t, relocate.FixOnly(self, nil, out), files, func() int { return 7 })
 		Expect(out.files).To(Equal(files))
 	})
 }

@@ -133,7 +133,7 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 		}
 		running.Wait()
 		for _, report := range reports {
-			Expect(report.Hazards).To(BeEmpty())
+			Expect(report.Blockers).To(BeEmpty())
 		}
 		// One of the large windows at a time, and the one before if it is not collected yet.
 		Expect(water.high - water.low).To(BeNumerically("<", 400<<20))
@@ -163,7 +163,7 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 			stage := layout(t).Rewrite(self, nil, discard{})
 			Expect(c.sendTo(stage)).To(Succeed())
 			Expect(stage.Close()).To(Succeed())
-			Expect(stage.Report().Hazards).To(ContainElement(And(
+			Expect(stage.Report().Blockers).To(ContainElement(And(
 				HaveField("Kind", c.kind), HaveField("Detail", ContainSubstring(c.detail)),
 			)), c.name)
 		}

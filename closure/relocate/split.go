@@ -162,8 +162,8 @@ func printable(eight uint64) uint64 {
 	return (others - low) &^ others & high
 }
 
-// pieceSearch looks for parts in one file after another.
-type pieceSearch struct {
+// splitSearch looks for parts in one file after another.
+type splitSearch struct {
 	parts *parts
 	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
@@ -179,7 +179,7 @@ type evidence struct {
 }
 
 // begin makes the search ready for a file that begins with head.
-func (s *pieceSearch) begin(head []byte) {
+func (s *splitSearch) begin(head []byte) {
 	clear(s.seen)
 	s.arm = isARM64(head)
 	s.registers = [32]uint64{}
@@ -187,7 +187,7 @@ func (s *pieceSearch) begin(head []byte) {
 
 // search looks at the places buf[from:to], as a window gives them; buf begins at off in the file. It looks lastPart
 // bytes further on, to know what stands before.
-func (s *pieceSearch) search(buf []byte, from, to int, off int64, found finder) {
+func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) {
 	if s.arm {
 		s.immediates(buf, from, to, off, found)
 	}
@@ -214,7 +214,7 @@ func (s *pieceSearch) search(buf []byte, from, to int, off int64, found finder) 
 }
 
 // shortTails looks for the last pieces of a reference with a short name.
-func (s *pieceSearch) shortTails(buf []byte, from, to int, off int64, member int, found finder) {
+func (s *splitSearch) shortTails(buf []byte, from, to int, off int64, member int, found finder) {
 	end := []byte(s.parts.members.paths[member][lastPart:])
 	for i := from; i < to; i++ {
 		n := bytes.Index(buf[i:min(to+len(end)-1, len(buf))], end)
@@ -227,7 +227,7 @@ func (s *pieceSearch) shortTails(buf []byte, from, to int, off int64, member int
 }
 
 // look reports what stands at buf[i:] if it is a part and stands in no whole reference.
-func (s *pieceSearch) look(buf []byte, i int, off int64, found finder) {
+func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 	slot := s.parts.find(binary.LittleEndian.Uint64(buf[i:]))
 	if s.parts.keys[slot] == 0 {
 		return
@@ -244,7 +244,7 @@ func (s *pieceSearch) look(buf []byte, i int, off int64, found finder) {
 }
 
 // tail looks at the last character of a hash, at buf[last], and at what stands before it.
-func (s *pieceSearch) tail(buf []byte, last int, off int64, member int, found finder) {
+func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found finder) {
 	first := last + 1 - hashLen
 	if s.whole(buf, first, member) {
 		if s.endsEarly(buf, last+1, off, member) {
@@ -264,14 +264,14 @@ func (s *pieceSearch) tail(buf []byte, last int, off int64, member int, found fi
 		return
 	}
 	for i := last + 1 - n; i <= last; i++ {
-		if startsPiece(buf, i, off) {
+		if startsPart(buf, i, off) {
 			s.weigh(last, member, found, func(e *evidence) { e.vagueTail = true })
 		}
 	}
 }
 
 // whole reports whether the member's hash stands at buf[first:].
-func (s *pieceSearch) whole(buf []byte, first, member int) bool {
+func (s *splitSearch) whole(buf []byte, first, member int) bool {
 	return first >= 0 && first+hashLen <= len(buf) &&
 		string(buf[first:first+hashLen]) == s.parts.members.paths[member].HashPart()
 }
@@ -285,7 +285,7 @@ func isWholeHash(buf []byte, first int) bool {
 
 // endsEarly reports whether the reference with the hash that ends at buf[end] may stand in constants that end before
 // the text does: whether not all of its name follows, into the next of them.
-func (s *pieceSearch) endsEarly(buf []byte, end int, off int64, member int) bool {
+func (s *splitSearch) endsEarly(buf []byte, end int, off int64, member int) bool {
 	name := s.parts.members.paths[member][refLen:]
 	rest, whole := bytes.CutPrefix(buf[end:], []byte(name))
 	next := int(-(off + int64(end)) & (blockLen - 1))
@@ -301,14 +301,14 @@ func isNameChar(c byte) bool {
 	return strings.IndexByte("+-._?=", c) >= 0
 }
 
-// startsPiece reports whether a piece can begin at buf[i:]: a constant is aligned, and before an immediate of eight
+// startsPart reports whether a piece can begin at buf[i:]: a constant is aligned, and before an immediate of eight
 // bytes stands the x86 instruction that takes it, REX.W B8 to BF.
-func startsPiece(buf []byte, i int, off int64) bool {
+func startsPart(buf []byte, i int, off int64) bool {
 	return (off+int64(i))%partLen == 0 || i >= 2 && buf[i-2]&^1 == 0x48 && buf[i-1]&^7 == 0xb8
 }
 
 // weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece.
-func (s *pieceSearch) weigh(i, member int, found finder, add func(*evidence)) {
+func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
 	member = s.parts.likeness(member)
 	e := s.seen[member]
 	add(&e)
@@ -319,17 +319,17 @@ func (s *pieceSearch) weigh(i, member int, found finder, add func(*evidence)) {
 }
 
 // tell reports a piece, once per file and member.
-func (s *pieceSearch) tell(i, member int, found finder) {
+func (s *splitSearch) tell(i, member int, found finder) {
 	e := s.seen[member]
 	if e.told {
 		return
 	}
 	e.told = true
 	s.note(member, e)
-	found.piece(i, member)
+	found.splitPart(i, member)
 }
 
-func (s *pieceSearch) note(member int, e evidence) {
+func (s *splitSearch) note(member int, e evidence) {
 	if s.seen == nil {
 		s.seen = make(map[int]evidence)
 	}
@@ -343,7 +343,7 @@ func isARM64(head []byte) bool {
 
 // immediates follows what the instructions in buf[from:to] make of registers, two bytes at a time (MOVZ, MOVK; Arm
 // Architecture Reference Manual, "Move wide (immediate)").
-func (s *pieceSearch) immediates(buf []byte, from, to int, off int64, found finder) {
+func (s *splitSearch) immediates(buf []byte, from, to int, off int64, found finder) {
 	const wideMask, wide, keep = 0xdf800000, 0xd2800000, 1 << 29
 	for i := from + int(-(off+int64(from))&3); i < to && i+4 <= len(buf); i += 4 {
 		w := binary.LittleEndian.Uint32(buf[i:])

@@ -14,10 +14,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// MendOnly returns a stage for closures that are not relocated. It notes what MendTree has to look at, as the image's
+// FixOnly returns a stage for closures that are not relocated. It notes what FixTree has to look at, as the image's
 // file times differ from those of a Nix store under every engine, and makes relative symlinks to other store paths
 // absolute, as paths in layers are not each other's neighbours. All else it passes on unchanged.
-func MendOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
+func FixOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
 	known := newMembers(append([]storepath.Path{self}, refs...))
 	s := &Stage{self: self, next: next, known: known, scan: newScanner(Layout{}, newMembers(nil))}
 	s.window = window{next: next, search: func(buf []byte, from, _ int) {
@@ -92,26 +92,26 @@ func sourceOf(file string) string {
 	return parent + module + ".py"
 }
 
-// MendTree mends in the tree at dir, written through a stage with this report, what would start slower there than
+// FixTree fixups in the tree at dir, written through a stage with this report, what would start slower there than
 // in a Nix store: Python byte code that was fresh in the store, by its source's time or by its source's hash, and
 // counts as stale now that the image's files have another time and sources are rewritten. It is marked as not to be
-// checked. Byte code that was stale in the store stays so. MendTree returns the report's mends and its own, for Undo;
+// checked. Byte code that was stale in the store stays so. FixTree returns the report's fixups and its own, for Undo;
 // it is called once, after the tree is complete, and leaves modes and times as they are. What it does depends on the
 // archive and the layout only.
-func (l Layout) MendTree(ctx context.Context, dir string, o Original, r Report) ([]Mend, error) {
-	mends := r.Mends
-	mend := func(file string, fresh func(code) (bool, error)) error {
-		m, err := mendCode(dir, file, fresh)
+func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) ([]Fixup, error) {
+	fixups := r.Fixups
+	fixup := func(file string, fresh func(code) (bool, error)) error {
+		m, err := fixCode(dir, file, fresh)
 		if err != nil {
-			return fmt.Errorf("mending %s: %s: %w", o.Path, file, err)
+			return fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
 		}
 		if m != nil {
-			mends = append(mends, *m)
+			fixups = append(fixups, *m)
 		}
 		return ctx.Err()
 	}
 	for _, file := range r.stamped {
-		if err := mend(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
+		if err := fixup(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
 			return nil, err
 		}
 	}
@@ -119,19 +119,19 @@ func (l Layout) MendTree(ctx context.Context, dir string, o Original, r Report) 
 		cached, err := filepath.Glob(filepath.Join(glob(dir), glob(path.Dir(source)), "__pycache__",
 			glob(strings.TrimSuffix(path.Base(source), ".py"))+".*.pyc"))
 		if err != nil {
-			return nil, fmt.Errorf("mending %s: %w", o.Path, err)
+			return nil, fmt.Errorf("fixing %s: %w", o.Path, err)
 		}
 		for _, file := range cached {
 			file, err := filepath.Rel(dir, file)
 			if err != nil {
-				return nil, fmt.Errorf("mending %s: %w", o.Path, err)
+				return nil, fmt.Errorf("fixing %s: %w", o.Path, err)
 			}
-			if err := mend(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
+			if err := fixup(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return mends, nil
+	return fixups, nil
 }
 
 // glob quotes what Glob takes for a pattern.
@@ -176,8 +176,8 @@ type contents struct{ *line }
 func (contents) Entry(*nar.Entry) error { return nil }
 func (contents) Close() error           { return nil }
 
-// mendCode marks the byte code at file as not to be checked, if it is fresh.
-func mendCode(dir, file string, fresh func(code) (bool, error)) (*Mend, error) {
+// fixCode marks the byte code at file as not to be checked, if it is fresh.
+func fixCode(dir, file string, fresh func(code) (bool, error)) (*Fixup, error) {
 	name := filepath.Join(dir, file)
 	before, err := os.Lstat(name)
 	if err != nil || !before.Mode().IsRegular() {
@@ -198,11 +198,11 @@ func mendCode(dir, file string, fresh func(code) (bool, error)) (*Mend, error) {
 	if err := writeAt(name, before, flags, codeFlags); err != nil {
 		return nil, err
 	}
-	return &Mend{File: file, Offset: codeFlags, Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)])}, nil
+	return &Fixup{File: file, Offset: codeFlags, Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)])}, nil
 }
 
-// marked reports whether now, what stands at the mend, is the mark that byte code got.
-func (m Mend) marked(now []byte) bool {
+// marked reports whether now, what stands at the fixup, is the mark that byte code got.
+func (m Fixup) marked(now []byte) bool {
 	unchecked := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
 	if m.Offset != codeFlags || len(m.Was) != len(unchecked) || !bytes.HasPrefix(now, unchecked) {
 		return false

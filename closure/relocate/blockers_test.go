@@ -320,7 +320,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 	check := func(a artefact) {
 		_, report := relocated(t, regular(a.name, a.contents))
 		Expect(report.Relocatable()).To(BeFalse(), a.name)
-		Expect(report.Hazards).To(ContainElement(And(
+		Expect(report.Blockers).To(ContainElement(And(
 			HaveField("File", a.name), HaveField("Kind", a.kind), HaveField("Harmless", ""),
 			HaveField("Detail", ContainSubstring(a.detail)),
 		)), a.name)
@@ -363,7 +363,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 		for _, a := range artefacts(strings.ReplaceAll(noise(200<<10)+script, self.HashPart(), other.HashPart())) {
 			_, report := relocated(t, regular(a.name, a.contents))
 			if a.kind != relocate.Opaque && a.name != "link.tar" {
-				Expect(report.Hazards).To(BeEmpty(), a.name)
+				Expect(report.Blockers).To(BeEmpty(), a.name)
 			}
 		}
 	})
@@ -409,7 +409,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			"x.pyz":   "#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", "print()\n"),
 		} {
 			out, report := relocated(t, regular(name, contents))
-			Expect(report.Hazards).To(BeEmpty(), name)
+			Expect(report.Blockers).To(BeEmpty(), name)
 			Expect(report.References).To(BeNumerically(">", 0), name)
 			Expect(contentsOf(out, name)).To(Equal(strings.ReplaceAll(contents, string(self), selfNow)), name)
 		}
@@ -420,7 +420,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ",
 		} {
 			out, report := relocated(t, regular("notes", text+script))
-			Expect(report.Hazards).To(BeEmpty(), text)
+			Expect(report.Blockers).To(BeEmpty(), text)
 			Expect(contentsOf(out, "notes")).To(ContainSubstring(selfNow), text)
 		}
 	})
@@ -433,9 +433,9 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			for _, before := range []int{0, 1000, 128<<10 - 70, 128<<10 - 700, 1 << 20} {
 				program := elf(strings.Repeat("\xcc", before))
 				_, report := relocated(t, regular("bin/x", program+end))
-				Expect(report.Hazards).To(ConsistOf(HaveField("Kind", relocate.Opaque)), "%d %d", before, len(comment))
+				Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.Opaque)), "%d %d", before, len(comment))
 				_, report = relocated(t, regular("bin/x", program+end+"\x00"))
-				Expect(report.Hazards).To(BeEmpty(), "%d %d", before, len(comment))
+				Expect(report.Blockers).To(BeEmpty(), "%d %d", before, len(comment))
 			}
 		}
 	})
@@ -457,7 +457,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			"bomb.zst":      strings.Repeat(zstandard(string(make([]byte, 32<<20))), 50),
 		} {
 			_, report := relocated(t, regular(name, contents))
-			Expect(report.Hazards).To(ContainElement(HaveField("Kind", relocate.Opaque)), name)
+			Expect(report.Blockers).To(ContainElement(HaveField("Kind", relocate.Opaque)), name)
 		}
 	})
 
