@@ -76,7 +76,11 @@ func outputPath(masked, name, output string) (storepath.Path, error) {
 	if output != "out" {
 		name += "-" + output
 	}
-	return makePath("output:"+output, masked, name)
+	digest, err := storepath.ParseHash("sha256:" + masked)
+	if err != nil {
+		return "", err
+	}
+	return storepath.Make("output:"+output, digest, name)
 }
 
 // drvPath is the store path of a derivation's own text.
@@ -88,7 +92,7 @@ func (d *Drv) drvPath(name string) (storepath.Path, error) {
 	for _, ref := range slices.Compact(refs) {
 		kind += ":" + ref.String()
 	}
-	return makePath(kind, hexSum(d.String()), name+".drv")
+	return storepath.Make(kind, sha256.Sum256([]byte(d.String())), name+".drv")
 }
 
 func hexSum(s string) string {

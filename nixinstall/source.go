@@ -3,7 +3,6 @@ package nixinstall
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -77,17 +76,7 @@ func SourcePath(ctx context.Context, dir string, o SourceOptions) (storepath.Pat
 // FixedPath is the store path of a tree with this NAR hash and no references, as `nix-store --add-fixed
 // --recursive sha256` names it (NixOS/nix: src/libstore/store-dir-config.cc, makeFixedOutputPath).
 func FixedPath(narHash storepath.Hash, name string) (storepath.Path, error) {
-	return makePath("source", hex.EncodeToString(narHash[:]), name)
-}
-
-// makePath is NixOS/nix's makeStorePath: a path's hash part is the SHA-256 of its description, folded to 20 bytes.
-func makePath(kind, digestHex, name string) (storepath.Path, error) {
-	sum := sha256.Sum256([]byte(kind + ":sha256:" + digestHex + ":" + storepath.Dir + ":" + name))
-	var folded [20]byte
-	for i, b := range sum {
-		folded[i%len(folded)] ^= b
-	}
-	return storepath.FromBase(storepath.Encode32(folded[:]) + "-" + name)
+	return storepath.Make("source", narHash, name)
 }
 
 // narHash is the hash of the NAR of what keeps accepts below dir.

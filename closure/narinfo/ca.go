@@ -76,8 +76,8 @@ func parseCA(s string) (*contentAddress, error) {
 // is computed anew from the content address, the name and the references. It is false without a CA field, and an error
 // where the field cannot be read or makes another path.
 //
-// What vouches for the path then is the content address, not the cache, so the archive has to be checked against it as
-// well: see ContentCheck. A content address that is the NAR's own hash is compared with NarHash here.
+// The path is then accepted for its content address and not for its cache, so the archive has to be checked against it
+// as well: see ContentCheck. A content address that is the NAR's own hash is compared with NarHash here.
 func (n *NarInfo) VerifyCA() (ok bool, err error) {
 	if n.CA == "" {
 		return false, nil
@@ -130,27 +130,16 @@ func (ca *contentAddress) storePath(n *NarInfo) (storepath.Path, error) {
 		if self {
 			return "", fmt.Errorf("a path addressed as text refers to itself")
 		}
-		return makeStorePath(typed("text"), ca.digest, name)
+		return storepath.Make(typed("text"), storepath.Hash(ca.digest), name)
 	case ca.method == caText:
 		return "", fmt.Errorf("a path addressed as text has a hash of %s, want sha256", ca.algorithm)
 	case ca.method == caNAR && ca.algorithm == "sha256":
-		return makeStorePath(typed("source"), ca.digest, name)
+		return storepath.Make(typed("source"), storepath.Hash(ca.digest), name)
 	}
 	if self || len(refs) > 0 {
 		return "", fmt.Errorf("a path addressed by %s%s has references", ca.method, ca.algorithm)
 	}
 	prefix := strings.TrimPrefix(string(ca.method), "fixed:")
 	inner := sha256.Sum256([]byte("fixed:out:" + prefix + ca.algorithm + ":" + hex.EncodeToString(ca.digest) + ":"))
-	return makeStorePath("output:out", inner[:], name)
-}
-
-// makeStorePath is Nix's makeStorePath: the hash part is the SHA-256 of what describes the path, folded to 20 bytes.
-func makeStorePath(kind string, digest []byte, name string) (storepath.Path, error) {
-	text := strings.Join([]string{kind, "sha256", hex.EncodeToString(digest), storepath.Dir, name}, ":")
-	sum := sha256.Sum256([]byte(text))
-	folded := make([]byte, 20)
-	for i, b := range sum {
-		folded[i%len(folded)] ^= b
-	}
-	return storepath.FromBase(storepath.Encode32(folded) + "-" + name)
+	return storepath.Make("output:out", inner, name)
 }

@@ -15,6 +15,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
+// today is where Nix 2.34 puts the same contents that refer to themselves.
+const today = "0pcgs54pr21z62lf4j9ix2qkvfk1qng4-selfish"
+
 // addressed is what Nix 2.8 made of one file ("hello\n") and one folder by `nix-store --add-fixed`, with and without
 // --recursive, of texts by builtins.toFile, and of a path that refers to itself by `nix store make-content-addressed`.
 var addressed = map[string]struct{ path, ca, refs string }{
@@ -42,6 +45,9 @@ var addressed = map[string]struct{ path, ca, refs string }{
 	"a NAR with references, to itself as well": {"5irzbl1hn4xzhz01jfa9m3304nnbhq35-selfish",
 		"fixed:r:sha256:12kmp4j93zh9r5if0gvfppwd7zrkaplavyi5m0gpl9w00pxg9d4i",
 		"5irzbl1hn4xzhz01jfa9m3304nnbhq35-selfish facdsnqijfy1x0rgcd52gfsjgmys2zcq-dep"},
+	"a NAR with references, to itself as well, by Nix 2.34": {today,
+		"fixed:r:sha256:1agr50lfkp1njgai9h01pk4ylxf3ml54p1z78yx6zd0li2qy10jm",
+		today + " facdsnqijfy1x0rgcd52gfsjgmys2zcq-dep"},
 }
 
 // contents is the archive of each of them.
@@ -54,7 +60,7 @@ func contents(path string) []byte {
 		Expect(err).NotTo(HaveOccurred())
 	}
 	dir := func(path string) { Expect(w.Entry(&nar.Entry{Path: path, Kind: nar.Directory})).To(Succeed()) }
-	const self = "/nix/store/5irzbl1hn4xzhz01jfa9m3304nnbhq35-selfish"
+	self := storepath.Dir + "/" + path
 	switch _, name, _ := strings.Cut(path, "-"); name {
 	case "hello.txt":
 		file("", "hello\n")

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Signature vouches for a narinfo's fingerprint with the key of that name: "<key name>:<base64>".
+// Signature is a narinfo's fingerprint signed by the key of that name: "<key name>:<base64>".
 type Signature struct {
 	Name string
 	Data []byte // 64 bytes, ed25519
@@ -65,10 +66,11 @@ func (k PublicKey) String() string { return k.Name + ":" + base64.StdEncoding.En
 // Keys are the public keys that are trusted.
 type Keys []PublicKey
 
-// ParseKeys reads keys between blanks.
+// ParseKeys reads keys that blanks, line breaks or commas separate.
 func ParseKeys(s string) (Keys, error) {
+	separates := func(c rune) bool { return c == ',' || unicode.IsSpace(c) }
 	var keys Keys
-	for _, word := range strings.Fields(s) {
+	for _, word := range strings.FieldsFunc(s, separates) {
 		key, err := ParsePublicKey(word)
 		if err != nil {
 			return nil, err
@@ -100,7 +102,7 @@ func (k Keys) Verify(n *NarInfo) (keyName string, err error) {
 	return "", e
 }
 
-// SignatureError says that no trusted key vouches for a store path.
+// SignatureError says that a narinfo lacks a signature by a trusted key.
 type SignatureError struct {
 	StorePath storepath.Path
 	Signed    []string // the keys that the narinfo claims to be signed by
@@ -120,9 +122,10 @@ func (e *SignatureError) Error() string {
 		return what + "the signature by " + strings.Join(e.Bad, ", ") +
 			" does not fit: the narinfo was altered, or another key of that name signed it"
 	case len(e.Signed) == 0:
-		return what + "there is none (" + trusted + ")"
+		return what + "it lacks a signature (" + trusted + ")"
 	default:
-		return what + "signed by " + strings.Join(e.Signed, ", ") + ", which nobody trusts here (" + trusted + ")"
+		return what + "it lacks a signature by a trusted key, being signed by " + strings.Join(e.Signed, ", ") + " (" +
+			trusted + ")"
 	}
 }
 

@@ -57,6 +57,16 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred(), "a bad signature beside the good one")
 	})
 
+	it("reads keys that blanks, line breaks or commas separate", func() {
+		a, _ := pair("a-1")
+		b, _ := pair("b-1")
+		for _, between := range []string{" ", "\n", ",", " , ", ",\n\t", "\r\n"} {
+			keys, err := narinfo.ParseKeys(" " + a.String() + between + b.String() + between)
+			Expect(err).NotTo(HaveOccurred(), "%q", between)
+			Expect(keys).To(Equal(narinfo.Keys{a, b}), "%q", between)
+		}
+	})
+
 	it("notices any change of what is signed, and says so", func() {
 		for _, change := range []func(*narinfo.NarInfo){
 			func(n *narinfo.NarInfo) { n.StorePath = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools" },
@@ -91,12 +101,12 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 		Expect(e.Bad).To(BeEmpty())
 		Expect(err).To(MatchError("verifying signature of " +
 			"/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60_p20170221182432: " +
-			"signed by cache.nixos.org-1, hydra.other.net-1, which nobody trusts here (trusted: a)"))
+			"it lacks a signature by a trusted key, being signed by cache.nixos.org-1, hydra.other.net-1 (trusted: a)"))
 	})
 
 	it("tells an unsigned narinfo, and that no key is trusted", func() {
 		_, err := nixos.Verify(parse(without(netTools, "Sig")))
-		Expect(err).To(MatchError(HaveSuffix(": there is none (trusted: cache.nixos.org-1)")))
+		Expect(err).To(MatchError(HaveSuffix(": it lacks a signature (trusted: cache.nixos.org-1)")))
 		_, err = narinfo.Keys(nil).Verify(parse(netTools))
 		Expect(err).To(MatchError(ContainSubstring("no key is trusted")))
 	})

@@ -1,4 +1,4 @@
-// Package narinfo reads and writes what a binary cache says of a store path, and checks who vouches for it.
+// Package narinfo reads and writes what a binary cache says of a store path, and checks its signatures.
 //
 // The format is that of NixOS/nix, src/libstore/nar-info.cc: a line per field, "Name: value". Reading is lenient where
 // caches in use differ from one another (fields that are missing, empty, unknown or in another order) and strict where

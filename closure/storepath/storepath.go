@@ -5,6 +5,8 @@
 package storepath
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -43,6 +45,18 @@ func FromBase(base string) (Path, error) {
 		return "", fmt.Errorf("parsing store path %q: %w", clip(base), err)
 	}
 	return Path(Dir + "/" + base), nil
+}
+
+// Make computes the store path of a thing from its kind ("source", "text", "output:out", with references where it has
+// them), the SHA-256 that describes it and its name, as NixOS/nix does: src/libstore/store-dir-config.cc, makeStorePath.
+// The hash part is the SHA-256 of all that, folded to 20 bytes.
+func Make(kind string, digest Hash, name string) (Path, error) {
+	sum := sha256.Sum256([]byte(kind + ":sha256:" + hex.EncodeToString(digest[:]) + ":" + Dir + ":" + name))
+	var folded [20]byte
+	for i, b := range sum {
+		folded[i%len(folded)] ^= b
+	}
+	return FromBase(Encode32(folded[:]) + "-" + name)
 }
 
 // Base is the path's last component, "<hash>-<name>".

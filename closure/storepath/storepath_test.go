@@ -48,6 +48,17 @@ func testStorePath(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("computes the path that Nix gives to contents", func() {
+		// nix-store --add-fixed --recursive sha256 of a folder "tree" with this NAR hash, by Nix 2.8
+		digest, err := storepath.ParseHash("sha256:149f2xk1zfq8vz3d0fxjj8sbmmz7p8znz5m0as0zhxzb96qb7rv4")
+		Expect(err).NotTo(HaveOccurred())
+		p, err := storepath.Make("source", digest, "tree")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Base()).To(Equal("b9s9xi7l1gxvf6ia53pmd8m9mb09njkr-tree"))
+		_, err = storepath.Make("source", digest, "a/b")
+		Expect(err).To(HaveOccurred())
+	})
+
 	it("reads a hash in each form Nix writes", func() {
 		want := storepath.Hash(sha256.Sum256([]byte("abc")))
 		// The base-32 form is what `nix-hash --type sha256 --to-base32` prints for the SHA-256 of "abc".
