@@ -48,16 +48,17 @@ const (
 // 20, in the order of files and lines. It reads text: what it finds is a hint, not a proof.
 func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 	var found []Impurity
-	err := eachImpurity(ctx, dir, func(i Impurity) bool {
+	err := eachImpurity(ctx, dir, nil, func(i Impurity) bool {
 		found = append(found, i)
 		return len(found) < maxImpurities
 	})
 	return found, err
 }
 
-// FirstMutable looks for the first place that may give another result in the next build.
-func FirstMutable(ctx context.Context, dir string) (first Impurity, found bool, err error) {
-	err = eachImpurity(ctx, dir, func(i Impurity) bool {
+// FirstMutable looks for the first place that may give another result in the next build, but in the entries to exclude,
+// which are relative to dir.
+func FirstMutable(ctx context.Context, dir string, exclude []string) (first Impurity, found bool, err error) {
+	err = eachImpurity(ctx, dir, exclude, func(i Impurity) bool {
 		if found = i.Mutable(); found {
 			first = i
 		}
@@ -67,9 +68,13 @@ func FirstMutable(ctx context.Context, dir string) (first Impurity, found bool, 
 }
 
 // eachImpurity shows the impurities of a folder one by one until it is told false.
-func eachImpurity(ctx context.Context, dir string, more func(Impurity) bool) error {
+func eachImpurity(ctx context.Context, dir string, exclude []string, more func(Impurity) bool) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		switch {
+		switch rel, _ := filepath.Rel(dir, path); {
+		case slices.Contains(exclude, rel) && entry != nil && entry.IsDir():
+			return fs.SkipDir
+		case slices.Contains(exclude, rel):
+			return nil
 		case err != nil:
 			return err
 		case ctx.Err() != nil:

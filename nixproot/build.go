@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/buildpacks/libcnb/v2"
@@ -45,6 +46,7 @@ type site struct {
 	procfile     []ProcfileEntry
 	identity     nixinstall.Identity
 	source       string
+	tree         *Source
 	layers       libcnb.Layers
 	launcher     string
 	version      string
@@ -66,6 +68,9 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 		source: buildContext.ApplicationPath, layers: buildContext.Layers, version: buildContext.Buildpack.Info.Version,
 	}
 	if s.config, err = ReadConfig(lookup, architecture); err != nil {
+		return nil, nil, err
+	}
+	if s.tree, err = b.openSource(s, buildContext.Buildpack.Info.ID); err != nil {
 		return nil, nil, err
 	}
 	if s.entry, err = FindEntry(s.source, s.config); err != nil {
@@ -138,11 +143,9 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err := WriteSBOM(s.layers.LaunchSBOMPath(libcnb.CycloneDXJSON), contents.Graph); err != nil {
 		return result, err
 	}
-	kept, err := TrimSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
-	if err != nil {
+	if err := b.trimSource(s); err != nil {
 		return result, err
 	}
-	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", roots.Plural(kept, "file"))
 
 	toolchainLayers, err := s.toolchain.Layers(ctx)
 	if err != nil {
@@ -163,7 +166,7 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (roots.Set
 		return roots.Set{}, "", err
 	}
 	finder := roots.Finder{
-		Settings: s.config.Settings, Source: s.source, File: s.entry.File, Flake: s.entry.Flake, Identity: s.identity,
+		Settings: s.config.Settings, Source: s.source, Exclude: s.tree.Mounts(), File: s.entry.File, Flake: s.entry.Flake, Identity: s.identity,
 		Toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
 		Caches:    s.caches, Logins: s.settings.logins(), Conditions: s.conditions(), UserAgent: userAgent,
 		Keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
@@ -185,6 +188,38 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (roots.Set
 		b.Logger.Bodyf("%s", p)
 	}
 	return found, key, nil
+}
+
+// openSource opens the source, and fails where what must not get into the image could not be removed in the end.
+func (b Build) openSource(s *site, id string) (*Source, error) {
+	source, err := OpenSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
+	if err != nil {
+		return nil, err
+	}
+	if mounts := source.Mounts(); len(mounts) > 0 {
+		b.Logger.Bodyf("Mounted in the source, and no part of it: %s; nothing in there is read or removed, and the platform "+
+			"may export it with the image", quoted(mounts))
+	}
+	// The lifecycle gives each buildpack a directory of its own among the layers.
+	layers := s.layers.Path
+	if filepath.Base(layers) == strings.ReplaceAll(id, "/", "_") {
+		layers = filepath.Dir(layers)
+	}
+	return source, source.Check(layers, s.config.RemoveSource)
+}
+
+// trimSource removes from the application directory what is not to be in the image.
+func (b Build) trimSource(s *site) error {
+	trimmed, err := s.tree.Trim()
+	if err != nil {
+		return err
+	}
+	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", roots.Plural(trimmed.Kept, "file"))
+	if len(trimmed.Emptied) > 0 {
+		b.Logger.Bodyf("Emptied, as their directories belong to another user and nothing can be removed from them: %s",
+			quoted(trimmed.Emptied))
+	}
+	return nil
 }
 
 // conditions are this program and the caches, by all that may change which store paths they have for a source.

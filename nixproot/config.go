@@ -43,6 +43,8 @@ type Config struct {
 	// IncludeFiles and ExcludeFiles are glob patterns: what of the source stays in the image.
 	IncludeFiles []string
 	ExcludeFiles []string
+	// RemoveSource says that the source may be removed from a directory that does not look like this build's own.
+	RemoveSource bool
 
 	// Concurrency is how many store paths are fetched at once; 0 leaves it to the machine.
 	Concurrency int
@@ -63,6 +65,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 		Flake:        r.text("BP_NIX_FLAKE"),
 		IncludeFiles: r.patterns("BP_INCLUDE_FILES"),
 		ExcludeFiles: r.patterns("BP_EXCLUDE_FILES"),
+		RemoveSource: r.boolean("BP_NIX_REMOVE_SOURCE", false),
 		Concurrency:  r.number("BP_NIX_CONCURRENCY", 256),
 		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
 	}

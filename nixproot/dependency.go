@@ -10,6 +10,8 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
 // downloadAttempts is how often a dependency's download is tried before the build fails.
@@ -96,5 +98,5 @@ func scratchDir() (string, func(), error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("making a temporary folder: %w", err)
 	}
-	return dir, func() { _ = removeAll(dir) }, nil
+	return dir, func() { _ = nar.RemoveAll(dir) }, nil
 }

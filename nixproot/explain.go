@@ -3,6 +3,7 @@ package nixproot
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,6 +39,8 @@ func advice(err error) []string {
 		reference  *closure.MissingError
 		unopened   *cache.OpenError
 		unfetched  *cache.FetchError
+		foreign    *ForeignSourceError
+		fixed      *UnremovableError
 	)
 	switch {
 	case errors.As(err, &attribute) && attribute.Derivation:
@@ -65,6 +68,14 @@ func advice(err error) []string {
 		return cacheAdvice(unopened.Asked)
 	case errors.As(err, &unfetched):
 		return cacheAdvice(unfetched.Tried)
+	case errors.As(err, &foreign):
+		return []string{"run the lifecycle on a copy beside the layers directory, for example cp -a " + foreign.Dir + " " +
+			filepath.Join(filepath.Dir(foreign.Layers), "workspace") + ", or",
+			"where the source may be removed from " + foreign.Dir + ", say so: BP_NIX_REMOVE_SOURCE=true"}
+	case errors.As(err, &fixed):
+		return []string{"let it stay in the image: BP_INCLUDE_FILES=" + fixed.Files[0] + ", or",
+			"leave it out of the upload: project.toml's [io.buildpacks] exclude, or",
+			"upload it with its directories, so that they belong to the user who builds"}
 	case errors.Is(err, cache.ErrNoKeys):
 		return []string{`set BP_NIX_TRUSTED_PUBLIC_KEYS="<name>:<base64>" to the caches' public keys, or`,
 			"accept what nobody signed: BP_NIX_REQUIRE_SIGS=false is the only way to do without"}

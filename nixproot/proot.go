@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/buildpacks/libcnb/v2"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
 const prootLayer = "proot"
@@ -33,7 +35,7 @@ func PRootLayer(ctx context.Context, layers libcnb.Layers, dependencies Dependen
 	if same {
 		return layer, program, nil
 	}
-	if err := removeAll(layer.Path); err != nil {
+	if err := nar.RemoveAll(layer.Path); err != nil {
 		return layer, "", fmt.Errorf("clearing the PRoot layer: %w", err)
 	}
 	artifact, err := dependencies.Fetch(ctx, dependency)

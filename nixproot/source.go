@@ -8,11 +8,12 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"golang.org/x/sys/unix"
 )
 
 // procfileName is the file that names the process types, and the one file of the source that stays by default.
@@ -21,54 +22,272 @@ const procfileName = "Procfile"
 // gitName is what no image holds, whatever the settings say: git keeps the logins of its remotes in there.
 const gitName = ".git"
 
-// TrimSource removes from the image's application directory what neither the default nor the settings keep: a file
-// stays when it is the Procfile or matches one of include, and matches none of exclude. A pattern matches a file or
-// any folder above it; * stays within a folder and ** does not. What is named .git never stays. It returns how many
-// files stayed.
-func TrimSource(dir string, include, exclude []string) (kept int, err error) {
+// Source is the application directory, of which everything is removed that neither the default nor the settings keep,
+// as the lifecycle puts all that it holds into the image.
+type Source struct {
+	dir              string
+	include, exclude []string
+	mounts           mountTable
+	device           uint64
+}
+
+// OpenSource reads what of a source is to stay in the image: a file stays when it is the Procfile or matches one of
+// include, and matches none of exclude. A pattern matches a file or any directory above it; * stays within a directory
+// and ** does not. What is named .git never stays.
+func OpenSource(dir string, include, exclude []string) (*Source, error) {
 	for _, pattern := range slices.Concat(include, exclude) {
 		if !doublestar.ValidatePattern(pattern) {
-			return 0, fmt.Errorf("the file pattern %q in BP_INCLUDE_FILES or BP_EXCLUDE_FILES does not parse", pattern)
+			return nil, fmt.Errorf("the file pattern %q in BP_INCLUDE_FILES or BP_EXCLUDE_FILES does not parse", pattern)
 		}
 	}
-	include = append(slices.Clone(include), procfileName)
-	kept, err = trim(dir, "", include, exclude)
-	if err != nil {
-		return kept, fmt.Errorf("removing the source from the image: %w", err)
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		resolved, err = filepath.Abs(resolved)
 	}
-	return kept, nil
+	if err != nil {
+		return nil, fmt.Errorf("opening the source: %w", err)
+	}
+	mounts, err := readMounts()
+	if err != nil {
+		return nil, fmt.Errorf("opening the source: %w", err)
+	}
+	device, err := deviceOf(resolved)
+	if err != nil {
+		return nil, fmt.Errorf("opening the source: %w", err)
+	}
+	return &Source{
+		device: device, dir: resolved, include: append(slices.Clone(include), procfileName), exclude: exclude, mounts: mounts,
+	}, nil
 }
 
-// trim handles one folder, and removes it when nothing in it stays.
-func trim(root, folder string, include, exclude []string) (kept int, err error) {
-	entries, err := os.ReadDir(filepath.Join(root, folder))
+// Mounts are what is mounted inside the source, relative to it: volumes of the platform's user, of which the build
+// neither reads nor removes anything.
+func (s *Source) Mounts() []string { return s.mounts.below(s.dir) }
+
+// ForeignSourceError says that the source is not a copy made for this build, so that nothing of it may be removed.
+type ForeignSourceError struct {
+	// Dir is the source and Layers the layers directory, as the build sees them.
+	Dir, Layers string
+}
+
+// Error names both directories.
+func (e *ForeignSourceError) Error() string {
+	return fmt.Sprintf("preparing the source: %s seems to be somebody's checkout and not a copy that the platform made for this "+
+		"build: it does not lie beside the layers directory %s", e.Dir, e.Layers)
+}
+
+// UnremovableError says that files of the source can be neither removed nor emptied by the user who builds.
+type UnremovableError struct {
+	// Files are relative to the source; there is at least one.
+	Files []string
+}
+
+// Error names the first of them.
+func (e *UnremovableError) Error() string {
+	more := ""
+	if len(e.Files) > 1 {
+		more = fmt.Sprintf(" and %d more", len(e.Files)-1)
+	}
+	return fmt.Sprintf("preparing the source: %q%s must not get into the image and cannot be removed, as it and its directory "+
+		"belong to another user", e.Files[0], more)
+}
+
+// Check finds out, without changing anything, whether Trim will be able to do its work: whether the source is this
+// build's own, if anything of it has to be removed, and whether all that has to be can be. Its errors are a
+// *ForeignSourceError, unless owned says that the source may be removed, and an *UnremovableError.
+//
+// A platform lays the source's copy and the layers out side by side: in two volumes (pack), two emptyDirs (kpack), or
+// two directories of one parent. A checkout that somebody works in lies elsewhere.
+func (s *Source) Check(layers string, owned bool) error {
+	t := trimming{Source: s, dry: true}
+	_, err := t.directory("")
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the source: %w", err)
+	case t.removed && !owned && !s.mounts.beside(s.dir, layers):
+		return &ForeignSourceError{Dir: s.dir, Layers: layers}
+	case len(t.blocked) > 0:
+		return &UnremovableError{Files: t.blocked}
+	}
+	return nil
+}
+
+// Trimmed is what Trim has left.
+type Trimmed struct {
+	// Kept is the number of files that were to stay.
+	Kept int
+	// Emptied are files whose directory belongs to another user, so that only their contents could be removed.
+	Emptied []string
+}
+
+// Trim removes what is not to stay. It never leaves the source, by a symbolic link or a mount.
+func (s *Source) Trim() (Trimmed, error) {
+	t := trimming{Source: s}
+	if _, err := t.directory(""); err != nil {
+		return t.Trimmed, fmt.Errorf("removing the source from the image: %w", err)
+	}
+	if len(t.blocked) > 0 {
+		return t.Trimmed, &UnremovableError{Files: t.blocked}
+	}
+	return t.Trimmed, nil
+}
+
+// trimming is one pass over a source, which only looks where it is dry.
+type trimming struct {
+	*Source
+	Trimmed
+	dry     bool
+	removed bool     // something was removed, or would be
+	blocked []string // what can be neither removed nor emptied
+}
+
+// directory handles what a directory of the source holds, and reports whether anything remains in it.
+func (t *trimming) directory(name string) (remains bool, err error) {
+	full := filepath.Join(t.dir, name)
+	entries, err := os.ReadDir(full)
+	if errors.Is(err, fs.ErrPermission) {
+		if info, statErr := os.Stat(full); statErr != nil || !isOwn(info) {
+			t.blocked = append(t.blocked, name)
+			return true, nil
+		}
+		if t.dry { // its owner may change that
+			return false, nil
+		}
+		if err = os.Chmod(full, 0o700); err == nil {
+			entries, err = os.ReadDir(full)
+		}
+	}
 	if err != nil {
-		return 0, err
+		return true, err
 	}
 	for _, entry := range entries {
-		name := path.Join(folder, entry.Name())
-		stay := 0
-		switch {
-		case entry.Name() == gitName:
-		case entry.IsDir():
-			if stay, err = trim(root, name, include, exclude); err != nil {
-				return kept, err
-			}
-		case matches(name, include) && !matches(name, exclude):
-			stay = 1
+		stays, err := t.entry(path.Join(name, entry.Name()), entry.IsDir())
+		if err != nil {
+			return true, err
 		}
-		kept += stay
-		if stay > 0 {
-			continue
-		}
-		if err := removeAll(filepath.Join(root, name)); err != nil {
-			return kept, err
-		}
+		remains = remains || stays
 	}
-	return kept, nil
+	return remains, nil
 }
 
-// matches reports whether a pattern matches the file or a folder above it.
+// entry handles one entry and reports whether it remains.
+func (t *trimming) entry(name string, dir bool) (remains bool, err error) {
+	full := filepath.Join(t.dir, name)
+	switch {
+	case t.mounts.has(full):
+		return true, nil
+	case !dir && t.stays(name):
+		t.Kept++
+		return true, nil
+	case !dir:
+		return t.file(name)
+	}
+	device, err := deviceOf(full)
+	if err != nil || device != t.device {
+		return true, err
+	}
+	if remains, err = t.directory(name); remains || err != nil {
+		return true, err
+	}
+	t.removed = true
+	if t.dry {
+		return false, nil
+	}
+	err = unlink(full, unix.AT_REMOVEDIR)
+	if errors.Is(err, fs.ErrPermission) { // an empty directory in another user's tells nothing
+		return true, nil
+	}
+	return false, err
+}
+
+// file removes a file, or its contents where only they can be removed.
+func (t *trimming) file(name string) (remains bool, err error) {
+	full := filepath.Join(t.dir, name)
+	t.removed = true
+	if t.dry {
+		if !canRemove(full) && !canEmpty(full) {
+			t.blocked = append(t.blocked, name)
+		}
+		return false, nil
+	}
+	switch err := unlink(full, 0); {
+	case !errors.Is(err, fs.ErrPermission):
+		return false, err
+	case emptied(full):
+		t.Emptied = append(t.Emptied, name)
+	default:
+		t.blocked = append(t.blocked, name)
+	}
+	return true, nil
+}
+
+// stays reports whether a file is to stay in the image.
+func (t *trimming) stays(name string) bool {
+	return !slices.Contains(strings.Split(name, "/"), gitName) && matches(name, t.include) && !matches(name, t.exclude)
+}
+
+// unlink removes a name, whose directory is made writable for that where this user may do so.
+func unlink(full string, flags int) error {
+	err := unix.Unlinkat(unix.AT_FDCWD, full, flags)
+	if errors.Is(err, fs.ErrPermission) && os.Chmod(filepath.Dir(full), 0o700) == nil {
+		err = unix.Unlinkat(unix.AT_FDCWD, full, flags)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &fs.PathError{Op: "removing", Path: full, Err: err}
+	}
+	return nil
+}
+
+// canRemove reports whether this user may remove a file.
+func canRemove(full string) bool {
+	above, err := os.Stat(filepath.Dir(full))
+	if err != nil {
+		return false
+	}
+	if isOwn(above) {
+		return true
+	}
+	if unix.Faccessat(unix.AT_FDCWD, filepath.Dir(full), unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
+		return false
+	}
+	info, err := os.Lstat(full)
+	return err == nil && (above.Mode()&fs.ModeSticky == 0 || isOwn(info))
+}
+
+// canEmpty reports whether a file is this user's to empty, or has no contents: what is no regular file. Contents that
+// have another name too may be needed under that.
+func canEmpty(full string) bool {
+	info, err := os.Lstat(full)
+	if err != nil || !info.Mode().IsRegular() {
+		return err == nil
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && isOwn(info) && stat.Nlink == 1
+}
+
+// emptied removes a file's contents where canEmpty says so, and says whether there are none now.
+func emptied(full string) bool {
+	if !canEmpty(full) {
+		return false
+	}
+	info, err := os.Lstat(full)
+	if err != nil || !info.Mode().IsRegular() {
+		return err == nil
+	}
+	if err := os.Chmod(full, 0o600); err != nil {
+		return false
+	}
+	fd, err := unix.Open(full, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return err == nil && unix.Close(fd) == nil
+}
+
+// isOwn reports whether a file belongs to the user who builds, who may then change its mode.
+func isOwn(info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid()
+}
+
+// matches reports whether a pattern matches the file or a directory above it.
 func matches(name string, patterns []string) bool {
 	for name != "." && name != "/" {
 		for _, pattern := range patterns {
@@ -82,17 +301,21 @@ func matches(name string, patterns []string) bool {
 	return false
 }
 
-// removeAll removes a file or a folder, whoever owns it, without following symlinks. A folder above it that may not be
-// written to is made writable, where it can be.
-func removeAll(name string) error {
-	err := nar.RemoveAll(name)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
+// shown is how many names a line of the log has.
+const shown = 5
+
+// quoted are names of files for the log, where a stranger has chosen them.
+func quoted(names []string) string {
+	var list []string
+	for i, name := range names {
+		if i == shown {
+			list = append(list, fmt.Sprintf("and %d more", len(names)-shown))
+			break
+		}
+		if strconv.Quote(name) != `"`+name+`"` {
+			name = strconv.Quote(name)
+		}
+		list = append(list, name)
 	}
-	above := filepath.Dir(name)
-	info, statErr := os.Stat(above)
-	if statErr != nil || os.Chmod(above, info.Mode().Perm()|0o700) != nil {
-		return err
-	}
-	return nar.RemoveAll(name)
+	return strings.Join(list, ", ")
 }

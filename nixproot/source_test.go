@@ -1,6 +1,7 @@
 package nixproot_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
@@ -34,8 +36,12 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	it.After(func() { _ = os.Chmod(filepath.Join(dir, "src"), 0o755) })
 
 	trimmed := func(include, exclude []string) []string {
-		kept, err := nixproot.TrimSource(dir, include, exclude)
+		source, err := nixproot.OpenSource(dir, include, exclude)
 		Expect(err).NotTo(HaveOccurred())
+		Expect(source.Check(filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
+		done, err := source.Trim()
+		Expect(err).NotTo(HaveOccurred())
+		kept := done.Kept
 		var files []string
 		Expect(filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
@@ -91,9 +97,84 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("refuses a pattern that does not parse", func() {
-		_, err := nixproot.TrimSource(dir, []string{"a[", "b"}, nil)
+		_, err := nixproot.OpenSource(dir, []string{"a[", "b"}, nil)
 		Expect(err).To(MatchError(ContainSubstring(`"a["`)))
-		Expect(filepath.Join(dir, "default.nix")).To(BeARegularFile())
+	})
+
+	it("removes nothing where the source is not a copy for this build, unless nothing is to be removed or it is told to", func() {
+		elsewhere := filepath.Join(t.TempDir(), "layers")
+		source, err := nixproot.OpenSource(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		var foreign *nixproot.ForeignSourceError
+		Expect(errors.As(source.Check(elsewhere, false), &foreign)).To(BeTrue())
+		Expect(source.Check(elsewhere, true)).To(Succeed())
+		Expect(filepath.Join(dir, "src/main.c")).To(BeARegularFile())
+		source, err = nixproot.OpenSource(dir, []string{"**"}, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(source.Check(elsewhere, false)).To(Succeed())
+	})
+
+	it("never goes into a mount, also of the same file system, nor removes one or the directories above it", func() {
+		if os.Geteuid() != 0 {
+			t.Skip("NOT TESTED: only root mounts")
+		}
+		outside := t.TempDir()
+		Expect(os.MkdirAll(filepath.Join(outside, "deep"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(outside, "deep/precious"), []byte("p"), 0o644)).To(Succeed())
+		for _, at := range []string{"data", "src2/a b", "src2/file"} {
+			from := outside
+			if at == "src2/file" {
+				from = filepath.Join(outside, "deep/precious")
+				Expect(os.WriteFile(filepath.Join(dir, at), nil, 0o644)).To(Succeed())
+			} else {
+				Expect(os.MkdirAll(filepath.Join(dir, at), 0o755)).To(Succeed())
+			}
+			Expect(unix.Mount(from, filepath.Join(dir, at), "", unix.MS_BIND, "")).To(Succeed())
+			defer func() { Expect(unix.Unmount(filepath.Join(dir, at), unix.MNT_DETACH)).To(Succeed()) }()
+		}
+		Expect(os.WriteFile(filepath.Join(dir, "src2/code.c"), nil, 0o644)).To(Succeed())
+		source, err := nixproot.OpenSource(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(source.Mounts()).To(Equal([]string{"data", "src2/a b", "src2/file"}))
+		Expect(source.Check(filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
+		done, err := source.Trim()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(done).To(Equal(nixproot.Trimmed{Kept: 1}))
+		for _, name := range []string{"data/deep/precious", "src2/a b/deep/precious"} {
+			Expect(filepath.Join(dir, name)).To(BeARegularFile())
+		}
+		Expect(os.ReadFile(filepath.Join(dir, "src2/file"))).To(Equal([]byte("p")))
+		Expect(filepath.Join(dir, "src2/code.c")).NotTo(BeAnExistingFile())
+		Expect(filepath.Join(dir, "src")).NotTo(BeADirectory())
+	})
+
+	it("empties what is its own in a directory of another user, and says first what it can neither remove nor empty", func() {
+		if os.Geteuid() == 0 {
+			Expect(os.RemoveAll(filepath.Join(dir, "src"))).To(Succeed())
+			asStranger(t, dir, "TestNixproot/nixproot/Source/empties_what", func(source string) {
+				Expect(os.Chmod(filepath.Join(source, "public"), 0o755)).To(Succeed())
+				Expect(os.Chmod(filepath.Join(source, "public/deep"), 0o755)).To(Succeed())
+				Expect(os.WriteFile(filepath.Join(source, "public/a.css"), []byte("text"), 0o444)).To(Succeed())
+				Expect(os.Lchown(filepath.Join(source, "public/a.css"), 65534, 65534)).To(Succeed())
+			})
+			return
+		}
+		open := func(include ...string) *nixproot.Source {
+			source, err := nixproot.OpenSource(dir, include, nil)
+			Expect(err).NotTo(HaveOccurred())
+			return source
+		}
+		layers := filepath.Join(filepath.Dir(dir), "layers")
+		var unremovable *nixproot.UnremovableError
+		Expect(errors.As(open().Check(layers, false), &unremovable)).To(BeTrue())
+		Expect(unremovable.Files).To(Equal([]string{"public/deep/b.css"}))
+		Expect(filepath.Join(dir, "secrets/key")).To(BeARegularFile())
+		Expect(open("public/deep").Check(layers, false)).To(Succeed())
+		done, err := open("public/deep").Trim()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(done).To(Equal(nixproot.Trimmed{Kept: 2, Emptied: []string{"public/a.css"}}))
+		Expect(os.ReadFile(filepath.Join(dir, "public/a.css"))).To(BeEmpty())
+		Expect(filepath.Join(dir, "secrets")).NotTo(BeADirectory())
 	})
 }
 
@@ -101,8 +182,8 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 const strangerDir = "NIXPROOT_TEST_DIR"
 
 // asStranger runs a test of this program again, as a user without privileges, on a copy of dir that stays another's
-// and that anybody may write to.
-func asStranger(t *testing.T, dir, test string) {
+// and that anybody may write to, but for what change changes.
+func asStranger(t *testing.T, dir, test string, change ...func(source string)) {
 	t.Helper()
 	place, err := os.MkdirTemp("/tmp", "stranger-")
 	Expect(err).NotTo(HaveOccurred())
@@ -115,6 +196,9 @@ func asStranger(t *testing.T, dir, test string) {
 		}
 		return err
 	})).To(Succeed())
+	for _, c := range change {
+		c(source)
+	}
 	self, err := os.ReadFile("/proc/self/exe")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.WriteFile(program, self, 0o755)).To(Succeed())

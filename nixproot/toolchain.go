@@ -11,6 +11,7 @@ import (
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -125,7 +126,7 @@ func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
 		}
 		t.logger.Bodyf("The cached Nix cannot be used (%s); installing it again", stale.Reason)
 	}
-	if err := removeAll(t.nix.Path); err != nil {
+	if err := nar.RemoveAll(t.nix.Path); err != nil {
 		return nixinstall.Toolchain{}, fmt.Errorf("clearing the toolchain layer: %w", err)
 	}
 	t.logger.Bodyf("Nix %s", dependency.Version)

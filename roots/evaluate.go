@@ -110,7 +110,7 @@ func (f Finder) evaluate(ctx context.Context) (Set, error) {
 			return Set{}, err
 		}
 	}
-	found, tried, err := e.search(ctx, files{dir: f.Source}, f.Log)
+	found, tried, err := e.search(ctx, files{dir: f.Source, exclude: f.Exclude}, f.Log)
 	var unread *nixinstall.WouldBuildError
 	if errors.As(err, &unread) {
 		return Set{}, e.notImported(ctx, unread)

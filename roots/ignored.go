@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -13,7 +14,7 @@ import (
 // ignored is what can be done without .git: files that the source's own .gitignore names can hardly be in git, and
 // what machines leave behind neither.
 func (d *diagnosis) ignored(ctx context.Context) []Cause {
-	names := ignoredFiles(ctx, d.Source)
+	names := ignoredFiles(ctx, d.Source, d.Exclude)
 	if len(names) == 0 || !d.readsSource() {
 		return nil
 	}
@@ -26,6 +27,7 @@ func (d *diagnosis) ignored(ctx context.Context) []Cause {
 	for i, name := range names {
 		exclude[i] = strings.TrimSuffix(name, "/")
 	}
+	exclude = append(exclude, d.Exclude...)
 	if found, _, err := d.search(ctx, files{dir: d.Source, exclude: exclude}, silent); err == nil && found != nil {
 		cause.Sure = true
 		cause.Found += "\nWithout them it is " + listOf(baseNames(outputPaths(found.result))) +
@@ -50,12 +52,12 @@ type ignoreRule struct {
 
 // ignoredFiles are the files and folders that a source's .gitignore files name, folders with a slash at their end. A
 // folder of which nothing else would remain is one of them, as git knows no empty folders.
-func ignoredFiles(ctx context.Context, dir string) []string {
-	names, _ := ignoredBelow(ctx, dir, "", leftBehind)
+func ignoredFiles(ctx context.Context, dir string, exclude []string) []string {
+	names, _ := ignoredBelow(ctx, dir, "", exclude, leftBehind)
 	return names
 }
 
-func ignoredBelow(ctx context.Context, dir, folder string, rules []ignoreRule) (names []string, all bool) {
+func ignoredBelow(ctx context.Context, dir, folder string, exclude []string, rules []ignoreRule) (names []string, all bool) {
 	entries, err := os.ReadDir(filepath.Join(dir, folder))
 	if err != nil || ctx.Err() != nil {
 		return nil, false
@@ -67,14 +69,14 @@ func ignoredBelow(ctx context.Context, dir, folder string, rules []ignoreRule) (
 	for _, entry := range entries {
 		name := path.Join(folder, entry.Name())
 		switch {
-		case entry.Name() == ".git":
+		case entry.Name() == ".git", slices.Contains(exclude, name):
 			all = false
 		case isIgnored(rules, name, entry.IsDir()) && entry.IsDir():
 			names = append(names, name+"/")
 		case isIgnored(rules, name, entry.IsDir()):
 			names = append(names, name)
 		case entry.IsDir():
-			below, whole := ignoredBelow(ctx, dir, name, rules)
+			below, whole := ignoredBelow(ctx, dir, name, exclude, rules)
 			if whole {
 				below = []string{name + "/"}
 			}

@@ -69,6 +69,8 @@ type Finder struct {
 	// reference; both are empty where nothing is evaluated.
 	Source      string
 	File, Flake string
+	// Exclude are entries of Source that are no part of it, relative to it: what is mounted there.
+	Exclude []string
 	// Identity is what the source's .git tells.
 	Identity nixinstall.Identity
 	// Toolchain and Caches open what they name.
@@ -115,7 +117,7 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 			return "", nil
 		}
 	}
-	tree, err := nixinstall.SourcePath(ctx, f.Source, nixinstall.SourceOptions{Name: "source"})
+	tree, err := nixinstall.SourcePath(ctx, f.Source, nixinstall.SourceOptions{Name: "source", Exclude: f.Exclude})
 	if err != nil {
 		return "", err
 	}
@@ -138,7 +140,7 @@ func (f Finder) mutable(ctx context.Context) (string, error) {
 			return "BP_NIX_PATH has " + Redact(entry), nil
 		}
 	}
-	place, found, err := nixinstall.FirstMutable(ctx, f.Source)
+	place, found, err := nixinstall.FirstMutable(ctx, f.Source, f.Exclude)
 	if err != nil || !found {
 		return "", err
 	}

@@ -43,7 +43,7 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if err != nil {
 		return d.ignored(ctx)
 	}
-	diff, err := compareUpload(ctx, d.Source, snapshot, repository.HashSize())
+	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
 	if err != nil {
 		return nil
 	}
@@ -187,8 +187,8 @@ func lfsPointer(content []byte) []byte {
 		sha256.Sum256(content), len(content))
 }
 
-// compareUpload compares a folder with a snapshot.
-func compareUpload(ctx context.Context, dir string, s *gitfiles.Snapshot, hashSize int) (uploadDiff, error) {
+// compareUpload compares a folder, without the entries to exclude, with a snapshot.
+func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (uploadDiff, error) {
 	var u uploadDiff
 	folders := map[string]bool{"": true}
 	for name := range s.Files {
@@ -210,7 +210,7 @@ func compareUpload(ctx context.Context, dir string, s *gitfiles.Snapshot, hashSi
 			name := strings.TrimPrefix(rel+"/"+entry.Name(), "/")
 			file, tracked := s.Files[name]
 			switch {
-			case entry.Name() == ".git":
+			case entry.Name() == ".git", slices.Contains(exclude, name):
 			case tracked:
 				seen[name] = true
 				u.compare(dir, name, file, hashSize)
@@ -338,5 +338,5 @@ func compareTrees(ctx context.Context, upload, tree string) (uploadDiff, error) 
 	if err != nil {
 		return uploadDiff{}, fmt.Errorf("comparing the upload with Hydra's source: %w", err)
 	}
-	return compareUpload(ctx, upload, s, sha256.Size)
+	return compareUpload(ctx, upload, nil, s, sha256.Size)
 }

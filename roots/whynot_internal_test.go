@@ -108,7 +108,7 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 			"sub/top": "", "sub/build/x": "", "sub/b.o": "", "doc/a.pdf": "", "doc/deep/b.pdf": "", "#odd": "", "build": "a file",
 			"sub/.gitignore": "own\n!b.o\n", "sub/own": "", "own": "", ".git/x.o": "", "only/c.o": "", "result": "",
 		})
-		NewWithT(t).Expect(ignoredFiles(ctx, dir)).To(Equal([]string{
+		NewWithT(t).Expect(ignoredFiles(ctx, dir, nil)).To(Equal([]string{
 			"#odd", "a.o", "doc/a.pdf", "only/", "result", "sub/build/", "sub/own", "top",
 		}))
 	})
@@ -118,7 +118,7 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		pointer := string(lfsPointer([]byte("large")))
 		dir := write(map[string]string{"same": "x", "changed": "y", "dos": "a\r\n", "large": "large", "extra/deep": "", "new": "",
 			"run": "#!", "d/same": "x"})
-		u, err := compareUpload(ctx, dir, &gitfiles.Snapshot{Files: map[string]gitfiles.File{
+		u, err := compareUpload(ctx, dir, nil, &gitfiles.Snapshot{Files: map[string]gitfiles.File{
 			"same": {Mode: gitfiles.Regular, ID: blob("x")}, "d/same": {Mode: gitfiles.Regular, ID: blob("x")},
 			"changed": {Mode: gitfiles.Regular, ID: blob("x")}, "dos": {Mode: gitfiles.Regular, ID: blob("a\n")},
 			"large": {Mode: gitfiles.Regular, ID: blob(pointer)}, "run": {Mode: gitfiles.Executable, ID: blob("#!")},
