@@ -28,7 +28,9 @@ func (p *platform) testSource(outer *testing.T) func(*testing.T, spec.G, spec.S)
 	files["site/index.html"] = "<html>source</html>\n"
 	files["site/deep/style.css"] = "source {}\n"
 	app := source(outer, files)
-	settings := func(more ...string) map[string]string { return app.env(p.parts, append(more, "BP_NIX_ATTRS", "shop")...) }
+	settings := func(more ...string) map[string]string {
+		return app.env(p.parts, append(more, "BP_NIX_ATTRS", "shop")...)
+	}
 
 	return func(t *testing.T, _ spec.G, it spec.S) {
 		it.Before(func() { RegisterTestingT(t) })
