@@ -1,7 +1,9 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,16 +32,14 @@ func testDoubts(t *testing.T, _ spec.G, it spec.S) {
 		k = &keeper{t: t, bare: bare(t, "d")}
 		k.bare.Env = f.env("BP_NIX_STORE_PATH", storePaths(shop))
 	})
-	// alter changes the metadata of a layer, in which quotes of a text inside a text are escaped.
-	alter := func(layer, from, to string) {
+	// alter changes a file that the next build finds.
+	alter := func(name, from, to string) {
 		t.Helper()
-		file := filepath.Join(k.bare.Layers(), layer+".toml")
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(name)
 		must(err)
-		escaped := strings.NewReplacer(`"`, `\"`)
-		altered := strings.NewReplacer(from, to, escaped.Replace(from), escaped.Replace(to)).Replace(string(text))
-		Expect(altered).NotTo(Equal(string(text)), "%s: %s", layer, text)
-		must(os.WriteFile(file, []byte(altered), 0o644))
+		altered := strings.Replace(string(text), from, to, 1)
+		Expect(altered).NotTo(Equal(string(text)), "%s: %s", name, text)
+		must(os.WriteFile(name, []byte(altered), 0o644))
 	}
 	// stands expects an image that is right.
 	stands := func() {
@@ -52,38 +52,72 @@ func testDoubts(t *testing.T, _ spec.G, it spec.S) {
 		k.provenBy(f.public())
 	}
 
-	it("builds rightly whatever was altered in an image's metadata, and says in one line what cannot be", func() {
+	it("takes nothing from the previous image's label but which layers there are: it may say what it wants", func() {
 		other := f.forged("other-1", map[string]string{"bin/other": script("other")})
-		for _, change := range []struct{ layer, from, to, says string }{
-			{"run", `"paths":["` + shop.String() + `"]`, `"paths":[]`, "it names no store paths"},
-			{"run", `"paths":["` + shop.String() + `"]`, `"paths":["x"]`, "parsing store path"},
-			{"run", `"paths":["` + shop.String() + `"]`, `"paths":["` + other.String() + `"]`, "other-1 is in no layer"},
-			{"run", `"paths":["` + shop.String() + `"]`, `"paths":["` + lib.String() + `"]`, "nothing needs " + shop.String()},
-			{"run", `"paths":["` + shop.String(), `"mainProgram":"a b","paths":["` + shop.String(), `"a b" is no name of a program`},
-			{"run", `"system":"`, `"system":"not`, "The previous image is for not"},
-			{"closure-app", " " + lib.HashPart()[:10], "", "does not fit the key of that name and what the image says"},
-			{"closure-app", lib.HashPart()[:10], strings.Repeat("0", 10), "something that they need is in no layer"},
-			{"closure-app", "0:", "1:", "there is no key 1"},
-			{"closure-app", shop.HashPart(), strings.Repeat("0", 32), "shop-1 is looked up again"},
+		must(os.Remove(filepath.Join(source, "Procfile")))
+		k.builds(source, nil)
+		processes, err := k.bare.Processes()
+		must(err)
+		for name, label := range map[string]string{
+			"run": `[metadata]
+image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String() + `"],"hook":"` + other.String() + `"},` +
+				`"bins":[{"programs":["app; touch /x\u001b[2J"],"hook":true}]}'
+`,
+			"view":               "[metadata]\nx = " + `"\u001b]0;title\u0007"` + "\n",
+			"closure-app":        "[metadata]\nversion = 2\nformat = 2\nprefix = \"/nix/store\"\npaths = [\"\\u001b[2J\"]\n",
+			"closure-\x1b[2J":    "[metadata]\nversion = 2\nformat = 2\nprefix = \"/nix/store\"\npaths = []\n",
+			"closure-everything": "[metadata]\npaths = [" + strings.Repeat(`"`+strings.Repeat("x", 1000)+`", `, 10_000) + "]\n",
+		} {
+			must(os.WriteFile(filepath.Join(k.bare.Layers(), name+".toml"), []byte("[types]\nlaunch = true\n"+label), 0o644))
+		}
+		o := k.builds(source, nil)
+		Expect(o.Log).To(MatchRegexp(nothingFetched))
+		Expect(o.Log).NotTo(MatchRegexp("[\x00-\x08\x0e-\x1f]|touch|heroku-compile-hook|other-1"))
+		Expect(k.bare.Processes()).To(Equal(processes))
+		Expect(k.bare.HasLayer("closure-everything")).To(BeFalse())
+		stands()
+	})
+
+	it("takes the store paths that the settings name, whatever was made before", func() {
+		other := f.forged("other-1", map[string]string{"bin/other": script("other")})
+		k.builds(source, map[string]string{"BP_NIX_STORE_PATH": other.String()})
+		k.builds(source, nil)
+		Expect(k.bare.Roots()).To(Equal([]string{shop.String()}))
+		stands()
+	})
+
+	it("makes a layer anew whose bytes in the previous image are not those that the last build made", func() {
+		k.builds(source, nil)
+		layers := k.closureLayers()
+		analyzed, err := os.ReadFile(filepath.Join(k.bare.Dir, "analyzed.toml"))
+		must(err)
+		must(os.WriteFile(filepath.Join(k.bare.Dir, "analyzed.toml"), bytes.ReplaceAll(analyzed, []byte("sha256:"), []byte("sha256:0")), 0o644))
+		o := k.builds(source, nil)
+		Expect(o.Log).To(MatchRegexp(everythingFetched))
+		Expect(strings.Count(o.Log, fmt.Sprintf("%d layers made anew, as the previous image does not have", len(layers)))).To(Equal(1), o.Log)
+		stands()
+		Expect(k.builds(source, nil).Log).To(SatisfyAll(MatchRegexp(nothingFetched), Not(ContainSubstring("made anew"))))
+	})
+
+	it("makes everything anew, with one line, where the build cache is lost, is another's or is of no use", func() {
+		record := filepath.Join(k.bare.Layers(), "record/build.json")
+		for says, damage := range map[string]func(){
+			"There is a previous image, and the build cache has no record of it": func() { must(os.Remove(record)) },
+			"in format 99":         func() { alter(record, `"format":3`, `"format":99`) },
+			"unexpected end":       func() { must(os.Truncate(record, 100)) },
+			"this build for":       func() { alter(record, `"system":"`, `"system":"not`) },
+			"is in no layer":       func() { alter(record, `"paths":["`+shop.String(), `"paths":["`+lib.String()[:43]+`-x`) },
+			"does not fit":         func() { alter(record, " "+lib.HashPart()[:10], "") },
+			"there is no key 1":    func() { alter(record, " 0:", " 1:") },
+			"described in version": func() { alter(record, `"version":`, `"version":9`) },
 		} {
 			must(k.bare.NewImage())
 			k.builds(source, nil)
-			alter(change.layer, change.from, change.to)
+			damage()
 			o := k.builds(source, nil)
-			Expect(strings.Count(o.Log, change.says)).To(Equal(1), "%s: %s", change.says, o.Log)
-			Expect(strings.Count(o.Log, "previous image")+strings.Count(o.Log, "looked up again")).To(Equal(1), o.Log)
+			Expect(strings.Count(o.Log, says)).To(Equal(1), "%s: %s", says, o.Log)
 			stands()
 		}
-	})
-
-	it("says in one line that an image does not say what it was made from, and builds it whole", func() {
-		k.builds(source, nil)
-		must(os.Remove(filepath.Join(k.bare.Layers(), "run.toml")))
-		o := k.builds(source, nil)
-		Expect(o.Log).To(MatchRegexp(everythingFetched))
-		Expect(strings.Count(o.Log, "The previous image does not say what it was made from: a full build")).To(Equal(1))
-		stands()
-		Expect(k.builds(source, nil).Log).NotTo(ContainSubstring("previous image"))
 	})
 
 	it("looks into a path that the previous image keeps and was no root of, and changes no layer for that", func() {
@@ -141,9 +175,20 @@ func (k *keeper) told() string {
 	k.t.Helper()
 	config, err := os.ReadFile(filepath.Join(k.bare.Layers(), "run/nix-hydra.json"))
 	must(err)
-	metadata, err := os.ReadFile(filepath.Join(k.bare.Layers(), "run.toml"))
+	metadata, err := os.ReadFile(filepath.Join(k.bare.Layers(), "record/build.json"))
 	must(err)
 	return string(config) + string(metadata)
+}
+
+// closureLayers are the names of the image's layers that hold store paths.
+func (k *keeper) closureLayers() (names []string) {
+	k.t.Helper()
+	files, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*.toml"))
+	must(err)
+	for _, file := range files {
+		names = append(names, strings.TrimSuffix(filepath.Base(file), ".toml"))
+	}
+	return names
 }
 
 // utf16 is a text that relocation can see but not rewrite.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 // Buildpack is this checkout's buildpack, packaged, with the rig's toolchain and PRoot in place of those that
@@ -150,7 +151,7 @@ func (b *Bare) Build(ctx context.Context, source string, env map[string]string) 
 	status, err = b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
 	o := &Outcome{Status: status, Log: plainText(log.String()), Elapsed: time.Since(start)}
 	if err == nil && status == 0 {
-		return o, errors.Join(b.export(), b.keepToolchain())
+		return o, errors.Join(b.export(ctx), b.keepToolchain())
 	}
 	return o, errors.Join(err, b.revert(), b.restoreToolchain())
 }
@@ -283,7 +284,7 @@ func killed(command *exec.Cmd, after time.Duration) (int, error) {
 // NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has
 // the toolchain in its cache where an earlier build wanted it.
 func (b *Bare) NewImage() error {
-	if err := errors.Join(nar.RemoveAll(b.Layers()), nar.RemoveAll(b.previous())); err != nil {
+	if err := errors.Join(nar.RemoveAll(b.Layers()), nar.RemoveAll(b.previous()), nar.RemoveAll(b.analyzed())); err != nil {
 		return err
 	}
 	return b.restoreToolchain()
@@ -291,7 +292,7 @@ func (b *Bare) NewImage() error {
 
 // WithoutCache is NewImage on a machine that has nothing in its cache.
 func (b *Bare) WithoutCache() error {
-	return errors.Join(nar.RemoveAll(b.kept()), nar.RemoveAll(b.Layers()))
+	return errors.Join(nar.RemoveAll(b.kept()), b.NewImage())
 }
 
 // Remove removes everything.
@@ -303,25 +304,17 @@ func (b *Bare) HasLayer(name string) bool {
 	return err == nil
 }
 
-// Roots are the store paths that the last build made its image of, as its metadata has them.
+// Roots are the store paths that the last build made its image of, as its launcher is told.
 func (b *Bare) Roots() ([]string, error) {
-	var layer struct {
-		Metadata struct {
-			Image string `toml:"image"`
-		} `toml:"metadata"`
+	text, err := os.ReadFile(filepath.Join(b.Layers(), "run", launch.ConfigName))
+	if err != nil {
+		return nil, fmt.Errorf("reading the launcher's configuration: %w", err)
 	}
-	if _, err := toml.DecodeFile(filepath.Join(b.Layers(), "run.toml"), &layer); err != nil {
-		return nil, fmt.Errorf("reading the image's metadata: %w", err)
+	var config launch.Config
+	if err := json.Unmarshal(text, &config); err != nil {
+		return nil, fmt.Errorf("reading the launcher's configuration: %w", err)
 	}
-	var image struct {
-		Roots struct {
-			Paths []string `json:"paths"`
-		} `json:"roots"`
-	}
-	if err := json.Unmarshal([]byte(layer.Metadata.Image), &image); err != nil {
-		return nil, fmt.Errorf("reading the image's metadata: %w", err)
-	}
-	return image.Roots.Paths, nil
+	return config.StorePaths, nil
 }
 
 // Processes are the image's process types with their command lines, as in launch.toml.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
 
 // previous is where the image's layers stand while the next build runs: of layers that are not cached the lifecycle
@@ -44,31 +46,95 @@ func (b *Bare) setAside() error {
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
 		from, to := filepath.Join(b.Layers(), name), filepath.Join(b.previous(), name)
-		if layer.Types.Launch && !layer.Types.Cache && exists(from) {
-			if err := nar.Move(from, to); err != nil {
-				return err
-			}
+		switch {
+		case !exists(from):
+		case layer.Types.Launch && !layer.Types.Cache:
+			err = nar.Move(from, to)
+		case name == recordLayer: // small; a build that fails leaves the cache as it was
+			err = os.CopyFS(to, os.DirFS(from))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// recordLayer is what one build remembers for the next.
+const recordLayer = "record"
+
+// analyzed is the file in which the lifecycle says what the previous image's label says of its layers.
+func (b *Bare) analyzed() string { return filepath.Join(b.Dir, "analyzed.toml") }
+
+// analyzedMetadata is that file, as far as the buildpack reads it.
+type analyzedMetadata struct {
+	Metadata struct {
+		Buildpacks []analyzedBuildpack `toml:"buildpacks"`
+	} `toml:"metadata"`
+}
+
+type analyzedBuildpack struct {
+	ID     string                   `toml:"key"`
+	Layers map[string]analyzedLayer `toml:"layers"`
+}
+
+type analyzedLayer struct {
+	DiffID string `toml:"sha"`
+}
+
+// analyze writes that file for the next build. Layers that stay have the digests they had.
+func (b *Bare) analyze(ctx context.Context, made []string) error {
+	var before analyzedMetadata
+	if _, err := toml.DecodeFile(b.analyzed(), &before); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	after := analyzedBuildpack{ID: "nixproot/nix-hydra", Layers: map[string]analyzedLayer{}}
+	for _, buildpack := range before.Metadata.Buildpacks {
+		for name, layer := range buildpack.Layers {
+			if b.HasLayer(name) {
+				after.Layers[name] = layer
+			}
+		}
+	}
+	for _, name := range made {
+		digest, err := nixproot.LayerDiffID(ctx, filepath.Join(b.Layers(), name), os.Getuid(), os.Getgid())
+		if err != nil {
+			return err
+		}
+		after.Layers[name] = analyzedLayer{DiffID: digest}
+	}
+	var now analyzedMetadata
+	now.Metadata.Buildpacks = []analyzedBuildpack{after}
+	text, err := toml.Marshal(now)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(b.analyzed(), text, 0o644)
+}
+
 // export makes the new image: layers that the build set up without their folders are the previous image's.
-func (b *Bare) export() error {
+func (b *Bare) export(ctx context.Context) error {
 	files, err := filepath.Glob(filepath.Join(b.Layers(), "*.toml"))
 	if err != nil {
 		return err
 	}
+	var made []string
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".toml")
 		from, to := filepath.Join(b.previous(), name), filepath.Join(b.Layers(), name)
-		if exists(from) && !exists(to) {
+		if exists(to) {
+			if name != recordLayer && name != toolchainLayer {
+				made = append(made, name)
+			}
+			continue
+		}
+		if exists(from) {
 			if err := nar.Move(from, to); err != nil {
 				return err
 			}
 		}
 	}
-	return nar.RemoveAll(b.previous())
+	return errors.Join(b.analyze(ctx, made), nar.RemoveAll(b.previous()))
 }
 
 // revert puts the previous image back after a build that failed. What the build has left beside it stays where it is.

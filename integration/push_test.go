@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
@@ -93,25 +91,21 @@ func (p *platform) testRegistry(t *testing.T, _ spec.G, it spec.S) {
 		Expect(moved).To(BeNumerically("<", whole/4))
 		t.Logf("bytes that reached the registry: first push %d, one page changed %d", whole, moved)
 
-		// The metadata is of another format.
-		registry.relabel(image, "io.buildpacks.lifecycle.metadata", func(text string) string {
-			return strings.ReplaceAll(text, fmt.Sprintf(`"format":%d,`, closure.Format), `"format":99,`)
+		// Somebody else has written a layer, and all that the image says of itself: those bytes are not used.
+		label := "io.buildpacks.lifecycle.metadata"
+		registry.relabel(image, label, func(text string) string {
+			return regexp.MustCompile(`"paths":\[[^]]*\]`).ReplaceAllString(text, `"paths":[]`)
 		})
 		log = p.build(image, second.source, second.env(p.parts), publish)
-		Expect(strings.Count(log, "of the previous image")).To(Equal(1), log)
-		Expect(log).To(MatchRegexp(`layers of the previous image, .*, are not reused: made in format 99`))
-		Expect(log).To(MatchRegexp(everythingFetched))
-
-		// The metadata is of another version altogether, or cannot be read.
-		for _, change := range []func(string) string{
-			func(text string) string { return strings.ReplaceAll(text, `{\"format\":2,`, `{\"format\":7,`) },
-			func(text string) string { return strings.ReplaceAll(text, `{\"format\":2,`, `{\"format\":`) },
-		} {
-			registry.relabel(image, "io.buildpacks.lifecycle.metadata", change)
-			log = p.build(image, second.source, second.env(p.parts), publish)
-			Expect(strings.Count(log, "a full build")).To(Equal(1), log)
-			Expect(log).To(MatchRegexp(everythingFetched))
-		}
+		Expect(log).To(MatchRegexp(nothingFetched))
+		registry.relabel(image, label, func(text string) string {
+			return regexp.MustCompile(`("closure-app":\{"sha":"sha256:)....`).ReplaceAllString(text, "${1}0000")
+		})
+		log = p.build(image, second.source, second.env(p.parts), publish)
+		Expect(strings.Count(log, "1 layer made anew, as the previous image does not have what the last build made of them: closure-app")).To(Equal(1), log)
+		Expect(log).To(MatchRegexp(`Closure layers: 1 of \d+ changed`))
+		log = p.build(image, second.source, second.env(p.parts), publish)
+		Expect(log).To(MatchRegexp(nothingFetched))
 
 		// The image is gone.
 		registry.remove(image)
@@ -142,18 +136,21 @@ func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
 		p.build(image, first.source, first.env(p.parts))
 		answers("one")
 
-		// The image is deleted: the toolchain is still there.
+		// The image is deleted: the build cache says what it was made of, and its layers are made anew.
 		must(exec.Command("docker", "rmi", "--force", image).Run())
 		log := p.build(image, first.source, first.env(p.parts))
-		Expect(log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring("Reusing cached Nix")))
+		Expect(log).To(SatisfyAll(MatchRegexp(everythingFetched), ContainSubstring("store paths are taken again")))
 		digest := p.identity(image)
 
-		// The caches are deleted: the image is still there.
+		// The caches are deleted: the image is still there, and nothing but itself says what it is made of.
 		for _, volume := range volumes(image) {
 			must(exec.Command("docker", "volume", "rm", "--force", volume).Run())
 		}
 		log = p.build(image, first.source, first.env(p.parts))
-		Expect(log).To(MatchRegexp(nothingFetched))
+		Expect(strings.Count(log, "There is a previous image, and the build cache has no record of it: a full build")).To(Equal(1), log)
+		Expect(log).To(MatchRegexp(everythingFetched))
+		_, reused := changes(log)
+		Expect(reused).To(ContainElement("closure-app"), "the same bytes are the same layer")
 		Expect(p.identity(image)).To(Equal(digest))
 
 		// What the caches hold is altered or gone in part.

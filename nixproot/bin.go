@@ -85,7 +85,7 @@ func shellWarning(p ProcfileEntry, bins []*bin) string {
 }
 
 // bin is what the previous build saw of an output's bin folder, where that was one of its roots.
-func (m imageMetadata) bin(root storepath.Path) (b *bin, known bool) {
+func (m buildRecord) bin(root storepath.Path) (b *bin, known bool) {
 	i := slices.Index(m.Roots.Paths, root)
 	if i < 0 || i >= len(m.Bins) {
 		return nil, false
@@ -94,7 +94,7 @@ func (m imageMetadata) bin(root storepath.Path) (b *bin, known bool) {
 }
 
 // unseen are those of some roots into whose bin folders the previous build has not looked.
-func (m imageMetadata) unseen(roots []storepath.Path) (unseen []storepath.Path) {
+func (m buildRecord) unseen(roots []storepath.Path) (unseen []storepath.Path) {
 	for _, root := range roots {
 		if _, known := m.bin(root); !known {
 			unseen = append(unseen, root)
@@ -105,7 +105,7 @@ func (m imageMetadata) unseen(roots []storepath.Path) (unseen []storepath.Path) 
 
 // readBins looks what the roots' bin folders hold, or remembers it of those whose layers are not here. It returns the
 // paths that would have to be here to tell.
-func (c *contents) readBins(before imageMetadata) (unseen []storepath.Path) {
+func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	c.Bins = nil
 	for _, root := range c.Roots.Paths {
 		b, known := before.bin(root)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -50,6 +51,7 @@ type site struct {
 	layers       libcnb.Layers
 	launcher     string
 	version      string
+	buildpackID  string
 	bindings     []CacheBinding
 	settings     cacheSettings
 	dependencies Dependencies
@@ -66,6 +68,7 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 	}
 	s := &site{
 		source: buildContext.ApplicationPath, layers: buildContext.Layers, version: buildContext.Buildpack.Info.Version,
+		buildpackID: buildContext.Buildpack.Info.ID,
 	}
 	if s.config, err = ReadConfig(lookup, architecture); err != nil {
 		return nil, nil, err
@@ -116,14 +119,14 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	s.toolchain.answering = s.caches
 
 	b.Logger.Headerf("Looking for store paths: %s", s.entry.Why)
-	recalled := b.recall(s)
-	found, key, err := b.roots(ctx, s, recalled)
+	before := b.previous(s)
+	found, key, err := b.roots(ctx, s, before.buildRecord)
 	if err != nil {
 		return result, err
 	}
 
 	b.Logger.Headerf("Substituting %s", roots.Plural(len(found.Paths), "store path"))
-	contents, err := b.contents(ctx, s, found, key, recalled)
+	contents, err := b.contents(ctx, s, found, key, before)
 	if err != nil {
 		return result, err
 	}
@@ -151,7 +154,15 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err != nil {
 		return result, err
 	}
-	result.Layers = append(append(toolchainLayers, contents.Layers...), launchLayers...)
+	record, err := contents.recordOf(ctx, before.buildRecord)
+	if err != nil {
+		return result, err
+	}
+	recordLayer, err := record.write(s.layers)
+	if err != nil {
+		return result, err
+	}
+	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
 	result.Processes = Processes(launcher, processes)
 	for _, line := range contents.Summary() {
 		b.Logger.Body(line)
@@ -159,8 +170,9 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	return result, nil
 }
 
-// roots finds the roots, or takes those of the previous build when nothing they depend on has changed.
-func (b Build) roots(ctx context.Context, s *site, recalled recalled) (roots.Set, string, error) {
+// roots finds the roots, or takes those of the last build when nothing they depend on has changed. What the settings
+// name is taken from them.
+func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Set, string, error) {
 	identity, err := s.toolchain.Identity()
 	if err != nil {
 		return roots.Set{}, "", err
@@ -176,9 +188,9 @@ func (b Build) roots(ctx context.Context, s *site, recalled recalled) (roots.Set
 	if err != nil {
 		return roots.Set{}, "", err
 	}
-	if key != "" && key == recalled.Key {
+	if len(s.config.StorePaths) == 0 && key != "" && key == before.Key {
 		b.Logger.Bodyf("Source, settings and toolchain are those of the previous build: its store paths are taken again")
-		return recalled.Roots, key, nil
+		return before.Roots, key, nil
 	}
 	found, err := finder.Find(ctx)
 	if err != nil {

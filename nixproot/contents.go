@@ -24,7 +24,7 @@ const stagingDir = ".staging"
 // contents is the closure in its layers.
 type contents struct {
 	*closure.Result
-	imageMetadata
+	buildRecord
 	// Layers are the closure's and the view's.
 	Layers []libcnb.Layer
 	// Engine is what the files are made for, launch.EngineRelocate or launch.Unrelocated; Reason says why not the first.
@@ -35,7 +35,7 @@ type contents struct {
 }
 
 // contents substitutes the roots' closure into layers.
-func (b Build) contents(ctx context.Context, s *site, found roots.Set, key string, r recalled) (*contents, error) {
+func (b Build) contents(ctx context.Context, s *site, found roots.Set, key string, r previous) (*contents, error) {
 	if r.tooLong != nil {
 		if s.config.Engine == launch.EngineRelocate {
 			return nil, r.tooLong
@@ -61,11 +61,11 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 	if err := closure.Place(ctx, result, s.staging(), s.layers.Path); err != nil {
 		return nil, err
 	}
-	c.imageMetadata = imageMetadata{Format: imageFormat, System: s.config.System, Key: key, Roots: found}
+	c.buildRecord = buildRecord{Format: recordFormat, System: s.config.System, Key: key, Roots: found}
 	if err := c.makeLayers(ctx, s); err != nil {
 		return nil, err
 	}
-	if unseen := c.readBins(r.imageMetadata); len(unseen) > 0 {
+	if unseen := c.readBins(r.buildRecord); len(unseen) > 0 {
 		r.wanted = append(r.wanted, unseen...)
 		return b.contents(ctx, s, found, key, r)
 	}
@@ -88,7 +88,7 @@ func (b Build) substitute(ctx context.Context, s *site, options closure.Options)
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
 // them, and empty where nobody wanted that.
-func (b Build) describeRelocation(s *site, r recalled, result *closure.Result) (engine, reason string) {
+func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (engine, reason string) {
 	if !result.Layout.IsZero() {
 		b.Logger.Bodyf("Engine: relocate; %d references rewritten to %s, %d harmless ones left", result.References,
 			result.Layout.Dir(), result.Harmless)
@@ -118,24 +118,24 @@ func (b Build) describeRelocation(s *site, r recalled, result *closure.Result) (
 // folder: the exporter keeps the previous image's.
 func (c *contents) makeLayers(ctx context.Context, s *site) error {
 	for name, manifest := range c.Manifests() {
-		layer, err := s.layers.Layer(name)
-		if err != nil {
-			return err
-		}
-		layer.LayerTypes = libcnb.LayerTypes{Launch: true}
+		layer := launchLayer(s.layers, name)
 		layer.Metadata = manifest.Metadata()
 		c.Layers = append(c.Layers, layer)
 	}
-	view, err := s.layers.Layer(viewLayer)
+	view, err := launchLayer(s.layers, viewLayer).Reset()
 	if err != nil {
-		return err
-	}
-	if view, err = view.Reset(); err != nil {
 		return err
 	}
 	view.LayerTypes = libcnb.LayerTypes{Launch: true}
 	c.Layers = append(c.Layers, view)
 	return c.writeView(ctx, s)
+}
+
+// launchLayer is a layer of the image, whatever the previous image says of one with its name.
+func launchLayer(layers libcnb.Layers, name string) libcnb.Layer {
+	return libcnb.Layer{
+		Name: name, Path: filepath.Join(layers.Path, name), LayerTypes: libcnb.LayerTypes{Launch: true},
+	}
 }
 
 // writeView makes the view show these contents and nothing else.
@@ -176,7 +176,10 @@ func (c *contents) bins() []string {
 // mainProgram is the program that becomes web without a Procfile, and what says so; "" where there is no telling.
 func (c *contents) mainProgram() (program, because string, err error) {
 	if c.Roots.MainProgram == "" {
-		return onlyProgram(c.Bins...), "it is the only program", nil
+		if program = onlyProgram(c.Bins...); !isProgramName(program) {
+			program = "" // a file's name may be anything, and this one would be read as shell syntax
+		}
+		return program, "it is the only program", nil
 	}
 	if !isProgramName(c.Roots.MainProgram) {
 		return "", "", fmt.Errorf("meta.mainProgram is %q, which is not the name of a program", c.Roots.MainProgram)
@@ -210,11 +213,6 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 	if err != nil {
 		return nil, run, err
 	}
-	text, err := c.imageMetadata.encode()
-	if err != nil {
-		return nil, run, err
-	}
-	run.Metadata = map[string]any{"image": text}
 	launcher, err := LauncherLayer(s.layers, s.launcher)
 	if err != nil {
 		return nil, launcher, err

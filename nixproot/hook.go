@@ -75,11 +75,11 @@ func (b Build) stageHook(ctx context.Context, s *site, c *contents) (*hookStage,
 		return nil, err
 	}
 	stage := &hookStage{contents: &contents{
-		Result: result, imageMetadata: c.imageMetadata, Engine: c.Engine, Reason: c.Reason, layersDir: c.layersDir,
+		Result: result, buildRecord: c.buildRecord, Engine: c.Engine, Reason: c.Reason, layersDir: c.layersDir,
 	}}
 	stage.Roots.Paths = c.Roots.All()
 	if result.Layout != c.Layout { // what only the hook needs cannot be relocated
-		stage.Engine, stage.Reason = b.describeRelocation(s, recalled{}, result)
+		stage.Engine, stage.Reason = b.describeRelocation(s, previous{}, result)
 	}
 	for _, group := range result.Changed {
 		if err := stage.furnish(group, result.Layout == c.Layout); err != nil {

@@ -1,0 +1,99 @@
+package nixproot
+
+import (
+	"errors"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
+
+// viewLayer holds one link per store path; what relocated files refer to.
+const viewLayer = "view"
+
+// previous is the last build, as its record in the build cache tells it, and what the previous image has of it.
+type previous struct {
+	buildRecord
+	closure *closure.Previous
+	// layout is what this build's closure would be relocated to; zero where it is not to be, or cannot be.
+	layout relocate.Layout
+	// tooLong says why it cannot be.
+	tooLong error
+	// wanted are paths whose files have to be looked into, although the previous image keeps them.
+	wanted []storepath.Path
+}
+
+// previous reads the record of the last build and compares it with the layers that the previous image has. What is not
+// used is said in one line.
+func (b Build) previous(s *site) previous {
+	p := previous{closure: &closure.Previous{}}
+	if wantsRelocation(s.config.Engine) {
+		p.layout, p.tooLong = relocate.NewLayout(filepath.Join(s.layers.Path, viewLayer))
+	}
+	digests, err := previousLayers(s.layers.Path, s.buildpackID)
+	if err != nil {
+		b.Logger.Bodyf("%s", err)
+	}
+	record, err := readRecord(s.layers.Path, s.config.System)
+	if errors.Is(err, errNoRecord) {
+		if len(digests) > 0 {
+			b.Logger.Bodyf("There is a previous image, and the build cache has no record of it: a full build")
+		}
+		return p
+	}
+	if err != nil {
+		b.Logger.Bodyf("%s: a full build", err)
+		return p
+	}
+	manifests := map[string]closure.Manifest{}
+	for name, layer := range record.Layers {
+		manifests[name] = layer.Manifest
+	}
+	found, notes := closure.Recall(manifests, p.layout)
+	if s.settings.requireSigs {
+		notes = append(notes, found.Distrust(s.settings.keys)...)
+	}
+	if len(notes) == 0 {
+		if err := found.Is(record.Roots.Paths); err != nil {
+			b.Logger.Bodyf("The record of the last build does not hold together (%s): a full build", err)
+			return p
+		}
+	}
+	for _, note := range notes {
+		b.Logger.Bodyf("%s", note)
+	}
+	p.buildRecord, p.closure = record, found
+	b.keepOnly(found, record.inImage(digests))
+	return p
+}
+
+// keepOnly leaves of the previous layers those that are in the previous image.
+func (b Build) keepOnly(found *closure.Previous, there []string) {
+	var absent []string
+	found.Groups = slices.DeleteFunc(found.Groups, func(g closure.Group) bool {
+		gone := !slices.Contains(there, g.Layer)
+		if gone {
+			absent = append(absent, g.Layer)
+		}
+		return gone
+	})
+	if len(absent) > 0 {
+		b.Logger.Bodyf("%s made anew, as the previous image does not have what the last build made of them: %s",
+			roots.Plural(len(absent), "layer"), someOf(absent))
+	}
+}
+
+// wantsRelocation reports whether an engine runs relocated files where that is safe.
+func wantsRelocation(engine string) bool {
+	return engine == launch.EngineAuto || engine == launch.EngineRelocate
+}
+
+// sameTable compares a layer's metadata, as read from TOML, with what it ought to be.
+func sameTable(have, want map[string]any) bool {
+	return reflect.DeepEqual(have, want)
+}
