@@ -34,8 +34,8 @@ var golden = map[int]map[string]string{
 		"as it is":  "6fc8e87e6580d2b546bd4504cce778ba048381358f85e84ad8b8ca5b18501b1e",
 	},
 	3: { // fixups have a length
-		"relocated": "bee8b58987f8723ba0988de630ff4a1452b8d8b71ee6dc98c09a11aa4748c585",
-		"as it is":  "6905e4c0f63cb642e96fb0a823348a4349b2f23f3f189e9d5e22b2c78c03a703",
+		"relocated": "783306e5f853db4153ca2d74364681846b709a4a7a3b88775fe11a606c723bff",
+		"as it is":  "afdb7b32491aefd65c278f2bb0a2d46c84c05293f64f0de2840d277bebd4c208",
 	},
 }
 
