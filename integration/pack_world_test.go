@@ -185,7 +185,12 @@ func source(t *testing.T, files map[string]string, args ...string) *deployable {
 // that evaluation reads.
 func hydraBuilt(t *testing.T, dir string, args ...string) *deployable {
 	t.Helper()
-	p := realParts(t)
+	return builtBy(t, realParts(t), dir, args...)
+}
+
+// builtBy is hydraBuilt with parts for another machine.
+func builtBy(t *testing.T, p parts, dir string, args ...string) *deployable {
+	t.Helper()
 	built, err := p.pkgs.AsHydra(t.Context(), dir, "git-export", "shell.nix", args...)
 	must(err)
 	d := &deployable{source: dir, paths: built.Paths}

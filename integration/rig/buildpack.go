@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 
 	"github.com/BurntSushi/toml"
 )
@@ -41,7 +40,7 @@ func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOption
 	if err != nil {
 		return nil, err
 	}
-	if _, err := run(ctx, root, filepath.Join(root, "scripts/package"), "--output", dir); err != nil {
+	if _, err := run(ctx, root, filepath.Join(root, "scripts/package"), "--output", dir, "--arch", r.arch); err != nil {
 		return nil, err
 	}
 	if options.Pinned {
@@ -60,7 +59,7 @@ func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOption
 			}
 		}
 	}
-	if err := repin(filepath.Join(dir, "buildpack.toml"), base, standins); err != nil {
+	if err := repin(filepath.Join(dir, "buildpack.toml"), base, r.arch, standins); err != nil {
 		return nil, fmt.Errorf("pinning stand-ins: %w", err)
 	}
 	built := &Buildpack{Dir: dir}
@@ -128,7 +127,7 @@ func bundle(dir string, s standin) error {
 }
 
 // repin rewrites the dependencies of a buildpack.toml.
-func repin(file, base string, standins []standin) error {
+func repin(file, base, arch string, standins []standin) error {
 	var descriptor map[string]any
 	if _, err := toml.DecodeFile(file, &descriptor); err != nil {
 		return err
@@ -143,7 +142,7 @@ func repin(file, base string, standins []standin) error {
 			"id": s.id, "name": s.name, "version": s.version,
 			"uri":      base + "/" + path.Base(s.file),
 			"checksum": "sha256:" + s.sha256,
-			"purls":    []string{fmt.Sprintf("pkg:generic/%s@%s?arch=%s", s.id, s.version, runtime.GOARCH)},
+			"purls":    []string{fmt.Sprintf("pkg:generic/%s@%s?arch=%s", s.id, s.version, arch)},
 			"licenses": []map[string]any{{"type": "GPL-2.0-or-later", "uri": "https://www.debian.org/legal/licenses/"}},
 		})
 	}

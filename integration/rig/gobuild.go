@@ -22,8 +22,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), nil
 }
 
-// goBuild builds a static program of this module, the same bytes for the same source and Go release, and gives its
-// path in a folder of its own that holds nothing else.
+// goBuild builds a static program of this module for the rig's architecture, the same bytes for the same source and Go
+// release, and gives its path in a folder of its own that holds nothing else.
 func (r *Rig) goBuild(ctx context.Context, name, pkg string) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func (r *Rig) goBuild(ctx context.Context, name, pkg string) (string, error) {
 	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=",
 		"-o", built, pkg)
 	command.Dir = root
-	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly")
+	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=readonly", "GOARCH="+r.arch)
 	if _, err := output(command); err != nil {
 		return "", err
 	}

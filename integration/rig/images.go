@@ -3,15 +3,25 @@ package rig
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
+
+	imagename "github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
@@ -43,7 +53,7 @@ type Images struct {
 	Run, RunScratch string
 }
 
-// Images gives the base images, imported into the Docker engine when missing.
+// Images gives the base images, loaded into the Docker engine when missing.
 func (r *Rig) Images(ctx context.Context) (*Images, error) {
 	if err := r.Docker(ctx); err != nil {
 		return nil, err
@@ -64,28 +74,30 @@ func (r *Rig) Images(ctx context.Context) (*Images, error) {
 	if err != nil {
 		return nil, err
 	}
-	common := []string{
-		"LABEL io.buildpacks.base.distro.name=debian io.buildpacks.base.distro.version=13",
-		fmt.Sprintf("USER %d:%d", User, Group),
-		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+	run := v1.Config{
+		User: fmt.Sprintf("%d:%d", User, Group),
+		Env:  []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
-	buildChanges := append([]string{
-		fmt.Sprintf("ENV CNB_USER_ID=%d CNB_GROUP_ID=%d", User, Group),
+	debian := run
+	debian.Labels = map[string]string{
+		"io.buildpacks.base.distro.name": "debian", "io.buildpacks.base.distro.version": "13",
+	}
+	building := debian
+	building.Env = append(slices.Clone(run.Env), fmt.Sprintf("CNB_USER_ID=%d", User), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
 		// Engines refuse clients that speak a newer API than they do.
-		"ENV DOCKER_API_VERSION=" + api,
-	}, common...)
+		"DOCKER_API_VERSION="+api)
 	images := &Images{}
 	for _, image := range []struct {
-		name    *string
-		kind    string
-		tar     string
-		changes []string
+		name   *string
+		kind   string
+		tar    string
+		config v1.Config
 	}{
-		{&images.Build, "build", build, buildChanges},
-		{&images.Run, "run", runTar, common},
-		{&images.RunScratch, "run-scratch", scratch, common[1:]},
+		{&images.Build, "build", build, building},
+		{&images.Run, "run", runTar, debian},
+		{&images.RunScratch, "run-scratch", scratch, run},
 	} {
-		if *image.name, err = r.importImage(ctx, image.kind, image.tar, image.changes); err != nil {
+		if *image.name, err = r.loadImage(ctx, image.kind, image.tar, image.config); err != nil {
 			return nil, err
 		}
 	}
@@ -101,9 +113,14 @@ func (r *Rig) plainImage(ctx context.Context) (string, error) {
 	return images.Run, nil
 }
 
-// importImage makes an image of a root file system and gives its name, which stands for its contents.
-func (r *Rig) importImage(ctx context.Context, kind, rootTar string, changes []string) (string, error) {
-	name := "nix-hydra-rig/" + kind + ":" + filepath.Base(filepath.Dir(rootTar)) + shortSum(strings.Join(changes, "\n"))
+// loadImage makes an image of a root file system and gives its name, which stands for its contents. Engines of before
+// 2023 take no architecture when they import a file system, so the image comes with its configuration.
+func (r *Rig) loadImage(ctx context.Context, kind, rootTar string, config v1.Config) (string, error) {
+	key, err := json.Marshal(config)
+	if err != nil {
+		return "", err
+	}
+	name := "nix-hydra-rig/" + kind + ":" + filepath.Base(filepath.Dir(rootTar)) + shortSum(r.arch+string(key))
 	unlock, err := r.lock(ctx, "image-"+kind)
 	if err != nil {
 		return "", err
@@ -112,15 +129,41 @@ func (r *Rig) importImage(ctx context.Context, kind, rootTar string, changes []s
 	if _, err := run(ctx, "", "docker", "image", "inspect", name); err == nil {
 		return name, nil
 	}
-	r.log("importing base image %s", name)
-	args := []string{"import"}
-	for _, change := range changes {
-		args = append(args, "--change", change)
-	}
-	if _, err := run(ctx, "", "docker", append(args, rootTar, name)...); err != nil {
-		return "", fmt.Errorf("importing base image: %w", err)
+	r.log("loading base image %s", name)
+	if err := r.load(ctx, name, rootTar, config); err != nil {
+		return "", fmt.Errorf("loading base image: %w", err)
 	}
 	return name, nil
+}
+
+func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) error {
+	tag, err := imagename.NewTag(name)
+	if err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromFile(rootTar, tarball.WithCompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		return err
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return err
+	}
+	file, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture, file.Config = "linux", r.arch, config
+	if image, err = mutate.ConfigFile(image, file); err != nil {
+		return err
+	}
+	reader, writer := io.Pipe()
+	go func() { writer.CloseWithError(tarball.Write(tag, image, writer)) }()
+	command := exec.CommandContext(ctx, "docker", "load", "--quiet")
+	command.Stdin = reader
+	_, err = output(command)
+	return errors.Join(err, reader.Close())
 }
 
 // RootTar gives a tar file with the root file system of a Debian of BaseSuite that has these packages, with the user

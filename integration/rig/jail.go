@@ -24,7 +24,7 @@ type jail struct {
 // jailed gives the command that runs a program in a root folder of its own. Where the rig is not root, the program
 // runs as the rig's user under the number User.
 func (r *Rig) jailed(ctx context.Context, j jail) (*exec.Cmd, error) {
-	program, err := r.goBuild(ctx, "jail", "./integration/rig/jail")
+	program, err := r.host().goBuild(ctx, "jail", "./integration/rig/jail")
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ type Nix struct {
 
 // Nix gives a Nix that runs on this machine as it is. It keeps no settings and no store of its own: see Store.
 func (r *Rig) Nix(ctx context.Context) (*Nix, error) {
+	r = r.host()
 	root, err := r.Debs(ctx, Suite, "nix-bin", "patchelf")
 	if err != nil {
 		return nil, err
@@ -58,6 +59,7 @@ func (r *Rig) Nix(ctx context.Context) (*Nix, error) {
 
 // Program gives the path of a program of a Debian package of Suite that runs on this machine as it is.
 func (r *Rig) Program(ctx context.Context, pkg, name string) (string, error) {
+	r = r.host()
 	root, err := r.Debs(ctx, Suite, pkg, "patchelf")
 	if err != nil {
 		return "", err

@@ -52,7 +52,7 @@ func (r *Rig) module(ctx context.Context, module, version, flags string, command
 		args := []string{"build", "-mod=mod", "-trimpath", "-ldflags=-s -w " + flags, "-o", dir + string(filepath.Separator)}
 		command := exec.CommandContext(ctx, "go", append(args, commands...)...)
 		command.Dir = source
-		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+		command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GOARCH="+r.arch)
 		_, err = output(command)
 		return err
 	})
@@ -113,7 +113,7 @@ type Pack struct {
 // PackProgram gives the pack program.
 func (r *Rig) PackProgram(ctx context.Context) (string, error) {
 	const module = "github.com/buildpacks/pack"
-	built, err := r.module(ctx, module, packVersion, "-X "+module+".Version="+packVersion[1:], module)
+	built, err := r.host().module(ctx, module, packVersion, "-X "+module+".Version="+packVersion[1:], module)
 	return filepath.Join(built, "pack"), err
 }
 

@@ -22,6 +22,10 @@ const Suite = "forky"
 type Options struct {
 	// Dir is the cache folder. Empty means $NIX_HYDRA_CACHE, else nix-hydra-buildpack in the user's cache folder.
 	Dir string
+	// Arch is the architecture that images, packages and closures are for, as Go names it; empty means $NIX_HYDRA_ARCH,
+	// else this machine's. Another one's programs run under QEMU where the kernel was told to (see Emulated); Nix, pack
+	// and what else only makes the parts are this machine's in any case.
+	Arch string
 	// Log is told, a line at a time, what is downloaded or built. Nil means standard error.
 	Log func(format string, args ...any)
 }
@@ -58,13 +62,32 @@ func Open(options Options) (*Rig, error) {
 	if log == nil {
 		log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, "rig: "+format+"\n", args...) }
 	}
-	return &Rig{dir: dir, arch: runtime.GOARCH, log: log}, nil
+	arch := options.Arch
+	if arch == "" {
+		arch = os.Getenv("NIX_HYDRA_ARCH")
+	}
+	if arch == "" {
+		arch = runtime.GOARCH
+	}
+	if arch != "amd64" && arch != "arm64" {
+		return nil, fmt.Errorf("opening rig: no architecture %q, it knows amd64 and arm64", arch)
+	}
+	return &Rig{dir: dir, arch: arch, log: log}, nil
 }
+
+// host is the rig of this machine's own architecture, which has the programs that make the parts.
+func (r *Rig) host() *Rig { return &Rig{dir: r.dir, arch: runtime.GOARCH, log: r.log} }
+
+// foreign reports whether the parts are for another machine than this one.
+func (r *Rig) foreign() bool { return r.arch != runtime.GOARCH }
 
 // Dir is the cache folder.
 func (r *Rig) Dir() string { return r.dir }
 
-// System is Nix's name of this machine, as "x86_64-linux".
+// Arch is the architecture that the parts are for, as Go names it.
+func (r *Rig) Arch() string { return r.arch }
+
+// System is Nix's name of what the parts are for, as "x86_64-linux".
 func (r *Rig) System() string { return r.cpu() + "-linux" }
 
 // cpu is the kernel's name of the architecture.

@@ -45,8 +45,11 @@ type Store struct {
 	by  string
 }
 
-// Store gives the rig's one shared store.
+// Store gives the rig's one shared store; another architecture has one of its own.
 func (r *Rig) Store(ctx context.Context) (*Store, error) {
+	if r.foreign() {
+		return r.StoreAt(ctx, filepath.Join(r.dir, "store-"+r.arch))
+	}
 	return r.StoreAt(ctx, filepath.Join(r.dir, "store"))
 }
 
@@ -61,9 +64,12 @@ func (r *Rig) StoreAt(ctx context.Context, dir string) (*Store, error) {
 			return nil, fmt.Errorf("preparing store: %w", err)
 		}
 	}
-	conf := filepath.Join(dir, "etc/nix.conf")
-	if old, err := os.ReadFile(conf); err != nil || string(old) != settings {
-		if err := os.WriteFile(conf, []byte(settings), 0o644); err != nil {
+	conf, want := filepath.Join(dir, "etc/nix.conf"), settings
+	if r.foreign() {
+		want += "system = " + r.System() + "\nextra-platforms = " + r.host().System() + "\n"
+	}
+	if old, err := os.ReadFile(conf); err != nil || string(old) != want {
+		if err := os.WriteFile(conf, []byte(want), 0o644); err != nil {
 			return nil, fmt.Errorf("preparing store: %w", err)
 		}
 	}

@@ -345,7 +345,7 @@ func site(debs []Deb) string {
 
 // repacker gives the folder with the builder program, built from this module's source.
 func (r *Rig) repacker(ctx context.Context) (string, error) {
-	program, err := r.goBuild(ctx, "repack", "./integration/rig/repack")
+	program, err := r.host().goBuild(ctx, "repack", "./integration/rig/repack")
 	if err != nil {
 		return "", fmt.Errorf("building repack: %w", err)
 	}

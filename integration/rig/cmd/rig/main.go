@@ -27,7 +27,10 @@ const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' fi
        rig program PACKAGE NAME    a program of a package, which runs here
        rig proot                   a static PRoot and its SHA-256
        rig buildpack DIR           the buildpack with stand-ins for what it downloads
-       rig toolchain               the Nix release tarball and its SHA-256`
+       rig toolchain               the Nix release tarball and its SHA-256
+       rig emulated                fails where programs of $NIX_HYDRA_ARCH do not run here
+
+NIX_HYDRA_ARCH is the architecture that the parts are for: amd64 or arm64, this machine's by default.`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -55,6 +58,8 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(nix.Bin, nil)
+	case args[0] == "emulated":
+		return r.Emulated(ctx)
 	case args[0] == "images":
 		images, err := r.Images(ctx)
 		if err != nil {

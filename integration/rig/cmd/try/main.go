@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,7 +30,7 @@ Docker engine the lifecycle's own phases make an OCI layout on disk, and the pro
 // settings are the command's options.
 type settings struct {
 	sample, engine, runImage, image string
-	sourceName                      string
+	sourceName, arch                string
 	noDocker, keep, standIns, quiet bool
 }
 
@@ -40,6 +41,7 @@ func main() {
 	flag.StringVar(&s.runImage, "run-image", "debian", "the run image: debian, or scratch for an empty one")
 	flag.StringVar(&s.image, "image", "nix-hydra-try", "the `name` of the image to make")
 	flag.StringVar(&s.sourceName, "source-name", "git-export", "the `name` that the stand-in for Hydra gives the source")
+	flag.StringVar(&s.arch, "arch", runtime.GOARCH, "the `architecture` to build for: amd64 or arm64; another one than this\nmachine's runs under QEMU, which is set up")
 	flag.BoolVar(&s.noDocker, "no-docker", false, "do without a Docker engine, although there is one")
 	flag.BoolVar(&s.standIns, "stand-ins", false, "use Nix and PRoot made from Debian's packages in any case")
 	flag.BoolVar(&s.quiet, "quiet", false, "do not show what the build says, unless it fails")
@@ -72,8 +74,13 @@ func (s *stages) end(name string) {
 }
 
 func try(ctx context.Context, s settings) error {
-	r, err := rig.Open(rig.Options{Log: func(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) }})
+	r, err := rig.Open(rig.Options{
+		Arch: s.arch, Log: func(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) },
+	})
 	if err != nil {
+		return err
+	}
+	if err := r.Emulated(ctx); err != nil {
 		return err
 	}
 	fmt.Printf("Everything that is downloaded or made is kept in %s.\n", r.Dir())
