@@ -117,7 +117,7 @@ make "app" (scripts "$out" {
   named = programs "named" { one = "echo one"; two = "echo two"; } // { meta.mainProgram = "two"; };
   unnamed = programs "unnamed" { one = "echo one"; two = "echo two"; };
 }`})
-		w.hydraBuilds("git-export", "default.nix")
+		w.hydraBuilds("source", "default.nix")
 		o := w.pushes(map[string]string{"BP_NIX_ATTRS": "named"})
 		Expect(o.Log).To(ContainSubstring("No Procfile: two becomes web, as meta.mainProgram says"))
 		Expect(w.web()).To(HaveSuffix("run_proot.sh two"))
@@ -191,7 +191,7 @@ func testHook(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(t)
 		pushes := func(version, hook string) *integration.Outcome {
 			w.write(compiling(version, hook))
-			w.hydraBuilds("git-export", "deploy.nix")
+			w.hydraBuilds("source", "deploy.nix")
 			return w.pushes(map[string]string{"BP_NIX_ATTRS": "web", "BP_INCLUDE_FILES": "made.txt:pids"})
 		}
 		const hook = `
@@ -232,7 +232,7 @@ func testHook(t *testing.T, _ spec.G, it spec.S) {
 		bare()
 
 		w.write(compiling("3", "echo no good; exit 3"))
-		w.hydraBuilds("git-export", "deploy.nix")
+		w.hydraBuilds("source", "deploy.nix")
 		w.fails(map[string]string{"BP_NIX_ATTRS": "web"}, "no good", "running heroku-compile-hook: exit status 3")
 		w.fails(map[string]string{"BP_NIX_ATTRS": "heroku-compile-hook"}, "nothing to put into the image but heroku-compile-hook")
 		Expect(w.bare.Start(w.ctx, "web")).To(Equal("the part\nweb 2\n"))
@@ -245,7 +245,7 @@ func testHook(t *testing.T, _ spec.G, it spec.S) {
 
 	it("does not keep the app from being relocated where the hook cannot be", func() {
 		w := newWorld(t).write(compiling("1", "${compiler}/bin/compiler; web"))
-		w.hydraBuilds("git-export", "deploy.nix")
+		w.hydraBuilds("source", "deploy.nix")
 		o := w.pushes(map[string]string{"BP_NIX_ATTRS": "web"})
 		Expect(o.Log).To(MatchRegexp(`(?s)Engine: relocate;.*Running heroku-compile-hook.*-compiler: .*compiled\s+the part\s+web 1`))
 		Expect(w.holds()).To(ConsistOf("part", "web"))

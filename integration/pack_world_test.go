@@ -191,7 +191,7 @@ func hydraBuilt(t *testing.T, dir string, args ...string) *deployable {
 // builtBy is hydraBuilt with parts for another machine.
 func builtBy(t *testing.T, p parts, dir string, args ...string) *deployable {
 	t.Helper()
-	built, err := p.pkgs.AsHydra(t.Context(), dir, "git-export", "shell.nix", args...)
+	built, err := p.pkgs.AsHydra(t.Context(), dir, "source", "shell.nix", args...)
 	must(err)
 	d := &deployable{source: dir, paths: built.Paths}
 	d.cache, err = p.rig.Cache(t.Context(), rig.CacheOptions{Key: p.key}, append(built.Paths, p.pkgs.Source)...)

@@ -49,9 +49,9 @@ in pkgs.callPackage ./. {}
 				writeShellScriptBin "myapp" "echo ${./.} $@"`,
 			"Procfile": "web: run_proot.sh myapp",
 		})
-		rev := w.commit(repository)
+		w.commit(repository)
 		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("channel")}
-		name := hydraName(repository, rev)
+		name := "source"
 		outs := w.hydraBuilds(name, "shell.nix")
 		w.fails(settings, "imports what a builder has to fetch first: source", "nixpkgs here: <nixpkgs> from BP_NIX_PATH",
 			"pinned to "+pin.Rev+" at shell.nix:8", "builtins.fetchTarball")
@@ -131,9 +131,9 @@ in pkgs.callPackage ./. {}
     system = builtins.currentSystem; builder = "/bin/sh"; outputs = [ "out" "bin" "dev" ];
     args = [ "-c" "echo out > $out; echo bin > $bin; echo dev > $dev" ]; }; in
   d // { meta.outputsToInstall = [ "bin" "out" ]; }`})
-		outs := w.hydraBuilds("git-export", "default.nix", "--argstr", "name", "shop", "--argstr", "version", "2.0")
+		outs := w.hydraBuilds("source", "default.nix", "--argstr", "name", "shop", "--argstr", "version", "2.0")
 		w.deploy(map[string]string{"BP_NIX_ARGS": "name=shop version=2.0"}, outs...)
-		outs = w.hydraBuilds("git-export", "multi.nix")
+		outs = w.hydraBuilds("source", "multi.nix")
 		output := func(name string) string {
 			return outs[slices.IndexFunc(outs, func(p string) bool { return strings.HasSuffix(p, "-"+name) })]
 		}
@@ -149,8 +149,8 @@ in pkgs.callPackage ./. {}
   each = name: builtins.listToAttrs (map (s: { name = s; value = mk name s; }) supportedSystems);
 in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`})
 		ours := w.parts.rig.System()
-		admin := w.hydraBuilds("git-export", "release.nix", "-A", "tools.admin."+ours)
-		web := w.hydraBuilds("git-export", "release.nix", "-A", "web."+ours)
+		admin := w.hydraBuilds("source", "release.nix", "-A", "tools.admin."+ours)
+		web := w.hydraBuilds("source", "release.nix", "-A", "web."+ours)
 		o := w.deploy(map[string]string{"BP_NIX_FILE": "release.nix"}, admin[0], web[0])
 		Expect(o.Log).To(MatchRegexp(`broken does not evaluate: left out \(release\.nix:\d+:\d+: not yet\)`))
 		Expect(o.Log).To(MatchRegexp(`web\.\S+ is for \S+, not for \S+: left out`))
@@ -163,7 +163,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
   system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${name} > $out" ]; }; in
 { worker = mk "worker";
   web = throw "nodejs_14 has been removed"; }`})
-		worker := w.hydraBuilds("git-export", "default.nix", "-A", "worker")
+		worker := w.hydraBuilds("source", "default.nix", "-A", "worker")
 		w.fails(nil, "evaluating default.nix:4:9: nodejs_14 has been removed")
 		w.deploy(map[string]string{"BP_NIX_ATTRS": "worker"}, worker...)
 	})
@@ -171,8 +171,8 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 	it("evaluates an unchanged source anew where it reads what may have changed, and only there", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": `{ word ? import <channel> }: derivation { name = "app";
   system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${word} > $out" ]; }`})
-		one := w.hydraBuilds("git-export", "default.nix", "--argstr", "word", "one")
-		two := w.hydraBuilds("git-export", "default.nix", "--argstr", "word", "two")
+		one := w.hydraBuilds("source", "default.nix", "--argstr", "word", "one")
+		two := w.hydraBuilds("source", "default.nix", "--argstr", "word", "two")
 		dir := t.TempDir()
 		server, err := rig.Serve(dir, rig.ServeOptions{})
 		must(err)
@@ -202,8 +202,8 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 
 	it("reads what evaluation imports from caches that want a token or a login, and of an authority of their own", func() {
 		w := newWorld(t).importsWord()
-		w.hydraBuilds("git-export", "default.nix", "-A", "word")
-		app := w.hydraBuilds("git-export", "default.nix", "-A", "app")
+		w.hydraBuilds("source", "default.nix", "-A", "word")
+		app := w.hydraBuilds("source", "default.nix", "-A", "app")
 		const token, password = "t0ken", `pass "word" \`
 		private := func(allowed func(*http.Request) bool) (address, authority string) {
 			files := http.FileServer(http.Dir(w.cache))
@@ -239,7 +239,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 
 	it("believes no cache without a signature for saying trusted=true", func() {
 		w := newWorld(t).importsWord()
-		w.hydraBuilds("git-export", "default.nix", "-A", "word")
+		w.hydraBuilds("source", "default.nix", "-A", "word")
 		infos, err := filepath.Glob(filepath.Join(w.cache, "*.narinfo"))
 		must(err)
 		for _, info := range infos {
@@ -264,8 +264,8 @@ in {
   web = mk "web" "#!/bin/sh\necho web\n";
   heroku-compile-hook = mk "heroku-compile-hook" "#!/bin/sh\necho the hook runs in $PWD > hooked; cat hooked\n";
 }`})
-		outs := w.hydraBuilds("git-export", "deploy.nix", "-A", "web")
-		w.hydraBuilds("git-export", "deploy.nix", "-A", "heroku-compile-hook")
+		outs := w.hydraBuilds("source", "deploy.nix", "-A", "web")
+		w.hydraBuilds("source", "deploy.nix", "-A", "heroku-compile-hook")
 		for _, env := range []map[string]string{nil, {"BP_NIX_ATTRS": "web"}, {"BP_NIX_ATTRS": "web heroku-compile-hook"}} {
 			must(w.bare.NewImage())
 			o := w.deploy(env, outs...)

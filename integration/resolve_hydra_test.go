@@ -32,7 +32,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		w.bare.Env["BP_NIX_SUBSTITUTERS"] = w.server.URL
 		w.bare.Env["BP_NIX_TRUSTED_PUBLIC_KEYS"] = w.parts.key.Public
 		rev = w.commit(repository)
-		outs = w.hydraBuilds(hydraName(repository, rev), "release.nix")
+		outs = w.hydraBuilds("source", "release.nix")
 		Expect(outs).To(HaveLen(3))
 	})
 

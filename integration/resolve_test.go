@@ -25,45 +25,28 @@ func TestResolve(t *testing.T) {
 const repository = "https://git.example.org/shop.git"
 
 func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
-	it("finds today's name from .git by itself", func() {
+	it("finds the name that Hydra gives to every git input at once, whatever the address", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "today"})
-		rev := w.commit(repository)
-		outs := w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		w.commit(repository)
+		outs := w.hydraBuilds("source", "default.nix")
 		o := w.deploy(nil, outs...)
-		Expect(o.Log).To(ContainSubstring(hydraName(repository, rev)))
+		Expect(o.Log).To(ContainSubstring(`in a source named "source"`))
 		Expect(o.Log).NotTo(ContainSubstring("trying the other names"))
 	})
 
-	it("finds the name of an address that the jobset writes in another way", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "spelling"})
-		rev := w.commit("git@git.example.org:shop.git")
-		outs := w.hydraBuilds(hydraName("https://git.example.org/shop", rev), "default.nix")
-		Expect(w.deploy(nil, outs...).Log).To(ContainSubstring("trying the other names"))
-	})
-
-	it("finds the name and the rule of 2016", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "2016", ".gitignore": "*.o\n",
-			"x/.gitkeep": ""})
-		w.commit(repository)
-		outs := w.builds(w.inStore("git-export", in2016), "default.nix")
-		w.deploy(nil, outs...)
-	})
-
-	it("finds git-export under today's rule, and source", func() {
-		for _, name := range []string{"git-export", "source"} {
-			w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "plain", ".gitignore": "*.o\n"})
+	it("finds git-export under today's rule, and under that of before April 2017", func() {
+		for _, drop := range []func(string) bool{today, before2017} {
+			w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "plain", ".gitignore": "*.o\n",
+				"x/.gitkeep": ""})
 			w.commit(repository)
-			outs := w.hydraBuilds(name, "default.nix")
-			w.deploy(nil, outs...)
+			outs := w.builds(w.inStore("git-export", drop), "default.nix")
+			Expect(w.deploy(nil, outs...).Log).To(ContainSubstring("trying the other names"))
 		}
 	})
 
-	it("takes identity and name from the settings where there is no .git", func() {
+	it("takes a name from the settings", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "names.txt": "settings"})
-		const rev = "ABCDEF0123456789abcdef0123456789abcdef01"
-		outs := w.hydraBuilds(hydraName(repository, "abcdef0"), "default.nix")
-		w.deploy(map[string]string{"BP_NIX_GIT_URL": repository, "BP_NIX_GIT_REV": rev}, outs...)
-		outs = w.hydraBuilds("my-name", "default.nix")
+		outs := w.hydraBuilds("my-name", "default.nix")
 		w.deploy(map[string]string{"BP_NIX_SOURCE_NAME": "my-name"}, outs...)
 	})
 }
@@ -71,8 +54,8 @@ func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
 func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 	it("names a file that is in the upload and not in git", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "extra"})
-		rev := w.commit(repository)
-		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		w.commit(repository)
+		w.hydraBuilds("source", "default.nix")
 		w.write(map[string]string{"notes.tmp": "x", "cache/a": "1", "cache/b": "2"})
 		w.fails(nil, "The reason:", "in the upload, not in git: cache/, notes.tmp", "the caches have it", "git clean -xd")
 	})
@@ -81,8 +64,8 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "missing", "bin/run*": "#!/bin/sh\n",
 			"dos.txt": "a\nb\n",
 			"link":    "-> why.txt"})
-		rev := w.commit(repository)
-		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		w.commit(repository)
+		w.hydraBuilds("source", "default.nix")
 		must(os.Remove(filepath.Join(w.source, "why.txt")))
 		w.fails(nil, "The reason:", "in git, not in the upload: why.txt", "the caches have it", ".slugignore")
 		w.write(map[string]string{"why.txt": "changed"})
@@ -102,31 +85,29 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(t).write(map[string]string{"default.nix": strings.Replace(app, "derivation {",
 			"assert builtins.pathExists ./.gitignore; derivation {", 1), "why.txt": "ignored",
 			".gitignore": "*.o\n/build/\n!keep.o\n", "keep.o": ""})
-		w.hydraBuilds("git-export", "default.nix")
+		w.hydraBuilds("source", "default.nix")
 		w.write(map[string]string{"a.o": "x", "build/x": "x", "deep/b.o": "y"})
 		must(os.Mkdir(filepath.Join(w.source, "empty"), 0o755))
 		w.fails(nil, "The reason:", "a.o, build/, deep/, empty/", "Without them it is ",
-			"app-1.0, in a source named git-export", "the caches have it")
+			"app-1.0, in a source named source", "the caches have it")
 	})
 
-	it("names the name after the address that Hydra's jobset has", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "address"})
+	it("says that a jobset's deep clone has a .git that no other checkout has", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "deep clone"})
 		rev := w.commit(repository)
-		const mirror = "https://mirror.example.org/shop"
-		outs := w.hydraBuilds(hydraName(mirror, rev), "default.nix")
-		w.fails(nil, "may have another address for this repository", "set BP_NIX_GIT_URL", "What is not the reason:",
-			"the upload: it is exactly what git has (2 files of commit "+rev[:12])
-		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: mirror + " main", Revision: rev}},
-			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(h.env(), "The reason:", "after the address "+mirror+" that input src of its jobset has",
-			"BP_NIX_GIT_URL="+mirror)
-		w.deploy(map[string]string{"BP_NIX_GIT_URL": mirror}, outs...)
+		source := w.inStore("source", func(string) bool { return false })
+		outs := w.builds(source, "default.nix")
+		w.fails(nil, "What is not the reason:", "the upload: it is exactly what git has (2 files of commit "+rev[:12])
+		h := w.hydra(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev, Options: "main 1"}},
+			Jobs:   []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
+		w.fails(h.env(), "The reason:", "input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app")
 	})
 
 	it("says that Hydra is still building it, could not build it, or built it and serves it elsewhere", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "hydra"})
 		rev := w.commit(repository)
-		outs := w.realise(w.inStore(hydraName(repository, rev), today) + "/default.nix")
+		outs := w.realise(w.inStore("source", today) + "/default.nix")
 		h := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}}, "unfinished")
 		w.fails(h.env(), "The reason:", "Hydra has not finished building it", "/build/50001",
@@ -134,7 +115,7 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 			"BP_NIX_HYDRA_WAIT=30m")
 		h.eval.Build("app").Fail(1, hydratest.Step{Output: outs[0], Status: 1})
 		w.fails(h.env(), "The reason:", "Hydra could not build it", "the build returned a non-zero exit code",
-			"/build/50001/nixlog/1")
+			"/build/50001/step/1/log")
 
 		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
@@ -170,7 +151,7 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
     args = [ "-c" "echo $flags $src $lib > $out" ]; } // extra);
 in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "derivations"})
 		rev := w.commit(repository)
-		source := w.inStore(hydraName(repository, rev), today)
+		source := w.inStore("source", today)
 		theirs := func(source string, args ...string) *hydraWorld {
 			drv, err := w.parts.pkgs.Store.Lines(w.ctx, "nix-instantiate", append([]string{source + "/default.nix"}, args...)...)
 			must(err)
@@ -202,8 +183,8 @@ in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "der
 
 	it("names a key that is not trusted, and a cache that is down", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "key"})
-		rev := w.commit(repository)
-		w.hydraBuilds(hydraName(repository, rev), "default.nix")
+		w.commit(repository)
+		w.hydraBuilds("source", "default.nix")
 		other, err := w.parts.rig.Key(w.ctx, "other.example.org-1")
 		must(err)
 		w.fails(map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": other.Public, "NIX_EXTRA_BINARY_CACHE": "http://127.0.0.1:9"},
@@ -245,9 +226,9 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 
 	it("says that the caches have it for another system only", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "system"})
-		rev := w.commit(repository)
+		w.commit(repository)
 		other := map[string]string{"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[w.parts.rig.System()]
-		source := w.inStore(hydraName(repository, rev), today)
+		source := w.inStore("source", today)
 		out, err := w.parts.pkgs.Store.Lines(w.ctx, "nix-build", "--no-out-link", "--option", "extra-platforms", other,
 			"--option", "system", other, source+"/default.nix")
 		must(err)

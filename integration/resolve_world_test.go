@@ -2,10 +2,6 @@ package integration_test
 
 import (
 	"context"
-	"crypto/sha256"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,11 +80,6 @@ func (w *world) commit(remote string) string {
 	return w.git("rev-parse", "HEAD")
 }
 
-// hydraName is what Hydra calls a source today.
-func hydraName(address, rev string) string {
-	return fmt.Sprintf("%x-%s", sha256.Sum256([]byte(address)), rev[:7])
-}
-
 // inStore puts what git would give of the source into the store, as Hydra does, without what drop leaves out.
 func (w *world) inStore(name string, drop func(base string) bool) string {
 	w.t.Helper()
@@ -110,8 +101,8 @@ func (w *world) inStore(name string, drop func(base string) bool) string {
 
 func today(base string) bool { return base == ".git" }
 
-// in2016 is the rule by which Hydra left out version-control files then.
-func in2016(base string) bool { return strings.HasPrefix(base, ".git") }
+// before2017 is the rule by which Hydra left out version-control files until April of that year.
+func before2017(base string) bool { return strings.HasPrefix(base, ".git") }
 
 // hydraBuilds does what Hydra does with the source: into the store under a name, evaluated there, built, uploaded.
 func (w *world) hydraBuilds(name string, args ...string) []string {
@@ -178,10 +169,9 @@ derivation {
 // hydraWorld is a Hydra beside a world.
 type hydraWorld struct {
 	*hydratest.Server
-	// URL is where it is a binary cache, too, of what is in store.
-	URL, store string
-	eval       *hydratest.Eval
-	drv        string
+	store string // the folder of what it has in its own store
+	eval  *hydratest.Eval
+	drv   string
 }
 
 // hydra starts a Hydra that has made one evaluation in shop/main, its builds finished unless told otherwise.
@@ -192,12 +182,8 @@ func (w *world) hydra(evaluation hydratest.Evaluation, unfinished ...string) *hy
 	if len(unfinished) == 0 {
 		h.eval.Succeed()
 	}
-	both := httptest.NewServer(hydraStore(h.store, h.Handler()))
-	h.URL = both.URL
-	w.t.Cleanup(func() {
-		both.Close()
-		h.Close()
-	})
+	h.Store(h.store)
+	w.t.Cleanup(h.Close)
 	return h
 }
 
@@ -218,50 +204,3 @@ func (h *hydraWorld) job(job string, more ...string) map[string]string {
 
 // env asks this Hydra only where something is not to be had.
 func (h *hydraWorld) env() map[string]string { return map[string]string{"BP_NIX_HYDRA_URL": h.URL} }
-
-// hydraStore serves a binary cache, written by Nix with xz, as Hydra serves its own store beside its pages
-// (subprojects/hydra/lib/Hydra: Controller/Root.pm, nix_cache_info and narinfo; View/NARInfo.pm; View/NixNAR.pm): the
-// archives are named by store path and compressed while they are sent, so that nothing is said of the file.
-func hydraStore(dir string, pages http.Handler) http.Handler {
-	file := func(hash string) map[string]string {
-		fields := map[string]string{}
-		text, err := os.ReadFile(filepath.Join(dir, hash+".narinfo"))
-		if err != nil {
-			return nil
-		}
-		for line := range strings.Lines(string(text)) {
-			name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-			fields[name] = strings.TrimSpace(value)
-		}
-		return fields
-	}
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		name := strings.TrimPrefix(r.URL.Path, "/")
-		hash, isInfo := strings.CutSuffix(name, ".narinfo")
-		base, isNAR := strings.CutPrefix(name, "nar/")
-		switch {
-		case name == "nix-cache-info":
-			_, _ = rw.Write([]byte("StoreDir: /nix/store\nWantMassQuery: 0\nPriority: 100\n"))
-		case isInfo && file(hash) == nil:
-			http.Error(rw, "does not exist", http.StatusNotFound)
-		case isInfo:
-			f := file(hash)
-			rw.Header().Set("Content-Type", "text/x-nix-narinfo")
-			fmt.Fprintf(rw, "StorePath: %s\nURL: nar/%s\nCompression: xz\nNarHash: %s\nNarSize: %s\nReferences: %s\n",
-				f["StorePath"], filepath.Base(f["StorePath"]), f["NarHash"], f["NarSize"], f["References"])
-			if f["Sig"] != "" {
-				fmt.Fprintf(rw, "Sig: %s\n", f["Sig"])
-			}
-		case isNAR && len(base) > 32 && file(base[:32]) != nil:
-			rw.Header().Set("Content-Type", "application/x-nix-archive")
-			data, err := os.ReadFile(filepath.Join(dir, file(base[:32])["URL"]))
-			if err != nil {
-				http.Error(rw, err.Error(), http.StatusInternalServerError)
-				return
-			}
-			_, _ = rw.Write(data)
-		default:
-			pages.ServeHTTP(rw, r)
-		}
-	})
-}

@@ -37,7 +37,8 @@ func evaluate(
 	t *testing.T, toolchain nixinstall.Toolchain, dir string, r nixinstall.Request,
 ) (nixinstall.Result, error) {
 	t.Helper()
-	source, err := toolchain.AddSource(context.Background(), testdata(t, dir), nixinstall.SourceOptions{})
+	source, err := toolchain.AddSource(context.Background(), testdata(t, dir),
+		nixinstall.SourceOptions{Name: "git-export"})
 	Expect(err).NotTo(HaveOccurred())
 	r.Source = source
 	return toolchain.Evaluate(context.Background(), r)
@@ -180,7 +181,7 @@ func TestChild(t *testing.T) {
 		State: stateDir(t), RequireSigs: true, System: system,
 		Substituters: []string{os.Getenv("CACHE")}, TrustedPublicKeys: []string{os.Getenv("KEY")},
 	})
-	source, err := toolchain.AddSource(context.Background(), "app", nixinstall.SourceOptions{})
+	source, err := toolchain.AddSource(context.Background(), "app", nixinstall.SourceOptions{Name: "git-export"})
 	Expect(err).NotTo(HaveOccurred())
 	r, err := toolchain.Evaluate(context.Background(), nixinstall.Request{Source: source, File: "shell.nix"})
 	Expect(err).NotTo(HaveOccurred())

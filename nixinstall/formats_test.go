@@ -18,7 +18,6 @@ func TestFormats(t *testing.T) {
 	suite("GitIdentity", testGitIdentity)
 	suite("Impurities", testImpurities)
 	suite("Registrations", testRegistrations)
-	suite("SourceNames", testSourceNames)
 	suite.Run(t)
 }
 

@@ -2,7 +2,6 @@ package nixinstall
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -264,38 +263,4 @@ func withoutCredentials(raw string) string {
 		u.User = nil
 	}
 	return u.String()
-}
-
-// SourceNames are the names that Hydra may have given to a source's store path, the most likely first and each
-// once: the configured one, "<SHA-256 of the git URL, hex>-<first 7 of the revision>" (Hydra today), "git-export"
-// (Hydra in 2016), "source" (flakes, fetchGit).
-func SourceNames(gitURL, rev, configured string) []string {
-	var names []string
-	add := func(name string) {
-		if name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	add(configured)
-	for _, spelling := range urlSpellings(gitURL) {
-		if len(rev) >= 7 {
-			sum := sha256.Sum256([]byte(spelling))
-			add(hex.EncodeToString(sum[:]) + "-" + rev[:7])
-		}
-	}
-	add(DefaultSourceName)
-	add("source")
-	return names
-}
-
-// urlSpellings are the ways one repository is written, the given one first: Hydra's hash is of the text that its
-// jobset has, with or without ".git".
-func urlSpellings(gitURL string) []string {
-	if gitURL == "" {
-		return nil
-	}
-	if bare, found := strings.CutSuffix(gitURL, ".git"); found {
-		return []string{gitURL, bare}
-	}
-	return []string{gitURL, gitURL + ".git"}
 }

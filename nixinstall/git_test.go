@@ -131,20 +131,3 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 }
-
-func testSourceNames(t *testing.T, _ spec.G, it spec.S) {
-	it.Before(func() { RegisterTestingT(t) })
-
-	it("lists the names that Hydra may have given, each once", func() {
-		const rev = "0123456789abcdef0123456789abcdef01234567"
-		Expect(nixinstall.SourceNames("https://example.org/app.git", rev, "mine")).To(Equal([]string{
-			"mine",
-			"975b99391b022fec1556a93cb3687a397da26445a621ea44076a04d94c60e2dd-0123456",
-			"10fbde755967ac31c6ca2648a455d14b6eb4146d8a889f93cff6ce0cc40a19b0-0123456",
-			"git-export",
-			"source",
-		}))
-		Expect(nixinstall.SourceNames("", "", "")).To(Equal([]string{"git-export", "source"}))
-		Expect(nixinstall.SourceNames("", rev, "source")).To(Equal([]string{"source", "git-export"}))
-	})
-}

@@ -35,7 +35,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		t.Helper()
 		state := stateDir(t)
 		source, err := toolchain.With(nixinstall.Settings{State: state, System: system}).
-			AddSource(ctx, testdata(t, "jobs"), nixinstall.SourceOptions{})
+			AddSource(ctx, testdata(t, "jobs"), nixinstall.SourceOptions{Name: "git-export"})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source).To(BeEquivalentTo("/nix/store/5r6561n3fz7s033smcs9j4563mnl2mpm-git-export"))
 	}

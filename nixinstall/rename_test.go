@@ -49,7 +49,7 @@ in
 		evaluated, err := toolchain.Evaluate(ctx, nixinstall.Request{Source: first})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(evaluated.Derivations).To(HaveLen(3))
-		for _, name := range nixinstall.SourceNames("https://example.org/app", "0123456789abcdef", "mine") {
+		for _, name := range []string{"git-export", "mine", "a-name-that-is-longer-than-any-other"} {
 			second, err := toolchain.AddSource(ctx, dir, nixinstall.SourceOptions{Name: name})
 			Expect(err).NotTo(HaveOccurred())
 			want, err := toolchain.Evaluate(ctx, nixinstall.Request{Source: second})

@@ -15,20 +15,22 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// GitRule says which version-control files stay out of the source, by the rule of the Hydra that built it.
+// GitRule says which version-control files stay out of the source, by the nix-prefetch-git that comes with the Hydra
+// that built it (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git).
 type GitRule uint8
 
 const (
-	// GitEntries leaves out every entry named exactly ".git": Hydra today.
+	// GitEntries leaves out every entry named exactly ".git": Hydra since April 2017.
 	GitEntries GitRule = iota
-	// GitPrefixed leaves out every entry whose name begins with ".git": Hydra in 2016.
+	// GitPrefixed leaves out every entry whose name begins with ".git": Hydra before.
 	GitPrefixed
 	// GitKept leaves nothing out.
 	GitKept
 )
 
-// DefaultSourceName is the name of a source that nobody has named: Hydra's in 2016.
-const DefaultSourceName = "git-export"
+// DefaultSourceName is the name of a source that nobody has named: what Hydra has called every git input since December
+// 2017, and what flakes, fetchGit and fetchFromGitHub call theirs.
+const DefaultSourceName = "source"
 
 // SourceOptions say how a source enters the store.
 type SourceOptions struct {

@@ -93,7 +93,7 @@ func TestStateChild(t *testing.T) {
 	toolchain, err := nixinstall.Restore(ctx, dir)
 	Expect(err).NotTo(HaveOccurred())
 	toolchain = toolchain.With(nixinstall.Settings{State: state, RequireSigs: true, System: system})
-	source, err := toolchain.AddSource(ctx, "app", nixinstall.SourceOptions{})
+	source, err := toolchain.AddSource(ctx, "app", nixinstall.SourceOptions{Name: "git-export"})
 	Expect(err).NotTo(HaveOccurred())
 	r, err := toolchain.Evaluate(ctx, nixinstall.Request{Source: source, File: "shell.nix"})
 	Expect(err).NotTo(HaveOccurred())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // userAgent names this buildpack to the servers it asks.
@@ -60,6 +62,7 @@ func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
 		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(),
+		Wrap: func(next http.RoundTripper) http.RoundTripper { return hydra.NewSessions(next, userAgent) },
 	}
 	for _, b := range s.bindings {
 		if b.CACertificate != "" {

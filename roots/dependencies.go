@@ -33,8 +33,8 @@ func newGraph(ctx context.Context, read func(storepath.Path) (*nixinstall.Drv, e
 	}
 }
 
-// knowsName reports whether one of the derivations depends on the name that the source has in the store.
-func (g *graph) knowsName(drvs []storepath.Path) bool {
+// copiesSource reports whether one of the derivations is made from the whole source, whose name in the store it has.
+func (g *graph) copiesSource(drvs []storepath.Path) bool {
 	return slices.ContainsFunc(drvs, func(p storepath.Path) bool {
 		return g.any(g.named, p, func(d *nixinstall.Drv) bool { return strings.Contains(d.String(), g.source.Base()) })
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -20,52 +19,24 @@ type sourceName struct {
 	rule nixinstall.GitRule
 }
 
-// sourceNames are the names to try, the likeliest first, in batches that are tried one after the other: the first
-// name alone, then those that cost no second evaluation, then the rule of 2016. A flake's source is always "source".
+// sourceNames are the names to try, the likeliest first, in batches that are tried one after the other: the first name
+// alone, then what costs no second evaluation, then the oldest rule. They are those of the nix-prefetch-git that comes
+// with Hydra and goes before any other on its PATH (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git, and its
+// history): "source" since December 2017, whatever the address, branch or commit; "git-export" before; everything that
+// begins with ".git" left out until April 2017, and from then on what is named exactly so. A flake's source is always
+// "source".
 func (f Finder) sourceNames() [][]sourceName {
-	var names []string
-	switch {
+	const oldName = "git-export"
+	first := sourceName{name: nixinstall.DefaultSourceName}
+	switch configured := f.Settings.SourceName; {
 	case f.Flake != "":
-		return [][]sourceName{{{name: "source"}}}
-	case f.Settings.SourceName != "":
-		names = []string{f.Settings.SourceName}
-	default:
-		names = nixinstall.SourceNames(f.gitURL(), f.commit(), "")
-		for _, spelling := range spellings(f.gitURL()) {
-			for _, name := range nixinstall.SourceNames(spelling, f.commit(), "") {
-				if !slices.Contains(names, name) {
-					names = append(names, name)
-				}
-			}
+		return [][]sourceName{{first}}
+	case configured != "" && configured != first.name:
+		return [][]sourceName{
+			{{name: configured}}, {first, {name: oldName}}, {{name: configured, rule: nixinstall.GitPrefixed}},
 		}
 	}
-	batches := [][]sourceName{{{name: names[0]}}, nil}
-	for _, name := range names[1:] {
-		batches[1] = append(batches[1], sourceName{name: name})
-	}
-	// Hydra of 2016 knew one name only; who configures one may have such a Hydra too.
-	old := nixinstall.DefaultSourceName
-	if f.Settings.SourceName != "" {
-		old = f.Settings.SourceName
-	}
-	return append(batches, []sourceName{{name: old, rule: nixinstall.GitPrefixed}})
-}
-
-// spellings are the ways in which a jobset may write the address of a repository that a checkout has another one for.
-func spellings(address string) []string {
-	host, path := "", ""
-	if u, err := url.Parse(address); err == nil && u.Host != "" {
-		host, path = u.Hostname(), strings.TrimPrefix(u.Path, "/")
-	} else if before, after, found := strings.Cut(address, ":"); found && !strings.Contains(before, "/") {
-		host, path = before[strings.LastIndexByte(before, '@')+1:], after
-	}
-	if path = strings.TrimSuffix(strings.TrimSuffix(path, "/"), ".git"); host == "" || path == "" {
-		return nil
-	}
-	return []string{
-		"https://" + host + "/" + path, "git@" + host + ":" + path + ".git", "ssh://git@" + host + "/" + path + ".git",
-		"git://" + host + "/" + path + ".git", "https://" + host + "/" + path + "/",
-	}
+	return [][]sourceName{{first}, {{name: oldName}}, {{name: oldName, rule: nixinstall.GitPrefixed}}}
 }
 
 // attempt is one evaluation: the source under one name, and what came of it.
@@ -122,7 +93,21 @@ func (f Finder) evaluate(ctx context.Context) (Set, error) {
 		return Set{}, e.whyNot(ctx, tried)
 	}
 	f.Log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
-	return rootsOf(*found), nil
+	set := rootsOf(*found)
+	set.SourceNames = namesUpTo(tried, found.sourceName)
+	return set, nil
+}
+
+// namesUpTo are the names of the attempts up to one of them.
+func namesUpTo(tried []attempt, last sourceName) []string {
+	var names []string
+	for _, a := range tried {
+		names = append(names, a.name)
+		if a.sourceName == last {
+			break
+		}
+	}
+	return names
 }
 
 // search tries the source's names batch by batch and stops at the first whose outputs the caches have.

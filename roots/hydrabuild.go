@@ -29,18 +29,23 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 		return []Cause{{Found: "Hydra cannot be asked: " + err.Error(), Change: "check BP_NIX_HYDRA_URL"}}
 	}
 	missing := d.nearest.missing[0]
-	for _, p := range d.likeliest(missing.Name()) {
-		builds, err := client.FindOutput(ctx, p)
+	for _, drv := range d.likeliest(missing) {
+		builds, err := client.FindDerivation(ctx, drv)
 		if err != nil {
 			return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
 		}
 		if len(builds) > 0 {
-			return []Cause{d.builtThere(ctx, client, builds[0], p)}
+			return []Cause{d.builtThere(ctx, client, builds[0], missing)}
 		}
 	}
 	builds, err := client.FindNamed(ctx, missing)
 	if err != nil {
 		return []Cause{{Found: "Hydra could not be asked: " + err.Error()}}
+	}
+	for _, b := range builds {
+		if path := d.outputOf(b); path != "" {
+			return []Cause{d.builtThere(ctx, client, b, path)}
+		}
 	}
 	if len(builds) == 0 {
 		return []Cause{{
@@ -64,20 +69,34 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Cause {
 	return d.otherBuild(ctx, client, ours, missing)
 }
 
-// searches bounds how often Hydra searches all of its builds for an output.
-const searches = 5
+// searches bounds how often Hydra is searched for a derivation.
+const searches = 3
 
-// likeliest are the first paths of one output, under the names that were tried.
-func (d *diagnosis) likeliest(output string) []storepath.Path {
-	var paths []storepath.Path
+// likeliest are the derivations of an output, under the names that were tried.
+func (d *diagnosis) likeliest(output storepath.Path) []storepath.Path {
+	var drvs []storepath.Path
 	for _, a := range d.tried {
-		for _, p := range a.missing {
-			if p.Name() == output && len(paths) < searches {
-				paths = append(paths, p)
+		for _, o := range a.result.Outputs {
+			if o.Path.Name() == output.Name() && len(drvs) < searches && !slices.Contains(drvs, o.Drv) {
+				drvs = append(drvs, o.Drv)
 			}
 		}
 	}
-	return paths
+	return drvs
+}
+
+// outputOf is the missing output that a build has, under any of the names that were tried; "" where it has none.
+func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
+	for _, a := range d.tried {
+		for _, p := range a.missing {
+			for _, output := range b.Outputs {
+				if output == p {
+					return p
+				}
+			}
+		}
+	}
+	return ""
 }
 
 func jobName(p storepath.Path) string {
@@ -130,7 +149,7 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		}
 		for _, source := range eval.Sources() {
 			if d.commit() != "" && strings.HasPrefix(source.Revision, d.commit()) {
-				return d.compareBuild(ctx, b, eval, source)
+				return d.compareBuild(ctx, client, b, eval, source)
 			}
 		}
 	}
@@ -145,7 +164,7 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		newest.ID, newest.URL)
 	job := fmt.Sprintf("%s/%s/%s", newest.Project, newest.Jobset, newest.Job)
 	if d.commit() == "" {
-		causes := d.compareBuild(ctx, newest, newestEval, hydra.Source{})
+		causes := d.compareBuild(ctx, client, newest, newestEval, hydra.Source{})
 		causes[0].Found = found + "; the revision of this source is not known\n" + causes[0].Found
 		return causes
 	}
@@ -155,10 +174,11 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 }
 
 // compareBuild says in what Hydra's build differs from what was evaluated here.
-func (d *diagnosis) compareBuild(ctx context.Context, b hydra.Build, eval hydra.Eval, source hydra.Source) []Cause {
+func (d *diagnosis) compareBuild(ctx context.Context, client *hydra.Client, b hydra.Build, eval hydra.Eval,
+	source hydra.Source) []Cause {
 	job := fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job)
 	take := fmt.Sprintf("take Hydra's build without evaluating: BP_NIX_HYDRA_JOB=%s", job)
-	if cause, ok := d.hydrasName(ctx, b, source); ok {
+	if cause, ok := d.deepClone(ctx, client, b, source); ok {
 		return []Cause{cause}
 	}
 	found := fmt.Sprintf("Hydra has built this revision, as %s (build %d of %s: %s), and the two differ",
@@ -209,34 +229,22 @@ func inputsOf(e hydra.Eval) string {
 	return strings.Join(shortList(inputs), " ")
 }
 
-// hydrasName tries the name that Hydra gave to the source, by the address that its jobset has.
-func (d *diagnosis) hydrasName(ctx context.Context, b hydra.Build, source hydra.Source) (Cause, bool) {
-	address := source.RepositoryURL()
-	if address == "" || d.Flake != "" {
+// deepClone looks whether the jobset has the source cloned with its history: then what Hydra evaluated has a .git, and
+// no second checkout has the same one.
+func (d *diagnosis) deepClone(ctx context.Context, client *hydra.Client, b hydra.Build, source hydra.Source) (Cause, bool) {
+	inputs, err := client.JobsetInputs(ctx, b.Project, b.Jobset)
+	if err != nil {
 		return Cause{}, false
 	}
-	for _, name := range nixinstall.SourceNames(address, source.Revision, "") {
-		if slices.Contains(d.err.Names, name) {
-			continue
-		}
-		again := d.evaluation
-		again.Settings.SourceName = name
-		_, tried, err := again.search(ctx, files{dir: d.Source}, silent)
-		if err != nil {
-			continue
-		}
-		for _, a := range tried {
-			for _, output := range b.Outputs {
-				if slices.Contains(outputPaths(a.result), output) {
-					return Cause{Sure: true,
-						Found: fmt.Sprintf("Hydra calls the source %s, after the address %s that input %s of its jobset has; "+
-							"under this name it is %s, which Hydra has built", name, Redact(address), source.Input, output.Base()),
-						Change: "BP_NIX_GIT_URL=" + Redact(address)}, true
-				}
-			}
-		}
+	input, ok := inputs[source.Input]
+	if !ok || !input.DeepClone() || !d.graph.copiesSource(d.missingDrvs()) {
+		return Cause{}, false
 	}
-	return Cause{}, false
+	return Cause{Sure: true,
+		Found: fmt.Sprintf("input %s of the jobset is a deep clone (%q): Hydra leaves its .git in the source, which no "+
+			"second checkout has alike, and the output is made from the whole source", source.Input, Redact(input.Value)),
+		Change: fmt.Sprintf("take Hydra's build without evaluating: BP_NIX_HYDRA_JOB=%s/%s/%s\nor take the third word out "+
+			"of the jobset's input", b.Project, b.Jobset, b.Job)}, true
 }
 
 // compareDerivations compares the derivations themselves, if Hydra's can be had: its own store serves it where Hydra is

@@ -56,7 +56,7 @@ func (e *NotCachedError) Error() string {
 	}
 	fmt.Fprintf(&s, "\nWhat was tried: %s", e.Entry)
 	if len(e.Names) > 0 {
-		fmt.Fprintf(&s, " was evaluated in a source named %s", strings.Join(shortNames(e.Names), ", "))
+		fmt.Fprintf(&s, " was evaluated in a source named %s", strings.Join(e.Names, ", "))
 	}
 	s.WriteString(".\n")
 	if len(e.Build) > 0 {

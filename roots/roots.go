@@ -26,6 +26,9 @@ type Set struct {
 	MainProgram string `json:"mainProgram,omitempty"`
 	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
 	Hook storepath.Path `json:"hook,omitempty"`
+	// SourceNames are the names under which the source was evaluated, the one that gave these paths last; none where
+	// nothing was evaluated.
+	SourceNames []string `json:"-"`
 }
 
 // All are the outputs and the hook's.
@@ -53,7 +56,8 @@ type Settings struct {
 	Args    map[string]string
 	NixPath []string
 
-	// GitURL, GitRev and SourceName are the source's identity where .git does not tell it.
+	// GitURL and GitRev are the source's identity where .git does not tell it, SourceName what Hydra calls it in its store
+	// where that is none of the usual names.
 	GitURL     string
 	GitRev     string
 	SourceName string

@@ -63,7 +63,7 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	if found != nil {
 		cause.Sure = true
 		cause.Found += fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it",
-			listOf(baseNames(outputPaths(found.result))), shortNames([]string{found.name})[0])
+			listOf(baseNames(outputPaths(found.result))), found.name)
 		return []Cause{cause}
 	}
 	if complete {

@@ -82,7 +82,7 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 // look asks one question after the other. What is sure ends it: the questions are in the order of their cost.
 func (d *diagnosis) look(ctx context.Context) {
 	questions := []func(context.Context) []Cause{
-		d.cacheAnswers, d.ofHydra, d.upload, d.otherSystem, d.impurity, d.dependencies, d.identityOf, d.notBuilt,
+		d.cacheAnswers, d.ofHydra, d.upload, d.otherSystem, d.impurity, d.dependencies, d.notBuilt,
 	}
 	var causes []Cause
 	for _, question := range questions {
@@ -146,25 +146,6 @@ func platformOf(system string) string {
 		return "linux/arm64"
 	}
 	return "linux/amd64"
-}
-
-// identityOf says what is not known of the source, and so could not be tried.
-func (d *diagnosis) identityOf(context.Context) []Cause {
-	if d.Flake != "" || d.Settings.SourceName != "" || !d.graph.knowsName(d.missingDrvs()) {
-		return nil
-	}
-	const rule = "Hydra names a source <SHA-256 of its repository's address>-<first 7 of the commit>, and %s"
-	const change = "set BP_NIX_GIT_URL to the address exactly as the jobset's input has it, BP_NIX_GIT_REV to the commit"
-	switch {
-	case d.gitURL() == "" && d.commit() == "":
-		return []Cause{{Found: fmt.Sprintf(rule, "this source has no .git that tells them"), Change: change}}
-	case d.gitURL() == "":
-		return []Cause{{Found: fmt.Sprintf(rule, "this source's .git names no remote"), Change: change}}
-	case d.commit() == "":
-		return []Cause{{Found: fmt.Sprintf(rule, "the commit is not known"), Change: "set BP_NIX_GIT_REV to the commit"}}
-	}
-	return []Cause{{Found: fmt.Sprintf("the jobset may have another address for this repository than %s: the address's "+
-		"hash is in the source's name", Redact(d.gitURL())), Change: change}}
 }
 
 // notBuilt is what remains.

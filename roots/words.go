@@ -11,27 +11,6 @@ import (
 // indent keeps further lines below the first.
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
 
-// shortNames abbreviates the names that begin with the hash of an address, and counts all but a few of them.
-func shortNames(names []string) []string {
-	const hash, shown, most = 64, 12, 4
-	var short []string
-	more := 0
-	for _, name := range names {
-		switch {
-		case len(name) <= hash || name[hash] != '-':
-			short = append(short, name)
-		case len(short) < most:
-			short = append(short, name[:shown]+"…"+name[hash:])
-		default:
-			more++
-		}
-	}
-	if more > 0 {
-		short = append(short, fmt.Sprintf("and %d after other ways to write the repository's address", more))
-	}
-	return short
-}
-
 // listOf is shortList as a clause.
 func listOf(names []string) string { return strings.Join(shortList(names), ", ") }
 

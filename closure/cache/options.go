@@ -7,6 +7,7 @@
 package cache
 
 import (
+	"net/http"
 	"os"
 	"runtime"
 	"time"
@@ -47,6 +48,9 @@ type Options struct {
 	// zstd's default level. Each core may always have a decoder with a window of up to 8 MiB, as xz's default level
 	// wants it, and one decoder may always run.
 	DecodeMemory int64
+	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
+	// for servers that want more of a login than that. Nil leaves it out.
+	Wrap func(http.RoundTripper) http.RoundTripper
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
 }

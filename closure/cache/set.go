@@ -19,7 +19,8 @@ type Set struct {
 	reports []func() Report
 	pool    *decompress.Pool
 	http    *http.Transport
-	fetches chan struct{} // NARs under way
+	network http.RoundTripper // the same, or what Options.Wrap made of it
+	fetches chan struct{}     // NARs under way
 	onBytes atomic.Pointer[func(int64)]
 
 	background context.Context // of greetings and look-ups, which may outlive the caller that started them
@@ -103,8 +104,11 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 		return nil, nil, err
 	}
 	s := &Set{
-		options: options, pool: pool, http: connections,
+		options: options, pool: pool, http: connections, network: connections,
 		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{}, spoilt: map[offer]bool{},
+	}
+	if options.Wrap != nil {
+		s.network = options.Wrap(connections)
 	}
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	caches := make([]*substituter, len(addresses))
@@ -128,7 +132,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}),
 		greeted: make(chan struct{}),
 	}
-	authorized := &authorizer{logins: logins, next: s.http}
+	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {
 	case "file":
 		c.transport = &fileTransport{web: web(authorized)}

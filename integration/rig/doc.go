@@ -20,7 +20,7 @@
 // A sample as Hydra builds it, and an image of it by pack or by the lifecycle alone:
 //
 //	source, err := pkgs.Sample(ctx, "python-web", t.TempDir())
-//	built, err := pkgs.AsHydra(ctx, source, "git-export", "shell.nix")
+//	built, err := pkgs.AsHydra(ctx, source, "source", "shell.nix")
 //	dir, err = r.Cache(ctx, rig.CacheOptions{Key: key}, append(built.Paths, pkgs.Source)...)
 //	buildpack, err := r.Buildpack(ctx, t.TempDir(), rig.BuildpackOptions{})
 //	options := rig.BuildOptions{App: source, Buildpack: []string{buildpack.Dir}, Image: "x", Env: env}

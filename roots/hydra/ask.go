@@ -40,6 +40,9 @@ type answer struct {
 // missing is Hydra's own 404, in JSON.
 type missing struct{ url, message string }
 
+// noSuchPage is what Hydra answers where it has no page at all (Controller/Root.pm, default).
+const noSuchPage = "Page not found."
+
 func (e *missing) Error() string { return fmt.Sprintf("asking Hydra for %s: %s", e.url, e.message) }
 
 // question is one thing to ask for.
@@ -48,18 +51,31 @@ type question struct {
 	accept string
 	limit  int64
 	stop   func(*url.URL) bool // a redirect to here is the answer
+	base   *url.URL            // nil is the client's
+	once   bool                // what may get better is not asked for again
 }
 
-func (c *Client) askJSON(ctx context.Context, path string, limit int64, into any) (*url.URL, error) {
-	got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: limit})
+// getJSON asks for JSON of a size that a single thing has.
+func (c *Client) getJSON(ctx context.Context, path string, into any) error {
+	_, err := c.askJSON(ctx, question{path: path, limit: smallBody}, into)
+	return err
+}
+
+func (c *Client) askJSON(ctx context.Context, q question, into any) (*url.URL, error) {
+	q.accept = jsonType
+	got, err := c.ask(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(got.body, into); err != nil {
-		return nil, &AnswerError{URL: shown(got.url), Status: http.StatusOK, Attempts: 1, Cause: err,
+	return got.url, got.decode(into)
+}
+
+func (a *answer) decode(into any) error {
+	if err := json.Unmarshal(a.body, into); err != nil {
+		return &AnswerError{URL: shown(a.url), Status: http.StatusOK, Attempts: 1, Cause: err,
 			Problem: "its JSON is not what Hydra's API promises: " + clip(err.Error())}
 	}
-	return got.url, nil
+	return nil
 }
 
 // ask puts a question until it is answered or the attempts are used up, and logs in once when told to.
@@ -85,7 +101,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 			return nil, err
 		}
 		failed.Attempts = attempt
-		if attempt >= c.retry.Attempts {
+		if attempt >= c.retry.Attempts || q.once || timedOutThere(failed) {
 			return nil, err
 		}
 		wait := pause
@@ -100,12 +116,20 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 	}
 }
 
+// timedOutThere reports whether the database gave a question up (Controller/Root.pm, search: statement_timeout): it
+// would do so again.
+func timedOutThere(e *AnswerError) bool { return strings.Contains(e.Problem, "statement timeout") }
+
 // askOnce follows redirects by hand: each hop is counted, keeps the Accept header, and gets credentials only where
 // they belong.
 func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.retry.AnswerLimit)
 	defer cancel()
-	at, err := url.Parse(c.baseURL().String() + q.path)
+	base := q.base
+	if base == nil {
+		base = c.baseURL()
+	}
+	at, err := url.Parse(base.String() + q.path)
 	if err != nil {
 		return nil, fmt.Errorf("asking Hydra: %w", err)
 	}
@@ -235,6 +259,8 @@ func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*ans
 	}
 }
 
+const noAnswer = "no answer came in time"
+
 // transportError says what the network did, without the address, which net/http repeats with its query.
 func transportError(at *url.URL, err error) error {
 	var wrapped *url.Error
@@ -245,7 +271,7 @@ func transportError(at *url.URL, err error) error {
 	var network net.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		problem = "no answer came in time"
+		problem = noAnswer
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		problem = "the connection broke off"
 	}
@@ -328,7 +354,7 @@ func hydraError(body []byte) (string, bool) {
 	if json.Unmarshal(body, &said) != nil || said.Error == nil {
 		return "", false
 	}
-	return clip(*said.Error), true
+	return clipTo(*said.Error, 400), true
 }
 
 func statusWords(res *http.Response, body []byte) string {

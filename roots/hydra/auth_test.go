@@ -80,8 +80,57 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 
 	it("says that a private one does not accept the password, or a token", func() {
 		s.Private("bob", "hunter2")
-		refused(resolve(client(s, as("bob", "hunter22", ""))), "/login: it wants a log-in (the log-in answers 403 Forbidden")
+		refused(resolve(client(s, as("bob", "hunter22", ""))), "/login: user name or password is wrong: 403 Forbidden: "+
+			"Bad username or password.")
 		refused(resolve(client(s, as("", "", "hunter2"))), "the credentials set for it were not accepted")
+	})
+
+	it("tells a wrong password from a Hydra that takes another address for its own, each in Hydra's words", func() {
+		s.Private("bob", "hunter2")
+		var typed *hydra.LoginError
+		err := resolve(client(s, as("bob", "hunter22", "")))
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(typed.Refused).To(Equal(hydra.RefusedPassword))
+		s.BelievesItIs("http://hydra.internal:3000")
+		err = resolve(client(s, as("bob", "hunter2", "")))
+		refused(err, "it takes another address for its own: 500 Internal Server Error: POST requests should come from "+
+			"‘http://hydra.internal:3000/’.")
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(typed.Refused).To(Equal(hydra.RefusedReferer))
+		Expect(typed.HydraURL).To(Equal("http://hydra.internal:3000/"))
+	})
+
+	it("serves its own store to who has a session, which the log-in of a cache's request gives once", func() {
+		s.Private("bob", "hunter2")
+		s.Store(t.TempDir())
+		get := func(password, page string) *http.Response {
+			sessions := &http.Client{Transport: hydra.NewSessions(http.DefaultTransport, "buildpack/1.2")}
+			before := len(s.Requests())
+			for range 3 {
+				req, err := http.NewRequest(http.MethodGet, s.URL+page, nil)
+				Expect(err).NotTo(HaveOccurred())
+				req.SetBasicAuth("bob", password)
+				res, err := sessions.Do(req)
+				Expect(err).NotTo(HaveOccurred())
+				defer res.Body.Close()
+				if page == "/nix-cache-info" && password == "hunter2" {
+					Expect(res.StatusCode).To(Equal(200))
+					continue
+				}
+				return res
+			}
+			Expect(s.Requests()).To(HaveLen(before+1+1+3), "one refusal, one log-in, three answers")
+			return nil
+		}
+		get("hunter2", "/nix-cache-info")
+		Expect(get("hunter2", "/00bgd045z0d4icpbc2yyz4gx48ak44la.narinfo").StatusCode).To(Equal(404))
+		Expect(get("hunter2", "/nar/00bgd045z0d4icpbc2yyz4gx48ak44la-app").StatusCode).To(Equal(410))
+		res := get("wrong", "/nix-cache-info")
+		Expect(res.StatusCode).To(Equal(403))
+		Expect(res.Status).To(HaveSuffix("user name or password is wrong: 403 Forbidden: Bad username or password."))
+		before := len(s.Requests())
+		Expect(get("hunter2", "/project/shop").StatusCode).To(Equal(403), "no page of a store")
+		Expect(s.Requests()).To(HaveLen(before + 1))
 	})
 
 	it("passes a proxy that wants Basic authentication or a token", func() {

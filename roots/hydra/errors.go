@@ -6,19 +6,37 @@ import (
 	"time"
 )
 
+// Refusal is what of a log-in Hydra did not accept.
+type Refusal int
+
+// What may be refused.
+const (
+	RefusedOtherwise Refusal = iota // nothing was tried, or not by Hydra's own words
+	RefusedPassword                 // user name or password
+	RefusedReferer                  // where the request came from: Hydra has another address than it was asked at
+)
+
 // LoginError is a Hydra, or a proxy before it, that wants a log-in it was not given or does not accept.
 type LoginError struct {
 	URL     string // what was asked for
-	Problem string // what was answered
+	Problem string // what was answered, with Hydra's own words
 	Given   bool   // credentials were sent
+	Refused Refusal
+	// HydraURL is the address that Hydra takes for its own, where it refused a Referer.
+	HydraURL string
 }
 
 func (e *LoginError) Error() string {
-	fix := "no credentials are set for it"
-	if e.Given {
-		fix = "the credentials set for it were not accepted"
+	switch {
+	case e.Refused == RefusedReferer:
+		return fmt.Sprintf("logging in to Hydra at %s: it takes another address for its own: %s", e.URL, e.Problem)
+	case e.Refused == RefusedPassword:
+		return fmt.Sprintf("logging in to Hydra at %s: user name or password is wrong: %s", e.URL, e.Problem)
+	case e.Given:
+		return fmt.Sprintf("asking Hydra for %s: it wants a log-in (%s) and the credentials set for it were not accepted",
+			e.URL, e.Problem)
 	}
-	return fmt.Sprintf("asking Hydra for %s: it wants a log-in (%s) and %s", e.URL, e.Problem, fix)
+	return fmt.Sprintf("asking Hydra for %s: it wants a log-in (%s) and no credentials are set for it", e.URL, e.Problem)
 }
 
 // NotHydraError is a server that answers, but not as a Hydra does.
@@ -28,8 +46,45 @@ type NotHydraError struct {
 }
 
 func (e *NotHydraError) Error() string {
-	return fmt.Sprintf("asking Hydra for %s: the server there is not a Hydra: %s; "+
-		"check the address, which is that of Hydra's front page", e.URL, e.Problem)
+	return fmt.Sprintf("asking Hydra for %s: the server there is not a Hydra: %s", e.URL, e.Problem)
+}
+
+// NotFrontPageError is an address of a Hydra that is not the address of its front page.
+type NotFrontPageError struct {
+	URL     string // the address given
+	Asked   string // what was asked for below it
+	Problem string // what there is
+	Front   string // where the front page was found, "" where it was not
+}
+
+func (e *NotFrontPageError) Error() string {
+	front := ""
+	if e.Front != "" {
+		front = "; its front page is " + e.Front
+	}
+	return fmt.Sprintf("asking Hydra for %s: %s is not Hydra's front page: %s%s", e.Asked, e.URL, e.Problem, front)
+}
+
+// SearchTimeoutError is a search that Hydra, its database or a proxy gave up.
+type SearchTimeoutError struct {
+	URL     string
+	Text    string // what was searched for
+	Problem string
+}
+
+func (e *SearchTimeoutError) Error() string {
+	return fmt.Sprintf("searching Hydra for %s: it took too long: %s", clip(e.Text), e.Problem)
+}
+
+// BuildDeletedError is a build that Hydra had, and has no more.
+type BuildDeletedError struct {
+	ID      int64
+	URL     string
+	Message string // Hydra's own words
+}
+
+func (e *BuildDeletedError) Error() string {
+	return fmt.Sprintf("asking Hydra for build %d: it has been deleted (%s): %s", e.ID, e.Message, e.URL)
 }
 
 // AnswerError is a request that got no usable answer: none in time, an error, too long, or of an unexpected shape.
@@ -142,6 +197,7 @@ type RevisionNotFoundError struct {
 	Repository      string         // of which repository the revisions are, where the source's was recognised
 	Repositories    []string       // the inputs' repositories where none is the source's
 	Hint            string         // what Hydra says of the jobset: an error, a check under way, being disabled
+	Disabled        bool           // the jobset or its project is: no evaluation will come
 	URL             string         // of the jobset
 }
 

@@ -51,17 +51,10 @@ func (c *Client) pages(q Query, limit int) *pager {
 // next reads a page. While it is read, new evaluations may push known ones onto it: those are left out.
 func (p *pager) next(ctx context.Context) ([]Eval, error) {
 	c, page := p.client, p.page+1
-	var got evalsJSON
-	at, err := c.askJSON(ctx, fmt.Sprintf("/jobset/%s/%s/evals?page=%d", escape(p.project), escape(p.jobset), page),
-		largeBody, &got)
-	var none *missing
-	if errors.As(err, &none) {
-		return nil, c.noSuchJobset(ctx, p.project, p.jobset, none.message)
-	}
+	got, at, err := p.read(ctx, page)
 	if err != nil {
 		return nil, err
 	}
-	p.follow(at)
 	p.page = page
 	listed := nextPage(string(got.Next)) > page && len(*got.Evals) > 0
 	p.all = !listed
@@ -69,7 +62,7 @@ func (p *pager) next(ctx context.Context) ([]Eval, error) {
 	var evals []Eval
 	for _, j := range *got.Evals {
 		if j.ID <= 0 {
-			return nil, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
+			return nil, &AnswerError{URL: at, Status: http.StatusOK, Attempts: 1,
 				Problem: `its JSON is not what Hydra's API promises: it has an evaluation without "id"`}
 		}
 		if !p.seen[int64(j.ID)] {
@@ -80,16 +73,50 @@ func (p *pager) next(ctx context.Context) ([]Eval, error) {
 	return evals, nil
 }
 
-var evalsPath = regexp.MustCompile(`/jobset/([^/]+)/([^/]+)/evals$`)
-
-// follow keeps to a jobset's new name, to which Hydra redirects, so that it redirects once only.
-func (p *pager) follow(at *url.URL) {
-	found := evalsPath.FindStringSubmatch(at.Path)
-	if found == nil || found[1] != p.project || found[2] == p.jobset || !jobsetName.MatchString(found[2]) {
-		return
+// read asks for a page, under the jobset's new name where it was renamed.
+func (p *pager) read(ctx context.Context, page int) (evalsJSON, string, error) {
+	c := p.client
+	for range maxRedirects {
+		path := fmt.Sprintf("/jobset/%s/%s/evals?page=%d", escape(p.project), escape(p.jobset), page)
+		var renamed string
+		got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: largeBody, stop: func(to *url.URL) bool {
+			renamed = c.renamed(to, p.project, p.jobset)
+			return renamed != ""
+		}})
+		var none *missing
+		switch {
+		case errors.As(err, &none):
+			return evalsJSON{}, "", c.noSuchJobset(ctx, p.project, p.jobset, none)
+		case err != nil:
+			return evalsJSON{}, "", err
+		case got.location != nil:
+			p.jobset = renamed
+			continue
+		}
+		var list evalsJSON
+		return list, shown(got.url), got.decode(&list)
 	}
-	p.client.log("Hydra has renamed jobset %s to %s", p.jobset, found[2])
-	p.jobset = found[2]
+	return evalsJSON{}, "", c.renamedTooOften(p.project, p.jobset)
+}
+
+// jobsetPath is a page of a jobset or of one of its jobs.
+var jobsetPath = regexp.MustCompile(`/(?:jobset|job)/([^/]+)/([^/]+)(?:/|$)`)
+
+// renamed is the new name of a jobset, to which Hydra redirects from the old one (Controller/Jobset.pm, jobsetChain;
+// Controller/Job.pm, job); "" where a redirect is another. The redirect itself is of no use: it leaves out what follows
+// an action's name, such as the system behind latest-for, and its host is the one that Hydra believes to be.
+func (c *Client) renamed(to *url.URL, project, jobset string) string {
+	found := jobsetPath.FindStringSubmatch(to.Path)
+	if found == nil || found[1] != project || found[2] == jobset || !jobsetName.MatchString(found[2]) {
+		return ""
+	}
+	c.log("Hydra has renamed jobset %s to %s", jobset, found[2])
+	return found[2]
+}
+
+func (c *Client) renamedTooOften(project, jobset string) error {
+	return &AnswerError{URL: c.link("/jobset/%s/%s", escape(project), escape(jobset)), Attempts: 1,
+		Problem: fmt.Sprintf("it has renamed the jobset more than %d times", maxRedirects)}
 }
 
 // nextPage reads the number out of "?page=2"; everything else about a next page is made here, so that an answer
@@ -138,8 +165,8 @@ func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, pages *pag
 	e := &RevisionNotFoundError{
 		Project: q.Project, Jobset: pages.jobset, Revision: q.Revision, Looked: len(evals),
 		All: pages.all, URL: c.link("/jobset/%s/%s", escape(q.Project), escape(pages.jobset)),
-		Hint: c.jobsetHint(ctx, q.Project, pages.jobset),
 	}
+	e.Hint, e.Disabled = c.jobsetHint(ctx, q.Project, pages.jobset)
 	if len(evals) > 0 {
 		e.Oldest = evals[len(evals)-1].Time
 		e.Repository, e.Repositories = evals[0].repositories(q)
@@ -163,57 +190,73 @@ type jobsetJSON struct {
 
 func (c *Client) jobset(ctx context.Context, project, jobset string) (jobsetJSON, bool) {
 	var j jobsetJSON
-	_, err := c.askJSON(ctx, fmt.Sprintf("/jobset/%s/%s/errors", escape(project), escape(jobset)), smallBody, &j)
+	err := c.getJSON(ctx, fmt.Sprintf("/jobset/%s/%s/errors", escape(project), escape(jobset)), &j)
 	return j, err == nil && j.Name != ""
 }
 
-// jobsetHint explains in a clause why a revision may be missing, "" when Hydra gives no reason.
-func (c *Client) jobsetHint(ctx context.Context, project, jobset string) string {
+// jobsetHint explains in a clause why a revision may be missing, "" when Hydra gives no reason. disabled says that no
+// evaluation will come.
+func (c *Client) jobsetHint(ctx context.Context, project, jobset string) (hint string, disabled bool) {
 	j, ok := c.jobset(ctx, project, jobset)
 	switch {
 	case !ok:
-		return ""
-	case j.FetchError != "":
-		return "Hydra could not fetch an input: " + clipTo(string(j.FetchError), 300)
+		return "", false
 	case j.Enabled == 0:
-		return "the jobset is disabled, so Hydra does not evaluate it"
+		return "the jobset is disabled, so Hydra does not evaluate it", true
+	case c.isDisabled(ctx, project):
+		return "the project is disabled, so Hydra does not evaluate its jobsets", true
+	case j.FetchError != "":
+		return "Hydra could not fetch an input: " + clipTo(string(j.FetchError), 300), false
 	case j.StartTime > 0:
-		return "Hydra is evaluating it at the moment"
+		return "Hydra is evaluating it at the moment", false
 	case j.TriggerTime > 0:
-		return "an evaluation is queued"
+		return "an evaluation is queued", false
 	case j.ErrorMessage != "":
-		return "Hydra's last evaluation had errors: " + clipTo(string(j.ErrorMessage), 300)
+		return "Hydra's last evaluation had errors: " + clipTo(string(j.ErrorMessage), 300), false
 	case j.LastChecked > 0:
-		return "Hydra looked for changes last at " + unix(&j.LastChecked).Format("2006-01-02 15:04Z")
+		return "Hydra looked for changes last at " + unix(&j.LastChecked).Format("2006-01-02 15:04Z"), false
 	}
-	return ""
+	return "", false
 }
 
-// evalError finds what Hydra said of one job when it evaluated the jobset: paragraphs that begin "in job ‘NAME’:".
-func (c *Client) evalError(ctx context.Context, q Query, job string) string {
-	j, ok := c.jobset(ctx, q.Project, q.Jobset)
-	if !ok {
+// isDisabled reports whether an administrator has switched a project off (Schema/Result/Projects.pm, as_json).
+func (c *Client) isDisabled(ctx context.Context, project string) bool {
+	var one struct {
+		Enabled *number `json:"enabled"`
+	}
+	return c.getJSON(ctx, "/project/"+escape(project), &one) == nil && one.Enabled != nil && *one.Enabled == 0
+}
+
+// evalError finds what Hydra said of one job in an evaluation: paragraphs that begin "in job ‘NAME’:"
+// (hydra-eval-jobset). An evaluation's errors are on its page for people only: its JSON leaves them out
+// (Controller/JobsetEval.pm, errors_GET; Schema/Result/JobsetEvals.pm, json_hint; root/eval-error.tt).
+func (c *Client) evalError(ctx context.Context, q Query, e Eval, job string) string {
+	got, err := c.ask(ctx, question{path: fmt.Sprintf("/eval/%d/errors", e.ID), accept: htmlType, limit: largeBody})
+	if err != nil {
 		return ""
 	}
-	for _, name := range []string{job, job + "." + q.System, q.System + "." + job} {
-		for _, quotes := range [][2]string{{"‘", "’"}, {"'", "'"}, {`"`, `"`}} {
-			_, after, found := strings.Cut(string(j.ErrorMessage), "in job "+quotes[0]+name+quotes[1]+":")
-			if found {
-				said, _, _ := strings.Cut(after, "in job ")
-				return clipTo(said, 300)
-			}
+	said := preformatted(got.body)
+	for _, name := range q.spellings(job) {
+		if _, after, found := strings.Cut(said, "in job ‘"+name+"’:"); found {
+			own, _, _ := strings.Cut(after, "\nin job ‘")
+			return clipTo(own, 300)
 		}
 	}
 	return ""
 }
 
 // noSuchJobset finds out whether the project or only the jobset is missing, and what there is instead.
-func (c *Client) noSuchJobset(ctx context.Context, project, jobset, message string) error {
-	e := &JobsetNotFoundError{Project: project, Jobset: jobset, Message: message, What: "jobset"}
+func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said *missing) error {
+	if said.message == noSuchPage {
+		if err := c.checkFront(ctx, said.url); err != nil {
+			return err
+		}
+	}
+	e := &JobsetNotFoundError{Project: project, Jobset: jobset, Message: said.message, What: "jobset"}
 	var one struct {
 		Jobsets []text `json:"jobsets"`
 	}
-	_, err := c.askJSON(ctx, "/project/"+escape(project), smallBody, &one)
+	err := c.getJSON(ctx, "/project/"+escape(project), &one)
 	var none *missing
 	if err == nil {
 		e.Have, e.More = nearest(jobset, toStrings(one.Jobsets))
@@ -226,7 +269,7 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset, message stri
 	var all []struct {
 		Name text `json:"name"`
 	}
-	if _, err := c.askJSON(ctx, "/", smallBody, &all); err == nil {
+	if _, err := c.askJSON(ctx, question{path: "/", limit: largeBody}, &all); err == nil {
 		names := make([]text, len(all))
 		for i, p := range all {
 			names[i] = p.Name

@@ -23,7 +23,7 @@ type FailedBuild struct {
 	Build
 	Steps        []Step  // the failed ones, as far as Hydra's page shows them
 	Constituents []Build // of an aggregate: those that failed or are not finished
-	LogURL       string  // the build's own log
+	LogURL       string  // the build's own log, "" where Hydra has none
 }
 
 // Step is one derivation that Hydra built, or tried to, for a build.
@@ -32,19 +32,32 @@ type Step struct {
 	Name    string // of the derivation, or of its output where Hydra does not name the derivation
 	DrvPath string // "" where Hydra does not say
 	Status  string // Hydra's words
-	LogURL  string
+	Cause   string // what Hydra says went wrong with an aborted step, "" where nothing
+	LogURL  string // "" where Hydra has no log of it
+}
+
+// String is one clause.
+func (s Step) String() string {
+	clause := fmt.Sprintf("step %d, %s, %s", s.Number, s.Name, strings.ToLower(s.Status))
+	if s.Cause != "" {
+		clause += ": " + s.Cause
+	}
+	if s.LogURL != "" {
+		clause += ", log: " + s.LogURL
+	}
+	return clause
 }
 
 // String is one clause.
 func (f FailedBuild) String() string {
 	s := fmt.Sprintf("build %d of %s failed: %s", f.ID, clip(f.Job), f.Status)
 	for _, step := range firstOf(f.Steps, 3) {
-		s += fmt.Sprintf(", step %d, %s, %s: %s", step.Number, step.Name, strings.ToLower(step.Status), step.LogURL)
+		s += ", " + step.String()
 	}
 	for _, part := range firstOf(f.Constituents, 3) {
 		s += fmt.Sprintf(", its part %s is %s: %s", clip(part.Job), part.state(), part.URL)
 	}
-	if len(f.Steps) == 0 && len(f.Constituents) == 0 {
+	if len(f.Steps) == 0 && len(f.Constituents) == 0 && f.LogURL != "" {
 		return s + ", log: " + f.LogURL
 	}
 	return s + ", build: " + f.URL
@@ -54,9 +67,9 @@ func (f FailedBuild) String() string {
 func (c *Client) explain(ctx context.Context, failed []Build) error {
 	e := &BuildFailedError{}
 	for i, b := range failed {
-		f := FailedBuild{Build: b, LogURL: b.URL + "/log"}
+		f := FailedBuild{Build: b}
 		if i < explainedBuilds {
-			f.Steps = c.failedSteps(ctx, b.ID)
+			c.readPage(ctx, &f)
 			f.Constituents = c.badConstituents(ctx, b.ID)
 		}
 		e.Builds = append(e.Builds, f)
@@ -72,28 +85,47 @@ func (c *Client) badConstituents(ctx context.Context, id int64) []Build {
 	return append(failedOf(parts), unfinishedOf(parts)...)
 }
 
-// failedSteps reads the page for people, as Hydra's JSON has no list of steps (root/build.tt, "Failed build steps").
-// A newer Hydra tells a single step's derivation in JSON (Controller/BuildStep.pm).
-func (c *Client) failedSteps(ctx context.Context, id int64) []Step {
-	got, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", id), accept: htmlType, limit: smallBody})
+// readPage reads the page for people, as Hydra's JSON has no list of steps and does not say which of them have a log
+// (root/build.tt, "Failed build steps" and "Logfile"; root/build-common.tt, renderStepStatus). A newer Hydra tells a
+// single step's derivation in JSON (Controller/BuildStep.pm).
+func (c *Client) readPage(ctx context.Context, f *FailedBuild) {
+	got, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", f.ID), accept: htmlType, limit: smallBody})
 	if err != nil {
-		return nil
+		return
 	}
-	steps := stepsOnPage(got.body, id)
-	for i := range steps {
-		steps[i].LogURL = c.link("/build/%d/nixlog/%d", id, steps[i].Number)
+	doc, err := html.Parse(bytes.NewReader(got.body))
+	if err != nil {
+		return
+	}
+	if own := fmt.Sprintf("/build/%d/log", f.ID); links(doc, own) {
+		f.LogURL = c.link("%s", own)
+	}
+	f.Steps = stepsOnPage(doc, f.ID)
+	for i := range f.Steps {
+		if path := f.Steps[i].LogURL; path != "" {
+			f.Steps[i].LogURL = c.link("%s", path)
+		}
 		if i < 3 {
-			c.nameStep(ctx, id, &steps[i])
+			c.nameStep(ctx, f.ID, &f.Steps[i])
 		}
 	}
-	return steps
+}
+
+// links reports whether a page links to a path, wherever Hydra believes to be.
+func links(doc *html.Node, path string) bool {
+	for n := range doc.Descendants() {
+		if n.Type == html.ElementNode && strings.HasSuffix(attribute(n, "href"), path) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 	var j struct {
 		DrvPath text `json:"drvpath"`
 	}
-	if _, err := c.askJSON(ctx, fmt.Sprintf("/build/%d/step/%d", id, step.Number), smallBody, &j); err != nil {
+	if err := c.getJSON(ctx, fmt.Sprintf("/build/%d/step/%d", id, step.Number), &j); err != nil {
 		return
 	}
 	if p, err := storepath.Parse(string(j.DrvPath)); err == nil {
@@ -101,30 +133,23 @@ func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 	}
 }
 
-var stepLink = regexp.MustCompile(`/build/([0-9]+)/(?:nixlog|step)/([0-9]+)`)
+// stepLink is a link to a step's page, or to its log: …/step/N/log, and nixlog/N before 2026.
+var stepLink = regexp.MustCompile(`/build/([0-9]+)/(nixlog|step)/([0-9]+)(/log)?$`)
 
 // stepsOnPage finds the failed steps in Hydra's page of a build: rows of a table that link to a step of this build
-// and hold an element of class "error".
-func stepsOnPage(page []byte, build int64) []Step {
-	doc, err := html.Parse(bytes.NewReader(page))
-	if err != nil {
-		return nil
-	}
+// and hold an element of class "error". Logs are given by their paths.
+func stepsOnPage(doc *html.Node, build int64) []Step {
 	var steps []Step
 	seen := map[int]bool{}
-	var walk func(n *html.Node)
-	walk = func(n *html.Node) {
-		if n.Type == html.ElementNode && n.Data == "tr" {
-			if step, ok := stepInRow(n, build); ok && !seen[step.Number] && len(steps) < explainedSteps {
-				seen[step.Number] = true
-				steps = append(steps, step)
-			}
+	for n := range doc.Descendants() {
+		if n.Type != html.ElementNode || n.Data != "tr" || len(steps) == explainedSteps {
+			continue
 		}
-		for child := n.FirstChild; child != nil; child = child.NextSibling {
-			walk(child)
+		if step, ok := stepInRow(n, build); ok && !seen[step.Number] {
+			seen[step.Number] = true
+			steps = append(steps, step)
 		}
 	}
-	walk(doc)
 	return steps
 }
 
@@ -137,9 +162,14 @@ func stepInRow(row *html.Node, build int64) (Step, bool) {
 		found := stepLink.FindStringSubmatch(attribute(n, "href"))
 		switch {
 		case found != nil && found[1] == strconv.FormatInt(build, 10):
-			step.Number, _ = strconv.Atoi(found[2])
+			step.Number, _ = strconv.Atoi(found[3])
+			if found[2] == "nixlog" || found[4] != "" {
+				step.LogURL = found[0]
+			}
 		case n.Data == "tt" && step.Name == "":
 			step.Name = outputName(textOf(n))
+		case n.Data == "em" && step.Status != "" && step.Cause == "":
+			step.Cause = clipTo(textOf(n), 300)
 		case step.Status == "" && strings.Contains(" "+attribute(n, "class")+" ", " error "):
 			step.Status = clipTo(textOf(n), 80)
 		}
@@ -158,6 +188,20 @@ func outputName(cell string) string {
 		}
 	}
 	return clipTo(cell, 80)
+}
+
+// preformatted is the text of a page's <pre>.
+func preformatted(page []byte) string {
+	doc, err := html.Parse(bytes.NewReader(page))
+	if err != nil {
+		return ""
+	}
+	for n := range doc.Descendants() {
+		if n.Type == html.ElementNode && n.Data == "pre" {
+			return textOf(n)
+		}
+	}
+	return ""
 }
 
 func attribute(n *html.Node, name string) string {

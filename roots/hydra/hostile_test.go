@@ -41,9 +41,11 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 	})
 
 	it("says so when a job is missing because its evaluation failed", func() {
-		j, _ := shop(s, 1, hydratest.Job{Name: "worker"})
-		j.Fails("in job ‘other’:\nno\nin job ‘app.x86_64-linux’:\nerror: undefined variable 'foo'\n\n"+
-			"in job ‘z’:\nx", "")
+		j, evals := shop(s, 2, hydratest.Job{Name: "worker"})
+		evals[0].Fails("in job ‘other’:\nno\nin job ‘app.x86_64-linux’:\nerror: undefined variable 'foo'\n\n" +
+			"in job ‘z’:\nx")
+		evals[1].Fails("in job ‘app.x86_64-linux’:\nerror: of the next evaluation")
+		j.Fails("in job ‘app.x86_64-linux’:\nerror: of the last one", "")
 		_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).To(MatchError(ContainSubstring(
 			"has no such job; its evaluation failed: error: undefined variable 'foo'; jobs")))
@@ -93,13 +95,15 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 		c := client(s, func(o *hydra.Options) { o.MaxPages = 3 })
 		_, err := c.Resolve(ctx, query(shopRev(1), "app"))
 		Expect(err).To(MatchError(ContainSubstring("none of the newest 60 evaluations, back to 2026-08-01, has it")))
-		Expect(c.Requests()).To(BeEquivalentTo(4))
+		Expect(c.Requests()).To(BeEquivalentTo(3 + 2))
 	})
 
 	for name, c := range sorted(map[string]struct {
 		change func(*hydratest.Jobset)
 		want   string
 	}{
+		"a disabled project": {func(*hydratest.Jobset) { s.Project("shop").Disable() },
+			"the project is disabled, so Hydra does not evaluate its jobsets"},
 		"a disabled jobset":    {(*hydratest.Jobset).Disable, "the jobset is disabled, so Hydra does not evaluate it"},
 		"a failing fetch":      {func(j *hydratest.Jobset) { j.Fails("", "no\nroute") }, "could not fetch an input: no"},
 		"a failing evaluation": {func(j *hydratest.Jobset) { j.Fails("boom", "") }, "last evaluation had errors: boom"},
@@ -109,6 +113,56 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 			c.change(j)
 			_, err := client(s).Resolve(ctx, query(shopRev(5), "app"))
 			Expect(err).To(MatchError(ContainSubstring(c.want)))
+		})
+	}
+
+	it("does not wait for a jobset that is not evaluated", func() {
+		j, _ := shop(s, 1)
+		j.Disable()
+		q := query(shopRev(5), "app")
+		q.Wait = time.Hour
+		_, err := client(s).Resolve(ctx, q)
+		Expect(err).To(MatchError(ContainSubstring("the jobset is disabled")))
+	})
+
+	it("says that a build has been deleted, also while it is waited for", func() {
+		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
+		b := evals[0].Build("app")
+		s.OnRequest(func(_ int, r *http.Request) {
+			if r.URL.Path == fmt.Sprintf("/build/%d", b.ID) {
+				b.Delete()
+			}
+		})
+		q := query(shopRev(0), "app")
+		q.Wait = time.Hour
+		_, err := client(s).Resolve(ctx, q)
+		var typed *hydra.BuildDeletedError
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(err).To(MatchError(fmt.Sprintf("asking Hydra for build %d: it has been deleted (Build with ID %[1]d doesn't "+
+			"exist.): %s/build/%[1]d", b.ID, s.URL)))
+	})
+
+	for below, front := range sorted(map[string]string{
+		"/wrong": "Page not found.", "/a/b/c": "Page not found.", "/project/shop": "the page of something in Hydra",
+		"/jobset/shop/main": "the page of something in Hydra", "/eval/1001": "the page of something",
+		"/job/shop/main/app": "Page not found.",
+	}) {
+		it("says that "+below+" is not Hydra's front page, and where that is", func() {
+			shop(s, 1, hydratest.Job{Name: "app"})
+			for _, private := range []bool{false, true} {
+				if private {
+					s.Private("bob", "hunter2")
+				}
+				c := client(s, func(o *hydra.Options) { o.URL, o.Username, o.Password = s.URL+below, "bob", "hunter2" })
+				_, err := c.Resolve(ctx, query(shopRev(0), "app"))
+				var typed *hydra.NotFrontPageError
+				Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+				Expect(typed.Front).To(Equal(s.URL), "%v", err)
+				if !private {
+					Expect(err).To(MatchError(ContainSubstring(s.URL + below + " is not Hydra's front page: ")))
+					Expect(err).To(MatchError(ContainSubstring(front)))
+				}
+			}
 		})
 	}
 
@@ -158,7 +212,7 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 	})
 
 	it("asks nothing when the question is wrong", func() {
-		for _, q := range []hydra.Query{query("main", "app"), query(shopRev(0), "a b"), {Revision: hydra.Latest}} {
+		for _, q := range []hydra.Query{query("main", "app"), query(shopRev(0), "a/b"), {Revision: hydra.Latest}} {
 			_, err := client(s).Resolve(ctx, q)
 			Expect(err).To(HaveOccurred())
 		}
@@ -204,7 +258,7 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		status           int
 		kind, body, want string
 	}{
-		"a web site":           {200, "text/html", "<html><title>\nAcme &amp; Co</title>", `page "Acme & Co"; check the`},
+		"a web site":           {200, "text/html", "<html><title>\nAcme &amp; Co</title>", `page "Acme & Co"`},
 		"a web site's 404":     {404, "text/html; charset=utf-8", "<!doctype html>gone", "it answers 404 with an HTML page"},
 		"a binary cache's 404": {404, "text/plain", "404", "it answers 404 with text/plain"},
 		"another API's 404":    {404, "application/json", `{"message":"no"}`, "it answers 404 with application/json"},
@@ -340,7 +394,7 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 			page++
 			fmt.Fprintf(w, `{"evals":[{"id":%d,"builds":[]}],"next":"http://elsewhere.example/?page=%d"}`, 1000-page, page+1)
 		})
-		Expect(err).To(MatchError(ContainSubstring("none of the newest 22 evaluations")))
+		Expect(err).To(MatchError(ContainSubstring("none of the newest 21 evaluations")))
 		Expect(n).To(BeNumerically("<=", 25))
 	})
 

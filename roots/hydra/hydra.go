@@ -37,7 +37,7 @@ type Options struct {
 	Retry Retry
 	// Poll is how often a wait looks again; the zero value means DefaultPoll.
 	Poll Poll
-	// MaxPages bounds how many pages of evaluations, 20 each, are read to find a revision; 0 means 22, so that a
+	// MaxPages bounds how many pages of evaluations, 20 each, are read to find a revision; 0 means 21, so that a
 	// search and what follows it stay below 25 requests.
 	MaxPages int
 	// Log gets a line of progress while waiting; nil means silence.
@@ -49,11 +49,13 @@ type Retry struct {
 	Attempts    int           // requests in all, at least 1
 	First, Max  time.Duration // pause before the second request, doubled up to Max; Retry-After is kept to up to Max
 	AnswerLimit time.Duration // for one answer, from dialling to the last byte
+	SearchRest  time.Duration // for which Hydra is not searched again after a search that took it too long
 }
 
 // DefaultRetry suits a Hydra that is busy or being restarted.
 func DefaultRetry() Retry {
-	return Retry{Attempts: 4, First: 500 * time.Millisecond, Max: 8 * time.Second, AnswerLimit: 60 * time.Second}
+	return Retry{Attempts: 4, First: 500 * time.Millisecond, Max: 8 * time.Second, AnswerLimit: 60 * time.Second,
+		SearchRest: time.Minute}
 }
 
 // Poll is the rhythm of a wait.
@@ -82,6 +84,9 @@ type Client struct {
 	base    *url.URL // without a slash at the end of its path; moves from http to https when told to
 	session []*http.Cookie
 	tried   bool // Hydra's own log-in was tried
+
+	lastTimeout   *SearchTimeoutError
+	lastTimeoutAt time.Time
 }
 
 // credentials go to the base URL's origin and nowhere else.
@@ -124,8 +129,8 @@ func New(o Options) (*Client, error) {
 	}, nil
 }
 
-// defaultMaxPages leaves room for the three requests that may follow a search.
-const defaultMaxPages = 22
+// defaultMaxPages leaves room for the four requests that may follow a search.
+const defaultMaxPages = 21
 
 // Requests is the number of HTTP requests sent so far, redirects and repetitions included.
 func (c *Client) Requests() int64 { return c.requests.Load() }

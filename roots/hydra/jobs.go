@@ -37,7 +37,7 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 	}
 	if e.Builds > listedToExplain {
 		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), Eval: e.ID, URL: e.URL,
-			EvalError: c.evalError(ctx, q, q.Jobs[0])}
+			EvalError: c.evalError(ctx, q, e, q.Jobs[0])}
 	}
 	all, err := c.allBuilds(ctx, e.ID)
 	if err != nil {
@@ -49,7 +49,7 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 // allBuilds is one request: each build comes with its outputs.
 func (c *Client) allBuilds(ctx context.Context, eval int64) ([]Build, error) {
 	var list []buildJSON
-	_, err := c.askJSON(ctx, fmt.Sprintf("/eval/%d/builds", eval), largeBody, &list)
+	_, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d/builds", eval), limit: largeBody}, &list)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,12 @@ func (c *Client) allBuilds(ctx context.Context, eval int64) ([]Build, error) {
 // Build asks for one build.
 func (c *Client) Build(ctx context.Context, id int64) (Build, error) {
 	var j buildJSON
-	if _, err := c.askJSON(ctx, fmt.Sprintf("/build/%d", id), smallBody, &j); err != nil {
+	err := c.getJSON(ctx, fmt.Sprintf("/build/%d", id), &j)
+	var none *missing
+	if errors.As(err, &none) {
+		return Build{}, &BuildDeletedError{ID: id, URL: c.link("/build/%d", id), Message: none.message}
+	}
+	if err != nil {
 		return Build{}, err
 	}
 	return c.build(j), nil
@@ -72,7 +77,8 @@ func (c *Client) Build(ctx context.Context, id int64) (Build, error) {
 // Constituents are the builds that an aggregate build stands for, none for any other build.
 func (c *Client) Constituents(ctx context.Context, id int64) ([]Build, error) {
 	var list []buildJSON
-	if _, err := c.askJSON(ctx, fmt.Sprintf("/build/%d/constituents", id), largeBody, &list); err != nil {
+	q := question{path: fmt.Sprintf("/build/%d/constituents", id), limit: largeBody}
+	if _, err := c.askJSON(ctx, q, &list); err != nil {
 		return nil, err
 	}
 	builds := make([]Build, 0, len(list))
@@ -96,19 +102,22 @@ func buildID(u *url.URL) int64 {
 	return id
 }
 
-// buildAt follows a redirect that Hydra answers a build by. Only the number is taken from it: behind a proxy,
-// Hydra's idea of its own address is often wrong.
-func (c *Client) buildAt(ctx context.Context, path string) (Build, error) {
+// buildAt follows a redirect that Hydra answers a build by. Only the number is taken from it: behind a proxy, Hydra's
+// idea of its own address is often wrong. stop may end it at another redirect, which is given then.
+func (c *Client) buildAt(ctx context.Context, path string, stop func(*url.URL) bool) (Build, *url.URL, error) {
 	got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: smallBody,
-		stop: func(to *url.URL) bool { return buildID(to) > 0 }})
-	if err != nil {
-		return Build{}, err
-	}
-	if got.location == nil {
-		return Build{}, &AnswerError{URL: shown(got.url), Status: 200, Attempts: 1,
+		stop: func(to *url.URL) bool { return buildID(to) > 0 || stop != nil && stop(to) }})
+	switch {
+	case err != nil:
+		return Build{}, nil, err
+	case got.location == nil:
+		return Build{}, nil, &AnswerError{URL: shown(got.url), Status: 200, Attempts: 1,
 			Problem: "it does not redirect to a build, as Hydra's API promises"}
+	case buildID(got.location) == 0:
+		return Build{}, got.location, nil
 	}
-	return c.Build(ctx, buildID(got.location))
+	b, err := c.Build(ctx, buildID(got.location))
+	return b, nil, err
 }
 
 // spellings are the names a job may have in Hydra, likeliest first.
@@ -163,7 +172,7 @@ func (c *Client) lookUpOne(ctx context.Context, q Query, e Eval, job string) (Bu
 	var other *Build
 	for _, name := range q.spellings(job) {
 		var b Build
-		b, err = c.buildAt(ctx, fmt.Sprintf("/eval/%d/job/%s", e.ID, escape(name)))
+		b, _, err = c.buildAt(ctx, fmt.Sprintf("/eval/%d/job/%s", e.ID, escape(name)), nil)
 		if err == nil && (q.System == "" || b.System == q.System) {
 			return b, nil
 		}
@@ -200,7 +209,7 @@ func (c *Client) pick(ctx context.Context, q Query, e Eval, all []Build) ([]Buil
 		b, err := pickOne(q, e, all, job)
 		var none *JobNotFoundError
 		if errors.As(err, &none) {
-			none.EvalError = c.evalError(ctx, q, job)
+			none.EvalError = c.evalError(ctx, q, e, job)
 		}
 		if err != nil {
 			return nil, err

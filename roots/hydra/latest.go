@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -20,11 +21,7 @@ func (c *Client) findLatest(ctx context.Context, q Query) (*Resolution, error) {
 func (c *Client) latestOfOne(ctx context.Context, q Query) (*Resolution, error) {
 	job := q.Jobs[0]
 	for _, name := range q.spellings(job) {
-		path := fmt.Sprintf("/job/%s/%s/%s/", escape(q.Project), escape(q.Jobset), escape(name)) + q.Revision
-		if q.Revision == Latest && q.System != "" {
-			path += "-for/" + escape(q.System)
-		}
-		b, err := c.buildAt(ctx, path)
+		b, err := c.latestBuild(ctx, &q, name)
 		var none *missing
 		if errors.As(err, &none) {
 			continue
@@ -38,6 +35,27 @@ func (c *Client) latestOfOne(ctx context.Context, q Query) (*Resolution, error) 
 		return c.withEval(ctx, q, b)
 	}
 	return c.latestByList(ctx, q)
+}
+
+// latestBuild asks for the newest successful build of a job by its name (Base/Controller/ListBuilds.pm), and again
+// under the jobset's new name where it was renamed.
+func (c *Client) latestBuild(ctx context.Context, q *Query, name string) (Build, error) {
+	for range maxRedirects {
+		path := fmt.Sprintf("/job/%s/%s/%s/", escape(q.Project), escape(q.Jobset), escape(name)) + q.Revision
+		if q.Revision == Latest && q.System != "" {
+			path += "-for/" + escape(q.System)
+		}
+		var renamed string
+		b, elsewhere, err := c.buildAt(ctx, path, func(to *url.URL) bool {
+			renamed = c.renamed(to, q.Project, q.Jobset)
+			return renamed != ""
+		})
+		if err != nil || elsewhere == nil {
+			return b, err
+		}
+		q.Jobset = renamed
+	}
+	return Build{}, c.renamedTooOften(q.Project, q.Jobset)
 }
 
 // latestByList finds out why Hydra has no latest build under the names tried: another name, another system, no
@@ -71,7 +89,8 @@ func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, e
 		return r, nil
 	}
 	var j evalJSON
-	if _, err := c.askJSON(ctx, fmt.Sprintf("/eval/%d", slices.Max(b.Evals)), largeBody, &j); err != nil {
+	at := question{path: fmt.Sprintf("/eval/%d", slices.Max(b.Evals)), limit: largeBody}
+	if _, err := c.askJSON(ctx, at, &j); err != nil {
 		return nil, err
 	}
 	r.Evaluation = c.eval(j)
@@ -79,6 +98,8 @@ func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, e
 	return r, nil
 }
 
+// latestOfAll looks for the newest evaluation that has all that is wanted, successfully built. One that lacks a job is
+// passed over; where all of them lack one, the newest says what is wrong.
 func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) {
 	evals, err := c.LatestEvals(ctx, q.Project, q.Jobset, pageSize)
 	if err != nil {
@@ -86,31 +107,50 @@ func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) 
 	}
 	none := &NoBuildError{What: q.what(), Word: q.Revision, Looked: len(evals),
 		URL: c.link("/jobset/%s/%s", escape(q.Project), escape(q.Jobset))}
-	for i, e := range evals {
-		all, err := c.allBuilds(ctx, e.ID)
+	var lacking error
+	for _, e := range evals {
+		builds, all, err := c.wanted(ctx, q, e)
+		if isLacking(err) {
+			if lacking == nil {
+				lacking = err
+			}
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		builds, err := c.pick(ctx, q, e, all)
-		if err != nil && i == 0 {
-			return nil, err
-		}
-		if err != nil {
-			continue // an older evaluation may lack a job
-		}
-		wanted := builds
-		if q.Revision == LatestFinished {
-			wanted = append(slices.Clone(builds), unfinishedOf(all)...)
-		}
-		if bad := slices.IndexFunc(wanted, func(b Build) bool { return b.Status != Succeeded }); bad >= 0 {
-			if i == 0 {
-				none.Problem = "in the newest, " + e.URL + ", " + clip(wanted[bad].Job) + " is " + wanted[bad].state()
+		if bad := slices.IndexFunc(all, func(b Build) bool { return b.Status != Succeeded }); bad >= 0 {
+			if none.Problem == "" {
+				none.Problem = "in the newest that has it, " + e.URL + ", " + clip(all[bad].Job) + " is " + all[bad].state()
 			}
 			continue
 		}
 		return &Resolution{Eval: int(e.ID), Evaluation: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
 	}
+	if none.Problem == "" && lacking != nil {
+		return nil, lacking
+	}
 	return nil, none
+}
+
+// wanted gives the wanted builds of an evaluation, and all that have to have succeeded.
+func (c *Client) wanted(ctx context.Context, q Query, e Eval) (builds, all []Build, err error) {
+	if q.Revision == Latest {
+		builds, err = c.builds(ctx, q, e)
+		return builds, builds, err
+	}
+	if all, err = c.allBuilds(ctx, e.ID); err != nil {
+		return nil, nil, err
+	}
+	builds, err = c.pick(ctx, q, e, all)
+	return builds, append(slices.Clone(builds), unfinishedOf(all)...), err
+}
+
+// isLacking reports whether an evaluation lacks a wanted job, or has it for another system only.
+func isLacking(err error) bool {
+	var job *JobNotFoundError
+	var system *SystemError
+	return errors.As(err, &job) || errors.As(err, &system)
 }
 
 func (q Query) what() string {

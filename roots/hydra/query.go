@@ -3,9 +3,12 @@ package hydra
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The two revisions that are words.
@@ -43,13 +46,19 @@ type Target struct {
 	Jobs            []string
 }
 
-// The rules are Hydra's own (Helper/CatalystUtils.pm, projectNameRE and jobsetNameRE), which a jobset's name may
-// begin with a dot to be hidden; job names get more freedom, as nix-eval-jobs quotes attributes freely.
+// The rules are Hydra's own (Helper/CatalystUtils.pm, projectNameRE and jobsetNameRE); a jobset's name may begin with a
+// dot to be hidden.
 var (
 	projectName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
 	jobsetName  = regexp.MustCompile(`^\.?[A-Za-z_][A-Za-z0-9_.-]*$`)
-	jobName     = regexp.MustCompile(`^[A-Za-z0-9_"'+][A-Za-z0-9_"'+.@=-]*$`)
 )
+
+// isJobName reports whether a job may have a name: any path of attributes, whatever letters they have, that an address
+// can hold.
+func isJobName(name string) bool {
+	return name != "" && len(name) <= maxNameLen && utf8.ValidString(name) && strings.Trim(name, ".") != "" &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r == '/' || !unicode.IsPrint(r) })
+}
 
 const (
 	maxNameLen = 512
@@ -58,9 +67,13 @@ const (
 
 // ParseJob reads "project/jobset/job" or "project/jobset". Several jobs of one jobset are several such words,
 // separated by blanks or commas; after the first, "job" alone will do: "shop/main/web worker". Hydra's own
-// separator, a colon, is understood too.
+// separator, a colon, is understood too. An attribute with blanks is quoted, "shop/main/'my app'", or has them as in
+// an address, "shop/main/my%20app".
 func ParseJob(s string) (Target, error) {
-	words := strings.Fields(strings.ReplaceAll(s, ",", " "))
+	words, err := jobWords(s)
+	if err != nil {
+		return Target{}, err
+	}
 	if len(words) == 0 {
 		return Target{}, errors.New("reading job: it is empty, want project/jobset/job")
 	}
@@ -88,6 +101,56 @@ func ParseJob(s string) (Target, error) {
 		}
 	}
 	return target, Query{Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs}.checkNames()
+}
+
+// jobWords splits at blanks and commas, but for those in quotes around an attribute. Double quotes that Hydra itself
+// has in a job's name stay: it puts them around attributes with a dot.
+func jobWords(s string) ([]string, error) {
+	var words []string
+	var word, quoted strings.Builder
+	var quote rune
+	begins := true // here an attribute begins, and a quote may stand
+	flush := func() {
+		if word.Len() > 0 {
+			words = append(words, unescaped(word.String()))
+		}
+		word.Reset()
+	}
+	for _, r := range s {
+		switch {
+		case quote != 0 && r == quote:
+			text := quoted.String()
+			if quote == '"' && strings.Contains(text, ".") {
+				text = `"` + text + `"`
+			}
+			word.WriteString(text)
+			quoted.Reset()
+			quote, begins = 0, false
+		case quote != 0:
+			quoted.WriteRune(r)
+		case begins && (r == '"' || r == '\''):
+			quote = r
+		case r == ',' || unicode.IsSpace(r):
+			flush()
+			begins = true
+		default:
+			word.WriteRune(r)
+			begins = strings.ContainsRune("/:.", r)
+		}
+	}
+	if quote != 0 {
+		return nil, fmt.Errorf("reading job %q: a quote %c is not closed", clip(s), quote)
+	}
+	flush()
+	return words, nil
+}
+
+// unescaped is a word as it stands in an address.
+func unescaped(word string) string {
+	if plain, err := url.PathUnescape(word); err == nil {
+		return plain
+	}
+	return word
 }
 
 func splitJob(word string) (project, jobset, job string, err error) {
@@ -121,7 +184,7 @@ func (q Query) checkNames() error {
 		return fmt.Errorf("reading job: %d jobs are named, at most %d can be", len(q.Jobs), maxJobs)
 	}
 	for _, job := range q.Jobs {
-		if len(job) > maxNameLen || !jobName.MatchString(job) {
+		if !isJobName(job) {
 			return fmt.Errorf("reading job: %q cannot be the name of a Hydra job", clip(job))
 		}
 	}

@@ -23,16 +23,21 @@ func testQuery(t *testing.T, when spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	for given, want := range sorted(map[string]hydra.Target{
-		"shop/main/app":               {Project: "shop", Jobset: "main", Jobs: []string{"app"}},
-		"shop/main/app.x86_64-linux":  {Project: "shop", Jobset: "main", Jobs: []string{"app.x86_64-linux"}},
-		"shop:main:app":               {Project: "shop", Jobset: "main", Jobs: []string{"app"}},
-		" shop/main ":                 {Project: "shop", Jobset: "main"},
-		"shop/main/":                  {Project: "shop", Jobset: "main"},
-		"shop/.hidden/a":              {Project: "shop", Jobset: ".hidden", Jobs: []string{"a"}},
-		"shop/v1.2/web, worker":       {Project: "shop", Jobset: "v1.2", Jobs: []string{"web", "worker"}},
-		"shop/m/a\nshop/m/b c":        {Project: "shop", Jobset: "m", Jobs: []string{"a", "b", "c"}},
-		`shop/m/"python3.11".foo`:     {Project: "shop", Jobset: "m", Jobs: []string{`"python3.11".foo`}},
-		"shop/m/hydraJobs.app-1_0.b2": {Project: "shop", Jobset: "m", Jobs: []string{"hydraJobs.app-1_0.b2"}},
+		"shop/main/app":              {Project: "shop", Jobset: "main", Jobs: []string{"app"}},
+		"shop/main/app.x86_64-linux": {Project: "shop", Jobset: "main", Jobs: []string{"app.x86_64-linux"}},
+		"shop:main:app":              {Project: "shop", Jobset: "main", Jobs: []string{"app"}},
+		" shop/main ":                {Project: "shop", Jobset: "main"},
+		"shop/main/":                 {Project: "shop", Jobset: "main"},
+		"shop/.hidden/a":             {Project: "shop", Jobset: ".hidden", Jobs: []string{"a"}},
+		"shop/v1.2/web, worker":      {Project: "shop", Jobset: "v1.2", Jobs: []string{"web", "worker"}},
+		"shop/m/a\nshop/m/b c":       {Project: "shop", Jobset: "m", Jobs: []string{"a", "b", "c"}},
+		`shop/m/"python3.11".foo`:    {Project: "shop", Jobset: "m", Jobs: []string{`"python3.11".foo`}},
+		`shop/m/"my app" 'the other',größe`: {Project: "shop", Jobset: "m",
+			Jobs: []string{"my app", "the other", "größe"}},
+		`shop/m/packages."my app-1.2"`: {Project: "shop", Jobset: "m", Jobs: []string{`packages."my app-1.2"`}},
+		"shop/m/my%20app 50% don't":    {Project: "shop", Jobset: "m", Jobs: []string{"my app", "50%", "don't"}},
+		"shop/m/a?b":                   {Project: "shop", Jobset: "m", Jobs: []string{"a?b"}},
+		"shop/m/hydraJobs.app-1_0.b2":  {Project: "shop", Jobset: "m", Jobs: []string{"hydraJobs.app-1_0.b2"}},
 	}) {
 		it("reads "+given, func() {
 			got, err := hydra.ParseJob(given)
@@ -51,7 +56,8 @@ func testQuery(t *testing.T, when spec.G, it spec.S) {
 		"shop/main shop/main/app":    "names a whole jobset",
 		"../main/app":                "cannot be the name of a Hydra project",
 		"shop/ma%in/app":             "cannot be the name of a Hydra jobset",
-		"shop/main/a?b":              "cannot be the name of a Hydra job",
+		"shop/main/a\x01b":           "cannot be the name of a Hydra job",
+		"shop/main/'a":               "a quote ' is not closed",
 		"shop/main/..":               "cannot be the name of a Hydra job",
 		"sho\x1bp/main/app":          "cannot be the name of a Hydra project",
 	}) {

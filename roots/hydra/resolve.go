@@ -102,6 +102,8 @@ func (c *Client) findWaiting(ctx context.Context, q Query, w *wait) (*Resolution
 		var failed *AnswerError
 		var line string
 		switch {
+		case errors.As(err, &unseen) && unseen.Disabled:
+			return nil, err
 		case errors.As(err, &unseen):
 			line = fmt.Sprintf("waiting for Hydra to evaluate %s: %s", short(q.Revision), unseen.URL)
 			if unseen.Hint != "" {

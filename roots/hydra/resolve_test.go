@@ -245,9 +245,39 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		r, err := client(s).Resolve(ctx, query(shopRev(5), "app"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(r.Requests).To(BeEquivalentTo(1 + 4 + 1))
-		evals[5].Succeed()
-		_, err = client(s).Resolve(ctx, query(hydra.Latest, "app"))
+		s.BelievesItIs("http://hydra.internal:3000") // which no redirect is followed to
+		for _, word := range []string{hydra.Latest, hydra.LatestFinished} {
+			for _, system := range []string{linux, ""} {
+				q := query(word, "app")
+				q.System = system
+				r, err := client(s).Resolve(ctx, q)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
+			}
+		}
+		r, err = client(s).Resolve(ctx, query(shopRev(5), "app"))
 		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
+	})
+
+	it("takes jobs whose names have blanks and other letters", func() {
+		names := []string{"my app", `packages."app-1.2"`, "größe", "c++", "a&b", "50%", "don't", "日本.x86_64-linux"}
+		var jobs []hydratest.Job
+		for _, name := range names {
+			jobs = append(jobs, hydratest.Job{Name: name, System: linux, NixName: "app-1.0"})
+		}
+		for i := range 250 {
+			jobs = append(jobs, hydratest.Job{Name: fmt.Sprintf("part%d", i)})
+		}
+		_, evals := shop(s, 1, jobs...)
+		evals[0].Succeed()
+		for _, name := range names {
+			for _, revision := range []string{shopRev(0), hydra.Latest} {
+				r, err := client(s).Resolve(ctx, query(revision, name))
+				Expect(err).NotTo(HaveOccurred(), name)
+				Expect(r.Builds[0].Job).To(Equal(name))
+			}
+		}
 	})
 
 	it("adds what an aggregate stands for, when told to", func() {
@@ -298,6 +328,21 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 				Expect(err).NotTo(HaveOccurred())
 				Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
 			}
+		})
+
+		it("passes over evaluations that lack one of several jobs", func() {
+			j, evals := shop(s, 2, hydratest.Job{Name: "app"}, hydratest.Job{Name: "worker"})
+			evals[0].Succeed()
+			evals[1].Succeed()
+			j.Evaluate(hydratest.Evaluation{Inputs: inputs(2), Jobs: []hydratest.Job{{Name: "app"}}}).Succeed()
+			for _, word := range []string{hydra.Latest, hydra.LatestFinished} {
+				r, err := client(s).Resolve(ctx, query(word, "app", "worker"))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
+			}
+			_, err := client(s).Resolve(ctx, query(hydra.Latest, "app", "never"))
+			var none *hydra.JobNotFoundError
+			Expect(errors.As(err, &none)).To(BeTrue(), "%v", err)
 		})
 
 		it("says why there is none", func() {

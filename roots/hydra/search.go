@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -24,56 +25,95 @@ type searchJSON struct {
 	ByDrv  []buildJSON  `json:"buildsdrv"`
 }
 
-// FindOutput gives the builds that have an output p, newest first; none where Hydra never queued one. It costs a
-// request, in which Hydra searches all of its builds.
-func (c *Client) FindOutput(ctx context.Context, p storepath.Path) ([]Build, error) {
-	return c.findBuilds(ctx, p.HashPart(), func(b Build) bool {
-		for _, output := range b.Outputs {
-			if output == p {
-				return true
-			}
-		}
-		return false
-	})
+// FindDerivation gives the builds of a derivation, newest first; none where Hydra never queued one. Of all that a search
+// looks through only derivations have an index (sql/hydra.sql, IndexTrgmBuildsOnDrvpath).
+func (c *Client) FindDerivation(ctx context.Context, drv storepath.Path) ([]Build, error) {
+	got, err := c.searchFor(ctx, searchText.FindString(drv.Base())) // its hash is enough
+	if err != nil {
+		return nil, err
+	}
+	return c.fitting(got.ByDrv, func(b Build) bool { return b.DrvPath == drv.String() }), nil
 }
 
-// FindNamed gives the newest builds, at most 50, that have an output of p's name under whatever hash.
+// FindNamed gives the newest builds, at most 50, that have an output of p's name under whatever hash. It costs Hydra a
+// look at every output of every build, for which it may take too long: a SearchTimeoutError.
 func (c *Client) FindNamed(ctx context.Context, p storepath.Path) ([]Build, error) {
 	// What cannot be searched for is compared below.
-	text := searchText.FindString("-" + p.Name())
-	return c.findBuilds(ctx, text, func(b Build) bool {
+	got, err := c.searchFor(ctx, searchText.FindString("-"+p.Name()))
+	if err != nil {
+		return nil, err
+	}
+	return c.fitting(*got.Builds, func(b Build) bool {
 		for _, output := range b.Outputs {
 			if output.Name() == p.Name() {
 				return true
 			}
 		}
 		return false
-	})
+	}), nil
 }
 
-func (c *Client) findBuilds(ctx context.Context, text string, fits func(Build) bool) ([]Build, error) {
-	var got searchJSON
-	path := fmt.Sprintf("/search?limit=%d&query=%s", searchLimit, url.QueryEscape(text))
-	at, err := c.askJSON(ctx, path, largeBody, &got)
-	var none *missing
-	if errors.As(err, &none) {
-		return nil, &AnswerError{URL: none.url, Status: http.StatusNotFound, Attempts: 1,
-			Problem: "it has no search: " + clip(none.message)}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if got.Builds == nil {
-		return nil, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
-			Problem: `its JSON is not what Hydra's API promises: a search without "builds"`}
-	}
+func (c *Client) fitting(list []buildJSON, fits func(Build) bool) []Build {
 	var found []Build
-	for _, j := range *got.Builds {
+	for _, j := range list {
 		if b := c.build(j); fits(b) {
 			found = append(found, b)
 		}
 	}
-	return found, nil
+	return found
+}
+
+// searchFor puts one question, once: what took Hydra too long would take it as long again, and costs all of its users.
+func (c *Client) searchFor(ctx context.Context, text string) (searchJSON, error) {
+	var got searchJSON
+	if err := c.restSearch(); err != nil {
+		return got, err
+	}
+	at, err := c.askJSON(ctx, question{
+		path: fmt.Sprintf("/search?limit=%d&query=%s", searchLimit, url.QueryEscape(text)), limit: largeBody, once: true,
+	}, &got)
+	var none *missing
+	var failed *AnswerError
+	switch {
+	case errors.As(err, &none) && none.message == noSuchPage:
+		if err := c.checkFront(ctx, none.url); err != nil {
+			return got, err
+		}
+		fallthrough
+	case errors.As(err, &none):
+		return got, &AnswerError{URL: none.url, Status: http.StatusNotFound, Attempts: 1,
+			Problem: "it has no search: " + none.message}
+	case errors.As(err, &failed) && tookTooLong(failed):
+		return got, c.searchTimedOut(&SearchTimeoutError{URL: failed.URL, Text: text, Problem: failed.Problem})
+	case err != nil:
+		return got, err
+	case got.Builds == nil:
+		return got, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
+			Problem: `its JSON is not what Hydra's API promises: a search without "builds"`}
+	}
+	return got, nil
+}
+
+// tookTooLong reports whether a search was given up: by the database, by a proxy, or by us.
+func tookTooLong(e *AnswerError) bool {
+	return timedOutThere(e) || e.Status == http.StatusGatewayTimeout || e.Status == 0 && e.Problem == noAnswer
+}
+
+// restSearch is the last search's timeout, for a minute.
+func (c *Client) restSearch() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lastTimeout != nil && time.Since(c.lastTimeoutAt) < c.retry.SearchRest {
+		return c.lastTimeout
+	}
+	return nil
+}
+
+func (c *Client) searchTimedOut(e *SearchTimeoutError) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastTimeout, c.lastTimeoutAt = e, time.Now()
+	return e
 }
 
 // Explain says of builds that did not succeed what Hydra knows: the steps that failed, with their logs.
@@ -82,7 +122,7 @@ func (c *Client) Explain(ctx context.Context, failed ...Build) error { return c.
 // Evaluation gives an evaluation by its number.
 func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 	var j evalJSON
-	if _, err := c.askJSON(ctx, fmt.Sprintf("/eval/%d", id), largeBody, &j); err != nil {
+	if _, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d", id), limit: largeBody}, &j); err != nil {
 		return Eval{}, err
 	}
 	return c.eval(j), nil
@@ -103,11 +143,31 @@ func (e Eval) Sources() []Source {
 	return all
 }
 
-// RepositoryURL is what Hydra clones of an input's URI, which may be followed by a branch and options: the text whose
-// hash is in the source's name.
-func (s Source) RepositoryURL() string {
-	if fields := strings.Fields(s.URI); len(fields) > 0 {
-		return fields[0]
+// JobsetInput is how a jobset is told to fetch one of its inputs.
+type JobsetInput struct{ Type, Value string }
+
+// DeepClone reports whether a git input is cloned with its history and keeps its .git: where the value has a third word
+// that is no option (NixOS/hydra: Plugin/GitInput.pm, _parseValue).
+func (i JobsetInput) DeepClone() bool {
+	words := strings.Fields(i.Value)
+	return i.Type == "git" && len(words) > 2 && !strings.Contains(words[2], "=")
+}
+
+// JobsetInputs are a jobset's inputs by name, as they are configured today; none for a flake.
+func (c *Client) JobsetInputs(ctx context.Context, project, jobset string) (map[string]JobsetInput, error) {
+	var j struct {
+		Inputs map[string]struct {
+			Type  text `json:"type"`
+			Value text `json:"value"`
+		} `json:"inputs"`
 	}
-	return ""
+	path := fmt.Sprintf("/jobset/%s/%s", escape(project), escape(jobset))
+	if err := c.getJSON(ctx, path, &j); err != nil {
+		return nil, err
+	}
+	inputs := map[string]JobsetInput{}
+	for name, input := range j.Inputs {
+		inputs[name] = JobsetInput{Type: string(input.Type), Value: string(input.Value)}
+	}
+	return inputs, nil
 }

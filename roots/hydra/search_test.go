@@ -2,7 +2,9 @@ package hydra_test
 
 import (
 	"context"
+	"errors"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -35,13 +37,13 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		return p
 	}
 
-	it("finds the builds of an output, and those of the same name, newest first", func() {
+	it("finds the builds of a derivation, and those that have an output of a name, newest first", func() {
 		const name = "shop_web-1.0+git?=2"
 		j := s.Project("shop").Jobset("main")
 		for _, seed := range []string{"one", "two"} {
 			j.Evaluate(hydratest.Evaluation{
 				Inputs: map[string]hydratest.Input{
-					"src": {URI: "https://git.example.org/shop.git main", Revision: hydratest.Revision(seed)},
+					"src": {URI: "https://git.example.org/shop.git", Revision: hydratest.Revision(seed)},
 				},
 				Jobs: []hydratest.Job{
 					{Name: "web", Outputs: map[string]string{"out": path(seed, name).String()}},
@@ -49,13 +51,7 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 				},
 			})
 		}
-		builds, err := c.FindOutput(ctx, path("one", name))
-		Expect(err).NotTo(HaveOccurred())
-		Expect(builds).To(HaveLen(1))
-		Expect(builds[0].Job).To(Equal("web"))
-		Expect(builds[0].Finished).To(BeFalse())
-
-		builds, err = c.FindNamed(ctx, path("elsewhere", name))
+		builds, err := c.FindNamed(ctx, path("elsewhere", name))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(builds).To(HaveLen(2), "an underscore must not find another name")
 		Expect(builds[0].ID).To(BeNumerically(">", builds[1].ID))
@@ -65,16 +61,57 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		sources := eval.Sources()
 		Expect(sources).To(HaveLen(1))
 		Expect(sources[0].Revision).To(Equal(hydratest.Revision("two")))
-		Expect(sources[0].RepositoryURL()).To(Equal("https://git.example.org/shop.git"))
+		Expect(sources[0].URI).To(Equal("https://git.example.org/shop.git"))
 
-		builds, err = c.FindOutput(ctx, path("never", name))
+		drv, err := storepath.Parse(builds[1].DrvPath)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(builds).To(BeEmpty())
+		byDrv, err := c.FindDerivation(ctx, drv)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(byDrv).To(HaveLen(1))
+		Expect(byDrv[0].ID).To(Equal(builds[1].ID))
+		Expect(byDrv[0].Finished).To(BeFalse())
+		byDrv, err = c.FindDerivation(ctx, path("never", name+".drv"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(byDrv).To(BeEmpty())
 	})
 
 	it("says that a server without a search is not one to ask", func() {
 		s.Fail(hydratest.Fault{Status: 200, ContentType: "application/json", Body: "{}"})
-		_, err := c.FindOutput(ctx, path("one", "x"))
+		_, err := c.FindNamed(ctx, path("one", "x"))
 		Expect(err).To(MatchError(ContainSubstring("not what Hydra's API promises")))
 	})
+
+	it("does not search again for a minute after a search that took Hydra too long", func() {
+		j := s.Project("shop").Jobset("main")
+		e := j.Evaluate(hydratest.Evaluation{Jobs: []hydratest.Job{{Name: "web"}}})
+		drv, err := storepath.Parse(e.Build("web").DrvPath())
+		Expect(err).NotTo(HaveOccurred())
+		s.SlowSearch()
+		builds, err := c.FindDerivation(ctx, drv)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(builds).To(HaveLen(1), "derivations have an index")
+		for range 3 {
+			_, err = c.FindNamed(ctx, path("one", "web-1.0"))
+			var timeout *hydra.SearchTimeoutError
+			Expect(errors.As(err, &timeout)).To(BeTrue(), "%v", err)
+			Expect(err).To(MatchError(ContainSubstring("canceling statement due to statement timeout")))
+		}
+		_, err = c.FindDerivation(ctx, drv)
+		Expect(err).To(HaveOccurred())
+		Expect(s.Requests()).To(HaveLen(2))
+	})
+
+	for name, fault := range map[string]hydratest.Fault{
+		"a proxy that gives up": {Status: 504, ContentType: "text/html", Body: "<title>504 Gateway Time-out</title>"},
+		"no answer":             {Status: 200, Hang: time.Second},
+	} {
+		it("takes "+name+" for a search that takes too long, and asks once", func() {
+			c := client(s, func(o *hydra.Options) { o.Retry.AnswerLimit = 100 * time.Millisecond })
+			s.Fail(fault)
+			_, err := c.FindNamed(ctx, path("one", "web-1.0"))
+			var timeout *hydra.SearchTimeoutError
+			Expect(errors.As(err, &timeout)).To(BeTrue(), "%v", err)
+			Expect(s.Requests()).To(HaveLen(1))
+		})
+	}
 }

@@ -93,7 +93,7 @@ func (c *Client) running(ctx context.Context, w *wait) (map[int64]bool, bool) {
 	var list []struct {
 		ID number `json:"id"`
 	}
-	if _, err := c.askJSON(ctx, "/status", smallBody, &list); err != nil {
+	if _, err := c.askJSON(ctx, question{path: "/status", limit: largeBody, once: true}, &list); err != nil {
 		w.noStatus = true
 		return nil, false
 	}

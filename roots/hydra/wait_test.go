@@ -264,11 +264,11 @@ func testFailure(t *testing.T, when spec.G, it spec.S) {
 		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
 		Expect(typed.Builds[0].Steps).To(Equal([]hydra.Step{
 			{Number: 2, Name: "lib-2.0", DrvPath: steps[1].DrvPath, Status: "Failed",
-				LogURL: fmt.Sprintf("%s/build/%d/nixlog/2", s.URL, b.ID)},
+				LogURL: fmt.Sprintf("%s/build/%d/step/2/log", s.URL, b.ID)},
 			{Number: 3, Name: "tool-3", DrvPath: steps[2].DrvPath, Status: "Cached failure",
-				LogURL: fmt.Sprintf("%s/build/%d/nixlog/3", s.URL, b.ID)},
+				LogURL: fmt.Sprintf("%s/build/%d/step/3/log", s.URL, b.ID)},
 		}))
-		Expect(err).To(MatchError(ContainSubstring("a dependency failed to build, step 2, lib-2.0, failed: http://")))
+		Expect(err).To(MatchError(ContainSubstring("a dependency failed to build, step 2, lib-2.0, failed, log: http://")))
 		res, err := http.Get(typed.Builds[0].Steps[0].LogURL)
 		Expect(err).NotTo(HaveOccurred())
 		defer res.Body.Close()
@@ -280,7 +280,26 @@ func testFailure(t *testing.T, when spec.G, it spec.S) {
 		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
 		evals[0].Build("app").Fail(2, steps...)
 		_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
-		Expect(err).To(MatchError(ContainSubstring("step 2, lib-2.0-dev, failed: http://")))
+		Expect(err).To(MatchError(MatchRegexp(`step 2, lib-2.0-dev, failed, log: http://[^ ]*/nixlog/2,`)))
+	})
+
+	it("gives the cause of an aborted step, and no link to a log that there is not", func() {
+		for _, old := range []bool{false, true} {
+			if old {
+				s.OldPages()
+			}
+			j := s.Project("shop").Jobset(fmt.Sprint("aborted-", old))
+			e := j.Evaluate(hydratest.Evaluation{Inputs: inputs(0), Jobs: []hydratest.Job{{Name: "app"}}})
+			b := e.Build("app")
+			b.NoLog()
+			b.Fail(3, hydratest.Step{DrvPath: hydratest.StorePath("7", "app-1.drv"), Output: hydratest.StorePath("8", "app-1"),
+				Status: 3, NoLog: true, Error: "error: cannot connect to build machine"})
+			q := query(shopRev(0), "app")
+			q.Jobset = j.Name
+			_, err := client(s).Resolve(ctx, q)
+			Expect(err).To(MatchError(fmt.Sprintf("taking Hydra's build: build %d of app failed: aborted by a failure of Hydra's "+
+				"own, step 1, app-1, aborted: error: cannot connect to build machine, build: %s/build/%[1]d", b.ID, s.URL)))
+		}
 	})
 
 	it("names the parts of an aggregate that failed or are not finished", func() {
@@ -310,7 +329,7 @@ func testFailure(t *testing.T, when spec.G, it spec.S) {
 				}
 			})
 			_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
-			Expect(err).To(MatchError(HaveSuffix("/log")))
+			Expect(err).To(MatchError(HaveSuffix(fmt.Sprintf(", build: %s/build/%d", s.URL, evals[0].Build("app").ID))))
 			s.Close()
 		}
 	})

@@ -1,8 +1,10 @@
 package hydratest
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // object is a JSON object; nil is null.
@@ -73,7 +75,9 @@ func (j *Jobset) json(withError bool) object {
 		kind = 1
 	} else if len(j.evals) > 0 {
 		for name, i := range j.evals[len(j.evals)-1].given.Inputs {
-			inputs[name] = object{"name": name, "type": "git", "value": i.URI, "emailresponsible": false}
+			kind, value := cmp.Or(i.Type, "git"), cmp.Or(i.Value, i.URI)
+			inputs[name] = object{"name": name, "type": kind, "value": strings.TrimSpace(value + " " + i.Options),
+				"emailresponsible": false}
 		}
 	}
 	return object{
@@ -88,7 +92,7 @@ func (j *Jobset) json(withError bool) object {
 // json is Schema/Result/Projects.pm, as_json.
 func (p *Project) json() object {
 	return object{"name": p.Name, "displayname": p.Name, "description": "", "homepage": "", "owner": "admin",
-		"enabled": true, "enable_dynamic_run_command": false, "hidden": false, "jobsets": names(p.jobsets)}
+		"enabled": !p.disabled, "enable_dynamic_run_command": false, "hidden": false, "jobsets": names(p.jobsets)}
 }
 
 // stepJSON is Schema/Result/BuildSteps.pm, json_hint.

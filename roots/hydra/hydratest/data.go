@@ -3,6 +3,7 @@ package hydratest
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -14,6 +15,9 @@ type Input struct {
 	URI      string
 	Revision string
 	Value    string
+	// Options are what follows the address in the jobset's own input: a branch, a third word for a deep clone, options.
+	// Evaluations do not tell them (Plugin/GitInput.pm, fetchInput).
+	Options string
 }
 
 // Evaluation is what a new evaluation is made of.
@@ -45,6 +49,8 @@ type Eval struct {
 	time     int64
 	builds   []*Build
 	unlisted bool
+
+	errorMessage string
 }
 
 // Build is a build that Hydra has, queued at first.
@@ -58,6 +64,7 @@ type Build struct {
 
 	queued, started, stopped int64
 	finished, busy           bool
+	collected, noLog         bool
 	status                   int
 	steps                    []Step
 }
@@ -66,8 +73,9 @@ type Build struct {
 type Step struct {
 	DrvPath string
 	Output  string // a store path
-	Status  int    // as in Hydra's database: 0 succeeded, 1 failed, 8 failed before, …
-	Error   string
+	Status  int    // as in Hydra's database: 0 succeeded, 1 failed, 3 aborted, 8 failed before, …
+	Error   string // shown of an aborted step only
+	NoLog   bool   // nothing was built, so that there is no log
 }
 
 // Evaluate adds an evaluation, newer than all others, with its builds queued.
@@ -174,6 +182,26 @@ func (b *Build) Fail(status int, steps ...Step) {
 		b.finish(status)
 	})
 }
+
+// NoLog says that nothing was built, so that there is no log.
+func (b *Build) NoLog() { b.server.with(func() { b.noLog = true }) }
+
+// Collect takes the outputs away by garbage collection: only the page for people says so.
+func (b *Build) Collect() { b.server.with(func() { b.collected = true }) }
+
+// Delete forgets the build, in its evaluations too.
+func (b *Build) Delete() {
+	b.server.with(func() {
+		delete(b.server.builds, b.ID)
+		for _, id := range b.evals {
+			e := b.server.evals[id]
+			e.builds = slices.DeleteFunc(e.builds, func(other *Build) bool { return other == b })
+		}
+	})
+}
+
+// Fails records what went wrong in this evaluation, job by job.
+func (e *Eval) Fails(message string) { e.server.with(func() { e.errorMessage = message }) }
 
 // Outputs are the build's output paths by name.
 func (b *Build) Outputs() map[string]string { return b.job.Outputs }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,8 +13,10 @@ import (
 // session is a log-in that succeeded: 302 to the user's page with a cookie.
 type session struct{ value string }
 
-// findJobset is the chain's first part: an unknown name may be an old one, to which a redirect leads.
-func (s *Server) findJobset(parts []string, wantProject bool) (*Jobset, any) {
+// findJobset is the chain's first part: an unknown name may be an old one, to which a redirect leads. It names the
+// action by its captures, so that what follows the action's own name, its arguments, gets lost on the way
+// (Controller/Job.pm, job; Controller/Jobset.pm, jobsetChain: uri_for($c->action, \@captures, $c->req->params)).
+func (s *Server) findJobset(parts []string, captures int, query string, wantProject bool) (*Jobset, any) {
 	p := s.projects[parts[1]]
 	if p == nil {
 		if wantProject {
@@ -24,26 +27,34 @@ func (s *Server) findJobset(parts []string, wantProject bool) (*Jobset, any) {
 	if j := p.jobsets[parts[2]]; j != nil {
 		return j, nil
 	}
-	if to, ok := p.renamed[parts[2]]; ok {
-		parts = slices.Clone(parts)
-		parts[2] = to
-		return nil, moved{http.StatusMovedPermanently, "/" + strings.Join(parts, "/")}
+	to, ok := p.renamed[parts[2]]
+	if !ok {
+		return nil, notFound("Jobset ‘%s’ doesn't exist.", parts[2])
 	}
-	return nil, notFound("Jobset ‘%s’ doesn't exist.", parts[2])
+	parts = slices.Clone(parts[:min(len(parts), 1+captures+1)])
+	parts[2] = to
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	location := "/" + strings.Join(parts, "/")
+	if query != "" {
+		location += "?" + query
+	}
+	return nil, moved{http.StatusMovedPermanently, location}
 }
 
 // jobset is Controller/Jobset.pm.
 func (s *Server) jobset(r *http.Request, parts []string) any {
-	j, other := s.findJobset(parts, true)
-	if to, ok := other.(moved); ok && r.URL.RawQuery != "" {
-		return moved{to.status, to.path + "?" + r.URL.RawQuery}
+	switch strings.Join(parts[3:], "/") {
+	case "", "errors", "evals", "latest-eval":
+	default:
+		return notFound("Page not found.") // no action, no chain
 	}
+	j, other := s.findJobset(parts, 2, r.URL.RawQuery, true)
 	if j == nil {
 		return other
 	}
-	switch rest := strings.Join(parts[3:], "/"); rest {
-	case "":
-		return j.json(false)
+	switch strings.Join(parts[3:], "/") {
 	case "errors":
 		return j.json(true)
 	case "evals":
@@ -56,7 +67,7 @@ func (s *Server) jobset(r *http.Request, parts []string) any {
 		}
 		return notFound("No evaluation found.")
 	}
-	return notFound("Page not found.")
+	return j.json(false)
 }
 
 func (e *Eval) finished() bool {
@@ -64,7 +75,7 @@ func (e *Eval) finished() bool {
 }
 
 // eval is Controller/JobsetEval.pm.
-func (s *Server) eval(parts []string) any {
+func (s *Server) eval(parts []string, htmlWanted bool) any {
 	id, _ := strconv.ParseInt(parts[1], 10, 64)
 	e := s.evals[id]
 	if e == nil {
@@ -72,6 +83,11 @@ func (s *Server) eval(parts []string) any {
 	}
 	switch {
 	case len(parts) == 2:
+		return e.json()
+	case len(parts) == 3 && parts[2] == "errors" && htmlWanted: // root/eval-error.tt
+		return page(document("", "<p>Errors occurred at <time>"+fmt.Sprint(e.time)+"</time>.</p><div class=\"card\"><pre>"+
+			html.EscapeString(e.errorMessage)+"</pre></div>"))
+	case len(parts) == 3 && parts[2] == "errors": // whose JSON has no errors (Schema/Result/JobsetEvals.pm, json_hint)
 		return e.json()
 	case len(parts) == 3 && parts[2] == "builds":
 		builds := []object{}
@@ -89,8 +105,13 @@ func (s *Server) eval(parts []string) any {
 }
 
 // job is Controller/Job.pm with Base/Controller/ListBuilds.pm.
-func (s *Server) job(parts []string) any {
-	j, other := s.findJobset(parts, false)
+func (s *Server) job(parts []string, query string) any {
+	switch parts[4] {
+	case "latest", "latest-for", "latest-finished":
+	default:
+		return notFound("Page not found.")
+	}
+	j, other := s.findJobset(parts, 4, query, false)
 	if j == nil {
 		return other
 	}
@@ -98,6 +119,8 @@ func (s *Server) job(parts []string) any {
 	fits := func(*Build) bool { return true }
 	switch {
 	case len(parts) == 5 && parts[4] == "latest":
+	case len(parts) == 5 && parts[4] == "latest-for":
+		return notFound("You need to specify a platform type in the URL.")
 	case len(parts) == 6 && parts[4] == "latest-for":
 		none = fmt.Sprintf("There is no successful build for platform `%s' to redirect to.", parts[5])
 		fits = func(b *Build) bool { return b.job.System == parts[5] }
@@ -173,6 +196,13 @@ func (b *Build) page(old bool) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "<!DOCTYPE html>\n<html><head><title>Hydra - Build %d of job %s</title></head><body>\n", b.ID,
 		html.EscapeString(b.job.Name))
+	if b.finished && !b.noLog {
+		fmt.Fprintf(&out, "<table><tr><th>Logfile:</th><td><a class=\"btn\" href=\"/build/%d/log\">pretty</a></td></tr></table>\n",
+			b.ID)
+	}
+	if b.collected {
+		out.WriteString("<h3>Build products</h3>\n<p class=\"error\">Note: this build is no longer available.</p>\n")
+	}
 	if b.finished && b.status != 0 && b.status != 4 && b.status != 6 {
 		out.WriteString("<h3>Failed build steps</h3>\n")
 		b.table(&out, old, true)
@@ -196,7 +226,7 @@ func (b *Build) table(out *strings.Builder, old, failedOnly bool) {
 		if step.Status != 0 {
 			words = `<span class="error">` + words + "</span>"
 		}
-		if step.Error != "" {
+		if step.Status == 3 && step.Error != "" { // root/build-common.tt, renderStepStatus
 			words += ": <em>" + html.EscapeString(step.Error) + "</em>"
 		}
 		row := fmt.Sprintf("/build/%d/step/%d", b.ID, i+1)
@@ -205,8 +235,11 @@ func (b *Build) table(out *strings.Builder, old, failedOnly bool) {
 			log = fmt.Sprintf("/build/%d/nixlog/%d", b.ID, i+1)
 			row = log
 		}
+		if !step.NoLog {
+			words += fmt.Sprintf(` (<a href="%s">log</a>, <a href="%[1]s/raw">raw</a>, <a href="%[1]s/tail">tail</a>)`, log)
+		}
 		fmt.Fprintf(out, "<tr><td><a class=\"row-link\" href=\"%s\">%d</a></td><td>Build of <tt>\n  %s\n</tt></td>"+
-			"<td class=\"step-status\">%s (<a href=\"%s\">log</a>)</td></tr>\n", row, i+1, step.Output, words, log)
+			"<td><em>n/a</em></td><td><em>n/a</em></td><td class=\"step-status\">%s</td></tr>\n", row, i+1, step.Output, words)
 	}
 	out.WriteString("</tbody></table>\n")
 }

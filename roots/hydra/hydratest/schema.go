@@ -75,7 +75,7 @@ func routes() map[string]string {
 		`/project/[^/]+`:                "Project",
 		`/jobset/[^/]+/[^/]+(/errors)?`: "Jobset",
 		`/jobset/[^/]+/[^/]+/evals`:     "Evaluations",
-		`/eval/[0-9]+`:                  "JobsetEval",
+		`/eval/[0-9]+(/errors)?`:        "JobsetEval",
 		`/eval/[0-9]+/builds`:           "[Build]",
 		`/build/[0-9]+`:                 "Build",
 		`/build/[0-9]+/constituents`:    "[Build]",

@@ -10,6 +10,9 @@ import (
 
 var searchText = regexp.MustCompile(`^[a-zA-Z0-9_\-/.]+$`)
 
+// derivation is the beginning of a store path's base name, with which its index finds few.
+var derivation = regexp.MustCompile(`^[0-9a-z]{32}-`)
+
 // search is Controller/Root.pm, search: SQL's ILIKE with the query between two per cent signs, in which an underscore
 // stands for any character.
 func (s *Server) search(query, limit string) any {
@@ -19,6 +22,11 @@ func (s *Server) search(query, limit string) any {
 		return failure{http.StatusInternalServerError, "Query is empty."}
 	case !searchText.MatchString(query):
 		return failure{http.StatusInternalServerError, "Invalid character in query."}
+	}
+	if s.slow && !derivation.MatchString(query) {
+		return failure{http.StatusInternalServerError, "Caught exception in Hydra::Controller::Root->search \"DBIx::Class::" +
+			"Storage::DBI::_dbh_execute(): DBI Exception: DBD::Pg::st execute failed: ERROR:  canceling statement due to " +
+			"statement timeout [for Statement \"SELECT me.id FROM builds me\"]\""}
 	}
 	most, err := strconv.Atoi(limit)
 	if err != nil {

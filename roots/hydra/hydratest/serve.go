@@ -3,7 +3,9 @@ package hydratest
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -133,6 +135,10 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, what any) {
 		w.Header().Set("Location", "http://"+r.Host+"/current-user")
 		writeJSON(w, http.StatusFound, object{"username": "user", "fullname": "",
 			"emailaddress": "", "userroles": []string{}})
+	case file:
+		w.Header().Set("Content-Type", v.kind)
+		w.WriteHeader(v.status)
+		_, _ = w.Write(v.data)
 	case plain:
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = w.Write([]byte(v))
@@ -143,7 +149,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, what any) {
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(v.status)
-		_, _ = w.Write([]byte(document("Error", v.message)))
+		_, _ = w.Write([]byte(document("Error", `<div class="alert alert-error">`+html.EscapeString(v.message)+"</div>")))
 	case page:
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		_, _ = w.Write([]byte(v))
@@ -172,8 +178,13 @@ func writeJSON(w http.ResponseWriter, status int, v any) []byte {
 
 // answer is the dispatch that Catalyst's chains make.
 func (s *Server) answer(r *http.Request) any {
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	if parts[0] == "login" {
+	parts := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")
+	for i, part := range parts {
+		if plain, err := url.PathUnescape(part); err == nil {
+			parts[i] = plain
+		}
+	}
+	if parts[0] == "login" && len(parts) == 1 {
 		return s.login(r)
 	}
 	if s.private != nil {
@@ -182,6 +193,9 @@ func (s *Server) answer(r *http.Request) any {
 		}
 	}
 	htmlWanted := !strings.HasPrefix(r.Header.Get("Accept"), "application/json")
+	if answer, ok := s.storePage(parts); ok {
+		return answer
+	}
 	switch {
 	case r.URL.Path == "/":
 		return s.front(htmlWanted)
@@ -194,9 +208,9 @@ func (s *Server) answer(r *http.Request) any {
 	case parts[0] == "jobset" && len(parts) >= 3:
 		return s.jobset(r, parts)
 	case parts[0] == "eval" && len(parts) >= 2:
-		return s.eval(parts)
+		return s.eval(parts, htmlWanted)
 	case parts[0] == "job" && len(parts) >= 5:
-		return s.job(parts)
+		return s.job(parts, r.URL.RawQuery)
 	case parts[0] == "build" && len(parts) >= 2:
 		return s.build(parts, htmlWanted)
 	}
@@ -216,7 +230,11 @@ func (s *Server) login(r *http.Request) any {
 	if from == "" {
 		from = r.Header.Get("Origin")
 	}
-	if base := "http://" + r.Host + "/"; !strings.HasPrefix(from+"/", base) {
+	base := "http://" + r.Host + "/"
+	if s.location != "" {
+		base = s.location + "/"
+	}
+	if !strings.HasPrefix(from+"/", base) {
 		return failure{http.StatusInternalServerError, "POST requests should come from ‘" + base + "’."}
 	}
 	var given struct{ Username, Password string }

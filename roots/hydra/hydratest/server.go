@@ -45,6 +45,8 @@ type Server struct {
 	delay       time.Duration
 	faults      []Fault
 	oldPages    bool
+	store       string // the folder of its own binary cache, "" where it is none
+	slow        bool   // all searches but those for a derivation take too long
 }
 
 // Request is one that was received.
@@ -118,6 +120,10 @@ func (s *Server) Delay(d time.Duration) { s.with(func() { s.delay = d }) }
 // OldPages makes pages link to step logs as Hydra did before 2026: /build/ID/nixlog/N, and no /build/ID/step/N.
 func (s *Server) OldPages() { s.with(func() { s.oldPages = true }) }
 
+// SlowSearch makes its database that of a large Hydra: a search that cannot use the only index there is, that of
+// derivations, runs into the time limit (sql/hydra.sql, IndexTrgmBuildsOnDrvpath).
+func (s *Server) SlowSearch() { s.with(func() { s.slow = true }) }
+
 // Fault is an answer that a proxy, or a broken Hydra, gives instead of Hydra's.
 type Fault struct {
 	Status      int // 0 cuts the connection
@@ -161,7 +167,12 @@ type Project struct {
 	server  *Server
 	jobsets map[string]*Jobset
 	renamed map[string]string
+
+	disabled bool
 }
+
+// Disable is what an administrator does.
+func (p *Project) Disable() { p.server.with(func() { p.disabled = true }) }
 
 // Jobset finds or makes a jobset.
 func (p *Project) Jobset(name string) *Jobset {

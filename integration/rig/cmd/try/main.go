@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&s.engine, "engine", "auto", "the `engine` to ask for")
 	flag.StringVar(&s.runImage, "run-image", "debian", "the run image: debian, or scratch for an empty one")
 	flag.StringVar(&s.image, "image", "nix-hydra-try", "the `name` of the image to make")
-	flag.StringVar(&s.sourceName, "source-name", "git-export", "the `name` that the stand-in for Hydra gives the source")
+	flag.StringVar(&s.sourceName, "source-name", "source", "the `name` that the stand-in for Hydra gives the source")
 	flag.StringVar(&s.arch, "arch", runtime.GOARCH, "the `architecture` to build for: amd64 or arm64; another one than this\nmachine's runs under QEMU, which is set up")
 	flag.BoolVar(&s.noDocker, "no-docker", false, "do without a Docker engine, although there is one")
 	flag.BoolVar(&s.standIns, "stand-ins", false, "use Nix and PRoot made from Debian's packages in any case")

@@ -1,0 +1,66 @@
+package hydra
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// maxParents bounds how many folders above a wrong address are looked at for the front page.
+const maxParents = 4
+
+// checkFront looks whether the address is that of Hydra's front page, as the one below which Hydra has no page we ask
+// for is not: a project's page, a jobset's, or no page at all. Its front page is a list of projects
+// (Controller/Root.pm, index).
+func (c *Client) checkFront(ctx context.Context, asked string) error {
+	base := c.baseURL()
+	problem, err := c.notFront(ctx, base)
+	if problem == "" || err != nil {
+		return err
+	}
+	e := &NotFrontPageError{URL: shown(base), Asked: asked, Problem: problem}
+	for parent := range parents(base) {
+		if problem, err := c.notFront(ctx, parent); err == nil && problem == "" {
+			e.Front = shown(parent)
+			break
+		}
+	}
+	return e
+}
+
+// parents are the addresses above one, a few at most, the nearest first.
+func parents(base *url.URL) iter.Seq[*url.URL] {
+	return func(yield func(*url.URL) bool) {
+		parent := *base
+		for range maxParents {
+			if parent.Path == "" {
+				return
+			}
+			above := parent
+			if above.Path = strings.TrimRight(path.Dir(parent.Path), "/."); !yield(&above) {
+				return
+			}
+			parent = above
+		}
+	}
+}
+
+// notFront says what is at an address in place of a front page, "" where it is one. An error is not to know.
+func (c *Client) notFront(ctx context.Context, base *url.URL) (string, error) {
+	var what json.RawMessage
+	_, err := c.askJSON(ctx, question{path: "/", base: base, limit: largeBody}, &what)
+	var none *missing
+	switch {
+	case errors.As(err, &none):
+		return "Hydra answers there: " + none.message, nil
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(strings.TrimSpace(string(what)), "{"):
+		return "there is the page of something in Hydra, not its list of projects", nil
+	}
+	return "", nil
+}

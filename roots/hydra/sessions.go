@@ -1,0 +1,128 @@
+package hydra
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sync"
+)
+
+// Sessions logs in to private Hydras that serve their own store as a binary cache: they answer 403 to narinfos and NARs
+// alike until a session cookie comes, whatever the Authorization header says (Controller/Root.pm, begin and narinfo).
+// A request that has user name and password is made again with the cookie of a session in their name; all others pass
+// as they are. It may be used by several goroutines at once.
+type Sessions struct {
+	next      http.RoundTripper
+	userAgent string
+
+	mu     sync.Mutex
+	byBase map[string]*session
+}
+
+// session is that of one Hydra under one name.
+type session struct {
+	mu      sync.Mutex
+	cookies []*http.Cookie
+	refused string // what Hydra said to the log-in, "" while it was not refused
+}
+
+// NewSessions sends requests by next.
+func NewSessions(next http.RoundTripper, userAgent string) *Sessions {
+	return &Sessions{next: next, userAgent: userAgent, byBase: map[string]*session{}}
+}
+
+// storePage is what of Hydra a binary cache's client asks for.
+var storePage = regexp.MustCompile(`^(.*)/(?:nix-cache-info|[0-9a-z]{32}\.(?:narinfo|ls)|nar/[^/]+|realisations/[^/]+|log/[^/]+)$`)
+
+// mustSignIn is what a private Hydra says to who has no session (Helper/CatalystUtils.pm, forceLogin).
+const mustSignIn = "This page requires you to sign in."
+
+// maxRefusal bounds the page on which it says so.
+const maxRefusal = 256 << 10
+
+// RoundTrip sends a request, and once more with a session where a private Hydra wants one. Where the log-in is refused
+// the answer is the first one, and its Status has Hydra's words.
+func (s *Sessions) RoundTrip(req *http.Request) (*http.Response, error) {
+	found := storePage.FindStringSubmatch(req.URL.Path)
+	username, password, given := req.BasicAuth()
+	if found == nil || !given || req.Body != nil && req.Body != http.NoBody {
+		return s.next.RoundTrip(req)
+	}
+	base := &url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: found[1]}
+	one := s.session(base.String() + " " + username + " " + password)
+	sent := one.current()
+	res, err := s.next.RoundTrip(withCookies(req, sent))
+	if err != nil || res.StatusCode != http.StatusForbidden {
+		return res, err
+	}
+	page, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(page), res.Body), res.Body}
+	if err != nil || !bytes.Contains(page, []byte(mustSignIn)) {
+		return res, nil
+	}
+	as := credentials{username: username, password: password}
+	cookies, refused := one.renew(req.Context(), sent, func(ctx context.Context) ([]*http.Cookie, error) {
+		return signIn(ctx, httpClient(&http.Client{Transport: s.next}), base, as, s.userAgent)
+	})
+	if refused != "" {
+		res.Status = fmt.Sprintf("%d %s", res.StatusCode, refused)
+		return res, nil
+	}
+	res.Body.Close()
+	return s.next.RoundTrip(withCookies(req, cookies))
+}
+
+func (s *Sessions) session(key string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byBase[key] == nil {
+		s.byBase[key] = &session{}
+	}
+	return s.byBase[key]
+}
+
+func (s *session) current() []*http.Cookie {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cookies
+}
+
+// renew logs in, unless somebody else has since the cookies were sent, or was refused.
+func (s *session) renew(ctx context.Context, sent []*http.Cookie,
+	signIn func(context.Context) ([]*http.Cookie, error)) (cookies []*http.Cookie, refused string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused != "" || len(s.cookies) > 0 && (len(sent) == 0 || s.cookies[0] != sent[0]) {
+		return s.cookies, s.refused
+	}
+	cookies, err := signIn(ctx)
+	var login *LoginError
+	switch {
+	case errors.As(err, &login):
+		s.refused = login.Error()
+		return nil, s.refused
+	case err != nil:
+		return nil, clipTo(err.Error(), 300)
+	}
+	s.cookies = cookies
+	return cookies, ""
+}
+
+func withCookies(req *http.Request, cookies []*http.Cookie) *http.Request {
+	if len(cookies) == 0 {
+		return req
+	}
+	req = req.Clone(req.Context())
+	for _, cookie := range cookies {
+		req.AddCookie(cookie)
+	}
+	return req
+}
