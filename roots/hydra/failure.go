@@ -136,8 +136,8 @@ func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 // stepLink is a link to a step's page, or to its log: …/step/N/log, and nixlog/N before 2026.
 var stepLink = regexp.MustCompile(`/build/([0-9]+)/(nixlog|step)/([0-9]+)(/log)?$`)
 
-// stepsOnPage finds the failed steps in Hydra's page of a build: rows of a table that link to a step of this build
-// and hold an element of class "error". Logs are given by their paths.
+// stepsOnPage finds the failed steps in Hydra's page of a build: rows of a table that link to a step of this build, or
+// begin with a number, and hold an element of class "error". Logs are given by their paths.
 func stepsOnPage(doc *html.Node, build int64) []Step {
 	var steps []Step
 	seen := map[int]bool{}
@@ -166,6 +166,8 @@ func stepInRow(row *html.Node, build int64) (Step, bool) {
 			if found[2] == "nixlog" || found[4] != "" {
 				step.LogURL = found[0]
 			}
+		case n.Data == "td" && step.Number == 0:
+			step.Number, _ = strconv.Atoi(strings.TrimSpace(textOf(n)))
 		case n.Data == "tt" && step.Name == "":
 			step.Name = outputName(textOf(n))
 		case n.Data == "em" && step.Status != "" && step.Cause == "":

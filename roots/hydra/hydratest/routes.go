@@ -231,15 +231,18 @@ func (b *Build) table(out *strings.Builder, old, failedOnly bool) {
 		}
 		row := fmt.Sprintf("/build/%d/step/%d", b.ID, i+1)
 		log := row + "/log"
+		number := fmt.Sprintf("<a class=\"row-link\" href=\"%s\">%d</a>", row, i+1)
 		if old {
 			log = fmt.Sprintf("/build/%d/nixlog/%d", b.ID, i+1)
-			row = log
+			if number = strconv.Itoa(i + 1); !step.NoLog {
+				number = fmt.Sprintf("<a class=\"row-link\" href=\"%s\">%d</a>", log, i+1)
+			}
 		}
 		if !step.NoLog {
 			words += fmt.Sprintf(` (<a href="%s">log</a>, <a href="%[1]s/raw">raw</a>, <a href="%[1]s/tail">tail</a>)`, log)
 		}
-		fmt.Fprintf(out, "<tr><td><a class=\"row-link\" href=\"%s\">%d</a></td><td>Build of <tt>\n  %s\n</tt></td>"+
-			"<td><em>n/a</em></td><td><em>n/a</em></td><td class=\"step-status\">%s</td></tr>\n", row, i+1, step.Output, words)
+		fmt.Fprintf(out, "<tr><td>%s</td><td>Build of <tt>\n  %s\n</tt></td>"+
+			"<td><em>n/a</em></td><td><em>n/a</em></td><td class=\"step-status\">%s</td></tr>\n", number, step.Output, words)
 	}
 	out.WriteString("</tbody></table>\n")
 }
