@@ -47,6 +47,9 @@ func (t Toolchain) environment(configDir string) []string {
 		"HOME=" + s.home(),
 		"NIX_CONF_DIR=" + configDir,
 		"NIX_USER_CONF_FILES=",
+		// Where there is no network but loopback, Nix does without the substituters that nix.conf names, unless somebody
+		// has said otherwise in another place (NixOS/nix: src/nix/main.cc, haveInternet).
+		"NIX_CONFIG=substitute = true",
 		"NIX_STATE_DIR=" + filepath.Join(s.root(), "nix/var/nix"),
 		"NIX_LOG_DIR=" + filepath.Join(s.root(), "nix/var/log/nix"),
 	}

@@ -81,6 +81,9 @@ func (s Settings) handler(plain, token string, bundle []byte) (http.Handler, err
 func (l *loopback) listen(handler http.Handler) (address string, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
+		listener, err = net.Listen("tcp", "[::1]:0") // a machine may have IPv6 alone
+	}
+	if err != nil {
 		return "", err
 	}
 	prefix := "/" + rand.Text()
@@ -154,7 +157,7 @@ func (s Settings) transport(bundle []byte) *http.Transport {
 
 // unproxied is the environment in which Nix asks this machine without a proxy.
 func (s Settings) unproxied() []string {
-	hosts := "127.0.0.1"
+	hosts := "127.0.0.1,::1"
 	if others := s.variable("no_proxy", "NO_PROXY"); others == "*" {
 		hosts = others
 	} else if others != "" {

@@ -40,7 +40,8 @@ type ServeOptions struct {
 	User, Password string
 	// Wrap, when not nil, stands between the server's log and the files.
 	Wrap func(http.Handler) http.Handler
-	// Address is where to listen; empty means a free port of 127.0.0.1.
+	// Address is where to listen; empty means a free port of loopback: of 127.0.0.1, or of ::1
+	// where there is no IPv4.
 	Address string
 }
 
@@ -67,11 +68,7 @@ type Server struct {
 
 // Serve serves a folder, typically a binary cache, until Close.
 func Serve(dir string, options ServeOptions) (*Server, error) {
-	address := options.Address
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := listen(options.Address)
 	if err != nil {
 		return nil, fmt.Errorf("serving %s: %w", dir, err)
 	}
@@ -86,6 +83,17 @@ func Serve(dir string, options ServeOptions) (*Server, error) {
 	s.http = &http.Server{Handler: s.logged(handler), ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = s.http.Serve(listener) }()
 	return s, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if address != "" {
+		return net.Listen("tcp", address)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return net.Listen("tcp", "[::1]:0")
+	}
+	return listener, nil
 }
 
 // Close ends the server and its connections at once.

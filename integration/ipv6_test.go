@@ -1,0 +1,114 @@
+package integration_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
+)
+
+// withoutIPv4 puts the calling goroutine and what it starts into a network of their own, which has nothing but ::1.
+// names are what /etc/hosts says of it there. The goroutine's thread ends with it. It takes root: others leave the test
+// out, and say so.
+func withoutIPv4(t *testing.T, names ...string) {
+	t.Helper()
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
+		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: a network without IPv4: %s ***\n", t.Name(), err)
+		t.Skipf("NOT TESTED: a network without IPv4: %s", err)
+	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	must(err)
+	defer unix.Close(socket)
+	up, err := unix.NewIfreq("lo")
+	must(err)
+	up.SetUint16(unix.IFF_UP | unix.IFF_LOOPBACK | unix.IFF_RUNNING)
+	must(unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, up))
+	none, err := unix.NewIfreq("lo")
+	must(err)
+	must(none.SetInet4Addr([]byte{0, 0, 0, 0}))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(none)))
+	Expect(errno).To(BeZero())
+	_, err = net.Listen("tcp", "127.0.0.1:0")
+	Expect(err).To(HaveOccurred(), "there is IPv4")
+
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	text := ""
+	for _, name := range names {
+		text += "::1 " + name + "\n"
+	}
+	must(os.WriteFile(hosts, []byte(text), 0o644))
+	must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	must(unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""))
+}
+
+// TestIPv6 builds where there is no IPv4 at all, as on platforms whose pods have none.
+func TestIPv6(t *testing.T) {
+	realParts(t)
+	spec.Run(t, "no IPv4", testIPv6, spec.Report(report.Terminal{}))
+}
+
+func testIPv6(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("evaluates with a private cache, by a literal address and by a name that has AAAA records only, and launches", func() {
+		withoutIPv4(t, "cache.example.org")
+		w := newWorld(t).importsWord()
+		w.hydraBuilds("source", "default.nix", "-A", "word")
+		app := w.hydraBuilds("source", "default.nix", "-A", "app")
+		const token = "t0ken"
+		private, err := rig.Serve(w.cache, rig.ServeOptions{Wrap: func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "Bearer "+token {
+					http.Error(rw, "who are you?", http.StatusUnauthorized)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		}})
+		must(err)
+		defer private.Close()
+		literal, err := url.Parse(private.URL)
+		must(err)
+		Expect(literal.Hostname()).To(Equal("::1"))
+		for _, address := range []string{private.URL, "http://cache.example.org:" + literal.Port()} {
+			w.bare.Bindings = map[string]map[string]string{
+				"own": {"type": "nix-binary-cache", "url": address, "token": token},
+			}
+			must(w.bare.NewImage())
+			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app",
+				"BP_NIX_SOURCE_NAME": "source"}, app...)
+			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + address))
+		}
+	})
+
+	it("asks Hydra", func() {
+		withoutIPv4(t, "hydra.example.org")
+		w := newWorld(t).write(map[string]string{"release.nix": `{ web = derivation { name = "web";
+  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo web > $out" ]; }; }`})
+		rev := w.commit(repository)
+		outs := w.hydraBuilds("source", "release.nix")
+		h := w.hydra(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
+			Jobs:   []hydratest.Job{{Name: "web." + w.parts.rig.System(), NixName: "web", Outputs: map[string]string{"out": outs[0]}}},
+		})
+		w.deploy(h.job("shop/main/web"), outs[0])
+		address, err := url.Parse(h.URL)
+		must(err)
+		must(w.bare.NewImage())
+		w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_URL", "http://hydra.example.org:"+address.Port()), outs[0])
+	})
+}
