@@ -34,6 +34,9 @@ var formats = map[string]struct{ magic, mask string }{
 // caller is root, the kernel is told to run them by Debian's QEMU, until the machine is restarted. The error wraps
 // ErrNoEmulation.
 func (r *Rig) Emulated(ctx context.Context) error {
+	if !r.foreign() {
+		return nil
+	}
 	program, err := r.goBuild(ctx, "repack", "./integration/rig/repack")
 	if err != nil {
 		return err

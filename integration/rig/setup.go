@@ -6,8 +6,12 @@ import (
 )
 
 // SetUp makes what most tests use: the toolchain, the stand-ins, pack or the lifecycle, base images, and the closures
-// of the samples. Without a Docker engine it leaves out what needs one.
+// of the samples. Without a Docker engine it leaves out what needs one; for another architecture it makes what the main
+// job needs.
 func (r *Rig) SetUp(ctx context.Context) error {
+	if err := r.Emulated(ctx); err != nil {
+		return err
+	}
 	if _, err := r.standins(ctx); err != nil {
 		return err
 	}
@@ -19,6 +23,10 @@ func (r *Rig) SetUp(ctx context.Context) error {
 	}
 	pkgs, err := r.Nixpkgs(ctx)
 	if err != nil {
+		return err
+	}
+	if r.foreign() {
+		_, err = pkgs.Build(ctx, "lighttpd")
 		return err
 	}
 	_, err = pkgs.Build(ctx, "lighttpd", "gunicorn", "python3Packages.flask", "python3Packages.markdown",
