@@ -1,10 +1,14 @@
 package integration_test
 
 import (
+	"bytes"
+	"compress/zlib"
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
@@ -97,9 +102,58 @@ func (k *keeper) changed(name, text string) string {
 	return dir
 }
 
+// revisionless wants a build to succeed on a source whose .git is not to be read, which one line says.
+func (k *keeper) revisionless(prepare func(app string) error) {
+	k.t.Helper()
+	k.bare.Prepare = prepare
+	defer func() { k.bare.Prepare = nil }()
+	o := k.builds(k.app.source, nil)
+	Expect(o.Log).WithOffset(1).To(ContainSubstring("The source's .git cannot be read, and so its revision is not known: "))
+	Expect(filepath.Join(k.bare.App(), ".git")).NotTo(BeAnExistingFile())
+	Expect(k.bare.Start(context.Background(), "shop")).To(Equal("shop 1.0\n"))
+}
+
 func testBadSource(t *testing.T, _ spec.G, it spec.S) {
 	var k *keeper
 	it.Before(func() { k = newKeeper(t) })
+
+	it("builds a source whose .git waits, inflates or branches without end, without a revision", func() {
+		const id = "0123456789012345678901234567890123456789"
+		for _, name := range []string{".git", ".git/HEAD", ".git/config"} {
+			k.revisionless(func(app string) error {
+				file := filepath.Join(app, name)
+				return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), unix.Mkfifo(file, 0o644))
+			})
+		}
+		k.revisionless(func(app string) error {
+			object := filepath.Join(app, ".git/objects", id[:2], id[2:])
+			err := errors.Join(os.MkdirAll(filepath.Dir(object), 0o755),
+				os.WriteFile(filepath.Join(app, ".git/HEAD"), []byte(id), 0o644))
+			file, createErr := os.Create(object)
+			if err = errors.Join(err, createErr); err != nil {
+				return err
+			}
+			z := zlib.NewWriter(file)
+			_, err = z.Write(bytes.Repeat([]byte("x"), 256<<20))
+			return errors.Join(err, z.Close(), file.Close())
+		})
+		k.revisionless(func(app string) error {
+			return integration.WriteTree(app, map[string]string{
+				".git/HEAD": id, ".git/objects/info/alternates": strings.Repeat(".\n", 3000),
+			})
+		})
+	})
+
+	it("does not read a source of which the settings name the store paths", func() {
+		k.bare.Prepare = func(app string) error {
+			return errors.Join(unix.Mkfifo(filepath.Join(app, "fifo.nix"), 0o644), unix.Mkfifo(filepath.Join(app, ".git"), 0o644))
+		}
+		defer func() { k.bare.Prepare = nil }()
+		i := slices.IndexFunc(k.app.paths, func(p string) bool { return strings.Contains(p, "shop") })
+		k.builds(k.app.source, map[string]string{"BP_NIX_STORE_PATH": k.app.paths[i]})
+		Expect(k.bare.Start(context.Background(), "shop")).To(Equal("shop 1.0\n"))
+		Expect(filepath.Join(k.bare.App(), "fifo.nix")).NotTo(BeAnExistingFile())
+	})
 
 	it("shows the line of a Procfile that does not parse, with a caret", func() {
 		k.refuses(k.changed("Procfile", "web: run_proot.sh shop\nworker: run_proot.sh 'shop\n"), nil,

@@ -112,6 +112,8 @@ type Bare struct {
 	Env map[string]string
 	// Bindings are service bindings: name to files.
 	Bindings map[string]map[string]string
+	// Prepare, when not nil, changes the copy of the source before each build: a copy has regular files only.
+	Prepare func(app string) error
 	// KillAfter, when not zero, is how long bin/build may run until it and all that it started are killed.
 	KillAfter time.Duration
 }
@@ -221,7 +223,10 @@ func (b *Bare) prepare(source string, env map[string]string) error {
 	if source == "" {
 		return nil
 	}
-	return os.CopyFS(b.App(), os.DirFS(source))
+	if err := os.CopyFS(b.App(), os.DirFS(source)); err != nil || b.Prepare == nil {
+		return err
+	}
+	return b.Prepare(b.App())
 }
 
 func (b *Bare) environment(more map[string]string) map[string]string {

@@ -142,7 +142,7 @@ func FuzzGitIdentity(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		id, ok, err := nixinstall.GitIdentity(dir)
+		id, ok, err := nixinstall.GitIdentity(t.Context(), dir)
 		if err == nil && ok && len(id.Rev) != 40 && len(id.Rev) != 64 {
 			t.Fatalf("accepted %+v", id)
 		}

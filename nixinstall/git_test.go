@@ -31,7 +31,7 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 	}
 	identity := func(dir string) nixinstall.Identity {
 		t.Helper()
-		id, ok, err := nixinstall.GitIdentity(dir)
+		id, ok, err := nixinstall.GitIdentity(t.Context(), dir)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(ok).To(BeTrue())
 		return id
@@ -105,7 +105,7 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 		} {
 			d := t.TempDir()
 			prepare(d)
-			_, ok, err := nixinstall.GitIdentity(d)
+			_, ok, err := nixinstall.GitIdentity(t.Context(), d)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(ok).To(BeFalse())
 		}
@@ -114,7 +114,7 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 	it("refuses what git would not write", func() {
 		for _, head := range []string{"ref: ../../../../etc/passwd", "ref: refs/../../x", "what?", "ref: HEAD"} {
 			Expect(os.WriteFile(filepath.Join(dir, ".git", "HEAD"), []byte(head+"\n"), 0o644)).To(Succeed())
-			_, _, err := nixinstall.GitIdentity(dir)
+			_, _, err := nixinstall.GitIdentity(t.Context(), dir)
 			Expect(err).To(MatchError(ContainSubstring("HEAD")), head)
 		}
 	})

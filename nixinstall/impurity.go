@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // Impurity is a place in an expression that may give another result on another machine or another day.
@@ -88,7 +89,7 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 		if err != nil || info.Size() > maxNixFile {
 			return err
 		}
-		text, err := os.ReadFile(path)
+		text, err := sourcefile.Read(ctx, path, maxNixFile)
 		if err != nil {
 			return err
 		}

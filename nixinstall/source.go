@@ -13,6 +13,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // GitRule says which version-control files stay out of the source, by the nix-prefetch-git that comes with the Hydra
@@ -114,7 +115,7 @@ func dump(ctx context.Context, dst nar.Sink, dir, rel string, keeps func(rel str
 		}
 		return dst.Entry(&nar.Entry{Path: rel, Kind: nar.Symlink, Target: target})
 	case 0:
-		return dumpFile(dst, full, rel, info)
+		return dumpFile(ctx, dst, full, rel, info)
 	}
 	return fmt.Errorf("%s is neither a file, a folder nor a symbolic link (%s); leave it out of the source", full,
 		info.Mode().Type())
@@ -143,17 +144,17 @@ func dumpDir(ctx context.Context, dst nar.Sink, dir, rel string, keeps func(rel 
 	return nil
 }
 
-func dumpFile(dst nar.Sink, full, rel string, info fs.FileInfo) error {
+func dumpFile(ctx context.Context, dst nar.Sink, full, rel string, info fs.FileInfo) error {
 	executable := info.Mode().Perm()&0o100 != 0
 	if err := dst.Entry(&nar.Entry{Path: rel, Kind: nar.Regular, Executable: executable, Size: info.Size()}); err != nil {
 		return err
 	}
-	f, err := os.Open(full)
+	f, err := sourcefile.Open(full)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	n, err := io.Copy(writerOnly{dst}, io.LimitReader(f, info.Size()))
+	n, err := io.Copy(writerOnly{dst}, io.LimitReader(sourcefile.NewReader(ctx, f), info.Size()))
 	if err == nil && n != info.Size() {
 		err = fmt.Errorf("%s changed while it was read", full)
 	}

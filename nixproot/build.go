@@ -28,7 +28,7 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 	defer stop()
 	b.Logger.Title(buildContext.Buildpack.Info.Name, buildContext.Buildpack.Info.Version, buildContext.Buildpack.Info.Homepage)
 
-	site, clean, err := b.survey(buildContext)
+	site, clean, err := b.survey(ctx, buildContext)
 	if err != nil {
 		return libcnb.BuildResult{}, explain(err)
 	}
@@ -60,7 +60,7 @@ type site struct {
 }
 
 // survey reads settings, source and the previous image's metadata; it downloads nothing.
-func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
+func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*site, func(), error) {
 	architecture := targetArchitecture(buildContext.TargetInfo.Arch)
 	lookup, err := settings(buildContext.Buildpack)
 	if err != nil {
@@ -82,8 +82,8 @@ func (b Build) survey(buildContext libcnb.BuildContext) (*site, func(), error) {
 	if s.procfile, err = ReadProcfile(filepath.Join(s.source, procfileName)); err != nil {
 		return nil, nil, err
 	}
-	if s.identity, _, err = nixinstall.GitIdentity(s.source); err != nil {
-		b.Logger.Bodyf("The source's .git cannot be read: %s", err)
+	if s.identity, err = b.identity(ctx, s); err != nil {
+		return nil, nil, err
 	}
 	if s.bindings, err = ReadCacheBindings(buildContext.Platform.Bindings); err != nil {
 		return nil, nil, err
@@ -200,6 +200,19 @@ func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Se
 		b.Logger.Bodyf("%s", p)
 	}
 	return found, key, nil
+}
+
+// identity is what the source's .git tells. A .git that cannot be read is as good as none.
+func (b Build) identity(ctx context.Context, s *site) (nixinstall.Identity, error) {
+	if len(s.config.StorePaths) > 0 {
+		return nixinstall.Identity{}, nil // nobody asks where the source is from
+	}
+	id, _, err := nixinstall.GitIdentity(ctx, s.source)
+	if err != nil && ctx.Err() == nil {
+		b.Logger.Bodyf("The source's .git cannot be read, and so its revision is not known: %s", oneLine(err))
+		return nixinstall.Identity{}, nil
+	}
+	return id, err
 }
 
 // openSource opens the source, and fails where what must not get into the image could not be removed in the end.

@@ -78,7 +78,10 @@ func (f Finder) evaluate(ctx context.Context) (Set, error) {
 	}
 	if f.Flake != "" && asksForCount(f.Source) {
 		if e.revCount, err = nixinstall.RevCount(ctx, f.Source, f.Identity.Rev); err != nil {
-			return Set{}, err
+			if ctx.Err() != nil {
+				return Set{}, err
+			}
+			f.Log("self.revCount is not known, as the history in .git cannot be read: %s", err)
 		}
 	}
 	found, tried, err := e.search(ctx, files{dir: f.Source, exclude: f.Exclude}, f.Log)

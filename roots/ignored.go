@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // ignored is what can be done without .git: files that the source's own .gitignore names can hardly be in git, and
@@ -62,7 +64,7 @@ func ignoredBelow(ctx context.Context, dir, folder string, exclude []string, rul
 	if err != nil || ctx.Err() != nil {
 		return nil, false
 	}
-	if text, err := os.ReadFile(filepath.Join(dir, folder, ".gitignore")); err == nil && len(text) < maxPinFile {
+	if text, err := sourcefile.Read(ctx, filepath.Join(dir, folder, ".gitignore"), maxPinFile); err == nil {
 		rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), folder)...)
 	}
 	all = true

@@ -121,9 +121,13 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 			return "", nil
 		}
 	}
-	tree, err := nixinstall.SourcePath(ctx, f.Source, nixinstall.SourceOptions{Name: "source", Exclude: f.Exclude})
-	if err != nil {
-		return "", err
+	var tree storepath.Path // of a source that is evaluated; else nothing depends on it
+	if f.File != "" || f.Flake != "" {
+		var err error
+		options := nixinstall.SourceOptions{Name: "source", Exclude: f.Exclude}
+		if tree, err = nixinstall.SourcePath(ctx, f.Source, options); err != nil {
+			return "", err
+		}
 	}
 	inputs, err := json.Marshal([]any{
 		tree, f.File, f.Flake, f.Settings.Attrs, f.Settings.Args, f.Settings.NixPath, f.Settings.StorePaths,

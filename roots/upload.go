@@ -12,9 +12,11 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // uploadDiff is in what an upload differs from what git has.
@@ -34,13 +36,19 @@ func (u uploadDiff) isZero() bool {
 // upload compares what was sent with what git has, and where they differ evaluates what git has: if a cache has that,
 // the difference is the cause.
 func (d *diagnosis) upload(ctx context.Context) []Cause {
-	repository, err := gitfiles.Open(d.Source)
-	if err != nil || repository == nil {
+	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
+	defer cancel()
+	repository, err := gitfiles.Open(limited, d.Source)
+	if err == nil && repository == nil {
 		return d.ignored(ctx)
 	}
-	defer repository.Close()
-	snapshot, err := repository.Snapshot(d.commit())
+	var snapshot *gitfiles.Snapshot
+	if err == nil {
+		defer repository.Close()
+		snapshot, err = repository.Snapshot(limited, d.commit())
+	}
 	if err != nil {
+		d.Log("The source cannot be compared with its .git: %s", err)
 		return d.ignored(ctx)
 	}
 	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
@@ -73,6 +81,9 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 	}
 	return []Cause{cause}
 }
+
+// gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
+const gitTime = 30 * time.Second
 
 // readsSource reports whether any missing output is made from the source's files.
 func (d *diagnosis) readsSource() bool { return slices.ContainsFunc(d.missingDrvs(), d.graph.isOwn) }
@@ -129,7 +140,7 @@ func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, 
 			}
 			continue
 		}
-		content, err := contentOf(r, file, sent)
+		content, err := contentOf(ctx, r, file, sent)
 		if err != nil {
 			complete = false
 			continue
@@ -147,8 +158,8 @@ func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, 
 }
 
 // contentOf is what git has of a file, from the upload if it can be made from that.
-func contentOf(r *gitfiles.Repository, file gitfiles.File, sent string) ([]byte, error) {
-	content, err := readAny(sent)
+func contentOf(ctx context.Context, r *gitfiles.Repository, file gitfiles.File, sent string) ([]byte, error) {
+	content, err := readAny(ctx, sent)
 	if err == nil {
 		for _, candidate := range [][]byte{content, unixEndings(content), lfsPointer(content)} {
 			if gitfiles.ObjectID("blob", candidate, r.HashSize()) == file.ID {
@@ -156,14 +167,14 @@ func contentOf(r *gitfiles.Repository, file gitfiles.File, sent string) ([]byte,
 			}
 		}
 	}
-	return r.Blob(file.ID)
+	return r.Blob(ctx, file.ID)
 }
 
 // maxCompared bounds a file that is read to be compared.
-const maxCompared = 256 << 20
+const maxCompared = 32 << 20
 
 // readAny reads a file, or where a symbolic link leads.
-func readAny(name string) ([]byte, error) {
+func readAny(ctx context.Context, name string) ([]byte, error) {
 	info, err := os.Lstat(name)
 	switch {
 	case err != nil:
@@ -174,7 +185,7 @@ func readAny(name string) ([]byte, error) {
 	case !info.Mode().IsRegular() || info.Size() > maxCompared:
 		return nil, errors.New("it is no file that can be compared")
 	}
-	return os.ReadFile(name)
+	return sourcefile.Read(ctx, name, maxCompared)
 }
 
 func unixEndings(content []byte) []byte {
@@ -213,7 +224,7 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 			case entry.Name() == ".git", slices.Contains(exclude, name):
 			case tracked:
 				seen[name] = true
-				u.compare(dir, name, file, hashSize)
+				u.compare(ctx, dir, name, file, hashSize)
 			case entry.IsDir() && folders[name]:
 				if err := walk(name); err != nil {
 					return err
@@ -240,7 +251,7 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 }
 
 // compare compares one file.
-func (u *uploadDiff) compare(dir, name string, file gitfiles.File, hashSize int) {
+func (u *uploadDiff) compare(ctx context.Context, dir, name string, file gitfiles.File, hashSize int) {
 	if file.Mode == gitfiles.Submodule {
 		return
 	}
@@ -251,7 +262,7 @@ func (u *uploadDiff) compare(dir, name string, file gitfiles.File, hashSize int)
 		return
 	}
 	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
-	content, err := readAny(full)
+	content, err := readAny(ctx, full)
 	if err != nil || gitfiles.ObjectID("blob", content, hashSize) != file.ID {
 		u.changed = append(u.changed, name)
 		if err == nil && gitfiles.ObjectID("blob", unixEndings(content), hashSize) == file.ID {
@@ -321,7 +332,7 @@ func compareTrees(ctx context.Context, upload, tree string) (uploadDiff, error) 
 		if err != nil {
 			return err
 		}
-		content, err := readAny(file)
+		content, err := readAny(ctx, file)
 		if err != nil {
 			return err
 		}

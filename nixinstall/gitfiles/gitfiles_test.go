@@ -17,6 +17,7 @@ import (
 
 func TestGitFiles(t *testing.T) {
 	spec.Run(t, "Repository", testRepository, spec.Report(report.Terminal{}))
+	spec.Run(t, "Hostile", testHostile, spec.Report(report.Terminal{}))
 }
 
 // git runs the real one.
@@ -73,10 +74,10 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 	check := func(dir, rev, from string) {
 		t.Helper()
 		g := NewWithT(t)
-		r, err := gitfiles.Open(dir)
+		r, err := gitfiles.Open(t.Context(), dir)
 		g.Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
-		s, err := r.Snapshot(rev)
+		s, err := r.Snapshot(t.Context(), rev)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(s.Files).To(Equal(wanted(dir)))
 		g.Expect(s.Files).To(HaveLen(4))
@@ -84,19 +85,19 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 		if from == "the index" {
 			return
 		}
-		blob, err := r.Blob(s.Files["shell.nix"].ID)
+		blob, err := r.Blob(t.Context(), s.Files["shell.nix"].ID)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(string(blob)).To(HaveSuffix("changed\n"))
-		c, err := r.Commit(rev)
+		c, err := r.Commit(t.Context(), rev)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(c.Time.Format("2006-01-02")).To(Equal("2026-08-01"))
 		g.Expect(c.Parents).To(HaveLen(1))
-		old, err := r.Commit(c.Parents[0])
+		old, err := r.Commit(t.Context(), c.Parents[0])
 		g.Expect(err).NotTo(HaveOccurred())
-		before, err := r.Snapshot(c.Parents[0])
+		before, err := r.Snapshot(t.Context(), c.Parents[0])
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(old.Tree).NotTo(Equal(c.Tree))
-		blob, err = r.Blob(before.Files["shell.nix"].ID)
+		blob, err = r.Blob(t.Context(), before.Files["shell.nix"].ID)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(string(blob)).NotTo(HaveSuffix("changed\n"))
 	}
@@ -144,9 +145,9 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 			}
 			files := wanted(dir)
 			NewWithT(t).Expect(os.RemoveAll(filepath.Join(dir, ".git/objects"))).To(Succeed())
-			r, err := gitfiles.Open(dir)
+			r, err := gitfiles.Open(t.Context(), dir)
 			NewWithT(t).Expect(err).NotTo(HaveOccurred())
-			s, err := r.Snapshot(rev)
+			s, err := r.Snapshot(t.Context(), rev)
 			NewWithT(t).Expect(err).NotTo(HaveOccurred())
 			NewWithT(t).Expect(s.From).To(Equal("the index"))
 			NewWithT(t).Expect(s.Files).To(Equal(files))
@@ -154,7 +155,7 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 	}
 
 	it("says that a folder is no checkout", func() {
-		r, err := gitfiles.Open(t.TempDir())
+		r, err := gitfiles.Open(t.Context(), t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		NewWithT(t).Expect(r).To(BeNil())
 	})
@@ -167,12 +168,12 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		NewWithT(t).Expect(os.Chmod(object(s["shell.nix"].ID), 0o644)).To(Succeed())
 		NewWithT(t).Expect(os.WriteFile(object(s["shell.nix"].ID), other, 0o644)).To(Succeed())
-		r, err := gitfiles.Open(dir)
+		r, err := gitfiles.Open(t.Context(), dir)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
-		_, err = r.Snapshot(rev)
+		_, err = r.Snapshot(t.Context(), rev)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
-		_, err = r.Blob(s["shell.nix"].ID)
+		_, err = r.Blob(t.Context(), s["shell.nix"].ID)
 		NewWithT(t).Expect(err).To(MatchError(ContainSubstring("does not have this name")))
 	})
 }

@@ -2,29 +2,22 @@ package gitfiles
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// maxIndex bounds the index file; a million files take about 100 MB.
-const maxIndex = 256 << 20
+// maxIndex bounds the index file in bytes; a million files take about 100 MB.
+const maxIndex = 64 << 20
 
 // index is the files of .git/index: those of the last commit, with what was added since.
-func (r *Repository) index() (*Snapshot, error) {
-	f, err := os.Open(filepath.Join(r.dir, "index"))
-	if err != nil {
-		return nil, fmt.Errorf("reading the index: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxIndex+1))
-	if err == nil && len(data) > maxIndex {
-		err = fmt.Errorf("it is larger than %d bytes", maxIndex)
-	}
+func (r *Repository) index(ctx context.Context) (*Snapshot, error) {
+	data, err := sourcefile.Read(ctx, filepath.Join(r.dir, "index"), maxIndex)
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
@@ -59,6 +52,7 @@ func ParseIndex(data []byte, hashSize int) (map[string]File, error) {
 	cut := errors.New("it is cut off")
 	files := map[string]File{}
 	rest, name := data[12:len(data)-hashSize], ""
+	names := 0
 	for range count {
 		head := fixedPart + hashSize + 2
 		if len(rest) < head {
@@ -80,6 +74,9 @@ func ParseIndex(data []byte, hashSize int) (map[string]File, error) {
 			return nil, cut
 		}
 		rest = rest[size:]
+		if names += len(name); names > maxNames {
+			return nil, fmt.Errorf("its names have more than %d bytes", maxNames)
+		}
 		if flags&stageMask == 0 && more&addLater == 0 && mode != tree {
 			files[name] = File{Mode: normal(mode), ID: id}
 		}

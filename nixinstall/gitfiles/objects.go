@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/zlib"
+	"context"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,23 +16,38 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// errAbsent is an object that is not here: the repository is a partial or broken one.
-var errAbsent = errors.New("the object is not in this repository")
+// objectName is an object's name in bytes, of which SHA-1 fills the first 20.
+type objectName [sha256.Size]byte
+
+func (n objectName) hex(size int) string { return hex.EncodeToString(n[:size]) }
+
+// name reads an object's name in hex.
+func (r *Repository) name(id string) (objectName, error) {
+	var name objectName
+	decoded, err := hex.DecodeString(id)
+	if err != nil || len(decoded) != r.hashSize {
+		return name, fmt.Errorf("%.80q is no object name", id)
+	}
+	copy(name[:], decoded)
+	return name, nil
+}
 
 // read gives an object's content, checked against its name, if it is of the wanted kind.
-func (r *Repository) read(id, want string) ([]byte, error) {
-	name, err := hex.DecodeString(id)
-	if err != nil || len(name) != r.hashSize {
-		return nil, fmt.Errorf("%.80q is no object name", id)
+func (r *Repository) read(ctx context.Context, id, want string) ([]byte, error) {
+	name, err := r.name(id)
+	if err != nil {
+		return nil, err
 	}
-	kind, data, err := r.object(name, 0)
+	kind, data, err := r.object(ctx, name, 0)
 	if err != nil {
 		return nil, err
 	}
 	if kind != want {
-		return nil, fmt.Errorf("the object is a %s, not a %s", kind, want)
+		return nil, fmt.Errorf("the object is a %.20q, not a %s", kind, want)
 	}
 	if ObjectID(kind, data, r.hashSize) != id {
 		return nil, errors.New("the object's content does not have this name")
@@ -53,48 +69,62 @@ func ObjectID(kind string, data []byte, size int) string {
 // HashSize is the length of this repository's object names in bytes.
 func (r *Repository) HashSize() int { return r.hashSize }
 
-func (r *Repository) object(name []byte, depth int) (string, []byte, error) {
+// object reads an object, which is the base of that many deltas.
+func (r *Repository) object(ctx context.Context, name objectName, deltas int) (string, []byte, error) {
+	id := name.hex(r.hashSize)
 	for _, store := range r.stores {
-		id := hex.EncodeToString(name)
-		kind, data, err := loose(filepath.Join(store, id[:2], id[2:]))
+		kind, data, err := r.loose(ctx, filepath.Join(store, id[:2], id[2:]))
 		if err == nil || !errors.Is(err, os.ErrNotExist) {
 			return kind, data, err
 		}
 	}
-	for _, p := range r.packs {
-		offset, found, err := p.find(name)
+	if err := r.findPacks(ctx); err != nil {
+		return "", nil, err
+	}
+	for i, p := range r.packs {
+		if err := r.open(p); err != nil {
+			return "", nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		offset, found, err := p.find(name[:r.hashSize])
 		if err != nil {
-			return "", nil, err
+			return "", nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if found {
-			return r.packed(p, offset, depth)
+			kind, data, err := r.packed(ctx, p, offset, deltas)
+			if err != nil {
+				err = fmt.Errorf("%s: %w", p.name, err)
+			}
+			// What is asked for next is likely to be in the same.
+			copy(r.packs[1:i+1], r.packs[:i])
+			r.packs[0] = p
+			return kind, data, err
 		}
 	}
-	return "", nil, errAbsent
+	return "", nil, ErrAbsent
 }
 
 // loose reads an object that has a file of its own: zlib of "<kind> <size>\0<content>".
-func loose(file string) (string, []byte, error) {
-	f, err := os.Open(file)
+func (r *Repository) loose(ctx context.Context, file string) (string, []byte, error) {
+	f, err := sourcefile.Open(file)
 	if err != nil {
 		return "", nil, err
 	}
 	defer f.Close()
-	z, err := zlib.NewReader(bufio.NewReader(f))
+	z, err := zlib.NewReader(bufio.NewReader(r.metered(ctx, f)))
 	if err != nil {
 		return "", nil, fmt.Errorf("%s: %w", file, err)
 	}
-	r := bufio.NewReader(z)
-	head, err := r.ReadString(0)
+	in := bufio.NewReader(r.metered(ctx, z))
+	head, err := in.ReadSlice(0) // no more than its buffer
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", file, err)
+		return "", nil, fmt.Errorf("%s: its head does not end: %w", file, err)
 	}
-	kind, text, _ := strings.Cut(strings.TrimSuffix(head, "\x00"), " ")
+	kind, text, _ := strings.Cut(strings.TrimSuffix(string(head), "\x00"), " ")
 	size, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || size < 0 || size > maxObject {
-		return "", nil, fmt.Errorf("%s: its size is %.40q", file, text)
+		return "", nil, fmt.Errorf("%s: its size is %.40q, at most %d bytes are read", file, text, maxObject)
 	}
-	data, err := readExactly(r, size)
+	data, err := readExactly(in, size)
 	if err != nil {
 		return "", nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -103,27 +133,16 @@ func loose(file string) (string, []byte, error) {
 
 // readExactly reads to the end, which must come after size bytes.
 func readExactly(r io.Reader, size int64) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, size+1))
+	var data bytes.Buffer
+	data.Grow(int(min(size, maxSmall)) + bytes.MinRead)
+	n, err := io.Copy(&data, io.LimitReader(r, size+1))
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(data)) != size {
+	if n != size {
 		return nil, fmt.Errorf("it has not the %d bytes that it says", size)
 	}
-	return data, nil
-}
-
-func readSmall(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
-	if err == nil && len(data) > maxSmall {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxSmall)
-	}
-	return string(data), err
+	return data.Bytes(), nil
 }
 
 // applyDelta makes an object from another one and the instructions to change it.

@@ -4,73 +4,151 @@ import (
 	"bufio"
 	"bytes"
 	"compress/zlib"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // pack is a pack with its index, of which only what is asked for is read.
 type pack struct {
-	name        string
+	name        string // of the index, without its ending
 	index, data *os.File
 	fanout      [256]uint32
 	hashSize    int
 }
 
-// openPacks opens every pack of the repository. One that cannot be read is an error: an object could be in it.
-func (r *Repository) openPacks() error {
+// findPacks finds the packs of the repository, once. One that cannot be read is an error: an object could be in it.
+func (r *Repository) findPacks(ctx context.Context) error {
+	if r.packsKnown {
+		return nil
+	}
 	for _, store := range r.stores {
-		names, err := filepath.Glob(filepath.Join(store, "pack", "pack-*.idx"))
+		names, err := packNames(filepath.Join(store, "pack"))
 		if err != nil {
 			return fmt.Errorf("looking for packs: %w", err)
 		}
 		for _, name := range names {
-			p, err := openPack(name, r.hashSize)
-			if err != nil {
-				return errors.Join(fmt.Errorf("opening pack %s: %w", name, err), r.Close())
+			p := &pack{name: name, hashSize: r.hashSize}
+			if err := p.readFanout(ctx); err != nil {
+				return fmt.Errorf("opening pack %s: %w", name, err)
 			}
 			r.packs = append(r.packs, p)
+		}
+	}
+	r.packsKnown = true
+	return nil
+}
+
+// packNames are the packs of a directory, without the endings of their files.
+func packNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var names []string
+	for read := 0; ; {
+		some, err := f.Readdirnames(maxPacks)
+		for _, name := range some {
+			if base, found := strings.CutSuffix(name, ".idx"); found && strings.HasPrefix(base, "pack-") {
+				names = append(names, filepath.Join(dir, base))
+			}
+		}
+		if read += len(some); read > 8*maxPacks || len(names) > maxPacks {
+			return nil, fmt.Errorf("%s has too many files", dir)
+		}
+		if errors.Is(err, io.EOF) {
+			slices.Sort(names)
+			return names, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readFanout reads the index's table of how many objects have names up to each first byte.
+func (p *pack) readFanout(ctx context.Context) error {
+	f, err := sourcefile.Open(p.name + ".idx")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	head := make([]byte, 8+4*len(p.fanout))
+	if _, err := io.ReadFull(sourcefile.NewReader(ctx, f), head); err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(head, []byte("\xfftOc\x00\x00\x00\x02")) {
+		return errors.New("its index is not of version 2")
+	}
+	for i := range p.fanout {
+		p.fanout[i] = binary.BigEndian.Uint32(head[8+4*i:])
+		if i > 0 && p.fanout[i] < p.fanout[i-1] {
+			return errors.New("its index's table is not in order")
 		}
 	}
 	return nil
 }
 
-func openPack(name string, hashSize int) (*pack, error) {
-	p := &pack{name: name, hashSize: hashSize}
-	var err error
-	if p.index, err = os.Open(name); err != nil {
-		return nil, err
+// open opens a pack's files. Few packs are open at a time, whatever the number of packs.
+func (r *Repository) open(p *pack) (err error) {
+	if p.data != nil {
+		return nil
 	}
-	if p.data, err = os.Open(name[:len(name)-len(".idx")] + ".pack"); err != nil {
-		return nil, errors.Join(err, p.index.Close())
+	open := 0
+	for _, other := range r.packs {
+		if other.data != nil {
+			open++
+		}
 	}
-	head := make([]byte, 8+4*len(p.fanout))
-	if _, err = p.index.ReadAt(head, 0); err == nil && !bytes.HasPrefix(head, []byte("\xfftOc\x00\x00\x00\x02")) {
-		err = errors.New("its index is not of version 2")
+	if open >= maxOpen {
+		if err := r.Close(); err != nil {
+			return err
+		}
 	}
+	if p.index, err = sourcefile.Open(p.name + ".idx"); err != nil {
+		return err
+	}
+	p.data, err = sourcefile.Open(p.name + ".pack")
 	if err != nil {
-		return nil, errors.Join(err, p.close())
+		return errors.Join(err, p.close())
 	}
-	for i := range p.fanout {
-		p.fanout[i] = binary.BigEndian.Uint32(head[8+4*i:])
-	}
-	return p, nil
+	return nil
 }
 
-func (p *pack) close() error { return errors.Join(p.index.Close(), p.data.Close()) }
+// maxOpen is how many packs are open at a time.
+const maxOpen = 8
+
+// close closes a pack's files.
+func (p *pack) close() error {
+	var err error
+	for _, f := range []**os.File{&p.index, &p.data} {
+		if *f != nil {
+			err = errors.Join(err, (*f).Close())
+			*f = nil
+		}
+	}
+	return err
+}
 
 // find looks an object's offset up: a fan-out by the first byte, then the sorted names.
 func (p *pack) find(name []byte) (offset int64, found bool, err error) {
 	low, high := uint32(0), p.fanout[name[0]]
 	if name[0] > 0 {
 		low = p.fanout[name[0]-1]
-	}
-	if high < low {
-		return 0, false, fmt.Errorf("%s: its table is broken", p.name)
 	}
 	const names = 8 + 4*256
 	size, total := int64(p.hashSize), int64(p.fanout[255])
@@ -110,66 +188,119 @@ const (
 var packedKinds = map[byte]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
 // packed reads the object at an offset, and those it is a change of.
-func (r *Repository) packed(p *pack, offset int64, depth int) (string, []byte, error) {
-	if depth > maxDepth {
-		return "", nil, fmt.Errorf("%s: a chain of deltas is longer than %d", p.name, maxDepth)
+func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas int) (string, []byte, error) {
+	if deltas > maxDeltas {
+		return "", nil, fmt.Errorf("a chain of deltas is longer than %d", maxDeltas)
 	}
 	if offset < 0 {
-		return "", nil, fmt.Errorf("%s: an offset is negative", p.name)
+		return "", nil, errors.New("an offset is negative")
 	}
-	in := bufio.NewReader(io.NewSectionReader(p.data, offset, 1<<62))
-	first, err := in.ReadByte()
+	if err := r.open(p); err != nil {
+		return "", nil, err
+	}
+	in := r.at(ctx, p, offset)
+	kind, size, err := packedHead(in)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", p.name, err)
-	}
-	kind, size, shift := first>>4&7, int64(first&15), 4
-	for b := first; b&0x80 != 0 && shift < 60; shift += 7 {
-		if b, err = in.ReadByte(); err != nil {
-			return "", nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-		size |= int64(b&0x7f) << shift
-	}
-	if size > maxObject {
-		return "", nil, fmt.Errorf("%s: an object of %d bytes is too large", p.name, size)
+		return "", nil, err
 	}
 	var baseKind string
 	var base []byte
 	switch kind {
 	case offsetDelta:
-		back, err := distance(in)
-		if err != nil || back <= 0 || back > offset {
-			return "", nil, fmt.Errorf("%s: a delta's base is not in it", p.name)
+		back, distanceErr := distance(in)
+		if distanceErr != nil || back <= 0 || back > offset {
+			return "", nil, errors.New("a delta's base is not in it")
 		}
-		baseKind, base, err = r.packed(p, offset-back, depth+1)
-		if err != nil {
+		start := offset + in.Pos()
+		if baseKind, base, err = r.packed(ctx, p, offset-back, deltas+1); err != nil {
 			return "", nil, err
 		}
+		if err := r.open(p); err != nil {
+			return "", nil, err
+		}
+		in = r.at(ctx, p, start)
 	case nameDelta:
-		name := make([]byte, r.hashSize)
-		if _, err := io.ReadFull(in, name); err != nil {
-			return "", nil, fmt.Errorf("%s: %w", p.name, err)
-		}
-		if baseKind, base, err = r.object(name, depth+1); err != nil {
+		var name objectName
+		if _, err := io.ReadFull(in, name[:r.hashSize]); err != nil {
 			return "", nil, err
 		}
+		start := offset + in.Pos()
+		if baseKind, base, err = r.object(ctx, name, deltas+1); err != nil {
+			return "", nil, err
+		}
+		if err := r.open(p); err != nil {
+			return "", nil, err
+		}
+		in = r.at(ctx, p, start)
 	}
 	z, err := zlib.NewReader(in)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", p.name, err)
+		return "", nil, err
 	}
-	data, err := readExactly(z, size)
+	data, err := readExactly(r.metered(ctx, z), size)
 	if err != nil {
-		return "", nil, fmt.Errorf("%s: %w", p.name, err)
+		return "", nil, err
 	}
-	if base != nil || kind == offsetDelta || kind == nameDelta {
+	if kind == offsetDelta || kind == nameDelta {
 		data, err = applyDelta(base, data)
+		r.remaining -= int64(len(data))
 		return baseKind, data, err
 	}
 	name, known := packedKinds[kind]
 	if !known {
-		return "", nil, fmt.Errorf("%s: an object is of unknown kind %d", p.name, kind)
+		return "", nil, fmt.Errorf("an object is of unknown kind %d", kind)
 	}
 	return name, data, nil
+}
+
+// positioned is a buffered reader that knows how far it has been read.
+type positioned struct {
+	*bufio.Reader
+	taken *int64
+}
+
+// at reads a pack from an offset on.
+func (r *Repository) at(ctx context.Context, p *pack, offset int64) positioned {
+	taken := new(int64)
+	section := io.NewSectionReader(p.data, offset, 1<<62-offset)
+	return positioned{bufio.NewReader(counting{r.metered(ctx, section), taken}), taken}
+}
+
+// Pos is how many bytes were read.
+func (p positioned) Pos() int64 { return *p.taken - int64(p.Buffered()) }
+
+type counting struct {
+	r     io.Reader
+	taken *int64
+}
+
+// Read reads and counts.
+func (c counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	*c.taken += int64(n)
+	return n, err
+}
+
+// packedHead reads an object's kind and size: 4 bits of the size in the first byte, then 7 bits a byte.
+func packedHead(in io.ByteReader) (kind byte, size int64, err error) {
+	b, err := in.ReadByte()
+	if err != nil {
+		return 0, 0, err
+	}
+	kind, size = b>>4&7, int64(b&15)
+	for shift := 4; b&0x80 != 0; shift += 7 {
+		if shift > 32 {
+			return 0, 0, errors.New("an object's size does not end")
+		}
+		if b, err = in.ReadByte(); err != nil {
+			return 0, 0, err
+		}
+		size |= int64(b&0x7f) << shift
+	}
+	if size > maxObject {
+		return 0, 0, fmt.Errorf("an object has %d bytes, at most %d are read", size, maxObject)
+	}
+	return kind, size, nil
 }
 
 // distance reads how far back a base is: 7 bits a byte, most significant first, each further byte adding one.
