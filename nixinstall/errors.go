@@ -30,6 +30,9 @@ type EvalError struct {
 	Line, Column int
 	// Unset are the arguments that a function wants, has no default for and was not given, where that is the error.
 	Unset []string
+	// Unfetched is the path of the store that one of Nix's fetchers did not find, since it looks for it in the file
+	// system, where the store is elsewhere; "" where the error is another.
+	Unfetched string
 	// Warnings are what Nix warned of before: substituters that do not answer, signatures that are not trusted.
 	Warnings []string
 }

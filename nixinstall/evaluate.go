@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	_ "embed" // evaluate.nix
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -104,6 +105,8 @@ type question struct {
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
 	Inputs   map[string]input  `json:"inputs"`
+	// Store is the folder that stands for /nix/store, where fetchers have to be told.
+	Store string `json:"store,omitempty"`
 }
 
 // input is a source as an argument.
@@ -139,6 +142,11 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 	}
 	t.settings.NixPath = nixPathIn(r.Source, t.settings.NixPath)
 	answered, log, err := t.ask(ctx, q, r.Source, doing)
+	var failed *EvalError
+	if errors.As(err, &failed) && failed.Unfetched != "" && q.Flake == "" {
+		q.Store = t.settings.physical(storepath.Dir)
+		answered, log, err = t.ask(ctx, q, r.Source, doing)
+	}
 	if err != nil {
 		return Result{}, err
 	}

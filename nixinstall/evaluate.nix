@@ -230,7 +230,83 @@ let
     let own = flake.outputs.packages.${request.system} or { }; in
     if own != { } then attrNames own else result.have;
 
-  one = if request ? flake then ofFlake (getFlake request.flake) else ofExpression (import request.file);
+  # Nix reads the files of an expression through its store, wherever that is, but a few builtins hand what they are given
+  # to fetchers, which look for it in the file system: getFlake and fetchTree of a folder (save of a whole store path
+  # named "source"; NixOS/nix: src/libfetchers/path.cc, getAccessor), and whatever takes a file:// address or a local
+  # repository. Where that is said to have failed for a path of the store, the expression is evaluated once more with
+  # these builtins in place of Nix's: folders are copied to the store under the name that the fetcher gives them, as it
+  # does, and addresses say where the store is. request.store is the folder that stands for /nix/store.
+  #
+  # The files of the source see them, each imported once, and so do other files that name one of them themselves.
+  storePrefix = builtins.storeDir + "/";
+  isInStore = p: hasPrefix storePrefix p && builtins.pathExists p;
+  inFileSystem = p: if isInStore p then request.store + substring (stringLength builtins.storeDir) (-1) p else p;
+  fileAddress = url:
+    let m = if isString url then match "(([a-z]+[+])?file://)(/[^?#]*)(.*)" url else null; in
+    if m == null || builtins.hasContext url then url else "${head m}${inFileSystem (elemAt m 2)}${elemAt m 3}";
+  # What the fetcher of folders makes of one: null where it needs no help. Files of the store are one second old.
+  asSource = p:
+    if ! isInStore p || match "${storePrefix}[0-9a-z]{32}-source/*" p != null then null
+    else { path = unsafeDiscardStringContext (builtins.path { path = p; name = "source"; }); lastModified = 1; };
+  folderAddress = url:
+    let
+      m = if isString url then match "(path:)?(/[^?#]*)([?]([^#]*))?(#.*)?" url else null;
+      source = if m == null || builtins.hasContext url then null else asSource (elemAt m 1);
+      given = if elemAt m 3 == null || elemAt m 3 == "" then "" else "&${elemAt m 3}";
+      dated = match "(.*&)?lastModified=.*" given != null;
+      fragment = if elemAt m 4 == null then "" else elemAt m 4;
+    in
+    if source == null then fileAddress url
+    else "path:${source.path}?${if dated then "" else "lastModified=1"}${given}${fragment}";
+  pathText = p: unsafeDiscardStringContext (toString p);
+  withURL = locate: a: if isAttrs a && a ? url then a // { url = locate a.url; } else if isAttrs a then a else locate a;
+  repository = url:
+    if builtins.isPath url || isString url && hasPrefix "/" url then inFileSystem (pathText url) else fileAddress url;
+  fetchTree = a:
+    if isAttrs a && (a.type or null) == "path" && a ? path then
+      let source = asSource (pathText a.path); in
+      builtins.fetchTree (if source == null then a else source // removeAttrs a [ "path" ])
+    else builtins.fetchTree (withURL folderAddress a);
+  patched = {
+    inherit fetchTree;
+    import = load;
+    fetchTarball = a: builtins.fetchTarball (withURL fileAddress a);
+    fetchGit = a: builtins.fetchGit (withURL repository a);
+  };
+  patchedBuiltins = builtins // patched // {
+    builtins = patchedBuiltins;
+    getFlake = url: getFlake (folderAddress url);
+    fetchurl = a: builtins.fetchurl (withURL fileAddress a);
+  };
+  scope = patched // {
+    builtins = patchedBuiltins;
+    __getFlake = patchedBuiltins.getFlake;
+    __fetchurl = patchedBuiltins.fetchurl;
+  };
+  scopedFile = p: { value = builtins.scopedImport scope p; files = { }; };
+  scopedFolder = dir: scopedFile dir // {
+    files = builtins.mapAttrs
+      (name: type: (if type == "directory" then scopedFolder else scopedFile) "${dir}/${name}")
+      (builtins.readDir dir);
+  };
+  sourceRoot = head (match "(${storePrefix}[^/]+).*" request.file);
+  sourceFiles = scopedFolder sourceRoot;
+  load = p:
+    let
+      path = pathText p;
+      names = filter (name: isString name && name != "") (builtins.split "/" (substring (stringLength sourceRoot) (-1) path));
+      known = builtins.foldl' (at: name: if at == null then null else at.files.${name} or null) sourceFiles names;
+      file = if builtins.readFileType p == "directory" then p + "/default.nix" else p;
+      fetches = length (builtins.split "fetchTree|getFlake|fetchTarball|fetchGit|fetchurl" (builtins.readFile file)) > 1;
+    in
+    if path == sourceRoot || hasPrefix (sourceRoot + "/") path then
+      if known == null then builtins.scopedImport scope p else known.value
+    else if ! isAttrs p && builtins.pathExists p && fetches then builtins.scopedImport scope p
+    else import p;
+
+  one =
+    if request ? flake then ofFlake (getFlake request.flake)
+    else ofExpression (if request ? store then load request.file else import request.file);
   # What is only taken where it is there.
   optionals = map (path: let r = one path; in if r ? missing then { } else r) (request.optional or [ ]);
   results = map one request.attrs ++ optionals;

@@ -15,7 +15,9 @@ var (
 	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
 	lockChange  = regexp.MustCompile(`(?m)^• (?:Added|Updated) input '([^']+)':\n +(\S+)`)
 	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
-	ourFrame    = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
+	// What fetchers say of a path that they look for in the file system.
+	unfetched = regexp.MustCompile(`(?:path '/|open file |Git repository [^/]?)(/nix/store/[^'"\s]+)`)
+	ourFrame  = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
 )
 
 // explain turns Nix's last words into a typed error, told in the user's file names.
@@ -35,6 +37,9 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 	}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")
+	}
+	if found := unfetched.FindStringSubmatch(last.Raw); found != nil {
+		e.Unfetched = found[1]
 	}
 	e.File, e.Line, e.Column = t.userPosition(last, source)
 	return e

@@ -32,6 +32,7 @@ func TestNixInstall(t *testing.T) {
 	suite("EvaluateFlakes", testEvaluateFlakes)
 	suite("EvaluateSets", testEvaluateSets)
 	suite("Fetched", testFetched)
+	suite("Fetchers", testFetchers)
 	suite("FlakeInputs", testFlakeInputs)
 	suite("Install", testInstall)
 	suite("Killed", testKilled)

@@ -1,0 +1,1 @@
+(builtins.getFlake (toString ./.)).packages.x86_64-linux.default

@@ -1,0 +1,1 @@
+{ outputs = { self }: { packages.x86_64-linux.default = derivation { name="a"; system="x86_64-linux"; builder="/bin/sh"; src=self; x=toString self.lastModified; where = self.sourceInfo.outPath;}; }; }
