@@ -22,10 +22,11 @@ type Request struct {
 	// File is the expression, relative to the source; "" is "default.nix". A folder means its default.nix.
 	File string
 	// Flake is a flake reference inside the source with the attribute to take, for example ".", ".#server",
-	// "./nix#packages.x86_64-linux.default". Where it is set, File and Args are not used.
+	// ".?dir=nix#packages.x86_64-linux.default". Where it is set, File and Args are not used.
 	Flake string
 	// Attrs are attribute paths as for nix-build -A, or, for a flake, more names to take beside the one in Flake.
-	// None: the expression's own derivation, or every derivation of the set it gives.
+	// None: the expression's own derivation, or every derivation of the set it gives. Of a flake's, outputs may be named
+	// as Nix's command line has them, "name^out,dev" or "name^*".
 	Attrs []string
 	// Optional are attribute paths that are taken too where they are there; where not, nothing is said.
 	Optional []string
@@ -98,10 +99,12 @@ func Expression() string {
 
 // question is what evaluate.nix reads.
 type question struct {
-	File     string            `json:"file,omitempty"`
-	Flake    string            `json:"flake,omitempty"`
-	System   string            `json:"system"`
-	Attrs    [][]string        `json:"attrs"`
+	File   string     `json:"file,omitempty"`
+	Flake  string     `json:"flake,omitempty"`
+	System string     `json:"system"`
+	Attrs  [][]string `json:"attrs"`
+	// Outputs are those to take of each of Attrs: none for those that a derivation says itself, "*" for all.
+	Outputs  [][]string        `json:"outputs"`
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
 	Inputs   map[string]input  `json:"inputs"`
@@ -119,9 +122,18 @@ type input struct {
 // reply is what evaluate.nix answers.
 type reply struct {
 	Found   []Derivation   `json:"found"`
+	Apps    []app          `json:"apps"`
 	Notes   []string       `json:"notes"`
 	LeftOut [][]string     `json:"leftOut"`
 	Missing []missingReply `json:"missing"`
+}
+
+// app is what `nix run` runs.
+type app struct {
+	Attr    string `json:"attr"`
+	Program string `json:"program"`
+	// Outputs are the outputs that the program's path speaks of, by derivation; none of a path that is not built.
+	Outputs map[storepath.Path][]string `json:"outputs"`
 }
 
 type missingReply struct {
@@ -155,7 +167,52 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	answered.Notes = append(answered.Notes, notes...)
+	for _, a := range answered.Apps {
+		found, err := t.appDerivations(a)
+		if err != nil {
+			return Result{}, err
+		}
+		answered.Found = append(answered.Found, found...)
+	}
 	return result(r, answered, log)
+}
+
+// appDerivations are the derivations that an app's program is in, the one that holds it first.
+func (t Toolchain) appDerivations(a app) ([]Derivation, error) {
+	var found []Derivation
+	for _, p := range slices.Sorted(maps.Keys(a.Outputs)) {
+		if len(a.Outputs[p]) == 0 {
+			continue // a file of the source
+		}
+		drv, err := t.ReadDrv(p)
+		if err != nil {
+			return nil, fmt.Errorf("evaluating app %q: %w", a.Attr, err)
+		}
+		d := Derivation{
+			Attr: a.Attr, Name: drvName(p), System: drv.System, Drv: p, Outputs: map[string]storepath.Path{},
+			Install: a.Outputs[p], PName: drv.Env["pname"], Version: drv.Env["version"],
+		}
+		holds := false
+		for name, output := range drv.Outputs {
+			d.Outputs[name] = output.Path
+			if rest, in := strings.CutPrefix(a.Program, output.Path.String()+"/"); in {
+				holds = true
+				if dir, base := path.Split(rest); dir == "bin/" {
+					d.MainProgram = base
+				}
+			}
+		}
+		if holds {
+			found = slices.Insert(found, 0, d)
+		} else {
+			found = append(found, d)
+		}
+	}
+	if len(found) == 0 {
+		return nil, &EvalError{Summary: fmt.Sprintf("the program of app %s, %s, is in no derivation's output, so that no "+
+			"cache can have it", a.Attr, a.Program)}
+	}
+	return found, nil
 }
 
 // ask has Nix answer one question about a source.
@@ -198,14 +255,16 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 	attrs := r.Attrs
 	doing := "evaluating "
 	if r.Flake != "" {
-		ref, fragment, err := t.flakeRef(ctx, r)
+		ref, err := parseFlakeReference(r.Flake)
 		if err != nil {
 			return q, "", err
 		}
-		q.Flake = ref
+		if q.Flake, err = t.flakeURL(ctx, r, ref); err != nil {
+			return q, "", err
+		}
 		doing += "flake " + r.Flake
-		if fragment != "" || len(attrs) == 0 {
-			attrs = append([]string{fragment}, attrs...)
+		if ref.attr != "" || len(attrs) == 0 {
+			attrs = append([]string{ref.attr}, attrs...)
 		}
 	} else {
 		file, err := inSource(r.File)
@@ -220,11 +279,15 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 		}
 	}
 	for _, attr := range attrs {
+		outputs := []string{}
+		if name, listed, found := strings.Cut(attr, "^"); found && r.Flake != "" {
+			attr, outputs = name, strings.Split(listed, ",")
+		}
 		parts, err := parseAttrPath(attr)
 		if err != nil {
 			return q, "", err
 		}
-		q.Attrs = append(q.Attrs, parts)
+		q.Attrs, q.Outputs = append(q.Attrs, parts), append(q.Outputs, outputs)
 	}
 	for _, attr := range r.Optional {
 		parts, err := parseAttrPath(attr)

@@ -114,20 +114,28 @@ let
       license = optionalText (license (meta.license or ""));
     };
 
+  # What `nix run` runs: a program, and the derivations that its path speaks of.
+  isApp = v: isAttrs v && v ? program && (v.type or null) == "app";
+  describeApp = attr: app: {
+    inherit attr;
+    program = text app.program;
+    outputs = builtins.mapAttrs (_: of: of.outputs or [ ]) (builtins.getContext app.program);
+  };
+
   # Sets. Found are { path; drv; }.
-  named = path: drv: [{ inherit path drv; }];
+  foundAt = path: drv: [{ inherit path drv; }];
   attrName = "[A-Za-z_][A-Za-z0-9_+-]*";
   members = v:
     if isList v then genList (i: { name = toString i; value = elemAt v i; }) (length v)
     else map (name: { inherit name; value = v.${name}; }) (filter (n: match attrName n != null) (attrNames v));
   collect = path: v:
     let f = autoCall v; in
-    if isDerivation f then named path f
+    if isDerivation f then foundAt path f
     else if isAttrs f || isList f then
       concatMap
         (m:
           let p = path ++ [ m.name ]; in
-          if isDerivation m.value then named p m.value
+          if isDerivation m.value then foundAt p m.value
           else if searches f m.value then collect p m.value
           else [ ])
         (members f)
@@ -150,7 +158,7 @@ let
     in
     if ! called.success || ! derivation.success then [{ inherit path; broken = true; }]
     else if derivation.value then
-      if (tryEval f.drvPath).success then named path f else [{ inherit path; broken = true; }]
+      if (tryEval f.drvPath).success then foundAt path f else [{ inherit path; broken = true; }]
     else if isAttrs f && depth > 0 then
       concatMap (m: collectJobs (depth - 1) (path ++ [ m.name ]) m.value) (members f)
     else [ ];
@@ -167,7 +175,8 @@ let
       keep = ours;
       notes = map (f: "${show f.path} is for ${systemOf f}, not for ${request.system}: left out") others;
     };
-  all = path: v:
+  all = path: v: let f = autoCall v; in if isApp f then { apps = [ (describeApp (show path) f) ]; } else allOf path v;
+  allOf = path: v:
     let
       plain = collects v;
       jobs = if plain then [ ] else collectJobs maxDepth path v;
@@ -209,9 +218,19 @@ let
   ofFlake = flake: path:
     let
       places =
-        if path == [ ] then [ [ "packages" request.system "default" ] [ "defaultPackage" request.system ] ]
+        if path == [ ] then [
+          [ "packages" request.system "default" ]
+          [ "defaultPackage" request.system ]
+          [ "apps" request.system "default" ]
+          [ "defaultApp" request.system ]
+        ]
         else if head path == "" then [ (tail path) ]
-        else [ ([ "packages" request.system ] ++ path) ([ "legacyPackages" request.system ] ++ path) path ];
+        else [
+          ([ "packages" request.system ] ++ path)
+          ([ "legacyPackages" request.system ] ++ path)
+          path
+          ([ "apps" request.system ] ++ path)
+        ];
       tried = map (p: { path = p; result = select flake.outputs p [ ]; }) places;
       hits = filter (t: t.result ? value) tried;
       # The longest way that was found says best what there is instead.
@@ -225,10 +244,10 @@ let
         found = all hit.path hit.result.value;
       in
       if found ? missing then { missing = failure hit.path found; }
-      else found // { leftOut = map (p: [ "" ] ++ p) found.leftOut; };
+      else found // { leftOut = map (p: [ "" ] ++ p) (found.leftOut or [ ]); };
   haveOfFlake = flake: result:
-    let own = flake.outputs.packages.${request.system} or { }; in
-    if own != { } then attrNames own else result.have;
+    let own = kind: attrNames (flake.outputs.${kind}.${request.system} or { }); in
+    if own "packages" != [ ] then own "packages" else if own "apps" != [ ] then own "apps" else result.have;
 
   # Nix reads the files of an expression through its store, wherever that is, but a few builtins hand what they are given
   # to fetchers, which look for it in the file system: getFlake and fetchTree of a folder (save of a whole store path
@@ -309,10 +328,18 @@ let
     else ofExpression (if request ? store then load request.file else import request.file);
   # What is only taken where it is there.
   optionals = map (path: let r = one path; in if r ? missing then { } else r) (request.optional or [ ]);
-  results = map one request.attrs ++ optionals;
+  # The outputs that were named.
+  withOutputs = outputs: r:
+    if outputs == [ ] || ! (r ? found) then r
+    else r // {
+      found = map (d: d // { install = if outputs == [ "*" ] then attrNames d.outputs else outputs; }) r.found;
+    };
+  named = genList (i: withOutputs (elemAt request.outputs i) (one (elemAt request.attrs i))) (length request.attrs);
+  results = named ++ optionals;
 in
 {
   found = concatLists (map (r: r.found or [ ]) results);
+  apps = concatLists (map (r: r.apps or [ ]) results);
   notes = concatLists (map (r: r.notes or [ ]) results);
   # Attribute paths that can be asked for, to hear why.
   leftOut = concatLists (map (r: r.leftOut or [ ]) results);

@@ -1,10 +1,17 @@
 package nixinstall
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -13,33 +20,106 @@ import (
 // under this name; under another it looks for the real /nix/store.
 const flakeSource = "source"
 
-// flakeRef is the locked reference of the flake in the source, and the fragment after "#". It is locked by the
-// source's NAR hash, so that Nix evaluates it purely and writes no lock file.
-func (t Toolchain) flakeRef(ctx context.Context, r *Request) (ref, fragment string, err error) {
-	place, fragment, _ := strings.Cut(r.Flake, "#")
-	place = strings.TrimPrefix(place, "path:")
-	if strings.ContainsAny(place, "?:") {
-		return "", "", fmt.Errorf("evaluating flake %s: want a folder of the source, for example .#default", r.Flake)
+// flakeReference is a flake inside the source, as Nix's command line names one ("./nix?submodules=1#server"): see
+// parsePathFlakeRefWithFragment in NixOS/nix, src/libflake/flakeref.cc.
+type flakeReference struct {
+	// dir is the folder that has flake.nix, relative to the source.
+	dir string
+	// alone says that the folder is the whole flake, as path: has it; else the flake is the repository.
+	alone bool
+	// submodules says that the repository's submodules belong to the flake.
+	submodules bool
+	// rev is the commit that was named, "" for none.
+	rev string
+	// attr is the attribute path to take, with the outputs after "^" where it has them.
+	attr string
+}
+
+// parseFlakeReference reads a flake reference that names a folder of the source.
+func parseFlakeReference(text string) (flakeReference, error) {
+	var ref flakeReference
+	fail := func(format string, args ...any) (flakeReference, error) {
+		return ref, fmt.Errorf("evaluating flake %s: %s", text, fmt.Sprintf(format, args...))
 	}
-	dir := "."
-	if place != "" {
-		if dir, err = inSource(place); err != nil {
-			return "", "", err
+	place, fragment, _ := strings.Cut(text, "#")
+	place, rawQuery, _ := strings.Cut(place, "?")
+	place, ref.alone = strings.CutPrefix(place, "path:")
+	if !ref.alone {
+		place = strings.TrimPrefix(place, "git+file:")
+	}
+	if strings.Contains(place, ":") {
+		return fail("want a folder of the source, for example .#default")
+	}
+	var err error
+	if ref.attr, err = url.PathUnescape(fragment); err != nil {
+		return fail("reading what follows #: %v", err)
+	}
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return fail("reading what follows ?: %v", err)
+	}
+	for name := range query {
+		value := query.Get(name)
+		switch {
+		case name == "dir" && (ref.alone || path.Clean(place) == "." || place == ""):
+			place = value
+		case name == "dir":
+			return fail("both %s and dir=%s name a folder", place, value)
+		case ref.alone:
+			return fail("a flake of path: has no %s", name)
+		case name == "submodules":
+			ref.submodules = value == "1"
+		case name == "rev":
+			ref.rev = value
+		case name == "shallow", name == "allRefs", name == "lfs": // how it is fetched, which it already is
+		default:
+			return fail("%s=%s asks for another source than the one that was pushed", name, value)
 		}
+	}
+	ref.dir = "."
+	if place != "" {
+		if ref.dir, err = inSource(place); err != nil {
+			return ref, err
+		}
+	}
+	if path.Base(ref.dir) == "flake.nix" {
+		ref.dir = path.Dir(ref.dir)
+	}
+	return ref, nil
+}
+
+// flakeURL is the locked reference of the flake in the source. It is locked by the source's NAR hash, so that Nix
+// evaluates it purely and writes no lock file. r.Source becomes the flake's own source.
+func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference) (string, error) {
+	if ref.rev != "" && ref.rev != r.Rev {
+		return "", fmt.Errorf("evaluating flake %s: it names the revision %s, and the source's is %s", r.Flake, ref.rev,
+			cmp.Or(r.Rev, "not known"))
 	}
 	folder := t.settings.physical(r.Source.String())
-	if r.Source.Name() != flakeSource {
-		if r.Source, err = t.AddSource(ctx, folder, SourceOptions{Name: flakeSource, Rule: GitKept}); err != nil {
-			return "", "", err
+	options := SourceOptions{Name: flakeSource, Rule: GitKept}
+	if ref.alone {
+		folder = filepath.Join(folder, filepath.FromSlash(ref.dir))
+		ref.dir, r.Rev, r.RevCount = ".", "", 0
+	} else if !ref.submodules {
+		var err error
+		if options.Exclude, err = submodules(folder); err != nil {
+			return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 		}
+	}
+	if r.Source.Name() != flakeSource || ref.alone || len(options.Exclude) > 0 {
+		source, err := t.AddSource(ctx, folder, options)
+		if err != nil {
+			return "", err
+		}
+		r.Source, folder = source, t.settings.physical(source.String())
 	}
 	hash, err := narHash(ctx, folder, keepAll)
 	if err != nil {
-		return "", "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
+		return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 	}
 	query := url.Values{"narHash": {"sha256-" + base64.StdEncoding.EncodeToString(hash[:])}}
-	if dir != "." {
-		query.Set("dir", dir)
+	if ref.dir != "." {
+		query.Set("dir", ref.dir)
 	}
 	if r.Rev != "" {
 		query.Set("rev", r.Rev)
@@ -50,5 +130,55 @@ func (t Toolchain) flakeRef(ctx context.Context, r *Request) (ref, fragment stri
 	if r.RevCount > 0 {
 		query.Set("revCount", strconv.FormatInt(r.RevCount, 10))
 	}
-	return "path:" + r.Source.String() + "?" + query.Encode(), fragment, nil
+	return "path:" + r.Source.String() + "?" + query.Encode(), nil
+}
+
+var (
+	submodulePath = regexp.MustCompile(`(?m)^\s*path\s*=\s*"?([^"\n]*?)"?\s*$`)
+	// selfSubmodules is how a flake says itself that its submodules belong to it.
+	selfSubmodules = regexp.MustCompile(`\bself\.submodules\s*=\s*true\b`)
+)
+
+// maxModulesFile bounds the files that are read for submodules.
+const maxModulesFile = 1 << 20
+
+// submodules are the folders of a source's submodules, checked out or empty: Nix takes a repository without them, unless
+// the reference or the flake itself says otherwise.
+func submodules(dir string) ([]string, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	modules, err := readSourceFile(root, ".gitmodules")
+	if err != nil || modules == "" {
+		return nil, err
+	}
+	if flake, err := readSourceFile(root, "flake.nix"); err != nil || selfSubmodules.MatchString(flake) {
+		return nil, err
+	}
+	var folders []string
+	for _, found := range submodulePath.FindAllStringSubmatch(modules, -1) {
+		folder := path.Clean(found[1])
+		if !fs.ValidPath(folder) || folder == "." {
+			continue
+		}
+		if _, err := root.Lstat(folder); err == nil {
+			folders = append(folders, folder)
+		}
+	}
+	return folders, nil
+}
+
+// readSourceFile reads a regular file of a source, "" where there is none or a large one.
+func readSourceFile(root *os.Root, name string) (string, error) {
+	info, err := root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!info.Mode().IsRegular() || info.Size() > maxModulesFile) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	text, err := root.ReadFile(name)
+	return string(text), err
 }

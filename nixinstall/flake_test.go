@@ -13,6 +13,43 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
+// repository is a git repository with a submodule, as a platform checks it out, and ordinaryFlakes are the derivations
+// that an ordinary Nix 2.34.8 gave for references to it (git+file:///…/repository?dir=svc#x), committed as ordinaryRev.
+var (
+	repository = map[string]string{
+		"flake.nix":     repositoryFlake("x"),
+		"svc/flake.nix": repositoryFlake("svc"),
+		".gitmodules":   "[submodule \"sub\"]\n\tpath = sub\n\turl = https://example.org/module\n",
+		"sub/f":         "hello\n",
+	}
+	ordinaryFlakes = map[string]string{
+		".#x":                         "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		".":                           "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		"./flake.nix#x":               "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		".?submodules=0":              "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		".?shallow=1#x":               "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		".?rev=" + ordinaryRev + "#x": "/nix/store/03p3z3ankr7l95rl2msk5kyi832fkxmi-x.drv",
+		".?dir=svc#x":                 "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
+		"./svc#x":                     "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
+		"git+file:.?dir=svc#x":        "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
+		".?submodules=1#x":            "/nix/store/vm7rjbdrjrq0mb8wb7ca8y8hba6f92qk-x.drv",
+		".?submodules=1&dir=svc#x":    "/nix/store/86v6d668494bjhj0dg5p7x1nclcd44a3-svc.drv",
+		"path:./svc#x":                "/nix/store/8nmwb087r3yvami2f7df89c80g3y56fx-svc.drv", // its time is a folder's own
+	}
+)
+
+const (
+	ordinaryRev  = "e4b4d11a8e1c46920240450d553e10928394e5f0"
+	ordinaryTime = 1700000000
+)
+
+func repositoryFlake(name string) string {
+	return `{ outputs = { self }: { packages.x86_64-linux = rec { x = derivation { name = "` + name +
+		`"; system = "x86_64-linux"; builder = "/bin/sh";
+  outputs = [ "out" "dev" ]; src = self; date = self.lastModifiedDate; rev = self.rev or "none"; }; default = x; }; }; }
+`
+}
+
 func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 	// What `nix eval git+file:…` gave for testdata/flake committed as rev.
 	const (
@@ -71,10 +108,99 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 		Expect(evalErr.Message).To(ContainSubstring("lock file"))
 	})
 
-	it("wants a folder of the source", func() {
-		for _, bad := range []string{"github:NixOS/nixpkgs#hello", "../x#y", "/etc#x", "nixpkgs?dir=x"} {
+	it("wants a folder of the source, as it was pushed", func() {
+		for bad, says := range map[string]string{
+			"github:NixOS/nixpkgs#hello":    "want a folder of the source",
+			"../x#y":                        "not inside the source",
+			"/etc#x":                        "not inside the source",
+			".?dir=../x":                    "not inside the source",
+			"./dep?dir=dep":                 "name a folder",
+			".?ref=main":                    "another source than the one that was pushed",
+			".?rev=" + rev:                  "the source's is not known",
+			"path:.?submodules=1":           "a flake of path: has no submodules",
+			".#%zz":                         "reading what follows #",
+			".#default^doc":                 `there is no output "doc"`,
+			".#packages.\"x86_64-linux^out": "quote",
+		} {
 			_, err := evaluate(t, nix(t), "flake", nixinstall.Request{Flake: bad})
-			Expect(err).To(HaveOccurred(), bad)
+			Expect(err).To(MatchError(ContainSubstring(says)), bad)
 		}
+	})
+
+	// tree writes the files of a source.
+	tree := func(files map[string]string) string {
+		t.Helper()
+		dir := t.TempDir()
+		for name, text := range files {
+			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
+		}
+		return dir
+	}
+	in := func(dir string, r nixinstall.Request) (nixinstall.Result, error) {
+		t.Helper()
+		toolchain := nix(t)
+		source, err := toolchain.AddSource(context.Background(), dir, nixinstall.SourceOptions{Name: "source"})
+		Expect(err).NotTo(HaveOccurred())
+		r.Source = source
+		return toolchain.Evaluate(context.Background(), r)
+	}
+	drvOf := func(dir, flake string) string {
+		t.Helper()
+		r, err := in(dir, nixinstall.Request{Flake: flake, Rev: ordinaryRev, LastModified: ordinaryTime})
+		Expect(err).NotTo(HaveOccurred(), flake)
+		Expect(r.Derivations).To(HaveLen(1))
+		return r.Derivations[0].Drv.String()
+	}
+
+	it("takes a reference's query as Nix takes it for the git repository", func() {
+		dir := tree(repository)
+		for flake, want := range ordinaryFlakes {
+			Expect(drvOf(dir, flake)).To(Equal(want), flake)
+		}
+	})
+
+	it("takes the outputs that are named after ^", func() {
+		dir := tree(repository)
+		for flake, want := range map[string][]string{".#x": {"out"}, ".#x^dev": {"dev"}, ".#x^*": {"dev", "out"},
+			".#x^out,dev": {"out", "dev"}} {
+			r, err := in(dir, nixinstall.Request{Flake: flake})
+			Expect(err).NotTo(HaveOccurred(), flake)
+			var names []string
+			for _, o := range r.Outputs {
+				names = append(names, o.OutputName)
+			}
+			Expect(names).To(Equal(want), flake)
+		}
+	})
+
+	it("takes what an app runs, where a flake has apps only", func() {
+		dir := tree(map[string]string{"flake.nix": `{ outputs = { self }: let
+			drv = n: derivation { name = n; system = "x86_64-linux"; builder = "/bin/sh"; outputs = [ "out" "bin" ];
+				version = "2.0"; };
+			app = p: { type = "app"; program = p; };
+			in { apps.x86_64-linux = { default = app "${drv "shop"}/bin/serve"; tool = app "${(drv "tool").bin}/libexec/tool";
+				script = app "${self}/run.sh"; }; }; }`})
+		r, err := in(dir, nixinstall.Request{Flake: "."})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Outputs).To(HaveLen(1))
+		shop := r.Derivations[0]
+		Expect(shop.Name).To(Equal("shop"))
+		Expect(shop.Attr).To(Equal("apps.x86_64-linux.default"))
+		Expect(r.Outputs[0]).To(Equal(nixinstall.Output{Attr: shop.Attr, Path: shop.Outputs["out"], OutputName: "out",
+			MainProgram: "serve", Drv: shop.Drv}))
+
+		r, err = in(dir, nixinstall.Request{Flake: ".#tool", Attrs: []string{"default"}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Outputs).To(HaveLen(2))
+		Expect(r.Outputs[0].OutputName).To(Equal("bin"))
+		Expect(r.Outputs[0].MainProgram).To(BeEmpty(), "it is not in bin")
+
+		_, err = in(dir, nixinstall.Request{Flake: ".#script"})
+		Expect(err).To(MatchError(ContainSubstring("is in no derivation's output")))
+		_, err = in(dir, nixinstall.Request{Flake: ".#other"})
+		var missing *nixinstall.MissingAttrError
+		Expect(errors.As(err, &missing)).To(BeTrue(), "%v", err)
+		Expect(missing.Have).To(Equal([]string{"default", "script", "tool"}))
 	})
 }

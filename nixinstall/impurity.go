@@ -37,7 +37,9 @@ var (
 		`<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>|` +
 		`\b(?:builtins\.)?(?:fetchTarball|fetchGit|fetchMercurial|fetchTree|fetchurl|getFlake)\s+` +
 		`(?:"[^"]*"|https?://\S+|(\w+)\b\s*[;)]|\{)`)
-	pins = regexp.MustCompile(`\b(?:[0-9a-f]{40}|[0-9a-f]{64}|rev|narHash|\w*[hH]ash|sha\d+|md5)\b`)
+	// A folder is as fixed as the source that it is in.
+	pins = regexp.MustCompile(`\b(?:[0-9a-f]{40}|[0-9a-f]{64}|rev|narHash|\w*[hH]ash|sha\d+|md5)\b|` +
+		`\btype\s*=\s*"path"|file://\$\{`)
 )
 
 const (

@@ -76,6 +76,8 @@ pkgs.x { home = builtins.getEnv "HOME"; }
 			`builtins.getFlake "github:a/b/` + rev + `"`,
 			`pkgs.fetchurl { url = "https://example.org/x"; hash = "sha256-…"; }`,
 			`let url = "https://example.org/` + rev + `.tar.gz"; in import (fetchTarball url) { }`,
+			`fetchTree { type = "path"; path = ./sub; }`,
+			`fetchTarball "file://${toString ./x.tar.gz}"`,
 			`let pin = { url = "x"; sha256 = "y"; }; in import (fetchTarball pin) { }`,
 			`{ url, name ? null, sha256 }@attrs: if a then fetchTarball ({ inherit url; } // b) else fetchTarball attrs;`,
 			`{ inherit (pkgs) fetchurl fetchgit; }`,

@@ -19,7 +19,7 @@ func (t Toolchain) leftOut(ctx context.Context, q question, source storepath.Pat
 		name := strings.TrimPrefix(strings.Join(path, "."), ".") // a flake's begins with an empty one
 		note := name + " does not evaluate: left out"
 		if i < maxReasons {
-			q.Attrs, q.Optional = [][]string{path}, nil
+			q.Attrs, q.Outputs, q.Optional = [][]string{path}, [][]string{{}}, nil
 			_, _, err := t.ask(ctx, q, source, "evaluating "+name)
 			var why *EvalError
 			switch {
