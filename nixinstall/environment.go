@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// passedOn are the variables of the build that Nix may see: none of them reaches a derivation, and every other one
-// could, by builtins.getEnv. PATH is for git and ssh, which Nix runs to fetch sources.
+// passedOn are the variables of the build that Nix may see beside nixpkgs' own: none of them reaches a derivation, and
+// every other one could, by builtins.getEnv. PATH is for git and ssh, which Nix runs to fetch sources.
 var passedOn = []string{
 	"PATH", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TERM",
 	"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
@@ -62,7 +62,7 @@ func (t Toolchain) environment(configDir string) []string {
 			env = append(env, entry)
 		}
 	}
-	return env
+	return append(env, Variables(s.Environment)...)
 }
 
 // variable is the first of some variables of the build's environment that is set.
@@ -154,12 +154,18 @@ func (t Toolchain) config(pure bool) (string, error) {
 		// Not the variable NIX_PATH, which takes the colon before a port for the end of an entry.
 		{"nix-path", strings.Join(s.NixPath, " ")},
 		{"netrc-file", netrc},
-		{"accept-flake-config", "false"}, {"use-registries", "false"}, {"flake-registry", ""}, {"warn-dirty", "false"},
+		{"accept-flake-config", "false"}, {"warn-dirty", "false"},
 		{"allow-import-from-derivation", "true"}, {"pure-eval", strconv.FormatBool(pure)}, {"restrict-eval", "false"},
 		{"use-xdg-base-directories", "false"}, {"eval-cache", "false"}, {"auto-optimise-store", "false"},
 		{"show-trace", "true"}, {"keep-outputs", "false"}, {"keep-derivations", "false"},
 		// The store is a cache: what a crash loses is fetched again.
 		{"fsync-metadata", "false"}, {"fsync-store-paths", "false"},
+	}
+	if pure || !s.registry {
+		lines = append(lines, [2]string{"flake-registry", ""})
+	}
+	if pure { // what a registry says may be another tomorrow
+		lines = append(lines, [2]string{"use-registries", "false"})
 	}
 	if s.System != "" {
 		lines = append(lines, [2]string{"system", s.System})

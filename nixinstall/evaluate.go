@@ -30,8 +30,9 @@ type Request struct {
 	Attrs []string
 	// Optional are attribute paths that are taken too where they are there; where not, nothing is said.
 	Optional []string
-	// Args are given to functions that ask for them, as with --argstr.
-	Args map[string]string
+	// Args are given to functions that ask for them, as with --argstr. ArgExprs are expressions of such arguments, as with
+	// --arg; paths in them that begin with "./" or "../" are the source's. One of these wins over a text.
+	Args, ArgExprs map[string]string
 	// Inputs are arguments that receive the source itself, as a Hydra job set's inputs do: { outPath; rev; shortRev; }.
 	Inputs []string
 	// Rev, LastModified and RevCount are what a flake sees as self.rev and so on; zero for "not known".
@@ -110,6 +111,8 @@ type question struct {
 	Inputs   map[string]input  `json:"inputs"`
 	// Store is the folder that stands for /nix/store, where fetchers have to be told.
 	Store string `json:"store,omitempty"`
+	// argExprs are arguments as Nix expressions, beside the text.
+	argExprs map[string]string
 }
 
 // input is a source as an argument.
@@ -153,10 +156,12 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 		return Result{}, err
 	}
 	t.settings.NixPath = nixPathIn(r.Source, t.settings.NixPath)
+	t.settings.Environment = nixpkgsConfigIn(r.Source, t.settings.Environment)
+	if err := t.checkArguments(ctx, q.argExprs); err != nil {
+		return Result{}, err
+	}
 	answered, log, err := t.ask(ctx, q, r.Source, doing)
-	var failed *EvalError
-	if errors.As(err, &failed) && failed.Unfetched != "" && q.Flake == "" {
-		q.Store = t.settings.physical(storepath.Dir)
+	for t.wantsMore(&q, err) {
 		answered, log, err = t.ask(ctx, q, r.Source, doing)
 	}
 	if err != nil {
@@ -175,6 +180,24 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 		answered.Found = append(answered.Found, found...)
 	}
 	return result(r, answered, log)
+}
+
+// wantsMore reports whether the question is to be put once more, with what an expression turned out to need and few do:
+// the place of the store for fetchers, the registry of flakes. Flakes are evaluated purely and get neither.
+func (t *Toolchain) wantsMore(q *question, err error) bool {
+	var failed *EvalError
+	if !errors.As(err, &failed) || q.Flake != "" {
+		return false
+	}
+	switch {
+	case failed.Unfetched != "" && q.Store == "":
+		q.Store = t.settings.physical(storepath.Dir)
+	case strings.Contains(failed.Summary, "in the flake registries") && !t.settings.registry:
+		t.settings.registry = true
+	default:
+		return false
+	}
+	return true
 }
 
 // appDerivations are the derivations that an app's program is in, the one that holds it first.
@@ -225,7 +248,7 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 	// The question goes through standard input: arguments may be secrets, and a command line is public.
 	said, err := t.run(ctx, command{
 		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
-		stdin: "(" + expression + ") " + quoteNix(string(text)), pure: q.Flake != "", doing: doing,
+		stdin: "(" + expression + ") " + quoteNix(string(text)) + " " + attrSet(q.argExprs), pure: q.Flake != "", doing: doing,
 	})
 	if err != nil {
 		return answered, nil, t.explain(err, source)
@@ -273,6 +296,10 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 		}
 		q.File = r.Source.String() + "/" + file
 		q.Inputs = inputs(*r)
+		q.argExprs = map[string]string{}
+		for name, text := range r.ArgExprs {
+			q.argExprs[name] = expressionIn(r.Source, text)
+		}
 		doing += file
 		if len(attrs) == 0 {
 			attrs = []string{""}
@@ -307,25 +334,6 @@ func inputs(r Request) map[string]input {
 		all[name] = input{Source: r.Source, Rev: r.Rev, ShortRev: r.Rev[:min(short, len(r.Rev))]}
 	}
 	return all
-}
-
-// nixPathIn resolves entries that name a place in the source, "name=./folder" or "name=.".
-func nixPathIn(source storepath.Path, entries []string) []string {
-	resolved := make([]string, 0, len(entries))
-	for _, entry := range entries {
-		name, place, named := strings.Cut(entry, "=")
-		if !named {
-			name, place = "", entry
-		}
-		if clean := path.Clean(place); clean == "." || strings.HasPrefix(place, "./") && !strings.HasPrefix(clean, "..") {
-			place = path.Join(source.String(), clean)
-		}
-		if named {
-			place = name + "=" + place
-		}
-		resolved = append(resolved, place)
-	}
-	return resolved
 }
 
 func (t Toolchain) system() string {

@@ -1,11 +1,11 @@
-# What do these attributes name?  request (a JSON text) -> what the caller reads as JSON.
+# What do these attributes name?  request (a JSON text) -> arguments (a set) -> what the caller reads as JSON.
 #
 # A function is called as `nix-build` calls it, attributes are selected as `nix-build -A` selects them, and a set is
 # searched as `nix-build` searches it (NixOS/nix: src/libexpr/eval.cc, autoCallFunction; src/libexpr/attr-path.cc;
 # src/libexpr/get-drvs.cc): what does not evaluate there is an error, and nothing is left out. A set in which
 # `nix-build` would take nothing is taken for a job set and searched as Hydra searches it, a few levels deep: there a
 # job that does not evaluate is left out, and the answer names it.
-requestText:
+requestText: argExprs:
 let
   inherit (builtins)
     any attrNames concatLists concatMap elem elemAt filter fromJSON functionArgs genList getFlake hasAttr head isAttrs
@@ -22,7 +22,7 @@ let
     (name: i: removeAttrs i [ "source" ] // {
       outPath = builtins.appendContext i.source { ${i.source} = { path = true; }; };
     })
-    (request.inputs or { });
+    (request.inputs or { }) // argExprs;
 
   text = v: unsafeDiscardStringContext "${v}";
   show = path: builtins.concatStringsSep "." path;
@@ -164,11 +164,14 @@ let
     else [ ];
 
   systemOf = found: optional (found.drv.system or "") "";
+  # What runs here: Nix's own builders and the 32-bit twin of this system do, too.
+  ourSystems = [ request.system "builtin" ]
+    ++ ({ x86_64-linux = [ "i686-linux" ]; aarch64-linux = [ "armv7l-linux" ]; }.${request.system} or [ ]);
   # Of a set that holds the same for several systems, this machine's are meant.
   forThisSystem = found:
     let
-      ours = filter (f: systemOf f == request.system) found;
-      others = filter (f: systemOf f != request.system) found;
+      ours = filter (f: elem (systemOf f) ourSystems) found;
+      others = filter (f: ! elem (systemOf f) ourSystems) found;
     in
     if ours == [ ] || others == [ ] then { keep = found; notes = [ ]; }
     else {

@@ -122,20 +122,24 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		Expect(string(said)).To(ContainSubstring(appOut))
 	})
 
-	it("lets no variable of the build into an expression", func() {
+	it("lets no variable of the build into an expression but those of nixpkgs", func() {
 		toolchain := nix(t, func(s *nixinstall.Settings) {
-			s.Environment = append(s.Environment, "SECRET_TOKEN=abc", "NIXPKGS_ALLOW_UNFREE=1", "NIX_CONFIG=max-jobs = 4")
+			s.Environment = append(s.Environment, "SECRET_TOKEN=abc", "NIXPKGS_ALLOW_UNFREE=1", "NIXPKGS_ALLOW_INSECURE=",
+				"NIXPKGS_CONFIG=nix/config.nix", "NIX_CONFIG=max-jobs = 4")
 		})
 		dir := t.TempDir()
+		Expect(os.Mkdir(filepath.Join(dir, "nix"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "nix/config.nix"), []byte(`{ text = "permitted"; }`), 0o644)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(dir, "default.nix"), []byte(`derivation {
-			name = "env" + builtins.concatStringsSep "" (map builtins.getEnv [ "SECRET_TOKEN" "NIXPKGS_ALLOW_UNFREE" "USER" ]);
+			name = "env" + builtins.concatStringsSep "" (map builtins.getEnv [ "SECRET_TOKEN" "NIXPKGS_ALLOW_UNFREE" "USER"
+				"NIXPKGS_ALLOW_INSECURE" ]) + (import (builtins.getEnv "NIXPKGS_CONFIG")).text;
 			builder = "/bin/sh"; system = builtins.currentSystem;
 		}`), 0o644)).To(Succeed())
 		source, err := toolchain.AddSource(context.Background(), dir, nixinstall.SourceOptions{})
 		Expect(err).NotTo(HaveOccurred())
 		r, err := toolchain.Evaluate(context.Background(), nixinstall.Request{Source: source})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Derivations[0].Name).To(Equal("env"))
+		Expect(r.Derivations[0].Name).To(Equal("env1permitted"))
 	})
 
 	it("says that it goes on while it takes long, and stops when it is told to", func() {

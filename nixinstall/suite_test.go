@@ -25,6 +25,7 @@ const system = "x86_64-linux"
 func TestNixInstall(t *testing.T) {
 	suite := spec.New("nixinstall", spec.Report(report.Terminal{}), spec.Sequential())
 	suite("AddSource", testAddSource)
+	suite("Arguments", testArguments)
 	suite("Collect", testCollect)
 	suite("DiffDerivations", testDiffDerivations)
 	suite("Evaluate", testEvaluate)

@@ -82,6 +82,8 @@ type Settings struct {
 	Environment []string
 	// Log, if set, receives a line when there is something to say: a long evaluation, a download.
 	Log func(format string, args ...any)
+	// registry has Nix ask the global registry of flakes, which it downloads, for flakes without an address.
+	registry bool
 	// Quiet is how long an evaluation runs before Log hears of it, and between two such lines; 0 is 5 seconds.
 	Quiet time.Duration
 }

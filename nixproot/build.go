@@ -249,7 +249,8 @@ func (b Build) trimSource(s *site) error {
 
 // conditions are this program and the caches, by all that may change which store paths they have for a source.
 func (s *site) conditions() []string {
-	return append([]string{s.version, nixinstall.Expression()}, s.settings.identity()...)
+	return slices.Concat([]string{s.version, nixinstall.Expression()}, s.settings.identity(),
+		nixinstall.Variables(os.Environ()))
 }
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.

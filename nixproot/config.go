@@ -87,6 +87,7 @@ func (r *reader) roots(architecture string) roots.Settings {
 		HydraWait:  r.duration("BP_NIX_HYDRA_WAIT"),
 		Attrs:      r.list("BP_NIX_ATTRS", "NIX_ATTRIBUTES"),
 		Args:       r.pairs("BP_NIX_ARGS"),
+		ArgExprs:   r.pairs("BP_NIX_ARG_EXPRS"),
 		NixPath:    r.list("BP_NIX_PATH"),
 		GitURL:     r.text("BP_NIX_GIT_URL"),
 		GitRev:     r.text("BP_NIX_GIT_REV"),

@@ -49,6 +49,10 @@ func advice(err error) []string {
 		return []string{"set BP_NIX_ATTRS to one of the attributes that there are"}
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
 		return argumentAdvice(evaluation)
+	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
+		return []string{"have the flake take " + evaluation.Unfetched + " by builtins.path, which reads it through the store, or as " +
+			"an input of its own (inputs.NAME.url = \"path:./FOLDER\"): fetchTree, getFlake and file:// addresses in a flake look for " +
+			"/nix/store in the file system, where it is not during a build"}
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
 		return []string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
 			"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}

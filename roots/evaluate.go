@@ -195,7 +195,7 @@ func (e evaluation) request(source storepath.Path) nixinstall.Request {
 	f := e.Finder
 	request := nixinstall.Request{
 		Source: source, File: f.File, Flake: f.Flake, Attrs: f.Settings.Attrs, Optional: []string{HookName},
-		Args: f.Settings.Args,
+		Args: f.Settings.Args, ArgExprs: f.Settings.ArgExprs,
 	}
 	if request.Rev = f.commit(); len(request.Rev) < 40 {
 		request.Rev = "" // an abbreviation is no revision to a flake

@@ -51,10 +51,11 @@ type Settings struct {
 	HydraJob  string
 	HydraWait time.Duration
 
-	// Attrs, Args and NixPath say what of an expression to evaluate, and with what.
-	Attrs   []string
-	Args    map[string]string
-	NixPath []string
+	// Attrs, Args, ArgExprs and NixPath say what of an expression to evaluate, and with what.
+	Attrs    []string
+	Args     map[string]string
+	ArgExprs map[string]string
+	NixPath  []string
 
 	// GitURL and GitRev are the source's identity where .git does not tell it, SourceName what Hydra calls it in its store
 	// where that is none of the usual names.
@@ -130,7 +131,7 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 		}
 	}
 	inputs, err := json.Marshal([]any{
-		tree, f.File, f.Flake, f.Settings.Attrs, f.Settings.Args, f.Settings.NixPath, f.Settings.StorePaths,
+		tree, f.File, f.Flake, f.Settings.Attrs, f.Settings.Args, f.Settings.ArgExprs, f.Settings.NixPath, f.Settings.StorePaths,
 		f.Settings.HydraURL, f.Settings.HydraJob, f.revision(), f.commit(), f.gitURL(), f.Settings.SourceName, f.Settings.System,
 		toolchain, f.Conditions,
 	})
