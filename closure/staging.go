@@ -89,7 +89,7 @@ func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (s
 	r.Fixups = st.Record.Fixups
 	st.Record = r
 	original, err := r.original()
-	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), original) != nil {
+	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {
 		return staged{}, false
 	}
 	return st, true

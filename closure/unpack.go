@@ -101,17 +101,18 @@ func newStage(record Record, layout relocate.Layout, next nar.Sink) *relocate.St
 	return layout.Rewrite(record.Path, record.References, next)
 }
 
-// finish fixups a verified tree and makes it the staged one.
+// finish fixes up a verified tree and makes it the staged one.
 func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
 	original, err := st.Record.original()
 	if err != nil {
 		return err
 	}
-	fixups, err := layout.FixTree(ctx, r.staging.partial(st.Record.Path), original, st.Report)
+	report, err := layout.FixTree(ctx, r.staging.partial(st.Record.Path), original, st.Report)
 	if err != nil {
 		return err
 	}
-	st.Record.Fixups, st.Report.Fixups = newFixups(fixups), nil
+	st.Record.Fixups, report.Fixups = newFixups(report.Fixups), nil
+	st.Report = report
 	return r.staging.commit(st.Record.Path, *st)
 }
 

@@ -120,24 +120,13 @@ func (x *inspector) beam(l *level, p place) error {
 
 // chunk looks into one chunk of an Erlang module.
 func (x *inspector) chunk(l *level, id string, size int64, p place) error {
-	switch id {
-	case "Dbgi", "Abst", "Docs", "ExCk":
-		// Harmless, and so not inflated, as in harmless places: only the debugger, cover, dialyzer, the shell's help and
-		// Elixir's compiler read these.
+	if isUnusedChunk(id) {
 		_, err := l.Discard(int(size))
 		return err
 	}
 	p.via += ": chunk " + strconv.Quote(id)
-	// The zlib stream stands behind the inflated size, or behind the two first bytes of a term and its size.
-	skip := 0
-	if head, _ := l.Peek(8); len(head) == 8 {
-		switch {
-		case size > 6 && id == "LitT" && isZlibHeader(head[4:]):
-			skip = 4
-		case size > 8 && head[0] == 131 && head[1] == 80 && isZlibHeader(head[6:]):
-			skip = 6
-		}
-	}
+	head, _ := l.Peek(int(min(8, size)))
+	skip := beamSkip(id, head)
 	if skip == 0 {
 		return x.sized(l, size, p)
 	}
@@ -146,4 +135,27 @@ func (x *inspector) chunk(l *level, id string, size int64, p place) error {
 	}
 	p.name = "" // so that the zlib stream is recognised by its bytes
 	return x.sized(l, size-int64(skip), p)
+}
+
+// isUnusedChunk reports whether nothing that runs reads a chunk, so that it is not inflated, as in harmless places: only
+// the debugger, cover, dialyzer, the shell's help and Elixir's compiler read these.
+func isUnusedChunk(id string) bool {
+	switch id {
+	case "Dbgi", "Abst", "Docs", "ExCk":
+		return true
+	}
+	return false
+}
+
+// beamSkip is how much stands before the zlib stream in a chunk that begins with head: of literals the inflated size,
+// of a compressed term two bytes and its size. It is 0 where the chunk is not compressed.
+func beamSkip(id string, head []byte) int {
+	switch {
+	case len(head) < 8:
+	case id == "LitT" && isZlibHeader(head[4:]):
+		return 4
+	case head[0] == 131 && head[1] == 80 && isZlibHeader(head[6:]):
+		return 6
+	}
+	return 0
 }

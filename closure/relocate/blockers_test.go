@@ -294,10 +294,6 @@ func artefacts(text string) []artefact {
 		{"sys.ji", "\xfbjli\r\n\x1a\n" + text, checksummed, "Julia"},
 		{"a.png", "\x89PNG\r\n\x1a\n" + text, checksummed, "PNG"},
 		{"keys.gdbm", "\xcf\x9a\x57\x13" + text, relocate.HashKeyed, "GDBM"},
-		{"app.dll", "MZ" + utf16LE(text), relocate.WideText, "in UTF-16"},
-		{"text.be", utf16BE(text), relocate.WideText, "in UTF-16"},
-		{"sbcl.core", utf32BE(text), relocate.WideText, "in UTF-32"},
-		{"text.le32", wide(text, 4), relocate.WideText, "in UTF-32"},
 		{"wide.gz", gzipped(utf16LE(text)), compressed, "in UTF-16"},
 		{"url", strings.ReplaceAll(text, "/", "%2F"), relocate.BareHash, "the hash of"},
 		{"root.squashfs", "hsqs" + text, relocate.Opaque, "squashfs"},
@@ -314,7 +310,7 @@ func artefacts(text string) []artefact {
 	}
 }
 
-func testHazards(t *testing.T, context spec.G, it spec.S) {
+func testBlockers(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	check := func(a artefact) {
@@ -354,7 +350,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 			out := &events{}
 			stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
 			send(t, stage, archive(regular(a.name, a.contents)), pieces(r))
-			Expect(stage.Report()).To(Equal(wantReport), a.name)
+			Expect(relocate.WithPending(stage.Report())).To(Equal(wantReport), a.name)
 			Expect(contentsOf(out.files, a.name) == contentsOf(want, a.name)).To(BeTrue(), a.name)
 		}
 	})
@@ -402,9 +398,7 @@ func testHazards(t *testing.T, context spec.G, it spec.S) {
 
 	it("rewrites what is plain in a container", func() {
 		for name, contents := range map[string]string{
-			"x.tar":   tarred("etc/x", script, ""),
 			"x.a":     arred("x.o/", script),
-			"x.beam":  beam("LitT", "\x00\x00\x00\x00"+script, "StrT", script),
 			"modules": "\xda\xda\xfe\xca" + strings.Repeat("\x00", 1000) + script,
 			"x.pyz":   "#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", "print()\n"),
 		} {

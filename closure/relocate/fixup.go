@@ -92,46 +92,55 @@ func sourceOf(file string) string {
 	return parent + module + ".py"
 }
 
-// FixTree fixups in the tree at dir, written through a stage with this report, what would start slower there than
-// in a Nix store: Python byte code that was fresh in the store, by its source's time or by its source's hash, and
-// counts as stale now that the image's files have another time and sources are rewritten. It is marked as not to be
-// checked. Byte code that was stale in the store stays so. FixTree returns the report's fixups and its own, for Undo;
-// it is called once, after the tree is complete, and leaves modes and times as they are. What it does depends on the
-// archive and the layout only.
-func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) ([]Fixup, error) {
-	fixups := r.Fixups
-	fixup := func(file string, fresh func(code) (bool, error)) error {
+// FixTree puts right in the tree at dir, written through a stage with this report, what rewriting plain references
+// does not reach or has spoiled. Files that compress references or check a sum over them are rewritten as a whole.
+// Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
+// that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
+// was stale in the store stays so. FixTree returns the report with all fixups, for Undo, and with what turned out to
+// stand in the way. It is called once, after the tree is complete, and leaves modes and times as they are. What it does
+// depends on the archive and the layout only.
+func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
+	c := &collector{report: r}
+	c.report.pending = nil
+	for _, f := range r.Fixups {
+		c.fixed += int64(len(f.Was))
+	}
+	if err := l.fixPending(ctx, dir, o, r.pending, c); err != nil {
+		return Report{}, err
+	}
+	fix := func(file string, fresh func(code) (bool, error)) error {
 		m, err := fixCode(dir, file, fresh)
 		if err != nil {
 			return fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
 		}
 		if m != nil {
-			fixups = append(fixups, *m)
+			c.report.Fixups = append(c.report.Fixups, *m)
 		}
 		return ctx.Err()
 	}
 	for _, file := range r.stamped {
-		if err := fixup(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
-			return nil, err
+		if err := fix(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
+			return Report{}, err
 		}
 	}
 	for _, source := range r.sources {
 		cached, err := filepath.Glob(filepath.Join(glob(dir), glob(path.Dir(source)), "__pycache__",
 			glob(strings.TrimSuffix(path.Base(source), ".py"))+".*.pyc"))
 		if err != nil {
-			return nil, fmt.Errorf("fixing %s: %w", o.Path, err)
+			return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 		}
 		for _, file := range cached {
 			file, err := filepath.Rel(dir, file)
 			if err != nil {
-				return nil, fmt.Errorf("fixing %s: %w", o.Path, err)
+				return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 			}
-			if err := fixup(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
-				return nil, err
+			if err := fix(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
+				return Report{}, err
 			}
 		}
 	}
-	return fixups, nil
+	c.report.sources, c.report.stamped = nil, nil
+	return c.report, nil
 }
 
 // glob quotes what Glob takes for a pattern.
@@ -195,20 +204,12 @@ func fixCode(dir, file string, fresh func(code) (bool, error)) (*Fixup, error) {
 		return nil, err
 	}
 	flags := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
-	if err := writeAt(name, before, flags, codeFlags); err != nil {
+	if err := writeAt(name, before, []edit{{from: codeFlags, data: flags}}); err != nil {
 		return nil, err
 	}
-	return &Fixup{File: file, Offset: codeFlags, Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)])}, nil
-}
-
-// marked reports whether now, what stands at the fixup, is the mark that byte code got.
-func (m Fixup) marked(now []byte) bool {
-	unchecked := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
-	if m.Offset != codeFlags || len(m.Was) != len(unchecked) || !bytes.HasPrefix(now, unchecked) {
-		return false
-	}
-	was := binary.LittleEndian.Uint32(m.Was)
-	return was == codeStamped || was == codeChecked
+	return &Fixup{
+		File: file, Offset: codeFlags, Length: int64(len(flags)), Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)]),
+	}, nil
 }
 
 // readHead reads a file's first bytes, as many as there are.
@@ -224,8 +225,8 @@ func readHead(name string, head []byte) error {
 	return nil
 }
 
-// writeAt changes a file that nobody may write to, and leaves its mode and time as before.
-func writeAt(name string, before os.FileInfo, data []byte, at int64) (err error) {
+// writeAt changes a file that nobody may write to, in place, and leaves its mode and time as before.
+func writeAt(name string, before os.FileInfo, edits []edit) (err error) {
 	if err := os.Chmod(name, before.Mode().Perm()|0o200); err != nil {
 		return err
 	}
@@ -233,7 +234,11 @@ func writeAt(name string, before os.FileInfo, data []byte, at int64) (err error)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, at)
+	for _, e := range edits {
+		if _, err = f.WriteAt(e.data, int64(e.from)); err != nil {
+			break
+		}
+	}
 	for _, next := range []func() error{
 		f.Close,
 		func() error { return os.Chmod(name, before.Mode().Perm()) },

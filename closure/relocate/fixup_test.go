@@ -81,12 +81,12 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 	it("marks byte code that was fresh in the store, and only that, as not to be checked", func() {
 		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
 		send(t, stage, files, whole)
-		fixups, err := layout(t).FixTree(ctx, dir, original, stage.Report())
+		report, err := layout(t).FixTree(ctx, dir, original, stage.Report())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(fixups).To(ConsistOf(
-			relocate.Fixup{File: cache + "stamped.cpython-311.pyc", Offset: 4, Was: []byte{0, 0, 0, 0}},
-			relocate.Fixup{File: cache + "checked.cpython-310.opt-1.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
-			relocate.Fixup{File: cache + "checked.cpython-311.pyc", Offset: 4, Was: []byte{3, 0, 0, 0}},
+		Expect(report.Fixups).To(ConsistOf(
+			relocate.Fixup{File: cache + "stamped.cpython-311.pyc", Offset: 4, Length: 4, Was: []byte{0, 0, 0, 0}},
+			relocate.Fixup{File: cache + "checked.cpython-310.opt-1.pyc", Offset: 4, Length: 4, Was: []byte{3, 0, 0, 0}},
+			relocate.Fixup{File: cache + "checked.cpython-311.pyc", Offset: 4, Length: 4, Was: []byte{3, 0, 0, 0}},
 		))
 		Expect(flags("stamped.cpython-311.pyc")).To(BeEquivalentTo(1))
 		Expect(flags("checked.cpython-311.pyc")).To(BeEquivalentTo(1))
@@ -100,29 +100,29 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		Expect(info.ModTime()).To(BeTemporally("==", time.Unix(1, 0)))
 
 		fixed := original
-		fixed.Fixups = fixups
-		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(Succeed())
-		Expect(layout(t).VerifyTree(ctx, dir, original)).NotTo(Succeed())
+		fixed.Fixups = report.Fixups
+		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
+		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), original)).NotTo(Succeed())
 
 		altered := filepath.Join(dir, cache, "stamped.cpython-311.pyc")
 		Expect(os.Chmod(altered, 0o644)).To(Succeed())
 		Expect(os.WriteFile(altered, []byte(pyc(magic311, 7, stamp(1, len(plain)))), 0o644)).To(Succeed())
-		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(MatchError(ContainSubstring("pyc is not as it was fixed")))
+		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(MatchError(ContainSubstring("is not as it was fixed up")))
 		claimed := relocate.Fixup{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
-		fixed.Fixups = append(slices.Clone(fixups[1:]), claimed)
-		Expect(layout(t).VerifyTree(ctx, dir, fixed)).To(MatchError(ContainSubstring("plain.py is not as it was fixed")))
+		fixed.Fixups = append(slices.Clone(report.Fixups[1:]), claimed)
+		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).NotTo(Succeed())
 	})
 
 	it("fixups time stamps where nothing is relocated", func() {
 		stage := relocate.FixOnly(self, nil, nar.NewTree(dir))
 		send(t, stage, files, whole)
 		Expect(stage.Report().Blockers).To(BeEmpty())
-		fixups, err := relocate.Layout{}.FixTree(ctx, dir, original, stage.Report())
+		report, err := relocate.Layout{}.FixTree(ctx, dir, original, stage.Report())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(fixups).To(ConsistOf(HaveField("File", cache+"stamped.cpython-311.pyc")))
+		Expect(report.Fixups).To(ConsistOf(HaveField("File", cache+"stamped.cpython-311.pyc")))
 		fixed := original
-		fixed.Fixups = fixups
-		Expect(relocate.Layout{}.VerifyTree(ctx, dir, fixed)).To(Succeed())
+		fixed.Fixups = report.Fixups
+		Expect(relocate.Layout{}.VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
 	})
 
 	it("passes an archive on unchanged where nothing is relocated", func() {

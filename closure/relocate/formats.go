@@ -35,6 +35,10 @@ type format struct {
 	// "" where it may be rewritten.
 	kind   Kind
 	sealed int64
+	// fix rewrites the references in a file of the format as a whole, where a Stage may not; nil where that cannot be done.
+	fix func(*fixer, source) ([]edit, error)
+	// always says that fix has to look at every file of the format: a Stage cannot see what is in it.
+	always bool
 	// opaque says that the contents cannot be looked into.
 	opaque bool
 	// reason says why a reference in the file is harmless, or "".
@@ -56,28 +60,31 @@ type magic struct {
 // program's private one, the program's file that writes it is named.
 func magics() []magic {
 	return []magic{
-		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed}},          // RFC 1952
-		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed}},              // xz-file-format
-		{0, zstdMark, format{name: "zstd", look: (*inspector).zstd, kind: Compressed}},                // RFC 8878
-		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}},                 //
-		{0, "PK\x03\x04", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // APPNOTE.TXT
-		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed}},             // an empty one
-		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed}},        // Mozilla's omni.ja
-		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed}}, // JDK JmodFile
-		{0, "FOR1", format{name: "beam", look: (*inspector).beam}},                                    // erl beam_lib
+		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed, fix: (*fixer).gzip}},         // RFC 1952
+		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed, fix: (*fixer).xz}},               // xz-file-format
+		{0, zstdMark, format{name: "zstd", look: (*inspector).zstd, kind: Compressed, fix: (*fixer).zstd}},               // RFC 8878
+		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}},                                    //
+		{0, "PK\x03\x04", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // APPNOTE.TXT
+		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // an empty one
+		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
+		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
+		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam}},                                   // erl beam_lib
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
 		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
 		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar, code: true}},
-		{257, "ustar", format{name: "tar", look: (*inspector).tar, code: true}},
+		{257, "ustar", format{name: "tar", look: (*inspector).tar, code: true, fix: (*fixer).tar}},
 		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
 		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
 
 		// What rewriting would break, and has nothing compressed worth looking for.
-		{0, "\xa2\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},  // JDK cds.h, static
-		{0, "\xa8\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},  // dynamic
-		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},          // Julia staticdata.c
-		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed}},                  // a CRC per chunk
-		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}},                           // RFC 3533, a CRC per page
+		{0, "\xa2\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},                      // JDK cds.h, static
+		{0, "\xa8\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},                      // dynamic
+		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                              // Julia staticdata.c
+		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
+		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
+		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}},                                               // RFC 3533, a CRC per page
+		// An app's own, with V8's in it (Node.js src/node_snapshotable.cc, SnapshotData::kMagic).
+		{1, "\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
 		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
 		{0, "\xcd\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
@@ -115,21 +122,21 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return elfFormat(head)
 	case bytes.HasPrefix(head, []byte("#!")):
-		if at := bytes.Index(head, []byte(zipMark)); at >= 0 {
-			return format{name: "zip behind a script", look: (*inspector).laterZip, kind: Checksummed, sealed: int64(at)}
+		if at := bytes.Index(head, []byte(zipMark)); at >= 0 && !(isPHP(head) && bytes.Contains(head[:at], []byte(pharStub))) {
+			return format{name: "zip behind a script", look: (*inspector).laterZip, kind: Checksummed, sealed: int64(at), fix: (*fixer).zip}
 		}
 		return format{name: "script", trailer: true}
 	case isZlib(head):
-		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed}
+		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed, fix: (*fixer).zlib}
 	case strings.HasSuffix(name, ".rdb") && len(head) > 6 && (isZlibHeader(head[4:]) || isRecord(head[4])):
-		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed}
+		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed, fix: (*fixer).rdb}
 	case strings.HasSuffix(name, ".br"):
-		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed}
+		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
 	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
 		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed}
 	}
 	if version, _, ok := snapshotHeader(head); ok {
-		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed}
+		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}
 	}
 	return format{}
 }

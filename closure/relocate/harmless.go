@@ -33,6 +33,26 @@ func harmlessPlace(name, java string) string {
 	return ""
 }
 
+// jmods says of the modules of a full JDK, jmods/*.jmod beside lib/modules, that they are harmless: jlink and jmod read
+// them, the virtual machine does not.
+func (s *Stage) jmods() {
+	left := s.report.pending[:0]
+	for _, p := range s.report.pending {
+		dir := path.Dir(p.file)
+		if path.Base(dir) != "jmods" || !strings.HasSuffix(p.file, ".jmod") ||
+			path.Join(path.Dir(dir), "lib") != s.java {
+			left = append(left, p)
+			continue
+		}
+		for i := range p.blockers {
+			p.blockers[i].Harmless = "a module of the JDK that jlink and jmod read, and nothing that runs"
+			s.blocker(p.blockers[i])
+		}
+		s.report.Harmless += p.count - len(p.blockers)
+	}
+	s.report.pending = left
+}
+
 // javaFolder is the folder of a Java run-time environment's libraries if the file at name shows that it is one, else
 // the one before. Archives are sorted, and lib/jvm.cfg and lib/modules come before lib/src.zip.
 func javaFolder(before, name string) string {

@@ -17,10 +17,6 @@ import (
 const (
 	// maxDepth is how many containers deep an inspector looks: a file in a jar in a tar in a gzip in a deb.
 	maxDepth = 5
-	// inflateBase and inflateRatio bound how many bytes of a file are looked at after inflating, all containers in it
-	// taken together: inflateBase and inflateRatio times its size.
-	inflateBase  = 1 << 30
-	inflateRatio = 32
 )
 
 var (
@@ -61,8 +57,7 @@ type inspector struct {
 	magics    []magic
 	found     func(kind Kind, detail, harmless string)
 	foreign   func(hash []byte)
-	budget    int64 // bytes that may still be looked at
-	memory    memoryLimit
+	budget    *Budget
 	hasMemory bool
 	held      int64 // what its decoders take, in bytes
 	levels    [maxDepth + 1]*level
@@ -91,16 +86,13 @@ var levels = sync.Pool{New: func() any {
 	return l
 }}
 
-func newInspector(s *scanner, p *parts, t memoryLimit) *inspector {
-	return &inspector{scan: s, parts: p, memory: t, magics: magics()}
+func newInspector(s *scanner, p *parts, b *Budget) *inspector {
+	return &inspector{scan: s, parts: p, budget: b, magics: magics()}
 }
 
 // start makes the inspector ready for a file of size bytes.
 func (x *inspector) start(size int64) {
-	x.budget = inflateBase
-	if size < (math.MaxInt64-inflateBase)/inflateRatio {
-		x.budget += inflateRatio * size
-	}
+	x.budget.allow(size)
 	clear(x.seen)
 }
 
@@ -126,7 +118,7 @@ func (x *inspector) look(r io.Reader, p place) error {
 		l.Reset(r)
 	} else {
 		l.begin(p)
-		l.Reset(io.TeeReader(&meter{r, x}, windowWriter{l.window}))
+		l.Reset(io.TeeReader(&meter{r, x.budget}, windowWriter{l.window}))
 	}
 	head, err := l.Peek(headLen)
 	if n := wanted(head); n > headLen {
@@ -256,12 +248,12 @@ func (x *inspector) report(kind Kind, detail, harmless string) {
 // meter counts what is looked at.
 type meter struct {
 	r io.Reader
-	x *inspector
+	b *Budget
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
-	if m.x.budget -= int64(n); m.x.budget < 0 {
+	if !m.b.inflated(int64(n)) {
 		return n, errBudget
 	}
 	return n, err

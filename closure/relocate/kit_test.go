@@ -114,7 +114,7 @@ func relocated(t testing.TB, files ...file) ([]file, relocate.Report) {
 	out := &events{}
 	stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
 	send(t, stage, archive(files...), whole)
-	return out.files, stage.Report()
+	return out.files, relocate.WithPending(stage.Report())
 }
 
 // contentsOf is what the file at path holds.

@@ -24,9 +24,9 @@ const (
 // Layout is where relocated store paths are found: a view directory that holds one link per path, named by the first
 // characters of its hash. The zero Layout is /nix/store itself and rewrites nothing.
 type Layout struct {
-	dir    string      // "" is /nix/store
-	keep   int         // hash characters kept
-	memory memoryLimit // among the stages that rewrite to it
+	dir    string  // "" is /nix/store
+	keep   int     // hash characters kept
+	budget *Budget // of the stages that rewrite to it
 }
 
 // TooLongError says that a view directory leaves no room for hashes.
@@ -70,7 +70,7 @@ func NewLayout(viewDir string) (Layout, error) {
 		return Layout{}, fmt.Errorf("relocating to %s: the directory has %d characters and needs %d, to take the place "+
 			"of %s", viewDir, len(viewDir), len(storepath.Dir), storepath.Dir)
 	}
-	return Layout{dir: viewDir, keep: keep, memory: newMemoryLimit()}, nil
+	return Layout{dir: viewDir, keep: keep, budget: NewBudget()}, nil
 }
 
 // plainChar reports whether c means itself in shell words, #! lines, search paths (":", ";", "$ORIGIN") and URLs.

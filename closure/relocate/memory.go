@@ -44,7 +44,7 @@ func (x *inspector) holding(size int64, look func() error) error {
 	x.held += size
 	defer func() { x.held -= size }()
 	if x.held > smallWindows && !x.hasMemory {
-		x.memory.take()
+		x.budget.memory.take()
 		x.hasMemory = true
 	}
 	return look()
@@ -55,7 +55,7 @@ func (x *inspector) letGo() {
 	x.held = 0
 	if x.hasMemory {
 		x.hasMemory = false
-		x.memory.giveBack()
+		x.budget.memory.giveBack()
 	}
 }
 

@@ -14,10 +14,12 @@ func TestRelocate(t *testing.T) {
 	suite("compiled", testCompiled)
 	suite("room", testRoom)
 	suite("Stage", testStage)
-	suite("blockers", testHazards)
+	suite("blockers", testBlockers)
 	suite("formats", testFormats)
 	suite("Undo", testUndo)
 	suite("programs", testPrograms)
 	suite("FixTree", testFixups)
+	suite("families", testFamilies)
+	suite("programs read what was relocated", testInstalled)
 	suite.Run(t)
 }

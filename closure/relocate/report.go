@@ -3,6 +3,7 @@ package relocate
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Kind is why a place could not be rewritten, or may not be.
@@ -15,6 +16,7 @@ const (
 	Checksummed    Kind = "reference in checksummed data"
 	WideText       Kind = "reference in UTF-16 or UTF-32 text"
 	HashKeyed      Kind = "reference in a table keyed by its hash"
+	RelativePath   Kind = "reference in a relative path"
 	SplitReference Kind = "reference that a compiler cut into pieces"
 	Opaque         Kind = "data that cannot be looked into"
 	RelocatedName  Kind = "name that a relocated path could have"
@@ -76,16 +78,31 @@ type Report struct {
 	Foreign []string
 	Fixups  []Fixup
 
-	sources []string // Python sources that were rewritten
-	stamped []string // Python byte code with the time stamp of a Nix store
+	pending []pending // files that FixTree has to rewrite
+	sources []string  // Python sources that were rewritten
+	stamped []string  // Python byte code with the time stamp of a Nix store
 }
 
 // Relocatable reports whether nothing blocks.
 func (r Report) Relocatable() bool { return r.Blocking == 0 }
 
+// pending is a file that has references where a Stage may not rewrite them. FixTree rewrites it; where it cannot,
+// the blockers count.
+type pending struct {
+	file     string
+	blockers []Blocker
+	count    int // of all, those left out included
+}
+
+const (
+	// maxPending bounds the pending files of a path.
+	maxPending = 1 << 14
+)
+
 // collector gathers a Report within its bounds.
 type collector struct {
 	report  Report
+	fixed   int64 // bytes that fixups record
 	foreign map[[hashLen]byte]bool
 	crowded bool // there were more
 }
@@ -98,6 +115,35 @@ func (c *collector) blocker(h Blocker) {
 	if *count++; *count <= maxBlockers {
 		c.report.Blockers = append(c.report.Blockers, h)
 	}
+}
+
+// hand leaves a file to FixTree.
+func (c *collector) hand(p pending) {
+	if len(c.report.pending) < maxPending {
+		c.report.pending = append(c.report.pending, p)
+		return
+	}
+	c.block(p, "")
+}
+
+// block takes the blockers of a file that cannot be rewritten.
+func (c *collector) block(p pending, why string) {
+	for _, b := range p.blockers {
+		if why != "" && !strings.Contains(b.Detail, why) {
+			b.Detail += ": " + why
+		}
+		c.blocker(b)
+	}
+	c.report.Blocking += p.count - len(p.blockers)
+}
+
+// record takes n bytes of fixups, and reports whether they were there, in the path and in all of its closure.
+func (c *collector) record(n int64, b *Budget) bool {
+	if c.fixed+n > maxPathFixups || !b.record(n) {
+		return false
+	}
+	c.fixed += n
+	return true
 }
 
 func (c *collector) sawForeign(hash []byte) {

@@ -24,12 +24,27 @@ const (
 // the number of contexts, whether it can be rehashed, one to four checksums, the version in 64 bytes, and the offsets
 // of its parts, the last of which is at last. A snapshot has a checksum and strings that carry their own hashes.
 func snapshotHeader(b []byte) (version string, last int64, ok bool) {
-	if len(b) < snapshotHead {
+	h, ok := readSnapshotHeader(b)
+	if !ok {
 		return "", 0, false
+	}
+	return h.text, int64(h.parts[len(h.parts)-1]), true
+}
+
+// snapshotLayout is what a snapshot's header says.
+type snapshotLayout struct {
+	version int    // where the version stands
+	text    string // the version
+	parts   []int  // where the read-only part, the shared heap if it has one, and the contexts begin
+}
+
+func readSnapshotHeader(b []byte) (h snapshotLayout, ok bool) {
+	if len(b) < snapshotHead {
+		return h, false
 	}
 	contexts, rehashable := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
 	if contexts == 0 || contexts > maxSnapshotContexts || rehashable > 1 {
-		return "", 0, false
+		return h, false
 	}
 	for at := 12; at <= 24; at += 4 {
 		text, padding := b[at:at+snapshotVersion], []byte(nil)
@@ -43,13 +58,17 @@ func snapshotHeader(b []byte) (version string, last int64, ok bool) {
 		for _, parts := range []int{2, 1} {
 			offsets := b[at+snapshotVersion:]
 			if n := 4 * (int(contexts) + parts); n <= len(offsets) {
-				if last, ok := lastOffset(offsets[:n], int64(at+snapshotVersion+n)); ok {
-					return string(text), last, true
+				if _, ok := lastOffset(offsets[:n], int64(at+snapshotVersion+n)); ok {
+					h.version, h.text = at, string(text)
+					for i := 0; i < n; i += 4 {
+						h.parts = append(h.parts, int(binary.LittleEndian.Uint32(offsets[i:])))
+					}
+					return h, true
 				}
 			}
 		}
 	}
-	return "", 0, false
+	return h, false
 }
 
 // maybeVersion rejects most of what is no snapshot: somewhere in b a number of up to three digits and a dot begin.

@@ -36,7 +36,9 @@ type Stage struct {
 	inside   *pushed // the inspector at work on a file too large for the window
 	fed      int64   // how much of the file it has got
 	program  program
-	written  int // references rewritten
+	written  int     // references rewritten
+	held     pending // what FixTree may put right
+	php      bool    // it is a PHP program, behind which a PHAR may stand
 }
 
 // Rewrite returns a stage that passes everything on to next with every reference to self or refs rewritten.
@@ -50,9 +52,9 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 		s.blocker(Blocker{Offset: -1, Kind: Ambiguous, Detail: c.String()})
 	}
 	s.split.parts = newParts(known)
-	s.inspector = newInspector(s.scan, s.split.parts, l.memory)
+	s.inspector = newInspector(s.scan, s.split.parts, l.budget)
 	s.inspector.found = func(kind Kind, detail, harmless string) {
-		s.blocker(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
+		s.add(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
 	}
 	s.inspector.foreign = s.sawForeign
 	s.window = window{next: next, search: s.search}
@@ -65,6 +67,7 @@ func (s *Stage) Entry(e *nar.Entry) error {
 		s.java = javaFolder(s.java, e.Path)
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
+	s.held, s.php = pending{file: e.Path}, false
 	s.searchName(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
@@ -100,6 +103,7 @@ func (s *Stage) Close() error {
 	for _, h := range s.sidecars.blockers() {
 		s.blocker(h)
 	}
+	s.jmods()
 	s.sidecars = sidecars{}
 	return s.next.Close()
 }
@@ -130,7 +134,10 @@ func (s *Stage) search(buf []byte, from, to int) {
 		s.program.search(buf, from, to, s.window.off)
 	}
 	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
-		s.found(-1, Opaque, "a zip archive behind a program or a script")
+		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind a program or a script"})
+	}
+	if s.php {
+		s.searchPHAR(buf, from, to)
 	}
 	if s.format.code {
 		s.split.search(buf, from, to, s.window.off, s)
@@ -150,7 +157,8 @@ func (s *Stage) begin(buf []byte) {
 	if s.format.name == elfName {
 		s.program.begin(head, s.window.off+int64(len(buf))+s.window.left)
 	}
-	if s.format.opaque {
+	s.php = s.format.fix == nil && isPHP(head)
+	if s.format.opaque || s.format.always {
 		s.found(-1, Opaque, s.format.name)
 	}
 	if s.format.look == nil || s.harmless != "" {
@@ -180,6 +188,7 @@ func (s *Stage) inspect(buf []byte) {
 
 // end looks back at a whole file.
 func (s *Stage) end() {
+	s.settle()
 	if s.written == 0 {
 		return
 	}
@@ -214,7 +223,47 @@ func (s *Stage) found(i int, kind Kind, detail string) {
 	if kind == RelocatedName {
 		h.Harmless = "" // undoing would take it for a reference, wherever it stands
 	}
-	s.blocker(h)
+	s.add(h)
+}
+
+// add takes a blocker of the file at hand. Where the file's format can be rewritten as a whole, FixTree has a try.
+func (s *Stage) add(b Blocker) {
+	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText
+	if b.Harmless == "" && s.format.fix != nil && fixable {
+		s.hold(b)
+		return
+	}
+	s.blocker(b)
+}
+
+// hold keeps a blocker of the file at hand for FixTree.
+func (s *Stage) hold(b Blocker) {
+	if s.harmless != "" || s.layout.IsZero() {
+		b.Harmless = s.harmless
+		s.blocker(b)
+		return
+	}
+	if s.held.count++; len(s.held.blockers) < maxBlockers {
+		s.held.blockers = append(s.held.blockers, b)
+	}
+}
+
+// settle ends what is held of the file at hand.
+func (s *Stage) settle() {
+	if s.held.count > 0 {
+		s.hand(s.held)
+	}
+}
+
+// searchPHAR looks for the end of the PHP program before a PHAR in buf[from:to]; behind it nothing may be rewritten.
+func (s *Stage) searchPHAR(buf []byte, from, to int) {
+	at := bytes.Index(buf[from:min(len(buf), to+len(pharStub)-1)], []byte(pharStub))
+	if at < 0 {
+		return
+	}
+	s.php = false
+	s.format = format{name: "PHAR", kind: Checksummed, sealed: s.window.off + int64(from+at), fix: (*fixer).phar}
+	s.found(-1, Opaque, "PHAR")
 }
 
 func (s *Stage) reference(i, member int) {
@@ -223,14 +272,34 @@ func (s *Stage) reference(i, member int) {
 	}
 	kind, detail := s.format.kind, s.format.name
 	at := s.window.off + int64(i-behind)
-	if kind == "" || at < s.format.sealed {
-		if kind, detail = s.program.sealed(at); kind == "" {
-			s.written++
-			s.window.patch(i-behind, []byte(s.targets[member]))
-			return
-		}
+	if s.format.fix != nil && kind == "" {
+		kind = Checksummed // or what is beside it in the file
 	}
-	s.found(i-behind, kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
+	if kind != "" && at >= s.format.sealed {
+		s.found(i-behind, kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
+		return
+	}
+	if isRelative(s.window.buf, i-behind) {
+		s.relative(i, member)
+		return
+	}
+	if kind, detail = s.program.sealed(at); kind != "" {
+		s.hold(Blocker{File: s.file, Offset: at, Kind: kind,
+			Detail: fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail)})
+		return
+	}
+	s.written++
+	s.window.patch(i-behind, []byte(s.targets[member]))
+}
+
+// relative reports a reference that goes on from "..". It is left as it is.
+func (s *Stage) relative(i, member int) {
+	b := Blocker{File: s.file, Offset: s.window.off + int64(i-behind), Kind: RelativePath,
+		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
+	if s.format.name != elfName && b.Harmless == "" {
+		b.Harmless = "a path relative to its own place, as in source maps; it is left as it is"
+	}
+	s.blocker(b)
 }
 
 func (s *Stage) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }
@@ -240,7 +309,27 @@ func (s *Stage) bareHash(i, member int) {
 }
 
 func (s *Stage) wideHash(i, width, member int) {
+	if s.format.kind == "" && s.format.fix == nil && !s.layout.IsZero() && s.wideReference(i, width, member) {
+		return
+	}
 	s.found(i, WideText, fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width))
+}
+
+// wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole, and records it: Undo looks for no wide text.
+func (s *Stage) wideReference(i, width, member int) bool {
+	from, ok := wideReference(s.window.buf, i, width)
+	if kind, _ := s.program.sealed(s.window.off + int64(from)); !ok || kind != "" {
+		return false
+	}
+	data := widen(s.targets[member], width)
+	if !s.record(int64(len(data)), s.layout.budget) {
+		return false
+	}
+	s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Offset: s.window.off + int64(from),
+		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])})
+	s.window.patch(from, data)
+	s.written++
+	return true
 }
 
 func (s *Stage) splitPart(i, member int) {

@@ -10,7 +10,7 @@ import (
 // symlink gives what a symlink's target becomes.
 func (s *Stage) symlink(target string) string {
 	if l, ok := s.absolute(target); ok {
-		s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Was: []byte(target)})
+		s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)})
 		return l
 	}
 	if s.layout.IsZero() || len(target) < hashLen {
@@ -67,15 +67,4 @@ func (s *Stage) absolute(target string) (string, bool) {
 		s.searchName(tail, "the symlink's target")
 	}
 	return path.Join(s.layout.Rename(p), tail), true
-}
-
-// fixedLinks gives the targets that fixed symlinks of o have.
-func (l Layout) fixedLinks(o Original) func(Fixup) string {
-	known := newMembers(o.paths())
-	s := &Stage{layout: l, self: o.Path, known: known, scan: newScanner(l, known)}
-	return func(m Fixup) string {
-		s.file = m.File
-		target, _ := s.absolute(string(m.Was))
-		return target
-	}
 }

@@ -2,13 +2,16 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// undo is the inverse of a Stage.
+// undo is the inverse of a Stage and of FixTree.
 type undo struct {
 	layout Layout
 	next   nar.Sink
@@ -16,21 +19,19 @@ type undo struct {
 	full   map[string]string  // what is kept of a hash -> the reference
 	fixups map[string][]Fixup // by file
 	window window
-	file   string
 
-	// link, if set, gives the target that fixing gave a symlink, and altered is a file that is not as it was fixed.
-	link    func(Fixup) string
-	altered string
+	// Of the file at hand:
+	file  string
+	left  int64   // bytes that are still to come
+	at    int64   // of the next one
+	fixed []Fixup // those that are not undone yet, in order
 }
 
-// Undo returns a stage that takes back what Rewrite did: every relocated reference to one of paths becomes what it
-// was, and so does what was fixed. paths are the path itself and its references, as Rewrite had them; where its
-// report has no RelocatedName and no Ambiguous blocker, the archive is then the same, byte for byte.
+// Undo returns a stage that takes back what Rewrite and FixTree did: what was fixed up becomes what it was, and then
+// every relocated reference to one of paths does. paths are the path itself and its references, as Rewrite had them;
+// where its report has no RelocatedName and no Ambiguous blocker, the archive is then the same, byte for byte. Fixups
+// that do not fit the files are an error.
 func (l Layout) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Sink {
-	return l.undo(paths, fixups, next)
-}
-
-func (l Layout) undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) *undo {
 	u := &undo{layout: l, next: next, full: make(map[string]string), fixups: make(map[string][]Fixup)}
 	if !l.IsZero() {
 		u.name = []byte(l.dir + "/")
@@ -38,19 +39,28 @@ func (l Layout) undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) *und
 			u.full[l.short(p)] = string(p[:refLen])
 		}
 	}
-	for _, m := range fixups {
-		u.fixups[m.File] = append(u.fixups[m.File], m)
+	for _, f := range fixups {
+		u.fixups[f.File] = append(u.fixups[f.File], f)
 	}
 	u.window = window{next: next, search: u.search}
 	return u
 }
 
-// Entry passes e on, a symlink with its target restored.
+// Entry passes e on, a symlink with its target restored, a file with the size that it had.
 func (u *undo) Entry(e *nar.Entry) error {
-	u.file = e.Path
+	u.file, u.fixed, u.left, u.at = e.Path, nil, e.Size, 0
 	switch e.Kind {
 	case nar.Regular:
-		u.window.open(e.Size)
+		restored := *e
+		var err error
+		if restored.Size, err = u.begin(e.Size); err != nil {
+			return fmt.Errorf("undoing the relocation of %q: %w", u.file, err)
+		}
+		u.window.open(restored.Size)
+		if err := u.next.Entry(&restored); err != nil {
+			return err
+		}
+		return u.due()
 	case nar.Symlink:
 		restored := *e
 		restored.Target = u.symlink(e.Target)
@@ -59,13 +69,66 @@ func (u *undo) Entry(e *nar.Entry) error {
 	return u.next.Entry(e)
 }
 
+// begin puts the fixups of a file of size bytes in order, and gives the size that it had.
+func (u *undo) begin(size int64) (int64, error) {
+	u.fixed = u.fixups[u.file]
+	if len(u.fixed) == 0 {
+		return size, nil
+	}
+	u.fixed = slices.Clone(u.fixed)
+	slices.SortStableFunc(u.fixed, func(a, b Fixup) int { return cmp.Compare(a.Offset, b.Offset) })
+	was, at := size, int64(0)
+	for _, f := range u.fixed {
+		if f.Offset < at || f.Length < 0 || f.Length > size-f.Offset {
+			return 0, errors.New("a fixup does not fit the file")
+		}
+		at = f.Offset + f.Length
+		was += int64(len(f.Was)) - f.Length
+	}
+	return was, nil
+}
+
+// due undoes the fixups that begin at the next byte, and drops the bytes that they stand for.
+func (u *undo) due() error {
+	for len(u.fixed) > 0 && u.fixed[0].Offset == u.at && u.fixed[0].Was != nil {
+		if err := u.window.write(u.fixed[0].Was); err != nil {
+			return err
+		}
+		if u.fixed[0].Was = nil; u.fixed[0].Length > 0 {
+			return nil
+		}
+		u.fixed = u.fixed[1:]
+	}
+	return nil
+}
+
 // Write takes contents of the last entry.
 func (u *undo) Write(p []byte) (int, error) {
-	if int64(len(p)) > u.window.left {
+	if int64(len(p)) > u.left {
 		return 0, fmt.Errorf("undoing the relocation of %q: contents are longer than announced", u.file)
 	}
-	if err := u.window.write(p); err != nil {
-		return 0, err
+	u.left -= int64(len(p))
+	for rest := p; len(rest) > 0; {
+		n := int64(len(rest))
+		dropped := len(u.fixed) > 0 && u.fixed[0].Offset <= u.at
+		switch {
+		case dropped:
+			n = min(n, u.fixed[0].Offset+u.fixed[0].Length-u.at)
+		case len(u.fixed) > 0:
+			n = min(n, u.fixed[0].Offset-u.at)
+		}
+		if !dropped {
+			if err := u.window.write(rest[:n]); err != nil {
+				return 0, err
+			}
+		}
+		u.at, rest = u.at+n, rest[n:]
+		if dropped && u.at == u.fixed[0].Offset+u.fixed[0].Length {
+			u.fixed = u.fixed[1:]
+		}
+		if err := u.due(); err != nil {
+			return 0, err
+		}
 	}
 	return len(p), nil
 }
@@ -89,19 +152,6 @@ func (u *undo) search(buf []byte, from, to int) {
 			i += refLen - 1
 		}
 	}
-	for _, m := range u.fixups[u.file] {
-		if at := m.Offset - u.window.off; int64(from) <= at && at < int64(to) {
-			u.check(m.marked(buf[at:]))
-			u.window.patch(int(at), m.Was)
-		}
-	}
-}
-
-// check notes that the file at hand is not as it was fixed.
-func (u *undo) check(asMended bool) {
-	if !asMended {
-		u.altered = u.file
-	}
 }
 
 // original is the reference that b's first refLen bytes, which begin with u.name, stand for.
@@ -114,9 +164,8 @@ func (u *undo) original(b []byte) (string, bool) {
 }
 
 func (u *undo) symlink(target string) string {
-	for _, m := range u.fixups[u.file] {
-		u.check(u.link == nil || u.link(m) == target)
-		return string(m.Was)
+	for _, f := range u.fixups[u.file] {
+		return string(f.Was)
 	}
 	b := []byte(target)
 	for i := 0; u.name != nil; i++ {

@@ -1,9 +1,12 @@
 package relocate
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -35,22 +38,78 @@ func (e *ChangedError) Error() string {
 }
 
 // VerifyTree computes the NAR hash that the tree at dir had before it was relocated by l (the zero Layout if it was
-// not) and fixed, and compares it with the signed one: *ChangedError if they differ. What was fixed has to be as
-// fixing makes it. Modes and times do not matter, save that a file is executable if its owner may execute it.
-func (l Layout) VerifyTree(ctx context.Context, dir string, o Original) error {
-	hash := sha256.New()
-	undo := l.undo(o.paths(), o.Fixups, nar.NewWriter(hash))
-	undo.link = l.fixedLinks(o)
-	if err := nar.DumpTo(ctx, undo, dir); err != nil {
+// not) and fixed up, and compares it with the signed one: *ChangedError if they differ. What fixups say stood there
+// proves nothing about what stands there now, so where there are any, the tree is relocated again, in a directory below
+// temp, and has to come out the same. Modes and times do not matter, save that a file is executable if its owner may
+// execute it.
+func (l Layout) VerifyTree(ctx context.Context, dir, temp string, o Original) (err error) {
+	there, was, again := sha256.New(), sha256.New(), sha256.New()
+	back := nar.NewWriter(was)
+	var sink nar.Sink = back
+	var stage *Stage
+	made := ""
+	if len(o.Fixups) > 0 {
+		made, err = os.MkdirTemp(temp, "verify-")
+		if err != nil {
+			return fmt.Errorf("verifying %s: %w", o.Path, err)
+		}
+		defer func() { err = cmp.Or(err, nar.RemoveAll(made)) }()
+		made = filepath.Join(made, o.Path.Base())
+		stage = l.stage(o.Path, o.References, nar.NewTree(made))
+		defer stage.Discard()
+		sink = &both{back, stage}
+	}
+	if err := nar.DumpTo(ctx, &both{nar.NewWriter(there), l.Undo(o.paths(), o.Fixups, sink)}, dir); err != nil {
 		return fmt.Errorf("verifying %s: %w", o.Path, err)
 	}
-	if undo.altered != "" {
-		return fmt.Errorf("verifying %s: %s is not as it was fixed", o.Path, undo.altered)
-	}
-	if got := storepath.Hash(hash.Sum(nil)); got != o.NarHash {
+	if got := storepath.Hash(was.Sum(nil)); got != o.NarHash {
 		return &ChangedError{Path: o.Path, Dir: dir, Want: o.NarHash, Got: got}
 	}
+	if stage == nil {
+		return nil
+	}
+	if _, err := l.FixTree(ctx, made, o, stage.Report()); err != nil {
+		return err
+	}
+	if err := nar.Dump(ctx, again, made); err != nil {
+		return fmt.Errorf("verifying %s: %w", o.Path, err)
+	}
+	if want, got := storepath.Hash(again.Sum(nil)), storepath.Hash(there.Sum(nil)); want != got {
+		return fmt.Errorf("verifying %s: %s is not as it was fixed up", o.Path, dir)
+	}
 	return nil
+}
+
+// stage is the one that a layout's trees are written through.
+func (l Layout) stage(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
+	if l.IsZero() {
+		return FixOnly(self, refs, next)
+	}
+	return l.Rewrite(self, refs, next)
+}
+
+// both is a sink that passes everything on to two.
+type both [2]nar.Sink
+
+func (b *both) Entry(e *nar.Entry) error {
+	if err := b[0].Entry(e); err != nil {
+		return err
+	}
+	return b[1].Entry(e)
+}
+
+func (b *both) Write(p []byte) (int, error) {
+	if n, err := b[0].Write(p); err != nil {
+		return n, err
+	}
+	return b[1].Write(p)
+}
+
+func (b *both) Close() error {
+	if err := b[0].Close(); err != nil {
+		return err
+	}
+	return b[1].Close()
 }
 
 // UndoTree writes the tree at dir, relocated by l and fixed, to dest as it was before. dest must not exist; nothing

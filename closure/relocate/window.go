@@ -15,6 +15,8 @@ const (
 	windowSize = chunkSize + pageSize
 	// ahead is how far behind a place one may have to look to know what begins there: a hash in UTF-32 has 125 bytes.
 	ahead = 128
+	// lookback is how far before a hash its reference may begin, in UTF-32, and what says that it is relative.
+	lookback = 64
 	// behind is how far before a hash its reference begins.
 	behind = len(storePrefix)
 )
@@ -30,7 +32,7 @@ type patch struct {
 // does not depend on the pieces.
 type window struct {
 	next io.Writer
-	// search looks at the places buf[from:to]; it may look at all of buf, which reaches at least behind before from,
+	// search looks at the places buf[from:to]; it may look at all of buf, which reaches at least lookback before from,
 	// less at the file's start, and ahead after to, less at its end.
 	search func(buf []byte, from, to int)
 
@@ -85,7 +87,7 @@ func (w *window) slide() error {
 	to, done := len(w.buf), len(w.buf)
 	if w.left > 0 {
 		to -= ahead
-		done = int((w.off+int64(to-behind))&^(pageSize-1) - w.off)
+		done = int((w.off+int64(to-lookback))&^(pageSize-1) - w.off)
 	}
 	w.search(w.buf, w.from, to)
 	w.apply(w.buf[:done])

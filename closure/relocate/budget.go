@@ -1,0 +1,48 @@
+package relocate
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+const (
+	// inflateBase and inflateRatio bound how many bytes are looked at after inflating, by all stages of a Budget
+	// together: inflateBase, and inflateRatio times the size of what is looked into.
+	inflateBase  = 1 << 30
+	inflateRatio = 32
+)
+
+// Budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
+// inflate, bytes that fixups record. A Layout has one, which all its stages share.
+type Budget struct {
+	memory  memoryLimit
+	inflate atomic.Int64
+	fixups  atomic.Int64
+}
+
+// NewBudget is the budget of one closure.
+func NewBudget() *Budget {
+	b := &Budget{memory: newMemoryLimit()}
+	b.inflate.Store(inflateBase)
+	b.fixups.Store(maxClosureFixups)
+	return b
+}
+
+// Within is the layout with another budget, for another closure that is relocated to the same place.
+func (l Layout) Within(b *Budget) Layout {
+	l.budget = b
+	return l
+}
+
+// allow adds what a file of size bytes may inflate to.
+func (b *Budget) allow(size int64) {
+	if size > 0 && size < (math.MaxInt64>>2)/inflateRatio && b.inflate.Load() < math.MaxInt64>>2 {
+		b.inflate.Add(inflateRatio * size)
+	}
+}
+
+// inflated takes n bytes, and reports whether they were there.
+func (b *Budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
+
+// record takes n bytes of fixups, and reports whether they were there.
+func (b *Budget) record(n int64) bool { return b.fixups.Add(-n) >= 0 }

@@ -1,0 +1,365 @@
+package relocate_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"compress/zlib"
+	stdcontext "context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/ulikunitz/xz"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// fixedTree writes files relocated and fixed up, and makes sure that they come back byte for byte.
+func fixedTree(t testing.TB, files ...file) (dir string, report relocate.Report) {
+	t.Helper()
+	g := NewWithT(t)
+	ctx := stdcontext.Background()
+	all := archive(files...)
+	dir = filepath.Join(t.TempDir(), "tree")
+	t.Cleanup(func() { _ = nar.RemoveAll(dir) })
+	o := relocate.Original{Path: self, References: []storepath.Path{dep}, NarHash: sha256.Sum256(archived(t, all))}
+	l := layout(t)
+	stage := l.Rewrite(self, o.References, nar.NewTree(dir))
+	send(t, stage, all, whole)
+	report, err := l.FixTree(ctx, dir, o, stage.Report())
+	g.Expect(err).NotTo(HaveOccurred())
+	o.Fixups = report.Fixups
+	if undoable(report) {
+		g.Expect(l.VerifyTree(ctx, dir, t.TempDir(), o)).To(Succeed())
+	}
+	for _, f := range files {
+		if f.Kind == nar.Regular {
+			info, err := os.Lstat(filepath.Join(dir, f.Path))
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(info.Mode().Perm()).To(BeEquivalentTo(0o444), f.Path)
+			g.Expect(info.ModTime().Unix()).To(BeEquivalentTo(1), f.Path)
+		}
+	}
+	return dir, report
+}
+
+// readBack is what the file holds now.
+func readBack(t testing.TB, dir, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return string(b)
+}
+
+func unpacked(r io.Reader, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+func gunzipped(s string) string {
+	r, err := gzip.NewReader(strings.NewReader(s))
+	return unpacked(r, err)
+}
+
+func unzlibbed(s string) string {
+	r, err := zlib.NewReader(strings.NewReader(s))
+	return unpacked(r, err)
+}
+
+// unzipped are an archive's members by name, their checksums checked.
+func unzipped(s string) map[string]string {
+	r, err := zip.NewReader(strings.NewReader(s), int64(len(s)))
+	if err != nil {
+		return map[string]string{"": err.Error()}
+	}
+	members := map[string]string{}
+	for _, f := range r.File {
+		m, err := f.Open()
+		members[f.Name] = unpacked(m, err)
+	}
+	return members
+}
+
+// phar is a PHP archive of one file, with a signature by SHA-512, as PHP 8 writes it.
+func phar(name, text string) string {
+	number := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
+	entry := number(len(name)) + name + number(len(text)) + number(1) + number(len(text)) +
+		number(int(crc32.ChecksumIEEE([]byte(text)))) + number(0o644) + number(0)
+	manifest := number(1) + "\x11\x00" + number(0x10000) + number(0) + number(0) + entry
+	s := "<?php Phar::mapPhar(); require 'phar://x'; __HALT_COMPILER(); ?>\r\n" + number(len(manifest)) + manifest + text
+	sum := sha512.Sum512([]byte(s))
+	return s + string(sum[:]) + number(4) + "GBMB"
+}
+
+func testFamilies(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+	now := strings.ReplaceAll(script, string(self), selfNow)
+
+	it("compresses anew what names store paths, in each format that can be written, and takes it back", func() {
+		long := strings.Repeat(noise(300), 20) + script
+		for name, f := range map[string]struct {
+			pack   func(string) string
+			unpack func(string) string
+		}{
+			"a.gz":       {gzipped, gunzipped},
+			"objects/x":  {zlibbed, unzlibbed},
+			"a.zst":      {zstandard, func(s string) string { r, err := zstd.NewReader(strings.NewReader(s)); return unpacked(r, err) }},
+			"a.br":       {brotlied, func(s string) string { return unpacked(brotli.NewReader(strings.NewReader(s)), nil) }},
+			"pdftex.fmt": {gzipped, gunzipped},
+			"two.gz":     {func(s string) string { return gzipped("first\n") + gzipped(s) }, func(s string) string { return strings.TrimPrefix(gunzipped(s), "first\n") }},
+			"twice.gz":   {func(s string) string { return gzipped(zlibbed(s)) }, func(s string) string { return unzlibbed(gunzipped(s)) }},
+		} {
+			for _, text := range []string{script, long} {
+				dir, report := fixedTree(t, regular(name, f.pack(text)))
+				Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+				Expect(report.Fixups).NotTo(BeEmpty(), name)
+				Expect(f.unpack(readBack(t, dir, name))).To(Equal(strings.ReplaceAll(text, string(self), selfNow)), name)
+			}
+		}
+		dir, report := fixedTree(t, regular("a.xz", decoded(scriptXZ)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		r, err := xz.NewReader(strings.NewReader(readBack(t, dir, "a.xz")))
+		Expect(unpacked(r, err)).To(Equal(now))
+	})
+
+	it("rewrites the members of zip archives, stored, deflated and nested, with their checksums and places", func() {
+		inner := storedZip("lib/a.properties", script)
+		for name, c := range map[string]struct{ contents, member string }{
+			"app.jar":      {zipped(zip.Deflate, "a.txt", script), "a.txt"},
+			"large.jar":    {zipped(zip.Deflate, "a.txt", strings.Repeat(noise(500), 30)+script), "a.txt"},
+			"stored.jar":   {storedZip("a.txt", script), "a.txt"},
+			"streamed.egg": {zipped(zip.Store, "a.txt", script), "a.txt"},
+			"app.jmod":     {"JM\x01\x00" + zipped(zip.Deflate, "classes/a", script), "classes/a"},
+			"app.pyz":      {"#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", script), "__main__.py"},
+			"boot.jar":     {launcher(20<<10) + zipped(zip.Deflate, "BOOT-INF/x", script), "BOOT-INF/x"},
+		} {
+			dir, report := fixedTree(t, regular(name, c.contents))
+			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+			contents := readBack(t, dir, name)
+			before := unzipped(strings.TrimPrefix(c.contents, "JM\x01\x00"))
+			members := unzipped(strings.TrimPrefix(contents, "JM\x01\x00"))
+			Expect(members).To(HaveLen(len(before)), name)
+			for member, text := range before {
+				Expect(members[member]).To(Equal(strings.ReplaceAll(text, string(self), selfNow)), name)
+			}
+			Expect(members[c.member]).To(HaveSuffix(now), name)
+			Expect(contents).NotTo(ContainSubstring(string(self)))
+		}
+		for _, method := range []uint16{zip.Store, zip.Deflate} {
+			dir, report := fixedTree(t, regular("spring.jar", zipped(method, "BOOT-INF/lib/inner.jar", inner)))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			outer := unzipped(readBack(t, dir, "spring.jar"))
+			Expect(unzipped(outer["BOOT-INF/lib/inner.jar"])["lib/a.properties"]).To(Equal(now))
+		}
+	})
+
+	it("leaves a signed archive alone, and says so", func() {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		for _, member := range [][2]string{{"META-INF/APP.SF", "Signature-Version: 1.0\n"}, {"a.txt", script}} {
+			m, err := w.Create(member[0])
+			Expect(err).NotTo(HaveOccurred())
+			_, err = io.WriteString(m, member[1])
+			Expect(err).NotTo(HaveOccurred())
+		}
+		Expect(w.Close()).To(Succeed())
+		dir, report := fixedTree(t, regular("app.jar", b.String()))
+		Expect(report.Relocatable()).To(BeFalse())
+		Expect(report.Blockers[0].Detail).To(ContainSubstring("signed"))
+		Expect(readBack(t, dir, "app.jar")).To(Equal(b.String()))
+	})
+
+	it("puts right the checksum of a V8 start-up snapshot, of either kind, in a file and in a program", func() {
+		for _, sum := range []func(string) uint32{adler, fletcher} {
+			blob := snapshotWith(sum, "context with "+string(self)+" in it")
+			dir, report := fixedTree(t, regular("snapshot_blob.bin", blob),
+				regular("z/node", elf(strings.Repeat("\x00", 600<<10)+blob+strings.Repeat("after "+string(dep), 10))))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			want := snapshotWith(sum, "context with "+selfNow+" in it")
+			Expect(readBack(t, dir, "snapshot_blob.bin")).To(Equal(want))
+			program := readBack(t, dir, "z/node")
+			Expect(program[64+600<<10:][:len(want)]).To(Equal(want))
+			Expect(program).To(ContainSubstring("after " + depNow))
+		}
+		wrong := []byte(snapshotWith(adler, "context with "+string(self)+" in it"))
+		wrong[9]++
+		_, report := fixedTree(t, regular("snapshot_blob.bin", string(wrong)))
+		Expect(report.Relocatable()).To(BeFalse())
+	})
+
+	it("takes a JDK's modules as harmless beside its run-time image only", func() {
+		jmod := "JM\x01\x00" + zipped(zip.Deflate, "lib/x.so", string(self)) + "trailing that makes it unreadable"
+		_, report := fixedTree(t, regular("lib/openjdk/jmods/java.base.jmod", jmod),
+			regular("lib/openjdk/lib/modules", "\xda\xda\xfe\xca"))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(report.Harmless).To(BeNumerically(">", 0))
+		_, report = fixedTree(t, regular("lib/openjdk/jmods/java.base.jmod", jmod), regular("lib/other/lib/modules", "x"))
+		Expect(report.Relocatable()).To(BeFalse())
+	})
+
+	it("rewrites literals, terms and plain chunks of Erlang modules", func() {
+		module := beam("AtU8", "\x00\x00\x00\x00", "LitT", size32(script)+zlibbed(script), "StrT", script)
+		dir, report := fixedTree(t, regular("x.beam", module), regular("y.beam", beam("StrT", script)),
+			regular("z.beam", gzipped(module)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		now := beam("AtU8", "\x00\x00\x00\x00", "LitT", size32(script)+"ZLIB", "StrT", now)
+		Expect(readBack(t, dir, "y.beam")).To(Equal(beam("StrT", strings.ReplaceAll(script, string(self), selfNow))))
+		for _, contents := range []string{readBack(t, dir, "x.beam"), gunzipped(readBack(t, dir, "z.beam"))} {
+			Expect(binary.BigEndian.Uint32([]byte(contents[4:]))).To(BeEquivalentTo(len(contents) - 8))
+			at := strings.Index(contents, "LitT")
+			size := int(binary.BigEndian.Uint32([]byte(contents[at+4:])))
+			Expect(unzlibbed(contents[at+12 : at+8+size])).To(Equal(strings.ReplaceAll(script, string(self), selfNow)))
+			Expect(contents[at+8+size+-size&3:]).To(Equal(now[strings.Index(now, "StrT"):]))
+		}
+	})
+
+	it("rewrites text in UTF-16 and UTF-32 that is whole", func() {
+		for name, text := range map[string]func(string) string{
+			"app.dll": func(s string) string { return "MZ" + utf16LE(s) }, "be": utf16BE, "sbcl.core": utf32BE,
+			"le32": func(s string) string { return wide(s, 4) }, "w.gz": func(s string) string { return gzipped(utf16LE(s)) },
+		} {
+			dir, report := fixedTree(t, regular(name, text(script)))
+			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+			want, got := text(now), readBack(t, dir, name)
+			if name == "w.gz" {
+				want, got = gunzipped(want), gunzipped(got)
+			}
+			Expect(got).To(Equal(want), name)
+			_, report = fixedTree(t, regular(name, text(self.HashPart())))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+		}
+	})
+
+	it("puts right the signature and the checksums of a PHAR", func() {
+		dir, report := fixedTree(t, regular("app.phar", phar("index.php", script)), regular("clean.phar", phar("a", "x")),
+			regular("stub.phar", strings.Replace(phar("a", "x"), "phar://x", string(self), 1)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "app.phar")).To(Equal(phar("index.php", now)))
+		Expect(readBack(t, dir, "clean.phar")).To(Equal(phar("a", "x")))
+		stub := readBack(t, dir, "stub.phar")
+		sum := sha512.Sum512([]byte(stub[:len(stub)-64-8]))
+		Expect(stub[len(stub)-64-8 : len(stub)-8]).To(Equal(string(sum[:])))
+	})
+
+	it("puts right the checksums of PNG chunks and of tar headers", func() {
+		chunk := func(text string) string {
+			c := "tEXt" + text
+			return size32(text) + c + string(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(c))))
+		}
+		picture := func(text string) string {
+			return "\x89PNG\r\n\x1a\n" + chunk("x") + chunk("Comment\x00"+text) + chunk("")
+		}
+		dir, report := fixedTree(t, regular("a.png", picture(script)), regular("link.tar", tarred("x", "", string(self)+"/bin")),
+			regular("p.tar", tarred("a.png", picture(script), "")), regular("plain.tar", tarred("etc/x", script, "")),
+			regular("z.tar", tarred("etc/x.gz", gzipped(script), "")))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "a.png")).To(Equal(picture(now)))
+		Expect(readBack(t, dir, "link.tar")).To(Equal(tarred("x", "", selfNow+"/bin")))
+		Expect(readBack(t, dir, "p.tar")).To(Equal(tarred("a.png", picture(now), "")))
+		Expect(readBack(t, dir, "plain.tar")).To(Equal(tarred("etc/x", now, "")))
+		Expect(readBack(t, dir, "z.tar")).To(ContainSubstring("x.gz"))
+	})
+
+	it("leaves a path that is relative to its own place as it is", func() {
+		for _, text := range []string{`{"sources":["../../../../..` + string(self) + `/src/a.ts"]}`, "// ../.." + string(dep) + "/x\n"} {
+			dir, report := fixedTree(t, regular("app.js.map", text), regular("b.gz", gzipped(text)))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, "app.js.map")).To(Equal(text))
+			Expect(gunzipped(readBack(t, dir, "b.gz"))).To(Equal(text))
+		}
+		_, report := fixedTree(t, regular("x.map", "a.."+string(self)+"/x"))
+		Expect(report.References).To(Equal(1))
+		_, report = fixedTree(t, regular("x.so", elf("\x00$ORIGIN/../../../.."+string(self)+"/lib\x00")))
+		Expect(report.Relocatable()).To(BeFalse())
+	})
+
+	context("SQLite", func() {
+		database := func(statements string) string {
+			program, err := exec.LookPath("sqlite3")
+			if err != nil {
+				t.Skip("NOT TESTED: there is no sqlite3 here")
+			}
+			name := filepath.Join(t.TempDir(), "a.db")
+			out, err := exec.Command(program, name, statements).CombinedOutput()
+			Expect(err).NotTo(HaveOccurred(), string(out))
+			b, err := os.ReadFile(name)
+			Expect(err).NotTo(HaveOccurred())
+			return string(b)
+		}
+		ask := func(dir, statement string) string {
+			out, err := exec.Command("sqlite3", filepath.Join(dir, "a.db"), statement).CombinedOutput()
+			Expect(err).NotTo(HaveOccurred(), string(out))
+			return strings.TrimSpace(string(out))
+		}
+		it("rewrites a database whose indexes stay sorted", func() {
+			dir, report := fixedTree(t, regular("a.db", database(
+				"create table t(p text primary key, n int); create index i on t(n, p);"+
+					"insert into t values('"+string(self)+"/a',1),('"+string(dep)+"/b',1),('"+string(self)+"/c',2),('/zzz',3),('/a',1);")))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(ask(dir, "pragma integrity_check")).To(Equal("ok"))
+			Expect(ask(dir, "select n from t where p = '"+selfNow+"/c'")).To(Equal("2"))
+		})
+		it("refuses one whose index would be out of order", func() {
+			for _, neighbour := range []string{"/lib/x", "/mnt/x"} {
+				_, report := fixedTree(t, regular("a.db", database("create table t(p text primary key);"+
+					"insert into t values('"+string(self)+"/a'),('"+neighbour+"');")))
+				Expect(report.Relocatable()).To(BeFalse(), neighbour)
+				Expect(report.Blockers[0].Detail).To(ContainSubstring("sorted"))
+			}
+		})
+		it("refuses one with a reference that goes over pages", func() {
+			_, report := fixedTree(t, regular("a.db", database("pragma page_size=512; create table t(p text);"+
+				"insert into t values('"+strings.Repeat(string(self)+" ", 40)+"');")))
+			Expect(report.Relocatable()).To(BeFalse())
+		})
+		it("leaves one without references alone", func() {
+			_, report := fixedTree(t, regular("a.db", database("create table t(p text primary key); insert into t values('/lib');")))
+			Expect(report.Relocatable()).To(BeTrue())
+			Expect(report.Fixups).To(BeEmpty())
+		})
+	})
+}
+
+func adler(s string) uint32 {
+	a, b := uint32(0), uint32(0)
+	for i := range len(s) {
+		a = (a + uint32(s[i])) % 65521
+		b = (b + a) % 65521
+	}
+	return b<<16 | a
+}
+
+func fletcher(s string) uint32 {
+	a, b := uint32(0), uint32(0)
+	for i := range len(s) {
+		a = (a + uint32(s[i])) % 65535
+		b = (b + a) % 65535
+	}
+	return b<<16 | a
+}
+
+// snapshotWith is snapshot(text) with its checksum.
+func snapshotWith(sum func(string) uint32, text string) string {
+	blob := strings.TrimRight(snapshot(text), "\x00")
+	return blob[:8] + string(binary.LittleEndian.AppendUint32(nil, sum(blob[12:]))) + blob[12:]
+}

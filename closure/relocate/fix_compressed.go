@@ -1,0 +1,259 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+	ulikunitz "github.com/ulikunitz/xz"
+)
+
+// gzip compresses a gzip file anew, as one member with the header of the first (RFC 1952). Files with an index over
+// compressed blocks in an extra field (dictzip, BGZF) are not touched: the index would be wrong.
+func (f *fixer) gzip(s source) ([]edit, error) {
+	r, err := gzip.NewReader(bytes.NewReader(s.data))
+	if err != nil {
+		return nil, errMalformed
+	}
+	header := r.Header
+	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+		z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
+		if err == nil {
+			z.Header = header
+		}
+		return z, err
+	})
+	if err == nil && data != nil && len(header.Extra) > 0 {
+		err = blockedBy(Compressed, "a reference in gzip with an extra field, which may be an index")
+	}
+	return whole(s, data, err)
+}
+
+// zlib compresses a zlib file anew (RFC 1950), but for git's objects, whose names are hashes of what they hold.
+func (f *fixer) zlib(s source) ([]edit, error) {
+	r, err := zlib.NewReader(bytes.NewReader(s.data))
+	if err != nil {
+		return nil, errMalformed
+	}
+	plain, err := f.inflated(r)
+	if err != nil {
+		return nil, err
+	}
+	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), newZlib)
+	if data != nil && isGitObject(plain) {
+		return nil, blockedBy(Checksummed, "a reference in a git object, which is named by its hash")
+	}
+	return whole(s, data, err)
+}
+
+func newZlib(w io.Writer) (io.WriteCloser, error) {
+	return zlib.NewWriterLevel(w, zlib.BestCompression)
+}
+
+// isGitObject reports whether b begins as git's loose objects do: type, size, NUL.
+func isGitObject(b []byte) bool {
+	head, _, ok := bytes.Cut(b[:min(len(b), 32)], []byte{0})
+	kind, size, _ := strings.Cut(string(head), " ")
+	_, err := strconv.ParseUint(size, 10, 63)
+	return ok && err == nil && (kind == "blob" || kind == "tree" || kind == "commit" || kind == "tag")
+}
+
+// zstd compresses a zstd file anew (RFC 8878), as one frame, for decoders of no larger a window than before.
+func (f *fixer) zstd(s source) ([]edit, error) {
+	window := int64(smallWindows)
+	var h zstd.Header
+	if err := h.Decode(afterSkippable(s.data)); err == nil && !h.SingleSegment {
+		window = int64(h.WindowSize)
+	}
+	r, err := zstd.NewReader(bytes.NewReader(s.data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindows))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	size := 1 << 10
+	for int64(2*size) <= min(window, smallWindows) {
+		size *= 2
+	}
+	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(size),
+			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+	})
+	return whole(s, data, err)
+}
+
+// xz compresses an .xz file anew (xz-file-format), with a dictionary no larger than before.
+func (f *fixer) xz(s source) ([]edit, error) {
+	r, err := ulikunitz.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(s.data))
+	if err != nil {
+		return nil, errMalformed
+	}
+	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+		return ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}.NewWriter(w)
+	})
+	return whole(s, data, err)
+}
+
+// brotli compresses a brotli file anew (RFC 7932), with a window no larger than before.
+func (f *fixer) brotli(s source) ([]edit, error) {
+	bits := 16
+	for 1<<(bits+1) <= brotliWindow(s.data) && bits < 24 {
+		bits++
+	}
+	data, err := f.recompress(s, stem(s.name), brotli.NewReader(bytes.NewReader(s.data)),
+		func(w io.Writer) (io.WriteCloser, error) {
+			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: 9, LGWin: bits}), nil
+		})
+	return whole(s, data, err)
+}
+
+// beam compresses the literals and terms of an Erlang module anew where that is needed (erts/emulator/beam/beam_file.c,
+// erts/emulator/beam/external.c). Sizes may change: chunks say theirs, and the file says its own.
+func (f *fixer) beam(s source) ([]edit, error) {
+	const header = 12
+	var edits []edit
+	grown := 0
+	for at := header; at+8 <= len(s.data); {
+		id, size := string(s.data[at:at+4]), int(binary.BigEndian.Uint32(s.data[at+4:]))
+		begin := at + 8
+		if size > len(s.data)-begin {
+			return nil, errMalformed
+		}
+		chunk, end := s.data[begin:begin+size], begin+size+(-size&3)
+		var changed []edit
+		var err error
+		switch skip := beamSkip(id, chunk); {
+		case isUnusedChunk(id):
+		case skip > 0:
+			changed, err = f.compressedChunk(s, chunk, skip)
+		default:
+			changed, err = f.text(source{data: chunk}, format{})
+		}
+		if err != nil {
+			return nil, err
+		}
+		if sameLength(changed) {
+			edits = append(edits, moved(changed, begin)...)
+		} else {
+			next := apply(chunk, changed)
+			edits = append(edits,
+				edit{from: at + 4, to: at + 8, data: binary.BigEndian.AppendUint32(nil, uint32(len(next)))},
+				edit{from: begin, to: min(end, len(s.data)), data: append(next, make([]byte, -len(next)&3)...)})
+			grown += len(next) + -len(next)&3 - (size + -size&3)
+		}
+		at = end
+	}
+	if grown != 0 {
+		size := int(binary.BigEndian.Uint32(s.data[4:])) + grown
+		edits = append([]edit{{from: 4, to: 8, data: binary.BigEndian.AppendUint32(nil, uint32(size))}}, edits...)
+	}
+	return edits, nil
+}
+
+// compressedChunk rewrites the zlib stream behind a chunk's first bytes.
+func (f *fixer) compressedChunk(s source, chunk []byte, skip int) ([]edit, error) {
+	r, err := zlib.NewReader(bytes.NewReader(chunk[skip:]))
+	if err != nil {
+		return nil, errMalformed
+	}
+	data, err := f.recompress(s, "", r, newZlib)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return []edit{{from: skip, to: len(chunk), data: data}}, nil
+}
+
+// png puts the checksums of chunks right (PNG specification, 5.3).
+func (f *fixer) png(s source) ([]edit, error) {
+	edits, err := f.text(s, format{})
+	if err != nil || len(edits) == 0 {
+		return nil, err
+	}
+	if !sameLength(edits) {
+		return nil, errMalformed
+	}
+	data := apply(s.data, edits)
+	for at := len("\x89PNG\r\n\x1a\n"); at+12 <= len(data); {
+		size := int(binary.BigEndian.Uint32(data[at:]))
+		if size > len(data)-at-12 {
+			return nil, errMalformed
+		}
+		end := at + 8 + size
+		was, now := crc32.ChecksumIEEE(s.data[at+4:end]), crc32.ChecksumIEEE(data[at+4:end])
+		if was != now && binary.BigEndian.Uint32(data[end:]) == was {
+			edits = append(edits, edit{from: end, to: end + 4, data: binary.BigEndian.AppendUint32(nil, now)})
+		}
+		at = end + 4
+	}
+	return edits, sortEdits(edits)
+}
+
+// tar rewrites members, and headers with their checksums (POSIX pax).
+func (f *fixer) tar(s source) ([]edit, error) {
+	const block = 512
+	var edits []edit
+	for at := 0; at+block <= len(s.data); {
+		header := s.data[at : at+block]
+		if string(header[257:262]) != "ustar" {
+			break
+		}
+		size, ok := tarSize(header[124:136])
+		if !ok || size > int64(len(s.data)-at-block) {
+			return nil, errMalformed
+		}
+		if c := header[156]; c >= '1' && c <= '6' {
+			size = 0
+		}
+		name, _, _ := bytes.Cut(header[:100], []byte{0})
+		begin, end := at+block, at+block+int(size)
+		member, err := f.rewrite(s.in(s.data[begin:end], string(name)))
+		if err != nil {
+			return nil, err
+		}
+		if header[156] == 'x' && !sameLength(member) {
+			return nil, errMalformed
+		}
+		changed, err := f.text(source{data: header}, format{})
+		if err != nil {
+			return nil, err
+		}
+		next := apply(header, changed)
+		pad := int(-size & (block - 1))
+		if !sameLength(member) {
+			if err := sortEdits(member); err != nil {
+				return nil, err
+			}
+			data := apply(s.data[begin:end], member)
+			octal := strconv.FormatInt(int64(len(data)), 8)
+			copy(next[124:136], strings.Repeat("0", max(0, 11-len(octal)))+octal+"\x00")
+			data = append(data, make([]byte, -len(data)&(block-1))...)
+			edits = append(edits, edit{from: begin, to: min(end+pad, len(s.data)), data: data})
+		} else {
+			edits = append(edits, moved(member, begin)...)
+		}
+		if !bytes.Equal(next, header) {
+			edits = append(edits, edit{from: at, to: at + block, data: tarChecksum(next)})
+		}
+		at = end + pad
+	}
+	return edits, sortEdits(edits)
+}
+
+// tarChecksum puts a header's checksum right: the sum of its bytes, with blanks for the checksum itself.
+func tarChecksum(header []byte) []byte {
+	copy(header[148:156], "        ")
+	sum := 0
+	for _, c := range header {
+		sum += int(c)
+	}
+	octal := strconv.FormatInt(int64(sum), 8)
+	copy(header[148:156], strings.Repeat("0", max(0, 6-len(octal)))+octal+"\x00 ")
+	return header
+}

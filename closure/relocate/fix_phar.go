@@ -1,0 +1,213 @@
+package relocate
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"hash"
+	"hash/crc32"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// A PHAR is a PHP archive behind a stub in PHP (php-src ext/phar/phar.c; the manual, "Phar File Format"): a manifest with
+// a CRC-32 for each file, what the files hold, and a signature over all that, then its type and "GBMB".
+const (
+	pharStub     = "__HALT_COMPILER();"
+	pharEnd      = "GBMB"
+	pharDeflated = 0x1000
+	pharBzip2    = 0x2000
+	pharSigned   = 0x10000 // of the whole archive
+	// maxPHAREntries bounds the files of an archive.
+	maxPHAREntries = 1 << 16
+)
+
+// pharHashes are the signatures that are plain hashes, by type. OpenSSL's, which take a private key, are not here.
+var pharHashes = map[uint32]func() hash.Hash{1: md5.New, 2: sha1.New, 3: sha256.New, 4: sha512.New}
+
+// isPHP reports whether b begins as a PHP program does.
+func isPHP(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("<?php")) ||
+		bytes.HasPrefix(b, []byte("#!")) && bytes.Contains(b[:min(len(b), 256)], []byte("php"))
+}
+
+// isPHAR reports whether data is a PHP program with an archive behind it.
+func isPHAR(data []byte) bool { return isPHP(data) && pharManifest(data) > 0 }
+
+// pharManifest gives the place of an archive's manifest, or 0.
+func pharManifest(data []byte) int {
+	at := bytes.Index(data, []byte(pharStub))
+	if at < 0 {
+		return 0
+	}
+	at += len(pharStub)
+	for _, end := range []string{" ", "?>", "\r", "\n"} {
+		if bytes.HasPrefix(data[at:], []byte(end)) {
+			at += len(end)
+		}
+	}
+	if at+18 > len(data) {
+		return 0
+	}
+	size, count := binary.LittleEndian.Uint32(data[at:]), binary.LittleEndian.Uint32(data[at+4:])
+	if int64(size) > int64(len(data)-at-4) || int64(count) > int64(size)/24+1 {
+		return 0
+	}
+	return at
+}
+
+// pharReader takes a manifest apart.
+type pharReader struct {
+	data []byte
+	at   int
+	bad  bool
+}
+
+func (r *pharReader) number() int {
+	if r.bad || r.at+4 > len(r.data) {
+		r.bad = true
+		return 0
+	}
+	n := binary.LittleEndian.Uint32(r.data[r.at:])
+	r.at += 4
+	return int(n)
+}
+
+func (r *pharReader) skip(n int) []byte {
+	if r.bad || n < 0 || n > len(r.data)-r.at {
+		r.bad = true
+		return nil
+	}
+	r.at += n
+	return r.data[r.at-n : r.at]
+}
+
+// phar rewrites the files of a PHAR and puts right their checksums, and the signature where it is a plain hash.
+func (f *fixer) phar(s source) ([]edit, error) {
+	start := pharManifest(s.data)
+	edits, err := f.text(source{data: s.data[:start]}, format{})
+	if err != nil {
+		return nil, err
+	}
+	r := &pharReader{data: s.data, at: start}
+	size := r.number()
+	count := r.number()
+	r.skip(2)
+	flags := r.number()
+	r.skip(r.number()) // the alias
+	r.skip(r.number()) // metadata
+	if r.bad || count > maxPHAREntries {
+		return nil, f.pharUnread(s)
+	}
+	begin := start + 4 + size
+	for range count {
+		name := string(r.skip(r.number()))
+		sums := r.at
+		r.skip(4) // the size before it is compressed
+		r.skip(4) // the time
+		packed := r.number()
+		crc := uint32(r.number())
+		kind := r.number()
+		r.skip(r.number())
+		if r.bad || packed > len(s.data)-begin {
+			return nil, f.pharUnread(s)
+		}
+		changed, err := f.pharFile(s, name, begin, begin+packed, sums, crc, kind)
+		if err != nil {
+			return nil, inMember(err, name)
+		}
+		edits = append(edits, changed...)
+		begin += packed
+	}
+	manifest, err := f.text(source{data: s.data[start:min(start+4+size, len(s.data))]}, format{})
+	if err != nil || len(manifest) > 0 {
+		return nil, blockedBy(Checksummed, "a reference in a PHAR's manifest")
+	}
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	if flags&pharSigned == 0 {
+		return edits, nil
+	}
+	return f.pharSignature(s, begin, edits)
+}
+
+// pharUnread says that a PHAR cannot be read, if it may have a reference.
+func (f *fixer) pharUnread(s source) error {
+	return f.mustBeFree(s, format{name: "PHAR", kind: Checksummed}, errMalformed)
+}
+
+// pharFile rewrites one file of a PHAR.
+func (f *fixer) pharFile(s source, name string, begin, end, sums int, crc uint32, kind int) ([]edit, error) {
+	data := s.data[begin:end]
+	switch {
+	case kind&pharBzip2 != 0:
+		return nil, f.mustBeFree(s.in(data, ""), format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}, nil)
+	case kind&pharDeflated != 0:
+		plain, err := f.inflated(flate.NewReader(bytes.NewReader(data)))
+		if err != nil {
+			return nil, err
+		}
+		inner, err := f.rewrite(s.in(plain, name))
+		if err != nil || len(inner) == 0 {
+			return nil, err
+		}
+		if err := sortEdits(inner); err != nil {
+			return nil, err
+		}
+		now := apply(plain, inner)
+		packed, err := deflate(now, len(data))
+		if err != nil {
+			return nil, err
+		}
+		return append(pharSums(sums, len(now), len(packed), crc32.ChecksumIEEE(now)),
+			edit{from: begin, to: end, data: packed}), nil
+	}
+	inner, err := f.rewrite(s.in(data, name))
+	if err != nil || len(inner) == 0 {
+		return nil, err
+	}
+	if err := sortEdits(inner); err != nil {
+		return nil, err
+	}
+	now := apply(data, inner)
+	return append(pharSums(sums, len(now), len(now), crc32.ChecksumIEEE(now)), moved(inner, begin)...), nil
+}
+
+// pharSums are the edits of a file's entry in the manifest: size, time, compressed size, checksum.
+func pharSums(at, size, packed int, crc uint32) []edit {
+	number := func(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+	return []edit{
+		{from: at, to: at + 4, data: number(uint32(size))},
+		{from: at + 8, to: at + 12, data: number(uint32(packed))},
+		{from: at + 12, to: at + 16, data: number(crc)},
+	}
+}
+
+// pharSignature puts the signature right, which begins at at. What stands before the archive may have been rewritten
+// before, so it is made anew even where there is nothing to rewrite.
+func (f *fixer) pharSignature(s source, at int, edits []edit) ([]edit, error) {
+	tail := s.data[at:]
+	if len(tail) < 8 || string(tail[len(tail)-4:]) != pharEnd {
+		return nil, f.pharUnread(s)
+	}
+	now := apply(s.data[:at], edits)
+	rewritten := len(edits) > 0 || bytes.Contains(now, f.scan.name)
+	kind := binary.LittleEndian.Uint32(tail[len(tail)-8:])
+	hash, ok := pharHashes[kind]
+	if !ok || len(tail) != hash().Size()+8 {
+		if rewritten {
+			return nil, blockedBy(Checksummed, "a reference in a PHAR whose signature (type %#x) takes a private key", kind)
+		}
+		return nil, nil
+	}
+	if !rewritten {
+		return nil, nil
+	}
+	sum := hash()
+	sum.Write(now)
+	return append(edits, edit{from: at, to: at + sum.Size(), data: sum.Sum(nil)}), nil
+}

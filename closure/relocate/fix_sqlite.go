@@ -1,0 +1,330 @@
+package relocate
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"regexp"
+	"strings"
+)
+
+// sqliteMark begins an SQLite database (sqlite.org/fileformat2.html).
+const sqliteMark = "SQLite format 3\x00"
+
+const (
+	sqliteIndexInterior, sqliteTableInterior = 2, 5
+	sqliteIndexLeaf, sqliteTableLeaf         = 10, 13
+	// maxSQLiteDepth is deeper than any b-tree of 2^32 pages.
+	maxSQLiteDepth = 40
+)
+
+// sqlite rewrites a database in place, provided that no index has to be sorted anew: the rewritten text has to stand
+// in the same order among its neighbours, under each of SQLite's own collations.
+func (f *fixer) sqlite(s source) ([]edit, error) {
+	edits, err := f.text(s, format{})
+	if err != nil {
+		return nil, err
+	}
+	d, err := newSQLite(f, s.data, edits)
+	if err != nil {
+		return nil, err
+	}
+	roots, collations, err := d.schema()
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range roots {
+		d.last, d.lastNow = nil, nil
+		if err := d.walk(root, 0); err != nil {
+			return nil, err
+		}
+	}
+	if d.text && collations != "" {
+		return nil, blockedBy(HashKeyed, "a reference in an index, with %s", collations)
+	}
+	return edits, nil
+}
+
+// sqliteFile is a database before and after it is rewritten.
+type sqliteFile struct {
+	f         *fixer
+	data, now []byte
+	page      int // size in bytes
+	usable    int
+	seen      map[uint32]bool
+	text      bool // a reference stands in an index
+	// The entry of an index that was looked at last.
+	last, lastNow []byte
+}
+
+func newSQLite(f *fixer, data []byte, edits []edit) (*sqliteFile, error) {
+	if len(data) < 100 {
+		return nil, errMalformed
+	}
+	d := &sqliteFile{f: f, data: data, now: data, page: int(binary.BigEndian.Uint16(data[16:])), seen: map[uint32]bool{}}
+	if d.page == 1 {
+		d.page = 64 << 10
+	}
+	d.usable = d.page - int(data[20])
+	if d.page < 512 || d.page&(d.page-1) != 0 || d.usable < 480 {
+		return nil, errMalformed
+	}
+	if len(edits) > 0 {
+		if err := sortEdits(edits); err != nil {
+			return nil, err
+		}
+		if len(data) > maxMember {
+			return nil, blockedBy(HashKeyed, "a reference in a database of more than %d MiB", maxMember>>20)
+		}
+		d.now = apply(data, edits)
+	}
+	return d, nil
+}
+
+var sqliteCollation = regexp.MustCompile(`(?i)\bcollate\s+["'\[` + "`" + `]?(\w+)`)
+
+// schema gives the first pages of all b-trees, and the collations that SQLite does not have itself, or "".
+func (d *sqliteFile) schema() (roots []uint32, collations string, err error) {
+	roots = []uint32{1}
+	err = d.cells(1, 0, func(payload, _ []byte) error {
+		columns, ok := sqliteRecord(payload)
+		if !ok || len(columns) < 5 {
+			return errMalformed
+		}
+		if root := columns[3].number(); root > 1 {
+			roots = append(roots, uint32(root))
+		}
+		for _, m := range sqliteCollation.FindAllStringSubmatch(string(bytes.ReplaceAll(columns[4].data, []byte{0}, nil)), -1) {
+			switch strings.ToLower(m[1]) {
+			case "binary", "nocase", "rtrim":
+			default:
+				collations = "the collation " + m[1]
+			}
+		}
+		return nil
+	})
+	clear(d.seen)
+	return roots, collations, err
+}
+
+// walk looks at a b-tree.
+func (d *sqliteFile) walk(root uint32, depth int) error {
+	return d.cells(root, depth, d.compare)
+}
+
+// cells calls visit with each record below a page in order: of indexes before and after rewriting.
+func (d *sqliteFile) cells(number uint32, depth int, visit func(payload, now []byte) error) error {
+	at := int64(number-1) * int64(d.page)
+	if number == 0 || at+int64(d.page) > int64(len(d.data)) || depth > maxSQLiteDepth || d.seen[number] {
+		return errMalformed
+	}
+	d.seen[number] = true
+	page := d.data[at : at+int64(d.page)]
+	head := 0
+	if number == 1 {
+		head = 100
+	}
+	kind, count, first := page[head], int(binary.BigEndian.Uint16(page[head+3:])), head+8
+	interior := kind == sqliteIndexInterior || kind == sqliteTableInterior
+	if interior {
+		first += 4
+	}
+	if kind != sqliteTableLeaf && kind != sqliteIndexLeaf && !interior || first+2*count > len(page) {
+		return errMalformed
+	}
+	for i := range count {
+		cell := int(binary.BigEndian.Uint16(page[first+2*i:]))
+		if cell+4 > len(page) {
+			return errMalformed
+		}
+		if interior {
+			if err := d.cells(binary.BigEndian.Uint32(page[cell:]), depth+1, visit); err != nil {
+				return err
+			}
+			cell += 4
+		}
+		if kind == sqliteTableInterior {
+			continue
+		}
+		payload, now, err := d.payload(at, cell, kind)
+		if err != nil {
+			return err
+		}
+		if kind == sqliteTableLeaf {
+			now = nil // sorted by numbers
+		}
+		if err := visit(payload, now); err != nil {
+			return err
+		}
+	}
+	if interior {
+		return d.cells(binary.BigEndian.Uint32(page[head+8:]), depth+1, visit)
+	}
+	return nil
+}
+
+// payload puts a cell's record together, before and after rewriting.
+func (d *sqliteFile) payload(page int64, cell int, kind byte) (was, now []byte, err error) {
+	begin := page + int64(cell)
+	size, n := sqliteVarint(d.data[begin : page+int64(d.page)])
+	begin += int64(n)
+	if n == 0 || size > uint64(len(d.data)) {
+		return nil, nil, errMalformed
+	}
+	most := (d.usable-12)*64/255 - 23
+	if kind == sqliteTableLeaf {
+		_, n := sqliteVarint(d.data[begin : page+int64(d.page)])
+		begin += int64(n)
+		most = d.usable - 35
+	}
+	local := int(size)
+	if local > most {
+		least := (d.usable-12)*32/255 - 23
+		if local = least + (int(size)-least)%(d.usable-4); local > most {
+			local = least
+		}
+	}
+	end := begin + int64(local)
+	if end > page+int64(d.page) {
+		return nil, nil, errMalformed
+	}
+	if local == int(size) {
+		return d.data[begin:end], d.now[begin:end], nil
+	}
+	was, now = bytes.Clone(d.data[begin:end]), bytes.Clone(d.now[begin:end])
+	borders := []int{len(was)}
+	next := binary.BigEndian.Uint32(d.data[end:])
+	for len(was) < int(size) {
+		at := int64(next-1) * int64(d.page)
+		if next == 0 || at+int64(d.page) > int64(len(d.data)) || d.seen[next] {
+			return nil, nil, errMalformed
+		}
+		d.seen[next] = true
+		n := min(int(size)-len(was), d.usable-4)
+		was, now = append(was, d.data[at+4:at+4+int64(n)]...), append(now, d.now[at+4:at+4+int64(n)]...)
+		borders = append(borders, len(was))
+		next = binary.BigEndian.Uint32(d.data[at:])
+	}
+	return was, now, d.unbroken(was, borders)
+}
+
+// unbroken makes sure that no reference goes over from one page to another.
+func (d *sqliteFile) unbroken(payload []byte, borders []int) error {
+	for _, at := range borders {
+		around := payload[max(0, at-4*refLen):min(len(payload), at+4*refLen)]
+		t := &textEdits{f: d.f, source: source{data: around}}
+		d.f.scan.scan(around, 0, len(around), t)
+		border := at - max(0, at-4*refLen)
+		for _, e := range t.edits {
+			if e.from < border && e.to > border {
+				return blockedBy(HashKeyed, "a reference that goes over from one page of the database to another")
+			}
+		}
+	}
+	return nil
+}
+
+// compare makes sure that an index entry stands in the same order to the one before as it did.
+func (d *sqliteFile) compare(payload, now []byte) error {
+	if now == nil {
+		return nil
+	}
+	last, lastNow := d.last, d.lastNow
+	d.last, d.lastNow = payload, now
+	if bytes.Equal(payload, now) && bytes.Equal(last, lastNow) {
+		return nil
+	}
+	d.text = true
+	if last == nil {
+		return nil
+	}
+	a, okA := sqliteRecord(last)
+	b, okB := sqliteRecord(payload)
+	aNow, okANow := sqliteRecord(lastNow)
+	bNow, okBNow := sqliteRecord(now)
+	if !okA || !okB || !okANow || !okBNow || len(a) != len(aNow) || len(b) != len(bNow) {
+		return errMalformed
+	}
+	for i := range min(len(a), len(b)) {
+		if a[i].kind != b[i].kind && (!a[i].isText() || !b[i].isText()) {
+			return nil // of different types, or numbers, which are not rewritten
+		}
+		for _, fold := range []func([]byte) []byte{bytes.Clone, bytes.ToLower} {
+			was, is := bytes.Compare(fold(a[i].data), fold(b[i].data)), bytes.Compare(fold(aNow[i].data), fold(bNow[i].data))
+			if was != is {
+				return blockedBy(HashKeyed, "a reference in an index, which would not be sorted any more")
+			}
+		}
+		if cmp.Compare(string(a[i].data), string(b[i].data)) != 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// sqliteColumn is a value of a record, as it is stored.
+type sqliteColumn struct {
+	kind uint64 // the serial type
+	data []byte
+}
+
+func (c sqliteColumn) isText() bool { return c.kind >= 12 }
+
+// number is a positive integer.
+func (c sqliteColumn) number() uint64 {
+	switch {
+	case c.kind == 9:
+		return 1
+	case c.kind < 1 || c.kind > 6:
+		return 0
+	}
+	n := uint64(0)
+	for _, b := range c.data {
+		n = n<<8 | uint64(b)
+	}
+	return n
+}
+
+// sqliteRecord takes a record apart.
+func sqliteRecord(b []byte) ([]sqliteColumn, bool) {
+	size, n := sqliteVarint(b)
+	if n == 0 || size > uint64(len(b)) || size < uint64(n) {
+		return nil, false
+	}
+	header, body := b[n:size], b[size:]
+	var columns []sqliteColumn
+	for len(header) > 0 {
+		kind, n := sqliteVarint(header)
+		if n == 0 {
+			return nil, false
+		}
+		header = header[n:]
+		length := uint64(0)
+		switch {
+		case kind >= 12:
+			length = (kind - 12) / 2
+		case kind >= 1 && kind <= 7:
+			length = [...]uint64{0, 1, 2, 3, 4, 6, 8, 8}[kind]
+		}
+		if length > uint64(len(body)) {
+			return nil, false
+		}
+		columns = append(columns, sqliteColumn{kind, body[:length]})
+		body = body[length:]
+	}
+	return columns, true
+}
+
+// sqliteVarint reads a number of one to nine bytes, the most significant first; n is 0 where there is none.
+func sqliteVarint(b []byte) (v uint64, n int) {
+	for n = 0; n < 9 && n < len(b); n++ {
+		if n == 8 {
+			return v<<8 | uint64(b[8]), 9
+		}
+		v = v<<7 | uint64(b[n]&0x7f)
+		if b[n] < 0x80 {
+			return v, n + 1
+		}
+	}
+	return 0, 0
+}

@@ -1,0 +1,317 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// zipRecord is a member's entry in a zip archive's directory (PKWARE APPNOTE.TXT, 4.3.12).
+type zipRecord struct {
+	at, length   int // of the entry itself
+	flags        uint16
+	method       uint16
+	crc          uint32
+	packed, size int
+	local        int // its local header, from the archive's start
+	name         string
+}
+
+const (
+	zipCentral    = "PK\x01\x02"
+	zipCentralLen = 46
+	zipDescriptor = "PK\x07\x08"
+)
+
+// zipFile is where an archive's parts lie.
+type zipFile struct {
+	base      int // what stands before the archive, where its offsets do not count that
+	end       int // the record at its end
+	directory int
+	records   []zipRecord
+}
+
+// endsWithZip reports whether a zip archive ends data.
+func endsWithZip(data []byte) bool { return zipEndRecord(data) >= 0 }
+
+// zipEndRecord gives the place of the record that ends an archive and the data, or -1.
+func zipEndRecord(data []byte) int {
+	for i := len(data) - zipEndLen; i >= max(0, len(data)-maxZipTail); i-- {
+		if string(data[i:i+4]) == zipEnd && len(data)-i-zipEndLen == int(binary.LittleEndian.Uint16(data[i+20:])) {
+			return i
+		}
+	}
+	return -1
+}
+
+// readZip reads the directory of the archive that ends data. ZIP64, archives in several parts and gaps in the directory
+// are not read.
+func readZip(data []byte) (zipFile, error) {
+	z := zipFile{end: zipEndRecord(data)}
+	if z.end < 0 {
+		return z, errMalformed
+	}
+	tail := data[z.end:]
+	count, size, offset := int(binary.LittleEndian.Uint16(tail[10:])), int(binary.LittleEndian.Uint32(tail[12:])),
+		int(binary.LittleEndian.Uint32(tail[16:]))
+	if binary.LittleEndian.Uint32(tail[4:]) != 0 || count == 0xffff || offset == 0xffffffff {
+		return z, errMalformed
+	}
+	// Usually the directory stands right before the end. In Mozilla's archives it stands before the members.
+	if z.base = z.end - size - offset; z.base < 0 || z.base+offset >= len(data) ||
+		size > 0 && !bytes.HasPrefix(data[z.base+offset:], []byte(zipCentral)) {
+		z.base = 0
+	}
+	z.directory = z.base + offset
+	for at := z.directory; len(z.records) < count; {
+		if at < 0 || at+zipCentralLen > len(data) || string(data[at:at+4]) != zipCentral {
+			return z, errMalformed
+		}
+		b := data[at:]
+		name, extra, comment := int(binary.LittleEndian.Uint16(b[28:])), int(binary.LittleEndian.Uint16(b[30:])),
+			int(binary.LittleEndian.Uint16(b[32:]))
+		r := zipRecord{at: at, length: zipCentralLen + name + extra + comment,
+			flags: binary.LittleEndian.Uint16(b[8:]), method: binary.LittleEndian.Uint16(b[10:]),
+			crc: binary.LittleEndian.Uint32(b[16:]), packed: int(binary.LittleEndian.Uint32(b[20:])),
+			size: int(binary.LittleEndian.Uint32(b[24:])), local: int(binary.LittleEndian.Uint32(b[42:]))}
+		if r.length > len(b) || r.packed == 0xffffffff || r.size == 0xffffffff || r.local == 0xffffffff {
+			return z, errMalformed
+		}
+		r.name = string(b[zipCentralLen : zipCentralLen+name])
+		z.records = append(z.records, r)
+		at += r.length
+	}
+	return z, nil
+}
+
+// zip rewrites the members of a zip archive, stored ones in place and deflated ones deflated anew, and puts right what
+// the archive says of them: checksums, sizes, and the places of what stands behind (PKWARE APPNOTE.TXT). It changes no
+// signed archive: a signature (META-INF/*.SF) covers the members.
+func (f *fixer) zip(s source) ([]edit, error) {
+	z, err := readZip(s.data)
+	if err != nil {
+		return nil, err
+	}
+	// What stands before the archive, a script for instance, is no part of it.
+	edits, err := f.text(source{data: s.data[:min(z.start(), len(s.data))]}, format{})
+	if err != nil {
+		return nil, err
+	}
+	before := len(edits)
+	changed := make([]*zipChange, len(z.records))
+	signed := ""
+	for i, r := range z.records {
+		if isSignature(r.name) {
+			signed = r.name
+		}
+		if changed[i], err = f.zipEntry(s, z, r); err != nil {
+			return nil, err
+		}
+		if changed[i] != nil {
+			edits = append(edits, changed[i].edits...)
+		}
+	}
+	if len(edits) == before {
+		return edits, nil
+	}
+	if signed != "" {
+		return nil, blockedBy(Checksummed, "a reference in a signed archive (%q)", signed)
+	}
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	return f.zipDirectory(s, z, changed, edits)
+}
+
+// start is where the archive's first part lies.
+func (z zipFile) start() int {
+	first := z.directory
+	for _, r := range z.records {
+		first = min(first, z.base+r.local)
+	}
+	return max(first, 0)
+}
+
+// isSignature reports whether a member is a jar's signature.
+func isSignature(name string) bool {
+	dir, base, ok := strings.Cut(strings.ToUpper(name), "/")
+	return ok && dir == "META-INF" && !strings.Contains(base, "/") &&
+		(strings.HasSuffix(base, ".SF") || strings.HasSuffix(base, ".RSA") || strings.HasSuffix(base, ".DSA") ||
+			strings.HasSuffix(base, ".EC"))
+}
+
+// zipChange is what becomes of a member.
+type zipChange struct {
+	edits        []edit
+	crc          uint32
+	packed, size int
+}
+
+// zipEntry rewrites one member: nil if there is nothing to rewrite.
+func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
+	at := z.base + r.local
+	if at < 0 || at+zipHeader > len(s.data) || string(s.data[at:at+4]) != zipMark {
+		return nil, errMalformed
+	}
+	head := s.data[at:]
+	names := int(binary.LittleEndian.Uint16(head[26:])) + int(binary.LittleEndian.Uint16(head[28:]))
+	begin := at + zipHeader + names
+	end := begin + r.packed
+	if begin > len(s.data) || end > len(s.data) {
+		return nil, errMalformed
+	}
+	for _, names := range [][]byte{head[zipHeader : zipHeader+names], s.data[r.at : r.at+r.length]} {
+		if found, err := f.text(source{data: names}, format{}); err != nil || len(found) > 0 {
+			return nil, blockedBy(Checksummed, "the zip member's name %.200q names a store path", r.name)
+		}
+	}
+	c := &zipChange{}
+	var plain, now []byte
+	var inner []edit
+	var err error
+	switch {
+	case r.flags&zipEncrypt != 0:
+		return nil, blockedBy(Opaque, "zip member %.200q is encrypted", r.name)
+	case r.method == zipStore:
+		plain = s.data[begin:end]
+		if inner, err = f.rewrite(s.in(plain, r.name)); err != nil {
+			return nil, inMember(err, r.name)
+		}
+	case r.method == zipDeflate:
+		if plain, err = f.inflated(flate.NewReader(bytes.NewReader(s.data[begin:end]))); err != nil {
+			return nil, inMember(err, r.name)
+		}
+		if inner, err = f.rewrite(s.in(plain, r.name)); err != nil {
+			return nil, inMember(err, r.name)
+		}
+	default:
+		return nil, inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
+	}
+	if len(inner) == 0 {
+		return nil, nil
+	}
+	if err := sortEdits(inner); err != nil {
+		return nil, err
+	}
+	now = apply(plain, inner)
+	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
+	if r.method == zipDeflate {
+		packed, err := deflate(now, r.packed)
+		if err != nil {
+			return nil, err
+		}
+		c.packed = len(packed)
+		c.edits = append(c.edits, edit{from: begin, to: end, data: packed})
+	} else {
+		c.edits = append(c.edits, moved(inner, begin)...)
+	}
+	return c, f.zipSums(s, r, c, at, end)
+}
+
+// zipSums puts right what stands before and behind a member.
+func (f *fixer) zipSums(s source, r zipRecord, c *zipChange, at, end int) error {
+	sums := binary.LittleEndian.AppendUint32(nil, c.crc)
+	sums = binary.LittleEndian.AppendUint32(sums, uint32(c.packed))
+	sums = binary.LittleEndian.AppendUint32(sums, uint32(c.size))
+	if r.flags&zipStream == 0 {
+		c.edits = append(c.edits, edit{from: at + 14, to: at + 26, data: sums})
+		return nil
+	}
+	if end+4 <= len(s.data) && string(s.data[end:end+4]) == zipDescriptor {
+		end += 4
+	}
+	if end+12 > len(s.data) || binary.LittleEndian.Uint32(s.data[end:]) != r.crc ||
+		int(binary.LittleEndian.Uint32(s.data[end+4:])) != r.packed {
+		return errMalformed
+	}
+	c.edits = append(c.edits, edit{from: end, to: end + 12, data: sums})
+	return nil
+}
+
+// otherMethod is nil if there is no reference in a member that is compressed by another method than deflate.
+func (f *fixer) otherMethod(s source, r zipRecord, data []byte) error {
+	switch r.method {
+	case zipBzip2, zipZstd, zipXZ:
+		return f.mustBeFree(s.in(data, ""), f.inspector.recognise("", data[:min(len(data), headLen)]), nil)
+	}
+	return blockedBy(Opaque, "the compression method %d", r.method)
+}
+
+// inMember says in which member the trouble is.
+func inMember(err error, name string) error {
+	if blocked := (*blockedError)(nil); errors.As(err, &blocked) {
+		return blockedBy(blocked.kind, "member %.200q: %s", name, blocked.detail)
+	}
+	return err
+}
+
+// zipDirectory adds the edits of an archive's directory and end to those of its members.
+func (f *fixer) zipDirectory(s source, z zipFile, changed []*zipChange, edits []edit) ([]edit, error) {
+	members := edits
+	// Offsets count from base, and nothing before it changes its length.
+	moves := func(offset int) []byte {
+		return binary.LittleEndian.AppendUint32(nil, uint32(shifted(members, z.base+offset)-z.base))
+	}
+	resized := !sameLength(members)
+	for i, r := range z.records {
+		if c := changed[i]; c != nil {
+			sums := binary.LittleEndian.AppendUint32(nil, c.crc)
+			sums = binary.LittleEndian.AppendUint32(sums, uint32(c.packed))
+			sums = binary.LittleEndian.AppendUint32(sums, uint32(c.size))
+			edits = append(edits, edit{from: r.at + 16, to: r.at + 28, data: sums})
+		}
+		if resized {
+			if next := moves(r.local); !bytes.Equal(next, s.data[r.at+42:r.at+46]) {
+				edits = append(edits, edit{from: r.at + 42, to: r.at + 46, data: next})
+			}
+		}
+	}
+	if resized {
+		edits = append(edits, edit{from: z.end + 16, to: z.end + 20, data: moves(z.directory - z.base)})
+	}
+	return edits, sortEdits(edits)
+}
+
+// deflate compresses data, in size bytes if that can be done, so that nothing behind it moves: empty blocks fill what
+// is left (RFC 1951, 3.2.3 to 3.2.6).
+func deflate(data []byte, size int) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil { // ends with a whole byte
+		return nil, err
+	}
+	if end, ok := emptyBlocks(size - b.Len()); ok {
+		return append(b.Bytes(), end...), nil
+	}
+	return compressed(data, func(out io.Writer) (io.WriteCloser, error) {
+		w.Reset(out)
+		return w, nil
+	})
+}
+
+// emptyBlocks are blocks of size bytes in all that hold nothing, the last of a stream among them. There are none of
+// less than two bytes, and none of six.
+func emptyBlocks(size int) (blocks []byte, ok bool) {
+	const (
+		stored = "\x00\x00\x00\xff\xff"
+		odd    = "\x02\x00\x00\x00\xff\xff" // one with fixed codes, then a stored one
+	)
+	// The last block: stored, or with fixed codes behind none, one or two others.
+	last := [5]string{"\x01\x00\x00\xff\xff", odd + "\x01\x00\x00\xff\xff", "\x03\x00", "\x02\x0c\x00", "\x02\x08\x30\x00"}
+	if size < 2 || size == 6 {
+		return nil, false
+	}
+	end := last[size%5]
+	return append(bytes.Repeat([]byte(stored), (size-len(end))/5), end...), true
+}

@@ -1,0 +1,362 @@
+package relocate
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// A fixer rewrites the references in a whole file whose format compresses them or checks a sum over them, and then
+// puts right what the format checks. It works on bytes that lie in memory or are mapped there, and gives edits: what
+// it does not touch stays as it is.
+
+const (
+	// maxMember bounds what one compressed member, or one compressed file, inflates to and is compressed anew from.
+	maxMember = 64 << 20
+	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a Budget.
+	maxPathFixups    = 8 << 20
+	maxClosureFixups = 64 << 20
+	// maxEdits bounds the edits of one file.
+	maxEdits = 1 << 16
+	// nearEdits is how close two recorded edits are so that one record for both is shorter.
+	nearEdits = 32
+)
+
+// edit replaces the bytes from:to of a file by data.
+type edit struct {
+	from, to int
+	data     []byte
+	// plain says that Undo finds it by itself: a whole reference that stands in the file's own bytes.
+	plain bool
+}
+
+// blockedError says why a reference cannot be rewritten where it stands.
+type blockedError struct {
+	kind   Kind
+	detail string
+}
+
+func (e *blockedError) Error() string { return e.detail }
+
+func blockedBy(kind Kind, format string, args ...any) error {
+	return &blockedError{kind, fmt.Sprintf(format, args...)}
+}
+
+// errMalformed says that a file is not as its format has it; what reads it would not read it either.
+var errMalformed = errors.New("it is not as its format has it")
+
+// source is a file, or a member of one, and where it stands.
+type source struct {
+	data  []byte
+	name  string // its base name
+	depth int    // containers around it
+}
+
+func (s source) in(data []byte, name string) source {
+	return source{data: data, name: path.Base(name), depth: s.depth + 1}
+}
+
+type fixer struct {
+	known     *members
+	targets   []string
+	scan      *scanner
+	inspector *inspector
+	split     splitSearch
+	budget    *Budget
+	foreign   func(hash []byte)
+}
+
+func newFixer(l Layout, paths []storepath.Path) *fixer {
+	known := newMembers(paths)
+	f := &fixer{known: known, scan: newScanner(l, known), budget: l.budget, foreign: func([]byte) {}}
+	for _, p := range known.paths {
+		f.targets = append(f.targets, l.target(p))
+	}
+	f.split.parts = newParts(known)
+	f.inspector = newInspector(f.scan, f.split.parts, l.budget)
+	return f
+}
+
+// rewrite gives the edits that relocate what s holds; a *blockedError says that it cannot.
+func (f *fixer) rewrite(s source) ([]edit, error) {
+	if s.depth > maxDepth {
+		return nil, errDepth
+	}
+	head := s.data[:min(len(s.data), wanted(s.data))]
+	format := f.inspector.recognise(s.name, head)
+	if !format.opaque && format.fix == nil && isPHAR(s.data) {
+		return f.phar(s)
+	}
+	switch {
+	case format.fix != nil:
+		edits, err := format.fix(f, s)
+		if errors.Is(err, errMalformed) {
+			return nil, f.mustBeFree(s, format, err)
+		}
+		return edits, err
+	case format.opaque, format.trailer && format.name != elfName && endsWithZip(s.data):
+		return nil, f.mustBeFree(s, format, nil)
+	case format.look != nil || format.kind != "":
+		return nil, f.mustBeFree(s, format, nil)
+	}
+	if format.name == elfName {
+		return f.elf(s, format)
+	}
+	return f.text(s, format)
+}
+
+// mustBeFree is nil if there is no reference in what this package does not know how to rewrite.
+func (f *fixer) mustBeFree(s source, format format, cause error) error {
+	kind, found := cmp.Or(format.kind, Compressed), ""
+	f.inspector.found = func(_ Kind, detail, harmless string) {
+		if harmless == "" && found == "" {
+			found = detail
+		}
+	}
+	f.inspector.foreign = f.foreign
+	f.inspector.start(0)
+	f.inspector.file(bytes.NewReader(s.data), s.name)
+	edits, err := f.text(s, format)
+	switch {
+	case found != "":
+	case err != nil:
+		found = err.Error()
+	case len(edits) > 0:
+		found = "a reference in " + format.name
+	default:
+		return nil
+	}
+	if cause != nil {
+		found += ": " + cause.Error()
+	}
+	return &blockedError{kind, found}
+}
+
+// text rewrites what stands in plain sight: references, in UTF-16 and UTF-32 too.
+func (f *fixer) text(s source, format format) ([]edit, error) {
+	t := &textEdits{f: f, source: s, elf: format.name == elfName}
+	f.scan.scan(s.data, 0, len(s.data), t)
+	if format.code {
+		f.split.begin(s.data[:min(len(s.data), headLen)])
+		f.split.search(s.data, 0, len(s.data), 0, t)
+	}
+	if len(t.edits) > maxEdits {
+		return nil, blockedBy(Compressed, "it names store paths in more than %d places", maxEdits)
+	}
+	return t.edits, t.err
+}
+
+// textEdits is the finder of a fixer.
+type textEdits struct {
+	f *fixer
+	source
+	elf   bool
+	edits []edit
+	err   error
+}
+
+func (t *textEdits) blocked(member int, how string) {
+	if t.err == nil {
+		t.err = blockedBy(Compressed, "the hash of %s %s", t.f.known.paths[member], how)
+	}
+}
+
+func (t *textEdits) reference(i, member int) {
+	if isRelative(t.data, i-behind) {
+		if t.elf {
+			t.blocked(member, "in a relative path")
+		}
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{i - behind, i + hashLen, []byte(t.f.targets[member]), true})
+	}
+}
+
+func (t *textEdits) foreign(i int)           { t.f.foreign(t.data[i : i+hashLen]) }
+func (t *textEdits) bareHash(_, member int)  { t.blocked(member, "without /nix/store") }
+func (t *textEdits) splitPart(_, member int) { t.blocked(member, "split") }
+func (t *textEdits) relocatedName(int)       {}
+func (t *textEdits) wideHash(i, width int, member int) {
+	from, ok := wideReference(t.data, i, width)
+	if !ok {
+		t.blocked(member, fmt.Sprintf("in UTF-%d, without /nix/store", 8*width))
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{from: from, to: i + (hashLen-1)*width + 1,
+			data: widen(t.f.targets[member], width)})
+	}
+}
+
+// isRelative reports whether the reference at buf[at:] goes on from "..", as the paths in source maps do: it does not
+// lead to /nix/store by itself, and where it leads depends on the place of what names it.
+func isRelative(buf []byte, at int) bool {
+	return at >= 2 && buf[at-1] == '.' && buf[at-2] == '.' && (at == 2 || !isNameChar(buf[at-3]))
+}
+
+// wideReference gives the place of the wide reference whose hash stands at buf[i:] in characters of width bytes.
+func wideReference(buf []byte, i, width int) (from int, ok bool) {
+	from = i - behind*width
+	if from < 0 {
+		return 0, false
+	}
+	for c := range behind {
+		at := from + c*width
+		if buf[at] != storePrefix[c] || len(bytes.Trim(buf[at+1:at+width], "\x00")) > 0 {
+			return 0, false
+		}
+	}
+	return from, true
+}
+
+// widen puts zeros between the characters of text.
+func widen(text string, width int) []byte {
+	wide := make([]byte, (len(text)-1)*width+1)
+	for i := range len(text) {
+		wide[i*width] = text[i]
+	}
+	return wide
+}
+
+// apply makes the edits, which are sorted and apart, to data.
+func apply(data []byte, edits []edit) []byte {
+	size := len(data)
+	for _, e := range edits {
+		size += len(e.data) - (e.to - e.from)
+	}
+	out := make([]byte, 0, size)
+	at := 0
+	for _, e := range edits {
+		out = append(append(out, data[at:e.from]...), e.data...)
+		at = e.to
+	}
+	return append(out, data[at:]...)
+}
+
+// sortEdits puts edits in order, and refuses those that overlap.
+func sortEdits(edits []edit) error {
+	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	for i := 1; i < len(edits); i++ {
+		if edits[i].from < edits[i-1].to {
+			return errMalformed
+		}
+	}
+	return nil
+}
+
+// shifted gives the place of at after the edits, of which those in front of it count.
+func shifted(edits []edit, at int) int {
+	by := 0
+	for _, e := range edits {
+		if e.to > at {
+			break
+		}
+		by += len(e.data) - (e.to - e.from)
+	}
+	return at + by
+}
+
+// moved are the edits of a member that begins at off in what holds it, as edits of that.
+func moved(edits []edit, off int) []edit {
+	for i := range edits {
+		edits[i].from += off
+		edits[i].to += off
+	}
+	return edits
+}
+
+// sameLength reports whether the edits leave everything in its place.
+func sameLength(edits []edit) bool {
+	return !slices.ContainsFunc(edits, func(e edit) bool { return len(e.data) != e.to-e.from })
+}
+
+// fixups turns the edits of a file, sorted, into what Undo needs: plain ones need no record, and near ones share one.
+func fixups(file string, data []byte, edits []edit) []Fixup {
+	var list []Fixup
+	shift, lastEnd := 0, -1
+	for _, e := range edits {
+		if !e.plain {
+			if n := len(list); n > 0 && lastEnd >= 0 && e.from-lastEnd <= nearEdits {
+				last, gap := &list[n-1], data[lastEnd:e.from]
+				last.Was = append(append(last.Was, gap...), data[e.from:e.to]...)
+				last.Length += int64(len(gap) + len(e.data))
+			} else {
+				list = append(list, Fixup{File: file, Offset: int64(e.from + shift), Length: int64(len(e.data)),
+					Was: bytes.Clone(data[e.from:e.to])})
+			}
+			lastEnd = e.to
+		} else {
+			lastEnd = -1
+		}
+		shift += len(e.data) - (e.to - e.from)
+	}
+	return list
+}
+
+// inflated reads all of r, within the bounds of a member and of the budget.
+func (f *fixer) inflated(r io.Reader) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(&meter{r, f.budget}, maxMember+1))
+	if errors.Is(err, errBudget) {
+		return nil, err
+	}
+	if n > maxMember {
+		return nil, unsupported(fmt.Sprintf("it inflates to more than the %d MiB that are compressed anew", maxMember>>20))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return b.Bytes(), nil
+}
+
+// recompress rewrites compressed data and compresses it anew. It gives nil where there is nothing to rewrite.
+func (f *fixer) recompress(s source, name string, r io.Reader, compress func(io.Writer) (io.WriteCloser, error),
+) ([]byte, error) {
+	plain, err := f.inflated(r)
+	if err != nil {
+		return nil, err
+	}
+	edits, err := f.rewrite(s.in(plain, name))
+	if err != nil || len(edits) == 0 {
+		return nil, err
+	}
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	return compressed(apply(plain, edits), compress)
+}
+
+// compressed is what a compressor makes of data.
+func compressed(data []byte, compress func(io.Writer) (io.WriteCloser, error)) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := compress(&b)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// whole is the edit that replaces all of s.
+func whole(s source, data []byte, err error) ([]edit, error) {
+	if err != nil || data == nil {
+		return nil, err
+	}
+	return []edit{{from: 0, to: len(s.data), data: data}}, nil
+}
+
+// stem is a file's name without the last extension.
+func stem(name string) string { return strings.TrimSuffix(name, path.Ext(name)) }

@@ -1,0 +1,168 @@
+package relocate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// fixPending rewrites the files that a stage has left to it, one by one.
+func (l Layout) fixPending(ctx context.Context, dir string, o Original, files []pending, c *collector) error {
+	if len(files) == 0 {
+		return nil
+	}
+	l.budget.memory.take()
+	defer l.budget.memory.giveBack()
+	f := newFixer(l, o.paths())
+	foreign := func(hash []byte) { c.sawForeign(hash) }
+	f.foreign = foreign
+	for _, p := range files {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("fixing %s: %w", o.Path, err)
+		}
+		if err := f.file(filepath.Join(dir, filepath.FromSlash(p.file)), p, c); err != nil {
+			return fmt.Errorf("fixing %s: %s: %w", o.Path, p.file, err)
+		}
+	}
+	c.report = c.result()
+	return nil
+}
+
+// file rewrites one file on disk. What cannot be rewritten goes to c, and the file stays as it is.
+func (f *fixer) file(name string, p pending, c *collector) error {
+	before, err := os.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !before.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	data, unmap, err := mapped(name, before.Size())
+	if err != nil {
+		return err
+	}
+	defer unmap()
+	edits, fixed, ok := f.attempt(data, p, c)
+	if !ok || len(edits) == 0 {
+		return nil
+	}
+	if err := write(name, before, data, edits); err != nil {
+		return err
+	}
+	c.report.Fixups = append(c.report.Fixups, fixed...)
+	return nil
+}
+
+// attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
+func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
+	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
+	if err == nil {
+		err = sortEdits(edits)
+	}
+	if err != nil {
+		c.block(p, err.Error())
+		return nil, nil, false
+	}
+	fixed = fixups(p.file, data, edits)
+	bytes := int64(0)
+	for _, x := range fixed {
+		bytes += int64(len(x.Was))
+	}
+	if !c.record(bytes, f.budget) {
+		c.block(p, fmt.Sprintf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20))
+		return nil, nil, false
+	}
+	for _, e := range edits {
+		if e.plain {
+			c.report.References++
+		}
+	}
+	return edits, fixed, true
+}
+
+// safely rewrites a whole file; a decoder that fails on it counts as one that cannot read it.
+func (f *fixer) safely(s source) (edits []edit, err error) {
+	defer f.inspector.letGo()
+	defer func() {
+		if problem := recover(); problem != nil {
+			err = fmt.Errorf("its decoder failed: %v", problem)
+		}
+	}()
+	f.budget.allow(int64(len(s.data)))
+	return f.rewrite(s)
+}
+
+// mapped maps a file, which nobody changes, into memory.
+func mapped(name string, size int64) (data []byte, unmap func(), err error) {
+	if size == 0 {
+		return nil, func() {}, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	data, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mapping: %w", err)
+	}
+	return data, func() { _ = unix.Munmap(data) }, nil
+}
+
+// write makes the edits to a file: in place where nothing moves, else in a new file that takes its place.
+func write(name string, before os.FileInfo, data []byte, edits []edit) error {
+	if sameLength(edits) {
+		return writeAt(name, before, edits)
+	}
+	dir := filepath.Dir(name)
+	parent, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, parent.Mode().Perm()|0o300); err != nil {
+		return err
+	}
+	err = replace(name, before, data, edits)
+	return cmp.Or(err, os.Chmod(dir, parent.Mode().Perm()), os.Chtimes(dir, parent.ModTime(), parent.ModTime()))
+}
+
+// replace writes a new file in the place of one.
+func replace(name string, before os.FileInfo, data []byte, edits []edit) (err error) {
+	next, err := os.CreateTemp(filepath.Dir(name), ".fixup-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(next.Name())
+		}
+	}()
+	at := 0
+	for _, e := range slices.Concat(edits, []edit{{from: len(data), to: len(data)}}) {
+		for _, part := range [][]byte{data[at:e.from], e.data} {
+			if _, err := next.Write(part); err != nil {
+				_ = next.Close()
+				return err
+			}
+		}
+		at = e.to
+	}
+	for _, step := range []func() error{
+		func() error { return next.Chmod(before.Mode().Perm()) },
+		next.Close,
+		func() error { return os.Chtimes(next.Name(), before.ModTime(), before.ModTime()) },
+		func() error { return os.Rename(next.Name(), name) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
