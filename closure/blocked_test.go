@@ -39,20 +39,14 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 	})
 	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
 
-	// utf16 is a text that relocation can see but not rewrite.
-	utf16 := func(p storepath.Path) string {
-		var wide strings.Builder
-		for _, b := range []byte(p) {
-			wide.Write([]byte{b, 0})
-		}
-		return wide.String()
-	}
+	// bareHash is a text that relocation can see but not rewrite.
+	bareHash := func(p storepath.Path) string { return "hash=" + p.HashPart() }
 
 	it("leaves a closure as it is that cannot be relocated, says why, and does not try again", func() {
 		w := newWorld(4, 20)
 		g := c.stock(w)
 		bad := g.Paths()[3]
-		c.add(bad, map[string]string{"lib/table": utf16(bad), "plain": bad.String()}, g.Nodes[bad].References...)
+		c.add(bad, map[string]string{"lib/table": bareHash(bad), "plain": bad.String()}, g.Nodes[bad].References...)
 		options.Roots = g.Roots
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
@@ -60,7 +54,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Blocked).To(HaveLen(1))
 		Expect(result.Blocked[0].Path).To(Equal(bad))
 		Expect(result.Blocked[0].File).To(Equal("lib/table"))
-		Expect(result.Blocked[0].Kind).To(Equal(relocate.WideText))
+		Expect(result.Blocked[0].Kind).To(Equal(relocate.BareHash))
 		Expect(caches.fetches).To(HaveLen(20))
 		for p := range g.Nodes {
 			Expect(dump(filepath.Join(staging, p.Base()))).To(Equal(c.nars[p]))
@@ -88,7 +82,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		slices.Sort(deps)
 		for i, p := range deps {
 			pad := strings.Repeat("y", 500_000*(i+1)) // a layer each, the largest the last to change
-			c.add(p, map[string]string{"b": utf16(p), "a": utf16(p), "pad": pad}, p)
+			c.add(p, map[string]string{"b": bareHash(p), "a": bareHash(p), "pad": pad}, p)
 		}
 		root := c.add(pathOf("1", "root-1"), map[string]string{"a": "plain"}, deps...)
 		options.Roots = []storepath.Path{root}
@@ -113,7 +107,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 
 	it("remembers through builds that do not ask for relocation", func() {
 		bad := pathOf("1", "bad-1")
-		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		c.add(bad, map[string]string{"lib/table": bareHash(bad)})
 		root := c.add(pathOf("1", "root-1"), map[string]string{"a": bad.String()}, bad)
 		options.Roots = []storepath.Path{root}
 		first, err := closure.Substitute(ctx, options)
@@ -138,7 +132,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 
 	it("relocates again once what stood in the way is gone", func() {
 		bad := pathOf("1", "bad-1")
-		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		c.add(bad, map[string]string{"lib/table": bareHash(bad)})
 		good := c.add(pathOf("1", "good-1"), map[string]string{"a": "plain"})
 		root := c.add(pathOf("1", "root-1"), map[string]string{"a": bad.String()}, bad, good)
 		options.Roots = []storepath.Path{root}
@@ -162,7 +156,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 
 	it("fails where a closure has to be relocated and cannot", func() {
 		bad := pathOf("1", "bad-1")
-		c.add(bad, map[string]string{"lib/table": utf16(bad)})
+		c.add(bad, map[string]string{"lib/table": bareHash(bad)})
 		options.Roots, options.Strict = []storepath.Path{bad}, true
 		_, err := closure.Substitute(ctx, options)
 		var blocked *closure.BlockedError
