@@ -22,8 +22,8 @@ require (
 	github.com/ulikunitz/xz v0.5.15
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/net v0.56.0
-	golang.org/x/sys v0.46.0
-	mvdan.cc/sh/v3 v3.12.0
+	golang.org/x/sys v0.47.0
+	mvdan.cc/sh/v3 v3.14.0
 	zombiezen.com/go/nix v0.0.0-20240505035425-db1ac175083f
 )
 
@@ -56,6 +56,6 @@ require (
 	github.com/vbatts/tar-split v0.12.2 // indirect
 	github.com/xeipuuv/gojsonpointer v0.0.0-20190905194746-02993c407bfb // indirect
 	golang.org/x/sync v0.21.0
-	golang.org/x/term v0.44.0 // indirect
+	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/text v0.38.0 // indirect
 )

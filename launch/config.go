@@ -66,6 +66,8 @@ type Config struct {
 	StorePaths []string `json:"storePaths,omitempty"`
 	// PRoot is the PRoot program's path, "" where the image holds none.
 	PRoot string `json:"proot,omitempty"`
+	// Shell is the closure's shell as /nix/store/…, "" where it has none.
+	Shell string `json:"shell,omitempty"`
 	// Reason says why the closure was not relocated, for messages; "" where it was.
 	Reason string `json:"reason,omitempty"`
 }

@@ -41,8 +41,8 @@ func descriptor(file *os.File) uintptr {
 }
 
 // inherited lists the descriptors above the standard ones, in ascending order, that this process was started with for
-// its children too, as sockets are passed by LISTEN_FDS. It is to be asked before the first fork: what this process
-// opens itself is closed on exec, but for a file that syscall.ForkExec opens for a user namespace.
+// its children too, as sockets are passed by LISTEN_FDS. It is not to be asked while a fork is under way: what this
+// process opens itself is closed on exec, but for a file that syscall.ForkExec opens for a user namespace.
 func inherited() (list []int) {
 	limit := 1024 // where /proc is not mounted
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {

@@ -7,39 +7,27 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// choice is the engine of one run. An engine that needs nothing is decided at once; userns and proot are decided by
-// the first program that starts under them: the start is the probe.
+// choice is the engine of one start. One that needs nothing is decided at once; userns and proot are decided by the
+// app's start under them: the start is the probe.
 type choice struct {
-	name    atomic.Value // the decided engine, a string; none until then
+	name    string // the decided engine, "" until then
 	why     string
-	bin     []string // folders put first on PATH
+	bin     []string // directories put first on PATH
 	warning string
 	strict  bool // asked for by BPL_NIX_ENGINE: nothing else will do
 
-	starting   sync.Mutex // held while a start is deciding; guards what follows
-	candidates []string   // engines left to try, best first
-	denied     []denial   // engines that were tried, and what forbade them
-	seccomp    bool       // PRoot's accelerated mode was seen to work
-	refused    bool       // it was said that none works
+	candidates []string // engines left to try, best first
+	denied     []denial // engines that were tried, and what denied them
 }
 
 // decide settles the engine.
 func (ch *choice) decide(name, why string) *choice {
-	ch.why = why
-	ch.name.Store(name)
+	ch.name, ch.why = name, why
 	return ch
-}
-
-// chosen is the decided engine, "" until then.
-func (ch *choice) chosen() string {
-	name, _ := ch.name.Load().(string)
-	return name
 }
 
 // denial is an engine that the platform refused.
@@ -116,13 +104,6 @@ func unrelocatedChoice(c Config, asked string) (*choice, error) {
 	return ch, nil
 }
 
-// inPlace reports whether a program may simply take this process's place. That of process 1 it may not: there the
-// kernel drops every signal that is not caught, SIGTERM too, and nobody reaps what is orphaned.
-func (ch *choice) inPlace() bool {
-	name := ch.chosen()
-	return os.Getpid() != 1 && (name == EngineRelocate || name == EngineNative)
-}
-
 // missingRoot returns the first root that /nix/store lacks, "" where it has all of them.
 func missingRoot(roots []string) string {
 	if len(roots) == 0 {
@@ -136,7 +117,7 @@ func missingRoot(roots []string) string {
 	return ""
 }
 
-// storeDirs gives folders of the layers the names they have in an ordinary store: …/<hash>-<name>/bin becomes
+// storeDirs gives directories of the layers the names they have in an ordinary store: …/<hash>-<name>/bin becomes
 // /nix/store/<hash>-<name>/bin.
 func storeDirs(dirs []string) []string {
 	out := make([]string, 0, len(dirs))

@@ -4,8 +4,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"mvdan.cc/sh/v3/expand"
 )
 
 // environment is a process environment in its original order. Names need not be ones a shell accepts: platforms set
@@ -53,30 +51,11 @@ func (e *environment) prependPath(dirs []string) {
 	}
 }
 
-// overlay returns the environment of a program that the shell starts: outer with the shell's exported variables over
-// it. A variable that came from outside stays exported when the shell sets it.
-func (e environment) overlay(shell expand.Environ) environment {
-	out := slices.Clone(e)
-	place := make(map[string]int, len(out))
-	for i, pair := range out {
-		name, _, _ := strings.Cut(pair, "=")
-		place[name] = i
+// prepareEnvironment makes the app's environment of this process's: store paths as the engine shows them, and the
+// closure's programs first on PATH.
+func (l *launcher) prepareEnvironment() {
+	for i, pair := range l.env {
+		l.env[i] = l.relocated(pair)
 	}
-	gone := false
-	for name, v := range shell.Each {
-		i, known := place[name]
-		switch {
-		case known && !v.IsSet():
-			out[i], gone = "", true
-		case v.Kind == expand.String && known:
-			out[i] = name + "=" + v.Str
-		case v.Kind == expand.String && v.Exported && v.IsSet():
-			place[name] = len(out)
-			out = append(out, name+"="+v.Str)
-		}
-	}
-	if gone {
-		out = slices.DeleteFunc(out, func(pair string) bool { return pair == "" })
-	}
-	return out
+	l.env.prependPath(l.engine.bin)
 }

@@ -1,62 +1,97 @@
 package launch
 
 import (
-	"math"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
-	"unsafe"
 
 	. "github.com/onsi/gomega"
-	"golang.org/x/sys/unix"
-
-	"mvdan.cc/sh/v3/expand"
 )
 
 const base = "00bgd045z0d4icpbc2yyz4gx48ak44la-app-1.0"
 
 func TestRelocatedNamesKeepThePathsLength(t *testing.T) {
 	RegisterTestingT(t)
-	for view, want := range map[string]string{
-		"/layers/nixproot_nix-hydra/store": "/layers/nixproot_nix-hydra/store/00bgd045z0-app-1.0/bin/app",
-		"/l":                               "/nix/store/" + base + "/bin/app", // more characters than a hash has
-		"/" + strings.Repeat("x", 60):      "/nix/store/" + base + "/bin/app", // none left
-	} {
-		got := relocated(view, base+"/bin/app")
-		Expect(got).To(Equal(want))
-		Expect(got).To(HaveLen(len("/nix/store/" + base + "/bin/app")))
+	got := viewPath("/layers/nixproot_nix-hydra/store", base)
+	Expect(got).To(Equal("/layers/nixproot_nix-hydra/store/00bgd045z0-app-1.0"))
+	Expect(got).To(HaveLen(len("/nix/store/" + base)))
+	Expect(viewPath("/l", base)).To(BeEmpty(), "more characters than a hash has")
+	Expect(viewPath("/"+strings.Repeat("x", 60), base)).To(BeEmpty(), "none left")
+	Expect(viewPath("/layers/nixproot_nix-hydra/store", "nohash")).To(BeEmpty())
+}
+
+// relocatedLauncher is a launcher whose closure holds some paths, in a view of a length that relocation takes.
+func relocatedLauncher(t *testing.T, bases ...string) (l *launcher, view string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "v")
+	Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	view = filepath.Join(dir, "store")
+	for _, base := range bases {
+		real := filepath.Join(dir, "closure-01", base)
+		Expect(os.MkdirAll(filepath.Join(real, "bin"), 0o755)).To(Succeed())
+		Expect(os.MkdirAll(view, 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(real, "bin", "app"), []byte("#!x"), 0o755)).To(Succeed())
+		Expect(os.Symlink(real, viewPath(view, base))).To(Succeed())
 	}
-	Expect(relocated("/layers/nixproot_nix-hydra/store", "nohash/x")).To(Equal("/nix/store/nohash/x"))
+	config := Config{Engine: EngineRelocate, View: view}
+	return &launcher{config: config, engine: relocatedChoice(config, "")}, view
 }
 
 func TestRelocatedProgramsAreFoundByTheirStorePath(t *testing.T) {
 	RegisterTestingT(t)
-	dir := t.TempDir()
-	view := filepath.Join(dir, strings.Repeat("v", 10))
-	if len(view) < 11 || len(view) > 41 {
-		dir, err := os.MkdirTemp("/tmp", "v")
-		Expect(err).NotTo(HaveOccurred())
-		defer func() { _ = os.RemoveAll(dir) }()
-		view = filepath.Join(dir, "store")
-	}
-	real := filepath.Join(filepath.Dir(view), "closure-01", base)
-	Expect(os.MkdirAll(filepath.Join(real, "bin"), 0o755)).To(Succeed())
-	Expect(os.MkdirAll(view, 0o755)).To(Succeed())
-	Expect(os.WriteFile(filepath.Join(real, "bin", "app"), []byte("#!x"), 0o755)).To(Succeed())
-	moved := relocated(view, base)
-	Expect(os.Symlink(real, moved)).To(Succeed())
-	config := Config{Engine: EngineRelocate, View: view}
-	l := &launcher{config: config, engine: relocatedChoice(config, "")}
-	cmd := &command{argv: []string{"/nix/store/" + base + "/bin/app"}}
-	Expect(l.locate(cmd)).To(Succeed())
-	Expect(cmd.path).To(Equal(moved + "/bin/app"))
+	l, view := relocatedLauncher(t, base)
+	cmd, err := l.command([]string{ProgramName, "/nix/store/" + base + "/bin/app"})
+	Expect(err).NotTo(HaveOccurred())
+	Expect(cmd.path).To(Equal(viewPath(view, base) + "/bin/app"))
 	Expect(cmd.closure).To(BeTrue())
+}
+
+func TestStorePathsLeadToTheRelocatedClosure(t *testing.T) {
+	RegisterTestingT(t)
+	lib := strings.Replace(base, "0", "1", 1)
+	lib = lib[:33] + "gtk+-3.2_x"
+	l, view := relocatedLauncher(t, base, lib)
+	app, gtk := "/nix/store/"+base, "/nix/store/"+lib
+	// what the closure does not have: a path of another hash, another output's name, no whole name, no store path
+	stranger := "/nix/store/" + strings.Replace(base, "0", "z", 1)
+	for text, want := range map[string]string{
+		"": "", "no path": "no path", app: "APP", app + "/bin/app": "APP/bin/app", "cat '" + app + "'/x": "cat 'APP'/x",
+		"A=" + app + "/lib:" + gtk + "/lib:/usr/lib": "A=APP/lib:GTK/lib:/usr/lib", app + ":" + app: "APP:APP",
+		"file://" + app + "/x?y=" + gtk: "file://APP/x?y=GTK", app + "?v=1": "APP?v=1", app + "=/src": "APP=/src",
+		"see " + app + ".": "see APP.", app + "\n" + gtk: "APP\nGTK", "\"" + app + "\",": "\"APP\",", "-L" + app + "/lib -I" + gtk: "-LAPP/lib -IGTK", "//" + app: "//APP", app + gtk: "APP" + gtk,
+		"/mnt" + app: "/mnt" + app, "../.." + app: "../.." + app, "$ROOT" + app: "$ROOT" + app, "${ROOT}" + app: "${ROOT}" + app,
+		"/-x" + app: "/-x" + app, "mnt" + app: "mnt" + app,
+		stranger: stranger, app + "-dev/x": app + "-dev/x", app[:20]: app[:20], "/nix/store/": "/nix/store/",
+		"/nix/store": "/nix/store", "/nix/store/.links/" + base: "/nix/store/.links/" + base, app[:43]: app[:43],
+		app[:len(app)-1]: app[:len(app)-1], stranger + ":" + app: stranger + ":APP", "/nix/store//nix/store/" + base: "/nix/store/APP",
+	} {
+		got := strings.NewReplacer(viewPath(view, base), "APP", viewPath(view, lib), "GTK").Replace(l.relocated(text))
+		Expect(got).To(Equal(want), text)
+	}
+	l.engine = &choice{name: EngineNative}
+	Expect(l.relocated(app)).To(Equal(app), "the run image has it there")
+}
+
+func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
+	RegisterTestingT(t)
+	for _, line := range []string{
+		"app", "run_proot.sh app -p $PORT", "A=1 B=$C app", `app "a $B" 'c' ${D:-e} "${F:-g h}" ${H+i} ~/x`, "exec app x", "app $1 \"$@\" $#",
+		"app # note", "$APP x", `app \$x a=b --c=d,e`,
+	} {
+		Expect(CheckLine(line)).To(Succeed(), line)
+		Expect(NeedsShell(line)).To(BeFalse(), line)
+	}
+	for _, line := range []string{
+		"a && b", "a; b", "a | b", "a &", "! a", "a > b", "a < b", "a $(b)", "a `b`", "(a)", "{ a; }", "cd x", "exec -a b a", "exec",
+		"a $((1+1))", "A=1", "export A=1", "a ${B#c}", "a ${#B}", "a ${B:=c}", "a ${B?c}", "a $$", "a $?", "a $RANDOM", "a *.x", "a {b,c}",
+		"A+=1 b", "a <(b)", "if a; then b; fi", "f() { a; }; f", "echo a", "test a", ". a", "a ${B:-$(c)}", "[[ a ]]",
+	} {
+		Expect(CheckLine(line)).To(Succeed(), line)
+		Expect(NeedsShell(line)).To(BeTrue(), line)
+	}
 }
 
 func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) {
@@ -115,8 +150,6 @@ func TestUnrelocatedOrder(t *testing.T) {
 func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {
 	RegisterTestingT(t)
 	outer := environment{"a.b=1", "PATH=/x", "GONE=1", "EMPTY="}
-	shell := expand.FuncEnviron(func(string) string { return "" })
-	Expect(outer.overlay(shell)).To(Equal(outer))
 	outer.prependPath([]string{"/n", "/x"})
 	Expect(outer.get("PATH")).To(Equal("/n:/x"))
 	outer.unset("GONE")
@@ -126,16 +159,16 @@ func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {
 	Expect(none).To(BeEmpty())
 }
 
-func TestTheStageInsideIsToldEverything(t *testing.T) {
+func TestTheShimIsGivenEverything(t *testing.T) {
 	RegisterTestingT(t)
-	call := innerCall{engine: EngineProot, report: 7, stderr: 9, view: "/v", probe: "/nix/store/x", strict: true,
-		unset: []string{"A", "B"}, dir: "/d", path: "/p", argv: []string{"a", "", "-b"}}
-	got, err := parseInnerCall(call.args()[1:])
+	call := shimCall{Engine: EngineProot, Report: 7, Stderr: 9, Terminal: -1, View: "/v", Probe: "/nix/store/x", Strict: true,
+		Unset: []string{"A", "B"}, path: "/p\xff", argv: []string{"a", "", "-b", "\xff"}}
+	got, err := parseShimCall(call.args()[2:])
 	Expect(err).NotTo(HaveOccurred())
 	Expect(reflect.DeepEqual(got, call)).To(BeTrue(), "%+v", got)
-	_, err = parseInnerCall([]string{"x"})
+	_, err = parseShimCall([]string{"x"})
 	Expect(err).To(HaveOccurred())
-	_, err = parseInnerCall(make([]string, 10))
+	_, err = parseShimCall(make([]string, 10))
 	Expect(err).To(HaveOccurred())
 }
 
@@ -155,20 +188,6 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 	Expect(CheckLine(`run_proot.sh app -p $PORT`)).To(Succeed())
 }
 
-func TestSleepKnowsTheTimesThatTheProgramKnows(t *testing.T) {
-	RegisterTestingT(t)
-	for word, want := range map[string]time.Duration{
-		"0": 0, "2": 2 * time.Second, "0.5": time.Second / 2, "1.5s": 1500 * time.Millisecond, "2m": 2 * time.Minute,
-		"1h": time.Hour, "1d": 24 * time.Hour, "infinity": math.MaxInt64, "inf": math.MaxInt64, "1e12d": math.MaxInt64,
-	} {
-		Expect(duration(word)).To(Equal(want), word)
-	}
-	for _, word := range []string{"", "s", "x", "-1", "nan", "1ms", "1sd", "1w"} {
-		_, err := duration(word)
-		Expect(err).To(HaveOccurred(), word)
-	}
-}
-
 func FuzzCheckLine(f *testing.F) {
 	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi",
 		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b",
@@ -176,14 +195,20 @@ func FuzzCheckLine(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		ln, err := parseLine(text)
+		file, err := parseLine(text)
 		if err != nil {
 			return
 		}
-		_ = ln.appendParams()
-		_ = ln.source()
-		ln.reportStatus()
-		ln.reportJobs()
+		l := &launcher{engine: &choice{name: EngineNative}, env: environment{"A=1"}}
+		if call := plainCommand(file); call != nil {
+			_, _, _ = l.expand(call, []string{"x", "y"})
+			return
+		}
+		if whole, err := withArguments(text, file, []string{"x"}); err == nil {
+			if _, err := parseLine(whole); err != nil {
+				t.Fatalf("%q became %q: %v", text, whole, err)
+			}
+		}
 	})
 }
 
@@ -203,36 +228,4 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("%+v became %+v: %v", c, again, err)
 		}
 	})
-}
-
-func TestTheSenderOfASignalIsKnown(t *testing.T) {
-	RegisterTestingT(t)
-	received := make(chan os.Signal, 1)
-	signal.Notify(received, keys[0], keys[1], keys[2])
-	defer signal.Stop(received)
-	runtime.LockOSThread() // to itself a thread may send what it likes
-	defer runtime.UnlockOSThread()
-	noteSenders()
-	noteSenders() // again, as a second keeper would
-	send := func(sig syscall.Signal, code int32) {
-		info := [32]int32{int32(sig), 0, code} // siginfo_t: 128 bytes
-		_, _, errno := unix.RawSyscall6(unix.SYS_RT_TGSIGQUEUEINFO, uintptr(os.Getpid()), uintptr(unix.Gettid()),
-			uintptr(sig), uintptr(unsafe.Pointer(&info)), 0, 0)
-		Expect(errno).To(BeZero())
-		Eventually(received, "5s").Should(Receive(Equal(sig)))
-	}
-	const siUser, siQueue = 0, -1
-	for _, sig := range keys {
-		send(sig, siKernel)
-		Expect(pressed()).To(Equal([]syscall.Signal{sig}))
-		Expect(fromKeys(sig)).To(BeTrue())
-		Expect(pressed()).To(BeEmpty(), "somebody knows")
-		Expect(fromKeys(sig)).To(BeTrue())
-		for _, code := range []int32{siUser, siQueue} {
-			send(sig, code)
-			Expect(pressed()).To(BeEmpty())
-			Expect(fromKeys(sig)).To(BeFalse())
-		}
-	}
-	Expect(fromKeys(syscall.SIGTERM)).To(BeFalse())
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Exit statuses of the launcher itself, as shells have them.
@@ -17,15 +18,15 @@ const (
 	exitSignal    = 128
 )
 
-// launcher is one run: what the image holds, what was asked for, and the engine once it is known.
+// launcher is one start: what the image holds, what was asked for, and the engine once it is known.
 type launcher struct {
-	config Config
-	self   string // this program's path
-	env    environment
-	stderr io.Writer
-	debug  bool
-	keeper *keeper
-	engine *choice
+	config     Config
+	self       string // this program's path
+	env        environment
+	stderr     io.Writer
+	debug      bool
+	supervisor *supervisor
+	engine     *choice
 }
 
 // Main runs the launcher with the arguments and environment of its process and returns the exit status, where it
@@ -34,111 +35,98 @@ type launcher struct {
 // The name in args[0] decides: run_proot.sh takes a command as its arguments, nix-hydra-launch takes
 // --process LINE [ARGUMENT…].
 func Main(args, environ []string) int {
-	if len(args) > 1 && args[1] == innerFlag {
-		return runInner(args[2:], environ)
+	if len(args) > 1 && args[1] == shimFlag {
+		return runShim(args[2:], environ)
 	}
-	k := newKeeper()
+	if len(args) > 2 && args[1] == interpreterFlag {
+		return interpret(args[2], args[3:], environ)
+	}
+	s := &supervisor{}
 	if os.Getpid() == 1 {
-		k.watch() // the kernel drops what process 1 does not catch, and Go's own answer to it is not the app's
+		s.watch() // the kernel drops what process 1 does not catch
 	}
-	env := newEnvironment(environ)
-	fail := func(code int, err error) int {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", programName(args), err)
-		return code
+	st, err := start(s, args, environ)
+	var failed *failure
+	var by *interruptedError
+	switch {
+	case errors.As(err, &by):
+		return status(by.signal).exit()
+	case err == nil:
+		return st.exit()
 	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", programName(args), err)
+	if errors.As(err, &failed) {
+		return failed.code
+	}
+	return exitCannotRun
+}
+
+// start reads the configuration and runs what args ask for.
+func start(s *supervisor, args, environ []string) (status, error) {
 	self, err := selfPath(args)
 	if err != nil {
-		return fail(exitCannotRun, err)
+		return 0, err
 	}
+	env := newEnvironment(environ)
 	path, err := FindConfig(env.get, self)
 	if err != nil {
-		return fail(exitCannotRun, err)
+		return 0, err
 	}
 	config, err := ReadConfig(path)
 	if err != nil {
-		return fail(exitCannotRun, err)
+		return 0, err
 	}
 	l := &launcher{
-		config: config, self: self, env: env, stderr: os.Stderr, keeper: k,
+		config: config, self: self, env: env, stderr: os.Stderr, supervisor: s,
 		debug: env.get(DebugEnv) == "true" || env.get(DebugEnv) == "1",
 	}
-	l.engine, err = newChoice(config, env.get(EngineEnv))
-	if err != nil {
-		return fail(exitCannotRun, err)
+	if l.engine, err = newChoice(config, env.get(EngineEnv)); err != nil {
+		return 0, err
 	}
 	l.notes()
-	l.env.prependPath(l.engine.bin)
-	st, err := l.run(args)
-	k.clear()
-	var failed *failure
-	switch {
-	case errors.Is(err, errEnding):
-		return status(k.endedBy()).exit()
-	case errors.As(err, &failed):
-		return fail(failed.code, failed.err)
-	case err != nil:
-		return fail(exitUsage, err)
+	l.prepareEnvironment()
+	cmd, err := l.command(args)
+	if err != nil {
+		return 0, err
 	}
-	return st.exit()
+	return l.run(cmd)
 }
 
-// run tells the two ways of being called apart.
-func (l *launcher) run(args []string) (status, error) {
+// command tells the two ways of being called apart.
+func (l *launcher) command(args []string) (*command, error) {
 	if filepath.Base(args[0]) != ProcessProgramName {
 		if len(args) < 2 {
-			return 0, fmt.Errorf("usage: %s PROGRAM [ARGUMENT…]", ProgramName)
+			return nil, &failure{exitUsage, fmt.Errorf("usage: %s PROGRAM [ARGUMENT…]", ProgramName)}
 		}
-		return l.command(args[1:])
+		return l.program(l.relocatedAll(args[1:]), l.env, true)
 	}
 	if len(args) < 3 || args[1] != "--process" {
-		return 0, fmt.Errorf("usage: %s --process LINE [ARGUMENT…]", ProcessProgramName)
+		return nil, &failure{exitUsage, fmt.Errorf("usage: %s --process LINE [ARGUMENT…]", ProcessProgramName)}
 	}
-	ln, err := parseLine(args[2])
-	if err != nil {
-		return 0, err
-	}
-	if len(args) > 3 {
-		if err := ln.appendParams(); err != nil {
-			return 0, err
-		}
-	}
-	return l.shell(ln, "", args[3:])
+	return l.line(l.relocated(args[2]), l.relocatedAll(args[3:]))
 }
 
-// command runs a program that nothing follows: where no parent is needed it takes this process's place.
-func (l *launcher) command(argv []string) (status, error) {
-	cmd := &command{argv: argv, env: l.env, files: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, forced: true}
+// program is a command with its program's file found. "sh -c LINE" where the image has no such shell is given to the
+// interpreter.
+func (l *launcher) program(argv []string, env environment, forced bool) (*command, error) {
+	cmd := &command{argv: argv, env: env, forced: forced}
 	err := l.locate(cmd)
-	if failed := (*failure)(nil); errors.As(err, &failed) && failed.code == exitNotFound {
-		if ln, name, params, ok := shellCommand(argv); ok {
-			l.debugf("no %s in the image: running its -c line in this process", argv[0])
-			return l.shell(ln, name, params)
-		}
+	var failed *failure
+	if errors.As(err, &failed) && failed.code == exitNotFound && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
+		l.debugf("no %s in the image: its -c line is interpreted", argv[0])
+		return l.interpreter(argv[2], argv[3:]), nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	return l.replace(cmd)
+	return cmd, err
 }
 
-// shellCommand takes "sh -c LINE [NAME [ARGUMENT…]]" apart, for images that hold no such shell.
-func shellCommand(argv []string) (ln *line, name string, params []string, ok bool) {
-	switch filepath.Base(argv[0]) {
-	case "sh", "bash", "dash", "ash":
-	default:
-		return nil, "", nil, false
+// run makes the command take this process's place where nothing needs a parent, and supervises it elsewhere. That of
+// process 1 it may not take: there the kernel drops every signal that is not caught, SIGTERM too, and nobody reaps what
+// is orphaned.
+func (l *launcher) run(cmd *command) (status, error) {
+	if os.Getpid() != 1 && l.engine.name != "" {
+		return 0, cannotExec(cmd.path, l.onDisk(cmd.path), syscall.Exec(cmd.path, cmd.argv, cmd.env))
 	}
-	if len(argv) < 3 || argv[1] != "-c" {
-		return nil, "", nil, false
-	}
-	ln, err := parseLine(argv[2])
-	if err != nil {
-		return nil, "", nil, false
-	}
-	if len(argv) > 3 {
-		name, params = argv[3], argv[4:]
-	}
-	return ln, name, params, true
+	return l.supervisor.run(func() (*app, error) { return l.startApp(cmd) })
 }
 
 // notes says what the person who set BPL_NIX_ENGINE should know, and the engine where that is already decided.
@@ -146,8 +134,8 @@ func (l *launcher) notes() {
 	if l.engine.warning != "" {
 		fmt.Fprintf(l.stderr, "%s: %s\n", ProgramName, l.engine.warning)
 	}
-	if name := l.engine.chosen(); name != "" {
-		l.debugf("engine %s: %s", name, l.engine.why)
+	if l.engine.name != "" {
+		l.debugf("engine %s: %s", l.engine.name, l.engine.why)
 	}
 }
 

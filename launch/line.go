@@ -3,9 +3,14 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
 )
 
@@ -26,42 +31,20 @@ func (e *LineError) Error() string {
 	return fmt.Sprintf("parsing command line %q: column %d: %s", e.Line, e.Column, e.Problem)
 }
 
-// CheckLine reports, as a *LineError, why the launcher could not run a process type's command line: it does not parse,
-// or holds no command. The build calls it, so that a faulty line never reaches an image.
+// CheckLine reports, as a *LineError, why a process type's command line could not be run: it does not parse, or holds
+// no command. The build calls it, so that a faulty line never reaches an image.
 func CheckLine(line string) error {
 	_, err := parseLine(line)
 	return err
 }
 
-// line is a parsed command line with what the launcher needs to know of it before it runs.
-type line struct {
-	text string
-	file *syntax.File
-	// tails are the positions of the commands after which nothing follows, execs those of the "exec" built-in in the
-	// main shell; both may replace this process.
-	tails, execs map[syntax.Pos]bool
-	// jobs are the positions of the commands that run beside the main shell.
-	jobs map[syntax.Pos]bool
-	// functions are those that the line declares, and whether one runs in a subshell.
-	functions map[string]bool
-	// calm are the positions of the commands of the main shell before which a trap's action can be run.
-	calm map[syntax.Pos]bool
-	// mainJobs are the jobs that the main shell starts, mainWaits its calls of "wait".
-	mainJobs  []*syntax.Stmt
-	mainWaits []*syntax.CallExpr
-	// background: something runs beside the main shell, so that nothing may replace this process.
-	background bool
-	// loops: the line may run long in built-ins alone.
-	loops bool
-	// needs says what the interpreter cannot do of it, standIn what it could not if it stood for the shell in the line.
-	needs, standIn needs
-	// appended: the line was made to end in "$@".
-	appended bool
-	// usesParams: the line places the user's arguments itself.
-	usesParams bool
+// NeedsShell reports whether a process type's command line is more than one command, so that a shell has to run it.
+func NeedsShell(line string) bool {
+	file, err := parseLine(line)
+	return err == nil && plainCommand(file) == nil
 }
 
-func parseLine(text string) (*line, error) {
+func parseLine(text string) (*syntax.File, error) {
 	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
 	if err != nil {
 		var at syntax.ParseError
@@ -73,67 +56,184 @@ func parseLine(text string) (*line, error) {
 	if len(file.Stmts) == 0 {
 		return nil, &LineError{Line: text, Problem: "no command"}
 	}
-	file.Stmts = hoistExec(file.Stmts)
-	l := &line{text: text, file: file, tails: map[syntax.Pos]bool{}, execs: map[syntax.Pos]bool{},
-		jobs: map[syntax.Pos]bool{}, calm: map[syntax.Pos]bool{}}
-	l.markTail(file.Stmts)
-	l.markExecs(file)
-	l.inspect()
-	l.findNeeds()
-	return l, nil
+	return file, nil
 }
 
-// hoistExec rewrites "exec >file; rest" to "{ rest; } >file", which says the same: interp closes the file after the
-// first of the two statements.
-func hoistExec(stmts []*syntax.Stmt) []*syntax.Stmt {
-	for i, st := range stmts {
-		rest := stmts[i+1:]
-		redirs := bareExec(st)
-		if redirs == nil {
-			first := st // the leftmost of a && b && c
-			for {
-				bin, ok := first.Cmd.(*syntax.BinaryCmd)
-				if !ok || bin.Op != syntax.AndStmt || len(first.Redirs) > 0 || first.Negated || first.Background {
-					break
-				}
-				if redirs = bareExec(bin.X); redirs != nil {
-					*first, rest = *bin.Y, stmts[i:]
-					break
-				}
-				first = bin.X
-			}
-		}
-		if redirs != nil {
-			if len(rest) == 0 {
-				return stmts
-			}
-			block := &syntax.Stmt{Position: rest[0].Position, Cmd: &syntax.Block{Stmts: hoistExec(rest)}, Redirs: redirs}
-			return append(slices.Clone(stmts[:i]), block)
-		}
+// line is the command that a process type's line asks for: itself where it is one command, else a shell that is given
+// the line as it is. args are the user's; they come last, or where the line says "$@".
+func (l *launcher) line(text string, args []string) (*command, error) {
+	file, err := parseLine(text)
+	if err != nil {
+		return nil, &failure{exitUsage, err}
 	}
-	return stmts
+	call := plainCommand(file)
+	if call == nil {
+		if text, err = withArguments(text, file, args); err != nil {
+			return nil, &failure{exitUsage, err}
+		}
+		return l.shell(text, args)
+	}
+	argv, env, err := l.expand(call, args)
+	if err != nil {
+		return nil, &failure{1, fmt.Errorf("expanding command line %q: %w", text, err)}
+	}
+	if !usesArguments(file) {
+		argv = append(argv, args...)
+	}
+	forced := false
+	for len(argv) > 1 && l.isSelf(argv[0]) { // run_proot.sh in a line is no second start
+		argv, forced = argv[1:], true
+	}
+	if len(argv) == 0 {
+		return nil, &failure{exitUsage, &LineError{Line: text, Problem: "no command"}}
+	}
+	return l.program(argv, env, forced)
 }
 
-// bareExec returns the redirections of "exec" without a command, nil for any other statement.
-func bareExec(st *syntax.Stmt) []*syntax.Redirect {
+// plainCommand is the one command that a line consists of, where nothing in it needs a shell: words, quotes, variables
+// and assignments before it. nil for any other line.
+func plainCommand(file *syntax.File) *syntax.CallExpr {
+	st := file.Stmts[0]
 	call, ok := st.Cmd.(*syntax.CallExpr)
-	if !ok || len(call.Args) != 1 || call.Args[0].Lit() != "exec" || len(call.Assigns) > 0 || st.Negated || st.Background {
+	if !ok || len(file.Stmts) > 1 || st.Negated || st.Background || st.Coprocess || len(st.Redirs) > 0 {
 		return nil
 	}
-	return st.Redirs
+	if len(call.Args) > 1 && call.Args[0].Lit() == "exec" && !strings.HasPrefix(call.Args[1].Lit(), "-") {
+		call.Args = call.Args[1:] // what it says is done anyway
+	}
+	if len(call.Args) == 0 || interp.IsBuiltin(call.Args[0].Lit()) {
+		return nil
+	}
+	plain := true
+	syntax.Walk(call, func(node syntax.Node) bool {
+		plain = plain && plainNode(node)
+		return plain
+	})
+	if !plain {
+		return nil
+	}
+	return call
 }
 
-// appendParams makes the line end in "$@", unless it places the arguments itself.
-func (l *line) appendParams() error {
-	if l.usesParams {
-		return nil
-	}
-	st := l.file.Stmts[len(l.file.Stmts)-1]
-	for {
-		if block, ok := st.Cmd.(*syntax.Block); ok && !block.Lbrace.IsValid() { // one that hoistExec made
-			st = block.Stmts[len(block.Stmts)-1]
-			continue
+// plainNode reports whether a part of a command means the same to every shell, and without one.
+func plainNode(node syntax.Node) bool {
+	switch n := node.(type) {
+	case nil, *syntax.CallExpr, *syntax.Word, *syntax.SglQuoted, *syntax.DblQuoted, *syntax.Comment:
+		return true
+	case *syntax.Lit:
+		return !strings.ContainsAny(n.Value, "*?[{")
+	case *syntax.Assign:
+		return !n.Append && !n.Naked && n.Index == nil && n.Array == nil
+	case *syntax.ParamExp:
+		if n.Exp != nil && n.Exp.Op != syntax.DefaultUnset && n.Exp.Op != syntax.DefaultUnsetOrNull &&
+			n.Exp.Op != syntax.AlternateUnset && n.Exp.Op != syntax.AlternateUnsetOrNull {
+			return false
 		}
+		return !n.Excl && !n.Length && !n.Width && n.Index == nil && n.Slice == nil && n.Repl == nil && n.Names == 0 &&
+			plainVariable(n.Param.Value)
+	}
+	return false
+}
+
+// plainVariable reports whether a name is one of the environment or of the user's arguments, rather than one of those
+// that shells set by themselves.
+func plainVariable(name string) bool {
+	switch name {
+	case "?", "$", "!", "-", "0", "_", "LINENO", "RANDOM", "SECONDS", "UID", "EUID", "PPID", "SHLVL", "OLDPWD", "GROUPS",
+		"HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "FUNCNAME", "PIPESTATUS", "DIRSTACK", "SRANDOM":
+		return false
+	}
+	return !strings.HasPrefix(name, "BASH") && !strings.HasPrefix(name, "EPOCH")
+}
+
+// expand gives the words of a plain command and its environment, as a shell would.
+func (l *launcher) expand(call *syntax.CallExpr, args []string) (argv []string, env environment, err error) {
+	config := &expand.Config{Env: variables{l.env, args}}
+	if argv, err = expand.Fields(config, call.Args...); err != nil {
+		return nil, nil, err
+	}
+	env = l.env
+	for _, assign := range call.Assigns {
+		value := ""
+		if assign.Value != nil {
+			if value, err = expand.Literal(config, assign.Value); err != nil {
+				return nil, nil, err
+			}
+		}
+		env.set(assign.Name.Value, value)
+		config.Env = variables{env, args} // the next one sees it
+	}
+	return argv, env, nil
+}
+
+// variables are what a plain command's words may name.
+type variables struct {
+	env  environment
+	args []string
+}
+
+// Get is a variable's value: of the environment, or of the user's arguments.
+func (v variables) Get(name string) expand.Variable {
+	text := func(s string) expand.Variable { return expand.Variable{Set: true, Kind: expand.String, Str: s} }
+	switch name {
+	case "@", "*":
+		return expand.Variable{Set: true, Kind: expand.Indexed, List: v.args}
+	case "#":
+		return text(strconv.Itoa(len(v.args)))
+	case "IFS":
+		return expand.Variable{} // shells do not take it from their environment
+	}
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 1 || n > len(v.args) {
+			return expand.Variable{}
+		}
+		return text(v.args[n-1])
+	}
+	if i := v.env.index(name); i >= 0 {
+		return text(v.env[i][len(name)+1:])
+	}
+	if dir, err := os.Getwd(); name == "PWD" && err == nil {
+		return text(dir)
+	}
+	return expand.Variable{}
+}
+
+// Each is for expansions of names, which no plain command has.
+func (v variables) Each(func(string, expand.Variable) bool) {}
+
+// isSelf reports whether a word names this launcher.
+func (l *launcher) isSelf(word string) bool {
+	if filepath.Base(word) != ProgramName {
+		return false
+	}
+	if word == ProgramName {
+		return true
+	}
+	a, err1 := os.Stat(word)
+	b, err2 := os.Stat(l.self)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
+}
+
+// usesArguments reports whether a line says itself where the user's arguments belong.
+func usesArguments(file *syntax.File) (uses bool) {
+	syntax.Walk(file, func(node syntax.Node) bool {
+		if p, ok := node.(*syntax.ParamExp); ok && p.Param != nil {
+			name := p.Param.Value
+			uses = uses || strings.ContainsAny(name, "@*#") || name >= "1" && name <= "9999999999" && name[0] <= '9'
+		}
+		return !uses
+	})
+	return uses
+}
+
+// withArguments is a line for a shell with "$@" after its last command, where there are arguments and it does not say
+// itself where they belong.
+func withArguments(text string, file *syntax.File, args []string) (string, error) {
+	if len(args) == 0 || usesArguments(file) {
+		return text, nil
+	}
+	st := file.Stmts[len(file.Stmts)-1]
+	for {
 		bin, ok := st.Cmd.(*syntax.BinaryCmd)
 		if !ok {
 			break
@@ -142,165 +242,36 @@ func (l *line) appendParams() error {
 	}
 	call, ok := st.Cmd.(*syntax.CallExpr)
 	if !ok || len(call.Args) == 0 || st.Background {
-		return &LineError{Line: l.text, Problem: "arguments were given, but the line does not end in a plain command: " +
+		return "", &LineError{Line: text, Problem: "arguments were given, but the line does not end in a plain command: " +
 			`say "$@" in the line where they belong`}
 	}
-	l.appended = true
-	at := call.Args[0].Pos()
-	call.Args = append(call.Args, &syntax.Word{Parts: []syntax.WordPart{&syntax.DblQuoted{
-		Left: at, Parts: []syntax.WordPart{&syntax.ParamExp{Dollar: at, Short: true, Param: &syntax.Lit{Value: "@"}}},
-	}}})
-	return nil
+	end := int(call.Args[len(call.Args)-1].End().Offset())
+	return text[:end] + ` "$@"` + text[end:], nil
 }
 
-// reportStatus makes the line end in a command that is told $?, and "exit" alone say so too: interp.Runner.Run returns
-// the error of the last program, which "!", "if" and "while" have long answered.
-func (l *line) reportStatus() {
-	syntax.Walk(l.file, func(node syntax.Node) bool {
-		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) == 1 && call.Args[0].Lit() == "exit" {
-			call.Args = append(call.Args, lastStatus())
-			return false
+// shell is the command that runs a line by a real shell: the closure's, else the run image's. Only where there is none,
+// the launcher's own interpreter does.
+func (l *launcher) shell(text string, args []string) (*command, error) {
+	if !slices.Contains(filepath.SplitList(l.env.get("PATH")), filepath.Dir(l.self)) {
+		// The line may say run_proot.sh.
+		l.env.set("PATH", strings.TrimPrefix(l.env.get("PATH")+":"+filepath.Dir(l.self), ":"))
+	}
+	for _, program := range []string{l.relocated(l.config.Shell), "bash", "sh"} {
+		if program == "" {
+			continue
 		}
-		return true
-	})
-	l.file.Stmts = append(l.file.Stmts, callOf(ownStatus, lastStatus()))
-}
-
-// reportJobs makes every job of the main shell, where that waits for jobs, report its start and its end: the wait of
-// interp.Runner knows no -n and no traps.
-func (l *line) reportJobs() {
-	if len(l.mainWaits) == 0 {
-		return
-	}
-	for _, job := range l.mainJobs {
-		reportJob(job)
-	}
-	for _, wait := range l.mainWaits {
-		wait.Args[0] = &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{ValuePos: wait.Pos(), Value: ownWait}}}
-	}
-}
-
-// reportJob turns "job &" into "{ start; (job) && end 0 || end $? & }". Neither an exit in the job nor "set -e" for it
-// keeps the end from being reported.
-func reportJob(st *syntax.Stmt) {
-	job := *st
-	job.Background = false
-	both := func(op syntax.BinCmdOperator, x, y *syntax.Stmt) *syntax.Stmt {
-		return &syntax.Stmt{Cmd: &syntax.BinaryCmd{Op: op, X: x, Y: y}}
-	}
-	alone := &syntax.Stmt{Cmd: &syntax.Subshell{Stmts: []*syntax.Stmt{&job}}}
-	ended := both(syntax.OrStmt, both(syntax.AndStmt, alone, callOf(ownEnd, word("0"))), callOf(ownEnd, lastStatus()))
-	ended.Background = true
-	*st = syntax.Stmt{Position: st.Position, Cmd: &syntax.Block{Stmts: []*syntax.Stmt{callOf(ownStart), ended}}}
-}
-
-// word is a word that says what it is.
-func word(text string) *syntax.Word {
-	return &syntax.Word{Parts: []syntax.WordPart{&syntax.Lit{Value: text}}}
-}
-
-// lastStatus is the word $?.
-func lastStatus() *syntax.Word {
-	return &syntax.Word{Parts: []syntax.WordPart{&syntax.ParamExp{Short: true, Param: &syntax.Lit{Value: "?"}}}}
-}
-
-// callOf is the command that calls name.
-func callOf(name string, args ...*syntax.Word) *syntax.Stmt {
-	return &syntax.Stmt{Cmd: &syntax.CallExpr{Args: append([]*syntax.Word{word(name)}, args...)}}
-}
-
-// source is the line as a shell reads it, appended arguments included.
-func (l *line) source() string {
-	if !l.appended {
-		return l.text
-	}
-	var b strings.Builder
-	if err := syntax.NewPrinter(syntax.SingleLine(true)).Print(&b, l.file); err != nil {
-		return l.text
-	}
-	return b.String()
-}
-
-// markTail notes the simple commands that end the main shell.
-func (l *line) markTail(stmts []*syntax.Stmt) {
-	if len(stmts) == 0 {
-		return
-	}
-	st := stmts[len(stmts)-1]
-	if st.Negated || st.Background || st.Coprocess {
-		return
-	}
-	switch cmd := st.Cmd.(type) {
-	case *syntax.CallExpr:
-		if len(cmd.Args) > 0 {
-			l.tails[cmd.Args[0].Pos()] = true
-		}
-	case *syntax.BinaryCmd:
-		if cmd.Op == syntax.AndStmt || cmd.Op == syntax.OrStmt {
-			l.markTail([]*syntax.Stmt{cmd.Y})
-		}
-	case *syntax.Block:
-		l.markTail(cmd.Stmts)
-	case *syntax.IfClause:
-		for c := cmd; c != nil; c = c.Else {
-			l.markTail(c.Then)
-		}
-	case *syntax.CaseClause:
-		for _, item := range cmd.Items {
-			l.markTail(item.Stmts)
+		name := filepath.Base(program)
+		cmd := &command{argv: append([]string{name, "-c", text, name}, args...), program: program, env: l.env, forced: true}
+		if l.locate(cmd) == nil {
+			l.debugf("shell %s", cmd.path)
+			return cmd, nil
 		}
 	}
+	l.debugf("no shell in the closure and in the run image: the line is interpreted")
+	return l.interpreter(text, append([]string{"sh"}, args...)), nil
 }
 
-// markExecs notes the calls of "exec" that the main shell itself makes.
-func (l *line) markExecs(file *syntax.File) {
-	syntax.Walk(file, func(node syntax.Node) bool {
-		switch n := node.(type) {
-		case *syntax.Stmt:
-			return !n.Background && !n.Coprocess
-		case *syntax.BinaryCmd:
-			return n.Op == syntax.AndStmt || n.Op == syntax.OrStmt
-		case *syntax.Subshell, *syntax.CmdSubst, *syntax.ProcSubst, *syntax.FuncDecl:
-			return false
-		case *syntax.CallExpr:
-			if len(n.Args) > 1 && n.Args[0].Lit() == "exec" {
-				l.execs[n.Args[0].Pos()] = true
-			}
-		}
-		return true
-	})
-}
-
-// inspect finds whatever makes a line run beside itself, run long or place its arguments.
-func (l *line) inspect() {
-	syntax.Walk(l.file, func(node syntax.Node) bool {
-		switch n := node.(type) {
-		case *syntax.Stmt:
-			if n.Background || n.Coprocess {
-				l.markJob(n)
-			}
-		case *syntax.ProcSubst:
-			l.markJob(n)
-		case *syntax.WhileClause, *syntax.ForClause:
-			l.loops = true
-		case *syntax.ParamExp:
-			switch p := n.Param; {
-			case p == nil:
-			case p.Value == "@" || p.Value == "*" || p.Value == "#" || len(p.Value) == 1 && p.Value >= "1" && p.Value <= "9":
-				l.usesParams = true
-			}
-		}
-		return true
-	})
-}
-
-// markJob notes that whatever node holds runs beside the main shell.
-func (l *line) markJob(node syntax.Node) {
-	l.background = true
-	syntax.Walk(node, func(node syntax.Node) bool {
-		if call, ok := node.(*syntax.CallExpr); ok && len(call.Args) > 0 {
-			l.jobs[call.Args[0].Pos()] = true
-		}
-		return true
-	})
+// isShell reports whether a program is a shell by its name.
+func isShell(program string) bool {
+	return slices.Contains([]string{"sh", "bash", "dash", "ash"}, filepath.Base(program))
 }

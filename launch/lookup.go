@@ -20,18 +20,15 @@ const maxOffered = 24
 
 // command is one program to start.
 type command struct {
-	argv []string
-	// program is what to look for where it is not argv[0].
-	program string
+	argv    []string
+	program string // what to look for where it is not argv[0]
 	path    string // the program's file, as the program itself will see it; locate sets it
-	dir     string // "": where this process is
 	env     environment
-	files   [3]*os.File // nil: closed
 	// forced: the user said run_proot.sh, so the engine is a must. closure: the program's file is in the closure.
 	forced, closure bool
 }
 
-// locate finds the command's program: a name on PATH, whose folders below /nix/store are looked up in the view where
+// locate finds the command's program: a name on PATH, whose directories below /nix/store are looked up in the view where
 // only an engine will show them, or a path.
 func (l *launcher) locate(cmd *command) error {
 	name := cmd.program
@@ -42,19 +39,14 @@ func (l *launcher) locate(cmd *command) error {
 		return &failure{exitNotFound, errors.New("the program's name is empty")}
 	}
 	if strings.Contains(name, "/") {
-		if filepath.IsAbs(name) {
-			return l.try(cmd, name)
-		}
-		err := l.try(cmd, filepath.Join(cmd.dir, name))
-		cmd.path = name // the start is made in cmd.dir, and a script sees its name as it was given
-		return err
+		return l.try(cmd, name)
 	}
 	var worse error
 	for _, dir := range filepath.SplitList(cmd.env.get("PATH")) {
-		if !filepath.IsAbs(dir) {
-			dir = filepath.Join(cmd.dir, dir)
+		if dir == "" {
+			dir = "."
 		}
-		err := l.try(cmd, filepath.Join(dir, name))
+		err := l.try(cmd, dir+"/"+name)
 		if err == nil {
 			return nil
 		}
@@ -70,11 +62,10 @@ func (l *launcher) locate(cmd *command) error {
 
 // try takes path as the command's program if it is one.
 func (l *launcher) try(cmd *command, path string) error {
-	real, seen := l.onDisk(path)
-	err := executable(real)
+	err := executable(l.onDisk(path))
 	switch {
 	case err == nil:
-		cmd.path, cmd.closure = seen, l.inClosure(seen)
+		cmd.path, cmd.closure = path, l.inClosure(path)
 		return nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
 		return &failure{exitNotFound, fmt.Errorf("%s: no such file%s", path, l.offer())}
@@ -90,54 +81,17 @@ func (l *launcher) inClosure(path string) bool {
 	return slices.ContainsFunc(l.config.Bin, func(dir string) bool { return filepath.Dir(path) == dir })
 }
 
-// onDisk maps a path to the file to look at now, and to the name by which the program will be started. They differ
-// where /nix/store is only there inside an engine; a relocated closure has its files under shorter names.
-func (l *launcher) onDisk(path string) (real, seen string) {
-	rest, ok := strings.CutPrefix(path, storepath.Dir+"/")
-	if !ok || l.engine.chosen() == EngineNative {
-		return path, path
-	}
-	if l.config.Engine == EngineRelocate {
-		if _, err := os.Lstat(path); err == nil {
-			return path, path
-		}
-		moved := relocated(l.config.View, rest)
-		return moved, moved
-	}
-	real, _ = l.resolve(path)
-	return real, path
-}
-
-// relocated names a store path's file in the view of a relocated closure: as many characters of the hash as keep the
-// whole path's length (package relocate).
-func relocated(view, rest string) string {
-	base, tail, _ := strings.Cut(rest, "/")
-	keep := len(storepath.Dir) + storepath.HashLen - len(view)
-	if _, err := storepath.FromBase(base); err != nil || keep <= 0 || keep > storepath.HashLen {
-		return filepath.Join(storepath.Dir, rest)
-	}
-	return filepath.Join(view, base[:keep]+base[storepath.HashLen:], tail)
-}
-
-// inView is where a file that the line itself looks at is now: a built-in runs outside of any engine, which would show
-// it at /nix/store. Other files are where they are.
-func (l *launcher) inView(path string) string {
-	if l.engine.chosen() == EngineNative || !filepath.IsAbs(path) {
+// onDisk is where a file that the app will see is now: /nix/store is only there inside an engine.
+func (l *launcher) onDisk(path string) string {
+	if l.engine.name != "" || !filepath.IsAbs(path) {
 		return path
 	}
-	if l.config.Engine == EngineRelocate {
-		real, _ := l.onDisk(filepath.Clean(path))
-		return real
-	}
-	if real, through := l.resolve(path); through {
-		return real
-	}
-	return path
+	return l.resolve(path)
 }
 
-// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store, and
-// reports whether the way led through there. A path that leads nowhere is returned as far as it was followed.
-func (l *launcher) resolve(path string) (real string, through bool) {
+// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store. A path
+// that leads nowhere is returned as far as it was followed.
+func (l *launcher) resolve(path string) string {
 	todo, done := strings.Split(path, "/")[1:], "/"
 	for links := 0; len(todo) > 0 && links < 64; {
 		part := todo[0]
@@ -147,7 +101,7 @@ func (l *launcher) resolve(path string) (real string, through bool) {
 		}
 		done = filepath.Join(done, part)
 		if done == storepath.Dir {
-			done, through = l.config.View, true
+			done = l.config.View
 			continue
 		}
 		target, err := os.Readlink(done)
@@ -162,7 +116,7 @@ func (l *launcher) resolve(path string) (real string, through bool) {
 			done = filepath.Dir(done)
 		}
 	}
-	return filepath.Join(done, filepath.Join(todo...)), through
+	return filepath.Join(done, filepath.Join(todo...))
 }
 
 // executable reports why a file cannot be executed by this user; nil where it can.
@@ -172,7 +126,7 @@ func executable(path string) error {
 		return err
 	}
 	if info.IsDir() {
-		return errors.New("is a folder, not a program")
+		return errors.New("is a directory, not a program")
 	}
 	if info.Mode()&0o111 == 0 || syscall.Access(path, 1) != nil {
 		return errors.New("is not executable")
@@ -192,8 +146,7 @@ func (l *launcher) notFound(name, path string) error {
 func (l *launcher) offer() string {
 	var names []string
 	for _, dir := range l.engine.bin {
-		real, _ := l.onDisk(dir)
-		entries, err := os.ReadDir(real)
+		entries, err := os.ReadDir(l.onDisk(dir))
 		if err != nil {
 			continue
 		}

@@ -26,12 +26,9 @@ const (
 	prootNoPollute = "PROOT_DONT_POLLUTE_ROOTFS"
 )
 
-// leaveGrace is how long PRoot may take to end once the app has, before it is killed with all that the app left.
-const leaveGrace = 200 * time.Millisecond
-
 // startProot starts the command under PRoot, which shows the view at /nix/store. PRoot's accelerated mode is tried
 // first and kept only where it shows every binding.
-func (l *launcher) startProot(cmd *command) (*child, error) {
+func (l *launcher) startProot(cmd *command) (*app, error) {
 	if l.config.PRoot == "" {
 		return nil, &deniedError{what: "the image holds no PRoot", help: "build it again with BP_NIX_ENGINE=proot"}
 	}
@@ -42,23 +39,16 @@ func (l *launcher) startProot(cmd *command) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cmd.env.get(prootNoSeccomp) != "" {
-		return l.startTraced(cmd, temp, false)
-	}
-	if l.engine.chosen() == "" {
-		c, err := l.startTraced(cmd, temp, true)
-		if !retryable(err) {
-			l.engine.seccomp = true
-			return c, err
+	if cmd.env.get(prootNoSeccomp) == "" {
+		a, err := l.startTraced(cmd, temp, true)
+		if denied := (*deniedError)(nil); !errors.As(err, &denied) || l.supervisor.interrupted() != nil {
+			l.engine.why = "; with seccomp acceleration, which was seen to keep the binding"
+			return a, err
 		}
 		l.debugf("proot with seccomp acceleration: %v", err)
 	}
-	return l.startTraced(cmd, temp, l.engine.seccomp)
-}
-
-func retryable(err error) bool {
-	denied := (*deniedError)(nil)
-	return errors.As(err, &denied)
+	l.engine.why = "; without seccomp acceleration"
+	return l.startTraced(cmd, temp, false)
 }
 
 // prootTemp finds a folder in which PRoot may write and execute its loader.
@@ -83,8 +73,9 @@ func (l *launcher) prootTemp(env environment) (string, error) {
 	}
 }
 
-// startTraced is one start of PRoot in one of its two modes.
-func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child, error) {
+// startTraced is one start of PRoot in one of its two modes. PRoot and the shim have a process group of their own, and
+// the app that the shim starts has another.
+func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, error) {
 	reports, reportEnd, err := os.Pipe()
 	if err != nil {
 		return nil, prootDenied("making a pipe: "+err.Error(), "")
@@ -93,92 +84,68 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*child,
 	if err != nil {
 		return nil, prootDenied("making a pipe: "+err.Error(), "")
 	}
-	stderr, err := keepStderr(cmd.files[2])
-	if err != nil {
-		return nil, prootDenied("passing standard error on: "+err.Error(), "")
+	files, first := descriptors([3]*os.File{os.Stdin, os.Stdout, saidEnd}, inherited(), reportEnd, os.Stderr)
+	tty := terminal()
+	call := shimCall{
+		Engine: EngineProot, Report: first, Stderr: first + 1, Terminal: tty, Probe: l.probePath(), Strict: seccomp,
+		path: cmd.path, argv: cmd.argv,
 	}
-	files, first := descriptors([3]*os.File{cmd.files[0], cmd.files[1], saidEnd}, l.keeper.inherited(), reportEnd, stderr)
 	env := cmd.env
-	call := innerCall{
-		engine: EngineProot, report: first, stderr: first + 1, probe: l.probePath(), strict: seccomp,
-		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
-	}
 	set := func(name, value string) {
 		if env.index(name) < 0 {
 			env.set(name, value)
-			call.unset = append(call.unset, name)
+			call.Unset = append(call.Unset, name)
 		}
 	}
 	if env.index("PWD") < 0 {
-		call.unset = append(call.unset, "PWD") // PRoot sets it
+		call.Unset = append(call.Unset, "PWD") // PRoot sets it
 	}
 	set(prootTempDir, temp)
 	set(prootNoPollute, "1")
 	if !seccomp {
 		set(prootNoSeccomp, "1")
 	}
-	argv := []string{l.config.PRoot, "-b", l.config.View + ":" + storepath.Dir, l.self}
-	c, err := l.keeper.start(spec{
-		path: l.config.PRoot, argv: append(argv, call.args()...), env: env, dir: cmd.dir, files: files,
-		deferred: true, sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	argv := append([]string{l.config.PRoot, "-b", l.config.View + ":" + storepath.Dir, l.self}, call.args()[1:]...)
+	pid, err := syscall.ForkExec(l.config.PRoot, argv, &syscall.ProcAttr{
+		Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
-	for _, file := range []*os.File{reportEnd, saidEnd, stderr} {
+	for _, file := range []*os.File{reportEnd, saidEnd} {
 		_ = file.Close()
 	}
 	if err != nil {
 		_, _ = reports.Close(), said.Close()
-		if errors.Is(err, errEnding) {
-			return nil, err
-		}
 		return nil, prootDenied(fmt.Sprintf("starting %s: %v", l.config.PRoot, err), "")
 	}
-	words := &lastWords{launcher: l}
-	go words.listen(said)
-	return l.seeStart(cmd, c, reports, words)
+	messages := &prootMessages{launcher: l}
+	go messages.read(said)
+	return l.seeStart(cmd, &app{child: pid, terminal: tty}, reports, messages)
 }
 
-// seeStart waits for the stage inside PRoot to report the app's start, and hands the child out if it does.
-func (l *launcher) seeStart(cmd *command, c *child, pipe *os.File, words *lastWords) (*child, error) {
-	_ = pipe.SetReadDeadline(time.Now().Add(startLimit))
+// seeStart waits for the shim inside PRoot to report the app's start.
+func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages *prootMessages) (*app, error) {
 	reports := bufio.NewReader(pipe)
-	heard := c.onEnd(func() {
-		// A PRoot that is killed early leaves a stopped child of its own, which holds the pipe open.
-		_ = pipe.SetReadDeadline(time.Now().Add(leaveGrace))
-	})
-	pid, late, ok, err := started(reports)
-	heard()
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.ended() {
-		err = nil
+	r := l.readShim(a.child, pipe, reports, false)
+	if r.up && r.err == nil {
+		l.warnLate(r.late)
+		ends := make(chan status, 1)
+		a.group, a.reported = r.group, ends
+		go readExit(pipe, reports, ends)
+		return a, nil
 	}
-	if ok && err == nil {
-		_ = pipe.SetReadDeadline(time.Time{})
-		l.warnLate(late)
-		l.keeper.aim(c, pid)
-		outer := &child{pid: c.pid, done: make(chan struct{})}
-		go l.follow(outer, c, pipe, reports)
-		return outer, nil
+	_ = pipe.Close()
+	st := endTraced(a.child)
+	switch {
+	case r.up:
+		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.err)
+	case r.err != nil:
+		return nil, prootDenied("proot: "+r.err.Error(), messages.text())
 	}
-	defer func() { _ = pipe.Close() }()
-	if err != nil { // it said why, or said nothing in time; else it is ending by itself
-		l.endTraced(c)
-	}
-	<-c.done
-	if ok {
-		real, _ := l.onDisk(cmd.path)
-		return nil, cannotExec(cmd.path, real, err)
-	}
-	if l.keeper.endedBy() != 0 {
-		return nil, errEnding
-	}
-	if err != nil {
-		return nil, prootDenied("proot: "+err.Error(), words.text())
-	}
-	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", c.status.code()), words.text())
+	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", st.code()), messages.text())
 }
 
-// warnLate says once which newer system calls this PRoot does not translate.
+// warnLate says which newer system calls this PRoot does not translate.
 func (l *launcher) warnLate(late []string) {
-	if l.engine.chosen() != "" || len(late) == 0 {
+	if len(late) == 0 {
 		return
 	}
 	text := fmt.Sprintf("this PRoot hides %s from %s: programs that use it miss their files", storepath.Dir,
@@ -190,85 +157,59 @@ func (l *launcher) warnLate(late []string) {
 	l.debugf("%s", text)
 }
 
-// follow completes the app's child when the app has ended: with the status that the stage inside reports, else with
-// PRoot's own.
-func (l *launcher) follow(app, proot *child, pipe *os.File, reports *bufio.Reader) {
-	defer close(app.done)
+// readExit reads how the app ended, as the shim reports it.
+func readExit(pipe *os.File, reports *bufio.Reader, ends chan<- status) {
+	defer close(ends)
 	defer func() { _ = pipe.Close() }()
-	text, err := reports.ReadString('\n')
+	text, _ := reports.ReadString('\n')
 	number, found := strings.CutPrefix(strings.TrimSpace(text), reportExit+" ")
-	ws, bad := strconv.ParseUint(number, 10, 32)
-	if err != nil || !found || bad != nil {
-		<-proot.done
-		app.status = proot.status
-		return
+	if ws, err := strconv.ParseUint(number, 10, 32); found && err == nil {
+		ends <- status(ws)
 	}
-	app.status = status(ws)
-	l.endTraced(proot)
 }
 
-// endTraced ends what the app left behind, then PRoot, which waits for all of it and ignores every polite signal.
-func (l *launcher) endTraced(proot *child) {
-	deadline := time.After(leaveGrace)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for first := true; ; first = false {
-		select {
-		case <-proot.done:
-			return
-		case <-deadline:
-			_ = syscall.Kill(proot.pid, syscall.SIGKILL) // its tracees die with it
-			<-proot.done
-			return
-		case <-tick.C:
-			if !first {
-				killAll("TracerPid", proot.pid)
-			}
+// endTraced ends what the app left behind, then PRoot, which waits for all of it and ignores every polite signal, and
+// returns PRoot's status.
+func endTraced(proot int) status {
+	var ws syscall.WaitStatus
+	for deadline := time.Now().Add(leaveGrace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if pid, err := syscall.Wait4(proot, &ws, syscall.WNOHANG, nil); pid == proot || errors.Is(err, syscall.ECHILD) {
+			return status(ws)
 		}
+		killAll("TracerPid", proot)
 	}
+	return endChild(proot) // its tracees die with it
 }
 
-// keepStderr duplicates the app's standard error, so that PRoot's own messages can go elsewhere.
-func keepStderr(file *os.File) (*os.File, error) {
-	if file == nil {
-		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	}
-	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 10)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "stderr"), nil
-}
-
-// lastWords keeps the errors that PRoot itself prints: they belong into a message when the start fails, and nowhere
+// prootMessages keeps the errors that PRoot itself prints: they belong into a message when the start fails, and nowhere
 // otherwise.
-type lastWords struct {
+type prootMessages struct {
 	launcher *launcher
 	mu       sync.Mutex
-	said     string
+	errors   string
 }
 
-func (w *lastWords) listen(pipe *os.File) {
+func (m *prootMessages) read(pipe *os.File) {
 	defer func() { _ = pipe.Close() }()
 	lines := bufio.NewScanner(pipe)
 	for lines.Scan() {
-		w.launcher.debugf("%s", lines.Text())
-		w.mu.Lock()
-		if said, ok := strings.CutPrefix(lines.Text(), "proot error: "); ok && len(w.said)+len(said) < 512 {
-			w.said = strings.TrimPrefix(w.said+"; "+said, "; ")
+		m.launcher.debugf("%s", lines.Text())
+		m.mu.Lock()
+		if text, ok := strings.CutPrefix(lines.Text(), "proot error: "); ok && len(m.errors)+len(text) < 512 {
+			m.errors = strings.TrimPrefix(m.errors+"; "+text, "; ")
 		}
-		w.mu.Unlock()
+		m.mu.Unlock()
 	}
 }
 
-// text is what was said, once a moment has passed for the last of it to arrive.
-func (w *lastWords) text() string {
+// text is what was printed, once a moment has passed for the last of it to arrive.
+func (m *prootMessages) text() string {
 	for range 20 {
-		w.mu.Lock()
-		said := w.said
-		w.mu.Unlock()
-		if said != "" {
-			return said
+		m.mu.Lock()
+		text := m.errors
+		m.mu.Unlock()
+		if text != "" {
+			return text
 		}
 		time.Sleep(time.Millisecond)
 	}

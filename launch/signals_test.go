@@ -28,77 +28,46 @@ func testSignals(t *testing.T, context spec.G, it spec.S) {
 		Expect(signalled(img.process(`run_proot.sh app serve 5`), syscall.SIGTERM)).To(Equal("5 ending by 15"))
 	})
 
-	for _, line := range []string{
-		`app serve 5; app echo never`, `app sleep 60 & app serve 5`, `app serve 5 | app upper; app echo never`,
-		`while true; do app serve 5; done`, `x() { app serve 5; }; x && app echo never`,
-	} {
-		it("reach the programs of "+line+", and nothing more is started", func() {
-			code := "5"
-			if strings.Contains(line, "upper") {
-				code = "-1" // the pipeline's last is upper, which SIGTERM kills
-			}
-			Expect(signalled(img.process(line), syscall.SIGTERM)).To(HavePrefix(code))
-		})
-	}
-
-	it("are passed on as they are", func() {
-		cmd := img.process(`app serve 5; true`)
-		out, _ := cmd.StdoutPipe()
-		Expect(cmd.Start()).To(Succeed())
-		lines := bufio.NewScanner(out)
-		lines.Scan()
-		for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, 40} {
-			Expect(cmd.Process.Signal(sig)).To(Succeed())
-			lines.Scan()
-			Expect(lines.Text()).To(Equal("got " + strconv.Itoa(int(sig))))
-		}
-		Expect(cmd.Process.Signal(syscall.SIGINT)).To(Succeed())
-		_ = cmd.Wait()
-		Expect(cmd.ProcessState.ExitCode()).To(Equal(5))
-	})
-
-	it("stop the launcher with its app, and continue both", func() {
-		cmd := img.process(`sleep 1000; true`)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // job control stops no orphaned process group
-		Expect(cmd.Start()).To(Succeed())
-		Eventually(func() []int { return children(cmd.Process.Pid) }, "5s", "5ms").ShouldNot(BeEmpty())
-		app := children(cmd.Process.Pid)[0]
-		for _, sig := range []syscall.Signal{syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
-			Expect(cmd.Process.Signal(sig)).To(Succeed())
-			Eventually(func() string { return state(cmd.Process.Pid) + state(app) }, "5s").Should(Equal("TT"))
-			Expect(cmd.Process.Signal(syscall.SIGCONT)).To(Succeed())
-			Eventually(func() string { return state(cmd.Process.Pid) + state(app) }, "5s").Should(Equal("SS"))
-		}
-		end(cmd, syscall.SIGTERM)
-		Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
-	})
-
-	for _, line := range []string{`sleep 60`, `app sleep 60 & wait`, `read x`, `while true; do true; done`} {
-		it("end "+line+" within a second", func() {
-			img.env = []string{"PATH=/nowhere"}
-			cmd := img.process(line)
-			in, _ := cmd.StdinPipe()
-			defer func() { _ = in.Close() }()
-			Expect(cmd.Start()).To(Succeed())
-			time.Sleep(100 * time.Millisecond)
-			begin := time.Now()
-			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
-			_ = cmd.Wait()
-			Expect(time.Since(begin)).To(BeNumerically("<", time.Second))
-			Expect(cmd.ProcessState.ExitCode()).To(Or(Equal(143), Equal(-1)))
-		})
-	}
-
-	it("leave a background program its time, once they came from outside", func() {
-		for line, want := range map[string]int{
-			`app drain 0.7 3 & app serve 5`: 5, `app drain 0.7 3 & wait`: 143, `app drain 0.7 3 & exec app serve 5; true`: 5,
+	for _, path := range []string{"PATH=/usr/bin:/bin", "PATH=/nowhere"} {
+		for _, line := range []string{
+			`app serve 5; app echo never`, `app sleep 60 & app serve 5; app echo never`, `while true; do app serve 5; done`,
+			`x() { app serve 5; }; x && app echo never`, `(app serve 5; app echo never); app echo never`,
 		} {
-			cmd := img.process(line)
+			it("reach the programs of "+line+" and its shell, and nothing more is started, with "+path, func() {
+				img.env = []string{path}
+				Expect(signalled(asFirst(img.process(line)), syscall.SIGTERM)).To(Equal("143 ending by 15"))
+			})
+		}
+	}
+
+	for _, line := range []string{`app sleep 60 & wait`, `read x`, `while true; do true; done`} {
+		it("end "+line+" within a second, interpreted or not", func() {
+			for _, path := range []string{"PATH=/usr/bin:/bin", "PATH=/nowhere"} {
+				img.env = []string{path}
+				for _, cmd := range []*exec.Cmd{img.process(line), asFirst(img.process(line))} {
+					in, _ := cmd.StdinPipe()
+					Expect(cmd.Start()).To(Succeed())
+					time.Sleep(150 * time.Millisecond)
+					begin := time.Now()
+					Expect(end(cmd, syscall.SIGTERM)).To(Or(Equal(143), Equal(-1)))
+					Expect(time.Since(begin)).To(BeNumerically("<", 4*time.Second))
+					_ = in.Close()
+				}
+			}
+		})
+	}
+
+	it("leave all of the line its time, once they came from outside", func() {
+		for line, want := range map[string]int{
+			`app drain 0.7 3 & app serve 5; true`: 143, `app drain 0.7 3 & wait`: 143, `app drain 0.7 3 & exec app serve 5; true`: 5,
+			`app drain 0.7 3; app echo never`: 143,
+		} {
+			cmd := asFirst(img.process(line))
 			out, err := cmd.StdoutPipe()
 			Expect(err).NotTo(HaveOccurred())
 			Expect(cmd.Start()).To(Succeed())
 			lines := bufio.NewScanner(out)
-			for range strings.Count(line, "app") {
+			for range strings.Count(line, "drain") + strings.Count(line, "serve") {
 				until(lines, "ready")
 			}
 			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
@@ -106,27 +75,6 @@ func testSignals(t *testing.T, context spec.G, it spec.S) {
 			_ = cmd.Wait()
 			Expect(cmd.ProcessState.ExitCode()).To(Equal(want), line)
 		}
-	})
-
-	it("end background programs when the line ends", func() {
-		r := run(img.process(`app serve 0 & app sleep 0.2`))
-		Expect(r.code).To(Equal(0))
-		Expect(r.out).To(HavePrefix("ready "))
-		pid, err := strconv.Atoi(strings.Fields(r.out)[1])
-		Expect(err).NotTo(HaveOccurred())
-		Eventually(func() bool { return running(pid) }).Should(BeFalse())
-	})
-
-	it("kill the app with a launcher that is killed", func() {
-		cmd := img.process(`app serve 5; true`)
-		out, _ := cmd.StdoutPipe()
-		Expect(cmd.Start()).To(Succeed())
-		lines := bufio.NewScanner(out)
-		lines.Scan()
-		pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
-		Expect(cmd.Process.Kill()).To(Succeed())
-		_ = cmd.Wait()
-		Eventually(func() bool { return running(pid) }).Should(BeFalse())
 	})
 }
 

@@ -1,20 +1,16 @@
 package launch
 
 import (
+	"bytes"
 	"os"
-	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // status is how a program ended, in the kernel's wait status form.
 type status uint32
-
-// exited is the status of a program that ended by itself.
-func exited(code int) status { return status(code&0xff) << 8 }
 
 func (s status) wait() syscall.WaitStatus { return syscall.WaitStatus(s) }
 
@@ -38,26 +34,32 @@ func (s status) exit() int {
 // dieBy kills this process by sig, past the Go runtime's own handlers, and leaves no second core file.
 func dieBy(sig syscall.Signal) {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	setAction(sig, &action{}, nil)
+	var byDefault action
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
 	_ = syscall.Kill(os.Getpid(), sig)
 	time.Sleep(time.Second)
-}
-
-// stopBy does to this process what the kernel does by a stop signal that nobody catches. It returns when the process
-// is continued.
-func stopBy(sig syscall.Signal) {
-	runtime.LockOSThread() // the signal goes to one thread, so that it has come before the handler is back
-	defer runtime.UnlockOSThread()
-	var handler action
-	setAction(sig, &action{}, &handler)
-	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), sig)
-	setAction(sig, &handler, nil)
 }
 
 // action has room for the kernel's struct sigaction. Zeros are SIG_DFL, no flags, an empty mask.
 type action [64]byte
 
-func setAction(sig syscall.Signal, to, from *action) {
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)),
-		uintptr(unsafe.Pointer(from)), 8, 0, 0)
+// killAll kills every process whose status in /proc has pid in the field, and returns how many there were.
+func killAll(field string, pid int) int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	want, killed := []byte("\n"+field+":\t"+strconv.Itoa(pid)+"\n"), 0
+	for _, e := range entries {
+		other, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
+		if err == nil && bytes.Contains(data, want) && !bytes.Contains(data, []byte("\nState:\tZ")) {
+			_ = syscall.Kill(other, syscall.SIGKILL)
+			killed++
+		}
+	}
+	return killed
 }

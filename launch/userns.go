@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,64 +19,45 @@ import (
 // startUserns starts the command in a user and a mount namespace of its own, in which the view is at /nix/store. The
 // user is the same inside as outside. This process stays as the parent: entering a user namespace takes a process of
 // one thread, which a Go program is only between fork and exec.
-func (l *launcher) startUserns(cmd *command) (*child, error) {
+func (l *launcher) startUserns(cmd *command) (*app, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, usernsDenied("making a pipe", err)
 	}
 	defer func() { _ = read.Close() }()
-	files, report := descriptors(cmd.files, l.keeper.inherited(), write)
-	call := innerCall{
-		engine: EngineUserns, report: report, stderr: -1, view: l.config.View, probe: l.probePath(),
-		dir: cmd.dir, path: cmd.path, argv: cmd.argv,
+	files, report := descriptors([3]*os.File{os.Stdin, os.Stdout, os.Stderr}, inherited(), write)
+	tty := terminal()
+	call := shimCall{
+		Engine: EngineUserns, Report: report, Terminal: tty, View: l.config.View, Probe: l.probePath(), path: cmd.path,
+		argv: cmd.argv,
 	}
 	sys := &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		Setpgid:     true,
 		Pdeathsig:   syscall.SIGKILL,
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
 	}
 	sys.UidMappings, sys.GidMappings, sys.GidMappingsEnableSetgroups = idMappings()
-	c, err := l.keeper.start(spec{
-		path: l.self, argv: append([]string{ProcessProgramName}, call.args()...), env: cmd.env, dir: cmd.dir,
-		files: files, sys: sys, stage: true,
-	})
+	pid, err := syscall.ForkExec(l.self, call.args(), &syscall.ProcAttr{Env: cmd.env, Files: files, Sys: sys})
 	_ = write.Close()
-	switch {
-	case errors.Is(err, errEnding):
-		return nil, err
-	case err != nil:
+	if err != nil {
 		return nil, usernsDenied("clone(CLONE_NEWUSER|CLONE_NEWNS)", err)
 	}
-	_ = read.SetReadDeadline(time.Now().Add(startLimit))
-	reports := bufio.NewReader(read)
-	_, _, ok, err := started(reports)
-	if ok && err == nil {
-		// The pipe closes on exec; a further report means that exec failed.
-		if _, _, again, problem := started(reports); again && problem != nil {
-			err = problem
-		}
+	r := l.readShim(pid, read, bufio.NewReader(read), true)
+	if r.up && r.err == nil {
+		return &app{child: pid, group: pid, terminal: tty}, nil
 	}
-	switch {
-	case ok && err == nil:
-		return c, nil
-	case ok:
-		<-c.done
-		real, _ := l.onDisk(cmd.path)
-		return nil, cannotExec(cmd.path, real, err)
-	}
-	_ = syscall.Kill(c.pid, syscall.SIGKILL)
-	<-c.done
-	if l.keeper.endedBy() != 0 {
-		return nil, errEnding
-	}
+	endChild(pid)
 	var reported *reportedError
-	if errors.As(err, &reported) {
+	switch {
+	case r.up:
+		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.err)
+	case errors.As(r.err, &reported):
 		return nil, usernsDenied(reported.what, reported.errno)
+	case r.err == nil:
+		r.err = syscall.EPERM
 	}
-	if err == nil {
-		err = syscall.EPERM
-	}
-	return nil, usernsDenied("starting in the namespace", err)
+	return nil, usernsDenied("starting in the namespace", r.err)
 }
 
 // idMappings keeps every id what it is. An ordinary user may only map itself; root maps all that it has.

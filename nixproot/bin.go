@@ -72,16 +72,15 @@ func onlyProgram(bins ...*bin) string {
 	return programs[0]
 }
 
-// shellWarning says that a process's command needs a real shell, where none of the bin folders has one that will do:
-// whether the run image has one cannot be seen from here.
-func shellWarning(p ProcfileEntry, bins []*bin) string {
-	construct, shell := launch.NeedsShell(p.Command)
-	has := func(b *bin) bool { return b != nil && (b.Shell == "bash" || b.Shell == shell) }
-	if construct == "" || slices.ContainsFunc(bins, has) {
+// shellNote says that a process's command needs a shell, where none of the bin directories has one: whether the run
+// image has one cannot be seen from here.
+func shellNote(p ProcfileEntry, bins []*bin) string {
+	has := func(b *bin) bool { return b != nil && b.Shell != "" }
+	if !launch.NeedsShell(p.Command) || slices.ContainsFunc(bins, has) {
 		return ""
 	}
-	return fmt.Sprintf("Warning: %s needs %s for %q, and no output has it: it starts only in a run image that has %s; "+
-		"add bash to the outputs", p.Type, shell, construct, shell)
+	return fmt.Sprintf("%s has shell syntax and no output has a shell: the run image's runs it, else the launcher itself, "+
+		"which does not know all of it; bash among the outputs does", p.Type)
 }
 
 // bin is what the previous build saw of an output's bin folder, where that was one of its roots.

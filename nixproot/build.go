@@ -271,8 +271,8 @@ func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, entry.Command)
-		if warning := shellWarning(entry, c.Bins); warning != "" {
-			b.Logger.Bodyf("%s", warning)
+		if note := shellNote(entry, c.Bins); note != "" {
+			b.Logger.Bodyf("%s", note)
 		}
 	}
 	return entries, nil

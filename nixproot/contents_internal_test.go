@@ -54,20 +54,16 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(readBin(filepath.Join(dir, "none"))).To(BeNil())
 	})
 
-	it("warns of a command that needs a shell which no output has", func() {
+	it("says of a line with shell syntax that no output has a shell", func() {
 		entry := func(command string) ProcfileEntry { return ProcfileEntry{Type: "web", Command: command} }
 		write("sh", 0o555)
 		posix := readBin(dir)
 		write("bash", 0o555)
-		full := readBin(dir)
-		Expect([]string{posix.Shell, full.Shell}).To(Equal([]string{"sh", "bash"}))
+		Expect([]string{posix.Shell, readBin(dir).Shell}).To(Equal([]string{"sh", "bash"}))
 		none := []*bin{nil, {Programs: []string{"app"}}}
-		Expect(shellWarning(entry("app & wait -n"), none)).To(BeEmpty())
-		Expect(shellWarning(entry("trap 'x' HUP; app"), none)).To(Equal(`Warning: web needs sh for "trap on HUP", and no ` +
-			"output has it: it starts only in a run image that has sh; add bash to the outputs"))
-		Expect(shellWarning(entry("trap 'x' HUP; app"), append(none, posix))).To(BeEmpty())
-		Expect(shellWarning(entry("time app"), append(none, posix))).To(ContainSubstring(`web needs bash for "time"`))
-		Expect(shellWarning(entry("time app"), append(none, full))).To(BeEmpty())
+		Expect(shellNote(entry("run_proot.sh app -p $PORT"), none)).To(BeEmpty())
+		Expect(shellNote(entry("cd x && app"), none)).To(HavePrefix("web has shell syntax and no output has a shell: "))
+		Expect(shellNote(entry("cd x && app"), append(none, posix))).To(BeEmpty())
 	})
 
 	it("remembers two of many programs, which is enough to tell that there are several", func() {

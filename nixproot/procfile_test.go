@@ -35,7 +35,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"    we b: x\n    ^"},
 		{"a name twice", "web: x\n\nweb: y", "Procfile line 3, column 1: the process type \"web\" was already given in line 1\n" +
 			"    web: y\n    ^"},
-		{"a quote that never ends", "web: echo 'abc", "Procfile line 1, column 11: reached EOF without closing quote '\n" +
+		{"a quote that never ends", "web: echo 'abc", "Procfile line 1, column 11: reached EOF without closing quote `'`\n" +
 			"    web: echo 'abc\n              ^"},
 		{"run_proot.sh alone", "# x\nweb: run_proot.sh ", "Procfile line 2, column 18: run_proot.sh is given no program to run, " +
 			"for example \"web: run_proot.sh myapp\"\n    web: run_proot.sh\n                     ^"},

@@ -1,0 +1,71 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/interp"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// interpreterFlag makes this program a shell for images that have none: LINE [NAME [ARGUMENT…]] as after "sh -c".
+const interpreterFlag = "--nix-hydra-interpreter"
+
+// interpreter is the command that interprets a line inside the engine, as a shell would run there.
+func (l *launcher) interpreter(text string, nameAndArgs []string) *command {
+	argv := append([]string{ProcessProgramName, interpreterFlag, text}, nameAndArgs...)
+	return &command{argv: argv, path: l.self, env: l.env, forced: true}
+}
+
+// interpret runs a line by mvdan.cc/sh, as that library runs it, and returns its exit status.
+func interpret(text string, nameAndArgs, environ []string) (code int) {
+	complain := func(problem any) int {
+		fmt.Fprintf(os.Stderr, "%s: running command line %q without a shell: %v: the image has no shell, add bash to the "+
+			"closure\n", ProgramName, text, problem)
+		return exitUsage
+	}
+	name, args := "sh", nameAndArgs
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
+	}
+	file, err := syntax.NewParser().Parse(strings.NewReader(text), name)
+	if err != nil {
+		return complain(err)
+	}
+	runner, err := interp.New(interp.Env(expand.ListEnviron(environ...)), interp.Params(append([]string{"--"}, args...)...),
+		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(interpretShells))
+	if err != nil {
+		return complain(err)
+	}
+	defer func() {
+		if problem := recover(); problem != nil { // so the library says what it does not know
+			code = complain(problem)
+		}
+	}()
+	var exit interp.ExitStatus
+	switch err = runner.Run(context.Background(), file); {
+	case errors.As(err, &exit):
+		return int(exit)
+	case err != nil:
+		return complain(err)
+	}
+	return 0
+}
+
+// interpretShells has "sh -c LINE" in a line interpreted too, where the image has no such shell.
+func interpretShells(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+	return func(ctx context.Context, args []string) error {
+		if len(args) > 2 && isShell(args[0]) && args[1] == "-c" {
+			hc := interp.HandlerCtx(ctx)
+			_, missing := interp.LookPathDir(hc.Dir, hc.Env, args[0])
+			if self, err := os.Executable(); missing != nil && err == nil {
+				args = append([]string{self, interpreterFlag}, args[2:]...)
+			}
+		}
+		return next(ctx, args)
+	}
+}
