@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
@@ -46,7 +47,7 @@ func GitIdentity(ctx context.Context, dir string) (id Identity, ok bool, err err
 	if id.Rev == "" {
 		return Identity{}, false, nil
 	}
-	id.URL = withoutCredentials(repository.Remote(id.Branch))
+	id.URL = WithoutCredentials(repository.Remote(id.Branch))
 	switch commit, err := repository.Commit(ctx, id.Rev); {
 	case errors.Is(err, gitfiles.ErrAbsent): // a checkout without its objects has a revision all the same
 	case err != nil:
@@ -57,16 +58,18 @@ func GitIdentity(ctx context.Context, dir string) (id Identity, ok bool, err err
 	return id, true, nil
 }
 
-// withoutCredentials drops user and password of an HTTP URL: Hydra's input does not have them, and nobody may read
-// them. The user of an ssh URL belongs to the address.
-func withoutCredentials(raw string) string {
+// WithoutCredentials drops user and password of an HTTP URL: Hydra's input does not have them, and nobody may read
+// them. The user of an ssh URL belongs to the address. A URL that does not parse is "".
+func WithoutCredentials(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.User == nil {
+	switch {
+	case err != nil && strings.Contains(raw, "://"):
+		return ""
+	case err != nil || u.User == nil: // host:path, as scp has it
 		return raw
-	}
-	if u.Scheme == "ssh" || u.Scheme == "git+ssh" {
+	case u.Scheme == "ssh", u.Scheme == "git+ssh":
 		u.User = url.User(u.User.Username())
-	} else {
+	default:
 		u.User = nil
 	}
 	return u.String()

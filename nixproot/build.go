@@ -49,6 +49,7 @@ type site struct {
 	source       string
 	tree         *Source
 	layers       libcnb.Layers
+	layersRoot   string
 	launcher     string
 	version      string
 	buildpackID  string
@@ -70,10 +71,11 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 		source: buildContext.ApplicationPath, layers: buildContext.Layers, version: buildContext.Buildpack.Info.Version,
 		buildpackID: buildContext.Buildpack.Info.ID,
 	}
+	s.layersRoot = layersRoot(s.layers.Path, buildContext.Buildpack.Info.ID)
 	if s.config, err = ReadConfig(lookup, architecture); err != nil {
 		return nil, nil, err
 	}
-	if s.tree, err = b.openSource(s, buildContext.Buildpack.Info.ID); err != nil {
+	if s.tree, err = b.openSource(s); err != nil {
 		return nil, nil, err
 	}
 	if s.entry, err = FindEntry(s.source, s.config); err != nil {
@@ -82,7 +84,7 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 	if s.procfile, err = ReadProcfile(filepath.Join(s.source, procfileName)); err != nil {
 		return nil, nil, err
 	}
-	if s.identity, err = b.identity(ctx, s); err != nil {
+	if s.identity, err = b.findIdentity(ctx, s, lookup); err != nil {
 		return nil, nil, err
 	}
 	if s.bindings, err = ReadCacheBindings(buildContext.Platform.Bindings); err != nil {
@@ -202,21 +204,16 @@ func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Se
 	return found, key, nil
 }
 
-// identity is what the source's .git tells. A .git that cannot be read is as good as none.
-func (b Build) identity(ctx context.Context, s *site) (nixinstall.Identity, error) {
-	if len(s.config.StorePaths) > 0 {
-		return nixinstall.Identity{}, nil // nobody asks where the source is from
+// layersRoot is the platform's layers directory, among whose directories the lifecycle gives each buildpack its own.
+func layersRoot(layers, id string) string {
+	if filepath.Base(layers) == strings.ReplaceAll(id, "/", "_") {
+		return filepath.Dir(layers)
 	}
-	id, _, err := nixinstall.GitIdentity(ctx, s.source)
-	if err != nil && ctx.Err() == nil {
-		b.Logger.Bodyf("The source's .git cannot be read, and so its revision is not known: %s", oneLine(err))
-		return nixinstall.Identity{}, nil
-	}
-	return id, err
+	return layers
 }
 
 // openSource opens the source, and fails where what must not get into the image could not be removed in the end.
-func (b Build) openSource(s *site, id string) (*Source, error) {
+func (b Build) openSource(s *site) (*Source, error) {
 	source, err := OpenSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
 	if err != nil {
 		return nil, err
@@ -225,12 +222,7 @@ func (b Build) openSource(s *site, id string) (*Source, error) {
 		b.Logger.Bodyf("Mounted in the source, and no part of it: %s; nothing in there is read or removed, and the platform "+
 			"may export it with the image", quoted(mounts))
 	}
-	// The lifecycle gives each buildpack a directory of its own among the layers.
-	layers := s.layers.Path
-	if filepath.Base(layers) == strings.ReplaceAll(id, "/", "_") {
-		layers = filepath.Dir(layers)
-	}
-	return source, source.Check(layers, s.config.RemoveSource)
+	return source, source.Check(s.layersRoot, s.config.RemoveSource)
 }
 
 // trimSource removes from the application directory what is not to be in the image.

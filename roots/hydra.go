@@ -22,7 +22,7 @@ func (f Finder) askHydra(ctx context.Context) (Set, error) {
 		return Set{}, fmt.Errorf("BP_NIX_HYDRA_JOB: %w", err)
 	}
 	if f.revision() == "" {
-		return Set{}, errors.New("asking Hydra: the revision of this source is not known, as it has no .git; set " +
+		return Set{}, errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor the platform says it; set " +
 			"BP_NIX_GIT_REV to the commit, or to latest or latest-finished")
 	}
 	client, err := f.hydraClient()

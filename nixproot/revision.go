@@ -1,0 +1,202 @@
+package nixproot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
+
+// projectMetadata is where a platform says in the layers directory what the source is (CNB Platform specification,
+// project-metadata.toml).
+const projectMetadata = "project-metadata.toml"
+
+const (
+	maxProjectMetadata = 1 << 20
+	maxRepositoryURL   = 2048
+)
+
+// provenance is what one witness says about where a source comes from.
+type provenance struct {
+	nixinstall.Identity
+	// witness is who says so, as it stands in the log.
+	witness string
+}
+
+// platformVariable is a variable in which a platform says which commit it builds, and those of which the repository's
+// address is made, the first that are all set.
+type platformVariable struct {
+	platform, revision string
+	repository         []string // templates, with ${NAME} for a variable
+}
+
+// platformVariables are looked at in this order. Who runs a build on one of these hands them on: the lifecycle gives
+// buildpacks no more of its own environment than the platform directory says.
+var platformVariables = []platformVariable{
+	{platform: "Heroku", revision: "SOURCE_VERSION"},
+	{platform: "GitHub Actions", revision: "GITHUB_SHA", repository: []string{
+		"${GITHUB_SERVER_URL}/${GITHUB_REPOSITORY}", "https://github.com/${GITHUB_REPOSITORY}",
+	}},
+	{platform: "GitLab CI", revision: "CI_COMMIT_SHA", repository: []string{"${CI_PROJECT_URL}", "${CI_REPOSITORY_URL}"}},
+}
+
+// findIdentity finds out which commit of which repository the source is: as .git says, else as the platform says in
+// project-metadata.toml or in its variables. What a witness says is a stranger's word: one that says no commit is
+// passed over, with a line in the log. BP_NIX_GIT_REV and BP_NIX_GIT_URL, which come before all of them, are package
+// roots' to apply.
+func (b Build) findIdentity(ctx context.Context, s *site, lookup Lookup) (nixinstall.Identity, error) {
+	if len(s.config.StorePaths) > 0 {
+		return nixinstall.Identity{}, nil // nobody asks where the source is from
+	}
+	witnesses := []func() (provenance, error){
+		func() (provenance, error) {
+			id, _, err := nixinstall.GitIdentity(ctx, s.source)
+			if err != nil {
+				err = fmt.Errorf("the source's .git cannot be read, and so its revision is not known: %w", err)
+			}
+			return provenance{Identity: id, witness: ".git"}, err
+		},
+		func() (provenance, error) { return readProjectMetadata(ctx, s.layersRoot) },
+	}
+	for _, v := range platformVariables {
+		witnesses = append(witnesses, func() (provenance, error) { return v.read(lookup) })
+	}
+	var found provenance
+	for _, witness := range witnesses {
+		said, err := witness()
+		switch {
+		case ctx.Err() != nil:
+			return nixinstall.Identity{}, ctx.Err()
+		case err != nil:
+			b.Logger.Bodyf("%s", capitalized(oneLine(err)))
+		case found.Rev == "":
+			found = said
+		case found.URL == "" && said.Rev == found.Rev:
+			found.URL = said.URL
+		}
+	}
+	b.logIdentity(s.config.Settings, found)
+	return found.Identity, nil
+}
+
+// logIdentity says which revision is taken, and whose word that is.
+func (b Build) logIdentity(settings roots.Settings, found provenance) {
+	revision, witness, repository := found.Rev, found.witness, found.URL
+	if settings.GitRev != "" {
+		revision, witness = settings.GitRev, "BP_NIX_GIT_REV"
+	}
+	if settings.GitURL != "" {
+		repository = settings.GitURL
+	}
+	if revision == "" {
+		return
+	}
+	if repository != "" {
+		repository = " of " + roots.Redact(repository)
+	}
+	b.Logger.Bodyf("Revision %s%s, as %s says", revision, repository, witness)
+}
+
+// readProjectMetadata reads what a platform says in the layers directory; nothing where it says nothing of git.
+func readProjectMetadata(ctx context.Context, layers string) (provenance, error) {
+	o := provenance{witness: projectMetadata}
+	text, err := sourcefile.Read(ctx, filepath.Join(layers, projectMetadata), maxProjectMetadata)
+	if errors.Is(err, fs.ErrNotExist) {
+		return o, nil
+	}
+	if err != nil {
+		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
+	}
+	var said struct {
+		Source struct {
+			Version  struct{ Commit string }
+			Metadata struct{ Repository, URL, Revision string }
+		}
+	}
+	if err := toml.Unmarshal(text, &said); err != nil {
+		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
+	}
+	version, metadata := said.Source.Version, said.Source.Metadata
+	if version.Commit == "" && isCommit(metadata.Revision) {
+		version.Commit = metadata.Revision
+	}
+	if version.Commit == "" {
+		return o, nil // of an image or an archive, whose addresses are no repository's
+	}
+	if metadata.Repository == "" {
+		metadata.Repository = metadata.URL // pack
+	}
+	return o.of(version.Commit, metadata.Repository)
+}
+
+// read asks one platform's variables.
+func (v platformVariable) read(lookup Lookup) (provenance, error) {
+	o := provenance{witness: v.revision + " (" + v.platform + ")"}
+	revision, _ := lookup(v.revision)
+	if revision = strings.TrimSpace(revision); revision == "" {
+		return o, nil
+	}
+	for _, template := range v.repository {
+		if repository, ok := expand(template, lookup); ok {
+			return o.of(revision, repository)
+		}
+	}
+	return o.of(revision, "")
+}
+
+// expand puts variables into a template; ok is false where one is not set.
+func expand(template string, lookup Lookup) (text string, ok bool) {
+	for {
+		before, rest, found := strings.Cut(template, "${")
+		text += before
+		if !found {
+			return text, true
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		value, _ := lookup(name)
+		if value = strings.TrimSpace(value); value == "" {
+			return "", false
+		}
+		text, template = text+value, after
+	}
+}
+
+// of checks what a witness says: a whole commit, and an address without its login.
+func (o provenance) of(revision, repository string) (provenance, error) {
+	if revision = strings.ToLower(revision); !isCommit(revision) {
+		return provenance{}, fmt.Errorf("the revision in %s is passed over, as %s is no commit", o.witness,
+			strconv.Quote(revision[:min(len(revision), 80)]))
+	}
+	o.Rev = revision
+	if repository = strings.TrimSpace(repository); isAddress(repository) {
+		o.URL = nixinstall.WithoutCredentials(repository)
+	}
+	return o, nil
+}
+
+// isCommit reports whether s is the whole name of a commit, a SHA-1 or SHA-256 in hex.
+func isCommit(s string) bool {
+	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == "" && strings.Trim(s, "0") != ""
+}
+
+// isAddress reports whether s may be the address of a repository.
+func isAddress(s string) bool {
+	return s != "" && len(s) <= maxRepositoryURL && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c == 0x7f || c > 0xff })
+}
+
+// capitalized begins a text with a capital, as lines of the log do.
+func capitalized(text string) string {
+	if text == "" {
+		return text
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
