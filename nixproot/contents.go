@@ -61,6 +61,9 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 	if err := closure.Place(ctx, result, s.staging(), s.layers.Path); err != nil {
 		return nil, err
 	}
+	if err := checkMachine(result, s.layers.Path, found.Paths, s.config.System); err != nil {
+		return nil, err
+	}
 	c.buildRecord = buildRecord{Format: recordFormat, System: s.config.System, Key: key, Roots: found}
 	if err := c.makeLayers(ctx, s); err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ func advice(err error) []string {
 		notFound   *cache.NotFoundError
 		reference  *closure.MissingError
 		unopened   *cache.OpenError
+		machine    *MachineError
 		unfetched  *cache.FetchError
 		foreign    *ForeignSourceError
 		fixed      *UnremovableError
@@ -62,6 +63,10 @@ func advice(err error) []string {
 	case errors.As(err, &blocked):
 		return []string{"leave BP_NIX_ENGINE at auto: the app then runs by userns or proot, where the platform allows it, or",
 			"build the paths named above without the file named there"}
+	case errors.As(err, &machine):
+		return []string{fmt.Sprintf("name the store path that was built for %s: have Hydra build it for that system too (add it to "+
+			"the systems of the jobset), or", machine.System),
+			fmt.Sprintf("build the image for %s, with a builder and run image of that architecture", machine.Machine)}
 	case errors.As(err, &tooLong):
 		return []string{"use a shorter layers directory, or leave BP_NIX_ENGINE at auto"}
 	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:

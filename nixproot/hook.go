@@ -74,6 +74,9 @@ func (b Build) stageHook(ctx context.Context, s *site, c *contents) (*hookStage,
 	if err := closure.Place(ctx, result, s.staging(), s.hookDir()); err != nil {
 		return nil, err
 	}
+	if err := checkMachine(result, s.hookDir(), c.Roots.All(), s.config.System); err != nil {
+		return nil, err
+	}
 	stage := &hookStage{contents: &contents{
 		Result: result, buildRecord: c.buildRecord, Engine: c.Engine, Reason: c.Reason, layersDir: c.layersDir,
 	}}
