@@ -203,7 +203,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		w.version[2]++
 		previous, _ := closure.Recall(result.Manifests(), img.layout)
 		img.build(c, c.stock(w), previous)
-		audit, err := closure.Verify(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
+		audit, err := verifyDir(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(audit.Intact()).To(BeTrue())
 	})

@@ -82,7 +82,7 @@ func testRefusals(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		layers := t.TempDir()
 		Expect(closure.Place(context.Background(), result, staging, layers)).To(Succeed())
-		audit, err := closure.Verify(context.Background(), layers, closure.VerifyOptions{Keys: c.keys})
+		audit, err := verifyDir(context.Background(), layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(audit.Intact()).To(BeTrue(), "%+v", audit)
 		Expect(audit.Paths).To(ConsistOf(HaveField("Signed", keyName)))

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -19,6 +21,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
 
 // VerifyOptions says what to hold layers against. All of it may be left out.
@@ -28,8 +31,11 @@ type VerifyOptions struct {
 	// Manifests is the layers' metadata, by layer, from the image's label. With it, what the layers say of
 	// themselves has to agree, and what they lack is missed.
 	Manifests map[string]Manifest
-	// View is the directory of links to the paths; "" leaves it unchecked.
+	// View is the name of the directory of links to the paths, beside the layers; "" leaves it unchecked.
 	View string
+	// Dir is where the layers are in the image. Relocated paths have to be relocated to its view, and links to lead
+	// there. "" leaves that unchecked.
+	Dir string
 	// Temp is where paths that were fixed are written once more to compare them; "" means the system's.
 	Temp string
 }
@@ -37,14 +43,21 @@ type VerifyOptions struct {
 // Audit is what Verify found.
 type Audit struct {
 	Paths []Audited // sorted by path
-	Extra []string  // files and links that belong to no path, relative to the layers directory or to the view
+	Extra []string  // files and links that belong to no path, relative to the layers directory
+	// Altered says of files beside the paths what is wrong with them.
+	Altered []string
+	// Prefix is the directory that the paths were relocated to, or /nix/store.
+	Prefix string
 }
 
 // Audited is one store path.
 type Audited struct {
 	Path    storepath.Path
 	Layer   string
+	NarHash string
 	NarSize int64
+	// References are the paths that it refers to, as was signed.
+	References []storepath.Path
 	// Signed names the trusted key that signed it, "content address" where that proves it, or is "".
 	Signed string
 	// Claimed are the keys that are said to have signed it.
@@ -58,24 +71,27 @@ type Audited struct {
 
 // Intact reports whether every path is as signed, by a trusted key where any are given, and nothing is there besides.
 func (a *Audit) Intact() bool {
-	return len(a.Extra) == 0 && !slices.ContainsFunc(a.Paths, func(p Audited) bool { return p.Problem != "" || p.Untrusted })
+	return len(a.Extra)+len(a.Altered) == 0 &&
+		!slices.ContainsFunc(a.Paths, func(p Audited) bool { return p.Problem != "" || p.Untrusted })
 }
 
-// Verify proves the closure layers below layersDir, in an image or at build time, by nothing but what they hold and
-// the keys: each path is taken back to the NAR that it was, which must have the hash that was signed, and made again
-// from that, which must give the files that are there. What is wrong is in the audit; an error means that there is
-// none.
-func Verify(ctx context.Context, layersDir string, options VerifyOptions) (*Audit, error) {
+// Has reports whether the audit is about a path, whatever it found.
+func (a *Audit) Has(p storepath.Path) bool {
+	return slices.ContainsFunc(a.Paths, func(each Audited) bool { return each.Path == p })
+}
+
+// Verify proves the closure layers in a buildpack's layers directory, of an image or at build time, by nothing but what
+// they hold and the keys: each path is taken back to the NAR that it was, which must have the hash that was signed, and
+// made again from that, which must give the files that are there. What is wrong is in the audit; an error means that
+// there is none.
+func Verify(ctx context.Context, layers *filetree.File, options VerifyOptions) (*Audit, error) {
 	v := verifier{
-		VerifyOptions: options, layers: layersDir, seen: map[storepath.Path]bool{}, promised: promises(options.Manifests),
+		VerifyOptions: options, layers: layers, seen: map[storepath.Path]bool{}, promised: promises(options.Manifests),
 	}
-	dirs, err := filepath.Glob(filepath.Join(layersDir, LayerPrefix+"*"))
-	if err != nil {
-		return nil, fmt.Errorf("verifying layers: %w", err)
-	}
-	for _, dir := range dirs {
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			v.layer(dir)
+	for _, name := range layers.Names() {
+		// A layer's .toml, which is only there at build time, belongs to somebody else.
+		if strings.HasPrefix(name, LayerPrefix) && !strings.HasSuffix(name, ".toml") {
+			v.layer(ctx, name)
 		}
 	}
 	v.missing()
@@ -83,77 +99,240 @@ func Verify(ctx context.Context, layersDir string, options VerifyOptions) (*Audi
 	if err := v.prove(ctx); err != nil {
 		return nil, err
 	}
-	if len(v.audit.Paths) == 0 && len(v.audit.Extra) == 0 {
-		return nil, fmt.Errorf("verifying layers: %s holds no closure layer", layersDir)
+	if len(v.audit.Paths)+len(v.audit.Extra)+len(v.audit.Altered) == 0 {
+		return nil, ErrNoClosure
+	}
+	if v.View != "" { // where that is, the whole closure is
+		v.dangling()
 	}
 	slices.SortFunc(v.audit.Paths, func(a, b Audited) int {
 		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Layer, b.Layer))
 	})
 	slices.Sort(v.audit.Extra)
+	slices.Sort(v.audit.Altered)
 	return &v.audit, nil
 }
 
+// ErrNoClosure is the error of layers that hold no closure.
+var ErrNoClosure = errors.New("verifying layers: there is no closure layer")
+
 type verifier struct {
 	VerifyOptions
-	layers   string
+	layers   *filetree.File
 	audit    Audit
 	seen     map[storepath.Path]bool
 	promised map[string]map[storepath.Path]*Node // by layer
-	trees    []tree
+	trees    []unpacked
 }
 
-// tree is an unpacked path that is to be proven; entry is its place in the audit.
-type tree struct {
-	dir    string
+// unpacked is an unpacked path that is to be proven; entry is its place in the audit.
+type unpacked struct {
+	file   *filetree.File
 	layout relocate.Layout
 	record Record
 	entry  int
 }
 
+// altered notes what is wrong with a file that is no path's.
+func (v *verifier) altered(file, format string, args ...any) {
+	v.audit.Altered = append(v.audit.Altered, file+": "+fmt.Sprintf(format, args...))
+}
+
 // layer lists what a layer holds.
-func (v *verifier) layer(dir string) {
-	name := filepath.Base(dir)
-	var records Records
-	err := readJSON(filepath.Join(dir, RecordsName), &records)
-	layout, layoutErr := layoutOf(records.Prefix)
-	if err = cmp.Or(err, layoutErr); err == nil && records.Format != Format {
-		err = fmt.Errorf("its format is %d, this program knows %d", records.Format, Format)
+func (v *verifier) layer(ctx context.Context, name string) {
+	dir := v.layers.Child(name)
+	if dir.Kind != filetree.Directory {
+		v.altered(name, "it is a %s, not a layer", dir.Kind)
+		return
 	}
-	bases := map[string]bool{RecordsName: err == nil}
+	known := map[string]bool{}
+	prefix, records, err := readRecords(ctx, dir)
+	layout, layoutErr := layoutOf(prefix)
+	if err == nil {
+		err = layoutErr
+	}
 	if err != nil {
-		records.Paths = nil
+		v.altered(filepath.Join(name, RecordsName), "it does not say what the layer holds: %s", err)
+		records = nil
 	}
-	for _, r := range records.Paths {
-		entry := Audited{Path: r.Path, Layer: name, NarSize: r.NarSize}
-		if !wellFormed(r) || v.seen[r.Path] {
-			entry.Problem = RecordsName + " lists it twice, or as something that is no store path"
-		} else {
+	v.prefix(name, prefix)
+	known[RecordsName] = err == nil && v.plain(filepath.Join(name, RecordsName), dir.Child(RecordsName), 0o644)
+	v.plain(name, dir, 0o755)
+	for _, r := range records {
+		entry := Audited{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References}
+		switch {
+		case v.seen[r.Path]:
+			entry.Problem = "it is in two layers"
+		default:
 			v.seen[r.Path] = true
-			bases[r.Path.Base()] = true
-			entry.Problem = v.agrees(name, r, records.Prefix)
-			v.trees = append(v.trees, tree{
-				dir: filepath.Join(dir, r.Path.Base()), layout: layout, record: r, entry: len(v.audit.Paths),
+			known[r.Path.Base()] = true
+			entry.Problem = v.agrees(name, r, prefix)
+			v.trees = append(v.trees, unpacked{
+				file: dir.Child(r.Path.Base()), layout: layout, record: r, entry: len(v.audit.Paths),
 			})
 		}
 		v.audit.Paths = append(v.audit.Paths, entry)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		v.audit.Extra = append(v.audit.Extra, name)
-	}
-	for _, e := range entries {
-		if !bases[e.Name()] {
-			v.audit.Extra = append(v.audit.Extra, filepath.Join(name, e.Name()))
+	for _, each := range dir.Names() {
+		if !known[each] {
+			v.audit.Extra = append(v.audit.Extra, filepath.Join(name, each))
 		}
 	}
 }
 
-// wellFormed reports whether a record, which anybody could have written, holds store paths where it should.
-func wellFormed(r Record) bool {
-	return !slices.ContainsFunc(append([]storepath.Path{r.Path}, r.References...), func(p storepath.Path) bool {
-		_, err := storepath.Parse(string(p))
-		return err != nil
+// prefix checks that all layers were made for one place, which is this one.
+func (v *verifier) prefix(layer, prefix string) {
+	switch {
+	case prefix == "":
+		return
+	case v.audit.Prefix != "" && prefix != v.audit.Prefix:
+		v.altered(layer, "its paths were made for %.200q, those of other layers for %.200q", prefix, v.audit.Prefix)
+	case v.Dir != "" && prefix != storepath.Dir && prefix != filepath.Join(v.Dir, v.View):
+		v.altered(layer, "its paths were made for %.200q and so lead there, while they are in %s", prefix, v.Dir)
+	}
+	v.audit.Prefix = cmp.Or(v.audit.Prefix, prefix)
+}
+
+// plain checks that a file has no more rights than it should; what is wrong is noted.
+func (v *verifier) plain(name string, f *filetree.File, mode fs.FileMode) bool {
+	why := unusual(f, mode)
+	if why != "" {
+		v.altered(name, "%s", why)
+	}
+	return why == ""
+}
+
+// unusual says what rights a file has that no store path gives, beyond those in mode.
+func unusual(f *filetree.File, mode fs.FileMode) string {
+	switch {
+	case len(f.Attributes) > 0:
+		return fmt.Sprintf("it has the extended attribute %.80q", f.Attributes[0])
+	case f.Kind != filetree.Symlink && f.Mode&^mode != 0:
+		return fmt.Sprintf("its mode is %v, which is more than %v", f.Mode, mode)
+	case f.Kind != filetree.Symlink && f.Mode&0o444 != 0o444:
+		return fmt.Sprintf("its mode is %v: not everybody may read it", f.Mode)
+	}
+	return ""
+}
+
+const (
+	// maxRecord and maxRecords bound one path's record and all of a layer's, in bytes.
+	maxRecord  = 4 << 20
+	maxRecords = 64 << 20
+)
+
+// readRecords reads what a layer says that it holds, one record at a time and none after the first that is wrong.
+func readRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
+	file := dir.Child(RecordsName)
+	if file == nil {
+		return "", nil, fs.ErrNotExist
+	}
+	if file.Size > maxRecords {
+		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxRecords)
+	}
+	r, err := file.Open()
+	if err != nil {
+		return "", nil, err
+	}
+	defer r.Close()
+	format := 0
+	seen := map[storepath.Path]bool{}
+	d := json.NewDecoder(r)
+	err = jsonObject(d, map[string]func() error{
+		"format": func() error { return d.Decode(&format) },
+		"prefix": func() error { return d.Decode(&prefix) },
+		"paths": func() error {
+			return jsonArray(d, func() error {
+				var raw json.RawMessage
+				if err := cmp.Or(context.Cause(ctx), d.Decode(&raw)); err != nil {
+					return err
+				}
+				if len(raw) > maxRecord {
+					return fmt.Errorf("record %d has %d bytes, more than %d", len(records), len(raw), maxRecord)
+				}
+				var record Record
+				if err := json.Unmarshal(raw, &record); err != nil {
+					return err
+				}
+				if err := wellFormed(record); err != nil {
+					return err
+				}
+				if seen[record.Path] {
+					return fmt.Errorf("it lists %s twice", record.Path)
+				}
+				seen[record.Path] = true
+				records = append(records, record)
+				return nil
+			})
+		},
 	})
+	if err == nil && format != Format {
+		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
+	}
+	return prefix, records, err
+}
+
+// jsonObject reads an object of which every field has a function that reads its value.
+func jsonObject(d *json.Decoder, fields map[string]func() error) error {
+	if err := jsonDelim(d, '{'); err != nil {
+		return err
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		text, _ := name.(string)
+		read := fields[text]
+		if read == nil {
+			return fmt.Errorf("it has the field %.80q, once more or unknown", text)
+		}
+		delete(fields, text)
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	if err := jsonDelim(d, '}'); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something comes after it")
+	}
+	return nil
+}
+
+// jsonArray reads an array, an element by each call of read.
+func jsonArray(d *json.Decoder, read func() error) error {
+	if err := jsonDelim(d, '['); err != nil {
+		return err
+	}
+	for d.More() {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return jsonDelim(d, ']')
+}
+
+func jsonDelim(d *json.Decoder, want json.Delim) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if token != want {
+		return fmt.Errorf("it has %.80q, want %v", fmt.Sprint(token), want)
+	}
+	return nil
+}
+
+// wellFormed checks that a record, which anybody could have written, holds store paths where it should.
+func wellFormed(r Record) error {
+	for _, p := range append([]storepath.Path{r.Path}, r.References...) {
+		if _, err := storepath.Parse(string(p)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func layoutOf(prefix string) (relocate.Layout, error) {
@@ -201,28 +380,52 @@ func (v *verifier) view() {
 	if v.View == "" {
 		return
 	}
+	view := v.layers.Child(v.View)
+	if view != nil && view.Kind != filetree.Directory {
+		v.altered(v.View, "it is a %s, not a layer", view.Kind)
+		view = nil
+	}
+	if view != nil {
+		v.plain(v.View, view, 0o755)
+	}
 	known := map[string]bool{}
 	for _, t := range v.trees {
 		entry := &v.audit.Paths[t.entry]
 		name := viewName(t.record.Path, t.layout)
-		known[name] = true
-		target, err := os.Readlink(filepath.Join(v.View, name))
-		// Where the layers are in the image is known of what is relocated only.
-		here := target == viewTarget("", entry.Layer, t.record.Path, t.layout)
-		if t.layout.IsZero() {
-			here = strings.HasSuffix(target, filepath.Join("/", entry.Layer, t.record.Path.Base()))
-		}
-		if err != nil || !here {
+		link := view.Child(name)
+		if known[name] || link == nil || link.Kind != filetree.Symlink || !v.leads(link.Target, entry.Layer, t) ||
+			len(link.Attributes) > 0 {
 			entry.Problem = cmp.Or(entry.Problem, fmt.Sprintf("its link %s does not lead to it", name))
 		}
+		known[name] = true
 	}
-	entries, err := os.ReadDir(v.View)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.audit.Extra = append(v.audit.Extra, v.View)
+	if view == nil {
+		return
 	}
-	for _, e := range entries {
-		if !known[e.Name()] {
-			v.audit.Extra = append(v.audit.Extra, filepath.Join(filepath.Base(v.View), e.Name()))
+	for _, name := range view.Names() {
+		if !known[name] {
+			v.audit.Extra = append(v.audit.Extra, filepath.Join(v.View, name))
+		}
+	}
+}
+
+// leads reports whether a link's target is the one that a path's link has. Where the layers are in the image is known
+// of what is relocated, or has to be said.
+func (v *verifier) leads(target, layer string, t unpacked) bool {
+	if t.layout.IsZero() && v.Dir == "" {
+		return strings.HasSuffix(target, filepath.Join("/", layer, t.record.Path.Base()))
+	}
+	return target == viewTarget(v.Dir, layer, t.record.Path, t.layout)
+}
+
+// dangling notes which paths refer to some that are not there.
+func (v *verifier) dangling() {
+	for i := range v.audit.Paths {
+		entry := &v.audit.Paths[i]
+		for _, ref := range entry.References {
+			if !v.seen[ref] {
+				entry.Problem = cmp.Or(entry.Problem, fmt.Sprintf("it refers to %s, which is not in the image", ref))
+			}
 		}
 	}
 }
@@ -230,13 +433,15 @@ func (v *verifier) view() {
 // prove checks signatures and contents of all trees, on all cores.
 func (v *verifier) prove(ctx context.Context) error {
 	var workers sync.WaitGroup
-	next := make(chan tree)
+	next := make(chan unpacked)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for t := range next {
 				entry := &v.audit.Paths[t.entry] // nobody else has this one
 				v.signed(t.record, entry)
-				if err := v.contents(ctx, t); err != nil {
+				if t.file == nil {
+					entry.Problem = cmp.Or(entry.Problem, "it is not in the layer")
+				} else if err := v.contents(ctx, t); err != nil {
 					entry.Problem = cmp.Or(entry.Problem, err.Error())
 				}
 			}
@@ -291,7 +496,7 @@ func (v *verifier) signed(r Record, entry *Audited) {
 }
 
 // contents takes a tree back to its NAR and makes it anew from there.
-func (v *verifier) contents(ctx context.Context, t tree) error {
+func (v *verifier) contents(ctx context.Context, t unpacked) error {
 	original, err := t.record.original()
 	if err != nil {
 		return err
@@ -322,11 +527,12 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 	}
 	names := append([]storepath.Path{t.record.Path}, original.References...)
 	undo := t.layout.Undo(names, original.Fixups, &tee{first: archive, second: stage})
-	if err := nar.DumpTo(ctx, &tee{first: nar.NewWriter(there), second: undo}, t.dir); err != nil {
+	rights, err := dumpFile(ctx, &tee{first: nar.NewWriter(there), second: undo}, t.file)
+	if err != nil {
 		return err
 	}
 	if got := storepath.Hash(was.Sum(nil)); got != original.NarHash {
-		return &relocate.ChangedError{Path: t.record.Path, Dir: t.dir, Want: original.NarHash, Got: got}
+		return &relocate.ChangedError{Path: t.record.Path, Dir: filepath.Join(v.audit.Paths[t.entry].Layer, t.record.Path.Base()), Want: original.NarHash, Got: got}
 	}
 	if err := address(); err != nil {
 		return err
@@ -341,6 +547,72 @@ func (v *verifier) contents(ctx context.Context, t tree) error {
 	}
 	if want, got := storepath.Hash(again.Sum(nil)), storepath.Hash(there.Sum(nil)); want != got {
 		return fmt.Errorf("it is not as relocating %s makes it: its NAR hash is %s, want %s", t.record.Path, got, want)
+	}
+	return rights
+}
+
+// dumpFile sends the archive of a tree to dst, as nar.DumpTo does of one on disk. rights is an error about the first file
+// with rights that no archive keeps, or more than Nix gives.
+func dumpFile(ctx context.Context, dst nar.Sink, root *filetree.File) (rights, err error) {
+	buf := make([]byte, 64<<10)
+	var node func(place string, f *filetree.File) error
+	node = func(place string, f *filetree.File) error {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if why := unusual(f, 0o555); why != "" {
+			rights = cmp.Or(rights, error(&nar.Error{Path: place, Err: errors.New(why)}))
+		}
+		e := &nar.Entry{Path: place, Executable: f.Mode&0o100 != 0, Size: f.Size, Target: f.Target}
+		switch f.Kind {
+		case filetree.Directory:
+			e.Kind, e.Executable = nar.Directory, false
+		case filetree.Regular:
+			e.Kind = nar.Regular
+		case filetree.Symlink:
+			e.Kind, e.Executable = nar.Symlink, false
+		default:
+			return &nar.Error{Path: place, Err: fmt.Errorf("it is a %s", f.Kind)}
+		}
+		if err := dst.Entry(e); err != nil {
+			return err
+		}
+		if f.Kind == filetree.Regular {
+			if err := copyFile(ctx, dst, f, buf); err != nil {
+				return &nar.Error{Path: place, Err: err}
+			}
+		}
+		for _, name := range f.Names() {
+			if err := node(path.Join(place, name), f.Child(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := node("", root); err != nil {
+		return nil, err
+	}
+	return rights, dst.Close()
+}
+
+func copyFile(ctx context.Context, dst io.Writer, f *filetree.File, buf []byte) error {
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for left := f.Size; left > 0; {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		n, err := io.ReadFull(r, buf[:min(left, int64(len(buf)))])
+		if err != nil {
+			return err
+		}
+		if _, err := dst.Write(buf[:n]); err != nil {
+			return err
+		}
+		left -= int64(n)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -8,10 +9,19 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image"
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -22,37 +32,92 @@ const (
 	verifyFailed  = 2
 )
 
-const verifyUsage = `usage: verify [--key NAME:BASE64]... IMAGE
+const verifyUsage = `usage: verify [OPTION]... IMAGE
 
-Says for each store path in IMAGE which key signed it and whether its files are what was signed.
+Says for each store path in IMAGE which key signed it and whether its files are what was signed, and names everything
+else that decides what the image runs and is not as this buildpack and the lifecycle make it.
 
-IMAGE is a file that docker save wrote, an OCI layout, or a layers folder (/layers/nixproot_nix-hydra).
-Without --key, the keys in BP_NIX_TRUSTED_PUBLIC_KEYS and that of cache.nixos.org are trusted.
-Exit status: 0 all intact and signed, 1 something is not, 2 the image cannot be read.
+IMAGE is a file that docker save wrote, an OCI layout (a directory or an archive), or a buildpack's layers directory
+(/layers/nixproot_nix-hydra).
+
+  --key NAME:BASE64   a trusted key; without one, those in BP_NIX_TRUSTED_PUBLIC_KEYS and that of cache.nixos.org
+  --root STORE_PATH   a root that the image has to have, and no others than those named so
+  --launcher SHA256   the digest of the launcher of the buildpack that made the image, where that is another version
+  --lifecycle SHA256  the digest of the lifecycle's launcher
+  --accept NAME       an environment variable, a file or a directory of the image that you answer for yourself
+
+Exit status: 0 all intact and signed, 1 something is not or cannot be accounted for, 2 the image cannot be read.
 `
+
+// interruptedWithin is how long what is being read may take to end after a signal.
+const interruptedWithin = 300 * time.Millisecond
 
 // Verify is the verify command. It writes a line per store path to out and returns the exit status.
 func Verify(args []string, out io.Writer) int {
-	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() { fmt.Fprint(out, verifyUsage) }
-	var keys keyList
-	flags.Var(&keys, "key", "a trusted key, name:base64")
-	if err := flags.Parse(args); err != nil {
-		return verifyFailed
-	}
-	if flags.NArg() != 1 {
-		flags.Usage()
+	options, name, err := parseVerify(args, out)
+	if err != nil {
 		return verifyFailed
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	audit, err := verifyImage(ctx, flags.Arg(0), keys)
-	if err != nil {
-		fmt.Fprintf(out, "verify: %v\n", err)
+	type result struct {
+		verdict *verdict
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := verifyImage(ctx, name, options)
+		done <- result{v, err}
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		// A file system that does not answer would not let it end; all that is left then has no name.
+		select {
+		case r = <-done:
+		case <-time.After(interruptedWithin):
+			r.err = context.Cause(ctx)
+		}
+	}
+	if r.err != nil {
+		fmt.Fprintf(out, "verify: %s\n", printable(r.err.Error()))
 		return verifyFailed
 	}
-	return report(out, audit)
+	return r.verdict.report(out)
+}
+
+// verifyOptions is what the command line says.
+type verifyOptions struct {
+	keys      keyList
+	roots     rootList
+	accept    wordList
+	launcher  string // digests, in hex
+	lifecycle string
+	// bin is the directory with this version's programs, "" where that is not known.
+	bin string
+}
+
+func parseVerify(args []string, out io.Writer) (verifyOptions, string, error) {
+	options := verifyOptions{bin: ownBin()}
+	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
+	flags.SetOutput(out)
+	flags.Usage = func() { fmt.Fprint(out, verifyUsage) }
+	flags.Var(&options.keys, "key", "")
+	flags.Var(&options.roots, "root", "")
+	flags.Var(&options.accept, "accept", "")
+	flags.StringVar(&options.launcher, "launcher", "", "")
+	flags.StringVar(&options.lifecycle, "lifecycle", "", "")
+	if err := flags.Parse(args); err != nil {
+		return options, "", err
+	}
+	if flags.NArg() != 1 {
+		flags.Usage()
+		return options, "", errors.New("one image is to be named")
+	}
+	options.launcher = strings.TrimPrefix(options.launcher, "sha256:")
+	options.lifecycle = strings.TrimPrefix(options.lifecycle, "sha256:")
+	return options, flags.Arg(0), nil
 }
 
 // keyList collects --key flags.
@@ -67,71 +132,209 @@ func (k *keyList) Set(s string) error {
 	return err
 }
 
-// verifyImage unpacks an image's closure layers where that is needed, and audits them.
-func verifyImage(ctx context.Context, path string, keys keyList) (*closure.Audit, error) {
-	if len(keys) == 0 {
+// rootList collects --root flags.
+type rootList []storepath.Path
+
+func (r *rootList) String() string { return "" }
+
+// Set adds a store path.
+func (r *rootList) Set(s string) error {
+	p, err := storepath.Parse(s)
+	*r = append(*r, p)
+	return err
+}
+
+// wordList collects flags that may be given several times.
+type wordList []string
+
+func (w *wordList) String() string { return "" }
+
+// Set adds a word.
+func (w *wordList) Set(s string) error {
+	*w = append(*w, s)
+	return nil
+}
+
+// ownBin is the directory with this program and those that are packaged with it, "" where it cannot be found.
+func ownBin() string {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(self)
+}
+
+// ownLauncher is the launcher that is packaged with this program for an architecture. A package for several has each
+// in linux/ARCH/bin.
+func (o verifyOptions) ownLauncher(architecture string) string {
+	bin := o.bin
+	if architecture != "" && architecture != runtime.GOARCH {
+		bin = filepath.Join(filepath.Dir(filepath.Dir(bin)), architecture, "bin")
+	}
+	return filepath.Join(bin, "launch")
+}
+
+// ownPRoots are the digests of the PRoot programs that this buildpack pins.
+func (o verifyOptions) ownPRoots() []string {
+	var descriptor struct {
+		Metadata struct {
+			Dependencies []struct{ ID, Checksum string }
+		}
+	}
+	for dir := filepath.Dir(o.bin); ; dir = filepath.Dir(dir) {
+		_, err := toml.DecodeFile(filepath.Join(dir, "buildpack.toml"), &descriptor)
+		if err == nil || dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	var sums []string
+	for _, d := range descriptor.Metadata.Dependencies {
+		if d.ID == prootLayer {
+			sums = append(sums, strings.TrimPrefix(d.Checksum, "sha256:"))
+		}
+	}
+	return sums
+}
+
+// verdict is what verify says of an image.
+type verdict struct {
+	audit    *closure.Audit
+	findings []finding
+	// facts are lines about what cannot be proven, for people to compare.
+	facts []string
+	// uncovered is what "verified" does not cover, beyond what it never does.
+	uncovered []string
+}
+
+// finding is something that is not as it should be, or that nobody can account for.
+type finding struct {
+	word  string // altered, extra or unknown
+	where string
+	why   string
+}
+
+// The words of findings. What is altered is not what was made; what is extra belongs to nothing that was; what is
+// unknown may be right, and this program cannot tell.
+const (
+	altered = "ALTERED"
+	extra   = "EXTRA"
+	unknown = "UNKNOWN"
+)
+
+func (v *verdict) add(word, where, format string, args ...any) {
+	v.findings = append(v.findings, finding{word, where, fmt.Sprintf(format, args...)})
+}
+
+// verifyImage judges an image, or the layers in a directory.
+func verifyImage(ctx context.Context, name string, options verifyOptions) (*verdict, error) {
+	if len(options.keys) == 0 {
 		trusted, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
 		if err != nil {
 			return nil, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
 		}
-		keys = keyList(trusted)
+		options.keys = keyList(trusted)
 	}
-	options := closure.VerifyOptions{Keys: narinfo.Keys(keys)}
-	layersDir := path
-	if !isLayersDir(path) {
-		scratch, clean, err := scratchDir()
-		if err != nil {
-			return nil, err
-		}
-		defer clean()
-		image, err := openImage(path)
-		if err != nil {
-			return nil, err
-		}
-		if options.Manifests, err = imageManifests(image); err != nil {
-			return nil, err
-		}
-		if layersDir, err = unpackClosure(ctx, image, scratch); err != nil {
-			return nil, err
-		}
+	scratch, clean, err := scratchDir()
+	if err != nil {
+		return nil, err
 	}
-	options.View = filepath.Join(layersDir, viewLayer)
-	return closure.Verify(ctx, layersDir, options)
+	defer clean()
+	if info, err := os.Stat(name); err == nil && info.IsDir() && !image.IsImage(name) {
+		return verifyDirectory(ctx, name, scratch, options)
+	}
+	img, err := image.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	a := newAccount(img, scratch, options)
+	if err := a.judge(ctx); err != nil {
+		return nil, err
+	}
+	return &a.verdict, nil
 }
 
-func isLayersDir(path string) bool {
-	matches, err := filepath.Glob(filepath.Join(path, closure.LayerPrefix+"*"))
-	return err == nil && len(matches) > 0
+// verifyDirectory judges a buildpack's layers on disk: what a build has made, or a container sees.
+func verifyDirectory(ctx context.Context, name, scratch string, options verifyOptions) (*verdict, error) {
+	layers, done, err := filetree.ReadDirectory(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("reading layers: %w", err)
+	}
+	defer done()
+	if !hasClosure(layers) {
+		return nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", name)
+	}
+	v := &verdict{uncovered: []string{"how the directory gets into a container"}}
+	f := folder{verdict: v, options: options, layers: layers, scratch: scratch, onDisk: true}
+	return v, f.judge(ctx)
 }
 
-// report writes the audit for people.
-func report(out io.Writer, audit *closure.Audit) int {
+// hasClosure reports whether a buildpack's layers directory has closure layers.
+func hasClosure(layers *filetree.File) bool {
+	return layers != nil && slices.ContainsFunc(layers.Names(), func(name string) bool {
+		return strings.HasPrefix(name, closure.LayerPrefix)
+	})
+}
+
+// maxListed is how many findings of a kind are listed.
+const maxListed = 1000
+
+// report writes the verdict for people.
+func (v *verdict) report(out io.Writer) int {
 	bad, untrusted := 0, 0
-	for _, p := range audit.Paths {
+	var paths []closure.Audited
+	if v.audit != nil {
+		paths = v.audit.Paths
+	}
+	for _, p := range paths {
+		claimed := printable(strings.Join(p.Claimed, ", "))
 		switch {
 		case p.Problem != "":
 			bad++
-			fmt.Fprintf(out, "ALTERED   %s (%s): %s\n", p.Path, p.Layer, p.Problem)
+			fmt.Fprintf(out, "%-9s %s (%s): %s\n", altered, p.Path, printable(p.Layer), printable(p.Problem))
 		case p.Signed == "" && len(p.Claimed) == 0:
 			untrusted++
-			fmt.Fprintf(out, "UNSIGNED  %s (%s)\n", p.Path, p.Layer)
+			fmt.Fprintf(out, "UNSIGNED  %s (%s)\n", p.Path, printable(p.Layer))
 		case p.Signed == "":
 			untrusted++
-			fmt.Fprintf(out, "UNTRUSTED %s (%s) signed by %s\n", p.Path, p.Layer, strings.Join(p.Claimed, ", "))
+			fmt.Fprintf(out, "UNTRUSTED %s (%s) signed by %s\n", p.Path, printable(p.Layer), claimed)
 		default:
-			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, p.Layer, p.Signed)
+			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, printable(p.Layer), printable(p.Signed))
 		}
 	}
-	for _, extra := range audit.Extra {
-		fmt.Fprintf(out, "EXTRA     %s belongs to no store path\n", extra)
+	slices.SortStableFunc(v.findings, func(a, b finding) int {
+		return cmp.Or(strings.Compare(a.word, b.word), strings.Compare(a.where, b.where))
+	})
+	counts := map[string]int{}
+	for _, f := range v.findings {
+		if counts[f.word]++; counts[f.word] <= maxListed {
+			fmt.Fprintf(out, "%-9s %s: %s\n", f.word, printable(f.where), printable(f.why))
+		}
 	}
-	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none\n",
-		roots.Plural(len(audit.Paths), "store path"), len(audit.Paths)-bad-untrusted, bad, untrusted, roots.Plural(len(audit.Extra), "file"))
-	if bad+untrusted+len(audit.Extra) > 0 {
+	for _, fact := range v.facts {
+		fmt.Fprintln(out, printable(fact))
+	}
+	bad += counts[altered]
+	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none",
+		roots.Plural(len(paths), "store path"), len(paths)-(bad-counts[altered])-untrusted, bad, untrusted,
+		roots.Plural(counts[extra], "file"))
+	if counts[unknown] > 0 {
+		fmt.Fprintf(out, ", %d that this program cannot judge", counts[unknown])
+	}
+	fmt.Fprintf(out, "\nverified covers every file in the layers directory, the launcher with its configuration, process types, "+
+		"entrypoint and environment; not %s\n", printable(strings.Join(append(v.uncovered, "what the app itself does"), ", not ")))
+	if bad+untrusted+len(v.findings) > 0 {
 		return verifyAltered
 	}
 	return verifyIntact
 }
 
-// errNoClosure says that an image is not one of ours.
-var errNoClosure = errors.New("the image has no closure layers: it was not made by this buildpack")
+// printable shows text that a stranger wrote so that a terminal takes none of it as a command.
+func printable(text string) string {
+	quoted := strconv.Quote(text)
+	plain := strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
+	return plain
+}

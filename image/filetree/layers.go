@@ -1,0 +1,321 @@
+package filetree
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+)
+
+// The names by which a layer removes what is below it (opencontainers/image-spec, layer.md, "Whiteouts"), and the prefix
+// of AUFS' own files, which runtimes skip.
+const (
+	whiteoutPrefix = ".wh."
+	opaqueName     = ".wh..wh..opq"
+	aufsPrefix     = ".wh..wh."
+)
+
+const (
+	// maxEntries and maxMemory bound a tree: how many entries layers may have, and what they take, in bytes.
+	maxEntries = 4 << 20
+	maxMemory  = 160 << 20
+	// fileMemory is what a File takes beside its strings.
+	fileMemory = 240
+	// maxPath and maxName are the longest path and name that Linux takes.
+	maxPath, maxName = 4095, 255
+	// maxFollowed bounds what all links together cost.
+	maxFollowed = 64 << 20
+	// maxNotes bounds the notes.
+	maxNotes = 1000
+)
+
+// ErrTooLarge is the error of a tree that goes beyond a limit.
+var ErrTooLarge = errors.New("the image is larger than the limit")
+
+// Note is something about a layer that no tool which copies directories writes.
+type Note struct {
+	Layer int
+	Path  string
+	Text  string
+}
+
+// Overlay lays layers over each other as container runtimes do (containerd's archive.Apply, Docker's UnpackLayer): a
+// later entry replaces an earlier one unless both are directories; links in the directories of a name are followed
+// inside the tree; whiteouts remove what is there.
+type Overlay struct {
+	Root *File
+	// Keep says of which files the contents are kept, by their path without links. Others cannot be opened.
+	Keep func(path string) bool
+	// Limit is how many bytes the layers may have, unpacked; they all count.
+	Limit int64
+	// Notes are what is unusual about the layers, at most 1,000 of them.
+	Notes []Note
+
+	spool    *os.File // of the contents, without a name; its holes are zeros
+	end      int64
+	read     int64
+	entries  int
+	memory   int
+	followed int
+	written  map[*File]bool // by the layer at hand
+}
+
+// NewOverlay starts with an empty root. Contents go to a file in the directory temp, "" for the system's; the file has
+// no name and goes when the Overlay is closed, or the program ends.
+func NewOverlay(temp string, limit int64, keep func(path string) bool) (*Overlay, error) {
+	spool, err := os.CreateTemp(temp, "layers-")
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	if err := os.Remove(spool.Name()); err != nil {
+		spool.Close()
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, spool: spool, followed: maxFollowed}, nil
+}
+
+// Close drops the contents.
+func (o *Overlay) Close() error { return o.spool.Close() }
+
+// Apply lays the layer of that number, an uncompressed tar archive, over what is there, and reads r to its end. An
+// error means that no runtime would unpack the layer, or that it is beyond the limits.
+func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
+	o.written = map[*File]bool{}
+	counted := &counter{ctx: ctx, r: r, overlay: o}
+	archive := tar.NewReader(counted)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			_, err := io.Copy(io.Discard, counted)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if o.entries++; o.entries > maxEntries {
+			return fmt.Errorf("%w: it has more than %d files", ErrTooLarge, maxEntries)
+		}
+		if err := o.apply(header, archive, layer); err != nil {
+			return fmt.Errorf("%.200q: %w", header.Name, err)
+		}
+	}
+}
+
+// counter bounds what is read and ends when it is told to.
+type counter struct {
+	ctx     context.Context
+	r       io.Reader
+	overlay *Overlay
+}
+
+// Read reads a piece.
+func (c *counter) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	n, err := c.r.Read(p)
+	if c.overlay.read += int64(n); c.overlay.read > c.overlay.Limit {
+		return n, fmt.Errorf("%w of %d bytes", ErrTooLarge, c.overlay.Limit)
+	}
+	return n, err
+}
+
+// charge counts a file's memory.
+func (o *Overlay) charge(strings int) error {
+	if o.memory += fileMemory + strings; o.memory > maxMemory {
+		return fmt.Errorf("%w: it has too many files", ErrTooLarge)
+	}
+	return nil
+}
+
+func (o *Overlay) note(layer int, place, text string) {
+	if len(o.Notes) < maxNotes {
+		o.Notes = append(o.Notes, Note{Layer: layer, Path: place, Text: text})
+	}
+}
+
+// apply lays one entry over the tree.
+func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error {
+	if header.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	place := path.Clean("/" + header.Name)
+	if len(place) > maxPath || len(path.Base(place)) > maxName {
+		return errors.New("the name is longer than Linux takes")
+	}
+	if slices.Contains(strings.Split(header.Name, "/"), "..") {
+		o.note(layer, place, "its name in the layer has \"..\"")
+	}
+	if place == "/" {
+		if header.Typeflag != tar.TypeDir {
+			return errors.New("the root is not a directory")
+		}
+		return nil
+	}
+	dir, err := o.directory(path.Dir(place))
+	if err != nil {
+		return err
+	}
+	parent := dir[len(dir)-1].file
+	name := path.Base(place)
+	if strings.HasPrefix(name, whiteoutPrefix) {
+		return o.whiteout(parent, place, layer)
+	}
+	file, err := o.file(header, layer)
+	if err != nil {
+		return err
+	}
+	old := parent.children[name]
+	if old != nil && old.Kind == Directory && file.Kind == Directory {
+		old.Mode, old.UID, old.GID, old.Attributes = file.Mode, file.UID, file.GID, file.Attributes
+		o.written[old] = true
+		return nil
+	}
+	if file.Kind == Regular && header.Typeflag != tar.TypeLink && o.Keep(path.Join(pathOf(dir), name)) {
+		if err := o.keep(file, contents); err != nil {
+			return err
+		}
+	}
+	parent.children[name] = file
+	o.written[file] = true
+	return nil
+}
+
+// directory is the way to a directory, which is made where it is missing.
+func (o *Overlay) directory(place string) ([]step, error) {
+	way, err := o.Root.steps(place, true, func() (*File, error) {
+		dir := newDirectory()
+		o.written[dir] = true
+		return dir, o.charge(len(place))
+	}, &o.followed)
+	if err == nil && way[len(way)-1].file.Kind != Directory {
+		err = errNotDirectory
+	}
+	return way, err
+}
+
+// whiteout removes what a layer says is gone.
+func (o *Overlay) whiteout(parent *File, place string, layer int) error {
+	name := path.Base(place)
+	switch {
+	case name == opaqueName:
+		o.note(layer, path.Dir(place), "the layer hides what layers below have in it")
+		o.hide(parent)
+	case strings.HasPrefix(name, aufsPrefix):
+		o.note(layer, place, "the layer has a file of AUFS")
+	default:
+		hidden := strings.TrimPrefix(name, whiteoutPrefix)
+		o.note(layer, path.Join(path.Dir(place), hidden), "the layer removes it")
+		delete(parent.children, hidden)
+	}
+	return nil
+}
+
+// hide removes from a directory what the layer at hand did not write, and reports whether anything stays.
+func (o *Overlay) hide(dir *File) bool {
+	for name, child := range dir.children {
+		if stays := o.hide(child); !stays && !o.written[child] {
+			delete(dir.children, name)
+		}
+	}
+	return len(dir.children) > 0
+}
+
+// file makes the File that a header describes.
+func (o *Overlay) file(header *tar.Header, layer int) (*File, error) {
+	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	mode := header.FileInfo().Mode()
+	f := &File{
+		Mode: mode & (fs.ModePerm | special), UID: header.Uid, GID: header.Gid, Layer: layer,
+	}
+	for record := range header.PAXRecords {
+		if name, ok := strings.CutPrefix(record, "SCHILY.xattr."); ok {
+			f.Attributes = append(f.Attributes, name)
+		}
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return nil, errors.New("the file is sparse, and may be endless")
+		}
+	}
+	slices.Sort(f.Attributes)
+	switch header.Typeflag {
+	case tar.TypeDir:
+		f.Kind, f.children = Directory, map[string]*File{}
+	case tar.TypeReg:
+		f.Kind, f.Size = Regular, header.Size
+	case tar.TypeSymlink:
+		if len(header.Linkname) > maxPath || header.Linkname == "" {
+			return nil, errors.New("the symlink's target is empty or longer than Linux takes")
+		}
+		f.Kind, f.Target = Symlink, header.Linkname
+	case tar.TypeLink:
+		return o.hardLink(header, layer)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		f.Kind = Special
+	default:
+		return nil, fmt.Errorf("the entry has the unknown type %q", header.Typeflag)
+	}
+	size := len(header.Name) + len(f.Target)
+	for _, name := range f.Attributes {
+		size += len(name)
+	}
+	return f, o.charge(size)
+}
+
+// hardLink is another name of a file that is there.
+func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
+	target := path.Clean("/" + header.Linkname)
+	way, err := o.Root.steps(path.Dir(target), true, nil, &o.followed)
+	if err != nil {
+		return nil, fmt.Errorf("a hard link to %.200q: %w", target, err)
+	}
+	old := way[len(way)-1].file.Child(path.Base(target))
+	if old == nil || old.Kind == Directory {
+		return nil, fmt.Errorf("a hard link to %.200q, which is no file", target)
+	}
+	link := *old
+	link.Layer = layer
+	return &link, o.charge(len(header.Name))
+}
+
+// keep writes contents to the spool. Zeros are left out: a layer of nothing else takes no room.
+func (o *Overlay) keep(file *File, contents io.Reader) error {
+	start := o.end
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(contents, buf)
+		if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+			if _, err := o.spool.WriteAt(buf[:n], o.end); err != nil {
+				return fmt.Errorf("writing a temporary file: %w", err)
+			}
+		}
+		o.end += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && o.end-start == file.Size {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if o.end-start != file.Size {
+		return io.ErrUnexpectedEOF
+	}
+	file.content = &spooled{file: o.spool, from: start, size: file.Size}
+	return nil
+}
+
+// spooled is contents in the spool.
+type spooled struct {
+	file       *os.File
+	from, size int64
+}
+
+func (s *spooled) open() (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(s.file, s.from, s.size)), nil
+}

@@ -1,0 +1,331 @@
+// Package image reads container images from disk: what docker save writes, and OCI layouts as directories or archives.
+// Whoever wrote them is a stranger: what is read is bounded, held against the digests that the image is known by, and
+// read in one way only, so that a container engine cannot see another image in the same file.
+package image
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+)
+
+const (
+	// maxDocument bounds manifests and configurations, in bytes. Ours are some kilobytes for each hundred store paths.
+	maxDocument = 16 << 20
+	// maxLayers bounds the layers of an image; container engines take 127.
+	maxLayers = 1024
+	// MaxSize is how many bytes the layers of an image may have, unpacked.
+	MaxSize = 64 << 30
+	// zstdWindow bounds the memory of a layer's decompression.
+	zstdWindow = 128 << 20
+)
+
+// Image is an image on disk.
+type Image struct {
+	Config *v1.ConfigFile
+	// ID is the digest of the configuration, which is what docker calls the image's ID.
+	ID     string
+	Layers []Layer
+
+	files store
+}
+
+// Layer is one layer of an image.
+type Layer struct {
+	// DiffID is the digest of the uncompressed archive.
+	DiffID string
+	// History is the line of the image's history about it, "" for none.
+	History string
+	// Size is what the layer takes in the image on disk, in bytes.
+	Size int64
+
+	name   string // of its file
+	digest string // of its file, "" where the format has none
+}
+
+// Open opens the image at a path. Close it after use.
+func Open(ctx context.Context, name string) (*Image, error) {
+	files, err := openStore(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("opening image %s: %w", name, err)
+	}
+	img, err := read(files)
+	if err != nil {
+		files.close()
+		return nil, fmt.Errorf("opening image %s: %w", name, err)
+	}
+	return img, nil
+}
+
+// Close closes the image.
+func (i *Image) Close() error { return i.files.close() }
+
+// read reads an image's documents. A store that has it in both formats has to have the same one.
+func read(files store) (*Image, error) {
+	docker, dockerErr := readDocker(files)
+	oci, ociErr := readOCI(files)
+	switch {
+	case dockerErr != nil && !errors.Is(dockerErr, os.ErrNotExist):
+		return nil, dockerErr
+	case ociErr != nil && !errors.Is(ociErr, os.ErrNotExist):
+		return nil, ociErr
+	case docker == nil && oci == nil:
+		return nil, errors.New("it takes what docker save writes, or an OCI layout")
+	case docker == nil:
+		return oci, nil
+	case oci == nil:
+		return docker, nil
+	case docker.ID != oci.ID || len(docker.Layers) != len(oci.Layers):
+		return nil, errors.New("it holds one image as manifest.json says and another as index.json says")
+	}
+	return oci, nil
+}
+
+// readDocker reads docker save's format (moby/moby, image/tarexport).
+func readDocker(files store) (*Image, error) {
+	var manifests []struct {
+		Config string
+		Layers []string
+	}
+	if err := readJSON(files, "manifest.json", "", &manifests); err != nil {
+		return nil, err
+	}
+	if len(manifests) != 1 {
+		return nil, fmt.Errorf("the archive holds %d images, it takes one", len(manifests))
+	}
+	img := &Image{files: files}
+	if err := img.readConfig(manifests[0].Config, ""); err != nil {
+		return nil, err
+	}
+	for _, name := range manifests[0].Layers {
+		img.Layers = append(img.Layers, Layer{name: name})
+	}
+	return img, img.complete()
+}
+
+// readOCI reads an OCI layout (opencontainers/image-spec, image-layout.md).
+func readOCI(files store) (*Image, error) {
+	var index v1.IndexManifest
+	if err := readJSON(files, "index.json", "", &index); err != nil {
+		return nil, err
+	}
+	var manifest v1.Manifest
+	for depth := 0; ; depth++ {
+		if len(index.Manifests) != 1 || depth == 2 {
+			return nil, fmt.Errorf("the layout holds %d images, it takes one", len(index.Manifests))
+		}
+		next := index.Manifests[0]
+		if !next.MediaType.IsIndex() {
+			if err := readJSON(files, blob(next.Digest), next.Digest.String(), &manifest); err != nil {
+				return nil, err
+			}
+			break
+		}
+		index = v1.IndexManifest{}
+		if err := readJSON(files, blob(next.Digest), next.Digest.String(), &index); err != nil {
+			return nil, err
+		}
+	}
+	img := &Image{files: files}
+	if err := img.readConfig(blob(manifest.Config.Digest), manifest.Config.Digest.String()); err != nil {
+		return nil, err
+	}
+	for _, layer := range manifest.Layers {
+		if !layer.MediaType.IsLayer() || layer.MediaType == types.DockerForeignLayer {
+			return nil, fmt.Errorf("a layer has the media type %q", layer.MediaType)
+		}
+		img.Layers = append(img.Layers, Layer{name: blob(layer.Digest), digest: layer.Digest.String()})
+	}
+	return img, img.complete()
+}
+
+func blob(digest v1.Hash) string { return path.Join("blobs", digest.Algorithm, digest.Hex) }
+
+func (i *Image) readConfig(name, digest string) error {
+	raw, err := readDocument(i.files, name, digest)
+	if err != nil {
+		return fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	i.ID = "sha256:" + hex.EncodeToString(sum[:])
+	if i.Config, err = v1.ParseConfigFile(bytes.NewReader(raw)); err != nil {
+		return fmt.Errorf("reading the image's configuration: %w", err)
+	}
+	return nil
+}
+
+// complete adds what the configuration says of the layers.
+func (i *Image) complete() error {
+	if len(i.Layers) > maxLayers {
+		return fmt.Errorf("it has %d layers, more than %d", len(i.Layers), maxLayers)
+	}
+	if len(i.Layers) != len(i.Config.RootFS.DiffIDs) {
+		return fmt.Errorf("it has %d layers, and its configuration %d", len(i.Layers), len(i.Config.RootFS.DiffIDs))
+	}
+	var history []string
+	for _, h := range i.Config.History {
+		if !h.EmptyLayer {
+			history = append(history, h.CreatedBy)
+		}
+	}
+	for n := range i.Layers {
+		layer := &i.Layers[n]
+		layer.DiffID = i.Config.RootFS.DiffIDs[n].String()
+		if len(history) == len(i.Layers) {
+			layer.History = history[n]
+		}
+		file, size, err := i.files.open(layer.name)
+		if err != nil {
+			return fmt.Errorf("reading layer %s: %w", layer.DiffID, err)
+		}
+		file.Close()
+		layer.Size = size
+	}
+	return nil
+}
+
+// readJSON reads a document of a store.
+func readJSON(files store, name, digest string, v any) error {
+	raw, err := readDocument(files, name, digest)
+	if err != nil {
+		return fmt.Errorf("reading %.200s: %w", name, err)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("reading %.200s: %w", name, err)
+	}
+	return nil
+}
+
+func readDocument(files store, name, digest string) ([]byte, error) {
+	file, size, err := files.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if size > maxDocument {
+		return nil, fmt.Errorf("it has %d bytes, more than %d", size, maxDocument)
+	}
+	raw, err := io.ReadAll(io.LimitReader(file, maxDocument))
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(raw)
+	if got := "sha256:" + hex.EncodeToString(sum[:]); digest != "" && got != digest {
+		return nil, fmt.Errorf("its digest is %s, want %s", got, digest)
+	}
+	return raw, nil
+}
+
+// MismatchError is a layer that is not what the image says of it.
+type MismatchError struct {
+	Layer, Got, Want string
+}
+
+// Error names both digests.
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("layer %s: its digest is %s, want %s", e.Layer, e.Got, e.Want)
+}
+
+// Overlay lays the image's layers over each other, with the contents of the files that keep names. Their digests are
+// checked. temp is a directory for contents, "" for the system's. Close the overlay after use.
+func (i *Image) Overlay(ctx context.Context, temp string, keep func(path string) bool) (*filetree.Overlay, error) {
+	overlay, err := filetree.NewOverlay(temp, MaxSize, keep)
+	if err != nil {
+		return nil, err
+	}
+	for n, layer := range i.Layers {
+		if err := i.apply(ctx, overlay, n, layer); err != nil {
+			overlay.Close()
+			return nil, fmt.Errorf("unpacking layer %d of the image (%s): %w", n+1, layer.DiffID, err)
+		}
+	}
+	return overlay, nil
+}
+
+func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int, layer Layer) error {
+	file, _, err := i.files.open(layer.name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	packed, unpacked := sha256.New(), sha256.New()
+	whole := io.TeeReader(file, packed)
+	content, err := decompress(whole)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if err := overlay.Apply(ctx, io.TeeReader(content, unpacked), number); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, &interruptible{ctx, whole}); err != nil {
+		return err
+	}
+	if got := digestOf(unpacked); got != layer.DiffID {
+		return &MismatchError{Layer: layer.DiffID, Got: got, Want: layer.DiffID}
+	}
+	if got := digestOf(packed); layer.digest != "" && got != layer.digest {
+		return &MismatchError{Layer: layer.DiffID, Got: got, Want: layer.digest}
+	}
+	return nil
+}
+
+func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
+
+// decompress reads a layer by what its bytes begin with, as container engines do.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	whole := io.MultiReader(bytes.NewReader(head[:n]), r)
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(whole)
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		decoder, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow),
+			zstd.WithDecoderMaxWindow(zstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return decoder.IOReadCloser(), nil
+	}
+	return io.NopCloser(whole), nil
+}
+
+// interruptible is a reader that ends when its context does.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read reads a piece.
+func (i *interruptible) Read(p []byte) (int, error) {
+	if i.ctx.Err() != nil {
+		return 0, context.Cause(i.ctx)
+	}
+	return i.r.Read(p)
+}
+
+// IsImage reports whether a directory is an OCI layout.
+func IsImage(dir string) bool {
+	info, err := os.Lstat(path.Join(dir, "index.json"))
+	return err == nil && info.Mode().IsRegular() && !strings.HasPrefix(info.Name(), ".")
+}

@@ -1,0 +1,208 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"syscall"
+)
+
+// store is where the files of an image are: a directory, or an archive.
+type store interface {
+	// open opens a regular file. Its error is os.ErrNotExist where there is none.
+	open(name string) (file io.ReadCloser, size int64, err error)
+	close() error
+}
+
+// maxArchived and maxLinksArchived bound an archive's files, and the links that lead from one to another.
+const (
+	maxArchived      = 64 << 10
+	maxLinksArchived = 8
+)
+
+func openStore(ctx context.Context, name string) (store, error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		file.Close()
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return nil, err
+		}
+		return directory{root}, nil
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is neither a file nor a directory")
+	}
+	var archive store
+	if err == nil {
+		archive, err = openArchive(ctx, file)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return archive, nil
+}
+
+// directory is an OCI layout's.
+type directory struct{ root *os.Root }
+
+func (d directory) open(name string) (io.ReadCloser, int64, error) {
+	file, err := d.root.OpenFile(path.Clean(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%.200s is not a file", name)
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(file, info.Size()), file}, info.Size(), nil
+}
+
+func (d directory) close() error { return d.root.Close() }
+
+// archive is a tar file, by where its files begin.
+type archive struct {
+	file  *os.File
+	files map[string]archived
+}
+
+type archived struct {
+	offset, size int64
+	link         string
+}
+
+// openArchive reads where everything is. A name that is there twice is refused: engines disagree on which one counts.
+func openArchive(ctx context.Context, file *os.File) (store, error) {
+	head := make([]byte, 2)
+	if _, err := file.ReadAt(head, 0); err == nil && bytes.Equal(head, []byte{0x1f, 0x8b}) {
+		var err error
+		if file, err = gunzip(ctx, file); err != nil {
+			return nil, err
+		}
+	}
+	a := &archive{file: file, files: map[string]archived{}}
+	reader := tar.NewReader(&interruptibleSeeker{interruptible{ctx, file}, file})
+	for {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return a, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the archive: %w; it takes what docker save writes, or an OCI layout", err)
+		}
+		if err := a.add(header); err != nil {
+			return nil, fmt.Errorf("reading the archive: %.200q: %w", header.Name, err)
+		}
+	}
+}
+
+// add notes a file's place, which is where the archive has been read to.
+func (a *archive) add(header *tar.Header) error {
+	name := path.Clean("/" + header.Name)[1:]
+	next := archived{size: header.Size}
+	switch header.Typeflag {
+	case tar.TypeDir, tar.TypeXGlobalHeader:
+		return nil
+	case tar.TypeReg:
+	case tar.TypeSymlink:
+		next = archived{link: path.Join(path.Dir(name), header.Linkname)}
+	case tar.TypeLink:
+		next = archived{link: header.Linkname}
+	default:
+		return fmt.Errorf("it is of type %q", header.Typeflag)
+	}
+	for record := range header.PAXRecords {
+		if len(record) > 11 && record[:11] == "GNU.sparse." {
+			return errors.New("it is sparse")
+		}
+	}
+	if _, twice := a.files[name]; twice {
+		return errors.New("the archive has it twice")
+	}
+	if len(a.files) == maxArchived {
+		return fmt.Errorf("the archive has more than %d files", maxArchived)
+	}
+	var err error
+	if next.offset, err = a.file.Seek(0, io.SeekCurrent); err != nil {
+		return err
+	}
+	a.files[name] = next
+	return nil
+}
+
+func (a *archive) open(name string) (io.ReadCloser, int64, error) {
+	name = path.Clean("/" + name)[1:]
+	for range maxLinksArchived {
+		found, ok := a.files[name]
+		if !ok {
+			return nil, 0, fmt.Errorf("the archive has no %.200q: %w", name, os.ErrNotExist)
+		}
+		if found.link == "" {
+			return io.NopCloser(bufio.NewReaderSize(io.NewSectionReader(a.file, found.offset, found.size), 256<<10)), found.size, nil
+		}
+		name = path.Clean("/" + found.link)[1:]
+	}
+	return nil, 0, fmt.Errorf("%.200q is one link after another", name)
+}
+
+func (a *archive) close() error { return a.file.Close() }
+
+// interruptibleSeeker lets tar skip contents without reading them.
+type interruptibleSeeker struct {
+	interruptible
+	seeker io.Seeker
+}
+
+// Seek moves within the archive.
+func (s *interruptibleSeeker) Seek(offset int64, whence int) (int64, error) {
+	if s.ctx.Err() != nil {
+		return 0, context.Cause(s.ctx)
+	}
+	return s.seeker.Seek(offset, whence)
+}
+
+// gunzip writes an archive that was compressed as a whole to a file without a name, and closes the one it was given.
+func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
+	content, err := gzip.NewReader(bufio.NewReader(&interruptible{ctx, packed}))
+	if err != nil {
+		return nil, err
+	}
+	plain, err := os.CreateTemp("", "image-")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(plain.Name())
+	if err == nil {
+		var n int64
+		if n, err = io.Copy(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize)); err == nil && n == MaxSize {
+			err = fmt.Errorf("the archive has more than %d bytes", int64(MaxSize))
+		}
+	}
+	if err == nil {
+		_, err = plain.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		plain.Close()
+		return nil, err
+	}
+	return plain, packed.Close()
+}
