@@ -53,8 +53,7 @@ in pkgs.callPackage ./. {}
 		settings := map[string]string{"BP_NIX_PATH": "nixpkgs=" + w.nixpkgsTarball("channel")}
 		name := "source"
 		outs := w.hydraBuilds(name, "shell.nix")
-		w.fails(settings, "imports what a builder has to fetch first: source", "nixpkgs here: <nixpkgs> from BP_NIX_PATH",
-			"pinned to "+pin.Rev+" at shell.nix:8", "builtins.fetchTarball")
+		w.fails(settings, "imports what a builder has to fetch first: source", "builtins.fetchTarball")
 		w.upload(w.parts.pkgs.Source)
 		w.deploy(settings, outs...)
 		said, err := w.bare.Start(w.ctx, "myapp", "hello")
@@ -71,8 +70,7 @@ in pkgs.callPackage ./. {}
 			"deploy.nix": "{ pkgs ? import ./shell.nix }: pkgs.callPackage ./. { config.allowUnfree = true; }"})
 		w.git("add", "-A")
 		w.git("commit", "-q", "-m", "another nixpkgs")
-		w.fails(nil, "nixpkgs is not the one that Hydra built with", "they lack ", "bash",
-			"let Hydra build with this nixpkgs")
+		w.fails(nil, "What would have to be built: ", "bash")
 	})
 
 	it("deploys a flake with a lock file, a tarball and a path among its inputs", func() {

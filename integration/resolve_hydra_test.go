@@ -115,7 +115,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 			Status: 1})
 		w.fails(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "1m"), "build 50001 of web",
 			"the build returned a non-zero exit code",
-			"step 1, libshop-1, failed: http://")
+			"step 1, libshop-1, failed, log: http://")
 	})
 
 	it("says clearly what is wrong with a job, a revision, an output or the server", func() {
@@ -150,11 +150,30 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		elsewhere := newWorld(t)
 		settings := h.job("shop/main/web", "BP_NIX_SUBSTITUTERS", elsewhere.server.URL)
 		w.fails(settings, "The reason:", "Hydra has built it, but no cache that was asked has it",
+			"garbage-collected from Hydra's own store")
+		h.Store("")
+		w.fails(settings, "The reason:", "Hydra has built it, but no cache that was asked has it",
 			"name the cache that this Hydra uploads to")
+		h.Store(h.store)
 		w.has(h, w.parts.key, outs[0])
-		w.fails(settings, "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+h.URL)
+		w.fails(settings, "Hydra serves it itself, signed by "+w.parts.key.Name, "NIX_EXTRA_BINARY_CACHE="+h.URL)
 		settings["NIX_EXTRA_BINARY_CACHE"] = h.URL
 		w.deploy(settings, outs[0])
+		nothingEvaluated()
+	})
+
+	it("downloads from a private Hydra's own store, logged in", func() {
+		h := w.hydra(evaluation())
+		h.Private("deploy", "secret")
+		w.has(h, w.parts.key, outs[0])
+		settings := h.job("shop/main/web", "BP_NIX_SUBSTITUTERS", h.URL)
+		w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": h.URL,
+			"username": "deploy", "password": "secret"}}
+		o := w.deploy(settings, outs[0])
+		Expect(o.Log).NotTo(ContainSubstring("secret"))
+		w.bare.Bindings["hydra"]["password"] = "wrong"
+		w.fails(settings, "user name or password is wrong", "Bad username or password.")
+		w.bare.Bindings = nil
 		nothingEvaluated()
 	})
 

@@ -120,10 +120,12 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
 		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app",
-			"name the cache that this Hydra uploads to")
+			"garbage-collected from Hydra's own store", "restart the build")
+		w.has(built, nil, outs...)
+		w.fails(built.env(), "The reason:", "Hydra serves it itself, without a signature", "binary_cache_secret_key_file")
 		w.has(built, w.parts.key, outs...)
-		o := w.fails(built.env(), "The reason:", "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE="+built.URL,
-			w.parts.key.Name)
+		o := w.fails(built.env(), "The reason:", "Hydra serves it itself, signed by "+w.parts.key.Name,
+			"NIX_EXTRA_BINARY_CACHE="+built.URL)
 		Expect(o.Log).NotTo(ContainSubstring("What may be"))
 		w.deploy(map[string]string{"NIX_EXTRA_BINARY_CACHE": built.URL}, outs...)
 	})
@@ -188,7 +190,7 @@ in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "der
 		other, err := w.parts.rig.Key(w.ctx, "other.example.org-1")
 		must(err)
 		w.fails(map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": other.Public, "NIX_EXTRA_BINARY_CACHE": "http://127.0.0.1:9"},
-			"The reason:", "is not trusted", "BP_NIX_TRUSTED_PUBLIC_KEYS=", w.parts.key.Name)
+			"The reason:", "lacks a signature by a trusted key", "BP_NIX_TRUSTED_PUBLIC_KEYS=", w.parts.key.Name)
 		o := w.fails(map[string]string{"BP_NIX_SUBSTITUTERS": w.server.URL + "/nowhere http://127.0.0.1:9"})
 		Expect(o.Log).To(ContainSubstring("none can be used"))
 	})
@@ -222,6 +224,22 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 		w.fails(map[string]string{"BP_NIX_PATH": "lib=./lib"},
 			"variables of the environment are read at default.nix:2: builtins.getEnv", "BP_NIX_ARGS=",
 			"the search path is used at default.nix:1: <lib>", "jobset's inputs")
+	})
+
+	it("names the caches and keys that the source lists for Nix, with the lines to set", func() {
+		system := realParts(t).rig.System()
+		w := newWorld(t).write(map[string]string{"why.txt": "configured",
+			"nix.conf": "extra-substituters = https://team.example\nextra-trusted-public-keys = team-1:eA==\n",
+			".envrc":   "export NIX_CONFIG='substituters = https://direnv.example'\n",
+			"flake.nix": `{ nixConfig.extra-substituters = [ "https://flake.example" ];
+  nixConfig.extra-trusted-public-keys = [ "flake-1:eA==" ];
+  outputs = { self }: { packages.` + system + `.default = import ./app.nix { system = "` + system + `"; }; }; }`,
+			"app.nix": `{ system }: derivation { name = "app"; inherit system; builder = "/bin/sh"; args = [ ./. ]; }`})
+		w.commit(repository)
+		o := w.fails(nil, "nixConfig of flake.nix lists what is not obeyed here", "https://flake.example", "flake-1:eA==",
+			"NIX_EXTRA_BINARY_CACHE=", "nix.conf lists", "https://team.example", "team-1:eA==", ".envrc lists",
+			"https://direnv.example")
+		Expect(o.Log).To(ContainSubstring(`BP_NIX_TRUSTED_PUBLIC_KEYS="flake-1:eA=="`))
 	})
 
 	it("says that the caches have it for another system only", func() {

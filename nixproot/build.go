@@ -13,6 +13,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
@@ -127,7 +128,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 		return result, err
 	}
 
-	b.Logger.Headerf("Substituting %s", roots.Plural(len(found.Paths), "store path"))
+	b.Logger.Headerf("Substituting %s", text.Count(len(found.Paths), "store path"))
 	contents, err := b.contents(ctx, s, found, key, before)
 	if err != nil {
 		return result, err
@@ -231,7 +232,7 @@ func (b Build) trimSource(s *site) error {
 	if err != nil {
 		return err
 	}
-	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", roots.Plural(trimmed.Kept, "file"))
+	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", text.Count(trimmed.Kept, "file"))
 	if len(trimmed.Emptied) > 0 {
 		b.Logger.Bodyf("Emptied, as their directories belong to another user and nothing can be removed from them: %s",
 			quoted(trimmed.Emptied))

@@ -13,6 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
@@ -202,7 +203,7 @@ func (c *contents) Summary() []string {
 }
 
 func tallied(t closure.Tally) string {
-	return fmt.Sprintf("%s (%s)", roots.Plural(t.Paths, "path"), closure.Bytes(t.Bytes))
+	return fmt.Sprintf("%s (%s)", text.Count(t.Paths, "path"), closure.Bytes(t.Bytes))
 }
 
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also

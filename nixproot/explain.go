@@ -12,12 +12,17 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// explain turns a room's error into what a person needs: what happened, and what to change. It is the one place
-// where errors become advice; an error it does not know passes as it is.
+// explain turns a package's error into what a person needs: what happened, and what to change. It is the one place
+// where errors become advice (advice.go); an error it does not know passes as it is.
 func explain(err error) error {
-	fixes := advice(err)
+	var notCached *roots.NotCachedError
+	if errors.As(err, &notCached) {
+		return &explained{err, notCachedReport(notCached)}
+	}
+	fixes := fixesOf(err)
 	if len(fixes) == 0 {
 		return err
 	}
@@ -28,73 +33,75 @@ func explain(err error) error {
 	return fmt.Errorf("%w\n\nWhat to do:%s", err, text.String())
 }
 
-func advice(err error) []string {
-	var (
-		evaluation *nixinstall.EvalError
-		attribute  *nixinstall.MissingAttrError
-		build      *nixinstall.WouldBuildError
-		blocked    *closure.BlockedError
-		tooLong    *relocate.TooLongError
-		notFound   *cache.NotFoundError
-		reference  *closure.MissingError
-		unopened   *cache.OpenError
-		machine    *MachineError
-		unfetched  *cache.FetchError
-		foreign    *ForeignSourceError
-		fixed      *UnremovableError
-	)
-	switch {
-	case errors.As(err, &attribute) && attribute.Derivation:
-		return []string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}
-	case errors.As(err, &attribute):
-		return []string{"set BP_NIX_ATTRS to one of the attributes that there are"}
-	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
-		return argumentAdvice(evaluation)
-	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
-		return []string{"have the flake take " + evaluation.Unfetched + " by builtins.path, which reads it through the store, or as " +
-			"an input of its own (inputs.NAME.url = \"path:./FOLDER\"): fetchTree, getFlake and file:// addresses in a flake look for " +
-			"/nix/store in the file system, where it is not during a build"}
-	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
-		return []string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
-			"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}
-	case errors.As(err, &build):
-		return []string{"have Hydra build " + strings.Join(build.Names(), ", ") + " too, for example as a job of its own, or",
-			"name a cache that has it in NIX_EXTRA_BINARY_CACHE"}
-	case errors.As(err, &blocked):
-		return []string{"leave BP_NIX_ENGINE at auto: the app then runs by userns or proot, where the platform allows it, or",
-			"build the paths named above without the file named there"}
-	case errors.As(err, &machine):
-		return []string{fmt.Sprintf("name the store path that was built for %s: have Hydra build it for that system too (add it to "+
-			"the systems of the jobset), or", machine.System),
-			fmt.Sprintf("build the image for %s, with a builder and run image of that architecture", machine.Machine)}
-	case errors.As(err, &tooLong):
-		return []string{"use a shorter layers directory, or leave BP_NIX_ENGINE at auto"}
-	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
-		return dependencyAdvice(reference, notFound)
-	case errors.As(err, &notFound):
-		return cacheAdvice(notFound.Asked)
-	case errors.As(err, &unopened):
-		return cacheAdvice(unopened.Asked)
-	case errors.As(err, &unfetched):
-		return cacheAdvice(unfetched.Tried)
-	case errors.As(err, &foreign):
-		return []string{"run the lifecycle on a copy beside the layers directory, for example cp -a " + foreign.Dir + " " +
-			filepath.Join(filepath.Dir(foreign.Layers), "workspace") + ", or",
-			"where the source may be removed from " + foreign.Dir + ", say so: BP_NIX_REMOVE_SOURCE=true"}
-	case errors.As(err, &fixed):
-		return []string{"let it stay in the image: BP_INCLUDE_FILES=" + fixed.Files[0] + ", or",
-			"leave it out of the upload: project.toml's [io.buildpacks] exclude, or",
-			"upload it with its directories, so that they belong to the user who builds"}
-	case errors.Is(err, cache.ErrNoKeys):
-		return []string{`set BP_NIX_TRUSTED_PUBLIC_KEYS="<name>:<base64>" to the caches' public keys, or`,
-			"accept what nobody signed: BP_NIX_REQUIRE_SIGS=false is the only way to do without"}
+// explained is an error with all that there is to say to it.
+type explained struct {
+	error
+	text string
+}
+
+func (e *explained) Error() string { return e.text }
+
+func (e *explained) Unwrap() error { return e.error }
+
+// fixesOf are what to do about an error.
+func fixesOf(err error) []string {
+	for _, fixes := range []func(error) []string{evaluationFixes, cacheFixes, hydraFixes, imageFixes} {
+		if found := fixes(err); len(found) > 0 {
+			return found
+		}
 	}
 	return nil
 }
 
-// argumentAdvice is for a function that is called without what it needs: texts can be given, packages have to come from
+func evaluationFixes(err error) []string {
+	var (
+		evaluation *nixinstall.EvalError
+		attribute  *nixinstall.MissingAttrError
+		build      *nixinstall.WouldBuildError
+		nothing    *roots.NoDerivationError
+	)
+	switch {
+	case errors.As(err, &attribute) && attribute.Derivation:
+		return adviceOn(topicOwnDerivation)
+	case errors.As(err, &attribute) && foreignSystem(attribute) != "":
+		return systemFixes(foreignSystem(attribute))
+	case errors.As(err, &attribute):
+		return adviceOn(topicAttribute)
+	case errors.As(err, &nothing):
+		return adviceOn(topicNoDerivation)
+	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
+		return argumentFixes(evaluation)
+	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
+		return adviceOn(topicUnfetched, "folder", evaluation.Unfetched)
+	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
+		return adviceOn(topicSearchPath)
+	case errors.As(err, &build):
+		return adviceOn(topicWouldBuild, "names", strings.Join(build.Names(), ", "))
+	}
+	return nil
+}
+
+// foreignSystem is the system that is missing among others that are there, "" where it is another attribute that is
+// missing.
+func foreignSystem(e *nixinstall.MissingAttrError) string {
+	parts := strings.Split(e.Missing, ".")
+	system := parts[len(parts)-1]
+	isSystem := func(name string) bool { return strings.HasSuffix(name, "-linux") || strings.HasSuffix(name, "-darwin") }
+	if isSystem(system) && slices.ContainsFunc(e.Have, isSystem) {
+		return system
+	}
+	return ""
+}
+
+// systemFixes are for what is there for other systems only.
+func systemFixes(system string) []string {
+	platforms := map[string]string{"aarch64-linux": "linux/amd64", "x86_64-linux": "linux/arm64"}
+	return adviceOn(topicOtherSystem, "system", system, "platform", platforms[system])
+}
+
+// argumentFixes are for a function that is called without what it needs: texts can be given, packages have to come from
 // an expression.
-func argumentAdvice(e *nixinstall.EvalError) []string {
+func argumentFixes(e *nixinstall.EvalError) []string {
 	caller, called := "shell.nix", e.File
 	switch called {
 	case "":
@@ -102,51 +109,172 @@ func argumentAdvice(e *nixinstall.EvalError) []string {
 	case caller:
 		caller = "deploy.nix"
 	}
-	return []string{
-		fmt.Sprintf("if it is a text, give it: BP_NIX_ARGS=%s=…, or", e.Unset[0]),
-		fmt.Sprintf("if it is a package, write a file that calls this one with it and name it, BP_NIX_FILE=%s:\n"+
-			"    let pkgs = import (builtins.fetchTarball { url = …; sha256 = …; }) { }; in pkgs.callPackage ./%s { }",
-			caller, called),
-	}
+	return adviceOn(topicArgument, "argument", e.Unset[0], "caller", caller, "file", called)
 }
 
-// cacheAdvice looks at what each cache said.
-func cacheAdvice(asked []cache.Answer) []string {
-	reasons := map[cache.Reason]bool{}
+func cacheFixes(err error) []string {
+	var (
+		notFound  *cache.NotFoundError
+		reference *closure.MissingError
+		unopened  *cache.OpenError
+		unfetched *cache.FetchError
+	)
+	switch {
+	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
+		return dependencyFixes(reference, notFound)
+	case errors.As(err, &notFound):
+		return answerFixes(notFound.Asked)
+	case errors.As(err, &unopened):
+		return answerFixes(unopened.Asked)
+	case errors.As(err, &unfetched):
+		return answerFixes(unfetched.Tried)
+	case errors.Is(err, cache.ErrNoKeys):
+		return adviceOn(topicNoKeys)
+	}
+	return nil
+}
+
+// answerFixes looks at what each cache said.
+func answerFixes(asked []cache.Answer) []string {
 	var fixes []string
-	for _, a := range asked {
-		reasons[a.Reason] = true
-		if a.Reason == cache.Untrusted && !slices.Contains(fixes, roots.TrustAdvice(a)) {
-			fixes = append(fixes, roots.TrustAdvice(a))
+	for _, reason := range []cache.Reason{cache.Untrusted, cache.Login, cache.Down, cache.Absent} {
+		for _, a := range asked {
+			if a.Reason != reason {
+				continue
+			}
+			for _, fix := range answerFix(a) {
+				if !slices.Contains(fixes, fix) {
+					fixes = append(fixes, fix)
+				}
+			}
 		}
-	}
-	if reasons[cache.Login] {
-		fixes = append(fixes, "give the cache's login as a service binding of type nix-binary-cache or in a netrc file, "+
-			"a proxy's in HTTPS_PROXY")
-	}
-	if reasons[cache.Down] {
-		fixes = append(fixes, "see whether the caches that could not be reached are up, and whether a proxy is needed "+
-			"(HTTPS_PROXY)")
-	}
-	if reasons[cache.Absent] {
-		fixes = append(fixes, "name the cache that has it in NIX_EXTRA_BINARY_CACHE, or have Hydra build it for this system")
 	}
 	return fixes
 }
 
-// dependencyAdvice is for a closure of which a cache has the root and lacks a reference.
-func dependencyAdvice(missing *closure.MissingError, why *cache.NotFoundError) []string {
+// answerFix is for one cache's answer.
+func answerFix(a cache.Answer) []string {
+	switch a.Reason {
+	case cache.Untrusted:
+		return trustFix(a)
+	case cache.Login:
+		return adviceOn(topicLogin)
+	case cache.Down:
+		return adviceOn(topicDown)
+	case cache.Absent:
+		return adviceOn(topicAbsent)
+	}
+	return nil
+}
+
+// trustFix is for a path that no trusted key signed, with the line to add.
+func trustFix(a cache.Answer) []string {
+	if len(a.Keys) == 0 {
+		return adviceOn(topicUnsigned)
+	}
+	var line []string
+	for _, key := range a.Trusted {
+		if slices.Contains(a.Keys, key.Name) {
+			return adviceOn(topicAltered)
+		}
+		line = append(line, key.String())
+	}
+	line = append(line, a.Keys[0]+":<its public key in base64>")
+	return adviceOn(topicUntrusted, "keys", strings.Join(line, " "))
+}
+
+// dependencyFixes are for a closure of which a cache has the root and lacks a reference.
+func dependencyFixes(missing *closure.MissingError, why *cache.NotFoundError) []string {
 	for _, a := range why.Asked {
 		if a.Reason != cache.Absent {
-			return cacheAdvice(why.Asked) // the reference may be there, but not for us
+			return answerFixes(why.Asked) // the reference may be there, but not for us
 		}
 	}
 	needed, by := missing.Chain[len(missing.Chain)-1], missing.Chain[len(missing.Chain)-2]
-	fixes := []string{fmt.Sprintf("the caches have %s and not %s, which it refers to: whoever uploaded it has not uploaded all "+
-		"of its closure, or not yet; upload it whole (nix copy --to …)", by.Name(), needed.Name())}
+	fixes := adviceOn(topicReference, "root", by.Name(), "reference", needed.Name())
 	if !slices.ContainsFunc(why.Asked, func(a cache.Answer) bool { return strings.Contains(a.URL, "cache.nixos.org") }) {
-		fixes = append(fixes, "what comes from nixpkgs unchanged is often in the default cache only, which "+
-			"BP_NIX_SUBSTITUTERS leaves out here: NIX_EXTRA_BINARY_CACHE="+defaultCache)
+		fixes = append(fixes, adviceOn(topicDefaultCache)...)
 	}
 	return fixes
+}
+
+// hydraFixes are for what Hydra's client says.
+func hydraFixes(err error) []string {
+	var (
+		login      *hydra.LoginError
+		front      *hydra.NotFrontPageError
+		notHydra   *hydra.NotHydraError
+		jobset     *hydra.JobsetNotFoundError
+		job        *hydra.JobNotFoundError
+		system     *hydra.SystemError
+		revision   *hydra.RevisionNotFoundError
+		ambiguous  *hydra.AmbiguousRevisionError
+		branch     *hydra.RevisionError
+		unfinished *hydra.NotFinishedError
+		none       *hydra.NoBuildError
+		failed     *hydra.BuildFailedError
+		deleted    *hydra.BuildDeletedError
+		search     *hydra.SearchTimeoutError
+		silent     *hydra.AnswerError
+	)
+	switch {
+	case errors.As(err, &login):
+		topics := map[hydra.Refusal]topic{hydra.RefusedPassword: topicHydraPassword, hydra.RefusedReferer: topicHydraReferer}
+		if t, ok := topics[login.Refused]; ok {
+			return adviceOn(t, "hydra", login.HydraURL)
+		}
+		return adviceOn(topicHydraLogin)
+	case errors.As(err, &front):
+		return adviceOn(topicNotFront, "hydra", front.Front)
+	case errors.As(err, &notHydra):
+		return adviceOn(topicNotHydra)
+	case errors.As(err, &jobset):
+		return adviceOn(topicJobset)
+	case errors.As(err, &job):
+		return adviceOn(topicJob)
+	case errors.As(err, &system):
+		return systemFixes(system.System)
+	case errors.As(err, &revision) && revision.Disabled:
+		return adviceOn(topicDisabled)
+	case errors.As(err, &revision):
+		return adviceOn(topicRevision)
+	case errors.As(err, &ambiguous), errors.As(err, &branch):
+		return adviceOn(topicBranch)
+	case errors.Is(err, roots.ErrNoRevision):
+		return adviceOn(topicNoRevision)
+	case errors.As(err, &unfinished), errors.As(err, &none):
+		return adviceOn(topicUnfinished)
+	case errors.As(err, &failed):
+		return adviceOn(topicFailed)
+	case errors.As(err, &deleted):
+		return adviceOn(topicDeleted)
+	case errors.As(err, &search):
+		return adviceOn(topicSearch)
+	case errors.As(err, &silent):
+		return adviceOn(topicSilent)
+	}
+	return nil
+}
+
+func imageFixes(err error) []string {
+	var (
+		blocked *closure.BlockedError
+		tooLong *relocate.TooLongError
+		foreign *ForeignSourceError
+		fixed   *UnremovableError
+		machine *MachineError
+	)
+	switch {
+	case errors.As(err, &blocked):
+		return adviceOn(topicBlocked)
+	case errors.As(err, &machine):
+		return adviceOn(topicMachine, "system", machine.System, "machine", machine.Machine)
+	case errors.As(err, &tooLong):
+		return adviceOn(topicTooLong)
+	case errors.As(err, &foreign):
+		return adviceOn(topicForeign, "source", foreign.Dir, "copy", filepath.Join(filepath.Dir(foreign.Layers), "workspace"))
+	case errors.As(err, &fixed):
+		return adviceOn(topicUnremovable, "file", fixed.Files[0])
+	}
+	return nil
 }

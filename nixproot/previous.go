@@ -9,8 +9,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
-	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 // viewLayer holds one link per store path; what relocated files refer to.
@@ -84,7 +84,7 @@ func (b Build) keepOnly(found *closure.Previous, there []string) {
 	})
 	if len(absent) > 0 {
 		b.Logger.Bodyf("%s made anew, as the previous image does not have what the last build made of them: %s",
-			roots.Plural(len(absent), "layer"), someOf(absent))
+			text.Count(len(absent), "layer"), someOf(absent))
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
-	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // The exit statuses of the verify command.
@@ -319,8 +319,8 @@ func (v *verdict) report(out io.Writer) int {
 	}
 	bad += counts[altered]
 	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none",
-		roots.Plural(len(paths), "store path"), len(paths)-(bad-counts[altered])-untrusted, bad, untrusted,
-		roots.Plural(counts[extra], "file"))
+		text.Count(len(paths), "store path"), len(paths)-(bad-counts[altered])-untrusted, bad, untrusted,
+		text.Count(counts[extra], "file"))
 	if counts[unknown] > 0 {
 		fmt.Fprintf(out, ", %d that this program cannot judge", counts[unknown])
 	}

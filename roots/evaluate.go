@@ -160,8 +160,7 @@ func (e evaluation) attempt(ctx context.Context, files files, name sourceName, t
 	}
 	outputs := outputPaths(a.result)
 	if len(outputs) == 0 {
-		return nil, fmt.Errorf("evaluating %s: it gives no derivation to put into the image; name one with BP_NIX_ATTRS",
-			e.entryName())
+		return nil, &NoDerivationError{Entry: e.entryName()}
 	}
 	if slices.ContainsFunc(tried, func(t attempt) bool { return slices.Equal(outputPaths(t.result), outputs) }) {
 		return nil, nil
@@ -264,6 +263,13 @@ func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map
 	}
 	group.Wait()
 	return absent, failed
+}
+
+// NoDerivationError is an evaluation that gives nothing to put into an image.
+type NoDerivationError struct{ Entry string }
+
+func (e *NoDerivationError) Error() string {
+	return fmt.Sprintf("evaluating %s: it gives no derivation", e.Entry)
 }
 
 // entryName is what is evaluated, in the user's words.

@@ -15,15 +15,18 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
+// ErrNoRevision says that Hydra cannot be asked for a source of which nobody tells the commit.
+var ErrNoRevision = errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor " +
+	"the platform says it")
+
 // askHydra takes the outputs of the builds that Hydra made of this revision.
 func (f Finder) askHydra(ctx context.Context) (Set, error) {
 	target, err := hydra.ParseJob(f.Settings.HydraJob)
 	if err != nil {
-		return Set{}, fmt.Errorf("BP_NIX_HYDRA_JOB: %w", err)
+		return Set{}, err
 	}
 	if f.revision() == "" {
-		return Set{}, errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor the platform says it; set " +
-			"BP_NIX_GIT_REV to the commit, or to latest or latest-finished")
+		return Set{}, ErrNoRevision
 	}
 	client, err := f.hydraClient()
 	if err != nil {
@@ -66,7 +69,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	if err != nil || len(absent) == 0 {
 		return err
 	}
-	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, Redact(client.URL()))}
+	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, cache.Redact(client.URL())), HydraAsked: true}
 	for _, p := range roots.All() {
 		if absent[p] != nil {
 			e.Missing = append(e.Missing, p)
@@ -75,10 +78,8 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 		}
 	}
 	e.Asked = absent[e.Missing[0]].Asked
-	e.Causes = causesOf(e.Asked)
-	if len(e.Causes) == 0 || !e.Causes[0].Sure {
-		e.Causes = []Cause{{Sure: true, Found: "Hydra has built it, but no cache that was asked has it",
-			Change: f.whoServes(ctx, client, e.Missing[0])}}
+	if e.Findings = cacheFindings(e.Asked); !e.Proven() {
+		e.Findings = []Finding{NotServed{f.hydraStore(ctx, client, e.Missing[0])}}
 	}
 	return e
 }
@@ -125,20 +126,29 @@ func (f Finder) hydraClient() (*hydra.Client, error) {
 	return hydra.New(options)
 }
 
-// whoServes says which cache to name for what Hydra has built: Hydra itself, where it is one.
-func (f Finder) whoServes(ctx context.Context, client *hydra.Client, p storepath.Path) string {
-	if own, err := f.ownCache(ctx); err == nil {
-		defer own.Close()
-		if found, err := own.Lookup(ctx, p); err == nil {
-			change := "Hydra serves it itself: NIX_EXTRA_BINARY_CACHE=" + client.URL()
-			if len(found.Sigs) > 0 {
-				change += fmt.Sprintf("\nand add the public key %s to BP_NIX_TRUSTED_PUBLIC_KEYS", found.Sigs[0].Name)
-			}
-			return change
-		}
+// hydraStore asks Hydra's own store, where it is a binary cache, for what Hydra has built. A build's JSON does not
+// change when its outputs are garbage-collected.
+func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepath.Path) HydraStore {
+	store := HydraStore{URL: client.URL()}
+	own, err := f.ownCache(ctx)
+	if err != nil {
+		return store
 	}
-	return "name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
-		"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"
+	defer own.Close()
+	found, err := own.Lookup(ctx, p)
+	var absent *cache.NotFoundError
+	switch {
+	case err == nil:
+		store.State = StoreServes
+		for _, sig := range found.Sigs {
+			store.Keys = append(store.Keys, sig.Name)
+		}
+	case errors.As(err, &absent) && !slices.ContainsFunc(absent.Asked, func(a cache.Answer) bool {
+		return a.Reason != cache.Absent
+	}):
+		store.State = StoreCollected
+	}
+	return store
 }
 
 // ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.

@@ -15,27 +15,17 @@ import (
 
 // ignored is what can be done without .git: files that the source's own .gitignore names can hardly be in git, and
 // what machines leave behind neither.
-func (d *diagnosis) ignored(ctx context.Context) []Cause {
+func (d *diagnosis) ignored(ctx context.Context) []Finding {
 	names := ignoredFiles(ctx, d.Source, d.Exclude)
-	if len(names) == 0 || !d.readsSource() {
+	if len(names) == 0 || !d.graph.hasPart(d.missingDrvs()) {
 		return nil
-	}
-	cause := Cause{
-		Found: "the upload has what is hardly in git, by its .gitignore, its name or being empty: " + listOf(names),
-		Change: "remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or " +
-			"project.toml's [io.buildpacks] exclude",
 	}
 	exclude := make([]string, len(names))
 	for i, name := range names {
 		exclude[i] = strings.TrimSuffix(name, "/")
 	}
 	exclude = append(exclude, d.Exclude...)
-	if found, _, err := d.search(ctx, files{dir: d.Source, exclude: exclude}, silent); err == nil && found != nil {
-		cause.Sure = true
-		cause.Found += "\nWithout them it is " + listOf(baseNames(outputPaths(found.result))) +
-			", in a source named " + found.name + ", and the caches have it"
-	}
-	return []Cause{cause}
+	return []Finding{Leftovers{Files: names, Restored: d.restored(ctx, files{dir: d.Source, exclude: exclude})}}
 }
 
 // leftBehind are what tools and desktops write and hardly anybody commits.
@@ -44,6 +34,9 @@ var leftBehind = []ignoreRule{
 	{pattern: "**/node_modules", folder: true}, {pattern: "**/__pycache__", folder: true}, {pattern: "**/*.pyc"},
 	{pattern: "**/.direnv", folder: true}, {pattern: "**/.env"}, {pattern: "**/.envrc.cache"}, {pattern: "**/*.orig"},
 }
+
+// maxIgnoreFile bounds a .gitignore that is read.
+const maxIgnoreFile = 1 << 20
 
 // ignoreRule is a line of a .gitignore.
 type ignoreRule struct {
@@ -64,7 +57,7 @@ func ignoredBelow(ctx context.Context, dir, folder string, exclude []string, rul
 	if err != nil || ctx.Err() != nil {
 		return nil, false
 	}
-	if text, err := sourcefile.Read(ctx, filepath.Join(dir, folder, ".gitignore"), maxPinFile); err == nil {
+	if text, err := sourcefile.Read(ctx, filepath.Join(dir, folder, ".gitignore"), maxIgnoreFile); err == nil {
 		rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), folder)...)
 	}
 	all = true

@@ -2,12 +2,12 @@ package roots
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -18,22 +18,23 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Message: unread.Message,
 		Warnings: unread.Warnings}
 	n := &NotCachedError{
-		Entry: "the evaluation of " + e.entryName() + ", which has to read " + listOf(unread.Names()),
-		Build: unread.Drvs,
+		Entry: "the evaluation of " + e.entryName() + ", which has to read " + text.List(unread.Names(), listed),
+		Build: unread.Drvs, HydraAsked: e.Settings.HydraURL != "",
 	}
-	var isFetched []string
-	withoutBuilder := "builtins.fetchTarball { url = …; sha256 = …; } with the same sha256"
+	imported := Imported{Names: unread.Names()}
 	for _, p := range unread.Drvs {
 		drv, err := e.nix.ReadDrv(p)
 		if err != nil {
 			return unread
 		}
-		if fetched(drv) {
-			url := addressOf(drv)
-			isFetched = append(isFetched, strings.TrimSuffix(strings.TrimSuffix(p.Name(), ".drv")+" from "+Redact(url),
-				" from "))
+		if isFetched(drv) {
+			url, name := cache.Redact(addressOf(drv)), strings.TrimSuffix(p.Name(), ".drv")
+			if url != "" {
+				name += " from " + url
+			}
+			imported.Fetched = append(imported.Fetched, name)
 			if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
-				withoutBuilder = fmt.Sprintf("builtins.fetchTarball { url = %q; sha256 = %q; }", Redact(url), o.Hash)
+				imported.Tarball, imported.SHA256 = url, o.Hash
 			}
 		}
 		for _, o := range drv.Outputs {
@@ -50,23 +51,12 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		return unread
 	}
 	n.Asked = absent[n.Missing[0]].Asked
-	n.Causes = causesOf(n.Asked)
-	if slices.ContainsFunc(n.Asked, func(a cache.Answer) bool { return a.Reason == cache.Untrusted }) {
+	n.Findings = cacheFindings(n.Asked)
+	if slices.ContainsFunc(n.Findings, Finding.Proven) {
+		n.Findings = slices.DeleteFunc(n.Findings, func(f Finding) bool { return !f.Proven() })
 		return n
 	}
-	found := fmt.Sprintf("the expression imports %s, which has to be built or fetched by a builder first",
-		listOf(unread.Names()))
-	change := "have Hydra build it, too, for example as a job of its own, or name a cache that has it in " +
-		"NIX_EXTRA_BINARY_CACHE"
-	if len(isFetched) > 0 {
-		found = "the expression imports what a builder has to fetch first: " + strings.Join(isFetched, "; ")
-		if pins := findPins(ctx, e.Source, e.Settings.NixPath); len(pins) > 0 {
-			found += "\nnixpkgs here: " + strings.Join(pins,
-				"; ") + "\nIf that was changed, Hydra may not have built with it yet"
-		}
-		change = "fetch it by what needs no builder and gives the same path: " + withoutBuilder + "\nor " + change
-	}
-	n.Causes = append(n.Causes, Cause{Found: found, Change: change})
+	n.Findings = append(append(n.Findings, imported), e.configured(ctx)...)
 	return n
 }
 

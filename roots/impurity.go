@@ -16,7 +16,7 @@ import (
 
 // impurity looks for expressions that give something else at another time or on another machine. The clock is proven
 // by evaluating again; the rest is a hint with its place.
-func (d *diagnosis) impurity(ctx context.Context) []Cause {
+func (d *diagnosis) impurity(ctx context.Context) []Finding {
 	if d.Flake != "" {
 		return d.flakeImpurity()
 	}
@@ -24,73 +24,31 @@ func (d *diagnosis) impurity(ctx context.Context) []Cause {
 	if err != nil {
 		return nil
 	}
-	var clock, environment, searched, unpinned []string
+	at := map[Impurity][]string{}
 	for _, place := range places {
-		switch what := place.What; {
-		case strings.Contains(what, "currentTime"):
-			clock = append(clock, place.String())
-		case strings.Contains(what, "getEnv"):
-			environment = append(environment, place.String())
-		case strings.HasPrefix(what, "<"):
-			searched = append(searched, place.String())
-		default:
-			unpinned = append(unpinned, place.String())
+		kind := Unpinned
+		switch {
+		case strings.Contains(place.What, "currentTime"):
+			kind = Clock
+		case strings.Contains(place.What, "getEnv"):
+			kind = Environment
+		case strings.HasPrefix(place.What, "<"):
+			kind = SearchPath
 		}
+		at[kind] = append(at[kind], place.String())
 	}
-	var causes []Cause
-	if len(clock) > 0 {
-		if d.changesByItself(ctx) {
-			return []Cause{{Sure: true,
-				Found: "evaluating it again a second later gives another path: it depends on the clock, at " +
-					strings.Join(clock, ", "),
-				Change: "take builtins.currentTime out: nobody can have built what is different every second"}}
+	var found []Finding
+	for _, kind := range []Impurity{Clock, Environment, SearchPath, Unpinned} {
+		if len(at[kind]) == 0 {
+			continue
 		}
-		causes = append(causes, Cause{Found: "the clock is read at " + strings.Join(clock, ", "),
-			Change: "take builtins.currentTime out"})
-	}
-	if len(environment) > 0 {
-		causes = append(causes, Cause{
-			Found: "variables of the environment are read at " + strings.Join(environment, ", ") +
-				"; they are empty here, and Hydra's may not be",
-			Change: "make it an argument with a default, and give its value in BP_NIX_ARGS=name=value"})
-	}
-	if len(searched) > 0 {
-		causes = append(causes, d.searchPath(searched))
-	}
-	if len(unpinned) > 0 {
-		causes = append(causes, Cause{Found: "something is fetched whose content is not pinned, at " +
-			strings.Join(unpinned, ", "),
-			Change: "give it a revision and a sha256"})
+		found = append(found, Impure{Impurity: kind, Places: at[kind], NixPath: d.Settings.NixPath,
+			Changed: kind == Clock && d.changesByItself(ctx)})
 	}
 	if len(places) == 0 {
 		d.ruleOut("impurity: no .nix file reads the clock, the environment, a search path or anything that is not pinned")
 	}
-	return causes
-}
-
-// searchPath speaks of <nixpkgs> and the like.
-func (d *diagnosis) searchPath(places []string) Cause {
-	from := "nothing, as BP_NIX_PATH is not set"
-	if len(d.Settings.NixPath) > 0 {
-		var entries []string
-		for _, entry := range d.Settings.NixPath {
-			entries = append(entries, Redact(entry))
-		}
-		from = strings.Join(entries, " ")
-		for _, word := range []string{"channels.nixos.org", "nixos.org/channels", "nixos-unstable", "nixpkgs-unstable",
-			"/master.", "/heads/"} {
-			if strings.Contains(from, word) {
-				from += ", a channel or branch, which moves"
-				break
-			}
-		}
-	}
-	return Cause{
-		Found: fmt.Sprintf("the search path is used at %s; here it is %s, and Hydra's is the jobset's inputs of these names",
-			strings.Join(places, ", "), from),
-		Change: "pin it in the expression, or set BP_NIX_PATH to the very revision of the jobset's input, for example\n" +
-			"BP_NIX_PATH=nixpkgs=https://github.com/NixOS/nixpkgs/archive/<revision>.tar.gz",
-	}
+	return found
 }
 
 // changesByItself evaluates again, when the clock shows another second.
@@ -122,18 +80,13 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 }
 
 // flakeImpurity looks for what a flake sees of its own repository.
-func (d *diagnosis) flakeImpurity() []Cause {
+func (d *diagnosis) flakeImpurity() []Finding {
 	uses := selfUses(d.Source)
-	if d.commit() != "" && d.Identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.Source)) {
+	known := d.commit() != "" && d.Identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.Source))
+	if known || len(uses) == 0 {
 		return nil
 	}
-	if len(uses) == 0 {
-		return nil
-	}
-	return []Cause{{
-		Found: fmt.Sprintf("the flake looks at its own commit, at %s, and this upload has no .git with its whole history",
-			strings.Join(uses, ", ")),
-		Change: "deploy with .git, or leave self.rev, self.lastModified and the like out of what is built"}}
+	return []Finding{Impure{Impurity: OwnCommit, Places: uses}}
 }
 
 var selfUse = regexp.MustCompile(`\bself\.(?:rev|shortRev|dirtyRev|lastModified|lastModifiedDate|revCount)\b`)

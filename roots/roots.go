@@ -146,7 +146,7 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 func (f Finder) mutable(ctx context.Context) (string, error) {
 	for _, entry := range f.Settings.NixPath {
 		if !pinnedEntry(entry) {
-			return "BP_NIX_PATH has " + Redact(entry), nil
+			return "the search path has " + cache.Redact(entry), nil
 		}
 	}
 	place, found, err := nixinstall.FirstMutable(ctx, f.Source, f.Exclude)

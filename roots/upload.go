@@ -15,27 +15,28 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// uploadDiff is in what an upload differs from what git has.
-type uploadDiff struct {
-	// extra are in the upload only: files, folders with nothing of git's in them, and empty folders.
-	extra []string
-	// missing are in git only; changed have another content, modes another executable bit or type.
-	missing, changed, modes []string
-	// endings are changed files that only differ in line endings; pointers those that git LFS keeps elsewhere.
-	endings, pointers []string
+// FileDiff is in what the files of an upload differ from those of a commit, or of another tree.
+type FileDiff struct {
+	// Extra are in the upload only: files, folders with nothing of the commit's in them, and empty folders.
+	Extra []string
+	// Missing are in the commit only; Changed have another content, Modes another executable bit or type.
+	Missing, Changed, Modes []string
+	// Endings are changed files that only differ in line endings; Pointers those that git LFS keeps elsewhere.
+	Endings, Pointers []string
 }
 
-func (u uploadDiff) isZero() bool {
-	return len(u.extra)+len(u.missing)+len(u.changed)+len(u.modes) == 0
+func (u FileDiff) isZero() bool {
+	return len(u.Extra)+len(u.Missing)+len(u.Changed)+len(u.Modes) == 0
 }
 
 // upload compares what was sent with what git has, and where they differ evaluates what git has: if a cache has that,
 // the difference is the cause.
-func (d *diagnosis) upload(ctx context.Context) []Cause {
+func (d *diagnosis) upload(ctx context.Context) []Finding {
 	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
 	defer cancel()
 	repository, err := gitfiles.Open(limited, d.Source)
@@ -56,41 +57,33 @@ func (d *diagnosis) upload(ctx context.Context) []Cause {
 		return nil
 	}
 	if diff.isZero() {
-		d.ruleOut("the upload: it is exactly what git has (%s of %s)", Plural(len(snapshot.Files), "file"), snapshot.From)
+		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
-	cause := Cause{
-		Found:  "the upload is not what git has (" + snapshot.From + "):\n" + diff.String(),
-		Change: diff.change(),
-	}
-	if !d.readsSource() {
+	if !d.graph.hasPart(d.missingDrvs()) {
 		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
 		return nil
 	}
-	found, complete := d.asGitHasIt(ctx, repository, snapshot)
-	if found != nil {
-		cause.Sure = true
-		cause.Found += fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it",
-			listOf(baseNames(outputPaths(found.result))), found.name)
-		return []Cause{cause}
-	}
-	if complete {
-		cause.Found += "\nThe caches do not have what " + snapshot.From + " gives, either, so there is another reason, too"
-	} else {
-		cause.Found += "\n(What git has could not be restored completely from .git, so that this is not proven)"
-	}
-	return []Cause{cause}
+	found := UploadDiffers{Files: diff, From: snapshot.From}
+	found.Restored, found.Complete = d.asGitHasIt(ctx, repository, snapshot)
+	return []Finding{found}
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// readsSource reports whether any missing output is made from the source's files.
-func (d *diagnosis) readsSource() bool { return slices.ContainsFunc(d.missingDrvs(), d.graph.isOwn) }
+// restored evaluates what a source may have been where Hydra had it; nil where no cache has what that gives.
+func (d *diagnosis) restored(ctx context.Context, files files) *Restored {
+	found, _, err := d.search(ctx, files, silent)
+	if err != nil || found == nil {
+		return nil
+	}
+	return &Restored{Outputs: outputPaths(found.result), Name: found.name}
+}
 
 // asGitHasIt writes the files of a commit to a folder and evaluates them. complete is false where some content is
 // not known.
-func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot) (found *attempt,
+func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot) (found *Restored,
 	complete bool) {
 	for _, submodules := range []bool{true, false} {
 		dir, err := os.MkdirTemp("", "nix-hydra-git-")
@@ -103,7 +96,7 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		if err != nil {
 			return nil, false
 		}
-		if found, _, err = d.search(ctx, files{dir: dir}, silent); err == nil && found != nil {
+		if found = d.restored(ctx, files{dir: dir}); found != nil {
 			return found, complete
 		}
 		if !hasSubmodules {
@@ -199,8 +192,8 @@ func lfsPointer(content []byte) []byte {
 }
 
 // compareUpload compares a folder, without the entries to exclude, with a snapshot.
-func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (uploadDiff, error) {
-	var u uploadDiff
+func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (FileDiff, error) {
+	var u FileDiff
 	folders := map[string]bool{"": true}
 	for name := range s.Files {
 		for i := strings.LastIndexByte(name, '/'); i > 0 && !folders[name[:i]]; i = strings.LastIndexByte(name[:i], '/') {
@@ -230,9 +223,9 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 					return err
 				}
 			case entry.IsDir():
-				u.extra = append(u.extra, name+"/")
+				u.Extra = append(u.Extra, name+"/")
 			default:
-				u.extra = append(u.extra, name)
+				u.Extra = append(u.Extra, name)
 			}
 		}
 		return nil
@@ -243,82 +236,63 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 	for name, file := range s.Files {
 		// A submodule that was not fetched is an empty folder, which many a way of uploading loses.
 		if !seen[name] && file.Mode != gitfiles.Submodule {
-			u.missing = append(u.missing, name)
+			u.Missing = append(u.Missing, name)
 		}
 	}
-	sort.Strings(u.missing)
+	sort.Strings(u.Missing)
 	return u, nil
 }
 
 // compare compares one file.
-func (u *uploadDiff) compare(ctx context.Context, dir, name string, file gitfiles.File, hashSize int) {
+func (u *FileDiff) compare(ctx context.Context, dir, name string, file gitfiles.File, hashSize int) {
 	if file.Mode == gitfiles.Submodule {
 		return
 	}
 	full := filepath.Join(dir, name)
 	info, err := os.Lstat(full)
 	if err != nil {
-		u.missing = append(u.missing, name)
+		u.Missing = append(u.Missing, name)
 		return
 	}
 	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
 	content, err := readAny(ctx, full)
 	if err != nil || gitfiles.ObjectID("blob", content, hashSize) != file.ID {
-		u.changed = append(u.changed, name)
+		u.Changed = append(u.Changed, name)
 		if err == nil && gitfiles.ObjectID("blob", unixEndings(content), hashSize) == file.ID {
-			u.endings = append(u.endings, name)
+			u.Endings = append(u.Endings, name)
 		}
 		if err == nil && gitfiles.ObjectID("blob", lfsPointer(content), hashSize) == file.ID {
-			u.pointers = append(u.pointers, name)
+			u.Pointers = append(u.Pointers, name)
 		}
 		return
 	}
 	if link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable) {
-		u.modes = append(u.modes, name)
+		u.Modes = append(u.Modes, name)
 	}
 }
 
-// String lists the differences, a line for each kind.
-func (u uploadDiff) String() string {
+// as lists the differences from what somebody has, a line for each kind.
+func (u FileDiff) as(theirs string) string {
 	var lines []string
 	add := func(what string, names []string) {
 		if len(names) > 0 {
-			lines = append(lines, what+": "+listOf(names))
+			lines = append(lines, what+": "+text.List(names, listed))
 		}
 	}
-	add("in the upload, not in git", u.extra)
-	add("in git, not in the upload", u.missing)
-	content := slices.DeleteFunc(slices.Clone(u.changed), func(name string) bool {
-		return slices.Contains(u.endings, name) || slices.Contains(u.pointers, name)
+	add("in the upload, not in "+theirs, u.Extra)
+	add("in "+theirs+", not in the upload", u.Missing)
+	content := slices.DeleteFunc(slices.Clone(u.Changed), func(name string) bool {
+		return slices.Contains(u.Endings, name) || slices.Contains(u.Pointers, name)
 	})
 	add("different", content)
-	add("different in line endings", u.endings)
-	add("kept by git LFS, of which Hydra has the pointer only", u.pointers)
-	add("different in the executable bit, or no symbolic link any more", u.modes)
-	return strings.Join(lines, "\n")
-}
-
-// change says what to do, by the first kind.
-func (u uploadDiff) change() string {
-	var lines []string
-	if len(u.extra) > 0 {
-		lines = append(lines, "remove them before the upload (git clean -xd --dry-run lists them), or name them in "+
-			".dockerignore or project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too")
-	}
-	if len(u.missing) > 0 {
-		lines = append(lines, "upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude")
-	}
-	if len(u.changed) > 0 {
-		lines = append(lines, "commit and push the changes and let Hydra build them, or git stash them before the upload")
-	}
-	if len(u.modes) > 0 {
-		lines = append(lines, "upload in a way that keeps modes and links: from a checkout, not from an archive")
-	}
+	add("different in line endings", u.Endings)
+	add("kept by git LFS, of which Hydra has the pointer only", u.Pointers)
+	add("different in the executable bit, or no symbolic link any more", u.Modes)
 	return strings.Join(lines, "\n")
 }
 
 // compareTrees compares an upload with a tree of files that Hydra has.
-func compareTrees(ctx context.Context, upload, tree string) (uploadDiff, error) {
+func compareTrees(ctx context.Context, upload, tree string) (FileDiff, error) {
 	s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{}}
 	err := filepath.WalkDir(tree, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -347,7 +321,7 @@ func compareTrees(ctx context.Context, upload, tree string) (uploadDiff, error) 
 		return nil
 	})
 	if err != nil {
-		return uploadDiff{}, fmt.Errorf("comparing the upload with Hydra's source: %w", err)
+		return FileDiff{}, fmt.Errorf("comparing the upload with Hydra's source: %w", err)
 	}
 	return compareUpload(ctx, upload, nil, s, sha256.Size)
 }

@@ -31,7 +31,7 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 	e.Log("No cache has what %s gives under any name; looking for the reason", e.entryName())
 	d.err = &NotCachedError{
 		Entry: e.entryName(), Missing: d.nearest.missing, Asked: d.nearest.why[d.nearest.missing[0]].Asked,
-		Have: len(outputPaths(d.nearest.result)) - len(d.nearest.missing),
+		Have: len(outputPaths(d.nearest.result)) - len(d.nearest.missing), HydraAsked: d.Settings.HydraURL != "",
 	}
 	for _, a := range tried {
 		if !slices.Contains(d.err.Names, a.name) {
@@ -39,7 +39,7 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 		}
 	}
 	if plan, err := e.nix.WouldBuild(ctx, d.missingDrvs()); err == nil {
-		d.err.Build, d.err.Fetch = plan.Build, plan.Fetch
+		d.err.Build = plan.Build
 	}
 	d.look(ctx)
 	if err := ctx.Err(); err != nil {
@@ -79,22 +79,18 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 	return drvs
 }
 
-// look asks one question after the other. What is sure ends it: the questions are in the order of their cost.
+// look asks one question after the other. What is proven ends it: the questions are in the order of their cost.
 func (d *diagnosis) look(ctx context.Context) {
-	questions := []func(context.Context) []Cause{
-		d.cacheAnswers, d.ofHydra, d.upload, d.otherSystem, d.impurity, d.dependencies, d.notBuilt,
-	}
-	var causes []Cause
-	for _, question := range questions {
+	for _, question := range []func(context.Context) []Finding{
+		d.cacheAnswers, d.ofHydra, d.upload, d.otherSystem, d.configured, d.impurity,
+	} {
 		found := question(ctx)
-		sure := slices.DeleteFunc(slices.Clone(found), func(c Cause) bool { return !c.Sure })
-		if len(sure) > 0 {
-			d.err.Causes = sure
+		if proven := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return !f.Proven() }); len(proven) > 0 {
+			d.err.Findings = proven
 			return
 		}
-		causes = append(causes, found...)
+		d.err.Findings = append(d.err.Findings, found...)
 	}
-	d.err.Causes = causes
 }
 
 func (d *diagnosis) ruleOut(format string, args ...any) {
@@ -103,60 +99,30 @@ func (d *diagnosis) ruleOut(format string, args ...any) {
 
 // cacheAnswers looks at what the caches said: a path that is there under a key nobody trusts, a cache that did not
 // answer.
-func (d *diagnosis) cacheAnswers(context.Context) []Cause {
-	return causesOf(d.err.Asked)
-}
+func (d *diagnosis) cacheAnswers(context.Context) []Finding { return cacheFindings(d.err.Asked) }
 
 // otherSystem looks whether the caches have the same for another system.
-func (d *diagnosis) otherSystem(ctx context.Context) []Cause {
+func (d *diagnosis) otherSystem(ctx context.Context) []Finding {
 	for _, der := range d.nearest.result.Derivations {
 		if der.System != "" && der.System != d.Settings.System && slices.Contains(d.missingDrvs(), der.Drv) {
-			return []Cause{{Found: fmt.Sprintf("%s is for %s, this image is for %s: the expression does not use "+
-				"builtins.currentSystem, or names a system", der.Name, der.System, d.Settings.System),
-				Change: "take the system from builtins.currentSystem, or name the attribute for " + d.Settings.System +
-					" in BP_NIX_ATTRS"}}
+			return []Finding{FixedSystem{Name: der.Name, Names: der.System, System: d.Settings.System}}
 		}
 	}
-	for _, system := range otherSystems(d.Settings.System) {
-		if d.Flake != "" && strings.Contains(d.Flake, d.Settings.System) {
+	if d.Flake != "" && strings.Contains(d.Flake, d.Settings.System) {
+		return nil
+	}
+	for _, system := range []string{"x86_64-linux", "aarch64-linux"} {
+		if system == d.Settings.System {
 			continue
 		}
 		other := d.evaluation
 		other.nix = d.nix.ForSystem(system)
-		found, _, err := other.search(ctx, files{dir: d.Source}, silent)
+		found, _, err := other.search(ctx, files{dir: d.Source, exclude: d.Exclude}, silent)
 		if err == nil && found != nil && !slices.Equal(outputPaths(found.result), outputPaths(d.nearest.result)) {
-			return []Cause{{Sure: true,
-				Found: fmt.Sprintf("the caches have it for %s, and this image is for %s: Hydra does not build it for %s",
-					system, d.Settings.System, d.Settings.System),
-				Change: fmt.Sprintf("let the jobset build it for %s too (in release.nix: supportedSystems), or build the image "+
-					"for %s", d.Settings.System, platformOf(system))}}
+			return []Finding{OtherSystem{Name: d.nearest.missing[0].Name(), System: d.Settings.System, Have: []string{system}}}
 		}
 	}
 	return nil
 }
 
 func silent(string, ...any) {}
-
-func otherSystems(own string) []string {
-	return slices.DeleteFunc([]string{"x86_64-linux", "aarch64-linux"}, func(s string) bool { return s == own })
-}
-
-func platformOf(system string) string {
-	if strings.HasPrefix(system, "aarch64") {
-		return "linux/arm64"
-	}
-	return "linux/amd64"
-}
-
-// notBuilt is what remains.
-func (d *diagnosis) notBuilt(context.Context) []Cause {
-	if d.Settings.HydraURL != "" {
-		return nil
-	}
-	return []Cause{{
-		Found: "Hydra may not build this at all, or may not have finished building this revision, or does not upload to " +
-			"the caches that were asked",
-		Change: "set BP_NIX_HYDRA_URL=https://your.hydra to have it asked, and BP_NIX_HYDRA_JOB=project/jobset/job and " +
-			"BP_NIX_HYDRA_WAIT=30m to take its build without evaluating",
-	}}
-}

@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -73,7 +75,7 @@ func (c *Client) askJSON(ctx context.Context, q question, into any) (*url.URL, e
 func (a *answer) decode(into any) error {
 	if err := json.Unmarshal(a.body, into); err != nil {
 		return &AnswerError{URL: shown(a.url), Status: http.StatusOK, Attempts: 1, Cause: err,
-			Problem: "its JSON is not what Hydra's API promises: " + clip(err.Error())}
+			Problem: "its JSON is not what Hydra's API promises: " + text.Clip(err.Error(), clipped)}
 	}
 	return nil
 }
@@ -267,7 +269,7 @@ func transportError(at *url.URL, err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	problem := clip(err.Error())
+	problem := text.Clip(err.Error(), clipped)
 	var network net.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
@@ -354,7 +356,7 @@ func hydraError(body []byte) (string, bool) {
 	if json.Unmarshal(body, &said) != nil || said.Error == nil {
 		return "", false
 	}
-	return clipTo(*said.Error, 400), true
+	return text.Clip(*said.Error, 400), true
 }
 
 func statusWords(res *http.Response, body []byte) string {
@@ -372,7 +374,7 @@ var pageTitle = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 
 func pageWords(body []byte) string {
 	if found := pageTitle.FindSubmatch(body); found != nil {
-		if title := clipTo(html.UnescapeString(string(found[1])), 80); title != "" {
+		if title := text.Clip(html.UnescapeString(string(found[1])), 80); title != "" {
 			return fmt.Sprintf("the HTML page %q", title)
 		}
 	}
@@ -391,7 +393,7 @@ func kindOf(res *http.Response) string {
 	if err != nil || kind == "" {
 		return "something else"
 	}
-	return clip(kind)
+	return text.Clip(kind, clipped)
 }
 
 // shown is an address without its query and user, either of which may be secret.
@@ -400,7 +402,7 @@ func shown(u *url.URL) string {
 	if page := u.Query().Get("page"); page != "" && len(page) < 8 {
 		bare.RawQuery = "page=" + url.QueryEscape(page)
 	}
-	return clipTo(bare.String(), 300)
+	return text.Clip(bare.String(), 300)
 }
 
 func pathOnly(p string) string {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Refusal is what of a log-in Hydra did not accept.
@@ -73,7 +75,7 @@ type SearchTimeoutError struct {
 }
 
 func (e *SearchTimeoutError) Error() string {
-	return fmt.Sprintf("searching Hydra for %s: it took too long: %s", clip(e.Text), e.Problem)
+	return fmt.Sprintf("searching Hydra for %s: it took too long: %s", text.Clip(e.Text, clipped), e.Problem)
 }
 
 // BuildDeletedError is a build that Hydra had, and has no more.
@@ -170,7 +172,7 @@ type RevisionError struct {
 
 func (e *RevisionError) Error() string {
 	return fmt.Sprintf("reading revision %q: %s; want a commit, 40 hex digits, or the word %q or %q",
-		clip(e.Revision), e.Problem, Latest, LatestFinished)
+		text.Clip(e.Revision, clipped), e.Problem, Latest, LatestFinished)
 }
 
 // SeenRevision is an evaluation as an error lists it.
@@ -226,8 +228,7 @@ func (e *RevisionNotFoundError) Error() string {
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "; %s", e.Hint)
 	}
-	fmt.Fprintf(&b, "; Hydra lists a revision only where it changed a build: name one of these or %q, "+
-		"or wait if it was pushed just now: %s", Latest, e.URL)
+	fmt.Fprintf(&b, "; Hydra lists a revision only where it changed a build: %s", e.URL)
 	return b.String()
 }
 
@@ -238,7 +239,7 @@ type AmbiguousRevisionError struct {
 }
 
 func (e *AmbiguousRevisionError) Error() string {
-	return fmt.Sprintf("finding revision %s: it is short for several: %s; give more digits",
+	return fmt.Sprintf("finding revision %s: it is short for several: %s",
 		e.Revision, strings.Join(e.Have, ", "))
 }
 
@@ -319,7 +320,7 @@ type OutputPathError struct {
 
 func (e *OutputPathError) Error() string {
 	return fmt.Sprintf("taking output %q of %s: Hydra says it is %q, %s: %s",
-		clip(e.Output), e.Build.Job, clip(e.Path), e.Problem, e.Build.URL)
+		text.Clip(e.Output, clipped), e.Build.Job, text.Clip(e.Path, clipped), e.Problem, e.Build.URL)
 }
 
 func listNames(title string, names []string, more int) string {

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -179,13 +181,13 @@ func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, pages *pag
 
 // jobsetJSON is what explains a missing evaluation. "errormsg" is only filled in at …/errors.
 type jobsetJSON struct {
-	ErrorMessage text   `json:"errormsg"`
-	FetchError   text   `json:"fetcherrormsg"`
-	Enabled      number `json:"enabled"`
-	StartTime    number `json:"starttime"`
-	TriggerTime  number `json:"triggertime"`
-	LastChecked  number `json:"lastcheckedtime"`
-	Name         text   `json:"name"`
+	ErrorMessage looseText `json:"errormsg"`
+	FetchError   looseText `json:"fetcherrormsg"`
+	Enabled      number    `json:"enabled"`
+	StartTime    number    `json:"starttime"`
+	TriggerTime  number    `json:"triggertime"`
+	LastChecked  number    `json:"lastcheckedtime"`
+	Name         looseText `json:"name"`
 }
 
 func (c *Client) jobset(ctx context.Context, project, jobset string) (jobsetJSON, bool) {
@@ -206,13 +208,13 @@ func (c *Client) jobsetHint(ctx context.Context, project, jobset string) (hint s
 	case c.isDisabled(ctx, project):
 		return "the project is disabled, so Hydra does not evaluate its jobsets", true
 	case j.FetchError != "":
-		return "Hydra could not fetch an input: " + clipTo(string(j.FetchError), 300), false
+		return "Hydra could not fetch an input: " + text.Clip(string(j.FetchError), 300), false
 	case j.StartTime > 0:
 		return "Hydra is evaluating it at the moment", false
 	case j.TriggerTime > 0:
 		return "an evaluation is queued", false
 	case j.ErrorMessage != "":
-		return "Hydra's last evaluation had errors: " + clipTo(string(j.ErrorMessage), 300), false
+		return "Hydra's last evaluation had errors: " + text.Clip(string(j.ErrorMessage), 300), false
 	case j.LastChecked > 0:
 		return "Hydra looked for changes last at " + unix(&j.LastChecked).Format("2006-01-02 15:04Z"), false
 	}
@@ -239,7 +241,7 @@ func (c *Client) evalError(ctx context.Context, q Query, e Eval, job string) str
 	for _, name := range q.spellings(job) {
 		if _, after, found := strings.Cut(said, "in job ‘"+name+"’:"); found {
 			own, _, _ := strings.Cut(after, "\nin job ‘")
-			return clipTo(own, 300)
+			return text.Clip(own, 300)
 		}
 	}
 	return ""
@@ -254,7 +256,7 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 	}
 	e := &JobsetNotFoundError{Project: project, Jobset: jobset, Message: said.message, What: "jobset"}
 	var one struct {
-		Jobsets []text `json:"jobsets"`
+		Jobsets []looseText `json:"jobsets"`
 	}
 	err := c.getJSON(ctx, "/project/"+escape(project), &one)
 	var none *missing
@@ -267,10 +269,10 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 	}
 	e.What = "project"
 	var all []struct {
-		Name text `json:"name"`
+		Name looseText `json:"name"`
 	}
 	if _, err := c.askJSON(ctx, question{path: "/", limit: largeBody}, &all); err == nil {
-		names := make([]text, len(all))
+		names := make([]looseText, len(all))
 		for i, p := range all {
 			names[i] = p.Name
 		}
@@ -279,7 +281,7 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 	return e
 }
 
-func toStrings(texts []text) []string {
+func toStrings(texts []looseText) []string {
 	names := make([]string, 0, len(texts))
 	for _, t := range texts {
 		names = append(names, string(t))

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -50,12 +51,12 @@ func (s Step) String() string {
 
 // String is one clause.
 func (f FailedBuild) String() string {
-	s := fmt.Sprintf("build %d of %s failed: %s", f.ID, clip(f.Job), f.Status)
+	s := fmt.Sprintf("build %d of %s failed: %s", f.ID, text.Clip(f.Job, clipped), f.Status)
 	for _, step := range firstOf(f.Steps, 3) {
 		s += ", " + step.String()
 	}
 	for _, part := range firstOf(f.Constituents, 3) {
-		s += fmt.Sprintf(", its part %s is %s: %s", clip(part.Job), part.state(), part.URL)
+		s += fmt.Sprintf(", its part %s is %s: %s", text.Clip(part.Job, clipped), part.state(), part.URL)
 	}
 	if len(f.Steps) == 0 && len(f.Constituents) == 0 && f.LogURL != "" {
 		return s + ", log: " + f.LogURL
@@ -123,7 +124,7 @@ func links(doc *html.Node, path string) bool {
 
 func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 	var j struct {
-		DrvPath text `json:"drvpath"`
+		DrvPath looseText `json:"drvpath"`
 	}
 	if err := c.getJSON(ctx, fmt.Sprintf("/build/%d/step/%d", id, step.Number), &j); err != nil {
 		return
@@ -171,9 +172,9 @@ func stepInRow(row *html.Node, build int64) (Step, bool) {
 		case n.Data == "tt" && step.Name == "":
 			step.Name = outputName(textOf(n))
 		case n.Data == "em" && step.Status != "" && step.Cause == "":
-			step.Cause = clipTo(textOf(n), 300)
+			step.Cause = text.Clip(textOf(n), 300)
 		case step.Status == "" && strings.Contains(" "+attribute(n, "class")+" ", " error "):
-			step.Status = clipTo(textOf(n), 80)
+			step.Status = text.Clip(textOf(n), 80)
 		}
 	}
 	if step.Name == "" {
@@ -189,7 +190,7 @@ func outputName(cell string) string {
 			return strings.TrimSuffix(p.Name(), ".drv")
 		}
 	}
-	return clipTo(cell, 80)
+	return text.Clip(cell, 80)
 }
 
 // preformatted is the text of a page's <pre>.

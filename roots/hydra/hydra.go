@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Options says which Hydra to ask and how. Only URL is needed.
@@ -162,7 +164,7 @@ func parseBase(raw string) (*url.URL, error) {
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, fmt.Errorf("reading Hydra's address %q: want http:// or https:// and a host, "+
-			"for example https://hydra.example.org", clip(u.Redacted()))
+			"for example https://hydra.example.org", text.Clip(u.Redacted(), clipped))
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
 	u.RawQuery, u.Fragment, u.ForceQuery = "", "", false
@@ -186,19 +188,5 @@ func httpClient(given *http.Client) *http.Client {
 	return &client
 }
 
-// clip keeps a stranger's text short and on one line.
-func clip(s string) string { return clipTo(s, 160) }
-
-func clipTo(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0xfffd {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if runes := []rune(s); len(runes) > limit {
-		return string(runes[:limit]) + "…"
-	}
-	return s
-}
+// clipped is how much of a stranger's words is repeated.
+const clipped = 160

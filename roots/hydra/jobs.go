@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -231,7 +233,7 @@ func pickOne(q Query, e Eval, all []Build, job string) (Build, error) {
 			if q.System == "" || b.System == q.System {
 				return b, nil
 			}
-			systems = appendUnique(systems, clipTo(b.System, 40))
+			systems = appendUnique(systems, text.Clip(b.System, 40))
 		}
 	}
 	if len(systems) > 0 {
@@ -253,7 +255,7 @@ func wholeJobset(q Query, e Eval, all []Build) ([]Build, error) {
 		if q.System == "" || b.System == q.System {
 			picked = append(picked, b)
 		}
-		systems = appendUnique(systems, clipTo(b.System, 40))
+		systems = appendUnique(systems, text.Clip(b.System, 40))
 	}
 	if len(picked) == 0 {
 		slices.Sort(systems)

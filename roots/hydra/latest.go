@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // findLatest answers the two words. For one job Hydra knows the build itself; for several, or a whole jobset, the
@@ -30,7 +32,7 @@ func (c *Client) latestOfOne(ctx context.Context, q Query) (*Resolution, error) 
 			return nil, err
 		}
 		if q.System != "" && b.System != q.System {
-			return nil, &SystemError{Job: job, System: q.System, Have: []string{clipTo(b.System, 40)}, URL: b.URL}
+			return nil, &SystemError{Job: job, System: q.System, Have: []string{text.Clip(b.System, 40)}, URL: b.URL}
 		}
 		return c.withEval(ctx, q, b)
 	}
@@ -121,7 +123,7 @@ func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) 
 		}
 		if bad := slices.IndexFunc(all, func(b Build) bool { return b.Status != Succeeded }); bad >= 0 {
 			if none.Problem == "" {
-				none.Problem = "in the newest that has it, " + e.URL + ", " + clip(all[bad].Job) + " is " + all[bad].state()
+				none.Problem = "in the newest that has it, " + e.URL + ", " + text.Clip(all[bad].Job, clipped) + " is " + all[bad].state()
 			}
 			continue
 		}

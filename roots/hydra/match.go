@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // source is what of an evaluation could be the wanted source: a repository at a commit.
@@ -79,7 +81,7 @@ func (e Eval) revisions(q Query) []string {
 	}
 	var names []string
 	for _, s := range firstOf(candidates, 6) {
-		names = append(names, clipTo(s.name, 40)+"="+short(s.revision))
+		names = append(names, text.Clip(s.name, 40)+"="+short(s.revision))
 	}
 	return names
 }
@@ -94,7 +96,7 @@ func (e Eval) repositories(q Query) (source string, others []string) {
 		return "", nil
 	}
 	for _, s := range firstOf(candidates, 6) {
-		others = append(others, fmt.Sprintf("%s=%s", clipTo(s.name, 40), redactURI(s.uri)))
+		others = append(others, fmt.Sprintf("%s=%s", text.Clip(s.name, 40), redactURI(s.uri)))
 	}
 	return "", others
 }
@@ -182,7 +184,7 @@ func redactURI(uri string) string {
 		u.User = url.User(u.User.Username())
 	}
 	u.RawQuery, u.Fragment = "", ""
-	return clipTo(u.String(), 120)
+	return text.Clip(u.String(), 120)
 }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -212,7 +214,7 @@ func nearest(want string, names []string) (near []string, more int) {
 		if want != "" && strings.Contains(name, want) {
 			far = min(far, 1)
 		}
-		list = append(list, ranked{clipTo(name, 120), far})
+		list = append(list, ranked{text.Clip(name, 120), far})
 	}
 	sort.Slice(list, func(i, j int) bool {
 		if list[i].far != list[j].far {

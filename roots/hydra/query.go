@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // The two revisions that are words.
@@ -88,13 +90,13 @@ func ParseJob(s string) (Target, error) {
 		case project == "" && jobset == "": // the first word's
 		case project != target.Project || jobset != target.Jobset:
 			return Target{}, fmt.Errorf("reading job %q: all jobs must be of one jobset, the first is of %s/%s",
-				clip(word), target.Project, target.Jobset)
+				text.Clip(word, clipped), target.Project, target.Jobset)
 		}
 		if i == 0 && target.Project == "" {
-			return Target{}, fmt.Errorf("reading job %q: want project/jobset/job", clip(word))
+			return Target{}, fmt.Errorf("reading job %q: want project/jobset/job", text.Clip(word, clipped))
 		}
 		if job == "" && len(words) > 1 {
-			return Target{}, fmt.Errorf("reading job %q: it names a whole jobset, which other jobs cannot join", clip(word))
+			return Target{}, fmt.Errorf("reading job %q: it names a whole jobset, which other jobs cannot join", text.Clip(word, clipped))
 		}
 		if job != "" {
 			target.Jobs = append(target.Jobs, job)
@@ -139,7 +141,7 @@ func jobWords(s string) ([]string, error) {
 		}
 	}
 	if quote != 0 {
-		return nil, fmt.Errorf("reading job %q: a quote %c is not closed", clip(s), quote)
+		return nil, fmt.Errorf("reading job %q: a quote %c is not closed", text.Clip(s, clipped), quote)
 	}
 	flush()
 	return words, nil
@@ -155,7 +157,7 @@ func unescaped(word string) string {
 
 func splitJob(word string) (project, jobset, job string, err error) {
 	if strings.Contains(word, "://") {
-		return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, not a URL", clip(word))
+		return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, not a URL", text.Clip(word, clipped))
 	}
 	separator := "/"
 	if !strings.Contains(word, separator) {
@@ -170,22 +172,22 @@ func splitJob(word string) (project, jobset, job string, err error) {
 	case 3:
 		return parts[0], parts[1], parts[2], nil
 	}
-	return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, it has %d parts", clip(word), len(parts))
+	return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, it has %d parts", text.Clip(word, clipped), len(parts))
 }
 
 func (q Query) checkNames() error {
 	if len(q.Project) > maxNameLen || !projectName.MatchString(q.Project) {
-		return fmt.Errorf("reading job: %q cannot be the name of a Hydra project, want project/jobset/job", clip(q.Project))
+		return fmt.Errorf("reading job: %q cannot be the name of a Hydra project, want project/jobset/job", text.Clip(q.Project, clipped))
 	}
 	if len(q.Jobset) > maxNameLen || !jobsetName.MatchString(q.Jobset) {
-		return fmt.Errorf("reading job: %q cannot be the name of a Hydra jobset, want project/jobset/job", clip(q.Jobset))
+		return fmt.Errorf("reading job: %q cannot be the name of a Hydra jobset, want project/jobset/job", text.Clip(q.Jobset, clipped))
 	}
 	if len(q.Jobs) > maxJobs {
 		return fmt.Errorf("reading job: %d jobs are named, at most %d can be", len(q.Jobs), maxJobs)
 	}
 	for _, job := range q.Jobs {
 		if !isJobName(job) {
-			return fmt.Errorf("reading job: %q cannot be the name of a Hydra job", clip(job))
+			return fmt.Errorf("reading job: %q cannot be the name of a Hydra job", text.Clip(job, clipped))
 		}
 	}
 	return nil

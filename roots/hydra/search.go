@@ -157,8 +157,8 @@ func (i JobsetInput) DeepClone() bool {
 func (c *Client) JobsetInputs(ctx context.Context, project, jobset string) (map[string]JobsetInput, error) {
 	var j struct {
 		Inputs map[string]struct {
-			Type  text `json:"type"`
-			Value text `json:"value"`
+			Type  looseText `json:"type"`
+			Value looseText `json:"value"`
 		} `json:"inputs"`
 	}
 	path := fmt.Sprintf("/jobset/%s/%s", escape(project), escape(jobset))

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"regexp"
 	"sync"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Sessions logs in to private Hydras that serve their own store as a binary cache: they answer 403 to narinfos and NARs
@@ -110,7 +112,7 @@ func (s *session) renew(ctx context.Context, sent []*http.Cookie,
 		s.refused = login.Error()
 		return nil, s.refused
 	case err != nil:
-		return nil, clipTo(err.Error(), 300)
+		return nil, text.Clip(err.Error(), 300)
 	}
 	s.cookies = cookies
 	return cookies, ""

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // wait is one stretch of patience, shared by the evaluation and the builds.
@@ -81,7 +83,7 @@ func (c *Client) buildLine(ctx context.Context, w *wait, unfinished []Build, all
 	if all > 1 {
 		rest = fmt.Sprintf(" (%d of %d builds are finished)", all-len(unfinished), all)
 	}
-	return fmt.Sprintf("waiting for Hydra to build %s, which is %s%s: %s", clip(b.Job), state, rest, b.URL)
+	return fmt.Sprintf("waiting for Hydra to build %s, which is %s%s: %s", text.Clip(b.Job, clipped), state, rest, b.URL)
 }
 
 // running asks which builds have a step at work (Controller/Root.pm, status_GET): a build itself does not say. It

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Eval is an evaluation of a jobset: one set of inputs and the builds that came of it.
@@ -93,25 +94,25 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	default:
 		v, err := strconv.ParseInt(s, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%s is not a whole number", clipTo(string(b), 40))
+			return fmt.Errorf("%s is not a whole number", text.Clip(string(b), 40))
 		}
 		*n = number(v)
 	}
 	return nil
 }
 
-// text is a string, or what a dynamically typed server may put in its place.
-type text string
+// looseText is a string, or what a dynamically typed server may put in its place.
+type looseText string
 
-func (t *text) UnmarshalJSON(b []byte) error {
+func (t *looseText) UnmarshalJSON(b []byte) error {
 	var s string
 	switch {
 	case bytes.Equal(b, []byte("null")):
 		*t = ""
 	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
+		*t = looseText(s)
 	default:
-		*t = text(b)
+		*t = looseText(b)
 	}
 	return nil
 }
@@ -122,7 +123,7 @@ type count int
 func (n *count) UnmarshalJSON(b []byte) error {
 	inner := bytes.TrimSpace(b)
 	if len(inner) < 2 || inner[0] != '[' {
-		return fmt.Errorf("builds are %s, not a list", clipTo(string(b), 40))
+		return fmt.Errorf("builds are %s, not a list", text.Clip(string(b), 40))
 	}
 	if *n = count(bytes.Count(inner, []byte(",")) + 1); len(bytes.TrimSpace(inner[1:len(inner)-1])) == 0 {
 		*n = 0
@@ -131,16 +132,16 @@ func (n *count) UnmarshalJSON(b []byte) error {
 }
 
 type inputJSON struct {
-	Type     text `json:"type"`
-	URI      text `json:"uri"`
-	Revision text `json:"revision"`
-	Value    text `json:"value"`
+	Type     looseText `json:"type"`
+	URI      looseText `json:"uri"`
+	Revision looseText `json:"revision"`
+	Value    looseText `json:"value"`
 }
 
 type evalJSON struct {
 	ID        number               `json:"id"`
 	Timestamp number               `json:"timestamp"`
-	Flake     text                 `json:"flake"`
+	Flake     looseText            `json:"flake"`
 	Builds    count                `json:"builds"`
 	Inputs    map[string]inputJSON `json:"jobsetevalinputs"`
 }
@@ -160,7 +161,7 @@ func (c *Client) eval(j evalJSON) Eval {
 // example, make it one object.
 type evalsJSON struct {
 	Evals *[]evalJSON `json:"evals"`
-	Next  text        `json:"next"`
+	Next  looseText   `json:"next"`
 }
 
 func (p *evalsJSON) UnmarshalJSON(b []byte) error {
@@ -184,21 +185,21 @@ func (p *evalsJSON) UnmarshalJSON(b []byte) error {
 }
 
 type buildJSON struct {
-	ID        number   `json:"id"`
-	Finished  *number  `json:"finished"`
-	Status    *number  `json:"buildstatus"`
-	Timestamp *number  `json:"timestamp"`
-	StartTime *number  `json:"starttime"`
-	StopTime  *number  `json:"stoptime"`
-	Evals     []number `json:"jobsetevals"`
-	Project   text     `json:"project"`
-	Jobset    text     `json:"jobset"`
-	Job       text     `json:"job"`
-	NixName   text     `json:"nixname"`
-	System    text     `json:"system"`
-	DrvPath   text     `json:"drvpath"`
+	ID        number    `json:"id"`
+	Finished  *number   `json:"finished"`
+	Status    *number   `json:"buildstatus"`
+	Timestamp *number   `json:"timestamp"`
+	StartTime *number   `json:"starttime"`
+	StopTime  *number   `json:"stoptime"`
+	Evals     []number  `json:"jobsetevals"`
+	Project   looseText `json:"project"`
+	Jobset    looseText `json:"jobset"`
+	Job       looseText `json:"job"`
+	NixName   looseText `json:"nixname"`
+	System    looseText `json:"system"`
+	DrvPath   looseText `json:"drvpath"`
 	Outputs   map[string]struct {
-		Path text `json:"path"`
+		Path looseText `json:"path"`
 	} `json:"buildoutputs"`
 }
 

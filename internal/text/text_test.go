@@ -1,0 +1,33 @@
+package text_test
+
+import (
+	"fmt"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+)
+
+func TestClip(t *testing.T) {
+	g := NewWithT(t)
+	for given, want := range map[string]string{
+		"": "", "short": "short", "  two\n\tlines ": "two lines", "\x1b[31mred\x7f\u009bx": "[31mred x",
+		"bad \xff byte": "bad byte", "größer als zehn": "größer als…", "ten chars!": "ten chars!",
+	} {
+		g.Expect(text.Clip(given, 10)).To(Equal(want), "%q", given)
+	}
+}
+
+func ExampleCount() {
+	fmt.Println(text.Count(1, "path"), text.Count(2, "path"))
+	// Output: 1 path 2 paths
+}
+
+func ExampleList() {
+	fmt.Println(text.List([]string{"a", "b"}, 2))
+	fmt.Println(text.List([]string{"a", "b", "c", "d"}, 2))
+	// Output:
+	// a, b
+	// a, b and 2 more
+}

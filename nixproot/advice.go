@@ -1,0 +1,401 @@
+package nixproot
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// advice is one entry of what can go wrong: what is said then, what it means, and what to do about it. The page
+// docs/troubleshooting.md is made of these. Words in braces stand for what is known when it happens.
+type advice struct {
+	topic topic
+	// message is the phrase of the error by which it is looked for.
+	message string
+	// cause is what it means, for the page.
+	cause string
+	// fixes are what to do, each with the line to add; the nearest first.
+	fixes []string
+}
+
+// topic names an entry.
+type topic string
+
+// The entries, by where things go wrong.
+const (
+	topicAttribute       topic = "attribute"
+	topicOwnDerivation   topic = "derivation"
+	topicNoDerivation    topic = "no-derivation"
+	topicArgument        topic = "argument"
+	topicSearchPath      topic = "search-path"
+	topicWouldBuild      topic = "would-build"
+	topicUnfetched       topic = "fetched-path"
+	topicImported        topic = "import"
+	topicFetched         topic = "import-fetched"
+	topicConfigured      topic = "nix-config"
+	topicOtherSystem     topic = "other-system"
+	topicFixedSystem     topic = "fixed-system"
+	topicUnsigned        topic = "unsigned"
+	topicUntrusted       topic = "untrusted"
+	topicAltered         topic = "altered"
+	topicNoKeys          topic = "no-keys"
+	topicLogin           topic = "login"
+	topicDown            topic = "down"
+	topicAbsent          topic = "absent"
+	topicReference       topic = "reference"
+	topicDefaultCache    topic = "default-cache"
+	topicExtraFiles      topic = "extra-files"
+	topicMissingFiles    topic = "missing-files"
+	topicChangedFiles    topic = "changed-files"
+	topicModes           topic = "modes"
+	topicClock           topic = "clock"
+	topicEnvironment     topic = "environment"
+	topicHydraPath       topic = "jobset-path"
+	topicUnpinned        topic = "unpinned"
+	topicOwnCommit       topic = "own-commit"
+	topicNotFound        topic = "not-found"
+	topicHydraServes     topic = "hydra-serves"
+	topicHydraUnsigned   topic = "hydra-unsigned"
+	topicCollected       topic = "garbage-collected"
+	topicElsewhere       topic = "uploads-elsewhere"
+	topicNeverBuilt      topic = "never-built"
+	topicOtherRevision   topic = "other-revision"
+	topicOtherDerivation topic = "other-derivation"
+	topicDeepClone       topic = "deep-clone"
+	topicHydraLogin      topic = "hydra-login"
+	topicHydraPassword   topic = "hydra-password"
+	topicHydraReferer    topic = "hydra-referer"
+	topicNotHydra        topic = "not-hydra"
+	topicNotFront        topic = "not-front-page"
+	topicJobset          topic = "jobset"
+	topicJob             topic = "job"
+	topicNoRevision      topic = "no-revision"
+	topicRevision        topic = "revision"
+	topicBranch          topic = "branch"
+	topicDisabled        topic = "disabled"
+	topicUnfinished      topic = "unfinished"
+	topicFailed          topic = "failed"
+	topicDeleted         topic = "deleted"
+	topicSearch          topic = "search"
+	topicSilent          topic = "hydra-silent"
+	topicBlocked         topic = "relocation"
+	topicMachine         topic = "machine"
+	topicTooLong         topic = "layers-directory"
+	topicForeign         topic = "foreign-source"
+	topicUnremovable     topic = "unremovable"
+)
+
+// chapter is a part of the page.
+type chapter struct {
+	title   string
+	entries []advice
+}
+
+// chapters are all entries, in the order of the page.
+func chapters() []chapter {
+	return []chapter{
+		{"Evaluation", evaluationAdvice()}, {"Binary caches", cachesAdvice()},
+		{"No binary cache has it", notCachedAdvice()}, {"Hydra", hydraAdvice()}, {"The image", imageAdvice()},
+	}
+}
+
+const (
+	buildIt = "have Hydra build {names}, too, for example as a job of its own"
+	nameIt  = "name a cache that has it: NIX_EXTRA_BINARY_CACHE=https://cache.example.org"
+	onlyWay = "BP_NIX_REQUIRE_SIGS=false is the only way to do without"
+	takeJob = "take Hydra's build without evaluating: BP_NIX_HYDRA_JOB={job}"
+)
+
+func evaluationAdvice() []advice {
+	return []advice{
+		{topicAttribute, "evaluating attribute …: there is no …",
+			"The expression does not have what `BP_NIX_ATTRS` (or `NIX_ATTRIBUTES`) names; the message lists what it has.",
+			[]string{"set BP_NIX_ATTRS to one of the attributes that there are"}},
+		{topicOwnDerivation, "what it is looked for in is a derivation itself",
+			"The expression is one derivation and not a set of them.",
+			[]string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}},
+		{topicNoDerivation, "it gives no derivation",
+			"What was evaluated is a set without a derivation in it.",
+			[]string{"name one with BP_NIX_ATTRS"}},
+		{topicArgument, "arguments are missing",
+			"The expression is a function that wants an argument for which it has no default.",
+			[]string{"if it is a text, give it: BP_NIX_ARGS={argument}=…, or",
+				"if it is a package, write a file that calls this one with it and name it, BP_NIX_FILE={caller}:\n" +
+					"    let pkgs = import (builtins.fetchTarball { url = …; sha256 = …; }) { }; in pkgs.callPackage ./{file} { }"}},
+		{topicSearchPath, "was not found in the Nix search path",
+			"`<nixpkgs>` or the like is used, and there is no search path here but `BP_NIX_PATH`.",
+			[]string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
+				"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}},
+		{topicUnfetched, "… does not exist, of a path below /nix/store that a flake fetches",
+			"`fetchTree`, `getFlake` and `file://` addresses in a flake look for /nix/store in the file system, where it is not " +
+				"during a build.",
+			[]string{"have the flake take {folder} by builtins.path, which reads it through the store, or as an input of its own " +
+				"(inputs.NAME.url = \"path:./FOLDER\")"}},
+		{topicWouldBuild, "would have to be built, and no substituter has it",
+			"Evaluation reads the output of a derivation (import from derivation), and nothing is compiled here.",
+			[]string{buildIt + ", or", nameIt}},
+		{topicImported, "which has to be built or fetched by a builder first",
+			"The same, where the caches have been looked through.",
+			[]string{buildIt + ", or " + nameIt}},
+		{topicFetched, "the expression imports what a builder has to fetch first",
+			"Mostly it is nixpkgs, fetched by `fetchFromGitHub` at a revision that Hydra has not built with yet.",
+			[]string{"fetch it by what needs no builder and gives the same path: {fetch}\nor " + buildIt + ", or " + nameIt}},
+	}
+}
+
+func cachesAdvice() []advice {
+	return []advice{
+		{topicUnsigned, "lacks a signature by a trusted key",
+			"The cache has the path, and nobody signed it.",
+			[]string{"have the path signed and uploaded again (nix store sign); " + onlyWay}},
+		{topicUntrusted, "lacks a signature by a trusted key (another key's)",
+			"The cache has the path, signed by a key that is not among the trusted ones.",
+			[]string{`if you trust that key, set BP_NIX_TRUSTED_PUBLIC_KEYS="{keys}"; its public part stands in the cache's settings; ` +
+				onlyWay}},
+		{topicAltered, "lacks a signature by a trusted key (under a trusted key's name)",
+			"A key of this name is trusted, and its signature is not of what the cache serves.",
+			[]string{"compare the key with that of the cache, and ask who runs it whether the path was altered"}},
+		{topicNoKeys, "no key is trusted",
+			"Signatures are required, and there is no key to check them with.",
+			[]string{`set BP_NIX_TRUSTED_PUBLIC_KEYS="<name>:<base64>" to the caches' public keys, or`,
+				"accept what nobody signed: " + onlyWay}},
+		{topicLogin, "401 Unauthorized, 403 Forbidden, 407 Proxy Authentication Required",
+			"The cache, or a proxy before it, wants a login.",
+			[]string{"give the cache's login as a service binding of type nix-binary-cache with url, username and password, or in a " +
+				"netrc file, a proxy's in HTTPS_PROXY"}},
+		{topicDown, "could not be asked, could not be reached",
+			"The cache did not answer, or broke off.",
+			[]string{"see whether the caches that could not be reached are up, and whether a proxy is needed (HTTPS_PROXY)"}},
+		{topicAbsent, "not there",
+			"None of the caches has the path.",
+			[]string{"name the cache that has it in NIX_EXTRA_BINARY_CACHE, or have Hydra build it for this system"}},
+		{topicReference, "the caches have … and not …, which it refers to",
+			"A path's closure was not uploaded whole.",
+			[]string{"the caches have {root} and not {reference}, which it refers to: whoever uploaded it has not uploaded all of " +
+				"its closure, or not yet; upload it whole (nix copy --to …)"}},
+		{topicDefaultCache, "the same, of a path that nixpkgs builds unchanged",
+			"`BP_NIX_SUBSTITUTERS` replaces the default cache.",
+			[]string{"what comes from nixpkgs unchanged is often in the default cache only, which BP_NIX_SUBSTITUTERS leaves out " +
+				"here: NIX_EXTRA_BINARY_CACHE=" + defaultCache}},
+	}
+}
+
+func notCachedAdvice() []advice {
+	return []advice{
+		{topicConfigured, "lists what is not obeyed here",
+			"`nixConfig` of a flake, a `nix.conf` or `NIX_CONFIG` of the source name caches and keys. They are not obeyed: " +
+				"whoever can write to the source could say with them whom to trust.",
+			[]string{"if you trust them: {lines}"}},
+		{topicExtraFiles, "in the upload, not in git",
+			"An expression that copies `./.` copies these, too, and the output's hash is another one.",
+			[]string{"remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or " +
+				"project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too"}},
+		{topicMissingFiles, "in git, not in the upload",
+			"The upload leaves out what Hydra has.",
+			[]string{"upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude"}},
+		{topicChangedFiles, "different, different in line endings",
+			"The upload has other contents than the commit.",
+			[]string{"commit and push the changes and let Hydra build them, or git stash them before the upload"}},
+		{topicModes, "different in the executable bit, or no symbolic link any more",
+			"The way of uploading loses modes or links.",
+			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},
+		{topicClock, "evaluating it again a second later gives another path",
+			"The expression reads the clock.",
+			[]string{"take builtins.currentTime out: nobody can have built what is different every second"}},
+		{topicEnvironment, "variables of the environment are read",
+			"`builtins.getEnv` gives the empty string here, and may give something else on Hydra.",
+			[]string{"make it an argument with a default, and give its value in BP_NIX_ARGS=name=value"}},
+		{topicHydraPath, "the search path is used",
+			"On Hydra `<nixpkgs>` is the jobset's input of this name, here what `BP_NIX_PATH` says.",
+			[]string{"pin it in the expression, or set BP_NIX_PATH to the very revision of the jobset's input, for example\n" +
+				"BP_NIX_PATH=nixpkgs=https://github.com/NixOS/nixpkgs/archive/<revision>.tar.gz"}},
+		{topicUnpinned, "something is fetched whose content is not pinned",
+			"It may be another one today than when Hydra fetched it.",
+			[]string{"give it a revision and a sha256"}},
+		{topicOwnCommit, "the flake looks at its own commit",
+			"`self.rev`, `self.lastModified` and the like come from `.git`, which is not there, or not whole.",
+			[]string{"deploy with .git, or leave self.rev, self.lastModified and the like out of what is built"}},
+		{topicOtherSystem, "for x86_64-linux, not for aarch64-linux",
+			"The jobset builds for another system than the image is for.",
+			[]string{"add {system} to the jobset: to supportedSystems in release.nix, or as hydraJobs.<job>.{system} in flake.nix, " +
+				"and a build machine for it to Hydra; or",
+				"build the image for {platform}"}},
+		{topicFixedSystem, "the expression does not use builtins.currentSystem, or names a system",
+			"What was evaluated is for another system than the image.",
+			[]string{"take the system from builtins.currentSystem, or name the attribute for {system} in BP_NIX_ATTRS"}},
+		{topicNotFound, "no binary cache has …, and nothing was found that could be the reason",
+			"Hydra may not build this at all, may not have finished building this revision, or does not upload to the caches " +
+				"that were asked.",
+			[]string{"set BP_NIX_HYDRA_URL=https://your.hydra to have it asked, and BP_NIX_HYDRA_JOB=project/jobset/job and " +
+				"BP_NIX_HYDRA_WAIT=30m to take its build without evaluating"}},
+	}
+}
+
+func hydraAdvice() []advice {
+	return []advice{
+		{topicHydraServes, "Hydra has built it, but no cache that was asked has it; Hydra serves it itself, signed",
+			"Hydra is a binary cache, and is not listed as one.",
+			[]string{"add Hydra itself as a cache: NIX_EXTRA_BINARY_CACHE={hydra}\nand the public key {key} to " +
+				"BP_NIX_TRUSTED_PUBLIC_KEYS"}},
+		{topicHydraUnsigned, "Hydra serves it itself, without a signature",
+			"Hydra is a binary cache without a key, so that nothing proves that what comes from it is what it built.",
+			[]string{"have it signed: `nix-store --generate-binary-cache-key` makes a key, binary_cache_secret_key_file in hydra.conf " +
+				"names it; then NIX_EXTRA_BINARY_CACHE={hydra}\nand its public key in BP_NIX_TRUSTED_PUBLIC_KEYS; or",
+				"have Hydra upload to a cache that signs, and name that one; " + onlyWay}},
+		{topicCollected, "it has been garbage-collected from Hydra's own store",
+			"The build's outputs are gone; its page still says that it succeeded.",
+			[]string{"restart the build on its page, and keep it (Keep), or have the jobset keep more evaluations"}},
+		{topicElsewhere, "Hydra has built it, but no cache that was asked has it",
+			"Hydra uploads to another cache, or has not finished uploading.",
+			[]string{"name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
+				"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"}},
+		{topicNeverBuilt, "no job gives it",
+			"No build of this Hydra ever had an output of this name.",
+			[]string{"add it to the jobset, for example to release.nix: {name} = import ./{file} { };"}},
+		{topicOtherRevision, "Hydra has built …, last from …, not from …",
+			"Hydra has not built this commit, or it changed nothing for Hydra.",
+			[]string{"push this commit to the branch that Hydra follows and have it waited for:\nBP_NIX_HYDRA_JOB={job}\n" +
+				"BP_NIX_HYDRA_WAIT=30m"}},
+		{topicOtherDerivation, "Hydra has built this revision, and the two differ",
+			"What Hydra evaluated is not what was evaluated here: other arguments, inputs or files.",
+			[]string{takeJob}},
+		{topicDeepClone, "is a deep clone",
+			"An input with a third word keeps its `.git`, which no other checkout has alike.",
+			[]string{takeJob + "\nor take the third word out of the jobset's input"}},
+		{topicHydraLogin, "it wants a log-in",
+			"The Hydra is private, or a proxy before it wants a login.",
+			[]string{"add a service binding of type nix-binary-cache with Hydra's address as url, username and password"}},
+		{topicHydraPassword, "user name or password is wrong: Bad username or password.",
+			"Hydra does not accept the login of the service binding.",
+			[]string{"correct username and password of the service binding for Hydra's host"}},
+		{topicHydraReferer, "POST requests should come from …",
+			"Hydra takes another address for its own than the one it is asked at, and refuses the log-in; mostly a proxy before " +
+				"it does not pass the host's name on.",
+			[]string{"ask it at the address that it names: BP_NIX_HYDRA_URL={hydra}, or",
+				"have the proxy before Hydra pass its own address on (nginx: proxy_set_header Host $host, X-Forwarded-Proto " +
+					"$scheme, X-Request-Base), with using_frontend_proxy 1 in hydra.conf"}},
+		{topicNotHydra, "the server there is not a Hydra",
+			"The address is a cache's, a web site's, or nobody's.",
+			[]string{"set BP_NIX_HYDRA_URL to Hydra's front page, the page that lists its projects"}},
+		{topicNotFront, "is not Hydra's front page",
+			"The address leads to a page of Hydra, or to none.",
+			[]string{"set BP_NIX_HYDRA_URL={hydra}"}},
+		{topicJobset, "Hydra has no such project, no such jobset",
+			"It is misspelt, or hidden from who is not logged in.",
+			[]string{"correct BP_NIX_HYDRA_JOB, which is project/jobset/job, by what there is"}},
+		{topicJob, "has no such job",
+			"It is misspelt, was removed, or does not evaluate; the message has Hydra's error where there is one.",
+			[]string{"correct BP_NIX_HYDRA_JOB by the jobs there are, or mend the error that is quoted"}},
+		{topicNoRevision, "the revision of this source is not known",
+			"Hydra is asked by commit, and neither `.git` nor the platform tells it.",
+			[]string{"set BP_NIX_GIT_REV to the commit, or to latest or latest-finished"}},
+		{topicRevision, "none of its … evaluations has it",
+			"Hydra lists an evaluation only where it changed a build. The commit is not pushed, not evaluated yet, changed " +
+				"nothing, or is of another repository.",
+			[]string{"wait for it: BP_NIX_HYDRA_WAIT=30m, or",
+				"where one of the revisions listed builds the same, set BP_NIX_GIT_REV to it, or to latest",
+				"where another repository is named, set BP_NIX_GIT_URL to the address that the jobset's input has"}},
+		{topicBranch, "it is the name of a branch or tag, not a commit; it is short for several",
+			"Hydra is asked by commit.",
+			[]string{"set BP_NIX_GIT_REV to what git rev-parse HEAD prints"}},
+		{topicDisabled, "is disabled, so Hydra does not evaluate it",
+			"An administrator has switched the jobset or its project off: no evaluation will come.",
+			[]string{"have it enabled in Hydra, or",
+				"take what was built before: BP_NIX_GIT_REV=latest"}},
+		{topicUnfinished, "is not finished, no wait is allowed, waited …",
+			"The build is queued or running.",
+			[]string{"deploy again when it is done, or have it waited for: BP_NIX_HYDRA_WAIT=30m"}},
+		{topicFailed, "build … of … failed",
+			"Hydra could not build it; the message names the steps and their logs.",
+			[]string{"look at the log, mend the build, push again"}},
+		{topicDeleted, "it has been deleted",
+			"The build was there a moment ago.",
+			[]string{"deploy again: Hydra may have evaluated the jobset anew"}},
+		{topicSearch, "searching Hydra for …: it took too long",
+			"Of what a search looks through only derivations have an index in Hydra's database, and the rest has 20 seconds.",
+			[]string{"name the job, so that nothing has to be searched for: BP_NIX_HYDRA_JOB=project/jobset/job"}},
+		{topicSilent, "Hydra could not be asked, no answer came in time",
+			"Hydra is overloaded, being restarted, or not reachable from here.",
+			[]string{"try again, or check BP_NIX_HYDRA_URL; 60 seconds are allowed per answer"}},
+	}
+}
+
+func imageAdvice() []advice {
+	return []advice{
+		{topicBlocked, "relocating closure",
+			"A file holds a store path where it cannot be rewritten.",
+			[]string{"leave BP_NIX_ENGINE at auto: the app then runs by userns or proot, where the platform allows it, or",
+				"build the paths named above without the file named there"}},
+		{topicMachine, "checking programs: … is for …, and the image is for …",
+			"The closure was built for another machine than the image is for.",
+			[]string{"name the store path that was built for {system}: have Hydra build it for that system too (add it to the systems " +
+				"of the jobset), or",
+				"build the image for {machine}, with a builder and run image of that architecture"}},
+		{topicTooLong, "the directory has … characters and may have …",
+			"Store paths are rewritten at equal length, and the layers directory leaves too few characters for their hashes.",
+			[]string{"use a shorter layers directory, or leave BP_NIX_ENGINE at auto"}},
+		{topicForeign, "seems to be somebody's checkout and not a copy",
+			"The source does not lie beside the layers, as a platform's copy does, and would be removed.",
+			[]string{"run the lifecycle on a copy beside the layers directory, for example cp -a {source} {copy}, or",
+				"where the source may be removed from {source}, say so: BP_NIX_REMOVE_SOURCE=true"}},
+		{topicUnremovable, "must not get into the image and cannot be removed",
+			"The file and its directory belong to another user.",
+			[]string{"let it stay in the image: BP_INCLUDE_FILES={file}, or",
+				"leave it out of the upload: project.toml's [io.buildpacks] exclude, or",
+				"upload it with its directories, so that they belong to the user who builds"}},
+	}
+}
+
+// placeholder is a word in braces; what stands in braces with blanks is Nix's.
+var placeholder = regexp.MustCompile(`\{([a-z]+)\}`)
+
+// adviceOn are the fixes of an entry. values are the words in braces and what stands for them, in turn; a word for which
+// nothing stands is written as on the page.
+func adviceOn(t topic, values ...string) []string {
+	known := map[string]string{}
+	for i := 0; i+1 < len(values); i += 2 {
+		known[values[i]] = values[i+1]
+	}
+	for _, chapter := range chapters() {
+		for _, entry := range chapter.entries {
+			if entry.topic == t {
+				return filled(entry.fixes, known)
+			}
+		}
+	}
+	return nil
+}
+
+func filled(fixes []string, known map[string]string) []string {
+	out := make([]string, len(fixes))
+	for i, fix := range fixes {
+		out[i] = placeholder.ReplaceAllStringFunc(fix, func(found string) string {
+			if value := known[found[1:len(found)-1]]; value != "" {
+				return value
+			}
+			return "<" + found[1:len(found)-1] + ">"
+		})
+	}
+	return out
+}
+
+// troubleshooting is the page of all entries.
+func troubleshooting() string {
+	var page strings.Builder
+	page.WriteString(`# Troubleshooting
+What a build may say, what it means, and what to do. An error has its advice with it, with the values of the build at
+hand filled in; this page is made of the same entries. Where several reasons are possible, the error lists them with the
+likeliest first; a reason that was proven stands alone.
+`)
+	for _, chapter := range chapters() {
+		fmt.Fprintf(&page, "\n## %s\n", chapter.title)
+		for _, entry := range chapter.entries {
+			fmt.Fprintf(&page, "\n### %s\n%s\n\n", entry.message, entry.cause)
+			for _, fix := range filled(entry.fixes, nil) {
+				// A word in angle brackets would be taken for a tag.
+				fmt.Fprintf(&page, "- %s\n", strings.NewReplacer("\n", "\n  ", "<", `\<`).Replace(fix))
+			}
+		}
+	}
+	return page.String()
+}

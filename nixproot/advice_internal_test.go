@@ -1,0 +1,90 @@
+package nixproot
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+)
+
+var update = flag.Bool("update", false, "write docs/troubleshooting.md")
+
+func TestThePageOfTroublesIsMadeOfTheAdvice(t *testing.T) {
+	g := NewWithT(t)
+	const file = "../docs/troubleshooting.md"
+	if *update {
+		g.Expect(os.WriteFile(file, []byte(troubleshooting()), 0o644)).To(Succeed())
+	}
+	page, err := os.ReadFile(file)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(page)).To(Equal(troubleshooting()), "go test ./nixproot -run TestThePageOfTroubles -update writes it")
+}
+
+// Every entry is given somewhere in the code that turns errors into advice, and none twice on the page.
+func TestEveryEntryIsGiven(t *testing.T) {
+	g := NewWithT(t)
+	var code string
+	for _, file := range []string{"explain.go", "report.go"} {
+		text, err := os.ReadFile(file)
+		g.Expect(err).NotTo(HaveOccurred())
+		code += string(text)
+	}
+	table, err := os.ReadFile("advice.go")
+	g.Expect(err).NotTo(HaveOccurred())
+	names := map[string]string{}
+	for _, found := range regexp.MustCompile(`(topic\w+)\s+topic = "([a-z-]+)"`).FindAllStringSubmatch(string(table), -1) {
+		names[found[2]] = found[1]
+	}
+	seen := map[topic]bool{}
+	for _, chapter := range chapters() {
+		for _, entry := range chapter.entries {
+			g.Expect(seen).NotTo(HaveKey(entry.topic))
+			seen[entry.topic] = true
+			g.Expect(entry.fixes).NotTo(BeEmpty())
+			g.Expect(code).To(MatchRegexp(`\b`+names[string(entry.topic)]+`\b`), "%s is never given", entry.topic)
+		}
+	}
+	g.Expect(seen).To(HaveLen(len(names)))
+}
+
+func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&hydra.LoginError{}, "service binding of type nix-binary-cache"},
+		{&hydra.LoginError{Refused: hydra.RefusedPassword}, "correct username and password"},
+		{&hydra.LoginError{Refused: hydra.RefusedReferer, HydraURL: "http://hydra.internal:3000/"},
+			"BP_NIX_HYDRA_URL=http://hydra.internal:3000/"},
+		{&hydra.NotFrontPageError{Front: "https://h"}, "BP_NIX_HYDRA_URL=https://h"},
+		{&hydra.NotFrontPageError{}, "BP_NIX_HYDRA_URL=<hydra>"},
+		{&hydra.NotHydraError{}, "the page that lists its projects"},
+		{&hydra.JobsetNotFoundError{}, "BP_NIX_HYDRA_JOB"},
+		{&hydra.JobNotFoundError{}, "by the jobs there are"},
+		{&hydra.SystemError{System: "aarch64-linux"}, "add aarch64-linux to the jobset"},
+		{&hydra.RevisionNotFoundError{}, "BP_NIX_HYDRA_WAIT=30m"},
+		{&hydra.RevisionNotFoundError{Disabled: true}, "have it enabled"},
+		{&hydra.RevisionError{}, "git rev-parse HEAD"},
+		{&hydra.AmbiguousRevisionError{}, "git rev-parse HEAD"},
+		{&hydra.NotFinishedError{}, "BP_NIX_HYDRA_WAIT=30m"},
+		{&hydra.NoBuildError{}, "BP_NIX_HYDRA_WAIT=30m"},
+		{&hydra.BuildFailedError{}, "mend the build"},
+		{&hydra.BuildDeletedError{}, "deploy again"},
+		{&hydra.SearchTimeoutError{}, "name the job"},
+		{&hydra.AnswerError{}, "try again"},
+		{roots.ErrNoRevision, "BP_NIX_GIT_REV"},
+		{&roots.NoDerivationError{}, "BP_NIX_ATTRS"},
+		{&nixinstall.MissingAttrError{Attr: "packages.aarch64-linux.default", Missing: "packages.aarch64-linux",
+			Have: []string{"x86_64-linux", "x86_64-darwin"}}, "add aarch64-linux to the jobset"},
+		{&nixinstall.MissingAttrError{Attr: "web", Missing: "web", Have: []string{"x86_64-linux"}}, "set BP_NIX_ATTRS"},
+	} {
+		NewWithT(t).Expect(explain(fmt.Errorf("a step: %w", c.err))).To(MatchError(ContainSubstring(c.want)), "%T", c.err)
+	}
+}

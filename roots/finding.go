@@ -1,0 +1,422 @@
+package roots
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+)
+
+// listed is how many names a line lists before it counts.
+const listed = 10
+
+// Finding is something that was seen while looking for the reason why no cache has an output. Its text is what was
+// seen, in one line or several; what to do about it is said by whoever shows it.
+type Finding interface {
+	fmt.Stringer
+	// Proven reports whether it is the reason for certain: without it the caches have the output, or Hydra says so.
+	Proven() bool
+}
+
+// CacheAnswer is what a cache said that may have the output and did not give it.
+type CacheAnswer struct{ cache.Answer }
+
+// Proven is true of a path that is there and lacks a signature by a trusted key.
+func (a CacheAnswer) Proven() bool { return a.Reason == cache.Untrusted }
+
+func (a CacheAnswer) String() string {
+	switch a.Reason {
+	case cache.Untrusted:
+		return fmt.Sprintf("%s has it, but it lacks a signature by a trusted key: %s", a.URL, a.Why)
+	case cache.Invalid:
+		return fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)
+	case cache.Login:
+		return fmt.Sprintf("%s wants a login: %s", a.URL, a.Why)
+	}
+	return fmt.Sprintf("%s could not be asked, and may have it: %s", a.URL, a.Why)
+}
+
+// cacheFindings are those answers that say more than that the path is not there.
+func cacheFindings(asked []cache.Answer) []Finding {
+	var findings []Finding
+	for _, a := range asked {
+		if a.Reason != cache.Absent {
+			findings = append(findings, CacheAnswer{a})
+		}
+	}
+	return findings
+}
+
+// HydraSilent is a Hydra that did not answer.
+type HydraSilent struct{ Err error }
+
+// Proven is false: nothing is known.
+func (HydraSilent) Proven() bool { return false }
+
+func (s HydraSilent) String() string { return "Hydra could not be asked: " + s.Err.Error() }
+
+// Unwrap is the client's error.
+func (s HydraSilent) Unwrap() error { return s.Err }
+
+// NeverBuilt is a Hydra in which no build has an output of this name.
+type NeverBuilt struct {
+	Hydra, Name string
+	// File is what was evaluated.
+	File string
+}
+
+// Proven is false: another Hydra may build it.
+func (NeverBuilt) Proven() bool { return false }
+
+func (n NeverBuilt) String() string {
+	return fmt.Sprintf("%s has never built anything named %s: no job gives it", n.Hydra, n.Name)
+}
+
+// OtherSystem is an output that is there for other systems only.
+type OtherSystem struct {
+	Name, System string
+	// Have are the systems for which it is there, Build one of Hydra's builds of them; no build where it is caches
+	// that have it.
+	Have  []string
+	Build *hydra.Build
+}
+
+// Proven is true.
+func (OtherSystem) Proven() bool { return true }
+
+func (o OtherSystem) String() string {
+	have := strings.Join(o.Have, ", ")
+	if o.Build != nil {
+		return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, have, o.System, o.Build.URL)
+	}
+	return fmt.Sprintf("the caches have it for %s, and this image is for %s: Hydra does not build it for %[2]s", have, o.System)
+}
+
+// FixedSystem is a derivation that names a system, and not the image's.
+type FixedSystem struct{ Name, Names, System string }
+
+// Proven is false: a cache may lack it for its own system, too.
+func (FixedSystem) Proven() bool { return false }
+
+func (f FixedSystem) String() string {
+	return fmt.Sprintf("%s is for %s, this image is for %s: the expression does not use builtins.currentSystem, or names a "+
+		"system", f.Name, f.Names, f.System)
+}
+
+// HydraBuild is Hydra's build of the very output that no cache has.
+type HydraBuild struct {
+	Build hydra.Build
+	// Path is the output; Failure what Hydra knows of a build that did not succeed.
+	Path    storepath.Path
+	Failure error
+	// Store says whether Hydra serves the output itself, where it was built.
+	Store HydraStore
+}
+
+// Proven is true: Hydra says so.
+func (HydraBuild) Proven() bool { return true }
+
+func (b HydraBuild) String() string {
+	build := fmt.Sprintf("build %d of %s: %s", b.Build.ID, jobOf(b.Build), b.Build.URL)
+	switch {
+	case !b.Build.Finished:
+		return "Hydra has not finished building it: " + build
+	case b.Failure != nil:
+		return "Hydra could not build it: " + b.Failure.Error()
+	}
+	return fmt.Sprintf("Hydra has built it (%s), but no cache that was asked has %s%s", build, b.Path.Base(), b.Store)
+}
+
+// Job is "project/jobset/job".
+func (b HydraBuild) Job() string { return jobOf(b.Build) }
+
+func jobOf(b hydra.Build) string { return fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job) }
+
+// StoreState is whether Hydra serves an output from its own store.
+type StoreState int
+
+// What a Hydra's own store may be.
+const (
+	StoreUnknown   StoreState = iota // it is no binary cache, or did not answer
+	StoreServes                      // it serves the output
+	StoreCollected                   // it is a binary cache, and the output has been garbage-collected
+)
+
+// HydraStore is what a Hydra's own store has of an output that it built.
+type HydraStore struct {
+	// URL is Hydra's.
+	URL   string
+	State StoreState
+	// Keys are the names of the keys that signed it, none where nobody did.
+	Keys []string
+}
+
+func (s HydraStore) String() string {
+	switch {
+	case s.State == StoreCollected:
+		return fmt.Sprintf("; it has been garbage-collected from Hydra's own store (%s)", s.URL)
+	case s.State == StoreServes && len(s.Keys) == 0:
+		return fmt.Sprintf("; Hydra serves it itself, without a signature (%s)", s.URL)
+	case s.State == StoreServes:
+		return fmt.Sprintf("; Hydra serves it itself, signed by %s (%s)", strings.Join(s.Keys, ", "), s.URL)
+	}
+	return ""
+}
+
+// NotServed are outputs of a Hydra job that no cache has.
+type NotServed struct{ Store HydraStore }
+
+// Proven is true: Hydra says that it has built them.
+func (NotServed) Proven() bool { return true }
+
+func (n NotServed) String() string {
+	return "Hydra has built it, but no cache that was asked has it" + n.Store.String()
+}
+
+// OtherRevision is a build of the same name from other commits than this source's.
+type OtherRevision struct {
+	Build   hydra.Build
+	Name    string
+	Sources []hydra.Source
+	// Commit is this source's.
+	Commit string
+}
+
+// Proven is false: the commit may build the same.
+func (OtherRevision) Proven() bool { return false }
+
+func (o OtherRevision) String() string {
+	var revisions []string
+	for _, source := range o.Sources {
+		revisions = append(revisions, fmt.Sprintf("%s=%s", source.Input, source.Revision))
+	}
+	return fmt.Sprintf("Hydra has built %s, last from %s (build %d: %s), not from %s", o.Name, strings.Join(revisions, " "),
+		o.Build.ID, o.Build.URL, o.Commit)
+}
+
+// Job is "project/jobset/job".
+func (o OtherRevision) Job() string { return jobOf(o.Build) }
+
+// DeepClone is a source that Hydra has with its .git.
+type DeepClone struct {
+	Build hydra.Build
+	// Input is the jobset's name for it, Value how it is configured.
+	Input, Value string
+}
+
+// Proven is true: no second checkout has the same .git.
+func (DeepClone) Proven() bool { return true }
+
+func (c DeepClone) String() string {
+	return fmt.Sprintf("input %s of the jobset is a deep clone (%q): Hydra leaves its .git in the source, which no second "+
+		"checkout has alike, and the output is made from the whole source", c.Input, cache.Redact(c.Value))
+}
+
+// Job is "project/jobset/job".
+func (c DeepClone) Job() string { return jobOf(c.Build) }
+
+// OtherDerivation is a build of this revision whose derivation is another than what was evaluated here.
+type OtherDerivation struct {
+	Build hydra.Build
+	// OfRevision says that it is of this very commit; otherwise it is the newest of its name.
+	OfRevision bool
+	// Differences are what differs, input by input; none where Hydra's derivation is not to be had. Ours is the
+	// derivation here, Inputs what Hydra evaluated.
+	Differences []nixinstall.Difference
+	Ours        storepath.Path
+	Inputs      string
+	// Files are the files in which the source itself differs, where it does.
+	Files FileDiff
+}
+
+// Proven is true where it is known what differs.
+func (o OtherDerivation) Proven() bool { return len(o.Differences) > 0 || !o.Files.isZero() }
+
+func (o OtherDerivation) String() string {
+	var lines []string
+	if o.OfRevision {
+		var names []string
+		for _, p := range o.Build.Outputs {
+			names = append(names, p.Base())
+		}
+		slices.Sort(names)
+		lines = append(lines, fmt.Sprintf("Hydra has built this revision, as %s (build %d of %s: %s), and the two differ:",
+			strings.Join(names, ", "), o.Build.ID, jobOf(o.Build), o.Build.URL))
+	} else {
+		lines = append(lines, fmt.Sprintf("Hydra's newest build of it (build %d of %s: %s) differs from what was evaluated here:",
+			o.Build.ID, jobOf(o.Build), o.Build.URL))
+	}
+	switch {
+	case !o.Files.isZero():
+		return strings.Join(append(lines, "the source itself is another one", o.Files.as("what Hydra has")), "\n")
+	case len(o.Differences) == 0:
+		return strings.Join(append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s",
+			o.Build.DrvPath, o.Ours), "what Hydra evaluated: "+o.Inputs), "\n")
+	}
+	for i, difference := range o.Differences {
+		if i == listed {
+			lines = append(lines, fmt.Sprintf("and %d more differences", len(o.Differences)-i))
+			break
+		}
+		lines = append(lines, difference.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Job is "project/jobset/job".
+func (o OtherDerivation) Job() string { return jobOf(o.Build) }
+
+// Restored is what the caches have where a difference is taken away; "" where they do not have it.
+type Restored struct {
+	Outputs []storepath.Path
+	// Name is the source's name in the store.
+	Name string
+}
+
+func (r Restored) String() string {
+	return fmt.Sprintf("%s, in a source named %s, and the caches have it", pathList(r.Outputs), r.Name)
+}
+
+// UploadDiffers is an upload that is not what git has.
+type UploadDiffers struct {
+	Files FileDiff
+	// From says what of git it was compared with.
+	From string
+	// Restored is what git's files give, Complete that all of them were there to be evaluated.
+	Restored *Restored
+	Complete bool
+}
+
+// Proven is true where the caches have what git's files give.
+func (u UploadDiffers) Proven() bool { return u.Restored != nil }
+
+func (u UploadDiffers) String() string {
+	s := fmt.Sprintf("the upload is not what git has (%s):\n%s\n", u.From, u.Files.as("git"))
+	switch {
+	case u.Restored != nil:
+		return s + "Without that difference it is " + u.Restored.String()
+	case u.Complete:
+		return s + "The caches do not have what " + u.From + " gives, either, so there is another reason, too"
+	}
+	return s + "(What git has could not be restored completely from .git, so that this is not proven)"
+}
+
+// Leftovers are files of an upload without .git that are hardly in git.
+type Leftovers struct {
+	Files    []string
+	Restored *Restored
+}
+
+// Proven is true where the caches have what the source gives without them.
+func (l Leftovers) Proven() bool { return l.Restored != nil }
+
+func (l Leftovers) String() string {
+	s := "the upload has what is hardly in git, by its .gitignore, its name or being empty: " + text.List(l.Files, listed)
+	if l.Restored != nil {
+		s += "\nWithout them it is " + l.Restored.String()
+	}
+	return s
+}
+
+// Impurity is what makes an expression give something else at another time or on another machine.
+type Impurity int
+
+// The impurities.
+const (
+	Clock       Impurity = iota // builtins.currentTime
+	Environment                 // builtins.getEnv
+	SearchPath                  // <nixpkgs> and the like
+	Unpinned                    // something is fetched without a hash
+	OwnCommit                   // a flake looks at its own commit
+)
+
+// Impure are places with one kind of impurity.
+type Impure struct {
+	Impurity
+	Places []string
+	// Changed says that evaluating again gave another path.
+	Changed bool
+	// NixPath is the search path.
+	NixPath []string
+}
+
+// Proven is true where evaluating again gave another path.
+func (i Impure) Proven() bool { return i.Changed }
+
+func (i Impure) String() string {
+	places := strings.Join(i.Places, ", ")
+	switch i.Impurity {
+	case Clock:
+		if i.Changed {
+			return "evaluating it again a second later gives another path: it depends on the clock, at " + places
+		}
+		return "the clock is read at " + places
+	case Environment:
+		return "variables of the environment are read at " + places + "; they are empty here, and Hydra's may not be"
+	case SearchPath:
+		from := "empty"
+		if len(i.NixPath) > 0 {
+			from = cache.Redact(strings.Join(i.NixPath, " "))
+		}
+		return fmt.Sprintf("the search path is used at %s; here it is %s, and Hydra's is the jobset's inputs of these names",
+			places, from)
+	case OwnCommit:
+		return fmt.Sprintf("the flake looks at its own commit, at %s, and this upload has no .git with its whole history", places)
+	}
+	return "something is fetched whose content is not pinned, at " + places
+}
+
+// ConfiguredCaches are caches and keys that the source's own configuration of Nix lists, and that were not asked.
+type ConfiguredCaches struct {
+	// Place is where they are listed: nixConfig of flake.nix, or a file.
+	Place             string
+	Substituters      []string
+	TrustedPublicKeys []string
+}
+
+// Proven is false: whether they have the output was not asked.
+func (ConfiguredCaches) Proven() bool { return false }
+
+func (c ConfiguredCaches) String() string {
+	s := c.Place + " lists what is not obeyed here:"
+	if len(c.Substituters) > 0 {
+		s += "\nsubstituters " + cache.Redact(text.List(c.Substituters, listed))
+	}
+	if len(c.TrustedPublicKeys) > 0 {
+		s += "\ntrusted-public-keys " + text.List(c.TrustedPublicKeys, listed)
+	}
+	return s
+}
+
+// Imported is what evaluation itself has to read, and no cache has.
+type Imported struct {
+	// Names are the derivations, Fetched those of them that only fetch something, with their address.
+	Names, Fetched []string
+	// Tarball and SHA256 are what builtins.fetchTarball would need for the same path, "" where they are not known.
+	Tarball, SHA256 string
+}
+
+// Proven is false: a cache may have had it.
+func (Imported) Proven() bool { return false }
+
+func (i Imported) String() string {
+	if len(i.Fetched) > 0 {
+		return "the expression imports what a builder has to fetch first: " + strings.Join(i.Fetched, "; ")
+	}
+	return fmt.Sprintf("the expression imports %s, which has to be built or fetched by a builder first",
+		text.List(i.Names, listed))
+}
+
+// pathList lists store paths by their base names.
+func pathList(paths []storepath.Path) string {
+	names := make([]string, len(paths))
+	for i, p := range paths {
+		names[i] = p.Base()
+	}
+	return text.List(names, listed)
+}
