@@ -119,7 +119,7 @@ What is not the reason:
 			for _, word := range c.words {
 				Expect(text).To(ContainSubstring(word))
 			}
-			Expect(text).NotTo(ContainSubstring("secret"))
+			Expect(text).NotTo(ContainSubstring("me:secret"))
 			Expect(text).NotTo(MatchRegexp(`\{[a-z]+\}`))
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // configurations are the files of a source that may hold Nix's settings, nix.conf's lines or a shell's assignment of
@@ -25,6 +26,9 @@ const maxConfiguration = 1 << 20
 var settingLine = regexp.MustCompile(`(?m)(?:^|["'\s;$])(?:extra-)?(substituters|trusted-public-keys|trusted-substituters)` +
 	`[ \t]*=[ \t]*([^\n"'#\\]*)`)
 
+// comment is what a line says to people only.
+var comment = regexp.MustCompile(`(?m)(^|[ \t])#.*$`)
+
 // configured looks for caches and keys that the source itself lists for Nix. They are not obeyed: whoever can write to a
 // source could say with them whom to trust.
 func (e evaluation) configured(ctx context.Context) []Finding {
@@ -37,7 +41,7 @@ func (e evaluation) configured(ctx context.Context) []Finding {
 		}
 	}
 	for _, name := range configurations() {
-		if found := readSettings(filepath.Join(e.Source, name)); found != nil {
+		if found := readSettings(ctx, filepath.Join(e.Source, name)); found != nil {
 			found.Place = name
 			findings = append(findings, *found)
 		}
@@ -62,17 +66,14 @@ func exists(file string) bool {
 }
 
 // readSettings reads a file's caches and keys, nil where it lists none.
-func readSettings(file string) *ConfiguredCaches {
-	info, err := os.Lstat(file)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxConfiguration {
-		return nil
-	}
-	data, err := os.ReadFile(file)
+func readSettings(ctx context.Context, file string) *ConfiguredCaches {
+	data, err := sourcefile.Read(ctx, file, maxConfiguration)
 	if err != nil {
 		return nil
 	}
 	var found ConfiguredCaches
-	for _, line := range settingLine.FindAllSubmatch(bytes.ReplaceAll(data, []byte(`\n`), []byte("\n")), -1) {
+	data = comment.ReplaceAll(bytes.ReplaceAll(data, []byte(`\n`), []byte("\n")), nil)
+	for _, line := range settingLine.FindAllSubmatch(data, -1) {
 		values := strings.Fields(string(line[2]))
 		if string(line[1]) == "trusted-public-keys" {
 			found.TrustedPublicKeys = append(found.TrustedPublicKeys, values...)
