@@ -172,6 +172,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		o := w.deploy(settings, outs[0])
 		Expect(o.Log).NotTo(ContainSubstring("secret"))
 		w.bare.Bindings["hydra"]["password"] = "wrong"
+		settings["BP_NIX_HYDRA_JOB"] = "shop/main/worker"
 		w.fails(settings, "user name or password is wrong", "Bad username or password.")
 		w.bare.Bindings = nil
 		nothingEvaluated()
