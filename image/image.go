@@ -16,7 +16,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -78,13 +77,19 @@ func (i *Image) Close() error { return i.files.close() }
 
 // read reads an image's documents. A store that has it in both formats has to have the same one.
 func read(files store) (*Image, error) {
-	docker, dockerErr := readDocker(files)
-	oci, ociErr := readOCI(files)
+	var docker, oci *Image
+	var err error
+	if has(files, dockerManifest) {
+		if docker, err = readDocker(files); err != nil {
+			return nil, err
+		}
+	}
+	if has(files, ociIndex) {
+		if oci, err = readOCI(files); err != nil {
+			return nil, err
+		}
+	}
 	switch {
-	case dockerErr != nil && !errors.Is(dockerErr, os.ErrNotExist):
-		return nil, dockerErr
-	case ociErr != nil && !errors.Is(ociErr, os.ErrNotExist):
-		return nil, ociErr
 	case docker == nil && oci == nil:
 		return nil, errors.New("it takes what docker save writes, or an OCI layout")
 	case docker == nil:
@@ -97,13 +102,27 @@ func read(files store) (*Image, error) {
 	return oci, nil
 }
 
+// The documents by which the formats are known.
+const (
+	dockerManifest = "manifest.json"
+	ociIndex       = "index.json"
+)
+
+func has(files store, name string) bool {
+	file, _, err := files.open(name)
+	if err == nil {
+		file.Close()
+	}
+	return !errors.Is(err, os.ErrNotExist)
+}
+
 // readDocker reads docker save's format (moby/moby, image/tarexport).
 func readDocker(files store) (*Image, error) {
 	var manifests []struct {
 		Config string
 		Layers []string
 	}
-	if err := readJSON(files, "manifest.json", "", &manifests); err != nil {
+	if err := readJSON(files, dockerManifest, "", &manifests); err != nil {
 		return nil, err
 	}
 	if len(manifests) != 1 {
@@ -122,7 +141,7 @@ func readDocker(files store) (*Image, error) {
 // readOCI reads an OCI layout (opencontainers/image-spec, image-layout.md).
 func readOCI(files store) (*Image, error) {
 	var index v1.IndexManifest
-	if err := readJSON(files, "index.json", "", &index); err != nil {
+	if err := readJSON(files, ociIndex, "", &index); err != nil {
 		return nil, err
 	}
 	var manifest v1.Manifest
@@ -212,6 +231,9 @@ func readJSON(files store, name, digest string, v any) error {
 	return nil
 }
 
+// maxValues bounds the values in a document: what is read of many small ones takes a hundred times their bytes.
+const maxValues = 64 << 10
+
 func readDocument(files store, name, digest string) ([]byte, error) {
 	file, size, err := files.open(name)
 	if err != nil {
@@ -224,6 +246,9 @@ func readDocument(files store, name, digest string) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(file, maxDocument))
 	if err != nil {
 		return nil, err
+	}
+	if n := bytes.Count(raw, []byte{'{'}) + bytes.Count(raw, []byte{'['}); n > maxValues {
+		return nil, fmt.Errorf("it has %d values, more than %d", n, maxValues)
 	}
 	sum := sha256.Sum256(raw)
 	if got := "sha256:" + hex.EncodeToString(sum[:]); digest != "" && got != digest {
@@ -326,6 +351,6 @@ func (i *interruptible) Read(p []byte) (int, error) {
 
 // IsImage reports whether a directory is an OCI layout.
 func IsImage(dir string) bool {
-	info, err := os.Lstat(path.Join(dir, "index.json"))
-	return err == nil && info.Mode().IsRegular() && !strings.HasPrefix(info.Name(), ".")
+	info, err := os.Lstat(path.Join(dir, ociIndex))
+	return err == nil && info.Mode().IsRegular()
 }

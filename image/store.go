@@ -12,6 +12,8 @@ import (
 	"os"
 	"path"
 	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
 
 // store is where the files of an image are: a directory, or an archive.
@@ -99,6 +101,16 @@ func openArchive(ctx context.Context, file *os.File) (store, error) {
 			return nil, err
 		}
 	}
+	a, err := index(ctx, file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// index reads where an archive's files are.
+func index(ctx context.Context, file *os.File) (*archive, error) {
 	a := &archive{file: file, files: map[string]archived{}}
 	reader := tar.NewReader(&interruptibleSeeker{interruptible{ctx, file}, file})
 	for {
@@ -192,10 +204,7 @@ func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
 	}
 	err = os.Remove(plain.Name())
 	if err == nil {
-		var n int64
-		if n, err = io.Copy(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize)); err == nil && n == MaxSize {
-			err = fmt.Errorf("the archive has more than %d bytes", int64(MaxSize))
-		}
+		err = filetree.CopySparse(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize))
 	}
 	if err == nil {
 		_, err = plain.Seek(0, io.SeekStart)

@@ -2,12 +2,16 @@ package nixproot
 
 import (
 	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -23,6 +27,7 @@ func TestVerify(t *testing.T) {
 	suite("Intact", testIntact)
 	made := map[string]*forged{} // by engine; a spec's function is called once more for each of its cases
 	suite("Altered", func(t *testing.T, _ spec.G, it spec.S) { testAltered(t, it, made) })
+	suite("Interrupted", testInterrupted)
 	suite.Run(t)
 }
 
@@ -375,5 +380,43 @@ func testAltered(t *testing.T, it spec.S, made map[string]*forged) {
 
 	it("knows at least 33 ways", func() {
 		g.Expect(len(alterations())).To(BeNumerically(">=", 33))
+	})
+}
+
+// endless writes an image whose one layer goes on for hours.
+func endless(name string) {
+	var head, zeros bytes.Buffer
+	w := gzip.NewWriter(&head)
+	Expect(tar.NewWriter(w).WriteHeader(&tar.Header{
+		Name: "layers/nixproot_nix-hydra/x", Typeflag: tar.TypeReg, Size: 1 << 44,
+	})).To(Succeed())
+	Expect(w.Close()).To(Succeed())
+	w.Reset(&zeros)
+	_, err := w.Write(make([]byte, 16<<20))
+	Expect(err).NotTo(HaveOccurred())
+	Expect(w.Close()).To(Succeed())
+	layer := head.String() + strings.Repeat(zeros.String(), 2000)
+	config := `{"config":{"Labels":{"` + lifecycleLabel + `":"{}"}},"rootfs":{"diff_ids":["sha256:` + strings.Repeat("0", 64) + `"]}}`
+	archive := forgedLayer{entries: []entry{
+		file("manifest.json", `[{"Config":"c","Layers":["l"]}]`, 0o644), file("c", config, 0o644), file("l", layer, 0o644),
+	}}.archive()
+	Expect(os.WriteFile(name, archive, 0o644)).To(Succeed())
+}
+
+func testInterrupted(t *testing.T, _ spec.G, it spec.S) {
+	it("ends within a second of a signal, whatever it is reading", func() {
+		RegisterTestingT(t)
+		name := filepath.Join(t.TempDir(), "image.tar")
+		endless(name)
+		safe := make(chan os.Signal, 4) // so that the signal never ends the test itself
+		signal.Notify(safe, syscall.SIGTERM)
+		defer signal.Stop(safe)
+		var out bytes.Buffer
+		code := make(chan int, 1)
+		go func() { code <- Verify([]string{name}, &out) }()
+		Consistently(code, "300ms").ShouldNot(Receive())
+		Expect(syscall.Kill(os.Getpid(), syscall.SIGTERM)).To(Succeed())
+		Eventually(code, "1s").Should(Receive(Equal(verifyFailed)))
+		Expect(out.String()).To(ContainSubstring("verify: "))
 	})
 }

@@ -3,6 +3,7 @@ package filetree
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -284,30 +285,48 @@ func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
 	return &link, o.charge(len(header.Name))
 }
 
-// keep writes contents to the spool. Zeros are left out: a layer of nothing else takes no room.
+// keep writes contents to the spool.
 func (o *Overlay) keep(file *File, contents io.Reader) error {
 	start := o.end
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := io.ReadFull(contents, buf)
-		if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
-			if _, err := o.spool.WriteAt(buf[:n], o.end); err != nil {
-				return fmt.Errorf("writing a temporary file: %w", err)
-			}
-		}
-		o.end += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && o.end-start == file.Size {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	if _, err := o.spool.Seek(start, io.SeekStart); err != nil {
+		return fmt.Errorf("writing a temporary file: %w", err)
 	}
-	if o.end-start != file.Size {
+	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size)); err != nil {
+		return err
+	}
+	end, err := o.spool.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return fmt.Errorf("writing a temporary file: %w", err)
+	}
+	if o.end = end; end-start != file.Size {
 		return io.ErrUnexpectedEOF
 	}
 	file.content = &spooled{file: o.spool, from: start, size: file.Size}
 	return nil
+}
+
+// CopySparse writes what it reads at a file's position. Zeros become holes: what has nothing else takes no room.
+func CopySparse(file *os.File, from io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := io.ReadFull(from, buf)
+		if n > 0 {
+			if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+				_, writeErr := file.Write(buf[:n])
+				err = cmp.Or(writeErr, err)
+			} else if end, seekErr := file.Seek(int64(n), io.SeekCurrent); seekErr != nil {
+				err = seekErr
+			} else if info, statErr := file.Stat(); statErr != nil || info.Size() < end {
+				err = cmp.Or(statErr, file.Truncate(end), err)
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // spooled is contents in the spool.

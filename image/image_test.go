@@ -1,0 +1,397 @@
+package image_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/image"
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+)
+
+func TestImage(t *testing.T) {
+	suite := spec.New("image")
+	suite("Open", testOpen)
+	suite("Overlay", testOverlay)
+	suite("Directory", testDirectory)
+	suite.Run(t)
+}
+
+// tarOf is an archive of entries: name and contents; "-> target" makes a symlink, "=> target" a hard link, "|" a pipe,
+// and a name that ends in a slash a directory.
+func tarOf(entries ...[2]string) []byte {
+	var text bytes.Buffer
+	w := tar.NewWriter(&text)
+	for _, e := range entries {
+		h := &tar.Header{Name: e[0], Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(e[1]))}
+		switch {
+		case strings.HasSuffix(e[0], "/"):
+			h.Typeflag, h.Mode = tar.TypeDir, 0o755
+		case strings.HasPrefix(e[1], "-> "):
+			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, e[1][3:], 0
+		case strings.HasPrefix(e[1], "=> "):
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, e[1][3:], 0
+		case e[1] == "|":
+			h.Typeflag, h.Size = tar.TypeFifo, 0
+		}
+		must(w.WriteHeader(h))
+		if h.Size > 0 {
+			_, err := io.WriteString(w, e[1])
+			must(err)
+		}
+	}
+	must(w.Close())
+	return text.Bytes()
+}
+
+// must is for what is made before a test's own assertions can be.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// made is an image of layers.
+func made(layers ...[]byte) v1.Image {
+	img := empty.Image
+	for _, each := range layers {
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(each)), nil })
+		Expect(err).NotTo(HaveOccurred())
+		img, err = mutate.AppendLayers(img, layer)
+		Expect(err).NotTo(HaveOccurred())
+	}
+	return img
+}
+
+func writeFile(t *testing.T, text []byte) string {
+	name := filepath.Join(t.TempDir(), "image.tar")
+	Expect(os.WriteFile(name, text, 0o644)).To(Succeed())
+	return name
+}
+
+func testOpen(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+	ctx := context.Background()
+
+	it("reads docker save's archives, packed or not, and OCI layouts as directories or archives, as the same image", func() {
+		img := made(tarOf([2]string{"a", "1"}), tarOf([2]string{"b", "2"}))
+		want, err := img.ConfigName()
+		Expect(err).NotTo(HaveOccurred())
+		docker := filepath.Join(t.TempDir(), "docker.tar")
+		Expect(tarball.WriteToFile(docker, nil, img)).To(Succeed())
+		raw, err := os.ReadFile(docker)
+		Expect(err).NotTo(HaveOccurred())
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		_, err = w.Write(raw)
+		Expect(errors.Join(err, w.Close())).To(Succeed())
+		dir := t.TempDir()
+		index, err := layout.Write(dir, empty.Index)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(index.AppendImage(img)).To(Succeed())
+		var oci bytes.Buffer
+		archive := tar.NewWriter(&oci)
+		Expect(archive.AddFS(os.DirFS(dir))).To(Succeed())
+		Expect(archive.Close()).To(Succeed())
+		for what, name := range map[string]string{
+			"docker": docker, "gzip": writeFile(t, packed.Bytes()), "directory": dir, "archive": writeFile(t, oci.Bytes()),
+		} {
+			got, err := image.Open(ctx, name)
+			Expect(err).NotTo(HaveOccurred(), what)
+			Expect(got.ID).To(Equal(want.String()), what)
+			Expect(got.Layers).To(HaveLen(2))
+			overlay, err := got.Overlay(ctx, "", func(string) bool { return true })
+			Expect(err).NotTo(HaveOccurred(), what)
+			Expect(overlay.Root.Names()).To(Equal([]string{"a", "b"}))
+			Expect(overlay.Root.Child("b").ReadAll(10)).To(BeEquivalentTo("2"))
+			Expect(errors.Join(overlay.Close(), got.Close())).To(Succeed())
+		}
+	})
+
+	docker := func(config string, layers ...string) []byte {
+		raw, err := json.Marshal([]map[string]any{{"Config": "c.json", "Layers": layers}})
+		Expect(err).NotTo(HaveOccurred())
+		return tarOf([2]string{"manifest.json", string(raw)}, [2]string{"c.json", config}, [2]string{"l", string(tarOf())})
+	}
+	it("refuses what engines would read in different ways, and what is not an image", func() {
+		sum := sha256.Sum256(tarOf())
+		good := fmt.Sprintf(`{"rootfs":{"diff_ids":["sha256:%s"]}}`, hex.EncodeToString(sum[:]))
+		opened, err := image.Open(ctx, writeFile(t, docker(good, "l")))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Close()).To(Succeed())
+		for what, raw := range map[string][]byte{
+			"it twice":     append(docker(good, "l")[:1024], docker(good, "l")...),
+			"0 layers":     docker(good),
+			"no \"x\"":     docker(good, "x"),
+			"holds 0":      tarOf([2]string{"manifest.json", "[]"}),
+			"one link":     tarOf([2]string{"manifest.json", "-> manifest.json"}),
+			"docker save":  tarOf(),
+			"of type":      tarOf([2]string{"manifest.json", "|"}),
+			"unexpected":   docker("{", "l"),
+			"it takes one": tarOf([2]string{"index.json", `{"manifests":[{},{}]}`}),
+		} {
+			_, err := image.Open(ctx, writeFile(t, raw))
+			Expect(err).To(MatchError(ContainSubstring(what)), what)
+		}
+	})
+
+	it("sees a layer that is not the one of the configuration", func() {
+		name := writeFile(t, docker(`{"rootfs":{"diff_ids":["sha256:`+strings.Repeat("0", 64)+`"]}}`, "l"))
+		opened, err := image.Open(ctx, name)
+		Expect(err).NotTo(HaveOccurred())
+		defer opened.Close()
+		_, err = opened.Overlay(ctx, "", func(string) bool { return true })
+		Expect(err).To(BeAssignableToTypeOf(err))
+		var mismatch *image.MismatchError
+		Expect(errors.As(err, &mismatch)).To(BeTrue(), "%v", err)
+	})
+
+	it("waits for no pipe and reads no device", func() {
+		pipe := filepath.Join(t.TempDir(), "pipe")
+		Expect(syscall.Mkfifo(pipe, 0o600)).To(Succeed())
+		for _, name := range []string{pipe, "/dev/zero"} {
+			_, err := image.Open(ctx, name)
+			Expect(err).To(MatchError(ContainSubstring("neither a file nor a directory")))
+		}
+	})
+}
+
+func testOverlay(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+	apply := func(limit int64, layers ...[]byte) (*filetree.Overlay, error) {
+		o, err := filetree.NewOverlay("", limit, func(string) bool { return true })
+		Expect(err).NotTo(HaveOccurred())
+		t.Cleanup(func() { _ = o.Close() })
+		for i, layer := range layers {
+			if err := o.Apply(context.Background(), bytes.NewReader(layer), i); err != nil {
+				return o, err
+			}
+		}
+		return o, nil
+	}
+	// shown are the files of a tree, by path: contents, or where a link leads.
+	shown := func(o *filetree.Overlay) map[string]string {
+		all := map[string]string{}
+		o.Root.Walk("/", func(place string, f *filetree.File) bool {
+			switch f.Kind {
+			case filetree.Regular:
+				raw, err := f.ReadAll(1 << 20)
+				Expect(err).NotTo(HaveOccurred())
+				all[place] = string(raw)
+			case filetree.Symlink:
+				all[place] = "-> " + f.Target
+			case filetree.Special:
+				all[place] = "|"
+			}
+			return true
+		})
+		return all
+	}
+
+	for what, c := range map[string]struct {
+		layers [][]byte
+		want   map[string]string
+	}{
+		"a later file replaces": {
+			[][]byte{tarOf([2]string{"a/b", "1"}), tarOf([2]string{"a/b", "2"})}, map[string]string{"/a/b": "2"},
+		},
+		"the last of two entries counts": {
+			[][]byte{tarOf([2]string{"a", "1"}, [2]string{"./a", "2"}, [2]string{"//a", "3"})}, map[string]string{"/a": "3"},
+		},
+		"a file replaces a whole directory": {
+			[][]byte{tarOf([2]string{"a/b/c", "1"}), tarOf([2]string{"a", "2"})}, map[string]string{"/a": "2"},
+		},
+		"directories are merged": {
+			[][]byte{tarOf([2]string{"a/b", "1"}), tarOf([2]string{"a/", ""}, [2]string{"a/c", "2"})},
+			map[string]string{"/a/b": "1", "/a/c": "2"},
+		},
+		"a directory replaces a link, not what it leads to": {
+			[][]byte{tarOf([2]string{"x/f", "1"}, [2]string{"a", "-> x"}), tarOf([2]string{"a/", ""}, [2]string{"a/f", "2"})},
+			map[string]string{"/x/f": "1", "/a/f": "2"},
+		},
+		"links in the way are followed inside the tree": {
+			[][]byte{tarOf([2]string{"x/", ""}, [2]string{"y", "-> ../../../x"}, [2]string{"z", "-> /y"}), tarOf([2]string{"z/f", "1"})},
+			map[string]string{"/x/f": "1", "/y": "-> ../../../x", "/z": "-> /y"},
+		},
+		"hard links are to what was there": {
+			[][]byte{tarOf([2]string{"a", "1"}, [2]string{"l", "-> ."}, [2]string{"b", "=> l/a"}), tarOf([2]string{"a", "2"})},
+			map[string]string{"/a": "2", "/b": "1", "/l": "-> ."},
+		},
+		"names do not leave the root": {
+			[][]byte{tarOf([2]string{"../../a", "1"}, [2]string{"b/../../c", "2"})}, map[string]string{"/a": "1", "/c": "2"},
+		},
+		"whiteouts remove": {
+			[][]byte{tarOf([2]string{"a/b", "1"}, [2]string{"a/c", "2"}), tarOf([2]string{"a/.wh.b", ""})},
+			map[string]string{"/a/c": "2"},
+		},
+		"opaque directories hide what layers below have, and nothing of their own": {
+			[][]byte{
+				tarOf([2]string{"a/b", "1"}, [2]string{"a/d/e", "1"}),
+				tarOf([2]string{"a/c", "2"}, [2]string{"a/d/f", "3"}, [2]string{"a/.wh..wh..opq", ""}, [2]string{"a/g", "4"}),
+			},
+			map[string]string{"/a/c": "2", "/a/d/f": "3", "/a/g": "4"},
+		},
+		"whiteouts of the file system's own are left out": {
+			[][]byte{tarOf([2]string{"a/.wh..wh.plnk", "1"}, [2]string{"a/b", "2"})}, map[string]string{"/a/b": "2"},
+		},
+	} {
+		it("lays layers over each other as runtimes do: "+what, func() {
+			o, err := apply(1<<20, c.layers...)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(shown(o)).To(Equal(c.want))
+		})
+	}
+
+	it("finds what a process in the container would", func() {
+		o, err := apply(1<<20, tarOf([2]string{"a/b/f", "1"}, [2]string{"l", "-> a/x"}, [2]string{"a/x", "-> b"},
+			[2]string{"loop", "-> loop"}))
+		Expect(err).NotTo(HaveOccurred())
+		f, real, err := o.Root.Resolve("/l/../b/./f")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(real).To(Equal("/a/b/f"))
+		Expect(f.Size).To(Equal(int64(1)))
+		f, _, err = o.Root.Resolve("/l/none")
+		Expect(f, err).To(BeNil())
+		_, _, err = o.Root.Resolve("/loop")
+		Expect(err).To(HaveOccurred())
+		Expect(o.Root.Find("/l/f")).To(BeNil())
+	})
+
+	it("refuses what no runtime unpacks", func() {
+		for what, layer := range map[string][]byte{
+			"not a directory": tarOf([2]string{"a", "1"}, [2]string{"a/b", "2"}),
+			"symlinks":        tarOf([2]string{"a", "-> a"}, [2]string{"a/b", "2"}),
+			"hard link":       tarOf([2]string{"a", "=> none"}),
+			"longer":          tarOf([2]string{strings.Repeat("x", 300), ""}),
+			"the root":        tarOf([2]string{".", "x"}),
+			"unexpected EOF":  tarOf([2]string{"a", strings.Repeat("x", 4096)})[:2048],
+		} {
+			_, err := apply(1<<20, layer)
+			Expect(err).To(MatchError(ContainSubstring(what)))
+		}
+	})
+
+	it("stops at its limits: bytes, files, and links that lead to links", func() {
+		_, err := apply(1<<10, tarOf([2]string{"a", strings.Repeat("x", 4096)}))
+		Expect(err).To(MatchError(filetree.ErrTooLarge))
+		long := strings.Repeat("l/", 2000)
+		entries := [][2]string{{"l", "-> ."}}
+		for i := range 200 {
+			entries = append(entries, [2]string{fmt.Sprintf("m%d", i), "-> " + long + fmt.Sprintf("m%d", i-1)})
+		}
+		for range 2000 {
+			entries = append(entries, [2]string{"m199/x", ""})
+		}
+		started := time.Now()
+		_, err = apply(1<<30, tarOf(entries...))
+		Expect(err).To(HaveOccurred())
+		Expect(time.Since(started)).To(BeNumerically("<", 10*time.Second))
+	})
+
+	it("takes no room for zeros, and ends at once when it is told to", func() {
+		o, err := filetree.NewOverlay("", 1<<50, func(string) bool { return true })
+		Expect(err).NotTo(HaveOccurred())
+		defer o.Close()
+		var head bytes.Buffer
+		Expect(tar.NewWriter(&head).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: 1 << 49})).To(Succeed())
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		started := time.Now()
+		err = o.Apply(ctx, io.MultiReader(&head, zeros{}), 0)
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(time.Since(started)).To(BeNumerically("<", time.Second))
+	})
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func testDirectory(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("reads a directory without following a link or waiting for a pipe", func() {
+		dir := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "f"), []byte("1"), 0o644)).To(Succeed())
+		Expect(os.Symlink("/dev/zero", filepath.Join(dir, "zero"))).To(Succeed())
+		Expect(os.Symlink("/etc", filepath.Join(dir, "etc"))).To(Succeed())
+		Expect(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644)).To(Succeed())
+		tree, done, err := filetree.ReadDirectory(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		Expect(tree.Names()).To(Equal([]string{"etc", "f", "pipe", "zero"}))
+		Expect(tree.Child("f").ReadAll(1)).To(BeEquivalentTo("1"))
+		Expect(tree.Child("etc").Kind).To(Equal(filetree.Symlink))
+		for _, name := range []string{"etc", "pipe", "zero"} {
+			_, err := tree.Child(name).ReadAll(10)
+			Expect(err).To(HaveOccurred(), name)
+		}
+	})
+
+	it("reads nothing that took a file's place", func() {
+		dir := t.TempDir()
+		name := filepath.Join(dir, "f")
+		Expect(os.WriteFile(name, []byte("1"), 0o644)).To(Succeed())
+		tree, done, err := filetree.ReadDirectory(context.Background(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		Expect(os.Remove(name)).To(Succeed())
+		Expect(syscall.Mkfifo(name, 0o644)).To(Succeed())
+		_, err = tree.Child("f").ReadAll(10)
+		Expect(err).To(HaveOccurred())
+		Expect(os.Remove(name)).To(Succeed())
+		Expect(os.Symlink("/etc/passwd", name)).To(Succeed())
+		_, err = tree.Child("f").ReadAll(10)
+		Expect(err).To(HaveOccurred())
+	})
+}
+
+// FuzzOverlay lays hostile layers over each other.
+func FuzzOverlay(f *testing.F) {
+	f.Add(tarOf([2]string{"a/b", "1"}, [2]string{"l", "-> a"}), tarOf([2]string{"l/.wh.b", ""}, [2]string{"h", "=> l/b"}))
+	f.Add(tarOf([2]string{"a/", ""}, [2]string{"a/.wh..wh..opq", ""}), tarOf([2]string{"../a", "|"}))
+	f.Fuzz(func(t *testing.T, lower, upper []byte) {
+		o, err := filetree.NewOverlay("", 1<<20, func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		for i, layer := range [][]byte{lower, upper} {
+			if err := o.Apply(context.Background(), bytes.NewReader(layer), i); err != nil {
+				return
+			}
+		}
+		o.Root.Walk("/", func(place string, file *filetree.File) bool {
+			if file.Kind == filetree.Regular {
+				if raw, err := file.ReadAll(1 << 20); err != nil || int64(len(raw)) != file.Size {
+					t.Fatalf("%q: %d bytes, %v", place, len(raw), err)
+				}
+			}
+			return true
+		})
+	})
+}
