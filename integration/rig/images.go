@@ -33,6 +33,8 @@ const BaseSuite = "trixie"
 const (
 	User  = 1001
 	Group = 1000
+	// HerokuUser owns it in Heroku's builders (heroku/base-images).
+	HerokuUser = 1000
 )
 
 // runPackages make the Debian run image: about what Heroku's has.
@@ -54,7 +56,10 @@ type Images struct {
 }
 
 // Images gives the base images, loaded into the Docker engine when missing.
-func (r *Rig) Images(ctx context.Context) (*Images, error) {
+func (r *Rig) Images(ctx context.Context) (*Images, error) { return r.images(ctx, User) }
+
+// images is Images with another user than User.
+func (r *Rig) images(ctx context.Context, user int) (*Images, error) {
 	if err := r.Docker(ctx); err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func (r *Rig) Images(ctx context.Context) (*Images, error) {
 		return nil, err
 	}
 	run := v1.Config{
-		User: fmt.Sprintf("%d:%d", User, Group),
+		User: fmt.Sprintf("%d:%d", user, Group),
 		Env:  []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 	}
 	debian := run
@@ -83,7 +88,7 @@ func (r *Rig) Images(ctx context.Context) (*Images, error) {
 		"io.buildpacks.base.distro.name": "debian", "io.buildpacks.base.distro.version": "13",
 	}
 	building := debian
-	building.Env = append(slices.Clone(run.Env), fmt.Sprintf("CNB_USER_ID=%d", User), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
+	building.Env = append(slices.Clone(run.Env), fmt.Sprintf("CNB_USER_ID=%d", user), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
 		// Engines refuse clients that speak a newer API than they do.
 		"DOCKER_API_VERSION="+api)
 	images := &Images{}
@@ -169,7 +174,7 @@ func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) 
 // RootTar gives a tar file with the root file system of a Debian of BaseSuite that has these packages, with the user
 // that builds and apps run as. Without packages it has that user and /tmp only. No package's scripts have run.
 func (r *Rig) RootTar(ctx context.Context, packages ...string) (string, error) {
-	inputs := append([]string{"3", BaseSuite, r.arch}, packages...)
+	inputs := append([]string{"4", BaseSuite, r.arch}, packages...)
 	dir, err := r.keep(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
 		var files []string
 		if len(packages) > 0 {
@@ -274,20 +279,21 @@ func (o *root) add(header *tar.Header, contents io.Reader) error {
 func (o *root) finish() error {
 	accounts := map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" +
-			fmt.Sprintf("cnb:x:%d:%d::/home/cnb:/bin/bash\n", User, Group),
+			fmt.Sprintf("cnb:x:%d:%d::/home/cnb:/bin/bash\n", User, Group) +
+			fmt.Sprintf("heroku:x:%d:%d::/home/heroku:/bin/bash\n", HerokuUser, Group),
 		"etc/group": fmt.Sprintf("root:x:0:\nnogroup:x:65534:\ncnb:x:%d:\n", Group),
 	}
 	for _, folder := range []struct {
 		name  string
 		mode  int64
 		owner int
-	}{{"tmp", 0o1777, 0}, {"home", 0o755, 0}, {"home/cnb", 0o755, User}, {"root", 0o700, 0}, {"etc", 0o755, 0}} {
+	}{{"tmp", 0o1777, 0}, {"home", 0o755, 0}, {"home/cnb", 0o755, User}, {"home/heroku", 0o755, HerokuUser}, {"root", 0o700, 0}, {"etc", 0o755, 0}} {
 		if o.seen[folder.name] {
 			continue
 		}
 		header := &tar.Header{Typeflag: tar.TypeDir, Name: folder.name + "/", Mode: folder.mode, ModTime: o.epoch}
 		if folder.owner != 0 {
-			header.Uid, header.Gid = User, Group
+			header.Uid, header.Gid = folder.owner, Group
 		}
 		if err := o.tar.WriteHeader(header); err != nil {
 			return err

@@ -14,22 +14,37 @@ import (
 	"time"
 )
 
-// The releases that tests run on. Both are built from source, each from a module of its own.
+// The releases that tests run on. All are built from source, each from a module of its own.
 const (
-	packVersion      = "v0.38.2"
-	lifecycleVersion = "v0.21.0"
+	packVersion = "v0.38.2"
+	// LifecycleVersion is the newest.
+	LifecycleVersion = "v0.21.0"
+	// HerokuLifecycleVersion is the nearest to that of heroku/builder:24, v0.20.14, that can be built from its module.
+	HerokuLifecycleVersion = "v0.20.12"
 )
+
+// lifecycleAPIs are the buildpack and platform APIs of each version, as in its own lifecycle.toml.
+var lifecycleAPIs = map[string][2]string{
+	LifecycleVersion: {
+		`"0.7", "0.8", "0.9", "0.10", "0.11", "0.12"`,
+		`"0.7", "0.8", "0.9", "0.10", "0.11", "0.12", "0.13", "0.14", "0.15"`,
+	},
+	HerokuLifecycleVersion: {
+		`"0.7", "0.8", "0.9", "0.10", "0.11"`,
+		`"0.7", "0.8", "0.9", "0.10", "0.11", "0.12", "0.13", "0.14"`,
+	},
+}
 
 const lifecycleDescriptor = `[apis]
   [apis.buildpack]
     deprecated = []
-    supported = ["0.7", "0.8", "0.9", "0.10", "0.11", "0.12"]
+    supported = [%s]
   [apis.platform]
     deprecated = []
-    supported = ["0.7", "0.8", "0.9", "0.10", "0.11", "0.12", "0.13", "0.14", "0.15"]
+    supported = [%s]
 
 [lifecycle]
-  version = "` + "%s" + `"
+  version = "%s"
 `
 
 // phases are the names by which the lifecycle's one program is called.
@@ -58,11 +73,15 @@ func (r *Rig) module(ctx context.Context, module, version, flags string, command
 	})
 }
 
-// LifecycleDir gives a folder "lifecycle" with the lifecycle's programs under the names of its phases.
+// LifecycleDir gives a folder "lifecycle" with the newest lifecycle's programs under the names of its phases.
 func (r *Rig) LifecycleDir(ctx context.Context) (string, error) {
+	return r.lifecycleDir(ctx, LifecycleVersion)
+}
+
+func (r *Rig) lifecycleDir(ctx context.Context, version string) (string, error) {
 	const module = "github.com/buildpacks/lifecycle"
-	flags := "-X " + module + "/cmd.Version=" + lifecycleVersion[1:]
-	built, err := r.module(ctx, module, lifecycleVersion, flags, module+"/cmd/lifecycle", module+"/cmd/launcher")
+	flags := "-X " + module + "/cmd.Version=" + version[1:]
+	built, err := r.module(ctx, module, version, flags, module+"/cmd/lifecycle", module+"/cmd/launcher")
 	if err != nil {
 		return "", err
 	}
@@ -81,15 +100,15 @@ func (r *Rig) LifecycleDir(ctx context.Context) (string, error) {
 				return err
 			}
 		}
-		text := fmt.Sprintf(lifecycleDescriptor, lifecycleVersion[1:])
+		text := fmt.Sprintf(lifecycleDescriptor, lifecycleAPIs[version][0], lifecycleAPIs[version][1], version[1:])
 		return os.WriteFile(filepath.Join(dir, "lifecycle.toml"), []byte(text), 0o644)
 	})
 	return filepath.Join(dir, "lifecycle"), err
 }
 
 // lifecycleTgz packs the lifecycle as its releases are.
-func (r *Rig) lifecycleTgz(ctx context.Context) (string, error) {
-	from, err := r.LifecycleDir(ctx)
+func (r *Rig) lifecycleTgz(ctx context.Context, version string) (string, error) {
+	from, err := r.lifecycleDir(ctx, version)
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +138,16 @@ func (r *Rig) PackProgram(ctx context.Context) (string, error) {
 
 // Pack gives pack and its builder; it needs a Docker engine.
 func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
-	images, err := r.Images(ctx)
+	return r.packWith(ctx, LifecycleVersion, User)
+}
+
+// HerokuPack is Pack with a builder like heroku/builder:24, as far as its lifecycle and its user go.
+func (r *Rig) HerokuPack(ctx context.Context) (*Pack, error) {
+	return r.packWith(ctx, HerokuLifecycleVersion, HerokuUser)
+}
+
+func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, error) {
+	images, err := r.images(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +155,7 @@ func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	tgz, err := r.lifecycleTgz(ctx)
+	tgz, err := r.lifecycleTgz(ctx, lifecycle)
 	if err != nil {
 		return nil, err
 	}
