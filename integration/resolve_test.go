@@ -121,8 +121,11 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
 		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app",
 			"garbage-collected from Hydra's own store", "restart the build")
-		w.has(built, nil, outs...)
-		w.fails(built.env(), "The reason:", "Hydra serves it itself, without a signature", "binary_cache_secret_key_file")
+		unsigned := w.hydra(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
+			Jobs:   []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
+		w.has(unsigned, nil, outs...)
+		w.fails(unsigned.env(), "The reason:", "Hydra serves it itself, without a signature", "binary_cache_secret_key_file")
 		w.has(built, w.parts.key, outs...)
 		o := w.fails(built.env(), "The reason:", "Hydra serves it itself, signed by "+w.parts.key.Name,
 			"NIX_EXTRA_BINARY_CACHE="+built.URL)
@@ -169,7 +172,7 @@ in mk "shop" { lib = mk "lib" { inherit flags; }; src = ./.; }`, "why.txt": "der
 		}
 		h := theirs(source, "--argstr", "flags", "-O3")
 		w.fails(h.env(), "Hydra has built this revision", "and the two differ:", "Hydra's derivation is "+h.drv,
-			"what Hydra evaluated: flags=-O3 src="+rev)
+			"what Hydra evaluated: flags=-O3, src="+rev)
 		w.has(h, nil, h.drv)
 		w.fails(h.env(), "The reason:", `shop → lib: variable flags: "-O2" here, "-O3" there`,
 			"BP_NIX_HYDRA_JOB=shop/main/shop")

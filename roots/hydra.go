@@ -79,7 +79,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	}
 	e.Asked = absent[e.Missing[0]].Asked
 	if e.Findings = cacheFindings(e.Asked); !e.Proven() {
-		e.Findings = []Finding{NotServed{f.hydraStore(ctx, client, e.Missing[0])}}
+		e.Findings = append(e.Findings, NotServed{f.hydraStore(ctx, client, e.Missing[0])})
 	}
 	return e
 }

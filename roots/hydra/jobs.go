@@ -38,6 +38,9 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 		return found, err
 	}
 	if e.Builds > listedToExplain {
+		if err := c.otherSystems(ctx, q, e); err != nil {
+			return nil, err
+		}
 		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), Eval: e.ID, URL: e.URL,
 			EvalError: c.evalError(ctx, q, e, q.Jobs[0])}
 	}
@@ -46,6 +49,29 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 		return nil, err
 	}
 	return c.pick(ctx, q, e, all)
+}
+
+// commonSystems are those that a jobset is likely to build for.
+func commonSystems() []string { return []string{"x86_64-linux", "aarch64-linux", "aarch64-darwin"} }
+
+// otherSystems looks in an evaluation that is too large to be listed whether a wanted job is there for other systems.
+func (c *Client) otherSystems(ctx context.Context, q Query, e Eval) error {
+	for _, job := range q.Jobs {
+		found := &SystemError{Job: job, System: q.System, URL: e.URL}
+		for _, system := range commonSystems() {
+			if system == q.System {
+				continue
+			}
+			other := Query{Project: q.Project, Jobset: q.Jobset, Jobs: []string{job}, System: system}
+			if b, err := c.lookUpOne(ctx, other, e, job); err == nil && b.System != "" {
+				found.Have = appendUnique(found.Have, text.Clip(b.System, 40))
+			}
+		}
+		if len(found.Have) > 0 && q.System != "" {
+			return found
+		}
+	}
+	return nil
 }
 
 // allBuilds is one request: each build comes with its outputs.

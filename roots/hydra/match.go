@@ -15,13 +15,10 @@ import (
 type source struct{ name, uri, revision string }
 
 // sources lists them, sorted by name. A flake is one; an input is one if its revision is a commit.
-func (e Eval) sources(flakeOnly bool) []source {
+func (e Eval) sources() []source {
 	var all []source
 	if uri, revision := SplitFlake(e.Flake); revision != "" {
 		all = append(all, source{name: "flake", uri: uri, revision: revision})
-	}
-	if flakeOnly {
-		return all
 	}
 	for _, name := range sortedKeys(e.Inputs) {
 		input := e.Inputs[name]
@@ -34,7 +31,7 @@ func (e Eval) sources(flakeOnly bool) []source {
 
 // candidates are the sources that may be the asked one: those of its repository, or, where none is recognised, all.
 func (e Eval) candidates(q Query) (all []source, recognised bool) {
-	all = e.sources(q.Flake)
+	all = e.sources()
 	if q.GitURL == "" {
 		return all, false
 	}

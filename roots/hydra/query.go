@@ -34,12 +34,8 @@ type Query struct {
 	// GitURL is the source's repository. Where a jobset has several inputs it says which of them is the source; it
 	// may be empty, and it may name the repository in another form than Hydra does (ssh or https, .git or not).
 	GitURL string
-	// Flake restricts the search to evaluations of a flake: the revision is matched against the flake alone.
-	Flake bool
 	// Wait is how long an evaluation that is not there yet and builds that are not finished are waited for.
 	Wait time.Duration
-	// Constituents adds the builds an aggregate job stands for, at a request per wanted job.
-	Constituents bool
 }
 
 // Target is what people write to name jobs: a project, a jobset, and the jobs, none meaning all.

@@ -58,11 +58,6 @@ func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
 	if err := c.finish(ctx, r, w); err != nil {
 		return nil, err
 	}
-	if q.Constituents {
-		if err := c.addConstituents(ctx, r); err != nil {
-			return nil, err
-		}
-	}
 	for _, b := range r.Builds {
 		if err := b.checkOutputs(); err != nil {
 			return nil, err
@@ -182,27 +177,6 @@ func (c *Client) refresh(ctx context.Context, r *Resolution, unfinished []Build)
 	for i, old := range r.Builds {
 		if b, ok := fresh[old.ID]; ok {
 			r.Builds[i] = b
-		}
-	}
-	return nil
-}
-
-// addConstituents appends what aggregates stand for. An aggregate succeeds only if all of these did.
-func (c *Client) addConstituents(ctx context.Context, r *Resolution) error {
-	have := map[int64]bool{}
-	for _, b := range r.Builds {
-		have[b.ID] = true
-	}
-	for _, b := range r.Builds {
-		parts, err := c.Constituents(ctx, b.ID)
-		if err != nil {
-			return err
-		}
-		for _, part := range parts {
-			if !have[part.ID] && part.Status == Succeeded {
-				have[part.ID] = true
-				r.Builds = append(r.Builds, part)
-			}
 		}
 	}
 	return nil

@@ -137,7 +137,7 @@ type Source struct {
 // Sources are the repositories of an evaluation, by name.
 func (e Eval) Sources() []Source {
 	var all []Source
-	for _, s := range e.sources(false) {
+	for _, s := range e.sources() {
 		all = append(all, Source{Input: s.name, URI: s.uri, Revision: s.revision})
 	}
 	return all

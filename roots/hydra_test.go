@@ -1,0 +1,181 @@
+package roots_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
+)
+
+func TestAskingHydra(t *testing.T) { spec.Run(t, "a Hydra job", testAskingHydra) }
+
+// testAskingHydra asks the stand-in for store paths that are only names: nothing is evaluated, and of caches only
+// narinfos are read.
+func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
+	const (
+		repository = "https://git.example.org/shop.git"
+		system     = "x86_64-linux"
+	)
+	var (
+		h        *hydratest.Server
+		eval     *hydratest.Eval
+		binaries string // the folder of the cache that is asked
+		log      []string
+		ctx      = context.Background()
+	)
+	revision := hydratest.Revision("shop")
+	job := func(name, system string, outputs ...string) hydratest.Job {
+		paths := map[string]string{}
+		for _, output := range outputs {
+			paths[output] = hydratest.StorePath(name+system+output, name+"-1.0")
+		}
+		return hydratest.Job{Name: name + "." + system, System: system, Outputs: paths}
+	}
+	// has writes narinfos.
+	has := func(dir string, paths ...storepath.Path) {
+		for _, p := range paths {
+			text := fmt.Sprintf("StorePath: %s\nURL: nar/x.nar.xz\nCompression: xz\nNarHash: sha256:%s\nNarSize: 120\nReferences: \n",
+				p, "1"+strings.Repeat("0", 51))
+			Expect(os.WriteFile(filepath.Join(dir, p.HashPart()+".narinfo"), []byte(text), 0o644)).To(Succeed())
+		}
+	}
+	output := func(job string) storepath.Path { return storepath.Path(eval.Build(job).Outputs()["out"]) }
+	find := func(change ...func(*roots.Finder)) (roots.Set, error) {
+		f := roots.Finder{
+			Settings: roots.Settings{HydraURL: h.URL, HydraJob: "shop/main/web worker", System: system},
+			Identity: nixinstall.Identity{Rev: revision, URL: repository},
+			Caches: func() (*cache.Set, error) {
+				return cache.Open(ctx, cache.Options{URLs: []string{"file://" + binaries}})
+			},
+			Log: func(format string, args ...any) { log = append(log, fmt.Sprintf(format, args...)) },
+		}
+		for _, c := range change {
+			c(&f)
+		}
+		return f.Find(ctx)
+	}
+	notCached := func(err error) *roots.NotCachedError {
+		t.Helper()
+		var typed *roots.NotCachedError
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		return typed
+	}
+	it.Before(func() {
+		RegisterTestingT(t)
+		h, log, binaries = hydratest.New(), nil, t.TempDir()
+		Expect(os.WriteFile(filepath.Join(binaries, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644)).To(Succeed())
+		eval = h.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: revision}},
+			Jobs: []hydratest.Job{job("web", system, "out", "dev"), job("worker", system, "out", "bin"),
+				job("heroku-compile-hook", system, "out"), job("only", "aarch64-linux", "out")},
+		}).Succeed()
+	})
+	it.After(func() { h.Close() })
+
+	it("takes of each build the programs, else the default output, and separates the hook", func() {
+		bin := storepath.Path(eval.Build("worker." + system).Outputs()["bin"])
+		has(binaries, output("web."+system), bin, output("heroku-compile-hook."+system))
+		found, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main/web worker heroku-compile-hook" })
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found.Paths).To(Equal([]storepath.Path{output("web." + system), bin}))
+		Expect(found.Hook).To(Equal(output("heroku-compile-hook." + system)))
+		Expect(strings.Join(log, "\n")).To(ContainSubstring(fmt.Sprintf("build %d, web-1.0", eval.Build("web."+system).ID)))
+	})
+
+	it("asks for nothing without a revision, and by the one that the settings name", func() {
+		has(binaries, output("web."+system))
+		web := func(f *roots.Finder) {
+			f.Settings.HydraJob = "shop/main/web"
+			f.Identity = nixinstall.Identity{}
+		}
+		_, err := find(web)
+		Expect(err).To(MatchError(roots.ErrNoRevision))
+		Expect(h.Requests()).To(BeEmpty())
+		for _, given := range []string{strings.ToUpper(revision), revision[:8], "latest", "latest-finished"} {
+			found, err := find(web, func(f *roots.Finder) { f.Settings.GitRev = given })
+			Expect(err).NotTo(HaveOccurred(), given)
+			Expect(found.Paths).To(HaveLen(1))
+		}
+	})
+
+	it("says before anything is downloaded that a job is there for another system only", func() {
+		_, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main/only" })
+		var typed *hydra.SystemError
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(typed.Have).To(Equal([]string{"aarch64-linux"}))
+	})
+
+	it("says which of several outputs the caches lack, and what Hydra's own store has", func() {
+		has(binaries, output("web."+system))
+		var states []roots.StoreState
+		for _, store := range []string{"", t.TempDir()} {
+			h.Store(store)
+			e := notCached(errOf(find()))
+			Expect(e.Have).To(Equal(1))
+			Expect(e.Missing).To(Equal([]storepath.Path{storepath.Path(eval.Build("worker." + system).Outputs()["bin"])}))
+			Expect(e.Proven()).To(BeTrue())
+			states = append(states, e.Findings[0].(roots.NotServed).Store.State)
+		}
+		Expect(states).To(Equal([]roots.StoreState{roots.StoreUnknown, roots.StoreCollected}))
+
+		own := t.TempDir()
+		has(own, notCached(errOf(find())).Missing...)
+		h.Store(own)
+		store := notCached(errOf(find())).Findings[0].(roots.NotServed).Store
+		Expect(store.State).To(Equal(roots.StoreServes))
+		Expect(store.Keys).To(BeEmpty())
+		Expect(store.String()).To(ContainSubstring("without a signature"))
+	})
+
+	it("does not say that no cache has it where one could not be asked", func() {
+		asked := func(f *roots.Finder) {
+			f.Caches = func() (*cache.Set, error) {
+				return cache.Open(ctx, cache.Options{URLs: []string{"file://" + binaries, h.URL}})
+			}
+		}
+		h.Store(t.TempDir())
+		h.OnRequest(func(_ int, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, ".narinfo") {
+				h.Fail(hydratest.Fault{Status: 401, Body: "no"})
+			}
+		})
+		e := notCached(errOf(find(asked)))
+		Expect(e.Proven()).To(BeFalse(), "%v", e.Findings)
+		Expect(e.Findings[0]).To(BeAssignableToTypeOf(roots.CacheAnswer{}))
+	})
+
+	it("looks into a private Hydra's own store with the login of its host", func() {
+		h.Private("deploy", "hunter2")
+		h.Store(t.TempDir())
+		login := func(f *roots.Finder) {
+			f.Logins = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
+		}
+		Expect(notCached(errOf(find(login))).Findings[0].(roots.NotServed).Store.State).To(Equal(roots.StoreCollected))
+		logins := 0
+		for _, r := range h.Requests() {
+			if r.Method == http.MethodPost {
+				logins++
+			}
+		}
+		Expect(logins).To(Equal(2), "one for its pages, one for its store")
+		_, err := find()
+		var refused *hydra.LoginError
+		Expect(errors.As(err, &refused)).To(BeTrue(), "%v", err)
+	})
+}
+
+func errOf(_ roots.Set, err error) error { return err }
