@@ -144,6 +144,10 @@ func (h *hidden) testPRootLayer(it spec.S) {
 		for _, by := range []string{launch.EngineProot, launch.EngineUserns, launch.EngineNative, launch.EngineRelocate} {
 			l = h.builds("hp", h.bash, by)
 			Expect(l.HasLayer("proot")).To(Equal(by == launch.EngineProot), by)
+			bill, err := os.ReadFile(filepath.Join(l.Layers(), "launch.sbom.cdx.json"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(strings.Contains(string(bill), "pkg:generic/proot@")).To(Equal(by == launch.EngineProot), by)
+			Expect(string(bill)).To(ContainSubstring("nix-hydra-launch"))
 		}
 	})
 

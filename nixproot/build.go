@@ -146,7 +146,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err := b.runHook(ctx, s, contents, launcher); err != nil {
 		return result, err
 	}
-	if err := WriteSBOM(s.layers.LaunchSBOMPath(libcnb.CycloneDXJSON), contents.Graph); err != nil {
+	if err := s.writeBills(contents.Graph, launchLayers); err != nil {
 		return result, err
 	}
 	if err := b.trimSource(s); err != nil {

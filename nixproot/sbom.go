@@ -4,69 +4,155 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 
-	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/buildpacks/libcnb/v2"
+	"github.com/package-url/packageurl-go"
+	"github.com/paketo-buildpacks/libpak/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
 
-// WriteSBOM writes the closure as a CycloneDX 1.5 bill of materials: a component per store path with its NarHash, and
-// the references among them. The same closure gives the same bytes: no time, no serial number.
-func WriteSBOM(path string, graph *closure.Graph) error {
-	components := []cdx.Component{}
-	dependencies := []cdx.Dependency{}
-	for _, node := range graph.Sorted() {
-		name, version := parseDrvName(node.Path.Name())
-		components = append(components, cdx.Component{
-			BOMRef:     node.Path.String(),
-			Type:       cdx.ComponentTypeLibrary,
-			Name:       name,
-			Version:    version,
-			PackageURL: packageURL(name, version),
-			Hashes:     &[]cdx.Hash{{Algorithm: cdx.HashAlgoSHA256, Value: hex.EncodeToString(node.NarHash[:])}},
-			Properties: &[]cdx.Property{{Name: "nix:output_path", Value: node.Path.String()}},
-		})
-		on := []string{}
-		for _, reference := range node.References {
-			if reference != node.Path {
-				on = append(on, reference.String())
-			}
+// launcherRef names the launcher in a bill of materials, and imageRef the image.
+const (
+	launcherRef = "launcher"
+	imageRef    = "image"
+)
+
+// billFormats are the formats that are written; buildpack.toml declares them.
+func billFormats() []libcnb.SBOMFormat {
+	return []libcnb.SBOMFormat{libcnb.CycloneDXJSON, libcnb.SPDXJSON, libcnb.SyftJSON}
+}
+
+// BillOptions is what an image holds beside its closure.
+type BillOptions struct {
+	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says.
+	Version, Epoch string
+	// Launcher is the launcher's program, to be hashed, and LauncherPath where it is in the image.
+	Launcher, LauncherPath string
+	// PRoot is set where it is in the image, at PRootPath.
+	PRoot     *libpak.BuildModuleDependency
+	PRootPath string
+}
+
+// Bill is the bill of materials of an image with a closure: a component for each store path with its NAR hash, the
+// references among them, the launcher, and PRoot where the image has it.
+func Bill(graph *closure.Graph, options BillOptions) (sbom.Bill, error) {
+	sum, err := digestOnDisk(options.Launcher)
+	if err != nil {
+		return sbom.Bill{}, fmt.Errorf("hashing the launcher: %w", err)
+	}
+	bill := sbom.Bill{
+		Root: sbom.Component{Ref: imageRef, Name: imageRef, DependsOn: []string{launcherRef}},
+		Tool: buildpackID, ToolVersion: options.Version, Created: sbom.Created(options.Epoch),
+		Components: []sbom.Component{{
+			Ref: launcherRef, Name: launch.ProcessProgramName, Version: options.Version, SHA256: sum,
+			Licenses: []string{"Apache-2.0"}, Path: options.LauncherPath, Application: true,
+			PURL: packageurl.NewPackageURL(packageurl.TypeGolang, "github.com/nixproot", "nix-hydra-buildpack", options.Version,
+				nil, "cmd/launch").ToString(),
+		}},
+	}
+	for i, root := range graph.Roots {
+		bill.Root.DependsOn = append(bill.Root.DependsOn, root.String())
+		if i == 0 {
+			bill.Root.Name, bill.Root.Version, _ = sbom.ParseName(root.Name())
 		}
-		dependencies = append(dependencies, cdx.Dependency{Ref: node.Path.String(), Dependencies: &on})
 	}
-	bom := cdx.NewBOM()
-	bom.Components = &components
-	bom.Dependencies = &dependencies
-	file, err := os.Create(path)
+	for _, node := range graph.Sorted() {
+		bill.Components = append(bill.Components, storeComponent(node))
+	}
+	if options.PRoot != nil {
+		c := dependencyComponent(*options.PRoot)
+		c.Path = options.PRootPath
+		bill.Components = append(bill.Components, c)
+		bill.Root.DependsOn = append(bill.Root.DependsOn, c.Ref)
+	}
+	return bill, nil
+}
+
+// storeComponent is a store path.
+func storeComponent(node *closure.Node) sbom.Component {
+	name, version, output := sbom.ParseName(node.Path.Name())
+	c := sbom.Component{
+		Ref: node.Path.String(), Name: name, Version: version, Output: output, SHA256: hex.EncodeToString(node.NarHash[:]),
+		PURL: sbom.NixPURL(name, version, output, node.Path.HashPart()), CPEs: sbom.CPEs(name, version),
+		Path: node.Path.String(),
+		Properties: map[string]string{
+			"nix:output_path": node.Path.String(), "nix:nar_hash": "sha256:" + storepath.Encode32(node.NarHash[:]),
+			"nix:nar_size": fmt.Sprint(node.NarSize),
+		},
+	}
+	if output != "" {
+		c.Properties["nix:output"] = output
+	}
+	if node.Signature.Name != "" {
+		c.Properties["nix:signed_by"] = node.Signature.Name
+	}
+	for _, reference := range node.References {
+		c.DependsOn = append(c.DependsOn, reference.String())
+	}
+	return c
+}
+
+// dependencyComponent is something that buildpack.toml pins.
+func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
+	c := sbom.Component{
+		Ref: d.ID + "@" + d.Version, Name: d.Name, Version: d.Version, SHA256: d.GetChecksum().Hash(), CPEs: d.CPEs,
+		Application: true, Properties: map[string]string{"uri": d.URI},
+	}
+	if len(d.PURLS) > 0 {
+		c.PURL = d.PURLS[0]
+	}
+	for _, license := range d.Licenses {
+		c.Licenses = append(c.Licenses, license.Type)
+	}
+	return c
+}
+
+// writeBills writes the image's bill of materials, and the build's own where a toolchain was used, which is not in the
+// image.
+func (s *site) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) error {
+	options := BillOptions{
+		Version: s.version, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: s.launcher,
+		LauncherPath: path.Join(s.layers.Path, launcherLayer, "bin", launch.ProcessProgramName),
+		PRootPath:    path.Join(s.layers.Path, prootLayer, "bin/proot"),
+	}
+	if slices.ContainsFunc(launchLayers, func(l libcnb.Layer) bool { return l.Name == prootLayer }) {
+		dependency, err := s.dependencies.Pinned(prootLayer)
+		if err != nil {
+			return err
+		}
+		options.PRoot = &dependency
+	}
+	bill, err := Bill(graph, options)
 	if err != nil {
-		return fmt.Errorf("writing bill of materials: %w", err)
+		return err
 	}
-	err = cdx.NewBOMEncoder(file, cdx.BOMFileFormatJSON).EncodeVersion(bom, cdx.SpecVersion1_5)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
+	for _, format := range billFormats() {
+		if err := bill.Write(format.MediaType(), s.layers.LaunchSBOMPath(format)); err != nil {
+			return err
+		}
 	}
+	if s.toolchain.opened == nil {
+		return nil
+	}
+	nix, err := s.dependencies.Pinned("nix")
 	if err != nil {
-		return fmt.Errorf("writing bill of materials: %w", err)
+		return err
+	}
+	component := dependencyComponent(nix)
+	built := sbom.Bill{
+		Root: sbom.Component{Ref: "build", Name: buildpackID, Version: s.version, DependsOn: []string{component.Ref}},
+		Tool: buildpackID, ToolVersion: s.version, Created: bill.Created, Components: []sbom.Component{component},
+	}
+	for _, format := range billFormats() {
+		if err := built.Write(format.MediaType(), s.layers.BuildSBOMPath(format)); err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-// parseDrvName splits a name as Nix's builtins.parseDrvName does: the version starts after the first dash that no
-// letter follows.
-func parseDrvName(name string) (string, string) {
-	for i := 0; i+1 < len(name); i++ {
-		c := name[i+1]
-		if name[i] == '-' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') {
-			return name[:i], name[i+1:]
-		}
-	}
-	return name, ""
-}
-
-// packageURL is the package URL that SBOM tools for Nix use, pkg:nix/name@version.
-func packageURL(name, version string) string {
-	if version == "" {
-		return "pkg:nix/" + name
-	}
-	return "pkg:nix/" + name + "@" + version
 }

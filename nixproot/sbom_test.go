@@ -1,55 +1,212 @@
 package nixproot_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	cdx "github.com/CycloneDX/cyclonedx-go"
 	. "github.com/onsi/gomega"
+	"github.com/package-url/packageurl-go"
+	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/sclevine/spec"
+	spdxjson "github.com/spdx/tools-golang/json"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
 
 func testSBOM(t *testing.T, context spec.G, it spec.S) {
 	const (
-		app  = storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-my-app-1.2-rc1")
-		libc = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-glibc")
+		app     = storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-my-app-1.2-rc1")
+		openssl = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-openssl-3.0.6-bin")
+		odd     = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxw9-g++_x?y=z-2+3")
 	)
+	var bill sbom.Bill
 
-	it.Before(func() { RegisterTestingT(t) })
-
-	it("lists every store path with name, version, hash and references, and the same bytes each time", func() {
+	it.Before(func() {
+		RegisterTestingT(t)
 		graph := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{
-			app:  {Path: app, NarHash: storepath.Hash{1}, NarSize: 1, References: []storepath.Path{app, libc}},
-			libc: {Path: libc, NarHash: storepath.Hash{2}, NarSize: 1},
+			app: {Path: app, NarHash: storepath.Hash{1}, NarSize: 1, References: []storepath.Path{app, openssl, odd},
+				Signature: narinfo.Signature{Name: "key-1"}},
+			openssl: {Path: openssl, NarHash: storepath.Hash{2}, NarSize: 1},
+			odd:     {Path: odd, NarHash: storepath.Hash{3}, NarSize: 1},
 		}}
-		write := func() []byte {
-			file := filepath.Join(t.TempDir(), "launch.sbom.cdx.json")
-			Expect(nixproot.WriteSBOM(file, graph)).To(Succeed())
-			text, err := os.ReadFile(file)
-			Expect(err).NotTo(HaveOccurred())
-			return text
+		launcher := filepath.Join(t.TempDir(), "launch")
+		Expect(os.WriteFile(launcher, []byte("x"), 0o755)).To(Succeed())
+		var err error
+		bill, err = nixproot.Bill(graph, nixproot.BillOptions{
+			Version: "0.1.0", Launcher: launcher, LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
+			PRoot: &libpak.BuildModuleDependency{
+				ID: "proot", Name: "PRoot", Version: "5.4.1", PURLS: []string{"pkg:generic/proot@5.4.1?arch=amd64"},
+				Checksum: "sha256:19f44283f5c0e73091c60195f5fcd4f4c1165505e44410d434e2ab1b677c1a09",
+				Licenses: []libpak.BuildModuleDependencyLicense{{Type: "GPL-2.0-or-later"}},
+			},
+		})
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	write := func(mediaType string) []byte {
+		t.Helper()
+		name := filepath.Join(t.TempDir(), "bill")
+		Expect(bill.Write(mediaType, name)).To(Succeed())
+		text, err := os.ReadFile(name)
+		Expect(err).NotTo(HaveOccurred())
+		return text
+	}
+
+	it("is written in every format that buildpack.toml declares, the same bytes each time", func() {
+		descriptor, err := os.ReadFile("../buildpack.toml")
+		Expect(err).NotTo(HaveOccurred())
+		for mediaType := range sbom.Formats() {
+			Expect(string(descriptor)).To(ContainSubstring(mediaType))
+			first := write(mediaType)
+			bill.Components[0], bill.Components[1] = bill.Components[1], bill.Components[0]
+			Expect(write(mediaType)).To(Equal(first), mediaType)
 		}
-		first := write()
-		Expect(write()).To(Equal(first))
-		var bom struct {
-			BOMFormat    string
-			Components   []struct{ Name, Version, PURL string }
-			Dependencies []struct {
-				Ref       string
-				DependsOn []string
+		Expect(bill.Write("text/plain", filepath.Join(t.TempDir(), "x"))).To(MatchError(ContainSubstring("no format")))
+	})
+
+	it("dates from 1980 or SOURCE_DATE_EPOCH", func() {
+		Expect(sbom.Created("").Format("2006-01-02")).To(Equal("1980-01-01"))
+		Expect(sbom.Created("1700000000").Unix()).To(Equal(int64(1700000000)))
+		Expect(sbom.Created("-7").Year()).To(Equal(1980))
+	})
+
+	it("is CycloneDX with the graph, licences, package URLs, and what is in the image beside the closure", func() {
+		var bom cdx.BOM
+		Expect(cdx.NewBOMDecoder(bytes.NewReader(write("application/vnd.cyclonedx+json")), cdx.BOMFileFormatJSON).Decode(&bom)).
+			To(Succeed())
+		Expect(bom.Metadata.Component.Name).To(Equal("my-app"))
+		Expect(bom.Metadata.Timestamp).To(Equal("1980-01-01T00:00:01Z"))
+		byName := map[string]cdx.Component{}
+		for _, c := range *bom.Components {
+			byName[c.Name] = c
+			purl, err := packageurl.FromString(c.PackageURL)
+			Expect(err).NotTo(HaveOccurred(), c.PackageURL)
+			if purl.Type == "nix" {
+				Expect(purl.Name).To(Equal(c.Name))
+				Expect(purl.Version).To(Equal(c.Version))
+				Expect(purl.Qualifiers.Map()).To(HaveKeyWithValue("outputhash", HaveLen(32)))
 			}
 		}
-		Expect(json.Unmarshal(first, &bom)).To(Succeed())
-		Expect(bom.BOMFormat).To(Equal("CycloneDX"))
-		Expect(bom.Components[0].Name).To(Equal("my-app"))
-		Expect(bom.Components[0].Version).To(Equal("1.2-rc1"))
-		Expect(bom.Components[0].PURL).To(Equal("pkg:nix/my-app@1.2-rc1"))
-		Expect(bom.Components[1].PURL).To(Equal("pkg:nix/glibc"))
-		Expect(bom.Dependencies[0].DependsOn).To(Equal([]string{libc.String()}))
+		Expect(byName).To(And(HaveKey("my-app"), HaveKey("openssl"), HaveKey("PRoot"), HaveKey("nix-hydra-launch")))
+		Expect(byName["openssl"].PackageURL).To(HavePrefix("pkg:nix/openssl@3.0.6?output=bin&outputhash="))
+		Expect(byName["openssl"].CPE).To(Equal("cpe:2.3:a:openssl:openssl:3.0.6:*:*:*:*:*:*:*"))
+		Expect((*byName["PRoot"].Licenses)[0].License.ID).To(Equal("GPL-2.0-or-later"))
+		Expect(*byName["my-app"].Properties).To(ContainElement(cdx.Property{Name: "nix:signed_by", Value: "key-1"}))
+		depends := map[string][]string{}
+		for _, d := range *bom.Dependencies {
+			if d.Dependencies != nil {
+				depends[d.Ref] = *d.Dependencies
+			}
+		}
+		Expect(depends[app.String()]).To(ConsistOf(openssl.String(), odd.String()))
+		Expect(depends["image"]).To(ConsistOf(app.String(), "launcher", "proot@5.4.1"))
+	})
+
+	it("is SPDX with the same", func() {
+		document, err := spdxjson.Read(bytes.NewReader(write("application/spdx+json")))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(document.Packages).To(HaveLen(6))
+		names := map[string]bool{}
+		for _, p := range document.Packages {
+			Expect(names[string(p.PackageSPDXIdentifier)]).To(BeFalse())
+			Expect(string(p.PackageSPDXIdentifier)).To(MatchRegexp(`^[A-Za-z0-9.-]+$`))
+			names[string(p.PackageSPDXIdentifier)] = true
+		}
+		depends := 0
+		for _, r := range document.Relationships {
+			if r.Relationship == "DEPENDS_ON" {
+				depends++
+				Expect(names).To(And(HaveKey(string(r.RefA.ElementRefID)), HaveKey(string(r.RefB.ElementRefID))))
+			}
+		}
+		Expect(depends).To(Equal(5))
+		Expect(document.CreationInfo.Created).To(Equal("1980-01-01T00:00:01Z"))
+	})
+
+	it("is Syft's JSON with the same", func() {
+		var document struct {
+			Artifacts []struct {
+				ID, Name, Version, Type, PURL string
+				CPEs                          []struct{ CPE string }
+				Metadata                      struct{ OutputHash, Output string }
+			}
+			ArtifactRelationships []struct{ Parent, Child, Type string }
+			Schema                struct{ Version, URL string }
+		}
+		Expect(json.Unmarshal(write("application/vnd.syft+json"), &document)).To(Succeed())
+		Expect(document.Schema.URL).To(ContainSubstring("anchore/syft"))
+		Expect(document.Artifacts).To(HaveLen(5))
+		ids := map[string]string{}
+		for _, a := range document.Artifacts {
+			ids[a.ID] = a.Name
+			if a.Name == "openssl" {
+				Expect(a.Type).To(Equal("nix"))
+				Expect(a.Metadata.Output).To(Equal("bin"))
+				Expect(a.Metadata.OutputHash).To(Equal(openssl.HashPart()))
+			}
+		}
+		var of []string
+		for _, r := range document.ArtifactRelationships {
+			if r.Type == "dependency-of" {
+				Expect(ids[r.Child]).To(Equal("my-app"))
+				of = append(of, ids[r.Parent])
+			}
+		}
+		Expect(of).To(ConsistOf("openssl", "g++_x?y=z"))
+	})
+
+	it("lets a scanner find a version that is known to be vulnerable, in each format", func() {
+		raw, err := os.ReadFile("testdata/advisory.json")
+		Expect(err).NotTo(HaveOccurred())
+		var advisory struct{ ID, CPE, From, Before string }
+		Expect(json.Unmarshal(raw, &advisory)).To(Succeed())
+		// matches is what a scanner does with a component's CPE.
+		matches := func(cpe string) bool {
+			parts := strings.Split(cpe, ":")
+			return len(parts) > 5 && strings.Join(parts[:5], ":") == advisory.CPE && parts[5] >= advisory.From &&
+				parts[5] < advisory.Before
+		}
+		var bom cdx.BOM
+		Expect(cdx.NewBOMDecoder(bytes.NewReader(write("application/vnd.cyclonedx+json")), cdx.BOMFileFormatJSON).Decode(&bom)).
+			To(Succeed())
+		var found []string
+		for _, c := range *bom.Components {
+			if matches(c.CPE) {
+				found = append(found, c.Name)
+			}
+		}
+		document, err := spdxjson.Read(bytes.NewReader(write("application/spdx+json")))
+		Expect(err).NotTo(HaveOccurred())
+		for _, p := range document.Packages {
+			for _, ref := range p.PackageExternalReferences {
+				if ref.RefType == "cpe23Type" && matches(ref.Locator) {
+					found = append(found, p.PackageName)
+				}
+			}
+		}
+		var syft struct {
+			Artifacts []struct {
+				Name string
+				CPEs []struct{ CPE string }
+			}
+		}
+		Expect(json.Unmarshal(write("application/vnd.syft+json"), &syft)).To(Succeed())
+		for _, a := range syft.Artifacts {
+			for _, c := range a.CPEs {
+				if matches(c.CPE) {
+					found = append(found, a.Name)
+				}
+			}
+		}
+		Expect(found).To(Equal([]string{"openssl", "openssl", "openssl"}), advisory.ID)
 	})
 }

@@ -1,0 +1,173 @@
+// Package sbom writes bills of materials in the three formats that buildpacks may give: CycloneDX, SPDX and Syft's own.
+// The same bill gives the same bytes, in whichever order its components were found.
+package sbom
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/package-url/packageurl-go"
+)
+
+// Component is one thing in an image, or one that made it.
+type Component struct {
+	// Ref is what dependencies name it by: a store path, for what has one.
+	Ref     string
+	Name    string
+	Version string
+	// Output is the derivation's output, "" for out.
+	Output string
+	// SHA256 is the digest of the NAR of what has a store path, else of the file, in hex; "" where it is not known.
+	SHA256 string
+	// Licenses are SPDX identifiers; none where nothing tells.
+	Licenses []string
+	PURL     string
+	CPEs     []string
+	// Properties are what else is known, by names such as "nix:narHash".
+	Properties map[string]string
+	// Path is where it is in the image.
+	Path string
+	// Application says that it is a program by itself, and no library.
+	Application bool
+	// DependsOn are the Refs of what it needs; itself is left out.
+	DependsOn []string
+}
+
+// Bill is a bill of materials.
+type Bill struct {
+	// Root is what all the rest is for. Its DependsOn are what was asked for.
+	Root       Component
+	Components []Component
+	// Tool and ToolVersion name what wrote the bill.
+	Tool, ToolVersion string
+	Created           time.Time
+}
+
+// Formats are the writers by media type, as buildpack.toml's sbom-formats names them.
+func Formats() map[string]func(Bill, io.Writer) error {
+	return map[string]func(Bill, io.Writer) error{
+		"application/vnd.cyclonedx+json": Bill.CycloneDX,
+		"application/spdx+json":          Bill.SPDX,
+		"application/vnd.syft+json":      Bill.Syft,
+	}
+}
+
+// Created is the time that a bill carries, so that it is the same each time: SOURCE_DATE_EPOCH, or the one that the
+// lifecycle gives to files, 1980-01-01 00:00:01.
+func Created(sourceDateEpoch string) time.Time {
+	if seconds, err := strconv.ParseInt(sourceDateEpoch, 10, 64); err == nil && seconds >= 0 && seconds < 1<<40 {
+		return time.Unix(seconds, 0).UTC()
+	}
+	return time.Date(1980, 1, 1, 0, 0, 1, 0, time.UTC)
+}
+
+// sorted is the bill's components in order, each with its dependencies in order.
+func (b Bill) sorted() []Component {
+	all := slices.Clone(b.Components)
+	slices.SortFunc(all, func(x, y Component) int { return cmp.Compare(x.Ref, y.Ref) })
+	for i := range all {
+		all[i] = all[i].ordered()
+	}
+	return all
+}
+
+func (c Component) ordered() Component {
+	c.DependsOn = slices.Clone(c.DependsOn)
+	slices.Sort(c.DependsOn)
+	c.DependsOn = slices.DeleteFunc(slices.Compact(c.DependsOn), func(ref string) bool { return ref == c.Ref })
+	return c
+}
+
+// digest identifies the bill by its contents.
+func (b Bill) digest() [sha256.Size]byte {
+	h := sha256.New()
+	for _, c := range append(b.sorted(), b.Root.ordered()) {
+		fmt.Fprintf(h, "%q %q %q %q %q %q %q\n", c.Ref, c.Name, c.Version, c.Output, c.SHA256, c.PURL, c.DependsOn)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// uuid is the bill's digest as a UUID of version 8 (RFC 9562).
+func (b Bill) uuid() string {
+	d := b.digest()
+	d[6], d[8] = d[6]&0x0f|0x80, d[8]&0x3f|0x80
+	s := hex.EncodeToString(d[:16])
+	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
+}
+
+// NixPURL is the package URL of a store path, as Syft writes it.
+func NixPURL(name, version, output, hash string) string {
+	var qualifiers packageurl.Qualifiers
+	if output != "" {
+		qualifiers = append(qualifiers, packageurl.Qualifier{Key: "output", Value: output})
+	}
+	if hash != "" {
+		qualifiers = append(qualifiers, packageurl.Qualifier{Key: "outputhash", Value: hash})
+	}
+	return packageurl.NewPackageURL("nix", "", name, version, qualifiers, "").ToString()
+}
+
+// outputs are the names of outputs that store paths of nixpkgs end in.
+func outputs() []string {
+	return []string{
+		"bin", "lib", "dev", "man", "doc", "devdoc", "info", "debug", "static", "data", "dist", "py", "python", "modules", "tools",
+		"server", "utils", "etc", "terminfo", "getent", "libgcc", "stdenv", "dnsutils", "host",
+	}
+}
+
+// ParseName splits the name of a store path: the version begins after the first dash that no letter follows, as
+// builtins.parseDrvName has it, and what comes after another dash may name an output.
+func ParseName(storeName string) (name, version, output string) {
+	for _, each := range outputs() {
+		if rest, ok := strings.CutSuffix(storeName, "-"+each); ok {
+			if n, v := parseDrvName(rest); v != "" {
+				return n, v, each
+			}
+		}
+	}
+	name, version = parseDrvName(storeName)
+	return name, version, ""
+}
+
+func parseDrvName(name string) (string, string) {
+	for i := 0; i+1 < len(name); i++ {
+		c := name[i+1]
+		if name[i] == '-' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') {
+			return name[:i], name[i+1:]
+		}
+	}
+	return name, ""
+}
+
+// file writes to a file what write gives.
+func file(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// Write writes the bill in a format to a file.
+func (b Bill) Write(mediaType, name string) error {
+	format := Formats()[mediaType]
+	if format == nil {
+		return fmt.Errorf("writing bill of materials: there is no format %q", mediaType)
+	}
+	if err := file(name, func(w io.Writer) error { return format(b, w) }); err != nil {
+		return fmt.Errorf("writing bill of materials: %w", err)
+	}
+	return nil
+}
