@@ -43,22 +43,24 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 
 // site is everything a build starts from.
 type site struct {
-	config       Config
-	entry        Entry
-	procfile     []ProcfileEntry
-	identity     nixinstall.Identity
-	source       string
-	tree         *Source
-	layers       libcnb.Layers
-	layersRoot   string
-	launcher     string
-	version      string
-	buildpackID  string
-	bindings     []CacheBinding
-	settings     cacheSettings
-	dependencies Dependencies
-	toolchain    *Toolchain
-	caches       func() (*cache.Set, error)
+	config   Config
+	entry    Entry
+	procfile Procfile
+	// procfileAfter are buildpacks that will replace this one's process types.
+	procfileAfter []string
+	identity      nixinstall.Identity
+	source        string
+	tree          *Source
+	layers        libcnb.Layers
+	layersRoot    string
+	launcher      string
+	version       string
+	buildpackID   string
+	bindings      []CacheBinding
+	settings      cacheSettings
+	dependencies  Dependencies
+	toolchain     *Toolchain
+	caches        func() (*cache.Set, error)
 }
 
 // survey reads settings, source and the previous image's metadata; it downloads nothing.
@@ -82,7 +84,8 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 	if s.entry, err = FindEntry(s.source, s.config); err != nil {
 		return nil, nil, err
 	}
-	if s.procfile, err = ReadProcfile(filepath.Join(s.source, procfileName)); err != nil {
+	s.procfileAfter = procfileBuildpacksAfter(ctx, s.layersRoot, buildContext.Buildpack.Info.ID)
+	if s.procfile, err = ReadProcfile(ctx, s.source); err != nil {
 		return nil, nil, err
 	}
 	if s.identity, err = b.findIdentity(ctx, s, lookup); err != nil {
@@ -248,7 +251,14 @@ func (s *site) conditions() []string {
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.
 func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
-	entries := s.procfile
+	entries := s.procfile.Entries
+	for _, warning := range s.procfile.Warnings {
+		b.Logger.Bodyf("Warning: %s", warning)
+	}
+	for _, id := range s.procfileAfter {
+		b.Logger.Bodyf("Warning: %s comes after this buildpack in the order: its process types replace those of the same "+
+			"name here, and run by bash, which the run image has to have; leave it out of the order, or put it first", id)
+	}
 	if len(entries) == 0 {
 		program, because, err := c.mainProgram()
 		if err != nil {

@@ -1,14 +1,19 @@
 package nixproot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // maxProcfile bounds what is read of a Procfile, in bytes.
@@ -29,81 +34,198 @@ type ProcfileError struct {
 
 // Error shows the line with a caret below the place.
 func (e *ProcfileError) Error() string {
+	text, column := e.Text, min(max(e.Column-1, 0), len(e.Text))
+	if from := column - maxShown; from > 0 {
+		text, column = "…"+strings.ToValidUTF8(text[from:], ""), maxShown+len("…")
+	}
+	if len(text) > column+maxShown {
+		text = strings.ToValidUTF8(text[:column+maxShown], "") + "…"
+	}
 	caret := strings.Map(func(c rune) rune {
 		if c == '\t' {
 			return c
 		}
 		return ' '
-	}, prefix(e.Text, e.Column-1))
-	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, e.Text, caret)
+	}, prefix(text, column))
+	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, printable(text), caret)
 }
 
-// processType is what Heroku and the CNB specification both accept as the name of a process type.
-var processType = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+// maxShown is how much of a line is shown on either side of the place, in bytes.
+const maxShown = 120
 
-// ReadProcfile reads the Procfile of a source; a source without one gives no entries and no error.
-func ReadProcfile(path string) ([]ProcfileEntry, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err == nil && info.Size() > maxProcfile {
-		return nil, fmt.Errorf("reading Procfile: it has %d bytes, more than %d", info.Size(), maxProcfile)
-	}
-	text, err := os.ReadFile(path)
+// printable is a line with what would steer a terminal made visible.
+func printable(line string) string {
+	return strings.Map(func(c rune) rune {
+		if c != '\t' && unicode.IsControl(c) {
+			return '\uFFFD'
+		}
+		return c
+	}, line)
+}
+
+// Procfile is what a Procfile says.
+type Procfile struct {
+	// Entries are its process types, each once.
+	Entries []ProcfileEntry
+	// Warnings say what was read otherwise than it is written, a line each.
+	Warnings []string
+}
+
+var (
+	// processType is the name of a process type as Heroku's Cloud Native Buildpack and Kubernetes have it
+	// (heroku/buildpacks-procfile: SPEC.md).
+	processType = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$`)
+	// lineEnd ends a line, as any system writes it.
+	lineEnd = regexp.MustCompile(`\r\n|\r|\n`)
+)
+
+const (
+	// maxProcessType is how long the name of a process type may be, in bytes.
+	maxProcessType = 63
+	// maxCommand is the longest text that Linux takes as an argument of a program, in bytes, without the byte that ends
+	// it (execve(2), MAX_ARG_STRLEN).
+	maxCommand = 128<<10 - 1
+)
+
+// ReadProcfile reads the Procfile of a source, which may be a symbolic link to another file of it; a source without one
+// gives no entries and no error.
+func ReadProcfile(ctx context.Context, source string) (Procfile, error) {
+	root, err := filepath.EvalSymlinks(source)
 	if err != nil {
-		return nil, fmt.Errorf("reading Procfile: %w", err)
+		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
+	}
+	file, err := filepath.EvalSymlinks(filepath.Join(root, procfileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Procfile{}, nil
+	}
+	if err != nil {
+		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
+	}
+	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
+		return Procfile{}, errors.New("reading Procfile: it is a symbolic link to what is not in the source")
+	}
+	text, err := sourcefile.Read(ctx, file, maxProcfile)
+	if err != nil {
+		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
 	}
 	return ParseProcfile(string(text))
 }
 
-// ParseProcfile reads lines of the form "type: command". Blank lines and lines that start with # are skipped.
+// ParseProcfile reads lines of the form "type: command" by the rules of Heroku's Cloud Native Buildpack: blank lines and
+// lines that begin with # are left out, capitals in a type become small and underscores hyphens, and of a type that is
+// given twice the last counts, each with a warning.
 //
 // The command is checked for shell syntax here, at build time, so that a missing quote does not wait for the first
 // start of the app. Its error is a *ProcfileError.
-func ParseProcfile(text string) ([]ProcfileEntry, error) {
-	var entries []ProcfileEntry
-	lines := map[string]int{}
-	for i, line := range strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n") {
-		line = strings.TrimRight(line, " \t\r")
-		trimmed := strings.TrimLeft(line, " \t")
-		if trimmed == "" || trimmed[0] == '#' {
+func ParseProcfile(text string) (Procfile, error) {
+	var p Procfile
+	if !utf8.ValidString(text) {
+		return p, errors.New("reading Procfile: it is not UTF-8")
+	}
+	lines := map[string]procfileLine{}
+	for i, text := range lineEnd.Split(strings.TrimPrefix(text, "\ufeff"), -1) {
+		line, err := parseLine(i+1, strings.TrimRight(text, " \t"))
+		if err != nil {
+			return Procfile{}, err
+		}
+		if line.Type == "" {
 			continue
 		}
-		refuse := func(column int, format string, args ...any) error {
-			return &ProcfileError{Line: i + 1, Column: column, Text: line, Problem: fmt.Sprintf(format, args...)}
+		if line.Type != line.written {
+			p.warn("Procfile line %d: the process type %q becomes %q; write it so", line.number, line.written, line.Type)
 		}
-		indent := len(line) - len(trimmed)
-		name, rest, found := strings.Cut(trimmed, ":")
-		if !found {
-			return nil, refuse(len(line)+1, "no colon; a line is \"type: command\", for example \"web: run_proot.sh myapp\"")
+		if first, twice := lines[line.Type]; twice {
+			p.warn("Procfile line %d: the process type %q was given in line %d too; this line counts", line.number, line.Type,
+				first.number)
+			p.Entries = slices.DeleteFunc(p.Entries, func(e ProcfileEntry) bool { return e.Type == line.Type })
 		}
-		name = strings.TrimRight(name, " \t")
-		if !processType.MatchString(name) {
-			return nil, refuse(indent+1, "the process type %q may hold letters, digits, - and _ only", name)
-		}
-		command := strings.TrimLeft(rest, " \t")
-		column := len(line) - len(command) + 1
-		if command == "" {
-			return nil, refuse(len(line)+1, "the process type %q has no command", name)
-		}
-		if first, twice := lines[name]; twice {
-			return nil, refuse(indent+1, "the process type %q was already given in line %d", name, first)
-		}
-		var bad *launch.LineError
-		if err := launch.CheckLine(command); errors.As(err, &bad) {
-			return nil, refuse(column+max(bad.Column, 1)-1, "%s", bad.Problem)
-		} else if err != nil {
-			return nil, refuse(column, "%s", err)
-		}
-		if command == launch.ProgramName {
-			return nil, refuse(len(line)+1, "%s is given no program to run, for example \"%s: %s myapp\"", launch.ProgramName,
-				name, launch.ProgramName)
-		}
-		lines[name] = i + 1
-		entries = append(entries, ProcfileEntry{Type: name, Command: command})
+		lines[line.Type] = line
+		p.Entries = append(p.Entries, line.ProcfileEntry)
 	}
-	return entries, nil
+	for _, entry := range p.Entries {
+		if err := lines[entry.Type].check(); err != nil {
+			return Procfile{}, err
+		}
+	}
+	return p, nil
+}
+
+func (p *Procfile) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+// procfileLine is a line of a Procfile. One without a process type is blank or a comment.
+type procfileLine struct {
+	ProcfileEntry
+	number        int
+	text, written string // the line, and the type as it is written
+}
+
+// refuse is the error of a place in the line.
+func (l procfileLine) refuse(column int, format string, args ...any) error {
+	return &ProcfileError{Line: l.number, Column: column, Text: l.text, Problem: fmt.Sprintf(format, args...)}
+}
+
+// parseLine reads one line.
+func parseLine(number int, text string) (procfileLine, error) {
+	l := procfileLine{number: number, text: text}
+	trimmed := strings.TrimLeft(text, " \t")
+	if trimmed == "" || trimmed[0] == '#' {
+		return l, nil
+	}
+	indent := len(text) - len(trimmed)
+	name, command, found := strings.Cut(text, ":")
+	if !found {
+		return l, l.refuse(len(text)+1, "no colon; a line is \"type: command\", for example \"web: run_proot.sh myapp\"")
+	}
+	l.written = name
+	l.Type = strings.ToLower(strings.ReplaceAll(name[indent:], "_", "-"))
+	l.Command = strings.TrimLeft(command, " \t")
+	switch {
+	case !processType.MatchString(l.Type):
+		return l, l.refuse(indent+1+strangeAt(l.Type), "the process type %q may hold letters, digits and - only, and neither "+
+			"begins nor ends with -", name[indent:])
+	case len(l.Type) > maxProcessType:
+		return l, l.refuse(indent+1, "the process type %q has more than %d characters", name[indent:], maxProcessType)
+	case l.Command == "":
+		return l, l.refuse(len(text)+1, "the process type %q has no command", l.Type)
+	case len(l.Command) > maxCommand:
+		return l, l.refuse(l.column(), "the command has more than %d bytes, which Linux does not hand to a program", maxCommand)
+	case strings.Contains(l.Command, "\x00"):
+		return l, l.refuse(l.column()+strings.IndexByte(l.Command, 0), "the command holds a NUL byte")
+	}
+	return l, nil
+}
+
+// strangeAt is where in a process type stands what may not stand there.
+func strangeAt(name string) int {
+	if strings.HasPrefix(name, "-") || name == "" {
+		return 0
+	}
+	if i := strings.IndexFunc(name, func(c rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-", c)
+	}); i >= 0 {
+		return i
+	}
+	return len(name) - 1
+}
+
+// column is where the command begins.
+func (l procfileLine) column() int { return len(l.text) - len(l.Command) + 1 }
+
+// check reads the command as the launcher will.
+func (l procfileLine) check() error {
+	var bad *launch.LineError
+	if err := launch.CheckLine(l.Command); errors.As(err, &bad) {
+		return l.refuse(l.column()+max(bad.Column, 1)-1, "%s", bad.Problem)
+	} else if err != nil {
+		return l.refuse(l.column(), "%s", err)
+	}
+	if l.Command == launch.ProgramName {
+		return l.refuse(len(l.text)+1, "%s is given no program to run, for example \"%s: %s myapp\"", launch.ProgramName,
+			l.Type, launch.ProgramName)
+	}
+	return nil
 }
 
 // prefix is the first n bytes of s, or all of it.

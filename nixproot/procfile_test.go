@@ -1,10 +1,16 @@
 package nixproot_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
@@ -12,29 +18,93 @@ import (
 func testProcfile(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("reads process types in their order, with comments, blank lines and Windows line ends", func() {
-		entries, err := nixproot.ParseProcfile("\ufeff# the site\r\nweb: run_proot.sh serve -p $PORT\r\n\n  worker : run_proot.sh work --name 'a b' \n")
-		Expect(err).NotTo(HaveOccurred())
-		Expect(entries).To(Equal([]nixproot.ProcfileEntry{
-			{Type: "web", Command: "run_proot.sh serve -p $PORT"},
-			{Type: "worker", Command: "run_proot.sh work --name 'a b'"},
-		}))
+	it("reads process types in their order, with comments, blank lines and the line ends of any system", func() {
+		for _, end := range []string{"\n", "\r\n", "\r"} {
+			p, err := nixproot.ParseProcfile(strings.ReplaceAll("\ufeff# the site\nweb: run_proot.sh serve -p $PORT\n \t\n"+
+				"\t# a comment\nworker:run_proot.sh work --name 'a b' \n  ", "\n", end))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(p).To(Equal(nixproot.Procfile{Entries: []nixproot.ProcfileEntry{
+				{Type: "web", Command: "run_proot.sh serve -p $PORT"},
+				{Type: "worker", Command: "run_proot.sh work --name 'a b'"},
+			}}))
+		}
 	})
 
 	it("keeps shell syntax as it is", func() {
-		entries, err := nixproot.ParseProcfile(`web: cd "$HOME" && exec run_proot.sh app | tee log`)
+		p, err := nixproot.ParseProcfile(`web: cd "$HOME" && exec run_proot.sh app | tee log: "#"`)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(entries[0].Command).To(Equal(`cd "$HOME" && exec run_proot.sh app | tee log`))
+		Expect(p.Entries[0].Command).To(Equal(`cd "$HOME" && exec run_proot.sh app | tee log: "#"`))
+	})
+
+	it("corrects names as Heroku does, with a warning", func() {
+		for written, want := range map[string]string{
+			"Web": "web", "my_worker": "my-worker", "   web": "web", "IamAKey": "iamakey", "A_b-C": "a-b-c",
+		} {
+			p, err := nixproot.ParseProcfile(written + ": x")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(p.Entries).To(Equal([]nixproot.ProcfileEntry{{Type: want, Command: "x"}}))
+			Expect(p.Warnings).To(HaveLen(1))
+			Expect(p.Warnings[0]).To(HavePrefix("Procfile line 1: "))
+			Expect(p.Warnings[0]).To(HaveSuffix(fmt.Sprintf("becomes %q%s", want, "; write it so")))
+		}
+		for _, name := range []string{"a", "aa", "0", "iamastrictly-validkey", "a--b", strings.Repeat("a", 63)} {
+			p, err := nixproot.ParseProcfile(name + ": x")
+			Expect(err).NotTo(HaveOccurred())
+			Expect(p).To(Equal(nixproot.Procfile{Entries: []nixproot.ProcfileEntry{{Type: name, Command: "x"}}}))
+		}
+	})
+
+	it("takes the last of a type that is given twice, with a warning", func() {
+		p, err := nixproot.ParseProcfile("web: a 'broken\nother: o\nWEB: b\nweb: c\n")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Entries).To(Equal([]nixproot.ProcfileEntry{{Type: "other", Command: "o"}, {Type: "web", Command: "c"}}))
+		Expect(p.Warnings).To(HaveLen(3))
+		Expect(p.Warnings[1]).To(Equal(`Procfile line 3: the process type "web" was given in line 1 too; this line counts`))
+		Expect(p.Warnings[2]).To(Equal(`Procfile line 4: the process type "web" was given in line 3 too; this line counts`))
+	})
+
+	it("refuses what Heroku refuses, and what no program could be given", func() {
+		for _, text := range []string{
+			"-key: x", "key-: x", "_key: x", "key_: x", strings.Repeat("a", 64) + ": x", ": rails -s", "web:", "web: \t", "&&&&&",
+			"is_w.e.b: x", "worker : x", "w eb: x", "wéb: x", "web\nx: y", "web: \xff", "web: a\x00b", "-: x", "--: x",
+			"web: " + strings.Repeat("x", 128<<10),
+		} {
+			_, err := nixproot.ParseProcfile(text)
+			Expect(err).To(HaveOccurred(), "%.80q", text)
+			Expect(len(err.Error())).To(BeNumerically("<", 1000))
+		}
+	})
+
+	it("reads a symbolic link inside the source, and nothing else but regular files", func() {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "Procfile")
+		p, err := nixproot.ReadProcfile(t.Context(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p).To(BeZero())
+		Expect(os.MkdirAll(filepath.Join(dir, "deploy"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte("web: x"), 0o644)).To(Succeed())
+		Expect(os.Symlink("deploy/Procfile", file)).To(Succeed())
+		p, err = nixproot.ReadProcfile(t.Context(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Entries).To(HaveLen(1))
+		for _, make := range []func() error{
+			func() error { return os.Symlink("/etc/hostname", file) },
+			func() error { return unix.Mkfifo(file, 0o644) },
+			func() error { return os.Mkdir(file, 0o755) },
+		} {
+			Expect(os.Remove(file)).To(Succeed())
+			Expect(make()).To(Succeed())
+			_, err = nixproot.ReadProcfile(t.Context(), dir)
+			Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
+		}
 	})
 
 	for _, c := range []struct{ name, text, message string }{
 		{"no colon", "web: a\nworker run it", "Procfile line 2, column 14: no colon; a line is \"type: command\", " +
 			"for example \"web: run_proot.sh myapp\"\n    worker run it\n                 ^"},
 		{"no command", "web:  ", "Procfile line 1, column 5: the process type \"web\" has no command\n    web:\n        ^"},
-		{"a bad name", "we b: x", "Procfile line 1, column 1: the process type \"we b\" may hold letters, digits, - and _ only\n" +
-			"    we b: x\n    ^"},
-		{"a name twice", "web: x\n\nweb: y", "Procfile line 3, column 1: the process type \"web\" was already given in line 1\n" +
-			"    web: y\n    ^"},
+		{"a bad name", "we b: x", "Procfile line 1, column 3: the process type \"we b\" may hold letters, digits and - only, " +
+			"and neither begins nor ends with -\n    we b: x\n      ^"},
 		{"a quote that never ends", "web: echo 'abc", "Procfile line 1, column 11: reached EOF without closing quote `'`\n" +
 			"    web: echo 'abc\n              ^"},
 		{"run_proot.sh alone", "# x\nweb: run_proot.sh ", "Procfile line 2, column 18: run_proot.sh is given no program to run, " +
@@ -50,16 +120,22 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 func FuzzParseProcfile(f *testing.F) {
 	f.Add("web: run_proot.sh myapp -p $PORT\n# no\nworker: a && b")
 	f.Add("web: echo \"$(cat <<X\n")
+	f.Add("\ufeffWeb:a\r_x: y\r\nmy_worker :z\nmy-worker: 'b\n" + strings.Repeat("k", 64) + ": c")
 	f.Fuzz(func(t *testing.T, text string) {
-		entries, err := nixproot.ParseProcfile(text)
+		p, err := nixproot.ParseProcfile(text)
 		if err != nil {
-			_ = err.Error()
+			if len(err.Error()) > 4000 {
+				t.Fatalf("the error has %d bytes", len(err.Error()))
+			}
 			return
 		}
-		for _, e := range entries {
-			if e.Type == "" || e.Command == "" {
-				t.Fatalf("entry %+v has nothing in it", e)
+		seen := map[string]bool{}
+		for _, e := range p.Entries {
+			if !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(e.Type) || seen[e.Type] ||
+				strings.TrimSpace(e.Command) == "" || strings.ContainsAny(e.Command, "\r\n\x00") {
+				t.Fatalf("entry %+v", e)
 			}
+			seen[e.Type] = true
 		}
 	})
 }

@@ -1,0 +1,26 @@
+package nixproot
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+// TestProcfileBuildpacksAfter finds those that come after this one, of whatever the platform says.
+func TestProcfileBuildpacksAfter(t *testing.T) {
+	g, layers := NewWithT(t), t.TempDir()
+	after := func() []string { return procfileBuildpacksAfter(t.Context(), layers, "nixproot/nix-hydra") }
+	g.Expect(after()).To(BeEmpty())
+	for text, want := range map[string][]string{
+		"[[group]]\nid = \"heroku/procfile\"\n[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"other/one\"\n": nil,
+		"[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"paketo-buildpacks/procfile\"\nversion = \"5\"\n": {
+			"paketo-buildpacks/procfile"},
+		"[[group]]\nid = \"heroku/procfile\"\n": nil,
+		"[[group":                               nil,
+	} {
+		g.Expect(os.WriteFile(filepath.Join(layers, groupFile), []byte(text), 0o644)).To(Succeed())
+		g.Expect(after()).To(Equal(want), text)
+	}
+}
