@@ -398,11 +398,11 @@ func (a *account) procfile() map[string]string {
 	if err != nil {
 		return commands
 	}
-	entries, err := ParseProcfile(string(raw))
+	parsed, err := ParseProcfile(string(raw))
 	if err != nil {
 		return commands
 	}
-	for _, entry := range entries {
+	for _, entry := range parsed.Entries {
 		commands[entry.Type] = entry.Command
 	}
 	return commands

@@ -1,17 +1,37 @@
 package nixproot
 
 import (
+	"context"
+	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
+	"github.com/paketo-buildpacks/libpak/v2"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// cacheBinding is the type of a service binding that describes a private binary cache.
-const cacheBinding = "nix-binary-cache"
+// The types of service bindings that are used here. Their letters' case does not matter.
+const (
+	// cacheBinding describes private binary caches.
+	cacheBinding = "nix-binary-cache"
+	// authoritiesBinding holds certificates in PEM form, under any names (paketo-buildpacks/ca-certificates).
+	authoritiesBinding = "ca-certificates"
+	// mappingBinding and mirrorBinding say where to download dependencies from; libpak reads them.
+	mappingBinding = "dependency-mapping"
+	mirrorBinding  = "dependency-mirror"
+)
 
 // CacheBinding is a private binary cache as a service binding gives it: files named url, public-key, and one of
-// username with password, token, or netrc. ca-certificate is optional.
+// username with password, token, or netrc. ca-certificate is optional. One of type ca-certificates has that alone.
 type CacheBinding struct {
 	Name          string
 	URL           string
@@ -23,35 +43,177 @@ type CacheBinding struct {
 	CACertificate string
 }
 
-// ReadCacheBindings finds the bindings of type nix-binary-cache. A key it does not know is an error, since a
-// misspelled one would leave the cache without its password and the reader of the log without a reason.
-func ReadCacheBindings(bindings libcnb.Bindings) ([]CacheBinding, error) {
-	var caches []CacheBinding
+// Bindings are a platform's service bindings, as far as they are for this buildpack.
+type Bindings struct {
+	// Caches are those of type nix-binary-cache, one for each of their URLs, and of ca-certificates.
+	Caches []CacheBinding
+	// Unused says of each of the others why it is not used.
+	Unused []string
+}
+
+// ReadBindings sorts the service bindings by their types. What could be meant for this buildpack and cannot be used is
+// an error, since the cache would be without its password and the reader of the log without a reason; what is meant for
+// somebody else is said in Unused. pinned are what this buildpack may download.
+func ReadBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependency) (Bindings, error) {
+	var read Bindings
 	for _, binding := range bindings {
-		if !strings.EqualFold(binding.Type, cacheBinding) {
+		var caches []CacheBinding
+		var err error
+		switch strings.ToLower(binding.Type) {
+		case cacheBinding:
+			caches, err = readCaches(binding)
+		case authoritiesBinding:
+			caches, err = readAuthorities(binding)
+		case mappingBinding:
+			if !mapsAny(binding, pinned) {
+				read.unused(binding, "maps nothing that this buildpack downloads")
+			}
+		case mirrorBinding: // any host may be mirrored
+		case "":
+			read.unused(binding, "has no type: a file of that name says what it is for, here "+cacheBinding+", "+
+				authoritiesBinding+" or "+mappingBinding)
+		default:
+			read.unused(binding, otherType(binding.Type))
+		}
+		if err != nil {
+			return Bindings{}, err
+		}
+		read.Caches = append(read.Caches, caches...)
+	}
+	return read, nil
+}
+
+func (b *Bindings) unused(binding libcnb.Binding, why string) {
+	b.Unused = append(b.Unused, fmt.Sprintf("%q %s", binding.Name, why))
+}
+
+// otherType is why a binding is not used that has a type; one that is nearly right is told so.
+func otherType(is string) string {
+	lower := strings.ToLower(is)
+	if strings.Contains(lower, "nix") || strings.Contains(lower, "cache") {
+		return fmt.Sprintf("is of type %q; binary caches are of type %s", is, cacheBinding)
+	}
+	return fmt.Sprintf("is of type %q, which is not for this buildpack", is)
+}
+
+// maxBindingFile bounds a file of a binding, in bytes.
+const maxBindingFile = 1 << 20
+
+// WithOldLayout are bindings as they are, those of the layout before included.
+func WithOldLayout(ctx context.Context, bindings libcnb.Bindings) (libcnb.Bindings, error) {
+	var all libcnb.Bindings
+	for _, binding := range bindings {
+		binding, err := withOldLayout(ctx, binding)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, binding)
+	}
+	return all, nil
+}
+
+// withOldLayout is a binding with what it has in the layout of the CNB bindings extension before the Service Binding
+// specification: metadata/kind, and files in secret (buildpacks/spec: extensions/bindings.md, 0.1).
+func withOldLayout(ctx context.Context, binding libcnb.Binding) (libcnb.Binding, error) {
+	if binding.Type != "" || binding.Path == "" {
+		return binding, nil
+	}
+	kind, err := bindingFile(ctx, filepath.Join(binding.Path, "metadata", "kind"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return binding, nil
+	}
+	secret := maps.Clone(binding.Secret)
+	if secret == nil {
+		secret = map[string]string{}
+	}
+	entries, dirErr := os.ReadDir(filepath.Join(binding.Path, "secret"))
+	if errors.Is(dirErr, fs.ErrNotExist) {
+		dirErr = nil
+	}
+	err = errors.Join(err, dirErr)
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), ".") { // Kubernetes keeps the files of a Secret in ..data
 			continue
 		}
-		b := CacheBinding{Name: binding.Name}
-		fields := map[string]*string{
-			"url": &b.URL, "public-key": &b.PublicKeys, "username": &b.Username, "password": &b.Password,
-			"token": &b.Token, "netrc": &b.Netrc, "ca-certificate": &b.CACertificate,
+		value, readErr := bindingFile(ctx, filepath.Join(binding.Path, "secret", entry.Name()))
+		secret[entry.Name()] = value
+		err = errors.Join(err, readErr)
+	}
+	if err != nil {
+		return binding, fmt.Errorf("reading the service binding %q: %w", binding.Name, err)
+	}
+	binding.Type, binding.Secret = kind, secret
+	return binding, nil
+}
+
+// bindingFile reads a file of a binding, which may be a link, as Kubernetes makes them.
+func bindingFile(ctx context.Context, name string) (string, error) {
+	resolved, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return "", err
+	}
+	text, err := sourcefile.Read(ctx, resolved, maxBindingFile)
+	return strings.TrimSpace(string(text)), err
+}
+
+// readCaches reads a binding of type nix-binary-cache. A key it does not know is an error.
+func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
+	b := CacheBinding{Name: binding.Name}
+	fields := map[string]*string{
+		"url": &b.URL, "public-key": &b.PublicKeys, "username": &b.Username, "password": &b.Password,
+		"token": &b.Token, "netrc": &b.Netrc, "ca-certificate": &b.CACertificate,
+	}
+	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
+		field, known := fields[strings.ToLower(key)]
+		if !known {
+			return nil, fmt.Errorf("the service binding %q of type %s has %q; it may have url, public-key, username, "+
+				"password, token, netrc and ca-certificate", binding.Name, cacheBinding, key)
 		}
-		for key, value := range binding.Secret {
-			field, known := fields[strings.ToLower(key)]
-			if !known {
-				return nil, fmt.Errorf("the service binding %q of type %s has %q; it may have url, public-key, username, "+
-					"password, token, netrc and ca-certificate", binding.Name, cacheBinding, key)
-			}
-			*field = value
+		*field = binding.Secret[key]
+	}
+	urls := strings.FieldsFunc(b.URL, func(c rune) bool { return strings.ContainsRune(" \t\r\n,", c) })
+	switch {
+	case len(urls) == 0 && b.Netrc == "":
+		return nil, fmt.Errorf("the service binding %q of type %s has no url", binding.Name, cacheBinding)
+	case (b.Username == "") != (b.Password == ""):
+		return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
+			binding.Name, cacheBinding)
+	case len(urls) == 0:
+		return []CacheBinding{b}, nil
+	}
+	var caches []CacheBinding
+	for i, address := range urls {
+		if parsed, err := url.Parse(address); err != nil || parsed.Scheme == "" {
+			return nil, fmt.Errorf("the service binding %q of type %s has a url without a scheme; it takes URLs such as "+
+				"https://cache.example.org", binding.Name, cacheBinding)
 		}
-		if b.URL == "" && b.Netrc == "" {
-			return nil, fmt.Errorf("the service binding %q of type %s has no url", binding.Name, cacheBinding)
+		one := b
+		if one.URL = address; i > 0 { // these are for all of them already
+			one.PublicKeys, one.Netrc, one.CACertificate = "", "", ""
 		}
-		if (b.Username == "") != (b.Password == "") {
-			return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
-				binding.Name, cacheBinding)
-		}
-		caches = append(caches, b)
+		caches = append(caches, one)
 	}
 	return caches, nil
+}
+
+// readAuthorities reads a binding of type ca-certificates.
+func readAuthorities(binding libcnb.Binding) ([]CacheBinding, error) {
+	var caches []CacheBinding
+	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
+		pem := binding.Secret[key]
+		if !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
+			return nil, fmt.Errorf("the service binding %q of type %s has %q, which holds no certificate in PEM form",
+				binding.Name, authoritiesBinding, key)
+		}
+		caches = append(caches, CacheBinding{Name: binding.Name, CACertificate: pem})
+	}
+	return caches, nil
+}
+
+// mapsAny reports whether a binding of type dependency-mapping has the checksum of anything that is pinned.
+func mapsAny(binding libcnb.Binding, pinned []libpak.BuildModuleDependency) bool {
+	return slices.ContainsFunc(pinned, func(d libpak.BuildModuleDependency) bool {
+		_, found := binding.Secret[d.GetChecksum().Hash()]
+		return found
+	})
 }

@@ -1,10 +1,15 @@
 package nixproot_test
 
 import (
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
+	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
@@ -20,20 +25,87 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		}
 	}
 
-	it("reads a private cache and leaves other bindings alone", func() {
-		caches, err := nixproot.ReadCacheBindings(binding(map[string]string{
+	read := func(bindings libcnb.Bindings) (nixproot.Bindings, error) {
+		return nixproot.ReadBindings(bindings, []libpak.BuildModuleDependency{{Checksum: "sha256:00ff"}})
+	}
+
+	it("reads a private cache and says which bindings are for others", func() {
+		all, err := read(binding(map[string]string{
 			"url": "https://cache.example.org", "public-key": testKey, "username": "u", "password": "p",
 		}))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(caches).To(Equal([]nixproot.CacheBinding{{
-			Name: "mine", URL: "https://cache.example.org", PublicKeys: testKey, Username: "u", Password: "p",
+		Expect(all).To(Equal(nixproot.Bindings{
+			Caches: []nixproot.CacheBinding{{
+				Name: "mine", URL: "https://cache.example.org", PublicKeys: testKey, Username: "u", Password: "p",
+			}},
+			Unused: []string{`"db" is of type "postgresql", which is not for this buildpack`},
+		}))
+	})
+
+	it("reads several caches of one binding, with its login for each", func() {
+		all, err := read(binding(map[string]string{
+			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": testKey, "token": "t", "ca-certificate": "pem",
+		}))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all.Caches).To(Equal([]nixproot.CacheBinding{
+			{Name: "mine", URL: "https://a.example.org", PublicKeys: testKey, Token: "t", CACertificate: "pem"},
+			{Name: "mine", URL: "s3://b", Token: "t"}, {Name: "mine", URL: "https://c.example.org/x", Token: "t"},
+		}))
+	})
+
+	it("reads certificates under whatever names they have", func() {
+		server := httptest.NewTLSServer(nil)
+		defer server.Close()
+		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		all, err := read(libcnb.Bindings{{Name: "ca", Type: "CA-Certificates", Secret: map[string]string{"b.pem": text, "a": text}}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{
+			{Name: "ca", CACertificate: text}, {Name: "ca", CACertificate: text},
+		}}))
+		_, err = read(libcnb.Bindings{{Name: "ca", Type: "ca-certificates", Secret: map[string]string{"a.pem": "hunter2"}}})
+		Expect(err).To(MatchError(`the service binding "ca" of type ca-certificates has "a.pem", which holds no certificate in PEM form`))
+	})
+
+	it("reads the older layout, links of Kubernetes included", func() {
+		dir := t.TempDir()
+		for name, text := range map[string]string{
+			"metadata/kind": "nix-binary-cache\n", "metadata/provider": "x", "secret/..data/url": "https://a.example.org\n",
+			"secret/..data/token": "t\n",
+		} {
+			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, "old", name)), 0o755)).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, "old", name), []byte(text), 0o644)).To(Succeed())
+		}
+		for _, name := range []string{"url", "token"} {
+			Expect(os.Symlink("..data/"+name, filepath.Join(dir, "old/secret", name))).To(Succeed())
+		}
+		bindings, err := libcnb.NewBindingsFromPath(dir)
+		Expect(err).NotTo(HaveOccurred())
+		bindings, err = nixproot.WithOldLayout(t.Context(), bindings)
+		Expect(err).NotTo(HaveOccurred())
+		all, err := read(bindings)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{{Name: "old", URL: "https://a.example.org", Token: "t"}}}))
+	})
+
+	it("names what has no type, nearly the right one, or maps what nobody downloads", func() {
+		all, err := read(libcnb.Bindings{
+			{Name: "a", Secret: map[string]string{"url": "https://a", "password": "hunter2"}}, {Name: "b", Type: "nix-cache"},
+			{Name: "c", Type: "dependency-mapping", Secret: map[string]string{"abcd": "https://x"}},
+			{Name: "d", Type: "dependency-mapping", Secret: map[string]string{"00ff": "https://x"}},
+			{Name: "e", Type: "dependency-mirror", Secret: map[string]string{"default": "https://x"}},
+		})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all).To(Equal(nixproot.Bindings{Unused: []string{
+			`"a" has no type: a file of that name says what it is for, here nix-binary-cache, ca-certificates or dependency-mapping`,
+			`"b" is of type "nix-cache"; binary caches are of type nix-binary-cache`,
+			`"c" maps nothing that this buildpack downloads`,
 		}}))
 	})
 
 	it("accepts a token, or a netrc without a URL", func() {
-		_, err := nixproot.ReadCacheBindings(binding(map[string]string{"url": "https://c", "token": "t"}))
+		_, err := read(binding(map[string]string{"url": "https://c", "token": "t"}))
 		Expect(err).NotTo(HaveOccurred())
-		_, err = nixproot.ReadCacheBindings(binding(map[string]string{"netrc": "machine c login u password p"}))
+		_, err = read(binding(map[string]string{"netrc": "machine c login u password p"}))
 		Expect(err).NotTo(HaveOccurred())
 	})
 
@@ -45,8 +117,9 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{map[string]string{"url": "https://c", "pasword": "hunter2"}, `has "pasword"; it may have url`},
 			{map[string]string{"url": "https://c", "password": "hunter2"}, "needs both username and password"},
 			{map[string]string{"token": "hunter2"}, "has no url"},
+			{map[string]string{"url": "//a:hunter2@example.org/x"}, "a url without a scheme"},
 		} {
-			_, err := nixproot.ReadCacheBindings(binding(c.secret))
+			_, err := read(binding(c.secret))
 			Expect(err).To(MatchError(ContainSubstring(c.message)))
 			Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
 		}

@@ -2,6 +2,7 @@ package nixproot
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/buildpacks/libcnb/v2"
+	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -91,7 +93,10 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 	if s.identity, err = b.findIdentity(ctx, s, lookup); err != nil {
 		return nil, nil, err
 	}
-	if s.bindings, err = ReadCacheBindings(buildContext.Platform.Bindings); err != nil {
+	if buildContext.Platform.Bindings, err = WithOldLayout(ctx, buildContext.Platform.Bindings); err != nil {
+		return nil, nil, err
+	}
+	if s.bindings, err = b.readBindings(buildContext); err != nil {
 		return nil, nil, err
 	}
 	if s.settings, err = gatherCaches(s.config, s.bindings); err != nil {
@@ -206,6 +211,19 @@ func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Se
 		b.Logger.Bodyf("%s", p)
 	}
 	return found, key, nil
+}
+
+// readBindings are the caches of the service bindings. The log has those that are not used.
+func (b Build) readBindings(buildContext libcnb.BuildContext) ([]CacheBinding, error) {
+	metadata, err := libpak.NewBuildModuleMetadata(buildContext.Buildpack.Metadata)
+	if err != nil {
+		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
+	}
+	bindings, err := ReadBindings(buildContext.Platform.Bindings, metadata.Dependencies)
+	for _, why := range bindings.Unused {
+		b.Logger.Bodyf("Service binding not used: %s", why)
+	}
+	return bindings.Caches, err
 }
 
 // layersRoot is the platform's layers directory, among whose directories the lifecycle gives each buildpack its own.

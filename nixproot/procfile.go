@@ -47,14 +47,14 @@ func (e *ProcfileError) Error() string {
 		}
 		return ' '
 	}, prefix(text, column))
-	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, printable(text), caret)
+	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, visible(text), caret)
 }
 
 // maxShown is how much of a line is shown on either side of the place, in bytes.
 const maxShown = 120
 
-// printable is a line with what would steer a terminal made visible.
-func printable(line string) string {
+// visible is a line with what would steer a terminal made visible.
+func visible(line string) string {
 	return strings.Map(func(c rune) rune {
 		if c != '\t' && unicode.IsControl(c) {
 			return '\uFFFD'
