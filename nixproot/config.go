@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
@@ -244,7 +243,10 @@ func (r *reader) caches() ([]string, narinfo.Keys) {
 	for _, u := range urls {
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Scheme == "" {
-			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", cache.Redact(u), "URLs such as https://cache.example.org")
+			if at := strings.LastIndexByte(u, '@'); at >= 0 { // a login, also where this is no URL
+				u = "…" + u[at:]
+			}
+			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", u, "URLs such as https://cache.example.org")
 			continue
 		}
 		if seen[u] {
