@@ -58,7 +58,7 @@ func TestFindIdentity(t *testing.T) {
 			"CI_PROJECT_URL": "https://example.org/app"}, rev: commit},
 		{name: "no commit at all", env: map[string]string{"GITHUB_SHA": "0000000000000000000000000000000000000000"}, log: "is no commit"},
 		{name: "the settings", metadata: kpack, settings: roots.Settings{GitRev: "latest", GitURL: "https://a:secret@example.org/mine"},
-			rev: commit, url: "https://example.org/app", log: "Revision latest of https://…@example.org/mine, as BP_NIX_GIT_REV says"},
+			rev: commit, url: "https://example.org/app", log: "Revision latest of https://example.org/mine, as BP_NIX_GIT_REV says"},
 	} {
 		g, layers := NewWithT(t), t.TempDir()
 		if c.metadata != "" {
