@@ -130,7 +130,10 @@ func (r *run) result() *Result {
 			result.Removed.add(n)
 		}
 	}
-	for _, n := range r.graph.Nodes {
+	for _, n := range r.graph.Sorted() {
+		if !r.layout.IsZero() {
+			result.Overruled = append(result.Overruled, n.Overruled...)
+		}
 		result.References += r.have[n.Path].Report.References
 		result.Harmless += r.have[n.Path].Report.Harmless
 	}

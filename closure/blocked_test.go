@@ -154,6 +154,36 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(names(staging)).To(ConsistOf(root.Base(), root.Base()+".json", good.Base(), good.Base()+".json"))
 	})
 
+	it("relocates what somebody takes as harmless, remembers on whose word, and no longer than that is given", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": bareHash(bad), "plain": bad.String()})
+		plain := options.Layout
+		options.Roots = []storepath.Path{bad}
+		blocked, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(blocked.Blocked).NotTo(BeEmpty())
+
+		options.Layout = plain.Overruling(relocate.Overrules{"*-bad-1/lib/*"})
+		options.Previous = recalled(blocked, options.Layout)
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Blocked).To(BeEmpty())
+		Expect(first.Layout.IsZero()).To(BeFalse())
+		Expect(first.Overruled).To(ConsistOf(And(HaveField("File", "lib/table"), HaveField("By", "*-bad-1/lib/*"))))
+
+		caches.fetches = nil
+		options.Previous = recalled(first, options.Layout)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(caches.fetches).To(BeEmpty())
+		Expect(again.Overruled).To(Equal(first.Overruled))
+
+		manifests := again.Manifests()
+		previous, notes := closure.Recall(manifests, plain)
+		Expect(previous.Groups).To(BeEmpty())
+		Expect(notes).To(ContainElement(ContainSubstring("was taken as harmless")))
+	})
+
 	it("fails where a closure has to be relocated and cannot", func() {
 		bad := pathOf("1", "bad-1")
 		c.add(bad, map[string]string{"lib/table": bareHash(bad)})

@@ -25,6 +25,8 @@ type Node struct {
 	// Foreign holds the hash parts of store paths that the files mention without referring to them. One of them in
 	// the same closure means that relocation would leave a live reference behind.
 	Foreign []string
+	// Overruled are the files that stand in the way of relocation and that somebody takes as harmless.
+	Overruled []Overruled
 }
 
 // newNode is what a trusted narinfo says.

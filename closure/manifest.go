@@ -28,6 +28,8 @@ type Manifest struct {
 	Keys    []string `json:"keys,omitempty" toml:"keys,omitempty"`
 	Paths   []string `json:"paths" toml:"paths"`
 	Blocked []string `json:"blocked,omitempty" toml:"blocked,omitempty"` // JSON of each Reason about a path in here
+	// Overruled is JSON of each Overruled of a path in here.
+	Overruled []string `json:"overruled,omitempty" toml:"overruled,omitempty"`
 	// Tried is the view directory that Blocked is about.
 	Tried string `json:"tried,omitempty" toml:"tried,omitempty"`
 }
@@ -60,6 +62,11 @@ func (r *Result) Manifests() map[string]Manifest {
 		m := Manifest{Version: manifestVersion, Format: Format, Prefix: r.Layout.Dir()}
 		for _, p := range group.Paths {
 			m.add(r.Graph.Nodes[p])
+			for _, o := range r.Graph.Nodes[p].Overruled {
+				if raw, err := json.Marshal(o); err == nil && !r.Layout.IsZero() {
+					m.Overruled = append(m.Overruled, string(raw))
+				}
+			}
 		}
 		for _, reason := range r.obstacles[:min(len(r.obstacles), maxBlocked)] {
 			if slices.Contains(group.Paths, reason.Path) {
@@ -81,6 +88,9 @@ func (m Manifest) Metadata() map[string]any {
 	}
 	if len(m.Keys) > 0 {
 		metadata["keys"] = m.Keys
+	}
+	if len(m.Overruled) > 0 {
+		metadata["overruled"] = m.Overruled
 	}
 	if len(m.Blocked) > 0 {
 		metadata["blocked"], metadata["tried"] = m.Blocked, m.Tried

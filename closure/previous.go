@@ -182,7 +182,11 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 	if len(group.Paths) == 0 || len(slices.Compact(slices.Clone(group.Paths))) < len(group.Paths) {
 		return group, nil, fmt.Errorf("its list of paths is empty or names one twice")
 	}
+	if err := overruled(m, nodes, layout.Overrules()); err != nil {
+		return group, nil, err
+	}
 	reasons, err := decodeReasons(m, group)
+	reasons = slices.DeleteFunc(reasons, func(r Reason) bool { return layout.Overrules().Match(r.Path, r.File) != "" })
 	if err == nil && len(reasons) > 0 && p.Tried != "" && p.Tried != m.Tried {
 		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
 	}
@@ -190,6 +194,25 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 		p.Blocked, p.Tried = append(p.Blocked, reasons...), m.Tried
 	}
 	return group, nodes, err
+}
+
+// overruled reads which files of a layer were taken as harmless, which has to hold still.
+func overruled(m Manifest, nodes map[*Node][]string, overrules relocate.Overrules) error {
+	for _, raw := range m.Overruled {
+		var o Overruled
+		if err := json.Unmarshal([]byte(raw), &o); err != nil {
+			return fmt.Errorf("it does not say well what was taken as harmless: %.80q", raw)
+		}
+		if overrules.Match(o.Path, o.File) == "" {
+			return fmt.Errorf("%s in it was taken as harmless by %.200q, and is not any more", o.Path, o.By)
+		}
+		for n := range nodes {
+			if n.Path == o.Path {
+				n.Overruled = append(n.Overruled, o)
+			}
+		}
+	}
+	return nil
 }
 
 // decodeReasons reads why the paths of one layer could not be relocated.

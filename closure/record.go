@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -28,6 +29,30 @@ type Record struct {
 	Signatures []string         `json:"signatures,omitempty"` // those of the key that was trusted
 	CA         string           `json:"ca,omitempty"`         // the content address, where that is the proof
 	Fixups     []fixup          `json:"fixups,omitempty"`
+	Overruled  []Overruled      `json:"overruled,omitempty"`
+}
+
+// Overruled is a file of a store path that stands in the way of relocation and that somebody takes as harmless.
+type Overruled struct {
+	Path   storepath.Path `json:"path"`
+	File   string         `json:"file"`
+	Kind   relocate.Kind  `json:"kind"`
+	Detail string         `json:"detail"`
+	By     string         `json:"by"` // the glob
+}
+
+// String says it in one line.
+func (o Overruled) String() string {
+	return fmt.Sprintf("%s: %q: %q (by %q)", o.Path.Base(), o.File, o.Detail, o.By)
+}
+
+func newOverruled(p storepath.Path, report relocate.Report) []Overruled {
+	var list []Overruled
+	for _, b := range report.Overruled {
+		valid := func(s string) string { return strings.ToValidUTF8(s, "?") }
+		list = append(list, Overruled{p, valid(b.File), b.Kind, valid(b.Detail), b.Overrule})
+	}
+	return list
 }
 
 // fixup is a relocate.Fixup in JSON. Names that are not UTF-8 would not survive there as strings.
@@ -67,6 +92,8 @@ type staged struct {
 	Prefix string
 	Record Record
 	Report relocate.Report // its fixups are Record's
+	// Overrules are those that the report was made with.
+	Overrules relocate.Overrules
 }
 
 func newRecord(f *cache.Found) Record {

@@ -232,7 +232,7 @@ func (r *run) resolved(found *cache.Found) error {
 	r.found[p] = found
 	known, was := r.Previous.Nodes[p], r.nodes[p]
 	if known != nil && known.sameBytes(n) && was == nil {
-		n.Foreign = known.Foreign
+		n.Foreign, n.Overruled = known.Foreign, known.Overruled
 	} else {
 		r.fetch(found)
 	}
@@ -253,7 +253,7 @@ func (r *run) obtained(st staged, reused bool) error {
 	p := st.Record.Path
 	r.have[p] = st
 	n := *r.nodes[p]
-	n.Foreign = st.Report.Foreign
+	n.Foreign, n.Overruled = st.Report.Foreign, st.Record.Overruled
 	r.nodes[p] = &n
 	if r.graph != nil && r.graph.Nodes[p] != nil {
 		r.graph.Nodes[p] = &n

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -83,10 +84,10 @@ func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (s
 	var st staged
 	err := readJSON(s.sidecar(r.Path), &st)
 	if err != nil || st.Format != Format || st.Prefix != layout.Dir() || st.Record.Path != r.Path ||
-		st.Record.NarHash != r.NarHash {
+		st.Record.NarHash != r.NarHash || !slices.Equal(st.Overrules, layout.Overrules()) {
 		return staged{}, false
 	}
-	r.Fixups = st.Record.Fixups
+	r.Fixups, r.Overruled = st.Record.Fixups, st.Record.Overruled
 	st.Record = r
 	original, err := r.original()
 	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {

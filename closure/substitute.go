@@ -72,6 +72,8 @@ type Result struct {
 	Fetched, Staged, Reused, Removed Tally
 	// References counts rewritten references, Harmless the places that were not rewritten and do not matter.
 	References, Harmless int
+	// Overruled are the files that stand in the way of relocation and that somebody takes as harmless, sorted by path.
+	Overruled []Overruled
 
 	// obstacles say why the closure cannot be relocated to tried: Blocked, or what is remembered of an earlier build
 	// where this one was not asked to relocate.

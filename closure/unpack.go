@@ -112,6 +112,7 @@ func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) er
 		return err
 	}
 	st.Record.Fixups, report.Fixups = newFixups(report.Fixups), nil
+	st.Record.Overruled, st.Overrules = newOverruled(st.Record.Path, report), layout.Overrules()
 	st.Report = report
 	return r.staging.commit(st.Record.Path, *st)
 }

@@ -64,6 +64,8 @@ type Audited struct {
 	Claimed []string
 	// Untrusted says that none of the keys that were given vouches for it, whatever its files are.
 	Untrusted bool
+	// Overruled are the files that were taken as harmless when the image was built, and on whose word.
+	Overruled []Overruled
 	// Problem is "" where the files are what was signed, rewritten and fixed as this program does it and no other
 	// way.
 	Problem string
@@ -159,7 +161,8 @@ func (v *verifier) layer(ctx context.Context, name string) {
 	known[RecordsName] = err == nil && v.plain(filepath.Join(name, RecordsName), dir.Child(RecordsName), 0o644)
 	v.plain(name, dir, 0o755)
 	for _, r := range records {
-		entry := Audited{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References}
+		entry := Audited{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References,
+			Overruled: r.Overruled}
 		switch {
 		case v.seen[r.Path]:
 			entry.Problem = "it is in two layers"

@@ -325,7 +325,8 @@ func imageAdvice() []advice {
 		{topicBlocked, "relocating closure",
 			"A file holds a store path where it cannot be rewritten.",
 			[]string{"leave BP_NIX_ENGINE at auto: the app then runs by userns or proot, where the platform allows it, or",
-				"build the paths named above without the file named there"}},
+				"if the app does not read these files, or not the store paths in them, say so: BP_NIX_HARMLESS={globs}, or",
+				"build the paths named above without the files named there"}},
 		{topicMachine, "checking programs: … is for …, and the image is for …",
 			"The closure was built for another machine than the image is for.",
 			[]string{"name the store path that was built for {system}: have Hydra build it for that system too (add it to the systems " +

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -40,6 +41,8 @@ type Config struct {
 
 	// Engine is how the app is to see its store, one of the names in package launch.
 	Engine string
+	// Harmless are globs of files that may stand in the way of relocation.
+	Harmless relocate.Overrules
 	// IncludeFiles and ExcludeFiles are glob patterns: what of the source stays in the image.
 	IncludeFiles []string
 	ExcludeFiles []string
@@ -70,6 +73,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
 	}
 	c.Engine = r.engine("BP_NIX_ENGINE")
+	c.Harmless = r.harmless("BP_NIX_HARMLESS")
 	c.Substituters, c.TrustedKeys = r.caches()
 	// The URL alone is for finding out why an output is in no cache.
 	if r.err == nil && c.HydraURL == "" && c.HydraJob != "" {
@@ -227,6 +231,14 @@ func (r *reader) engine(name string) string {
 	}
 	r.fail(name, value, "auto, relocate, native, userns or proot")
 	return launch.EngineAuto
+}
+
+func (r *reader) harmless(name string) relocate.Overrules {
+	overrules, err := relocate.ParseOverrules(r.text(name))
+	if err != nil && r.err == nil {
+		r.err = fmt.Errorf("reading %s: %w", name, err)
+	}
+	return overrules
 }
 
 // caches joins the list of substituters with the extra ones, and adds cache.nixos.org's key where that cache is

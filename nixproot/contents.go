@@ -96,6 +96,9 @@ func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (
 	if !result.Layout.IsZero() {
 		b.Logger.Bodyf("Engine: relocate; %d references rewritten to %s, %d harmless ones left", result.References,
 			result.Layout.Dir(), result.Harmless)
+		for _, o := range result.Overruled {
+			b.Logger.Bodyf("  taken as harmless, as BP_NIX_HARMLESS says: %s", o)
+		}
 		return launch.EngineRelocate, ""
 	}
 	switch {
@@ -108,6 +111,9 @@ func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (
 				break
 			}
 			b.Logger.Bodyf("  %s", blocked)
+		}
+		if value := harmlessSetting(result.Blocked); value != "" {
+			b.Logger.Bodyf("  If the app does not read these files, or not the store paths in them: BP_NIX_HARMLESS=%s", value)
 		}
 	case r.tooLong != nil:
 		reason = r.tooLong.Error()

@@ -17,6 +17,7 @@ func TestContents(t *testing.T) {
 	suite := spec.New("contents")
 	suite("Bin", testBin)
 	suite("RunToEnd", testRunToEnd)
+	suite("HarmlessAdvice", testHarmlessAdvice)
 	suite.Run(t)
 }
 

@@ -266,7 +266,10 @@ func imageFixes(err error) []string {
 	)
 	switch {
 	case errors.As(err, &blocked):
-		return adviceOn(topicBlocked)
+		globs := harmlessSetting(blocked.Reasons)
+		return slices.DeleteFunc(adviceOn(topicBlocked, "globs", globs), func(fix string) bool {
+			return globs == "" && strings.Contains(fix, "BP_NIX_HARMLESS")
+		})
 	case errors.As(err, &machine):
 		return adviceOn(topicMachine, "system", machine.System, "machine", machine.Machine)
 	case errors.As(err, &tooLong):

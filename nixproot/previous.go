@@ -34,6 +34,7 @@ func (b Build) previous(s *site) previous {
 	p := previous{closure: &closure.Previous{}}
 	if wantsRelocation(s.config.Engine) {
 		p.layout, p.tooLong = relocate.NewLayout(filepath.Join(s.layers.Path, viewLayer))
+		p.layout = p.layout.Overruling(s.config.Harmless)
 	}
 	digests, err := previousLayers(s.layers.Path, s.buildpackID)
 	if err != nil {

@@ -304,6 +304,9 @@ func (v *verdict) report(out io.Writer) int {
 		default:
 			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, printable(p.Layer), printable(p.Signed))
 		}
+		for _, o := range p.Overruled {
+			fmt.Fprintf(out, "  %q was taken as harmless by BP_NIX_HARMLESS=%q: %q\n", o.File, o.By, o.Detail)
+		}
 	}
 	slices.SortStableFunc(v.findings, func(a, b finding) int {
 		return cmp.Or(strings.Compare(a.word, b.word), strings.Compare(a.where, b.where))

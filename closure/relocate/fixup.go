@@ -100,7 +100,7 @@ func sourceOf(file string) string {
 // stand in the way. It is called once, after the tree is complete, and leaves modes and times as they are. What it does
 // depends on the archive and the layout only.
 func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
-	c := &collector{report: r}
+	c := &collector{report: r, path: o.Path, overrules: l.Overrules()}
 	c.report.pending = nil
 	for _, f := range r.Fixups {
 		c.fixed += int64(len(f.Was))

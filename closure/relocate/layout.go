@@ -27,6 +27,8 @@ type Layout struct {
 	dir    string  // "" is /nix/store
 	keep   int     // hash characters kept
 	budget *Budget // of the stages that rewrite to it
+
+	overrules string // separated by blanks, so that layouts can be compared
 }
 
 // TooLongError says that a view directory leaves no room for hashes.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Kind is why a place could not be rewritten, or may not be.
@@ -30,6 +32,7 @@ type Blocker struct {
 	Kind     Kind
 	Detail   string // what was found, and where inside the file
 	Harmless string // why it does not matter; "" means that it blocks relocation
+	Overrule string // the glob by which somebody takes it as harmless, or ""
 }
 
 // String says what was found where.
@@ -61,6 +64,8 @@ type Fixup struct {
 const (
 	// maxBlockers bounds the blockers kept of each sort; more are counted.
 	maxBlockers = 32
+	// maxOverruled bounds the files kept that were overruled.
+	maxOverruled = 1024
 	// maxForeign bounds the foreign hash parts kept.
 	maxForeign = 1024
 )
@@ -72,6 +77,8 @@ type Report struct {
 	Blockers []Blocker
 	// Blocking and Harmless count all blockers, those left out of Blockers included.
 	Blocking, Harmless int
+	// Overruled are the files with blockers that somebody takes as harmless, the first blocker of each, at most 1024.
+	Overruled []Blocker
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
 	// references, sorted, at most 1024; more are a blocker. They are left as they are: most name what was only needed
 	// for building. One that belongs to the closure nevertheless is a reference that would lead nowhere.
@@ -101,13 +108,22 @@ const (
 
 // collector gathers a Report within its bounds.
 type collector struct {
-	report  Report
-	fixed   int64 // bytes that fixups record
-	foreign map[[hashLen]byte]bool
-	crowded bool // there were more
+	report    Report
+	path      storepath.Path
+	overrules Overrules
+	fixed     int64 // bytes that fixups record
+	foreign   map[[hashLen]byte]bool
+	crowded   bool // there were more
 }
 
 func (c *collector) blocker(h Blocker) {
+	if glob := c.overrules.Match(c.path, h.File); h.Harmless == "" && h.File != "" && h.Kind.overrulable() && glob != "" {
+		h.Harmless, h.Overrule = "taken as harmless by "+glob, glob
+		if o := c.report.Overruled; len(o) < maxOverruled &&
+			!slices.ContainsFunc(o, func(b Blocker) bool { return b.File == h.File }) {
+			c.report.Overruled = append(o, h)
+		}
+	}
 	count := &c.report.Blocking
 	if h.Harmless != "" {
 		count = &c.report.Harmless
@@ -134,7 +150,9 @@ func (c *collector) block(p pending, why string) {
 		}
 		c.blocker(b)
 	}
-	c.report.Blocking += p.count - len(p.blockers)
+	if more := p.count - len(p.blockers); c.overrules.Match(c.path, p.file) == "" {
+		c.report.Blocking += more
+	}
 }
 
 // record takes n bytes of fixups, and reports whether they were there, in the path and in all of its closure.
@@ -167,6 +185,7 @@ func (c *collector) result() Report {
 	r := c.report
 	r.Blockers = slices.Clone(r.Blockers)
 	r.Fixups = slices.Clone(r.Fixups)
+	r.Overruled = slices.Clone(r.Overruled)
 	for hash := range c.foreign {
 		r.Foreign = append(r.Foreign, string(hash[:]))
 	}

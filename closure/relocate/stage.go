@@ -45,6 +45,7 @@ type Stage struct {
 func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
 	known := newMembers(append([]storepath.Path{self}, refs...))
 	s := &Stage{layout: l, self: self, next: next, known: known, scan: newScanner(l, known)}
+	s.path, s.overrules = self, l.Overrules()
 	for _, p := range known.paths {
 		s.targets = append(s.targets, l.target(p))
 	}

@@ -1,0 +1,61 @@
+package relocate
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Overrules are globs of files whose blockers somebody takes as harmless. A glob names files below any store path
+// ("share/foo/**"), or with the store path's base name before them ("*-nodejs-*/bin/node"). "**" stands for any number of
+// directories, "*" and "?" for characters of one name, [a-z] and {a,b} for one of several.
+type Overrules []string
+
+// ParseOverrules reads globs, separated by white space.
+func ParseOverrules(text string) (Overrules, error) {
+	globs := strings.Fields(text)
+	for _, glob := range globs {
+		if !doublestar.ValidatePattern(glob) || strings.HasPrefix(glob, "/") {
+			return nil, fmt.Errorf("%q is no glob of files below a store path, such as share/foo/** or *-nodejs-*/bin/node", glob)
+		}
+	}
+	return globs, nil
+}
+
+// Match gives the first glob that a file of a store path is taken as harmless by, or "".
+func (o Overrules) Match(p storepath.Path, file string) string {
+	for _, glob := range o {
+		for _, name := range []string{file, p.Base() + "/" + file} {
+			if ok, err := doublestar.Match(glob, name); ok && err == nil {
+				return glob
+			}
+		}
+	}
+	return ""
+}
+
+// OverruleOf is a glob of one file of a store path and of other builds of it.
+func OverruleOf(p storepath.Path, file string) string {
+	return "*-" + p.Name() + "/" + strings.Map(func(c rune) rune {
+		if c < utf8.RuneSelf && (plainChar(byte(c)) || c == '=' || c == ':') {
+			return c
+		}
+		return '?' // any character
+	}, file)
+}
+
+// Overruling is the layout with globs of what is taken as harmless. What is written does not depend on them.
+func (l Layout) Overruling(o Overrules) Layout {
+	l.overrules = strings.Join(o, " ")
+	return l
+}
+
+// Overrules are the globs that the layout takes as harmless.
+func (l Layout) Overrules() Overrules { return strings.Fields(l.overrules) }
+
+// overrulable reports whether somebody may take blockers of a kind as harmless: not those that spoil the way back.
+func (k Kind) overrulable() bool { return k != RelocatedName && k != Ambiguous }

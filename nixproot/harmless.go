@@ -1,0 +1,28 @@
+package nixproot
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+)
+
+// harmlessSetting is the value of BP_NIX_HARMLESS that takes all that stands in the way of relocation as harmless,
+// quoted for a shell, or "" if that cannot be done.
+func harmlessSetting(reasons []closure.Reason) string {
+	const most = 8 // a value that nobody reads is none that anybody should set
+	var globs []string
+	for _, r := range reasons {
+		if r.File == "" || r.Kind == relocate.RelocatedName || r.Kind == relocate.Ambiguous {
+			return ""
+		}
+		if glob := relocate.OverruleOf(r.Path, r.File); !slices.Contains(globs, glob) {
+			globs = append(globs, glob)
+		}
+	}
+	if len(globs) == 0 || len(globs) > most {
+		return ""
+	}
+	return "'" + strings.Join(globs, " ") + "'"
+}
