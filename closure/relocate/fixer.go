@@ -21,8 +21,8 @@ const (
 	// maxMember bounds what one compressed member, or one compressed file, inflates to and is compressed anew from.
 	maxMember = 64 << 20
 	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a Budget.
-	maxPathFixups    = 8 << 20
-	maxClosureFixups = 64 << 20
+	maxPathFixups    = 2 << 20
+	maxClosureFixups = 32 << 20
 	// maxEdits bounds the edits of one file.
 	maxEdits = 1 << 16
 	// nearEdits is how close two recorded edits are so that one record for both is shorter.

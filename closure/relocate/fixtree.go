@@ -73,7 +73,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 	fixed = fixups(p.file, data, edits)
 	bytes := int64(0)
 	for _, x := range fixed {
-		bytes += int64(len(x.Was))
+		bytes += x.size()
 	}
 	if !c.record(bytes, f.budget) {
 		c.block(p, fmt.Sprintf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20))

@@ -103,7 +103,7 @@ func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (
 	c := &collector{report: r, path: o.Path, overrules: l.Overrules()}
 	c.report.pending = nil
 	for _, f := range r.Fixups {
-		c.fixed += int64(len(f.Was))
+		c.fixed += f.size()
 	}
 	if err := l.fixPending(ctx, dir, o, r.pending, c); err != nil {
 		return Report{}, err

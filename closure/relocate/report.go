@@ -61,6 +61,12 @@ type Fixup struct {
 	Was    []byte // what stood there; of a symlink, its whole target
 }
 
+// size is about what a fixup takes where it is recorded, in bytes.
+func (f Fixup) size() int64 {
+	const rest = 64 // numbers and names of fields
+	return int64(len(f.Was)+len(f.File)) + rest
+}
+
 const (
 	// maxBlockers bounds the blockers kept of each sort; more are counted.
 	maxBlockers = 32

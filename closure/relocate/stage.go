@@ -323,11 +323,12 @@ func (s *Stage) wideReference(i, width, member int) bool {
 		return false
 	}
 	data := widen(s.targets[member], width)
-	if !s.record(int64(len(data)), s.layout.budget) {
+	fix := Fixup{File: s.file, Offset: s.window.off + int64(from),
+		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])}
+	if !s.record(fix.size(), s.layout.budget) {
 		return false
 	}
-	s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Offset: s.window.off + int64(from),
-		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])})
+	s.report.Fixups = append(s.report.Fixups, fix)
 	s.window.patch(from, data)
 	s.written++
 	return true
