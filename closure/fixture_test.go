@@ -97,7 +97,7 @@ func (c *binaryCache) open(others ...*binaryCache) *asked {
 	}
 	set, err := cache.Open(context.Background(), cache.Options{
 		URLs: urls, Keys: c.keys, RequireSigs: true,
-		Retry: cache.RetryPolicy{Attempts: 1, BaseDelay: time.Millisecond},
+		Retry: cache.RetryPolicy{Attempts: 1, Backoff: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	c.t.Cleanup(func() { set.Close() })

@@ -66,7 +66,9 @@ func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	}
 	for _, b := range s.bindings {
 		if b.CACertificate != "" {
-			o.RootCAs = append(o.RootCAs, []byte(b.CACertificate))
+			o.RootCAs = append(o.RootCAs, cache.Authorities{
+				Source: fmt.Sprintf("the service binding %q", b.Name), PEM: []byte(b.CACertificate),
+			})
 		}
 	}
 	return o

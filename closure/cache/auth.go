@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -15,7 +13,7 @@ import (
 // logins knows which authorization goes to which origin, and to nobody else.
 type logins struct {
 	byOrigin map[string][]login // by "scheme://host:port", in the order they were given
-	netrc    []netrcEntry
+	netrc    Netrc
 	trusted  map[string]bool // origins the user named as caches, where netrc holds also without TLS
 }
 
@@ -47,11 +45,11 @@ func portOf(u *url.URL) string {
 // newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
 func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
 	l := &logins{byOrigin: map[string][]login{}, trusted: map[string]bool{}}
-	own, err := ownNetrc(env)
+	own, err := OwnNetrc(env)
 	if err != nil {
 		return nil, err
 	}
-	l.netrc = append(parseNetrc(netrc), own...)
+	l.netrc = append(ParseNetrc(netrc), ParseNetrc(own)...)
 	for _, c := range given {
 		if err := l.add(c); err != nil {
 			return nil, err
@@ -119,12 +117,8 @@ func (l *logins) header(u *url.URL) string {
 	if h := l.given(u); h != "" {
 		return h
 	}
-	known := l.trusted[origin(u)]
-	for _, e := range l.netrc {
-		if e.login == "" && e.password == "" || !e.matches(u, known) {
-			continue
-		}
-		return basic(e.login, e.password)
+	if e, ok := l.netrc.For(u, l.trusted[origin(u)]); ok {
+		return basic(e.Login, e.Password)
 	}
 	return ""
 }
@@ -161,119 +155,4 @@ func signedURL(u *url.URL) bool {
 	q := u.RawQuery
 	return strings.Contains(q, "X-Amz-Signature=") || strings.Contains(q, "AWSAccessKeyId=") ||
 		strings.Contains(q, "X-Goog-Signature=")
-}
-
-// netrcEntry is one machine of a netrc file; machine "" is the default entry.
-type netrcEntry struct{ machine, login, password string }
-
-// matches reports whether the entry's login may go to u. An entry without a port holds for the scheme's own port and
-// for caches the user named; without TLS only the latter.
-func (e netrcEntry) matches(u *url.URL, known bool) bool {
-	if e.machine == "" {
-		return known
-	}
-	if u.Scheme != "https" && !known {
-		return false
-	}
-	host, port, err := net.SplitHostPort(e.machine)
-	if err == nil {
-		return strings.EqualFold(host, u.Hostname()) && port == portOf(u)
-	}
-	return strings.EqualFold(e.machine, u.Hostname()) && (known || portOf(u) == "443")
-}
-
-// ownNetrc reads the user's own file: $NETRC, else ~/.netrc. It need not be there, nor be readable.
-func ownNetrc(env func(string) string) ([]netrcEntry, error) {
-	path := env("NETRC")
-	if home := env("HOME"); path == "" && home != "" {
-		path = filepath.Join(home, ".netrc")
-	}
-	if path == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) || os.IsPermission(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading netrc: %w", err)
-	}
-	return parseNetrc(string(data)), nil
-}
-
-// parseNetrc reads the format of curl and Nix: machine, default, login, password, account and macdef, words that may
-// be quoted, comments after "#" at the start of a word. What it does not know it skips.
-func parseNetrc(text string) []netrcEntry {
-	var entries []netrcEntry
-	words := netrcWords(text)
-	for i := 0; i < len(words); i++ {
-		value := func() string {
-			if i+1 < len(words) {
-				i++
-				return words[i]
-			}
-			return ""
-		}
-		switch words[i] {
-		case "machine":
-			entries = append(entries, netrcEntry{machine: value()})
-		case "default":
-			entries = append(entries, netrcEntry{})
-		case "login", "password", "account":
-			word := words[i]
-			v := value()
-			if len(entries) == 0 {
-				continue
-			}
-			if last := &entries[len(entries)-1]; word == "login" {
-				last.login = v
-			} else if word == "password" {
-				last.password = v
-			}
-		}
-	}
-	return entries
-}
-
-func netrcWords(text string) []string {
-	var words []string
-	macro := false
-	for line := range strings.Lines(text) {
-		if macro = macro && strings.TrimSpace(line) != ""; macro {
-			continue
-		}
-		for rest := strings.TrimSpace(line); rest != "" && rest[0] != '#'; rest = strings.TrimSpace(rest) {
-			var word string
-			word, rest = netrcWord(rest)
-			if word == "macdef" {
-				macro = true
-				break
-			}
-			words = append(words, word)
-		}
-	}
-	return words
-}
-
-func netrcWord(s string) (word, rest string) {
-	if s[0] != '"' {
-		i := strings.IndexAny(s, " \t\r\n")
-		if i < 0 {
-			return s, ""
-		}
-		return s[:i], s[i:]
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+1 < len(s):
-			i++
-			b.WriteByte(s[i])
-		case s[i] == '"':
-			return b.String(), s[i+1:]
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return b.String(), ""
 }

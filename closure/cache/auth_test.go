@@ -15,6 +15,7 @@ import (
 	"github.com/sclevine/spec/report"
 
 	stdcontext "context"
+	"encoding/base64"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
@@ -118,7 +119,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			}
 			all := options(o.URLs...)
 			all.Credentials = o.Credentials
-			Expect(open(t, all).Report()).To(HaveEach(HaveField("Down", false)))
+			Expect(open(t, all).Report()).To(HaveEach(HaveField("Unusable", false)))
 		})
 
 		it("serves a NAR that lies beside it with its login", func() {
@@ -135,9 +136,11 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 		for _, text := range []string{
 			"machine 127.0.0.1 login me password secret",
 			"machine HOST\n\tlogin me\n\tpassword secret\n",
-			"# a comment\nmachine other login x password y # another\nmachine 127.0.0.1 login \"me\" password \"sec\\ret\"",
+			"# a comment\nmachine other login x password y # another\nmachine 127.0.0.1 login \"me\" password \"sec\\\\ret\"",
 			"macdef init\n machine 127.0.0.1 login no password no\n\nmachine 127.0.0.1 account z login me password secret",
 			"machine other login a password b default login me password secret",
+			"machine 127.0.0.1\nmachine 127.0.0.1 login me\n# machine 127.0.0.1 login no password no\npassword secret",
+			"MACHINE 127.0.0.1 LOGIN me password no Password secret",
 		} {
 			it("is opened by netrc: "+text, func() {
 				s.wants(basicMe)
@@ -149,6 +152,15 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 			})
 		}
+
+		it("is opened by netrc passwords that look like comments, or have controls in quotes", func() {
+			for text, password := range map[string]string{"#secret": "#secret", `"#a b"`: "#a b", `"\n\"x"`: "\n\"x"} {
+				s.wants("Basic " + base64.StdEncoding.EncodeToString([]byte("me:"+password)))
+				o := options(s.URL)
+				o.Netrc = "machine 127.0.0.1 login me password " + text + " # a comment"
+				Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+			}
+		})
 
 		it("is not opened by netrc of another port", func() {
 			o := options(s.URL)
@@ -246,7 +258,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			secure, authority := newTLSServer(t)
 			n := secure.add(t, "a", "xz", data, nil)
 			o := options(secure.URL)
-			o.RootCAs = [][]byte{authority}
+			o.RootCAs = []cache.Authorities{{PEM: authority}}
 			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 			Expect(secure.asked(n.URL)[0].ProtoMajor).To(Equal(2))
 		})
@@ -266,16 +278,24 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			_, err := cache.Open(stdcontext.Background(), options(secure.URL))
 			Expect(err).To(MatchError(ContainSubstring("certificate signed by unknown authority")))
 			o := options(secure.URL)
-			o.RootCAs = [][]byte{[]byte("no certificate")}
+			o.RootCAs = []cache.Authorities{{Source: `the service binding "mine"`, PEM: []byte("no certificate")}}
 			_, err = cache.Open(stdcontext.Background(), o)
-			Expect(err).To(MatchError(ContainSubstring("no certificate in PEM form")))
+			Expect(err).To(MatchError(And(ContainSubstring("no certificate in PEM form"), ContainSubstring(`binding "mine"`))))
+			for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
+				for _, file := range []string{tempFile(t, "no certificate"), "/nowhere"} {
+					o := options(secure.URL)
+					o.Getenv = environment(map[string]string{name: file})
+					_, err = cache.Open(stdcontext.Background(), o)
+					Expect(err).To(MatchError(ContainSubstring("of " + name + ": ")))
+				}
+			}
 		})
 
 		it("gives no login of the secure cache to the same host without TLS", func() {
 			secure, authority := newTLSServer(t)
 			n := secure.add(t, "a", "zstd", data, func(n *narinfo.NarInfo) { n.URL = s.URL + "/" + n.URL })
 			o := options(strings.Replace(secure.URL, "https://", "https://me:secret@", 1))
-			o.RootCAs = [][]byte{authority}
+			o.RootCAs = []cache.Authorities{{PEM: authority}}
 			Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 			Expect(secure.asked(".narinfo")[0].Header.Get("Authorization")).To(Equal(basicMe))
 			Expect(s.asked("nar/a.nar.zstd")[0].Header.Get("Authorization")).To(BeEmpty())

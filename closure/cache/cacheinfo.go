@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -28,12 +29,11 @@ type Info struct {
 	Priority int
 }
 
-// ParseInfo reads nix-cache-info: lines "Key: value", unknown keys ignored (NixOS/nix
-// src/libstore/binary-cache-store.cc, BinaryCacheStore::init). It refuses what is not such a file.
+// ParseInfo reads nix-cache-info as Nix does: lines "Key: value", unknown keys ignored, all of them optional (NixOS/nix
+// src/libstore/binary-cache-store.cc, BinaryCacheStore::init). A web page, such as a login's, it refuses.
 func ParseInfo(r io.Reader) (Info, error) {
 	info := Info{Priority: defaultPriority}
 	scanner := bufio.NewScanner(io.LimitReader(r, maxInfo))
-	known := 0
 	for n := 1; scanner.Scan(); n++ {
 		line := strings.TrimRight(scanner.Text(), "\r")
 		if n == 1 && strings.HasPrefix(strings.TrimSpace(line), "<") {
@@ -43,19 +43,12 @@ func ParseInfo(r io.Reader) (Info, error) {
 		if !found {
 			continue
 		}
-		ok, err := info.set(key, strings.TrimSpace(value))
-		if err != nil {
+		if err := info.set(key, strings.TrimSpace(value)); err != nil {
 			return Info{}, fmt.Errorf("%s line %d: %w", infoName, n, err)
-		}
-		if ok {
-			known++
 		}
 	}
 	if err := scanner.Err(); err != nil {
 		return Info{}, fmt.Errorf("reading %s: %w", infoName, err)
-	}
-	if known == 0 {
-		return Info{}, fmt.Errorf("%s names no StoreDir: it is not a binary cache", infoName)
 	}
 	if info.StoreDir == "" {
 		info.StoreDir = storepath.Dir
@@ -63,19 +56,21 @@ func ParseInfo(r io.Reader) (Info, error) {
 	return info, nil
 }
 
-func (i *Info) set(key, value string) (known bool, err error) {
+// set takes a field. WantMassQuery, whether a cache may be asked for paths that it may not have, has no meaning here: it
+// has to be.
+func (i *Info) set(key, value string) error {
 	switch key {
 	case "StoreDir":
 		i.StoreDir = value
-	case "WantMassQuery": // whether it may be asked for paths that it may not have: here it has to be
 	case "Priority":
-		n, err := strconv.Atoi(value)
+		n, err := strconv.Atoi(leadingInteger.FindString(value))
 		if err != nil {
-			return true, fmt.Errorf("field Priority: %q is not a number", clip(value))
+			return fmt.Errorf("field Priority: %q is not a number", clip(value))
 		}
 		i.Priority = n
-	default:
-		return false, nil
 	}
-	return true, nil
+	return nil
 }
+
+// leadingInteger is what std::stoi reads, as Nix does: of 40.5 the 40.
+var leadingInteger = regexp.MustCompile(`^[+-]?[0-9]+`)

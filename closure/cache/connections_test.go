@@ -69,7 +69,7 @@ func testConnections(t *testing.T, context spec.G, it spec.S) {
 		}))
 		defer proxy.Close()
 		o := options("https://example.com")
-		o.RootCAs = [][]byte{authority}
+		o.RootCAs = []cache.Authorities{{PEM: authority}}
 		o.Getenv = environment(map[string]string{"HTTPS_PROXY": "http://me:secret@" + host(proxy.URL)})
 		Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 		Expect(asked).To(HaveEach("CONNECT example.com:443 " + basicMe))

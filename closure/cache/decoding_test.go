@@ -2,9 +2,7 @@ package cache_test
 
 import (
 	"bytes"
-	stdcontext "context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -12,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -104,46 +101,6 @@ func testDecoding(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			s.replace(n, file, nil)
 			Expect(fetch(set, n.StorePath)).To(Equal(data))
-		})
-
-		for _, setting := range []string{"auto", "go", "program"} {
-			it("unpacks xz by the decoder "+setting, func() {
-				o := options(s.URL)
-				o.XZ = setting
-				set := open(t, o)
-				data := content("a", 600_000)
-				n := s.add(t, "a", "xz", data, nil)
-				got, err := fetch(set, n.StorePath)
-				Expect(err).NotTo(HaveOccurred())
-				Expect(bytes.Equal(got, data)).To(BeTrue())
-				s.replace(n, []byte("this is not xz"), nil)
-				_, err = fetch(open(t, o), n.StorePath)
-				Expect(err).To(MatchError(ContainSubstring("xz")))
-			})
-		}
-
-		it("does not hang on a process that is fed too slowly when the unpacker gives up", func() {
-			o := options(s.URL)
-			o.XZ = "program"
-			data := content("a", 400_000)
-			n := s.add(t, "a", "xz", data, nil)
-			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				if r.URL.Path != "/"+n.URL {
-					return false
-				}
-				w.Header().Set("Content-Length", fmt.Sprint(n.FileSize))
-				w.Write(s.file(n.URL)[:n.FileSize/2])
-				w.(http.Flusher).Flush()
-				<-r.Context().Done()
-				return true
-			})
-			set := open(t, o)
-			found, err := set.Lookup(stdcontext.Background(), n.StorePath)
-			Expect(err).NotTo(HaveOccurred())
-			err = set.Fetch(stdcontext.Background(), found, func(r io.Reader) error {
-				return &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
-			})
-			Expect(err).To(MatchError(syscall.ENOSPC))
 		})
 
 		it("refuses an unknown compression by name and uses another cache", func() {

@@ -16,8 +16,8 @@ type Reason uint8
 // The reasons, from the least to the most telling.
 const (
 	Absent    Reason = iota // the cache does not have the path
-	Down                    // the cache could not be reached, or failed too often
-	Login                   // the cache wants a login, or refused the one it got
+	Down                    // the cache could not be reached, or failed
+	Login                   // the cache, or the proxy before it, wants a login, or refused the one it got
 	Invalid                 // the answer is not a valid narinfo or NAR for this path
 	Untrusted               // the path's signatures are not by a trusted key
 )
@@ -28,8 +28,9 @@ type Answer struct {
 	URL string
 	// Reason classes Why.
 	Reason Reason
-	// Why is the whole reason in one line.
+	// Why is the whole reason in one line, and Err the error that it is the text of.
 	Why string
+	Err error
 	// Keys are the names of the keys that signed the path, and Trusted the keys that would do, when Reason is Untrusted.
 	Keys    []string
 	Trusted narinfo.Keys
@@ -105,6 +106,15 @@ func (e *FetchError) Unwrap() []error { return e.errs }
 // OpenError says that none of the caches can be used.
 type OpenError struct{ Asked []Answer }
 
+// Unwrap gives each cache's error.
+func (e *OpenError) Unwrap() []error {
+	var errs []error
+	for _, a := range e.Asked {
+		errs = append(errs, a.Err)
+	}
+	return errs
+}
+
 func (e *OpenError) Error() string {
 	return "opening binary caches: none can be used: " + describe(e.Asked)
 }
@@ -119,10 +129,16 @@ type StatusError struct {
 	LoginSent bool
 	// Region is where S3 says that the bucket is, when it is asked for elsewhere.
 	Region string
+	// S3Code and S3Message are S3's own words, "" where there are none (docs.aws.amazon.com, AmazonS3/latest/API,
+	// ErrorResponses).
+	S3Code, S3Message string
 }
 
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("asking for %s: the answer is %q", e.URL, e.Status)
+	if e.S3Code != "" {
+		msg += fmt.Sprintf(": S3 says %s: %s", clip(e.S3Code), clip(e.S3Message))
+	}
 	switch {
 	case e.Region != "" && e.Code >= 300 && e.Code != 403 && e.Code != 404:
 		return msg + fmt.Sprintf(" (the bucket is in another region: add ?region=%s to its URL)", clip(e.Region))
@@ -137,11 +153,68 @@ func (e *StatusError) Error() string {
 }
 
 // missing reports whether the answer means that there is no such file: S3 without the right to list a bucket, and
-// with it cache.nixos.org, says 403 for that.
-func (e *StatusError) missing() bool { return e.Code == 404 || e.Code == 403 || e.Code == 410 }
+// with it cache.nixos.org, says 403 AccessDenied for that.
+func (e *StatusError) missing() bool {
+	switch e.S3Code {
+	case "", "AccessDenied", "NoSuchKey":
+		return e.Code == 404 || e.Code == 403 || e.Code == 410
+	}
+	return false
+}
 
 // login reports whether the answer means that a login is missing or wrong.
-func (e *StatusError) login() bool { return e.Code == 401 || e.Code == 407 }
+func (e *StatusError) login() bool {
+	return e.Code == 401 || e.Code == 407 || e.Code == 403 && !e.missing() || credentialCodes[e.S3Code]
+}
+
+// credentialCodes are what S3 says of credentials besides 403.
+var credentialCodes = map[string]bool{
+	"InvalidAccessKeyId": true, "SignatureDoesNotMatch": true, "InvalidToken": true, "ExpiredToken": true,
+	"TokenRefreshRequired": true, "InvalidSecurity": true, "CredentialsNotSupported": true,
+}
+
+// ProxyError is the answer of a proxy that does not connect us to a cache.
+type ProxyError struct {
+	// Proxy is its URL, redacted.
+	Proxy  string
+	Code   int
+	Status string
+}
+
+func (e *ProxyError) Error() string {
+	if e.Code == 407 {
+		return fmt.Sprintf("the proxy %s wants a login: its answer is %q", e.Proxy, e.Status)
+	}
+	return fmt.Sprintf("the proxy %s does not connect: its answer is %q", e.Proxy, e.Status)
+}
+
+// SchemeError says that a server speaks TLS where the URL says http, or does not where it says https.
+type SchemeError struct {
+	// TLS says that the server speaks it.
+	TLS bool
+	// URL is what was asked for, redacted.
+	URL string
+}
+
+func (e *SchemeError) Error() string {
+	if e.TLS {
+		return fmt.Sprintf("asking for %s: the server speaks TLS at this port: its URL has to begin with https://", e.URL)
+	}
+	return fmt.Sprintf("asking for %s: the server does not speak TLS at this port: its URL has to begin with http://", e.URL)
+}
+
+// AuthoritiesError says that certificates of authorities cannot be read.
+type AuthoritiesError struct {
+	// Source is where they come from: a service binding or a variable.
+	Source string
+	Err    error
+}
+
+func (e *AuthoritiesError) Error() string {
+	return fmt.Sprintf("reading the certificate authorities of %s: %v", e.Source, e.Err)
+}
+
+func (e *AuthoritiesError) Unwrap() error { return e.Err }
 
 // errAbsent is the answer of a cache that does not have a file.
 var errAbsent = errors.New("not there")
@@ -159,28 +232,33 @@ type invalidError struct{ error }
 
 func (e *invalidError) Unwrap() error { return e.error }
 
-// downError is a cache that is not asked any more.
-type downError struct{ cause error }
+// disabledError is a cache that is not asked for a while.
+type disabledError struct{ cause error }
 
-func (e *downError) Error() string { return "down: " + e.cause.Error() }
-func (e *downError) Unwrap() error { return e.cause }
+func (e *disabledError) Error() string { return "disabled: " + e.cause.Error() }
+func (e *disabledError) Unwrap() error { return e.cause }
 
 // untrustedError is a narinfo that no trusted key signed.
 type untrustedError struct {
 	keys    []string // that signed it
 	trusted narinfo.Keys
 	cause   error
+	// size is its NarSize where it would do without a signature, were that not above limit.
+	size, limit int64
 }
 
 func (e *untrustedError) Error() string {
+	const lacks = "narinfo field Sig: the path lacks a signature by a trusted key: "
 	switch {
+	case e.size > e.limit:
+		return lacks + fmt.Sprintf("without one no more than %d bytes are taken, and NarSize is %d", e.limit, e.size)
 	case len(e.keys) == 0:
-		return "narinfo field Sig: the path is not signed"
+		return lacks + "it is not signed"
 	case e.altered():
 		return fmt.Sprintf("narinfo field Sig: the signature by the trusted key %s does not verify: "+
 			"the narinfo was altered, or another key has that name", strings.Join(e.keys, ", "))
 	}
-	return fmt.Sprintf("narinfo field Sig: signed by %s, which is not trusted", strings.Join(e.keys, ", "))
+	return lacks + fmt.Sprintf("it is signed by %s, which is not trusted", strings.Join(e.keys, ", "))
 }
 
 func (e *untrustedError) Unwrap() error { return e.cause }
@@ -192,12 +270,13 @@ func (e *untrustedError) altered() bool {
 
 // answerFor is what an error says about its cache.
 func (c *substituter) answerFor(err error) Answer {
-	a := Answer{URL: c.String(), Why: err.Error()}
+	a := Answer{URL: c.String(), Why: err.Error(), Err: err}
 	var status *StatusError
 	var untrusted *untrustedError
 	var invalid *invalidError
 	var compression *CompressionError
 	var verify *VerifyError
+	var proxy *ProxyError
 	switch {
 	case errors.Is(err, errAbsent) && !errors.As(err, &invalid):
 		a.Reason = Absent
@@ -205,13 +284,10 @@ func (c *substituter) answerFor(err error) Answer {
 		a.Reason, a.Keys, a.Trusted = Untrusted, untrusted.keys, untrusted.trusted
 	case errors.As(err, &invalid), errors.As(err, &compression), errors.As(err, &verify):
 		a.Reason = Invalid
-	case errors.As(err, &status) && status.login():
+	case errors.As(err, &status) && status.login(), errors.As(err, &proxy) && proxy.Code == 407:
 		a.Reason = Login
 	default:
 		a.Reason = Down
-		if !strings.HasPrefix(a.Why, "down: ") {
-			a.Why = "down: " + a.Why
-		}
 	}
 	return a
 }

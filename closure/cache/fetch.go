@@ -11,7 +11,8 @@ import (
 )
 
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
-// returns io.EOF only after FileHash, FileSize, NarHash and NarSize were right, else a *VerifyError.
+// returns io.EOF only after FileSize, NarHash and NarSize were right, else a *VerifyError. (FileHash, which nobody signs,
+// says nothing more.)
 //
 // Broken transfers continue where they broke off. When that does not help, or what came was wrong, unpack is called
 // again from the start, after it returned, with the stream of the next cache that has the same NAR; so unpack must
@@ -30,11 +31,11 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 	failure := &FetchError{Path: f.StorePath}
 	sources := s.sources(f)
 	for {
-		found, patient := sources.next(ctx)
+		found, fallback := sources.next(ctx)
 		if found == nil {
 			break
 		}
-		err := s.fetchFrom(ctx, found, sources.rival(patient), unpack)
+		err := s.fetchFrom(ctx, found, fallback, unpack)
 		if err == nil {
 			return nil
 		}
@@ -44,14 +45,15 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 		if own := (*unpackError)(nil); errors.As(err, &own) {
 			return own.from(found)
 		}
-		if left := (*leftError)(nil); errors.As(err, &left) {
+		if left := (*fallbackError)(nil); errors.As(err, &left) {
 			sources.leave(found)
 		} else {
 			failure.add(found.cache, err)
 		}
-		found.cache.noteFor(f.StorePath, err)
-		if !held(err) {
-			found.cache.served(err)
+		if errors.Is(err, errPaused) {
+			found.cache.noteFor(f.StorePath, err) // which is no fault
+		} else {
+			found.cache.disableFor(f.StorePath, err)
 		}
 	}
 	switch {
@@ -60,24 +62,41 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 	case len(failure.errs) == 0:
 		return fmt.Errorf("fetching %s: no cache offers it any more", f.StorePath)
 	}
-	s.spoil(failure)
+	s.noteFailed(failure)
 	return failure
 }
 
-// spoil makes look-ups prefer what others have to what could not be fetched.
-func (s *Set) spoil(e *FetchError) {
+// isFailure reports whether a cache was disabled because it failed, and not for what it answered, or for being slow.
+func isFailure(err error) bool {
+	var (
+		status      *StatusError
+		verify      *VerifyError
+		invalid     *invalidError
+		compression *CompressionError
+	)
+	switch {
+	case errors.As(err, &verify), errors.As(err, &invalid), errors.As(err, &compression), errors.Is(err, errLate):
+		return false
+	case errors.As(err, &status):
+		return status.Code >= 500 || isRefusal(err)
+	}
+	return true
+}
+
+// noteFailed makes look-ups prefer what others have to what could not be fetched.
+func (s *Set) noteFailed(e *FetchError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.calls, e.Path)
 	for _, c := range e.caches {
-		s.spoilt[offer{c, e.Path}] = true
+		s.failed[offer{c, e.Path}] = true
 	}
 }
 
-func (s *Set) isSpoilt(o offer) bool {
+func (s *Set) hasFailed(o offer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.spoilt[o]
+	return s.failed[o]
 }
 
 func (e *FetchError) add(c *substituter, err error) {
@@ -97,18 +116,18 @@ func (e *unpackError) from(f *Found) error {
 }
 
 // fetchFrom streams from one cache. A transfer whose decoding cannot be continued is begun again a few times.
-func (s *Set) fetchFrom(ctx context.Context, f *Found, rival rival, unpack func(r io.Reader) error) error {
+func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack func(r io.Reader) error) error {
 	policy := s.options.Retry
 	for n := 1; ; n++ {
-		err := s.stream(ctx, f, rival, unpack)
+		err := s.stream(ctx, f, other, unpack)
 		var again *restartError
 		if !errors.As(err, &again) || ctx.Err() != nil {
 			return err
 		}
-		if final := rival.verdict(ctx, policy, n, err); final != nil {
+		if final := other.decide(ctx, policy, n, err); final != nil {
 			return final
 		}
-		if wait(ctx, policy.delay(n, again.error), f.cache.downed, nil) != nil {
+		if wait(ctx, policy.delay(n, again.error), nil) != nil {
 			return err
 		}
 	}
@@ -120,8 +139,8 @@ type restartError struct{ error }
 func (e *restartError) Unwrap() error { return e.error }
 
 // stream is one call of unpack.
-func (s *Set) stream(ctx context.Context, f *Found, rival rival, unpack func(r io.Reader) error) error {
-	n, err := s.openNAR(ctx, f, rival)
+func (s *Set) stream(ctx context.Context, f *Found, other fallback, unpack func(r io.Reader) error) error {
+	n, err := s.openNAR(ctx, f, other)
 	if err != nil {
 		return err
 	}
@@ -139,7 +158,6 @@ func (s *Set) stream(ctx context.Context, f *Found, rival rival, unpack func(r i
 	if err != nil {
 		return &unpackError{err}
 	}
-	f.cache.served(nil)
 	f.cache.paths.Add(1)
 	return nil
 }

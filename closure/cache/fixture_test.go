@@ -25,6 +25,7 @@ import (
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	. "github.com/onsi/gomega"
 
@@ -97,6 +98,8 @@ func compress(t *testing.T, name string, data []byte) []byte {
 		pack(brotli.NewWriterLevel(&buf, 4), data)
 	case "gzip":
 		pack(gzip.NewWriter(&buf), data)
+	case "deflate":
+		pack(zlib.NewWriter(&buf), data)
 	case "xz", "bzip2":
 		cmd := exec.Command(name, "-1", "-c") // -6 takes a second to set itself up
 		cmd.Stdin, cmd.Stdout = bytes.NewReader(data), &buf
@@ -224,10 +227,8 @@ func (s *server) drop(name string) {
 
 // fast is a retry policy for tests.
 var fast = cache.RetryPolicy{
-	Attempts: 4, BaseDelay: time.Millisecond, MaxDelay: 5 * time.Millisecond, Jitter: 0.5,
-	MaxRetryAfter: 30 * time.Millisecond, Connect: 2 * time.Second, Answer: 2 * time.Second,
-	Stall: 300 * time.Millisecond, Alone: 2 * time.Second, MinRate: 4 << 10,
-	Patience: 150 * time.Millisecond, Greeting: 2 * time.Second, DownAfter: 3,
+	Attempts: 4, Backoff: time.Millisecond, Timeout: 2 * time.Second, Stall: 300 * time.Millisecond,
+	Patience: 150 * time.Millisecond, Disable: 30 * time.Second,
 }
 
 // logged collects what a Set logs.

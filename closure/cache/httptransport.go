@@ -1,16 +1,20 @@
 package cache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +29,8 @@ const (
 	streamWindow = 1 << 20
 	// acceptEncoding are the Content-Encodings worth having on a NAR that is not compressed.
 	acceptEncoding = "zstd, br;q=0.8, gzip;q=0.6"
+	// maxErrorBody is what is read of an answer that is not the file, to find out why.
+	maxErrorBody = 16 << 10
 )
 
 // newHTTPTransport is the connection pool that all HTTP and S3 caches share.
@@ -34,22 +40,28 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		return nil, err
 	}
 	proxy := proxyFunc(o.Getenv, o.Log)
-	dialer := &net.Dialer{Timeout: o.Retry.Connect, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: o.Retry.Timeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:               func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+			return &ProxyError{Proxy: redact(proxy), Code: res.StatusCode, Status: res.Status}
+		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: o.Retry.Connect,
+		TLSHandshakeTimeout: o.Retry.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        512,
-		MaxIdleConnsPerHost: lookupsPerCache(o) + o.Concurrency,
+		MaxIdleConnsPerHost: requestsPerCache(o) + o.Concurrency,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 		ReadBufferSize:      4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout:           o.Retry.Answer,
-			PingTimeout:               o.Retry.Connect,
+			SendPingTimeout:           o.Retry.Timeout,
+			PingTimeout:               o.Retry.Timeout,
 		},
 	}, nil
 }
@@ -88,7 +100,7 @@ func isProxy(address string) bool {
 // rootCAs are the system's authorities (which already follow $SSL_CERT_FILE), those of $NIX_SSL_CERT_FILE, and the
 // given ones; nil means the system's alone.
 func rootCAs(o Options) (*x509.CertPool, error) {
-	extra := o.RootCAs
+	extra := slices.Clone(o.RootCAs)
 	for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
 		file := o.Getenv(name)
 		if file == "" {
@@ -96,9 +108,9 @@ func rootCAs(o Options) (*x509.CertPool, error) {
 		}
 		pem, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("reading the certificates of %s: %w", name, err)
+			return nil, &AuthoritiesError{Source: name, Err: err}
 		}
-		extra = append(extra[:len(extra):len(extra)], pem)
+		extra = append(extra, Authorities{Source: name, PEM: pem})
 	}
 	if len(extra) == 0 {
 		return nil, nil
@@ -107,9 +119,9 @@ func rootCAs(o Options) (*x509.CertPool, error) {
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	for _, pem := range extra {
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, errors.New("reading extra certificate authorities: no certificate in PEM form among them")
+	for _, each := range extra {
+		if !pool.AppendCertsFromPEM(each.PEM) {
+			return nil, &AuthoritiesError{Source: each.Source, Err: errors.New("there is no certificate in PEM form in it")}
 		}
 	}
 	return pool, nil
@@ -163,13 +175,26 @@ func (t *httpTransport) get(ctx context.Context, r request) (*answer, error) {
 	}
 	res, err := t.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking for %s: %w", redact(r.url), redactError(err))
+		return nil, connectionError(r.url, err)
 	}
 	a, err := t.read(r, res)
 	if err != nil {
 		drain(res.Body)
 	}
 	return a, err
+}
+
+// connectionError is why there was no answer.
+func connectionError(u *url.URL, err error) error {
+	var noTLS tls.RecordHeaderError
+	var inURL *url.Error
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &noTLS):
+		return &SchemeError{URL: redact(u)}
+	case errors.As(err, &inURL) && u.Scheme == "http" && strings.Contains(inURL.Err.Error(), `malformed HTTP response "\x15\x03`):
+		return &SchemeError{TLS: true, URL: redact(u)} // an alert of TLS
+	}
+	return fmt.Errorf("asking for %s: %w", redact(u), redactError(err))
 }
 
 func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
@@ -189,11 +214,42 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 	case res.StatusCode == http.StatusPartialContent && r.from > 0:
 		return a, a.readRange(res.Header.Get("Content-Range"), r.from)
 	}
-	return nil, &statusFailure{
-		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login,
-			Region: res.Header.Get("X-Amz-Bucket-Region")},
-		retryAfter: retryAfter(res.Header.Get("Retry-After")),
+	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	if res.StatusCode == http.StatusBadRequest && res.TLS == nil && speaksTLS(body) {
+		return nil, &SchemeError{TLS: true, URL: redact(r.url)}
 	}
+	failure := &statusFailure{
+		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
+		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
+	}
+	failure.readS3(res.Header, body)
+	return nil, failure
+}
+
+// speaksTLS reports whether a server says so to somebody who does not: Go's, nginx and Apache do it in these words.
+func speaksTLS(body []byte) bool {
+	for _, words := range []string{
+		"HTTP request to an HTTPS server", "plain HTTP request was sent to HTTPS port", "plain HTTP to an SSL-enabled server port",
+	} {
+		if bytes.Contains(body, []byte(words)) {
+			return true
+		}
+	}
+	return false
+}
+
+// readS3 reads S3's own words.
+func (e *StatusError) readS3(header http.Header, body []byte) {
+	var answer struct {
+		XMLName xml.Name `xml:"Error"`
+		Code    string
+		Message string
+		Region  string
+	}
+	if xml.Unmarshal(body, &answer) == nil {
+		e.S3Code, e.S3Message = shownName(answer.Code), shownText(answer.Message)
+	}
+	e.Region = shownName(cmp.Or(header.Get("X-Amz-Bucket-Region"), answer.Region))
 }
 
 var errWrongRange = errors.New("continuing a transfer")

@@ -79,8 +79,8 @@ func testRetryPolicy(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("doubles its delays up to a bound, each shortened by chance", func() {
-		p := RetryPolicy{BaseDelay: 100 * time.Millisecond, MaxDelay: time.Second, Jitter: 0.5}
-		for n, longest := range []int{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 60: 1000} {
+		p := RetryPolicy{Backoff: 100 * time.Millisecond}
+		for n, longest := range []int{1: 100, 2: 200, 3: 400, 4: 800, 5: 1600, 6: 3200, 7: 4000, 60: 4000} {
 			if longest == 0 {
 				continue
 			}
@@ -102,21 +102,9 @@ func testRetryPolicy(t *testing.T, context spec.G, it spec.S) {
 		for _, nothing := range []string{"", "0", "-3", "soon", "Mon, 01 Jan 2001 00:00:00 GMT", "99999999999999999999"} {
 			Expect(retryAfter(nothing)).To(BeZero(), nothing)
 		}
-		p := RetryPolicy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond, MaxRetryAfter: 5 * time.Second}
+		p := RetryPolicy{Backoff: time.Millisecond, Disable: 5 * time.Second}
 		Expect(p.delay(1, &statusFailure{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
 		Expect(p.delay(1, &statusFailure{retryAfter: time.Hour})).To(Equal(5 * time.Second))
-	})
-
-	it("keeps all requests to a cache back that asks for it, no longer than it may", func() {
-		c := &substituter{policy: RetryPolicy{MaxRetryAfter: 50 * time.Millisecond}}
-		began := time.Now()
-		Expect(c.held(t.Context(), nil)).To(Succeed())
-		c.hold(&statusFailure{retryAfter: time.Hour})
-		c.hold(&statusFailure{retryAfter: time.Millisecond})
-		c.hold(errSlow)
-		Expect(c.held(t.Context(), nil)).To(Succeed())
-		Expect(time.Since(began)).To(BeNumerically(">=", 50*time.Millisecond))
-		Expect(c.heldFor()).To(BeNumerically("<=", 0))
 	})
 }
 
@@ -135,7 +123,7 @@ func FuzzParseInfo(f *testing.F) {
 func FuzzNetrc(f *testing.F) {
 	f.Add("machine h login l password p\ndefault login \"a b\" password \"\\\"\" # c\nmacdef m\nx\n\nmachine z")
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, e := range parseNetrc(text) {
+		for _, e := range ParseNetrc(text) {
 			e.matches(&url.URL{Scheme: "https", Host: "h"}, true)
 		}
 	})

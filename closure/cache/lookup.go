@@ -22,7 +22,7 @@ type call struct {
 }
 
 // Lookup gives the narinfo of p from the best cache that has a valid and trusted one. All caches are asked at the
-// same time; a better one is only waited for within the policy's patience. Answers are remembered for the run. When
+// same time; a better one is only waited for within the policy's Patience. Answers are remembered for the run. When
 // no cache has it the error is a *NotFoundError.
 func (s *Set) Lookup(ctx context.Context, p storepath.Path) (*Found, error) {
 	c := s.call(p)
@@ -61,18 +61,21 @@ type reply struct {
 	err   error
 }
 
-// lookup asks all caches and settles on the best. Those that are set aside, those that could not serve the path's NAR
+// lookup asks all caches and settles on the best. Those that are disabled, those that could not serve the path's NAR
 // and those that had not answered when the set was opened count only where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
 	refusals := map[*substituter]error{}
-	prompt := slices.DeleteFunc(slices.Clone(s.usable()), func(c *substituter) bool {
-		return c.setAside() || s.isSpoilt(offer{c, p})
+	first := slices.DeleteFunc(slices.Clone(s.ready()), func(c *substituter) bool {
+		return c.disabled() != nil || s.hasFailed(offer{c, p})
 	})
-	if found := s.consult(p, prompt, refusals); found != nil {
+	if found := s.consult(p, first, refusals); found != nil {
 		return found, nil
 	}
-	s.awaitAll()
-	rest := slices.DeleteFunc(slices.Clone(s.usable()), func(c *substituter) bool { return slices.Contains(prompt, c) })
+	s.awaitProbes()
+	rest := slices.DeleteFunc(slices.Clone(s.ready()), func(c *substituter) bool {
+		var unasked *disabledError
+		return slices.Contains(first, c) && !errors.As(refusals[c], &unasked)
+	})
 	if found := s.consult(p, rest, refusals); found != nil {
 		return found, nil
 	}
@@ -103,9 +106,9 @@ func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*sub
 				patience = timer.C
 			}
 		case <-patience:
-			return round.impatient()
+			return round.anyway(s.options.Retry.Patience)
 		}
-		if best := round.settled(); best != nil {
+		if best := round.best(); best != nil {
 			return best
 		}
 	}
@@ -118,112 +121,72 @@ type round struct {
 	replies []*reply
 }
 
-// settled is the best answer, once no better one can come from a cache worth waiting for.
-func (r *round) settled() *Found {
-	var best *Found
-	waiting := false
-	for i, c := range r.caches {
-		if r.replies[i] == nil {
-			waiting = waiting || !c.slow()
-			continue
-		}
-		if found := r.replies[i].found; found != nil {
-			best = found
-			break
-		}
-	}
-	if best == nil || waiting {
-		return nil
-	}
-	r.countLate()
-	return best
-}
-
-// impatient is the best answer so far; the better caches that are still silent are counted as late.
-func (r *round) impatient() *Found {
-	r.countLate()
+// best is the answer of the best cache that has the path, once those before it have said that they do not.
+func (r *round) best() *Found {
 	for _, reply := range r.replies {
-		if reply != nil && reply.found != nil {
+		if reply == nil {
+			return nil
+		}
+		if reply.found != nil {
 			return reply.found
 		}
 	}
 	return nil
 }
 
-// countLate tells caches better than the first answer whether they kept others waiting.
-func (r *round) countLate() {
-	for i, c := range r.caches {
-		if r.replies[i] == nil {
-			c.keptWaiting(true)
-			continue
-		}
-		c.keptWaiting(false)
-		if r.replies[i].found != nil {
-			return
+// anyway is the best answer so far; the better caches that are still silent are disabled, so that the next look-ups do
+// not wait for them.
+func (r *round) anyway(patience time.Duration) *Found {
+	for i, reply := range r.replies {
+		if reply == nil {
+			r.caches[i].disable(fmt.Errorf("%w by %v", errLate, patience))
+		} else if reply.found != nil {
+			return reply.found
 		}
 	}
+	return nil
 }
 
 func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error {
 	e := &NotFoundError{Path: p}
-	for _, c := range s.usable() {
+	for _, c := range s.ready() {
 		if err := refusals[c]; err != nil {
 			e.Asked = append(e.Asked, c.answerFor(err))
 			e.errs = append(e.errs, err)
 		}
 	}
-	e.Asked = append(e.Asked, s.refusals()...)
+	e.Asked = append(e.Asked, s.whyUnusable()...)
 	return e
 }
 
 // ask gets one cache's narinfo and decides whether it may be used. moot ends waiting for a turn or a retry.
 func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-chan struct{}) (*Found, error) {
-	if err := c.down(); err != nil {
-		return nil, &downError{err}
-	}
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-moot:
-		return nil, errGivenUp
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 	page, err := c.small(ctx, p.HashPart()+".narinfo", moot)
-	var found *Found
-	if err == nil {
-		found, err = s.judge(c, p, page)
-	}
-	c.weigh(p, err)
 	if err != nil {
+		var status *StatusError
+		if errors.As(err, &status) && status.login() {
+			c.disableFor(p, err)
+		}
 		return nil, err
 	}
-	c.narinfos.Add(1)
-	return found, nil
-}
-
-// weigh notes what is wrong with an answer. Failures of the connection are counted where they happen.
-func (c *substituter) weigh(p storepath.Path, err error) {
-	var (
-		invalid     *invalidError
-		status      *StatusError
-		untrusted   *untrustedError
-		compression *CompressionError
-	)
+	found, err := s.validate(c, p, page)
+	var invalid *invalidError
 	switch {
-	case err == nil, errors.Is(err, errAbsent):
-		c.answered(nil)
-	case errors.As(err, &invalid), errors.As(err, &status) && status.login():
+	case errors.As(err, &invalid):
+		c.disableFor(p, err)
+	case err != nil:
 		c.noteFor(p, err)
-		c.answered(err)
-	case errors.As(err, &untrusted), errors.As(err, &compression):
-		c.noteFor(p, err)
-		c.answered(nil)
+	default:
+		c.narinfos.Add(1)
+		return found, nil
 	}
+	return nil, err
 }
 
-// judge turns a file into a Found, or says what is wrong with it.
-func (s *Set) judge(c *substituter, p storepath.Path, page *page) (*Found, error) {
+var errLate = errors.New("another one has a path and is quicker")
+
+// validate turns a file into a Found, or says what is wrong with it.
+func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, error) {
 	info, err := narinfo.Parse(bytes.NewReader(page.data), storepath.Dir)
 	if err != nil {
 		if page.html || strings.HasPrefix(strings.TrimSpace(string(page.data[:min(64, len(page.data))])), "<") {
@@ -242,27 +205,27 @@ func (s *Set) judge(c *substituter, p storepath.Path, page *page) (*Found, error
 			Err: &decompress.UnknownError{Name: clip(info.Compression)}}
 	}
 	found := &Found{NarInfo: info, CacheURL: c.String(), cache: c}
-	err = s.vouch(found)
+	err = s.checkSignature(found)
 	return found, err
 }
 
-// vouch notes the trusted key that signed the narinfo, or that the NAR has to prove the path by its content address:
-// the address follows from the path, but only the contents follow from the address.
-func (s *Set) vouch(found *Found) error {
+// checkSignature notes the trusted key that signed the narinfo, or that the NAR has to prove the path by its content
+// address: the address follows from the path, but only the contents follow from the address, so nothing vouches for their
+// size until they have come.
+func (s *Set) checkSignature(found *Found) error {
 	info := found.NarInfo
 	name, err := s.options.Keys.Verify(info)
 	if err == nil {
 		found.KeyName = name
 		return nil
 	}
-	if ok, caErr := info.VerifyCA(); ok && caErr == nil {
-		found.provesItself = true
-		return nil
-	}
-	if !s.options.RequireSigs {
-		return nil
-	}
 	u := &untrustedError{trusted: s.options.Keys, cause: err}
+	if ok, caErr := info.VerifyCA(); ok && caErr == nil || !s.options.RequireSigs {
+		if found.provesItself = ok && caErr == nil; info.NarSize <= s.options.MaxUnsignedSize {
+			return nil
+		}
+		u.size, u.limit = info.NarSize, s.options.MaxUnsignedSize
+	}
 	for _, sig := range info.Sigs {
 		u.keys = append(u.keys, shownName(sig.Name))
 	}

@@ -17,11 +17,11 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
-// narStream is a NAR on its way: transfer, Content-Encoding, the file's hash, decompression, the NAR's hash and size.
+// narStream is a NAR on its way: transfer, Content-Encoding, decompression, the NAR's hash and size.
 type narStream struct {
 	found    *Found
 	transfer *transfer
-	file     *meter // the file as its narinfo describes it
+	file     *meter // what the narinfo's FileSize is of
 	content  io.ReadCloser
 	nar      io.ReadCloser
 	sum      hash.Hash
@@ -31,7 +31,7 @@ type narStream struct {
 }
 
 // openNAR starts a transfer and puts the decoders behind it.
-func (s *Set) openNAR(ctx context.Context, f *Found, rival rival) (*narStream, error) {
+func (s *Set) openNAR(ctx context.Context, f *Found, other fallback) (*narStream, error) {
 	u, err := f.cache.address.resolve(f.URL)
 	if err != nil {
 		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}
@@ -43,7 +43,7 @@ func (s *Set) openNAR(ctx context.Context, f *Found, rival rival) (*narStream, e
 		}
 	}
 	n.transfer = &transfer{
-		cache: f.cache, policy: s.options.Retry, rival: rival, onBytes: s.counted(f.cache),
+		cache: f.cache, policy: s.options.Retry, fallback: other, onBytes: s.counted(f.cache),
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
 	}
 	switch {
@@ -56,8 +56,8 @@ func (s *Set) openNAR(ctx context.Context, f *Found, rival rival) (*narStream, e
 		n.transfer.close()
 		return nil, n.located(u, err)
 	}
-	if err := n.decode(s.pool); err != nil {
-		err = n.blame(err)
+	if err := n.decode(ctx, s.pool); err != nil {
+		err = n.causeOf(err)
 		n.close()
 		return nil, err
 	}
@@ -82,22 +82,19 @@ func (s *Set) counted(c *substituter) func(int64) {
 }
 
 // decode stacks the decoders.
-func (n *narStream) decode(pool *decompress.Pool) error {
+func (n *narStream) decode(ctx context.Context, pool *decompress.Pool) error {
 	var raw io.Reader = &meter{r: n.transfer, limit: packedLimit(n.found.NarSize)}
 	if e := n.transfer.encoding; e != "" && e != strings.TrimPrefix(cmp.Or(n.found.Compression, "bzip2"), "x-") {
 		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
 		// means the file as it is.
-		content, err := pool.Encoding(e, raw)
+		content, err := pool.Encoding(ctx, e, raw)
 		if err != nil {
 			return fmt.Errorf("Content-Encoding: %w", err)
 		}
 		n.content, raw = content, content
 	}
 	n.file = &meter{r: raw, limit: n.fileLimit()}
-	if !n.found.FileHash.IsZero() && !(n.found.Compression == "none" && n.found.FileHash == n.found.NarHash) {
-		n.file.sum = sha256.New()
-	}
-	nar, err := pool.Reader(n.found.Compression, n.file, n.found.NarSize)
+	nar, err := pool.Reader(ctx, n.found.Compression, n.file, n.found.NarSize)
 	n.nar = nar
 	return err
 }
@@ -150,7 +147,7 @@ func (n *narStream) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		err = n.short()
 	case err != nil:
-		err = n.blame(err)
+		err = n.causeOf(err)
 	}
 	n.err = err
 	return got, err
@@ -162,24 +159,24 @@ func (n *narStream) finish() error {
 	for {
 		got, err := n.nar.Read(one[:])
 		if got > 0 {
-			return n.lie("NarSize", fmt.Sprint(n.found.NarSize), "more")
+			return n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), "more")
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return n.blame(err)
+			return n.causeOf(err)
 		}
 	}
 	if err := n.finishFile(); err != nil {
 		return err
 	}
 	if got := storepath.Hash(n.sum.Sum(nil)); got != n.found.NarHash {
-		return n.lie("NarHash", n.found.NarHash.String(), got.String())
+		return n.mismatch("NarHash", n.found.NarHash.String(), got.String())
 	}
 	if n.address != nil {
 		if err := n.address.Verify(); err != nil {
-			return n.lie("CA", n.found.CA, "an address of other contents: "+err.Error())
+			return n.mismatch("CA", n.found.CA, "an address of other contents: "+err.Error())
 		}
 	}
 	return io.EOF
@@ -190,7 +187,7 @@ func (n *narStream) short() error {
 	if err := n.finishFile(); err != nil {
 		return err
 	}
-	return n.maybeCut(n.lie("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
+	return n.maybeCut(n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
 }
 
 // maybeCut makes a broken transfer of what may have been cut off without anybody noticing.
@@ -201,48 +198,43 @@ func (n *narStream) maybeCut(err error) error {
 	return err
 }
 
-// finishFile reads what the decoder left of the file, which should be nothing, and checks its hash and size.
+// finishFile reads what the decoder left of the file, which should be nothing, and checks its size.
 func (n *narStream) finishFile() error {
 	var rest [512]byte
 	for {
 		got, err := n.file.Read(rest[:])
 		if got > 0 && n.found.FileSize == 0 {
-			return n.lie("Compression", n.found.Compression, "followed by something else")
+			return n.mismatch("Compression", n.found.Compression, "followed by something else")
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return n.blame(err)
+			return n.causeOf(err)
 		}
 	}
 	if want := n.found.FileSize; want > 0 && n.file.size != want {
-		return n.lie("FileSize", fmt.Sprint(want), fmt.Sprint(n.file.size))
-	}
-	if n.file.sum != nil {
-		if got := storepath.Hash(n.file.sum.Sum(nil)); got != n.found.FileHash {
-			return n.lie("FileHash", n.found.FileHash.String(), got.String())
-		}
+		return n.mismatch("FileSize", fmt.Sprint(want), fmt.Sprint(n.file.size))
 	}
 	return nil
 }
 
-func (n *narStream) lie(field, want, got string) error {
+func (n *narStream) mismatch(field, want, got string) error {
 	return &VerifyError{Cache: n.found.CacheURL, Path: n.found.StorePath, Field: field, Want: want, Got: got}
 }
 
-// blame finds out whether a decoder failed or what lies below it.
-func (n *narStream) blame(err error) error {
+// causeOf finds out whether a decoder failed or what lies below it.
+func (n *narStream) causeOf(err error) error {
 	switch {
 	case n.transfer.err != nil && n.transfer.err != io.EOF:
 		return fmt.Errorf("fetching %s: %w", n.found.StorePath, n.transfer.err)
 	case errors.Is(err, errTooLong) && n.file != nil && n.file.limit == n.found.FileSize && n.file.size > n.file.limit:
-		return n.lie("FileSize", fmt.Sprint(n.found.FileSize), "more")
+		return n.mismatch("FileSize", fmt.Sprint(n.found.FileSize), "more")
 	case errors.Is(err, errTooLong):
-		return n.lie("FileSize", fmt.Sprintf("NarSize %d, which packs to less", n.found.NarSize),
+		return n.mismatch("FileSize", fmt.Sprintf("NarSize %d, which packs to less", n.found.NarSize),
 			fmt.Sprintf("more than %d", packedLimit(n.found.NarSize)))
 	case errors.Is(err, xz.ErrSize):
-		return n.lie("NarSize", fmt.Sprint(n.found.NarSize), "more")
+		return n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), "more")
 	}
 	if n.transfer.html {
 		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)
@@ -254,10 +246,9 @@ func (n *narStream) blame(err error) error {
 
 var errTooLong = errors.New("longer than it can be")
 
-// meter counts and hashes a file, and ends it when it grows beyond its limit.
+// meter counts a file, and ends it when it grows beyond its limit.
 type meter struct {
 	r     io.Reader
-	sum   hash.Hash
 	size  int64
 	limit int64
 }
@@ -267,9 +258,6 @@ func (m *meter) Read(p []byte) (int, error) {
 	m.size += int64(got)
 	if m.size > m.limit {
 		return 0, errTooLong
-	}
-	if m.sum != nil {
-		m.sum.Write(p[:got])
 	}
 	return got, err
 }

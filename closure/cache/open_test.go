@@ -36,7 +36,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		o := options(dead.URL, s.URL)
 		o.Log = log.log
 		set := open(t, o)
-		Expect(set.Report()[0]).To(And(HaveField("Down", true), HaveField("Failures", HaveLen(1))))
+		Expect(set.Report()[0]).To(And(HaveField("Unusable", true), HaveField("Failures", HaveLen(1))))
 		Expect(log.lines).To(HaveLen(1))
 		data := content("a", 100)
 		Expect(fetch(set, s.add(t, "a", "none", data, nil).StorePath)).To(Equal(data))
@@ -47,7 +47,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		defer silent.Close()
 		o := options("http://" + silent.Addr().String())
-		o.Retry.Answer = 200 * time.Millisecond
+		o.Retry.Timeout = 200 * time.Millisecond
 		began := time.Now()
 		_, err = cache.Open(ctx, o)
 		var none *cache.OpenError
@@ -66,7 +66,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		})
 		opened := func() *cache.Set {
 			o := options(slow.URL, s.URL)
-			o.Log, o.Retry.Greeting, o.Retry.MaxRetryAfter = log.log, 50*time.Millisecond, time.Minute
+			o.Log, o.Retry.Patience = log.log, 50*time.Millisecond
 			return open(t, o)
 		}
 
@@ -87,7 +87,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 			only := slow.add(t, "only", "none", data, nil)
 			Expect(fetch(set, only.StorePath)).To(Equal(data))
 			Expect(log.lines).To(ConsistOf(ContainSubstring("no answer yet")))
-			Expect(set.Report()[0].Down).To(BeFalse())
+			Expect(set.Report()[0].Unusable).To(BeFalse())
 		})
 
 		it("is named among those asked when it never answers", func() {
@@ -112,7 +112,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 			})
 			Expect(opened().Close()).To(Succeed())
 			Eventually(left).Should(BeClosed())
-			Expect(log.String()).NotTo(ContainSubstring("left alone"))
+			Expect(log.String()).NotTo(ContainSubstring("not used"))
 		})
 	})
 
@@ -223,12 +223,5 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 			_, err := cache.Open(ctx, options(dir+"/nowhere"))
 			Expect(err).To(MatchError(ContainSubstring("does not appear to be a binary cache")))
 		})
-	})
-
-	it("refuses an xz decoder that is none", func() {
-		o := options(s.URL)
-		o.XZ = "fast"
-		_, err := cache.Open(ctx, o)
-		Expect(err).To(MatchError(ContainSubstring("auto, go or program")))
 	})
 }

@@ -54,6 +54,17 @@ func shownName(name string) string {
 	return name
 }
 
+// shownText is a sentence of somebody else's, fit for logs: in one line and without what moves a terminal's cursor.
+func shownText(text string) string {
+	text = strings.Join(strings.Fields(clip(redactText(text))), " ")
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
 // redactText redacts every URL inside a text, such as an error of net/http.
 func redactText(s string) string {
 	return urlInText.ReplaceAllStringFunc(s, func(found string) string {

@@ -62,38 +62,40 @@ func (c *substituter) note(kind, text string) {
 	}
 }
 
-// noteFor notes what was wrong with a path. What holds for all paths alike is said without naming one.
-func (c *substituter) noteFor(p storepath.Path, err error) {
+// noteFor notes what was wrong with a path.
+func (c *substituter) noteFor(p storepath.Path, err error) { c.note(c.describe(p, err)) }
+
+// describe is the kind of what was wrong with a path, and a text. What holds for all paths alike is said without naming
+// one.
+func (c *substituter) describe(p storepath.Path, err error) (kind, text string) {
 	var (
 		untrusted   *untrustedError
 		invalid     *invalidError
 		compression *CompressionError
 		verify      *VerifyError
 		status      *StatusError
-		left        *leftError
+		left        *fallbackError
 	)
-	kind := "failed"
+	kind = "failed"
 	switch {
 	case errors.As(err, &untrusted) && !untrusted.altered():
-		c.note("signed by "+strings.Join(untrusted.keys, " "), err.Error())
-		return
+		return "signed by " + strings.Join(untrusted.keys, " "), err.Error()
 	case errors.As(err, &status) && status.login():
-		c.note("login", err.Error())
-		return
+		return "login", err.Error()
 	case errors.As(err, &untrusted):
 		kind = "altered"
 	case errors.As(err, &left):
-		kind = "left"
+		kind = "fallback"
 	case errors.As(err, &invalid):
 		kind = "invalid"
 	case errors.As(err, &verify):
-		kind = "lying " + verify.Field
+		kind = "mismatch " + verify.Field
 	case errors.As(err, &compression):
 		kind = "compression " + compression.Compression
 	case errors.As(err, &status):
 		kind = fmt.Sprint("status ", status.Code)
 	}
-	c.note(kind, fmt.Sprintf("%s: %v", p.Base(), err))
+	return kind, fmt.Sprintf("%s: %v", p.Base(), err)
 }
 
 // report is what the cache did for the run.
@@ -102,7 +104,7 @@ func (c *substituter) report() Report {
 	defer c.mu.Unlock()
 	return Report{
 		URL: c.String(), Priority: c.priority, NarInfos: c.narinfos.Load(), Paths: c.paths.Load(),
-		Bytes: c.bytes.Load(), Down: c.downErr != nil, Failures: c.notes.all(),
+		Bytes: c.bytes.Load(), Unusable: c.unusable != nil, Failures: c.notes.all(),
 	}
 }
 
@@ -116,8 +118,8 @@ type Report struct {
 	NarInfos, Paths int64
 	// Bytes counts what came from it for NARs, compressed.
 	Bytes int64
-	// Down says that it was left alone from some point on.
-	Down bool
+	// Unusable says that it was not used at all.
+	Unusable bool
 	// Failures holds the first failure of each kind and how many more there were, in the order they happened.
 	Failures []string
 }

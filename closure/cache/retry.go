@@ -13,64 +13,141 @@ import (
 	"time"
 )
 
-// delay is the wait before attempt n (1 is the first repetition); a server's Retry-After wins, within its bound.
-func (p RetryPolicy) delay(n int, err error) time.Duration {
-	d := p.MaxDelay
-	if shift := n - 1; shift < 20 {
-		d = min(p.BaseDelay<<shift, p.MaxDelay)
-	}
-	d -= time.Duration(float64(d) * p.Jitter * rand.Float64())
-	var status *statusFailure
-	if errors.As(err, &status) && status.retryAfter > 0 {
-		d = max(d, min(status.retryAfter, p.MaxRetryAfter))
-	}
-	return d
+// RetryPolicy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause;
+// when that does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it
+// (NixOS/nix src/libstore/http-binary-cache-store.cc and filetransfer.cc). Zeros mean the values of DefaultRetry.
+type RetryPolicy struct {
+	// Attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
+	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
+	Attempts int
+	// Backoff is the wait before the second attempt. It doubles up to 40 times that; up to half is left to chance.
+	Backoff time.Duration
+	// Timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
+	// where another cache has the NAR.
+	Timeout time.Duration
+	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout). Where no other cache has
+	// it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
+	Stall time.Duration
+	// Patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
+	// how long it may ask to be left alone before a NAR is fetched from another one.
+	Patience time.Duration
+	// Disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
+	// counts up to as much.
+	Disable time.Duration
 }
 
-// wait sleeps, unless ctx or one of the given channels ends first.
-func wait(ctx context.Context, d time.Duration, down, moot <-chan struct{}) error {
+// DefaultRetry is the policy of a build: a dead cache costs seconds, a flapping one is waited for.
+func DefaultRetry() RetryPolicy {
+	return RetryPolicy{
+		Attempts: 5,
+		Backoff:  250 * time.Millisecond,
+		Timeout:  15 * time.Second,
+		Stall:    30 * time.Second,
+		Patience: time.Second,
+		Disable:  60 * time.Second,
+	}
+}
+
+const (
+	// maxBackoff is the longest wait between two attempts, in times of the first.
+	maxBackoff = 40
+	// minRate is what a NAR has to bring in bytes per second.
+	minRate = 4 << 10
+	// firstByte is how many times as long as for the next byte a NAR's first is waited for where no other cache has it.
+	firstByte = 10
+	// maxTimeouts is how often something is tried that costs whole seconds each time.
+	maxTimeouts = 2
+)
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	d := DefaultRetry()
+	p.Attempts = orDefault(p.Attempts, d.Attempts)
+	p.Backoff = orDefault(p.Backoff, d.Backoff)
+	p.Timeout = orDefault(p.Timeout, d.Timeout)
+	p.Stall = orDefault(p.Stall, d.Stall)
+	p.Patience = orDefault(p.Patience, d.Patience)
+	p.Disable = orDefault(p.Disable, d.Disable)
+	return p
+}
+
+// delay is the wait before attempt n (1 is the first repetition); a server's Retry-After wins, within its bound.
+func (p RetryPolicy) delay(n int, err error) time.Duration {
+	d := maxBackoff * p.Backoff
+	if shift := n - 1; shift < 20 {
+		d = min(p.Backoff<<shift, d)
+	}
+	d -= time.Duration(float64(d) / 2 * rand.Float64())
+	return max(d, min(retryAfterOf(err), p.Disable))
+}
+
+// wait sleeps, unless ctx or moot ends first.
+func wait(ctx context.Context, d time.Duration, moot <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-down:
-		return errGivenUp
 	case <-moot:
-		return errGivenUp
+		return errMoot
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
 var (
-	errGivenUp = errors.New("given up: the cache is left alone for this run")
+	errMoot    = errors.New("given up: no longer wanted")
 	errStalled = errors.New("no byte arrived in time")
 	errSlow    = errors.New("no answer in time")
 	errRate    = errors.New("too little arrives")
 )
 
+// retryAfterOf is the wait that a server asked for, 0 for none.
+func retryAfterOf(err error) time.Duration {
+	var status *statusFailure
+	if errors.As(err, &status) {
+		return status.retryAfter
+	}
+	return 0
+}
+
+// isRefusal reports whether a server wants fewer requests.
+func isRefusal(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) &&
+		(status.Code == http.StatusTooManyRequests || status.Code == http.StatusServiceUnavailable)
+}
+
+// isAnswer reports whether an error is a server's answer, and no failure of it.
+func isAnswer(err error) bool {
+	var status *StatusError
+	return errors.Is(err, errAbsent) || errors.As(err, &status) && status.Code < 500 && !isRefusal(err)
+}
+
 // worthRetrying reports whether the same request may succeed later.
 func worthRetrying(err error) bool {
-	var status *statusFailure
+	var status *StatusError
 	if errors.As(err, &status) {
 		return retryable(status.Code)
 	}
 	var dns *net.DNSError
+	var proxy *ProxyError
 	var unknownCA x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var certificate x509.CertificateInvalidError
 	var noTLS tls.RecordHeaderError
 	var alert tls.AlertError
+	var scheme *SchemeError
 	var path *os.PathError
 	switch {
 	case err == nil, errors.Is(err, errAbsent), errors.Is(err, errRedirect), errors.Is(err, context.Canceled):
 		return false
+	case errors.As(err, &proxy):
+		return retryable(proxy.Code)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
 	case errors.As(err, &unknownCA), errors.As(err, &hostname), errors.As(err, &certificate):
 		return false
-	case errors.As(err, &path), errors.As(err, &noTLS), errors.As(err, &alert):
+	case errors.As(err, &path), errors.As(err, &noTLS), errors.As(err, &alert), errors.As(err, &scheme):
 		return false
 	}
 	return true
@@ -86,10 +163,11 @@ func retryable(code int) bool {
 	return code >= 500
 }
 
-// timedOut reports whether a connection or an answer did not come in time; that costs seconds, and is tried less.
+// timedOut reports whether something did not come in time; that costs seconds, and is tried less.
 func timedOut(err error) bool {
 	var t net.Error
-	return errors.Is(err, errSlow) || errors.Is(err, errStalled) || errors.As(err, &t) && t.Timeout()
+	return errors.Is(err, errSlow) || errors.Is(err, errStalled) || errors.Is(err, errRate) ||
+		errors.As(err, &t) && t.Timeout()
 }
 
 // drain lets a connection be used again by reading the little that an error's answer holds.

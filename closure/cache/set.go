@@ -23,15 +23,15 @@ type Set struct {
 	fetches chan struct{}     // NARs under way
 	onBytes atomic.Pointer[func(int64)]
 
-	background context.Context // of greetings and look-ups, which may outlive the caller that started them
+	background context.Context // of probes and look-ups, which may outlive the caller that started them
 	stop       context.CancelFunc
 
-	mu      sync.Mutex
-	caches  []*substituter // that can be used, best first; replaced when one joins, never changed
-	late    []*substituter // whose greeting is under way
-	refused []*substituter // that cannot be used
-	calls   map[storepath.Path]*call
-	spoilt  map[offer]bool // narinfos whose NAR did not come
+	mu       sync.Mutex
+	caches   []*substituter // that can be used, best first; replaced when one joins, never changed
+	probing  []*substituter // whose nix-cache-info is asked for
+	unusable []*substituter // that cannot be used
+	calls    map[storepath.Path]*call
+	failed   map[offer]bool // narinfos whose NAR did not come
 }
 
 // offer is what one cache says of one path.
@@ -57,7 +57,7 @@ func Open(ctx context.Context, options Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.greet(ctx, caches); err != nil {
+	if err := s.probe(ctx, caches); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -99,13 +99,10 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	if err != nil {
 		return nil, nil, err
 	}
-	pool, err := decompress.NewPool(decompress.Options{XZ: options.XZ, Memory: options.DecodeMemory})
-	if err != nil {
-		return nil, nil, err
-	}
 	s := &Set{
-		options: options, pool: pool, http: connections, network: connections,
-		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{}, spoilt: map[offer]bool{},
+		options: options, http: connections, network: connections,
+		pool:    decompress.NewPool(decompress.Options{Memory: options.Memory, Size: options.MemorySize}),
+		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
 		s.network = options.Wrap(connections)
@@ -129,8 +126,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	}
 	c := &substituter{
 		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
-		slots: make(chan struct{}, lookupsPerCache(s.options)), downed: make(chan struct{}),
-		greeted: make(chan struct{}),
+		limiter: newLimiter(requestsPerCache(s.options), s.options.Retry), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {
@@ -148,14 +144,14 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	return c
 }
 
-// lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
-func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
+// requestsPerCache is how many requests may be unanswered: enough to hide a distant cache's latency.
+func requestsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.
 func (s *Set) Usable() []string {
 	var urls []string
-	for _, c := range s.usable() {
+	for _, c := range s.ready() {
 		urls = append(urls, c.address.given)
 	}
 	return urls

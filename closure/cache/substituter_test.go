@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -44,27 +45,25 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 	}
 	badNarinfos := func(answer func(w http.ResponseWriter)) {
 		bad.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-			wrong := strings.HasSuffix(r.URL.Path, ".narinfo") && bad.file(r.URL.Path[1:]) == nil
-			if wrong {
-				answer(w)
+			if bad.file(r.URL.Path[1:]) != nil {
+				return false
 			}
-			return wrong
+			answer(w)
+			return true
 		})
 	}
 
-	answers := map[string]func(w http.ResponseWriter){
+	wrong := map[string]func(w http.ResponseWriter){
 		"an HTML page": func(w http.ResponseWriter) { io.WriteString(w, "<html>log in</html>") },
 		"nonsense":     func(w http.ResponseWriter) { io.WriteString(w, "x") },
 		"401":          func(w http.ResponseWriter) { w.WriteHeader(http.StatusUnauthorized) },
 	}
-	for _, what := range sorted(answers) {
-		it("that says "+what+" to everything is told of once, and in the end asked only where no other has a path", func() {
-			badNarinfos(answers[what])
+	for _, what := range sorted(wrong) {
+		it("that says "+what+" to everything is told of once, and disabled: asked only where no other has a path", func() {
+			badNarinfos(wrong[what])
 			fetchAll()
-			Expect(bad.asked(".narinfo")).To(HaveLen(10))
-			Expect(log.lines).To(HaveLen(2), log.String())
-			Expect(log.lines[1]).To(ContainSubstring("only asked where no other has a path"))
-			Expect(set.Report()[0].Failures).To(ConsistOf(ContainSubstring("(and 9 more like it)"), Not(BeEmpty())))
+			Expect(bad.asked(".narinfo")).To(HaveLen(1))
+			Expect(log.lines).To(ConsistOf(ContainSubstring("disabled for 30s")), log.String())
 			only := bad.add(t, "only", "none", data, nil)
 			Expect(fetch(set, only.StorePath)).To(Equal(data))
 			_, err := set.Lookup(stdcontext.Background(), storePath("nowhere"))
@@ -72,14 +71,53 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 		})
 	}
 
-	it("whose NARs are not as promised is told of once, and in the end not asked for those that another has", func() {
+	it("is asked again when its time is over", func() {
+		o := options(bad.URL, good.URL)
+		o.Retry.Disable = 50 * time.Millisecond
+		set = open(t, o)
+		badNarinfos(wrong["nonsense"])
+		fetchAll()
+		n := bad.add(t, "both", "none", data, nil)
+		good.add(t, "both", "none", data, nil)
+		time.Sleep(o.Retry.Disable)
+		Expect(set.Lookup(stdcontext.Background(), n.StorePath)).To(HaveField("CacheURL", bad.URL))
+	})
+
+	it("that fails is asked once more where no other has a path", func() {
+		bad.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { panic(http.ErrAbortHandler) })
+		_, err := set.Lookup(stdcontext.Background(), storePath("a"))
+		Expect(err).To(HaveOccurred())
+		before := len(bad.asked(".narinfo"))
+		_, err = set.Lookup(stdcontext.Background(), storePath("nowhere"))
+		Expect(len(bad.asked(".narinfo"))).To(Equal(before+2), "net/http makes a request again that got no answer")
+		Expect(answers(err)[0].Reason).To(Equal(cache.Down))
+	})
+
+	it("that hangs costs those who wait for their turn no more than those who have it", func() {
+		o := options(bad.URL, good.URL)
+		o.Retry.Timeout = 100 * time.Millisecond
+		set = open(t, o)
+		bad.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true })
+		began := time.Now()
+		var group sync.WaitGroup
+		for i := range 1000 {
+			group.Go(func() {
+				if _, err := set.Lookup(stdcontext.Background(), storePath(fmt.Sprint("nowhere", i))); err == nil {
+					t.Error("found what is not there")
+				}
+			})
+		}
+		group.Wait()
+		Expect(time.Since(began)).To(BeNumerically("<", 1500*time.Millisecond), "16 turns of 200 ms")
+	})
+
+	it("whose NARs are not as promised is told of once, and disabled", func() {
 		for i := range 30 {
 			n := bad.add(t, fmt.Sprint("p", i), "none", data, nil)
 			bad.put(n.URL, []byte("other"))
 		}
 		fetchAll()
-		Expect(bad.asked(".nar.none")).To(HaveLen(fast.DownAfter))
-		Expect(log.lines).To(HaveLen(2), log.String())
-		Expect(set.Report()[0].Failures[0]).To(And(ContainSubstring("NarHash"), HaveSuffix("(and 2 more like it)")))
+		Expect(bad.asked(".nar.none")).To(HaveLen(1))
+		Expect(log.lines).To(ConsistOf(And(ContainSubstring("disabled for 30s"), ContainSubstring("NarHash"))), log.String())
 	})
 }

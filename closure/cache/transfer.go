@@ -10,20 +10,22 @@ import (
 	"time"
 )
 
-// progress is how many bytes make attempts count anew; for a small file it is a sixteenth.
+// progress is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
+// take all of it.
 const progress = 256 << 10
 
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
 type transfer struct {
-	cache   *substituter
-	policy  RetryPolicy
-	rival   rival
-	onBytes func(int64)
-	request request
-	size    int64 // of the whole file, -1 while unknown
+	cache    *substituter
+	policy   RetryPolicy
+	fallback fallback
+	onBytes  func(int64)
+	request  request
+	size     int64 // of the whole file, -1 while unknown
 
 	ctx      context.Context
 	abort    context.CancelFunc // ends the transfer from any goroutine
+	asked    time.Time          // when the present request began
 	live     context.Context    // of the present connection
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer
@@ -32,8 +34,10 @@ type transfer struct {
 	html     bool
 	openEnd  bool
 	offset   int64 // bytes given out
-	tries    int   // attempts since the last progress
+	failed   int   // attempts since the last progress
 	mark     int64 // the offset at that
+	timeouts int   // of those that took too long
+	timed    int64 // the offset at the last progress that counts for them
 	whole    bool  // ranges do not work here
 	pace     pace
 	err      error
@@ -62,10 +66,11 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
-	if held := t.cache.heldFor(); held > t.policy.Patience && t.rival.there(t.ctx) {
-		return &leftError{fmt.Errorf("%w (%v)", errHeld, held.Round(time.Second/10))}
+	if pause := t.cache.limiter.pause(); pause > t.policy.Patience && t.fallback.there(t.ctx) {
+		return &fallbackError{fmt.Errorf("%w (%v)", errPaused, pause.Round(time.Second/10))}
 	}
-	if err := t.cache.held(t.ctx, nil); err != nil {
+	var err error
+	if t.asked, err = t.cache.limiter.start(t.ctx, nil); err != nil {
 		return err
 	}
 	t.live, t.cancel = context.WithCancelCause(t.ctx)
@@ -77,12 +82,13 @@ func (t *transfer) connect() error {
 	answered := t.expectAnswer()
 	a, err := t.cache.transport.get(live, r)
 	answered()
+	t.cache.limiter.finish(t.asked, err)
 	if err != nil {
 		t.whole = t.whole || errors.Is(err, errWrongRange)
 		if cause := context.Cause(live); cause != nil {
 			err = cause
 		}
-		return t.told(err)
+		return t.meaning(err)
 	}
 	t.answer = a
 	t.stall = time.AfterFunc(t.policy.Stall, func() { cancel(errStalled) })
@@ -101,12 +107,16 @@ func (t *transfer) connect() error {
 func (t *transfer) expectAnswer() (answered func()) {
 	live, cancel := t.live, t.cancel
 	var over atomic.Bool
-	soon := time.AfterFunc(t.policy.Answer, func() {
-		if t.rival.there(live) && !over.Load() {
-			cancel(&leftError{errSlow})
+	soon := time.AfterFunc(t.policy.Timeout, func() {
+		switch there := t.fallback.there(live); {
+		case over.Load():
+		case there:
+			cancel(&fallbackError{errSlow})
+		default:
+			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact(t.request.url)))
 		}
 	})
-	late := time.AfterFunc(max(t.policy.Answer, t.policy.Alone), func() { cancel(errSlow) })
+	late := time.AfterFunc(max(t.policy.Timeout, firstByte*t.policy.Stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
@@ -114,8 +124,8 @@ func (t *transfer) expectAnswer() (answered func()) {
 	}
 }
 
-// told turns statuses that have a meaning for a transfer into that.
-func (t *transfer) told(err error) error {
+// meaning turns statuses that have a meaning for a transfer into that.
+func (t *transfer) meaning(err error) error {
 	var status *StatusError
 	switch {
 	case !errors.As(err, &status):
@@ -141,7 +151,7 @@ func (t *transfer) skip(n int64) error {
 	return nil
 }
 
-// read is one read of the body, given up when no byte comes, or too few where another cache has the file.
+// read is one read of the body, given up when no byte comes, or too few.
 func (t *transfer) read(p []byte) (int, error) {
 	began := time.Now()
 	t.stall.Reset(t.policy.Stall)
@@ -150,8 +160,10 @@ func (t *transfer) read(p []byte) (int, error) {
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
 		err = fmt.Errorf("%w (%v)", errStalled, t.policy.Stall)
 	}
-	if slow := t.pace.add(n, time.Since(began), t.policy); err == nil && slow != nil && t.rival.there(t.ctx) {
-		err = &leftError{slow}
+	if slow := t.pace.add(n, time.Since(began), t.policy.Stall); err == nil && slow != nil {
+		if err = slow; t.fallback.there(t.ctx) {
+			err = &fallbackError{slow}
+		}
 	}
 	return n, err
 }
@@ -162,15 +174,15 @@ type pace struct {
 	bytes  int64
 }
 
-// add counts one read. After each time of the policy's Stall it says whether too little came in it.
-func (p *pace) add(n int, took time.Duration, policy RetryPolicy) error {
+// add counts one read. Each time that stall has passed it says whether too little came in it.
+func (p *pace) add(n int, took, stall time.Duration) error {
 	p.waited, p.bytes = p.waited+took, p.bytes+int64(n)
-	if p.waited < policy.Stall {
+	if p.waited < stall {
 		return nil
 	}
 	was := *p
 	*p = pace{}
-	if float64(was.bytes) >= float64(policy.MinRate)*was.waited.Seconds() {
+	if float64(was.bytes) >= minRate*was.waited.Seconds() {
 		return nil
 	}
 	return fmt.Errorf("%w: %d bytes in %v", errRate, was.bytes, was.waited.Round(time.Second/10))
@@ -183,6 +195,7 @@ func (t *transfer) Read(p []byte) (int, error) {
 			t.offset += int64(n)
 			t.advance()
 			t.onBytes(int64(n))
+			t.cache.limiter.alive()
 		}
 		if err == io.EOF && t.size >= 0 && t.offset < t.size {
 			err = fmt.Errorf("%w: %d of %d bytes came", io.ErrUnexpectedEOF, t.offset, t.size)
@@ -205,7 +218,10 @@ func (t *transfer) advance() {
 		enough = min(enough, t.size/16+1)
 	}
 	if t.offset-t.mark >= enough {
-		t.mark, t.tries = t.offset, 0
+		t.mark, t.failed = t.offset, 0
+	}
+	if t.offset-t.timed >= progress {
+		t.timed, t.timeouts = t.offset, 0
 	}
 }
 
@@ -233,21 +249,30 @@ func (t *transfer) again(err error) error {
 	if cause := context.Cause(t.ctx); cause != nil {
 		return cause
 	}
-	t.tries++
-	var left *leftError
+	var left *fallbackError
 	if errors.As(err, &left) || !worthRetrying(err) {
 		return err
 	}
-	t.cache.hold(err)
-	if final := t.rival.verdict(t.ctx, t.policy, t.tries, err); final != nil {
+	if isRefusal(err) && t.cache.limiter.aliveSince(t.asked) {
+		return nil // the cache answers others, so it will answer this too
+	}
+	t.failed++
+	failed := t.failed
+	if timedOut(err) {
+		t.timeouts++
+		failed = t.timeouts
+	}
+	if final := t.fallback.decide(t.ctx, t.policy, failed, err); final != nil {
 		return t.ended(final)
 	}
-	delay := t.policy.delay(t.tries, err)
-	if delay > t.policy.Patience && t.rival.there(t.ctx) {
-		return t.ended(&leftError{err})
+	if isRefusal(err) {
+		return nil // the limiter has a pause for that
 	}
-	if wait(t.ctx, delay, t.cache.downed, nil) != nil {
-		return t.ended(fmt.Errorf("%w (tried %d times)", err, t.tries))
+	if timedOut(err) {
+		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact(t.request.url), err, t.offset))
+	}
+	if wait(t.ctx, t.policy.delay(t.failed, err), nil) != nil {
+		return t.ended(err)
 	}
 	return nil
 }
@@ -284,3 +309,5 @@ func noEOF(err error) error {
 	}
 	return err
 }
+
+var errPaused = errors.New("it asked for a pause")

@@ -189,7 +189,9 @@ func (r *Reader) makeWindow(window int64) error {
 		first = window
 	}
 	r.lzma.window = int(window)
-	r.room(circle(first))
+	if err := r.room(circle(first)); err != nil {
+		return err
+	}
 	r.forget()
 	return nil
 }
@@ -201,11 +203,13 @@ const firstWindow = 256 << 10
 func circle(window int64) int { return (int(window) + copySlack + 4095) &^ 4095 }
 
 // room makes the circle that large and keeps what is in it.
-func (r *Reader) room(size int) {
+func (r *Reader) room(size int) error {
 	d := &r.lzma
 	total := frontPad + size + copySlack
 	if r.options.Reserve != nil {
-		r.options.Reserve(int64(total))
+		if err := r.options.Reserve(int64(total)); err != nil {
+			return err
+		}
 	}
 	if cap(r.memory) < total {
 		memory := make([]byte, total)
@@ -214,17 +218,18 @@ func (r *Reader) room(size int) {
 	}
 	r.memory = r.memory[:total]
 	d.size, d.dict = size, r.memory[frontPad:]
+	return nil
 }
 
 // turnRound begins the circle again, unless it has still to grow.
-func (r *Reader) turnRound() {
+func (r *Reader) turnRound() error {
 	d := &r.lzma
 	if whole := circle(int64(d.window)); d.size < whole {
-		r.room(min(2*d.size, whole))
-		return
+		return r.room(min(2*d.size, whole))
 	}
 	r.memory[frontPad-1] = d.dict[d.size-1]
 	d.pos, r.given = 0, 0
+	return nil
 }
 
 // forget makes the dictionary empty; all that was in it has been given out.

@@ -38,8 +38,8 @@ type Options struct {
 	Size int64
 	// SkipCheck leaves out each block's check of its contents, for callers that compare a hash of their own.
 	SkipCheck bool
-	// Reserve, when set, is told of the dictionary's size before it is made or grows, and may wait.
-	Reserve func(bytes int64)
+	// Reserve, when set, is told of the dictionary's size before it is made or grows, and may wait or refuse.
+	Reserve func(bytes int64) error
 }
 
 // stage is what a Reader is in the middle of.
@@ -168,7 +168,9 @@ const piece = 32 << 10
 func (r *Reader) decode() error {
 	d := &r.lzma
 	if d.pos == d.size {
-		r.turnRound()
+		if err := r.turnRound(); err != nil {
+			return err
+		}
 	}
 	start := d.pos
 	limit := min(d.size, d.pos+min(piece, r.chunk))

@@ -7,6 +7,7 @@ package decompress
 import (
 	"bufio"
 	"compress/bzip2"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,10 @@ import (
 	"sync"
 
 	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
+	"golang.org/x/sync/semaphore"
 )
 
 // maxWindow is the largest window or dictionary a stream may ask for. It is what `xz -9` writes and half of what
@@ -31,22 +35,22 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("no decoder for %q (known: xz, zstd, bzip2, br, gzip, none)", e.Name)
 }
 
-// Options choose among decoders and bound them.
+// DefaultMemory is what decoders share where nothing else is said: a window of 8 MiB, as xz -6 and zstd -19 want it, for
+// each core, and one more.
+func DefaultMemory() int64 { return int64(runtime.GOMAXPROCS(0)+1) * (8<<20 + windowSlack) }
+
+// Options bound decoders.
 type Options struct {
-	// XZ is "auto", "go" or "program".
-	XZ string
-	// Memory bounds the windows of all open decoders together, in bytes. Each core may always have a decoder with a
-	// window of up to 8 MiB, and one decoder may always run.
-	Memory int64
+	// Memory is a semaphore of bytes that decoders hold their windows of, and Size how many it has: what a decoder wants
+	// beyond that counts as all of it. Without one the Pool makes its own, of DefaultMemory.
+	Memory *semaphore.Weighted
+	Size   int64
 }
 
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
-	options   Options
-	files     bounds    // of files that a narinfo names
-	encodings bounds    // of NARs' Content-Encodings, which may be undone beneath another decoder
-	answers   bounds    // of other answers' Content-Encodings
-	program   string    // the xz program to prefer, "" for none
+	files     Options   // shared by the files that narinfos name
+	encodings Options   // by Content-Encodings, which may be undone beneath another decoder
 	buffers   sync.Pool // *bufio.Reader
 	xzs       xzPool
 	zstds     zstdPool
@@ -54,24 +58,25 @@ type Pool struct {
 	brotlis   sync.Pool // *brotli.Reader
 }
 
-// bounds are those of one decoder's window and of the windows of all that share them, in bytes.
+// bounds are those of one decoder's window, and the memory that it is taken from.
 type bounds struct {
-	*budget
+	lease  lease
 	window int64
 }
 
-// NewPool makes an empty Pool. XZ "program" where no such program is installed is an error.
-func NewPool(options Options) (*Pool, error) {
-	cores := runtime.GOMAXPROCS(0)
-	p := &Pool{
-		options:   options,
-		files:     bounds{newBudget(options.Memory, cores), maxWindow},
-		encodings: bounds{newBudget(options.Memory, cores), maxEncodingWindow},
-		answers:   bounds{newBudget(maxEncodingWindow, 1), maxEncodingWindow},
+func (o Options) bounds(ctx context.Context, window int64) bounds {
+	return bounds{lease: lease{ctx: ctx, memory: o.Memory, size: o.Size}, window: window}
+}
+
+// NewPool makes an empty Pool.
+func NewPool(options Options) *Pool {
+	if options.Memory == nil {
+		options.Size = DefaultMemory()
+		options.Memory = semaphore.NewWeighted(options.Size)
 	}
-	var err error
-	p.program, err = chooseXZ(options.XZ)
-	return p, err
+	// Apart from the files' memory, so that nobody who holds some of that waits for more of it.
+	const encodings = 2 * (maxEncodingWindow + zstdSlack)
+	return &Pool{files: options, encodings: Options{Memory: semaphore.NewWeighted(encodings), Size: encodings}}
 }
 
 // Known reports whether name has a decoder. "" is bzip2, as in a narinfo without the field.
@@ -85,23 +90,21 @@ func Known(name string) bool {
 
 // Reader decompresses r until its end: all streams, frames or members of a concatenation. Close gives the decoder
 // back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits,
-// here or in its first Read, until the windows of the others leave room for its own.
-func (p *Pool) Reader(name string, r io.Reader, size int64) (io.ReadCloser, error) {
-	return p.reader(name, r, size, p.files)
+// here or in Read, until there is memory for its window or ctx ends.
+func (p *Pool) Reader(ctx context.Context, name string, r io.Reader, size int64) (io.ReadCloser, error) {
+	return p.reader(name, r, size, p.files.bounds(ctx, maxWindow))
 }
 
-// Encoding is Reader for the HTTP Content-Encoding of a NAR. It waits for others of its kind only, so that it may be
-// undone beneath another decoder.
-func (p *Pool) Encoding(name string, r io.Reader) (io.ReadCloser, error) {
-	return p.reader(name, r, 0, p.encodings)
+// Encoding is Reader for a Content-Encoding of HTTP. It has memory of its own, so that it may be undone beneath another
+// decoder, and knows deflate too.
+func (p *Pool) Encoding(ctx context.Context, name string, r io.Reader) (io.ReadCloser, error) {
+	if name == "deflate" {
+		return p.deflate(r)
+	}
+	return p.reader(name, r, 0, p.encodings.bounds(ctx, maxEncodingWindow))
 }
 
-// Answer is Reader for the HTTP Content-Encoding of anything else. It waits for others of its kind only.
-func (p *Pool) Answer(name string, r io.Reader) (io.ReadCloser, error) {
-	return p.reader(name, r, 0, p.answers)
-}
-
-func (p *Pool) reader(name string, r io.Reader, size int64, allowed bounds) (io.ReadCloser, error) {
+func (p *Pool) reader(name string, r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
 	switch name {
 	case "none", "identity":
 		return io.NopCloser(r), nil
@@ -111,11 +114,11 @@ func (p *Pool) reader(name string, r io.Reader, size int64, allowed bounds) (io.
 	case "gzip", "x-gzip":
 		return p.gzip(r)
 	case "br":
-		return p.brotli(r, allowed)
+		return p.brotli(r, b)
 	case "zstd":
-		return p.zstd(r, allowed)
+		return p.zstd(r, b)
 	case "xz":
-		return p.xz(r, size, allowed)
+		return p.xz(r, size, b)
 	}
 	return nil, &UnknownError{Name: name}
 }
@@ -167,37 +170,41 @@ func (p *Pool) gzip(r io.Reader) (io.ReadCloser, error) {
 	return &pooled{Reader: z, release: func() { p.gzips.Put(z); p.releaseBuffer(b) }}, nil
 }
 
-func (p *Pool) brotli(r io.Reader, allowed bounds) (io.ReadCloser, error) {
-	in := allowed.input(r)
-	b := p.buffer(in)
-	in.want(brotliWindow(b))
+// deflate is in the format of zlib (RFC 9110, section 8.4.1.2), which some servers leave away.
+func (p *Pool) deflate(r io.Reader) (io.ReadCloser, error) {
+	b := p.buffer(r)
+	var z io.Reader
+	if head, _ := b.Peek(2); len(head) == 2 && head[0]&0xf == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+		var err error
+		if z, err = zlib.NewReader(b); err != nil {
+			p.releaseBuffer(b)
+			return nil, noEOF(err)
+		}
+	} else {
+		z = flate.NewReader(b)
+	}
+	return &pooled{Reader: z, release: func() { p.releaseBuffer(b) }}, nil
+}
+
+func (p *Pool) brotli(r io.Reader, bounds bounds) (io.ReadCloser, error) {
+	b, lease := p.buffer(r), &bounds.lease
+	start, err := b.Peek(1)
+	if err == nil {
+		err = lease.grow(BrotliWindow(start[0]))
+	}
+	if err != nil {
+		p.releaseBuffer(b)
+		return nil, noEOF(err)
+	}
 	z, ok := p.brotlis.Get().(*brotli.Reader)
 	if !ok {
 		z = brotli.NewReader(b)
 	} else if err := z.Reset(b); err != nil {
-		in.release()
+		lease.release()
 		p.releaseBuffer(b)
 		return nil, err
 	}
-	return &pooled{Reader: z, release: func() { p.brotlis.Put(z); p.releaseBuffer(b); in.release() }}, nil
-}
-
-// brotliWindow is the window that a stream's first bits, WBITS, ask for (RFC 7932, section 9.1).
-func brotliWindow(b *bufio.Reader) int64 {
-	start, err := b.Peek(1)
-	if err != nil {
-		return 0
-	}
-	first, second := start[0]>>1&7, start[0]>>4&7
-	switch {
-	case start[0]&1 == 0:
-		return 1 << 16
-	case first != 0:
-		return 1 << (17 + first)
-	case second != 0:
-		return 1 << (8 + second)
-	}
-	return 1 << 17
+	return &pooled{Reader: z, release: func() { p.brotlis.Put(z); p.releaseBuffer(b); lease.release() }}, nil
 }
 
 // noEOF keeps an input that ends inside a header from reading as an empty stream.

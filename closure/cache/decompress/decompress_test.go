@@ -2,18 +2,23 @@ package decompress
 
 import (
 	"bytes"
+	stdcontext "context"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os/exec"
-	"runtime"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+	"golang.org/x/sync/semaphore"
 )
 
 func TestDecompress(t *testing.T) {
@@ -35,13 +40,11 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		var err error
-		pool, err = NewPool(Options{})
-		Expect(err).NotTo(HaveOccurred())
+		pool = NewPool(Options{})
 	})
 
 	unpack := func(name string, file []byte, size int64) ([]byte, error) {
-		r, err := pool.Reader(name, bytes.NewReader(file), size)
+		r, err := pool.Reader(t.Context(), name, bytes.NewReader(file), size)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +58,7 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 		}
 		for _, name := range []string{"compress", "grzip", "lrzip", "lz4", "lzip", "lzma", "lzop", "ZSTD"} {
 			Expect(Known(name)).To(BeFalse(), name)
-			_, err := pool.Reader(name, nil, 0)
+			_, err := pool.Reader(t.Context(), name, nil, 0)
 			var unknown *UnknownError
 			Expect(errors.As(err, &unknown)).To(BeTrue())
 			Expect(unknown.Name).To(Equal(name))
@@ -71,7 +74,7 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 				Expect(err).To(HaveOccurred())
 				_, err = unpack(program, []byte("something else entirely"), 0)
 				Expect(err).To(HaveOccurred())
-				r, err := pool.Reader(program, bytes.NewReader(file), 0)
+				r, err := pool.Reader(t.Context(), program, bytes.NewReader(file), 0)
 				Expect(err).NotTo(HaveOccurred())
 				Expect(io.ReadFull(r, make([]byte, 100))).To(Equal(100))
 				Expect(r.Close()).To(Succeed())
@@ -103,63 +106,69 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 		var file []byte
 
 		// begin opens a decoder and lets it make its window.
-		begin := func(r io.Reader) io.ReadCloser {
-			z, err := pool.Reader("xz", r, 0)
+		begin := func(ctx stdcontext.Context, r io.Reader) io.ReadCloser {
+			z, err := pool.Reader(ctx, "xz", r, 0)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(io.ReadFull(z, make([]byte, 1))).To(Equal(1))
 			return z
 		}
-		later := func() chan error {
-			done := make(chan error)
+		later := func(ctx stdcontext.Context) chan error {
+			done := make(chan error, 1)
 			go func() {
-				_, err := unpack("xz", file, 0)
+				z, err := pool.Reader(ctx, "xz", bytes.NewReader(file), 0)
+				if err == nil {
+					_, err = io.Copy(io.Discard, z)
+					z.Close()
+				}
 				done <- err
 			}()
 			return done
 		}
 
 		it.Before(func() {
-			var err error
-			pool, err = NewPool(Options{Memory: 12 << 20})
-			Expect(err).NotTo(HaveOccurred())
+			pool = NewPool(Options{Memory: semaphore.NewWeighted(17 << 20), Size: 17 << 20})
 			file = packed(data, "xz") // wants 8 MiB
 		})
 
-		it("is had by a decoder for each core; others wait for each other", func() {
-			var first io.Closer
-			for range runtime.GOMAXPROCS(0) {
-				first = begin(bytes.NewReader(file))
-			}
-			another := later()
+		it("is had by as many decoders as it is enough for; others wait, as long as anybody wants it", func() {
+			first := begin(t.Context(), bytes.NewReader(file))
+			second := begin(t.Context(), bytes.NewReader(file))
+			defer second.Close()
+			ctx, cancel := stdcontext.WithCancelCause(t.Context())
+			third, given := later(ctx), errors.New("no longer wanted")
+			Consistently(third, 50*time.Millisecond).ShouldNot(Receive())
+			cancel(given)
+			Eventually(third, 5*time.Second).Should(Receive(MatchError(given)))
+			another := later(t.Context())
 			Consistently(another, 50*time.Millisecond).ShouldNot(Receive())
 			Expect(first.Close()).To(Succeed())
 			Eventually(another, 5*time.Second).Should(Receive(Not(HaveOccurred())))
 		})
 
-		it("lets one decoder run that wants more than all", func() {
+		it("is shared with whoever else holds the semaphore, and given back after the end and after errors", func() {
+			memory := semaphore.NewWeighted(17 << 20)
+			pool = NewPool(Options{Memory: memory, Size: 17 << 20})
+			for _, name := range []string{"xz", "zstd", "br"} {
+				_, err := unpack(name, []byte("something else entirely"), 0)
+				Expect(err).To(HaveOccurred())
+			}
+			Expect(unpack("xz", file, 0)).To(Equal(data))
+			Expect(unpack("zstd", packed(data, "zstd"), 0)).To(Equal(data))
+			Expect(memory.TryAcquire(17 << 20)).To(BeTrue())
+		})
+
+		it("lets a decoder run that wants more than all, alone", func() {
 			Expect(unpack("xz", packed(data, "xz", "-9"), 0)).To(Equal(data))
 		})
 
-		it("is lent out by those whose input does not come", func() {
-			text := make([]byte, 1<<20) // does not get small, so that a part of it can be unpacked
-			rand.NewChaCha8([32]byte{}).Read(text)
-			large := packed(text, "xz")
-			silent, end := io.Pipe()
-			defer end.Close()
-			for range runtime.GOMAXPROCS(0) {
-				z := begin(io.MultiReader(bytes.NewReader(large[:len(large)/2]), silent))
-				go func() { _, _ = io.Copy(io.Discard, z) }()
-			}
-			Eventually(later(), 10*time.Second).Should(Receive(Not(HaveOccurred())))
-		})
-
-		it("is never more than was reserved, whatever a file's later frames ask for", func() {
+		it("is for each frame what that asks for", func() {
 			frame := func(header ...byte) []byte {
 				return append([]byte{0x28, 0xb5, 0x2f, 0xfd}, append(header, 1, 0, 0)...) // an empty last block
 			}
-			small, huge := frame(0, 0), frame(0, 17<<3) // windows of 1 KiB and 128 MiB
+			small, huge, beyond := frame(0, 0), frame(0, 17<<3), frame(0, 18<<3) // windows of 1 KiB, 128 MiB and 256 MiB
 			Expect(unpack("zstd", huge, 0)).To(BeEmpty())
-			_, err := unpack("zstd", append(small, huge...), 0)
+			Expect(unpack("zstd", append(small, huge...), 0)).To(BeEmpty())
+			_, err := unpack("zstd", append(small, beyond...), 0)
 			Expect(err).To(MatchError(zstd.ErrWindowSizeExceeded))
 			skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9}, huge...)
 			Expect(unpack("zstd", skippable, 0)).To(BeEmpty())
@@ -167,13 +176,75 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 
 		it("is bounded for Content-Encodings", func() {
 			huge := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 1, 0, 0}
-			for _, open := range []func(string, io.Reader) (io.ReadCloser, error){pool.Encoding, pool.Answer} {
-				z, err := open("zstd", bytes.NewReader(huge))
-				Expect(err).NotTo(HaveOccurred())
-				_, err = io.ReadAll(z)
-				Expect(err).To(MatchError(zstd.ErrWindowSizeExceeded))
-				Expect(z.Close()).To(Succeed())
-			}
+			z, err := pool.Encoding(t.Context(), "zstd", bytes.NewReader(huge))
+			Expect(err).NotTo(HaveOccurred())
+			_, err = io.ReadAll(z)
+			Expect(err).To(MatchError(zstd.ErrWindowSizeExceeded))
+			Expect(z.Close()).To(Succeed())
 		})
+	})
+
+	it("reads zstd frames whose windows grow and shrink", func() {
+		text := make([]byte, 12<<20)
+		rand.NewChaCha8([32]byte{}).Read(text)
+		copy(text[9<<20:], text[:2<<20]) // a match that only the large window reaches
+		var file []byte
+		for _, part := range []struct {
+			to     []byte
+			window string
+		}{{text[:1000], "--zstd=wlog=10"}, {text, "--zstd=wlog=24"}, {text[:5<<20], "--zstd=wlog=17"}, {text[:70_000], "-19"}} {
+			file = append(file, packed(part.to, "zstd", part.window, "--no-check")...)
+			file = append(file, 0x5f, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3) // to skip
+		}
+		want := slices.Concat(text[:1000], text, text[:5<<20], text[:70_000])
+		got, err := unpack("zstd", file, 0)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(got, want)).To(BeTrue())
+		got, err = unpack("zstd", append(packed(want, "zstd", "-B1MiB"), packed(want, "zstd", "--check")...), 0)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(got, append(want, want...))).To(BeTrue())
+	})
+
+	it("reads deflate with the header of zlib and without", func() {
+		var wrapped, raw bytes.Buffer
+		w := zlib.NewWriter(&wrapped)
+		_, _ = w.Write(data)
+		Expect(w.Close()).To(Succeed())
+		f, err := flate.NewWriter(&raw, 6)
+		Expect(err).NotTo(HaveOccurred())
+		_, _ = f.Write(data)
+		Expect(f.Close()).To(Succeed())
+		for _, file := range [][]byte{wrapped.Bytes(), raw.Bytes()} {
+			z, err := pool.Encoding(t.Context(), "deflate", bytes.NewReader(file))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(io.ReadAll(z)).To(Equal(data))
+			Expect(z.Close()).To(Succeed())
+			z, err = pool.Encoding(t.Context(), "deflate", bytes.NewReader(file[:len(file)-5]))
+			Expect(err).NotTo(HaveOccurred())
+			_, err = io.ReadAll(z)
+			Expect(err).To(MatchError(io.ErrUnexpectedEOF))
+		}
+	})
+}
+
+func TestWindows(t *testing.T) {
+	spec.Run(t, "windows", testWindows, spec.Report(report.Terminal{}))
+}
+
+func testWindows(t *testing.T, context spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("are those of RFC 7932, 9.1", func() {
+		for first, bits := range map[byte]int{
+			0: 16, 0b0000001: 17, 0b0011: 18, 0b0101: 19, 0b1111: 24, 0b0100001: 10, 0b1110001: 15, 0b0010001: 17, 0b1111_1110: 16,
+		} {
+			Expect(BrotliWindow(first)).To(BeEquivalentTo(1<<bits), "%b", first)
+		}
+	})
+
+	it("are those of RFC 8878, 3.1.1.1, of a single segment all of it", func() {
+		Expect(ZstdWindow(zstd.Header{WindowSize: 8 << 20})).To(BeEquivalentTo(8 << 20))
+		Expect(ZstdWindow(zstd.Header{SingleSegment: true, FrameContentSize: 77})).To(BeEquivalentTo(77))
+		Expect(ZstdWindow(zstd.Header{WindowSize: math.MaxUint64})).To(BeEquivalentTo(int64(math.MaxInt64)))
 	})
 }

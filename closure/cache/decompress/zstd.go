@@ -2,6 +2,7 @@ package decompress
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"math/bits"
 	"sync"
@@ -18,12 +19,12 @@ const (
 )
 
 // zstdPool keeps decoders by the bound of their windows, a power of two. A decoder refuses a frame that wants more
-// than its bound, and so never holds more than was reserved for it, whatever a file's later frames ask for.
+// than its bound, and so never holds more than was reserved for it.
 type zstdPool [maxClass - minClass + 1]sync.Pool // of *zstd.Decoder
 
 // class is the place in the pool for windows of that size.
 func class(window int64) int {
-	return max(bits.Len64(uint64(window-1)), minClass) - minClass
+	return max(bits.Len64(uint64(max(window, 1)-1)), minClass) - minClass
 }
 
 func (p *zstdPool) get(class int) (*zstd.Decoder, error) {
@@ -35,42 +36,159 @@ func (p *zstdPool) get(class int) (*zstd.Decoder, error) {
 		zstd.IgnoreChecksum(true)) // Set.Fetch compares a SHA-256 of all of it
 }
 
-func (p *Pool) zstd(r io.Reader, allowed bounds) (io.ReadCloser, error) {
-	in := allowed.input(r)
-	b := p.buffer(in)
-	window := zstdWindow(b, allowed.window)
-	// Only what may run takes a decoder out of the pool: the window of one that was used before stays allocated.
-	in.want(window + zstdSlack)
-	class := class(window)
-	z, err := p.zstds.get(class)
-	if err == nil {
-		err = z.Reset(b)
-	}
-	if err != nil {
-		in.release()
-		p.releaseBuffer(b)
-		return nil, err
+// zstdReader decodes the frames of a file one by one, each by a decoder for its own window.
+type zstdReader struct {
+	pool  *zstdPool
+	src   *bufio.Reader
+	lease lease
+	limit int64 // of a window
+	frame zstdFrame
+	z     *zstd.Decoder
+	class int
+	began bool // there was a frame
+	err   error
+}
+
+func (p *Pool) zstd(r io.Reader, b bounds) (io.ReadCloser, error) {
+	src := p.buffer(r)
+	z := &zstdReader{pool: &p.zstds, src: src, lease: b.lease, limit: b.window}
+	if err := z.next(); err != nil && err != io.EOF {
+		z.err = err
 	}
 	return &pooled{Reader: z, release: func() {
-		if z.Reset(nil) == nil {
-			p.zstds[class].Put(z)
-		}
-		p.releaseBuffer(b)
-		in.release()
+		z.release()
+		p.releaseBuffer(src)
 	}}, nil
 }
 
-// zstdWindow is the window that the first frame of b wants, at most limit; limit itself where the file begins with
-// something else, which says nothing about the frames behind it.
-func zstdWindow(b *bufio.Reader, limit int64) int64 {
-	start, _ := b.Peek(zstd.HeaderMaxSize)
-	var h zstd.Header
-	if h.Decode(start) != nil || h.Skippable {
-		return limit
+func (z *zstdReader) Read(p []byte) (int, error) {
+	for z.err == nil {
+		if z.z == nil {
+			z.err = z.next()
+			continue
+		}
+		n, err := z.z.Read(p)
+		switch {
+		case err == io.EOF && !z.frame.ended:
+			err = io.ErrUnexpectedEOF
+		case err == io.EOF:
+			if err = z.next(); err == nil && n == 0 {
+				continue
+			}
+		}
+		z.err = err
+		if n > 0 {
+			return n, nil
+		}
 	}
-	window := h.WindowSize
-	if h.SingleSegment {
-		window = h.FrameContentSize
+	return 0, z.err
+}
+
+// next goes on to the next frame with content: io.EOF where there is none, which is an error of its own kind when none
+// came before.
+func (z *zstdReader) next() error {
+	for {
+		start, err := z.src.Peek(zstd.HeaderMaxSize)
+		if len(start) == 0 {
+			if err == io.EOF && !z.began {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		var h zstd.Header
+		if broken := h.Decode(start); broken != nil {
+			if err != nil && err != io.EOF {
+				return err
+			}
+			return noEOF(broken)
+		}
+		z.began = true
+		if !h.Skippable {
+			return z.decode(h)
+		}
+		if _, err := io.CopyN(io.Discard, z.src, int64(h.HeaderSize)+int64(h.SkippableSize)); err != nil {
+			return noEOF(err)
+		}
 	}
-	return int64(max(1, min(window, uint64(limit))))
+}
+
+// decode makes a decoder ready for a frame, the present one where its window is large enough.
+func (z *zstdReader) decode(h zstd.Header) error {
+	window := ZstdWindow(h)
+	if window > z.limit {
+		return fmt.Errorf("%w: %d bytes, allowed are %d", zstd.ErrWindowSizeExceeded, window, z.limit)
+	}
+	if c := class(window); z.z == nil || c > z.class {
+		z.release()
+		// Only what may run takes a decoder out of the pool: the window of one that was used before stays allocated.
+		if err := z.lease.grow(1<<(c+minClass) + zstdSlack); err != nil {
+			return err
+		}
+		var err error
+		if z.z, err = z.pool.get(c); err != nil {
+			return err
+		}
+		z.class = c
+	}
+	z.frame = zstdFrame{src: z.src, left: h.HeaderSize, checksum: h.HasCheckSum}
+	return z.z.Reset(&z.frame)
+}
+
+func (z *zstdReader) release() {
+	if z.z != nil {
+		if z.z.Reset(nil) == nil {
+			z.pool[z.class].Put(z.z)
+		}
+		z.z = nil
+	}
+	z.lease.release()
+}
+
+// zstdFrame is the part of a file that one frame takes: a header, blocks behind headers of three bytes each, and
+// perhaps a checksum (RFC 8878, section 3.1.1).
+type zstdFrame struct {
+	src      *bufio.Reader
+	left     int // bytes until the next block's header, or the end
+	last     bool
+	checksum bool
+	ended    bool // all of the frame was there
+}
+
+func (f *zstdFrame) Read(p []byte) (int, error) {
+	if f.left == 0 {
+		if f.last {
+			f.ended = true
+			return 0, io.EOF
+		}
+		if err := f.block(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.src.Read(p[:min(len(p), f.left)])
+	f.left -= n
+	return n, noEOF(err)
+}
+
+// block looks at the header of the next block.
+func (f *zstdFrame) block() error {
+	const (
+		header   = 3
+		runs     = 1 // one byte, repeated
+		checksum = 4
+	)
+	b, err := f.src.Peek(header)
+	if err != nil {
+		return noEOF(err)
+	}
+	head := int(b[0]) | int(b[1])<<8 | int(b[2])<<16
+	f.last = head&1 != 0
+	size := head >> 3
+	if head>>1&3 == runs {
+		size = 1
+	}
+	f.left = header + size
+	if f.last && f.checksum {
+		f.left += checksum
+	}
+	return nil
 }

@@ -12,56 +12,57 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// greet opens every cache. Once one can be used the others have a while to answer too; those that take longer, as
+// probe opens every cache. Once one can be used the others have a while to answer too; those that take longer, as
 // one that says Retry-After, join when they have.
-func (s *Set) greet(ctx context.Context, caches []*substituter) error {
-	s.late = slices.Clone(caches)
-	greeted := make(chan struct{}, len(caches))
+func (s *Set) probe(ctx context.Context, caches []*substituter) error {
+	s.probing = slices.Clone(caches)
+	probed := make(chan struct{}, len(caches))
 	for _, c := range caches {
 		go func() {
-			s.welcome(c, c.open(s.background))
-			greeted <- struct{}{}
+			s.admit(c, c.open(s.background))
+			probed <- struct{}{}
 		}()
 	}
 	var enough <-chan time.Time
 	for range caches {
 		select {
-		case <-greeted:
+		case <-probed:
 		case <-enough:
-			for _, c := range s.latecomers() {
-				c.note("late", "no answer yet; it is used as soon as there is one")
+			for _, c := range s.beingProbed() {
+				c.note("probing", "no answer yet; it is used as soon as there is one")
 			}
 			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("opening binary caches: %w", context.Cause(ctx))
 		}
-		if enough == nil && len(s.usable()) > 0 {
-			timer := time.NewTimer(s.options.Retry.Greeting)
+		if enough == nil && len(s.ready()) > 0 {
+			timer := time.NewTimer(s.options.Retry.Patience)
 			defer timer.Stop()
 			enough = timer.C
 		}
 	}
-	if len(s.usable()) == 0 {
-		return &OpenError{Asked: s.refusals()}
+	if len(s.ready()) == 0 {
+		return &OpenError{Asked: s.whyUnusable()}
 	}
 	return nil
 }
 
-// welcome takes a cache in, among the others by priority and those of equal priority in the user's order, or refuses
-// it for err.
-func (s *Set) welcome(c *substituter, err error) {
-	defer close(c.greeted)
+// admit takes a cache in, among the others by priority and those of equal priority in the user's order, or leaves it out
+// for err.
+func (s *Set) admit(c *substituter, err error) {
+	defer close(c.probed)
 	if s.background.Err() != nil {
 		return
 	}
 	if err != nil {
-		c.leaveAlone(err)
+		c.note("unusable", "not used: "+err.Error())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.late = slices.DeleteFunc(slices.Clone(s.late), func(other *substituter) bool { return other == c })
+	s.probing = slices.DeleteFunc(slices.Clone(s.probing), func(other *substituter) bool { return other == c })
 	if err != nil {
-		s.refused = append(s.refused, c)
+		c.setUnusable(err)
+		s.unusable = append(s.unusable, c)
 		return
 	}
 	s.caches = append(slices.Clone(s.caches), c)
@@ -70,39 +71,39 @@ func (s *Set) welcome(c *substituter, err error) {
 	})
 }
 
-// usable gives the caches that can be used, best first.
-func (s *Set) usable() []*substituter {
+// ready gives the caches that can be used, best first.
+func (s *Set) ready() []*substituter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.caches
 }
 
-// latecomers gives the caches that have not answered yet.
-func (s *Set) latecomers() []*substituter {
+// beingProbed gives the caches that have not answered yet.
+func (s *Set) beingProbed() []*substituter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.late
+	return s.probing
 }
 
-// awaitAll waits for the caches that have not answered yet.
-func (s *Set) awaitAll() {
-	for _, c := range s.latecomers() {
+// awaitProbes waits for the caches that have not answered yet.
+func (s *Set) awaitProbes() {
+	for _, c := range s.beingProbed() {
 		select {
-		case <-c.greeted:
+		case <-c.probed:
 		case <-s.background.Done():
 			return
 		}
 	}
 }
 
-// refusals says why caches cannot be used, in the user's order.
-func (s *Set) refusals() []Answer {
+// whyUnusable says why caches cannot be used, in the user's order.
+func (s *Set) whyUnusable() []Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slices.SortFunc(s.refused, func(a, b *substituter) int { return cmp.Compare(a.index, b.index) })
+	slices.SortFunc(s.unusable, func(a, b *substituter) int { return cmp.Compare(a.index, b.index) })
 	var answers []Answer
-	for _, c := range s.refused {
-		answers = append(answers, c.answerFor(c.down()))
+	for _, c := range s.unusable {
+		answers = append(answers, c.answerFor(c.unusable))
 	}
 	return answers
 }

@@ -1,0 +1,124 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+)
+
+// fallback reports whether another cache could serve a NAR instead; nil means that none can. It may take a while.
+type fallback func(ctx context.Context) bool
+
+func (f fallback) there(ctx context.Context) bool { return f != nil && f(ctx) }
+
+// decide says what becomes of a request for a NAR that failed a number of times: nil, and it is made again, or the error
+// that ends it.
+func (f fallback) decide(ctx context.Context, policy RetryPolicy, failed int, err error) error {
+	slow := timedOut(err) && failed >= maxTimeouts
+	switch {
+	case slow && f.there(ctx):
+		return &fallbackError{err}
+	case slow, failed >= policy.Attempts:
+		return fmt.Errorf("%w (tried %d times)", err, failed)
+	}
+	return nil
+}
+
+// fallbackError is why a NAR is fetched from another cache. This one may be taken up again when that fails.
+type fallbackError struct{ error }
+
+func (e *fallbackError) Error() string { return e.error.Error() + "; another cache has it" }
+func (e *fallbackError) Unwrap() error { return e.error }
+
+// sources are the places that one NAR may come from: where it was found, then every other cache that has the same.
+type sources struct {
+	set    *Set
+	wanted *Found
+	first  *Found // nil once it was taken
+
+	mu    sync.Mutex
+	asked map[*substituter]bool
+	ahead *Found   // the next one, where it was looked for already
+	last  []*Found // disabled, or left for another one
+}
+
+func (s *Set) sources(f *Found) *sources {
+	sources := &sources{set: s, wanted: f, asked: map[*substituter]bool{f.cache: true}}
+	switch {
+	case f.cache == nil: // a Found that no look-up made
+	case f.cache.disabled() == nil:
+		sources.first = f
+	default:
+		sources.last = append(sources.last, f)
+	}
+	return sources
+}
+
+// next gives the next place to try, nil when there is none left, and what to ask whether there is another one. What was
+// left for another one comes last, and is then the only one.
+func (s *sources) next(ctx context.Context) (*Found, fallback) {
+	if f := s.first; f != nil {
+		s.first = nil
+		return f, s.another
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.look(ctx); f != nil {
+		s.ahead = nil
+		return f, s.another
+	}
+	if len(s.last) > 0 {
+		f := s.last[0]
+		s.last = s.last[1:]
+		return f, nil
+	}
+	s.set.awaitProbes()
+	f := s.look(ctx)
+	s.ahead = nil
+	return f, nil
+}
+
+// another reports whether there is a cache besides the present one that has the NAR. One that does not answer in time
+// does not count.
+func (s *sources) another(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.set.options.Retry.Timeout)
+	defer cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.look(ctx) != nil
+}
+
+// look asks the caches that were not asked yet until one has the NAR.
+func (s *sources) look(ctx context.Context) *Found {
+	for _, c := range s.set.ready() {
+		if s.ahead != nil {
+			break
+		}
+		if s.asked[c] {
+			continue
+		}
+		other, err := s.set.ask(ctx, c, s.wanted.StorePath, nil)
+		if ctx.Err() != nil {
+			break
+		}
+		s.asked[c] = true
+		if err == nil && sameNAR(s.wanted.NarInfo, other.NarInfo) {
+			s.ahead = other
+		}
+	}
+	return s.ahead
+}
+
+// leave puts a place last.
+func (s *sources) leave(f *Found) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = append(s.last, f)
+}
+
+// sameNAR reports whether another cache's narinfo stands for the same bytes with the same references.
+func sameNAR(a, b *narinfo.NarInfo) bool {
+	return a.NarHash == b.NarHash && a.NarSize == b.NarSize && a.Fingerprint() == b.Fingerprint()
+}

@@ -1,0 +1,144 @@
+package cache
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// minGap and maxGap bound the time between two requests to a cache that refuses some.
+	minGap, maxGap = 2 * time.Millisecond, time.Second
+	// shrink is the part of the gap that an answer takes from it.
+	shrink = 16
+)
+
+// limiter bounds the unanswered requests to one cache. A cache that refuses one (429 Too Many Requests, 503 Service
+// Unavailable) is given a pause, half as many requests may be unanswered, and the gap between two doubles; each answer
+// lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
+type limiter struct {
+	slots chan struct{} // requests that may be unanswered where nothing is refused
+	retry RetryPolicy
+
+	mu         sync.Mutex
+	window     float64       // requests that may be unanswered
+	unanswered int           // how many are
+	less       chan struct{} // closed when they become fewer
+	gap        time.Duration
+	next       time.Time // when the gap is over
+	paused     time.Time // when the last pause began
+	resume     time.Time // when it is over
+	refusals   int       // pauses in a row
+	answered   time.Time // when something last came
+}
+
+func newLimiter(requests int, retry RetryPolicy) *limiter {
+	return &limiter{
+		slots: make(chan struct{}, requests), retry: retry, window: float64(requests), less: make(chan struct{}),
+	}
+}
+
+// start waits until a request may begin, ctx ends or moot is closed. It gives the time, which finish wants.
+func (l *limiter) start(ctx context.Context, moot <-chan struct{}) (time.Time, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-moot:
+		return time.Time{}, errMoot
+	case <-ctx.Done():
+		return time.Time{}, context.Cause(ctx)
+	}
+	for {
+		now := time.Now()
+		pause, less := l.admit(now)
+		if less == nil {
+			return now, nil
+		}
+		timer := time.NewTimer(pause)
+		var err error
+		select {
+		case <-timer.C:
+		case <-less:
+		case <-moot:
+			err = errMoot
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		timer.Stop()
+		if err != nil {
+			<-l.slots
+			return time.Time{}, err
+		}
+	}
+}
+
+// admit lets a request in, or says after what time, or what channel's end, to ask again.
+func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch left := max(l.next.Sub(now), l.resume.Sub(now)); {
+	case left > 0:
+		return left, l.less
+	case l.unanswered >= max(1, int(l.window)):
+		return time.Hour, l.less
+	}
+	l.unanswered++
+	if l.gap > 0 {
+		l.next = now.Add(l.gap)
+	}
+	return 0, nil
+}
+
+// finish ends a request that began at a time, with its error, if any.
+func (l *limiter) finish(began time.Time, err error) {
+	<-l.slots
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if isRefusal(err) {
+		l.refused(began, now, err)
+	} else if err == nil || isAnswer(err) {
+		l.window = min(l.window+1/l.window, float64(cap(l.slots)))
+		if l.gap -= l.gap / shrink; l.gap < minGap {
+			l.gap = 0
+		}
+		l.refusals, l.answered = 0, now
+	}
+	l.unanswered--
+	close(l.less)
+	l.less = make(chan struct{})
+}
+
+// refused begins a pause. What began before it, and is refused too, only makes it longer where the server says so.
+func (l *limiter) refused(began, now time.Time, err error) {
+	first := began.After(l.paused)
+	if first {
+		l.paused = now
+		l.refusals++
+		l.window = max(1, float64(l.unanswered)/2)
+		l.gap = min(max(2*l.gap, minGap), maxGap)
+	}
+	if until := now.Add(l.retry.delay(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
+		l.resume = until
+	}
+}
+
+// alive notes that the cache sends something.
+func (l *limiter) alive() {
+	l.mu.Lock()
+	l.answered = time.Now()
+	l.mu.Unlock()
+}
+
+// aliveSince reports whether the cache has sent something since then.
+func (l *limiter) aliveSince(then time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answered.After(then)
+}
+
+// pause is for how long no request may begin.
+func (l *limiter) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Until(l.resume)
+}
