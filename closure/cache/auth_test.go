@@ -136,7 +136,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 		for _, text := range []string{
 			"machine 127.0.0.1 login me password secret",
 			"machine HOST\n\tlogin me\n\tpassword secret\n",
-			"# a comment\nmachine other login x password y # another\nmachine 127.0.0.1 login \"me\" password \"sec\\\\ret\"",
+			"# a comment\nmachine other login x password y # another\nmachine 127.0.0.1 login \"me\" password \"s\\ecret\"",
 			"macdef init\n machine 127.0.0.1 login no password no\n\nmachine 127.0.0.1 account z login me password secret",
 			"machine other login a password b default login me password secret",
 			"machine 127.0.0.1\nmachine 127.0.0.1 login me\n# machine 127.0.0.1 login no password no\npassword secret",

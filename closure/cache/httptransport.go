@@ -54,7 +54,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		TLSHandshakeTimeout: o.Retry.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        512,
-		MaxIdleConnsPerHost: requestsPerCache(o) + o.Concurrency,
+		MaxIdleConnsPerHost: lookupsPerCache(o) + o.Concurrency + o.Concurrency,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 		ReadBufferSize:      4 << 10, // less than what a body is read by, which then is not copied

@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	// minGap and maxGap bound the time between two requests to a cache that refuses some.
-	minGap, maxGap = 2 * time.Millisecond, time.Second
+	// firstGap is the time between two requests after the first refusal, maxGap the longest, noGap none worth waiting for.
+	firstGap, maxGap, noGap = 4 * time.Millisecond, time.Second, time.Millisecond
 	// shrink is the part of the gap that an answer takes from it.
-	shrink = 16
+	shrink = 32
 )
 
 // limiter bounds the unanswered requests to one cache. A cache that refuses one (429 Too Many Requests, 503 Service
 // Unavailable) is given a pause, half as many requests may be unanswered, and the gap between two doubles; each answer
 // lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
 type limiter struct {
-	slots chan struct{} // requests that may be unanswered where nothing is refused
+	most  float64 // requests that may be unanswered where nothing is refused
 	retry RetryPolicy
 
 	mu         sync.Mutex
@@ -33,20 +33,11 @@ type limiter struct {
 }
 
 func newLimiter(requests int, retry RetryPolicy) *limiter {
-	return &limiter{
-		slots: make(chan struct{}, requests), retry: retry, window: float64(requests), less: make(chan struct{}),
-	}
+	return &limiter{most: float64(requests), window: float64(requests), retry: retry, less: make(chan struct{})}
 }
 
 // start waits until a request may begin, ctx ends or moot is closed. It gives the time, which finish wants.
 func (l *limiter) start(ctx context.Context, moot <-chan struct{}) (time.Time, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-moot:
-		return time.Time{}, errMoot
-	case <-ctx.Done():
-		return time.Time{}, context.Cause(ctx)
-	}
 	for {
 		now := time.Now()
 		pause, less := l.admit(now)
@@ -65,7 +56,6 @@ func (l *limiter) start(ctx context.Context, moot <-chan struct{}) (time.Time, e
 		}
 		timer.Stop()
 		if err != nil {
-			<-l.slots
 			return time.Time{}, err
 		}
 	}
@@ -90,15 +80,14 @@ func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{
 
 // finish ends a request that began at a time, with its error, if any.
 func (l *limiter) finish(began time.Time, err error) {
-	<-l.slots
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if isRefusal(err) {
 		l.refused(began, now, err)
 	} else if err == nil || isAnswer(err) {
-		l.window = min(l.window+1/l.window, float64(cap(l.slots)))
-		if l.gap -= l.gap / shrink; l.gap < minGap {
+		l.window = min(l.window+1/l.window, l.most)
+		if l.gap -= l.gap / shrink; l.gap < noGap {
 			l.gap = 0
 		}
 		l.refusals, l.answered = 0, now
@@ -115,7 +104,7 @@ func (l *limiter) refused(began, now time.Time, err error) {
 		l.paused = now
 		l.refusals++
 		l.window = max(1, float64(l.unanswered)/2)
-		l.gap = min(max(2*l.gap, minGap), maxGap)
+		l.gap = min(max(2*l.gap, firstGap), maxGap)
 	}
 	if until := now.Add(l.retry.delay(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
 		l.resume = until

@@ -126,7 +126,8 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	}
 	c := &substituter{
 		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
-		limiter: newLimiter(requestsPerCache(s.options), s.options.Retry), probed: make(chan struct{}),
+		slots:   make(chan struct{}, lookupsPerCache(s.options)),
+		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.Retry), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {
@@ -144,8 +145,8 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	return c
 }
 
-// requestsPerCache is how many requests may be unanswered: enough to hide a distant cache's latency.
-func requestsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
+// lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
+func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.

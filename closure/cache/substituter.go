@@ -27,6 +27,7 @@ type substituter struct {
 	log       func(string, ...any)
 	info      Info
 	priority  int
+	slots     chan struct{} // look-ups under way, also while they wait for another attempt
 	limiter   *limiter
 	probed    chan struct{} // closed when it is known whether the cache can be used
 
@@ -104,6 +105,14 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 	}
 	r := request{url: u, packed: true}
 	began, attempts := time.Now(), c.policy.Attempts
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-moot:
+		return nil, errMoot
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	if err := c.disabled(); err != nil && isFailure(err) {
 		attempts = 1
 	}
