@@ -41,6 +41,16 @@ const (
 	topicNoKeys          topic = "no-keys"
 	topicLogin           topic = "login"
 	topicDown            topic = "down"
+	topicProxyLogin      topic = "proxy-login"
+	topicProxy           topic = "proxy"
+	topicRegion          topic = "s3-region"
+	topicS3              topic = "s3"
+	topicAuthority       topic = "unknown-authority"
+	topicAuthorities     topic = "authorities"
+	topicHostName        topic = "host-name"
+	topicExpired         topic = "expired"
+	topicTLSPort         topic = "tls-port"
+	topicPlainPort       topic = "plain-port"
 	topicAbsent          topic = "absent"
 	topicReference       topic = "reference"
 	topicDefaultCache    topic = "default-cache"
@@ -159,10 +169,43 @@ func cachesAdvice() []advice {
 			"Signatures are required, and there is no key to check them with.",
 			[]string{`set BP_NIX_TRUSTED_PUBLIC_KEYS="<name>:<base64>" to the caches' public keys, or`,
 				"accept what nobody signed: " + onlyWay}},
-		{topicLogin, "401 Unauthorized, 403 Forbidden, 407 Proxy Authentication Required",
-			"The cache, or a proxy before it, wants a login.",
+		{topicLogin, "401 Unauthorized, 403 Forbidden",
+			"The cache wants a login.",
 			[]string{"give the cache's login as a service binding of type nix-binary-cache with url, username and password, or in a " +
-				"netrc file, a proxy's in HTTPS_PROXY"}},
+				"netrc file"}},
+		{topicProxyLogin, "407 Proxy Authentication Required, the proxy … wants a login",
+			"The proxy in `HTTPS_PROXY` or `HTTP_PROXY` wants a login.",
+			[]string{"put the proxy's login into its address: HTTPS_PROXY=http://<user>:<password>@<proxy>:<port> (and HTTP_PROXY, for " +
+				"caches without TLS), special letters written as %XX"}},
+		{topicProxy, "the proxy … does not connect",
+			"The proxy in `HTTPS_PROXY` refuses to connect to the cache.",
+			[]string{"see what the proxy in HTTPS_PROXY allows, or leave it out for this cache: NO_PROXY=<the cache's host>"}},
+		{topicRegion, "the bucket is in another region",
+			"An `s3://` cache without `?region=` is looked for in us-east-1.",
+			[]string{"add the bucket's region to its URL: s3://<bucket>?region={region}"}},
+		{topicS3, "S3 says SignatureDoesNotMatch, S3 says InvalidToken and others",
+			"S3 does not accept the AWS credentials that were found.",
+			[]string{"see whether AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN belong together (a token left over " +
+				"from elsewhere spoils the other two), and whether they are those of the bucket's account"}},
+		{topicAuthority, "certificate signed by unknown authority",
+			"The cache's certificate is signed by an authority that this image does not know.",
+			[]string{"name a file with the authority's certificate in SSL_CERT_FILE, or put it as ca-certificate into a service " +
+				"binding of type nix-binary-cache"}},
+		{topicAuthorities, "reading the certificate authorities of …",
+			"A service binding or variable that should hold certificates holds none.",
+			[]string{"have {source} hold certificates in PEM form (BEGIN CERTIFICATE), or leave it out"}},
+		{topicHostName, "certificate is valid for …, not …",
+			"The cache's certificate is for another name than its URL has.",
+			[]string{"use the name in the cache's URL that its certificate is for"}},
+		{topicExpired, "certificate has expired or is not yet valid",
+			"The cache's certificate is not valid, or not now.",
+			[]string{"have the cache's certificate renewed, and see whether the clock of this machine is right"}},
+		{topicTLSPort, "the server speaks TLS at this port",
+			"The cache's URL begins with http://, and its server wants https://.",
+			[]string{"write https:// in the cache's URL instead of http://"}},
+		{topicPlainPort, "the server does not speak TLS at this port",
+			"The cache's URL begins with https://, and its server knows http:// only.",
+			[]string{"write http:// in the cache's URL instead of https://, or the port at which it speaks TLS"}},
 		{topicDown, "could not be asked, could not be reached",
 			"The cache did not answer, or broke off.",
 			[]string{"see whether the caches that could not be reached are up, and whether a proxy is needed (HTTPS_PROXY)"}},

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -29,6 +30,7 @@ type cacheSettings struct {
 	requireSigs bool
 	bindings    []CacheBinding
 	concurrency int
+	stall       time.Duration // see Config.StallTimeout
 }
 
 // gatherCaches joins the settings with the service bindings. Caches of bindings are asked first: they are the
@@ -36,7 +38,7 @@ type cacheSettings struct {
 func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error) {
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
-		bindings: bindings, concurrency: cmp.Or(config.Concurrency, closure.DefaultDownloads()),
+		bindings: bindings, concurrency: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,
 	}
 	for _, b := range bindings {
 		keys, err := narinfo.ParseKeys(b.PublicKeys)
@@ -61,7 +63,7 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
-		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(),
+		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Retry: cache.RetryPolicy{Stall: s.stall},
 		Wrap: func(next http.RoundTripper) http.RoundTripper { return hydra.NewSessions(next, userAgent) },
 	}
 	for _, b := range s.bindings {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -78,6 +79,25 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(s.options(quiet).Concurrency).To(Equal(want))
 		}
+	})
+
+	it("waits for downloads that stall as long as it is told to", func() {
+		config, err := ReadConfig(func(name string) (string, bool) {
+			return map[string]string{"BP_NIX_STALLED_DOWNLOAD_TIMEOUT": "90s"}[name], name == "BP_NIX_STALLED_DOWNLOAD_TIMEOUT"
+		}, "amd64")
+		Expect(err).NotTo(HaveOccurred())
+		s, err := gatherCaches(config, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(s.options(quiet).Retry.Stall).To(Equal(90 * time.Second))
+	})
+
+	it("names the binding whose certificate authorities cannot be read", func() {
+		server.Start()
+		s, err := gatherCaches(Config{}, []CacheBinding{{Name: "mine", URL: server.URL, CACertificate: "none"}})
+		Expect(err).NotTo(HaveOccurred())
+		s.requireSigs = false
+		_, err = s.open(t.Context(), quiet)
+		Expect(explain(err)).To(MatchError(And(ContainSubstring(`the service binding "mine"`), ContainSubstring("PEM"))))
 	})
 
 	it("trusts a binding's certificate authority", func() {

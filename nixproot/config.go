@@ -51,6 +51,8 @@ type Config struct {
 
 	// Concurrency is how many store paths are fetched at once; 0 leaves it to the machine.
 	Concurrency int
+	// StallTimeout is how long a download may bring next to nothing; 0 leaves it to package cache.
+	StallTimeout time.Duration
 	// MaxLayers bounds the number of closure layers; 0 is the default.
 	MaxLayers int
 }
@@ -71,6 +73,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 		RemoveSource: r.boolean("BP_NIX_REMOVE_SOURCE", false),
 		Concurrency:  r.number("BP_NIX_CONCURRENCY", 256),
 		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
+		StallTimeout: r.duration("BP_NIX_STALLED_DOWNLOAD_TIMEOUT"),
 	}
 	c.Engine = r.engine("BP_NIX_ENGINE")
 	c.Harmless = r.harmless("BP_NIX_HARMLESS")

@@ -1,8 +1,10 @@
 package nixproot
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -118,6 +120,7 @@ func cacheFixes(err error) []string {
 		reference *closure.MissingError
 		unopened  *cache.OpenError
 		unfetched *cache.FetchError
+		unread    *cache.AuthoritiesError
 	)
 	switch {
 	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
@@ -128,6 +131,8 @@ func cacheFixes(err error) []string {
 		return answerFixes(unopened.Asked)
 	case errors.As(err, &unfetched):
 		return answerFixes(unfetched.Tried)
+	case errors.As(err, &unread):
+		return adviceOn(topicAuthorities, "source", unread.Source)
 	case errors.Is(err, cache.ErrNoKeys):
 		return adviceOn(topicNoKeys)
 	}
@@ -157,12 +162,51 @@ func answerFix(a cache.Answer) []string {
 	switch a.Reason {
 	case cache.Untrusted:
 		return trustFix(a)
+	case cache.Absent:
+		return adviceOn(topicAbsent)
+	}
+	if fixes := connectionFix(a.Err); fixes != nil {
+		return fixes
+	}
+	switch a.Reason {
 	case cache.Login:
 		return adviceOn(topicLogin)
 	case cache.Down:
 		return adviceOn(topicDown)
-	case cache.Absent:
-		return adviceOn(topicAbsent)
+	}
+	return nil
+}
+
+// connectionFix is for what a server, a proxy or TLS said of a request.
+func connectionFix(err error) []string {
+	var (
+		proxy       *cache.ProxyError
+		status      *cache.StatusError
+		scheme      *cache.SchemeError
+		unknown     x509.UnknownAuthorityError
+		host        x509.HostnameError
+		certificate x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &proxy) && proxy.Code == http.StatusProxyAuthRequired,
+		errors.As(err, &status) && status.Code == http.StatusProxyAuthRequired:
+		return adviceOn(topicProxyLogin)
+	case errors.As(err, &proxy):
+		return adviceOn(topicProxy)
+	case errors.As(err, &status) && status.Region != "":
+		return adviceOn(topicRegion, "region", status.Region)
+	case errors.As(err, &status) && status.S3Code != "":
+		return adviceOn(topicS3)
+	case errors.As(err, &unknown):
+		return adviceOn(topicAuthority)
+	case errors.As(err, &host):
+		return adviceOn(topicHostName)
+	case errors.As(err, &certificate):
+		return adviceOn(topicExpired)
+	case errors.As(err, &scheme) && scheme.TLS:
+		return adviceOn(topicTLSPort)
+	case errors.As(err, &scheme):
+		return adviceOn(topicPlainPort)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package nixproot
 
 import (
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -44,9 +46,32 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 			ContainSubstring("whether the path was altered"), Not(ContainSubstring("BP_NIX"))))
 	})
 
+	it("has for each cause what mends that, and not what mends another", func() {
+		for _, c := range []struct {
+			err       error
+			want, not string
+		}{
+			{x509.UnknownAuthorityError{}, "SSL_CERT_FILE", "HTTPS_PROXY"},
+			{x509.UnknownAuthorityError{}, "ca-certificate", "HTTPS_PROXY"},
+			{x509.HostnameError{}, "the name in the cache's URL", "SSL_CERT_FILE"},
+			{x509.CertificateInvalidError{Reason: x509.Expired}, "renewed", "SSL_CERT_FILE"},
+			{&cache.SchemeError{TLS: true}, "write https://", "HTTPS_PROXY"},
+			{&cache.SchemeError{}, "write http://", "HTTPS_PROXY"},
+			{&cache.ProxyError{Code: 407}, "HTTPS_PROXY=http://<user>:<password>@", "whether a proxy is needed"},
+			{&cache.StatusError{Code: 407}, "HTTPS_PROXY=http://<user>:<password>@", "netrc"},
+			{&cache.ProxyError{Code: 403}, "NO_PROXY", "<password>"},
+			{&cache.StatusError{Code: 400, Region: "eu-west-1", S3Code: "X"}, "region=eu-west-1", "AWS_SESSION_TOKEN"},
+			{&cache.StatusError{Code: 403, S3Code: "SignatureDoesNotMatch"}, "AWS_SESSION_TOKEN", "netrc"},
+		} {
+			text := says(cache.Answer{Reason: cache.Down, Err: fmt.Errorf("asking: %w", c.err)})
+			Expect(text).To(And(ContainSubstring(c.want), Not(ContainSubstring(c.not))), "%T", c.err)
+		}
+		Expect(explain(&cache.AuthoritiesError{Source: "SSL_CERT_FILE", Err: errors.New("not there")})).
+			To(MatchError(ContainSubstring("have SSL_CERT_FILE hold certificates in PEM form")))
+	})
+
 	it("says where logins, proxies and caches are set", func() {
-		Expect(says(cache.Answer{Reason: cache.Login})).To(And(ContainSubstring("nix-binary-cache"), ContainSubstring("netrc"),
-			ContainSubstring("HTTPS_PROXY")))
+		Expect(says(cache.Answer{Reason: cache.Login})).To(And(ContainSubstring("nix-binary-cache"), ContainSubstring("netrc")))
 		Expect(says(cache.Answer{Reason: cache.Down})).To(ContainSubstring("HTTPS_PROXY"))
 		Expect(says(cache.Answer{Reason: cache.Absent})).To(ContainSubstring("NIX_EXTRA_BINARY_CACHE"))
 		Expect(explain(&cache.OpenError{Asked: []cache.Answer{{Reason: cache.Login}}})).

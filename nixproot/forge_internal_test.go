@@ -191,7 +191,7 @@ func (f *forged) closure(engine string) (*closure.Result, libcnb.Layers) {
 	f.app = add("app", "#!"+f.lib.String()+"/bin/lib\nSELF "+other.String()+"\n", f.lib, other)
 	set, err := cache.Open(ctx, cache.Options{
 		URLs: []string{"file://" + store}, Keys: narinfo.Keys{public}, RequireSigs: true,
-		Retry: cache.RetryPolicy{Attempts: 1, BaseDelay: time.Millisecond},
+		Retry: cache.RetryPolicy{Attempts: 1, Backoff: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	defer set.Close()

@@ -32,7 +32,7 @@ const maxEncodingWindow = 8 << 20
 type UnknownError struct{ Name string }
 
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("no decoder for %q (known: xz, zstd, bzip2, br, gzip, none)", e.Name)
+	return fmt.Sprintf("no decoder for %q: not supported (supported: xz, zstd, bzip2, br, gzip, none)", e.Name)
 }
 
 // DefaultMemory is what decoders share where nothing else is said: a window of 8 MiB, as xz -6 and zstd -19 want it, for
