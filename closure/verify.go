@@ -148,7 +148,7 @@ func (v *verifier) layer(ctx context.Context, name string) {
 		return
 	}
 	known := map[string]bool{}
-	prefix, records, err := readRecords(ctx, dir)
+	prefix, records, err := ReadRecords(ctx, dir)
 	layout, layoutErr := layoutOf(prefix)
 	if err == nil {
 		err = layoutErr
@@ -225,7 +225,7 @@ const (
 )
 
 // readRecords reads what a layer says that it holds, one record at a time and none after the first that is wrong.
-func readRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
+func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
 	file := dir.Child(RecordsName)
 	if file == nil {
 		return "", nil, fs.ErrNotExist

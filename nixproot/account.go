@@ -64,6 +64,9 @@ type account struct {
 	manifests map[string]closure.Manifest
 	build     buildMetadata
 	processes []process
+	// names are what the label calls the layers, by digest; version is this buildpack's, and runImage the run image.
+	names             map[string]string
+	version, runImage string
 }
 
 // process is a process type, as the lifecycle's launcher reads it.
@@ -103,8 +106,9 @@ type layersMetadata struct {
 	Launcher     layerDigest   `json:"launcher"`
 	ProcessTypes layerDigest   `json:"process-types"`
 	Buildpacks   []struct {
-		Key    string `json:"key"`
-		Layers map[string]struct {
+		Key     string `json:"key"`
+		Version string `json:"version"`
+		Layers  map[string]struct {
 			SHA  string          `json:"sha"`
 			Data json.RawMessage `json:"data"`
 		} `json:"layers"`
@@ -351,29 +355,40 @@ func (a *account) lifecycle() {
 	}
 }
 
-// processTypes checks what is run by which name.
-func (a *account) processTypes() {
-	where := path.Join(a.layersDir, processMetadata)
+// launchMetadata is what the lifecycle's launcher reads.
+type launchMetadata struct {
+	Processes  []process `toml:"processes"`
+	Buildpacks []struct {
+		ID string `toml:"id"`
+	} `toml:"buildpacks"`
+}
+
+// readProcesses reads the process types. What is wrong with the file is a finding.
+func (a *account) readProcesses(where string) (metadata launchMetadata, ok bool) {
 	file := a.root.Find(where)
 	if file == nil {
 		a.add(altered, where, "the process types are missing")
-		return
+		return metadata, false
 	}
 	raw, err := file.ReadAll(maxProcesses)
-	var metadata struct {
-		Processes  []process `toml:"processes"`
-		Buildpacks []struct {
-			ID string `toml:"id"`
-		} `toml:"buildpacks"`
-	}
 	if err == nil {
 		_, err = toml.Decode(string(raw), &metadata)
 	}
 	if err != nil {
 		a.add(altered, where, "%s", oneLine(err))
-		return
+		return metadata, false
 	}
 	a.processes = metadata.Processes
+	return metadata, true
+}
+
+// processTypes checks what is run by which name.
+func (a *account) processTypes() {
+	where := path.Join(a.layersDir, processMetadata)
+	metadata, ok := a.readProcesses(where)
+	if !ok {
+		return
+	}
 	for _, buildpack := range metadata.Buildpacks {
 		if strings.ContainsRune(strings.ReplaceAll(buildpack.ID, "/", ""), 0) || path.Clean(buildpack.ID) == ".." {
 			a.add(altered, where, "it names the buildpack %.80q", buildpack.ID)

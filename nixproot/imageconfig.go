@@ -116,7 +116,7 @@ func (a *account) labels() bool {
 		if buildpack.Key != buildpackID {
 			continue
 		}
-		ours = true
+		ours, a.version = true, buildpack.Key+" "+buildpack.Version
 		for name, layer := range buildpack.Layers {
 			if !strings.HasPrefix(name, closure.LayerPrefix) {
 				continue
@@ -166,6 +166,7 @@ func (a *account) layerDigests(metadata layersMetadata) {
 			list(layer.SHA, buildpack.Key+":"+name)
 		}
 	}
+	a.names, a.runImage = names, metadata.RunImage.Reference
 	top := metadata.RunImage.TopLayer
 	diffs := make([]string, 0, len(a.img.Layers))
 	for _, layer := range a.img.Layers {

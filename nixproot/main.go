@@ -22,14 +22,17 @@ const GCPercent = 20
 // layersUmask lets anybody read what layers hold: an image may run as another user than the one who built it.
 const layersUmask = 0o022
 
-// Main is the buildpack's program: detect, build or verify, by the name it is called under.
+// Main is the buildpack's program: detect, build, inspect or verify, by the name it is called under.
 func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
 	out = newRedacting(out, environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory)))
 	logger := log.NewPaketoLogger(out)
-	if filepath.Base(args[0]) == "verify" {
+	switch filepath.Base(args[0]) {
+	case "verify":
 		os.Exit(Verify(args[1:], out))
+	case "inspect":
+		os.Exit(Inspect(args[1:], out))
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)))

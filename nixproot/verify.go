@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/inspect"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -58,33 +58,12 @@ func Verify(args []string, out io.Writer) int {
 	if err != nil {
 		return verifyFailed
 	}
-	ctx, stop := interruptible()
-	defer stop()
-	type result struct {
-		verdict *verdict
-		err     error
-	}
-	done := make(chan result, 1)
-	go func() {
-		v, err := verifyImage(ctx, name, options)
-		done <- result{v, err}
-	}()
-	var r result
-	select {
-	case r = <-done:
-	case <-ctx.Done():
-		// A file system that does not answer would not let it end; all that is left then has no name.
-		select {
-		case r = <-done:
-		case <-time.After(interruptedWithin):
-			r.err = context.Cause(ctx)
-		}
-	}
-	if r.err != nil {
-		fmt.Fprintf(out, "verify: %s\n", printable(r.err.Error()))
+	v, err := within(func(ctx context.Context) (*verdict, error) { return verifyImage(ctx, name, options) })
+	if err != nil {
+		fmt.Fprintf(out, "verify: %s\n", inspect.Printable(err.Error()))
 		return verifyFailed
 	}
-	return r.verdict.report(out)
+	return v.report(out)
 }
 
 // verifyOptions is what the command line says.
@@ -290,19 +269,19 @@ func (v *verdict) report(out io.Writer) int {
 		paths = v.audit.Paths
 	}
 	for _, p := range paths {
-		claimed := printable(strings.Join(p.Claimed, ", "))
+		claimed := inspect.Printable(strings.Join(p.Claimed, ", "))
 		switch {
 		case p.Problem != "":
 			bad++
-			fmt.Fprintf(out, "%-9s %s (%s): %s\n", altered, p.Path, printable(p.Layer), printable(p.Problem))
+			fmt.Fprintf(out, "%-9s %s (%s): %s\n", altered, p.Path, inspect.Printable(p.Layer), inspect.Printable(p.Problem))
 		case p.Signed == "" && len(p.Claimed) == 0:
 			untrusted++
-			fmt.Fprintf(out, "UNSIGNED  %s (%s)\n", p.Path, printable(p.Layer))
+			fmt.Fprintf(out, "UNSIGNED  %s (%s)\n", p.Path, inspect.Printable(p.Layer))
 		case p.Signed == "":
 			untrusted++
-			fmt.Fprintf(out, "UNTRUSTED %s (%s) signed by %s\n", p.Path, printable(p.Layer), claimed)
+			fmt.Fprintf(out, "UNTRUSTED %s (%s) signed by %s\n", p.Path, inspect.Printable(p.Layer), claimed)
 		default:
-			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, printable(p.Layer), printable(p.Signed))
+			fmt.Fprintf(out, "intact    %s (%s) %s\n", p.Path, inspect.Printable(p.Layer), inspect.Printable(p.Signed))
 		}
 		for _, o := range p.Overruled {
 			fmt.Fprintf(out, "  %q was taken as harmless by BP_NIX_HARMLESS=%q: %q\n", o.File, o.By, o.Detail)
@@ -314,11 +293,11 @@ func (v *verdict) report(out io.Writer) int {
 	counts := map[string]int{}
 	for _, f := range v.findings {
 		if counts[f.word]++; counts[f.word] <= maxListed {
-			fmt.Fprintf(out, "%-9s %s: %s\n", f.word, printable(f.where), printable(f.why))
+			fmt.Fprintf(out, "%-9s %s: %s\n", f.word, inspect.Printable(f.where), inspect.Printable(f.why))
 		}
 	}
 	for _, fact := range v.facts {
-		fmt.Fprintln(out, printable(fact))
+		fmt.Fprintln(out, inspect.Printable(fact))
 	}
 	bad += counts[altered]
 	fmt.Fprintf(out, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none",
@@ -328,16 +307,9 @@ func (v *verdict) report(out io.Writer) int {
 		fmt.Fprintf(out, ", %d that this program cannot judge", counts[unknown])
 	}
 	fmt.Fprintf(out, "\nverified covers every file in the layers directory, the launcher with its configuration, process types, "+
-		"entrypoint and environment; not %s\n", printable(strings.Join(append(v.uncovered, "what the app itself does"), ", not ")))
+		"entrypoint and environment; not %s\n", inspect.Printable(strings.Join(append(v.uncovered, "what the app itself does"), ", not ")))
 	if bad+untrusted+len(v.findings) > 0 {
 		return verifyAltered
 	}
 	return verifyIntact
-}
-
-// printable shows text that a stranger wrote so that a terminal takes none of it as a command.
-func printable(text string) string {
-	quoted := strconv.Quote(text)
-	plain := strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
-	return plain
 }

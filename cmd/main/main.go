@@ -1,5 +1,5 @@
-// Command main is the Nix Hydra Buildpack. The buildpack's bin/detect and bin/build are links to it, and so is
-// bin/verify, which audits an image.
+// Command main is the Nix Hydra Buildpack. The buildpack's bin/detect and bin/build are links to it, and so are
+// bin/inspect and bin/verify, which show and judge an image.
 package main
 
 import (

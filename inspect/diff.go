@@ -1,0 +1,150 @@
+package inspect
+
+import (
+	"cmp"
+	"io"
+	"slices"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Diff is what another image has that one has not, and the other way round.
+type Diff struct {
+	Changed []Change `json:"changed"` // what has the same name in both
+	Added   []Path   `json:"added"`
+	Removed []Path   `json:"removed"`
+	// Same is how many paths are in both.
+	Same int `json:"same"`
+	// LayersShared and LayersNew count the layers of the second image by whether the first has them; Moved is the size
+	// of the new ones, in bytes.
+	LayersShared int   `json:"layersShared"`
+	LayersNew    int   `json:"layersNew"`
+	Moved        int64 `json:"moved"`
+	// Settings are what else differs.
+	Settings []Setting `json:"settings"`
+}
+
+// Change is a path that took another's place.
+type Change struct {
+	Old Path `json:"old"`
+	New Path `json:"new"`
+}
+
+// Setting is something about an image that differs.
+type Setting struct {
+	Name string `json:"name"`
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Compare says what differs between two images.
+func Compare(before, after *Report) Diff {
+	d := Diff{Changed: []Change{}, Added: []Path{}, Removed: []Path{}, Settings: []Setting{}}
+	old, now := index(before.Paths), index(after.Paths)
+	byName := map[string][]Path{}
+	for _, p := range before.Paths {
+		if _, same := now[p.Path]; !same {
+			byName[p.Name] = append(byName[p.Name], p)
+		}
+	}
+	for _, p := range after.Paths {
+		if _, same := old[p.Path]; same {
+			d.Same++
+			continue
+		}
+		if earlier := byName[p.Name]; len(earlier) > 0 {
+			d.Changed = append(d.Changed, Change{Old: earlier[0], New: p})
+			byName[p.Name] = earlier[1:]
+			continue
+		}
+		d.Added = append(d.Added, p)
+	}
+	for _, rest := range byName {
+		d.Removed = append(d.Removed, rest...)
+	}
+	slices.SortFunc(d.Removed, func(a, b Path) int {
+		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Path, b.Path))
+	})
+	layers := map[string]bool{}
+	for _, l := range before.Layers {
+		layers[l.DiffID] = true
+	}
+	for _, l := range after.Layers {
+		if l.DiffID != "" && layers[l.DiffID] {
+			d.LayersShared++
+		} else {
+			d.LayersNew++
+			d.Moved += l.Size
+		}
+	}
+	setting := func(name, a, b string) {
+		if a != b {
+			d.Settings = append(d.Settings, Setting{name, a, b})
+		}
+	}
+	setting("architecture", before.Architecture, after.Architecture)
+	setting("buildpack", before.Buildpack, after.Buildpack)
+	setting("engine", before.engine(), after.engine())
+	setting("run image", before.RunImage, after.RunImage)
+	types := map[string][2]string{}
+	for i, r := range []*Report{before, after} {
+		for _, p := range r.Processes {
+			both := types[p.Type]
+			both[i] = p.Command
+			types[p.Type] = both
+		}
+	}
+	for _, name := range sortedKeys(types) {
+		setting("process "+name, types[name][0], types[name][1])
+	}
+	return d
+}
+
+func index(paths []Path) map[storepath.Path]Path {
+	all := make(map[storepath.Path]Path, len(paths))
+	for _, p := range paths {
+		all[p.Path] = p
+	}
+	return all
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// JSON writes the difference for programs.
+func (d Diff) JSON(w io.Writer) error { return WriteJSON(w, d) }
+
+// Text writes the difference for people.
+func (d Diff) Text(w io.Writer) error {
+	t := &text{w: w}
+	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, d.LayersNew, closure.Bytes(d.Moved))
+	t.printf("store paths: %d the same, %d changed, %d added, %d removed\n", d.Same, len(d.Changed), len(d.Added), len(d.Removed))
+	for _, s := range d.Settings {
+		t.printf("~ %s: %s -> %s\n", Printable(s.Name), Printable(s.Old), Printable(s.New))
+	}
+	for _, c := range d.Changed {
+		t.printf("~ %s: %s -> %s (%s, %s)\n", Printable(c.New.Name), Printable(cmp.Or(c.Old.Version, c.Old.Path.HashPart())),
+			Printable(cmp.Or(c.New.Version, c.New.Path.HashPart())), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
+	}
+	for _, p := range d.Added {
+		t.printf("+ %s (%s)\n", Printable(p.Path.Base()), closure.Bytes(p.Size))
+	}
+	for _, p := range d.Removed {
+		t.printf("- %s (%s)\n", Printable(p.Path.Base()), closure.Bytes(p.Size))
+	}
+	return t.err
+}
+
+func signed(n int64) string {
+	if n < 0 {
+		return closure.Bytes(n)
+	}
+	return "+" + closure.Bytes(n)
+}

@@ -1,0 +1,112 @@
+package inspect
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+func TestInspect(t *testing.T) {
+	suite := spec.New("inspect")
+	suite("Report", testReport)
+	suite("Treemap", testTreemap)
+	suite.Run(t)
+}
+
+// made is a report of paths: name-version, size, and the numbers of what each refers to.
+func made(roots []int, paths ...[]any) *Report {
+	r := &Report{Name: "image"}
+	path := func(i int) storepath.Path {
+		return storepath.Path(fmt.Sprintf("/nix/store/%032d-%s-%s", i, paths[i][0], paths[i][1]))
+	}
+	for i, p := range paths {
+		next := Path{Path: path(i), Name: p[0].(string), Version: p[1].(string), Size: int64(p[2].(int)), Layer: "closure-00"}
+		for _, ref := range p[3:] {
+			next.References = append(next.References, path(ref.(int)))
+		}
+		r.Paths = append(r.Paths, next)
+	}
+	for _, i := range roots {
+		r.Roots = append(r.Roots, string(path(i)))
+	}
+	r.Sort()
+	return r
+}
+
+func testReport(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("says why by the shortest chain, through cycles and with paths that nothing needs", func() {
+		r := made([]int{0}, []any{"app", "1", 1, 1, 2}, []any{"far", "1", 1, 2, 0}, []any{"near", "1", 1, 1, 2},
+			[]any{"deep", "1", 1}, []any{"lost", "1", 1})
+		r.Paths[3].References = nil
+		all, err := r.Why("near")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all).To(HaveLen(1))
+		Expect(all[0].Chain).To(HaveLen(2))
+		all, err = r.Why("lost")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all[0].Chain).To(BeEmpty())
+		var out bytes.Buffer
+		Expect(WriteWhy(&out, all)).To(Succeed())
+		Expect(out.String()).To(ContainSubstring("no root needs it"))
+		_, err = r.Why("/nix/store/")
+		Expect(err).To(HaveOccurred())
+	})
+
+	it("pairs what changed by its name, and tells it from what came and went", func() {
+		before := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "1", 10}, []any{"old", "1", 3})
+		after := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "2", 12}, []any{"new", "1", 4})
+		d := Compare(before, after)
+		Expect(d.Same).To(Equal(1))
+		Expect(d.Changed).To(HaveLen(1))
+		Expect(d.Added).To(HaveLen(1))
+		Expect(d.Removed).To(HaveLen(1))
+		var out bytes.Buffer
+		Expect(d.Text(&out)).To(Succeed())
+		Expect(out.String()).To(And(ContainSubstring("~ lib: 1 -> 2 (12 B, +2 B)"), ContainSubstring("+ "),
+			ContainSubstring("- 00000000000000000000000000000002-old-1 (3 B)")))
+	})
+
+	it("shows text as text", func() {
+		for text, want := range map[string]string{
+			"plain ü": "plain ü", "\x1b[1m": `\x1b[1m`, "a\nb": `a\nb`, "\u202eabc": `\u202eabc`, "\xff": `\xff`, `a"b\`: `a"b\`,
+		} {
+			Expect(Printable(text)).To(Equal(want))
+		}
+	})
+}
+
+func testTreemap(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("fills the whole, gives each its share and lets none overlap", func() {
+		for _, weights := range [][]float64{{1}, {6, 6, 4, 3, 2, 2, 1}, {1000, 1, 1, 1e-3}, {5, 5, 5, 5, 5}} {
+			total, area := 0.0, 0.0
+			for _, w := range weights {
+				total += w
+			}
+			boxes := squarify(weights, rectangle{0, 0, 600, 400})
+			Expect(boxes).To(HaveLen(len(weights)))
+			for i, b := range boxes {
+				Expect(b.w * b.h).To(BeNumerically("~", weights[i]/total*600*400, 1e-3))
+				Expect(b.x + b.w).To(BeNumerically("<", 600.001))
+				Expect(b.y + b.h).To(BeNumerically("<", 400.001))
+				area += b.w * b.h
+				for _, other := range boxes[:i] {
+					over := math.Min(b.x+b.w, other.x+other.w) - math.Max(b.x, other.x)
+					under := math.Min(b.y+b.h, other.y+other.h) - math.Max(b.y, other.y)
+					Expect(over > 1e-6 && under > 1e-6).To(BeFalse())
+				}
+			}
+			Expect(area).To(BeNumerically("~", 240000, 1))
+		}
+		Expect(squarify([]float64{0, 0}, rectangle{0, 0, 1, 1})).To(HaveLen(2))
+	})
+}

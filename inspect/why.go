@@ -1,0 +1,121 @@
+package inspect
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Why is why one path is in an image: the shortest chain of references from a root to it.
+type Why struct {
+	Path  storepath.Path   `json:"path"`
+	Chain []storepath.Path `json:"chain"` // from a root to the path; empty where nothing refers to it
+	// Dependents are the paths that refer to it directly.
+	Dependents []storepath.Path `json:"dependents"`
+}
+
+// Why finds what a name means, a store path, its base name or a part of that, and says why each match is there.
+func (r *Report) Why(name string) ([]Why, error) {
+	exact, partial := []storepath.Path{}, []storepath.Path{}
+	wanted := strings.TrimPrefix(name, storepath.Dir+"/")
+	wanted, _, _ = strings.Cut(wanted, "/")
+	for _, p := range r.Paths {
+		switch base := p.Path.Base(); {
+		case base == wanted:
+			exact = append(exact, p.Path)
+		case wanted != "" && strings.Contains(base, wanted):
+			partial = append(partial, p.Path)
+		}
+	}
+	if len(exact) == 0 {
+		exact = partial
+	}
+	if len(exact) == 0 {
+		return nil, fmt.Errorf("the image has no store path that is called %q", name)
+	}
+	slices.Sort(exact)
+	from := r.shortest()
+	var all []Why
+	for _, p := range exact {
+		w := Why{Path: p, Chain: []storepath.Path{}, Dependents: []storepath.Path{}}
+		for at, ok := p, true; ok; at, ok = from[at], from[at] != "" {
+			if _, reached := from[at]; !reached {
+				break
+			}
+			w.Chain = append(w.Chain, at)
+		}
+		slices.Reverse(w.Chain)
+		for _, other := range r.Paths {
+			if other.Path != p && slices.Contains(other.References, p) {
+				w.Dependents = append(w.Dependents, other.Path)
+			}
+		}
+		slices.Sort(w.Dependents)
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+// shortest gives for each path that the roots need the one before it on a shortest way from a root, "" for the roots.
+func (r *Report) shortest() map[storepath.Path]storepath.Path {
+	byPath := map[storepath.Path]Path{}
+	for _, p := range r.Paths {
+		byPath[p.Path] = p
+	}
+	from := map[storepath.Path]storepath.Path{}
+	var queue []storepath.Path
+	for _, root := range r.Roots {
+		p := storepath.Path(root)
+		if _, ok := byPath[p]; ok {
+			from[p] = ""
+			queue = append(queue, p)
+		}
+	}
+	for len(queue) > 0 {
+		p := queue[0]
+		queue = queue[1:]
+		for _, ref := range byPath[p].References {
+			if _, seen := from[ref]; !seen {
+				from[ref] = p
+				queue = append(queue, ref)
+			}
+		}
+	}
+	return from
+}
+
+// WriteWhy writes chains for people.
+func WriteWhy(w io.Writer, all []Why) error {
+	t := &text{w: w}
+	for i, why := range all {
+		if i > 0 {
+			t.printf("\n")
+		}
+		for depth, p := range why.Chain {
+			mark := ""
+			if depth > 0 {
+				mark = strings.Repeat("    ", depth-1) + "└── "
+			}
+			t.printf("%s%s\n", mark, Printable(string(p)))
+		}
+		if len(why.Chain) == 0 {
+			t.printf("%s: no root needs it\n", Printable(string(why.Path)))
+		}
+		t.printf("needed directly by %d: ", len(why.Dependents))
+		for j, p := range why.Dependents {
+			if j == 10 {
+				t.printf(", …")
+				break
+			}
+			if j > 0 {
+				t.printf(", ")
+			}
+			t.printf("%s", Printable(p.Base()))
+		}
+		t.printf("\n")
+	}
+	return t.err
+}

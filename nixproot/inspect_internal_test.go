@@ -1,0 +1,218 @@
+package nixproot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"golang.org/x/net/html"
+
+	"github.com/nixproot/nix-hydra-buildpack/inspect"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+func TestInspect(t *testing.T) {
+	suite := spec.New("inspect")
+	suite("Command", testInspectCommand)
+	suite("Page", testInspectPage)
+	suite.Run(t)
+}
+
+func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
+	var f *forged
+	var name string
+	it.Before(func() {
+		RegisterTestingT(t)
+		f = forge(t, launch.EngineRelocate)
+		name = filepath.Join(t.TempDir(), "image.tar")
+		f.write(name, nil)
+	})
+	run := func(args ...string) (int, string) {
+		var out bytes.Buffer
+		return Inspect(args, &out), out.String()
+	}
+
+	it("shows what is in an image, by path and by layer, and who signed it", func() {
+		code, out := run(name)
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(And(
+			MatchRegexp(`(?m)^engine +relocate`), ContainSubstring("root       "+f.app.String()),
+			MatchRegexp(`(?m)^process +web: .*nix-hydra-launch --process run_proot.sh app$`),
+			MatchRegexp(`(?m)^ +1 .* run image`), MatchRegexp(`(?m)nixproot/nix-hydra:view$`),
+			ContainSubstring(f.lib.Base()+" (forged-1)"), ContainSubstring("3 store paths"), Not(ContainSubstring("problem")),
+		))
+	})
+
+	it("gives the same to programs", func() {
+		code, out := run("--json", name)
+		Expect(code).To(Equal(0), out)
+		var r inspect.Report
+		Expect(json.Unmarshal([]byte(out), &r)).To(Succeed())
+		Expect(r.Paths).To(HaveLen(3))
+		Expect(r.Roots).To(Equal([]string{f.app.String()}))
+		Expect(r.Buildpack).To(Equal("nixproot/nix-hydra 0.1.0"))
+		paths := 0
+		for _, l := range r.Layers {
+			paths += l.Paths
+		}
+		Expect(paths).To(Equal(3))
+	})
+
+	it("says why a path is there", func() {
+		code, out := run("why", name, "lib")
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(Equal(f.app.String() + "\n└── " + f.lib.String() + "\nneeded directly by 1: " + f.app.Base() + "\n"))
+		code, out = run("why", name, f.app.String()+"/bin/app", "--json")
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(ContainSubstring(`"chain": [`))
+		code, out = run("why", name, "no-such-thing")
+		Expect(code).To(Equal(verifyFailed))
+		Expect(out).To(ContainSubstring(`no store path that is called "no-such-thing"`))
+	})
+
+	it("says what changed against another image", func() {
+		other := filepath.Join(t.TempDir(), "other.tar")
+		f.write(other, func(f *forged) {
+			f.processes(process{Type: "web", Command: []any{"/other"}, Direct: true, BuildpackID: buildpackID}, true)
+			f.relabel = true
+		})
+		code, out := run("diff", name, other)
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(And(ContainSubstring("store paths: 3 the same, 0 changed, 0 added, 0 removed"),
+			MatchRegexp(`layers: \d+ shared, 1 new`), MatchRegexp(`~ process web: .* -> /other`)))
+	})
+
+	it("has verify as one of its verbs", func() {
+		code, out := run("verify", "--key", f.key, name)
+		Expect(code).To(Equal(verifyAltered)) // these tests have no launcher beside them
+		Expect(out).To(And(ContainSubstring("3 store paths: 3 intact and signed"), ContainSubstring("UNKNOWN ")))
+	})
+
+	it("shows what a stranger wrote as text and nothing else", func() {
+		f.write(name, func(f *forged) {
+			f.processes(process{Type: "web", Command: []any{"\x1b]0;evil\x07\u202e<script>alert(1)</script>"}, Direct: true,
+				BuildpackID: buildpackID}, true)
+			f.label = func(s string) string { return strings.Replace(s, `"reference":"run"`, `"reference":"\u001b[31m"`, 1) }
+		})
+		code, out := run(name)
+		Expect(code).To(Equal(0), out)
+		Expect(out).NotTo(MatchRegexp("[\x1b\x07\u202e]"))
+		code, out = run("--html", name)
+		Expect(code).To(Equal(0), out)
+		Expect(out).NotTo(ContainSubstring("<script"))
+	})
+
+	it("shows its usage where it is asked otherwise, and says what it cannot read", func() {
+		for _, args := range [][]string{{}, {"why", name}, {"--html", "--json", name}, {"diff", "--html", name, name}} {
+			code, out := run(args...)
+			Expect(code).To(Equal(verifyFailed))
+			Expect(out).To(HavePrefix("usage: inspect"))
+		}
+		code, out := run("--help")
+		Expect(code).To(Equal(0), out)
+		for _, name := range []string{t.TempDir(), "/dev/null", filepath.Join(t.TempDir(), "none")} {
+			code, out := run(name)
+			Expect(code).To(Equal(verifyFailed))
+			Expect(out).To(HavePrefix("inspect: "))
+		}
+	})
+}
+
+func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
+	var page []byte
+	it.Before(func() {
+		RegisterTestingT(t)
+		f := forge(t, launch.EngineRelocate)
+		name := filepath.Join(t.TempDir(), "image.tar")
+		f.write(name, nil)
+		var out bytes.Buffer
+		Expect(Inspect([]string{"--html", name}, &out)).To(Equal(0), out.String())
+		page = out.Bytes()
+	})
+
+	it("has everything in itself, and says it to keyboards and screen readers", func() {
+		Expect(string(page)).NotTo(MatchRegexp(`(?i)\b(src|srcset)=|@import|url\(|https?://`))
+		root, err := html.Parse(bytes.NewReader(page))
+		Expect(err).NotTo(HaveOccurred())
+		ids, links, scopes, captions, lang := map[string]bool{}, []string{}, 0, 0, ""
+		for n := range root.Descendants() {
+			attributes := map[string]string{}
+			for _, a := range n.Attr {
+				attributes[a.Key] = a.Val
+			}
+			if id := attributes["id"]; id != "" {
+				Expect(ids[id]).To(BeFalse(), id)
+				ids[id] = true
+			}
+			switch n.Data {
+			case "html":
+				lang = attributes["lang"]
+			case "a":
+				links = append(links, attributes["href"])
+				if n.Parent.Data == "svg" {
+					Expect(attributes["aria-label"]).To(MatchRegexp(`^[a-z0-9]{32}-\w+, .*, .* of the closure, in layer closure-`))
+				}
+			case "th":
+				Expect(attributes["scope"]).NotTo(BeEmpty())
+				scopes++
+			case "caption":
+				captions++
+			}
+		}
+		Expect(lang).To(Equal("en"))
+		Expect(captions).To(Equal(2))
+		Expect(scopes).To(BeNumerically(">", 11))
+		Expect(len(links)).To(BeNumerically(">=", 4))
+		for _, link := range links {
+			Expect(ids).To(HaveKey(strings.TrimPrefix(link, "#")))
+		}
+	})
+
+	it("opens in a browser", func() {
+		browser := ""
+		for _, each := range []string{"chromium", "chromium-browser", "google-chrome"} {
+			if found, err := exec.LookPath(each); err == nil {
+				browser = found
+			}
+		}
+		if browser == "" {
+			t.Skip("NO BROWSER: the page is not opened; apt-get install chromium")
+		}
+		dir := t.TempDir()
+		name := filepath.Join(dir, "page.html")
+		Expect(os.WriteFile(name, page, 0o644)).To(Succeed())
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		open := func(args ...string) string {
+			var out, log bytes.Buffer
+			command := exec.CommandContext(ctx, browser, append([]string{
+				"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=" + filepath.Join(dir, "data"),
+				"--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1000,1400", "--enable-logging=stderr",
+			}, args...)...)
+			command.Stdout, command.Stderr, command.WaitDelay = &out, &log, time.Second
+			command.Env = append(os.Environ(), "HOME="+dir)
+			Expect(command.Run()).To(Succeed(), log.String())
+			Expect(log.String()).NotTo(ContainSubstring("CONSOLE"))
+			return out.String()
+		}
+		shown := open("--dump-dom", "file://"+name)
+		Expect(shown).To(And(ContainSubstring("Store paths, the largest first"), ContainSubstring("<rect")))
+		open("--screenshot="+filepath.Join(dir, "page.png"), "file://"+name+"#p0")
+		picture, err := os.Stat(filepath.Join(dir, "page.png"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(picture.Size()).To(BeNumerically(">", 10_000))
+		if keep := os.Getenv("INSPECT_PICTURE"); keep != "" {
+			raw, err := os.ReadFile(filepath.Join(dir, "page.png"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(os.WriteFile(keep, raw, 0o644)).To(Succeed())
+		}
+	})
+}
