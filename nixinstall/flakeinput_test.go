@@ -90,4 +90,36 @@ func testFlakeInputs(t *testing.T, _ spec.G, it spec.S) {
 		_, err := toolchain.Evaluate(ctx, flake(toolchain, ""))
 		Expect(err).To(MatchError(ContainSubstring("lock")))
 	})
+
+	it("asks no cache that a flake, a file of the source or the environment names", func() {
+		dir := t.TempDir()
+		config := "extra-substituters = " + server.URL + "\nrequire-sigs = false\nmax-jobs = 4\n"
+		for name, text := range map[string]string{
+			"nix.conf": config, ".config/nix/nix.conf": config,
+			"flake.nix": fmt.Sprintf(`{
+				nixConfig = { extra-substituters = [ "%s" ]; substituters = [ "%s" ]; require-sigs = false; max-jobs = 4; };
+				outputs = { self }: { packages.x86_64-linux.default = import (derivation {
+					name = "read"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }); }; }`,
+				server.URL, server.URL),
+		} {
+			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
+		}
+		toolchain := nix(t, func(s *nixinstall.Settings) {
+			s.Environment = append(s.Environment, "NIX_CONFIG="+config, "NIX_USER_CONF_FILES="+filepath.Join(dir, "nix.conf"),
+				"XDG_CONFIG_HOME="+filepath.Join(dir, ".config"))
+		})
+		source, err := toolchain.AddSource(ctx, dir, nixinstall.SourceOptions{Name: "source"})
+		Expect(err).NotTo(HaveOccurred())
+		for _, r := range []nixinstall.Request{
+			{Source: source, Flake: "."}, {Source: source, File: "flake.nix", Attrs: []string{"outputs"}},
+		} {
+			_, err = toolchain.Evaluate(ctx, r)
+			Expect(err).To(HaveOccurred())
+			Expect(asked).To(Equal(0), "%v", err)
+		}
+		var build *nixinstall.WouldBuildError
+		_, err = toolchain.Evaluate(ctx, nixinstall.Request{Source: source, Flake: "."})
+		Expect(errors.As(err, &build)).To(BeTrue(), "%v", err)
+	})
 }
