@@ -132,7 +132,7 @@ func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged
 	sum := sha256.New()
 	stage := newStage(st.Record, to, tree)
 	defer stage.Discard()
-	both := &tee{first: nar.NewWriter(sum), second: stage}
+	both := nar.Tee(nar.NewWriter(sum), stage)
 	names := append([]storepath.Path{p}, original.References...)
 	err = nar.DumpTo(ctx, from.Undo(names, original.Fixups, both), r.staging.tree(p))
 	if got := storepath.Hash(sum.Sum(nil)); err == nil && got != original.NarHash {
@@ -171,31 +171,4 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	c.n += int64(n)
 	c.add(int64(n))
 	return n, err
-}
-
-// tee is a sink that sends everything to two.
-type tee struct{ first, second nar.Sink }
-
-// Entry sends an entry to both.
-func (t *tee) Entry(e *nar.Entry) error {
-	if err := t.first.Entry(e); err != nil {
-		return err
-	}
-	return t.second.Entry(e)
-}
-
-// Write sends contents to both.
-func (t *tee) Write(p []byte) (int, error) {
-	if n, err := t.first.Write(p); err != nil {
-		return n, err
-	}
-	return t.second.Write(p)
-}
-
-// Close closes both.
-func (t *tee) Close() error {
-	if err := t.first.Close(); err != nil {
-		return err
-	}
-	return t.second.Close()
 }

@@ -529,8 +529,8 @@ func (v *verifier) contents(ctx context.Context, t unpacked) error {
 		archive, address = nar.NewWriter(io.MultiWriter(was, check)), check.Verify
 	}
 	names := append([]storepath.Path{t.record.Path}, original.References...)
-	undo := t.layout.Undo(names, original.Fixups, &tee{first: archive, second: stage})
-	rights, err := dumpFile(ctx, &tee{first: nar.NewWriter(there), second: undo}, t.file)
+	undo := t.layout.Undo(names, original.Fixups, nar.Tee(archive, stage))
+	rights, err := dumpFile(ctx, nar.Tee(nar.NewWriter(there), undo), t.file)
 	if err != nil {
 		return err
 	}

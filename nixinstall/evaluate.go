@@ -33,8 +33,6 @@ type Request struct {
 	// Args are given to functions that ask for them, as with --argstr. ArgExprs are expressions of such arguments, as with
 	// --arg; paths in them that begin with "./" or "../" are the source's. One of these wins over a text.
 	Args, ArgExprs map[string]string
-	// Inputs are arguments that receive the source itself, as a Hydra job set's inputs do: { outPath; rev; shortRev; }.
-	Inputs []string
 	// Rev, LastModified and RevCount are what a flake sees as self.rev and so on; zero for "not known".
 	Rev          string
 	LastModified int64
@@ -108,18 +106,10 @@ type question struct {
 	Outputs  [][]string        `json:"outputs"`
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
-	Inputs   map[string]input  `json:"inputs"`
 	// Store is the folder that stands for /nix/store, where fetchers have to be told.
 	Store string `json:"store,omitempty"`
 	// argExprs are arguments as Nix expressions, beside the text.
 	argExprs map[string]string
-}
-
-// input is a source as an argument.
-type input struct {
-	Source   storepath.Path `json:"source"`
-	Rev      string         `json:"rev,omitempty"`
-	ShortRev string         `json:"shortRev,omitempty"`
 }
 
 // reply is what evaluate.nix answers.
@@ -295,7 +285,6 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 			return q, "", err
 		}
 		q.File = r.Source.String() + "/" + file
-		q.Inputs = inputs(*r)
 		q.argExprs = map[string]string{}
 		for name, text := range r.ArgExprs {
 			q.argExprs[name] = expressionIn(r.Source, text)
@@ -324,16 +313,6 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 		q.Optional = append(q.Optional, parts)
 	}
 	return q, doing, nil
-}
-
-// inputs are the arguments that receive the source.
-func inputs(r Request) map[string]input {
-	const short = 7
-	all := map[string]input{}
-	for _, name := range r.Inputs {
-		all[name] = input{Source: r.Source, Rev: r.Rev, ShortRev: r.Rev[:min(short, len(r.Rev))]}
-	}
-	return all
 }
 
 func (t Toolchain) system() string {

@@ -17,12 +17,8 @@ let
   maxFound = 1000;
   maxNames = 40;
 
-  # What functions may ask for: texts, and the source, as Hydra gives a job set its inputs.
-  args = request.args // builtins.mapAttrs
-    (name: i: removeAttrs i [ "source" ] // {
-      outPath = builtins.appendContext i.source { ${i.source} = { path = true; }; };
-    })
-    (request.inputs or { }) // argExprs;
+  # What functions may ask for: texts and expressions.
+  args = request.args // argExprs;
 
   text = v: unsafeDiscardStringContext "${v}";
   show = path: builtins.concatStringsSep "." path;

@@ -132,7 +132,7 @@ func relocatePath(ctx context.Context, l relocate.Layout, from string, reg Regis
 	sum := sha256.New()
 	tree := nar.NewTree(l.Rename(reg.Path))
 	stage := l.Rewrite(reg.Path, reg.References, tree)
-	if err := nar.DumpTo(ctx, both{nar.NewWriter(sum), stage}, from); err != nil {
+	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(sum), stage), from); err != nil {
 		return errors.Join(fmt.Errorf("relocating %s: %w", reg.Path, err), tree.Discard())
 	}
 	if got := storepath.Hash(sum.Sum(nil)); got != reg.NarHash {
@@ -145,27 +145,6 @@ func relocatePath(ctx context.Context, l relocate.Layout, from string, reg Regis
 		}
 	}
 	return nil
-}
-
-// both is a sink that passes everything to two.
-type both [2]nar.Sink
-
-func (b both) Entry(e *nar.Entry) error {
-	if err := b[0].Entry(e); err != nil {
-		return err
-	}
-	return b[1].Entry(e)
-}
-
-func (b both) Write(p []byte) (int, error) {
-	if n, err := b[0].Write(p); err != nil {
-		return n, err
-	}
-	return b[1].Write(p)
-}
-
-func (b both) Close() error {
-	return errors.Join(b[0].Close(), b[1].Close())
 }
 
 // findPrograms finds the path that Nix is in, and certificates.

@@ -40,6 +40,25 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("reads and verifies the narinfos of a public cache, and refuses those that were altered", func() {
+		altered := map[string]string{
+			"c12lxpykv6sld7a0sakcnr3y0la70x8w-hello-2.12.2.narinfo": "field References",
+			"swxfvpa96x0qc9v2g7jvil2301dflvhg-hello-2.12.1.narinfo": "field References",
+			"xi429w4ddvb1r77978hm7jfb2jsn559r-gcc-3.4.6.narinfo":    "does not fit",
+		}
+		for file, text := range published(t) {
+			info, err := narinfo.Parse(strings.NewReader(text), "")
+			if err == nil {
+				_, err = nixos.Verify(info)
+			}
+			if says := altered[file]; says != "" {
+				Expect(err).To(MatchError(ContainSubstring(says)), file)
+				continue
+			}
+			Expect(err).NotTo(HaveOccurred(), file)
+		}
+	})
+
 	it("is content with one trusted signature among others, in any order", func() {
 		a, secret := pair("a")
 		info := parse(netTools)

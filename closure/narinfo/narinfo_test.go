@@ -2,6 +2,8 @@ package narinfo_test
 
 import (
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +28,25 @@ func TestNarinfo(t *testing.T) {
 
 // names are a table's, in one order: spec runs a suite's function anew for each of its specs.
 func names[V any](table map[string]V) []string { return slices.Sorted(maps.Keys(table)) }
+
+// published are the narinfos of cache.nixos.org in testdata/narinfos, by file name. Some were altered by the test suites
+// that they come from.
+func published(t testing.TB) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/narinfos/*.narinfo")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("reading testdata: %d files, %v", len(files), err)
+	}
+	texts := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(file)] = string(text)
+	}
+	return texts
+}
 
 // netTools is a real narinfo of cache.nixos.org, signed by its key. The second signature is somebody else's.
 const netTools = `StorePath: /nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60_p20170221182432

@@ -238,6 +238,9 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 func FuzzParse(f *testing.F) {
 	f.Add(netTools)
 	f.Add(hello)
+	for _, text := range published(f) {
+		f.Add(text)
+	}
 	for _, name := range names(served) {
 		f.Add(served[name].text)
 	}
@@ -257,5 +260,39 @@ func FuzzParse(f *testing.F) {
 		}
 		g.Expect(again).To(Equal(info))
 		_, _ = info.VerifyCA()
+	})
+}
+
+// FuzzParseKeys: whatever is read as keys is the same when it is written and read again, and a secret one is never
+// repeated.
+func FuzzParseKeys(f *testing.F) {
+	f.Add(nixosKey)
+	f.Add(nixosKey + " , a-1:\n")
+	f.Add("a:" + strings.Repeat("A", 86) + "==")
+	f.Fuzz(func(t *testing.T, text string) {
+		keys, err := narinfo.ParseKeys(text)
+		if err != nil {
+			return
+		}
+		g := NewWithT(t)
+		var again []string
+		for _, key := range keys {
+			again = append(again, key.String())
+		}
+		g.Expect(narinfo.ParseKeys(strings.Join(again, ","))).To(Equal(keys))
+	})
+}
+
+// FuzzParseSignature: whatever is read is the same when it is written and read again.
+func FuzzParseSignature(f *testing.F) {
+	f.Add("cache.nixos.org-1:sn5s/RrqEI+YG6/PjwdbPjcAC7rcta7sJU4mFOawGvJBLsWkyLtBrT2EuFt/LJjWkTZ+ZWOI9NTtjo/woMdvAg==")
+	f.Add(":")
+	f.Fuzz(func(t *testing.T, text string) {
+		sig, err := narinfo.ParseSignature(text)
+		if err != nil {
+			return
+		}
+		g := NewWithT(t)
+		g.Expect(narinfo.ParseSignature(sig.String())).To(Equal(sig))
 	})
 }

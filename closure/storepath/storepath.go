@@ -1,5 +1,5 @@
-// Package storepath holds the names that every other room speaks in: Nix store paths and the hashes Nix writes
-// beside them.
+// Package storepath reads, checks and makes Nix store paths, and the hashes that Nix writes beside them. A Path that came
+// from Parse is safe to use as a file name, whoever wrote it.
 //
 // The formats are those of NixOS/nix: src/libstore/path.cc (names), src/libutil/hash.cc (base-32 and SRI).
 package storepath
@@ -67,6 +67,18 @@ func (p Path) HashPart() string { return string(p[len(Dir)+1 : len(Dir)+1+HashLe
 
 // Name is what follows the hash part and its dash, for example "hello-2.12.1".
 func (p Path) Name() string { return string(p[len(Dir)+1+HashLen+1:]) }
+
+// ParseName splits a store path's or derivation's name as Nix's builtins.parseDrvName does: the version, "" for none,
+// begins after the first dash that no letter follows.
+func ParseName(name string) (pname, version string) {
+	for i := 0; i+1 < len(name); i++ {
+		c := name[i+1]
+		if name[i] == '-' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') {
+			return name[:i], name[i+1:]
+		}
+	}
+	return name, ""
+}
 
 // String is the path itself.
 func (p Path) String() string { return string(p) }
