@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/package-url/packageurl-go"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Component is one thing in an image, or one that made it.
@@ -128,23 +130,13 @@ func outputs() []string {
 func ParseName(storeName string) (name, version, output string) {
 	for _, each := range outputs() {
 		if rest, ok := strings.CutSuffix(storeName, "-"+each); ok {
-			if n, v := parseDrvName(rest); v != "" {
+			if n, v := storepath.ParseName(rest); v != "" {
 				return n, v, each
 			}
 		}
 	}
-	name, version = parseDrvName(storeName)
+	name, version = storepath.ParseName(storeName)
 	return name, version, ""
-}
-
-func parseDrvName(name string) (string, string) {
-	for i := 0; i+1 < len(name); i++ {
-		c := name[i+1]
-		if name[i] == '-' && !('a' <= c && c <= 'z') && !('A' <= c && c <= 'Z') {
-			return name[:i], name[i+1:]
-		}
-	}
-	return name, ""
 }
 
 // file writes to a file what write gives.
