@@ -18,6 +18,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
 // testEvaluation deploys the kinds of expressions that real projects have, from caches and servers on loopback.
@@ -233,6 +234,20 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + binding["url"]))
 			Expect(o.Log).NotTo(Or(ContainSubstring(token), ContainSubstring("pass ")))
 		}
+	})
+
+	it("reads what evaluation imports from a private Hydra's own store, logged in", func() {
+		w := newWorld(t).importsWord()
+		word := w.hydraBuilds("source", "default.nix", "-A", "word")
+		app := w.hydraBuilds("source", "default.nix", "-A", "app")
+		h := w.hydra(hydratest.Evaluation{})
+		h.Private("deploy", "secret")
+		w.has(h, w.parts.key, append(word, app...)...)
+		w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": h.URL,
+			"username": "deploy", "password": "secret"}}
+		o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": h.URL, "BP_NIX_ATTRS": "app"}, app...)
+		Expect(o.Log).To(ContainSubstring("fetching word.nix from " + h.URL))
+		Expect(o.Log).NotTo(ContainSubstring("secret"))
 	})
 
 	it("believes no cache without a signature for saying trusted=true", func() {

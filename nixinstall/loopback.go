@@ -20,7 +20,7 @@ import (
 )
 
 // loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
-// that want a token, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
+// that want a token or a session, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
 // file:// cache before it reads it.
 type loopback struct {
 	// urls are all substituters as Nix is to ask them.
@@ -38,7 +38,7 @@ func (s Settings) serve(bundle []byte) (*loopback, error) {
 		if found {
 			query = "?" + query
 		}
-		handler, err := s.handler(plain, s.Tokens[given], bundle)
+		handler, err := s.handler(plain, given, bundle)
 		if err != nil {
 			l.stop()
 			return nil, err
@@ -58,8 +58,9 @@ func (s Settings) serve(bundle []byte) (*loopback, error) {
 	return l, nil
 }
 
-// handler answers for a substituter; nil is one that Nix can use.
-func (s Settings) handler(plain, token string, bundle []byte) (http.Handler, error) {
+// handler answers for a substituter, as it is given and without its settings; nil is one that Nix can use.
+func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, error) {
+	token, through := s.Tokens[given], s.Through[given]
 	if rest, ok := strings.CutPrefix(plain, "file://"); ok {
 		dir, err := url.PathUnescape(rest)
 		if err != nil || unix.Access(dir, unix.W_OK) == nil {
@@ -67,14 +68,21 @@ func (s Settings) handler(plain, token string, bundle []byte) (http.Handler, err
 		}
 		return http.FileServer(http.Dir(dir)), nil
 	}
-	if token == "" {
+	if token == "" && through == nil {
 		return nil, nil
 	}
 	base, err := url.Parse(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%s is no URL", redact(plain))
 	}
-	return s.proxy(base, token, bundle), nil
+	var transport http.RoundTripper = s.transport(bundle)
+	if through != nil {
+		transport = through(transport)
+	}
+	if token != "" {
+		transport = &bearer{origin: base, token: token, next: transport}
+	}
+	return proxy(base, transport), nil
 }
 
 // listen serves under an address that nobody else on this machine can guess.
@@ -99,10 +107,10 @@ func (l *loopback) stop() {
 	}
 }
 
-// proxy asks a substituter with its token. Redirects are followed here: the token goes to the substituter's own origin
+// proxy asks a substituter with its login. Redirects are followed here: the login goes to the substituter's own origin
 // and to nobody else.
-func (s Settings) proxy(base *url.URL, token string, bundle []byte) http.Handler {
-	client := &http.Client{Transport: &bearer{origin: base, token: token, next: s.transport(bundle)}}
+func proxy(base *url.URL, transport http.RoundTripper) http.Handler {
+	client := &http.Client{Transport: transport}
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(base)

@@ -9,6 +9,7 @@
 package nixinstall
 
 import (
+	"net/http"
 	"path/filepath"
 	"time"
 )
@@ -61,6 +62,9 @@ type Settings struct {
 	Substituters []string
 	// Tokens are Bearer tokens for some of the Substituters, by what is written there. They go to these and nobody else.
 	Tokens map[string]string
+	// Through are what stands between some of the Substituters and the network, by what is written there: servers that
+	// want more of a login than Nix can send.
+	Through map[string]func(next http.RoundTripper) http.RoundTripper
 	// TrustedPublicKeys are "name:base64" keys.
 	TrustedPublicKeys []string
 	// RequireSigs is false only where the user has said so in words.

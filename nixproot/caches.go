@@ -31,6 +31,8 @@ type cacheSettings struct {
 	bindings    []CacheBinding
 	concurrency int
 	stall       time.Duration // see Config.StallTimeout
+	// sessions are those with private Hydras among the caches.
+	sessions *hydra.Sessions
 }
 
 // gatherCaches joins the settings with the service bindings. Caches of bindings are asked first: they are the
@@ -39,6 +41,7 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
 		bindings: bindings, concurrency: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,
+		sessions: hydra.NewSessions(userAgent),
 	}
 	for _, b := range bindings {
 		keys, err := narinfo.ParseKeys(b.PublicKeys)
@@ -64,7 +67,9 @@ func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
 		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Retry: cache.RetryPolicy{Stall: s.stall},
-		Wrap: func(next http.RoundTripper) http.RoundTripper { return hydra.NewSessions(next, userAgent) },
+	}
+	if s.sessions != nil {
+		o.Wrap = s.sessions.Wrap
 	}
 	for _, b := range s.bindings {
 		if b.CACertificate != "" {
@@ -131,6 +136,7 @@ func netrcLogin(host, username, password string) string {
 func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
 	n := nixinstall.Settings{
 		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Tokens: map[string]string{},
+		Through: map[string]func(http.RoundTripper) http.RoundTripper{},
 	}
 	var logins strings.Builder
 	for _, given := range urls {
@@ -149,6 +155,11 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		n.Substituters = append(n.Substituters, plain)
 		if token != "" {
 			n.Tokens[plain] = token
+		}
+		if s.sessions != nil {
+			if wrap, ok := s.sessions.LoggedIn(u); ok {
+				n.Through[plain] = wrap
+			}
 		}
 	}
 	for _, b := range s.bindings {

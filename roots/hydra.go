@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -154,7 +153,7 @@ func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepat
 // ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
 func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
 	options := cache.Options{URLs: []string{f.Settings.HydraURL}, UserAgent: f.UserAgent, Log: silent,
-		Wrap: func(next http.RoundTripper) http.RoundTripper { return hydra.NewSessions(next, f.UserAgent) }}
+		Wrap: hydra.NewSessions(f.UserAgent).Wrap}
 	if login, ok := f.login(); ok {
 		options.Credentials = []cache.Credential{{
 			URL: f.Settings.HydraURL, Username: login.Username, Password: login.Password, Token: login.Token,

@@ -104,7 +104,7 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		s.Private("bob", "hunter2")
 		s.Store(t.TempDir())
 		get := func(password, page string) *http.Response {
-			sessions := &http.Client{Transport: hydra.NewSessions(http.DefaultTransport, "buildpack/1.2")}
+			sessions := &http.Client{Transport: hydra.NewSessions("buildpack/1.2").Wrap(http.DefaultTransport)}
 			before := len(s.Requests())
 			for range 3 {
 				req, err := http.NewRequest(http.MethodGet, s.URL+page, nil)
@@ -128,6 +128,30 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		res := get("wrong", "/nix-cache-info")
 		Expect(res.StatusCode).To(Equal(403))
 		Expect(res.Status).To(HaveSuffix("user name or password is wrong: 403 Forbidden: Bad username or password."))
+		sessions := hydra.NewSessions("buildpack/1.2")
+		front, err := url.Parse(s.URL + "/")
+		Expect(err).NotTo(HaveOccurred())
+		_, ok := sessions.LoggedIn(front)
+		Expect(ok).To(BeFalse())
+		req, err := http.NewRequest(http.MethodGet, s.URL+"/nix-cache-info", nil)
+		Expect(err).NotTo(HaveOccurred())
+		req.SetBasicAuth("bob", "hunter2")
+		res, err = sessions.Wrap(http.DefaultTransport).RoundTrip(req)
+		Expect(err).NotTo(HaveOccurred())
+		defer res.Body.Close()
+		Expect(res.StatusCode).To(Equal(200))
+		wrap, ok := sessions.LoggedIn(front)
+		Expect(ok).To(BeTrue())
+		elsewhere := hydratest.New()
+		defer elsewhere.Close()
+		nobody := &http.Client{Transport: wrap(http.DefaultTransport)} // as Nix is, which knows no cookies
+		for url, want := range map[string]int{s.URL: 200, elsewhere.URL: 404} {
+			res, err = nobody.Get(url + "/nix-cache-info")
+			Expect(err).NotTo(HaveOccurred())
+			defer res.Body.Close()
+			Expect(res.StatusCode).To(Equal(want))
+		}
+		Expect(elsewhere.Requests()[0].Authorization + elsewhere.Requests()[0].Cookie).To(BeEmpty())
 		before := len(s.Requests())
 		Expect(get("hunter2", "/project/shop").StatusCode).To(Equal(403), "no page of a store")
 		Expect(s.Requests()).To(HaveLen(before + 1))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -16,10 +17,8 @@ import (
 
 // Sessions logs in to private Hydras that serve their own store as a binary cache: they answer 403 to narinfos and NARs
 // alike until a session cookie comes, whatever the Authorization header says (Controller/Root.pm, begin and narinfo).
-// A request that has user name and password is made again with the cookie of a session in their name; all others pass
-// as they are. It may be used by several goroutines at once.
+// It may be used by several goroutines at once, and by several clients that then share the sessions.
 type Sessions struct {
-	next      http.RoundTripper
 	userAgent string
 
 	mu     sync.Mutex
@@ -28,14 +27,58 @@ type Sessions struct {
 
 // session is that of one Hydra under one name.
 type session struct {
+	as credentials
+
 	mu      sync.Mutex
 	cookies []*http.Cookie
 	refused string // what Hydra said to the log-in, "" while it was not refused
 }
 
-// NewSessions sends requests by next.
-func NewSessions(next http.RoundTripper, userAgent string) *Sessions {
-	return &Sessions{next: next, userAgent: userAgent, byBase: map[string]*session{}}
+// NewSessions has no session yet.
+func NewSessions(userAgent string) *Sessions {
+	return &Sessions{userAgent: userAgent, byBase: map[string]*session{}}
+}
+
+// Wrap puts the sessions between a client and the network: a request with user name and password that a private Hydra
+// refuses is made again with the cookie of a session in their name; all others pass as they are. Where the log-in is
+// refused, too, the answer is the first one, and its Status has Hydra's words.
+func (s *Sessions) Wrap(next http.RoundTripper) http.RoundTripper { return &sessionTransport{s, next} }
+
+// LoggedIn gives what Wrap does for a client that cannot log in by itself, where there is a session with the Hydra whose
+// front page is at base: its requests get that session's user name, password and cookie. ok is false of any other
+// server.
+func (s *Sessions) LoggedIn(base *url.URL) (wrap func(next http.RoundTripper) http.RoundTripper, ok bool) {
+	front := url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimRight(base.Path, "/")}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, one := range s.byBase {
+		if strings.HasPrefix(key, front.String()+" ") && len(one.current()) > 0 {
+			return func(next http.RoundTripper) http.RoundTripper {
+				return &loggedIn{base: &front, as: one.as, next: s.Wrap(next)}
+			}, true
+		}
+	}
+	return nil, false
+}
+
+// loggedIn adds a login to what is asked for below a base.
+type loggedIn struct {
+	base *url.URL
+	as   credentials
+	next http.RoundTripper
+}
+
+func (l *loggedIn) RoundTrip(req *http.Request) (*http.Response, error) {
+	if sameOrigin(req.URL, l.base) && strings.HasPrefix(req.URL.Path, l.base.Path+"/") {
+		req = req.Clone(req.Context())
+		req.SetBasicAuth(l.as.username, l.as.password)
+	}
+	return l.next.RoundTrip(req)
+}
+
+type sessionTransport struct {
+	*Sessions
+	next http.RoundTripper
 }
 
 // storePage is what of Hydra a binary cache's client asks for.
@@ -47,16 +90,15 @@ const mustSignIn = "This page requires you to sign in."
 // maxRefusal bounds the page on which it says so.
 const maxRefusal = 256 << 10
 
-// RoundTrip sends a request, and once more with a session where a private Hydra wants one. Where the log-in is refused
-// the answer is the first one, and its Status has Hydra's words.
-func (s *Sessions) RoundTrip(req *http.Request) (*http.Response, error) {
+// RoundTrip sends a request, and once more with a session where a private Hydra wants one.
+func (s *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	found := storePage.FindStringSubmatch(req.URL.Path)
 	username, password, given := req.BasicAuth()
 	if found == nil || !given || req.Body != nil && req.Body != http.NoBody {
 		return s.next.RoundTrip(req)
 	}
 	base := &url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: found[1]}
-	one := s.session(base.String() + " " + username + " " + password)
+	one := s.session(base, credentials{username: username, password: password})
 	sent := one.current()
 	res, err := s.next.RoundTrip(withCookies(req, sent))
 	if err != nil || res.StatusCode != http.StatusForbidden {
@@ -70,9 +112,8 @@ func (s *Sessions) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || !bytes.Contains(page, []byte(mustSignIn)) {
 		return res, nil
 	}
-	as := credentials{username: username, password: password}
 	cookies, refused := one.renew(req.Context(), sent, func(ctx context.Context) ([]*http.Cookie, error) {
-		return signIn(ctx, httpClient(&http.Client{Transport: s.next}), base, as, s.userAgent)
+		return signIn(ctx, httpClient(&http.Client{Transport: s.next}), base, one.as, s.userAgent)
 	})
 	if refused != "" {
 		res.Status = fmt.Sprintf("%d %s", res.StatusCode, refused)
@@ -82,11 +123,12 @@ func (s *Sessions) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.next.RoundTrip(withCookies(req, cookies))
 }
 
-func (s *Sessions) session(key string) *session {
+func (s *Sessions) session(base *url.URL, as credentials) *session {
+	key := base.String() + " " + as.username + " " + as.password
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byBase[key] == nil {
-		s.byBase[key] = &session{}
+		s.byBase[key] = &session{as: as}
 	}
 	return s.byBase[key]
 }
