@@ -58,6 +58,7 @@ const (
 	topicMissingFiles    topic = "missing-files"
 	topicChangedFiles    topic = "changed-files"
 	topicModes           topic = "modes"
+	topicSubmodules      topic = "submodules"
 	topicClock           topic = "clock"
 	topicEnvironment     topic = "environment"
 	topicHydraPath       topic = "jobset-path"
@@ -242,6 +243,9 @@ func notCachedAdvice() []advice {
 		{topicModes, "different in the executable bit, or no symbolic link any more",
 			"The way of uploading loses modes or links.",
 			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},
+		{topicSubmodules, "Hydra checks submodules out one level deep",
+			"Submodules of submodules are empty folders in what Hydra evaluates.",
+			[]string{"check submodules out as Hydra does, without --recursive, or make the nested ones the repository's own"}},
 		{topicClock, "evaluating it again a second later gives another path",
 			"The expression reads the clock.",
 			[]string{"take builtins.currentTime out: nobody can have built what is different every second"}},

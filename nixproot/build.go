@@ -191,7 +191,7 @@ func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Se
 	finder := roots.Finder{
 		Settings: s.config.Settings, Source: s.source, Exclude: s.tree.Mounts(), File: s.entry.File, Flake: s.entry.Flake, Identity: s.identity,
 		Toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
-		Caches:    s.caches, Logins: s.settings.logins(), Conditions: s.conditions(), UserAgent: userAgent,
+		Caches:    s.caches, Servers: s.settings.options(b.Logger.Bodyf), Conditions: s.conditions(), UserAgent: userAgent,
 		Keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
 		Log:  b.Logger.Bodyf,
 	}

@@ -93,6 +93,8 @@ func findingFixes(finding roots.Finding) []string {
 		return append(fileFixes(f.Files), adviceOn(topicOtherDerivation, "job", f.Job())...)
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
+	case roots.NestedSubmodules:
+		return adviceOn(topicSubmodules)
 	case roots.Leftovers:
 		return adviceOn(topicExtraFiles)
 	case roots.Impure:

@@ -306,6 +306,24 @@ func (u UploadDiffers) String() string {
 	return s + "(What git has could not be restored completely from .git, so that this is not proven)"
 }
 
+// NestedSubmodules are submodules of submodules, of which Hydra has empty folders.
+type NestedSubmodules struct {
+	Paths    []string
+	Restored *Restored
+}
+
+// Proven is true where the caches have what the source gives without them.
+func (n NestedSubmodules) Proven() bool { return n.Restored != nil }
+
+func (n NestedSubmodules) String() string {
+	s := "the upload has submodules of submodules: " + text.List(n.Paths, listed) +
+		"; Hydra checks submodules out one level deep (git submodule init; git submodule update)"
+	if n.Restored != nil {
+		s += "\nWithout them it is " + n.Restored.String()
+	}
+	return s
+}
+
 // Leftovers are files of an upload without .git that are hardly in git.
 type Leftovers struct {
 	Files    []string

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -98,31 +98,24 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 	return []storepath.Path{outputs[names[0]]}
 }
 
-// login is the login for Hydra, that of a cache on its host.
-func (f Finder) login() (cache.Credential, bool) {
-	for _, login := range f.Logins {
-		if host := hostOf(login.URL); host != "" && host == hostOf(f.Settings.HydraURL) {
-			return login, true
-		}
-	}
-	return cache.Credential{}, false
-}
-
-// hostOf is a URL's host name without the port, "" where it has none.
-func hostOf(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
-}
-
+// hydraClient reaches Hydra as the caches are reached.
 func (f Finder) hydraClient() (*hydra.Client, error) {
 	options := hydra.Options{URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log}
+	transport, err := cache.NewTransport(f.Servers)
+	if err != nil {
+		return nil, fmt.Errorf("asking Hydra: %w", err)
+	}
+	options.HTTP = &http.Client{Transport: transport}
 	if login, ok := f.login(); ok {
 		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
 	}
 	return hydra.New(options)
+}
+
+// login is what a cache at Hydra's address would get; an address that is none has no login.
+func (f Finder) login() (cache.Credential, bool) {
+	login, ok, err := cache.LoginFor(f.Servers, f.Settings.HydraURL)
+	return login, ok && err == nil
 }
 
 // hydraStore asks Hydra's own store, where it is a binary cache, for what Hydra has built. A build's JSON does not
@@ -152,12 +145,8 @@ func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepat
 
 // ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
 func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
-	options := cache.Options{URLs: []string{f.Settings.HydraURL}, UserAgent: f.UserAgent, Log: silent,
-		Wrap: hydra.NewSessions(f.UserAgent).Wrap}
-	if login, ok := f.login(); ok {
-		options.Credentials = []cache.Credential{{
-			URL: f.Settings.HydraURL, Username: login.Username, Password: login.Password, Token: login.Token,
-		}}
-	}
+	options := f.Servers
+	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
+	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
 	return cache.Open(ctx, options)
 }

@@ -162,7 +162,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		h.Private("deploy", "hunter2")
 		h.Store(t.TempDir())
 		login := func(f *roots.Finder) {
-			f.Logins = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
+			f.Servers.Credentials = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
 		}
 		Expect(notCached(errOf(find(login))).Findings[0].(roots.NotServed).Store.State).To(Equal(roots.StoreCollected))
 		logins := 0

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -56,7 +58,8 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 	if err != nil {
 		return nil
 	}
-	if diff.isZero() {
+	nested := nestedSubmodules(ctx, d.Source, snapshot)
+	if diff.isZero() && len(nested) == 0 {
 		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
@@ -64,9 +67,41 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
 		return nil
 	}
-	found := UploadDiffers{Files: diff, From: snapshot.From}
-	found.Restored, found.Complete = d.asGitHasIt(ctx, repository, snapshot)
-	return []Finding{found}
+	restored, complete := d.asGitHasIt(ctx, repository, snapshot, nested)
+	if diff.isZero() {
+		return []Finding{NestedSubmodules{Paths: nested, Restored: restored}}
+	}
+	return []Finding{UploadDiffers{Files: diff, From: snapshot.From, Restored: restored, Complete: complete}}
+}
+
+// submodulePath is a line of a .gitmodules (gitmodules(5)).
+var submodulePath = regexp.MustCompile(`(?m)^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t\r]*$`)
+
+// maxModules bounds a .gitmodules that is read.
+const maxModules = 1 << 20
+
+// nestedSubmodules are the submodules of submodules that an upload has the files of. Hydra has none of them, as it checks
+// submodules out one level deep (subprojects/hydra/script/nix-prefetch-git, init_submodules).
+func nestedSubmodules(ctx context.Context, upload string, s *gitfiles.Snapshot) []string {
+	var nested []string
+	for name, file := range s.Files {
+		if file.Mode != gitfiles.Submodule || !filepath.IsLocal(name) {
+			continue
+		}
+		modules, err := sourcefile.Read(ctx, filepath.Join(upload, name, ".gitmodules"), maxModules)
+		if err != nil {
+			continue
+		}
+		for _, found := range submodulePath.FindAllSubmatch(modules, -1) {
+			inner := path.Join(name, string(found[1]))
+			entries, err := os.ReadDir(filepath.Join(upload, inner))
+			if filepath.IsLocal(inner) && strings.HasPrefix(inner, name+"/") && err == nil && len(entries) > 0 {
+				nested = append(nested, inner)
+			}
+		}
+	}
+	slices.Sort(nested)
+	return nested
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
@@ -81,10 +116,10 @@ func (d *diagnosis) restored(ctx context.Context, files files) *Restored {
 	return &Restored{Outputs: outputPaths(found.result), Name: found.name}
 }
 
-// asGitHasIt writes the files of a commit to a folder and evaluates them. complete is false where some content is
-// not known.
-func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot) (found *Restored,
-	complete bool) {
+// asGitHasIt writes the files of a commit to a folder, and evaluates them: with its submodules as Hydra has them, without
+// what is nested in them, and without any. complete is false where some content is not known.
+func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot,
+	nested []string) (found *Restored, complete bool) {
 	for _, submodules := range []bool{true, false} {
 		dir, err := os.MkdirTemp("", "nix-hydra-git-")
 		if err != nil {
@@ -93,6 +128,9 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		defer func() { _ = nar.RemoveAll(dir) }()
 		var hasSubmodules bool
 		complete, hasSubmodules, err = restore(ctx, r, s, d.Source, dir, submodules)
+		if err == nil && submodules {
+			err = emptyAll(dir, nested)
+		}
 		if err != nil {
 			return nil, false
 		}
@@ -104,6 +142,20 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		}
 	}
 	return nil, complete
+}
+
+// emptyAll leaves of folders what git leaves of a submodule that it does not check out.
+func emptyAll(dir string, folders []string) error {
+	for _, folder := range folders {
+		full := filepath.Join(dir, folder)
+		if err := nar.RemoveAll(full); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(full, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git.

@@ -58,4 +58,16 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 			"kept by git LFS, of which Hydra has the pointer only: large\n" +
 			"different in the executable bit, or no symbolic link any more: run"))
 	})
+
+	it("finds submodules of submodules, of which Hydra has none", func() {
+		dir := write(map[string]string{
+			"mod/.gitmodules": "[submodule \"deep\"]\n\tpath = deep\n\turl = x\n[submodule \"up\"]\n\tpath = ../../up\n" +
+				"[submodule \"none\"]\n path=none\n", "mod/deep/file": "x", "other/deep/file": "x", "up/file": "x",
+		})
+		s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"mod": {Mode: gitfiles.Submodule}, "other": {Mode: gitfiles.Submodule}}}
+		NewWithT(t).Expect(nestedSubmodules(ctx, dir, s)).To(Equal([]string{"mod/deep"}))
+		NewWithT(t).Expect(emptyAll(dir, []string{"mod/deep"})).To(Succeed())
+		NewWithT(t).Expect(filepath.Join(dir, "mod/deep/file")).NotTo(BeAnExistingFile())
+		NewWithT(t).Expect(nestedSubmodules(ctx, dir, s)).To(BeEmpty())
+	})
 }
