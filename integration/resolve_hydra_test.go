@@ -62,7 +62,7 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		nothingEvaluated()
 
 		must(os.RemoveAll(w.source + "/.git"))
-		w.fails(h.job("shop/main/web"), "has no .git", "BP_NIX_GIT_REV")
+		w.fails(h.job("shop/main/web"), "the revision of this source is not known", "BP_NIX_GIT_REV")
 		w.deploy(h.job("shop/main/web", "BP_NIX_GIT_REV", strings.ToUpper(rev)), outs[0])
 		w.deploy(h.job("shop/main/web", "BP_NIX_GIT_REV", rev[:8]), outs[0])
 		for _, word := range []string{"latest", "latest-finished"} {
