@@ -32,7 +32,7 @@ const (
 	// MaxSize is how many bytes the layers of an image may have, unpacked.
 	MaxSize = 64 << 30
 	// zstdWindow bounds the memory of a layer's decompression.
-	zstdWindow = 128 << 20
+	zstdWindow = 32 << 20
 )
 
 // Image is an image on disk.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -309,6 +310,45 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 		Expect(time.Since(started)).To(BeNumerically("<", 10*time.Second))
 	})
 
+	it("holds no more than a tree may, whatever a layer's names are", func() {
+		for what, name := range map[string]func(int) string{
+			"files":       func(i int) string { return fmt.Sprintf("d/%d", i) },
+			"directories": func(i int) string { return fmt.Sprintf("%d/", i) },
+			"deep":        func(i int) string { return fmt.Sprintf("%d/%s", i, strings.Repeat("d/", 40)) },
+			"long":        func(i int) string { return fmt.Sprintf("%0200d/%d", i%7, i) },
+		} {
+			r, w := io.Pipe()
+			go func() {
+				archive := tar.NewWriter(w)
+				for i := 0; ; i++ {
+					h := &tar.Header{Name: name(i), Typeflag: tar.TypeReg, Size: 1}
+					if strings.HasSuffix(h.Name, "/") {
+						h.Typeflag, h.Size = tar.TypeDir, 0
+					}
+					if archive.WriteHeader(h) != nil {
+						return
+					}
+					if _, err := archive.Write([]byte("x")[:h.Size]); err != nil {
+						return
+					}
+				}
+			}()
+			o, err := filetree.NewOverlay("", 1<<40, func(string) bool { return false })
+			Expect(err).NotTo(HaveOccurred())
+			o.Memory = 8 << 20
+			var before, m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			Expect(o.Apply(context.Background(), r, 0)).To(MatchError(filetree.ErrTooLarge), what)
+			r.Close()
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			Expect(int64(m.HeapAlloc)-int64(before.HeapAlloc)).To(BeNumerically("<", 11<<20), what)
+			runtime.KeepAlive(o)
+			o.Close()
+		}
+	})
+
 	it("takes no room for zeros, and ends at once when it is told to", func() {
 		o, err := filetree.NewOverlay("", 1<<50, func(string) bool { return true })
 		Expect(err).NotTo(HaveOccurred())
@@ -393,5 +433,31 @@ func FuzzOverlay(f *testing.F) {
 			}
 			return true
 		})
+	})
+}
+
+// FuzzOpen reads hostile archives.
+func FuzzOpen(f *testing.F) {
+	f.Add(tarOf([2]string{"manifest.json", `[{"Config":"c","Layers":["l"]}]`}, [2]string{"c", `{"rootfs":{"diff_ids":["x"]}}`},
+		[2]string{"l", string(tarOf([2]string{"a", "1"}))}))
+	f.Add(tarOf([2]string{"index.json", `{"manifests":[{"digest":"sha256:00"}]}`}, [2]string{"blobs/sha256/00", "-> ../../index.json"}))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		name := filepath.Join(t.TempDir(), "image")
+		if err := os.WriteFile(name, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		img, err := image.Open(ctx, name)
+		if err != nil {
+			return
+		}
+		defer img.Close()
+		if overlay, err := img.Overlay(ctx, "", func(string) bool { return true }); err == nil {
+			overlay.Close()
+		}
+		if ctx.Err() != nil {
+			t.Fatal("it takes longer than such an archive may")
+		}
 	})
 }

@@ -150,7 +150,7 @@ func ownBin() string {
 // in linux/ARCH/bin.
 func (o verifyOptions) ownLauncher(architecture string) string {
 	bin := o.bin
-	if architecture != "" && architecture != runtime.GOARCH {
+	if architecture != runtime.GOARCH && (architecture == "amd64" || architecture == "arm64") {
 		bin = filepath.Join(filepath.Dir(filepath.Dir(bin)), architecture, "bin")
 	}
 	return filepath.Join(bin, "launch")

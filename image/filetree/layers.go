@@ -26,9 +26,9 @@ const (
 const (
 	// maxEntries and maxMemory bound a tree: how many entries layers may have, and what they take, in bytes.
 	maxEntries = 4 << 20
-	maxMemory  = 160 << 20
-	// fileMemory is what a File takes beside its strings.
-	fileMemory = 240
+	maxMemory  = 150 << 20
+	// fileMemory is what a File takes beside its strings, and dirMemory what a directory takes beside that.
+	fileMemory, dirMemory = 260, 300
 	// maxPath and maxName are the longest path and name that Linux takes.
 	maxPath, maxName = 4095, 255
 	// maxFollowed bounds what all links together cost.
@@ -56,6 +56,8 @@ type Overlay struct {
 	Keep func(path string) bool
 	// Limit is how many bytes the layers may have, unpacked; they all count.
 	Limit int64
+	// Memory bounds what the tree takes, in bytes.
+	Memory int
 	// Notes are what is unusual about the layers, at most 1,000 of them.
 	Notes []Note
 
@@ -79,7 +81,7 @@ func NewOverlay(temp string, limit int64, keep func(path string) bool) (*Overlay
 		spool.Close()
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
-	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, spool: spool, followed: maxFollowed}, nil
+	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, Memory: maxMemory, spool: spool, followed: maxFollowed}, nil
 }
 
 // Close drops the contents.
@@ -130,7 +132,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // charge counts a file's memory.
 func (o *Overlay) charge(strings int) error {
-	if o.memory += fileMemory + strings; o.memory > maxMemory {
+	if o.memory += fileMemory + strings; o.memory > o.Memory {
 		return fmt.Errorf("%w: it has too many files", ErrTooLarge)
 	}
 	return nil
@@ -194,7 +196,7 @@ func (o *Overlay) directory(place string) ([]step, error) {
 	way, err := o.Root.steps(place, true, func() (*File, error) {
 		dir := newDirectory()
 		o.written[dir] = true
-		return dir, o.charge(len(place))
+		return dir, o.charge(dirMemory + len(place))
 	}, &o.followed)
 	if err == nil && way[len(way)-1].file.Kind != Directory {
 		err = errNotDirectory
@@ -263,6 +265,9 @@ func (o *Overlay) file(header *tar.Header, layer int) (*File, error) {
 		return nil, fmt.Errorf("the entry has the unknown type %q", header.Typeflag)
 	}
 	size := len(header.Name) + len(f.Target)
+	if f.Kind == Directory {
+		size += dirMemory
+	}
 	for _, name := range f.Attributes {
 		size += len(name)
 	}
