@@ -68,8 +68,21 @@ type Config struct {
 	PRoot string `json:"proot,omitempty"`
 	// Shell is the closure's shell as /nix/store/…, "" where it has none.
 	Shell string `json:"shell,omitempty"`
+	// Defaults are variables by which the app finds what the closure has and a bare run image lacks.
+	Defaults []EnvDefault `json:"defaults,omitempty"`
 	// Reason says why the closure was not relocated, for messages; "" where it was.
 	Reason string `json:"reason,omitempty"`
+}
+
+// EnvDefault points to something that programs else look for at a fixed place of the operating system. It is set where the
+// environment has none of the variables and the run image none of the files.
+type EnvDefault struct {
+	// Variables are set to Value, in which store paths are /nix/store/….
+	Variables []string `json:"variables"`
+	Value     string   `json:"value"`
+	// Others are variables that say the same in another way, Files the places of the run image where programs look.
+	Others []string `json:"others,omitempty"`
+	Files  []string `json:"files,omitempty"`
 }
 
 // ParseConfig reads a Config from JSON. Unknown fields are an error: they mean that another version wrote the file.

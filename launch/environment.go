@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,11 +52,31 @@ func (e *environment) prependPath(dirs []string) {
 	}
 }
 
-// prepareEnvironment makes the app's environment of this process's: store paths as the engine shows them, and the
-// closure's programs first on PATH.
+// prepareEnvironment makes the app's environment of this process's: store paths as the engine shows them, the closure's
+// programs first on PATH, and what the closure has and nothing else names.
 func (l *launcher) prepareEnvironment() {
 	for i, pair := range l.env {
 		l.env[i] = l.relocated(pair)
 	}
 	l.env.prependPath(l.engine.bin)
+	for _, d := range l.config.Defaults {
+		l.setDefault(d)
+	}
+}
+
+func (l *launcher) setDefault(d EnvDefault) {
+	for _, name := range slices.Concat(d.Variables, d.Others) {
+		if l.env.index(name) >= 0 {
+			return
+		}
+	}
+	for _, file := range d.Files {
+		if _, err := os.Stat(file); err == nil {
+			return
+		}
+	}
+	value := l.relocated(d.Value)
+	for _, name := range d.Variables {
+		l.env.set(name, value)
+	}
 }

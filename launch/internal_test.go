@@ -75,6 +75,31 @@ func TestStorePathsLeadToTheRelocatedClosure(t *testing.T) {
 	Expect(l.relocated(app)).To(Equal(app), "the run image has it there")
 }
 
+func TestTheEnvironmentPointsToWhatTheClosureHasWhereNothingElseIsNamed(t *testing.T) {
+	RegisterTestingT(t)
+	l, view := relocatedLauncher(t, base)
+	there := filepath.Join(t.TempDir(), "there")
+	Expect(os.WriteFile(there, nil, 0o600)).To(Succeed())
+	value := "/etc/x:/nix/store/" + base + "/share"
+	l.config.Defaults = []EnvDefault{
+		{Variables: []string{"A", "B"}, Value: value, Others: []string{"C"}, Files: []string{"/no/such"}},
+		{Variables: []string{"D"}, Value: value, Files: []string{"/no/such", there}},
+	}
+	prepared := func(env ...string) []string {
+		l.env = env
+		l.prepareEnvironment()
+		return l.env
+	}
+	found := "/etc/x:" + viewPath(view, base) + "/share"
+	Expect(prepared()).To(Equal([]string{"A=" + found, "B=" + found}))
+	for _, own := range []string{"A=own", "B=own", "C=own", "A="} {
+		Expect(prepared(own)).To(Equal([]string{own}))
+	}
+	Expect(prepared("X=/nix/store/"+base+"/lib", "A=1")).To(Equal([]string{"X=" + viewPath(view, base) + "/lib", "A=1"}))
+	l.engine = &choice{}
+	Expect(prepared()).To(Equal([]string{"A=" + value, "B=" + value}), "an engine will show it there")
+}
+
 func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
 	RegisterTestingT(t)
 	for _, line := range []string{

@@ -12,18 +12,16 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
-// bin is what an output's bin folder holds, as far as a later build wants to know it, to whom a reused layer no longer
+// bin is what an output's bin directory holds, as far as a later build wants to know it, to whom a reused layer no longer
 // shows it.
 type bin struct {
 	// Programs are the names of its programs, of two where there are more; the hook is not one of them.
 	Programs []string `json:"programs,omitempty"`
 	// Hook says that it holds an executable heroku-compile-hook.
 	Hook bool `json:"hook,omitempty"`
-	// Shell is bash where it holds that, else sh.
-	Shell string `json:"shell,omitempty"`
 }
 
-// readBin looks into a bin folder; nil says that there is none.
+// readBin looks into a bin directory; nil says that there is none.
 func readBin(dir string) *bin {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -40,9 +38,6 @@ func readBin(dir string) *bin {
 			if len(b.Programs) < 2 {
 				b.Programs = append(b.Programs, name)
 			}
-			if b.Shell == "" && (name == "bash" || name == "sh") {
-				b.Shell = name
-			}
 		}
 	}
 	return b
@@ -57,7 +52,7 @@ func isProgram(path string) bool {
 	return info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// onlyProgram is the one program that bin folders hold together, "" when there are several or none.
+// onlyProgram is the one program that bin directories hold together, "" when there are several or none.
 func onlyProgram(bins ...*bin) string {
 	var programs []string
 	for _, b := range bins {
@@ -72,18 +67,17 @@ func onlyProgram(bins ...*bin) string {
 	return programs[0]
 }
 
-// shellNote says that a process's command needs a shell, where none of the bin directories has one: whether the run
-// image has one cannot be seen from here.
-func shellNote(p ProcfileEntry, bins []*bin) string {
-	has := func(b *bin) bool { return b != nil && b.Shell != "" }
-	if !launch.NeedsShell(p.Command) || slices.ContainsFunc(bins, has) {
+// shellNote says that a process's command needs a shell, where the closure has none: whether the run image has one
+// cannot be seen from here.
+func shellNote(p ProcfileEntry, shell string) string {
+	if shell != "" || !launch.NeedsShell(p.Command) {
 		return ""
 	}
-	return fmt.Sprintf("%s has shell syntax and no output has a shell: the run image's runs it, else the launcher itself, "+
-		"which does not know all of it; bash among the outputs does", p.Type)
+	return fmt.Sprintf("%s has shell syntax and the closure has no shell: the run image's runs it, else the launcher "+
+		"itself, which does not know all of it; bash among the outputs does", p.Type)
 }
 
-// bin is what the previous build saw of an output's bin folder, where that was one of its roots.
+// bin is what the previous build saw of an output's bin directory, where that was one of its roots.
 func (m buildRecord) bin(root storepath.Path) (b *bin, known bool) {
 	i := slices.Index(m.Roots.Paths, root)
 	if i < 0 || i >= len(m.Bins) {
@@ -92,7 +86,7 @@ func (m buildRecord) bin(root storepath.Path) (b *bin, known bool) {
 	return m.Bins[i], true
 }
 
-// unseen are those of some roots into whose bin folders the previous build has not looked.
+// unseen are those of some roots into whose bin directories the previous build has not looked.
 func (m buildRecord) unseen(roots []storepath.Path) (unseen []storepath.Path) {
 	for _, root := range roots {
 		if _, known := m.bin(root); !known {
@@ -102,7 +96,7 @@ func (m buildRecord) unseen(roots []storepath.Path) (unseen []storepath.Path) {
 	return unseen
 }
 
-// readBins looks what the roots' bin folders hold, or remembers it of those whose layers are not here. It returns the
+// readBins looks what the roots' bin directories hold, or remembers it of those whose layers are not here. It returns the
 // paths that would have to be here to tell.
 func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	c.Bins = nil
@@ -118,7 +112,7 @@ func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	return unseen
 }
 
-// binFolder is where a root's bin folder is, and the path that it belongs to: it may be a link to another one's.
+// binFolder is where a root's bin directory is, and the path that it belongs to: it may be a link to another one's.
 func (c *contents) binFolder(root storepath.Path) (dir string, owner storepath.Path) {
 	dir = filepath.Join(c.folder(root), "bin")
 	target, err := os.Readlink(dir)

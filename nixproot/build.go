@@ -292,7 +292,7 @@ func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, entry.Command)
-		if note := shellNote(entry, c.Bins); note != "" {
+		if note := shellNote(entry, c.shell()); note != "" {
 			b.Logger.Bodyf("%s", note)
 		}
 	}

@@ -73,6 +73,7 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 		r.wanted = append(r.wanted, unseen...)
 		return b.contents(ctx, s, found, key, r)
 	}
+	c.Resources = c.findResources(r.buildRecord)
 	c.Engine, c.Reason = b.describeRelocation(s, r, result)
 	return c, nil
 }
@@ -235,7 +236,7 @@ func (b Build) launchConfig(ctx context.Context, s *site, c *contents, layers li
 ) (launch.Config, []libcnb.Layer, error) {
 	config := launch.Config{
 		Engine: c.Engine, Requested: s.config.Engine, Reason: c.Reason,
-		View: filepath.Join(s.layers.Path, viewLayer), Bin: c.bins(),
+		View: filepath.Join(s.layers.Path, viewLayer), Bin: c.bins(), Shell: c.shell(), Defaults: c.defaults(),
 	}
 	for _, root := range c.Roots.Paths {
 		config.StorePaths = append(config.StorePaths, root.String())

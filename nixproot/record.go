@@ -45,6 +45,8 @@ type buildRecord struct {
 	Roots roots.Set `json:"roots"`
 	// Bins are the outputs' bin directories, in the order of Roots.Paths; nil for an output without one.
 	Bins []*bin `json:"bins,omitempty"`
+	// Resources are the files of the closure's paths that the launcher may point to.
+	Resources map[storepath.Path][]string `json:"resources,omitempty"`
 	// Layers are the closure's, by name.
 	Layers map[string]recordedLayer `json:"layers"`
 }
