@@ -155,7 +155,7 @@ func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
 func programName(args []string) string {
-	if len(args) > 0 && filepath.Base(args[0]) == ProcessProgramName {
+	if filepath.Base(args[0]) == ProcessProgramName {
 		return ProcessProgramName
 	}
 	return ProgramName
@@ -163,19 +163,12 @@ func programName(args []string) string {
 
 // selfPath finds this program's file, also where /proc is not mounted.
 func selfPath(args []string) (string, error) {
-	if path, err := os.Executable(); err == nil {
-		return path, nil
+	path, err := os.Executable()
+	if err != nil && strings.Contains(args[0], "/") {
+		path, err = filepath.Abs(args[0])
 	}
-	if len(args) > 0 && strings.Contains(args[0], "/") {
-		return filepath.Abs(args[0])
+	if err != nil {
+		return "", fmt.Errorf("finding this program, which was not started by its path: %w", err)
 	}
-	if len(args) > 0 {
-		for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-			path := filepath.Join(dir, args[0])
-			if executable(path) == nil {
-				return filepath.Abs(path)
-			}
-		}
-	}
-	return "", errors.New("finding this program: /proc is not mounted and it was not started by its path")
+	return path, nil
 }

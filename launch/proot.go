@@ -2,14 +2,13 @@ package launch
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -116,31 +115,37 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, e
 		_, _ = reports.Close(), said.Close()
 		return nil, prootDenied(fmt.Sprintf("starting %s: %v", l.config.PRoot, err), "")
 	}
-	messages := &prootMessages{launcher: l}
-	go messages.read(said)
+	messages := make(chan string, 1)
+	go l.readMessages(said, messages)
 	return l.seeStart(cmd, &app{child: pid, terminal: tty}, reports, messages)
 }
 
 // seeStart waits for the shim inside PRoot to report the app's start.
-func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages *prootMessages) (*app, error) {
-	reports := bufio.NewReader(pipe)
-	r := l.readShim(a.child, pipe, reports, false)
-	if r.up && r.err == nil {
-		l.warnLate(r.late)
+func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages <-chan string) (*app, error) {
+	reports := json.NewDecoder(pipe)
+	r, err := l.readShim(a.child, pipe, reports, false)
+	if r.Seen && err == nil {
+		l.warnLate(r.Late)
 		ends := make(chan status, 1)
-		a.group, a.reported = r.group, ends
+		a.group, a.reported = r.Group, ends
 		go readExit(pipe, reports, ends)
 		return a, nil
 	}
 	_ = pipe.Close()
 	st := endTraced(a.child)
+	what := fmt.Sprintf("proot ended with status %d", st.code())
 	switch {
-	case r.up:
-		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.err)
-	case r.err != nil:
-		return nil, prootDenied("proot: "+r.err.Error(), messages.text())
+	case r.Seen:
+		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.Errno)
+	case err != nil:
+		what = "proot: " + err.Error()
 	}
-	return nil, prootDenied(fmt.Sprintf("proot ended with status %d", st.code()), messages.text())
+	select {
+	case said := <-messages:
+		return nil, prootDenied(what, said)
+	case <-time.After(leaveGrace): // something that PRoot has left holds the pipe
+		return nil, prootDenied(what, "")
+	}
 }
 
 // warnLate says which newer system calls this PRoot does not translate.
@@ -158,13 +163,12 @@ func (l *launcher) warnLate(late []string) {
 }
 
 // readExit reads how the app ended, as the shim reports it.
-func readExit(pipe *os.File, reports *bufio.Reader, ends chan<- status) {
+func readExit(pipe *os.File, reports *json.Decoder, ends chan<- status) {
 	defer close(ends)
 	defer func() { _ = pipe.Close() }()
-	text, _ := reports.ReadString('\n')
-	number, found := strings.CutPrefix(strings.TrimSpace(text), reportExit+" ")
-	if ws, err := strconv.ParseUint(number, 10, 32); found && err == nil {
-		ends <- status(ws)
+	var r report
+	if err := reports.Decode(&r); err == nil && r.Exit != nil {
+		ends <- *r.Exit
 	}
 }
 
@@ -181,37 +185,16 @@ func endTraced(proot int) status {
 	return endChild(proot) // its tracees die with it
 }
 
-// prootMessages keeps the errors that PRoot itself prints: they belong into a message when the start fails, and nowhere
-// otherwise.
-type prootMessages struct {
-	launcher *launcher
-	mu       sync.Mutex
-	errors   string
-}
-
-func (m *prootMessages) read(pipe *os.File) {
+// readMessages reads what PRoot itself prints up to its end. Its errors belong into the message of a start that failed,
+// and all of it to the debug log.
+func (l *launcher) readMessages(pipe *os.File, messages chan<- string) {
 	defer func() { _ = pipe.Close() }()
-	lines := bufio.NewScanner(pipe)
-	for lines.Scan() {
-		m.launcher.debugf("%s", lines.Text())
-		m.mu.Lock()
-		if text, ok := strings.CutPrefix(lines.Text(), "proot error: "); ok && len(m.errors)+len(text) < 512 {
-			m.errors = strings.TrimPrefix(m.errors+"; "+text, "; ")
+	var all string
+	for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		l.debugf("%s", lines.Text())
+		if text, ok := strings.CutPrefix(lines.Text(), "proot error: "); ok && len(all)+len(text) < 512 {
+			all = strings.TrimPrefix(all+"; "+text, "; ")
 		}
-		m.mu.Unlock()
 	}
-}
-
-// text is what was printed, once a moment has passed for the last of it to arrive.
-func (m *prootMessages) text() string {
-	for range 20 {
-		m.mu.Lock()
-		text := m.errors
-		m.mu.Unlock()
-		if text != "" {
-			return text
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return ""
+	messages <- all
 }

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -61,27 +59,39 @@ func parseShimCall(args []string) (c shimCall, err error) {
 	return c, err
 }
 
-// Reports, one per line, from the shim to the launcher.
-const (
-	reportOK     = "ok"     // <process group>: the closure is seen; the app is up, or is about to take the shim's place
-	reportLate   = "late"   // 0 <call>: a newer system call that does not see the closure
-	reportDenied = "denied" // <errno> <what>: the engine does not work here
-	reportFailed = "failed" // <errno>: the engine works, the app's program does not start
-	reportExit   = "exit"   // <wait status>: how the app ended, where the launcher cannot see that itself
-)
-
-// reporter is the shim's end of the pipe.
-type reporter struct{ io.Writer }
-
-func (r reporter) say(format string, args ...any) { _, _ = fmt.Fprintf(r, format+"\n", args...) }
-
-func (r reporter) denied(err error) int {
-	r.say("%s %d %s", reportDenied, errnoOf(err), strings.ReplaceAll(err.Error(), "\n", " "))
-	return exitCannotRun
+// report is what the shim says of a start, one after the other on the pipe.
+type report struct {
+	// Seen: the engine shows the closure. Late lists newer system calls that do not see it.
+	Seen bool     `json:",omitempty"`
+	Late []string `json:",omitempty"`
+	// Group is the app's process group, once the app is up or about to take the shim's place.
+	Group int `json:",omitempty"`
+	// Problem denied the engine, or the app's program where the closure is seen; Errno is its cause.
+	Problem string        `json:",omitempty"`
+	Errno   syscall.Errno `json:",omitempty"`
+	// Exit is how the app ended, where the launcher cannot see that itself: a wait status.
+	Exit *status `json:",omitempty"`
 }
 
-func (r reporter) failed(err error) int {
-	r.say("%s %d", reportFailed, errnoOf(err))
+// Error is the problem.
+func (r *report) Error() string { return r.Problem }
+
+// Unwrap is its cause.
+func (r *report) Unwrap() error { return r.Errno }
+
+// reporter is the shim's end of the pipe.
+type reporter struct {
+	report
+	pipe *os.File
+}
+
+func (r *reporter) say() { _ = json.NewEncoder(r.pipe).Encode(r.report) }
+
+// fail reports a problem and returns this program's exit status.
+func (r *reporter) fail(err error) int {
+	r.Problem, r.Errno = err.Error(), syscall.EINVAL
+	_ = errors.As(err, &r.Errno)
+	r.say()
 	return exitCannotRun
 }
 
@@ -93,85 +103,78 @@ func runShim(args, environ []string) int {
 		return exitUsage
 	}
 	unix.CloseOnExec(call.Report)
-	report := reporter{os.NewFile(uintptr(call.Report), "report")}
+	r := &reporter{pipe: os.NewFile(uintptr(call.Report), "report")}
 	env := newEnvironment(environ)
 	for _, name := range call.Unset {
 		env.unset(name)
 	}
 	if call.Engine == EngineUserns {
 		if err := enterView(call.View); err != nil {
-			return report.denied(err)
+			return r.fail(err)
 		}
 	}
 	if call.Engine != "" {
 		lost, late, err := seen(call.Probe)
 		if call.Strict && slices.Contains(late, "statx") || len(lost) > 0 {
-			calls := strings.Join(append(lost, late...), ", ")
-			return report.denied(fmt.Errorf("%s is not seen by %s: %w", call.Probe, calls, err))
+			return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(lost, late...), ", "), err))
 		}
-		for _, name := range late {
-			report.say("%s 0 %s", reportLate, name)
-		}
+		r.Late = late
 	}
 	if call.Engine == EngineProot {
-		return runBelow(call, env, report)
+		return runBelow(call, env, r)
 	}
-	return runInPlace(call, env, report)
+	return runInPlace(call, env, r)
 }
 
 // runInPlace makes the app take the shim's place, without the privileges that the shim had in its namespaces.
-func runInPlace(call shimCall, env environment, report reporter) int {
+func runInPlace(call shimCall, env environment, r *reporter) int {
 	runtime.LockOSThread() // capabilities and death signals are a thread's: the one with the right ones must exec
 	if call.Engine == EngineUserns {
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 		if err := dropPrivileges(); err != nil {
-			return report.denied(fmt.Errorf("giving up capabilities: %w", err))
+			return r.fail(fmt.Errorf("giving up capabilities: %w", err))
 		}
 	}
 	takeTerminal(call.Terminal)
-	report.say("%s %d", reportOK, os.Getpid())
-	return report.failed(syscall.Exec(call.path, call.argv, env))
+	r.Seen, r.Group = true, os.Getpid()
+	r.say()
+	return r.fail(syscall.Exec(call.path, call.argv, env))
 }
 
 // runBelow starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for whatever
 // the app leaves behind.
-func runBelow(call shimCall, env environment, report reporter) int {
+func runBelow(call shimCall, env environment, r *reporter) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	unix.CloseOnExec(call.Stderr)
 	self, err := os.Executable()
 	if err != nil {
-		return report.denied(err)
+		return r.fail(err)
 	}
 	stderr := os.NewFile(uintptr(call.Stderr), "stderr")
 	cmd := &command{path: call.path, argv: call.argv, env: env}
-	pid, err := forkExec(self, cmd, [3]*os.File{os.Stdin, os.Stdout, stderr}, call.Terminal,
+	r.Seen = true
+	r.Group, err = forkExec(self, cmd, [3]*os.File{os.Stdin, os.Stdout, stderr}, call.Terminal,
 		&syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
 	if err != nil {
-		return report.failed(err)
+		return r.fail(err)
 	}
-	report.say("%s %d", reportOK, pid)
+	r.say()
 	for fd := range 3 {
 		_ = syscall.Close(fd) // so that the app's end is the end of its streams
 	}
 	_ = stderr.Close()
 	var ws syscall.WaitStatus
 	for {
-		if _, err := syscall.Wait4(pid, &ws, 0, nil); !errors.Is(err, syscall.EINTR) {
+		if _, err := syscall.Wait4(r.Group, &ws, 0, nil); !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}
-	report.say("%s %d", reportExit, uint32(ws))
-	return status(ws).code()
-}
-
-func errnoOf(err error) int {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return int(errno)
-	}
-	return int(syscall.EINVAL)
+	end := status(ws)
+	r.report = report{Exit: &end}
+	r.say()
+	return end.code()
 }
 
 // seen looks at the probe in every way that programs do: engines have lost bindings for one system call and kept them
@@ -215,57 +218,23 @@ func (l *launcher) probePath() string {
 	return filepath.Join(storepath.Dir, entries[0].Name())
 }
 
-// startReport is what the shim said of a start.
-type startReport struct {
-	// up: the engine shows the closure. Then err is why the app's program did not start, else what denied the engine.
-	up    bool
-	err   error
-	group int
-	// late lists the newer system calls that do not see the closure.
-	late []string
-}
-
-// readStart reads the shim's reports up to the app's start. Where the app takes the shim's place, the end of the pipe
-// says that it has. Neither up nor an error is an engine that did not come up itself.
-func readStart(reports *bufio.Reader, inPlace bool) (r startReport) {
+// readStart reads the shim's reports up to the app's start, or the problem of it. Where the app takes the shim's place,
+// the end of the pipe says that it has. Neither seen nor an error is an engine that did not come up itself.
+func readStart(reports *json.Decoder, inPlace bool) (r report, err error) {
 	for {
-		text, err := reports.ReadString('\n')
-		if errors.Is(err, io.EOF) {
-			return r
+		var next report
+		switch err := reports.Decode(&next); {
+		case errors.Is(err, io.EOF):
+			return r, nil
+		case err != nil:
+			return report{}, err
 		}
-		if err != nil {
-			r.up, r.err = false, err
-			return r
-		}
-		word, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
-		number, what, _ := strings.Cut(rest, " ")
-		n, _ := strconv.Atoi(number)
-		switch word {
-		case reportLate:
-			r.late = append(r.late, what)
-		case reportOK:
-			r.up, r.group = true, n
-			if !inPlace {
-				return r
-			}
-		case reportFailed:
-			r.up, r.err = true, syscall.Errno(n)
-			return r
-		case reportDenied:
-			r.err = &reportedError{what, syscall.Errno(n)}
-			return r
-		default:
-			r.err = fmt.Errorf("unexpected report %q", text)
-			return r
+		r = next
+		switch {
+		case r.Problem != "":
+			return r, &r
+		case !inPlace:
+			return r, nil
 		}
 	}
 }
-
-// reportedError is an error of the shim, with its errno.
-type reportedError struct {
-	what  string
-	errno syscall.Errno
-}
-
-func (e *reportedError) Error() string { return e.what }
-func (e *reportedError) Unwrap() error { return e.errno }

@@ -1,7 +1,7 @@
 package launch
 
 import (
-	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -93,23 +93,30 @@ func forkExec(self string, cmd *command, files [3]*os.File, tty int, sys *syscal
 	if err != nil {
 		return 0, err
 	}
-	if r := readStart(bufio.NewReader(read), true); r.err != nil {
+	if _, err := readStart(json.NewDecoder(read), true); err != nil {
 		_, _ = syscall.Wait4(pid, nil, 0, nil)
-		return 0, r.err
+		return 0, err
 	}
 	return pid, nil
 }
 
 // readShim waits for what the shim in an engine reports of a start, at most for the time that an engine may take, and no
-// longer than a moment once a terminating signal has come or the engine has ended.
-func (l *launcher) readShim(pid int, pipe *os.File, reports *bufio.Reader, inPlace bool) startReport {
-	hurry := func() { _ = pipe.SetReadDeadline(time.Now().Add(leaveGrace)) }
+// longer than a moment once a terminating signal has come or the
+// engine has ended, of which something may live on that holds the pipe.
+func (l *launcher) readShim(pid int, pipe *os.File, reports *json.Decoder, inPlace bool) (report, error) {
+	type outcome struct {
+		report
+		err error
+	}
 	_ = pipe.SetReadDeadline(time.Now().Add(startLimit))
-	outcome := make(chan startReport, 1)
-	go func() { outcome <- readStart(reports, inPlace) }()
-	r := await(l.supervisor, outcome, hurry)
+	outcomes := make(chan outcome, 1)
+	go func() {
+		r, err := readStart(reports, inPlace)
+		outcomes <- outcome{r, err}
+	}()
+	o := await(l.supervisor, pid, outcomes, func() { _ = pipe.SetReadDeadline(time.Now().Add(leaveGrace)) })
 	_ = pipe.SetReadDeadline(time.Time{})
-	return r
+	return o.report, o.err
 }
 
 // endChild kills a child that is of no use, unless it has ended by itself, and returns its status.

@@ -99,22 +99,33 @@ func (s *supervisor) run(start func() (*app, error)) (status, error) {
 	return st, nil
 }
 
-// await waits for a start's outcome. A terminating signal that comes meanwhile calls hurry, once.
-func await[T any](s *supervisor, outcome <-chan T, hurry func()) T {
+// await waits for the outcome of an engine's start. A terminating signal that comes meanwhile, and the end of the
+// engine's process, call hurry, once.
+func await[T any](s *supervisor, engine int, outcome <-chan T, hurry func()) T {
 	hurried := sync.OnceFunc(hurry)
 	for {
 		select {
 		case result := <-outcome:
 			return result
 		case received := <-s.signals:
-			if sig := received.(syscall.Signal); sig != syscall.SIGCHLD {
+			switch sig := received.(syscall.Signal); {
+			case sig != syscall.SIGCHLD:
 				s.early = append(s.early, sig)
 				if terminating(sig) {
 					hurried()
 				}
+			case hasEnded(engine):
+				hurried()
 			}
 		}
 	}
+}
+
+// hasEnded reports whether a child is a zombie, and leaves it one.
+func hasEnded(pid int) bool {
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo != 0
 }
 
 // interrupted is the error of a start that a terminating signal has ended, nil where none came.

@@ -1,9 +1,8 @@
 package launch
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,21 +42,20 @@ func (l *launcher) startUserns(cmd *command) (*app, error) {
 	if err != nil {
 		return nil, usernsDenied("clone(CLONE_NEWUSER|CLONE_NEWNS)", err)
 	}
-	r := l.readShim(pid, read, bufio.NewReader(read), true)
-	if r.up && r.err == nil {
+	r, err := l.readShim(pid, read, json.NewDecoder(read), true)
+	if r.Seen && err == nil {
 		return &app{child: pid, group: pid, terminal: tty}, nil
 	}
 	endChild(pid)
-	var reported *reportedError
 	switch {
-	case r.up:
-		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.err)
-	case errors.As(r.err, &reported):
-		return nil, usernsDenied(reported.what, reported.errno)
-	case r.err == nil:
-		r.err = syscall.EPERM
+	case r.Seen:
+		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.Errno)
+	case r.Problem != "":
+		return nil, usernsDenied(r.Problem, r.Errno)
+	case err == nil:
+		err = syscall.EPERM
 	}
-	return nil, usernsDenied("starting in the namespace", r.err)
+	return nil, usernsDenied("starting in the namespace", err)
 }
 
 // idMappings keeps every id what it is. An ordinary user may only map itself; root maps all that it has.
