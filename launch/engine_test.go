@@ -2,6 +2,7 @@ package launch_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,6 +159,35 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			Expect(interrupted(t, img.command("app", "count"), byKey)).To(Equal("interrupts 1"))
 			Expect(interrupted(t, img.process("true; app count; true"), byKey)).To(Equal("interrupts 1"))
 		}
+	})
+
+	it("gives the terminal to the app, and takes it back for the shell that has started it", func() {
+		script := img.bin(launch.ProgramName) + ` app show; read x; echo "got $x"; ` + img.bin(launch.ProgramName) + ` app show`
+		cmd := img.command("sh")
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script}
+		tty, lines := onTerminal(t, cmd)
+		for range 2 {
+			var s shown
+			Expect(json.Unmarshal([]byte(until(lines, "Args")), &s)).To(Succeed())
+			Expect(s.Group).To(And(Equal(s.PID), Equal(s.Foreground)))
+			Expect(s.Ignored).To(Equal(show(exec.Command(filepath.Join(built, "app"), "show")).Ignored))
+			_, err := tty.WriteString("x\n")
+			Expect(err).NotTo(HaveOccurred())
+		}
+	})
+
+	it("stops with its app and continues with it", func() {
+		cmd := img.command("sleep", "1000")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // job control stops no orphaned process group
+		Expect(cmd.Start()).To(Succeed())
+		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("S"))
+		time.Sleep(time.Second)
+		Expect(cmd.Process.Signal(syscall.SIGTSTP)).To(Succeed())
+		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("T"))
+		Expect(cmd.Process.Signal(syscall.SIGCONT)).To(Succeed())
+		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("S"))
+		end(cmd, syscall.SIGTERM)
+		Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
 	})
 
 	it("loses no terminal's key while it starts, and gives none twice", func() {

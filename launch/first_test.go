@@ -2,8 +2,10 @@ package launch_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -105,6 +107,21 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 
 	it("lets a terminal interrupt the app once", func() {
 		Expect(interrupted(t, asFirst(img.command("app", "count")), true)).To(Equal("interrupts 1"))
+	})
+
+	it("gives the terminal to the app, in a group of its own, with signals as they were", func() {
+		_, lines := onTerminal(t, asFirst(img.command("app", "show")))
+		var s shown
+		Expect(json.Unmarshal([]byte(until(lines, "Args")), &s)).To(Succeed())
+		Expect(s.Group).To(And(Equal(s.PID), Equal(s.Foreground)))
+		Expect(s.Ignored).To(Equal(show(exec.Command(filepath.Join(built, "app"), "show")).Ignored))
+		s = show(asFirst(img.command("app", "show")))
+		Expect(s.Group).To(Equal(s.PID))
+	})
+
+	it("explains on a terminal too why a program does not start", func() {
+		_, lines := onTerminal(t, asFirst(img.command("badscript")))
+		until(lines, "its interpreter /no/such/interpreter is not in the image")
 	})
 
 	it("passes on a signal of a terminal's keys that another program sent", func() {

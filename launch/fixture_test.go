@@ -227,6 +227,9 @@ type shown struct {
 	Store       []string
 	Caps        string
 	NoFile      uint64
+	Group       int
+	Foreground  int
+	Ignored     string
 }
 
 func show(cmd *exec.Cmd) shown {

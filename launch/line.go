@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"mvdan.cc/sh/v3/expand"
@@ -60,7 +59,7 @@ func parseLine(text string) (*syntax.File, error) {
 }
 
 // line is the command that a process type's line asks for: itself where it is one command, else a shell that is given
-// the line as it is. args are the user's; they come last, or where the line says "$@".
+// the line as it is. args are the user's; they come last, or where a line for a shell says "$@".
 func (l *launcher) line(text string, args []string) (*command, error) {
 	file, err := parseLine(text)
 	if err != nil {
@@ -73,13 +72,11 @@ func (l *launcher) line(text string, args []string) (*command, error) {
 		}
 		return l.shell(text, args)
 	}
-	argv, env, err := l.expand(call, args)
+	argv, env, err := l.expand(call)
 	if err != nil {
 		return nil, &failure{1, fmt.Errorf("expanding command line %q: %w", text, err)}
 	}
-	if !usesArguments(file) {
-		argv = append(argv, args...)
-	}
+	argv = append(argv, args...)
 	forced := false
 	for len(argv) > 1 && l.isSelf(argv[0]) { // run_proot.sh in a line is no second start
 		argv, forced = argv[1:], true
@@ -135,71 +132,38 @@ func plainNode(node syntax.Node) bool {
 	return false
 }
 
-// plainVariable reports whether a name is one of the environment or of the user's arguments, rather than one of those
+// plainVariable reports whether a name is one of the environment, rather than of the user's arguments or one of those
 // that shells set by themselves.
 func plainVariable(name string) bool {
 	switch name {
-	case "?", "$", "!", "-", "0", "_", "LINENO", "RANDOM", "SECONDS", "UID", "EUID", "PPID", "SHLVL", "OLDPWD", "GROUPS",
-		"HOSTNAME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "FUNCNAME", "PIPESTATUS", "DIRSTACK", "SRANDOM":
+	case "_", "LINENO", "RANDOM", "SRANDOM", "SECONDS", "UID", "EUID", "PPID", "SHLVL", "OLDPWD", "GROUPS", "HOSTNAME",
+		"HOSTTYPE", "MACHTYPE", "OSTYPE", "FUNCNAME", "PIPESTATUS", "DIRSTACK":
 		return false
 	}
-	return !strings.HasPrefix(name, "BASH") && !strings.HasPrefix(name, "EPOCH")
+	return syntax.ValidName(name) && !strings.HasPrefix(name, "BASH") && !strings.HasPrefix(name, "EPOCH")
 }
 
 // expand gives the words of a plain command and its environment, as a shell would.
-func (l *launcher) expand(call *syntax.CallExpr, args []string) (argv []string, env environment, err error) {
-	config := &expand.Config{Env: variables{l.env, args}}
-	if argv, err = expand.Fields(config, call.Args...); err != nil {
-		return nil, nil, err
+func (l *launcher) expand(call *syntax.CallExpr) (argv []string, env environment, err error) {
+	dir, _ := os.Getwd()
+	config := func() *expand.Config { // shells set PWD, and do not take IFS from their environment
+		return &expand.Config{Env: expand.ListEnviron(slices.Concat([]string{"PWD=" + dir}, env, []string{"IFS= \t\n"})...)}
 	}
 	env = l.env
-	for _, assign := range call.Assigns {
+	if argv, err = expand.Fields(config(), call.Args...); err != nil {
+		return nil, nil, err
+	}
+	for _, assign := range call.Assigns { // the next one sees it, the words do not
 		value := ""
 		if assign.Value != nil {
-			if value, err = expand.Literal(config, assign.Value); err != nil {
+			if value, err = expand.Literal(config(), assign.Value); err != nil {
 				return nil, nil, err
 			}
 		}
 		env.set(assign.Name.Value, value)
-		config.Env = variables{env, args} // the next one sees it
 	}
 	return argv, env, nil
 }
-
-// variables are what a plain command's words may name.
-type variables struct {
-	env  environment
-	args []string
-}
-
-// Get is a variable's value: of the environment, or of the user's arguments.
-func (v variables) Get(name string) expand.Variable {
-	text := func(s string) expand.Variable { return expand.Variable{Set: true, Kind: expand.String, Str: s} }
-	switch name {
-	case "@", "*":
-		return expand.Variable{Set: true, Kind: expand.Indexed, List: v.args}
-	case "#":
-		return text(strconv.Itoa(len(v.args)))
-	case "IFS":
-		return expand.Variable{} // shells do not take it from their environment
-	}
-	if n, err := strconv.Atoi(name); err == nil {
-		if n < 1 || n > len(v.args) {
-			return expand.Variable{}
-		}
-		return text(v.args[n-1])
-	}
-	if i := v.env.index(name); i >= 0 {
-		return text(v.env[i][len(name)+1:])
-	}
-	if dir, err := os.Getwd(); name == "PWD" && err == nil {
-		return text(dir)
-	}
-	return expand.Variable{}
-}
-
-// Each is for expansions of names, which no plain command has.
-func (v variables) Each(func(string, expand.Variable) bool) {}
 
 // isSelf reports whether a word names this launcher.
 func (l *launcher) isSelf(word string) bool {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -170,8 +171,12 @@ func (l *launcher) offer() string {
 // cannotExec explains an execve that failed on a file that is there: mostly its interpreter is not.
 func cannotExec(path, real string, err error) error {
 	if errors.Is(err, syscall.ENOEXEC) {
-		return &failure{exitCannotRun, fmt.Errorf("%s: neither a program for this machine nor a script with a #! line",
-			path)}
+		problem := "neither a program for this machine nor a script with a #! line"
+		if program, err := elf.Open(real); err == nil {
+			problem = fmt.Sprintf("a program for %s, and this machine is %s", program.Machine, runtime.GOARCH)
+			_ = program.Close()
+		}
+		return &failure{exitCannotRun, fmt.Errorf("%s: %s", path, problem)}
 	}
 	if interpreter := interpreterOf(real); errors.Is(err, fs.ErrNotExist) && interpreter != "" {
 		return &failure{exitCannotRun, fmt.Errorf("%s: its interpreter %s is not in the image", path, interpreter)}

@@ -137,7 +137,7 @@ func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages <-chan
 	switch {
 	case r.Seen:
 		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.Errno)
-	case err != nil:
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		what = "proot: " + err.Error()
 	}
 	select {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -211,11 +210,7 @@ func (l *launcher) probePath() string {
 			return dir
 		}
 	}
-	entries, err := os.ReadDir(l.config.View)
-	if err != nil || len(entries) == 0 {
-		return storepath.Dir
-	}
-	return filepath.Join(storepath.Dir, entries[0].Name())
+	return storepath.Dir
 }
 
 // readStart reads the shim's reports up to the app's start, or the problem of it. Where the app takes the shim's place,

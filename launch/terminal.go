@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -32,7 +33,7 @@ func takeTerminal(fd int) {
 	}
 	if !signal.Ignored(syscall.SIGTTOU) {
 		signal.Ignore(syscall.SIGTTOU)
-		defer signal.Reset(syscall.SIGTTOU)
+		defer signal.Notify(make(chan os.Signal, 1), syscall.SIGTTOU) // exec makes what is caught the default again
 	}
 	giveTerminal(fd, unix.Getpgrp())
 }

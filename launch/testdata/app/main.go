@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 type shown struct {
@@ -25,6 +27,9 @@ type shown struct {
 	Store  []string
 	Caps   string
 	NoFile uint64
+	// Group is the process group, Foreground the terminal's on standard input, Ignored the mask of ignored signals.
+	Group, Foreground int
+	Ignored           string
 }
 
 func main() {
@@ -68,6 +73,8 @@ func show() {
 		name, value, _ := strings.Cut(pair, "=")
 		s.Env[name] = value
 	}
+	s.Group = syscall.Getpgrp()
+	s.Foreground, _ = unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	s.Dir, _ = os.Getwd()
 	s.Groups, _ = os.Getgroups()
 	for fd := range 64 {
@@ -87,6 +94,8 @@ func show() {
 	for _, line := range strings.Split(string(status), "\n") {
 		if name, value, _ := strings.Cut(line, ":\t"); name == "CapEff" {
 			s.Caps = value
+		} else if name == "SigIgn" {
+			s.Ignored = value
 		}
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(s)
