@@ -87,6 +87,9 @@ func unrelocatedChoice(c Config, asked string) (*choice, error) {
 		return nil, fmt.Errorf("%s=relocate: this image's closure is not relocated%s: build it again with "+
 			"BP_NIX_ENGINE=relocate", EngineEnv, reason(c))
 	case EngineUserns, EngineProot:
+		if sameFile(storepath.Dir, c.View) {
+			return ch.decide(EngineNative, "this launcher runs inside an engine already"), nil
+		}
 		ch.candidates = []string{asked}
 		return ch, nil
 	}

@@ -108,6 +108,14 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		startMany(img)
 	})
 
+	it("is no engine within the engine for run_proot.sh in a line for a shell", func() {
+		img.env = append(img.env, launch.DebugEnv+"=1")
+		r := run(img.process(`run_proot.sh sh -c '(sleep 20; :) & exit 5'; echo $?; run_proot.sh app echo $PPID`))
+		Expect(r.out).To(MatchRegexp(`^5\n\d+\n$`))
+		Expect(strings.Count(r.err, "engine native: this launcher runs inside an engine already")).To(Equal(2), r.err)
+		Expect(r.took).To(BeNumerically("<", 10*time.Second))
+	})
+
 	it("returns the app's own end", func() {
 		Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
 		Expect(run(img.process("app exit 1; app exit 43")).code).To(Equal(43))

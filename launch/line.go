@@ -167,15 +167,7 @@ func (l *launcher) expand(call *syntax.CallExpr) (argv []string, env environment
 
 // isSelf reports whether a word names this launcher.
 func (l *launcher) isSelf(word string) bool {
-	if filepath.Base(word) != ProgramName {
-		return false
-	}
-	if word == ProgramName {
-		return true
-	}
-	a, err1 := os.Stat(word)
-	b, err2 := os.Stat(l.self)
-	return err1 == nil && err2 == nil && os.SameFile(a, b)
+	return word == ProgramName || filepath.Base(word) == ProgramName && sameFile(word, l.self)
 }
 
 // usesArguments reports whether a line says itself where the user's arguments belong.

@@ -120,6 +120,13 @@ func (l *launcher) resolve(path string) string {
 	return filepath.Join(done, filepath.Join(todo...))
 }
 
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	one, err1 := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(one, other)
+}
+
 // executable reports why a file cannot be executed by this user; nil where it can.
 func executable(path string) error {
 	info, err := os.Stat(path)
