@@ -23,12 +23,13 @@ func TestDescriptors(t *testing.T) {
 // inherits, and wants all of them right.
 func startMany(img *image) {
 	lines := map[string]string{
-		`true && app show | grep -c HOME`:                          "1\n",
-		`/bin/true && env | grep HOME`:                             "HOME=/tmp\n",
-		`x=$(env | grep HOME | head -c4); echo $x`:                 "HOME\n",
-		`app echo a | app upper && app echo b | app upper`:         "A\nB\n",
-		`echo "$(app echo x | app upper)$(app echo y | cat)" 2>&1`: "Xy\n",
-		`app echo one & app exit 0; wait`:                          "one\n",
+		`true && app show | grep -c HOME`:                                             "1\n",
+		`/bin/true && env | grep HOME`:                                                "HOME=/tmp\n",
+		`x=$(env | grep HOME | head -c4); echo $x`:                                    "HOME\n",
+		`app echo a | app upper && app echo b | app upper`:                            "A\nB\n",
+		`echo "$(app echo x | app upper)$(app echo y | cat)" 2>&1`:                    "Xy\n",
+		`app echo one & app exit 0; wait`:                                             "one\n",
+		`run_proot.sh app echo a && run_proot.sh app echo $(run_proot.sh app echo b)`: "a\nb\n",
 	}
 	null, err := os.Open(os.DevNull)
 	Expect(err).NotTo(HaveOccurred())

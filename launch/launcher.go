@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -35,6 +36,9 @@ type launcher struct {
 // The name in args[0] decides: run_proot.sh takes a command as its arguments, nix-hydra-launch takes
 // --process LINE [ARGUMENT…].
 func Main(args, environ []string) int {
+	// On the process's first thread. PRoot (5.1, 5.4) crashes one in five programs that exec from another; death signals
+	// and capabilities are a thread's, too.
+	runtime.LockOSThread()
 	if len(args) > 1 && args[1] == shimFlag {
 		return runShim(args[2:], environ)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -127,7 +126,6 @@ func runShim(args, environ []string) int {
 
 // runInPlace makes the app take the shim's place, without the privileges that the shim had in its namespaces.
 func runInPlace(call shimCall, env environment, r *reporter) int {
-	runtime.LockOSThread() // capabilities and death signals are a thread's: the one with the right ones must exec
 	if call.Engine == EngineUserns {
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 		if err := dropPrivileges(); err != nil {
@@ -144,7 +142,6 @@ func runInPlace(call shimCall, env environment, r *reporter) int {
 // the app leaves behind.
 func runBelow(call shimCall, env environment, r *reporter) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
-	runtime.LockOSThread()
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	unix.CloseOnExec(call.Stderr)
 	self, err := os.Executable()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -77,7 +76,6 @@ func (s *supervisor) watch() {
 
 // run starts an app and stays as its parent until it ends, with all that it has left behind.
 func (s *supervisor) run(start func() (*app, error)) (status, error) {
-	runtime.LockOSThread() // the app is killed with the thread that started it, prctl(2)
 	s.watch()
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	a, err := start()
