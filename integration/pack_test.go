@@ -44,6 +44,25 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		Expect(requests).To(BeZero())
 	})
 
+	it("builds the Node.js app, which answers over HTTP where the image is empty but for it", func() {
+		app, image := sample(t, "node-web"), p.image("node-web")
+		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<p>0 words</p>"))
+	})
+
+	it("builds the Java app, which answers over HTTP where the image is empty but for it", func() {
+		app, image := sample(t, "java-web"), p.image("java-web")
+		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<p>This is Java "))
+	})
+
+	it("builds the flake, of which each process type starts", func() {
+		app, image := sampleFlake(t, "flake-worker"), p.image("flake-worker")
+		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<h1>Queue</h1>"))
+		Expect(p.says(image, "worker", "--once")).To(Equal("idle\n"))
+	})
+
 	it("builds the Python app, which answers over HTTP where the image is empty but for it", func() {
 		app, image := sample(t, "python-web"), p.image("python-web")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)

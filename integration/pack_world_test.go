@@ -171,6 +171,15 @@ func sample(t *testing.T, name string) *deployable {
 	return hydraBuilt(t, source)
 }
 
+// sampleFlake is one of samples/ that is a flake, of which the default package was built.
+func sampleFlake(t *testing.T, name string) *deployable {
+	t.Helper()
+	p := realParts(t)
+	source, err := p.pkgs.Sample(t.Context(), name, t.TempDir())
+	must(err)
+	return builtFrom(t, p, source, "flake.nix", "--arg", "self", "{ }", "-A", "outputs.packages."+p.rig.System()+".default")
+}
+
 // source is a source of these files, which may read its nixpkgs from nixpkgs.json, built with further arguments of
 // nix-instantiate.
 func source(t *testing.T, files map[string]string, args ...string) *deployable {
@@ -191,7 +200,13 @@ func hydraBuilt(t *testing.T, dir string, args ...string) *deployable {
 // builtBy is hydraBuilt with parts for another machine.
 func builtBy(t *testing.T, p parts, dir string, args ...string) *deployable {
 	t.Helper()
-	built, err := p.pkgs.AsHydra(t.Context(), dir, "source", "shell.nix", args...)
+	return builtFrom(t, p, dir, "shell.nix", args...)
+}
+
+// builtFrom is builtBy for another file.
+func builtFrom(t *testing.T, p parts, dir, file string, args ...string) *deployable {
+	t.Helper()
+	built, err := p.pkgs.AsHydra(t.Context(), dir, "source", file, args...)
 	must(err)
 	d := &deployable{source: dir, paths: built.Paths}
 	d.cache, err = p.rig.Cache(t.Context(), rig.CacheOptions{Key: p.key}, append(built.Paths, p.pkgs.Source)...)

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+// TestText rewrites this project's own buildpack.toml: versions and checksums as they are published, and nothing else.
+func TestText(t *testing.T) {
+	g := NewWithT(t)
+	text, err := os.ReadFile("../../buildpack.toml")
+	g.Expect(err).NotTo(HaveOccurred())
+	before := string(text)
+	nix, proot := field(strings.Split(before, header)[1], "version"), field(strings.Split(before, header)[3], "version")
+	const program = "\x7fELF program"
+	sums := map[string]string{"x86_64": strings.Repeat("ab", 32), "aarch64": strings.Repeat("cd", 32)}
+	server := httptest.NewServer(nil)
+	defer server.Close()
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/NixOS/nix/tags":
+			g.Expect(r.Header.Get("Authorization")).To(Equal("Bearer t"))
+			fmt.Fprint(w, `[{"name":"2.99.2"},{"name":"2.99.1"},{"name":"latest-release"},{"name":"3.0.0-rc1"},{"name":"2.3"}]`)
+		case "/nix/nix-2.99.1/nix-2.99.1-x86_64-linux.tar.xz.sha256":
+			g.Expect(r.Header.Get("Authorization")).To(BeEmpty())
+			fmt.Fprintln(w, sums["x86_64"])
+		case "/nix/nix-2.99.1/nix-2.99.1-aarch64-linux.tar.xz.sha256":
+			fmt.Fprint(w, sums["aarch64"])
+		case "/api/proot-me/proot/releases":
+			fmt.Fprintf(w, `[{"tag_name":"v9.0.0","prerelease":true,"assets":[{"name":"proot","browser_download_url":"x"}]},
+				{"tag_name":"v8.1.0","assets":[{"name":"proot","browser_download_url":"%s/proot"}]},{"tag_name":"v8.0.0"}]`, server.URL)
+		case "/proot":
+			fmt.Fprint(w, program)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	u := updater{http: server.Client(), token: "t", api: server.URL + "/api", nix: server.URL + "/nix", out: io.Discard}
+	after, err := u.text(t.Context(), before)
+	g.Expect(err).NotTo(HaveOccurred())
+	parts := strings.Split(after, header)
+	g.Expect(parts).To(HaveLen(5))
+	for i, system := range []string{"x86_64", "aarch64"} {
+		g.Expect(field(parts[i+1], "version")).To(Equal("2.99.1"))
+		g.Expect(field(parts[i+1], "uri")).To(Equal(server.URL + "/nix/nix-2.99.1/nix-2.99.1-" + system + "-linux.tar.xz"))
+		g.Expect(field(parts[i+1], "checksum")).To(Equal("sha256:" + sums[system]))
+		g.Expect(parts[i+1]).To(ContainSubstring("pkg:generic/nix@2.99.1?"))
+		g.Expect(parts[i+1]).NotTo(ContainSubstring(nix))
+	}
+	g.Expect(field(parts[3], "checksum")).To(Equal(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(program)))))
+	g.Expect(parts[3]).NotTo(ContainSubstring(proot))
+	g.Expect(parts[4]).To(Equal(strings.Split(before, header)[4]), "that release has no file for it")
+	g.Expect(parts[0]).To(Equal(strings.Split(before, header)[0]))
+
+	again, err := u.text(t.Context(), after)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(again).To(Equal(after))
+}
+
+// TestTextRefuses what is no checksum.
+func TestTextRefuses(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/tags") {
+			fmt.Fprint(w, `[{"name":"2.99.1"}]`)
+			return
+		}
+		fmt.Fprint(w, "<html>not found</html>")
+	}))
+	defer server.Close()
+	u := updater{http: server.Client(), api: server.URL, nix: server.URL + "/nix", out: io.Discard}
+	_, err := u.text(t.Context(), header+"\nid = \"nix\"\nversion = \"2.1.0\"\nuri = \"https://x/nix/nix-2.1.0/nix-2.1.0-x86_64-linux.tar.xz\"\n")
+	NewWithT(t).Expect(err).To(MatchError(ContainSubstring("holds no checksum")))
+}
