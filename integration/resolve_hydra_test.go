@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +63,18 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 		nothingEvaluated()
 
 		must(os.RemoveAll(w.source + "/.git"))
-		w.fails(h.job("shop/main/web"), "the revision of this source is not known", "BP_NIX_GIT_REV")
+		w.fails(h.job("shop/main/web"), "neither a .git nor the platform says it", "BP_NIX_GIT_REV")
+		o = w.deploy(h.job("shop/main/web", "SOURCE_VERSION", rev), outs[0])
+		Expect(o.Log).To(ContainSubstring("Revision " + rev + ", as SOURCE_VERSION (Heroku) says"))
+		metadata := filepath.Join(w.bare.Layers(), "project-metadata.toml")
+		w.bare.Prepare = func(string) error { // as kpack does for a subPath
+			return os.WriteFile(metadata, []byte("[source]\ntype = \"git\"\n[source.version]\ncommit = \""+rev+
+				"\"\n[source.metadata]\nrepository = \""+repository+"\"\n"), 0o644)
+		}
+		o = w.deploy(h.job("shop/main/web"), outs[0])
+		Expect(o.Log).To(ContainSubstring("Revision " + rev + " of " + repository + ", as project-metadata.toml says"))
+		w.bare.Prepare = nil
+		must(os.Remove(metadata))
 		w.deploy(h.job("shop/main/web", "BP_NIX_GIT_REV", strings.ToUpper(rev)), outs[0])
 		w.deploy(h.job("shop/main/web", "BP_NIX_GIT_REV", rev[:8]), outs[0])
 		for _, word := range []string{"latest", "latest-finished"} {
