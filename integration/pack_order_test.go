@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -19,29 +18,9 @@ func TestPackOrder(t *testing.T) {
 	spec.Run(t, "order", p.testOrder(t), spec.Report(report.Terminal{}))
 }
 
-// procfileBuildpack does what the procfile buildpacks do: each line of the Procfile becomes a process type that bash
-// runs.
-func procfileBuildpack(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	must(integration.WriteTree(dir, map[string]string{
-		"buildpack.toml": "api = \"0.10\"\n[buildpack]\nid = \"example/procfile\"\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n",
-		"bin/detect":     "#!/bin/sh\ntest -f Procfile\n",
-		"bin/build": `#!/bin/sh
-while IFS= read -r line; do
-  test -n "$line" || continue
-  printf '[[processes]]\ntype = "%s"\ncommand = ["bash", "-c", "%s"]\n' "${line%%:*}" "${line#*: }"
-done <Procfile >"$CNB_LAYERS_DIR/launch.toml"
-`,
-	}))
-	for _, name := range []string{"bin/detect", "bin/build"} {
-		must(os.Chmod(filepath.Join(dir, name), 0o755))
-	}
-	return dir
-}
-
 func (p *platform) testOrder(outer *testing.T) func(*testing.T, spec.G, spec.S) {
-	app, procfile := source(outer, shop("1.0")), procfileBuildpack(outer)
+	app, procfile := source(outer, shop("1.0")), filepath.Join(outer.TempDir(), "procfile")
+	must(integration.WriteTree(procfile, procfileBuildpack))
 	env := app.env(p.parts, "BP_NIX_ATTRS", "shop")
 	order := func(buildpacks ...string) func(*rig.BuildOptions) {
 		return func(o *rig.BuildOptions) {
@@ -49,7 +28,7 @@ func (p *platform) testOrder(outer *testing.T) func(*testing.T, spec.G, spec.S) 
 			o.Buildpack = buildpacks
 		}
 	}
-	const warning = "Warning: example/procfile comes after this buildpack in the order"
+	const warning = "Warning: heroku/procfile comes after this buildpack in the order"
 
 	return func(t *testing.T, _ spec.G, it spec.S) {
 		it.Before(func() { RegisterTestingT(t) })
