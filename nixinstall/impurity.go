@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
@@ -133,7 +134,7 @@ func impuritiesOf(file, text string) []Impurity {
 		}
 		if !pinned {
 			line := 1 + strings.Count(code[:at[0]], "\n")
-			found = append(found, Impurity{File: file, Line: line, What: clip(redact(oneLine(what)))})
+			found = append(found, Impurity{File: file, Line: line, What: clip(redact.Text(oneLine(what)))})
 		}
 	}
 	return found

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 const (
@@ -158,7 +159,7 @@ func (j *journal) line(line []byte) {
 }
 
 // clean makes a text of Nix's fit to be shown.
-func (j *journal) clean(s string) string { return redact(j.names.Replace(stripColours(s))) }
+func (j *journal) clean(s string) string { return redact.Text(j.names.Replace(stripColours(s))) }
 
 // read notes a file that the evaluator opened.
 func (j *journal) read(file string) {
@@ -196,7 +197,7 @@ func (j *journal) tail() string {
 			said = rest
 		}
 	}
-	return ": " + oneLine(redact(said))
+	return ": " + oneLine(redact.Text(said))
 }
 
 func keepLast[T any](list []T, item T) []T {
@@ -217,20 +218,10 @@ func storePathOf(file string) (storepath.Path, bool) {
 	return p, err == nil
 }
 
-var (
-	colours  = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
-	userinfo = regexp.MustCompile(`([a-z][a-z0-9+.-]*://)[^/@\s'"]+@`)
-	queries  = regexp.MustCompile(
-		`(?i)([?&][^=&\s'"]*(?:signature|token|credential|password|secret|key)[^=&\s'"]*=)[^&\s'"]+`)
-)
+var colours = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 
 // stripColours removes terminal escapes.
 func stripColours(s string) string { return colours.ReplaceAllString(s, "") }
-
-// redact removes credentials from the URLs in a text.
-func redact(s string) string {
-	return queries.ReplaceAllString(userinfo.ReplaceAllString(s, "${1}"), "${1}…")
-}
 
 // oneLine folds a message into one line.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

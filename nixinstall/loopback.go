@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
@@ -73,7 +75,7 @@ func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, err
 	}
 	base, err := url.Parse(plain)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no URL", redact(plain))
+		return nil, fmt.Errorf("%s is no URL", redact.Text(plain))
 	}
 	var transport http.RoundTripper = s.transport(bundle)
 	if through != nil {
@@ -119,7 +121,7 @@ func proxy(base *url.URL, transport http.RoundTripper) http.Handler {
 		Transport: roundTripper(client.Do),
 		ErrorLog:  log.New(io.Discard, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			http.Error(w, redact(err.Error()), http.StatusBadGateway) // Nix repeats it
+			http.Error(w, redact.Text(err.Error()), http.StatusBadGateway) // Nix repeats it
 		},
 	}
 }

@@ -131,7 +131,7 @@ func testJournal(t *testing.T, _ spec.G, it spec.S) {
 			j.stop()
 			Expect(j.errors).To(HaveLen(1))
 			Expect(j.errors[0].Raw).To(Equal("no"))
-			Expect(j.warnings).To(Equal([]string{"no 'https://example.org/x?token=…'"}))
+			Expect(j.warnings).To(Equal([]string{"no 'https://example.org/x?token=hidden'"}))
 			Expect(j.used).To(HaveLen(2))
 			Expect(j.substituted).To(HaveLen(1))
 			Expect(j.plain).To(Equal([]string{"@nix {", "plain"}))

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 )
@@ -73,7 +73,7 @@ func FindEntry(source string, config Config) (Entry, error) {
 		return Entry{Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
 	case config.HydraJob != "":
 		return Entry{Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
-			cache.Redact(config.HydraURL), config.HydraJob)}, nil
+			redact.Text(config.HydraURL), config.HydraJob)}, nil
 	case config.Flake != "":
 		return Entry{Flake: config.Flake, Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
 	case config.File != "":

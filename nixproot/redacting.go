@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // redacting hides secrets in all that is logged: passwords and signatures in URLs, and what the environment says in
@@ -97,7 +97,7 @@ func environment(environ []string, platform string) map[string]string {
 
 // Write passes a message on.
 func (r redacting) Write(p []byte) (int, error) {
-	plain := secretURL.ReplaceAllStringFunc(r.secrets.Replace(string(p)), cache.Redact)
+	plain := secretURL.ReplaceAllStringFunc(r.secrets.Replace(string(p)), redact.Text)
 	if _, err := io.WriteString(r.to, plain); err != nil {
 		return 0, err
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
@@ -119,7 +119,7 @@ func buildFixes(b roots.HydraBuild) []string {
 
 // storeFixes say which cache to name for what Hydra has built: Hydra itself, where it is one that signs.
 func storeFixes(s roots.HydraStore) []string {
-	url := cache.Redact(s.URL)
+	url := redact.Text(s.URL)
 	switch {
 	case s.State == roots.StoreServes && len(s.Keys) == 0:
 		return adviceOn(topicHydraUnsigned, "hydra", url)
@@ -158,7 +158,7 @@ func impurityFixes(i roots.Impurity) []string {
 func configuredLines(c roots.ConfiguredCaches) string {
 	var lines []string
 	if len(c.Substituters) > 0 {
-		lines = append(lines, fmt.Sprintf("NIX_EXTRA_BINARY_CACHE=%q", cache.Redact(strings.Join(c.Substituters, " "))))
+		lines = append(lines, fmt.Sprintf("NIX_EXTRA_BINARY_CACHE=%q", redact.Text(strings.Join(c.Substituters, " "))))
 	}
 	if len(c.TrustedPublicKeys) > 0 {
 		lines = append(lines, fmt.Sprintf("BP_NIX_TRUSTED_PUBLIC_KEYS=%q", strings.Join(c.TrustedPublicKeys, " ")))

@@ -11,7 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -102,7 +102,7 @@ func (b Build) logIdentity(settings roots.Settings, found provenance) {
 		return
 	}
 	if repository != "" {
-		repository = " of " + cache.Redact(repository)
+		repository = " of " + redact.Text(repository)
 	}
 	b.Logger.Bodyf("Revision %s%s, as %s says", revision, repository, witness)
 }

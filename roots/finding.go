@@ -7,6 +7,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -214,7 +215,7 @@ func (DeepClone) Proven() bool { return true }
 
 func (c DeepClone) String() string {
 	return fmt.Sprintf("input %s of the jobset is a deep clone (%q): Hydra leaves its .git in the source, which no second "+
-		"checkout has alike, and the output is made from the whole source", c.Input, cache.Redact(c.Value))
+		"checkout has alike, and the output is made from the whole source", c.Input, redact.Text(c.Value))
 }
 
 // Job is "project/jobset/job".
@@ -379,7 +380,7 @@ func (i Impure) String() string {
 	case SearchPath:
 		from := "empty"
 		if len(i.NixPath) > 0 {
-			from = cache.Redact(strings.Join(i.NixPath, " "))
+			from = redact.Text(strings.Join(i.NixPath, " "))
 		}
 		return fmt.Sprintf("the search path is used at %s; here it is %s, and Hydra's is the jobset's inputs of these names",
 			places, from)
@@ -403,7 +404,7 @@ func (ConfiguredCaches) Proven() bool { return false }
 func (c ConfiguredCaches) String() string {
 	s := c.Place + " lists what is not obeyed here:"
 	if len(c.Substituters) > 0 {
-		s += "\nsubstituters " + cache.Redact(text.List(c.Substituters, listed))
+		s += "\nsubstituters " + redact.Text(text.List(c.Substituters, listed))
 	}
 	if len(c.TrustedPublicKeys) > 0 {
 		s += "\ntrusted-public-keys " + text.List(c.TrustedPublicKeys, listed)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
@@ -68,7 +69,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	if err != nil || len(absent) == 0 {
 		return err
 	}
-	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, cache.Redact(client.URL())), HydraAsked: true}
+	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, redact.Text(client.URL())), HydraAsked: true}
 	for _, p := range roots.All() {
 		if absent[p] != nil {
 			e.Missing = append(e.Missing, p)

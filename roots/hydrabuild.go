@@ -10,6 +10,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -166,7 +167,7 @@ func (d *diagnosis) deepClone(ctx context.Context, client *hydra.Client, b hydra
 // inputsOf lists an evaluation's inputs, revision by revision.
 func inputsOf(e hydra.Eval) string {
 	if e.Flake != "" {
-		return cache.Redact(e.Flake)
+		return redact.Text(e.Flake)
 	}
 	var inputs []string
 	for name, input := range e.Inputs {

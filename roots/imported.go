@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -28,7 +28,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 			return unread
 		}
 		if isFetched(drv) {
-			url, name := cache.Redact(addressOf(drv)), strings.TrimSuffix(p.Name(), ".drv")
+			url, name := redact.Text(addressOf(drv)), strings.TrimSuffix(p.Name(), ".drv")
 			if url != "" {
 				name += " from " + url
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -147,7 +148,7 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 func (f Finder) mutable(ctx context.Context) (string, error) {
 	for _, entry := range f.Settings.NixPath {
 		if !pinnedEntry(entry) {
-			return "the search path has " + cache.Redact(entry), nil
+			return "the search path has " + redact.Text(entry), nil
 		}
 	}
 	place, found, err := nixinstall.FirstMutable(ctx, f.Source, f.Exclude)

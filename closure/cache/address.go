@@ -6,6 +6,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // address is one cache as the user named it, taken apart.
@@ -57,18 +59,18 @@ func (a *address) check(u *url.URL) error {
 	switch u.Scheme {
 	case "http", "https", "s3":
 		if u.Host == "" {
-			return fmt.Errorf("parsing cache URL %q: it names no host", redact(u))
+			return fmt.Errorf("parsing cache URL %q: it names no host", redact.URL(u))
 		}
 		if u.Scheme == "s3" {
 			return a.checkEndpoint()
 		}
 	case "file":
 		if u.Host != "" && u.Host != "localhost" || !path.IsAbs(u.Path) {
-			return fmt.Errorf("parsing cache URL %q: a file cache is file:///absolute/path", redact(u))
+			return fmt.Errorf("parsing cache URL %q: a file cache is file:///absolute/path", redact.URL(u))
 		}
 		a.base.Host = ""
 	default:
-		return fmt.Errorf("parsing cache URL %q: scheme %q is not http, https, s3 or file", redact(u), u.Scheme)
+		return fmt.Errorf("parsing cache URL %q: scheme %q is not http, https, s3 or file", redact.URL(u), u.Scheme)
 	}
 	return nil
 }
@@ -78,7 +80,7 @@ func (a *address) checkEndpoint() error {
 	u, err := url.Parse(a.httpBase().String())
 	if err != nil || u.User != nil || u.Host == "" || strings.Contains(a.s3.endpoint, "@") {
 		return fmt.Errorf("parsing cache URL %q: its endpoint has to be a host, perhaps with a scheme and a port, "+
-			"and no login: AWS credentials are found the usual way", redact(a.base))
+			"and no login: AWS credentials are found the usual way", redact.URL(a.base))
 	}
 	return nil
 }
@@ -86,7 +88,7 @@ func (a *address) checkEndpoint() error {
 func (a *address) readSettings(u *url.URL) error {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return fmt.Errorf("parsing cache URL %q: its settings after the question mark are malformed", redact(u))
+		return fmt.Errorf("parsing cache URL %q: its settings after the question mark are malformed", redact.URL(u))
 	}
 	for name, values := range query {
 		value := values[len(values)-1]
@@ -94,7 +96,7 @@ func (a *address) readSettings(u *url.URL) error {
 		case name == "priority":
 			n, err := strconv.Atoi(value)
 			if err != nil {
-				return fmt.Errorf("parsing cache URL %q: priority %q is not a number", redact(u), value)
+				return fmt.Errorf("parsing cache URL %q: priority %q is not a number", redact.URL(u), value)
 			}
 			a.priority = &n
 		case name == "trusted":
@@ -105,7 +107,7 @@ func (a *address) readSettings(u *url.URL) error {
 		}
 	}
 	if s := a.s3.scheme; s != "" && !strings.EqualFold(s, "http") && !strings.EqualFold(s, "https") {
-		return fmt.Errorf("parsing cache URL %q: scheme is http or https", redact(u))
+		return fmt.Errorf("parsing cache URL %q: scheme is http or https", redact.URL(u))
 	}
 	return nil
 }
@@ -132,22 +134,22 @@ func (s *s3Settings) set(name, value string) bool {
 func (a *address) resolve(ref string) (*url.URL, error) {
 	u, err := url.Parse(ref)
 	if err != nil || u.Opaque != "" || ref == "" {
-		return nil, fmt.Errorf("URL %q is not a file of the cache", clip(redactText(ref)))
+		return nil, fmt.Errorf("URL %q is not a file of the cache", clip(redact.Text(ref)))
 	}
 	if u.IsAbs() {
 		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("URL %q: only http and https lead out of a cache", clip(redact(u)))
+			return nil, fmt.Errorf("URL %q: only http and https lead out of a cache", clip(redact.URL(u)))
 		}
 		return u, nil
 	}
 	for _, part := range strings.Split(u.Path, "/") {
 		if part == ".." {
-			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact(u)))
+			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact.URL(u)))
 		}
 	}
 	if u.Host != "" || strings.HasPrefix(u.Path, "/") {
 		if a.base.Scheme != "http" && a.base.Scheme != "https" {
-			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact(u)))
+			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact.URL(u)))
 		}
 		return a.base.ResolveReference(u), nil
 	}
@@ -163,9 +165,9 @@ func (a *address) resolve(ref string) (*url.URL, error) {
 // String is the cache's name in logs.
 func (a *address) String() string {
 	if a.s3.endpoint != "" {
-		return redact(a.base) + "?endpoint=" + a.s3.endpoint
+		return redact.URL(a.base) + "?endpoint=" + a.s3.endpoint
 	}
-	return redact(a.base)
+	return redact.URL(a.base)
 }
 
 // place is the same for two addresses of one cache.

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 const (
@@ -47,7 +49,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 			if res.StatusCode == http.StatusOK {
 				return nil
 			}
-			return &ProxyError{Proxy: redact(proxy), Code: res.StatusCode, Status: res.Status}
+			return &ProxyError{Proxy: redact.URL(proxy), Code: res.StatusCode, Status: res.Status}
 		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -160,7 +162,7 @@ type httpTransport struct {
 func (t *httpTransport) get(ctx context.Context, r request) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), nil)
 	if err != nil {
-		return nil, redactError(err)
+		return nil, redact.Error(err)
 	}
 	req.Header.Set("User-Agent", t.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
@@ -190,11 +192,11 @@ func connectionError(u *url.URL, err error) error {
 	var inURL *url.Error
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &noTLS):
-		return &SchemeError{URL: redact(u)}
+		return &SchemeError{URL: redact.URL(u)}
 	case errors.As(err, &inURL) && u.Scheme == "http" && strings.Contains(inURL.Err.Error(), `malformed HTTP response "\x15\x03`):
-		return &SchemeError{TLS: true, URL: redact(u)} // an alert of TLS
+		return &SchemeError{TLS: true, URL: redact.URL(u)} // an alert of TLS
 	}
-	return fmt.Errorf("asking for %s: %w", redact(u), redactError(err))
+	return fmt.Errorf("asking for %s: %w", redact.URL(u), redact.Error(err))
 }
 
 func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
@@ -216,10 +218,10 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
 	if res.StatusCode == http.StatusBadRequest && res.TLS == nil && speaksTLS(body) {
-		return nil, &SchemeError{TLS: true, URL: redact(r.url)}
+		return nil, &SchemeError{TLS: true, URL: redact.URL(r.url)}
 	}
 	failure := &statusFailure{
-		StatusError: StatusError{URL: redact(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
+		StatusError: StatusError{URL: redact.URL(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
 		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
 	}
 	failure.readS3(res.Header, body)

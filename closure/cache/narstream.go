@@ -15,6 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // narStream is a NAR on its way: transfer, Content-Encoding, decompression, the NAR's hash and size.
@@ -67,9 +68,9 @@ func (s *Set) openNAR(ctx context.Context, f *Found, other fallback) (*narStream
 func (n *narStream) located(u *url.URL, err error) error {
 	if errors.Is(err, errAbsent) {
 		return &VerifyError{Cache: n.found.CacheURL, Path: n.found.StorePath, Field: "URL",
-			Want: redact(u), Got: "a file that is not there"}
+			Want: redact.URL(u), Got: "a file that is not there"}
 	}
-	return fmt.Errorf("fetching %s: %w", n.found.StorePath, err)
+	return fmt.Errorf("fetching %s from %s: %w", n.found.StorePath, n.found.CacheURL, err)
 }
 
 func (s *Set) counted(c *substituter) func(int64) {
@@ -227,7 +228,7 @@ func (n *narStream) mismatch(field, want, got string) error {
 func (n *narStream) causeOf(err error) error {
 	switch {
 	case n.transfer.err != nil && n.transfer.err != io.EOF:
-		return fmt.Errorf("fetching %s: %w", n.found.StorePath, n.transfer.err)
+		return fmt.Errorf("fetching %s from %s: %w", n.found.StorePath, n.found.CacheURL, n.transfer.err)
 	case errors.Is(err, errTooLong) && n.file != nil && n.file.limit == n.found.FileSize && n.file.size > n.file.limit:
 		return n.mismatch("FileSize", fmt.Sprint(n.found.FileSize), "more")
 	case errors.Is(err, errTooLong):

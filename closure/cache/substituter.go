@@ -12,6 +12,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // maxNarInfo bounds a narinfo's file: 1 MiB is some ten thousand references, far above any real path.
@@ -174,7 +175,7 @@ func (c *substituter) once(ctx context.Context, r request) (*page, error) {
 	defer cancel()
 	p, err := c.read(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		return nil, fmt.Errorf("asking for %s: %w (%v)", redact(r.url), errSlow, time.Since(start).Round(time.Second/10))
+		return nil, fmt.Errorf("asking for %s: %w (%v)", redact.URL(r.url), errSlow, time.Since(start).Round(time.Second/10))
 	}
 	return p, err
 }
@@ -189,14 +190,14 @@ func (c *substituter) read(ctx context.Context, r request) (*page, error) {
 	if a.encoding != "" {
 		z, err := c.pool.Encoding(ctx, a.encoding, a.body)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: Content-Encoding: %w", redact(r.url), err)
+			return nil, fmt.Errorf("reading %s: Content-Encoding: %w", redact.URL(r.url), err)
 		}
 		defer z.Close()
 		body = z
 	}
 	var buf bytes.Buffer
 	if _, err := buf.ReadFrom(io.LimitReader(body, maxNarInfo+1)); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", redact(r.url), redactError(err))
+		return nil, fmt.Errorf("reading %s: %w", redact.URL(r.url), redact.Error(err))
 	}
 	return &page{data: buf.Bytes(), html: a.html}, nil
 }

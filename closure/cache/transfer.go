@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
 // progress is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
@@ -113,7 +115,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 		case there:
 			cancel(&fallbackError{errSlow})
 		default:
-			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact(t.request.url)))
+			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
 	late := time.AfterFunc(max(t.policy.Timeout, firstByte*t.policy.Stall), func() { cancel(errSlow) })
@@ -233,7 +235,7 @@ func (t *transfer) resume(err error) error {
 		}
 		if t.encoding != "" && t.offset > 0 {
 			// The bytes of a Content-Encoding made on the fly need not be the same twice.
-			return &restartError{redactError(err)}
+			return &restartError{redact.Error(err)}
 		}
 		var restart *restartError
 		switch err = t.connect(); {
@@ -245,7 +247,7 @@ func (t *transfer) resume(err error) error {
 
 // again waits before another attempt, or returns the error that ends the transfer.
 func (t *transfer) again(err error) error {
-	err = redactError(err)
+	err = redact.Error(err)
 	if cause := context.Cause(t.ctx); cause != nil {
 		return cause
 	}
@@ -269,7 +271,7 @@ func (t *transfer) again(err error) error {
 		return nil // the limiter has a pause for that
 	}
 	if timedOut(err) {
-		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact(t.request.url), err, t.offset))
+		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
 	if wait(t.ctx, t.policy.delay(t.failed, err), nil) != nil {
 		return t.ended(err)

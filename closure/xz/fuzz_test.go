@@ -19,11 +19,14 @@ func FuzzLZMA2(f *testing.F) {
 			f.Add(chunksOf(pack(sample(kind, size), "--lzma2=dict=4KiB,lc=1,lp=3,pb=4")))
 		}
 	}
-	input := guarded(f, inputSize+inputSlack)
-	memory := guarded(f, frontPad+(wrappedWindow+copySlack+4095)&^4095+copySlack)
+	const window = frontPad + (wrappedWindow+copySlack+4095)&^4095 + copySlack
 	r := NewReader(nil, Options{})
-	r.lzma.input, r.memory = input, memory
-	decode := func(file []byte, portable bool) ([]byte, error) {
+	buffers := map[bool][2][]byte{}
+	for _, behind := range []bool{true, false} {
+		buffers[behind] = [2][]byte{guarded(f, inputSize+inputSlack, behind), guarded(f, window, behind)}
+	}
+	decode := func(file []byte, portable, behind bool) ([]byte, error) {
+		r.lzma.input, r.memory = buffers[behind][0], buffers[behind][1]
 		r.Reset(bytes.NewReader(file), Options{})
 		r.lzma.portable = portable
 		return io.ReadAll(io.LimitReader(r, 4<<20))
@@ -31,18 +34,22 @@ func FuzzLZMA2(f *testing.F) {
 	f.Fuzz(func(t *testing.T, chunks []byte) {
 		RegisterTestingT(t)
 		file := wrapped(chunks)
-		fast, fastErr := decode(file, false)
-		plain, plainErr := decode(file, true)
-		Expect(fastErr == nil).To(Equal(plainErr == nil))
-		if fastErr != nil {
-			Expect(fastErr).To(MatchError(plainErr))
+		plain, plainErr := decode(file, true, true)
+		var fast []byte
+		var fastErr error
+		for _, behind := range []bool{false, true} {
+			fast, fastErr = decode(file, false, behind)
+			Expect(fastErr == nil).To(Equal(plainErr == nil))
+			if fastErr != nil {
+				Expect(fastErr).To(MatchError(plainErr))
+			}
+			Expect(bytes.Equal(fast, plain)).To(BeTrue())
 		}
-		Expect(bytes.Equal(fast, plain)).To(BeTrue())
 		if fastErr != io.ErrUnexpectedEOF || len(chunks) == 0 || chunks[len(chunks)-1] != 0 {
 			return
 		}
 		file = finish(file, fast)
-		got, err := decode(file, false)
+		got, err := decode(file, false, true)
 		want, otherErr := otherDecoder(file)
 		if err == nil || otherErr == nil {
 			Expect(otherErr).NotTo(HaveOccurred())

@@ -1,4 +1,5 @@
-// Package xz decompresses .xz files as fast as liblzma does, in Go and, on amd64, assembly.
+// Package xz decompresses .xz files as fast as liblzma does, in Go and, on amd64, assembly, which the build tag purego
+// switches off.
 //
 // It reads what binary caches hold: any number of streams with padding between them, of any number of blocks, packed
 // with LZMA2 alone. Other filters, which no Nix cache uses, are ErrFilter. The format is that of xz-file-format.txt

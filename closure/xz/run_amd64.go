@@ -1,3 +1,5 @@
+//go:build !purego
+
 package xz
 
 // decode decodes until the dictionary is written up to limit. It gives 0 when it got there, or to a match that goes

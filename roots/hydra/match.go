@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -175,13 +176,8 @@ func redactURI(uri string) string {
 	if err != nil {
 		return "an address that is not a URL"
 	}
-	if u.User != nil && u.Scheme != "ssh" {
-		u.User = nil
-	} else if u.User != nil {
-		u.User = url.User(u.User.Username())
-	}
-	u.RawQuery, u.Fragment = "", ""
-	return text.Clip(u.String(), 120)
+	u.RawQuery = ""
+	return text.Clip(redact.URL(u), 120)
 }
 
 func sortedKeys[V any](m map[string]V) []string {
