@@ -48,7 +48,7 @@ func Package(ctx context.Context, r *rig.Rig, dir string) (*Buildpack, error) {
 			return nil, fmt.Errorf("packaging buildpack: building %s: %w: %s", name, err, out)
 		}
 	}
-	for _, name := range []string{"detect", "build", "inspect", "verify"} {
+	for _, name := range []string{"detect", "build", "inspect", "survey", "verify"} {
 		if err := os.Symlink("main", filepath.Join(bin, name)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("packaging buildpack: %w", err)
 		}

@@ -18,6 +18,7 @@ func TestContents(t *testing.T) {
 	suite("Bin", testBin)
 	suite("RunToEnd", testRunToEnd)
 	suite("HarmlessAdvice", testHarmlessAdvice)
+	suite("Survey", testSurveyCommand)
 	suite.Run(t)
 }
 

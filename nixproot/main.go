@@ -22,7 +22,7 @@ const GCPercent = 20
 // layersUmask lets anybody read what layers hold: an image may run as another user than the one who built it.
 const layersUmask = 0o022
 
-// Main is the buildpack's program: detect, build, inspect or verify, by the name it is called under.
+// Main is the buildpack's program: detect, build, inspect, survey or verify, by the name it is called under.
 func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
@@ -33,6 +33,8 @@ func Main(args []string, out io.Writer) {
 		os.Exit(Verify(args[1:], out))
 	case "inspect":
 		os.Exit(Inspect(args[1:], out))
+	case "survey":
+		os.Exit(Survey(args[1:], os.Stdin, out))
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)))

@@ -43,6 +43,11 @@ func fixedTree(t testing.TB, files ...file) (dir string, report relocate.Report)
 	report, err := l.FixTree(ctx, dir, o, stage.Report())
 	g.Expect(err).NotTo(HaveOccurred())
 	o.Fixups = report.Fixups
+	seen := inspected(t, files...)
+	g.Expect(seen.Blocking).To(Equal(report.Blocking))
+	g.Expect(seen.Fixups).To(Equal(report.Fixups))
+	g.Expect(seen.Fixed).To(Equal(report.Fixed))
+	g.Expect(seen.References).To(Equal(report.References))
 	if undoable(report) {
 		g.Expect(l.VerifyTree(ctx, dir, t.TempDir(), o)).To(Succeed())
 	}
@@ -362,4 +367,13 @@ func fletcher(s string) uint32 {
 func snapshotWith(sum func(string) uint32, text string) string {
 	blob := strings.TrimRight(snapshot(text), "\x00")
 	return blob[:8] + string(binary.LittleEndian.AppendUint32(nil, sum(blob[12:]))) + blob[12:]
+}
+
+// inspected is what an inspection says of files, written piecemeal.
+func inspected(t testing.TB, files ...file) relocate.Report {
+	t.Helper()
+	i := layout(t).Inspect(self, []storepath.Path{dep}, t.TempDir())
+	defer i.Discard()
+	send(t, i, archive(files...), func() int { return 70_001 })
+	return i.Report()
 }

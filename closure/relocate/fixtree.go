@@ -79,6 +79,9 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 		c.block(p, fmt.Sprintf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20))
 		return nil, nil, false
 	}
+	if len(edits) > 0 {
+		c.fixedIn(p.format)
+	}
 	for _, e := range edits {
 		if e.plain {
 			c.report.References++

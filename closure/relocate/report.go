@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -83,6 +84,8 @@ type Report struct {
 	Blockers []Blocker
 	// Blocking and Harmless count all blockers, those left out of Blockers included.
 	Blocking, Harmless int
+	// Fixed counts the files that were rewritten as a whole, by their formats, and references in wide text.
+	Fixed map[string]int
 	// Overruled are the files with blockers that somebody takes as harmless, the first blocker of each, at most 1024.
 	Overruled []Blocker
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
@@ -103,6 +106,7 @@ func (r Report) Relocatable() bool { return r.Blocking == 0 }
 // the blockers count.
 type pending struct {
 	file     string
+	format   string
 	blockers []Blocker
 	count    int // of all, those left out included
 }
@@ -137,6 +141,14 @@ func (c *collector) blocker(h Blocker) {
 	if *count++; *count <= maxBlockers {
 		c.report.Blockers = append(c.report.Blockers, h)
 	}
+}
+
+// fixedIn counts what is not a plain reference.
+func (c *collector) fixedIn(format string) {
+	if c.report.Fixed == nil {
+		c.report.Fixed = make(map[string]int)
+	}
+	c.report.Fixed[format]++
 }
 
 // hand leaves a file to FixTree.
@@ -192,6 +204,7 @@ func (c *collector) result() Report {
 	r.Blockers = slices.Clone(r.Blockers)
 	r.Fixups = slices.Clone(r.Fixups)
 	r.Overruled = slices.Clone(r.Overruled)
+	r.Fixed = maps.Clone(r.Fixed)
 	for hash := range c.foreign {
 		r.Foreign = append(r.Foreign, string(hash[:]))
 	}

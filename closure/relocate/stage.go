@@ -252,6 +252,10 @@ func (s *Stage) hold(b Blocker) {
 // settle ends what is held of the file at hand.
 func (s *Stage) settle() {
 	if s.held.count > 0 {
+		s.held.format = s.format.name
+		if len(s.program.snapshots) > 0 {
+			s.held.format = "V8 start-up snapshot in a program"
+		}
 		s.hand(s.held)
 	}
 }
@@ -329,6 +333,7 @@ func (s *Stage) wideReference(i, width, member int) bool {
 		return false
 	}
 	s.report.Fixups = append(s.report.Fixups, fix)
+	s.fixedIn(fmt.Sprintf("UTF-%d", 8*width))
 	s.window.patch(from, data)
 	s.written++
 	return true

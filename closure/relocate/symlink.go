@@ -10,6 +10,7 @@ import (
 // symlink gives what a symlink's target becomes.
 func (s *Stage) symlink(target string) string {
 	if l, ok := s.absolute(target); ok {
+		s.fixedIn("relative symlink")
 		s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)})
 		return l
 	}

@@ -1,0 +1,150 @@
+package relocate
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// keptInMemory is the size, in bytes, up to which an Inspection keeps a file in memory that it may have to look at as a
+// whole. A larger one goes to a file that has no name.
+const keptInMemory = 16 << 20
+
+// Inspection is a nar.Sink that finds out what relocating a path would come to, without writing it: as Rewrite and
+// FixTree do it, but for the marks of Python byte code, which stand in nobody's way.
+type Inspection struct {
+	*Stage
+	fixer  *fixer
+	self   storepath.Path
+	refs   []storepath.Path
+	temp   string
+	keep   bool   // the file at hand is kept
+	memory []byte // of the file at hand
+	spool  *os.File
+}
+
+// Inspect returns an inspection of a path that refers to refs. Large files are kept in the directory temp for a moment.
+func (l Layout) Inspect(self storepath.Path, refs []storepath.Path, temp string) *Inspection {
+	i := &Inspection{self: self, refs: refs, temp: temp}
+	i.Stage = l.Rewrite(self, refs, (*kept)(i))
+	return i
+}
+
+// Entry goes on to the next file.
+func (i *Inspection) Entry(e *nar.Entry) error {
+	if err := i.decide(); err != nil {
+		return err
+	}
+	i.keep = false
+	return i.Stage.Entry(e)
+}
+
+// Close ends the archive.
+func (i *Inspection) Close() error {
+	if err := i.decide(); err != nil {
+		return err
+	}
+	if err := i.Stage.Close(); err != nil {
+		return err
+	}
+	for _, p := range i.report.pending {
+		i.block(p, "")
+	}
+	i.report.pending = nil
+	return nil
+}
+
+// Discard frees what the inspection holds, where the archive does not come to its end.
+func (i *Inspection) Discard() {
+	i.drop()
+	i.Stage.Discard()
+}
+
+// decide looks at the last file as FixTree would.
+func (i *Inspection) decide() error {
+	defer i.drop()
+	n := len(i.report.pending)
+	if n == 0 || i.report.pending[n-1].file != i.file || i.window.left > 0 {
+		return nil
+	}
+	p := i.report.pending[n-1]
+	if path.Base(path.Dir(p.file)) == "jmods" && strings.HasSuffix(p.file, ".jmod") {
+		return nil // whether it is harmless shows at the end
+	}
+	i.report.pending = i.report.pending[:n-1]
+	data := i.memory
+	if i.spool != nil {
+		info, err := i.spool.Stat()
+		if err != nil {
+			return fmt.Errorf("inspecting %s: %w", i.self, err)
+		}
+		data, err = unix.Mmap(int(i.spool.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+		if err != nil {
+			return fmt.Errorf("inspecting %s: %w", i.self, err)
+		}
+		defer unix.Munmap(data)
+	}
+	i.layout.budget.memory.take()
+	defer i.layout.budget.memory.giveBack()
+	if i.fixer == nil {
+		i.fixer = newFixer(i.layout, Original{Path: i.self, References: i.refs}.paths())
+		i.fixer.foreign = i.sawForeign
+	}
+	if _, fixed, ok := i.fixer.attempt(data, p, &i.collector); ok {
+		i.report.Fixups = append(i.report.Fixups, fixed...)
+	}
+	return nil
+}
+
+// drop forgets the file at hand.
+func (i *Inspection) drop() {
+	i.memory = i.memory[:0]
+	if i.spool != nil {
+		_ = i.spool.Close()
+		i.spool = nil
+	}
+}
+
+// kept is an inspection as the sink behind its stage.
+type kept Inspection
+
+func (*kept) Entry(*nar.Entry) error { return nil }
+func (*kept) Close() error           { return nil }
+
+// Write keeps contents that FixTree may have to look at. By then the stage has seen what the file is.
+func (k *kept) Write(p []byte) (int, error) {
+	s := k.Stage
+	if !k.keep {
+		if s.window.off > 0 || s.harmless != "" || s.format.fix == nil && !s.php && !s.format.trailer {
+			return len(p), nil
+		}
+		k.keep = true
+	}
+	if k.spool == nil && len(k.memory)+len(p) > keptInMemory {
+		spool, err := os.CreateTemp(k.temp, "inspect-")
+		if err == nil {
+			err = os.Remove(spool.Name())
+		}
+		if err == nil {
+			_, err = spool.Write(k.memory)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("inspecting %s: %w", k.self, err)
+		}
+		k.spool, k.memory = spool, k.memory[:0]
+	}
+	if k.spool != nil {
+		if _, err := k.spool.Write(p); err != nil {
+			return 0, fmt.Errorf("inspecting %s: %w", k.self, err)
+		}
+		return len(p), nil
+	}
+	k.memory = append(k.memory, p...)
+	return len(p), nil
+}

@@ -1,0 +1,227 @@
+package nixproot
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
+)
+
+// The exit statuses of the survey command.
+const (
+	surveyRelocates = 0
+	surveyBlocked   = 1
+	surveyFailed    = 2
+)
+
+// surveyView is where an image of a lifecycle's usual place has its view.
+const surveyView = "/layers/nixproot_nix-hydra/" + viewLayer
+
+const surveyUsage = `usage: survey [OPTION]... CACHE PATH...
+
+Says for the closure of each store path whether it runs without /nix: whether it relocates, what is rewritten as a whole
+and put right for that, or which file stands in the way. NARs are read from the binary cache CACHE (https://, file://,
+s3://) and not unpacked to disk; what closures have in common is read once.
+
+PATH is a store path, or a file with a store path a line (- is standard input).
+
+  --key NAME:BASE64   a trusted key; without one, those in BP_NIX_TRUSTED_PUBLIC_KEYS and that of cache.nixos.org
+  --unsigned          read what no trusted key signed, too
+  --json              an object a line, and the total as the last one
+  --harmless GLOBS    what is taken as harmless, as BP_NIX_HARMLESS has it
+  --layers DIR        the buildpack's layers directory in the image (/layers/nixproot_nix-hydra)
+
+Exit status: 0 all relocate, 1 some do not, 2 some could not be read.
+`
+
+// surveyOptions is what the command line says.
+type surveyOptions struct {
+	keys     keyList
+	unsigned bool
+	json     bool
+	layout   relocate.Layout
+	cache    string
+	roots    []storepath.Path
+}
+
+// Survey is the survey command. It writes a line per closure to out and returns the exit status.
+func Survey(args []string, in io.Reader, out io.Writer) int {
+	options, err := parseSurvey(args, in, out)
+	if errors.Is(err, errUsage) {
+		return surveyFailed
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	status := surveyFailed
+	if err == nil {
+		status, err = runSurvey(ctx, options, out)
+	}
+	if err != nil {
+		fmt.Fprintf(out, "survey: %s\n", printable(err.Error()))
+		return surveyFailed
+	}
+	return status
+}
+
+// errUsage says that the command line was not understood, and that this was said.
+var errUsage = errors.New("usage")
+
+func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, error) {
+	var o surveyOptions
+	flags := flag.NewFlagSet("survey", flag.ContinueOnError)
+	flags.SetOutput(out)
+	flags.Usage = func() { fmt.Fprint(out, surveyUsage) }
+	flags.Var(&o.keys, "key", "")
+	flags.BoolVar(&o.unsigned, "unsigned", false, "")
+	flags.BoolVar(&o.json, "json", false, "")
+	harmless := flags.String("harmless", os.Getenv("BP_NIX_HARMLESS"), "")
+	layers := flags.String("layers", strings.TrimSuffix(surveyView, "/"+viewLayer), "")
+	if err := flags.Parse(args); err != nil {
+		return o, errUsage
+	}
+	if flags.NArg() < 2 {
+		flags.Usage()
+		return o, errUsage
+	}
+	if len(o.keys) == 0 {
+		trusted, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
+		if err != nil {
+			return o, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
+		}
+		o.keys = keyList(trusted)
+	}
+	overrules, err := relocate.ParseOverrules(*harmless)
+	if err != nil {
+		return o, fmt.Errorf("reading --harmless: %w", err)
+	}
+	layout, err := relocate.NewLayout(strings.TrimSuffix(*layers, "/") + "/" + viewLayer)
+	if err != nil {
+		return o, err
+	}
+	o.layout, o.cache = layout.Overruling(overrules), flags.Arg(0)
+	for _, arg := range flags.Args()[1:] {
+		roots, err := surveyRoots(arg, in)
+		if err != nil {
+			return o, err
+		}
+		o.roots = append(o.roots, roots...)
+	}
+	if len(o.roots) == 0 {
+		return o, errors.New("no store path is named")
+	}
+	return o, nil
+}
+
+// surveyRoots reads a store path, or a file of them.
+func surveyRoots(arg string, in io.Reader) ([]storepath.Path, error) {
+	if p, err := storepath.Parse(arg); err == nil {
+		return []storepath.Path{p}, nil
+	}
+	if arg != "-" {
+		file, err := os.Open(arg)
+		if err != nil {
+			return nil, fmt.Errorf("reading store paths: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	var roots []storepath.Path
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		p, err := storepath.Parse(line)
+		if err != nil {
+			return nil, fmt.Errorf("reading store paths: %s: %w", arg, err)
+		}
+		roots = append(roots, p)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading store paths: %s: %w", arg, err)
+	}
+	return roots, nil
+}
+
+func runSurvey(ctx context.Context, o surveyOptions, out io.Writer) (int, error) {
+	temp, clean, err := scratchDir()
+	if err != nil {
+		return surveyFailed, err
+	}
+	defer clean()
+	caches, err := cache.Open(ctx, cache.Options{URLs: []string{o.cache}, Keys: narinfo.Keys(o.keys), RequireSigs: !o.unsigned,
+		UserAgent: userAgent})
+	if err != nil {
+		return surveyFailed, err
+	}
+	defer caches.Close()
+	show := surveyText
+	if o.json {
+		show = func(out io.Writer, c survey.Closure) error { return json.NewEncoder(out).Encode(c) }
+	}
+	total, err := survey.Run(ctx, o.roots, survey.Options{Caches: caches, Layout: o.layout, Temp: temp},
+		func(c survey.Closure) error { return show(out, c) })
+	if err != nil {
+		return surveyFailed, err
+	}
+	if o.json {
+		err = json.NewEncoder(out).Encode(total)
+	} else {
+		_, err = fmt.Fprintf(out, "%d closures: %d relocate, %d of them with fixups; %d do not; %d could not be read. "+
+			"%d store paths, %.1f MB, were read\n", total.Closures, total.Relocate, total.WithFixup,
+			total.Closures-total.Relocate-total.Failed, total.Failed, total.Paths, float64(total.NarBytes)/1e6)
+	}
+	switch {
+	case err != nil || total.Failed > 0:
+		return surveyFailed, err
+	case total.Relocate < total.Closures:
+		return surveyBlocked, nil
+	}
+	return surveyRelocates, nil
+}
+
+// surveyText writes what is known of a closure for people.
+func surveyText(out io.Writer, c survey.Closure) error {
+	var b strings.Builder
+	switch {
+	case c.Error != "":
+		fmt.Fprintf(&b, "unknown    %s: %s\n", c.Root, printable(c.Error))
+	case c.Relocates:
+		fmt.Fprintf(&b, "relocates  %s: %d paths, %.1f MB, %d references%s\n", c.Root, c.Paths, float64(c.NarBytes)/1e6,
+			c.References, surveyFixups(c.Fixups))
+	default:
+		fmt.Fprintf(&b, "BLOCKED    %s: %d paths, %.1f MB; %d places stand in the way, %d are harmless (%.0f %%)%s\n", c.Root,
+			c.Paths, float64(c.NarBytes)/1e6, c.Blocking, c.Harmless, 100*c.HarmlessShare(), surveyFixups(c.Fixups))
+	}
+	for _, blocker := range c.Blockers {
+		fmt.Fprintf(&b, "  %s/%s: %s: %s\n", blocker.Path, printable(blocker.File), blocker.Kind, printable(blocker.Detail))
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// surveyFixups lists how often each format was rewritten as a whole.
+func surveyFixups(fixups map[string]int) string {
+	if len(fixups) == 0 {
+		return ""
+	}
+	var list []string
+	for _, format := range slices.Sorted(maps.Keys(fixups)) {
+		list = append(list, fmt.Sprintf("%s %d", format, fixups[format]))
+	}
+	return "; fixups: " + strings.Join(list, ", ")
+}

@@ -1,0 +1,49 @@
+package nixproot
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
+)
+
+func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
+	const path = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-app"
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("explains itself where it is called wrongly", func() {
+		var out bytes.Buffer
+		Expect(Survey([]string{"https://cache.example.org"}, strings.NewReader(""), &out)).To(Equal(surveyFailed))
+		Expect(out.String()).To(HavePrefix("usage: survey"))
+	})
+
+	it("reads store paths from arguments, files and standard input, and says which line is none", func() {
+		list := filepath.Join(t.TempDir(), "list")
+		Expect(os.WriteFile(list, []byte("# a list\n\n"+path+"\n"), 0o644)).To(Succeed())
+		o, err := parseSurvey([]string{"--json", "file:///cache", path, list, "-"}, strings.NewReader(path+"\n"), &bytes.Buffer{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.roots).To(HaveLen(3))
+		_, err = parseSurvey([]string{"file:///cache", "-"}, strings.NewReader("glibc\n"), &bytes.Buffer{})
+		Expect(err).To(MatchError(ContainSubstring("glibc")))
+	})
+
+	it("fails in one line where the cache is none", func() {
+		var out bytes.Buffer
+		Expect(Survey([]string{"file://" + t.TempDir(), path}, strings.NewReader(""), &out)).To(Equal(surveyFailed))
+		Expect(out.String()).To(HavePrefix("survey: "))
+	})
+
+	it("names what stands in the way, with nothing that a terminal obeys", func() {
+		var out bytes.Buffer
+		Expect(surveyText(&out, survey.Closure{Root: path, Paths: 2, Blocking: 1, Harmless: 3, Fixups: map[string]int{"zip": 2},
+			Blockers: []survey.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}}})).To(Succeed())
+		Expect(out.String()).To(ContainSubstring("3 are harmless (75 %); fixups: zip 2"))
+		Expect(out.String()).To(ContainSubstring(`bin/\x1b[2J: data: squashfs`))
+	})
+}
