@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -224,4 +225,10 @@ func surveyFixups(fixups map[string]int) string {
 		list = append(list, fmt.Sprintf("%s %d", format, fixups[format]))
 	}
 	return "; fixups: " + strings.Join(list, ", ")
+}
+
+// printable is text of a cache without what a terminal obeys.
+func printable(text string) string {
+	quoted := strconv.Quote(text)
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }
