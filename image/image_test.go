@@ -210,54 +210,66 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 		return all
 	}
 
-	for what, c := range map[string]struct {
+	for _, c := range []struct {
+		what   string
 		layers [][]byte
 		want   map[string]string
 	}{
-		"a later file replaces": {
+		{
+			"a later file replaces",
 			[][]byte{tarOf([2]string{"a/b", "1"}), tarOf([2]string{"a/b", "2"})}, map[string]string{"/a/b": "2"},
 		},
-		"the last of two entries counts": {
+		{
+			"the last of two entries counts",
 			[][]byte{tarOf([2]string{"a", "1"}, [2]string{"./a", "2"}, [2]string{"//a", "3"})}, map[string]string{"/a": "3"},
 		},
-		"a file replaces a whole directory": {
+		{
+			"a file replaces a whole directory",
 			[][]byte{tarOf([2]string{"a/b/c", "1"}), tarOf([2]string{"a", "2"})}, map[string]string{"/a": "2"},
 		},
-		"directories are merged": {
+		{
+			"directories are merged",
 			[][]byte{tarOf([2]string{"a/b", "1"}), tarOf([2]string{"a/", ""}, [2]string{"a/c", "2"})},
 			map[string]string{"/a/b": "1", "/a/c": "2"},
 		},
-		"a directory replaces a link, not what it leads to": {
+		{
+			"a directory replaces a link, not what it leads to",
 			[][]byte{tarOf([2]string{"x/f", "1"}, [2]string{"a", "-> x"}), tarOf([2]string{"a/", ""}, [2]string{"a/f", "2"})},
 			map[string]string{"/x/f": "1", "/a/f": "2"},
 		},
-		"links in the way are followed inside the tree": {
+		{
+			"links in the way are followed inside the tree",
 			[][]byte{tarOf([2]string{"x/", ""}, [2]string{"y", "-> ../../../x"}, [2]string{"z", "-> /y"}), tarOf([2]string{"z/f", "1"})},
 			map[string]string{"/x/f": "1", "/y": "-> ../../../x", "/z": "-> /y"},
 		},
-		"hard links are to what was there": {
+		{
+			"hard links are to what was there",
 			[][]byte{tarOf([2]string{"a", "1"}, [2]string{"l", "-> ."}, [2]string{"b", "=> l/a"}), tarOf([2]string{"a", "2"})},
 			map[string]string{"/a": "2", "/b": "1", "/l": "-> ."},
 		},
-		"names do not leave the root": {
+		{
+			"names do not leave the root",
 			[][]byte{tarOf([2]string{"../../a", "1"}, [2]string{"b/../../c", "2"})}, map[string]string{"/a": "1", "/c": "2"},
 		},
-		"whiteouts remove": {
+		{
+			"whiteouts remove",
 			[][]byte{tarOf([2]string{"a/b", "1"}, [2]string{"a/c", "2"}), tarOf([2]string{"a/.wh.b", ""})},
 			map[string]string{"/a/c": "2"},
 		},
-		"opaque directories hide what layers below have, and nothing of their own": {
+		{
+			"opaque directories hide what layers below have, and nothing of their own",
 			[][]byte{
 				tarOf([2]string{"a/b", "1"}, [2]string{"a/d/e", "1"}),
 				tarOf([2]string{"a/c", "2"}, [2]string{"a/d/f", "3"}, [2]string{"a/.wh..wh..opq", ""}, [2]string{"a/g", "4"}),
 			},
 			map[string]string{"/a/c": "2", "/a/d/f": "3", "/a/g": "4"},
 		},
-		"whiteouts of the file system's own are left out": {
+		{
+			"whiteouts of the file system's own are left out",
 			[][]byte{tarOf([2]string{"a/.wh..wh.plnk", "1"}, [2]string{"a/b", "2"})}, map[string]string{"/a/b": "2"},
 		},
 	} {
-		it("lays layers over each other as runtimes do: "+what, func() {
+		it("lays layers over each other as runtimes do: "+c.what, func() {
 			o, err := apply(1<<20, c.layers...)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(shown(o)).To(Equal(c.want))

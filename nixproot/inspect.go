@@ -43,10 +43,6 @@ func Inspect(args []string, out io.Writer) int {
 	if len(args) > 0 && args[0] == "verify" {
 		return Verify(args[1:], out)
 	}
-	verb := ""
-	if len(args) > 0 && (args[0] == "why" || args[0] == "diff") {
-		verb, args = args[0], args[1:]
-	}
 	flags := flag.NewFlagSet("inspect", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.Usage = func() { fmt.Fprint(out, inspectUsage) }
@@ -56,9 +52,12 @@ func Inspect(args []string, out io.Writer) int {
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	want := 1
-	if verb != "" {
-		want = 2
+	verb, want := "", 1
+	for i, name := range names[:min(len(names), 2)] { // before the image or after it
+		if len(names) == 3 && (name == "why" || name == "diff") {
+			verb, want, names = name, 2, slices.Delete(names, i, i+1)
+			break
+		}
 	}
 	if err != nil || len(names) != want || *asHTML && (*asJSON || verb != "") {
 		if err == nil {

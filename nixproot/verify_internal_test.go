@@ -6,10 +6,12 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,6 +29,7 @@ func TestVerify(t *testing.T) {
 	suite("Intact", testIntact)
 	made := map[string]*forged{} // by engine; a spec's function is called once more for each of its cases
 	suite("Altered", func(t *testing.T, _ spec.G, it spec.S) { testAltered(t, it, made) })
+	suite("Directory", testVerifyDirectory)
 	suite("Interrupted", testInterrupted)
 	suite.Run(t)
 }
@@ -318,7 +321,7 @@ func alterations() map[string]func(*forged) {
 		"a program beside it": func(f *forged) { f.append(launcherLayer, evil(forgedDir+"/launcher/bin/app")) },
 		"the launcher's configuration": func(f *forged) {
 			e := f.must(forgedDir + "/run/nix-hydra.json")
-			f.replace(e.Name, strings.Replace(e.body, path.Dir(f.appFile), "/workspace/bin", 1), "")
+			f.replace(e.Name, strings.NewReplacer(path.Dir(f.appFile), "/workspace/bin", f.app.String()+"/bin", "/workspace/bin").Replace(e.body), "")
 		},
 		"the launcher's view": func(f *forged) {
 			e := f.must(forgedDir + "/run/nix-hydra.json")
@@ -360,7 +363,9 @@ func testAltered(t *testing.T, it spec.S, made map[string]*forged) {
 	var g *WithT
 	it.Before(func() { RegisterTestingT(t); g = NewWithT(t) })
 
-	for name, alter := range alterations() {
+	all := alterations()
+	for _, name := range slices.Sorted(maps.Keys(all)) { // a case is known by its place
+		alter := all[name]
 		it(fmt.Sprintf("does not call %s intact", name), func() {
 			for _, engine := range []string{launch.EngineRelocate, launch.Unrelocated} {
 				if made[engine] == nil {
@@ -401,6 +406,22 @@ func endless(name string) {
 		file("manifest.json", `[{"Config":"c","Layers":["l"]}]`, 0o644), file("c", config, 0o644), file("l", layer, 0o644),
 	}}.archive()
 	Expect(os.WriteFile(name, archive, 0o644)).To(Succeed())
+}
+
+func testVerifyDirectory(t *testing.T, _ spec.G, it spec.S) {
+	it("refuses links to devices and to the operator's files, and lists none of them", func() {
+		RegisterTestingT(t)
+		dir := t.TempDir()
+		Expect(os.MkdirAll(filepath.Join(dir, "closure-01"), 0o755)).To(Succeed())
+		Expect(os.Mkdir(filepath.Join(dir, viewLayer), 0o755)).To(Succeed())
+		Expect(os.Symlink("/etc", filepath.Join(dir, "closure-00"))).To(Succeed())
+		Expect(os.Symlink("/dev/zero", filepath.Join(dir, "closure-01", closure.RecordsName))).To(Succeed())
+		Expect(syscall.Mkfifo(filepath.Join(dir, "closure-02"), 0o644)).To(Succeed())
+		var out bytes.Buffer
+		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())
+		Expect(out.String()).To(And(ContainSubstring("closure-00: it is a symlink"), Not(ContainSubstring("passwd")),
+			ContainSubstring("closure-01/paths.json"), ContainSubstring("closure-02: it is a special file")))
+	})
 }
 
 func testInterrupted(t *testing.T, _ spec.G, it spec.S) {
