@@ -164,6 +164,9 @@ func (f *folder) configured() {
 			f.add(altered, where, "it has the root %.200q, which is not in the closure", root)
 		}
 	}
+	if c.Shell != "" && !f.isShell(c.Shell) {
+		f.add(altered, where, "it has the shell %.200q, which is no path's in the closure", c.Shell)
+	}
 	f.wantedRoots(where)
 	if c.PRoot != "" && c.PRoot != f.place(path.Join(prootLayer, "bin/proot")) {
 		f.add(altered, where, "it has PRoot at %.200q", c.PRoot)
@@ -187,6 +190,12 @@ func (f *folder) wantedRoots(where string) {
 	if len(f.options.roots) == 0 {
 		f.uncovered = append(f.uncovered, "which roots were wanted (--root)")
 	}
+}
+
+// isShell reports whether a program is in a path of the closure, by its name in a store.
+func (f *folder) isShell(program string) bool {
+	p, err := storepath.Parse(path.Dir(path.Dir(program)))
+	return err == nil && program == path.Join(p.String(), "bin", path.Base(program)) && f.audit.Has(p)
 }
 
 // isBin reports whether a directory that goes on PATH is a proven path's bin.

@@ -327,6 +327,10 @@ func alterations() map[string]func(*forged) {
 			e := f.must(forgedDir + "/run/nix-hydra.json")
 			f.replace(e.Name, strings.Replace(e.body, forgedView, "/workspace", 1), "")
 		},
+		"the launcher's shell": func(f *forged) {
+			e := f.must(forgedDir + "/run/nix-hydra.json")
+			f.replace(e.Name, strings.Replace(e.body, "{", `{"shell": "/workspace/bin/sh",`, 1), "")
+		},
 		"the launcher's roots": func(f *forged) {
 			e := f.must(forgedDir + "/run/nix-hydra.json")
 			f.replace(e.Name, strings.Replace(e.body, f.app.String(), f.app.String()+"x", 1), "")
