@@ -30,9 +30,8 @@ func (r *run) plan() error {
 
 // arrange plans the layers and asks for what those need that are to be unpacked.
 func (r *run) arrange() {
-	previous := r.kept()
-	r.groups = r.grouped(r.graph, previous)
-	for _, group := range r.unpacked(Changed(previous, r.groups)) {
+	r.groups = r.grouped(r.graph, r.layout)
+	for _, group := range r.unpacked(Changed(r.kept(), r.groups)) {
 		for _, p := range group.Paths {
 			if found := r.found[p]; found == nil {
 				r.again(p)
@@ -50,11 +49,6 @@ func (r *run) unpacked(changed []Group) []Group {
 	})
 }
 
-// contains reports whether one of groups has g's layer.
-func contains(groups []Group, g Group) bool {
-	return slices.ContainsFunc(groups, func(other Group) bool { return other.Layer == g.Layer })
-}
-
 // again looks up a path whose node is known but whose bytes are needed.
 func (r *run) again(p storepath.Path) {
 	if !slices.Contains(r.asking, p) {
@@ -62,17 +56,12 @@ func (r *run) again(p storepath.Path) {
 	}
 }
 
-// kept are the groups whose bytes the previous image has as this run would make them.
+// kept are the groups that the previous image has for this layout.
 func (r *run) kept() []Group {
 	if r.Previous.Prefix != r.layout.Dir() {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(r.Previous.Groups), func(g Group) bool {
-		return slices.ContainsFunc(g.Paths, func(p storepath.Path) bool {
-			n := r.graph.Nodes[p]
-			return n != nil && !n.sameBytes(r.Previous.Nodes[p])
-		})
-	})
+	return r.Previous.Groups
 }
 
 // settle is called when no job is left. It decides whether the closure can be relocated, and reports whether that
@@ -106,9 +95,8 @@ func (r *run) settle(ctx context.Context) (again bool, err error) {
 
 // result is what a run that has nothing left to do has come to.
 func (r *run) result() *Result {
-	previous := r.kept()
 	result := &Result{
-		Graph: r.graph, Groups: r.groups, Changed: Changed(previous, r.groups), Layout: r.layout, Blocked: r.blocked,
+		Graph: r.graph, Groups: r.groups, Changed: Changed(r.kept(), r.groups), Layout: r.layout, Blocked: r.blocked,
 		Staged: r.staged, obstacles: r.blocked, tried: r.Layout.Dir(),
 	}
 	if r.Layout.IsZero() {

@@ -2,15 +2,19 @@ package closure
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Group is one layer of the image and the store paths that it holds.
 type Group struct {
-	Layer string           // "closure-07", or "closure-app" for what the roots themselves are
+	Layer string           // its name, which says what it holds: see name
 	Paths []storepath.Path // sorted
 }
 
@@ -25,17 +29,16 @@ const (
 	// DefaultLayers is the default of nixpkgs' dockerTools too. It leaves 27 of an image's 127 layers to the run image,
 	// the lifecycle and other buildpacks.
 	DefaultLayers = 100
-	// AppLayer is the layer of the roots' own paths. With several roots the others follow as closure-app-2 and on.
-	AppLayer = "closure-app"
 	// LayerPrefix starts the name of every layer that a plan makes.
 	LayerPrefix = "closure-"
 	// BuildLayer is the group of what is needed while an image is made and goes into none. It is no layer.
 	BuildLayer = LayerPrefix + "build"
 
-	// maxAppLayers bounds how many layers the roots themselves are spread over.
-	maxAppLayers = 4
-	// driftLimit is how many times dearer than a fresh plan a grown one may be before it is given up.
-	driftLimit = 2
+	// gathered is how many small paths a layer of several is to have: the more, the more of an image other images have
+	// too, as more paths have layers of their own; the fewer, the less is exported besides what has changed.
+	gathered = 7
+	// layerName is how much of a hash a layer's name has: 120 bits.
+	layerName = 24
 )
 
 func (l Limits) layers() int {
@@ -45,29 +48,42 @@ func (l Limits) layers() int {
 	return max(l.Layers, 2) // the app apart from its dependencies, whatever was asked for
 }
 
-// Plan says which layer holds which path: every node of g in exactly one group and nothing else in any, never more
-// groups than limits allows. It depends on its arguments alone, so two builds plan alike.
+// Plan says which layer holds which path of g: every node in exactly one group and nothing else in any, never more
+// groups than limits allows. Layers are named for paths relocated to layout.
 //
-// The roots' own paths are apart from the rest. The rest is grouped so that a change of one path, which rebuilds all
-// its dependents, replaces few bytes besides those (model.go has the measure). A previous group that is needed whole
-// stays as it is, name and members. One that lost a member has to be written again in any case, so what is left of
-// it is grouped anew together with the new paths, under the names that come free.
-func Plan(g *Graph, previous []Group, limits Limits) []Group {
+// It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
+// and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
+// the roots are apart from the rest; most layers hold one path each, the largest; the small ones are put in an order in
+// which what needs nearly the same is near, and neighbours are joined until all fit (see joined). The groups are in the
+// order of their layers' names.
+func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
 	}
-	p := planner{model: newModel(g, origins(g, previous)), graph: g, limit: limits.layers(), previous: previous}
-	if len(previous) == 0 {
-		return p.fresh()
+	nodes, err := g.Topological()
+	if err != nil {
+		nodes = g.Sorted() // of use to no image, but a plan of it is as good as any
 	}
-	grown, pooled := p.grow()
-	if !pooled {
-		return grown
+	p := newPlanner(nodes)
+	apps, rest := p.apart(g)
+	quota := limits.layers()
+	sets := p.joined(apps, min(len(apps), max(1, quota/10)))
+	quota -= len(sets)
+	slices.SortFunc(rest, p.bySize)
+	alone := len(rest)
+	if alone > quota {
+		alone = quota - max(1, quota/10, min((len(rest)-quota)/gathered, quota/2))
 	}
-	if fresh := p.fresh(); p.model.cost(grown) > driftLimit*p.model.cost(fresh) {
-		return fresh
+	for _, i := range rest[:alone] {
+		sets = append(sets, []int{i})
 	}
-	return grown
+	sets = append(sets, p.joined(rest[alone:], quota-alone)...)
+	groups := make([]Group, 0, len(sets))
+	for _, set := range sets {
+		groups = append(groups, p.group(set, layout))
+	}
+	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Layer, b.Layer) })
+	return groups
 }
 
 // planBeside adds to a plan a group of all that it lacks.
@@ -85,193 +101,208 @@ func planBeside(g *Graph, planned []Group) []Group {
 	return groups
 }
 
-// Changed gives the groups that previous does not have with the same name and members: those whose layers have to be
-// written. All others stay in the previous image.
+// Changed gives the groups whose layers previous does not have: those have to be written. All others stay in the
+// previous image, as a layer's name says what it holds.
 func Changed(previous, groups []Group) []Group {
-	had := map[string][]storepath.Path{}
-	for _, g := range previous {
-		had[g.Layer] = g.Paths
-	}
-	var changed []Group
-	for _, g := range groups {
-		if old, ok := had[g.Layer]; !ok || !slices.Equal(old, g.Paths) {
-			changed = append(changed, g)
-		}
-	}
-	return changed
+	return slices.DeleteFunc(slices.Clone(groups), func(g Group) bool { return contains(previous, g) })
 }
 
+// contains reports whether one of groups has g's layer.
+func contains(groups []Group, g Group) bool {
+	return slices.ContainsFunc(groups, func(other Group) bool { return other.Layer == g.Layer })
+}
+
+// isLayer reports whether a plan gives such names.
+func isLayer(name string) bool {
+	hash, ok := strings.CutPrefix(name, LayerPrefix)
+	return ok && len(hash) == 5+layerName && hash[4] == '-' && strings.Trim(hash[:4], "0123456789") == "" &&
+		storepath.IsHashPart(hash[5:]+strings.Repeat("0", storepath.HashLen-layerName))
+}
+
+// planner knows of each node, by its place in nodes, what a plan depends on.
 type planner struct {
-	model    *model
-	graph    *Graph
-	limit    int
-	previous []Group
+	nodes   []*Node // each after those that it refers to
+	closure []set   // what each needs, itself included
+	count   []int   // how many that are
+	heir    []int   // the one of a node's references that needs most itself; -1 for none
+	depth   []int   // how many heirs follow one another from it
 }
 
-// fresh plans without keeping anything but names. A twentieth of the layers is left for later growth.
-func (p *planner) fresh() []Group {
-	apps := p.apps(nil)
-	var rest []int
-	for i := range p.model.nodes {
-		if !slices.ContainsFunc(apps, func(app []int) bool { return slices.Contains(app, i) }) {
+func newPlanner(nodes []*Node) *planner {
+	p := &planner{nodes: nodes}
+	index := make(map[storepath.Path]int, len(nodes))
+	for i, n := range nodes {
+		index[n.Path] = i
+		own, heir := make(set, (len(nodes)+63)/64), -1
+		own[i/64] |= 1 << (i % 64)
+		for _, ref := range n.References {
+			j, ok := index[ref]
+			if !ok || j >= i {
+				continue
+			}
+			own.add(p.closure[j])
+			if heir < 0 || p.needsMore(j, heir) {
+				heir = j
+			}
+		}
+		depth := 0
+		if heir >= 0 {
+			depth = p.depth[heir] + 1
+		}
+		p.closure, p.count = append(p.closure, own), append(p.count, own.len())
+		p.heir, p.depth = append(p.heir, heir), append(p.depth, depth)
+	}
+	return p
+}
+
+// needsMore orders nodes by how many others they need. A name says more than a hash, which is another one whenever
+// something below it has changed.
+func (p *planner) needsMore(i, j int) bool {
+	return cmp.Or(cmp.Compare(p.count[i], p.count[j]), p.byName(i, j)) > 0
+}
+
+func (p *planner) byName(i, j int) int {
+	a, b := p.nodes[i].Path, p.nodes[j].Path
+	return cmp.Or(strings.Compare(a.Name(), b.Name()), strings.Compare(string(a), string(b)))
+}
+
+// bySize is the larger first.
+func (p *planner) bySize(i, j int) int {
+	return cmp.Or(cmp.Compare(p.nodes[j].NarSize, p.nodes[i].NarSize), p.byName(i, j))
+}
+
+// apart tells the roots' own paths, those roots that nothing else in the closure refers to, from the rest.
+func (p *planner) apart(g *Graph) (apps, rest []int) {
+	dependents := g.Dependents()
+	for i, n := range p.nodes {
+		if slices.Contains(g.Roots, n.Path) && len(dependents[n.Path]) == 0 {
+			apps = append(apps, i)
+		} else {
 			rest = append(rest, i)
 		}
 	}
-	quota := p.limit - len(apps)
-	groups := p.model.cluster(rest, max(1, quota-p.limit/20))
-	namer := newNamer(p.model, p.previous)
-	return namer.sorted(append(namer.name(apps, true), namer.name(groups, false)...))
+	return apps, rest
 }
 
-// apps groups the roots' own paths: those roots that nothing else in the closure refers to, unless kept has them.
-func (p *planner) apps(kept bitset) [][]int {
-	dependents := p.graph.Dependents()
-	var own []int
-	for _, root := range p.graph.Roots {
-		i, ok := p.model.index[root]
-		if !ok || len(dependents[root]) > 0 || (kept != nil && kept.has(i)) || slices.Contains(own, i) {
-			continue
-		}
-		own = append(own, i)
+// byNeeds orders nodes as a walk over a tree does in which each hangs on its heir, the reference that needs most: all
+// that need Python follow Python, and among them all that need its numpy follow that.
+func (p *planner) byNeeds(i, j int) int {
+	a, b := i, j
+	for p.depth[a] > p.depth[b] {
+		a = p.heir[a]
 	}
-	slices.Sort(own)
-	return p.model.cluster(own, min(maxAppLayers, p.limit-1))
+	for p.depth[b] > p.depth[a] {
+		b = p.heir[b]
+	}
+	if a == b {
+		return cmp.Compare(p.depth[i], p.depth[j]) // one hangs on the other
+	}
+	for p.heir[a] != p.heir[b] {
+		a, b = p.heir[a], p.heir[b]
+	}
+	return p.byName(a, b)
 }
 
-// grow keeps every previous group that is needed whole and plans the rest around them. It reports whether there was
-// anything besides the roots to plan.
-func (p *planner) grow() (groups []Group, pooled bool) {
-	clean, kept := p.clean()
-	apps := p.apps(kept)
-	inApp := newBitset(len(p.model.nodes))
-	for _, app := range apps {
-		for _, i := range app {
-			inApp.add(i)
-		}
-	}
-	var pool []int
-	for i := range p.model.nodes {
-		if !kept.has(i) && !inApp.has(i) {
-			pool = append(pool, i)
-		}
-	}
-	// Layers to spare are made by giving up the smallest groups that could have stayed.
-	slices.SortFunc(clean, func(a, b Group) int {
-		return cmp.Or(cmp.Compare(p.bytes(b), p.bytes(a)), strings.Compare(a.Layer, b.Layer))
-	})
-	room := func() int { return p.limit - len(apps) - len(clean) }
-	for len(clean) > 0 && (room() < 0 || room() == 0 && len(pool) > 0) {
-		last := clean[len(clean)-1]
-		clean = clean[:len(clean)-1]
-		for _, path := range last.Paths {
-			pool = append(pool, p.model.index[path])
-		}
-	}
-	slices.Sort(pool)
-	namer := newNamer(p.model, p.previous)
-	for _, g := range clean {
-		namer.take(g.Layer)
-	}
-	groups = append(clean, namer.name(apps, true)...)
-	if len(pool) > 0 {
-		// Names never used so far are spent by halves, so that later pushes have some too.
-		freed := min(room(), max(1, p.lost(clean)))
-		quota := freed + (room()-freed+1)/2
-		groups = append(groups, namer.name(p.model.cluster(pool, quota), false)...)
-	}
-	return namer.sorted(groups), len(pool) > 0
+// part is a run of nodes on their way to a group.
+type part struct {
+	nodes   []int
+	size    int64 // KiB
+	closure set
+	count   int
 }
 
-// clean gives the previous groups that can stay, with the set of their members. One that holds roots' own paths has
-// to hold one still.
-func (p *planner) clean() ([]Group, bitset) {
-	kept := newBitset(len(p.model.nodes))
-	used := map[string]bool{}
-	var clean []Group
-	for _, g := range p.previous {
-		app := isApp(g.Layer)
-		whole := len(g.Paths) > 0 && isLayer(g.Layer) && !used[g.Layer] && slices.IsSorted(g.Paths)
-		for n, path := range g.Paths {
-			i, ok := p.model.index[path]
-			whole = whole && ok && !kept.has(i) && (n == 0 || g.Paths[n-1] != path)
-		}
-		if !whole || app && !slices.ContainsFunc(g.Paths, func(path storepath.Path) bool {
-			return slices.Contains(p.graph.Roots, path)
-		}) {
-			continue
-		}
-		for _, path := range g.Paths {
-			kept.add(p.model.index[path])
-		}
-		used[g.Layer] = true
-		clean = append(clean, Group{Layer: g.Layer, Paths: slices.Clone(g.Paths)})
+// joined puts nodes in the order of what they need and joins neighbours until at most n parts are left, again and
+// again those two for which it costs least. A part costs its size times the number of paths that it needs: how much is
+// exported, by how many changes. Sums are of whole numbers, so that no processor rounds another way.
+func (p *planner) joined(nodes []int, n int) [][]int {
+	nodes = slices.SortedFunc(slices.Values(nodes), p.byNeeds)
+	parts := make([]*part, 0, len(nodes))
+	for _, i := range nodes {
+		size := (min(max(p.nodes[i].NarSize, 0), maxNarSize) + 1023) >> 10
+		parts = append(parts, &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]})
 	}
-	return clean, kept
-}
-
-// lost counts the previous layers of dependencies that are not among the clean ones.
-func (p *planner) lost(clean []Group) int {
-	var lost int
-	for _, g := range p.previous {
-		if !isApp(g.Layer) && !slices.ContainsFunc(clean, func(c Group) bool { return c.Layer == g.Layer }) {
-			lost++
-		}
+	costs := make([]int64, 0, len(parts)) // of joining each to the next
+	for i := 1; i < len(parts); i++ {
+		costs = append(costs, cost(parts[i-1], parts[i]))
 	}
-	return lost
-}
-
-// origins finds where the changes since the previous plan began: new paths that took the place of one of the same
-// package and rest on nothing new. What changed once is likely to change again.
-func origins(g *Graph, previous []Group) map[storepath.Path]bool {
-	before := map[storepath.Path]bool{}
-	gone := map[string]bool{}
-	for _, group := range previous {
-		for _, path := range group.Paths {
-			before[path] = true
-			if g.Nodes[path] == nil {
-				gone[packageName(path)] = true
+	for len(parts) > max(n, 1) {
+		at := 0
+		for i := range costs {
+			if costs[i] < costs[at] {
+				at = i
 			}
 		}
-	}
-	found := map[storepath.Path]bool{}
-	for path, n := range g.Nodes {
-		fresh := func(ref storepath.Path) bool { return ref != path && !before[ref] }
-		if !before[path] && gone[packageName(path)] && !slices.ContainsFunc(n.References, fresh) {
-			found[path] = true
+		to := parts[at]
+		to.take(parts[at+1])
+		parts, costs = slices.Delete(parts, at+1, at+2), slices.Delete(costs, at, at+1)
+		if at > 0 {
+			costs[at-1] = cost(parts[at-1], to)
+		}
+		if at < len(costs) {
+			costs[at] = cost(to, parts[at+1])
 		}
 	}
-	return found
+	sets := make([][]int, 0, len(parts))
+	for _, part := range parts {
+		sets = append(sets, part.nodes)
+	}
+	return sets
 }
 
-func (p *planner) bytes(g Group) int64 {
-	var sum int64
-	for _, path := range g.Paths {
-		sum += p.graph.Nodes[path].NarSize
-	}
-	return sum
+// cost is what joining two parts adds: each is exported also when only the other one has changed.
+func cost(a, b *part) int64 {
+	both := a.closure.common(b.closure)
+	return a.size*int64(b.count-both) + b.size*int64(a.count-both)
 }
 
-// isLayer reports whether layer is a name that a plan gives.
-func isLayer(layer string) bool {
-	name, ok := strings.CutPrefix(layer, LayerPrefix)
-	if rest, app := strings.CutPrefix(name, "app"); app {
-		if name, ok = strings.CutPrefix(rest, "-"); !ok {
-			return rest == ""
-		}
-	}
-	return ok && name != "" && strings.Trim(name, "0123456789") == ""
+func (a *part) take(b *part) {
+	a.nodes = append(a.nodes, b.nodes...)
+	a.size += b.size
+	a.closure.add(b.closure)
+	a.count = a.closure.len()
 }
 
-func isApp(layer string) bool { return strings.HasPrefix(layer, AppLayer) }
-
-// packageName is a store path's name without its version, told apart as Nix's parseDrvName does: the version starts
-// at the first dash that no letter follows.
-func packageName(p storepath.Path) string {
-	name := p.Name()
-	for i := 0; i+1 < len(name); i++ {
-		if c := name[i+1]; name[i] == '-' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return name[:i]
-		}
+// group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
+// paths were relocated to, and of each path the NAR and the proof that lies beside it. Before that stands how many
+// paths it needs, which orders an image's layers from what needs nothing to the app: container engines share unpacked
+// layers only as far as all layers below them are the same, and the lifecycle orders layers by name.
+func (p *planner) group(nodes []int, layout relocate.Layout) Group {
+	needs := make(set, (len(p.nodes)+63)/64)
+	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
+	slices.SortFunc(nodes, func(i, j int) int { return cmp.Compare(p.nodes[i].Path, p.nodes[j].Path) })
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d %s\n", Format, layout.Dir())
+	for _, i := range nodes {
+		n := p.nodes[i]
+		needs.add(p.closure[i])
+		fmt.Fprintf(sum, "%s %s %q %q\n", n.Path, n.NarHash, n.Signature.String(), n.CA)
+		g.Paths = append(g.Paths, n.Path)
 	}
-	return name
+	hash := storepath.Encode32(sum.Sum(nil))
+	g.Layer = fmt.Sprintf("%s%04d-%s", LayerPrefix, min(needs.len(), 9999), hash[len(hash)-layerName:])
+	return g
+}
+
+// set is a set of nodes.
+type set []uint64
+
+func (s set) add(other set) {
+	for i, word := range other {
+		s[i] |= word
+	}
+}
+
+func (s set) len() (n int) {
+	for _, word := range s {
+		n += bits.OnesCount64(word)
+	}
+	return n
+}
+
+// common is how many two sets share.
+func (s set) common(other set) (n int) {
+	for i, word := range s {
+		n += bits.OnesCount64(word & other[i])
+	}
+	return n
 }

@@ -11,9 +11,14 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/integration/bench"
 )
+
+// plan is a plan for paths that are not relocated.
+func plan(g *closure.Graph, layers int) []closure.Group {
+	return closure.Plan(g, relocate.Layout{}, closure.Limits{Layers: layers})
+}
 
 func testPlan(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
@@ -26,7 +31,7 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		for _, group := range groups {
 			Expect(group.Paths).NotTo(BeEmpty())
 			Expect(slices.IsSorted(group.Paths)).To(BeTrue())
-			Expect(group.Layer).To(MatchRegexp(`^closure-(\d\d+|app(-\d)?)$`))
+			Expect(group.Layer).To(MatchRegexp(`^closure-\d{4}-[0-9a-z]{24}$`))
 			names[group.Layer] = true
 			all = append(all, group.Paths...)
 		}
@@ -38,83 +43,129 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 			return strings.Compare(a.Layer, b.Layer)
 		})).To(BeTrue())
 	}
-	layersOf := func(groups []closure.Group) []string {
-		var names []string
-		for _, g := range groups {
-			names = append(names, g.Layer)
-		}
-		return names
+	holding := func(groups []closure.Group, p storepath.Path) closure.Group {
+		t.Helper()
+		i := slices.IndexFunc(groups, func(g closure.Group) bool { return slices.Contains(g.Paths, p) })
+		Expect(i).NotTo(BeNumerically("<", 0))
+		return groups[i]
 	}
 
 	it("puts every path into exactly one layer, whatever the size and the limit", func() {
 		for _, n := range []int{1, 2, 3, 50, 300} {
 			for _, layers := range []int{2, 3, 10, 80} {
 				g := newWorld(uint64(n), n).graph()
-				check(g, closure.Plan(g, nil, closure.Limits{Layers: layers}), layers)
+				check(g, plan(g, layers), layers)
 			}
 		}
-		Expect(closure.Plan(&closure.Graph{}, nil, closure.Limits{})).To(BeEmpty())
+		Expect(plan(&closure.Graph{}, 0)).To(BeEmpty())
 	})
 
-	it("depends on its arguments only, in whatever order they come", func() {
-		w := newWorld(7, 200)
-		g := w.graph()
-		first := closure.Plan(g, nil, closure.Limits{Layers: 40})
-		w.version[20]++
-		changed := w.graph()
-		second := closure.Plan(changed, first, closure.Limits{Layers: 40})
+	it("gives each path its own layer as long as there are enough", func() {
+		g := newWorld(5, 90).graph()
+		Expect(plan(g, 0)).To(HaveLen(90))
+	})
+
+	it("depends on the closure only", func() {
+		first := plan(newWorld(7, 200).graph(), 40)
 		for range 5 {
-			Expect(closure.Plan(w.graph(), slices.Clone(first), closure.Limits{Layers: 40})).To(Equal(second))
+			Expect(plan(newWorld(7, 200).graph(), 40)).To(Equal(first))
 		}
-		shuffled := slices.Clone(first)
-		slices.Reverse(shuffled)
-		Expect(closure.Plan(changed, shuffled, closure.Limits{Layers: 40})).To(Equal(second))
 	})
 
-	it("keeps the app's own path apart, so that a change of it changes one layer", func() {
+	it("gives the root and each of the largest paths a layer of its own, the same one in every image", func() {
 		w := newWorld(3, 300)
-		before := w.graph()
-		groups := closure.Plan(before, nil, closure.Limits{})
-		Expect(groups[len(groups)-1]).To(Equal(closure.Group{Layer: closure.AppLayer, Paths: before.Roots}))
-		w.version[w.app()]++
-		next := closure.Plan(w.graph(), groups, closure.Limits{})
-		Expect(layersOf(closure.Changed(groups, next))).To(Equal([]string{closure.AppLayer}))
+		g := w.graph()
+		groups := plan(g, 0)
+		nodes := g.Sorted()
+		slices.SortFunc(nodes, func(a, b *closure.Node) int { return int(b.NarSize - a.NarSize) })
+		alone := 0
+		for _, n := range nodes {
+			if n.Path != g.Roots[0] && alone < 71 {
+				alone++
+				Expect(holding(groups, n.Path).Paths).To(Equal([]storepath.Path{n.Path}))
+			}
+		}
+		Expect(holding(groups, g.Roots[0]).Paths).To(Equal(g.Roots))
+
+		other := w.graph() // another app with the same dependencies, and some of its own
+		app := other.Nodes[other.Roots[0]]
+		delete(other.Nodes, app.Path)
+		tool := &closure.Node{Path: pathOf("x", "tool-1"), NarSize: 1e6}
+		root := &closure.Node{Path: pathOf("y", "shop-1"), NarSize: 7e6, References: append(slices.Clone(app.References), tool.Path)}
+		root.References = slices.DeleteFunc(root.References, func(p storepath.Path) bool { return p == app.Path })
+		other.Nodes[tool.Path], other.Nodes[root.Path], other.Roots = tool, root, []storepath.Path{root.Path}
+		var sum, shared int64
+		for _, group := range closure.Changed(groups, plan(other, 0)) {
+			for _, p := range group.Paths {
+				sum += other.Nodes[p].NarSize
+			}
+		}
+		shared = other.Bytes() - sum
+		Expect(float64(shared) / float64(other.Bytes()-root.NarSize-tool.NarSize)).To(BeNumerically(">", 0.97))
 	})
 
-	it("changes nothing where nothing changed", func() {
+	it("names a layer by all that its bytes depend on, and by nothing else", func() {
+		g := newWorld(3, 20).signed()
+		groups := plan(g, 0)
+		p := g.Sorted()[7].Path
+		before := holding(groups, p).Layer
+		for what, change := range map[string]func(n *closure.Node){
+			"its NAR":             func(n *closure.Node) { n.NarHash[3] ^= 1 },
+			"its signature":       func(n *closure.Node) { sign(n, "other-1") },
+			"its content address": func(n *closure.Node) { n.CA = "fixed:r:sha256:x" },
+		} {
+			g := newWorld(3, 20).signed()
+			change(g.Nodes[p])
+			Expect(holding(plan(g, 0), p).Layer).NotTo(Equal(before), what)
+		}
+		Expect(holding(closure.Plan(g, layoutAt("/layers/x/view"), closure.Limits{}), p).Layer).NotTo(Equal(before))
+		g.Nodes[p].CacheURL, g.Nodes[p].NarSize, g.Nodes[p].Foreign = "https://elsewhere", g.Nodes[p].NarSize+1, []string{"x"}
+		Expect(holding(plan(g, 0), p).Layer).To(Equal(before))
+	})
+
+	it("orders layers from what needs nothing to the app, so that container engines may share the lower ones", func() {
 		g := newWorld(3, 300).graph()
-		groups := closure.Plan(g, nil, closure.Limits{})
-		Expect(closure.Plan(g, groups, closure.Limits{})).To(Equal(groups))
-		Expect(closure.Changed(groups, groups)).To(BeEmpty())
+		groups := plan(g, 0)
+		Expect(groups[len(groups)-1].Paths).To(Equal(g.Roots))
+		needs := func(group closure.Group) int { return len(g.ClosureOf(group.Paths...)) }
+		Expect(slices.IsSortedFunc(groups, func(a, b closure.Group) int { return needs(a) - needs(b) })).To(BeTrue())
 	})
 
-	it("leaves a group alone that is needed whole", func() {
-		w := newWorld(5, 300)
-		groups := closure.Plan(w.graph(), nil, closure.Limits{})
-		for i := range 290 {
-			if i%29 != 0 {
+	it("keeps near what needs the same, so that a change of it moves few layers", func() {
+		// Two languages with forty small modules each, of which five are left when the largest are taken away.
+		g := &closure.Graph{Nodes: map[storepath.Path]*closure.Node{}}
+		app := &closure.Node{Path: pathOf("", "app-1"), NarSize: 1}
+		for _, language := range []string{"perl", "python"} {
+			interpreter := &closure.Node{Path: pathOf("", language+"-3"), NarSize: 50e6}
+			g.Nodes[interpreter.Path] = interpreter
+			for i := range 40 {
+				n := &closure.Node{
+					Path: pathOf(language, fmt.Sprintf("module%02d-1", i)), NarSize: 1000, References: []storepath.Path{interpreter.Path},
+				}
+				g.Nodes[n.Path] = n
+				app.References = append(app.References, n.Path)
+			}
+		}
+		slices.Sort(app.References)
+		g.Nodes[app.Path], g.Roots = app, []storepath.Path{app.Path}
+		for _, group := range plan(g, 20) {
+			if len(group.Paths) == 1 {
 				continue
 			}
-			w.version[i]++
-			g := w.graph()
-			next := closure.Plan(g, groups, closure.Limits{})
-			check(g, next, closure.DefaultLayers)
-			for _, old := range groups {
-				if !slices.ContainsFunc(old.Paths, func(p storepath.Path) bool { return g.Nodes[p] == nil }) {
-					Expect(next).To(ContainElement(old))
-				}
+			languages := map[storepath.Path]bool{}
+			for _, p := range group.Paths {
+				languages[g.Nodes[p].References[0]] = true
 			}
-			w.version[i]--
+			Expect(languages).To(HaveLen(1), "%v", group.Paths)
 		}
 	})
 
-	it("exports little besides what a change rebuilds, and less than others would", func() {
+	it("exports little besides what a change rebuilds", func() {
 		w := newWorld(11, 300)
 		before := w.graph()
-		groups := closure.Plan(before, nil, closure.Limits{})
-		ratios := map[string][]float64{}
-		var megabyte []float64
-		peers := map[string]bench.Grouping{"popularity": bench.Popularity, "auto-layer": bench.AutoLayer}
+		groups := plan(before, 0)
+		const push = 1 << 20 // what any push costs on top, as in docs/layers.md
+		var ratios, megabyte []float64
 		for i := range w.names {
 			if i%4 != 0 {
 				continue
@@ -122,69 +173,27 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 			w.version[i]++
 			g := w.graph()
 			w.version[i]--
-			changed := float64(change(before, g))
-			ours := float64(exported(g, groups, closure.Plan(g, groups, closure.Limits{}))) / changed
-			ratios["ours"] = append(ratios["ours"], ours)
+			ratio := float64(exported(g, groups, plan(g, 0))+push) / float64(change(before, g)+push)
+			ratios = append(ratios, ratio)
 			if 0.7e6 < w.sizes[i] && w.sizes[i] < 1.4e6 {
-				megabyte = append(megabyte, ours)
-			}
-			for name, peer := range peers {
-				bytes := bench.Exported(g, peer(before, closure.DefaultLayers), peer(g, closure.DefaultLayers))
-				ratios[name] = append(ratios[name], float64(bytes)/changed)
+				megabyte = append(megabyte, ratio)
 			}
 		}
-		for _, name := range []string{"ours", "popularity", "auto-layer"} {
-			r := slices.Sorted(slices.Values(ratios[name]))
-			t.Logf("exported / rebuilt, %s: median %.2f, nine of ten below %.2f", name, r[len(r)/2], r[len(r)*9/10])
-			ratios[name] = r
-		}
+		slices.Sort(ratios)
 		slices.Sort(megabyte)
-		t.Logf("ours, for %d paths of about 1 MB: median %.2f, at most %.2f", len(megabyte), megabyte[len(megabyte)/2],
-			megabyte[len(megabyte)-1])
-		for name, r := range ratios {
-			Expect(ratios["ours"][len(r)/2]).To(BeNumerically("<=", r[len(r)/2]), name)
-			Expect(ratios["ours"][len(r)*9/10]).To(BeNumerically("<=", r[len(r)*9/10]), name)
-		}
-		Expect(ratios["ours"][len(ratios["ours"])/2]).To(BeNumerically("<=", 1.5))
-		Expect(megabyte[len(megabyte)/2]).To(BeNumerically("<=", 1.5))
-	})
-
-	it("learns which dependency changes often", func() {
-		w := newWorld(11, 300)
-		groups := closure.Plan(w.graph(), nil, closure.Limits{})
-		worst, dearest := 0, 0.0
-		for i := range 250 { // the change that the first plan serves worst
-			if i%3 != 0 {
-				continue
-			}
-			w.version[i]++
-			g := w.graph()
-			w.version[i]--
-			before := w.graph()
-			next := closure.Plan(g, groups, closure.Limits{})
-			if ratio := float64(exported(g, groups, next)) / float64(change(before, g)); ratio > dearest {
-				worst, dearest = i, ratio
-			}
-		}
-		var ratios []float64
-		for range 6 {
-			before := w.graph()
-			w.version[worst]++
-			g := w.graph()
-			next := closure.Plan(g, groups, closure.Limits{})
-			ratios = append(ratios, float64(exported(g, groups, next))/float64(change(before, g)))
-			groups = next
-		}
-		t.Logf("exported / rebuilt, the same path changed again and again: %.2f", ratios)
-		Expect(ratios[5]).To(BeNumerically("<=", max(1.05, ratios[0])))
+		t.Logf("exported / rebuilt: median %.2f, nine of ten below %.2f; for paths of about 1 MB: median %.2f",
+			ratios[len(ratios)/2], ratios[len(ratios)*9/10], megabyte[len(megabyte)/2])
+		Expect(ratios[len(ratios)/2]).To(BeNumerically("<=", 1.3))
+		Expect(ratios[len(ratios)*9/10]).To(BeNumerically("<=", 3.5))
+		Expect(megabyte[len(megabyte)/2]).To(BeNumerically("<=", 1.3))
 	})
 
 	it("stays in its limits, keeps nothing dead and stays good over a hundred pushes", func() {
-		for _, layers := range []int{20, 80} {
+		for layers, bar := range map[int]float64{20: 3, 100: 1.2} {
 			w := newWorld(13, 250)
 			random := rand.New(rand.NewPCG(uint64(layers), 2))
 			g := w.graph()
-			groups := closure.Plan(g, nil, closure.Limits{Layers: layers})
+			groups := plan(g, layers)
 			var moved, rebuilt int64
 			for push := range 100 {
 				before := g
@@ -200,72 +209,49 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 					w.version[i]++
 				}
 				g = w.graph()
-				next := closure.Plan(g, groups, closure.Limits{Layers: layers})
+				next := plan(g, layers)
 				check(g, next, layers)
 				moved += exported(g, groups, next)
 				rebuilt += change(before, g)
 				groups = next
 			}
 			t.Logf("%d layers, a hundred pushes: exported / rebuilt %.2f", layers, float64(moved)/float64(rebuilt))
-			if layers == 80 {
-				Expect(float64(moved) / float64(rebuilt)).To(BeNumerically("<=", 2))
-			}
+			Expect(float64(moved)/float64(rebuilt)).To(BeNumerically("<=", bar), fmt.Sprint(layers))
 		}
 	})
 
-	it("obeys a limit that became smaller", func() {
-		w := newWorld(17, 200)
-		groups := closure.Plan(w.graph(), nil, closure.Limits{Layers: 60})
-		w.version[w.app()]++
-		g := w.graph()
-		check(g, closure.Plan(g, groups, closure.Limits{Layers: 12}), 12)
-	})
-
-	it("keeps several roots apart from each other and gives each its own layer again", func() {
+	it("keeps several roots apart from each other, up to a tenth of the layers", func() {
 		w := newWorld(19, 100)
 		g := w.graph()
-		var roots []storepath.Path
-		for i := range 3 {
+		app := g.Roots[0]
+		g.Roots = nil
+		for i := range 15 {
 			p := pathOf("1", fmt.Sprintf("service%d-1", i))
-			g.Nodes[p] = &closure.Node{Path: p, NarSize: 5e6, References: []storepath.Path{g.Roots[0]}}
-			roots = append(roots, p)
+			g.Nodes[p] = &closure.Node{Path: p, NarSize: 5e6, References: []storepath.Path{app}}
+			g.Roots = append(g.Roots, p)
 		}
-		g.Roots = roots
-		groups := closure.Plan(g, nil, closure.Limits{})
-		app := func(p storepath.Path) string {
-			for _, group := range groups {
-				if len(group.Paths) == 1 && group.Paths[0] == p {
-					return group.Layer
-				}
+		layers := func() map[string]bool {
+			used := map[string]bool{}
+			for _, root := range g.Roots {
+				group := holding(plan(g, 0), root)
+				Expect(g.Roots).To(ContainElements(group.Paths))
+				used[group.Layer] = true
 			}
-			return ""
+			return used
 		}
-		for _, p := range roots {
-			Expect(app(p)).To(HavePrefix(closure.AppLayer))
+		Expect(layers()).To(HaveLen(10))
+		for _, root := range g.Roots[7:] {
+			delete(g.Nodes, root)
 		}
-		layer, kept := app(roots[1]), groups
-		delete(g.Nodes, roots[1])
-		next := pathOf("2", "service1-1")
-		g.Nodes[next] = &closure.Node{Path: next, NarSize: 5e6, References: []storepath.Path{pathOf("x", "y")}}
-		g.Nodes[next].References[0] = g.Nodes[roots[0]].References[0]
-		g.Roots[1] = next
-		groups = closure.Plan(g, kept, closure.Limits{})
-		Expect(layersOf(closure.Changed(kept, groups))).To(Equal([]string{layer}))
-		Expect(app(next)).To(Equal(layer))
+		g.Roots = g.Roots[:7]
+		Expect(layers()).To(HaveLen(7))
 	})
 
-	it("is right whatever the previous groups say", func() {
+	it("plans a closure whose references are in a circle as well as any", func() {
 		g := newWorld(23, 60).graph()
-		paths := g.Paths()
-		for _, previous := range [][]closure.Group{
-			{{Layer: "closure-00", Paths: paths}, {Layer: "closure-01", Paths: paths[:3]}},
-			{{Layer: "closure-00", Paths: paths[:3]}, {Layer: "closure-00", Paths: paths[3:6]}},
-			{{Layer: "closure-00"}},
-			{{Layer: "closure-00", Paths: []storepath.Path{paths[1], paths[0]}}},
-			{{Layer: "closure-00", Paths: []storepath.Path{paths[1], paths[1]}}},
-			{{Layer: "closure-app", Paths: paths[:30]}, {Layer: "store", Paths: paths[30:]}},
-		} {
-			check(g, closure.Plan(g, previous, closure.Limits{}), closure.DefaultLayers)
-		}
+		nodes := g.Sorted()
+		nodes[0].References = []storepath.Path{nodes[1].Path}
+		nodes[1].References = []storepath.Path{nodes[0].Path}
+		check(g, plan(g, 20), 20)
 	})
 }

@@ -108,11 +108,11 @@ func Substitute(ctx context.Context, options Options) (*Result, error) {
 }
 
 // grouped makes the plan, or completes the one that is made.
-func (o Options) grouped(g *Graph, previous []Group) []Group {
+func (o Options) grouped(g *Graph, layout relocate.Layout) []Group {
 	if o.Planned != nil {
 		return planBeside(g, o.Planned)
 	}
-	return Plan(g, previous, o.Limits)
+	return Plan(g, layout, o.Limits)
 }
 
 func (o Options) withDefaults() Options {

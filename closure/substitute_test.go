@@ -116,7 +116,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(len(changed)).To(And(BeNumerically(">", 1), BeNumerically("<", 60)))
 		Expect(caches.fetches).To(ConsistOf(changed))
 		Expect(caches.lookups).To(ConsistOf(changed))
-		Expect(result.Groups).To(Equal(closure.Plan(g2, first.Groups, options.Limits)))
+		Expect(result.Groups).To(Equal(closure.Plan(result.Graph, options.Layout, options.Limits)))
 		Expect(result.Removed.Paths).To(BeNumerically(">", 0))
 		Expect(result.Graph.Paths()).To(Equal(g2.Paths()))
 	})
@@ -193,10 +193,11 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		manifests := first.Manifests()
-		app := manifests[closure.AppLayer]
+		layer := first.Groups[len(first.Groups)-1].Layer
+		app := manifests[layer]
 		fields := strings.Fields(app.Paths[0])
 		app.Paths = []string{strings.Join(fields[:len(fields)-1], " ")} // one reference less
-		manifests[closure.AppLayer] = app
+		manifests[layer] = app
 		previous, notes := closure.Recall(manifests, options.Layout)
 		Expect(notes).To(BeEmpty())
 		Expect(previous.Distrust(c.keys)).To(HaveLen(1))

@@ -64,7 +64,7 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 				`"bins":[{"programs":["app; touch /x\u001b[2J"],"hook":true}]}'
 `,
 			"view":               "[metadata]\nx = " + `"\u001b]0;title\u0007"` + "\n",
-			"closure-app":        "[metadata]\nversion = 2\nformat = 2\nprefix = \"/nix/store\"\npaths = [\"\\u001b[2J\"]\n",
+			k.closureLayers()[0]: "[metadata]\nversion = 2\nformat = 2\nprefix = \"/nix/store\"\npaths = [\"\\u001b[2J\"]\n",
 			"closure-\x1b[2J":    "[metadata]\nversion = 2\nformat = 2\nprefix = \"/nix/store\"\npaths = []\n",
 			"closure-everything": "[metadata]\npaths = [" + strings.Repeat(`"`+strings.Repeat("x", 1000)+`", `, 10_000) + "]\n",
 		} {
