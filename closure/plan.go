@@ -36,7 +36,7 @@ const (
 
 	// gathered is how many small paths a layer of several is to have: the more, the more of an image other images have
 	// too, as more paths have layers of their own; the fewer, the less is exported besides what has changed.
-	gathered = 7
+	gathered = 10
 	// layerName is how much of a hash a layer's name has: 120 bits.
 	layerName = 24
 )

@@ -56,7 +56,7 @@ func New(options Options) *Bench {
 }
 
 // Suites are the parts that can be measured one by one, in order.
-func Suites() []string { return []string{"substitute", "launch", "rebuild", "resolve"} }
+func Suites() []string { return []string{"substitute", "launch", "rebuild", "resolve", "fleet"} }
 
 // Measure measures one part and prints its rows.
 func (b *Bench) Measure(ctx context.Context, suite string) error {
@@ -70,6 +70,8 @@ func (b *Bench) Measure(ctx context.Context, suite string) error {
 		err = b.rebuild(ctx)
 	case "resolve":
 		err = b.resolve(ctx)
+	case "fleet":
+		err = b.fleet(ctx)
 	default:
 		err = fmt.Errorf("it is none of %s", strings.Join(Suites(), ", "))
 	}

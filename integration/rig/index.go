@@ -1,0 +1,104 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// IndexedPackage is a package of a Debian suite as its index describes it, together with those that it needs and that
+// need it in a circle.
+type IndexedPackage struct {
+	Name      string
+	Members   []string // the packages that it is, sorted
+	Installed int64    // bytes, unpacked
+	Needs     []int    // numbers of packages in the same index, all lower than its own
+}
+
+// Index gives all packages of a Debian suite, each after those that it needs. It downloads the index and no package.
+func (r *Rig) Index(ctx context.Context, suite string) ([]IndexedPackage, error) {
+	source, err := r.apt(ctx, suite)
+	if err != nil {
+		return nil, err
+	}
+	text, err := source.run(ctx, "apt-cache", "dumpavail")
+	if err != nil {
+		return nil, fmt.Errorf("reading package index of Debian %s: %w", suite, err)
+	}
+	byName, sizes, providers := map[string]Deb{}, map[string]int64{}, map[string]string{}
+	for _, stanza := range strings.Split(text, "\n\n") {
+		d, ok := parseStanza(stanza)
+		if !ok || byName[d.Name].Name != "" {
+			continue
+		}
+		byName[d.Name] = d
+		if _, rest, found := strings.Cut(stanza, "\nInstalled-Size: "); found {
+			kilobytes, _, _ := strings.Cut(rest, "\n")
+			size, err := strconv.ParseInt(kilobytes, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("reading package index of Debian %s: %s: %w", suite, d.Name, err)
+			}
+			sizes[d.Name] = size << 10
+		}
+		for _, name := range d.Provides {
+			if providers[name] == "" || d.Name < providers[name] {
+				providers[name] = d.Name
+			}
+		}
+	}
+	// Maintainers' scripts call these; a store path has none.
+	for _, name := range []string{"dpkg", "debconf", "install-info", "init-system-helpers"} {
+		delete(byName, name)
+	}
+	return indexed(dependencies(byName, providers), byName, sizes), nil
+}
+
+// indexed numbers packages from those that need nothing, circles as one.
+func indexed(needs map[string][]string, byName map[string]Deb, sizes map[string]int64) []IndexedPackage {
+	members := map[string][]string{}
+	owner := map[string]string{}
+	for _, circle := range circles(needs) {
+		members[circle[0]] = circle
+		for _, name := range circle {
+			owner[name] = circle[0]
+		}
+	}
+	var names []string
+	for name := range byName {
+		if owner[name] == "" {
+			owner[name], members[name] = name, []string{name}
+		}
+		if owner[name] == name {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var all []IndexedPackage
+	number := map[string]int{}
+	var visit func(name string)
+	visit = func(name string) {
+		if _, done := number[name]; done {
+			return
+		}
+		p := IndexedPackage{Name: name, Members: members[name]}
+		for _, member := range p.Members {
+			p.Installed += sizes[member]
+			for _, wanted := range needs[member] {
+				if other := owner[wanted]; other != "" && other != name {
+					visit(other)
+					p.Needs = append(p.Needs, number[other])
+				}
+			}
+		}
+		slices.Sort(p.Needs)
+		p.Needs = slices.Compact(p.Needs)
+		number[name] = len(all)
+		all = append(all, p)
+	}
+	for _, name := range names {
+		visit(name)
+	}
+	return all
+}
