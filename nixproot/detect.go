@@ -101,7 +101,7 @@ func FindEntry(source string, config Config) (Entry, error) {
 	return Entry{}, nil
 }
 
-// entryOf is the entry of a file in the source. A flake.nix is nothing by itself: what is meant is its folder's flake.
+// entryOf is the entry of a file in the source. A flake.nix is nothing by itself: what is meant is its directory's flake.
 func entryOf(file, why string) Entry {
 	dir, base := filepath.Split(file)
 	if base != flakeFile {

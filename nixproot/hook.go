@@ -28,7 +28,7 @@ func (c *contents) hasHook() bool {
 	return c.Roots.Hook != "" || slices.ContainsFunc(c.Bins, func(b *bin) bool { return b != nil && b.Hook })
 }
 
-// runHook runs heroku-compile-hook once, in the source folder, through the launcher, so that it sees its store as the
+// runHook runs heroku-compile-hook once, in the source directory, through the launcher, so that it sees its store as the
 // app will. Afterwards the layers are as they were before. After an error they are of no use to anybody.
 func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcnb.Layer) error {
 	if !c.hasHook() {
@@ -42,7 +42,7 @@ func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcn
 	if err := b.callHook(ctx, s, stage, launcher); err != nil {
 		return err
 	}
-	for _, dir := range append(stage.lent, s.hookDir()) {
+	for _, dir := range append(stage.borrowed, s.hookDir()) {
 		if err := nar.RemoveAll(dir); err != nil {
 			return fmt.Errorf("removing what %s needed: %w", roots.HookName, err)
 		}
@@ -53,8 +53,8 @@ func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcn
 // hookStage is what the hook sees: the closure of its own output and of the app's.
 type hookStage struct {
 	*contents
-	// lent are the folders of layers that stay in the previous image and have their files here for the moment.
-	lent []string
+	// borrowed are the directories of layers that stay in the previous image and have their files here for the moment.
+	borrowed []string
 }
 
 // stageHook fetches what the hook may need and this build has not unpacked. The files of layers that stay in the
@@ -97,7 +97,7 @@ func (h *hookStage) furnish(group closure.Group, asInImage bool) error {
 	aside := filepath.Join(hookDir, group.Layer)
 	if asInImage && group.Layer != closure.BuildLayer {
 		layer := filepath.Join(h.layersDir, group.Layer)
-		h.lent = append(h.lent, layer)
+		h.borrowed = append(h.borrowed, layer)
 		return os.Rename(filepath.Join(h.layersDir, aside), layer)
 	}
 	i := slices.IndexFunc(h.Groups, func(g closure.Group) bool { return g.Layer == group.Layer })
@@ -132,7 +132,7 @@ func (b Build) callHook(ctx context.Context, s *site, stage *hookStage, launcher
 		b.Logger.Bodyf("%s left running, and this build ended: %s", roots.HookName, strings.Join(left, ", "))
 	}
 	if err != nil {
-		return fmt.Errorf("running %s: %w; it runs in the source folder at build time, and its own output is above",
+		return fmt.Errorf("running %s: %w; it runs in the source directory at build time, and its own output is above",
 			roots.HookName, err)
 	}
 	return nil

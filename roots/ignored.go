@@ -31,8 +31,8 @@ func (d *diagnosis) ignored(ctx context.Context) []Finding {
 // leftBehind are what tools and desktops write and hardly anybody commits.
 var leftBehind = []ignoreRule{
 	{pattern: "**/.DS_Store"}, {pattern: "**/*.swp"}, {pattern: "**/*~"}, {pattern: "result"}, {pattern: "result-*"},
-	{pattern: "**/node_modules", folder: true}, {pattern: "**/__pycache__", folder: true}, {pattern: "**/*.pyc"},
-	{pattern: "**/.direnv", folder: true}, {pattern: "**/.env"}, {pattern: "**/.envrc.cache"}, {pattern: "**/*.orig"},
+	{pattern: "**/node_modules", directory: true}, {pattern: "**/__pycache__", directory: true}, {pattern: "**/*.pyc"},
+	{pattern: "**/.direnv", directory: true}, {pattern: "**/.env"}, {pattern: "**/.envrc.cache"}, {pattern: "**/*.orig"},
 }
 
 // maxIgnoreFile bounds a .gitignore that is read.
@@ -40,29 +40,29 @@ const maxIgnoreFile = 1 << 20
 
 // ignoreRule is a line of a .gitignore.
 type ignoreRule struct {
-	pattern string // of doublestar, relative to the source
-	folder  bool   // it is about folders only
-	negated bool
+	pattern   string // of doublestar, relative to the source
+	directory bool   // it is about directories only
+	negated   bool
 }
 
-// ignoredFiles are the files and folders that a source's .gitignore files name, folders with a slash at their end. A
-// folder of which nothing else would remain is one of them, as git knows no empty folders.
+// ignoredFiles are the files and directories that a source's .gitignore files name, directories with a slash at their end. A
+// directory of which nothing else would remain is one of them, as git knows no empty directories.
 func ignoredFiles(ctx context.Context, dir string, exclude []string) []string {
 	names, _ := ignoredBelow(ctx, dir, "", exclude, leftBehind)
 	return names
 }
 
-func ignoredBelow(ctx context.Context, dir, folder string, exclude []string, rules []ignoreRule) (names []string, all bool) {
-	entries, err := os.ReadDir(filepath.Join(dir, folder))
+func ignoredBelow(ctx context.Context, dir, directory string, exclude []string, rules []ignoreRule) (names []string, all bool) {
+	entries, err := os.ReadDir(filepath.Join(dir, directory))
 	if err != nil || ctx.Err() != nil {
 		return nil, false
 	}
-	if text, err := sourcefile.Read(ctx, filepath.Join(dir, folder, ".gitignore"), maxIgnoreFile); err == nil {
-		rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), folder)...)
+	if text, err := sourcefile.Read(ctx, filepath.Join(dir, directory, ".gitignore"), maxIgnoreFile); err == nil {
+		rules = append(rules[:len(rules):len(rules)], parseIgnore(string(text), directory)...)
 	}
 	all = true
 	for _, entry := range entries {
-		name := path.Join(folder, entry.Name())
+		name := path.Join(directory, entry.Name())
 		switch {
 		case entry.Name() == ".git", slices.Contains(exclude, name):
 			all = false
@@ -84,8 +84,8 @@ func ignoredBelow(ctx context.Context, dir, folder string, exclude []string, rul
 	return names, all
 }
 
-// parseIgnore reads a .gitignore in a folder of the source, as gitignore(5) describes it.
-func parseIgnore(text, folder string) []ignoreRule {
+// parseIgnore reads a .gitignore in a directory of the source, as gitignore(5) describes it.
+func parseIgnore(text, directory string) []ignoreRule {
 	var rules []ignoreRule
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
@@ -101,15 +101,15 @@ func parseIgnore(text, folder string) []ignoreRule {
 		}
 		line = strings.TrimPrefix(line, `\`)
 		if strings.HasSuffix(line, "/") {
-			rule.folder, line = true, strings.TrimRight(line, "/")
+			rule.directory, line = true, strings.TrimRight(line, "/")
 		}
 		if strings.Contains(line, "/") {
 			line = strings.TrimPrefix(line, "/")
 		} else {
 			line = "**/" + line
 		}
-		if rule.pattern = line; folder != "" {
-			rule.pattern = path.Join(folder, line)
+		if rule.pattern = line; directory != "" {
+			rule.pattern = path.Join(directory, line)
 		}
 		if doublestar.ValidatePattern(rule.pattern) && line != "" {
 			rules = append(rules, rule)
@@ -119,10 +119,10 @@ func parseIgnore(text, folder string) []ignoreRule {
 }
 
 // isIgnored applies the rules; the last one that fits counts.
-func isIgnored(rules []ignoreRule, name string, folder bool) bool {
+func isIgnored(rules []ignoreRule, name string, directory bool) bool {
 	ignored := false
 	for _, rule := range rules {
-		if rule.folder && !folder {
+		if rule.directory && !directory {
 			continue
 		}
 		if ok, err := doublestar.Match(rule.pattern, name); ok && err == nil {

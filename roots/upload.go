@@ -24,7 +24,7 @@ import (
 
 // FileDiff is in what the files of an upload differ from those of a commit, or of another tree.
 type FileDiff struct {
-	// Extra are in the upload only: files, folders with nothing of the commit's in them, and empty folders.
+	// Extra are in the upload only: files, directories with nothing of the commit's in them, and empty directories.
 	Extra []string
 	// Missing are in the commit only; Changed have another content, Modes another executable bit or type.
 	Missing, Changed, Modes []string
@@ -116,7 +116,7 @@ func (d *diagnosis) restored(ctx context.Context, files files) *Restored {
 	return &Restored{Outputs: outputPaths(found.result), Name: found.name}
 }
 
-// asGitHasIt writes the files of a commit to a folder, and evaluates them: with its submodules as Hydra has them, without
+// asGitHasIt writes the files of a commit to a directory, and evaluates them: with its submodules as Hydra has them, without
 // what is nested in them, and without any. complete is false where some content is not known.
 func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot,
 	nested []string) (found *Restored, complete bool) {
@@ -144,7 +144,7 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 	return nil, complete
 }
 
-// emptyAll leaves of folders what git leaves of a submodule that it does not check out.
+// emptyAll leaves of directories what git leaves of a submodule that it does not check out.
 func emptyAll(dir string, folders []string) error {
 	for _, folder := range folders {
 		full := filepath.Join(dir, folder)
@@ -243,7 +243,7 @@ func lfsPointer(content []byte) []byte {
 		sha256.Sum256(content), len(content))
 }
 
-// compareUpload compares a folder, without the entries to exclude, with a snapshot.
+// compareUpload compares a directory, without the entries to exclude, with a snapshot.
 func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (FileDiff, error) {
 	var u FileDiff
 	folders := map[string]bool{"": true}
@@ -286,7 +286,7 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 		return u, fmt.Errorf("comparing the upload with git: %w", err)
 	}
 	for name, file := range s.Files {
-		// A submodule that was not fetched is an empty folder, which many a way of uploading loses.
+		// A submodule that was not fetched is an empty directory, which many a way of uploading loses.
 		if !seen[name] && file.Mode != gitfiles.Submodule {
 			u.Missing = append(u.Missing, name)
 		}

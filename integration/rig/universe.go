@@ -158,7 +158,9 @@ func merge(byName map[string]Deb, edges map[string][]string, c *choice) (map[str
 	}
 	graph := map[string][]string{}
 	for name := range byName {
-		graph[owner[name]] = graph[owner[name]]
+		if _, known := graph[owner[name]]; !known {
+			graph[owner[name]] = nil
+		}
 		for _, wanted := range edges[name] {
 			if owner[wanted] != owner[name] && !dropped[owner[name]+" "+wanted] {
 				graph[owner[name]] = append(graph[owner[name]], owner[wanted])
