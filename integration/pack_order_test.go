@@ -44,10 +44,10 @@ func (p *platform) testOrder(outer *testing.T) func(*testing.T, spec.G, spec.S) 
 			image := p.image("order-last")
 			log := p.build(image, app.source, env, order(p.buildpack, procfile))
 			Expect(log).To(ContainSubstring(warning))
-			_, errs, code, err := p.parts.rig.Output(t.Context(), image, rig.ContainerOptions{Entrypoint: "web"})
+			out, errs, code, err := p.parts.rig.Output(t.Context(), image, rig.ContainerOptions{Entrypoint: "web"})
 			must(err)
 			Expect(code).NotTo(Equal(0))
-			Expect(errs).To(ContainSubstring("bash"))
+			Expect(out + errs).To(ContainSubstring("failed to launch"))
 		})
 	}
 }

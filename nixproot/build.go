@@ -80,7 +80,7 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 	if s.config, err = ReadConfig(lookup, architecture); err != nil {
 		return nil, nil, err
 	}
-	if s.tree, err = b.openSource(s); err != nil {
+	if s.tree, err = b.openSource(ctx, s); err != nil {
 		return nil, nil, err
 	}
 	if s.entry, err = FindEntry(s.source, s.config); err != nil {
@@ -157,7 +157,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err := s.writeBills(contents.Graph, launchLayers); err != nil {
 		return result, err
 	}
-	if err := b.trimSource(s); err != nil {
+	if err := b.trimSource(ctx, s); err != nil {
 		return result, err
 	}
 
@@ -235,7 +235,7 @@ func layersRoot(layers, id string) string {
 }
 
 // openSource opens the source, and fails where what must not get into the image could not be removed in the end.
-func (b Build) openSource(s *site) (*Source, error) {
+func (b Build) openSource(ctx context.Context, s *site) (*Source, error) {
 	source, err := OpenSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
 	if err != nil {
 		return nil, err
@@ -244,12 +244,12 @@ func (b Build) openSource(s *site) (*Source, error) {
 		b.Logger.Bodyf("Mounted in the source, and no part of it: %s; nothing in there is read or removed, and the platform "+
 			"may export it with the image", quoted(mounts))
 	}
-	return source, source.Check(s.layersRoot, s.config.RemoveSource)
+	return source, source.Check(ctx, s.layersRoot, s.config.RemoveSource)
 }
 
 // trimSource removes from the application directory what is not to be in the image.
-func (b Build) trimSource(s *site) error {
-	trimmed, err := s.tree.Trim()
+func (b Build) trimSource(ctx context.Context, s *site) error {
+	trimmed, err := s.tree.Trim(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,9 +99,9 @@ func (e *UnremovableError) Error() string {
 //
 // A platform lays the source's copy and the layers out side by side: in two volumes (pack), two emptyDirs (kpack), or
 // two directories of one parent. A checkout that somebody works in lies elsewhere.
-func (s *Source) Check(layers string, owned bool) error {
+func (s *Source) Check(ctx context.Context, layers string, owned bool) error {
 	t := trimming{Source: s, dry: true}
-	_, err := t.directory("")
+	_, err := t.directory(ctx, "")
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading the source: %w", err)
@@ -121,9 +122,9 @@ type Trimmed struct {
 }
 
 // Trim removes what is not to stay. It never leaves the source, by a symbolic link or a mount.
-func (s *Source) Trim() (Trimmed, error) {
+func (s *Source) Trim(ctx context.Context) (Trimmed, error) {
 	t := trimming{Source: s}
-	if _, err := t.directory(""); err != nil {
+	if _, err := t.directory(ctx, ""); err != nil {
 		return t.Trimmed, fmt.Errorf("removing the source from the image: %w", err)
 	}
 	if len(t.blocked) > 0 {
@@ -142,7 +143,10 @@ type trimming struct {
 }
 
 // directory handles what a directory of the source holds, and reports whether anything remains in it.
-func (t *trimming) directory(name string) (remains bool, err error) {
+func (t *trimming) directory(ctx context.Context, name string) (remains bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return true, err
+	}
 	full := filepath.Join(t.dir, name)
 	entries, err := os.ReadDir(full)
 	if errors.Is(err, fs.ErrPermission) {
@@ -161,7 +165,7 @@ func (t *trimming) directory(name string) (remains bool, err error) {
 		return true, err
 	}
 	for _, entry := range entries {
-		stays, err := t.entry(path.Join(name, entry.Name()), entry.IsDir())
+		stays, err := t.entry(ctx, path.Join(name, entry.Name()), entry.IsDir())
 		if err != nil {
 			return true, err
 		}
@@ -171,7 +175,7 @@ func (t *trimming) directory(name string) (remains bool, err error) {
 }
 
 // entry handles one entry and reports whether it remains.
-func (t *trimming) entry(name string, dir bool) (remains bool, err error) {
+func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bool, err error) {
 	full := filepath.Join(t.dir, name)
 	switch {
 	case t.mounts.has(full):
@@ -186,7 +190,7 @@ func (t *trimming) entry(name string, dir bool) (remains bool, err error) {
 	if err != nil || device != t.device {
 		return true, err
 	}
-	if remains, err = t.directory(name); remains || err != nil {
+	if remains, err = t.directory(ctx, name); remains || err != nil {
 		return true, err
 	}
 	t.removed = true

@@ -38,8 +38,8 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	trimmed := func(include, exclude []string) []string {
 		source, err := nixproot.OpenSource(dir, include, exclude)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(source.Check(filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
-		done, err := source.Trim()
+		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
+		done, err := source.Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())
 		kept := done.Kept
 		var files []string
@@ -106,12 +106,12 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 		source, err := nixproot.OpenSource(dir, nil, nil)
 		Expect(err).NotTo(HaveOccurred())
 		var foreign *nixproot.ForeignSourceError
-		Expect(errors.As(source.Check(elsewhere, false), &foreign)).To(BeTrue())
-		Expect(source.Check(elsewhere, true)).To(Succeed())
+		Expect(errors.As(source.Check(t.Context(), elsewhere, false), &foreign)).To(BeTrue())
+		Expect(source.Check(t.Context(), elsewhere, true)).To(Succeed())
 		Expect(filepath.Join(dir, "src/main.c")).To(BeARegularFile())
 		source, err = nixproot.OpenSource(dir, []string{"**"}, nil)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(source.Check(elsewhere, false)).To(Succeed())
+		Expect(source.Check(t.Context(), elsewhere, false)).To(Succeed())
 	})
 
 	it("never goes into a mount, also of the same file system, nor removes one or the directories above it", func() {
@@ -136,8 +136,8 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 		source, err := nixproot.OpenSource(dir, nil, nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source.Mounts()).To(Equal([]string{"data", "src2/a b", "src2/file"}))
-		Expect(source.Check(filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
-		done, err := source.Trim()
+		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
+		done, err := source.Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(done).To(Equal(nixproot.Trimmed{Kept: 1}))
 		for _, name := range []string{"data/deep/precious", "src2/a b/deep/precious"} {
@@ -166,11 +166,11 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 		}
 		layers := filepath.Join(filepath.Dir(dir), "layers")
 		var unremovable *nixproot.UnremovableError
-		Expect(errors.As(open().Check(layers, false), &unremovable)).To(BeTrue())
+		Expect(errors.As(open().Check(t.Context(), layers, false), &unremovable)).To(BeTrue())
 		Expect(unremovable.Files).To(Equal([]string{"public/deep/b.css"}))
 		Expect(filepath.Join(dir, "secrets/key")).To(BeARegularFile())
-		Expect(open("public/deep").Check(layers, false)).To(Succeed())
-		done, err := open("public/deep").Trim()
+		Expect(open("public/deep").Check(t.Context(), layers, false)).To(Succeed())
+		done, err := open("public/deep").Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(done).To(Equal(nixproot.Trimmed{Kept: 2, Emptied: []string{"public/a.css"}}))
 		Expect(os.ReadFile(filepath.Join(dir, "public/a.css"))).To(BeEmpty())
