@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -103,14 +104,22 @@ func (s cacheSettings) netrc() string {
 	return text.String()
 }
 
-// ownNetrc is the user's own netrc file, "" where there is none.
-func ownNetrc(lookup func(string) string) string {
-	text, err := os.ReadFile(cmp.Or(lookup("NETRC"), filepath.Join(lookup("HOME"), ".netrc")))
-	if err != nil {
-		return ""
+// withLogin adds a login to each request to the origin of u, and to no other.
+func withLogin(u *url.URL, login, password string) func(http.RoundTripper) http.RoundTripper {
+	return func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if origin(r.URL) == origin(u) {
+				r = r.Clone(r.Context())
+				r.SetBasicAuth(login, password)
+			}
+			return next.RoundTrip(r)
+		})
 	}
-	return string(text) + "\n"
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // writeNetrc writes a file for this user's eyes only; "" where there is nothing to write.
 func writeNetrc(file, text string) (string, error) {
@@ -138,7 +147,13 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Tokens: map[string]string{},
 		Through: map[string]func(http.RoundTripper) http.RoundTripper{},
 	}
+	own, err := cache.OwnNetrc(lookup)
+	if err != nil {
+		return n, err
+	}
+	netrc := append(cache.ParseNetrc(s.netrc()), cache.ParseNetrc(own)...)
 	var logins strings.Builder
+	ported := map[string]cache.NetrcEntry{} // by host
 	for _, given := range urls {
 		u, err := url.Parse(given)
 		if err != nil {
@@ -156,6 +171,16 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		if token != "" {
 			n.Tokens[plain] = token
 		}
+		// curl knows no ports in a netrc file, so it gets such an entry for the host, where another has not taken that.
+		if e, ok := netrc.For(u, true); ok && token == "" && net.ParseIP(e.Machine) == nil && strings.Contains(e.Machine, ":") {
+			switch first, taken := ported[u.Hostname()]; {
+			case !taken:
+				ported[u.Hostname()] = e
+				logins.WriteString(netrcLogin(u.Hostname(), e.Login, e.Password))
+			case first.Login != e.Login || first.Password != e.Password:
+				n.Through[plain] = withLogin(u, e.Login, e.Password)
+			}
+		}
 		if s.sessions != nil {
 			if wrap, ok := s.sessions.LoggedIn(u); ok {
 				n.Through[plain] = wrap
@@ -170,8 +195,10 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 			n.Authorities = append(n.Authorities, b.CACertificate)
 		}
 	}
-	var err error
-	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String()+s.netrc()+ownNetrc(lookup))
+	if own != "" {
+		own += "\n"
+	}
+	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String()+s.netrc()+own)
 	return n, err
 }
 

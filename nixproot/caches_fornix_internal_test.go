@@ -1,6 +1,8 @@
 package nixproot
 
 import (
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -57,6 +59,29 @@ machine b.example.org login "deploy" password "pass \"word\" \\"
 machine c login u password p
 machine own login me password mine
 `))
+	})
+
+	it("gives Nix the logins of netrc entries with a port, which curl does not know, each to its own cache", func() {
+		n, err := cacheSettings{bindings: []CacheBinding{
+			{Netrc: "machine c:8443 login a password b\nmachine c:9443 login x password y\nmachine d:1 login no password no"},
+		}}.forNix(scratch, []string{"https://c:8443", "https://c:9443/team", "https://c", "https://d"},
+			func(string) string { return "" })
+		Expect(err).NotTo(HaveOccurred())
+		Expect(read(n.NetrcFile)).To(HavePrefix("machine c login \"a\" password \"b\"\nmachine c:8443 "))
+		Expect(n.Through).To(HaveLen(1))
+		var asked []string
+		transport := n.Through["https://c:9443/team"](roundTripper(func(r *http.Request) (*http.Response, error) {
+			user, password, _ := r.BasicAuth()
+			asked = append(asked, r.URL.Host+" "+user+password)
+			return nil, errors.New("nobody there")
+		}))
+		for _, u := range []string{"https://c:9443/team/x", "https://c:8443/x", "https://elsewhere/x"} {
+			r, err := http.NewRequest(http.MethodGet, u, nil)
+			Expect(err).NotTo(HaveOccurred())
+			_, err = transport.RoundTrip(r)
+			Expect(err).To(HaveOccurred())
+		}
+		Expect(asked).To(Equal([]string{"c:9443 xy", "c:8443 ", "elsewhere "}))
 	})
 
 	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {

@@ -3,9 +3,10 @@ package relocate
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 )
 
 const (
@@ -100,22 +101,13 @@ func zstdWindow(head []byte) int64 {
 	if err := h.Decode(afterSkippable(head)); err != nil {
 		return maxWindows // as the frame is not in sight
 	}
-	if h.SingleSegment {
-		return int64(min(h.FrameContentSize, math.MaxInt64))
-	}
-	return int64(min(h.WindowSize, math.MaxInt64))
+	return decompress.ZstdWindow(h)
 }
 
-// brotliWindow is the window that a brotli stream wants (RFC 7932, 9.1).
+// brotliWindow is the window that a brotli stream wants.
 func brotliWindow(head []byte) int64 {
-	if len(head) == 0 || head[0]&1 == 0 {
+	if len(head) == 0 {
 		return 1 << 16
 	}
-	if n := head[0] >> 1 & 7; n > 0 {
-		return 1 << (17 + n)
-	}
-	if n := head[0] >> 4 & 7; n > 1 {
-		return 1 << (8 + n)
-	}
-	return 1 << 17
+	return decompress.BrotliWindow(head[0])
 }
