@@ -1,3 +1,5 @@
+//go:build !purego
+
 package relocate
 
 import "golang.org/x/sys/cpu"

@@ -1,3 +1,5 @@
+//go:build !purego
+
 #include "textflag.h"
 
 // A byte is of Nix's base-32 if its low half's entry in lows and its high half's in highs have a bit in common: 1 for
