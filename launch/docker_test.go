@@ -88,6 +88,22 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.out).To(Equal("1:80\n2:80\n/layers\n"), r.err)
 		})
 
+		it("finds store paths of a line, an argument and a variable in the relocated closure", func() {
+			own := append(options, "-e", "SETTINGS=/usr/x:"+appStore+"/settings:/nix/store/none")
+			place := "/layers/store/" + appBase[:29] + appBase[32:]
+			for line, want := range map[string]string{
+				"app echo " + appStore + "/bin $SETTINGS":                place + "/bin /usr/x:" + place + "/settings:/nix/store/none",
+				"app upper < " + appStore + "/settings":                  "SETTING=SET",
+				"A=" + appStore + "/bin; $A/app echo ${SETTINGS#/usr/x}": ":" + place + "/settings:/nix/store/none",
+				"run_proot.sh " + appStore + "/bin/app echo":             "",
+			} {
+				r := docker(own, c.relocated, line)
+				Expect(strings.TrimSpace(r.out)).To(Equal(want), "%s: %s", line, r.err)
+			}
+			r := docker(own, c.relocated, "app echo", appStore+"/bin")
+			Expect(r.out).To(Equal(place+"/bin\n"), r.err)
+		})
+
 		it("has true exit statuses", func() {
 			for line, want := range map[string]int{
 				"app exit 7": 7, "app exit 7; true": 0, "app die 15; true; app exit 6": 6, "nosuch": 127, "app die 9; exit $?": 137,
@@ -154,6 +170,13 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 				for line, want := range map[string]int{"app die 9": 137, "app die 15": 143, "app exit 4": 4} {
 					Expect(docker(options, c.traced, line).code).To(Equal(want), line)
 				}
+			}
+		})
+
+		it("loses no program of a line by PRoot, in an image without a shell", func() {
+			for range 5 {
+				r := docker(caged(), c.traced, `true && app show | app upper | app upper; x=$(app echo a | app upper); app echo $x $(app echo b)`)
+				Expect(r.out).To(And(ContainSubstring(`"HOME":"/TMP"`), HaveSuffix("A b\n")), r.err)
 			}
 		})
 

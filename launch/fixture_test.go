@@ -98,7 +98,11 @@ func (img *image) lay(at, place string, relocated bool) {
 	if relocated {
 		img.config.Engine, img.config.Bin = launch.EngineRelocate, []string{filepath.Join(real, "bin")}
 	}
-	Expect(os.Symlink(real, filepath.Join(at, "store", appBase))).To(Succeed())
+	name := appBase
+	if keep := len("/nix/store") + 32 - len(img.config.View); relocated && keep > 0 {
+		name = appBase[:keep] + appBase[32:] // as relocation names it, where the view's length allows it
+	}
+	Expect(os.Symlink(real, filepath.Join(at, "store", name))).To(Succeed())
 	copyFile(filepath.Join(built, "launcher"), filepath.Join(at, "launch", "bin", launch.ProgramName))
 	Expect(os.Link(filepath.Join(at, "launch", "bin", launch.ProgramName),
 		filepath.Join(at, "launch", "bin", launch.ProcessProgramName))).To(Succeed())
