@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// ConfigName is the Config's file name, in the folder above the launcher's bin.
+	// ConfigName is the Config's file name, in the directory above the launcher's bin.
 	ConfigName = "nix-hydra.json"
 	// ConfigEnv names the environment variable that holds a Config file's path and wins over the place beside the
 	// launcher.
@@ -56,9 +56,9 @@ type Config struct {
 	Engine string `json:"engine"`
 	// Requested is what BP_NIX_ENGINE asked for: "" or one of the engines.
 	Requested string `json:"requested,omitempty"`
-	// View is the folder that holds a link per store path.
+	// View is the directory that holds a link per store path.
 	View string `json:"view"`
-	// Bin lists the folders put first on PATH, in the form the engine needs: real folders of the layers where the
+	// Bin lists the directories put first on PATH, in the form the engine needs: real directories of the layers where the
 	// closure is relocated, /nix/store/… otherwise.
 	Bin []string `json:"bin"`
 	// StorePaths are the closure's roots as /nix/store/…; where the run image itself has all of them, the native
@@ -173,7 +173,7 @@ func KnownEngine(name string) bool {
 	return false
 }
 
-// FindConfig returns the path of the Config file: the one named by NIX_HYDRA_LAUNCH, else the one in the folder above
+// FindConfig returns the path of the Config file: the one named by NIX_HYDRA_LAUNCH, else the one in the directory above
 // the launcher's own, links resolved. self is the launcher's path.
 func FindConfig(getenv func(string) string, self string) (string, error) {
 	if path := getenv(ConfigEnv); path != "" {

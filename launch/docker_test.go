@@ -183,7 +183,7 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 		it("says that PRoot has no place for its loader", func() {
 			r := docker(append(caged(), "--read-only"), c.traced, "run_proot.sh app show")
 			Expect(r.code).To(Equal(126))
-			Expect(r.err).To(ContainSubstring("no folder is both writable and executable for PRoot's loader: tried /tmp, "))
+			Expect(r.err).To(ContainSubstring("no directory is both writable and executable for PRoot's loader: tried /tmp, "))
 			Expect(r.err).To(ContainSubstring("--tmpfs /tmp:exec"))
 		})
 

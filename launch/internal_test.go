@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -253,4 +254,15 @@ func FuzzParseConfig(f *testing.F) {
 			t.Fatalf("%+v became %+v: %v", c, again, err)
 		}
 	})
+}
+
+func TestTheLauncherIsPureGoForBothArchitectures(t *testing.T) {
+	RegisterTestingT(t)
+	for _, arch := range []string{"amd64", "arm64"} {
+		list := exec.Command("go", "list", "-f", "{{.SFiles}}{{.CgoFiles}}{{.CFiles}}", ".")
+		list.Env = append(os.Environ(), "GOARCH="+arch, "CGO_ENABLED=0")
+		out, err := list.CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), string(out))
+		Expect(strings.TrimSpace(string(out))).To(Equal("[][][]"))
+	}
 }

@@ -58,7 +58,7 @@ func prootDenied(what, said string) *deniedError {
 	}
 	switch {
 	case strings.Contains(said, "temporary"):
-		d.help = "a writable and executable /tmp (docker run --tmpfs /tmp:exec): PRoot before 5.2 knows no other folder"
+		d.help = "a writable and executable /tmp (docker run --tmpfs /tmp:exec): PRoot before 5.2 knows no other directory"
 	case !strings.Contains(said, "ptrace"):
 	case sysctl("kernel/yama/ptrace_scope") == "3":
 		d.by = "kernel.yama.ptrace_scope is 3"

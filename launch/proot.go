@@ -50,7 +50,7 @@ func (l *launcher) startProot(cmd *command) (*app, error) {
 	return l.startTraced(cmd, temp, false)
 }
 
-// prootTemp finds a folder in which PRoot may write and execute its loader.
+// prootTemp finds a directory in which PRoot may write and execute its loader.
 func (l *launcher) prootTemp(env environment) (string, error) {
 	if dir := env.get(prootTempDir); dir != "" {
 		return dir, nil
@@ -67,7 +67,7 @@ func (l *launcher) prootTemp(env environment) (string, error) {
 		}
 	}
 	return "", &deniedError{
-		what: "no folder is both writable and executable for PRoot's loader: tried " + strings.Join(tried, ", "),
+		what: "no directory is both writable and executable for PRoot's loader: tried " + strings.Join(tried, ", "),
 		help: "mount a tmpfs without noexec (docker run --tmpfs /tmp:exec), or set " + prootTempDir,
 	}
 }

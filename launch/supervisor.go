@@ -46,7 +46,7 @@ func (e *interruptedError) Error() string { return fmt.Sprintf("ended by %v", e.
 
 // forwarded lists the signals that are passed on. Not among them are those that cannot be caught, those that are this
 // process's own (its children's ends, its writes into closed pipes, the Go runtime's preemption and profiling), those
-// that the C library and Go keep for threads, and those that this process was told to ignore, as nohup does.
+// that the C library and Go keep for threads, and those that this process was started to ignore, as nohup does.
 func forwarded() []os.Signal {
 	var list []os.Signal
 	for n := syscall.Signal(1); n <= 64; n++ {

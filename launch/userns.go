@@ -99,7 +99,7 @@ func capable(capability uint) bool {
 	return unix.Capget(&header, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-// dropPrivileges takes from the app what the stage needed to mount: an ordinary user's exec then has no capability;
+// dropPrivileges takes from the app what the shim needed to mount: an ordinary user's exec then has no capability;
 // root keeps those that its namespace gives root.
 func dropPrivileges() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
@@ -114,7 +114,7 @@ func dropPrivileges() error {
 	return unix.Capset(&header, &data[0])
 }
 
-// enterView mounts the view at /nix/store, in this process's own mount namespace. Where / has no such folder, and an
+// enterView mounts the view at /nix/store, in this process's own mount namespace. Where / has no such directory, and an
 // image mostly has none, / becomes a small tmpfs with everything of the old one bound into it.
 func enterView(view string) error {
 	dir, err := os.Getwd()
@@ -161,8 +161,8 @@ func enterView(view string) error {
 	if err := os.Remove("/" + old); err != nil {
 		return err
 	}
-	if err := os.Chdir(dir); err != nil { // the same folder, in the new tree
-		return fmt.Errorf("returning to the working folder: %w", err)
+	if err := os.Chdir(dir); err != nil { // the same directory, in the new tree
+		return fmt.Errorf("returning to the working directory: %w", err)
 	}
 	if readOnly {
 		if err := unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
@@ -172,7 +172,7 @@ func enterView(view string) error {
 	return nil
 }
 
-// mirror makes every entry of from appear in to: folders and files by a bind mount, links as they are. except is left
+// mirror makes every entry of from appear in to: directories and files by a bind mount, links as they are. except is left
 // out.
 func mirror(from, to, except string) error {
 	entries, err := os.ReadDir(from)

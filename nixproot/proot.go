@@ -48,7 +48,7 @@ func PRootLayer(ctx context.Context, layers libcnb.Layers, dependencies Dependen
 	return layer, program, nil
 }
 
-// copyFile copies a file's bytes, makes the folders above it, and sets its mode.
+// copyFile copies a file's bytes, makes the directories above it, and sets its mode.
 func copyFile(from, to string, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err

@@ -15,7 +15,7 @@ const (
 	// launcherLayer holds the launcher's program. It is the same in every image that this version makes, and so a layer
 	// of its own: it never moves again.
 	launcherLayer = "launcher"
-	// runLayer holds what the launcher is told. The specification keeps the name "launch" for itself.
+	// runLayer holds the launcher's configuration. The specification keeps the name "launch" for itself.
 	runLayer = "run"
 )
 

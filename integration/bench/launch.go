@@ -19,7 +19,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
-	"github.com/nixproot/nix-hydra-buildpack/launch/starttime"
 )
 
 //go:embed look.py
@@ -347,9 +346,9 @@ func (b *Bench) starts(ctx context.Context, f *fixture, w *worlds) error {
 	if bare == "" {
 		return errors.New("the image's launcher does not know the closure's python3")
 	}
-	without, launched, err := starttime.Compare(ctx, 20*b.Pairs,
-		starttime.Command{Argv: []string{bare, "-I", "-S", "-c", ""}, Env: with.Env, Dir: with.Dir},
-		starttime.Command{Argv: with.Args, Env: with.Env, Dir: with.Dir})
+	without, launched, err := compareStarts(ctx, 20*b.Pairs,
+		startCommand{Argv: []string{bare, "-I", "-S", "-c", ""}, Env: with.Env, Dir: with.Dir},
+		startCommand{Argv: with.Args, Env: with.Env, Dir: with.Dir})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,4 @@
-// Package starttime measures what one way of starting a program costs over another. scripts/bench and the launcher's
-// tests use it.
-package starttime
+package bench
 
 import (
 	"context"
@@ -12,29 +10,29 @@ import (
 	"time"
 )
 
-// Command is a program to start and wait for; it must end by itself, with status 0.
-type Command struct {
+// startCommand is a program to start and wait for; it must end by itself, with status 0.
+type startCommand struct {
 	Argv []string
 	Env  []string // nil: this process's
 	Dir  string
 	Attr *syscall.SysProcAttr // nil: an ordinary child
 }
 
-// Times are the wall-clock times of a command's starts, from before the fork to the end of the process.
-type Times struct {
+// startTimes are the wall-clock times of a command's starts, from before the fork to the end of the process.
+type startTimes struct {
 	Best, Median time.Duration
 	Count        int
 }
 
-// Compare starts a and b by turns, rounds times each after one unmeasured start of both, and returns the times of
+// compareStarts starts a and b by turns, rounds times each after one unmeasured start of both, and returns the times of
 // each. Turns make a busy machine slow both alike; the medians' difference is what b adds to a.
-func Compare(ctx context.Context, rounds int, a, b Command) (Times, Times, error) {
+func compareStarts(ctx context.Context, rounds int, a, b startCommand) (startTimes, startTimes, error) {
 	var taken [2][]time.Duration
 	for round := range rounds + 1 {
-		for i, c := range []Command{a, b} {
+		for i, c := range []startCommand{a, b} {
 			t, err := once(ctx, c)
 			if err != nil {
-				return Times{}, Times{}, err
+				return startTimes{}, startTimes{}, err
 			}
 			if round > 0 {
 				taken[i] = append(taken[i], t)
@@ -44,7 +42,7 @@ func Compare(ctx context.Context, rounds int, a, b Command) (Times, Times, error
 	return summary(taken[0]), summary(taken[1]), nil
 }
 
-func once(ctx context.Context, c Command) (time.Duration, error) {
+func once(ctx context.Context, c startCommand) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stderr, cmd.SysProcAttr = c.Env, c.Dir, os.Stderr, c.Attr
 	begin := time.Now()
@@ -54,10 +52,10 @@ func once(ctx context.Context, c Command) (time.Duration, error) {
 	return time.Since(begin), nil
 }
 
-func summary(taken []time.Duration) Times {
+func summary(taken []time.Duration) startTimes {
 	if len(taken) == 0 {
-		return Times{}
+		return startTimes{}
 	}
 	slices.Sort(taken)
-	return Times{Best: taken[0], Median: taken[len(taken)/2], Count: len(taken)}
+	return startTimes{Best: taken[0], Median: taken[len(taken)/2], Count: len(taken)}
 }
