@@ -261,7 +261,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 			must(os.WriteFile(info, regexp.MustCompile(`(?m)^Sig: .*\n`).ReplaceAll(text, nil), 0o644))
 		}
 		trusted := map[string]string{"BP_NIX_SUBSTITUTERS": w.server.URL + "?trusted=true", "BP_NIX_ATTRS": "app"}
-		o := w.fails(trusted, "which has to read word.nix", "the path is not signed")
+		o := w.fails(trusted, "which has to read word.nix", "lacks a signature by a trusted key: it is not signed")
 		Expect(o.Log).NotTo(ContainSubstring("fetching word.nix"))
 
 		trusted["BP_NIX_REQUIRE_SIGS"] = "false"

@@ -105,7 +105,7 @@ What is not the reason:
 			[]string{"nixConfig of flake.nix lists", `NIX_EXTRA_BINARY_CACHE="https://a.example https://b.example"`,
 				`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x="`}},
 		"a key that is not trusted": {roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: cache.Untrusted,
-			Why: "signed by b-1", Keys: []string{"b-1"}}},
+			Why: "the path lacks a signature by a trusted key: signed by b-1", Keys: []string{"b-1"}}},
 			[]string{"lacks a signature by a trusted key", `BP_NIX_TRUSTED_PUBLIC_KEYS="b-1:<its public key in base64>"`}},
 		"what a builder has to fetch": {roots.Imported{Names: []string{"source"}, Fetched: []string{"source from https://x.tar.gz"},
 			Tarball: "https://x.tar.gz", SHA256: "0abc"},

@@ -33,7 +33,7 @@ func (a CacheAnswer) Proven() bool { return a.Reason == cache.Untrusted }
 func (a CacheAnswer) String() string {
 	switch a.Reason {
 	case cache.Untrusted:
-		return fmt.Sprintf("%s has it, but it lacks a signature by a trusted key: %s", a.URL, a.Why)
+		return fmt.Sprintf("%s has it, but it cannot be taken: %s", a.URL, a.Why)
 	case cache.Invalid:
 		return fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)
 	case cache.Login:
