@@ -36,7 +36,7 @@ const (
 
 	// gathered is how many small paths a layer of several is to have: the more, the more of an image other images have
 	// too, as more paths have layers of their own; the fewer, the less is exported besides what has changed.
-	gathered = 10
+	gathered = 12
 	// layerName is how much of a hash a layer's name has: 120 bits.
 	layerName = 24
 )
@@ -72,7 +72,7 @@ func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
-		alone = quota - max(1, quota/10, min((len(rest)-quota)/gathered, quota/2))
+		alone = quota - max(1, quota/16, min((len(rest)-quota)/gathered, quota/2))
 	}
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})

@@ -31,7 +31,7 @@ type fleetPackage struct {
 
 const (
 	// stackPackages is how many packages of a language the apps of a team choose from, the first ones most often.
-	stackPackages = 40
+	stackPackages = 60
 	// leastPaths and mostPaths bound an app's closure: about 200 paths, as closures of web services have.
 	leastPaths, mostPaths = 150, 250
 	debianSuite           = "forky"
