@@ -22,7 +22,7 @@ import (
 )
 
 // loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
-// that want a token or a session, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
+// that want a header or a session, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
 // file:// cache before it reads it.
 type loopback struct {
 	// urls are all substituters as Nix is to ask them.
@@ -62,7 +62,7 @@ func (s Settings) serve(bundle []byte) (*loopback, error) {
 
 // handler answers for a substituter, as it is given and without its settings; nil is one that Nix can use.
 func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, error) {
-	token, through := s.Tokens[given], s.Through[given]
+	authorization, through := s.Authorization[given], s.Through[given]
 	if rest, ok := strings.CutPrefix(plain, "file://"); ok {
 		dir, err := url.PathUnescape(rest)
 		if err != nil || unix.Access(dir, unix.W_OK) == nil {
@@ -70,7 +70,7 @@ func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, err
 		}
 		return http.FileServer(http.Dir(dir)), nil
 	}
-	if token == "" && through == nil {
+	if authorization == "" && through == nil {
 		return nil, nil
 	}
 	base, err := url.Parse(plain)
@@ -81,8 +81,8 @@ func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, err
 	if through != nil {
 		transport = through(transport)
 	}
-	if token != "" {
-		transport = &bearer{origin: base, token: token, next: transport}
+	if authorization != "" {
+		transport = &authorizer{origin: base, header: authorization, next: transport}
 	}
 	return proxy(base, transport), nil
 }
@@ -130,17 +130,17 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// bearer adds the token to what goes to its origin.
-type bearer struct {
+// authorizer adds the header to what goes to its origin.
+type authorizer struct {
 	origin *url.URL
-	token  string
+	header string
 	next   http.RoundTripper
 }
 
-func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b *authorizer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme == b.origin.Scheme && r.URL.Host == b.origin.Host {
 		r = r.Clone(r.Context())
-		r.Header.Set("Authorization", "Bearer "+b.token)
+		r.Header.Set("Authorization", b.header)
 	}
 	return b.next.RoundTrip(r)
 }

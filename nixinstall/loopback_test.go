@@ -75,7 +75,7 @@ func testPrivateCaches(t *testing.T, _ spec.G, it spec.S) {
 		defer server.Close()
 		address := server.URL + "/team?priority=7"
 		toolchain := private(address, func(s *nixinstall.Settings) {
-			s.Tokens, s.Authorities = map[string]string{address: secret}, []string{authority(server)}
+			s.Authorization, s.Authorities = map[string]string{address: "Bearer " + secret}, []string{authority(server)}
 			s.Environment = append(s.Environment, "http_proxy=http://127.0.0.1:1", "NO_PROXY=example.org")
 		})
 		r, err := evaluate(t, toolchain, "app", nixinstall.Request{File: "shell.nix"})
@@ -98,7 +98,7 @@ func testPrivateCaches(t *testing.T, _ spec.G, it spec.S) {
 		server := httptest.NewServer(only(bearing, files))
 		defer server.Close()
 		toolchain := private(server.URL, func(s *nixinstall.Settings) {
-			s.Tokens = map[string]string{server.URL: "another"}
+			s.Authorization = map[string]string{server.URL: "Bearer another"}
 		})
 		_, err := evaluate(t, toolchain, "app", nixinstall.Request{File: "shell.nix"})
 		var would *nixinstall.WouldBuildError

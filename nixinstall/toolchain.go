@@ -60,8 +60,9 @@ type Settings struct {
 	// Substituters are cache URLs, asked for paths that evaluation imports from derivations. They may hold
 	// credentials: they are written to a file that only the user can read, for the time of one command.
 	Substituters []string
-	// Tokens are Bearer tokens for some of the Substituters, by what is written there. They go to these and nobody else.
-	Tokens map[string]string
+	// Authorization are the headers of that name for some of the Substituters, by what is written there, where a netrc has
+	// no word for them, such as a token. They go to these and nobody else.
+	Authorization map[string]string
 	// Through are what stands between some of the Substituters and the network, by what is written there: servers that
 	// want more of a login than Nix can send.
 	Through map[string]func(next http.RoundTripper) http.RoundTripper

@@ -3,6 +3,7 @@ package nixproot
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -104,23 +105,6 @@ func (s cacheSettings) netrc() string {
 	return text.String()
 }
 
-// withLogin adds a login to each request to the origin of u, and to no other.
-func withLogin(u *url.URL, login, password string) func(http.RoundTripper) http.RoundTripper {
-	return func(next http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if origin(r.URL) == origin(u) {
-				r = r.Clone(r.Context())
-				r.SetBasicAuth(login, password)
-			}
-			return next.RoundTrip(r)
-		})
-	}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // writeNetrc writes a file for this user's eyes only; "" where there is nothing to write.
 func writeNetrc(file, text string) (string, error) {
 	if text == "" {
@@ -132,54 +116,34 @@ func writeNetrc(file, text string) (string, error) {
 	return file, nil
 }
 
-// netrcLogin writes a login as curl reads it, and with it Nix (curl: lib/netrc.c): words in quotes may have spaces, and
-// be empty.
-func netrcLogin(host, username, password string) string {
-	word := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
-	return fmt.Sprintf("machine %s login \"%s\" password \"%s\"\n", host, word.Replace(username), word.Replace(password))
-}
-
 // forNix are some of the caches as Nix may have them. Nix writes the URLs that it asks into its state, which is kept,
 // and believes a cache whose URL says trusted=true: neither logins nor that are left in them. Logins go into a private
-// netrc file, with those of bindings and the user's own netrc; tokens, which netrc has no word for, go beside the URLs.
+// netrc file. What that has no word for goes beside the URLs: tokens, and the second login of a host.
 func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
 	n := nixinstall.Settings{
-		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Tokens: map[string]string{},
+		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Authorization: map[string]string{},
 		Through: map[string]func(http.RoundTripper) http.RoundTripper{},
 	}
 	own, err := cache.OwnNetrc(lookup)
 	if err != nil {
 		return n, err
 	}
-	netrc := append(cache.ParseNetrc(s.netrc()), cache.ParseNetrc(own)...)
-	var logins strings.Builder
-	ported := map[string]cache.NetrcEntry{} // by host
+	file := cache.ParseNetrc(s.netrc() + own)
+	logins := curlNetrc{}
 	for _, given := range urls {
 		u, err := url.Parse(given)
 		if err != nil {
 			return n, errors.New("giving the binary caches to Nix: one of their addresses is no URL")
 		}
-		token := s.tokenFor(u)
-		if u.User != nil {
-			password, _ := u.User.Password()
-			logins.WriteString(netrcLogin(u.Hostname(), u.User.Username(), password))
-			u.User, token = nil, ""
-		}
-		u.RawQuery = withoutTrust(u.RawQuery)
+		login, token := s.loginFor(u, file)
+		u.User, u.RawQuery = nil, withoutTrust(u.RawQuery)
 		plain := u.String()
 		n.Substituters = append(n.Substituters, plain)
-		if token != "" {
-			n.Tokens[plain] = token
-		}
-		// curl knows no ports in a netrc file, so it gets such an entry for the host, where another has not taken that.
-		if e, ok := netrc.For(u, true); ok && token == "" && net.ParseIP(e.Machine) == nil && strings.Contains(e.Machine, ":") {
-			switch first, taken := ported[u.Hostname()]; {
-			case !taken:
-				ported[u.Hostname()] = e
-				logins.WriteString(netrcLogin(u.Hostname(), e.Login, e.Password))
-			case first.Login != e.Login || first.Password != e.Password:
-				n.Through[plain] = withLogin(u, e.Login, e.Password)
-			}
+		switch {
+		case token != "":
+			n.Authorization[plain] = "Bearer " + token
+		case login != (cache.NetrcEntry{}) && !logins.add(u.Hostname(), login):
+			n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Login+":"+login.Password))
 		}
 		if s.sessions != nil {
 			if wrap, ok := s.sessions.LoggedIn(u); ok {
@@ -189,30 +153,90 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	}
 	for _, b := range s.bindings {
 		if b.Username != "" {
-			logins.WriteString(netrcLogin(hostOf(b.URL), b.Username, b.Password))
+			logins.add(hostOf(b.URL), cache.NetrcEntry{Login: b.Username, Password: b.Password})
 		}
 		if b.CACertificate != "" {
 			n.Authorities = append(n.Authorities, b.CACertificate)
 		}
 	}
-	if own != "" {
-		own += "\n"
+	for _, e := range file {
+		if host, ok := wholeHost(e.Machine); ok {
+			logins.add(host, e)
+		}
 	}
-	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String()+s.netrc()+own)
+	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String())
 	return n, err
 }
 
-// tokenFor is the token of the binding for a cache's scheme, host and port, where these are of the web.
-func (s cacheSettings) tokenFor(u *url.URL) string {
+// loginFor is what package cache logs in with to one of the caches: the URL's own login, the binding's for its scheme,
+// host and port, or the first of a netrc file.
+func (s cacheSettings) loginFor(u *url.URL, file cache.Netrc) (login cache.NetrcEntry, token string) {
 	if scheme := strings.ToLower(u.Scheme); scheme != "http" && scheme != "https" {
-		return ""
+		return cache.NetrcEntry{}, ""
 	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		return cache.NetrcEntry{Login: u.User.Username(), Password: password}, ""
+	}
+	longest := -1
 	for _, b := range s.bindings {
-		if own, err := url.Parse(b.URL); err == nil && b.Token != "" && origin(own) == origin(u) {
-			return b.Token
+		own, err := url.Parse(b.URL)
+		if err != nil || b.Token == "" && b.Username == "" || origin(own) != origin(u) {
+			continue
+		}
+		if path := strings.TrimRight(own.Path, "/"); len(path) > longest && strings.HasPrefix(u.Path+"/", path+"/") {
+			longest, token = len(path), b.Token
+			login = cache.NetrcEntry{Login: b.Username, Password: b.Password}
 		}
 	}
-	return ""
+	if longest < 0 {
+		login, _ = file.For(u, true)
+	}
+	login.Machine = ""
+	return login, token
+}
+
+// curlNetrc is a netrc file for curl, which knows no ports, takes the first entry of a host even where that has no login,
+// and reads nothing after a default entry (curl: lib/netrc.c).
+type curlNetrc struct {
+	hosts   []string // "" is the default entry
+	entries []cache.NetrcEntry
+}
+
+// add gives a host its login, and reports false where it has another one.
+func (n *curlNetrc) add(host string, e cache.NetrcEntry) bool {
+	if e.Login == "" && e.Password == "" || slices.Contains(n.hosts, "") && !slices.Contains(n.hosts, host) {
+		return true
+	}
+	for i, known := range n.hosts {
+		if strings.EqualFold(known, host) {
+			return n.entries[i].Login == e.Login && n.entries[i].Password == e.Password
+		}
+	}
+	n.hosts, n.entries = append(n.hosts, host), append(n.entries, e)
+	return true
+}
+
+// String is the file; words in quotes may have any characters, and be empty.
+func (n *curlNetrc) String() string {
+	word := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+	var text strings.Builder
+	for i, e := range n.entries {
+		machine := "machine " + n.hosts[i]
+		if n.hosts[i] == "" {
+			machine = "default"
+		}
+		fmt.Fprintf(&text, "%s login \"%s\" password \"%s\"\n", machine, word.Replace(e.Login), word.Replace(e.Password))
+	}
+	return text.String()
+}
+
+// wholeHost is the host of a netrc entry; ok is false where that is for one port of it, which curl would not know.
+func wholeHost(machine string) (host string, ok bool) {
+	if _, _, err := net.SplitHostPort(machine); err == nil {
+		return "", false
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(machine, "["), "]"), true
 }
 
 // origin is a URL's scheme, host and port in one form.

@@ -1,10 +1,9 @@
 package nixproot
 
 import (
-	"errors"
-	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -56,32 +55,36 @@ func testCachesForNix(t *testing.T, _ spec.G, it spec.S) {
 		Expect(read(n.NetrcFile)).To(Equal(`machine a.example.org login "T0KEN" password ""
 machine d.example.org login "u" password "p q"
 machine b.example.org login "deploy" password "pass \"word\" \\"
-machine c login u password p
-machine own login me password mine
+machine c login "u" password "p"
+machine own login "me" password "mine"
 `))
 	})
 
-	it("gives Nix the logins of netrc entries with a port, which curl does not know, each to its own cache", func() {
-		n, err := cacheSettings{bindings: []CacheBinding{
-			{Netrc: "machine c:8443 login a password b\nmachine c:9443 login x password y\nmachine d:1 login no password no"},
-		}}.forNix(scratch, []string{"https://c:8443", "https://c:9443/team", "https://c", "https://d"},
-			func(string) string { return "" })
-		Expect(err).NotTo(HaveOccurred())
-		Expect(read(n.NetrcFile)).To(HavePrefix("machine c login \"a\" password \"b\"\nmachine c:8443 "))
-		Expect(n.Through).To(HaveLen(1))
-		var asked []string
-		transport := n.Through["https://c:9443/team"](roundTripper(func(r *http.Request) (*http.Response, error) {
-			user, password, _ := r.BasicAuth()
-			asked = append(asked, r.URL.Host+" "+user+password)
-			return nil, errors.New("nobody there")
-		}))
-		for _, u := range []string{"https://c:9443/team/x", "https://c:8443/x", "https://elsewhere/x"} {
-			r, err := http.NewRequest(http.MethodGet, u, nil)
+	it("logs Nix in where a netrc logs this program in: ports, default, machines without a login, macros", func() {
+		for _, c := range []struct {
+			netrc, url, written, header string
+		}{
+			{"machine h:8443 login u password p", "https://h:8443/x", `machine h login "u" password "p"`, ""},
+			{"machine [::1]:80 login u password p", "http://[::1]", `machine ::1 login "u" password "p"`, ""},
+			{"default login u password #p", "http://h:1", "machine h login \"u\" password \"#p\"\ndefault login \"u\" password \"#p\"", ""},
+			{"machine h\nmachine o\nmachine h password p", "https://h", `machine h login "" password "p"`, ""},
+			{"macdef x\nmachine h login no password no\n\nmachine h login u password \"a b\"", "https://h",
+				`machine h login "u" password "a b"`, ""},
+			{"machine h:1 login u password p\nmachine h:2 login v password q", "https://h:2 https://h:1",
+				`machine h login "v" password "q"`, "Basic dTpw"},
+			{"machine h login u password p\nmachine h:2 login v password q", "https://o", `machine h login "u" password "p"`, ""},
+			{"machine H login u password p\nmachine h login v password q", "https://h", `machine h login "u" password "p"`, ""},
+		} {
+			Expect(os.WriteFile(own, []byte(c.netrc), 0o600)).To(Succeed())
+			n, err := cacheSettings{}.forNix(scratch, strings.Fields(c.url), lookup)
 			Expect(err).NotTo(HaveOccurred())
-			_, err = transport.RoundTrip(r)
-			Expect(err).To(HaveOccurred())
+			Expect(read(n.NetrcFile)).To(Equal(c.written+"\n"), c.netrc)
+			if c.header == "" {
+				Expect(n.Authorization).To(BeEmpty(), c.netrc)
+			} else {
+				Expect(n.Authorization).To(Equal(map[string]string{"https://h:1": c.header}))
+			}
 		}
-		Expect(asked).To(Equal([]string{"c:9443 xy", "c:8443 ", "elsewhere "}))
 	})
 
 	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {
@@ -93,8 +96,8 @@ machine own login me password mine
 			"https://u:p@cache.example.org", "http://plain.example.org?priority=1", "s3://bucket",
 		}, func(string) string { return "" })
 		Expect(err).NotTo(HaveOccurred())
-		Expect(n.Tokens).To(Equal(map[string]string{
-			"https://cache.example.org:443/team": "t0ken", "http://plain.example.org?priority=1": "other",
+		Expect(n.Authorization).To(Equal(map[string]string{
+			"https://cache.example.org:443/team": "Bearer t0ken", "http://plain.example.org?priority=1": "Bearer other",
 		}))
 		Expect(n.Authorities).To(Equal([]string{"PEM"}))
 	})
