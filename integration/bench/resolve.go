@@ -67,6 +67,9 @@ func (b *Bench) names(ctx context.Context) error {
 	if err := b.rightName(ctx, dir, nix, pkgs); err != nil {
 		return err
 	}
+	if err := b.evaluation(ctx, dir, nix, pkgs, release); err != nil {
+		return err
+	}
 	names := []string{"source", "git-export", "shop", "shop-git"}
 	var once, four []float64
 	for i := range max(b.Pairs, 3) {
