@@ -77,11 +77,9 @@ func (b *Bench) evaluation(ctx context.Context, dir string, nix nixinstall.Toolc
 			return fmt.Errorf("the relocated toolchain says %s, and the same Nix at /nix %s", said[0], said[1])
 		}
 	}
-	slices.Sort(relocated)
-	slices.Sort(ordinary)
-	b.row("evaluation, relocated toolchain / the same Nix at /nix", relocated[len(relocated)/2]/ordinary[len(ordinary)/2],
-		"ratio", "<=1.05")
-	b.row("that evaluation at /nix", ordinary[len(ordinary)/2], "s", ">=1")
+	// The fastest of each: what else a machine does only adds.
+	b.row("evaluation, relocated toolchain / the same Nix at /nix", slices.Min(relocated)/slices.Min(ordinary), "ratio", "<=1.05")
+	b.row("that evaluation at /nix", slices.Min(ordinary), "s", ">=1")
 	return nil
 }
 
