@@ -265,7 +265,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		Expect(o.Log).NotTo(ContainSubstring("fetching word.nix"))
 
 		trusted["BP_NIX_REQUIRE_SIGS"] = "false"
-		o = w.fails(trusted, "fetching word.nix", "no binary cache has")
+		w.fails(trusted, "fetching word.nix", "no binary cache has")
 	})
 
 	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {
