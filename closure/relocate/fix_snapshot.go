@@ -136,6 +136,10 @@ func (f *fixer) snapshots(s source, found []snapshot, edits []edit) ([]edit, err
 		if snap.end == math.MaxInt64 || snap.end > int64(len(s.data)) || snap.end <= snap.from+snapshotHead {
 			return nil, blockedBy(Checksummed, "a reference in %s whose end is not known", snap)
 		}
+		const tries = 2 * 8 // checksums, and places where they may end
+		if !f.budget.inflated(tries * (snap.end - snap.from)) {
+			return nil, errBudget
+		}
 		was := s.data[snap.from:]
 		sums, ok := snapshotSums(was, int(snap.end-snap.from))
 		switch {

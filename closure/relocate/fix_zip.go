@@ -252,12 +252,11 @@ func inMember(err error, name string) error {
 
 // zipDirectory adds the edits of an archive's directory and end to those of its members.
 func (f *fixer) zipDirectory(s source, z zipFile, changed []*zipChange, edits []edit) ([]edit, error) {
-	members := edits
+	moved, resized := shifts(edits), !sameLength(edits)
 	// Offsets count from base, and nothing before it changes its length.
 	moves := func(offset int) []byte {
-		return binary.LittleEndian.AppendUint32(nil, uint32(shifted(members, z.base+offset)-z.base))
+		return binary.LittleEndian.AppendUint32(nil, uint32(moved(z.base+offset)-z.base))
 	}
-	resized := !sameLength(members)
 	for i, r := range z.records {
 		if c := changed[i]; c != nil {
 			sums := binary.LittleEndian.AppendUint32(nil, c.crc)

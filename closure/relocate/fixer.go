@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -252,16 +253,15 @@ func sortEdits(edits []edit) error {
 	return nil
 }
 
-// shifted gives the place of at after the edits, of which those in front of it count.
-func shifted(edits []edit, at int) int {
-	by := 0
-	for _, e := range edits {
-		if e.to > at {
-			break
-		}
-		by += len(e.data) - (e.to - e.from)
+// shifts gives a function for the place of something after the edits, which are sorted: those in front of it count.
+func shifts(edits []edit) func(at int) int {
+	by := make([]int, len(edits)+1)
+	for i, e := range edits {
+		by[i+1] = by[i] + len(e.data) - (e.to - e.from)
 	}
-	return at + by
+	return func(at int) int {
+		return at + by[sort.Search(len(edits), func(i int) bool { return edits[i].to > at })]
+	}
 }
 
 // moved are the edits of a member that begins at off in what holds it, as edits of that.

@@ -113,7 +113,7 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).NotTo(Succeed())
 	})
 
-	it("fixups time stamps where nothing is relocated", func() {
+	it("marks byte code by time stamps where nothing is relocated", func() {
 		stage := relocate.FixOnly(self, nil, nar.NewTree(dir))
 		send(t, stage, files, whole)
 		Expect(stage.Report().Blockers).To(BeEmpty())
