@@ -79,6 +79,18 @@ func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 		Expect(e.stdout).To(Equal("/etc.5000.a b..$c.end\n"), e.stderr)
 	})
 
+	it("finds store paths that a line or a variable names, and loses no program of a line", func() {
+		python := w.program("*-python3-*-env/bin/python3")
+		r.env = map[string]string{launch.EngineEnv: r.env[launch.EngineEnv], "LIST": "/usr/none:" + python}
+		for line, want := range map[string]string{
+			python + ` -c 'print(1)'`: "1\n", `test -x ` + python + ` && "${LIST#*:}" -c 'print(2)'`: "2\n",
+			`for i in $(seq 30); do true && printenv HOME | cat; done | sort | uniq -c | tr -d ' '`: "30/tmp\n",
+		} {
+			e := w.line(&r.layered, r.place, line)
+			Expect(e.stdout).To(Equal(want), "%s\n%s", line, e.stderr)
+		}
+	})
+
 	it("lets docker stop end what has no handler of SIGTERM, with 143, and gives a handler's own status", func() {
 		python, node := w.program("*-python3-*-env/bin/python3"), w.program("*-nodejs-*/bin/node")
 		for line, want := range map[string]int{
