@@ -34,7 +34,7 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		for name, value := range map[string]string{
 			"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG", "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEBYa\n",
 			"BP_NIX_ARGS": "apiToken=hunter2hunter2 mode=fast", "DATABASE_URL": "postgres://me:sesame@db.example.org/x",
-			"LICENCE": "ABC-DEF", "BP_NIX_FILE": "release.nix",
+			"BP_NIX_ARG_EXPRS": `config='{ apiToken = "hunter3hunter3"; n = 4711; }'`, "LICENCE": "ABC-DEF", "BP_NIX_FILE": "release.nix",
 			"NIX_EXTRA_BINARY_CACHE": "https://me:opensesame@cache.example.org",
 		} {
 			Expect(os.WriteFile(filepath.Join(platform, "env", name), []byte(value), 0o644)).To(Succeed())
@@ -45,20 +45,20 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		command.Dir = app
 		command.Env = []string{
 			programEnv + "=detect", "BP_LOG_LEVEL=debug", "CNB_BUILDPACK_DIR=" + buildpack, "CNB_PLATFORM_DIR=" + platform,
-			"CNB_BUILD_PLAN_PATH=" + filepath.Join(platform, "plan.toml"), "CNB_STACK_ID=wJalrXUtnFEMI/K7MDENG hunter2hunter2",
+			"CNB_BUILD_PLAN_PATH=" + filepath.Join(platform, "plan.toml"), "CNB_STACK_ID=wJalrXUtnFEMI/K7MDENG hunter2hunter2 hunter3hunter3",
 		}
 		out, err := command.CombinedOutput()
 		Expect(err).To(HaveOccurred(), "there is nothing to detect: %s", out)
 		Expect(command.ProcessState.ExitCode()).To(Equal(100), string(out))
 		Expect(string(out)).To(ContainSubstring("Platform Environment: "))
 		for _, secret := range []string{
-			"wJalrXUtnFEMI", "FwoGZXIvYXdzEBYa", "hunter2", "mode=fast", "sesame", "ABC-DEF",
+			"wJalrXUtnFEMI", "FwoGZXIvYXdzEBYa", "hunter2", "hunter3", "4711", "mode=fast", "sesame", "ABC-DEF",
 		} {
 			Expect(string(out)).NotTo(ContainSubstring(secret))
 		}
 		for _, plain := range []string{
 			"AWS_SESSION_TOKEN:(hidden)", "BP_NIX_FILE:release.nix", "NIX_EXTRA_BINARY_CACHE:https://cache.example.org",
-			"Stack: (hidden) (hidden)",
+			"Stack: (hidden) (hidden) (hidden)",
 		} {
 			Expect(string(out)).To(ContainSubstring(plain))
 		}

@@ -28,11 +28,15 @@ const (
 	shortestSecret = 8
 	// argumentsName is the setting with an expression's arguments, which may be anything.
 	argumentsName = "BP_NIX_ARGS"
+	// expressionsName is the same as Nix expressions.
+	expressionsName = "BP_NIX_ARG_EXPRS"
 )
 
 var (
-	secretURL  = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
-	secretName = regexp.MustCompile(`(?i)secret|token|passw|credential|private|api_?key|access_?key|_key$`)
+	secretURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
+	// stringLiteral is a named text in a Nix expression.
+	stringLiteral = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*["']+([^"']*)["']`)
+	secretName    = regexp.MustCompile(`(?i)secret|token|passw|credential|private|api_?key|access_?key|_key$`)
 )
 
 // newRedacting hides an environment's secrets. Of variables that are not this buildpack's own no value is shown where
@@ -54,6 +58,9 @@ func newRedacting(to io.Writer, environment map[string]string) redacting {
 		name, value, _ := strings.Cut(argument, "=")
 		confide(name, value)
 	}
+	for _, literal := range stringLiteral.FindAllStringSubmatch(environment[expressionsName], -1) {
+		confide(literal[1], literal[2])
+	}
 	texts := make([]string, 0, len(hide))
 	for text := range hide {
 		texts = append(texts, text)
@@ -71,7 +78,7 @@ func newRedacting(to io.Writer, environment map[string]string) redacting {
 // logins in its URLs.
 func isShown(name string) bool {
 	switch name {
-	case argumentsName:
+	case argumentsName, expressionsName:
 		return false
 	case "BP_LOG_LEVEL", "BP_INCLUDE_FILES", "BP_EXCLUDE_FILES", "NIX_ATTRIBUTES", "NIX_EXTRA_BINARY_CACHE":
 		return true
