@@ -35,7 +35,7 @@ const (
 var (
 	secretURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
 	// stringLiteral is a named text in a Nix expression.
-	stringLiteral = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*["']+([^"']*)["']`)
+	stringLiteral = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*'?"([^"]*)"`)
 	secretName    = regexp.MustCompile(`(?i)secret|token|passw|credential|private|api_?key|access_?key|_key$`)
 )
 
