@@ -179,20 +179,45 @@ func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, 
 	return p, p.createBuilder(ctx, tgz)
 }
 
-func (p *Pack) createBuilder(ctx context.Context, tgz string) error {
+// createBuilder makes the builder p.Builder, with buildpacks in folders, in order, where they are given.
+func (p *Pack) createBuilder(ctx context.Context, tgz string, buildpacks ...string) error {
 	dir, err := os.MkdirTemp(p.rig.dir, ".builder-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	text := fmt.Sprintf("[lifecycle]\nuri = \"file://%s\"\n\n[build]\nimage = %q\n\n[run]\n[[run.images]]\nimage = %q\n",
+	text := ""
+	group := "\n[[order]]\n"
+	for _, folder := range buildpacks {
+		id, version, err := buildpackID(folder)
+		if err != nil {
+			return err
+		}
+		text += fmt.Sprintf("[[buildpacks]]\nuri = %q\n\n", "file://"+folder)
+		group += fmt.Sprintf("[[order.group]]\nid = %q\nversion = %q\n", id, version)
+	}
+	text += fmt.Sprintf("[lifecycle]\nuri = \"file://%s\"\n\n[build]\nimage = %q\n\n[run]\n[[run.images]]\nimage = %q\n",
 		tgz, p.Images.Build, p.Images.Run)
+	if len(buildpacks) > 0 {
+		text += group
+	}
 	config := filepath.Join(dir, "builder.toml")
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		return err
 	}
 	_, err = p.command(ctx, "builder", "create", p.Builder, "--config", config, "--pull-policy", "never")
 	return err
+}
+
+// BuilderWith makes a builder that has buildpacks in folders, in order, under a name of the caller's.
+func (p *Pack) BuilderWith(ctx context.Context, name string, buildpacks ...string) error {
+	tgz, err := p.rig.lifecycleTgz(ctx, LifecycleVersion)
+	if err != nil {
+		return err
+	}
+	made := *p
+	made.Builder = name
+	return made.createBuilder(ctx, tgz, buildpacks...)
 }
 
 func (p *Pack) command(ctx context.Context, args ...string) (string, error) {
