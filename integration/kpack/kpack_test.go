@@ -53,6 +53,8 @@ func TestSamples(t *testing.T) {
 			store, builder := read[buildapi.ClusterStore]("clusterstore.yaml"), read[buildapi.ClusterBuilder]("clusterbuilder.yaml")
 			Expect(store.Spec.Sources).To(HaveLen(1))
 			Expect(builder.Spec.Store.Name).To(Equal(store.Name))
+			builder.SetDefaults(context.Background())
+			store.SetDefaults(context.Background())
 			Expect(builder.Validate(context.Background())).To(BeNil())
 			Expect(store.Validate(context.Background())).To(BeNil())
 			secret := read[corev1.Secret]("secret.yaml")
@@ -60,6 +62,7 @@ func TestSamples(t *testing.T) {
 			for _, name := range []string{"image-git.yaml", "image-subpath.yaml", "image-blob.yaml"} {
 				image := read[buildapi.Image](name)
 				image.Namespace = "default"
+				image.SetDefaults(context.Background()) // as the webhook does first
 				Expect(image.Validate(context.Background())).To(BeNil(), name)
 				Expect(image.Spec.Builder.Name).To(Equal(builder.Name))
 				Expect(image.Spec.Build.Services[0].Name).To(Equal(secret.Name))
