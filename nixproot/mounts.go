@@ -92,7 +92,7 @@ func (t mountTable) of(path string) mount {
 
 // beside reports whether two directories were laid out by the same hand: they, or the volumes that they are in, lie in
 // one directory of one file system, whatever paths the build sees them under. A volume's files may be in its "_data",
-// where container engines keep them.
+// where container engines keep them, or be a part of it.
 func (t mountTable) beside(one, other string) bool {
 	if resolved, err := filepath.EvalSymlinks(other); err == nil {
 		other = resolved
@@ -117,8 +117,16 @@ func (m mount) place(path string) string {
 	return volume(filepath.Join(m.Root, rel))
 }
 
-// volume is the directory of a volume whose files are in root.
+// emptyDirs is where the kubelet keeps the emptyDirs of a pod (kubernetes/kubernetes: pkg/volume/emptydir).
+const emptyDirs = "/kubernetes.io~empty-dir/"
+
+// volume is the directory of a volume whose files, or a part of whose files, are in root: a pod may see a directory of
+// an emptyDir only, its subPath.
 func volume(root string) string {
+	if before, name, found := strings.Cut(root, emptyDirs); found {
+		name, _, _ = strings.Cut(name, "/")
+		return before + emptyDirs + name
+	}
 	if filepath.Base(root) == "_data" {
 		return filepath.Dir(root)
 	}

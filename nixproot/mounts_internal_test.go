@@ -17,10 +17,18 @@ func TestBeside(t *testing.T) {
 		{"pack", root +
 			"40 30 8:1 /var/lib/docker/volumes/pack-app-x/_data /workspace rw - ext4 /dev/sda1 rw\n" +
 			"41 30 8:1 /var/lib/docker/volumes/pack-layers-x/_data /layers rw - ext4 /dev/sda1 rw\n", "/workspace", "/layers", true},
-		{"kpack with subPath", root +
+		{"kpack", root +
 			"40 30 8:1 /kubelet/pods/u/volumes/kubernetes.io~empty-dir/workspace-dir /workspace rw - xfs /dev/sda1 rw\n" +
 			"41 30 8:1 /kubelet/pods/u/volumes/kubernetes.io~empty-dir/layers-dir /layers rw - xfs /dev/sda1 rw\n",
-			"/workspace/sub/dir", "/layers", true},
+			"/workspace", "/layers", true},
+		{"kpack with subPath", root +
+			"40 30 8:1 /kubelet/pods/u/volumes/kubernetes.io~empty-dir/workspace-dir/sub/dir /workspace rw - xfs /dev/sda1 rw\n" +
+			"41 30 8:1 /kubelet/pods/u/volumes/kubernetes.io~empty-dir/layers-dir /layers rw - xfs /dev/sda1 rw\n",
+			"/workspace", "/layers", true},
+		{"an emptyDir of another pod", root +
+			"40 30 8:1 /kubelet/pods/v/volumes/kubernetes.io~empty-dir/workspace-dir/sub /workspace rw - xfs /dev/sda1 rw\n" +
+			"41 30 8:1 /kubelet/pods/u/volumes/kubernetes.io~empty-dir/layers-dir /layers rw - xfs /dev/sda1 rw\n",
+			"/workspace", "/layers", false},
 		{"a container's own files", root, "/workspace", "/layers", true},
 		{"two directories of one", root, "/tmp/x/app", "/tmp/x/l", true},
 		{"docker run -v $PWD:/workspace", root + "40 30 8:1 /home/me/app /workspace rw - ext4 /dev/sda1 rw\n",

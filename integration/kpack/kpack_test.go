@@ -50,6 +50,7 @@ func TestSamples(t *testing.T) {
 		it.Before(func() { RegisterTestingT(t) })
 
 		it("are of kpack's own types, and name each other", func() {
+			withStorage := context.WithValue(context.Background(), buildapi.HasDefaultStorageClass, true)
 			store, builder := read[buildapi.ClusterStore]("clusterstore.yaml"), read[buildapi.ClusterBuilder]("clusterbuilder.yaml")
 			Expect(store.Spec.Sources).To(HaveLen(1))
 			Expect(builder.Spec.Store.Name).To(Equal(store.Name))
@@ -63,7 +64,7 @@ func TestSamples(t *testing.T) {
 				image := read[buildapi.Image](name)
 				image.Namespace = "default"
 				image.SetDefaults(context.Background()) // as the webhook does first
-				Expect(image.Validate(context.Background())).To(BeNil(), name)
+				Expect(image.Validate(withStorage)).To(BeNil(), name)
 				Expect(image.Spec.Builder.Name).To(Equal(builder.Name))
 				Expect(image.Spec.Build.Services[0].Name).To(Equal(secret.Name))
 			}
@@ -201,9 +202,9 @@ type volumes struct {
 	gid  int64
 }
 
-// folder makes an emptyDir as the kubelet does for a pod with fsGroup: the group's, with its bit set.
+// folder makes an emptyDir where and as the kubelet does for a pod with fsGroup: the group's, with its bit set.
 func (v volumes) folder(name string) string {
-	dir := filepath.Join(v.root, name)
+	dir := v.path(name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir
 	}
@@ -211,6 +212,10 @@ func (v volumes) folder(name string) string {
 	must(os.Chown(dir, 0, int(v.gid)))
 	must(os.Chmod(dir, 0o777|os.ModeSetgid))
 	return dir
+}
+
+func (v volumes) path(name string) string {
+	return filepath.Join(v.root, "volumes/kubernetes.io~empty-dir", name)
 }
 
 // secret lays out a Secret as the kubelet does: files that are links through ..data to a folder with a time.
@@ -297,6 +302,7 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 		image := read[buildapi.Image]("image-subpath.yaml")
 		image.Namespace, image.UID = "default", "1"
 		image.SetDefaults(ctx)
+		image.Status.BuildCacheName = image.CacheName() // of the claim that kpack makes
 		repository, revision := c.serve(image.Spec.Source.SubPath)
 		hydra := hydratest.New()
 		defer hydra.Close()
@@ -323,7 +329,8 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 		}
 		image.Spec.Source.Git.URL = repository
 		image.Spec.Tag = c.registry + "/apps/worker"
-		runImage := c.push(c.pack.Images.Run, "run:1")
+		c.withFile(c.pack.Images.Run, c.builder+"-run", "/older")
+		runImage := c.push(c.builder+"-run", "run:1")
 
 		resolver := image.SourceResolver()
 		resolver.ResolvedSource(coreapi.ResolvedSourceConfig{Git: &coreapi.ResolvedGitSource{
@@ -347,8 +354,15 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 			must(err)
 			return pod
 		}
-		place := func(n int) volumes { return volumes{root: filepath.Join(c.dir, fmt.Sprintf("pod-%d", n)), gid: rig.Group} }
+		place := func(n int) volumes {
+			return volumes{root: filepath.Join(c.dir, fmt.Sprintf("pod-%d", n)), gid: rig.Group}
+		}
 
+		succeed := func(build *buildapi.Build) {
+			build.Status.LatestImage = image.Spec.Tag
+			build.Status.Stack = coreapi.BuildStack{RunImage: runImage, ID: "base"}
+			build.Status.Conditions = coreapi.Conditions{{Type: coreapi.ConditionSucceeded, Status: corev1.ConditionTrue}}
+		}
 		first := image.Build(resolver, builder, nil, buildapi.BuildReasonConfig, "", 1, "")
 		log := c.run(podOf(first, runImage), place(1), secrets)
 		Expect(log).To(ContainSubstring("Engine: relocate"))
@@ -357,26 +371,22 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 		Expect(log).To(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 
 		// The same again: kpack's cache is a volume that both pods have.
-		must(os.Rename(filepath.Join(c.dir, "pod-1", "cache-dir"), func() string {
-			must(os.MkdirAll(filepath.Join(c.dir, "pod-2"), 0o755))
-			return filepath.Join(c.dir, "pod-2", "cache-dir")
-		}()))
-		first.Status.LatestImage = image.Spec.Tag
-		first.Status.Stack = coreapi.BuildStack{RunImage: runImage, ID: "base"}
+		must(os.Remove(place(2).folder("cache-dir")))
+		must(os.Rename(place(1).folder("cache-dir"), place(2).path("cache-dir")))
+		succeed(first)
 		c.cache.Reset()
 		second := image.Build(resolver, builder, first, buildapi.BuildReasonTrigger, "", 2, "")
 		log = c.run(podOf(second, runImage), place(2), secrets)
 		Expect(log).NotTo(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 		nars := slices.DeleteFunc(c.cache.Requests(), func(r rig.Request) bool { return !strings.Contains(r.Path, "nar/") })
-		Expect(nars).To(BeEmpty())
+		Expect(nars).To(BeEmpty(), log)
 
 		// A newer run image.
 		c.withFile(c.pack.Images.Run, c.builder+"-run", "/newer")
-		defer docker("rmi", c.builder+"-run")
+		defer docker("rmi", "--force", c.builder+"-run")
 		newer := c.push(c.builder+"-run", "run:2")
 		builder.Status.Stack.RunImage = newer
-		second.Status.LatestImage = image.Spec.Tag
-		second.Status.Stack = coreapi.BuildStack{RunImage: runImage, ID: "base"}
+		succeed(second)
 		third := image.Build(resolver, builder, second, buildapi.BuildReasonStack, "", 3, "")
 		pod := podOf(third, newer)
 		Expect(pod.Spec.InitContainers[0].Name).To(Equal(buildapi.RebaseContainerName))
@@ -403,12 +413,12 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
-// withFile makes an image that has one file more than another.
+// withFile makes a run image, of kpack's stack "base", that has one file more than another image.
 func (c *cluster) withFile(base, name, file string) {
 	local := filepath.Join(c.dir, "file")
 	must(os.WriteFile(local, []byte("a newer run image\n"), 0o644))
 	id := strings.TrimSpace(docker("create", base, "true"))
 	defer docker("rm", id)
 	docker("cp", local, id+":"+file)
-	docker("commit", id, name)
+	docker("commit", "--change", "LABEL io.buildpacks.stack.id=base", id, name)
 }

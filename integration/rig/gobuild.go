@@ -2,24 +2,21 @@ package rig
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 )
 
-// moduleRoot is the folder of this module's go.mod, found from the current folder.
+// moduleRoot is the folder of this module's go.mod, found from the current folder, which may be in a module that
+// replaces this one by a folder.
 func moduleRoot(ctx context.Context) (string, error) {
-	out, err := run(ctx, "", "go", "env", "GOMOD")
+	out, err := run(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/nixproot/nix-hydra-buildpack")
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("finding the module: %w", err)
 	}
-	mod := strings.TrimSpace(out)
-	if filepath.Base(mod) != "go.mod" {
-		return "", errors.New("finding the module: the current folder is not in a checkout of it")
-	}
-	return filepath.Dir(mod), nil
+	return strings.TrimSpace(out), nil
 }
 
 // goBuild builds a static program of this module for the rig's architecture, the same bytes for the same source and Go
