@@ -205,6 +205,6 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		img.build(c, c.stock(w), previous)
 		audit, err := verifyDir(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(audit.Intact()).To(BeTrue())
+		Expect(intact(audit)).To(BeTrue())
 	})
 }

@@ -84,7 +84,7 @@ func testRefusals(t *testing.T, _ spec.G, it spec.S) {
 		Expect(closure.Place(context.Background(), result, staging, layers)).To(Succeed())
 		audit, err := verifyDir(context.Background(), layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(audit.Intact()).To(BeTrue(), "%+v", audit)
+		Expect(intact(audit)).To(BeTrue(), "%+v", audit)
 		Expect(audit.Paths).To(ConsistOf(HaveField("Signed", keyName)))
 	})
 }

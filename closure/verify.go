@@ -71,12 +71,6 @@ type Audited struct {
 	Problem string
 }
 
-// Intact reports whether every path is as signed, by a trusted key where any are given, and nothing is there besides.
-func (a *Audit) Intact() bool {
-	return len(a.Extra)+len(a.Altered) == 0 &&
-		!slices.ContainsFunc(a.Paths, func(p Audited) bool { return p.Problem != "" || p.Untrusted })
-}
-
 // Has reports whether the audit is about a path, whatever it found.
 func (a *Audit) Has(p storepath.Path) bool {
 	return slices.ContainsFunc(a.Paths, func(each Audited) bool { return each.Path == p })

@@ -300,9 +300,6 @@ func (b *Bare) WithoutCache() error {
 	return errors.Join(nar.RemoveAll(b.kept()), b.NewImage())
 }
 
-// Remove removes everything.
-func (b *Bare) Remove() error { return nar.RemoveAll(b.Dir) }
-
 // HasLayer reports whether the last build left a layer of that name, with or without its folder.
 func (b *Bare) HasLayer(name string) bool {
 	_, err := os.Lstat(filepath.Join(b.Layers(), name+".toml"))

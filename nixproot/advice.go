@@ -1,10 +1,6 @@
 package nixproot
 
-import (
-	"fmt"
-	"regexp"
-	"strings"
-)
+import "regexp"
 
 // advice is one entry of what can go wrong: what is said then, what it means, and what to do about it. The page
 // docs/troubleshooting.md is made of these. Words in braces stand for what is known when it happens.
@@ -425,25 +421,4 @@ func filled(fixes []string, known map[string]string) []string {
 		})
 	}
 	return out
-}
-
-// troubleshooting is the page of all entries.
-func troubleshooting() string {
-	var page strings.Builder
-	page.WriteString(`# Troubleshooting
-What a build may say, what it means, and what to do. An error has its advice with it, with the values of the build at
-hand filled in; this page is made of the same entries. Where several reasons are possible, the error lists them with the
-likeliest first; a reason that was proven stands alone.
-`)
-	for _, chapter := range chapters() {
-		fmt.Fprintf(&page, "\n## %s\n", chapter.title)
-		for _, entry := range chapter.entries {
-			fmt.Fprintf(&page, "\n### %s\n%s\n\n", entry.message, entry.cause)
-			for _, fix := range filled(entry.fixes, nil) {
-				// A word in angle brackets would be taken for a tag.
-				fmt.Fprintf(&page, "- %s\n", strings.NewReplacer("\n", "\n  ", "<", `\<`).Replace(fix))
-			}
-		}
-	}
-	return page.String()
 }

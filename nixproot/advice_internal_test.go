@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -87,4 +88,25 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 	} {
 		NewWithT(t).Expect(explain(fmt.Errorf("a step: %w", c.err))).To(MatchError(ContainSubstring(c.want)), "%T", c.err)
 	}
+}
+
+// troubleshooting is the page of all entries.
+func troubleshooting() string {
+	var page strings.Builder
+	page.WriteString(`# Troubleshooting
+What a build may say, what it means, and what to do. An error has its advice with it, with the values of the build at
+hand filled in; this page is made of the same entries. Where several reasons are possible, the error lists them with the
+likeliest first; a reason that was proven stands alone.
+`)
+	for _, chapter := range chapters() {
+		fmt.Fprintf(&page, "\n## %s\n", chapter.title)
+		for _, entry := range chapter.entries {
+			fmt.Fprintf(&page, "\n### %s\n%s\n\n", entry.message, entry.cause)
+			for _, fix := range filled(entry.fixes, nil) {
+				// A word in angle brackets would be taken for a tag.
+				fmt.Fprintf(&page, "- %s\n", strings.NewReplacer("\n", "\n  ", "<", `\<`).Replace(fix))
+			}
+		}
+	}
+	return page.String()
 }

@@ -26,13 +26,6 @@ func archived(t testing.TB, files []file) []byte {
 	return b.Bytes()
 }
 
-// unarchived reads a NAR.
-func unarchived(t testing.TB, archive []byte) []file {
-	out := &events{}
-	NewWithT(t).Expect(nar.Copy(out, nar.NewReader(bytes.NewReader(archive)), nil)).To(Succeed())
-	return out.files
-}
-
 // undoable reports whether nothing was found that stands in the way of undoing.
 func undoable(report relocate.Report) bool {
 	for _, h := range report.Blockers {

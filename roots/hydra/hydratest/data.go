@@ -64,7 +64,7 @@ type Build struct {
 
 	queued, started, stopped int64
 	finished, busy           bool
-	collected, noLog         bool
+	noLog                    bool
 	status                   int
 	steps                    []Step
 }
@@ -185,9 +185,6 @@ func (b *Build) Fail(status int, steps ...Step) {
 
 // NoLog says that nothing was built, so that there is no log.
 func (b *Build) NoLog() { b.server.with(func() { b.noLog = true }) }
-
-// Collect takes the outputs away by garbage collection: only the page for people says so.
-func (b *Build) Collect() { b.server.with(func() { b.collected = true }) }
 
 // Delete forgets the build, in its evaluations too.
 func (b *Build) Delete() {

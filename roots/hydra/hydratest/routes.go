@@ -200,9 +200,6 @@ func (b *Build) page(old bool) string {
 		fmt.Fprintf(&out, "<table><tr><th>Logfile:</th><td><a class=\"btn\" href=\"/build/%d/log\">pretty</a></td></tr></table>\n",
 			b.ID)
 	}
-	if b.collected {
-		out.WriteString("<h3>Build products</h3>\n<p class=\"error\">Note: this build is no longer available.</p>\n")
-	}
 	if b.finished && b.status != 0 && b.status != 4 && b.status != 6 {
 		out.WriteString("<h3>Failed build steps</h3>\n")
 		b.table(&out, old, true)
