@@ -34,7 +34,7 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		for name, value := range map[string]string{
 			"AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG", "AWS_SESSION_TOKEN": "FwoGZXIvYXdzEBYa\n",
 			"BP_NIX_ARGS": "apiToken=hunter2hunter2 mode=fast", "DATABASE_URL": "postgres://me:sesame@db.example.org/x",
-			"BP_NIX_ARG_EXPRS": `config='{ apiToken = "hunter3hunter3"; n = 4711; }'`, "LICENCE": "ABC-DEF", "BP_NIX_FILE": "release.nix",
+			"BP_NIX_ARG_EXPRS": `config='{ apiToken = "hunter3hunter3"; n = 471104711047110; }'`, "LICENCE": "ABC-DEF", "BP_NIX_FILE": "release.nix",
 			"NIX_EXTRA_BINARY_CACHE": "https://me:opensesame@cache.example.org",
 		} {
 			Expect(os.WriteFile(filepath.Join(platform, "env", name), []byte(value), 0o644)).To(Succeed())
@@ -52,7 +52,7 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		Expect(command.ProcessState.ExitCode()).To(Equal(100), string(out))
 		Expect(string(out)).To(ContainSubstring("Platform Environment: "))
 		for _, secret := range []string{
-			"wJalrXUtnFEMI", "FwoGZXIvYXdzEBYa", "hunter2", "hunter3", "4711", "mode=fast", "sesame", "ABC-DEF",
+			"wJalrXUtnFEMI", "FwoGZXIvYXdzEBYa", "hunter2", "hunter3", "471104711047110", "mode=fast", "sesame", "ABC-DEF",
 		} {
 			Expect(string(out)).NotTo(ContainSubstring(secret))
 		}
