@@ -44,6 +44,12 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		Expect(requests).To(BeZero())
 	})
 
+	it("builds the README's project, of which the server's source stays and answers over HTTP", func() {
+		app, image := sampleFirst(t), p.image("first")
+		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		Expect(p.page(image, rig.ContainerOptions{})).To(Equal("Hello from a closure\n"))
+	})
+
 	it("builds the Node.js app, which answers over HTTP where the image is empty but for it", func() {
 		app, image := sample(t, "node-web"), p.image("node-web")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +170,22 @@ func sample(t *testing.T, name string) *deployable {
 	source, err := p.pkgs.Sample(t.Context(), name, t.TempDir())
 	must(err)
 	return hydraBuilt(t, source)
+}
+
+// sampleFirst is samples/first, which has its pin of nixpkgs in the expression.
+func sampleFirst(t *testing.T) *deployable {
+	t.Helper()
+	p := realParts(t)
+	source, err := p.pkgs.Sample(t.Context(), "first", t.TempDir())
+	must(err)
+	must(os.Remove(filepath.Join(source, "nixpkgs.json")))
+	file := filepath.Join(source, "deploy.nix")
+	text, err := os.ReadFile(file)
+	must(err)
+	pinned := regexp.MustCompile(`sha256 = "[^"]*"`).ReplaceAllString(string(text), fmt.Sprintf("sha256 = %q", p.pkgs.Pin.SHA256))
+	Expect(pinned).NotTo(Equal(string(text)))
+	must(os.WriteFile(file, []byte(pinned), 0o644))
+	return builtFrom(t, p, source, "deploy.nix")
 }
 
 // sampleFlake is one of samples/ that is a flake, of which the default package was built.

@@ -98,9 +98,9 @@ func road() *canvas {
 	c.text(670, 230, "middle", faint, 12, "one stream per path, many at once")
 	c.arrow(770, 120, 818, 120)
 	c.box(820, 30, 150, 180, paper, ink)
-	for i, s := range []string{"closure-app", "closure-00", "closure-01", "closure-…", "view", "run"} {
+	for i, s := range []string{"closure-0001-…", "closure-0014-…", "closure-0215-…", "launcher", "run", "view"} {
 		fill := light
-		if i > 3 {
+		if i > 2 {
 			fill = paper
 		}
 		c.box(835, 42+i*27, 120, 22, fill, blue)
@@ -128,19 +128,21 @@ func relocation() *canvas {
 	}
 	row(40, "as Nix built it: 43 characters before the name", "/nix/store/", "00bgd045z0d4icpbc2yyz4gx48ak44la", "-net-tools-1.60")
 	row(120, "as it is in the image: 43 characters, so that no offset moves", "/layers/nixproot_nix-hydra/view/", "00bgd045z0d", "-net-tools-1.60")
-	c.text(left, 178, "start", ink, 13, "The longer folder is paid for with hash characters; 11 of 32 are left, and none in a closure may collide.")
+	c.text(left, 178, "start", ink, 13, "The longer directory is paid for with hash characters; 11 of 32 are left, and none in a closure may collide.")
 	return c
 }
 
-// push is what a second push moves.
+// push is what a second push moves: the app's layer, the links to it and what the launcher is told.
 func push() *canvas {
 	c := &canvas{}
-	names := []string{"run image", "closure-00", "closure-01", "closure-02", "closure-…", "launcher", "closure-app", "view", "run"}
+	names := []string{
+		"run image", "closure-0001-…", "closure-0007-…", "closure-0014-…", "closure-…", "closure-0215-…", "launcher", "run", "view",
+	}
 	for column, title := range []string{"first push", "second push: one line of the app changed"} {
 		x := 20 + column*330
 		c.text(x, 30, "start", ink, 14, title)
 		for i, name := range names {
-			changed := column == 0 && i > 0 || column == 1 && i > 5
+			changed := column == 0 && i > 0 || column == 1 && i > 4 && name != "launcher"
 			fill, word, colour := "#eaeef2", "stays: neither fetched, unpacked nor pushed", faint
 			if changed {
 				fill, word, colour = "#f6d9cf", "moves", rose
