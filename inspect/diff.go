@@ -3,6 +3,7 @@ package inspect
 import (
 	"cmp"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -95,7 +96,7 @@ func Compare(before, after *Report) Diff {
 			types[p.Type] = both
 		}
 	}
-	for _, name := range sortedKeys(types) {
+	for _, name := range slices.Sorted(maps.Keys(types)) {
 		setting("process "+name, types[name][0], types[name][1])
 	}
 	return d
@@ -107,15 +108,6 @@ func index(paths []Path) map[storepath.Path]Path {
 		all[p.Path] = p
 	}
 	return all
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // JSON writes the difference for programs.

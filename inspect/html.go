@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"maps"
 	"math"
 	"slices"
 
@@ -80,7 +81,7 @@ func (r *Report) treemap(rows []row) []cell {
 		byLayer[p.Layer] = append(byLayer[p.Layer], i)
 		sizes[p.Layer] += max(p.Size, 1)
 	}
-	names := sortedKeys(byLayer)
+	names := slices.Sorted(maps.Keys(byLayer))
 	slices.SortStableFunc(names, func(a, b string) int { return int(min(max(sizes[b]-sizes[a], -1), 1)) })
 	weights := make([]float64, 0, len(names))
 	for _, name := range names {

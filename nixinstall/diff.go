@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Difference is one thing in which two derivations differ by themselves, not only through what they are made from.
@@ -72,15 +73,8 @@ type differ struct {
 
 func (d *differ) add(p pair, what, ours, theirs string) {
 	if len(d.found) < maxDifferences {
-		d.found = append(d.found, Difference{Path: p.path, What: what, Ours: shorten(ours), Theirs: shorten(theirs)})
+		d.found = append(d.found, Difference{Path: p.path, What: what, Ours: text.Cut(ours, maxShown), Theirs: text.Cut(theirs, maxShown)})
 	}
-}
-
-func shorten(s string) string {
-	if len(s) > maxShown {
-		return s[:maxShown] + "…"
-	}
-	return s
 }
 
 // compare lists what is different in a pair, and returns the pairs of inputs to look into.

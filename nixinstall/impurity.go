@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
@@ -113,8 +114,8 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 	return nil
 }
 
-func impuritiesOf(file, text string) []Impurity {
-	code := withoutComments(text)
+func impuritiesOf(file, content string) []Impurity {
+	code := withoutComments(content)
 	var found []Impurity
 	for _, at := range impurities.FindAllStringSubmatchIndex(code, -1) {
 		what, name := code[at[0]:at[1]], ""
@@ -134,19 +135,10 @@ func impuritiesOf(file, text string) []Impurity {
 		}
 		if !pinned {
 			line := 1 + strings.Count(code[:at[0]], "\n")
-			found = append(found, Impurity{File: file, Line: line, What: clip(redact.Text(oneLine(what)))})
+			found = append(found, Impurity{File: file, Line: line, What: text.Cut(redact.Text(oneLine(what)), 100)})
 		}
 	}
 	return found
-}
-
-// clip shortens what is listed.
-func clip(s string) string {
-	const most = 100
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // inherited reports whether what follows is in a list of inherited names, and not called.

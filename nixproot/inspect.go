@@ -158,14 +158,11 @@ func readReport(ctx context.Context, name string) (*inspect.Report, error) {
 		Name: name, Roots: []string{}, Processes: []inspect.Process{}, Layers: []inspect.Layer{}, Paths: []inspect.Path{},
 	}
 	if info, err := os.Stat(name); err == nil && info.IsDir() && !image.IsImage(name) {
-		layers, done, err := filetree.ReadDirectory(ctx, name)
+		layers, done, err := readLayers(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("reading layers: %w", err)
+			return nil, err
 		}
 		defer done()
-		if !hasClosure(layers) {
-			return nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", name)
-		}
 		for _, each := range layers.Names() {
 			if child := layers.Child(each); child.Kind == filetree.Directory {
 				l := inspect.Layer{Number: len(r.Layers) + 1, Name: each}

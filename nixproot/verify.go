@@ -238,17 +238,27 @@ func verifyImage(ctx context.Context, name string, options verifyOptions) (*verd
 
 // verifyDirectory judges a buildpack's layers on disk: what a build has made, or a container sees.
 func verifyDirectory(ctx context.Context, name, scratch string, options verifyOptions) (*verdict, error) {
-	layers, done, err := filetree.ReadDirectory(ctx, name)
+	layers, done, err := readLayers(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("reading layers: %w", err)
+		return nil, err
 	}
 	defer done()
-	if !hasClosure(layers) {
-		return nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", name)
-	}
 	v := &verdict{uncovered: []string{"how the directory gets into a container"}}
 	f := folder{verdict: v, options: options, layers: layers, scratch: scratch, onDisk: true}
 	return v, f.judge(ctx)
+}
+
+// readLayers reads a buildpack's layers directory, which must have closure layers. The tree is of use until done.
+func readLayers(ctx context.Context, name string) (layers *filetree.File, done func() error, err error) {
+	layers, done, err = filetree.ReadDirectory(ctx, name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading layers: %w", err)
+	}
+	if !hasClosure(layers) {
+		done()
+		return nil, nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", name)
+	}
+	return layers, done, nil
 }
 
 // hasClosure reports whether a buildpack's layers directory has closure layers.

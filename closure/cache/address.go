@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // address is one cache as the user named it, taken apart.
@@ -178,9 +179,5 @@ func (a *address) place() string {
 	return a.base.String()
 }
 
-func clip(s string) string {
-	if len(s) > 120 {
-		return s[:120] + "…"
-	}
-	return s
-}
+// clip keeps text of somebody else's short in an error.
+func clip(s string) string { return text.Cut(s, 120) }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -231,10 +232,5 @@ func checkToken(value string) error {
 	return nil
 }
 
-// clip keeps a stranger's text short in an error.
-func clip(s string) string {
-	if len(s) > 120 {
-		return s[:120] + "…"
-	}
-	return s
-}
+// clip keeps text of somebody else's short in an error.
+func clip(s string) string { return text.Cut(s, 120) }

@@ -9,24 +9,14 @@ import (
 // V8 builds either of two checksums into a program, by V8_USE_ZLIB (V8 src/snapshot/snapshot-utils.cc).
 
 // adler32 is zlib's checksum seeded with 0 rather than 1.
-func adler32(data []byte) uint32 {
-	const prime, most = 65521, 5552 // most bytes before a sum overflows
-	a, b := uint32(0), uint32(0)
-	for len(data) > 0 {
-		n := min(len(data), most)
-		for _, c := range data[:n] {
-			a += uint32(c)
-			b += a
-		}
-		a, b = a%prime, b%prime
-		data = data[n:]
-	}
-	return b<<16 | a
-}
+func adler32(data []byte) uint32 { return twoSums(data, 65521) }
 
-// fletcher32 is Fletcher's checksum of bytes, modulo 65535.
-func fletcher32(data []byte) uint32 {
-	const modulus, most = 65535, 5552
+// fletcher32 is Fletcher's checksum of bytes.
+func fletcher32(data []byte) uint32 { return twoSums(data, 65535) }
+
+// twoSums are the sum of the bytes and the sum of those sums, modulo modulus.
+func twoSums(data []byte, modulus uint32) uint32 {
+	const most = 5552 // bytes before a sum overflows
 	a, b := uint32(0), uint32(0)
 	for len(data) > 0 {
 		n := min(len(data), most)

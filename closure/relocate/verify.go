@@ -57,9 +57,9 @@ func (l Layout) VerifyTree(ctx context.Context, dir, temp string, o Original) (e
 		made = filepath.Join(made, o.Path.Base())
 		stage = l.stage(o.Path, o.References, nar.NewTree(made))
 		defer stage.Discard()
-		sink = &both{back, stage}
+		sink = nar.Tee(back, stage)
 	}
-	if err := nar.DumpTo(ctx, &both{nar.NewWriter(there), l.Undo(o.paths(), o.Fixups, sink)}, dir); err != nil {
+	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(there), l.Undo(o.paths(), o.Fixups, sink)), dir); err != nil {
 		return fmt.Errorf("verifying %s: %w", o.Path, err)
 	}
 	if got := storepath.Hash(was.Sum(nil)); got != o.NarHash {
@@ -86,30 +86,6 @@ func (l Layout) stage(self storepath.Path, refs []storepath.Path, next nar.Sink)
 		return FixOnly(self, refs, next)
 	}
 	return l.Rewrite(self, refs, next)
-}
-
-// both is a sink that passes everything on to two.
-type both [2]nar.Sink
-
-func (b *both) Entry(e *nar.Entry) error {
-	if err := b[0].Entry(e); err != nil {
-		return err
-	}
-	return b[1].Entry(e)
-}
-
-func (b *both) Write(p []byte) (int, error) {
-	if n, err := b[0].Write(p); err != nil {
-		return n, err
-	}
-	return b[1].Write(p)
-}
-
-func (b *both) Close() error {
-	if err := b[0].Close(); err != nil {
-		return err
-	}
-	return b[1].Close()
 }
 
 // UndoTree writes the tree at dir, relocated by l and fixed, to dest as it was before. dest must not exist; nothing

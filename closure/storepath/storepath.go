@@ -9,6 +9,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -115,10 +117,5 @@ func checkName(name string) error {
 	return nil
 }
 
-// clip keeps a stranger's text short in an error.
-func clip(s string) string {
-	if len(s) > 120 {
-		return s[:120] + "…"
-	}
-	return s
-}
+// clip keeps text of somebody else's short in an error.
+func clip(s string) string { return text.Cut(s, 120) }

@@ -6,10 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 )
@@ -276,7 +277,7 @@ func (p *Pack) Build(ctx context.Context, options BuildOptions) (*BuildResult, e
 	for _, buildpack := range options.Buildpack {
 		args = append(args, "--buildpack", buildpack)
 	}
-	for _, name := range sortedKeys(options.Env) {
+	for _, name := range slices.Sorted(maps.Keys(options.Env)) {
 		args = append(args, "--env", name+"="+options.Env[name])
 	}
 	if len(options.Bindings) > 0 {
@@ -322,15 +323,6 @@ func writeBindings(dir string, bindings map[string]map[string]string) error {
 		}
 	}
 	return nil
-}
-
-func sortedKeys(set map[string]string) []string {
-	keys := make([]string, 0, len(set))
-	for key := range set {
-		keys = append(keys, key)
-	}
-	sort.Strings(keys)
-	return keys
 }
 
 // ImageFiles lists the files of an image's file system by name, as tar headers, from "docker save"'s layers: what

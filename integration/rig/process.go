@@ -3,9 +3,11 @@ package rig
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +42,7 @@ func (l *Lifecycle) Start(
 		return nil, err
 	}
 	environ := append([]string{"HOME=/home/cnb"}, file.Config.Env...)
-	for _, name := range sortedKeys(env) {
+	for _, name := range slices.Sorted(maps.Keys(env)) {
 		environ = append(environ, name+"="+env[name])
 	}
 	command, err := l.rig.jailed(ctx, jail{

@@ -23,6 +23,19 @@ func Clip(s string, limit int) string {
 	return string([]rune(s)[:limit]) + "…"
 }
 
+// Cut keeps at most limit bytes of a text and puts an ellipsis for the rest. It leaves what it keeps as it is, for %q.
+func Cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for range utf8.UTFMax - 1 {
+		if limit > 0 && !utf8.RuneStart(s[limit]) {
+			limit--
+		}
+	}
+	return s[:limit] + "…"
+}
+
 // Count counts things: "1 path", "2 paths".
 func Count(n int, noun string) string {
 	if n == 1 {

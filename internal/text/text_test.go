@@ -2,6 +2,7 @@ package text_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -16,6 +17,17 @@ func TestClip(t *testing.T) {
 		"bad \xff byte": "bad byte", "größer als zehn": "größer als…", "ten chars!": "ten chars!",
 	} {
 		g.Expect(text.Clip(given, 10)).To(Equal(want), "%q", given)
+	}
+}
+
+func TestCut(t *testing.T) {
+	g := NewWithT(t)
+	for given, want := range map[string]string{
+		"": "", "short": "short", "a\nb": "a\nb", "ten bytes!": "ten bytes!", "eleven byte": "eleven byt…",
+		"12345678 €": "12345678 …", "123456 € and": "123456 €…", "\xff\xff": "\xff\xff",
+		strings.Repeat("\x80", 12): strings.Repeat("\x80", 7) + "…",
+	} {
+		g.Expect(text.Cut(given, 10)).To(Equal(want), "%q", given)
 	}
 }
 

@@ -2,6 +2,7 @@ package hydra
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -21,7 +22,7 @@ func (e Eval) sources() []source {
 	if uri, revision := SplitFlake(e.Flake); revision != "" {
 		all = append(all, source{name: "flake", uri: uri, revision: revision})
 	}
-	for _, name := range sortedKeys(e.Inputs) {
+	for _, name := range slices.Sorted(maps.Keys(e.Inputs)) {
 		input := e.Inputs[name]
 		if len(input.Revision) >= minRevision && isHex(input.Revision) {
 			all = append(all, source{name: name, uri: input.URI, revision: strings.ToLower(input.Revision)})
@@ -178,15 +179,6 @@ func redactURI(uri string) string {
 	}
 	u.RawQuery = ""
 	return text.Clip(redact.URL(u), 120)
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 const (

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -246,7 +248,7 @@ func (b Build) checkOutputs() error {
 	if len(b.outputs) == 0 {
 		return &OutputPathError{Build: b, Problem: "that is, it has no outputs at all"}
 	}
-	for _, name := range sortedKeys(b.outputs) {
+	for _, name := range slices.Sorted(maps.Keys(b.outputs)) {
 		said := b.outputs[name]
 		if said == "" {
 			return &OutputPathError{Build: b, Output: name, Problem: "that is, it does not know the path"}
