@@ -66,6 +66,15 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 		})
 	}
 
+	it("ends with a command that SIGTERM has ended, whatever that left behind makes of the signal", func() {
+		cmd := asFirst(img.process(`sh -c '(trap "" TERM; exec sleep 1000) & trap "exit 7" TERM; echo ready; while :; do sleep 0.01; done'`))
+		out, err := cmd.StdoutPipe()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(cmd.Start()).To(Succeed())
+		until(bufio.NewScanner(out), "ready")
+		Expect(end(cmd, syscall.SIGTERM)).To(Equal(7))
+	})
+
 	it("has true exit statuses", func() {
 		for line, want := range map[string]int{`app exit 7`: 7, `app die 9`: 137, `exec app die 15`: 143, `nosuch`: 127,
 			`notexec`: 126, `true; app exit 300`: 44} {

@@ -268,7 +268,9 @@ func proot(t *testing.T) string {
 	}
 	path, err := exec.LookPath("proot")
 	if err != nil {
-		t.Fatal("no PRoot to test with: apt-get install proot, or set NIX_HYDRA_TEST_PROOT to one")
+		const text = "NOT TESTED: no PRoot to test with: apt-get install proot, or set NIX_HYDRA_TEST_PROOT to one"
+		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), text)
+		t.Skip(text)
 	}
 	return path
 }

@@ -130,7 +130,13 @@ func (l *launcher) run(cmd *command) (status, error) {
 	if os.Getpid() != 1 && l.engine.name != "" {
 		return 0, cannotExec(cmd.path, l.onDisk(cmd.path), syscall.Exec(cmd.path, cmd.argv, cmd.env))
 	}
-	return l.supervisor.run(func() (*app, error) { return l.startApp(cmd) })
+	return l.supervisor.run(func() (*app, error) {
+		a, err := l.startApp(cmd)
+		if err == nil {
+			a.line = cmd.line
+		}
+		return a, err
+	})
 }
 
 // notes says what the person who set BPL_NIX_ENGINE should know, and the engine where that is already decided.

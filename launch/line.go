@@ -217,7 +217,8 @@ func (l *launcher) shell(text string, args []string) (*command, error) {
 			continue
 		}
 		name := filepath.Base(program)
-		cmd := &command{argv: append([]string{name, "-c", text, name}, args...), program: program, env: l.env, forced: true}
+		cmd := &command{argv: append([]string{name, "-c", text, name}, args...), program: program, env: l.env, forced: true,
+			line: true}
 		if l.locate(cmd) == nil {
 			l.debugf("shell %s", cmd.path)
 			return cmd, nil

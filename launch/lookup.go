@@ -27,6 +27,8 @@ type command struct {
 	env     environment
 	// forced: the user said run_proot.sh, so the engine is a must. closure: the program's file is in the closure.
 	forced, closure bool
+	// line: the program is a shell, or this one in its place, that runs a line.
+	line bool
 }
 
 // locate finds the command's program: a name on PATH, whose directories below /nix/store are looked up in the view where

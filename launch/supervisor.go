@@ -22,6 +22,8 @@ type app struct {
 	reported <-chan status
 	// terminal is the standard stream whose terminal the group was given, -1 for none.
 	terminal int
+	// line: the app is a shell that runs a line.
+	line bool
 }
 
 // supervisor is this process as the parent that an app needs under some engines, and as process 1. Like tini, it puts
@@ -136,8 +138,9 @@ func (s *supervisor) interrupted() error {
 	return nil
 }
 
-// wait forwards and reaps until the app has ended. After a terminating signal it waits for all of the app's group, as
-// long as whoever sent it lets it.
+// wait forwards and reaps until the app has ended. Of a line that a shell runs the shell is the first to end by a
+// terminating signal; what it ran has got the signal too and may be ending as it should, so that the whole group is
+// waited for, as long as whoever sent the signal lets it.
 func (s *supervisor) wait(a *app) (st status) {
 	ended := false
 	var poll <-chan time.Time
@@ -147,7 +150,7 @@ func (s *supervisor) wait(a *app) (st status) {
 			st, ended = reportedOr(reported, child), true
 		}
 		if ended {
-			if !s.terminated || syscall.Kill(-a.group, 0) != nil {
+			if !s.terminated || !a.line || syscall.Kill(-a.group, 0) != nil {
 				return st
 			}
 			poll = time.After(drainPoll)
