@@ -208,6 +208,10 @@ func unusual(f *filetree.File, mode fs.FileMode) string {
 		return fmt.Sprintf("its mode is %v, which is more than %v", f.Mode, mode)
 	case f.Kind != filetree.Symlink && f.Mode&0o444 != 0o444:
 		return fmt.Sprintf("its mode is %v: not everybody may read it", f.Mode)
+	case f.Kind == filetree.Directory && f.Mode&0o111 != 0o111:
+		return fmt.Sprintf("its mode is %v: not everybody may enter it", f.Mode)
+	case f.Kind == filetree.Regular && f.Mode&0o111 != 0 && f.Mode&0o111 != 0o111:
+		return fmt.Sprintf("its mode is %v: it is a program to some only", f.Mode)
 	}
 	return ""
 }

@@ -216,6 +216,9 @@ func (a *account) places() {
 				break
 			}
 			if below(part, cnbDir) || below(part, a.layersDir) {
+				if len(file.Attributes) > 0 {
+					a.add(altered, part, "it has the extended attribute %.80q", file.Attributes[0])
+				}
 				if file.Mode&0o022 != 0 {
 					a.add(altered, part, "its mode is %v: others may write to it", file.Mode)
 				}
@@ -371,12 +374,18 @@ func (a *account) readProcesses(where string) (metadata launchMetadata, ok bool)
 		return metadata, false
 	}
 	raw, err := file.ReadAll(maxProcesses)
+	var decoded toml.MetaData
 	if err == nil {
-		_, err = toml.Decode(string(raw), &metadata)
+		decoded, err = toml.Decode(string(raw), &metadata)
 	}
 	if err != nil {
 		a.add(altered, where, "%s", oneLine(err))
 		return metadata, false
+	}
+	for _, key := range decoded.Keys() { // a decoder takes "Command" for "command", and of both either
+		if name := key[len(key)-1]; len(key) <= 2 && name != strings.ToLower(name) {
+			a.add(altered, where, "it has the key %.80q, which the lifecycle does not write", key.String())
+		}
 	}
 	a.processes = metadata.Processes
 	return metadata, true

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -105,7 +106,15 @@ func (f *folder) buildTime(name string) bool {
 			return true
 		}
 	}
-	return f.layers.Child(name+".toml") != nil && !strings.HasPrefix(name, ".")
+	if !slices.Contains([]string{recordLayer, toolchainLayer, evaluationLayer}, name) {
+		return false
+	}
+	var layer struct{ Types struct{ Launch bool } }
+	raw, err := f.layers.Child(name + ".toml").ReadAll(maxConfig)
+	if err == nil {
+		_, err = toml.Decode(string(raw), &layer)
+	}
+	return err == nil && !layer.Types.Launch
 }
 
 // readConfig reads what the launcher is told.
@@ -167,6 +176,11 @@ func (f *folder) configured() {
 	if c.Shell != "" && !f.isShell(c.Shell) {
 		f.add(altered, where, "it has the shell %.200q, which is no path's in the closure", c.Shell)
 	}
+	for _, d := range c.Defaults {
+		if !f.isDefault(d) {
+			f.add(altered, where, "it sets %.200q to %.200q, which this buildpack does not", d.Variables, d.Value)
+		}
+	}
 	f.wantedRoots(where)
 	if c.PRoot != "" && c.PRoot != f.place(path.Join(prootLayer, "bin/proot")) {
 		f.add(altered, where, "it has PRoot at %.200q", c.PRoot)
@@ -198,6 +212,18 @@ func (f *folder) isShell(program string) bool {
 	return err == nil && program == path.Join(p.String(), "bin", path.Base(program)) && f.audit.Has(p)
 }
 
+// isDefault reports whether variables point to what a path of the closure has, as this buildpack has them do.
+func (f *folder) isDefault(d launch.EnvDefault) bool {
+	return slices.ContainsFunc(resources(), func(r resource) bool {
+		value, ok := strings.CutPrefix(d.Value, r.before)
+		return ok && slices.Equal(d.Variables, r.standard.Variables) && slices.Equal(d.Others, r.standard.Others) &&
+			slices.Equal(d.Files, r.standard.Files) && slices.ContainsFunc(r.files, func(file string) bool {
+			p, err := storepath.Parse(strings.TrimSuffix(value, "/"+file))
+			return err == nil && value == p.String()+"/"+file && f.audit.Has(p)
+		})
+	})
+}
+
 // isBin reports whether a directory that goes on PATH is a proven path's bin.
 func (f *folder) isBin(dir string, relocated bool) bool {
 	parent, ok := strings.CutSuffix(dir, "/bin")
@@ -220,11 +246,8 @@ func (f *folder) isBin(dir string, relocated bool) bool {
 func (f *folder) proot(wanted bool) {
 	layer := f.layers.Child(prootLayer)
 	where := f.place(path.Join(prootLayer, "bin/proot"))
-	if layer == nil {
-		if wanted {
-			f.add(altered, where, "it is missing")
-		}
-		return
+	if wanted && layer.Find("bin/proot") == nil {
+		f.add(altered, where, "it is missing")
 	}
 	layer.Walk(f.place(prootLayer), func(place string, file *filetree.File) bool {
 		switch {

@@ -153,6 +153,22 @@ func (f *forged) processes(p process, label bool) {
 	}
 }
 
+// configuration is the launcher's.
+func (f *forged) configuration() launch.Config {
+	config, err := launch.ParseConfig([]byte(f.must(forgedDir + "/run/nix-hydra.json").body))
+	Expect(err).NotTo(HaveOccurred())
+	return config
+}
+
+// configure writes the launcher's configuration as the build does.
+func (f *forged) configure(config launch.Config) {
+	name := filepath.Join(tempDir(f.t), launch.ConfigName)
+	Expect(config.Write(name)).To(Succeed())
+	raw, err := os.ReadFile(name)
+	Expect(err).NotTo(HaveOccurred())
+	f.replace(forgedDir+"/run/nix-hydra.json", string(raw), "")
+}
+
 // closure substitutes three signed paths from a cache and places them.
 func (f *forged) closure(engine string) (*closure.Result, libcnb.Layers) {
 	ctx := context.Background()

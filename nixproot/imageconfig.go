@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -216,7 +217,8 @@ func (a *account) start() {
 	if c.WorkingDir != a.appDir {
 		a.add(altered, "working directory", "it is %.200q, want %s", c.WorkingDir, a.appDir)
 	}
-	if user, _, _ := strings.Cut(c.User, ":"); user == "" || user == "root" || strings.Trim(user, "0") == "" {
+	user, _, _ := strings.Cut(c.User, ":")
+	if n, err := strconv.Atoi(user); user == "" || user == "root" || err == nil && n == 0 { // as runtimes read it: "+0" too
 		a.add(altered, "user", "it is %.80q: an image of buildpacks does not run as root", c.User)
 	}
 	if c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE" {

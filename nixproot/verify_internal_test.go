@@ -30,6 +30,7 @@ func TestVerify(t *testing.T) {
 	made := map[string]*forged{} // by engine; a spec's function is called once more for each of its cases
 	suite("Altered", func(t *testing.T, _ spec.G, it spec.S) { testAltered(t, it, made) })
 	suite("Directory", testVerifyDirectory)
+	suite("BuildTime", testVerifyBuildTime)
 	suite("Interrupted", testInterrupted)
 	suite.Run(t)
 }
@@ -189,10 +190,57 @@ func alterations() map[string]func(*forged) {
 			f.first(link("/a", "b/../b"), link("/b", "/layers"))
 			f.run("forged", evil("/a/"+strings.TrimPrefix(f.appFile, "/layers/")))
 		},
+		"a file below a link that a runtime may take for a directory": func(f *forged) {
+			good := *f.must(f.appFile)
+			f.run("forged", evil(path.Join(viewLink(f, f.app.Base()), "bin/app")), good)
+		},
+		"an attribute that merges another directory": func(f *forged) {
+			f.first(dir("/decoy"), evil("/decoy/more"))
+			e := dir(path.Dir(f.appFile))
+			e.Mode = 0o555
+			e.PAXRecords = map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/decoy"}
+			f.run("forged", e)
+		},
+		"an attribute that merges another directory into the layers": func(f *forged) {
+			f.first(dir("/decoy"), evil("/decoy/evil/exec.d/evil"))
+			e := dir(forgedDir)
+			e.PAXRecords = map[string]string{"SCHILY.xattr.trusted.overlay.redirect": "/decoy"}
+			f.run("forged", e)
+		},
+		"an attribute that hides the run image's files": func(f *forged) {
+			e := dir("/etc")
+			e.PAXRecords = map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}
+			f.run("forged", e)
+		},
+		"a folder of the run image that anybody may fill": func(f *forged) {
+			e := dir("/usr/bin")
+			e.Mode = 0o777
+			f.run("forged", e)
+		},
+		"a removal after a thousand harmless ones": func(f *forged) {
+			var many []entry
+			for i := range 1200 {
+				many = append(many, file(fmt.Sprintf("/tmp/.wh.%d", i), "", 0o644))
+			}
+			f.first(many...)
+			good := *f.must(f.appFile)
+			f.run("forged", file(path.Join(path.Dir(f.appFile), ".wh.app"), "", 0o644), good)
+		},
+		"a hard link that gives a program more rights": func(f *forged) {
+			e := hardLink("/workspace/harmless", f.appFile)
+			e.Mode, e.Uid = 0o4555, 0
+			for i := range f.layers {
+				if slices.ContainsFunc(f.layers[i].entries, func(e entry) bool { return e.Name == f.appFile }) {
+					f.layers[i].entries = append(f.layers[i].entries, e)
+				}
+			}
+		},
 		"setuid":                    func(f *forged) { f.must(f.appFile).Mode = 0o4555 },
 		"writable by others":        func(f *forged) { f.must(f.appFile).Mode = 0o777 },
 		"the exec bit lost":         func(f *forged) { f.must(f.appFile).Mode = 0o444 },
 		"unreadable":                func(f *forged) { f.must(f.appFile).Mode = 0o500 },
+		"a folder nobody may enter": func(f *forged) { f.must(path.Dir(f.appFile)).Mode = 0o444 },
+		"a program to its owner":    func(f *forged) { f.must(f.appFile).Mode = 0o544 },
 		"a folder anybody may fill": func(f *forged) { f.must(path.Dir(f.appFile)).Mode = 0o777 },
 		"capabilities": func(f *forged) {
 			f.must(f.appFile).PAXRecords = map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02"}
@@ -284,6 +332,14 @@ func alterations() map[string]func(*forged) {
 				forgedDir + "/launcher/bin/nix-hydra-launch", "--process", "run_proot.sh app",
 			}, Direct: true, BuildpackID: buildpackID, WorkingDir: "/tmp"}, true)
 		},
+		"a process type that is spelled otherwise": func(f *forged) {
+			e := f.must("/layers/config/metadata.toml")
+			f.replace(e.Name, e.body+"\n[[Processes]]\ntype = \"web\"\ncommand = [\"/usr/bin/env\"]\n", "")
+		},
+		"a process type's command that is spelled otherwise": func(f *forged) {
+			e := f.must("/layers/config/metadata.toml")
+			f.replace(e.Name, strings.Replace(e.body, "  command", "  Command = [\"/usr/bin/env\"]\n  command", 1), "")
+		},
 		"a process's link":         last(link("/cnb/process/web", "/usr/bin/env")),
 		"a process's link more":    last(link("/cnb/process/env", "/usr/bin/env")),
 		"a program on PATH":        last(evil("/cnb/lifecycle/env")),
@@ -296,6 +352,7 @@ func alterations() map[string]func(*forged) {
 		"no entrypoint":            func(f *forged) { f.config.Entrypoint, f.config.Cmd = nil, []string{"/bin/sh"} },
 		"the command":              func(f *forged) { f.config.Cmd = []string{"--evil"} },
 		"the user":                 func(f *forged) { f.config.User = "0:1000" },
+		"the user with a sign":     func(f *forged) { f.config.User = "+0:1000" },
 		"the working directory":    func(f *forged) { f.config.WorkingDir = "/tmp" },
 		"a health check": func(f *forged) {
 			f.config.Healthcheck = &v1.HealthConfig{Test: []string{"CMD-SHELL", "evil"}}
@@ -334,6 +391,24 @@ func alterations() map[string]func(*forged) {
 		"the launcher's roots": func(f *forged) {
 			e := f.must(forgedDir + "/run/nix-hydra.json")
 			f.replace(e.Name, strings.Replace(e.body, f.app.String(), f.app.String()+"x", 1), "")
+		},
+		"the launcher's defaults": func(f *forged) {
+			config := f.configuration()
+			config.Defaults = []launch.EnvDefault{{Variables: []string{"LD_PRELOAD"}, Value: "/workspace/evil.so"}}
+			f.configure(config)
+		},
+		"a default's value": func(f *forged) {
+			config := f.configuration()
+			shell := resources()[len(resources())-1].standard
+			shell.Value = "/workspace/bin/sh"
+			config.Defaults = []launch.EnvDefault{shell}
+			f.configure(config)
+		},
+		"a PRoot that is gone": func(f *forged) {
+			config := f.configuration()
+			config.PRoot = forgedDir + "/proot/bin/proot"
+			f.configure(config)
+			f.append(runLayer, dir(forgedDir+"/proot"), dir(forgedDir+"/proot/bin"))
 		},
 		"where the launcher looks": func(f *forged) {
 			f.replace(forgedDir+"/run/env.launch/NIX_HYDRA_LAUNCH.override", "/workspace/evil.json", "")
@@ -425,6 +500,25 @@ func testVerifyDirectory(t *testing.T, _ spec.G, it spec.S) {
 		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())
 		Expect(out.String()).To(And(ContainSubstring("closure-00: it is a symlink"), Not(ContainSubstring("passwd")),
 			ContainSubstring("closure-01/paths.json"), ContainSubstring("closure-02: it is a special file")))
+	})
+}
+
+func testVerifyBuildTime(t *testing.T, _ spec.G, it spec.S) {
+	it("takes for layers of the build alone those that this buildpack makes, and none that reach the app", func() {
+		RegisterTestingT(t)
+		dir := t.TempDir()
+		Expect(os.Mkdir(filepath.Join(dir, "closure-00"), 0o755)).To(Succeed())
+		for name, table := range map[string]string{
+			"evil": "", recordLayer: "[types]\ncache = true\n", toolchainLayer: "[types]\nlaunch = true\n",
+		} {
+			Expect(os.MkdirAll(filepath.Join(dir, name, "exec.d"), 0o755)).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, name+".toml"), []byte(table), 0o644)).To(Succeed())
+		}
+		var out bytes.Buffer
+		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())
+		Expect(out.String()).To(And(ContainSubstring("evil: this buildpack makes no such layer"),
+			ContainSubstring(toolchainLayer+": this buildpack makes no such layer"),
+			Not(ContainSubstring(recordLayer+": this buildpack makes no such layer"))))
 	})
 }
 

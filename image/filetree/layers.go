@@ -23,6 +23,9 @@ const (
 	aufsPrefix     = ".wh..wh."
 )
 
+// attributePrefix begins the PAX records of extended attributes.
+const attributePrefix = "SCHILY.xattr."
+
 const (
 	// maxEntries and maxMemory bound a tree: how many entries layers may have, and what they take, in bytes.
 	maxEntries = 4 << 20
@@ -33,8 +36,6 @@ const (
 	maxPath, maxName = 4095, 255
 	// maxFollowed bounds what all links together cost.
 	maxFollowed = 64 << 20
-	// maxNotes bounds the notes.
-	maxNotes = 1000
 )
 
 // ErrTooLarge is the error of a tree that goes beyond a limit.
@@ -58,7 +59,7 @@ type Overlay struct {
 	Limit int64
 	// Memory bounds what the tree takes, in bytes.
 	Memory int
-	// Notes are what is unusual about the layers, at most 1,000 of them.
+	// Notes are what is unusual about the layers. They count as memory.
 	Notes []Note
 
 	spool    *os.File // of the contents, without a name; its holes are zeros
@@ -138,10 +139,10 @@ func (o *Overlay) charge(strings int) error {
 	return nil
 }
 
-func (o *Overlay) note(layer int, place, text string) {
-	if len(o.Notes) < maxNotes {
-		o.Notes = append(o.Notes, Note{Layer: layer, Path: place, Text: text})
-	}
+// note keeps what is unusual. None is dropped, as the one that counts could come last: too many are a layer too large.
+func (o *Overlay) note(layer int, place, text string) error {
+	o.Notes = append(o.Notes, Note{Layer: layer, Path: place, Text: text})
+	return o.charge(2 * (len(place) + len(text)))
 }
 
 // apply lays one entry over the tree.
@@ -154,7 +155,9 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 		return errors.New("the name is longer than Linux takes")
 	}
 	if slices.Contains(strings.Split(header.Name, "/"), "..") {
-		o.note(layer, place, "its name in the layer has \"..\"")
+		if err := o.note(layer, place, "its name in the layer has \"..\""); err != nil {
+			return err
+		}
 	}
 	if place == "/" {
 		if header.Typeflag != tar.TypeDir {
@@ -168,6 +171,9 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	}
 	parent := dir[len(dir)-1].file
 	name := path.Base(place)
+	if err := o.unusual(header, place, path.Join(pathOf(dir), name), layer); err != nil {
+		return err
+	}
 	if strings.HasPrefix(name, whiteoutPrefix) {
 		return o.whiteout(parent, place, layer)
 	}
@@ -177,7 +183,7 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	}
 	old := parent.children[name]
 	if old != nil && old.Kind == Directory && file.Kind == Directory {
-		old.Mode, old.UID, old.GID, old.Attributes = file.Mode, file.UID, file.GID, file.Attributes
+		old.Mode, old.UID, old.GID, old.Attributes, old.Layer = file.Mode, file.UID, file.GID, file.Attributes, layer
 		o.written[old] = true
 		return nil
 	}
@@ -188,6 +194,26 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	}
 	parent.children[name] = file
 	o.written[file] = true
+	return nil
+}
+
+// unusual notes what runtimes take in different ways. Docker unpacks a layer apart from those below it: a symlink of
+// theirs in a name's path becomes a directory there, and stays a link where the layers are unpacked over each other. An
+// overlay file system takes its own attributes for removals and renames.
+func (o *Overlay) unusual(header *tar.Header, place, real string, layer int) error {
+	if place != real {
+		for _, each := range []string{place, real} {
+			if err := o.note(layer, each, "the layer writes it through a symlink, which is a directory to some runtimes"); err != nil {
+				return err
+			}
+		}
+	}
+	for record := range header.PAXRecords {
+		name, _ := strings.CutPrefix(record, attributePrefix)
+		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+			return o.note(layer, real, "the layer gives it an attribute of overlay file systems")
+		}
+	}
 	return nil
 }
 
@@ -209,16 +235,14 @@ func (o *Overlay) whiteout(parent *File, place string, layer int) error {
 	name := path.Base(place)
 	switch {
 	case name == opaqueName:
-		o.note(layer, path.Dir(place), "the layer hides what layers below have in it")
 		o.hide(parent)
+		return o.note(layer, path.Dir(place), "the layer hides what layers below have in it")
 	case strings.HasPrefix(name, aufsPrefix):
-		o.note(layer, place, "the layer has a file of AUFS")
-	default:
-		hidden := strings.TrimPrefix(name, whiteoutPrefix)
-		o.note(layer, path.Join(path.Dir(place), hidden), "the layer removes it")
-		delete(parent.children, hidden)
+		return o.note(layer, place, "the layer has a file of AUFS")
 	}
-	return nil
+	hidden := strings.TrimPrefix(name, whiteoutPrefix)
+	delete(parent.children, hidden)
+	return o.note(layer, path.Join(path.Dir(place), hidden), "the layer removes it")
 }
 
 // hide removes from a directory what the layer at hand did not write, and reports whether anything stays.
@@ -233,20 +257,11 @@ func (o *Overlay) hide(dir *File) bool {
 
 // file makes the File that a header describes.
 func (o *Overlay) file(header *tar.Header, layer int) (*File, error) {
-	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
-	mode := header.FileInfo().Mode()
-	f := &File{
-		Mode: mode & (fs.ModePerm | special), UID: header.Uid, GID: header.Gid, Layer: layer,
+	f := &File{Mode: modeOf(header), UID: header.Uid, GID: header.Gid, Layer: layer}
+	var err error
+	if f.Attributes, err = attributesOf(header); err != nil {
+		return nil, err
 	}
-	for record := range header.PAXRecords {
-		if name, ok := strings.CutPrefix(record, "SCHILY.xattr."); ok {
-			f.Attributes = append(f.Attributes, name)
-		}
-		if strings.HasPrefix(record, "GNU.sparse.") {
-			return nil, errors.New("the file is sparse, and may be endless")
-		}
-	}
-	slices.Sort(f.Attributes)
 	switch header.Typeflag {
 	case tar.TypeDir:
 		f.Kind, f.children = Directory, map[string]*File{}
@@ -274,6 +289,26 @@ func (o *Overlay) file(header *tar.Header, layer int) (*File, error) {
 	return f, o.charge(size)
 }
 
+// modeOf are the bits of a header's mode that a File has.
+func modeOf(header *tar.Header) fs.FileMode {
+	return header.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
+}
+
+// attributesOf names a header's extended attributes.
+func attributesOf(header *tar.Header) ([]string, error) {
+	var names []string
+	for record := range header.PAXRecords {
+		if name, ok := strings.CutPrefix(record, attributePrefix); ok {
+			names = append(names, name)
+		}
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return nil, errors.New("the file is sparse, and may be endless")
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
 // hardLink is another name of a file that is there.
 func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
 	target := path.Clean("/" + header.Linkname)
@@ -287,6 +322,19 @@ func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
 	}
 	link := *old
 	link.Layer = layer
+	// Runtimes give the file, under all its names, the rights of its last entry.
+	own, err := attributesOf(header)
+	if err != nil {
+		return nil, err
+	}
+	if mode := modeOf(header); old.Kind == Regular && (mode != old.Mode || header.Uid != old.UID || header.Gid != old.GID) ||
+		len(own) > 0 {
+		for _, each := range []string{header.Name, target} {
+			if err := o.note(layer, path.Clean("/"+each), "a hard link to it gives it other rights"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return &link, o.charge(len(header.Name))
 }
 
