@@ -138,7 +138,8 @@ func named(s string) (name string, data []byte, err error) {
 	if name == "" {
 		return "", nil, errors.New("want <key name>:<base64>, found no name")
 	}
-	data, err = base64.StdEncoding.DecodeString(encoded)
+	// As Nix, which reads up to the padding: a platform that splits NAME=VALUE at each "=" has lost it.
+	data, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
 	if err != nil {
 		return "", nil, fmt.Errorf("what follows the name %q is not base64", clip(name))
 	}

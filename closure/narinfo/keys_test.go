@@ -136,6 +136,9 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(keys).To(HaveLen(2))
 		Expect(keys[0].String()).To(Equal(nixosKey))
+		unpadded, err := narinfo.ParseKeys(strings.TrimRight(nixosKey, "="))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(unpadded[0].String()).To(Equal(nixosKey), "as Nix reads it")
 		none, err := narinfo.ParseKeys("")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(none).To(BeEmpty())
@@ -157,7 +160,7 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 			{":6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=", "no name"},
 			{"a:", "it has 0 bytes, want 32"},
 			{"a:6NCHdD59", "it has 6 bytes, want 32"},
-			{"a:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShj", "not base64"},
+			{"a:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShj", "it has 31 bytes, want 32"},
 			{"https://cache.nixos.org", "not base64"},
 		} {
 			_, err := narinfo.ParsePublicKey(bad.text)

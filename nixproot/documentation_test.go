@@ -1,0 +1,357 @@
+package nixproot_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/BurntSushi/toml"
+	"go.yaml.in/yaml/v3"
+
+	. "github.com/onsi/gomega"
+)
+
+// page is a page of the documentation.
+type page struct {
+	name   string // from the repository's top
+	prose  string // without blocks of code
+	blocks []block
+}
+
+// block is a block of code: what language it says it is, and its text.
+type block struct{ language, text string }
+
+const top = ".."
+
+// pages are all that people read, troubleshooting's included, which is made of the advice.
+func pages(t *testing.T) []page {
+	t.Helper()
+	RegisterTestingT(t)
+	var names []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "samples/*/README.md"} {
+		found, err := filepath.Glob(filepath.Join(top, pattern))
+		Expect(err).NotTo(HaveOccurred())
+		names = append(names, found...)
+	}
+	Expect(len(names)).To(BeNumerically(">", 20))
+	var all []page
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		Expect(err).NotTo(HaveOccurred())
+		rel, err := filepath.Rel(top, name)
+		Expect(err).NotTo(HaveOccurred())
+		p := page{name: rel}
+		p.split(string(text))
+		all = append(all, p)
+	}
+	return all
+}
+
+// split tells blocks of code from prose.
+func (p *page) split(text string) {
+	var in *block
+	indent := ""
+	for line := range strings.Lines(text) {
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case in == nil && strings.HasPrefix(trimmed, "```"):
+			in = &block{language: strings.TrimPrefix(trimmed, "```")}
+			indent = line[:strings.Index(line, "`")]
+		case in != nil && trimmed == "```":
+			p.blocks = append(p.blocks, *in)
+			in = nil
+		case in != nil:
+			in.text += strings.TrimPrefix(line, indent)
+		default:
+			p.prose += line
+		}
+	}
+	Expect(in).To(BeNil(), "%s: a block of code has no end", p.name)
+}
+
+// whole is all of a page, blocks of code included.
+func (p page) whole() string {
+	text := p.prose
+	for _, b := range p.blocks {
+		text += "\n" + b.text
+	}
+	return text
+}
+
+var (
+	inlineCode = regexp.MustCompile("`[^`\n]+`")
+	link       = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	heading    = regexp.MustCompile(`(?m)^#+ +(.*)$`)
+)
+
+// anchors are the names that GitHub gives to a page's headings.
+func (p page) anchors() []string {
+	var all []string
+	for _, found := range heading.FindAllStringSubmatch(p.prose, -1) {
+		all = append(all, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, strings.TrimSpace(found[1])))
+	}
+	return all
+}
+
+func TestEveryLinkOfTheDocumentationLeadsToAFileAndAHeading(t *testing.T) {
+	all := pages(t)
+	checked := 0
+	for _, p := range all {
+		for _, found := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(p.prose, ""), -1) {
+			file, anchor, _ := strings.Cut(found[1], "#")
+			if strings.Contains(file, ":") {
+				continue
+			}
+			checked++
+			target := p.name
+			if file != "" {
+				target = path.Join(path.Dir(p.name), file)
+			}
+			if _, err := os.Stat(filepath.Join(top, target)); err != nil {
+				t.Errorf("%s: the link to %s leads nowhere", p.name, found[1])
+				continue
+			}
+			if anchor == "" {
+				continue
+			}
+			at := slices.IndexFunc(all, func(p page) bool { return p.name == target })
+			if at < 0 || !slices.Contains(all[at].anchors(), anchor) {
+				t.Errorf("%s: no heading for the link to %s", p.name, found[1])
+			}
+		}
+	}
+	Expect(checked).To(BeNumerically(">", 100))
+}
+
+func TestEveryFileInTheDocumentationParses(t *testing.T) {
+	checked := map[string]int{}
+	for _, p := range pages(t) {
+		for _, b := range p.blocks {
+			var err error
+			switch b.language {
+			case "yaml":
+				decoder := yaml.NewDecoder(strings.NewReader(b.text))
+				for err == nil {
+					var document map[string]any
+					err = decoder.Decode(&document)
+				}
+				if err.Error() == "EOF" {
+					err = nil
+				}
+			case "toml":
+				var document map[string]any
+				_, err = toml.Decode(b.text, &document)
+			}
+			if err != nil {
+				t.Errorf("%s: %s\n%s", p.name, err, b.text)
+			}
+			checked[b.language]++
+		}
+	}
+	Expect(checked["yaml"]).To(BeNumerically(">", 8))
+	Expect(checked["toml"]).To(BeNumerically(">", 4))
+}
+
+// What a page says to copy is a sample's, which other tests build.
+func TestWhatTheDocumentationSaysToCopyIsASample(t *testing.T) {
+	for name, sample := range map[string]string{"README.md": "samples/first", "docs/kpack.md": "samples/kpack"} {
+		all := pages(t)
+		p := all[slices.IndexFunc(all, func(p page) bool { return p.name == name })]
+		files, err := os.ReadDir(filepath.Join(top, sample))
+		Expect(err).NotTo(HaveOccurred())
+		for _, file := range files {
+			if file.Name() == "README.md" {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(top, sample, file.Name()))
+			Expect(err).NotTo(HaveOccurred())
+			if !slices.ContainsFunc(p.blocks, func(b block) bool { return b.text == string(text) }) {
+				t.Errorf("%s does not have %s/%s as it is", name, sample, file.Name())
+			}
+		}
+	}
+}
+
+// sources gives each Go file below the top to a function, by its name from there.
+func sources(each func(name, text string)) {
+	Expect(filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(name) != ".go" {
+			return err
+		}
+		text, err := os.ReadFile(name)
+		rel, _ := filepath.Rel(top, name)
+		each(rel, string(text))
+		return err
+	})).To(Succeed())
+}
+
+func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
+	all := pages(t)
+	var tests []string
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w*)\(`)
+	sources(func(name, text string) {
+		if strings.HasSuffix(name, "_test.go") {
+			for _, found := range declared.FindAllStringSubmatch(text, -1) {
+				tests = append(tests, found[1])
+			}
+		}
+	})
+	test := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z][A-Za-z0-9]*\b`)
+	file := regexp.MustCompile(`^(?:\./)?(?:cmd|closure|docs|image|inspect|integration|internal|launch|nixinstall|nixproot|roots|samples|sbom|scripts)/[\w./-]*[\w]$`)
+	word := regexp.MustCompile("[^\\s`'\"(),;:|]+")
+	run := regexp.MustCompile(`-run ('[^']*'|\S+)`)
+	names, files := 0, 0
+	for _, p := range all {
+		for _, found := range test.FindAllString(run.ReplaceAllString(p.whole(), ""), -1) {
+			names++
+			if !slices.Contains(tests, found) {
+				t.Errorf("%s: there is no test %s", p.name, found)
+			}
+		}
+		for _, pattern := range run.FindAllString(p.whole(), -1) { // may be the beginning of several names
+			for _, found := range test.FindAllString(pattern, -1) {
+				if !slices.ContainsFunc(tests, func(name string) bool { return strings.HasPrefix(name, found) }) {
+					t.Errorf("%s: there is no test for %s", p.name, pattern)
+				}
+			}
+		}
+		said := strings.Join(inlineCode.FindAllString(p.prose, -1), "\n")
+		for _, b := range p.blocks {
+			said += "\n" + b.text
+		}
+		for _, found := range word.FindAllString(said, -1) {
+			found = strings.TrimSuffix(found, "/...")
+			if !file.MatchString(found) || found == "nixproot/nix-hydra" { // the buildpack's ID
+				continue
+			}
+			files++
+			if _, err := os.Stat(filepath.Join(top, found)); err != nil {
+				t.Errorf("%s: there is no %s", p.name, found)
+			}
+		}
+	}
+	Expect(names).To(BeNumerically(">", 20))
+	Expect(files).To(BeNumerically(">", 40))
+}
+
+func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
+	all := pages(t)
+	name := regexp.MustCompile(`\b(?:BPL?_[A-Z][A-Z_]*[A-Z]|NIX_EXTRA_BINARY_CACHE|NIX_ATTRIBUTES|NIXPKGS_[A-Z_]*[A-Z])\b`)
+	// Those of the libraries that this buildpack is made with, and of the Nix that it runs.
+	others := []string{"BP_LOG_LEVEL", "BP_DEPENDENCY_MIRROR"}
+
+	var descriptor struct {
+		Metadata struct {
+			Configurations []struct{ Name string }
+		}
+	}
+	_, err := toml.DecodeFile(filepath.Join(top, "buildpack.toml"), &descriptor)
+	Expect(err).NotTo(HaveOccurred())
+	var declared []string
+	for _, c := range descriptor.Metadata.Configurations {
+		declared = append(declared, c.Name)
+	}
+	Expect(len(declared)).To(BeNumerically(">", 20))
+
+	read := map[string]bool{}
+	literal := regexp.MustCompile(`"` + name.String() + `"`)
+	sources(func(file, text string) {
+		if strings.HasSuffix(file, "_test.go") || strings.HasPrefix(file, "integration") {
+			return
+		}
+		for _, found := range literal.FindAllString(text, -1) {
+			if found = strings.Trim(found, `"`); found != "BP_NIX" && !slices.Contains(others, found) {
+				read[found] = true
+			}
+		}
+	})
+	Expect(slices.Sorted(maps.Keys(read))).To(Equal(slices.Sorted(slices.Values(declared))), "read, and declared in buildpack.toml")
+
+	for _, p := range all {
+		if p.name == "README.md" {
+			var table []string
+			_, settings, _ := strings.Cut(p.prose, "\n## Settings\n")
+			for line := range strings.Lines(settings) {
+				if strings.HasPrefix(line, "## ") {
+					break
+				}
+				if strings.HasPrefix(line, "| `") {
+					table = append(table, name.FindAllString(strings.Split(line, "|")[1], -1)...)
+				}
+			}
+			Expect(slices.Sorted(slices.Values(table))).To(Equal(slices.Sorted(slices.Values(declared))), "in README.md's table")
+		}
+		for _, found := range name.FindAllString(p.whole(), -1) {
+			if !slices.Contains(declared, found) && !slices.Contains(others, found) {
+				t.Errorf("%s: %s is no setting", p.name, found)
+			}
+		}
+	}
+}
+
+// The table of packages has every package, and what a package imports stands below it.
+func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
+	all := pages(t)
+	const module = "github.com/nixproot/nix-hydra-buildpack/"
+	architecture := all[slices.IndexFunc(all, func(p page) bool { return p.name == "docs/architecture.md" })]
+	row := map[string]int{}
+	for n, line := range strings.Split(architecture.prose, "\n") {
+		if found := regexp.MustCompile("^\\| `([a-z/]+)` \\| ").FindStringSubmatch(line); found != nil {
+			row[found[1]] = n
+		}
+	}
+	// rowOf is the row of a package, or of the nearest one that it is part of.
+	rowOf := func(name string) (int, string) {
+		for ; name != "."; name = path.Dir(name) {
+			if n, ok := row[name]; ok {
+				return n, name
+			}
+		}
+		return -1, ""
+	}
+	imports := 0
+	sources(func(file, text string) {
+		if strings.HasSuffix(file, "_test.go") || strings.Contains(file, "testdata") || strings.HasPrefix(file, "docs/") {
+			return
+		}
+		from, is := rowOf(path.Dir(file))
+		if from < 0 {
+			t.Errorf("docs/architecture.md does not name the package of %s", file)
+			return
+		}
+		if is == "integration" { // the tests import everything
+			return
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ImportsOnly)
+		Expect(err).NotTo(HaveOccurred())
+		for _, spec := range parsed.Imports {
+			name, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if !ours {
+				continue
+			}
+			imports++
+			to, of := rowOf(name)
+			if to < from {
+				t.Errorf("%s, of %s, imports %s, which stands above it in the table of packages", file, is, of)
+			}
+		}
+	})
+	Expect(imports).To(BeNumerically(">", 50))
+}
