@@ -83,6 +83,11 @@ const maxModules = 1 << 20
 // nestedSubmodules are the submodules of submodules that an upload has the files of. Hydra has none of them, as it checks
 // submodules out one level deep (subprojects/hydra/script/nix-prefetch-git, init_submodules).
 func nestedSubmodules(ctx context.Context, upload string, s *gitfiles.Snapshot) []string {
+	root, err := os.OpenRoot(upload) // no link of a stranger's leads out of it
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
 	var nested []string
 	for name, file := range s.Files {
 		if file.Mode != gitfiles.Submodule || !filepath.IsLocal(name) {
@@ -94,8 +99,10 @@ func nestedSubmodules(ctx context.Context, upload string, s *gitfiles.Snapshot) 
 		}
 		for _, found := range submodulePath.FindAllSubmatch(modules, -1) {
 			inner := path.Join(name, string(found[1]))
-			entries, err := os.ReadDir(filepath.Join(upload, inner))
-			if filepath.IsLocal(inner) && strings.HasPrefix(inner, name+"/") && err == nil && len(entries) > 0 {
+			if !filepath.IsLocal(inner) || !strings.HasPrefix(inner, name+"/") {
+				continue
+			}
+			if entries, err := fs.ReadDir(root.FS(), inner); err == nil && len(entries) > 0 {
 				nested = append(nested, inner)
 			}
 		}
@@ -146,21 +153,36 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 
 // emptyAll leaves of directories what git leaves of a submodule that it does not check out.
 func emptyAll(dir string, folders []string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	for _, folder := range folders {
-		full := filepath.Join(dir, folder)
-		if err := nar.RemoveAll(full); err != nil {
+		if err := root.RemoveAll(folder); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(full, 0o755); err != nil {
+		if err := root.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git.
+// restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git. A
+// snapshot may have a symbolic link and a file below it, so nothing is written through one that leads out of dir.
 func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, upload, dir string,
 	submodules bool) (complete, hasSubmodules bool, err error) {
+	to, err := os.OpenRoot(dir)
+	if err != nil {
+		return false, false, err
+	}
+	defer to.Close()
+	from, err := os.OpenRoot(upload)
+	if err != nil {
+		return false, false, err
+	}
+	defer from.Close()
 	complete = true
 	for name, file := range s.Files {
 		if err := ctx.Err(); err != nil {
@@ -169,37 +191,45 @@ func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, 
 		if !filepath.IsLocal(name) {
 			return false, false, fmt.Errorf("git has a file %q, outside of the checkout", name)
 		}
-		full, sent := filepath.Join(dir, name), filepath.Join(upload, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		if err := to.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return false, false, err
 		}
 		if file.Mode == gitfiles.Submodule {
 			hasSubmodules = true
-			if err := os.MkdirAll(full, 0o755); err != nil {
+			if err := to.MkdirAll(name, 0o755); err != nil {
 				return false, false, err
 			}
-			if info, err := os.Stat(sent); submodules && err == nil && info.IsDir() {
-				if err := os.CopyFS(full, os.DirFS(sent)); err != nil {
+			if info, err := from.Stat(name); submodules && err == nil && info.IsDir() {
+				if err := copySubmodule(from, name, filepath.Join(dir, name)); err != nil {
 					return false, false, err
 				}
 			}
 			continue
 		}
-		content, err := contentOf(ctx, r, file, sent)
+		content, err := contentOf(ctx, r, file, filepath.Join(upload, name))
 		if err != nil {
 			complete = false
 			continue
 		}
 		if file.Mode == gitfiles.Symlink {
-			err = os.Symlink(string(content), full)
+			err = to.Symlink(string(content), name)
 		} else {
-			err = os.WriteFile(full, content, os.FileMode(file.Mode&0o777))
+			err = to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
 		}
 		if err != nil {
 			return false, false, err
 		}
 	}
 	return complete, hasSubmodules, nil
+}
+
+// copySubmodule copies a directory of the upload.
+func copySubmodule(upload *os.Root, name, to string) error {
+	from, err := fs.Sub(upload.FS(), name)
+	if err != nil {
+		return err
+	}
+	return os.CopyFS(to, from)
 }
 
 // contentOf is what git has of a file, from the upload if it can be made from that.

@@ -70,4 +70,33 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		NewWithT(t).Expect(filepath.Join(dir, "mod/deep/file")).NotTo(BeAnExistingFile())
 		NewWithT(t).Expect(nestedSubmodules(ctx, dir, s)).To(BeEmpty())
 	})
+
+	it("writes and removes nothing outside of its directory, whatever a stranger's .git says", func() {
+		g := NewWithT(t)
+		elsewhere := write(map[string]string{"x/file": "x", "big/file": "x"})
+		source := write(map[string]string{".git/HEAD": "", "mod/.gitmodules": "\tpath = door/x\n"})
+		g.Expect(os.Symlink(elsewhere, filepath.Join(source, "door"))).To(Succeed())
+		g.Expect(os.Symlink(elsewhere, filepath.Join(source, "mod/door"))).To(Succeed())
+		r, err := gitfiles.Open(ctx, source)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+
+		link := gitfiles.File{Mode: gitfiles.Symlink, ID: gitfiles.ObjectID("blob", []byte(elsewhere), 20)}
+		for range 20 { // in which order they are written is up to chance
+			s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}}}
+			_, _, err = restore(ctx, r, s, source, t.TempDir(), true)
+			g.Expect(err).To(HaveOccurred())
+			g.Expect(filepath.Join(elsewhere, "new")).NotTo(BeADirectory())
+		}
+		outside := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": {Mode: gitfiles.Submodule}}}
+		dir := t.TempDir()
+		_, _, err = restore(ctx, r, outside, source, dir, true)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(filepath.Join(dir, "door/big")).NotTo(BeADirectory())
+
+		mod := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"mod": {Mode: gitfiles.Submodule}}}
+		g.Expect(nestedSubmodules(ctx, source, mod)).To(BeEmpty())
+		g.Expect(emptyAll(source, []string{"mod/door/x"})).NotTo(Succeed())
+		g.Expect(filepath.Join(elsewhere, "x/file")).To(BeAnExistingFile())
+	})
 }

@@ -115,6 +115,30 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		h.refused(t, "symbolic links")
 	})
 
+	it("does not show what a link leads to", func() {
+		const secret = "machine cache password s3cret"
+		elsewhere := t.TempDir()
+		NewWithT(t).Expect(os.WriteFile(filepath.Join(elsewhere, "netrc"), []byte(secret), 0o600)).To(Succeed())
+		h := newHostile(t)
+		h.write(t, "HEAD", []byte("ref: refs/elsewhere/netrc\n"))
+		NewWithT(t).Expect(os.Mkdir(filepath.Join(h.dir, ".git/refs"), 0o755)).To(Succeed())
+		NewWithT(t).Expect(os.Symlink(elsewhere, filepath.Join(h.dir, ".git/refs/elsewhere"))).To(Succeed())
+		h.refused(t, "holds no commit")
+		NewWithT(t).Expect(h.read(context.Background())).NotTo(MatchError(ContainSubstring("s3cret")))
+	})
+
+	it("does not look through packs without end, the same ones borrowed again and again", func() {
+		h := newHostile(t)
+		h.write(t, "HEAD", []byte(id))
+		h.write(t, "objects/info/alternates", []byte(strings.Repeat("../borrowed\n", 30)))
+		index := append([]byte("\xfftOc\x00\x00\x00\x02"), make([]byte, 4*256+40)...)
+		for i := range 500 {
+			h.write(t, fmt.Sprintf("borrowed/pack/pack-%d.idx", i), index)
+			h.write(t, fmt.Sprintf("borrowed/pack/pack-%d.pack", i), nil)
+		}
+		h.refused(t, "looking for packs: there are more than")
+	})
+
 	it("does not inflate an object of which it does not know the end", func() {
 		for text, words := range map[string]string{
 			strings.Repeat("x", 64<<20):                          "its head does not end",

@@ -82,6 +82,9 @@ func (r *Repository) object(ctx context.Context, name objectName, deltas int) (s
 		return "", nil, err
 	}
 	for i, p := range r.packs {
+		if err := ctx.Err(); err != nil {
+			return "", nil, err
+		}
 		if err := r.open(p); err != nil {
 			return "", nil, fmt.Errorf("%s: %w", p.name, err)
 		}

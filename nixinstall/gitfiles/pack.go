@@ -37,6 +37,9 @@ func (r *Repository) findPacks(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("looking for packs: %w", err)
 		}
+		if len(r.packs)+len(names) > maxPacks {
+			return fmt.Errorf("looking for packs: there are more than %d", maxPacks)
+		}
 		for _, name := range names {
 			p := &pack{name: name, hashSize: r.hashSize}
 			if err := p.readFanout(ctx); err != nil {

@@ -31,7 +31,8 @@ func (r *Repository) Head(ctx context.Context) (rev, branch string, err error) {
 		target, symbolic := strings.CutPrefix(text, "ref:")
 		if !symbolic {
 			if !isObjectName(text) {
-				return "", "", fmt.Errorf("%s holds %.80q, which is no commit", name, text)
+				// Not what: a link of a stranger's .git may have led anywhere.
+				return "", "", fmt.Errorf("%s holds no commit", name)
 			}
 			return text, branch, nil
 		}

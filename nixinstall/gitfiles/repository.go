@@ -61,7 +61,7 @@ const (
 	maxSmall     = 1 << 20  // bytes of a file such as HEAD or config
 	maxRefs      = 64 << 20 // bytes of packed-refs
 	maxStores    = 32       // object directories, with those that are borrowed from
-	maxPacks     = 1 << 10  // packs of an object directory
+	maxPacks     = 1 << 10  // packs of all object directories
 	maxCommits   = 1_500_000
 	maxBytes     = 4 << 30 // read and inflated, by one Repository
 )
