@@ -3,9 +3,9 @@
 //
 // The road through it, each step a plain value for the next:
 //
-//	Recall      what the previous image's layer metadata promises  → Previous
+//	Recall      what the last build has recorded of its layers     → Previous
 //	Substitute  narinfos, downloads, relocation, all overlapping   → Result (a Graph, and a Plan of Groups)
-//	Plan        Graph and previous Groups                          → Groups; pure, called by Substitute
+//	Plan        a Graph                                            → Groups; pure, called by Substitute
 //	Place       unpacked paths into <layers>/<layer>/<base>        → the changed layers' directories
 //	View        one link per path                                  → the directory that the app sees as its store
 //	Verify      layers back to the NAR hashes that caches signed   → Audit
