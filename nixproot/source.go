@@ -149,6 +149,9 @@ func (t *trimming) directory(ctx context.Context, name string) (remains bool, er
 	}
 	full := filepath.Join(t.dir, name)
 	entries, err := os.ReadDir(full)
+	if info, statErr := os.Stat(full); err == nil && statErr == nil && isOwn(info) { // it may be read, and not be entered
+		err = unix.Faccessat(unix.AT_FDCWD, full, unix.X_OK, unix.AT_EACCESS)
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		if info, statErr := os.Stat(full); statErr != nil || !isOwn(info) {
 			t.blocked = append(t.blocked, name)
@@ -157,7 +160,7 @@ func (t *trimming) directory(ctx context.Context, name string) (remains bool, er
 		if t.dry { // its owner may change that
 			return false, nil
 		}
-		if err = os.Chmod(full, 0o700); err == nil {
+		if err = openDir(full); err == nil {
 			entries, err = os.ReadDir(full)
 		}
 	}
@@ -187,6 +190,10 @@ func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bo
 		return t.file(name)
 	}
 	device, err := deviceOf(full)
+	if errors.Is(err, fs.ErrPermission) {
+		t.blocked = append(t.blocked, name)
+		return true, nil
+	}
 	if err != nil || device != t.device {
 		return true, err
 	}
@@ -233,13 +240,22 @@ func (t *trimming) stays(name string) bool {
 // unlink removes a name, whose directory is made writable for that where this user may do so.
 func unlink(full string, flags int) error {
 	err := unix.Unlinkat(unix.AT_FDCWD, full, flags)
-	if errors.Is(err, fs.ErrPermission) && os.Chmod(filepath.Dir(full), 0o700) == nil {
+	if errors.Is(err, fs.ErrPermission) && openDir(filepath.Dir(full)) == nil {
 		err = unix.Unlinkat(unix.AT_FDCWD, full, flags)
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return &fs.PathError{Op: "removing", Path: full, Err: err}
 	}
 	return nil
+}
+
+// openDir gives the owner of a directory all rights to it. Others keep theirs: what stays in it is for the app.
+func openDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, info.Mode()|0o700)
 }
 
 // canRemove reports whether this user may remove a file.

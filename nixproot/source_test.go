@@ -93,7 +93,13 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 			Expect(os.WriteFile(filepath.Join(dir, name), nil, 0o644)).To(Succeed())
 		}
 		Expect(os.Chmod(filepath.Join(dir, "own"), 0o555)).To(Succeed())
+		Expect(os.MkdirAll(filepath.Join(dir, "listed/deep"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "listed/deep/file"), nil, 0o644)).To(Succeed())
+		Expect(os.Chmod(filepath.Join(dir, "listed"), 0o444)).To(Succeed())
 		Expect(trimmed([]string{"public/*.css", "own/b"}, nil)).To(ConsistOf("Procfile", "public/a.css", "own/b"))
+		info, err := os.Stat(filepath.Join(dir, "own"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info.Mode().Perm()).To(Equal(fs.FileMode(0o755)), "others may still read what stays")
 	})
 
 	it("refuses a pattern that does not parse", func() {
