@@ -43,7 +43,13 @@ func NeedsShell(line string) bool {
 	return err == nil && plainCommand(file) == nil
 }
 
+// maxBrackets bounds how deeply a line can nest, as each level takes memory and time of the parser.
+const maxBrackets = 5000
+
 func parseLine(text string) (*syntax.File, error) {
+	if strings.Count(text, "(")+strings.Count(text, "{") > maxBrackets {
+		return nil, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets", maxBrackets)}
+	}
 	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
 	if err != nil {
 		var at syntax.ParseError

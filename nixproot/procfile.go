@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -122,7 +121,8 @@ func ParseProcfile(text string) (Procfile, error) {
 	if !utf8.ValidString(text) {
 		return p, errors.New("reading Procfile: it is not UTF-8")
 	}
-	lines := map[string]procfileLine{}
+	var all []procfileLine
+	lines := map[string]procfileLine{} // the last of each type
 	for i, text := range lineEnd.Split(strings.TrimPrefix(text, "\ufeff"), -1) {
 		line, err := parseLine(i+1, strings.TrimRight(text, " \t"))
 		if err != nil {
@@ -137,15 +137,18 @@ func ParseProcfile(text string) (Procfile, error) {
 		if first, twice := lines[line.Type]; twice {
 			p.warn("Procfile line %d: the process type %q was given in line %d too; this line counts", line.number, line.Type,
 				first.number)
-			p.Entries = slices.DeleteFunc(p.Entries, func(e ProcfileEntry) bool { return e.Type == line.Type })
 		}
 		lines[line.Type] = line
-		p.Entries = append(p.Entries, line.ProcfileEntry)
+		all = append(all, line)
 	}
-	for _, entry := range p.Entries {
-		if err := lines[entry.Type].check(); err != nil {
+	for _, line := range all {
+		if lines[line.Type].number != line.number {
+			continue
+		}
+		if err := line.check(); err != nil {
 			return Procfile{}, err
 		}
+		p.Entries = append(p.Entries, line.ProcfileEntry)
 	}
 	return p, nil
 }

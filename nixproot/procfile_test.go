@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -63,11 +64,26 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		Expect(p.Warnings[2]).To(Equal(`Procfile line 4: the process type "web" was given in line 3 too; this line counts`))
 	})
 
+	it("reads a Procfile of as many types as it can have, each given twice, in little time", func() {
+		var text strings.Builder
+		for range 2 {
+			for i := range 60_000 {
+				fmt.Fprintf(&text, "a%x:x\n", i)
+			}
+		}
+		start := time.Now()
+		p, err := nixproot.ParseProcfile(text.String())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Entries).To(HaveLen(60_000))
+		Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
+	})
+
 	it("refuses what Heroku refuses, and what no program could be given", func() {
 		for _, text := range []string{
 			"-key: x", "key-: x", "_key: x", "key_: x", strings.Repeat("a", 64) + ": x", ": rails -s", "web:", "web: \t", "&&&&&",
 			"is_w.e.b: x", "worker : x", "w eb: x", "wéb: x", "web\nx: y", "web: \xff", "web: a\x00b", "-: x", "--: x",
 			"web: " + strings.Repeat("x", 128<<10),
+			"web: " + strings.Repeat("$((1+", 9000) + "1" + strings.Repeat("))", 9000),
 		} {
 			_, err := nixproot.ParseProcfile(text)
 			Expect(err).To(HaveOccurred(), "%.80q", text)
