@@ -9,10 +9,13 @@ import (
 	"strings"
 )
 
+// pictures are the drawings by the names of their files.
+func pictures() map[string]*canvas {
+	return map[string]*canvas{"road.svg": road(), "relocation.svg": relocation(), "push.svg": push()}
+}
+
 func main() {
-	for name, picture := range map[string]*canvas{
-		"road.svg": road(), "relocation.svg": relocation(), "push.svg": push(),
-	} {
+	for name, picture := range pictures() {
 		if err := os.WriteFile(filepath.Join("docs", "pictures", name), []byte(picture.svg()), 0o644); err != nil {
 			fmt.Fprintln(os.Stderr, "pictures:", err)
 			os.Exit(1)
