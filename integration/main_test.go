@@ -2,11 +2,13 @@ package integration_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
@@ -76,7 +78,16 @@ func bare(t *testing.T, name string) *integration.Bare {
 	return b
 }
 
+// TestMain runs all tests of the package only where they are given the time that they take.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := flag.Lookup("test.run").Value.String()+flag.Lookup("test.skip").Value.String()+
+		flag.Lookup("test.list").Value.String() != ""
+	if !chosen && flag.Lookup("test.timeout").Value.String() == (10*time.Minute).String() {
+		fmt.Fprint(os.Stderr, "\n*** NOT TESTED: the integration tests take longer than go test allows by itself: run "+
+			"scripts/test, or some of them by -run, or all by -timeout 45m ***\n")
+		return
+	}
 	code := m.Run()
 	if dir, err := workDir(); err == nil {
 		if err := nar.RemoveAll(dir); err != nil {

@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,9 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/roots"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 func TestContents(t *testing.T) {
@@ -122,22 +124,21 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 		Expect(left).To(BeEmpty())
 	})
 
-	it("interrupts the command and all that it has started when it is told to end", func() {
-		command := exec.CommandContext(t.Context(), "/bin/sh", "-c", `
-			trap 'echo told >> ended; exit 1' INT
-			sh -c 'trap "echo told >> ended; exit 1" INT; touch ready; while :; do sleep 0.01; done'`)
+	it("interrupts the command and all that it has started when the build is cancelled", func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		command := exec.CommandContext(ctx, "/bin/sh", "-c", `
+			trap 'echo signalled >> ended; exit 1' INT
+			sh -c 'trap "echo signalled >> ended; exit 1" INT; touch ready; while :; do sleep 0.01; done'`)
 		command.Dir = dir
 		go func() {
-			for {
-				if exists(filepath.Join(dir, "ready")) {
-					_ = command.Cancel()
-					return
-				}
+			for ctx.Err() == nil && !exists(filepath.Join(dir, "ready")) {
 				time.Sleep(time.Millisecond)
 			}
+			cancel()
 		}()
 		_, err := runToEnd(command)
 		Expect(err).To(MatchError("exit status 1"))
-		Expect(os.ReadFile(filepath.Join(dir, "ended"))).To(BeEquivalentTo("told\ntold\n"))
+		Expect(os.ReadFile(filepath.Join(dir, "ended"))).To(BeEquivalentTo("signalled\nsignalled\n"))
 	})
 }

@@ -95,6 +95,9 @@ func testDecoding(t *testing.T, context spec.G, it spec.S) {
 		it("unpacks xz with filters besides LZMA2", func() {
 			data := content("a", 100_000)
 			n := s.add(t, "a", "xz", data, nil)
+			if _, err := exec.LookPath("xz"); err != nil {
+				t.Skip("NOT TESTED: there is no xz here")
+			}
 			cmd := exec.Command("xz", "-c", "--x86", "--lzma2")
 			cmd.Stdin = bytes.NewReader(data)
 			file, err := cmd.Output()

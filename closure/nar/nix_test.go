@@ -2,6 +2,7 @@ package nar_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,7 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// nixStore is the real nix-store: $NIX_HYDRA_TEST_NIX, a program or the folder it is in, or one on PATH.
+// nixStore is the real nix-store: $NIX_HYDRA_TEST_NIX, a program or the directory it is in, or one on PATH.
 func nixStore(t *testing.T) string {
 	t.Helper()
 	given := os.Getenv("NIX_HYDRA_TEST_NIX")
@@ -23,9 +24,14 @@ func nixStore(t *testing.T) string {
 		given = "nix-store"
 	}
 	program, err := exec.LookPath(given)
+	if err != nil && os.Getenv("NIX_HYDRA_TEST_NIX") != "" {
+		t.Fatalf("there is no nix-store at $NIX_HYDRA_TEST_NIX: %v", err)
+	}
 	if err != nil {
-		t.Fatalf("NOT COMPARED WITH THE REAL NIX: there is no nix-store on PATH or at $NIX_HYDRA_TEST_NIX (%v); run "+
-			"scripts/test, which gets one, or apt-get install nix-bin", err)
+		text := "NOT TESTED: " + t.Name() + ": there is no nix-store to compare with on PATH; run scripts/test, which gets " +
+			"one, or apt-get install nix-bin"
+		fmt.Fprintf(os.Stderr, "\n*** %s ***\n", text)
+		t.Skip(text)
 	}
 	return program
 }

@@ -15,8 +15,8 @@ func FuzzLZMA2(f *testing.F) {
 	RegisterTestingT(f)
 	for _, kind := range []string{"mixed", "noise", "zeros", "periods"} {
 		for _, size := range []int{1, 300, 3000} {
-			f.Add(chunksOf(pack(sample(kind, size), "--lzma2=dict=64KiB")))
-			f.Add(chunksOf(pack(sample(kind, size), "--lzma2=dict=4KiB,lc=1,lp=3,pb=4")))
+			f.Add(chunksOf(pack(f, sample(kind, size), "--lzma2=dict=64KiB")))
+			f.Add(chunksOf(pack(f, sample(kind, size), "--lzma2=dict=4KiB,lc=1,lp=3,pb=4")))
 		}
 	}
 	const window = frontPad + (wrappedWindow+copySlack+4095)&^4095 + copySlack
@@ -62,9 +62,9 @@ func FuzzLZMA2(f *testing.F) {
 // FuzzReader gives the reader anything: it must not crash, and agree with another decoder on what is xz.
 func FuzzReader(f *testing.F) {
 	RegisterTestingT(f)
-	f.Add(pack([]byte("data")))
-	f.Add(pack(sample("mixed", 3000), "--block-size=1000"))
-	f.Add(append(pack(nil), pack([]byte("x"), "--check=none")...))
+	f.Add(pack(f, []byte("data")))
+	f.Add(pack(f, sample("mixed", 3000), "--block-size=1000"))
+	f.Add(append(pack(f, nil), pack(f, []byte("x"), "--check=none")...))
 	r := NewReader(nil, Options{})
 	f.Fuzz(func(t *testing.T, file []byte) {
 		r.Reset(bytes.NewReader(file), Options{MaxWindow: 1 << 22})
@@ -92,7 +92,7 @@ func otherDecoder(file []byte) ([]byte, error) {
 func BenchmarkReader(b *testing.B) {
 	RegisterTestingT(b)
 	data := sample("mixed", 8<<20)
-	file := pack(data)
+	file := pack(b, data)
 	for _, portable := range []bool{false, true} {
 		name := map[bool]string{false: "fastest", true: "go"}[portable]
 		b.Run(name, func(b *testing.B) {

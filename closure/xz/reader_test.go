@@ -30,7 +30,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 				it("reads "+kind+" packed with "+args[0], func() {
 					for _, size := range []int{0, 1, 4096, 300_001} {
 						data := sample(kind, size)
-						file := pack(data, args...)
+						file := pack(t, data, args...)
 						for _, options := range []Options{{SkipCheck: true}, {Size: int64(size)}} {
 							got, err := unpack(file, options)
 							Expect(err).NotTo(HaveOccurred())
@@ -49,29 +49,29 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		it("reads several chunks and turns of the dictionary", func() {
 			data := append(sample("mixed", 3<<20), sample("noise", 1<<20)...)
 			data = append(data, sample("periods", 3<<20)...)
-			got, err := unpack(pack(data, "--lzma2=preset=0,dict=1MiB"), Options{})
+			got, err := unpack(pack(t, data, "--lzma2=preset=0,dict=1MiB"), Options{})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(bytes.Equal(got, data)).To(BeTrue())
 		})
 	})
 
 	it("reads concatenated streams with padding between and after them", func() {
-		one, two := pack([]byte("one, "), "-0"), pack([]byte("two"), "--check=sha256")
-		empty := pack(nil)
+		one, two := pack(t, []byte("one, "), "-0"), pack(t, []byte("two"), "--check=sha256")
+		empty := pack(t, nil)
 		file := bytes.Join([][]byte{one, make([]byte, 8), empty, two, make([]byte, 4)}, nil)
 		Expect(unpack(file, Options{})).To(Equal([]byte("one, two")))
 	})
 
 	it("refuses what follows a stream and is none", func() {
 		for _, rest := range []string{"x", "\x00\x00\x00", "not a stream at all"} {
-			_, err := unpack(append(pack([]byte("data")), rest...), Options{})
+			_, err := unpack(append(pack(t, []byte("data")), rest...), Options{})
 			Expect(err).To(HaveOccurred(), "%q", rest)
 		}
 	})
 
 	it("gives the same through any size of reads and writes", func() {
 		data := sample("mixed", 200_000)
-		file := pack(data)
+		file := pack(t, data)
 		Expect(iotest.TestReader(NewReader(iotest.OneByteReader(bytes.NewReader(file)), Options{}), data)).To(Succeed())
 		var out bytes.Buffer
 		Expect(NewReader(iotest.HalfReader(bytes.NewReader(file)), Options{}).WriteTo(&out)).To(BeEquivalentTo(len(data)))
@@ -80,7 +80,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 
 	it("is ready for another input after Reset, whatever happened before", func() {
 		data := sample("mixed", 100_000)
-		file := pack(data)
+		file := pack(t, data)
 		r := NewReader(nil, Options{})
 		for _, cut := range []int{0, 5, 1000, 20_000} {
 			r.Reset(bytes.NewReader(file[:cut]), Options{})
@@ -92,7 +92,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("says of every cut that the input ended too early", func() {
-		file := pack(sample("mixed", 3000), "--block-size=1000")
+		file := pack(t, sample("mixed", 3000), "--block-size=1000")
 		for cut := 1; cut < len(file); cut++ {
 			_, err := unpack(file[:cut], small)
 			Expect(err).To(MatchError(io.ErrUnexpectedEOF), "cut at %d", cut)
@@ -101,7 +101,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 
 	it("notices every changed bit", func() {
 		data := sample("mixed", 1500)
-		file := pack(data, "--block-size=1000")
+		file := pack(t, data, "--block-size=1000")
 		for i := range file {
 			for bit := range 8 {
 				changed := bytes.Clone(file)
@@ -114,7 +114,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 
 	it("passes the error of its input on", func() {
 		cause := errors.New("the line is cut")
-		file := pack(sample("mixed", 100_000))
+		file := pack(t, sample("mixed", 100_000))
 		_, err := unpack(file, Options{})
 		Expect(err).NotTo(HaveOccurred())
 		r := NewReader(io.MultiReader(bytes.NewReader(file[:5000]), iotest.ErrReader(cause)), Options{})
@@ -127,9 +127,9 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).To(MatchError(ErrFormat))
 		_, err = unpack(nil, Options{})
 		Expect(err).To(MatchError(io.ErrUnexpectedEOF))
-		_, err = unpack(pack([]byte("data"), "--x86", "--lzma2"), Options{})
+		_, err = unpack(pack(t, []byte("data"), "--x86", "--lzma2"), Options{})
 		Expect(err).To(MatchError(ErrFilter))
-		_, err = unpack(pack([]byte("data"), "--lzma2=dict=64MiB"), Options{MaxWindow: 1 << 20})
+		_, err = unpack(pack(t, []byte("data"), "--lzma2=dict=64MiB"), Options{MaxWindow: 1 << 20})
 		var window *WindowError
 		Expect(errors.As(err, &window)).To(BeTrue())
 		Expect(window.Want).To(BeEquivalentTo(64 << 20))
@@ -138,7 +138,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 	it("lets a dictionary grow where it does not know how large the output is", func() {
 		for size, window := range map[int]int{1000: 300 << 10, 1 << 20: 1200 << 10, 3 << 20: 2200 << 10} {
 			data := sample("mixed", size)
-			r := NewReader(bytes.NewReader(pack(data, "--lzma2=preset=0,dict=2MiB")), Options{})
+			r := NewReader(bytes.NewReader(pack(t, data, "--lzma2=preset=0,dict=2MiB")), Options{})
 			got, err := io.ReadAll(r)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(bytes.Equal(got, data)).To(BeTrue())
@@ -147,7 +147,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("makes no larger dictionary than the output needs", func() {
-		r := NewReader(bytes.NewReader(pack([]byte("data"), "-9")), Options{Size: 4, MaxWindow: 1 << 20})
+		r := NewReader(bytes.NewReader(pack(t, []byte("data"), "-9")), Options{Size: 4, MaxWindow: 1 << 20})
 		Expect(io.ReadAll(r)).To(Equal([]byte("data")))
 		Expect(r.Window()).To(BeNumerically("<", 10<<10))
 	})
