@@ -291,7 +291,7 @@ func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 		entries = []ProcfileEntry{{Type: webType, Command: "run_proot.sh " + program}}
 	}
 	for _, entry := range entries {
-		b.Logger.Bodyf("%s: %s", entry.Type, entry.Command)
+		b.Logger.Bodyf("%s: %s", entry.Type, visible(entry.Command))
 		if note := shellNote(entry, c.shell()); note != "" {
 			b.Logger.Bodyf("%s", note)
 		}

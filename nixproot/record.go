@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -140,6 +141,9 @@ func previousLayers(layersDir, buildpackID string) (map[string]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return digests, nil
 	}
+	if err == nil {
+		err = checkAnalyzed(text)
+	}
 	var analyzed struct {
 		Metadata struct {
 			Buildpacks []struct {
@@ -164,6 +168,18 @@ func previousLayers(layersDir, buildpackID string) (map[string]string, error) {
 		}
 	}
 	return digests, nil
+}
+
+// checkAnalyzed refuses what takes more memory to read than the label of any image of this buildpack.
+func checkAnalyzed(text []byte) error {
+	values := 0
+	for _, sign := range "=,[{" {
+		values += bytes.Count(text, []byte(string(sign)))
+	}
+	if values > maxLabelValues {
+		return fmt.Errorf("it has %d values, more than %d", values, maxLabelValues)
+	}
+	return nil
 }
 
 // inImage are the layers of the record that the previous image has, byte by byte, going by the digests it has.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -149,11 +150,12 @@ func testPreviousLayers(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("gives none where that cannot be read, whoever wrote it", func() {
-		for _, text := range []string{"[", "metadata = 7", "[metadata]\nbuildpacks = \"\x1b\"", "metadata.buildpacks = [[[[]]]]"} {
+		for _, text := range []string{"[", "metadata = 7", "[metadata]\nbuildpacks = \"\x1b\"", "metadata.buildpacks = [[[[]]]]",
+			"x = [" + strings.Repeat("0,", maxLabelValues) + "]"} {
 			Expect(os.WriteFile(analyzed, []byte(text), 0o644)).To(Succeed())
 			digests, err := previousLayers(layersDir, ours)
 			Expect(digests).To(BeEmpty())
-			Expect(err).To(HaveOccurred(), text)
+			Expect(err).To(HaveOccurred(), "%.80s", text)
 			Expect(err.Error()).NotTo(MatchRegexp("[\x00-\x1f]"))
 		}
 		Expect(os.Truncate(analyzed, maxRecord+1)).To(Succeed())
