@@ -399,7 +399,9 @@ func (a *account) processTypes() {
 		return
 	}
 	for _, buildpack := range metadata.Buildpacks {
-		if strings.ContainsRune(strings.ReplaceAll(buildpack.ID, "/", ""), 0) || path.Clean(buildpack.ID) == ".." {
+		// The lifecycle's launcher takes environment and programs from the directory of each.
+		switch name := strings.ReplaceAll(buildpack.ID, "/", "_"); {
+		case slices.Contains([]string{"", ".", "..", "config", "sbom"}, name), strings.Contains(name, "\x00"):
 			a.add(altered, where, "it names the buildpack %.80q", buildpack.ID)
 		}
 	}

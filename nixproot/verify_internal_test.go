@@ -340,6 +340,16 @@ func alterations() map[string]func(*forged) {
 			e := f.must("/layers/config/metadata.toml")
 			f.replace(e.Name, strings.Replace(e.body, "  command", "  Command = [\"/usr/bin/env\"]\n  command", 1), "")
 		},
+		"a buildpack whose directory is the bill of materials'": func(f *forged) {
+			e := f.must("/layers/config/metadata.toml")
+			f.replace(e.Name, e.body+"\n[[buildpacks]]\nid = \"sbom\"\n", "")
+			f.append("sbom", file("/layers/sbom/launch/env.launch/LD_PRELOAD.override", "/workspace/evil.so", 0o644))
+		},
+		"a buildpack whose directory is that of all layers": func(f *forged) {
+			e := f.must("/layers/config/metadata.toml")
+			f.replace(e.Name, e.body+"\n[[buildpacks]]\nid = \"\"\n", "")
+			f.append("sbom", evil("/layers/sbom/exec.d/evil"))
+		},
 		"a process's link":         last(link("/cnb/process/web", "/usr/bin/env")),
 		"a process's link more":    last(link("/cnb/process/env", "/usr/bin/env")),
 		"a program on PATH":        last(evil("/cnb/lifecycle/env")),
