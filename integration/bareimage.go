@@ -39,16 +39,14 @@ func (b *Bare) setAside() error {
 		if err := os.WriteFile(filepath.Join(b.previous(), name+".toml"), text, 0o644); err != nil {
 			return err
 		}
-		var layer struct {
-			Types struct{ Launch, Cache bool }
-		}
-		if err := toml.Unmarshal(text, &layer); err != nil {
-			return fmt.Errorf("reading %s: %w", file, err)
+		types, err := b.LayerTypes(name)
+		if err != nil {
+			return err
 		}
 		from, to := filepath.Join(b.Layers(), name), filepath.Join(b.previous(), name)
 		switch {
 		case !exists(from):
-		case layer.Types.Launch && !layer.Types.Cache:
+		case types.Launch && !types.Cache:
 			err = nar.Move(from, to)
 		case name == recordLayer: // small; a build that fails leaves the cache as it was
 			err = os.CopyFS(to, os.DirFS(from))
@@ -56,6 +54,52 @@ func (b *Bare) setAside() error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// LayerTypes is what a layer is for, as its metadata says.
+type LayerTypes struct{ Launch, Cache bool }
+
+// LayerTypes reads what a layer of the last build is for.
+func (b *Bare) LayerTypes(name string) (LayerTypes, error) {
+	var layer struct{ Types LayerTypes }
+	if _, err := toml.DecodeFile(filepath.Join(b.Layers(), name+".toml"), &layer); err != nil {
+		return LayerTypes{}, fmt.Errorf("reading the metadata of layer %s: %w", name, err)
+	}
+	return layer.Types, nil
+}
+
+// Save copies what the next build sees to dir: the layers directory, and what the lifecycle says of the image.
+func (b *Bare) Save(dir string) error {
+	if err := os.CopyFS(filepath.Join(dir, "layers"), os.DirFS(b.Layers())); err != nil {
+		return fmt.Errorf("saving an image: %w", err)
+	}
+	text, err := os.ReadFile(b.analyzed())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, filepath.Base(b.analyzed())), text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("saving an image: %w", err)
+	}
+	return nil
+}
+
+// Restore makes what Save copied to dir what the next build sees.
+func (b *Bare) Restore(dir string) error {
+	err := nar.RemoveAll(b.Layers())
+	if err == nil {
+		err = os.CopyFS(b.Layers(), os.DirFS(filepath.Join(dir, "layers")))
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(filepath.Join(dir, filepath.Base(b.analyzed())))
+	}
+	if err == nil {
+		err = os.WriteFile(b.analyzed(), text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("restoring an image: %w", err)
 	}
 	return nil
 }

@@ -178,7 +178,7 @@ type pusher struct {
 	image   *integration.Bare
 	digests map[string]string // of the image's layers
 	first   map[string]string
-	kept    string // the first image's metadata
+	kept    string // the first image's metadata and the build cache
 }
 
 // push builds, and finds out what an exporter would send.
@@ -201,7 +201,7 @@ func (p *pusher) push(ctx context.Context, roots []storepath.Path) (*push, error
 }
 
 // export compares the layers that are here with those of the image, and takes them away as a platform does that
-// keeps layers in the image only.
+// keeps layers in the image only. Layers of the build cache stay, and are in no image.
 func (p *pusher) export(made *push) error {
 	metadata, err := filepath.Glob(filepath.Join(p.image.Layers(), "*.toml"))
 	if err != nil {
@@ -209,13 +209,20 @@ func (p *pusher) export(made *push) error {
 	}
 	digests := map[string]string{}
 	for _, file := range metadata {
-		folder := strings.TrimSuffix(file, ".toml")
-		name := filepath.Base(folder)
-		if _, err := os.Stat(folder); err != nil {
+		dir := strings.TrimSuffix(file, ".toml")
+		name := filepath.Base(dir)
+		types, err := p.image.LayerTypes(name)
+		if err != nil {
+			return err
+		}
+		if !types.Launch {
+			continue
+		}
+		if _, err := os.Stat(dir); err != nil {
 			digests[name] = p.digests[name]
 			continue
 		}
-		digest, size, err := archive(folder)
+		digest, size, err := archive(dir)
 		if err != nil {
 			return err
 		}
@@ -223,7 +230,10 @@ func (p *pusher) export(made *push) error {
 			made.changed = append(made.changed, name)
 			made.exported += size
 		}
-		if err := nar.RemoveAll(folder); err != nil {
+		if types.Cache {
+			continue
+		}
+		if err := nar.RemoveAll(dir); err != nil {
 			return err
 		}
 	}
@@ -231,18 +241,15 @@ func (p *pusher) export(made *push) error {
 	return nil
 }
 
-// remember keeps the metadata of the image, restore makes it the present one again.
+// remember keeps the metadata of the image and the build cache, restore makes them the present ones again.
 func (p *pusher) remember() error {
 	p.kept, p.first = filepath.Join(p.image.Dir, "first"), p.digests
-	return os.CopyFS(p.kept, os.DirFS(p.image.Layers()))
+	return p.image.Save(p.kept)
 }
 
 func (p *pusher) restore() error {
 	p.digests = p.first
-	if err := nar.RemoveAll(p.image.Layers()); err != nil {
-		return err
-	}
-	return os.CopyFS(p.image.Layers(), os.DirFS(p.kept))
+	return p.image.Restore(p.kept)
 }
 
 // archive is the digest and the size of a layer as the exporter's tar has it: sorted, times and owners made equal.
