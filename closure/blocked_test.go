@@ -179,7 +179,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(again.Overruled).To(Equal(first.Overruled))
 
 		manifests := again.Manifests()
-		previous, notes := closure.Recall(manifests, plain)
+		previous, notes := closure.ReadPrevious(manifests, plain)
 		Expect(previous.Groups).To(BeEmpty())
 		Expect(notes).To(ContainElement(ContainSubstring("was taken as harmless")))
 	})

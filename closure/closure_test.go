@@ -23,7 +23,7 @@ func TestClosure(t *testing.T) {
 	suite("Plan", testPlan)
 	suite("Substitute", testSubstitute)
 	suite("Blocked", testBlocked)
-	suite("Place", testPlace)
+	suite("Install", testInstall)
 	suite("Golden", testGolden)
 	suite("Kill", testKill)
 	suite("Manifest", testManifest)

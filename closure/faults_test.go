@@ -104,7 +104,7 @@ func (f *faulty) build(layers string, urls ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := closure.Place(ctx, result, staging, layers); err != nil {
+	if err := closure.Install(ctx, result, staging, layers); err != nil {
 		return "", err
 	}
 	if err := os.RemoveAll(staging); err != nil {

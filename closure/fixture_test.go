@@ -212,7 +212,7 @@ func recalled(result *closure.Result, layout relocate.Layout) *closure.Previous 
 		Expect(err).NotTo(HaveOccurred())
 		manifests[layer] = parsed
 	}
-	previous, notes := closure.Recall(manifests, layout)
+	previous, notes := closure.ReadPrevious(manifests, layout)
 	Expect(notes).To(BeEmpty())
 	return previous
 }

@@ -75,7 +75,7 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 			})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(result.Blocked).To(BeEmpty())
-			Expect(closure.Place(ctx, result, staging, dir)).To(Succeed())
+			Expect(closure.Install(ctx, result, staging, dir)).To(Succeed())
 			Expect(closure.View(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
 			if !l.IsZero() {
 				last := result.Groups[len(result.Groups)-1].Layer

@@ -42,7 +42,7 @@ func testKill(t *testing.T, _ spec.G, it spec.S) {
 				Layout: layoutAt(filepath.Join(layers, "store")),
 			})
 			Expect(err).NotTo(HaveOccurred())
-			Expect(closure.Place(context.Background(), result, stage, layers)).To(Succeed())
+			Expect(closure.Install(context.Background(), result, stage, layers)).To(Succeed())
 			Expect(set.Close()).To(Succeed())
 		}
 	}

@@ -186,7 +186,7 @@ func (m Manifest) node(line string) (*Node, []string, error) {
 	return n, refs, err
 }
 
-// readProof takes in who vouches for a path, as proof gave it.
+// readProof reads the signature or content address of a path, as proof wrote it.
 func (m Manifest) readProof(n *Node, text string) error {
 	if text == unproven {
 		return nil
@@ -234,16 +234,16 @@ func isShortHash(s string) bool {
 	return len(s) == shortHash && storepath.IsHashPart(s+strings.Repeat("0", storepath.HashLen-shortHash))
 }
 
-// promises reads the image's metadata. A line that says nothing promises nothing.
-func promises(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
-	promised := map[string]map[storepath.Path]*Node{}
+// expected are the paths that the image's metadata lists, by layer. Lines that cannot be read are left out.
+func expected(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
+	nodes := map[string]map[storepath.Path]*Node{}
 	for layer, m := range manifests {
-		promised[layer] = map[storepath.Path]*Node{}
+		nodes[layer] = map[storepath.Path]*Node{}
 		for _, line := range m.Paths {
 			if n, _, err := m.node(line); err == nil {
-				promised[layer][n.Path] = n
+				nodes[layer][n.Path] = n
 			}
 		}
 	}
-	return promised
+	return nodes
 }

@@ -25,7 +25,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		result := &closure.Result{Graph: g, Groups: plan(g, 0)}
 		manifests := result.Manifests()
 		change(manifests)
-		return closure.Recall(manifests, relocate.Layout{})
+		return closure.ReadPrevious(manifests, relocate.Layout{})
 	}
 
 	it("keeps everything that a later build needs, in little", func() {
@@ -233,7 +233,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		}
 		m, err := closure.ParseManifest(nil)
 		Expect(err).NotTo(HaveOccurred())
-		_, notes := closure.Recall(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 24): m, "../etc": m}, relocate.Layout{})
+		_, notes := closure.ReadPrevious(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 24): m, "../etc": m}, relocate.Layout{})
 		Expect(notes).To(HaveLen(2))
 	})
 }

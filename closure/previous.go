@@ -12,7 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Previous is what the metadata of a previous image's layers promises.
+// Previous is what the metadata of a previous image's layers says of their paths.
 type Previous struct {
 	// Prefix is what the paths are relocated to: a view directory, or /nix/store.
 	Prefix string
@@ -24,7 +24,7 @@ type Previous struct {
 	Blocked []Reason
 	Tried   string
 
-	partial map[storepath.Path]bool // nodes of which not all is known, or nobody vouches for what is
+	partial map[storepath.Path]bool // nodes of which not all is known, or that lack a proof
 }
 
 // complete gives the node of a path that needs no narinfo any more.
@@ -33,10 +33,10 @@ func (p *Previous) complete(path storepath.Path) (*Node, bool) {
 	return n, n != nil && !p.partial[path]
 }
 
-// Recall reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
+// ReadPrevious reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
 // What is of another format, was relocated to another place or cannot be read is left out and said in notes; it will
 // be fetched again. All of it may have been altered: nothing is believed of it that does not hold together.
-func Recall(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
+func ReadPrevious(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
 	refused := map[string][]string{}
 	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
 	lines := map[storepath.Path][]string{} // the references of each node
@@ -86,9 +86,9 @@ func notReused(layers map[string][]string) (notes []string) {
 	return notes
 }
 
-// Distrust looks who vouches for the paths as the metadata describes them: a content address, or a signature by one of
-// keys. What nobody vouches for is asked for again, and fetched again where the answer is another one than the image was
-// made from. It says in notes how many these are, and why.
+// Distrust checks what proves the paths as the metadata describes them: a content address, or a signature by one of
+// keys. What has neither is looked up again, and fetched again where the answer is another one than the image was made
+// from. It says in notes how many these are, and why.
 func (p *Previous) Distrust(keys narinfo.Keys) (notes []string) {
 	refused := map[string][]storepath.Path{}
 	for path, n := range p.Nodes {
@@ -124,7 +124,7 @@ func (p *Previous) Is(roots []storepath.Path) error {
 	return nil
 }
 
-// unproven says why nobody vouches for a path as it is described here; "" where somebody does.
+// unproven says why neither a content address nor a signature proves a path as it is described; "" where one does.
 func (n *Node) unproven(keys narinfo.Keys) string {
 	info := &narinfo.NarInfo{
 		StorePath: n.Path, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References, CA: n.CA,

@@ -20,7 +20,7 @@ const Format = 4
 // RecordsName is the file in each group's layer that says what the layer holds, so that Verify needs the layers only.
 const RecordsName = "paths.json"
 
-// Record is what has to be known to prove an unpacked store path: how to get back to its NAR, and who vouches for it.
+// Record is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
 type Record struct {
 	Path       storepath.Path   `json:"path"`
 	NarHash    string           `json:"narHash"` // "sha256:<base-32>"

@@ -22,11 +22,11 @@ type run struct {
 	progress *progress
 	buffers  chan []byte
 
-	nodes map[storepath.Path]*Node
-	via   map[storepath.Path]storepath.Path // who referred to a path first
-	found map[storepath.Path]*cache.Found
-	have  map[storepath.Path]staged // complete in staging
-	lost  map[storepath.Path]error  // why the NAR that was found first could not be had
+	nodes  map[storepath.Path]*Node
+	via    map[storepath.Path]storepath.Path // who referred to a path first
+	found  map[storepath.Path]*cache.Found
+	have   map[storepath.Path]staged // complete in staging
+	failed map[storepath.Path]error  // why the NAR that was found first could not be fetched
 
 	asking  []storepath.Path // waiting for their look-up, in order
 	waiting waiting          // waiting for their download
@@ -51,7 +51,7 @@ func newRun(options Options) (*run, error) {
 		via:     map[storepath.Path]storepath.Path{},
 		found:   map[storepath.Path]*cache.Found{},
 		have:    map[storepath.Path]staged{},
-		lost:    map[storepath.Path]error{},
+		failed:  map[storepath.Path]error{},
 		done:    make(chan func(context.Context) error),
 	}
 	if r.Caches == nil || r.Staging == "" || len(r.Roots) == 0 {
@@ -135,8 +135,8 @@ func (r *run) start(ctx context.Context) {
 				if err == nil && found.StorePath != p {
 					err = fmt.Errorf("looking up %s: the narinfo is for %s", p, found.StorePath)
 				}
-				if lost := r.lost[p]; lost != nil && (err != nil || found.NarHash == r.found[p].NarHash) {
-					return lost
+				if failed := r.failed[p]; failed != nil && (err != nil || found.NarHash == r.found[p].NarHash) {
+					return failed
 				}
 				if err != nil {
 					return r.missing(p, err)
@@ -151,11 +151,11 @@ func (r *run) start(ctx context.Context) {
 		r.convert(ctx, st)
 	}
 	for r.fetches < r.Downloads {
-		room := r.Memory - r.memory
+		available := r.Memory - r.memory
 		if r.fetches == 0 {
-			room = math.MaxInt64
+			available = math.MaxInt64
 		}
-		found := r.waiting.next(room)
+		found := r.waiting.next(available)
 		if found == nil {
 			break
 		}
@@ -273,7 +273,7 @@ func (r *run) unobtained(found *cache.Found, err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	r.lost[found.StorePath] = err
+	r.failed[found.StorePath] = err
 	r.progress.forget(found)
 	r.again(found.StorePath)
 	return nil

@@ -79,7 +79,7 @@ func (s staging) commit(p storepath.Path, st staged) error {
 }
 
 // reuse gives what an earlier run has staged for the path, provided that its tree, taken back to what it was, still
-// has the hash that record promises.
+// has the hash that record gives.
 func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (staged, bool) {
 	var st staged
 	err := readJSON(s.sidecar(r.Path), &st)

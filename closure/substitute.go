@@ -31,7 +31,7 @@ type Options struct {
 	Layout relocate.Layout
 	// Strict makes it an error that the closure cannot be relocated. Otherwise it then stays as it is.
 	Strict bool
-	// Previous is what the previous image holds, as Recall read it; nil is nothing.
+	// Previous is what the previous image holds, as ReadPrevious read it; nil is nothing.
 	Previous *Previous
 	// Wanted tells of a path whose files have to be here although the previous image keeps them; nil is none. Its layer
 	// stays what it was, so nothing more is exported.

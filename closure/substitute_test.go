@@ -157,7 +157,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		manifests := first.Manifests()
 		options.Layout = layoutAt("/somewhere/else/of/another/length")
-		previous, notes := closure.Recall(manifests, options.Layout)
+		previous, notes := closure.ReadPrevious(manifests, options.Layout)
 		Expect(notes).To(HaveLen(1))
 		Expect(notes[0]).To(HavePrefix(fmt.Sprintf("%d layers of the previous image", len(first.Groups))))
 		Expect(notes[0]).To(ContainSubstring("relocated to " + view + ", not to /somewhere/else"))
@@ -175,7 +175,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		manifests := first.Manifests()
 		lost := first.Groups[2]
 		delete(manifests, lost.Layer)
-		previous, notes := closure.Recall(manifests, options.Layout)
+		previous, notes := closure.ReadPrevious(manifests, options.Layout)
 		Expect(notes).To(ConsistOf(HaveSuffix("looked up again: something that they need is in no layer")))
 		options.Previous = previous
 		caches.lookups, caches.fetches = nil, nil
@@ -198,7 +198,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		fields := strings.Fields(app.Paths[0])
 		app.Paths = []string{strings.Join(fields[:len(fields)-1], " ")} // one reference less
 		manifests[layer] = app
-		previous, notes := closure.Recall(manifests, options.Layout)
+		previous, notes := closure.ReadPrevious(manifests, options.Layout)
 		Expect(notes).To(BeEmpty())
 		Expect(previous.Distrust(c.keys)).To(HaveLen(1))
 		options.Previous = previous

@@ -34,10 +34,10 @@ func (w *waiting) add(f *cache.Found) {
 	*w = slices.Insert(*w, at, f)
 }
 
-// next takes the largest whose footprint is no more than room, or nil.
-func (w *waiting) next(room int64) *cache.Found {
+// next takes the largest whose footprint is no more than available, or nil.
+func (w *waiting) next(available int64) *cache.Found {
 	for i := len(*w) - 1; i >= 0; i-- {
-		if f := (*w)[i]; footprint(f) <= room {
+		if f := (*w)[i]; footprint(f) <= available {
 			*w = slices.Delete(*w, i, i+1)
 			return f
 		}

@@ -62,7 +62,7 @@ type Audited struct {
 	Signed string
 	// Claimed are the keys that are said to have signed it.
 	Claimed []string
-	// Untrusted says that none of the keys that were given vouches for it, whatever its files are.
+	// Untrusted says that none of the keys that were given has signed it, whatever its files are.
 	Untrusted bool
 	// Overruled are the files that were taken as harmless when the image was built, and on whose word.
 	Overruled []Overruled
@@ -82,7 +82,7 @@ func (a *Audit) Has(p storepath.Path) bool {
 // there is none.
 func Verify(ctx context.Context, layers *filetree.File, options VerifyOptions) (*Audit, error) {
 	v := verifier{
-		VerifyOptions: options, layers: layers, seen: map[storepath.Path]bool{}, promised: promises(options.Manifests),
+		VerifyOptions: options, layers: layers, seen: map[storepath.Path]bool{}, expected: expected(options.Manifests),
 	}
 	for _, name := range layers.Names() {
 		// A layer's .toml, which is only there at build time, belongs to somebody else.
@@ -117,7 +117,7 @@ type verifier struct {
 	layers   *filetree.File
 	audit    Audit
 	seen     map[storepath.Path]bool
-	promised map[string]map[storepath.Path]*Node // by layer
+	expected map[string]map[storepath.Path]*Node // by layer
 	trees    []unpacked
 }
 
@@ -352,7 +352,7 @@ func (v *verifier) agrees(layer string, r Record, prefix string) string {
 	if err := m.unreadable(); err != nil {
 		return fmt.Sprintf("the image's metadata of this layer cannot be read: %s", err)
 	}
-	n := v.promised[layer][r.Path]
+	n := v.expected[layer][r.Path]
 	if n == nil {
 		return "the image's metadata does not have it in this layer"
 	}
@@ -363,9 +363,9 @@ func (v *verifier) agrees(layer string, r Record, prefix string) string {
 	return ""
 }
 
-// missing adds what the image's metadata promises and no layer lists.
+// missing adds what the image's metadata lists and no layer does.
 func (v *verifier) missing() {
-	for layer, nodes := range v.promised {
+	for layer, nodes := range v.expected {
 		for p, n := range nodes {
 			if !v.seen[p] {
 				v.audit.Paths = append(v.audit.Paths, Audited{
@@ -462,7 +462,7 @@ func (v *verifier) prove(ctx context.Context) error {
 	return nil
 }
 
-// signed finds out who vouches for a path.
+// signed checks the signatures and the content address of a path.
 func (v *verifier) signed(r Record, entry *Audited) {
 	hash, err := storepath.ParseHash(r.NarHash)
 	if err != nil {

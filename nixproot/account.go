@@ -127,8 +127,8 @@ func newAccount(img *image.Image, scratch string, options verifyOptions) *accoun
 	return &account{img: img, scratch: scratch, options: options}
 }
 
-// judge looks at the whole image.
-func (a *account) judge(ctx context.Context) error {
+// check looks at the whole image.
+func (a *account) check(ctx context.Context) error {
 	a.environment()
 	labelled := a.labels()
 	overlay, err := a.img.Overlay(ctx, a.scratch, a.keeps)
@@ -250,7 +250,7 @@ func ancestors(place string) []string {
 	return all
 }
 
-// folder judges one directory of this buildpack's layers.
+// folder checks one directory of this buildpack's layers.
 func (a *account) folder(ctx context.Context, dir string) error {
 	layers := a.root.Find(dir)
 	if layers == nil || layers.Kind != filetree.Directory {
@@ -264,7 +264,7 @@ func (a *account) folder(ctx context.Context, dir string) error {
 	if err := makeDir(f.scratch); err != nil {
 		return err
 	}
-	err := f.judge(ctx)
+	err := f.check(ctx)
 	if errors.Is(err, closure.ErrNoClosure) {
 		v.add(altered, dir, "it holds no closure")
 		err = nil

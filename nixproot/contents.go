@@ -59,7 +59,7 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 		return nil, err
 	}
 	c := &contents{Result: result, layersDir: s.layers.Path}
-	if err := closure.Place(ctx, result, s.staging(), s.layers.Path); err != nil {
+	if err := closure.Install(ctx, result, s.staging(), s.layers.Path); err != nil {
 		return nil, err
 	}
 	if err := checkMachine(result, s.layers.Path, found.Paths, s.config.System); err != nil {

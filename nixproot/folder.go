@@ -47,8 +47,8 @@ type folder struct {
 	config launch.Config
 }
 
-// judge looks at every file in the directory.
-func (f *folder) judge(ctx context.Context) error {
+// check looks at every file in the directory.
+func (f *folder) check(ctx context.Context) error {
 	configErr := f.readConfig()
 	if f.onDisk && configErr == nil {
 		f.dir = path.Dir(f.config.View)

@@ -222,7 +222,7 @@ func (f *forged) closure(engine string) (*closure.Result, libcnb.Layers) {
 		Caches: set, Roots: []storepath.Path{f.app}, Staging: staging, Layout: layout,
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(closure.Place(ctx, result, staging, layers.Path)).To(Succeed())
+	Expect(closure.Install(ctx, result, staging, layers.Path)).To(Succeed())
 	Expect(closure.View(ctx, filepath.Join(layers.Path, viewLayer), result.Groups, forgedDir, layout)).To(Succeed())
 	return result, layers
 }

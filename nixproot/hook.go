@@ -71,7 +71,7 @@ func (b Build) stageHook(ctx context.Context, s *site, c *contents) (*hookStage,
 	if result.Fetched.Paths > 0 {
 		b.Logger.Bodyf("Fetched for the hook alone: %s", tallied(result.Fetched))
 	}
-	if err := closure.Place(ctx, result, s.staging(), s.hookDir()); err != nil {
+	if err := closure.Install(ctx, result, s.staging(), s.hookDir()); err != nil {
 		return nil, err
 	}
 	if err := checkMachine(result, s.hookDir(), c.Roots.All(), s.config.System); err != nil {

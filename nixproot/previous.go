@@ -55,7 +55,7 @@ func (b Build) previous(s *site) previous {
 	for name, layer := range record.Layers {
 		manifests[name] = layer.Manifest
 	}
-	found, notes := closure.Recall(manifests, p.layout)
+	found, notes := closure.ReadPrevious(manifests, p.layout)
 	if s.settings.requireSigs {
 		notes = append(notes, found.Distrust(s.settings.keys)...)
 	}

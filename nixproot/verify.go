@@ -207,7 +207,7 @@ func (v *verdict) add(word, where, format string, args ...any) {
 	v.findings = append(v.findings, finding{word, where, fmt.Sprintf(format, args...)})
 }
 
-// verifyImage judges an image, or the layers in a directory.
+// verifyImage checks an image, or the layers in a directory.
 func verifyImage(ctx context.Context, name string, options verifyOptions) (*verdict, error) {
 	if len(options.keys) == 0 {
 		trusted, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
@@ -230,13 +230,13 @@ func verifyImage(ctx context.Context, name string, options verifyOptions) (*verd
 	}
 	defer img.Close()
 	a := newAccount(img, scratch, options)
-	if err := a.judge(ctx); err != nil {
+	if err := a.check(ctx); err != nil {
 		return nil, err
 	}
 	return &a.verdict, nil
 }
 
-// verifyDirectory judges a buildpack's layers on disk: what a build has made, or a container sees.
+// verifyDirectory checks a buildpack's layers on disk: what a build has made, or a container sees.
 func verifyDirectory(ctx context.Context, name, scratch string, options verifyOptions) (*verdict, error) {
 	layers, done, err := readLayers(ctx, name)
 	if err != nil {
@@ -245,7 +245,7 @@ func verifyDirectory(ctx context.Context, name, scratch string, options verifyOp
 	defer done()
 	v := &verdict{uncovered: []string{"how the directory gets into a container"}}
 	f := folder{verdict: v, options: options, layers: layers, scratch: scratch, onDisk: true}
-	return v, f.judge(ctx)
+	return v, f.check(ctx)
 }
 
 // readLayers reads a buildpack's layers directory, which must have closure layers. The tree is of use until done.

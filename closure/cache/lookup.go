@@ -210,8 +210,8 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 }
 
 // checkSignature notes the trusted key that signed the narinfo, or that the NAR has to prove the path by its content
-// address: the address follows from the path, but only the contents follow from the address, so nothing vouches for their
-// size until they have come.
+// address: the address follows from the path, but only the contents follow from the address, so nothing proves their size
+// until they have come.
 func (s *Set) checkSignature(found *Found) error {
 	info := found.NarInfo
 	name, err := s.options.Keys.Verify(info)

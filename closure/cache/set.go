@@ -177,7 +177,7 @@ func (s *Set) Report() []Report {
 // OnBytes sets a function that is told of every compressed byte of a NAR as it arrives, from many goroutines.
 func (s *Set) OnBytes(f func(n int64)) { s.onBytes.Store(&f) }
 
-// Found is a valid narinfo from a cache, with who vouches for it.
+// Found is a valid narinfo from a cache, with the key that signed it.
 type Found struct {
 	*narinfo.NarInfo
 	// CacheURL is the cache it came from, redacted.
@@ -186,9 +186,9 @@ type Found struct {
 	KeyName string
 
 	cache *substituter
-	// provesItself says that the NAR's contents have to match the content address, as no signature vouches for them.
+	// provesItself says that the NAR's contents have to match the content address, as no signature proves them.
 	provesItself bool
 }
 
-// ProvesItself reports whether the path's content address, and no signature, is what vouches for it.
+// ProvesItself reports whether the path's content address, and no signature, proves it.
 func (f *Found) ProvesItself() bool { return f.provesItself }

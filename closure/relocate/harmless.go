@@ -7,7 +7,7 @@ import (
 )
 
 // harmlessPlace says why nothing in the file at name, relative to the store path, can be missed at run time, or "".
-// java is the folder of a Java run-time environment's libraries that was seen last. docs/relocation.md has this table,
+// java is the directory of a Java run-time environment's libraries that was seen last. docs/relocation.md has this table,
 // and the places that are not in it with the reason why.
 func harmlessPlace(name, java string) string {
 	dirs := strings.Split(path.Dir(name), "/")
@@ -53,7 +53,7 @@ func (s *Stage) jmods() {
 	s.report.pending = left
 }
 
-// javaFolder is the folder of a Java run-time environment's libraries if the file at name shows that it is one, else
+// javaFolder is the directory of a Java run-time environment's libraries if the file at name shows that it is one, else
 // the one before. Archives are sorted, and lib/jvm.cfg and lib/modules come before lib/src.zip.
 func javaFolder(before, name string) string {
 	dir, base := path.Split(name)

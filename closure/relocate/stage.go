@@ -29,7 +29,7 @@ type Stage struct {
 
 	// Of the file at hand:
 	file     string
-	java     string // the folder of a Java run-time environment's libraries
+	java     string // the directory of a Java run-time environment's libraries
 	harmless string // why nothing in it matters, or ""
 	runs     bool   // it is a program or a library
 	format   format

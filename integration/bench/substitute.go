@@ -74,7 +74,7 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := closure.Place(ctx, result, staging, s.Layers); err != nil {
+	if err := closure.Install(ctx, result, staging, s.Layers); err != nil {
 		return nil, err
 	}
 	return result, closure.View(ctx, view, result.Groups, s.Layers, result.Layout)

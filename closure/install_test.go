@@ -43,12 +43,12 @@ func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previou
 		Limits: closure.Limits{Layers: 12}, Wanted: i.wanted,
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(closure.Place(ctx, result, stage, i.layers)).To(Succeed())
+	Expect(closure.Install(ctx, result, stage, i.layers)).To(Succeed())
 	Expect(closure.View(ctx, i.view, result.Groups, i.layers, result.Layout)).To(Succeed())
 	return result
 }
 
-func testPlace(t *testing.T, _ spec.G, it spec.S) {
+func testInstall(t *testing.T, _ spec.G, it spec.S) {
 	var (
 		c   *binaryCache
 		img image
@@ -94,7 +94,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 	it("writes the layers that changed, and leaves no directory where the previous image's layer stays", func() {
 		w := newWorld(1, 40)
 		result := img.build(c, c.stock(w), nil)
-		previous, _ := closure.Recall(result.Manifests(), img.layout)
+		previous, _ := closure.ReadPrevious(result.Manifests(), img.layout)
 		w.version[20]++
 		g := c.stock(w)
 		Expect(os.WriteFile(filepath.Join(img.layers, "closure-00.toml"), nil, 0o644)).To(Succeed())
@@ -132,7 +132,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Changed).To(Equal([]closure.Group{image.Groups[0], build}))
 		Expect(caches.fetches).To(ConsistOf(append(slices.Clone(image.Groups[0].Paths), tool)))
 		aside := filepath.Join(img.layers, "aside")
-		Expect(closure.Place(context.Background(), result, stage, aside)).To(Succeed())
+		Expect(closure.Install(context.Background(), result, stage, aside)).To(Succeed())
 		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildLayer))
 		Expect(filepath.Join(img.layers, image.Groups[1].Layer)).To(BeADirectory())
 	})
@@ -147,7 +147,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		manifests := result.Manifests()
 		w.version[20]++
 		g := c.stock(w)
-		kept, _ := closure.Recall(manifests, img.layout)
+		kept, _ := closure.ReadPrevious(manifests, img.layout)
 		plain := img.build(c, g, kept)
 		var spare closure.Group // that stays, and so is not unpacked
 		for _, group := range plain.Groups {
@@ -157,7 +157,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		}
 		Expect(filepath.Join(img.layers, spare.Layer)).NotTo(BeADirectory())
 
-		kept, _ = closure.Recall(manifests, img.layout)
+		kept, _ = closure.ReadPrevious(manifests, img.layout)
 		img.wanted = func(p storepath.Path) bool { return p == spare.Paths[0] }
 		result = img.build(c, g, kept)
 		Expect(result.Groups).To(Equal(plain.Groups))
@@ -165,7 +165,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Unpacked).To(ConsistOf(append(slices.Clone(plain.Changed), spare)))
 		Expect(string(dump(filepath.Join(img.layers, spare.Layer)))).To(Equal(digests[spare.Layer]))
 
-		kept, _ = closure.Recall(manifests, img.layout)
+		kept, _ = closure.ReadPrevious(manifests, img.layout)
 		img.wanted = func(storepath.Path) bool { return true }
 		result = img.build(c, g, kept)
 		Expect(result.Unpacked).To(Equal(plain.Groups))
@@ -190,7 +190,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 			raw, err := os.ReadFile("/proc/self/exe")
 			Expect(err).NotTo(HaveOccurred())
 			Expect(os.WriteFile(self, raw, 0o755)).To(Succeed())
-			cmd := exec.Command(self, "-test.run", "TestClosure/closure/Place/works_as")
+			cmd := exec.Command(self, "-test.run", "TestClosure/closure/Install/works_as")
 			cmd.Dir, cmd.Env = img.layers, append(os.Environ(), "HOME="+img.layers, "TMPDIR="+img.layers)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			out, err := cmd.CombinedOutput()
@@ -201,7 +201,7 @@ func testPlace(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(1, 10)
 		result := img.build(c, c.stock(w), nil)
 		w.version[2]++
-		previous, _ := closure.Recall(result.Manifests(), img.layout)
+		previous, _ := closure.ReadPrevious(result.Manifests(), img.layout)
 		img.build(c, c.stock(w), previous)
 		audit, err := verifyDir(context.Background(), img.layers, closure.VerifyOptions{Keys: c.keys})
 		Expect(err).NotTo(HaveOccurred())

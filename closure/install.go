@@ -13,26 +13,26 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Place moves the paths of result's unpacked groups from staging to <layers>/<layer>/<base name> and writes each
+// Install moves the paths of result's unpacked groups from staging to <layers>/<layer>/<base name> and writes each
 // layer's RecordsName beside them. Every other closure-* directory in layers is removed: the previous image has those
 // layers' bytes, and a directory that a killed build left would take their place. Staging is removed at the end.
-func Place(ctx context.Context, result *Result, stagingDir, layersDir string) error {
+func Install(ctx context.Context, result *Result, stagingDir, layersDir string) error {
 	s := staging{dir: stagingDir}
 	old, err := filepath.Glob(filepath.Join(layersDir, LayerPrefix+"*"))
 	if err != nil {
-		return fmt.Errorf("placing closure: %w", err)
+		return fmt.Errorf("installing closure: %w", err)
 	}
 	for _, dir := range old {
 		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || dir == filepath.Clean(stagingDir) {
 			continue // a layer's .toml belongs to somebody else
 		}
 		if err := nar.RemoveAll(dir); err != nil {
-			return fmt.Errorf("placing closure: %w", err)
+			return fmt.Errorf("installing closure: %w", err)
 		}
 	}
 	for _, group := range result.Unpacked {
-		if err := placeGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
-			return fmt.Errorf("placing layer %s: %w", group.Layer, err)
+		if err := installGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
+			return fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}
 	if err := nar.RemoveAll(stagingDir); err != nil {
@@ -41,7 +41,7 @@ func Place(ctx context.Context, result *Result, stagingDir, layersDir string) er
 	return nil
 }
 
-func placeGroup(ctx context.Context, s staging, group Group, layout relocate.Layout, dir string) error {
+func installGroup(ctx context.Context, s staging, group Group, layout relocate.Layout, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
