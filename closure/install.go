@@ -81,7 +81,7 @@ func move(ctx context.Context, from, to string) error {
 	return nar.RemoveAll(from)
 }
 
-// View makes dir, a folder in layersDir, the directory that the app sees as its store: a symlink for each path of
+// View makes dir, which is in layersDir, the directory that the app sees as its store: a symlink for each path of
 // groups, and nothing else, to <layers>/<layer>/<base name>. A relocated path has its layout's short name there, any
 // other its own.
 func View(ctx context.Context, dir string, groups []Group, layersDir string, layout relocate.Layout) error {

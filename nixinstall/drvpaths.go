@@ -11,7 +11,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// ReadDrv reads a derivation that an evaluation left in the state folder.
+// ReadDrv reads a derivation that an evaluation left in the state directory.
 func (t Toolchain) ReadDrv(p storepath.Path) (*Drv, error) {
 	data, err := os.ReadFile(t.settings.physical(p.String()))
 	if err != nil {

@@ -186,7 +186,7 @@ func escapePath(path string) string {
 }
 
 // configDir writes nix.conf, and the certificate authorities beside it, where only this user can read them; nix.conf
-// may hold credentials of substituters. The caller removes the folder.
+// may hold credentials of substituters. The caller removes the directory.
 func (t Toolchain) configDir(pure bool, bundle []byte) (string, error) {
 	text, err := t.config(pure)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// StaleError says that a folder does not hold a toolchain that can be used as it is.
+// StaleError says that a directory does not hold a toolchain that can be used as it is.
 type StaleError struct {
 	Dir    string
 	Reason string

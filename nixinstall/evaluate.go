@@ -106,7 +106,7 @@ type question struct {
 	Outputs  [][]string        `json:"outputs"`
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
-	// Store is the folder that stands for /nix/store, where fetchers have to be told.
+	// Store is the directory that stands for /nix/store, where fetchers have to be told.
 	Store string `json:"store,omitempty"`
 	// argExprs are arguments as Nix expressions, beside the text.
 	argExprs map[string]string

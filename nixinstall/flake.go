@@ -23,9 +23,9 @@ const flakeSource = "source"
 // flakeReference is a flake inside the source, as Nix's command line names one ("./nix?submodules=1#server"): see
 // parsePathFlakeRefWithFragment in NixOS/nix, src/libflake/flakeref.cc.
 type flakeReference struct {
-	// dir is the folder that has flake.nix, relative to the source.
+	// dir is the directory that has flake.nix, relative to the source.
 	dir string
-	// alone says that the folder is the whole flake, as path: has it; else the flake is the repository.
+	// alone says that the directory is the whole flake, as path: has it; else the flake is the repository.
 	alone bool
 	// submodules says that the repository's submodules belong to the flake.
 	submodules bool
@@ -35,7 +35,7 @@ type flakeReference struct {
 	attr string
 }
 
-// parseFlakeReference reads a flake reference that names a folder of the source.
+// parseFlakeReference reads a flake reference that names a directory of the source.
 func parseFlakeReference(text string) (flakeReference, error) {
 	var ref flakeReference
 	fail := func(format string, args ...any) (flakeReference, error) {

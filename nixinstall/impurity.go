@@ -39,7 +39,7 @@ var (
 		`<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>|` +
 		`\b(?:builtins\.)?(?:fetchTarball|fetchGit|fetchMercurial|fetchTree|fetchurl|getFlake)\s+` +
 		`(?:"[^"]*"|https?://\S+|(\w+)\b\s*[;)]|\{)`)
-	// A folder is as fixed as the source that it is in.
+	// A directory is as fixed as the source that it is in.
 	pins = regexp.MustCompile(`\b(?:[0-9a-f]{40}|[0-9a-f]{64}|rev|narHash|\w*[hH]ash|sha\d+|md5)\b|` +
 		`\btype\s*=\s*"path"|file://\$\{`)
 )
@@ -72,7 +72,7 @@ func FirstMutable(ctx context.Context, dir string, exclude []string) (first Impu
 	return first, found, err
 }
 
-// eachImpurity shows the impurities of a folder one by one until it is told false.
+// eachImpurity shows the impurities of a directory one by one until it is told false.
 func eachImpurity(ctx context.Context, dir string, exclude []string, more func(Impurity) bool) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch rel, _ := filepath.Rel(dir, path); {

@@ -267,7 +267,7 @@ func (t Toolchain) removePrograms() error {
 	return nil
 }
 
-// emptyDir makes dir an empty folder.
+// emptyDir makes dir an empty directory.
 func emptyDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

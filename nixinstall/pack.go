@@ -22,7 +22,7 @@ const (
 	packWindow = 8 << 20
 )
 
-// pack writes the toolchain's paths to one compressed NAR: the folder that holds them all.
+// pack writes the toolchain's paths to one compressed NAR: the directory that holds them all.
 func (t *Toolchain) pack(ctx context.Context) (err error) {
 	t.Metadata.PackHash, err = writePack(filepath.Join(t.Dir, packName), func(dst nar.Sink) error {
 		return dump(ctx, dst, t.Dir, "", t.isProgram)
@@ -112,7 +112,7 @@ func (c ctxReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// spread is a sink that writes what is in the archive's root folder each to a tree of its own, in a folder that
+// spread is a sink that writes what is in the archive's root directory each to a tree of its own, in a directory that
 // exists.
 type spread struct {
 	dir    string

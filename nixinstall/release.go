@@ -26,7 +26,7 @@ const (
 	maxXZDictionary   = 128 << 20 // what xz -9 asks for, twice
 )
 
-// releaseName is the folder that everything in a release tarball is in.
+// releaseName is the directory that everything in a release tarball is in.
 var releaseName = regexp.MustCompile(`^nix-([0-9][0-9A-Za-z.+_-]*?)-((?:x86_64|aarch64|i686|armv[67]l|riscv64)-linux)$`)
 
 // release is an unpacked release tarball.
@@ -37,7 +37,7 @@ type release struct {
 	paths           []Registration
 }
 
-// unpackRelease unpacks store/ and .reginfo of a release tarball into dir, an empty folder. Whatever else is at the
+// unpackRelease unpacks store/ and .reginfo of a release tarball into dir, an empty directory. Whatever else is at the
 // top of a release, its install scripts, stays out; anything outside a store path is refused.
 func unpackRelease(ctx context.Context, tarball, dir string) (*release, error) {
 	f, err := os.Open(tarball)
@@ -202,7 +202,7 @@ func (u *unpacking) entry(h *tar.Header, contents io.Reader) error {
 	return errors.New("a release has nothing there")
 }
 
-// enterTop takes version and system from the folder that everything is in.
+// enterTop takes version and system from the directory that everything is in.
 func (u *unpacking) enterTop(top string) error {
 	if u.top == top {
 		return nil

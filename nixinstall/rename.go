@@ -15,7 +15,7 @@ import (
 // source's path in that evaluation, to the same content's path under the other name (SourcePath gives it). It does
 // so in the derivations themselves, without evaluating again, and so takes a fraction of the time.
 //
-// A name reaches a derivation where an expression copies its own folder under that folder's base name, or writes
+// A name reaches a derivation where an expression copies its own directory under that directory's base name, or writes
 // its place down. Where an expression does something else with it, the answer is a path that nobody has built;
 // an answer that a cache has is always right, since a store path stands for everything it is made from.
 func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepath.Path) (Result, error) {
@@ -140,7 +140,7 @@ func (n *renaming) drv(p storepath.Path) (*renamed, error) {
 }
 
 // source is the path of an input source under the new name: a copy of the source, whole or filtered, is called by
-// the base name of the folder it was made from. A derivation's own text can be a source, too.
+// the base name of the directory it was made from. A derivation's own text can be a source, too.
 func (n *renaming) source(p storepath.Path) (storepath.Path, error) {
 	if p == n.from {
 		return n.to, nil

@@ -34,12 +34,12 @@ type answer struct {
 	log    *journal
 }
 
-// damaged is what Nix says of a state folder that was cut off while it was written, or altered.
+// damaged is what Nix says of a state directory that was cut off while it was written, or altered.
 var damaged = regexp.MustCompile(`SQLite (?:statement|database)|is not a database|disk image is malformed|` +
 	`/nix/var/nix/db/\S* is corrupt|schema is version \d+, but I only support`)
 
 // run runs a program with the toolchain's own configuration and environment. An error is a *nixError where Nix
-// itself said what is wrong. A state folder that Nix cannot read is emptied: it is a cache, and nothing in it is
+// itself said what is wrong. A state directory that Nix cannot read is emptied: it is a cache, and nothing in it is
 // needed but time.
 func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
 	result, err := t.try(ctx, c)

@@ -163,7 +163,7 @@ func dumpFile(ctx context.Context, dst nar.Sink, full, rel string, info fs.FileI
 
 type writerOnly struct{ io.Writer }
 
-// addExpression copies a folder into the store, as Hydra copies a checkout.
+// addExpression copies a directory into the store, as Hydra copies a checkout.
 const addExpression = `requestText: let
   request = builtins.fromJSON requestText;
   base = builtins.stringLength request.dir + 1;

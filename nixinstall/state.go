@@ -13,7 +13,7 @@ import (
 )
 
 // PackState writes the state folder to one compressed file, in one step, and gives the SHA-256 (hex) of what is in it:
-// a folder of tens of thousands of files is slow to keep, and nothing of it could be trusted afterwards.
+// a directory of tens of thousands of files is slow to keep, and nothing of it could be trusted afterwards.
 func (t Toolchain) PackState(ctx context.Context, file string) (sum string, err error) {
 	sum, err = writePack(file, func(dst nar.Sink) error { return dump(ctx, dst, t.settings.State, "", keepsState) })
 	if err != nil {
@@ -44,7 +44,7 @@ func UnpackState(ctx context.Context, file, dir, sum string) error {
 	return nil
 }
 
-// makeWritable gives a state folder's owner the rights back that an archive does not have: all but store paths are
+// makeWritable gives a state directory's owner the rights back that an archive does not have: all but store paths are
 // written to.
 func makeWritable(dir string) error {
 	store := filepath.Join(dir, "root/nix/store")

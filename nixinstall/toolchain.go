@@ -1,7 +1,7 @@
 // Package nixinstall holds the Nix toolchain and the questions that a build puts to it: which store path is this
 // source, and which store paths do these expressions name?
 //
-// Install turns an official Nix release tarball into programs that run from an ordinary folder: their store paths
+// Install turns an official Nix release tarball into programs that run from an ordinary directory: their store paths
 // are rewritten to it, so that neither /nix nor root, ptrace or a namespace is needed. The store that evaluation
 // works on is a "chroot store" (store = local?root=…), so that everything keeps its logical place below /nix/store
 // and nothing of the machine that evaluates leaks into a derivation. Nothing is ever built: max-jobs is 0, there is
@@ -17,7 +17,7 @@ import (
 // Toolchain is a Nix that is ready to run. Install and Restore make it; With gives it the settings that questions
 // need. The value may be copied.
 type Toolchain struct {
-	// Dir is the folder that Install was given.
+	// Dir is the directory that Install was given.
 	Dir string
 	// Metadata says what was installed.
 	Metadata Metadata
@@ -36,7 +36,7 @@ type Metadata struct {
 	Version string `json:"version" toml:"version"`
 	// System is the Nix system that the programs run on, for example "x86_64-linux".
 	System string `json:"system" toml:"system"`
-	// Prefix is the folder that store paths were rewritten to. The programs run nowhere else.
+	// Prefix is the directory that store paths were rewritten to. The programs run nowhere else.
 	Prefix string `json:"prefix" toml:"prefix"`
 	// Program is the base name, inside Prefix, of the path that holds bin/nix.
 	Program string `json:"program" toml:"program"`
@@ -54,7 +54,7 @@ type Metadata struct {
 
 // Settings are what Nix is told about the world: its own nix.conf, and no other, is written from them.
 type Settings struct {
-	// State is the folder that Nix keeps its store, its caches and its HOME in. It may be kept between builds.
+	// State is the directory that Nix keeps its store, its caches and its HOME in. It may be kept between builds.
 	// It must be absolute and belong to the user who evaluates.
 	State string
 	// Substituters are cache URLs, asked for paths that evaluation imports from derivations. They may hold
@@ -83,7 +83,7 @@ type Settings struct {
 	// ConnectTimeout is how long a server may take to accept a connection; 0 is 5 seconds.
 	ConnectTimeout time.Duration
 	// Environment is the environment of the build, as os.Environ gives it. Only what is on a short list (proxies,
-	// certificates, locale, temporary folder, AWS credentials, PATH for git and ssh) reaches Nix.
+	// certificates, locale, temporary directory, AWS credentials, PATH for git and ssh) reaches Nix.
 	Environment []string
 	// Log, if set, receives a line when there is something to say: a long evaluation, a download.
 	Log func(format string, args ...any)

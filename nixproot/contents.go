@@ -126,7 +126,7 @@ func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (
 }
 
 // makeLayers declares the closure's layers and writes the view. A layer that did not change has metadata and no
-// folder: the exporter keeps the previous image's.
+// directory: the exporter keeps the previous image's.
 func (c *contents) makeLayers(ctx context.Context, s *site) error {
 	for name, manifest := range c.Manifests() {
 		layer := launchLayer(s.layers, name)

@@ -92,7 +92,7 @@ func oneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(c rune) bool { return c == '\n' }), ": ")
 }
 
-// scratchDir makes a private folder for a build's temporary files.
+// scratchDir makes a private directory for a build's temporary files.
 func scratchDir() (string, func(), error) {
 	dir, err := os.MkdirTemp("", "nix-hydra-")
 	if err != nil {

@@ -86,7 +86,7 @@ func isShown(name string) bool {
 	return strings.HasPrefix(name, "BP_NIX_") || strings.HasPrefix(name, "BPL_NIX_")
 }
 
-// environment is what a platform gives a build: the process's variables, and those in its env folder.
+// environment is what a platform gives a build: the process's variables, and those in its env directory.
 func environment(environ []string, platform string) map[string]string {
 	all := map[string]string{}
 	for _, variable := range environ {
