@@ -101,12 +101,11 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 		if err != nil {
 			return err
 		}
-		for _, impurity := range impuritiesOf(filepath.ToSlash(rel), string(text)) {
-			if !more(impurity) {
-				return fs.SkipAll
-			}
+		goesOn, err := impuritiesOf(ctx, filepath.ToSlash(rel), string(text), more)
+		if err == nil && !goesOn {
+			return fs.SkipAll
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("looking for impurities in %s: %w", dir, err)
@@ -114,10 +113,14 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 	return nil
 }
 
-func impuritiesOf(file, content string) []Impurity {
+// impuritiesOf shows the impurities of a file one by one, and reports whether there may be more. Each place may take a
+// look at the whole file, so that it asks before each whether the build goes on.
+func impuritiesOf(ctx context.Context, file, content string, more func(Impurity) bool) (goesOn bool, err error) {
 	code := withoutComments(content)
-	var found []Impurity
 	for _, at := range impurities.FindAllStringSubmatchIndex(code, -1) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		what, name := code[at[0]:at[1]], ""
 		if at[2] >= 0 {
 			name = code[at[2]:at[3]]
@@ -135,10 +138,12 @@ func impuritiesOf(file, content string) []Impurity {
 		}
 		if !pinned {
 			line := 1 + strings.Count(code[:at[0]], "\n")
-			found = append(found, Impurity{File: file, Line: line, What: text.Cut(redact.Text(oneLine(what)), 100)})
+			if !more(Impurity{File: file, Line: line, What: text.Cut(redact.Text(oneLine(what)), 100)}) {
+				return false, nil
+			}
 		}
 	}
-	return found
+	return true, nil
 }
 
 // inherited reports whether what follows is in a list of inherited names, and not called.

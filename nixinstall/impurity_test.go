@@ -2,10 +2,12 @@ package nixinstall_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -15,6 +17,21 @@ import (
 
 func testImpurities(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
+
+	it("ends with its context, whatever a file makes it look for", func() {
+		dir := t.TempDir()
+		var code strings.Builder
+		for i := range 20_000 {
+			fmt.Fprintf(&code, "fetchGit a%x; a%x = \"rev\";\n", i, i)
+		}
+		Expect(os.WriteFile(filepath.Join(dir, "default.nix"), []byte(code.String()), 0o644)).To(Succeed())
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, _, err := nixinstall.FirstMutable(ctx, dir, nil)
+		Expect(err).To(MatchError(context.DeadlineExceeded))
+		Expect(time.Since(start)).To(BeNumerically("<", 5*time.Second))
+	})
 
 	it("finds what does not depend on the source alone, and not what comments and scripts say", func() {
 		dir := t.TempDir()
