@@ -27,7 +27,6 @@ func TestClosure(t *testing.T) {
 	suite("Golden", testGolden)
 	suite("Kill", testKill)
 	suite("Manifest", testManifest)
-	suite("Verify", testVerify)
 	suite.Run(t)
 }
 

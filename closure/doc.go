@@ -8,7 +8,6 @@
 //	Plan          a Graph                                            → Groups; pure, called by Substitute
 //	Install       unpacked paths into <layers>/<layer>/<base>        → the changed layers' directories
 //	View          one link per path                                  → the directory that the app sees as its store
-//	Verify        layers back to the NAR hashes that caches signed   → Audit
 //
 // Nothing here knows what a buildpack is; docs/layers.md explains the choice of layers.
 package closure

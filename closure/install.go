@@ -88,7 +88,7 @@ func View(ctx context.Context, dir string, groups []Group, layersDir string, lay
 	want := map[string]string{}
 	for _, group := range groups {
 		for _, p := range group.Paths {
-			name, target := viewName(p, layout), viewTarget(layersDir, group.Layer, p, layout)
+			name, target := LinkName(p, layout), LinkTarget(layersDir, group.Layer, p, layout)
 			if other, ok := want[name]; ok {
 				return fmt.Errorf("making store view: %s and %s are both named %s", other, target, name)
 			}
@@ -123,16 +123,17 @@ func View(ctx context.Context, dir string, groups []Group, layersDir string, lay
 	return nil
 }
 
-// viewTarget is where a path's link leads: up and down again, which the kernel follows a fifth faster than the whole way
+// LinkTarget is where a path's link leads: up and down again, which the kernel follows a fifth faster than the whole way
 // from the root. A view that an engine shows at /nix/store is not where that leads from.
-func viewTarget(layersDir, layer string, p storepath.Path, layout relocate.Layout) string {
+func LinkTarget(layersDir, layer string, p storepath.Path, layout relocate.Layout) string {
 	if layout.IsZero() {
 		return filepath.Join(layersDir, layer, p.Base())
 	}
 	return filepath.Join("..", layer, p.Base())
 }
 
-func viewName(p storepath.Path, layout relocate.Layout) string {
+// LinkName is what a path's link is called in the view.
+func LinkName(p storepath.Path, layout relocate.Layout) string {
 	if layout.IsZero() {
 		return p.Base()
 	}

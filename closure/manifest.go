@@ -111,8 +111,8 @@ func ParseManifest(metadata map[string]any) (Manifest, error) {
 	return m, nil
 }
 
-// unreadable says why this version cannot make use of a manifest.
-func (m Manifest) unreadable() error {
+// Check says why this version cannot make use of a manifest.
+func (m Manifest) Check() error {
 	switch {
 	case m.Version == 0 && m.Format == 0:
 		return errors.New("its metadata cannot be read")
@@ -234,15 +234,12 @@ func isShortHash(s string) bool {
 	return len(s) == shortHash && storepath.IsHashPart(s+strings.Repeat("0", storepath.HashLen-shortHash))
 }
 
-// expected are the paths that the image's metadata lists, by layer. Lines that cannot be read are left out.
-func expected(manifests map[string]Manifest) map[string]map[storepath.Path]*Node {
-	nodes := map[string]map[storepath.Path]*Node{}
-	for layer, m := range manifests {
-		nodes[layer] = map[storepath.Path]*Node{}
-		for _, line := range m.Paths {
-			if n, _, err := m.node(line); err == nil {
-				nodes[layer][n.Path] = n
-			}
+// Nodes are the paths that the manifest lists, without their references. Lines that cannot be read are left out.
+func (m Manifest) Nodes() map[storepath.Path]*Node {
+	nodes := make(map[storepath.Path]*Node, len(m.Paths))
+	for _, line := range m.Paths {
+		if n, _, err := m.node(line); err == nil {
+			nodes[n.Path] = n
 		}
 	}
 	return nodes

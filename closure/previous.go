@@ -157,7 +157,7 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 	if !isLayer(name) {
 		return group, nil, fmt.Errorf("no layer of paths has such a name")
 	}
-	if err := m.unreadable(); err != nil {
+	if err := m.Check(); err != nil {
 		return group, nil, err
 	}
 	if m.Prefix != layout.Dir() && m.Prefix != storepath.Dir {

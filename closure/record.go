@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -17,7 +18,7 @@ import (
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
 const Format = 4
 
-// RecordsName is the file in each group's layer that says what the layer holds, so that Verify needs the layers only.
+// RecordsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
 const RecordsName = "paths.json"
 
 // Record is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
@@ -109,8 +110,8 @@ func newRecord(f *cache.Found) Record {
 	return r
 }
 
-// original is what package relocate wants to know of a path.
-func (r Record) original() (relocate.Original, error) {
+// Original is what package relocate wants to know of a path.
+func (r Record) Original() (relocate.Original, error) {
 	hash, err := storepath.ParseHash(r.NarHash)
 	if err != nil {
 		return relocate.Original{}, err
@@ -124,6 +125,14 @@ func (r Record) original() (relocate.Original, error) {
 		o.Fixups = append(o.Fixups, next)
 	}
 	return o, nil
+}
+
+// Stage sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that layout.
+func (r Record) Stage(layout relocate.Layout, next nar.Sink) *relocate.Stage {
+	if layout.IsZero() {
+		return relocate.FixOnly(r.Path, r.References, next)
+	}
+	return layout.Rewrite(r.Path, r.References, next)
 }
 
 // writeJSON writes v beside its place and renames it.

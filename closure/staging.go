@@ -89,7 +89,7 @@ func (s staging) reuse(ctx context.Context, r Record, layout relocate.Layout) (s
 	}
 	r.Fixups, r.Overruled = st.Record.Fixups, st.Record.Overruled
 	st.Record = r
-	original, err := r.original()
+	original, err := r.Original()
 	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {
 		return staged{}, false
 	}

@@ -86,7 +86,7 @@ func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.La
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
 func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree,
 ) (relocate.Report, error) {
-	stage := newStage(record, layout, tree)
+	stage := record.Stage(layout, tree)
 	defer stage.Discard()
 	if err := nar.Copy(stage, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
@@ -94,16 +94,9 @@ func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, 
 	return stage.Report(), nil
 }
 
-func newStage(record Record, layout relocate.Layout, next nar.Sink) *relocate.Stage {
-	if layout.IsZero() {
-		return relocate.FixOnly(record.Path, record.References, next)
-	}
-	return layout.Rewrite(record.Path, record.References, next)
-}
-
 // finish fixes up a verified tree and makes it the staged one.
 func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
-	original, err := st.Record.original()
+	original, err := st.Record.Original()
 	if err != nil {
 		return err
 	}
@@ -119,7 +112,7 @@ func (r *run) finish(ctx context.Context, st *staged, layout relocate.Layout) er
 
 // rework writes a staged path anew for another layout, by way of the NAR that it was and the hash of that.
 func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged, error) {
-	original, err := st.Record.original()
+	original, err := st.Record.Original()
 	if err != nil {
 		return staged{}, err
 	}
@@ -130,7 +123,7 @@ func (r *run) rework(ctx context.Context, st staged, to relocate.Layout) (staged
 	p := st.Record.Path
 	tree := nar.NewTree(r.staging.partial(p))
 	sum := sha256.New()
-	stage := newStage(st.Record, to, tree)
+	stage := st.Record.Stage(to, tree)
 	defer stage.Discard()
 	both := nar.Tee(nar.NewWriter(sum), stage)
 	names := append([]storepath.Path{p}, original.References...)

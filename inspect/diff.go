@@ -8,6 +8,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Diff is what another image has that one has not, and the other way round.
@@ -115,21 +116,21 @@ func (d Diff) JSON(w io.Writer) error { return WriteJSON(w, d) }
 
 // Text writes the difference for people.
 func (d Diff) Text(w io.Writer) error {
-	t := &text{w: w}
+	t := &printer{w: w}
 	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, d.LayersNew, closure.Bytes(d.Moved))
 	t.printf("store paths: %d the same, %d changed, %d added, %d removed\n", d.Same, len(d.Changed), len(d.Added), len(d.Removed))
 	for _, s := range d.Settings {
-		t.printf("~ %s: %s -> %s\n", Printable(s.Name), Printable(s.Old), Printable(s.New))
+		t.printf("~ %s: %s -> %s\n", text.Printable(s.Name), text.Printable(s.Old), text.Printable(s.New))
 	}
 	for _, c := range d.Changed {
-		t.printf("~ %s: %s -> %s (%s, %s)\n", Printable(c.New.Name), Printable(cmp.Or(c.Old.Version, c.Old.Path.HashPart())),
-			Printable(cmp.Or(c.New.Version, c.New.Path.HashPart())), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
+		t.printf("~ %s: %s -> %s (%s, %s)\n", text.Printable(c.New.Name), text.Printable(cmp.Or(c.Old.Version, c.Old.Path.HashPart())),
+			text.Printable(cmp.Or(c.New.Version, c.New.Path.HashPart())), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
 	}
 	for _, p := range d.Added {
-		t.printf("+ %s (%s)\n", Printable(p.Path.Base()), closure.Bytes(p.Size))
+		t.printf("+ %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))
 	}
 	for _, p := range d.Removed {
-		t.printf("- %s (%s)\n", Printable(p.Path.Base()), closure.Bytes(p.Size))
+		t.printf("- %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))
 	}
 	return t.err
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 //go:embed page.html
@@ -53,7 +54,7 @@ func (r *Report) HTML(w io.Writer) error {
 func (r *Report) rows() (layers, paths []row) {
 	for _, l := range r.Layers {
 		layers = append(layers, row{
-			Number: fmt.Sprint(l.Number), Name: Printable(l.Name), Size: closure.Bytes(l.Size), Files: fmt.Sprint(l.Files),
+			Number: fmt.Sprint(l.Number), Name: text.Printable(l.Name), Size: closure.Bytes(l.Size), Files: fmt.Sprint(l.Files),
 			Paths: some(l.Paths), Bytes: l.Size,
 		})
 	}
@@ -63,11 +64,11 @@ func (r *Report) rows() (layers, paths []row) {
 		if before, ok := from[p.Path]; ok && before == "" {
 			why = "a root"
 		} else if ok {
-			why = Printable(before.Base()) + " needs it"
+			why = text.Printable(before.Base()) + " needs it"
 		}
 		paths = append(paths, row{
-			ID: fmt.Sprintf("p%d", i), Name: Printable(p.Path.Base()), Layer: Printable(p.Layer), Size: closure.Bytes(p.Size),
-			Share: share(p.Size, r.ClosureSize()), Signed: Printable(p.Signed()), Why: why, Bytes: p.Size,
+			ID: fmt.Sprintf("p%d", i), Name: text.Printable(p.Path.Base()), Layer: text.Printable(p.Layer), Size: closure.Bytes(p.Size),
+			Share: share(p.Size, r.ClosureSize()), Signed: text.Printable(p.Signed()), Why: why, Bytes: p.Size,
 		})
 	}
 	return layers, paths
@@ -97,9 +98,9 @@ func (r *Report) treemap(rows []row) []cell {
 		for m, box := range squarify(inner, outer) {
 			p := r.Paths[members[m]]
 			cells = append(cells, cell{
-				X: round(box.x), Y: round(box.y), W: round(box.w), H: round(box.h), Label: Printable(p.Name),
-				Title: fmt.Sprintf("%s, %s, %s of the closure, in layer %s", Printable(p.Path.Base()), closure.Bytes(p.Size),
-					share(p.Size, r.ClosureSize()), Printable(p.Layer)),
+				X: round(box.x), Y: round(box.y), W: round(box.w), H: round(box.h), Label: text.Printable(p.Name),
+				Title: fmt.Sprintf("%s, %s, %s of the closure, in layer %s", text.Printable(p.Path.Base()), closure.Bytes(p.Size),
+					share(p.Size, r.ClosureSize()), text.Printable(p.Layer)),
 				Row: rows[members[m]].ID, Hue: n * 47 % 360, Shown: box.w > 9*float64(min(len(p.Name), 14)) && box.h > 18,
 			})
 		}

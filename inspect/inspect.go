@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Report is what is known of an image. Its texts are a stranger's.
@@ -120,7 +120,7 @@ func WriteJSON(w io.Writer, v any) error {
 
 // Text writes the report for people at a terminal.
 func (r *Report) Text(w io.Writer) error {
-	t := &text{w: w}
+	t := &printer{w: w}
 	t.line("image", r.Name)
 	t.line("digest", r.ID)
 	t.line("made", strings.TrimPrefix(r.Architecture+" "+r.Buildpack, " "))
@@ -139,12 +139,12 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	t.printf("\n%5s %10s %8s %6s  %s\n", "layer", "size", "files", "paths", "what")
 	for _, l := range r.Layers {
-		t.printf("%5d %10s %8d %6s  %s\n", l.Number, closure.Bytes(l.Size), l.Files, some(l.Paths), Printable(l.Name))
+		t.printf("%5d %10s %8d %6s  %s\n", l.Number, closure.Bytes(l.Size), l.Files, some(l.Paths), text.Printable(l.Name))
 	}
 	t.printf("\n%10s %6s  %-14s %s\n", "size", "share", "layer", "store path, and who is said to have signed it")
 	for _, p := range r.Paths {
-		t.printf("%10s %6s  %-14s %s %s\n", closure.Bytes(p.Size), share(p.Size, r.ClosureSize()), Printable(p.Layer),
-			Printable(p.Path.Base()), Printable("("+p.Signed()+")"))
+		t.printf("%10s %6s  %-14s %s %s\n", closure.Bytes(p.Size), share(p.Size, r.ClosureSize()), text.Printable(p.Layer),
+			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err
 }
@@ -175,31 +175,20 @@ func share(part, whole int64) string {
 	return fmt.Sprintf("%.1f%%", 100*float64(part)/float64(whole))
 }
 
-// text writes until the first error.
-type text struct {
+// printer writes until the first error.
+type printer struct {
 	w   io.Writer
 	err error
 }
 
-func (t *text) printf(format string, args ...any) {
+func (t *printer) printf(format string, args ...any) {
 	if t.err == nil {
 		_, t.err = fmt.Fprintf(t.w, format, args...)
 	}
 }
 
-func (t *text) line(name, value string) {
+func (t *printer) line(name, value string) {
 	if value != "" {
-		t.printf("%-10s %s\n", name, Printable(value))
+		t.printf("%-10s %s\n", name, text.Printable(value))
 	}
-}
-
-// Printable shows text that a stranger wrote so that a terminal takes none of it as a command, nor shows it in another
-// order than it is in.
-func Printable(s string) string {
-	plain := func(c rune) bool { return c != utf8.RuneError && strconv.IsPrint(c) }
-	if !strings.ContainsFunc(s, func(c rune) bool { return !plain(c) }) {
-		return s
-	}
-	quoted := strconv.Quote(s)
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }

@@ -73,14 +73,6 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(out.String()).To(And(ContainSubstring("~ lib: 1 -> 2 (12 B, +2 B)"), ContainSubstring("+ "),
 			ContainSubstring("- 00000000000000000000000000000002-old-1 (3 B)")))
 	})
-
-	it("shows text as text", func() {
-		for text, want := range map[string]string{
-			"plain ü": "plain ü", "\x1b[1m": `\x1b[1m`, "a\nb": `a\nb`, "\u202eabc": `\u202eabc`, "\xff": `\xff`, `a"b\`: `a"b\`,
-		} {
-			Expect(Printable(text)).To(Equal(want))
-		}
-	})
 }
 
 func testTreemap(t *testing.T, _ spec.G, it spec.S) {

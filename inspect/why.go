@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Why is why one path is in an image: the shortest chain of references from a root to it.
@@ -89,7 +90,7 @@ func (r *Report) shortest() map[storepath.Path]storepath.Path {
 
 // WriteWhy writes chains for people.
 func WriteWhy(w io.Writer, all []Why) error {
-	t := &text{w: w}
+	t := &printer{w: w}
 	for i, why := range all {
 		if i > 0 {
 			t.printf("\n")
@@ -99,10 +100,10 @@ func WriteWhy(w io.Writer, all []Why) error {
 			if depth > 0 {
 				mark = strings.Repeat("    ", depth-1) + "└── "
 			}
-			t.printf("%s%s\n", mark, Printable(string(p)))
+			t.printf("%s%s\n", mark, text.Printable(string(p)))
 		}
 		if len(why.Chain) == 0 {
-			t.printf("%s: no root needs it\n", Printable(string(why.Path)))
+			t.printf("%s: no root needs it\n", text.Printable(string(why.Path)))
 		}
 		t.printf("needed directly by %d: ", len(why.Dependents))
 		for j, p := range why.Dependents {
@@ -113,7 +114,7 @@ func WriteWhy(w io.Writer, all []Why) error {
 			if j > 0 {
 				t.printf(", ")
 			}
-			t.printf("%s", Printable(p.Base()))
+			t.printf("%s", text.Printable(p.Base()))
 		}
 		t.printf("\n")
 	}

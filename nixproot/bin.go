@@ -9,6 +9,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -69,7 +70,7 @@ func onlyProgram(bins ...*bin) string {
 
 // shellNote says that a process's command needs a shell, where the closure has none: whether the run image has one
 // cannot be seen from here.
-func shellNote(p ProcfileEntry, shell string) string {
+func shellNote(p procfile.Entry, shell string) string {
 	if shell != "" || !launch.NeedsShell(p.Command) {
 		return ""
 	}

@@ -16,7 +16,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -47,7 +49,7 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 type site struct {
 	config   Config
 	entry    Entry
-	procfile Procfile
+	procfile procfile.File
 	// procfileAfter are buildpacks that will replace this one's process types.
 	procfileAfter []string
 	identity      nixinstall.Identity
@@ -87,7 +89,7 @@ func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*s
 		return nil, nil, err
 	}
 	s.procfileAfter = procfileBuildpacksAfter(ctx, s.layersRoot, buildContext.Buildpack.Info.ID)
-	if s.procfile, err = ReadProcfile(ctx, s.source); err != nil {
+	if s.procfile, err = procfile.Read(ctx, s.source); err != nil {
 		return nil, nil, err
 	}
 	if s.identity, err = b.findIdentity(ctx, s, lookup); err != nil {
@@ -174,7 +176,7 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 		return result, err
 	}
 	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
-	result.Processes = Processes(launcher, processes)
+	result.Processes = launchlayer.Processes(launcher, processes)
 	for _, line := range contents.Summary() {
 		b.Logger.Body(line)
 	}
@@ -268,7 +270,7 @@ func (s *site) conditions() []string {
 }
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.
-func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
+func (b Build) processEntries(s *site, c *contents) ([]procfile.Entry, error) {
 	entries := s.procfile.Entries
 	for _, warning := range s.procfile.Warnings {
 		b.Logger.Bodyf("Warning: %s", warning)
@@ -287,11 +289,11 @@ func (b Build) processEntries(s *site, c *contents) ([]ProcfileEntry, error) {
 				"add a Procfile with a line such as %q", "web: run_proot.sh myapp")
 			return nil, nil
 		}
-		b.Logger.Bodyf("No Procfile: %s becomes %s, as %s", program, webType, because)
-		entries = []ProcfileEntry{{Type: webType, Command: "run_proot.sh " + program}}
+		b.Logger.Bodyf("No Procfile: %s becomes %s, as %s", program, launchlayer.WebType, because)
+		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: "run_proot.sh " + program}}
 	}
 	for _, entry := range entries {
-		b.Logger.Bodyf("%s: %s", entry.Type, visible(entry.Command))
+		b.Logger.Bodyf("%s: %s", entry.Type, procfile.Visible(entry.Command))
 		if note := shellNote(entry, c.shell()); note != "" {
 			b.Logger.Bodyf("%s", note)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -220,11 +221,11 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 	if err != nil {
 		return nil, libcnb.Layer{}, err
 	}
-	run, err := RunLayer(s.layers, config)
+	run, err := launchlayer.WriteRun(s.layers, config)
 	if err != nil {
 		return nil, run, err
 	}
-	launcher, err := LauncherLayer(s.layers, s.launcher)
+	launcher, err := launchlayer.WriteLauncher(s.layers, s.launcher)
 	if err != nil {
 		return nil, launcher, err
 	}

@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -59,7 +60,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("says of a line with shell syntax that the closure has no shell", func() {
-		entry := func(command string) ProcfileEntry { return ProcfileEntry{Type: "web", Command: command} }
+		entry := func(command string) procfile.Entry { return procfile.Entry{Type: "web", Command: command} }
 		Expect(shellNote(entry("run_proot.sh app -p $PORT"), "")).To(BeEmpty())
 		Expect(shellNote(entry("cd x && app"), "")).To(HavePrefix("web has shell syntax and the closure has no shell: "))
 		Expect(shellNote(entry("cd x && app"), "/nix/store/x/bin/sh")).To(BeEmpty())

@@ -15,8 +15,11 @@ import (
 	"github.com/sclevine/spec"
 	"golang.org/x/net/html"
 
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/inspect"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
+	"github.com/nixproot/nix-hydra-buildpack/verify/imagetest"
 )
 
 func TestInspect(t *testing.T) {
@@ -27,13 +30,13 @@ func TestInspect(t *testing.T) {
 }
 
 func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
-	var f *forged
+	var f *imagetest.Image
 	var name string
 	it.Before(func() {
 		RegisterTestingT(t)
-		f = forge(t, launch.EngineRelocate)
+		f = imagetest.New(t, launch.EngineRelocate)
 		name = filepath.Join(t.TempDir(), "image.tar")
-		f.write(name, nil)
+		f.Write(name, nil)
 	})
 	run := func(args ...string) (int, string) {
 		var out bytes.Buffer
@@ -44,10 +47,10 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		code, out := run(name)
 		Expect(code).To(Equal(0), out)
 		Expect(out).To(And(
-			MatchRegexp(`(?m)^engine +relocate`), ContainSubstring("root       "+f.app.String()),
+			MatchRegexp(`(?m)^engine +relocate`), ContainSubstring("root       "+f.App.String()),
 			MatchRegexp(`(?m)^process +web: .*nix-hydra-launch --process run_proot.sh app$`),
 			MatchRegexp(`(?m)^ +1 .* run image`), MatchRegexp(`(?m)nixproot/nix-hydra:view$`),
-			ContainSubstring(f.lib.Base()+" (forged-1)"), ContainSubstring("3 store paths"), Not(ContainSubstring("problem")),
+			ContainSubstring(f.Lib.Base()+" (forged-1)"), ContainSubstring("3 store paths"), Not(ContainSubstring("problem")),
 		))
 	})
 
@@ -57,7 +60,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		var r inspect.Report
 		Expect(json.Unmarshal([]byte(out), &r)).To(Succeed())
 		Expect(r.Paths).To(HaveLen(3))
-		Expect(r.Roots).To(Equal([]string{f.app.String()}))
+		Expect(r.Roots).To(Equal([]string{f.App.String()}))
 		Expect(r.Buildpack).To(Equal("nixproot/nix-hydra 0.1.0"))
 		paths := 0
 		for _, l := range r.Layers {
@@ -69,11 +72,11 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("says why a path is there", func() {
 		code, out := run("why", name, "lib")
 		Expect(code).To(Equal(0), out)
-		Expect(out).To(Equal(f.app.String() + "\n└── " + f.lib.String() + "\nneeded directly by 1: " + f.app.Base() + "\n"))
+		Expect(out).To(Equal(f.App.String() + "\n└── " + f.Lib.String() + "\nneeded directly by 1: " + f.App.Base() + "\n"))
 		code, after := run(name, "why", "lib")
 		Expect(code).To(Equal(0), after)
 		Expect(after).To(Equal(out))
-		code, out = run("why", name, f.app.String()+"/bin/app", "--json")
+		code, out = run("why", name, f.App.String()+"/bin/app", "--json")
 		Expect(code).To(Equal(0), out)
 		Expect(out).To(ContainSubstring(`"chain": [`))
 		code, out = run("why", name, "no-such-thing")
@@ -83,9 +86,9 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says what changed against another image", func() {
 		other := filepath.Join(t.TempDir(), "other.tar")
-		f.write(other, func(f *forged) {
-			f.processes(process{Type: "web", Command: []any{"/other"}, Direct: true, BuildpackID: buildpackID}, true)
-			f.relabel = true
+		f.Write(other, func(f *imagetest.Image) {
+			f.SetProcess(lifecycle.Process{Type: "web", Command: []any{"/other"}, Direct: true, BuildpackID: launchlayer.BuildpackID}, true)
+			f.Relabel = true
 		})
 		code, out := run("diff", name, other)
 		Expect(code).To(Equal(0), out)
@@ -94,16 +97,16 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("has verify as one of its verbs", func() {
-		code, out := run("verify", "--key", f.key, name)
+		code, out := run("verify", "--key", f.Key, name)
 		Expect(code).To(Equal(verifyAltered)) // these tests have no launcher beside them
 		Expect(out).To(And(ContainSubstring("3 store paths: 3 intact and signed"), ContainSubstring("UNKNOWN ")))
 	})
 
 	it("shows what a stranger wrote as text and nothing else", func() {
-		f.write(name, func(f *forged) {
-			f.processes(process{Type: "web", Command: []any{"\x1b]0;evil\x07\u202e<script>alert(1)</script>"}, Direct: true,
-				BuildpackID: buildpackID}, true)
-			f.label = func(s string) string { return strings.Replace(s, `"reference":"run"`, `"reference":"\u001b[31m"`, 1) }
+		f.Write(name, func(f *imagetest.Image) {
+			f.SetProcess(lifecycle.Process{Type: "web", Command: []any{"\x1b]0;evil\x07\u202e<script>alert(1)</script>"}, Direct: true,
+				BuildpackID: launchlayer.BuildpackID}, true)
+			f.Label = func(s string) string { return strings.Replace(s, `"reference":"run"`, `"reference":"\u001b[31m"`, 1) }
 		})
 		code, out := run(name)
 		Expect(code).To(Equal(0), out)
@@ -133,9 +136,9 @@ func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 	var page []byte
 	it.Before(func() {
 		RegisterTestingT(t)
-		f := forge(t, launch.EngineRelocate)
+		f := imagetest.New(t, launch.EngineRelocate)
 		name := filepath.Join(t.TempDir(), "image.tar")
-		f.write(name, nil)
+		f.Write(name, nil)
 		var out bytes.Buffer
 		Expect(Inspect([]string{"--html", name}, &out)).To(Equal(0), out.String())
 		page = out.Bytes()

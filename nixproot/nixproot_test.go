@@ -13,8 +13,6 @@ func TestNixproot(t *testing.T) {
 	suite("Config", testConfig)
 	suite("Detect", testDetect)
 	suite("Main", testMain)
-	suite("Procfile", testProcfile)
-	suite("RunLayer", testRunLayer)
 	suite("SBOM", testSBOM)
 	suite("Source", testSource)
 	suite.Run(t)

@@ -11,10 +11,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
-// viewLayer holds one link per store path; what relocated files refer to.
-const viewLayer = "view"
+const viewLayer = launchlayer.View
 
 // previous is the last build, as its record in the build cache tells it, and what the previous image has of it.
 type previous struct {

@@ -12,9 +12,10 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
-const prootLayer = "proot"
+const prootLayer = launchlayer.PRoot
 
 // PRootLayer puts the pinned static PRoot into an image that may need it. It returns the layer and the program's
 // path.
@@ -29,7 +30,8 @@ func PRootLayer(ctx context.Context, layers libcnb.Layers, dependencies Dependen
 	}
 	program := filepath.Join(layer.Path, "bin", "proot")
 	want := map[string]any{"version": dependency.Version, "checksum": string(dependency.GetChecksum())}
-	same := sameTable(layer.Metadata, want) && hasHash(program, dependency.GetChecksum().Hash())
+	digest, err := digestFile(program)
+	same := err == nil && sameTable(layer.Metadata, want) && digest == dependency.GetChecksum().Hash()
 	layer.LayerTypes = libcnb.LayerTypes{Launch: true, Cache: true}
 	layer.Metadata = want
 	if same {
@@ -42,47 +44,22 @@ func PRootLayer(ctx context.Context, layers libcnb.Layers, dependencies Dependen
 	if err != nil {
 		return layer, "", err
 	}
-	if err := copyFile(artifact, program, 0o755); err != nil {
+	if err := launchlayer.InstallProgram(artifact, program); err != nil {
 		return layer, "", fmt.Errorf("installing PRoot: %w", err)
 	}
 	return layer, program, nil
 }
 
-// copyFile copies a file's bytes, makes the directories above it, and sets its mode.
-func copyFile(from, to string, mode os.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	in, err := os.Open(from)
+// digestFile is the SHA-256 of a file, in hex.
+func digestFile(name string) (string, error) {
+	file, err := os.Open(name)
 	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	if err := out.Chmod(mode); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
-}
-
-// hasHash reports whether a file is there and has this SHA-256, in hex.
-func hasHash(path, want string) bool {
-	file, err := os.Open(path)
-	if err != nil {
-		return false
+		return "", err
 	}
 	defer file.Close()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, file); err != nil {
-		return false
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return "", err
 	}
-	return hex.EncodeToString(hash.Sum(nil)) == want
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -176,8 +177,8 @@ func checkAnalyzed(text []byte) error {
 	for _, sign := range "=,[{" {
 		values += bytes.Count(text, []byte(string(sign)))
 	}
-	if values > maxLabelValues {
-		return fmt.Errorf("it has %d values, more than %d", values, maxLabelValues)
+	if values > lifecycle.MaxLabelValues {
+		return fmt.Errorf("it has %d values, more than %d", values, lifecycle.MaxLabelValues)
 	}
 	return nil
 }

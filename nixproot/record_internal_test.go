@@ -18,6 +18,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -151,7 +152,7 @@ func testPreviousLayers(t *testing.T, _ spec.G, it spec.S) {
 
 	it("gives none where that cannot be read, whoever wrote it", func() {
 		for _, text := range []string{"[", "metadata = 7", "[metadata]\nbuildpacks = \"\x1b\"", "metadata.buildpacks = [[[[]]]]",
-			"x = [" + strings.Repeat("0,", maxLabelValues) + "]"} {
+			"x = [" + strings.Repeat("0,", lifecycle.MaxLabelValues) + "]"} {
 			Expect(os.WriteFile(analyzed, []byte(text), 0o644)).To(Succeed())
 			digests, err := previousLayers(layersDir, ours)
 			Expect(digests).To(BeEmpty())

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
 
@@ -42,13 +43,13 @@ type BillOptions struct {
 // Bill is the bill of materials of an image with a closure: a component for each store path with its NAR hash, the
 // references among them, the launcher, and PRoot where the image has it.
 func Bill(graph *closure.Graph, options BillOptions) (sbom.Bill, error) {
-	sum, err := digestOnDisk(options.Launcher)
+	sum, err := digestFile(options.Launcher)
 	if err != nil {
 		return sbom.Bill{}, fmt.Errorf("hashing the launcher: %w", err)
 	}
 	bill := sbom.Bill{
 		Root: sbom.Component{Ref: imageRef, Name: imageRef, DependsOn: []string{launcherRef}},
-		Tool: buildpackID, ToolVersion: options.Version, Created: sbom.Created(options.Epoch),
+		Tool: launchlayer.BuildpackID, ToolVersion: options.Version, Created: sbom.Created(options.Epoch),
 		Components: []sbom.Component{{
 			Ref: launcherRef, Name: launch.ProcessProgramName, Version: options.Version, SHA256: sum,
 			Licenses: []string{"Apache-2.0"}, Path: options.LauncherPath, Application: true,
@@ -118,7 +119,7 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 func (s *site) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) error {
 	options := BillOptions{
 		Version: s.version, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: s.launcher,
-		LauncherPath: path.Join(s.layers.Path, launcherLayer, "bin", launch.ProcessProgramName),
+		LauncherPath: path.Join(s.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(s.layers.Path, prootLayer, "bin/proot"),
 	}
 	if slices.ContainsFunc(launchLayers, func(l libcnb.Layer) bool { return l.Name == prootLayer }) {
@@ -146,8 +147,8 @@ func (s *site) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) err
 	}
 	component := dependencyComponent(nix)
 	built := sbom.Bill{
-		Root: sbom.Component{Ref: "build", Name: buildpackID, Version: s.version, DependsOn: []string{component.Ref}},
-		Tool: buildpackID, ToolVersion: s.version, Created: bill.Created, Components: []sbom.Component{component},
+		Root: sbom.Component{Ref: "build", Name: launchlayer.BuildpackID, Version: s.version, DependsOn: []string{component.Ref}},
+		Tool: launchlayer.BuildpackID, ToolVersion: s.version, Created: bill.Created, Components: []sbom.Component{component},
 	}
 	for _, format := range billFormats() {
 		if err := built.Write(format.MediaType(), s.layers.BuildSBOMPath(format)); err != nil {

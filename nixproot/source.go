@@ -14,11 +14,9 @@ import (
 	"syscall"
 
 	"github.com/bmatcuk/doublestar/v4"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"golang.org/x/sys/unix"
 )
-
-// procfileName is the file that names the process types, and the one file of the source that stays by default.
-const procfileName = "Procfile"
 
 // gitName is what no image holds, whatever the settings say: git keeps the logins of its remotes in there.
 const gitName = ".git"
@@ -57,7 +55,7 @@ func OpenSource(dir string, include, exclude []string) (*Source, error) {
 		return nil, fmt.Errorf("opening the source: %w", err)
 	}
 	return &Source{
-		device: device, dir: resolved, include: append(slices.Clone(include), procfileName), exclude: exclude, mounts: mounts,
+		device: device, dir: resolved, include: append(slices.Clone(include), procfile.Name), exclude: exclude, mounts: mounts,
 	}, nil
 }
 

@@ -5,13 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -19,6 +17,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
 // The exit statuses of the survey command.
@@ -29,7 +30,7 @@ const (
 )
 
 // surveyView is where an image of a lifecycle's usual place has its view.
-const surveyView = "/layers/nixproot_nix-hydra/" + viewLayer
+const surveyView = lifecycle.DefaultLayersDir + "/" + launchlayer.BuildpackDir + "/" + viewLayer
 
 const surveyUsage = `usage: survey [OPTION]... CACHE PATH...
 
@@ -50,7 +51,7 @@ Exit status: 0 all relocate, 1 some do not, 2 some could not be read.
 
 // surveyOptions is what the command line says.
 type surveyOptions struct {
-	keys     keyList
+	keys     narinfo.Keys
 	unsigned bool
 	json     bool
 	layout   relocate.Layout
@@ -71,21 +72,17 @@ func Survey(args []string, in io.Reader, out io.Writer) int {
 		status, err = runSurvey(ctx, options, out)
 	}
 	if err != nil {
-		fmt.Fprintf(out, "survey: %s\n", printable(err.Error()))
+		fmt.Fprintf(out, "survey: %s\n", text.Printable(err.Error()))
 		return surveyFailed
 	}
 	return status
 }
 
-// errUsage says that the command line was not understood, and that this was said.
-var errUsage = errors.New("usage")
-
 func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, error) {
 	var o surveyOptions
-	flags := flag.NewFlagSet("survey", flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() { fmt.Fprint(out, surveyUsage) }
-	flags.Var(&o.keys, "key", "")
+	var keys keyList
+	flags := newFlags("survey", surveyUsage, out)
+	flags.Var(&keys, "key", "")
 	flags.BoolVar(&o.unsigned, "unsigned", false, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	harmless := flags.String("harmless", os.Getenv("BP_NIX_HARMLESS"), "")
@@ -97,12 +94,9 @@ func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, err
 		flags.Usage()
 		return o, errUsage
 	}
-	if len(o.keys) == 0 {
-		trusted, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
-		if err != nil {
-			return o, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
-		}
-		o.keys = keyList(trusted)
+	var err error
+	if o.keys, err = keys.orDefault(); err != nil {
+		return o, err
 	}
 	overrules, err := relocate.ParseOverrules(*harmless)
 	if err != nil {
@@ -164,7 +158,7 @@ func runSurvey(ctx context.Context, o surveyOptions, out io.Writer) (int, error)
 		return surveyFailed, err
 	}
 	defer clean()
-	caches, err := cache.Open(ctx, cache.Options{URLs: []string{o.cache}, Keys: narinfo.Keys(o.keys), RequireSigs: !o.unsigned,
+	caches, err := cache.Open(ctx, cache.Options{URLs: []string{o.cache}, Keys: o.keys, RequireSigs: !o.unsigned,
 		UserAgent: userAgent})
 	if err != nil {
 		return surveyFailed, err
@@ -200,7 +194,7 @@ func surveyText(out io.Writer, c survey.Closure) error {
 	var b strings.Builder
 	switch {
 	case c.Error != "":
-		fmt.Fprintf(&b, "unknown    %s: %s\n", c.Root, printable(c.Error))
+		fmt.Fprintf(&b, "unknown    %s: %s\n", c.Root, text.Printable(c.Error))
 	case c.Relocates:
 		fmt.Fprintf(&b, "relocates  %s: %d paths, %.1f MB, %d references%s\n", c.Root, c.Paths, float64(c.NarBytes)/1e6,
 			c.References, surveyFixups(c.Fixups))
@@ -209,7 +203,7 @@ func surveyText(out io.Writer, c survey.Closure) error {
 			c.Paths, float64(c.NarBytes)/1e6, c.Blocking, c.Harmless, 100*c.HarmlessShare(), surveyFixups(c.Fixups))
 	}
 	for _, blocker := range c.Blockers {
-		fmt.Fprintf(&b, "  %s/%s: %s: %s\n", blocker.Path, printable(blocker.File), blocker.Kind, printable(blocker.Detail))
+		fmt.Fprintf(&b, "  %s/%s: %s: %s\n", blocker.Path, text.Printable(blocker.File), blocker.Kind, text.Printable(blocker.Detail))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -225,10 +219,4 @@ func surveyFixups(fixups map[string]int) string {
 		list = append(list, fmt.Sprintf("%s %d", format, fixups[format]))
 	}
 	return "; fixups: " + strings.Join(list, ", ")
-}
-
-// printable is text of a cache without what a terminal obeys.
-func printable(text string) string {
-	quoted := strconv.Quote(text)
-	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }

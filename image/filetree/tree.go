@@ -97,11 +97,13 @@ func (f *File) ReadAll(limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Names lists what a directory holds, in order of their bytes.
-func (f *File) Names() []string { return slices.Sorted(maps.Keys(f.children)) }
-
-// Len is how many files a directory holds.
-func (f *File) Len() int { return len(f.children) }
+// Names lists what a directory holds, in order of their bytes; nothing where there is no directory.
+func (f *File) Names() []string {
+	if f == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(f.children))
+}
 
 // Child is the file of that name in a directory, nil for none.
 func (f *File) Child(name string) *File {

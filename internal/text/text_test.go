@@ -31,6 +31,15 @@ func TestCut(t *testing.T) {
 	}
 }
 
+func TestPrintable(t *testing.T) {
+	g := NewWithT(t)
+	for given, want := range map[string]string{
+		"plain ü": "plain ü", "\x1b[1m": `\x1b[1m`, "a\nb": `a\nb`, "\u202eabc": `\u202eabc`, "\xff": `\xff`, `a"b\`: `a"b\`,
+	} {
+		g.Expect(text.Printable(given)).To(Equal(want))
+	}
+}
+
 func ExampleCount() {
 	fmt.Println(text.Count(1, "path"), text.Count(2, "path"))
 	// Output: 1 path 2 paths

@@ -1,4 +1,4 @@
-package nixproot_test
+package procfile_test
 
 import (
 	"fmt"
@@ -13,18 +13,31 @@ import (
 	"github.com/sclevine/spec"
 	"golang.org/x/sys/unix"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 )
+
+func TestProcfile(t *testing.T) {
+	spec.Run(t, "procfile", testProcfile)
+}
+
+func ExampleParse() {
+	file, err := procfile.Parse("# the site\nWeb: run_proot.sh shop -p $PORT\n")
+	fmt.Println(file.Entries[0].Type, "runs", file.Entries[0].Command, err)
+	fmt.Println(file.Warnings[0])
+	// Output:
+	// web runs run_proot.sh shop -p $PORT <nil>
+	// Procfile line 2: the process type "Web" becomes "web"; write it so
+}
 
 func testProcfile(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("reads process types in their order, with comments, blank lines and the line ends of any system", func() {
 		for _, end := range []string{"\n", "\r\n", "\r"} {
-			p, err := nixproot.ParseProcfile(strings.ReplaceAll("\ufeff# the site\nweb: run_proot.sh serve -p $PORT\n \t\n"+
+			p, err := procfile.Parse(strings.ReplaceAll("\ufeff# the site\nweb: run_proot.sh serve -p $PORT\n \t\n"+
 				"\t# a comment\nworker:run_proot.sh work --name 'a b' \n  ", "\n", end))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(p).To(Equal(nixproot.Procfile{Entries: []nixproot.ProcfileEntry{
+			Expect(p).To(Equal(procfile.File{Entries: []procfile.Entry{
 				{Type: "web", Command: "run_proot.sh serve -p $PORT"},
 				{Type: "worker", Command: "run_proot.sh work --name 'a b'"},
 			}}))
@@ -32,7 +45,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("keeps shell syntax as it is", func() {
-		p, err := nixproot.ParseProcfile(`web: cd "$HOME" && exec run_proot.sh app | tee log: "#"`)
+		p, err := procfile.Parse(`web: cd "$HOME" && exec run_proot.sh app | tee log: "#"`)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries[0].Command).To(Equal(`cd "$HOME" && exec run_proot.sh app | tee log: "#"`))
 	})
@@ -41,24 +54,24 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		for written, want := range map[string]string{
 			"Web": "web", "my_worker": "my-worker", "   web": "web", "IamAKey": "iamakey", "A_b-C": "a-b-c",
 		} {
-			p, err := nixproot.ParseProcfile(written + ": x")
+			p, err := procfile.Parse(written + ": x")
 			Expect(err).NotTo(HaveOccurred())
-			Expect(p.Entries).To(Equal([]nixproot.ProcfileEntry{{Type: want, Command: "x"}}))
+			Expect(p.Entries).To(Equal([]procfile.Entry{{Type: want, Command: "x"}}))
 			Expect(p.Warnings).To(HaveLen(1))
 			Expect(p.Warnings[0]).To(HavePrefix("Procfile line 1: "))
 			Expect(p.Warnings[0]).To(HaveSuffix(fmt.Sprintf("becomes %q%s", want, "; write it so")))
 		}
 		for _, name := range []string{"a", "aa", "0", "iamastrictly-validkey", "a--b", strings.Repeat("a", 63)} {
-			p, err := nixproot.ParseProcfile(name + ": x")
+			p, err := procfile.Parse(name + ": x")
 			Expect(err).NotTo(HaveOccurred())
-			Expect(p).To(Equal(nixproot.Procfile{Entries: []nixproot.ProcfileEntry{{Type: name, Command: "x"}}}))
+			Expect(p).To(Equal(procfile.File{Entries: []procfile.Entry{{Type: name, Command: "x"}}}))
 		}
 	})
 
 	it("takes the last of a type that is given twice, with a warning", func() {
-		p, err := nixproot.ParseProcfile("web: a 'broken\nother: o\nWEB: b\nweb: c\n")
+		p, err := procfile.Parse("web: a 'broken\nother: o\nWEB: b\nweb: c\n")
 		Expect(err).NotTo(HaveOccurred())
-		Expect(p.Entries).To(Equal([]nixproot.ProcfileEntry{{Type: "other", Command: "o"}, {Type: "web", Command: "c"}}))
+		Expect(p.Entries).To(Equal([]procfile.Entry{{Type: "other", Command: "o"}, {Type: "web", Command: "c"}}))
 		Expect(p.Warnings).To(HaveLen(3))
 		Expect(p.Warnings[1]).To(Equal(`Procfile line 3: the process type "web" was given in line 1 too; this line counts`))
 		Expect(p.Warnings[2]).To(Equal(`Procfile line 4: the process type "web" was given in line 3 too; this line counts`))
@@ -72,7 +85,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			}
 		}
 		start := time.Now()
-		p, err := nixproot.ParseProcfile(text.String())
+		p, err := procfile.Parse(text.String())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries).To(HaveLen(60_000))
 		Expect(time.Since(start)).To(BeNumerically("<", 10*time.Second))
@@ -85,7 +98,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"web: " + strings.Repeat("x", 128<<10),
 			"web: " + strings.Repeat("$((1+", 9000) + "1" + strings.Repeat("))", 9000),
 		} {
-			_, err := nixproot.ParseProcfile(text)
+			_, err := procfile.Parse(text)
 			Expect(err).To(HaveOccurred(), "%.80q", text)
 			Expect(len(err.Error())).To(BeNumerically("<", 1000))
 		}
@@ -94,13 +107,13 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 	it("reads a symbolic link inside the source, and nothing else but regular files", func() {
 		dir := t.TempDir()
 		file := filepath.Join(dir, "Procfile")
-		p, err := nixproot.ReadProcfile(t.Context(), dir)
+		p, err := procfile.Read(t.Context(), dir)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p).To(BeZero())
 		Expect(os.MkdirAll(filepath.Join(dir, "deploy"), 0o755)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte("web: x"), 0o644)).To(Succeed())
 		Expect(os.Symlink("deploy/Procfile", file)).To(Succeed())
-		p, err = nixproot.ReadProcfile(t.Context(), dir)
+		p, err = procfile.Read(t.Context(), dir)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries).To(HaveLen(1))
 		for _, make := range []func() error{
@@ -110,7 +123,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		} {
 			Expect(os.Remove(file)).To(Succeed())
 			Expect(make()).To(Succeed())
-			_, err = nixproot.ReadProcfile(t.Context(), dir)
+			_, err = procfile.Read(t.Context(), dir)
 			Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
 		}
 	})
@@ -127,18 +140,18 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"for example \"web: run_proot.sh myapp\"\n    web: run_proot.sh\n                     ^"},
 	} {
 		it("shows the place of "+c.name, func() {
-			_, err := nixproot.ParseProcfile(c.text)
+			_, err := procfile.Parse(c.text)
 			Expect(err).To(MatchError(c.message))
 		})
 	}
 }
 
-func FuzzParseProcfile(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add("web: run_proot.sh myapp -p $PORT\n# no\nworker: a && b")
 	f.Add("web: echo \"$(cat <<X\n")
 	f.Add("\ufeffWeb:a\r_x: y\r\nmy_worker :z\nmy-worker: 'b\n" + strings.Repeat("k", 64) + ": c")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := nixproot.ParseProcfile(text)
+		p, err := procfile.Parse(text)
 		if err != nil {
 			if len(err.Error()) > 4000 {
 				t.Fatalf("the error has %d bytes", len(err.Error()))

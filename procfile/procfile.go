@@ -1,4 +1,5 @@
-package nixproot
+// Package procfile reads Procfiles by the rules of Heroku's Cloud Native Buildpack (heroku/buildpacks-procfile: SPEC.md).
+package procfile
 
 import (
 	"context"
@@ -15,24 +16,28 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// maxProcfile bounds what is read of a Procfile, in bytes.
-const maxProcfile = 1 << 20
+const (
+	// Name is the file that names the process types.
+	Name = "Procfile"
+	// MaxSize bounds what is read of a Procfile, in bytes.
+	MaxSize = 1 << 20
+)
 
-// ProcfileEntry is one line of a Procfile: a process type and the command that runs it.
-type ProcfileEntry struct {
+// Entry is one line of a Procfile: a process type and the command that runs it.
+type Entry struct {
 	Type    string
 	Command string
 }
 
-// ProcfileError is a line of a Procfile that does not parse. Line and Column count from 1.
-type ProcfileError struct {
+// Error is a line of a Procfile that does not parse. Line and Column count from 1.
+type Error struct {
 	Line, Column int
 	Text         string
 	Problem      string
 }
 
 // Error shows the line with a caret below the place.
-func (e *ProcfileError) Error() string {
+func (e *Error) Error() string {
 	text, column := e.Text, min(max(e.Column-1, 0), len(e.Text))
 	if from := column - maxShown; from > 0 {
 		text, column = "…"+strings.ToValidUTF8(text[from:], ""), maxShown+len("…")
@@ -46,14 +51,14 @@ func (e *ProcfileError) Error() string {
 		}
 		return ' '
 	}, prefix(text, column))
-	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, visible(text), caret)
+	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, Visible(text), caret)
 }
 
 // maxShown is how much of a line is shown on either side of the place, in bytes.
 const maxShown = 120
 
-// visible is a line with what would steer a terminal made visible.
-func visible(line string) string {
+// Visible is a line with what would steer a terminal made visible.
+func Visible(line string) string {
 	return strings.Map(func(c rune) rune {
 		if c != '\t' && unicode.IsControl(c) {
 			return '\uFFFD'
@@ -62,10 +67,10 @@ func visible(line string) string {
 	}, line)
 }
 
-// Procfile is what a Procfile says.
-type Procfile struct {
+// File is what a Procfile says.
+type File struct {
 	// Entries are its process types, each once.
-	Entries []ProcfileEntry
+	Entries []Entry
 	// Warnings say what was read otherwise than it is written, a line each.
 	Warnings []string
 }
@@ -86,47 +91,47 @@ const (
 	maxCommand = 128<<10 - 1
 )
 
-// ReadProcfile reads the Procfile of a source, which may be a symbolic link to another file of it; a source without one
+// Read reads the Procfile of a source, which may be a symbolic link to another file of it; a source without one
 // gives no entries and no error.
-func ReadProcfile(ctx context.Context, source string) (Procfile, error) {
+func Read(ctx context.Context, source string) (File, error) {
 	root, err := filepath.EvalSymlinks(source)
 	if err != nil {
-		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
+		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
-	file, err := filepath.EvalSymlinks(filepath.Join(root, procfileName))
+	file, err := filepath.EvalSymlinks(filepath.Join(root, Name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Procfile{}, nil
+		return File{}, nil
 	}
 	if err != nil {
-		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
+		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
 	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
-		return Procfile{}, errors.New("reading Procfile: it is a symbolic link to what is not in the source")
+		return File{}, errors.New("reading Procfile: it is a symbolic link to what is not in the source")
 	}
-	text, err := sourcefile.Read(ctx, file, maxProcfile)
+	text, err := sourcefile.Read(ctx, file, MaxSize)
 	if err != nil {
-		return Procfile{}, fmt.Errorf("reading Procfile: %w", err)
+		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
-	return ParseProcfile(string(text))
+	return Parse(string(text))
 }
 
-// ParseProcfile reads lines of the form "type: command" by the rules of Heroku's Cloud Native Buildpack: blank lines and
+// Parse reads lines of the form "type: command" by the rules of Heroku's Cloud Native Buildpack: blank lines and
 // lines that begin with # are left out, capitals in a type become small and underscores hyphens, and of a type that is
 // given twice the last counts, each with a warning.
 //
 // The command is checked for shell syntax here, at build time, so that a missing quote does not wait for the first
-// start of the app. Its error is a *ProcfileError.
-func ParseProcfile(text string) (Procfile, error) {
-	var p Procfile
+// start of the app. Its error is a *Error.
+func Parse(text string) (File, error) {
+	var p File
 	if !utf8.ValidString(text) {
 		return p, errors.New("reading Procfile: it is not UTF-8")
 	}
-	var all []procfileLine
-	lines := map[string]procfileLine{} // the last of each type
+	var all []entryLine
+	lines := map[string]entryLine{} // the last of each type
 	for i, text := range lineEnd.Split(strings.TrimPrefix(text, "\ufeff"), -1) {
 		line, err := parseLine(i+1, strings.TrimRight(text, " \t"))
 		if err != nil {
-			return Procfile{}, err
+			return File{}, err
 		}
 		if line.Type == "" {
 			continue
@@ -146,32 +151,32 @@ func ParseProcfile(text string) (Procfile, error) {
 			continue
 		}
 		if err := line.check(); err != nil {
-			return Procfile{}, err
+			return File{}, err
 		}
-		p.Entries = append(p.Entries, line.ProcfileEntry)
+		p.Entries = append(p.Entries, line.Entry)
 	}
 	return p, nil
 }
 
-func (p *Procfile) warn(format string, args ...any) {
+func (p *File) warn(format string, args ...any) {
 	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
 }
 
-// procfileLine is a line of a Procfile. One without a process type is blank or a comment.
-type procfileLine struct {
-	ProcfileEntry
+// entryLine is a line of a Procfile. One without a process type is blank or a comment.
+type entryLine struct {
+	Entry
 	number        int
 	text, written string // the line, and the type as it is written
 }
 
 // refuse is the error of a place in the line.
-func (l procfileLine) refuse(column int, format string, args ...any) error {
-	return &ProcfileError{Line: l.number, Column: column, Text: l.text, Problem: fmt.Sprintf(format, args...)}
+func (l entryLine) refuse(column int, format string, args ...any) error {
+	return &Error{Line: l.number, Column: column, Text: l.text, Problem: fmt.Sprintf(format, args...)}
 }
 
 // parseLine reads one line.
-func parseLine(number int, text string) (procfileLine, error) {
-	l := procfileLine{number: number, text: text}
+func parseLine(number int, text string) (entryLine, error) {
+	l := entryLine{number: number, text: text}
 	trimmed := strings.TrimLeft(text, " \t")
 	if trimmed == "" || trimmed[0] == '#' {
 		return l, nil
@@ -214,10 +219,10 @@ func strangeAt(name string) int {
 }
 
 // column is where the command begins.
-func (l procfileLine) column() int { return len(l.text) - len(l.Command) + 1 }
+func (l entryLine) column() int { return len(l.text) - len(l.Command) + 1 }
 
 // check reads the command as the launcher will.
-func (l procfileLine) check() error {
+func (l entryLine) check() error {
 	var bad *launch.LineError
 	if err := launch.CheckLine(l.Command); errors.As(err, &bad) {
 		return l.refuse(l.column()+max(bad.Column, 1)-1, "%s", bad.Problem)

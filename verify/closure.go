@@ -1,10 +1,9 @@
-package closure
+package verify
 
 import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -24,13 +24,13 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
 
-// VerifyOptions says what to hold layers against. All of it may be left out.
-type VerifyOptions struct {
+// ClosureOptions says what to hold layers against. All of it may be left out.
+type ClosureOptions struct {
 	// Keys are the keys that signatures are checked with. Without them signatures are only listed.
 	Keys narinfo.Keys
 	// Manifests is the layers' metadata, by layer, from the image's label. With it, what the layers say of
 	// themselves has to agree, and what they lack is missed.
-	Manifests map[string]Manifest
+	Manifests map[string]closure.Manifest
 	// View is the name of the directory of links to the paths, beside the layers; "" leaves it unchecked.
 	View string
 	// Dir is where the layers are in the image. Relocated paths have to be relocated to its view, and links to lead
@@ -40,18 +40,18 @@ type VerifyOptions struct {
 	Temp string
 }
 
-// Audit is what Verify found.
-type Audit struct {
-	Paths []Audited // sorted by path
-	Extra []string  // files and links that belong to no path, relative to the layers directory
-	// Altered says of files beside the paths what is wrong with them.
-	Altered []string
+// ClosureReport is what Closure found.
+type ClosureReport struct {
+	Paths []Path   // sorted by path
+	Extra []string // files and links that belong to no path, relative to the layers directory
+	// Altered says of files beside the paths, relative to the layers directory, what is wrong with them.
+	Altered []Finding
 	// Prefix is the directory that the paths were relocated to, or /nix/store.
 	Prefix string
 }
 
-// Audited is one store path.
-type Audited struct {
+// Path is what was found of one store path.
+type Path struct {
 	Path    storepath.Path
 	Layer   string
 	NarHash string
@@ -65,28 +65,31 @@ type Audited struct {
 	// Untrusted says that none of the keys that were given has signed it, whatever its files are.
 	Untrusted bool
 	// Overruled are the files that were taken as harmless when the image was built, and on whose word.
-	Overruled []Overruled
+	Overruled []closure.Overruled
 	// Problem is "" where the files are what was signed, rewritten and fixed as this program does it and no other
 	// way.
 	Problem string
 }
 
-// Has reports whether the audit is about a path, whatever it found.
-func (a *Audit) Has(p storepath.Path) bool {
-	return slices.ContainsFunc(a.Paths, func(each Audited) bool { return each.Path == p })
+// Has reports whether the report is about a path, whatever it found.
+func (r *ClosureReport) Has(p storepath.Path) bool {
+	return slices.ContainsFunc(r.Paths, func(each Path) bool { return each.Path == p })
 }
 
-// Verify proves the closure layers in a buildpack's layers directory, of an image or at build time, by nothing but what
+// Closure proves the closure layers in a buildpack's layers directory, of an image or at build time, by nothing but what
 // they hold and the keys: each path is taken back to the NAR that it was, which must have the hash that was signed, and
-// made again from that, which must give the files that are there. What is wrong is in the audit; an error means that
+// made again from that, which must give the files that are there. What is wrong is in the report; an error means that
 // there is none.
-func Verify(ctx context.Context, layers *filetree.File, options VerifyOptions) (*Audit, error) {
-	v := verifier{
-		VerifyOptions: options, layers: layers, seen: map[storepath.Path]bool{}, expected: expected(options.Manifests),
+func Closure(ctx context.Context, layers *filetree.File, options ClosureOptions) (*ClosureReport, error) {
+	v := closureCheck{
+		ClosureOptions: options, layers: layers, seen: map[storepath.Path]bool{}, expected: map[string]map[storepath.Path]*closure.Node{},
+	}
+	for layer, m := range options.Manifests {
+		v.expected[layer] = m.Nodes()
 	}
 	for _, name := range layers.Names() {
 		// A layer's .toml, which is only there at build time, belongs to somebody else.
-		if strings.HasPrefix(name, LayerPrefix) && !strings.HasSuffix(name, ".toml") {
+		if strings.HasPrefix(name, closure.LayerPrefix) && !strings.HasSuffix(name, ".toml") {
 			v.layer(ctx, name)
 		}
 	}
@@ -95,67 +98,63 @@ func Verify(ctx context.Context, layers *filetree.File, options VerifyOptions) (
 	if err := v.prove(ctx); err != nil {
 		return nil, err
 	}
-	if len(v.audit.Paths)+len(v.audit.Extra)+len(v.audit.Altered) == 0 {
-		return nil, ErrNoClosure
+	if len(v.report.Paths)+len(v.report.Extra)+len(v.report.Altered) == 0 {
+		return nil, closure.ErrNoClosure
 	}
 	if v.View != "" { // where that is, the whole closure is
 		v.dangling()
 	}
-	slices.SortFunc(v.audit.Paths, func(a, b Audited) int {
+	slices.SortFunc(v.report.Paths, func(a, b Path) int {
 		return cmp.Or(strings.Compare(string(a.Path), string(b.Path)), strings.Compare(a.Layer, b.Layer))
 	})
-	slices.Sort(v.audit.Extra)
-	slices.Sort(v.audit.Altered)
-	return &v.audit, nil
+	slices.Sort(v.report.Extra)
+	return &v.report, nil
 }
 
-// ErrNoClosure is the error of layers that hold no closure.
-var ErrNoClosure = errors.New("verifying layers: there is no closure layer")
-
-type verifier struct {
-	VerifyOptions
+type closureCheck struct {
+	ClosureOptions
 	layers   *filetree.File
-	audit    Audit
+	report   ClosureReport
 	seen     map[storepath.Path]bool
-	expected map[string]map[storepath.Path]*Node // by layer
+	expected map[string]map[storepath.Path]*closure.Node // by layer
 	trees    []unpacked
 }
 
-// unpacked is an unpacked path that is to be proven; entry is its place in the audit.
+// unpacked is an unpacked path that is to be proven; entry is its place in the report.
 type unpacked struct {
 	file   *filetree.File
 	layout relocate.Layout
-	record Record
+	record closure.Record
 	entry  int
 }
 
 // altered notes what is wrong with a file that is no path's.
-func (v *verifier) altered(file, format string, args ...any) {
-	v.audit.Altered = append(v.audit.Altered, file+": "+fmt.Sprintf(format, args...))
+func (v *closureCheck) altered(file, format string, args ...any) {
+	v.report.Altered = append(v.report.Altered, Finding{Altered, file, fmt.Sprintf(format, args...)})
 }
 
 // layer lists what a layer holds.
-func (v *verifier) layer(ctx context.Context, name string) {
+func (v *closureCheck) layer(ctx context.Context, name string) {
 	dir := v.layers.Child(name)
 	if dir.Kind != filetree.Directory {
 		v.altered(name, "it is a %s, not a layer", dir.Kind)
 		return
 	}
 	known := map[string]bool{}
-	prefix, records, err := ReadRecords(ctx, dir)
-	layout, layoutErr := layoutOf(prefix)
+	prefix, records, err := closure.ReadRecords(ctx, dir)
+	layout, layoutErr := closure.LayoutOf(prefix)
 	if err == nil {
 		err = layoutErr
 	}
 	if err != nil {
-		v.altered(filepath.Join(name, RecordsName), "it does not say what the layer holds: %s", err)
+		v.altered(filepath.Join(name, closure.RecordsName), "it does not say what the layer holds: %s", err)
 		records = nil
 	}
 	v.prefix(name, prefix)
-	known[RecordsName] = err == nil && v.plain(filepath.Join(name, RecordsName), dir.Child(RecordsName), 0o644)
+	known[closure.RecordsName] = err == nil && v.plain(filepath.Join(name, closure.RecordsName), dir.Child(closure.RecordsName), 0o644)
 	v.plain(name, dir, 0o755)
 	for _, r := range records {
-		entry := Audited{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References,
+		entry := Path{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References,
 			Overruled: r.Overruled}
 		switch {
 		case v.seen[r.Path]:
@@ -165,33 +164,33 @@ func (v *verifier) layer(ctx context.Context, name string) {
 			known[r.Path.Base()] = true
 			entry.Problem = v.agrees(name, r, prefix)
 			v.trees = append(v.trees, unpacked{
-				file: dir.Child(r.Path.Base()), layout: layout, record: r, entry: len(v.audit.Paths),
+				file: dir.Child(r.Path.Base()), layout: layout, record: r, entry: len(v.report.Paths),
 			})
 		}
-		v.audit.Paths = append(v.audit.Paths, entry)
+		v.report.Paths = append(v.report.Paths, entry)
 	}
 	for _, each := range dir.Names() {
 		if !known[each] {
-			v.audit.Extra = append(v.audit.Extra, filepath.Join(name, each))
+			v.report.Extra = append(v.report.Extra, filepath.Join(name, each))
 		}
 	}
 }
 
 // prefix checks that all layers were made for one place, which is this one.
-func (v *verifier) prefix(layer, prefix string) {
+func (v *closureCheck) prefix(layer, prefix string) {
 	switch {
 	case prefix == "":
 		return
-	case v.audit.Prefix != "" && prefix != v.audit.Prefix:
-		v.altered(layer, "its paths were made for %.200q, those of other layers for %.200q", prefix, v.audit.Prefix)
+	case v.report.Prefix != "" && prefix != v.report.Prefix:
+		v.altered(layer, "its paths were made for %.200q, those of other layers for %.200q", prefix, v.report.Prefix)
 	case v.Dir != "" && prefix != storepath.Dir && prefix != filepath.Join(v.Dir, v.View):
 		v.altered(layer, "its paths were made for %.200q and so lead there, while they are in %s", prefix, v.Dir)
 	}
-	v.audit.Prefix = cmp.Or(v.audit.Prefix, prefix)
+	v.report.Prefix = cmp.Or(v.report.Prefix, prefix)
 }
 
 // plain checks that a file has no more rights than it should; what is wrong is noted.
-func (v *verifier) plain(name string, f *filetree.File, mode fs.FileMode) bool {
+func (v *closureCheck) plain(name string, f *filetree.File, mode fs.FileMode) bool {
 	why := unusual(f, mode)
 	if why != "" {
 		v.altered(name, "%s", why)
@@ -216,140 +215,13 @@ func unusual(f *filetree.File, mode fs.FileMode) string {
 	return ""
 }
 
-const (
-	// maxRecord and maxRecords bound one path's record and all of a layer's, in bytes.
-	maxRecord  = 4 << 20
-	maxRecords = 64 << 20
-)
-
-// readRecords reads what a layer says that it holds, one record at a time and none after the first that is wrong.
-func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
-	file := dir.Child(RecordsName)
-	if file == nil {
-		return "", nil, fs.ErrNotExist
-	}
-	if file.Size > maxRecords {
-		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxRecords)
-	}
-	r, err := file.Open()
-	if err != nil {
-		return "", nil, err
-	}
-	defer r.Close()
-	format := 0
-	seen := map[storepath.Path]bool{}
-	d := json.NewDecoder(r)
-	err = jsonObject(d, map[string]func() error{
-		"format": func() error { return d.Decode(&format) },
-		"prefix": func() error { return d.Decode(&prefix) },
-		"paths": func() error {
-			return jsonArray(d, func() error {
-				var raw json.RawMessage
-				if err := cmp.Or(context.Cause(ctx), d.Decode(&raw)); err != nil {
-					return err
-				}
-				if len(raw) > maxRecord {
-					return fmt.Errorf("record %d has %d bytes, more than %d", len(records), len(raw), maxRecord)
-				}
-				var record Record
-				if err := json.Unmarshal(raw, &record); err != nil {
-					return err
-				}
-				if err := wellFormed(record); err != nil {
-					return err
-				}
-				if seen[record.Path] {
-					return fmt.Errorf("it lists %s twice", record.Path)
-				}
-				seen[record.Path] = true
-				records = append(records, record)
-				return nil
-			})
-		},
-	})
-	if err == nil && format != Format {
-		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
-	}
-	return prefix, records, err
-}
-
-// jsonObject reads an object of which every field has a function that reads its value.
-func jsonObject(d *json.Decoder, fields map[string]func() error) error {
-	if err := jsonDelim(d, '{'); err != nil {
-		return err
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return err
-		}
-		text, _ := name.(string)
-		read := fields[text]
-		if read == nil {
-			return fmt.Errorf("it has the field %.80q, once more or unknown", text)
-		}
-		delete(fields, text)
-		if err := read(); err != nil {
-			return err
-		}
-	}
-	if err := jsonDelim(d, '}'); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something comes after it")
-	}
-	return nil
-}
-
-// jsonArray reads an array, an element by each call of read.
-func jsonArray(d *json.Decoder, read func() error) error {
-	if err := jsonDelim(d, '['); err != nil {
-		return err
-	}
-	for d.More() {
-		if err := read(); err != nil {
-			return err
-		}
-	}
-	return jsonDelim(d, ']')
-}
-
-func jsonDelim(d *json.Decoder, want json.Delim) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	if token != want {
-		return fmt.Errorf("it has %.80q, want %v", fmt.Sprint(token), want)
-	}
-	return nil
-}
-
-// wellFormed checks that a record, which anybody could have written, holds store paths where it should.
-func wellFormed(r Record) error {
-	for _, p := range append([]storepath.Path{r.Path}, r.References...) {
-		if _, err := storepath.Parse(string(p)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func layoutOf(prefix string) (relocate.Layout, error) {
-	if prefix == storepath.Dir {
-		return relocate.Layout{}, nil
-	}
-	return relocate.NewLayout(prefix)
-}
-
 // agrees compares a layer's record of a path with the image's metadata of that layer.
-func (v *verifier) agrees(layer string, r Record, prefix string) string {
+func (v *closureCheck) agrees(layer string, r closure.Record, prefix string) string {
 	if v.Manifests == nil {
 		return ""
 	}
 	m := v.Manifests[layer]
-	if err := m.unreadable(); err != nil {
+	if err := m.Check(); err != nil {
 		return fmt.Sprintf("the image's metadata of this layer cannot be read: %s", err)
 	}
 	n := v.expected[layer][r.Path]
@@ -357,18 +229,18 @@ func (v *verifier) agrees(layer string, r Record, prefix string) string {
 		return "the image's metadata does not have it in this layer"
 	}
 	if n.NarHash.String() != r.NarHash || m.Prefix != prefix {
-		return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", RecordsName, r.NarHash, prefix, n.NarHash,
+		return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", closure.RecordsName, r.NarHash, prefix, n.NarHash,
 			m.Prefix)
 	}
 	return ""
 }
 
 // missing adds what the image's metadata lists and no layer does.
-func (v *verifier) missing() {
+func (v *closureCheck) missing() {
 	for layer, nodes := range v.expected {
 		for p, n := range nodes {
 			if !v.seen[p] {
-				v.audit.Paths = append(v.audit.Paths, Audited{
+				v.report.Paths = append(v.report.Paths, Path{
 					Path: p, Layer: layer, NarSize: n.NarSize, Problem: "it is not in the layer",
 				})
 			}
@@ -377,7 +249,7 @@ func (v *verifier) missing() {
 }
 
 // view checks that each path has its link and nothing else has one.
-func (v *verifier) view() {
+func (v *closureCheck) view() {
 	if v.View == "" {
 		return
 	}
@@ -391,8 +263,8 @@ func (v *verifier) view() {
 	}
 	known := map[string]bool{}
 	for _, t := range v.trees {
-		entry := &v.audit.Paths[t.entry]
-		name := viewName(t.record.Path, t.layout)
+		entry := &v.report.Paths[t.entry]
+		name := closure.LinkName(t.record.Path, t.layout)
 		link := view.Child(name)
 		if known[name] || link == nil || link.Kind != filetree.Symlink || !v.leads(link.Target, entry.Layer, t) ||
 			len(link.Attributes) > 0 {
@@ -405,24 +277,24 @@ func (v *verifier) view() {
 	}
 	for _, name := range view.Names() {
 		if !known[name] {
-			v.audit.Extra = append(v.audit.Extra, filepath.Join(v.View, name))
+			v.report.Extra = append(v.report.Extra, filepath.Join(v.View, name))
 		}
 	}
 }
 
 // leads reports whether a link's target is the one that a path's link has. Where the layers are in the image is known
 // of what is relocated, or has to be said.
-func (v *verifier) leads(target, layer string, t unpacked) bool {
+func (v *closureCheck) leads(target, layer string, t unpacked) bool {
 	if t.layout.IsZero() && v.Dir == "" {
 		return strings.HasSuffix(target, filepath.Join("/", layer, t.record.Path.Base()))
 	}
-	return target == viewTarget(v.Dir, layer, t.record.Path, t.layout)
+	return target == closure.LinkTarget(v.Dir, layer, t.record.Path, t.layout)
 }
 
 // dangling notes which paths refer to some that are not there.
-func (v *verifier) dangling() {
-	for i := range v.audit.Paths {
-		entry := &v.audit.Paths[i]
+func (v *closureCheck) dangling() {
+	for i := range v.report.Paths {
+		entry := &v.report.Paths[i]
 		for _, ref := range entry.References {
 			if !v.seen[ref] {
 				entry.Problem = cmp.Or(entry.Problem, fmt.Sprintf("it refers to %s, which is not in the image", ref))
@@ -432,13 +304,13 @@ func (v *verifier) dangling() {
 }
 
 // prove checks signatures and contents of all trees, on all cores.
-func (v *verifier) prove(ctx context.Context) error {
+func (v *closureCheck) prove(ctx context.Context) error {
 	var workers sync.WaitGroup
 	next := make(chan unpacked)
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for t := range next {
-				entry := &v.audit.Paths[t.entry] // nobody else has this one
+				entry := &v.report.Paths[t.entry] // nobody else has this one
 				v.signed(t.record, entry)
 				if t.file == nil {
 					entry.Problem = cmp.Or(entry.Problem, "it is not in the layer")
@@ -463,7 +335,7 @@ func (v *verifier) prove(ctx context.Context) error {
 }
 
 // signed checks the signatures and the content address of a path.
-func (v *verifier) signed(r Record, entry *Audited) {
+func (v *closureCheck) signed(r closure.Record, entry *Path) {
 	hash, err := storepath.ParseHash(r.NarHash)
 	if err != nil {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
@@ -497,8 +369,8 @@ func (v *verifier) signed(r Record, entry *Audited) {
 }
 
 // contents takes a tree back to its NAR and makes it anew from there.
-func (v *verifier) contents(ctx context.Context, t unpacked) error {
-	original, err := t.record.original()
+func (v *closureCheck) contents(ctx context.Context, t unpacked) error {
+	original, err := t.record.Original()
 	if err != nil {
 		return err
 	}
@@ -514,7 +386,7 @@ func (v *verifier) contents(ctx context.Context, t unpacked) error {
 		copied = filepath.Join(temp, t.record.Path.Base())
 		made = nar.NewTree(copied)
 	}
-	stage := newStage(t.record, t.layout, made)
+	stage := t.record.Stage(t.layout, made)
 	defer stage.Discard()
 	archive := nar.NewWriter(was)
 	address := func() error { return nil }
@@ -533,7 +405,7 @@ func (v *verifier) contents(ctx context.Context, t unpacked) error {
 		return err
 	}
 	if got := storepath.Hash(was.Sum(nil)); got != original.NarHash {
-		return &relocate.ChangedError{Path: t.record.Path, Dir: filepath.Join(v.audit.Paths[t.entry].Layer, t.record.Path.Base()), Want: original.NarHash, Got: got}
+		return &relocate.ChangedError{Path: t.record.Path, Dir: filepath.Join(v.report.Paths[t.entry].Layer, t.record.Path.Base()), Want: original.NarHash, Got: got}
 	}
 	if err := address(); err != nil {
 		return err

@@ -1,4 +1,4 @@
-package nixproot_test
+package launchlayer_test
 
 import (
 	"os"
@@ -10,10 +10,15 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/launch"
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 )
 
-func testRunLayer(t *testing.T, context spec.G, it spec.S) {
+func TestLaunchLayer(t *testing.T) {
+	spec.Run(t, "launchlayer", testLaunchLayer)
+}
+
+func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 	var layers libcnb.Layers
 	var launcher string
 
@@ -25,7 +30,7 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("installs the launcher under both its names, in a layer that is the same in every image", func() {
-		layer, err := nixproot.LauncherLayer(layers, launcher)
+		layer, err := launchlayer.WriteLauncher(layers, launcher)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(layer.LayerTypes).To(Equal(libcnb.LayerTypes{Launch: true}))
 		Expect(layer.LaunchEnvironment).To(BeEmpty())
@@ -37,12 +42,12 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("tells the launcher what it needs to know, by the environment and beside it", func() {
-		layer, err := nixproot.RunLayer(layers, launch.Config{
+		layer, err := launchlayer.WriteRun(layers, launch.Config{
 			Engine: launch.EngineRelocate, View: "/layers/x/view",
 			Bin: []string{"/layers/x/closure-app/a/bin", "/layers/x/closure-00/b/bin"},
 		})
 		Expect(err).NotTo(HaveOccurred())
-		installed, err := nixproot.LauncherLayer(layers, launcher)
+		installed, err := launchlayer.WriteLauncher(layers, launcher)
 		Expect(err).NotTo(HaveOccurred())
 		beside, err := launch.FindConfig(func(string) string { return "" }, filepath.Join(installed.Path, "bin", "run_proot.sh"))
 		Expect(err).NotTo(HaveOccurred())
@@ -54,7 +59,7 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("puts nothing on PATH that only an engine can show", func() {
-		layer, err := nixproot.RunLayer(layers, launch.Config{
+		layer, err := launchlayer.WriteRun(layers, launch.Config{
 			Engine: launch.Unrelocated, View: "/layers/x/view", Bin: []string{"/nix/store/a/bin"},
 		})
 		Expect(err).NotTo(HaveOccurred())
@@ -62,17 +67,17 @@ func testRunLayer(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("says when the buildpack has no launcher", func() {
-		_, err := nixproot.LauncherLayer(layers, launcher+"-no")
+		_, err := launchlayer.WriteLauncher(layers, launcher+"-no")
 		Expect(err).To(MatchError(ContainSubstring("installing the launcher")))
 	})
 
 	it("makes web the default, or the only process type there is", func() {
 		program := libcnb.Layer{Path: "/layers/x/launcher"}
-		processes := nixproot.Processes(program, []nixproot.ProcfileEntry{{Type: "worker", Command: "w"}, {Type: "web", Command: "a | b"}})
+		processes := launchlayer.Processes(program, []procfile.Entry{{Type: "worker", Command: "w"}, {Type: "web", Command: "a | b"}})
 		Expect(processes).To(Equal([]libcnb.Process{
 			{Type: "worker", Command: []string{"/layers/x/launcher/bin/nix-hydra-launch", "--process", "w"}},
 			{Type: "web", Command: []string{"/layers/x/launcher/bin/nix-hydra-launch", "--process", "a | b"}, Default: true},
 		}))
-		Expect(nixproot.Processes(program, []nixproot.ProcfileEntry{{Type: "job", Command: "j"}})[0].Default).To(BeTrue())
+		Expect(launchlayer.Processes(program, []procfile.Entry{{Type: "job", Command: "j"}})[0].Default).To(BeTrue())
 	})
 }

@@ -1,0 +1,168 @@
+package closure
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+)
+
+// ErrNoClosure is the error of layers that hold no closure.
+var ErrNoClosure = errors.New("there are no closure layers: this buildpack did not make them")
+
+// OpenLayers reads a buildpack's layers directory on disk, which must have closure layers. The tree is of use until done.
+func OpenLayers(ctx context.Context, dir string) (layers *filetree.File, done func() error, err error) {
+	layers, done, err = filetree.ReadDirectory(ctx, dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading layers: %w", err)
+	}
+	if !HasLayers(layers) {
+		_ = done()
+		return nil, nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", dir)
+	}
+	return layers, done, nil
+}
+
+// HasLayers reports whether a buildpack's layers directory has closure layers.
+func HasLayers(layers *filetree.File) bool {
+	return layers != nil && slices.ContainsFunc(layers.Names(), func(name string) bool {
+		return strings.HasPrefix(name, LayerPrefix)
+	})
+}
+
+const (
+	// maxRecord and maxRecords bound one path's record and all of a layer's, in bytes.
+	maxRecord  = 4 << 20
+	maxRecords = 64 << 20
+)
+
+// ReadRecords reads what a layer says that it holds, one record at a time and none after the first that is wrong.
+func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
+	file := dir.Child(RecordsName)
+	if file == nil {
+		return "", nil, fs.ErrNotExist
+	}
+	if file.Size > maxRecords {
+		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxRecords)
+	}
+	r, err := file.Open()
+	if err != nil {
+		return "", nil, err
+	}
+	defer r.Close()
+	format := 0
+	seen := map[storepath.Path]bool{}
+	d := json.NewDecoder(r)
+	err = jsonObject(d, map[string]func() error{
+		"format": func() error { return d.Decode(&format) },
+		"prefix": func() error { return d.Decode(&prefix) },
+		"paths": func() error {
+			return jsonArray(d, func() error {
+				var raw json.RawMessage
+				if err := cmp.Or(context.Cause(ctx), d.Decode(&raw)); err != nil {
+					return err
+				}
+				if len(raw) > maxRecord {
+					return fmt.Errorf("record %d has %d bytes, more than %d", len(records), len(raw), maxRecord)
+				}
+				var record Record
+				if err := json.Unmarshal(raw, &record); err != nil {
+					return err
+				}
+				if err := wellFormed(record); err != nil {
+					return err
+				}
+				if seen[record.Path] {
+					return fmt.Errorf("it lists %s twice", record.Path)
+				}
+				seen[record.Path] = true
+				records = append(records, record)
+				return nil
+			})
+		},
+	})
+	if err == nil && format != Format {
+		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
+	}
+	return prefix, records, err
+}
+
+// jsonObject reads an object of which every field has a function that reads its value.
+func jsonObject(d *json.Decoder, fields map[string]func() error) error {
+	if err := jsonDelim(d, '{'); err != nil {
+		return err
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		text, _ := name.(string)
+		read := fields[text]
+		if read == nil {
+			return fmt.Errorf("it has the field %.80q, once more or unknown", text)
+		}
+		delete(fields, text)
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	if err := jsonDelim(d, '}'); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something comes after it")
+	}
+	return nil
+}
+
+// jsonArray reads an array, an element by each call of read.
+func jsonArray(d *json.Decoder, read func() error) error {
+	if err := jsonDelim(d, '['); err != nil {
+		return err
+	}
+	for d.More() {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	return jsonDelim(d, ']')
+}
+
+func jsonDelim(d *json.Decoder, want json.Delim) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if token != want {
+		return fmt.Errorf("it has %.80q, want %v", fmt.Sprint(token), want)
+	}
+	return nil
+}
+
+// wellFormed checks that a record, which anybody could have written, holds store paths where it should.
+func wellFormed(r Record) error {
+	for _, p := range append([]storepath.Path{r.Path}, r.References...) {
+		if _, err := storepath.Parse(string(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LayoutOf is the layout of paths that were relocated to prefix; the zero one for those that were not.
+func LayoutOf(prefix string) (relocate.Layout, error) {
+	if prefix == storepath.Dir {
+		return relocate.Layout{}, nil
+	}
+	return relocate.NewLayout(prefix)
+}

@@ -1,0 +1,80 @@
+package launchlayer
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+)
+
+// Resource is something that programs look for at a fixed place of an operating system, that a bare run image lacks, and
+// that a variable can point to where the closure has it.
+type Resource struct {
+	// Files are where a store path may have it.
+	Files []string
+	// standard says how the launcher points to it, but for the value.
+	standard launch.EnvDefault
+	// before goes before the path in the value.
+	before string
+}
+
+// Shells are where a store path may have a shell, best first.
+func Shells() []string { return []string{"bin/bash", "bin/sh"} }
+
+// Resources are those that can be pointed to, as nixpkgs lays them out.
+func Resources() []Resource {
+	return []Resource{
+		{
+			Files: []string{"etc/ssl/certs/ca-bundle.crt", "etc/ssl/certs/ca-certificates.crt"},
+			standard: launch.EnvDefault{
+				// OpenSSL and Go; nixpkgs' OpenSSL, curl and others, before the first.
+				Variables: []string{"SSL_CERT_FILE", "NIX_SSL_CERT_FILE"}, Others: []string{"SSL_CERT_DIR"},
+				// Where programs look by themselves: Debian, Fedora, Alpine, SUSE, as crypto/x509 lists them.
+				Files: []string{
+					"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+					"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem",
+					"/etc/ssl/certs/ca-bundle.crt",
+				},
+			},
+		},
+		{
+			Files: []string{"share/zoneinfo"},
+			// The C library; Go; Python. nixpkgs' C library does not look into a run image's /usr/share/zoneinfo.
+			standard: launch.EnvDefault{Variables: []string{"TZDIR", "ZONEINFO", "PYTHONTZPATH"}},
+		},
+		{
+			Files: []string{"lib/locale/locale-archive"},
+			// Only nixpkgs' C library knows it, and it does not look for a run image's.
+			standard: launch.EnvDefault{Variables: []string{"LOCALE_ARCHIVE"}},
+		},
+		{
+			Files:    []string{"share/terminfo", "lib/terminfo"},
+			standard: launch.EnvDefault{Variables: []string{"TERMINFO_DIRS"}, Others: []string{"TERMINFO"}},
+			before:   "/etc/terminfo:/lib/terminfo:/usr/share/terminfo:", // the run image's first
+		},
+		{
+			Files:    Shells(),
+			standard: launch.EnvDefault{Variables: []string{"SHELL"}, Files: []string{"/bin/sh"}},
+		},
+	}
+}
+
+// Default says how the launcher points to a resource that is at path.
+func (r Resource) Default(path string) launch.EnvDefault {
+	d := r.standard
+	d.Value = r.before + path
+	return d
+}
+
+// IsDefault reports whether variables point to a resource in one of the store paths that has says are there.
+func IsDefault(d launch.EnvDefault, has func(storepath.Path) bool) bool {
+	return slices.ContainsFunc(Resources(), func(r Resource) bool {
+		path, ok := strings.CutPrefix(d.Value, r.before)
+		return ok && slices.Equal(d.Variables, r.standard.Variables) && slices.Equal(d.Others, r.standard.Others) &&
+			slices.Equal(d.Files, r.standard.Files) && slices.ContainsFunc(r.Files, func(file string) bool {
+			p, err := storepath.Parse(strings.TrimSuffix(path, "/"+file))
+			return err == nil && path == p.String()+"/"+file && has(p)
+		})
+	})
+}

@@ -1,0 +1,103 @@
+package nixproot
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// errUsage says that a command line was not understood, and that this was said.
+var errUsage = errors.New("usage")
+
+// newFlags are the flags of a command, whose help is usage.
+func newFlags(name, usage string, out io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(out)
+	flags.Usage = func() { fmt.Fprint(out, usage) }
+	return flags
+}
+
+// keyList collects --key flags.
+type keyList narinfo.Keys
+
+func (k *keyList) String() string { return "" }
+
+// Set adds a key.
+func (k *keyList) Set(s string) error {
+	keys, err := narinfo.ParseKeys(s)
+	*k = append(*k, keys...)
+	return err
+}
+
+// orDefault are the keys, or those that a build of these settings trusts where none is given.
+func (k keyList) orDefault() (narinfo.Keys, error) {
+	if len(k) > 0 {
+		return narinfo.Keys(k), nil
+	}
+	keys, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
+	}
+	return keys, nil
+}
+
+// rootList collects --root flags.
+type rootList []storepath.Path
+
+func (r *rootList) String() string { return "" }
+
+// Set adds a store path.
+func (r *rootList) Set(s string) error {
+	p, err := storepath.Parse(s)
+	*r = append(*r, p)
+	return err
+}
+
+// wordList collects flags that may be given several times.
+type wordList []string
+
+func (w *wordList) String() string { return "" }
+
+// Set adds a word.
+func (w *wordList) Set(s string) error {
+	*w = append(*w, s)
+	return nil
+}
+
+// interruptedWithin is how long what is being read may take to end after a signal.
+const interruptedWithin = 300 * time.Millisecond
+
+// within does something that ends soon after a signal, whatever it is reading: a file system that does not answer would
+// not let it end by itself.
+func within[T any](do func(context.Context) (T, error)) (T, error) {
+	ctx, stop := interruptible()
+	defer stop()
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := do(ctx)
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-time.After(interruptedWithin):
+		var none T
+		return none, context.Cause(ctx)
+	}
+}

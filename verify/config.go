@@ -1,0 +1,203 @@
+package verify
+
+import (
+	"encoding/json"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
+)
+
+// environment reads where the image has its layers and the app, and names what of its environment no lifecycle sets.
+func (c *imageCheck) environment() {
+	c.layersDir, c.appDir = lifecycle.DefaultLayersDir, lifecycle.DefaultAppDir
+	seen := map[string]bool{}
+	for _, variable := range c.img.Config.Config.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		if seen[name] {
+			c.add(Altered, name, "the image's environment has it twice")
+		}
+		seen[name] = true
+		switch {
+		case name == lifecycle.LayersDirEnv:
+			c.layersDir = value
+		case name == lifecycle.AppDirEnv:
+			c.appDir = value
+		case name == "PATH":
+			c.searchPath(value)
+		case !isHarmless(name):
+			c.add(Unknown, name, "the image's environment sets it to %.200q, which the lifecycle does not and may change what runs",
+				value)
+		}
+	}
+	for name, dir := range map[string]*string{lifecycle.LayersDirEnv: &c.layersDir, lifecycle.AppDirEnv: &c.appDir} {
+		if clean := path.Clean("/" + *dir); clean != *dir || isSystem(clean) {
+			c.add(Altered, name, "the image's environment sets it to %.200q, which is no directory of its own", *dir)
+			*dir = clean
+		}
+	}
+	if c.layersDir != lifecycle.DefaultLayersDir {
+		c.add(Unknown, lifecycle.LayersDirEnv, "the image's environment has the layers at %s instead of %s", c.layersDir, lifecycle.DefaultLayersDir)
+	}
+	if below(c.appDir, c.layersDir) || below(c.layersDir, c.appDir) || below(c.appDir, lifecycle.RootDir) {
+		c.add(Altered, lifecycle.AppDirEnv, "the image's environment has the app at %s, among what is not the app's", c.appDir)
+	}
+	if !strings.HasPrefix(c.layersDir, "/") || c.layersDir == "/" {
+		c.layersDir = lifecycle.DefaultLayersDir
+	}
+	if c.appDir == "/" {
+		c.appDir = lifecycle.DefaultAppDir
+	}
+}
+
+// isHarmless reports whether a variable is one that the lifecycle sets, or that run images set and nothing starts
+// differently by.
+func isHarmless(name string) bool {
+	switch name {
+	case "HOME", "LANG", "LANGUAGE", "TZ", "TERM", "HOSTNAME", "USER", "STACK", "DEBIAN_FRONTEND", "container",
+		"CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_STACK_ID", "CNB_USER_ID", "CNB_GROUP_ID", "CNB_EXEC_ENV":
+		return true
+	}
+	return strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "CNB_TARGET_")
+}
+
+// isSystem reports whether a directory belongs to the run image.
+func isSystem(dir string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(dir, "/"), "/")
+	return slices.Contains([]string{
+		"", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "nix", "proc", "root", "run", "sbin", "sys", "usr",
+		"var", "cnb",
+	}, first)
+}
+
+// searchPath checks that the image's PATH has nothing but the lifecycle's directories and those of the run image.
+func (c *imageCheck) searchPath(value string) {
+	rest, ok := strings.CutPrefix(value, lifecycle.ProcessDir+":"+lifecycle.Dir)
+	if !ok || rest != "" && rest[0] != ':' {
+		c.add(Altered, "PATH", "it is %.200q, and does not begin with %s:%s", value, lifecycle.ProcessDir, lifecycle.Dir)
+		rest = value
+	}
+	for _, dir := range strings.Split(strings.TrimPrefix(rest, ":"), ":") {
+		switch dir {
+		case "", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin", lifecycle.ProcessDir, lifecycle.Dir:
+		default:
+			c.add(Unknown, "PATH", "it has %.200q", dir)
+		}
+	}
+	if rest != "" && slices.Contains(strings.Split(rest[1:], ":"), "") && rest != ":" {
+		c.add(Altered, "PATH", "it has an empty part, which is the app's directory")
+	}
+}
+
+// labels reads what the lifecycle has noted about the layers, and compares. It reports whether the image has the label.
+// A label proves nothing: anybody could have written it.
+func (c *imageCheck) labels() bool {
+	labels := c.img.Config.Config.Labels
+	if _, ok := labels[lifecycle.MetadataLabel]; !ok {
+		c.add(Altered, lifecycle.MetadataLabel, "the image has no such label")
+		return false
+	}
+	metadata, err := lifecycle.ReadMetadata(labels)
+	if err != nil {
+		c.add(Altered, lifecycle.MetadataLabel, "%s", err)
+		return true
+	}
+	if c.build, err = lifecycle.ReadBuild(labels); err != nil {
+		c.add(Altered, lifecycle.BuildLabel, "%s", err)
+	}
+	c.manifests = map[string]closure.Manifest{}
+	ours := false
+	for _, buildpack := range metadata.Buildpacks {
+		if buildpack.Key != launchlayer.BuildpackID {
+			continue
+		}
+		ours = true
+		for name, layer := range buildpack.Layers {
+			if !strings.HasPrefix(name, closure.LayerPrefix) {
+				continue
+			}
+			var data map[string]any
+			err := json.Unmarshal(layer.Data, &data)
+			if err == nil {
+				c.manifests[name], err = closure.ParseManifest(data)
+			}
+			if err != nil {
+				c.add(Altered, lifecycle.MetadataLabel, "the metadata of layer %.80q: %s", name, err)
+			}
+		}
+	}
+	c.layerDigests(metadata)
+	return ours
+}
+
+// layerDigests compares the image's layers with those that the label lists, and finds where the run image ends.
+func (c *imageCheck) layerDigests(metadata lifecycle.Metadata) {
+	names := metadata.Names()
+	var digests []string
+	for _, layer := range c.img.Layers {
+		digests = append(digests, layer.DiffID)
+	}
+	var known bool
+	if c.above, known = metadata.RunImageLayers(digests); !known {
+		c.add(Altered, lifecycle.MetadataLabel, "it says that the run image ends with layer %.100q, which the image does not have",
+			metadata.RunImage.TopLayer)
+	}
+	for n, digest := range digests {
+		name := names[digest]
+		switch {
+		case n >= c.above && name == "":
+			c.add(Extra, digest, "layer %d of the image, which its label does not list", n+1)
+		case n < c.above && name != "":
+			c.add(Altered, digest, "layer %d of the image, %s, is where the run image should be", n+1, name)
+		}
+	}
+	for digest, name := range names {
+		if !slices.Contains(digests, digest) {
+			c.add(Altered, digest, "the label lists this layer as %s, and the image does not have it", name)
+		}
+	}
+	run := "the run image"
+	if c.above > 0 {
+		run += " (up to layer " + digests[c.above-1] + ")"
+	}
+	c.NotCovered = append(c.NotCovered, run)
+}
+
+// start checks how the image starts, beside its process types.
+func (c *imageCheck) start() {
+	config := c.img.Config.Config
+	allowed := []string{lifecycle.Launcher}
+	for _, p := range c.processes {
+		allowed = append(allowed, path.Join(lifecycle.ProcessDir, p.Type))
+	}
+	if len(config.Entrypoint) != 1 || !slices.Contains(allowed, config.Entrypoint[0]) {
+		c.add(Altered, "entrypoint", "it is %.200q, want a process type's", config.Entrypoint)
+	} else {
+		c.Facts = append(c.Facts, "starts    "+config.Entrypoint[0])
+	}
+	if len(config.Cmd) > 0 {
+		c.add(Altered, "command", "the image gives the process the arguments %.200q, which no lifecycle does", config.Cmd)
+	}
+	if config.WorkingDir != c.appDir {
+		c.add(Altered, "working directory", "it is %.200q, want %s", config.WorkingDir, c.appDir)
+	}
+	user, _, _ := strings.Cut(config.User, ":")
+	if n, err := strconv.Atoi(user); user == "" || user == "root" || err == nil && n == 0 { // as runtimes read it: "+0" too
+		c.add(Altered, "user", "it is %.80q: an image of buildpacks does not run as root", config.User)
+	}
+	if config.Healthcheck != nil && len(config.Healthcheck.Test) > 0 && config.Healthcheck.Test[0] != "NONE" {
+		c.add(Unknown, "health check", "the image runs %.200q, which no lifecycle has set", config.Healthcheck.Test)
+	}
+	if len(config.OnBuild) > 0 {
+		c.add(Unknown, "ONBUILD", "the image has %.200q for images that are made from it", config.OnBuild)
+	}
+	for volume := range config.Volumes {
+		if c.ours(path.Clean("/" + volume)) {
+			c.add(Altered, "volume", "the image has one at %.200q, over what was proven", volume)
+		}
+	}
+}
