@@ -1,5 +1,5 @@
 // Package inspect shows people what an image of this buildpack holds: by store path and by layer, how large, why, who
-// signed it, and what changed against another image. It shows and does not judge; that is verify's.
+// signed it, and what changed against another image. It checks nothing: that is package verify's.
 package inspect
 
 import (
@@ -72,7 +72,7 @@ type Path struct {
 	References     []storepath.Path `json:"references,omitempty"`
 }
 
-// Signed is who is said to vouch for a path.
+// Signed is who is said to have signed a path.
 func (p Path) Signed() string {
 	switch {
 	case len(p.Keys) > 0:

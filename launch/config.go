@@ -95,7 +95,7 @@ func ParseConfig(data []byte) (Config, error) {
 	}
 	if head.Format == nil || *head.Format != FormatVersion {
 		return Config{}, fmt.Errorf("parsing launch configuration: format is %s, this launcher reads %d: "+
-			"launcher and image come from different builds, build the image again", formatWord(head.Format), FormatVersion)
+			"launcher and image come from different builds, build the image again", formatText(head.Format), FormatVersion)
 	}
 	var c Config
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -194,7 +194,7 @@ func FindConfig(getenv func(string) string, self string) (string, error) {
 	return path, nil
 }
 
-func formatWord(format *int) string {
+func formatText(format *int) string {
 	if format == nil {
 		return "missing"
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noFile is syscall.ForkExec's word for a descriptor that is closed in the child.
+// noFile is how syscall.ForkExec takes a descriptor that is closed in the child.
 const noFile = ^uintptr(0)
 
 // descriptors lists a child's files for syscall.ForkExec: its standard streams, those that this process inherited

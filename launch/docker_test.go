@@ -229,7 +229,7 @@ func stopped(t *testing.T, options []string, image, line string) (code string, t
 	return strings.TrimSpace(run(exec.Command("docker", "inspect", "--format", "{{.State.ExitCode}}", id)).out), took
 }
 
-// importImage makes an image that holds the layers, an empty /tmp, the folders that a container needs, PRoot where a
+// importImage makes an image that holds the layers, an empty /tmp, the directories that a container needs, PRoot where a
 // path of it is given, this machine's programs of the given names, and the libraries of both; no other shell, no libc,
 // no /nix.
 func importImage(t *testing.T, relocated bool, prootPath string, programs ...string) string {
@@ -296,7 +296,7 @@ func libraries(path string) []string {
 	return nil
 }
 
-// archive is a folder as a tar, its folder tmp open to everybody.
+// archive is a directory as a tar, its directory tmp open to everybody.
 func archive(root string) io.Reader {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)

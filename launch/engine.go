@@ -36,23 +36,23 @@ type denial struct {
 	err    error
 }
 
-// newChoice narrows the engines down to those that the image can offer. asked is BPL_NIX_ENGINE, read as BP_NIX_ENGINE
+// newChoice narrows the engines down to those that the image can offer. requested is BPL_NIX_ENGINE, read as BP_NIX_ENGINE
 // is: in any case, blanks aside.
-func newChoice(c Config, asked string) (*choice, error) {
-	asked = strings.ToLower(strings.TrimSpace(asked))
-	if asked == EngineAuto {
-		asked = ""
+func newChoice(c Config, requested string) (*choice, error) {
+	requested = strings.ToLower(strings.TrimSpace(requested))
+	if requested == EngineAuto {
+		requested = ""
 	}
 	if c.Engine == EngineRelocate {
-		return relocatedChoice(c, asked), nil
+		return relocatedChoice(c, requested), nil
 	}
-	return unrelocatedChoice(c, asked)
+	return unrelocatedChoice(c, requested)
 }
 
 // relocatedChoice never refuses: relocated files run everywhere, so that another wish costs no more than a warning.
-func relocatedChoice(c Config, asked string) *choice {
+func relocatedChoice(c Config, requested string) *choice {
 	ch := (&choice{bin: c.Bin}).decide(EngineRelocate, "the image holds a relocated closure")
-	switch asked {
+	switch requested {
 	case "", EngineRelocate:
 	case EngineNative:
 		missing := missingRoot(c.StorePaths)
@@ -64,25 +64,25 @@ func relocatedChoice(c Config, asked string) *choice {
 			missing)
 	case EngineUserns, EngineProot:
 		ch.warning = fmt.Sprintf("%s=%s: this image's closure is relocated and needs no %s; running it as it is",
-			EngineEnv, asked, asked)
+			EngineEnv, requested, requested)
 	default:
-		ch.warning = unknownEngine(asked) + "; running the relocated closure as it is"
+		ch.warning = unknownEngine(requested) + "; running the relocated closure as it is"
 	}
 	return ch
 }
 
-func unknownEngine(asked string) string {
-	return fmt.Sprintf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, asked)
+func unknownEngine(requested string) string {
+	return fmt.Sprintf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, requested)
 }
 
 // unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried before others. Where
 // the roots are in /nix/store already, as they are inside another engine, nothing else is needed.
-func unrelocatedChoice(c Config, asked string) (*choice, error) {
-	if asked != "" && !KnownEngine(asked) {
-		return nil, errors.New(unknownEngine(asked))
+func unrelocatedChoice(c Config, requested string) (*choice, error) {
+	if requested != "" && !KnownEngine(requested) {
+		return nil, errors.New(unknownEngine(requested))
 	}
-	ch := &choice{bin: c.Bin, strict: asked != "", candidates: []string{EngineUserns, EngineProot}}
-	switch asked {
+	ch := &choice{bin: c.Bin, strict: requested != "", candidates: []string{EngineUserns, EngineProot}}
+	switch requested {
 	case EngineRelocate:
 		return nil, fmt.Errorf("%s=relocate: this image's closure is not relocated%s: build it again with "+
 			"BP_NIX_ENGINE=relocate", EngineEnv, reason(c))
@@ -90,7 +90,7 @@ func unrelocatedChoice(c Config, asked string) (*choice, error) {
 		if sameFile(storepath.Dir, c.View) {
 			return ch.decide(EngineNative, "this launcher runs inside an engine already"), nil
 		}
-		ch.candidates = []string{asked}
+		ch.candidates = []string{requested}
 		return ch, nil
 	}
 	missing := missingRoot(c.StorePaths)
@@ -99,7 +99,7 @@ func unrelocatedChoice(c Config, asked string) (*choice, error) {
 	}
 	ch.denied = append(ch.denied, denial{EngineNative, fmt.Errorf("the run image has no %s", missing)})
 	switch {
-	case asked == EngineNative:
+	case requested == EngineNative:
 		ch.candidates = nil
 	case c.Requested == EngineProot:
 		slices.Reverse(ch.candidates)

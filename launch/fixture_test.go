@@ -26,7 +26,7 @@ const (
 	appStore = "/nix/store/" + appBase
 )
 
-// built is the folder with the launcher and the test's app, built once by TestMain.
+// built is the directory with the launcher and the test's app, built once by TestMain.
 var built string
 
 func TestMain(m *testing.M) {
@@ -62,7 +62,7 @@ func build() error {
 	return nil
 }
 
-// image is a folder laid out as the layers of a built image are.
+// image is a directory laid out as the layers of a built image are.
 type image struct {
 	dir    string
 	config launch.Config
@@ -113,7 +113,7 @@ func (img *image) lay(at, place string, relocated bool) {
 	Expect(img.config.Write(filepath.Join(at, "launch", launch.ConfigName))).To(Succeed())
 }
 
-// builtinsSeeTheStore are lines, each with what it prints where its built-ins see what programs see. APP is the folder
+// builtinsSeeTheStore are lines, each with what it prints where its built-ins see what programs see. APP is the directory
 // of the app.
 var builtinsSeeTheStore = [][2]string{
 	{`command -v app; type -P app`, "APP/bin/app\nAPP/bin/app\n"},

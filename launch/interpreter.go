@@ -23,7 +23,7 @@ func (l *launcher) interpreter(text string, nameAndArgs []string) *command {
 
 // interpret runs a line by mvdan.cc/sh, as that library runs it, and returns its exit status.
 func interpret(text string, nameAndArgs, environ []string) (code int) {
-	complain := func(problem any) int {
+	fail := func(problem any) int {
 		fmt.Fprintf(os.Stderr, "%s: running command line %q without a shell: %v: the image has no shell, add bash to the "+
 			"closure\n", ProgramName, text, problem)
 		return exitUsage
@@ -34,16 +34,16 @@ func interpret(text string, nameAndArgs, environ []string) (code int) {
 	}
 	file, err := syntax.NewParser().Parse(strings.NewReader(text), name)
 	if err != nil {
-		return complain(err)
+		return fail(err)
 	}
 	runner, err := interp.New(interp.Env(expand.ListEnviron(environ...)), interp.Params(append([]string{"--"}, args...)...),
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(interpretShells))
 	if err != nil {
-		return complain(err)
+		return fail(err)
 	}
 	defer func() {
 		if problem := recover(); problem != nil { // so the library says what it does not know
-			code = complain(problem)
+			code = fail(problem)
 		}
 	}()
 	var exit interp.ExitStatus
@@ -51,7 +51,7 @@ func interpret(text string, nameAndArgs, environ []string) (code int) {
 	case errors.As(err, &exit):
 		return int(exit)
 	case err != nil:
-		return complain(err)
+		return fail(err)
 	}
 	return 0
 }

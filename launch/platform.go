@@ -50,16 +50,16 @@ func usernsDenied(what string, err error) *deniedError {
 	return d
 }
 
-// prootDenied explains why PRoot could not start the app; said is what PRoot printed.
-func prootDenied(what, said string) *deniedError {
+// prootDenied explains why PRoot could not start the app; output is what PRoot printed.
+func prootDenied(what, output string) *deniedError {
 	d := &deniedError{what: what}
-	if said != "" {
-		d.what += " (" + said + ")"
+	if output != "" {
+		d.what += " (" + output + ")"
 	}
 	switch {
-	case strings.Contains(said, "temporary"):
+	case strings.Contains(output, "temporary"):
 		d.help = "a writable and executable /tmp (docker run --tmpfs /tmp:exec): PRoot before 5.2 knows no other directory"
-	case !strings.Contains(said, "ptrace"):
+	case !strings.Contains(output, "ptrace"):
 	case sysctl("kernel/yama/ptrace_scope") == "3":
 		d.by = "kernel.yama.ptrace_scope is 3"
 		d.help = "a lower kernel.yama.ptrace_scope on the host"

@@ -26,7 +26,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t); img = newImage(t, true) })
 
 	context("a command", func() {
-		it("takes the launcher's place with its arguments, folder and environment untouched", func() {
+		it("takes the launcher's place with its arguments, directory and environment untouched", func() {
 			cmd := img.command("app", "show", "-p", "80", "a b", "", "$PORT")
 			img.env = nil
 			s := show(cmd)

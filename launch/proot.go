@@ -79,11 +79,11 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, e
 	if err != nil {
 		return nil, prootDenied("making a pipe: "+err.Error(), "")
 	}
-	said, saidEnd, err := os.Pipe()
+	output, outputEnd, err := os.Pipe()
 	if err != nil {
 		return nil, prootDenied("making a pipe: "+err.Error(), "")
 	}
-	files, first := descriptors([3]*os.File{os.Stdin, os.Stdout, saidEnd}, inherited(), reportEnd, os.Stderr)
+	files, first := descriptors([3]*os.File{os.Stdin, os.Stdout, outputEnd}, inherited(), reportEnd, os.Stderr)
 	tty := terminal()
 	call := shimCall{
 		Engine: EngineProot, Report: first, Stderr: first + 1, Terminal: tty, Probe: l.probePath(), Strict: seccomp,
@@ -108,24 +108,24 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, e
 	pid, err := syscall.ForkExec(l.config.PRoot, argv, &syscall.ProcAttr{
 		Env: env, Files: files, Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	})
-	for _, file := range []*os.File{reportEnd, saidEnd} {
+	for _, file := range []*os.File{reportEnd, outputEnd} {
 		_ = file.Close()
 	}
 	if err != nil {
-		_, _ = reports.Close(), said.Close()
+		_, _ = reports.Close(), output.Close()
 		return nil, prootDenied(fmt.Sprintf("starting %s: %v", l.config.PRoot, err), "")
 	}
 	messages := make(chan string, 1)
-	go l.readMessages(said, messages)
-	return l.seeStart(cmd, &app{child: pid, terminal: tty}, reports, messages)
+	go l.readMessages(output, messages)
+	return l.awaitStart(cmd, &app{child: pid, terminal: tty}, reports, messages)
 }
 
-// seeStart waits for the shim inside PRoot to report the app's start.
-func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages <-chan string) (*app, error) {
+// awaitStart waits for the shim inside PRoot to report the app's start.
+func (l *launcher) awaitStart(cmd *command, a *app, pipe *os.File, messages <-chan string) (*app, error) {
 	reports := json.NewDecoder(pipe)
 	r, err := l.readShim(a.child, pipe, reports, false)
-	if r.Seen && err == nil {
-		l.warnLate(r.Late)
+	if r.Ready && err == nil {
+		l.warnNewer(r.Newer)
 		ends := make(chan status, 1)
 		a.group, a.reported = r.Group, ends
 		go readExit(pipe, reports, ends)
@@ -135,27 +135,27 @@ func (l *launcher) seeStart(cmd *command, a *app, pipe *os.File, messages <-chan
 	st := endTraced(a.child)
 	what := fmt.Sprintf("proot ended with status %d", st.code())
 	switch {
-	case r.Seen:
+	case r.Ready:
 		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.Errno)
 	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		what = "proot: " + err.Error()
 	}
 	select {
-	case said := <-messages:
-		return nil, prootDenied(what, said)
-	case <-time.After(leaveGrace): // something that PRoot has left holds the pipe
+	case output := <-messages:
+		return nil, prootDenied(what, output)
+	case <-time.After(exitGrace): // something that PRoot has left holds the pipe
 		return nil, prootDenied(what, "")
 	}
 }
 
-// warnLate says which newer system calls this PRoot does not translate.
-func (l *launcher) warnLate(late []string) {
-	if len(late) == 0 {
+// warnNewer says which newer system calls this PRoot does not translate.
+func (l *launcher) warnNewer(newer []string) {
+	if len(newer) == 0 {
 		return
 	}
 	text := fmt.Sprintf("this PRoot hides %s from %s: programs that use it miss their files", storepath.Dir,
-		strings.Join(late, ", "))
-	if slices.Contains(late, "statx") { // nearly every new program uses it
+		strings.Join(newer, ", "))
+	if slices.Contains(newer, "statx") { // nearly every new program uses it
 		fmt.Fprintf(l.stderr, "%s: %s: PRoot 5.4.0 or newer does not\n", ProgramName, text)
 		return
 	}
@@ -176,7 +176,7 @@ func readExit(pipe *os.File, reports *json.Decoder, ends chan<- status) {
 // returns PRoot's status.
 func endTraced(proot int) status {
 	var ws syscall.WaitStatus
-	for deadline := time.Now().Add(leaveGrace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(exitGrace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if pid, err := syscall.Wait4(proot, &ws, syscall.WNOHANG, nil); pid == proot || errors.Is(err, syscall.ECHILD) {
 			return status(ws)
 		}

@@ -11,7 +11,7 @@ import (
 // nameChars are what the name of a store path may hold.
 const nameChars = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?="
 
-// relocated is a text in which paths of a relocated closure are named by their place in the view, so that a store path
+// relocated is a text in which paths of a relocated closure are named by their path in the view, so that a store path
 // in a command line or a variable means the same under every engine. Store paths that the closure does not have are
 // left as they are.
 func (l *launcher) relocated(text string) string {
@@ -32,8 +32,8 @@ func (l *launcher) relocated(text string) string {
 			continue
 		}
 		base := rest[:len(rest)-len(strings.TrimLeft(rest, nameChars))]
-		if base, place := l.placeOf(base); place != "" {
-			out.WriteString(place)
+		if base, path := l.inView(base); path != "" {
+			out.WriteString(path)
 			rest = rest[len(base):]
 		} else {
 			out.WriteString(store)
@@ -58,13 +58,13 @@ func (l *launcher) relocatedAll(texts []string) []string {
 	return all
 }
 
-// placeOf is the place in the view of a path of the closure, and how its name ends in a text where the name may go on
+// inView is the path in the view of a store path of the closure, and how its name ends in a text where the name may go on
 // with characters that belong to the text: "name=value", "name?query", a full stop.
-func (l *launcher) placeOf(base string) (name, place string) {
+func (l *launcher) inView(base string) (name, path string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
-		if place := viewPath(l.config.View, name); place != "" {
-			if _, err := os.Lstat(place); err == nil {
-				return name, place
+		if path := viewPath(l.config.View, name); path != "" {
+			if _, err := os.Lstat(path); err == nil {
+				return name, path
 			}
 		}
 	}

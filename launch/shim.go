@@ -16,15 +16,15 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// shimFlag makes this program the shim inside an engine: it sees to it that /nix/store shows the closure, says so on a
+// shimFlag makes this program the shim inside an engine: it checks that /nix/store shows the closure, reports that on a
 // pipe, and starts the app. So the start of the app is the engine's probe, and a working engine costs no second one.
 const shimFlag = "--nix-hydra-shim"
 
-// startLimit is how long an engine may take to show the closure, leaveGrace how long PRoot may take to end once its
+// startTimeout is how long an engine may take to show the closure, exitGrace how long PRoot may take to end once its
 // app has.
 const (
-	startLimit = 20 * time.Second
-	leaveGrace = 200 * time.Millisecond
+	startTimeout = 20 * time.Second
+	exitGrace    = 200 * time.Millisecond
 )
 
 // shimCall is what the launcher asks of the shim.
@@ -57,11 +57,11 @@ func parseShimCall(args []string) (c shimCall, err error) {
 	return c, err
 }
 
-// report is what the shim says of a start, one after the other on the pipe.
+// report is what the shim sends of a start, one after the other on the pipe.
 type report struct {
-	// Seen: the engine shows the closure. Late lists newer system calls that do not see it.
-	Seen bool     `json:",omitempty"`
-	Late []string `json:",omitempty"`
+	// Ready: the engine shows the closure. Newer lists the newer system calls to which it does not.
+	Ready bool     `json:",omitempty"`
+	Newer []string `json:",omitempty"`
 	// Group is the app's process group, once the app is up or about to take the shim's place.
 	Group int `json:",omitempty"`
 	// Problem denied the engine, or the app's program where the closure is seen; Errno is its cause.
@@ -83,13 +83,13 @@ type reporter struct {
 	pipe *os.File
 }
 
-func (r *reporter) say() { _ = json.NewEncoder(r.pipe).Encode(r.report) }
+func (r *reporter) send() { _ = json.NewEncoder(r.pipe).Encode(r.report) }
 
 // fail reports a problem and returns this program's exit status.
 func (r *reporter) fail(err error) int {
 	r.Problem, r.Errno = err.Error(), syscall.EINVAL
 	_ = errors.As(err, &r.Errno)
-	r.say()
+	r.send()
 	return exitCannotRun
 }
 
@@ -112,14 +112,14 @@ func runShim(args, environ []string) int {
 		}
 	}
 	if call.Engine != "" {
-		lost, late, err := seen(call.Probe)
-		if call.Strict && slices.Contains(late, "statx") || len(lost) > 0 {
-			return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(lost, late...), ", "), err))
+		missed, newer, err := probe(call.Probe)
+		if call.Strict && slices.Contains(newer, "statx") || len(missed) > 0 {
+			return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(missed, newer...), ", "), err))
 		}
-		r.Late = late
+		r.Newer = newer
 	}
 	if call.Engine == EngineProot {
-		return runBelow(call, env, r)
+		return runChild(call, env, r)
 	}
 	return runInPlace(call, env, r)
 }
@@ -133,14 +133,14 @@ func runInPlace(call shimCall, env environment, r *reporter) int {
 		}
 	}
 	takeTerminal(call.Terminal)
-	r.Seen, r.Group = true, os.Getpid()
-	r.say()
+	r.Ready, r.Group = true, os.Getpid()
+	r.send()
 	return r.fail(syscall.Exec(call.path, call.argv, env))
 }
 
-// runBelow starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for whatever
+// runChild starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for whatever
 // the app leaves behind.
-func runBelow(call shimCall, env environment, r *reporter) int {
+func runChild(call shimCall, env environment, r *reporter) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	unix.CloseOnExec(call.Stderr)
@@ -150,13 +150,13 @@ func runBelow(call shimCall, env environment, r *reporter) int {
 	}
 	stderr := os.NewFile(uintptr(call.Stderr), "stderr")
 	cmd := &command{path: call.path, argv: call.argv, env: env}
-	r.Seen = true
+	r.Ready = true
 	r.Group, err = forkExec(self, cmd, [3]*os.File{os.Stdin, os.Stdout, stderr}, call.Terminal,
 		&syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
 	if err != nil {
 		return r.fail(err)
 	}
-	r.say()
+	r.send()
 	for fd := range 3 {
 		_ = syscall.Close(fd) // so that the app's end is the end of its streams
 	}
@@ -169,14 +169,14 @@ func runBelow(call shimCall, env environment, r *reporter) int {
 	}
 	end := status(ws)
 	r.report = report{Exit: &end}
-	r.say()
+	r.send()
 	return end.code()
 }
 
-// seen looks at the probe in every way that programs do: engines have lost bindings for one system call and kept them
-// for another. lost are the calls that no program does without, late those that came to Linux later and that older
-// engines do not know, so that only newer programs miss them.
-func seen(probe string) (lost, late []string, why error) {
+// probe looks at a path in every way that programs do: engines have dropped bindings for one system call and kept them
+// for another. missed are the calls without the binding that no program does without, newer those that came to Linux
+// later and that older engines do not know, so that only newer programs need them.
+func probe(path string) (missed, newer []string, why error) {
 	check := func(list *[]string, call string, err error) {
 		// ENOSYS and EPERM are a kernel or a seccomp filter without the call: programs then use another.
 		if err != nil && !errors.Is(err, syscall.ENOSYS) && !errors.Is(err, syscall.EPERM) {
@@ -185,19 +185,19 @@ func seen(probe string) (lost, late []string, why error) {
 	}
 	var st unix.Stat_t
 	var stx unix.Statx_t
-	fd, err := unix.Open(probe, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		_ = unix.Close(fd)
 	}
 	_, listed := os.ReadDir(storepath.Dir)
-	check(&lost, "open", err)
-	check(&lost, "stat", unix.Stat(probe, &st))
-	check(&lost, "lstat", unix.Lstat(probe, &st))
-	check(&lost, "access", unix.Access(probe, unix.R_OK))
-	check(&lost, "getdents", listed)
-	check(&late, "statx", unix.Statx(unix.AT_FDCWD, probe, 0, unix.STATX_BASIC_STATS, &stx))
-	check(&late, "faccessat2", unix.Faccessat(unix.AT_FDCWD, probe, unix.R_OK, unix.AT_EACCESS))
-	return lost, late, why
+	check(&missed, "open", err)
+	check(&missed, "stat", unix.Stat(path, &st))
+	check(&missed, "lstat", unix.Lstat(path, &st))
+	check(&missed, "access", unix.Access(path, unix.R_OK))
+	check(&missed, "getdents", listed)
+	check(&newer, "statx", unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS, &stx))
+	check(&newer, "faccessat2", unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS))
+	return missed, newer, why
 }
 
 // probePath is the path that an engine must show: the directory of the closure's first program, or the first root.
@@ -211,7 +211,7 @@ func (l *launcher) probePath() string {
 }
 
 // readStart reads the shim's reports up to the app's start, or the problem of it. Where the app takes the shim's place,
-// the end of the pipe says that it has. Neither seen nor an error is an engine that did not come up itself.
+// the end of the pipe says that it has. Neither ready nor an error is an engine that did not come up itself.
 func readStart(reports *json.Decoder, inPlace bool) (r report, err error) {
 	for {
 		var next report

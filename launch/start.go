@@ -100,21 +100,20 @@ func forkExec(self string, cmd *command, files [3]*os.File, tty int, sys *syscal
 	return pid, nil
 }
 
-// readShim waits for what the shim in an engine reports of a start, at most for the time that an engine may take, and no
-// longer than a moment once a terminating signal has come or the
-// engine has ended, of which something may live on that holds the pipe.
+// readShim waits for what the shim in an engine reports of a start, at most for startTimeout, and no longer than exitGrace
+// once a terminating signal has come or the engine has ended, of which something may live on that holds the pipe.
 func (l *launcher) readShim(pid int, pipe *os.File, reports *json.Decoder, inPlace bool) (report, error) {
 	type outcome struct {
 		report
 		err error
 	}
-	_ = pipe.SetReadDeadline(time.Now().Add(startLimit))
+	_ = pipe.SetReadDeadline(time.Now().Add(startTimeout))
 	outcomes := make(chan outcome, 1)
 	go func() {
 		r, err := readStart(reports, inPlace)
 		outcomes <- outcome{r, err}
 	}()
-	o := await(l.supervisor, pid, outcomes, func() { _ = pipe.SetReadDeadline(time.Now().Add(leaveGrace)) })
+	o := await(l.supervisor, pid, outcomes, func() { _ = pipe.SetReadDeadline(time.Now().Add(exitGrace)) })
 	_ = pipe.SetReadDeadline(time.Time{})
 	return o.report, o.err
 }

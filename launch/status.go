@@ -40,7 +40,7 @@ func dieBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// action has room for the kernel's struct sigaction. Zeros are SIG_DFL, no flags, an empty mask.
+// action is as large as the kernel's struct sigaction. Zeros are SIG_DFL, no flags, an empty mask.
 type action [64]byte
 
 // killAll kills every process whose status in /proc has pid in the field, and returns how many there were.

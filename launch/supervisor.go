@@ -180,7 +180,7 @@ func reportedOr(reported <-chan status, child status) status {
 		if known {
 			return end
 		}
-	case <-time.After(leaveGrace):
+	case <-time.After(exitGrace):
 	}
 	return child
 }

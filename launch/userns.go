@@ -43,12 +43,12 @@ func (l *launcher) startUserns(cmd *command) (*app, error) {
 		return nil, usernsDenied("clone(CLONE_NEWUSER|CLONE_NEWNS)", err)
 	}
 	r, err := l.readShim(pid, read, json.NewDecoder(read), true)
-	if r.Seen && err == nil {
+	if r.Ready && err == nil {
 		return &app{child: pid, group: pid, terminal: tty}, nil
 	}
 	endChild(pid)
 	switch {
-	case r.Seen:
+	case r.Ready:
 		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), r.Errno)
 	case r.Problem != "":
 		return nil, usernsDenied(r.Problem, r.Errno)
@@ -78,12 +78,12 @@ func allIDs(path string) []syscall.SysProcIDMap {
 	}
 	var maps []syscall.SysProcIDMap
 	for line := range bytes.Lines(data) {
-		words := strings.Fields(string(line))
-		if len(words) != 3 {
+		fields := strings.Fields(string(line))
+		if len(fields) != 3 {
 			return nil
 		}
-		first, err1 := strconv.Atoi(words[0])
-		size, err2 := strconv.Atoi(words[2])
+		first, err1 := strconv.Atoi(fields[0])
+		size, err2 := strconv.Atoi(fields[2])
 		if err1 != nil || err2 != nil {
 			return nil
 		}

@@ -46,7 +46,7 @@ func nixpkgsConfigIn(source storepath.Path, environment []string) []string {
 	return environment
 }
 
-// nixPathIn resolves entries that name a place in the source, "name=./folder" or "name=.".
+// nixPathIn resolves entries that name a place in the source, "name=./directory" or "name=.".
 func nixPathIn(source storepath.Path, entries []string) []string {
 	resolved := make([]string, 0, len(entries))
 	for _, entry := range entries {
@@ -73,9 +73,9 @@ func (t Toolchain) checkArguments(ctx context.Context, exprs map[string]string) 
 			program: "nix-instantiate", args: []string{"--parse", "--log-format", "internal-json", "-"}, stdin: exprs[name],
 			doing: doing,
 		})
-		var said *nixError
-		if errors.As(err, &said) { // without its text, which may hold secrets
-			summary, _, _ := strings.Cut(said.last().Raw, "\n")
+		var failure *nixError
+		if errors.As(err, &failure) { // without its text, which may hold secrets
+			summary, _, _ := strings.Cut(failure.last().Raw, "\n")
 			return &EvalError{Summary: fmt.Sprintf("argument %s is no Nix expression: %s", name, summary)}
 		}
 		if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// binaryCache is a signed cache in a folder.
+// binaryCache is a signed cache in a directory.
 type binaryCache struct {
 	t   *testing.T
 	dir string

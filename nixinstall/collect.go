@@ -12,8 +12,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Collect makes the state folder fit to be kept for the next build. From the store goes what keep (Result.Used of this
-// build's evaluations) does not need. Where what is left takes more than maxBytes, what Nix's fetchers remember goes as
+// Collect makes the state directory fit to be kept for the next build. From the store goes what keep (Result.Used of this
+// build's evaluations) does not need. Where what is left takes more than maxBytes, what Nix's fetchers have cached goes as
 // well, then everything. It returns the size that is left, in bytes.
 func (t Toolchain) Collect(ctx context.Context, keep []storepath.Path, maxBytes int64) (size int64, err error) {
 	steps := []func() error{

@@ -31,7 +31,7 @@ var systemBundles = []string{
 
 const defaultConnectTimeout = 5 * time.Second
 
-// root is the folder of the chroot store: "/nix/store" lives at root + "/nix/store".
+// root is the directory of the chroot store: "/nix/store" lives at root + "/nix/store".
 func (s Settings) root() string { return filepath.Join(s.State, "root") }
 
 // home is the HOME that Nix keeps its caches in.

@@ -17,7 +17,7 @@ func (e *StaleError) Error() string {
 	return fmt.Sprintf("restoring the Nix toolchain from %s: %s", e.Dir, e.Reason)
 }
 
-// EvalError is an expression that does not evaluate, in Nix's own words.
+// EvalError is an expression that does not evaluate, with Nix's messages.
 type EvalError struct {
 	// Summary is what is wrong, in one line.
 	Summary string

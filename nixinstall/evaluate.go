@@ -19,7 +19,7 @@ import (
 type Request struct {
 	// Source is the store path of the source, from AddSource.
 	Source storepath.Path
-	// File is the expression, relative to the source; "" is "default.nix". A folder means its default.nix.
+	// File is the expression, relative to the source; "" is "default.nix". A directory means its default.nix.
 	File string
 	// Flake is a flake reference inside the source with the attribute to take, for example ".", ".#server",
 	// ".?dir=nix#packages.x86_64-linux.default". Where it is set, File and Args are not used.
@@ -28,7 +28,7 @@ type Request struct {
 	// None: the expression's own derivation, or every derivation of the set it gives. Of a flake's, outputs may be named
 	// as Nix's command line has them, "name^out,dev" or "name^*".
 	Attrs []string
-	// Optional are attribute paths that are taken too where they are there; where not, nothing is said.
+	// Optional are attribute paths that are taken too where they are there; where not, that is no error.
 	Optional []string
 	// Args are given to functions that ask for them, as with --argstr. ArgExprs are expressions of such arguments, as with
 	// --arg; paths in them that begin with "./" or "../" are the source's. One of these wins over a text.
@@ -106,7 +106,7 @@ type question struct {
 	Outputs  [][]string        `json:"outputs"`
 	Optional [][]string        `json:"optional,omitempty"`
 	Args     map[string]string `json:"args"`
-	// Store is the directory that stands for /nix/store, where fetchers have to be told.
+	// Store is the directory that stands for /nix/store, for fetchers, which do not find it themselves.
 	Store string `json:"store,omitempty"`
 	// argExprs are arguments as Nix expressions, beside the text.
 	argExprs map[string]string
@@ -236,19 +236,19 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 		return answered, nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	// The question goes through standard input: arguments may be secrets, and a command line is public.
-	said, err := t.run(ctx, command{
+	result, err := t.run(ctx, command{
 		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
 		stdin: "(" + expression + ") " + quoteNix(string(text)) + " " + attrSet(q.argExprs), pure: q.Flake != "", doing: doing,
 	})
 	if err != nil {
 		return answered, nil, t.explain(err, source)
 	}
-	if inputs := unlockedInputs(said.log.warnings); len(inputs) > 0 {
+	if inputs := unlockedInputs(result.log.warnings); len(inputs) > 0 {
 		return answered, nil, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's "+
 			"build could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")),
-			File: "flake.lock", Warnings: said.log.warnings}
+			File: "flake.lock", Warnings: result.log.warnings}
 	}
-	if err := json.Unmarshal(said.stdout, &answered); err != nil {
+	if err := json.Unmarshal(result.stdout, &answered); err != nil {
 		return answered, nil, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
 	}
 	if len(answered.Missing) > 0 {
@@ -256,10 +256,10 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 		return answered, nil, &MissingAttrError{Attr: m.Attr, Missing: m.Missing, Have: m.Have, More: m.More,
 			Derivation: m.Derivation}
 	}
-	return answered, said.log, nil
+	return answered, result.log, nil
 }
 
-// question writes a request in the words of evaluate.nix. A flake's source is the one that is called as flakes are.
+// question writes a request as evaluate.nix takes it. A flake's source is the one that is called as flakes are.
 func (t Toolchain) question(ctx context.Context, r *Request) (question, string, error) {
 	q := question{System: t.system(), Args: r.Args}
 	if q.Args == nil {

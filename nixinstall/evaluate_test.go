@@ -29,10 +29,10 @@ const (
 	nixpkgsPath = "/nix/store/9na33lrksjwckp4ji4w0cws17h3n59yg-source"
 )
 
-// child names the folder of a toolchain in a process that evaluates as another user.
+// child names the directory of a toolchain in a process that evaluates as another user.
 const childEnv = "NIX_HYDRA_TEST_CHILD"
 
-// evaluate adds a folder of testdata to the store and evaluates a request in it.
+// evaluate adds a directory of testdata to the store and evaluates a request in it.
 func evaluate(
 	t *testing.T, toolchain nixinstall.Toolchain, dir string, r nixinstall.Request,
 ) (nixinstall.Result, error) {

@@ -20,20 +20,20 @@ var (
 	ourFrame  = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
 )
 
-// explain turns Nix's last words into a typed error, told in the user's file names.
+// explain makes a typed error of Nix's last messages, with the user's file names.
 func (t Toolchain) explain(err error, source storepath.Path) error {
-	var said *nixError
-	if !errors.As(err, &said) {
+	var failure *nixError
+	if !errors.As(err, &failure) {
 		return err
 	}
-	if drvs := wantedBuilds(said.messages); len(drvs) > 0 {
-		return &WouldBuildError{Drvs: drvs, Message: t.userText(said.last().Text, source), Warnings: said.warnings}
+	if drvs := wantedBuilds(failure.messages); len(drvs) > 0 {
+		return &WouldBuildError{Drvs: drvs, Message: t.userText(failure.last().Text, source), Warnings: failure.warnings}
 	}
-	last := said.last()
+	last := failure.last()
 	e := &EvalError{
 		Summary:  oneLine(t.userNames(last.Raw, source)),
 		Message:  t.userText(last.Text, source),
-		Warnings: said.warnings,
+		Warnings: failure.warnings,
 	}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")
@@ -77,9 +77,9 @@ const framesKept = 2
 // that are in nobody's files.
 func (t Toolchain) userText(text string, source storepath.Path) string {
 	text = strings.ReplaceAll(strings.TrimPrefix(text, "error:"), "\n       ", "\n")
-	frames, said := "", text
+	frames, message := "", text
 	if i := strings.LastIndex(text, "\n\nerror:"); i >= 0 && strings.HasPrefix(strings.TrimSpace(text), "…") {
-		frames, said = text[:i], text[i+len("\n\nerror:"):]
+		frames, message = text[:i], text[i+len("\n\nerror:"):]
 	}
 	var kept []string
 	others := 0
@@ -96,7 +96,7 @@ func (t Toolchain) userText(text string, source storepath.Path) string {
 		kept = append(kept, "… "+step)
 	}
 	slices.Reverse(kept)
-	kept = append(kept, "error: "+strings.TrimSpace(said))
+	kept = append(kept, "error: "+strings.TrimSpace(message))
 	return t.userNames(strings.Join(kept, "\n\n"), source)
 }
 

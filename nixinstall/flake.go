@@ -48,7 +48,7 @@ func parseFlakeReference(text string) (flakeReference, error) {
 		place = strings.TrimPrefix(place, "git+file:")
 	}
 	if strings.Contains(place, ":") {
-		return fail("want a folder of the source, for example .#default")
+		return fail("want a directory of the source, for example .#default")
 	}
 	var err error
 	if ref.attr, err = url.PathUnescape(fragment); err != nil {
@@ -64,7 +64,7 @@ func parseFlakeReference(text string) (flakeReference, error) {
 		case name == "dir" && (ref.alone || path.Clean(place) == "." || place == ""):
 			place = value
 		case name == "dir":
-			return fail("both %s and dir=%s name a folder", place, value)
+			return fail("both %s and dir=%s name a directory", place, value)
 		case ref.alone:
 			return fail("a flake of path: has no %s", name)
 		case name == "submodules":
@@ -95,25 +95,25 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 		return "", fmt.Errorf("evaluating flake %s: it names the revision %s, and the source's is %s", r.Flake, ref.rev,
 			cmp.Or(r.Rev, "not known"))
 	}
-	folder := t.settings.physical(r.Source.String())
+	directory := t.settings.physical(r.Source.String())
 	options := SourceOptions{Name: flakeSource, Rule: GitKept}
 	if ref.alone {
-		folder = filepath.Join(folder, filepath.FromSlash(ref.dir))
+		directory = filepath.Join(directory, filepath.FromSlash(ref.dir))
 		ref.dir, r.Rev, r.RevCount = ".", "", 0
 	} else if !ref.submodules {
 		var err error
-		if options.Exclude, err = submodules(folder); err != nil {
+		if options.Exclude, err = submodules(directory); err != nil {
 			return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 		}
 	}
 	if r.Source.Name() != flakeSource || ref.alone || len(options.Exclude) > 0 {
-		source, err := t.AddSource(ctx, folder, options)
+		source, err := t.AddSource(ctx, directory, options)
 		if err != nil {
 			return "", err
 		}
-		r.Source, folder = source, t.settings.physical(source.String())
+		r.Source, directory = source, t.settings.physical(source.String())
 	}
-	hash, err := narHash(ctx, folder, keepAll)
+	hash, err := narHash(ctx, directory, keepAll)
 	if err != nil {
 		return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 	}
@@ -142,7 +142,7 @@ var (
 // maxModulesFile bounds the files that are read for submodules.
 const maxModulesFile = 1 << 20
 
-// submodules are the folders of a source's submodules, checked out or empty: Nix takes a repository without them, unless
+// submodules are the directories of a source's submodules, checked out or empty: Nix takes a repository without them, unless
 // the reference or the flake itself says otherwise.
 func submodules(dir string) ([]string, error) {
 	root, err := os.OpenRoot(dir)
@@ -157,17 +157,17 @@ func submodules(dir string) ([]string, error) {
 	if flake, err := readSourceFile(root, "flake.nix"); err != nil || selfSubmodules.MatchString(flake) {
 		return nil, err
 	}
-	var folders []string
+	var directories []string
 	for _, found := range submodulePath.FindAllStringSubmatch(modules, -1) {
-		folder := path.Clean(found[1])
-		if !fs.ValidPath(folder) || folder == "." {
+		directory := path.Clean(found[1])
+		if !fs.ValidPath(directory) || directory == "." {
 			continue
 		}
-		if _, err := root.Lstat(folder); err == nil {
-			folders = append(folders, folder)
+		if _, err := root.Lstat(directory); err == nil {
+			directories = append(directories, directory)
 		}
 	}
-	return folders, nil
+	return directories, nil
 }
 
 // readSourceFile reads a regular file of a source, "" where there is none or a large one.

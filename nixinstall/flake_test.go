@@ -34,7 +34,7 @@ var (
 		"git+file:.?dir=svc#x":        "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
 		".?submodules=1#x":            "/nix/store/vm7rjbdrjrq0mb8wb7ca8y8hba6f92qk-x.drv",
 		".?submodules=1&dir=svc#x":    "/nix/store/86v6d668494bjhj0dg5p7x1nclcd44a3-svc.drv",
-		"path:./svc#x":                "/nix/store/8nmwb087r3yvami2f7df89c80g3y56fx-svc.drv", // its time is a folder's own
+		"path:./svc#x":                "/nix/store/8nmwb087r3yvami2f7df89c80g3y56fx-svc.drv", // its time is a directory's own
 	}
 )
 
@@ -108,13 +108,13 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 		Expect(evalErr.Message).To(ContainSubstring("lock file"))
 	})
 
-	it("wants a folder of the source, as it was pushed", func() {
+	it("wants a directory of the source, as it was pushed", func() {
 		for bad, says := range map[string]string{
-			"github:NixOS/nixpkgs#hello":    "want a folder of the source",
+			"github:NixOS/nixpkgs#hello":    "want a directory of the source",
 			"../x#y":                        "not inside the source",
 			"/etc#x":                        "not inside the source",
 			".?dir=../x":                    "not inside the source",
-			"./dep?dir=dep":                 "name a folder",
+			"./dep?dir=dep":                 "name a directory",
 			".?ref=main":                    "another source than the one that was pushed",
 			".?rev=" + rev:                  "the source's is not known",
 			"path:.?submodules=1":           "a flake of path: has no submodules",

@@ -33,14 +33,14 @@ in {
 func (t Toolchain) FlakeConfig(ctx context.Context, source storepath.Path) (FlakeConfig, error) {
 	var config FlakeConfig
 	const doing = "reading the nixConfig of flake.nix"
-	said, err := t.run(ctx, command{
+	result, err := t.run(ctx, command{
 		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
 		stdin: "(" + flakeConfig + ") " + quoteNix(source.String()+"/flake.nix"), doing: doing,
 	})
 	if err != nil {
 		return config, fmt.Errorf("%s: %w", doing, t.explain(err, source))
 	}
-	if err := json.Unmarshal(said.stdout, &config); err != nil {
+	if err := json.Unmarshal(result.stdout, &config); err != nil {
 		return config, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
 	}
 	return config, nil

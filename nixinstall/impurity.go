@@ -16,7 +16,7 @@ import (
 
 // Impurity is a place in an expression that may give another result on another machine or another day.
 type Impurity struct {
-	File string // slash-separated, below the folder
+	File string // slash-separated, below the directory
 	Line int
 	// What is written there, for example "builtins.currentTime".
 	What string
@@ -49,7 +49,7 @@ const (
 	maxNixFile    = 1 << 20
 )
 
-// Impurities looks through the .nix files of a folder for expressions that do not depend on the source alone, at most
+// Impurities looks through the .nix files of a directory for expressions that do not depend on the source alone, at most
 // 20, in the order of files and lines. It reads text: what it finds is a hint, not a proof.
 func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 	var found []Impurity
@@ -72,7 +72,7 @@ func FirstMutable(ctx context.Context, dir string, exclude []string) (first Impu
 	return first, found, err
 }
 
-// eachImpurity shows the impurities of a directory one by one until it is told false.
+// eachImpurity shows the impurities of a directory one by one until the function returns false.
 func eachImpurity(ctx context.Context, dir string, exclude []string, more func(Impurity) bool) error {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch rel, _ := filepath.Rel(dir, path); {
@@ -177,7 +177,7 @@ func argumentSet(rest string) string {
 }
 
 // withoutComments blanks the comments of a Nix expression, and the texts of its strings where they span lines: a
-// build script says what it likes.
+// build script prints what it likes.
 func withoutComments(text string) string {
 	out := []byte(text)
 	blank := func(from, to int) {

@@ -172,14 +172,14 @@ func (t *Toolchain) findPrograms() error {
 func (t *Toolchain) probe(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, t.program("nix"), "--version")
 	cmd.Env = []string{"HOME=" + t.Dir, "NIX_CONF_DIR=" + t.Dir, "NIX_USER_CONF_FILES="}
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("trying %s: %w: %s", t.program("nix"), err, oneLine(said.String()))
+		return fmt.Errorf("trying %s: %w: %s", t.program("nix"), err, oneLine(output.String()))
 	}
-	fields := strings.Fields(said.String())
+	fields := strings.Fields(output.String())
 	if len(fields) == 0 || fields[len(fields)-1] != t.Metadata.Version {
-		return fmt.Errorf("trying %s: it says %q, want version %s", t.program("nix"), oneLine(said.String()),
+		return fmt.Errorf("trying %s: it says %q, want version %s", t.program("nix"), oneLine(output.String()),
 			t.Metadata.Version)
 	}
 	return nil

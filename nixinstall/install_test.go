@@ -119,7 +119,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		Expect(names(dir)).To(BeEmpty())
 	})
 
-	it("says which folder is too long to be relocated to", func() {
+	it("says which directory is too long to be relocated to", func() {
 		long := filepath.Join(dir, strings.Repeat("long/", 12))
 		_, err := nixinstall.Install(ctx, tarball(t), long, nixinstall.InstallOptions{})
 		var tooLong *relocate.TooLongError

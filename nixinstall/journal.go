@@ -38,7 +38,7 @@ const (
 	actSubstitute = 108
 )
 
-// journal reads Nix's log as it is written, keeps what matters at the end and tells the user that something is
+// journal reads Nix's log as it is written, keeps what matters at the end and logs that something is
 // going on when it takes long.
 type journal struct {
 	doing  string
@@ -59,7 +59,7 @@ type journal struct {
 	once   sync.Once
 }
 
-// newJournal starts a journal; names has addresses and what to call them, in turn.
+// newJournal starts a journal; names has addresses and what to call them, alternately.
 func newJournal(s Settings, doing string, names []string) *journal {
 	quiet := s.Quiet
 	if quiet <= 0 {
@@ -76,7 +76,7 @@ func newJournal(s Settings, doing string, names []string) *journal {
 	return j
 }
 
-// tick says every while what is going on.
+// tick logs at intervals what is going on.
 func (j *journal) tick(start time.Time) {
 	for {
 		select {
@@ -191,13 +191,13 @@ func (j *journal) tail() string {
 	if len(j.plain) == 0 {
 		return ""
 	}
-	said := j.plain[len(j.plain)-1]
+	last := j.plain[len(j.plain)-1]
 	for _, line := range j.plain {
 		if rest, ok := strings.CutPrefix(line, "error: "); ok {
-			said = rest
+			last = rest
 		}
 	}
-	return ": " + oneLine(redact.Text(said))
+	return ": " + oneLine(redact.Text(last))
 }
 
 func keepLast[T any](list []T, item T) []T {

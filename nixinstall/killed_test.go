@@ -16,7 +16,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
-// victimEnv names the toolchain's folder in a process that is killed.
+// victimEnv names the toolchain's directory in a process that is killed.
 const victimEnv = "NIX_HYDRA_TEST_VICTIM"
 
 func testKilled(t *testing.T, _ spec.G, it spec.S) {

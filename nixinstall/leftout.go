@@ -8,7 +8,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// maxReasons bounds the jobs that are evaluated once more to hear why they cannot be.
+// maxReasons bounds the jobs that are evaluated once more to find out why they cannot be.
 const maxReasons = 5
 
 // leftOut writes a note for each job that a job set was searched without. The language does not tell what was thrown,

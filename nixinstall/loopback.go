@@ -22,12 +22,12 @@ import (
 )
 
 // loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
-// that want a header or a session, which it cannot send, and folders that it may not write to, as it makes folders of its own in a
+// that want a header or a session, which it cannot send, and directories that it may not write to, as it makes directories of its own in a
 // file:// cache before it reads it.
 type loopback struct {
 	// urls are all substituters as Nix is to ask them.
 	urls []string
-	// names has the addresses here and whom they stand for, in turn, without settings.
+	// names has the addresses here and whom they stand for, alternately, without settings.
 	names   []string
 	servers []*http.Server
 }

@@ -125,7 +125,7 @@ type spread struct {
 func (s *spread) Entry(e *nar.Entry) error {
 	if e.Path == "" {
 		if e.Kind != nar.Directory {
-			return errors.New("the pack is no folder")
+			return errors.New("the pack is no directory")
 		}
 		return nil
 	}

@@ -22,11 +22,11 @@ func (t Toolchain) WouldBuild(ctx context.Context, drvs []storepath.Path) (Plan,
 	for _, drv := range drvs {
 		args = append(args, drv.String())
 	}
-	said, err := t.run(ctx, command{program: "nix-store", args: args, doing: "asking what would be built"})
+	result, err := t.run(ctx, command{program: "nix-store", args: args, doing: "asking what would be built"})
 	if err != nil {
 		return Plan{}, t.explain(err, "")
 	}
-	return parsePlan(said.log.plain), nil
+	return parsePlan(result.log.plain), nil
 }
 
 // parsePlan reads the lists that Nix prints before it builds (NixOS/nix: src/libmain/shared.cc, printMissing).

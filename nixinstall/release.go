@@ -87,8 +87,8 @@ func unxz(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 	cmd := exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0")
 	cmd.Env = []string{"LC_ALL=C"}
 	cmd.Stdin = r
-	said := &strings.Builder{}
-	cmd.Stderr = said
+	stderr := &strings.Builder{}
+	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -96,16 +96,16 @@ func unxz(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompressing with %s: %w", program, err)
 	}
-	return &xzProgram{ReadCloser: out, cmd: cmd, said: said}, nil
+	return &xzProgram{ReadCloser: out, cmd: cmd, stderr: stderr}, nil
 }
 
 // xzProgram reads what an xz program writes and ends in its error.
 type xzProgram struct {
 	io.ReadCloser
-	cmd  *exec.Cmd
-	said *strings.Builder
-	done bool
-	err  error
+	cmd    *exec.Cmd
+	stderr *strings.Builder
+	done   bool
+	err    error
 }
 
 func (x *xzProgram) Read(p []byte) (int, error) {
@@ -122,7 +122,7 @@ func (x *xzProgram) wait() error {
 	if !x.done {
 		x.done = true
 		if err := x.cmd.Wait(); err != nil {
-			x.err = fmt.Errorf("decompressing with xz: %w: %s", err, oneLine(x.said.String()))
+			x.err = fmt.Errorf("decompressing with xz: %w: %s", err, oneLine(x.stderr.String()))
 		}
 	}
 	return x.err
@@ -209,7 +209,7 @@ func (u *unpacking) enterTop(top string) error {
 	}
 	found := releaseName.FindStringSubmatch(top)
 	if u.top != "" || found == nil {
-		return errors.New("a release is one folder nix-VERSION-SYSTEM")
+		return errors.New("a release is one directory nix-VERSION-SYSTEM")
 	}
 	u.top, u.release.version, u.release.system = top, found[1], found[2]
 	return nil
@@ -235,7 +235,7 @@ func (u *unpacking) write(h *tar.Header, name string, contents io.Reader) error 
 		}
 		return u.root.Link("store/"+inTop, name)
 	}
-	return fmt.Errorf("it is neither a file, a folder nor a link (type %q)", h.Typeflag)
+	return fmt.Errorf("it is neither a file, a directory nor a link (type %q)", h.Typeflag)
 }
 
 func (u *unpacking) file(h *tar.Header, name string, contents io.Reader) error {

@@ -62,7 +62,7 @@ func testRelease(t *testing.T, _ spec.G, it spec.S) {
 		}
 		entries, readErr := os.ReadDir(parent)
 		Expect(readErr).NotTo(HaveOccurred())
-		Expect(entries).To(HaveLen(1), "something was written beside the folder")
+		Expect(entries).To(HaveLen(1), "something was written beside the directory")
 		return dir, err
 	}
 	file := func(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg} }
@@ -90,7 +90,7 @@ func testRelease(t *testing.T, _ spec.G, it spec.S) {
 		for problem, headers := range map[string][]tar.Header{
 			"leads out of":       {info, file(top + "store/../../../evil")},
 			"out of the archive": {info, file("/etc/evil")},
-			"one folder":         {info, file("other/store/" + base)},
+			"one directory":      {info, file("other/store/" + base)},
 			"nothing there":      {info, file(top + "lib/x")},
 			"escapes":            {info, link(top+"store/"+base, "../.."), file(top + "store/" + base + "/evil")},
 			"hash":               {info, file(top + "store/evil")},

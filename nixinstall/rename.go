@@ -51,14 +51,14 @@ func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepat
 	return out, nil
 }
 
-// unaffected remembers the derivations that no source name reaches: most of them, and the same ones for every name.
+// unaffected holds the derivations that no source name reaches: most of them, and the same ones for every name.
 type unaffected struct {
 	mu   sync.Mutex
 	from storepath.Path
 	drvs map[storepath.Path]*renamed
 }
 
-// of is what is remembered for one evaluated source, to be read and added to until done is called.
+// of is what is held for one evaluated source, to be read and added to until done is called.
 func (u *unaffected) of(from storepath.Path) (drvs map[storepath.Path]*renamed, done func()) {
 	if u == nil {
 		return map[storepath.Path]*renamed{}, func() {}
@@ -163,7 +163,7 @@ func (n *renaming) source(p storepath.Path) (storepath.Path, error) {
 		return "", err
 	}
 	if was, err := FixedPath(hash, p.Name()); err != nil || was != p {
-		return "", fmt.Errorf("%s is no plain copy of a folder", p)
+		return "", fmt.Errorf("%s is no plain copy of a directory", p)
 	}
 	moved, err := FixedPath(hash, strings.ReplaceAll(p.Name(), n.from.Base(), n.to.Base()))
 	n.sources[p] = moved

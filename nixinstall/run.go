@@ -24,11 +24,11 @@ type command struct {
 	args    []string
 	stdin   string
 	pure    bool
-	// doing is what the run is for, in the words of a log line: "evaluating shell.nix".
+	// doing is what the run is for, as the log has it: "evaluating shell.nix".
 	doing string
 }
 
-// answer is what a run said.
+// answer is what a run printed.
 type answer struct {
 	stdout []byte
 	log    *journal
@@ -43,12 +43,12 @@ var damaged = regexp.MustCompile(`SQLite (?:statement|database)|is not a databas
 // needed but time.
 func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
 	result, err := t.try(ctx, c)
-	var said *nixError
-	if err == nil || !errors.As(err, &said) || !damaged.MatchString(said.last().Raw) {
+	var failure *nixError
+	if err == nil || !errors.As(err, &failure) || !damaged.MatchString(failure.last().Raw) {
 		return result, err
 	}
 	t.logf("%s: what was kept of earlier evaluations is damaged (%s); starting without it", c.doing,
-		oneLine(said.last().Raw))
+		oneLine(failure.last().Raw))
 	if err := emptyDir(t.settings.State); err != nil {
 		return result, fmt.Errorf("%s: %w", c.doing, err)
 	}
@@ -58,7 +58,7 @@ func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
 // try runs a program once.
 func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 	if t.settings.State == "" || !filepath.IsAbs(t.settings.State) {
-		return answer{}, fmt.Errorf("running %s: the state folder %q is not an absolute path", c.program, t.settings.State)
+		return answer{}, fmt.Errorf("running %s: the state directory %q is not an absolute path", c.program, t.settings.State)
 	}
 	for _, dir := range []string{t.settings.root(), t.settings.home()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -115,7 +115,7 @@ func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 	return result, fmt.Errorf("%s: %w%s", c.doing, err, log.tail())
 }
 
-// nixError is what Nix said when it gave up: the errors it logged, in order; the last one ended it.
+// nixError is what Nix logged when it gave up: the errors, in order; the last one ended it.
 type nixError struct {
 	doing    string
 	messages []message

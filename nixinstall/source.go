@@ -117,7 +117,7 @@ func dump(ctx context.Context, dst nar.Sink, dir, rel string, keeps func(rel str
 	case 0:
 		return dumpFile(ctx, dst, full, rel, info)
 	}
-	return fmt.Errorf("%s is neither a file, a folder nor a symbolic link (%s); leave it out of the source", full,
+	return fmt.Errorf("%s is neither a file, a directory nor a symbolic link (%s); leave it out of the source", full,
 		info.Mode().Type())
 }
 
@@ -178,7 +178,7 @@ builtins.path { inherit (request) name; path = request.dir; filter = keeps; }
 `
 
 // AddSource copies dir into the store as Hydra does with a checkout (see SourceOptions), and returns its path: the
-// one that `nix-store --add-fixed --recursive sha256` gives to a folder of that name and content.
+// one that `nix-store --add-fixed --recursive sha256` gives to a directory of that name and content.
 func (t Toolchain) AddSource(ctx context.Context, dir string, o SourceOptions) (storepath.Path, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -195,7 +195,7 @@ func (t Toolchain) AddSource(ctx context.Context, dir string, o SourceOptions) (
 	if err != nil {
 		return "", fmt.Errorf("adding the source to the store: %w", err)
 	}
-	said, err := t.run(ctx, command{
+	result, err := t.run(ctx, command{
 		program: "nix", args: []string{"eval", "--json", "--log-format", "internal-json", "--file", "-"},
 		stdin: "(" + addExpression + ") " + quoteNix(string(text)), doing: "adding the source to the store",
 	})
@@ -203,7 +203,7 @@ func (t Toolchain) AddSource(ctx context.Context, dir string, o SourceOptions) (
 		return "", err
 	}
 	var added string
-	if err := json.Unmarshal(said.stdout, &added); err != nil {
+	if err := json.Unmarshal(result.stdout, &added); err != nil {
 		return "", fmt.Errorf("adding the source to the store: reading Nix's answer: %w", err)
 	}
 	return storepath.Parse(added)

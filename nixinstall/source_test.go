@@ -36,7 +36,7 @@ func testAddSource(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.Symlink("/nowhere", filepath.Join(dir, "dangling"))).To(Succeed())
 	})
 
-	it("gives the path that nix-store --add-fixed gave to these folders, with and without Nix", func() {
+	it("gives the path that nix-store --add-fixed gave to these directories, with and without Nix", func() {
 		for _, c := range []struct{ dir, name, want string }{
 			{"app", "git-export", "/nix/store/m0krr6bq1b5mmdwbfgxv50qyhrdx8pdn-git-export"},
 			{"app", "source", "/nix/store/w9vc7wizi9n805474fjf5kxxnnqxzg8r-source"},
@@ -77,7 +77,7 @@ func testAddSource(t *testing.T, _ spec.G, it spec.S) {
 	it("says which file cannot be part of a source", func() {
 		Expect(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644)).To(Succeed())
 		_, err := nixinstall.SourcePath(ctx, dir, nixinstall.SourceOptions{})
-		Expect(err).To(MatchError(ContainSubstring("pipe is neither a file, a folder nor a symbolic link")))
+		Expect(err).To(MatchError(ContainSubstring("pipe is neither a file, a directory nor a symbolic link")))
 		_, err = nix(t).AddSource(ctx, dir, nixinstall.SourceOptions{})
 		Expect(err).To(MatchError(ContainSubstring("pipe")))
 		_, err = nix(t).AddSource(ctx, dir, nixinstall.SourceOptions{Exclude: []string{"pipe"}})

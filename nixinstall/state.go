@@ -12,7 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// PackState writes the state folder to one compressed file, in one step, and gives the SHA-256 (hex) of what is in it:
+// PackState writes the state directory to one compressed file, in one step, and gives the SHA-256 (hex) of what is in it:
 // a directory of tens of thousands of files is slow to keep, and nothing of it could be trusted afterwards.
 func (t Toolchain) PackState(ctx context.Context, file string) (sum string, err error) {
 	sum, err = writePack(file, func(dst nar.Sink) error { return dump(ctx, dst, t.settings.State, "", keepsState) })
@@ -22,13 +22,13 @@ func (t Toolchain) PackState(ctx context.Context, file string) (sum string, err 
 	return sum, nil
 }
 
-// keepsState reports whether a file of the state folder is of use to the next build: what running processes leave there
+// keepsState reports whether a file of the state directory is of use to the next build: what running processes leave there
 // for each other is not.
 func keepsState(rel string) bool {
 	return rel != "root/nix/var/nix/gc-socket" && rel != "root/nix/var/nix/temproots"
 }
 
-// UnpackState makes dir the state folder that was packed into file with this hash. What is there already goes. After an
+// UnpackState makes dir the state directory that was packed into file with this hash. What is there already goes. After an
 // error nothing is there.
 func UnpackState(ctx context.Context, file, dir, sum string) error {
 	err := nar.RemoveAll(dir)

@@ -15,7 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
-// stateChildEnv names the folder of a toolchain in a process that evaluates, as another user, on a state from a pack.
+// stateChildEnv names the directory of a toolchain in a process that evaluates, as another user, on a state from a pack.
 const stateChildEnv = "NIX_HYDRA_TEST_STATE_CHILD"
 
 func testState(t *testing.T, _ spec.G, it spec.S) {

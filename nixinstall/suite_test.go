@@ -81,7 +81,7 @@ func tarball(t *testing.T) string {
 	return name
 }
 
-// nix is a relocated Nix with a state folder of its own.
+// nix is a relocated Nix with a state directory of its own.
 func nix(t *testing.T, change ...func(*nixinstall.Settings)) nixinstall.Toolchain {
 	t.Helper()
 	tarball(t)
@@ -99,7 +99,7 @@ func nix(t *testing.T, change ...func(*nixinstall.Settings)) nixinstall.Toolchai
 	return toolchain.With(settings)
 }
 
-// stateDir is a folder for Nix's state; a store has folders that only nar.RemoveAll removes for an ordinary user.
+// stateDir is a directory for Nix's state; a store has directories that only nar.RemoveAll removes for an ordinary user.
 func stateDir(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "eval")

@@ -52,7 +52,7 @@ type Metadata struct {
 	Size int64 `json:"size" toml:"size"`
 }
 
-// Settings are what Nix is told about the world: its own nix.conf, and no other, is written from them.
+// Settings are what nix.conf is written from; Nix reads no other.
 type Settings struct {
 	// State is the directory that Nix keeps its store, its caches and its HOME in. It may be kept between builds.
 	// It must be absolute and belong to the user who evaluates.
@@ -61,14 +61,14 @@ type Settings struct {
 	// credentials: they are written to a file that only the user can read, for the time of one command.
 	Substituters []string
 	// Authorization are the headers of that name for some of the Substituters, by what is written there, where a netrc has
-	// no word for them, such as a token. They go to these and nobody else.
+	// no field for them, such as a token. They go to these and nobody else.
 	Authorization map[string]string
 	// Through are what stands between some of the Substituters and the network, by what is written there: servers that
 	// want more of a login than Nix can send.
 	Through map[string]func(next http.RoundTripper) http.RoundTripper
 	// TrustedPublicKeys are "name:base64" keys.
 	TrustedPublicKeys []string
-	// RequireSigs is false only where the user has said so in words.
+	// RequireSigs is false only where a setting says so.
 	RequireSigs bool
 	// NetrcFile is a netrc for the substituters and for fetchers; "" for none.
 	NetrcFile string

@@ -136,8 +136,8 @@ func evaluationAdvice() []advice {
 		{topicUnfetched, "… does not exist, of a path below /nix/store that a flake fetches",
 			"`fetchTree`, `getFlake` and `file://` addresses in a flake look for /nix/store in the file system, where it is not " +
 				"during a build.",
-			[]string{"have the flake take {folder} by builtins.path, which reads it through the store, or as an input of its own " +
-				"(inputs.NAME.url = \"path:./FOLDER\")"}},
+			[]string{"have the flake take {directory} by builtins.path, which reads it through the store, or as an input of its own " +
+				"(inputs.NAME.url = \"path:./DIRECTORY\")"}},
 		{topicWouldBuild, "would have to be built, and no substituter has it",
 			"Evaluation reads the output of a derivation (import from derivation), and nothing is compiled here.",
 			[]string{buildIt + ", or", nameIt}},
@@ -240,7 +240,7 @@ func notCachedAdvice() []advice {
 			"The way of uploading loses modes or links.",
 			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},
 		{topicSubmodules, "Hydra checks submodules out one level deep",
-			"Submodules of submodules are empty folders in what Hydra evaluates.",
+			"Submodules of submodules are empty directories in what Hydra evaluates.",
 			[]string{"check submodules out as Hydra does, without --recursive, or make the nested ones the repository's own"}},
 		{topicClock, "evaluating it again a second later gives another path",
 			"The expression reads the clock.",

@@ -13,8 +13,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
-// bin is what an output's bin directory holds, as far as a later build wants to know it, to whom a reused layer no longer
-// shows it.
+// bin is what an output's bin directory holds, as far as a later build needs it, which does not see into a reused
+// layer.
 type bin struct {
 	// Programs are the names of its programs, of two where there are more; the hook is not one of them.
 	Programs []string `json:"programs,omitempty"`
@@ -44,7 +44,7 @@ func readBin(dir string) *bin {
 	return b
 }
 
-// isProgram reports whether a file can be executed. A link that leads to where this build has no bytes is believed.
+// isProgram reports whether a file can be executed. A link that leads to where this build has no bytes counts as one.
 func isProgram(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -75,7 +75,7 @@ func shellNote(p procfile.Entry, shell string) string {
 		return ""
 	}
 	return fmt.Sprintf("%s has shell syntax and the closure has no shell: the run image's runs it, else the launcher "+
-		"itself, which does not know all of it; bash among the outputs does", p.Type)
+		"itself, which does not run all of it; bash among the outputs does", p.Type)
 }
 
 // bin is what the previous build saw of an output's bin directory, where that was one of its roots.
@@ -97,13 +97,13 @@ func (m buildRecord) unseen(roots []storepath.Path) (unseen []storepath.Path) {
 	return unseen
 }
 
-// readBins looks what the roots' bin directories hold, or remembers it of those whose layers are not here. It returns the
-// paths that would have to be here to tell.
+// readBins looks what the roots' bin directories hold, or takes it from the record where their layers are not here. It
+// returns the paths that would have to be here for that.
 func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	c.Bins = nil
 	for _, root := range c.Roots.Paths {
 		b, known := before.bin(root)
-		if dir, owner := c.binFolder(root); exists(c.folder(owner)) {
+		if dir, owner := c.binDirectory(root); exists(c.folder(owner)) {
 			b = readBin(dir)
 		} else if !known {
 			unseen = append(unseen, owner)
@@ -113,8 +113,8 @@ func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	return unseen
 }
 
-// binFolder is where a root's bin directory is, and the path that it belongs to: it may be a link to another one's.
-func (c *contents) binFolder(root storepath.Path) (dir string, owner storepath.Path) {
+// binDirectory is where a root's bin directory is, and the path that it belongs to: it may be a link to another one's.
+func (c *contents) binDirectory(root storepath.Path) (dir string, owner storepath.Path) {
 	dir = filepath.Join(c.folder(root), "bin")
 	target, err := os.Readlink(dir)
 	if err != nil {

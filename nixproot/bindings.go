@@ -87,7 +87,7 @@ func (b *Bindings) unused(binding libcnb.Binding, why string) {
 	b.Unused = append(b.Unused, fmt.Sprintf("%q %s", binding.Name, why))
 }
 
-// otherType is why a binding is not used that has a type; one that is nearly right is told so.
+// otherType is why a binding with a type is not used; a type that is nearly right has a hint.
 func otherType(is string) string {
 	lower := strings.ToLower(is)
 	if strings.Contains(lower, "nix") || strings.Contains(lower, "cache") {
@@ -156,7 +156,7 @@ func bindingFile(ctx context.Context, name string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// readCaches reads a binding of type nix-binary-cache. A key it does not know is an error.
+// readCaches reads a binding of type nix-binary-cache. An unknown key is an error.
 func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	b := CacheBinding{Name: binding.Name}
 	fields := map[string]*string{

@@ -63,7 +63,7 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 	return s, nil
 }
 
-// options are what package cache wants to know. The logins of bindings are for their own caches and no other port or
+// options are those of package cache. The logins of bindings are for their own caches and no other port or
 // scheme of the same host, so they do not stand in its netrc.
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
@@ -117,8 +117,8 @@ func writeNetrc(file, text string) (string, error) {
 }
 
 // forNix are some of the caches as Nix may have them. Nix writes the URLs that it asks into its state, which is kept,
-// and believes a cache whose URL says trusted=true: neither logins nor that are left in them. Logins go into a private
-// netrc file. What that has no word for goes beside the URLs: tokens, and the second login of a host.
+// and trusts a cache whose URL says trusted=true: neither logins nor that are left in them. Logins go into a private
+// netrc file. What that format cannot hold goes beside the URLs: tokens, and the second login of a host.
 func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
 	n := nixinstall.Settings{
 		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Authorization: map[string]string{},
@@ -196,7 +196,7 @@ func (s cacheSettings) loginFor(u *url.URL, file cache.Netrc) (login cache.Netrc
 	return login, token
 }
 
-// curlNetrc is a netrc file for curl, which knows no ports, takes the first entry of a host even where that has no login,
+// curlNetrc is a netrc file for curl, which has no ports, takes the first entry of a host even where that has no login,
 // and reads nothing after a default entry (curl: lib/netrc.c).
 type curlNetrc struct {
 	hosts   []string // "" is the default entry
@@ -217,21 +217,21 @@ func (n *curlNetrc) add(host string, e cache.NetrcEntry) bool {
 	return true
 }
 
-// String is the file; words in quotes may have any characters, and be empty.
+// String is the file; what is in quotes may have any characters, and be empty.
 func (n *curlNetrc) String() string {
-	word := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
 	var text strings.Builder
 	for i, e := range n.entries {
 		machine := "machine " + n.hosts[i]
 		if n.hosts[i] == "" {
 			machine = "default"
 		}
-		fmt.Fprintf(&text, "%s login \"%s\" password \"%s\"\n", machine, word.Replace(e.Login), word.Replace(e.Password))
+		fmt.Fprintf(&text, "%s login \"%s\" password \"%s\"\n", machine, quote.Replace(e.Login), quote.Replace(e.Password))
 	}
 	return text.String()
 }
 
-// wholeHost is the host of a netrc entry; ok is false where that is for one port of it, which curl would not know.
+// wholeHost is the host of a netrc entry; ok is false where that is for one port of it, which curl cannot tell from others.
 func wholeHost(machine string) (host string, ok bool) {
 	if _, _, err := net.SplitHostPort(machine); err == nil {
 		return "", false
@@ -251,7 +251,7 @@ func origin(u *url.URL) string {
 	return strings.ToLower(u.Scheme + "://" + u.Hostname() + ":" + port)
 }
 
-// withoutTrust drops from a URL's query what would have Nix believe the cache without a signature.
+// withoutTrust drops from a URL's query what would have Nix trust the cache without a signature.
 func withoutTrust(query string) string {
 	settings := slices.DeleteFunc(strings.Split(query, "&"), func(setting string) bool {
 		name, _, _ := strings.Cut(setting, "=")

@@ -60,14 +60,14 @@ func (r *rootList) Set(s string) error {
 	return err
 }
 
-// wordList collects flags that may be given several times.
-type wordList []string
+// stringList collects flags that may be given several times.
+type stringList []string
 
-func (w *wordList) String() string { return "" }
+func (l *stringList) String() string { return "" }
 
-// Set adds a word.
-func (w *wordList) Set(s string) error {
-	*w = append(*w, s)
+// Set adds a value.
+func (l *stringList) Set(s string) error {
+	*l = append(*l, s)
 	return nil
 }
 

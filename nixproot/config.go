@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// defaultCache is the binary cache that Nix itself asks when nobody says otherwise.
+	// defaultCache is the binary cache that Nix itself uses by default.
 	defaultCache = "https://cache.nixos.org"
 	// defaultKey is the key that signs what defaultCache serves.
 	defaultKey = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
@@ -30,7 +30,7 @@ type Config struct {
 	Substituters []string
 	// TrustedKeys are the keys whose signature makes a store path acceptable.
 	TrustedKeys narinfo.Keys
-	// RequireSigs is false only when that was said in words.
+	// RequireSigs is false only where a setting says so.
 	RequireSigs bool
 
 	// Settings say which store paths the image is made of.
@@ -57,7 +57,7 @@ type Config struct {
 	MaxLayers int
 }
 
-// Lookup finds a setting; ok is false when nobody set it and value is the declared default.
+// Lookup finds a setting; ok is false where it is not set and value is the declared default.
 type Lookup func(name string) (value string, ok bool)
 
 // ReadConfig reads every setting. Its error names the variable, what it holds and what it may hold.
@@ -86,7 +86,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	return c, r.err
 }
 
-// roots reads what package roots is told.
+// roots reads the settings of package roots.
 func (r *reader) roots(architecture string) roots.Settings {
 	s := roots.Settings{
 		HydraURL:   strings.TrimRight(r.text("BP_NIX_HYDRA_URL"), "/"),
@@ -141,10 +141,10 @@ func (r *reader) patterns(name string) []string {
 
 func (r *reader) pairs(name string) map[string]string {
 	pairs := map[string]string{}
-	for _, word := range r.words(name) {
-		key, value, ok := strings.Cut(word, "=")
+	for _, field := range r.fields(name) {
+		key, value, ok := strings.Cut(field, "=")
 		if !ok || key == "" {
-			r.fail(name, word, "name=value pairs separated by spaces; a value with spaces is quoted: name='two words'")
+			r.fail(name, field, "name=value pairs separated by spaces; a value with spaces is quoted: name='two words'")
 			continue
 		}
 		pairs[key] = value
@@ -152,19 +152,19 @@ func (r *reader) pairs(name string) map[string]string {
 	return pairs
 }
 
-// words splits at white space as a shell does: what stands between single or double quotes is kept together and the
+// fields splits at white space as a shell does: what stands between single or double quotes is kept together and the
 // quotes are left out. Nothing else means anything.
-func (r *reader) words(name string) []string {
-	var words []string
-	var word strings.Builder
+func (r *reader) fields(name string) []string {
+	var fields []string
+	var field strings.Builder
 	quote, inWord := rune(0), false
 	for _, c := range r.text(name) {
 		switch {
 		case quote == 0 && unicode.IsSpace(c):
 			if inWord {
-				words = append(words, word.String())
+				fields = append(fields, field.String())
 			}
-			word.Reset()
+			field.Reset()
 			inWord = false
 			continue
 		case quote == 0 && (c == '\'' || c == '"'):
@@ -172,7 +172,7 @@ func (r *reader) words(name string) []string {
 		case quote == c:
 			quote = 0
 		default:
-			word.WriteRune(c)
+			field.WriteRune(c)
 		}
 		inWord = true
 	}
@@ -180,9 +180,9 @@ func (r *reader) words(name string) []string {
 		r.err = fmt.Errorf("reading %s: a quote %c is not closed", name, quote)
 	}
 	if inWord {
-		words = append(words, word.String())
+		fields = append(fields, field.String())
 	}
-	return words
+	return fields
 }
 
 func (r *reader) boolean(name string, fallback bool) bool {

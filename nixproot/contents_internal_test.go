@@ -37,7 +37,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.WriteFile(filepath.Join(dir, name), nil, mode)).To(Succeed())
 	}
 
-	it("counts what can be executed, and neither folders, wrapped programs nor the hook", func() {
+	it("counts what can be executed, and neither directories, wrapped programs nor the hook", func() {
 		write("app", 0o555)
 		write(".app-wrapped", 0o555)
 		write("notes.txt", 0o444)
@@ -53,7 +53,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(readBin(dir)).To(Equal(&bin{Programs: []string{"app"}}))
 	})
 
-	it("takes no hook that cannot be executed, and no folder that is not there", func() {
+	it("takes no hook that cannot be executed, and no directory that is not there", func() {
 		write(roots.HookName, 0o444)
 		Expect(readBin(dir)).To(Equal(&bin{}))
 		Expect(readBin(filepath.Join(dir, "none"))).To(BeNil())
@@ -73,7 +73,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(readBin(dir).Programs).To(Equal([]string{"a", "b"}))
 	})
 
-	it("finds the one program of several folders, and none where there are two", func() {
+	it("finds the one program of several directories, and none where there are two", func() {
 		one, other := &bin{Programs: []string{"app"}}, &bin{Programs: []string{"tool"}}
 		Expect(onlyProgram(nil, &bin{}, one, one)).To(Equal("app"))
 		Expect(onlyProgram(one, other)).To(BeEmpty())

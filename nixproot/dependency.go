@@ -96,7 +96,7 @@ func oneLine(err error) string {
 func scratchDir() (string, func(), error) {
 	dir, err := os.MkdirTemp("", "nix-hydra-")
 	if err != nil {
-		return "", nil, fmt.Errorf("making a temporary folder: %w", err)
+		return "", nil, fmt.Errorf("making a temporary directory: %w", err)
 	}
 	return dir, func() { _ = nar.RemoveAll(dir) }, nil
 }

@@ -61,7 +61,7 @@ type Entry struct {
 	// nothing is evaluated.
 	File  string
 	Flake string
-	// Why says in words how the entry was chosen and how to choose another.
+	// Why says how the entry was chosen and how to choose another.
 	Why string
 }
 

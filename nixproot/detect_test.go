@@ -57,7 +57,7 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		Expect(output.String()).To(ContainSubstring("BP_NIX_FILE is nix/app.nix"))
 	})
 
-	it("takes a flake.nix that is named for the flake in its folder", func() {
+	it("takes a flake.nix that is named for the flake in its directory", func() {
 		file("flake.nix")
 		file("nix/deep/flake.nix")
 		for named, flake := range map[string]string{"flake.nix": ".", "./flake.nix": ".", "nix/deep/flake.nix": "./nix/deep"} {

@@ -17,7 +17,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// explain turns a package's error into what a person needs: what happened, and what to change. It is the one place
+// explain makes of a package's error what a person needs: what happened, and what to change. It is the one place
 // where errors become advice (advice.go); an error it does not know passes as it is.
 func explain(err error) error {
 	var notCached *roots.NotCachedError
@@ -74,7 +74,7 @@ func evaluationFixes(err error) []string {
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
 		return argumentFixes(evaluation)
 	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
-		return adviceOn(topicUnfetched, "folder", evaluation.Unfetched)
+		return adviceOn(topicUnfetched, "directory", evaluation.Unfetched)
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
 		return adviceOn(topicSearchPath)
 	case errors.As(err, &build):

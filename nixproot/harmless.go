@@ -11,7 +11,7 @@ import (
 // harmlessSetting is the value of BP_NIX_HARMLESS that takes all that stands in the way of relocation as harmless,
 // quoted for a shell, or "" if that cannot be done.
 func harmlessSetting(reasons []closure.Reason) string {
-	const most = 8 // a value that nobody reads is none that anybody should set
+	const most = 8 // a longer value would be set without being read
 	var globs []string
 	for _, r := range reasons {
 		if r.File == "" || r.Kind == relocate.RelocatedName || r.Kind == relocate.Ambiguous {

@@ -147,7 +147,7 @@ func (c *contents) hookProgram() (string, error) {
 	if info, err := os.Stat(c.folder(hook)); err == nil && info.Mode().IsRegular() {
 		return c.programPath(hook, ""), nil
 	}
-	dir, _ := c.binFolder(hook)
+	dir, _ := c.binDirectory(hook)
 	switch b := readBin(dir); {
 	case b != nil && b.Hook:
 		return c.programPath(hook, filepath.Join("bin", roots.HookName)), nil

@@ -88,17 +88,17 @@ func programsIn(p storepath.Path, dir, system string) (programs, error) {
 		return found, err
 	}
 	defer root.Close()
-	for _, folder := range []string{"bin", "sbin", "libexec"} {
-		info, err := root.Lstat(folder)
+	for _, directory := range []string{"bin", "sbin", "libexec"} {
+		info, err := root.Lstat(directory)
 		if err != nil || !info.IsDir() {
 			continue
 		}
-		entries, err := fs.ReadDir(root.FS(), folder)
+		entries, err := fs.ReadDir(root.FS(), directory)
 		if err != nil {
 			return found, err
 		}
 		for _, entry := range entries {
-			name := folder + "/" + entry.Name()
+			name := directory + "/" + entry.Name()
 			if !entry.Type().IsRegular() {
 				continue
 			}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endGrace is how long processes may go on after they were told to end, or after the one that started them has ended
+// endGrace is how long processes may go on after they were sent a signal to end, or after the one that started them has ended
 // while they still write.
 const endGrace = 2 * time.Second
 
@@ -36,7 +36,7 @@ func runToEnd(command *exec.Cmd) (left []string, err error) {
 	return left, err
 }
 
-// endChildren ends all children of this process, and those that they leave to it in their turn, and returns the names
+// endChildren kills all children of this process, and those that become its children by that, and returns the names
 // of those that were running.
 func endChildren() (names []string) {
 	for {

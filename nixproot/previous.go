@@ -16,7 +16,7 @@ import (
 
 const viewLayer = launchlayer.View
 
-// previous is the last build, as its record in the build cache tells it, and what the previous image has of it.
+// previous is the last build, as its record in the build cache has it, and what the previous image has of it.
 type previous struct {
 	buildRecord
 	closure *closure.Previous

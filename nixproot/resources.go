@@ -12,8 +12,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
-// findResources looks which of the closure's paths have which files that resources are, or remembers it of paths whose
-// layers are not here.
+// findResources looks which of the closure's paths have which files that resources are, or takes it from the record of paths
+// whose layers are not here.
 func (c *contents) findResources(before buildRecord) map[storepath.Path][]string {
 	found := map[storepath.Path][]string{}
 	for _, group := range c.Groups {

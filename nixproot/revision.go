@@ -26,11 +26,11 @@ const (
 	maxRepositoryURL   = 2048
 )
 
-// provenance is what one witness says about where a source comes from.
+// provenance is what one origin says about where a source comes from.
 type provenance struct {
 	nixinstall.Identity
-	// witness is who says so, as it stands in the log.
-	witness string
+	// origin is a file or a variable, as it stands in the log.
+	origin string
 }
 
 // platformVariable is a variable in which a platform says which commit it builds, and those of which the repository's
@@ -51,49 +51,49 @@ var platformVariables = []platformVariable{
 }
 
 // findIdentity finds out which commit of which repository the source is: as .git says, else as the platform says in
-// project-metadata.toml or in its variables. What a witness says is a stranger's word: one that says no commit is
-// passed over, with a line in the log. BP_NIX_GIT_REV and BP_NIX_GIT_URL, which come before all of them, are package
+// project-metadata.toml or in its variables. None of them is trusted: what is no commit is passed
+// over, with a line in the log. BP_NIX_GIT_REV and BP_NIX_GIT_URL, which come before all of them, are package
 // roots' to apply.
 func (b Build) findIdentity(ctx context.Context, s *site, lookup Lookup) (nixinstall.Identity, error) {
 	if len(s.config.StorePaths) > 0 {
-		return nixinstall.Identity{}, nil // nobody asks where the source is from
+		return nixinstall.Identity{}, nil // where the source is from does not matter
 	}
-	witnesses := []func() (provenance, error){
+	origins := []func() (provenance, error){
 		func() (provenance, error) {
 			id, _, err := nixinstall.GitIdentity(ctx, s.source)
 			if err != nil {
 				err = fmt.Errorf("the source's .git cannot be read, and so its revision is not known: %w", err)
 			}
-			return provenance{Identity: id, witness: ".git"}, err
+			return provenance{Identity: id, origin: ".git"}, err
 		},
 		func() (provenance, error) { return readProjectMetadata(ctx, s.layersRoot) },
 	}
 	for _, v := range platformVariables {
-		witnesses = append(witnesses, func() (provenance, error) { return v.read(lookup) })
+		origins = append(origins, func() (provenance, error) { return v.read(lookup) })
 	}
 	var found provenance
-	for _, witness := range witnesses {
-		said, err := witness()
+	for _, origin := range origins {
+		next, err := origin()
 		switch {
 		case ctx.Err() != nil:
 			return nixinstall.Identity{}, ctx.Err()
 		case err != nil:
 			b.Logger.Bodyf("%s", capitalized(oneLine(err)))
 		case found.Rev == "":
-			found = said
-		case found.URL == "" && said.Rev == found.Rev:
-			found.URL = said.URL
+			found = next
+		case found.URL == "" && next.Rev == found.Rev:
+			found.URL = next.URL
 		}
 	}
 	b.logIdentity(s.config.Settings, found)
 	return found.Identity, nil
 }
 
-// logIdentity says which revision is taken, and whose word that is.
+// logIdentity says which revision is taken, and from where.
 func (b Build) logIdentity(settings roots.Settings, found provenance) {
-	revision, witness, repository := found.Rev, found.witness, found.URL
+	revision, origin, repository := found.Rev, found.origin, found.URL
 	if settings.GitRev != "" {
-		revision, witness = settings.GitRev, "BP_NIX_GIT_REV"
+		revision, origin = settings.GitRev, "BP_NIX_GIT_REV"
 	}
 	if settings.GitURL != "" {
 		repository = settings.GitURL
@@ -104,12 +104,12 @@ func (b Build) logIdentity(settings roots.Settings, found provenance) {
 	if repository != "" {
 		repository = " of " + redact.Text(repository)
 	}
-	b.Logger.Bodyf("Revision %s%s, as %s says", revision, repository, witness)
+	b.Logger.Bodyf("Revision %s%s, as %s says", revision, repository, origin)
 }
 
 // readProjectMetadata reads what a platform says in the layers directory; nothing where it says nothing of git.
 func readProjectMetadata(ctx context.Context, layers string) (provenance, error) {
-	o := provenance{witness: projectMetadata}
+	o := provenance{origin: projectMetadata}
 	text, err := sourcefile.Read(ctx, filepath.Join(layers, projectMetadata), maxProjectMetadata)
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
@@ -117,16 +117,16 @@ func readProjectMetadata(ctx context.Context, layers string) (provenance, error)
 	if err != nil {
 		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
 	}
-	var said struct {
+	var file struct {
 		Source struct {
 			Version  struct{ Commit string }
 			Metadata struct{ Repository, URL, Revision string }
 		}
 	}
-	if err := toml.Unmarshal(text, &said); err != nil {
+	if err := toml.Unmarshal(text, &file); err != nil {
 		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
 	}
-	version, metadata := said.Source.Version, said.Source.Metadata
+	version, metadata := file.Source.Version, file.Source.Metadata
 	if version.Commit == "" && isCommit(metadata.Revision) {
 		version.Commit = metadata.Revision
 	}
@@ -141,7 +141,7 @@ func readProjectMetadata(ctx context.Context, layers string) (provenance, error)
 
 // read asks one platform's variables.
 func (v platformVariable) read(lookup Lookup) (provenance, error) {
-	o := provenance{witness: v.revision + " (" + v.platform + ")"}
+	o := provenance{origin: v.revision + " (" + v.platform + ")"}
 	revision, _ := lookup(v.revision)
 	if revision = strings.TrimSpace(revision); revision == "" {
 		return o, nil
@@ -171,10 +171,10 @@ func expand(template string, lookup Lookup) (text string, ok bool) {
 	}
 }
 
-// of checks what a witness says: a whole commit, and an address without its login.
+// of checks what an origin says: a whole commit, and an address without its login.
 func (o provenance) of(revision, repository string) (provenance, error) {
 	if revision = strings.ToLower(revision); !isCommit(revision) {
-		return provenance{}, fmt.Errorf("the revision in %s is passed over, as %s is no commit", o.witness,
+		return provenance{}, fmt.Errorf("the revision in %s is passed over, as %s is no commit", o.origin,
 			strconv.Quote(revision[:min(len(revision), 80)]))
 	}
 	o.Rev = revision

@@ -203,7 +203,7 @@ func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bo
 		return false, nil
 	}
 	err = unlink(full, unix.AT_REMOVEDIR)
-	if errors.Is(err, fs.ErrPermission) { // an empty directory in another user's tells nothing
+	if errors.Is(err, fs.ErrPermission) { // an empty directory in another user's holds nothing of the source
 		return true, nil
 	}
 	return false, err

@@ -60,16 +60,16 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 		Expect("/etc/passwd").To(BeARegularFile())
 	})
 
-	it("keeps a folder that a pattern names, with all that is in it", func() {
+	it("keeps a directory that a pattern names, with all that is in it", func() {
 		Expect(trimmed([]string{"public"}, nil)).To(ConsistOf("Procfile", "public/a.css", "public/deep/b.css"))
 	})
 
-	it("keeps what matches across folders, less what is excluded", func() {
+	it("keeps what matches across directories, less what is excluded", func() {
 		Expect(trimmed([]string{"**"}, []string{"secrets", "**/*.nix", "src/link"})).To(
 			ConsistOf("Procfile", "src/main.c", "public/a.css", "public/deep/b.css"))
 	})
 
-	it("lets * stay within a folder", func() {
+	it("lets * stay within a directory", func() {
 		Expect(trimmed([]string{"public/*.css"}, nil)).To(ConsistOf("Procfile", "public/a.css"))
 	})
 
@@ -83,9 +83,9 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 		Expect(filepath.Join(dir, ".git")).NotTo(BeADirectory())
 	})
 
-	it("removes folders of another user that anybody may write to, and its own that nobody may, without privileges", func() {
+	it("removes directories of another user that anybody may write to, and its own that nobody may, without privileges", func() {
 		if os.Geteuid() == 0 {
-			asStranger(t, dir, "TestNixproot/nixproot/Source/removes_folders")
+			asStranger(t, dir, "TestNixproot/nixproot/Source/removes_directories")
 			return
 		}
 		Expect(os.MkdirAll(filepath.Join(dir, "own"), 0o755)).To(Succeed())
@@ -184,7 +184,7 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	})
 }
 
-// strangerDir tells a test that is run as another user which folder it is about.
+// strangerDir tells a test that is run as another user which directory it is about.
 const strangerDir = "NIXPROOT_TEST_DIR"
 
 // asStranger runs a test of this program again, as a user without privileges, on a copy of dir that stays another's

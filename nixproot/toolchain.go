@@ -34,7 +34,7 @@ type Toolchain struct {
 	opened     *nixinstall.Toolchain
 	// used are the store paths that the next evaluation will want again.
 	used []storepath.Path
-	// answering tells which of the caches can be used: Nix waits long for one that is silent. Nil is all.
+	// answering are the caches that can be used: Nix waits long for one that does not answer. Nil is all.
 	answering func() (*cache.Set, error)
 }
 

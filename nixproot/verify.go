@@ -74,7 +74,7 @@ func parseVerify(args []string, out io.Writer) (verify.Options, string, error) {
 	flags := newFlags("verify", verifyUsage, out)
 	flags.Var(&keys, "key", "")
 	flags.Var((*rootList)(&options.Roots), "root", "")
-	flags.Var((*wordList)(&options.Accept), "accept", "")
+	flags.Var((*stringList)(&options.Accept), "accept", "")
 	flags.StringVar(&options.Launcher, "launcher", "", "")
 	flags.StringVar(&options.Lifecycle, "lifecycle", "", "")
 	if err := flags.Parse(args); err != nil {

@@ -64,7 +64,7 @@ type Path struct {
 	Claimed []string
 	// Untrusted says that none of the keys that were given has signed it, whatever its files are.
 	Untrusted bool
-	// Overruled are the files that were taken as harmless when the image was built, and on whose word.
+	// Overruled are the files that were taken as harmless when the image was built, and by which setting.
 	Overruled []closure.Overruled
 	// Problem is "" where the files are what was signed, rewritten and fixed as this program does it and no other
 	// way.
@@ -283,7 +283,7 @@ func (v *closureCheck) view() {
 }
 
 // leads reports whether a link's target is the one that a path's link has. Where the layers are in the image is known
-// of what is relocated, or has to be said.
+// of what is relocated, or has to be given.
 func (v *closureCheck) leads(target, layer string, t unpacked) bool {
 	if t.layout.IsZero() && v.Dir == "" {
 		return strings.HasSuffix(target, filepath.Join("/", layer, t.record.Path.Base()))

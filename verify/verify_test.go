@@ -178,7 +178,7 @@ func alterations() map[string]func(*imagetest.Image) {
 	}
 	return map[string]func(*imagetest.Image){
 		"a byte": alter,
-		"a decoy folder in a later layer": func(f *imagetest.Image) {
+		"a decoy directory in a later layer": func(f *imagetest.Image) {
 			decoy := copied(f, imagetest.Dir, "/layers/decoy")
 			alter(f)
 			f.AddLayer("forged", decoy...)
@@ -210,10 +210,10 @@ func alterations() map[string]func(*imagetest.Image) {
 			place := path.Dir(path.Dir(f.AppFile))
 			f.AddLayer("forged", imagetest.Regular(path.Join(path.Dir(place), ".wh."+path.Base(place)), "", 0o644))
 		},
-		"an opaque folder": func(f *imagetest.Image) {
+		"an opaque directory": func(f *imagetest.Image) {
 			f.AddLayer("forged", imagetest.Directory(path.Dir(f.AppFile)), imagetest.Regular(path.Join(path.Dir(f.AppFile), ".wh..wh..opq"), "", 0o644))
 		},
-		"an opaque layers folder": last(imagetest.Directory(imagetest.Dir), imagetest.Regular(imagetest.Dir+"/.wh..wh..opq", "", 0o644)),
+		"an opaque layers directory": last(imagetest.Directory(imagetest.Dir), imagetest.Regular(imagetest.Dir+"/.wh..wh..opq", "", 0o644)),
 		"a hard link to another file": func(f *imagetest.Image) {
 			f.AddLayer("forged", evil("/tmp/evil"), imagetest.HardLink(f.AppFile, "/tmp/evil"))
 		},
@@ -221,9 +221,9 @@ func alterations() map[string]func(*imagetest.Image) {
 			f.AddLayer("forged", imagetest.Symlink("/tmp/out", "/layers/nixproot_nix-hydra/launcher/bin"),
 				imagetest.HardLink(f.AppFile, "/tmp/out/nix-hydra-launch"))
 		},
-		"a file replaced by a folder": func(f *imagetest.Image) { f.AddLayer("forged", imagetest.Directory(f.AppFile)) },
-		"a file replaced by a link":   func(f *imagetest.Image) { f.AddLayer("forged", imagetest.Symlink(f.AppFile, "/usr/bin/env")) },
-		"a folder replaced by a file": func(f *imagetest.Image) { f.AddLayer("forged", evil(path.Dir(f.AppFile))) },
+		"a file replaced by a directory": func(f *imagetest.Image) { f.AddLayer("forged", imagetest.Directory(f.AppFile)) },
+		"a file replaced by a link":      func(f *imagetest.Image) { f.AddLayer("forged", imagetest.Symlink(f.AppFile, "/usr/bin/env")) },
+		"a directory replaced by a file": func(f *imagetest.Image) { f.AddLayer("forged", evil(path.Dir(f.AppFile))) },
 		"a path replaced by a link": func(f *imagetest.Image) {
 			place := path.Dir(path.Dir(f.AppFile))
 			f.AddLayer("forged", append(copied(f, place, "/copy"), imagetest.Symlink(place, "/copy"))...)
@@ -261,7 +261,7 @@ func alterations() map[string]func(*imagetest.Image) {
 			e.PAXRecords = map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}
 			f.AddLayer("forged", e)
 		},
-		"a folder of the run image that anybody may fill": func(f *imagetest.Image) {
+		"a directory of the run image that anybody may fill": func(f *imagetest.Image) {
 			e := imagetest.Directory("/usr/bin")
 			e.Mode = 0o777
 			f.AddLayer("forged", e)
@@ -284,13 +284,13 @@ func alterations() map[string]func(*imagetest.Image) {
 				}
 			}
 		},
-		"setuid":                    func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o4555 },
-		"writable by others":        func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o777 },
-		"the exec bit lost":         func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o444 },
-		"unreadable":                func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o500 },
-		"a folder nobody may enter": func(f *imagetest.Image) { f.Must(path.Dir(f.AppFile)).Mode = 0o444 },
-		"a program to its owner":    func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o544 },
-		"a folder anybody may fill": func(f *imagetest.Image) { f.Must(path.Dir(f.AppFile)).Mode = 0o777 },
+		"setuid":                       func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o4555 },
+		"writable by others":           func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o777 },
+		"the exec bit lost":            func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o444 },
+		"unreadable":                   func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o500 },
+		"a directory nobody may enter": func(f *imagetest.Image) { f.Must(path.Dir(f.AppFile)).Mode = 0o444 },
+		"a program to its owner":       func(f *imagetest.Image) { f.Must(f.AppFile).Mode = 0o544 },
+		"a directory anybody may fill": func(f *imagetest.Image) { f.Must(path.Dir(f.AppFile)).Mode = 0o777 },
 		"capabilities": func(f *imagetest.Image) {
 			f.Must(f.AppFile).PAXRecords = map[string]string{"SCHILY.xattr.security.capability": "\x01\x00\x00\x02"}
 		},
@@ -385,7 +385,7 @@ func alterations() map[string]func(*imagetest.Image) {
 		"a process type of another buildpack": func(f *imagetest.Image) {
 			f.SetProcess(lifecycle.Process{Type: "web", Command: []any{"/bin/sh"}, Direct: true, BuildpackID: "evil/evil"}, true)
 		},
-		"a process type in another folder": func(f *imagetest.Image) {
+		"a process type in another directory": func(f *imagetest.Image) {
 			f.SetProcess(lifecycle.Process{Type: "web", Command: []any{
 				imagetest.Dir + "/launcher/bin/nix-hydra-launch", "--process", "run_proot.sh app",
 			}, Direct: true, BuildpackID: launchlayer.BuildpackID, WorkingDir: "/tmp"}, true)
@@ -408,21 +408,21 @@ func alterations() map[string]func(*imagetest.Image) {
 			f.Replace(e.Name, e.Body+"\n[[buildpacks]]\nid = \"\"\n", "")
 			f.Append("sbom", evil("/layers/sbom/exec.d/evil"))
 		},
-		"a process's link":         last(imagetest.Symlink("/cnb/process/web", "/usr/bin/env")),
-		"a process's link more":    last(imagetest.Symlink("/cnb/process/env", "/usr/bin/env")),
-		"a program on PATH":        last(evil("/cnb/lifecycle/env")),
-		"the lifecycle's launcher": func(f *imagetest.Image) { f.Remove("/cnb/lifecycle/launcher") },
-		"no lifecycle at all":      func(f *imagetest.Image) { f.Remove("/cnb") },
-		"the lifecycle a link":     last(evil("/evil/launcher"), imagetest.Symlink("/cnb/lifecycle", "/evil")),
-		"the process types":        last(imagetest.Regular("/layers/config/metadata.toml", "[[processes]]\n", 0o644)),
-		"the process types a link": last(imagetest.Symlink("/layers/config/metadata.toml", "/workspace/metadata.toml")),
-		"the config folder a link": last(imagetest.Symlink("/layers/config", "/workspace")),
-		"the imagetest.Entrypoint": func(f *imagetest.Image) { f.Config.Entrypoint = []string{"/bin/sh", "-c", "evil"} },
-		"no entrypoint":            func(f *imagetest.Image) { f.Config.Entrypoint, f.Config.Cmd = nil, []string{"/bin/sh"} },
-		"the command":              func(f *imagetest.Image) { f.Config.Cmd = []string{"--evil"} },
-		"the user":                 func(f *imagetest.Image) { f.Config.User = "0:1000" },
-		"the user with a sign":     func(f *imagetest.Image) { f.Config.User = "+0:1000" },
-		"the working directory":    func(f *imagetest.Image) { f.Config.WorkingDir = "/tmp" },
+		"a process's link":            last(imagetest.Symlink("/cnb/process/web", "/usr/bin/env")),
+		"a process's link more":       last(imagetest.Symlink("/cnb/process/env", "/usr/bin/env")),
+		"a program on PATH":           last(evil("/cnb/lifecycle/env")),
+		"the lifecycle's launcher":    func(f *imagetest.Image) { f.Remove("/cnb/lifecycle/launcher") },
+		"no lifecycle at all":         func(f *imagetest.Image) { f.Remove("/cnb") },
+		"the lifecycle a link":        last(evil("/evil/launcher"), imagetest.Symlink("/cnb/lifecycle", "/evil")),
+		"the process types":           last(imagetest.Regular("/layers/config/metadata.toml", "[[processes]]\n", 0o644)),
+		"the process types a link":    last(imagetest.Symlink("/layers/config/metadata.toml", "/workspace/metadata.toml")),
+		"the config directory a link": last(imagetest.Symlink("/layers/config", "/workspace")),
+		"the imagetest.Entrypoint":    func(f *imagetest.Image) { f.Config.Entrypoint = []string{"/bin/sh", "-c", "evil"} },
+		"no entrypoint":               func(f *imagetest.Image) { f.Config.Entrypoint, f.Config.Cmd = nil, []string{"/bin/sh"} },
+		"the command":                 func(f *imagetest.Image) { f.Config.Cmd = []string{"--evil"} },
+		"the user":                    func(f *imagetest.Image) { f.Config.User = "0:1000" },
+		"the user with a sign":        func(f *imagetest.Image) { f.Config.User = "+0:1000" },
+		"the working directory":       func(f *imagetest.Image) { f.Config.WorkingDir = "/tmp" },
 		"a health check": func(f *imagetest.Image) {
 			f.Config.Healthcheck = &v1.HealthConfig{Test: []string{"CMD-SHELL", "evil"}}
 		},

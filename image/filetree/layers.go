@@ -112,7 +112,7 @@ func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
 	}
 }
 
-// counter bounds what is read and ends when it is told to.
+// counter bounds what is read, and ends with its context.
 type counter struct {
 	ctx     context.Context
 	r       io.Reader
@@ -358,7 +358,7 @@ func (o *Overlay) keep(file *File, contents io.Reader) error {
 	return nil
 }
 
-// CopySparse writes what it reads at a file's position. Zeros become holes: what has nothing else takes no room.
+// CopySparse writes what it reads at a file's position. Zeros become holes: what has nothing else takes no space.
 func CopySparse(file *os.File, from io.Reader) error {
 	buf := make([]byte, 64<<10)
 	for {

@@ -60,16 +60,16 @@ type Process struct {
 
 // Argv is the process's whole command line. Older platforms have its first word apart.
 func (p Process) Argv() []string {
-	var words []string
+	var argv []string
 	switch command := p.Command.(type) {
 	case string:
-		words = []string{command}
+		argv = []string{command}
 	case []any:
-		for _, word := range command {
-			words = append(words, fmt.Sprint(word))
+		for _, arg := range command {
+			argv = append(argv, fmt.Sprint(arg))
 		}
 	}
-	return append(words, p.Args...)
+	return append(argv, p.Args...)
 }
 
 // Build is the metadata of an image's build.

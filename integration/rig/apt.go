@@ -38,7 +38,7 @@ type apt struct {
 	dir   string
 }
 
-// Debs resolves the packages' dependencies (without recommendations) in a Debian suite, and gives a folder with all
+// Debs resolves the packages' dependencies (without recommendations) in a Debian suite, and gives a directory with all
 // their files, as on a freshly unpacked system where no package's scripts have run.
 func (r *Rig) Debs(ctx context.Context, suite string, packages ...string) (string, error) {
 	inputs := append([]string{"1", suite, r.arch}, packages...)
@@ -69,15 +69,17 @@ func extractAll(files []string, dir string) error {
 			return err
 		}
 	}
+	return extract(files, dir)
+}
+
+// extract unpacks packages over each other.
+func extract(files []string, dir string) error {
 	for _, name := range files {
 		file, err := os.Open(name)
 		if err != nil {
 			return err
 		}
-		err = deb.Extract(file, dir)
-		if closeErr := file.Close(); err == nil {
-			err = closeErr
-		}
+		err = errors.Join(deb.Extract(file, dir), file.Close())
 		if err != nil {
 			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 		}
@@ -97,8 +99,8 @@ func (r *Rig) apt(ctx context.Context, suite string) (*apt, error) {
 	if info, err := os.Stat(stamp); err == nil && time.Since(info.ModTime()) < listsMaxAge {
 		return a, nil
 	}
-	for _, folder := range []string{"lists/partial", "cache/archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(a.dir, folder), 0o755); err != nil {
+	for _, directory := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(a.dir, directory), 0o755); err != nil {
 			return nil, fmt.Errorf("preparing apt: %w", err)
 		}
 	}
@@ -372,20 +374,7 @@ func ownKeyring(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range files {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		err = deb.Extract(file, dir)
-		if closeErr := file.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return extract(files, dir)
 }
 
 func readable(name string) bool {

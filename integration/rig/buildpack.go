@@ -22,7 +22,7 @@ type Buildpack struct {
 type BuildpackOptions struct {
 	// Pinned keeps buildpack.toml as it is, so that its dependencies are downloaded when a build needs them.
 	Pinned bool
-	// BaseURL, when not empty, is where builds download the stand-ins from: the folder Downloads, served. Without it
+	// BaseURL, when not empty, is where builds download the stand-ins from: the directory Downloads, served. Without it
 	// they are part of the buildpack, as in an offline package.
 	BaseURL string
 }
@@ -74,7 +74,7 @@ func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOption
 	return built, nil
 }
 
-// Downloads gives a folder with the stand-ins under the names that a buildpack with a BaseURL asks for.
+// Downloads gives a directory with the stand-ins under the names that a buildpack with a BaseURL asks for.
 func (r *Rig) Downloads(ctx context.Context) (string, error) {
 	standins, err := r.standins(ctx)
 	if err != nil {
@@ -111,8 +111,8 @@ func (r *Rig) standins(ctx context.Context) ([]standin, error) {
 
 // bundle puts a stand-in where libpak looks before it downloads.
 func bundle(dir string, s standin) error {
-	folder := filepath.Join(dir, "dependencies", s.sha256)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	directory := filepath.Join(dir, "dependencies", s.sha256)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
 	}
 	contents, err := os.ReadFile(s.file)
@@ -120,10 +120,10 @@ func bundle(dir string, s standin) error {
 		return err
 	}
 	text := fmt.Sprintf("id = %q\nchecksum = \"sha256:%s\"\n", s.id, s.sha256)
-	if err := os.WriteFile(folder+".toml", []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(directory+".toml", []byte(text), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(folder, filepath.Base(s.file)), contents, 0o644)
+	return os.WriteFile(filepath.Join(directory, filepath.Base(s.file)), contents, 0o644)
 }
 
 // repin rewrites the dependencies of a buildpack.toml.

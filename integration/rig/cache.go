@@ -89,8 +89,8 @@ func (s *Store) Cache(ctx context.Context, dir string, options CacheOptions, pat
 	return nil
 }
 
-// Cache gives a folder with a binary cache of the closure of store paths in the rig's shared store. The same call
-// gives the same folder: copy it before changing it.
+// Cache gives a directory with a binary cache of the closure of store paths in the rig's shared store. The same call
+// gives the same directory: copy it before changing it.
 func (r *Rig) Cache(ctx context.Context, options CacheOptions, paths ...string) (string, error) {
 	store, err := r.Store(ctx)
 	if err != nil {

@@ -1,10 +1,10 @@
 // Package rig makes real parts for tests, benches and scripts on any Debian or Ubuntu machine with Go, as root or as a
 // user: Debian packages, a runnable Nix, a Nix release tarball, stores with real derivations, signed binary caches,
-// base images, pack and the lifecycle. Nothing is installed on the machine: everything lives in one cache folder,
-// $NIX_HYDRA_CACHE or nix-hydra-buildpack in the user's cache folder, is made once, and is safe to use from many
+// base images, pack and the lifecycle. Nothing is installed on the machine: everything lives in one cache directory,
+// $NIX_HYDRA_CACHE or nix-hydra-buildpack in the user's cache directory, is made once, and is safe to use from many
 // processes at once. What is downloaded comes from Debian's mirrors and the Go module proxy, and is said.
 //
-// What is already kept stays as it is; remove the cache folder (or one of its folders) to start afresh.
+// What is already kept stays as it is; remove the cache directory (or one of its directories) to start afresh.
 //
 // From packages to a signed cache:
 //

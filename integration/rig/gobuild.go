@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// moduleRoot is the folder of this module's go.mod, found from the current folder, which may be in a module that
-// replaces this one by a folder.
+// moduleRoot is the directory of this module's go.mod, found from the current directory, which may be in a module that
+// replaces this one by a directory.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := run(ctx, "", "go", "list", "-m", "-f", "{{.Dir}}", "github.com/nixproot/nix-hydra-buildpack")
 	if err != nil {
@@ -20,7 +20,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 }
 
 // goBuild builds a static program of this module for the rig's architecture, the same bytes for the same source and Go
-// release, and gives its path in a folder of its own that holds nothing else.
+// release, and gives its path in a directory of its own that holds nothing else.
 func (r *Rig) goBuild(ctx context.Context, name, pkg string) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {

@@ -283,17 +283,17 @@ func (o *root) finish() error {
 			fmt.Sprintf("heroku:x:%d:%d::/home/heroku:/bin/bash\n", HerokuUser, Group),
 		"etc/group": fmt.Sprintf("root:x:0:\nnogroup:x:65534:\ncnb:x:%d:\n", Group),
 	}
-	for _, folder := range []struct {
+	for _, directory := range []struct {
 		name  string
 		mode  int64
 		owner int
 	}{{"tmp", 0o1777, 0}, {"home", 0o755, 0}, {"home/cnb", 0o755, User}, {"home/heroku", 0o755, HerokuUser}, {"root", 0o700, 0}, {"etc", 0o755, 0}} {
-		if o.seen[folder.name] {
+		if o.seen[directory.name] {
 			continue
 		}
-		header := &tar.Header{Typeflag: tar.TypeDir, Name: folder.name + "/", Mode: folder.mode, ModTime: o.epoch}
-		if folder.owner != 0 {
-			header.Uid, header.Gid = folder.owner, Group
+		header := &tar.Header{Typeflag: tar.TypeDir, Name: directory.name + "/", Mode: directory.mode, ModTime: o.epoch}
+		if directory.owner != 0 {
+			header.Uid, header.Gid = directory.owner, Group
 		}
 		if err := o.tar.WriteHeader(header); err != nil {
 			return err
@@ -354,9 +354,4 @@ func (r *Rig) ImageSize(ctx context.Context, image string) (int64, error) {
 	var size int64
 	_, err = fmt.Sscan(out, &size)
 	return size, err
-}
-
-// RemoveImage removes an image, which may be missing.
-func (r *Rig) RemoveImage(ctx context.Context, image string) {
-	_ = exec.CommandContext(ctx, "docker", "image", "rm", "--force", image).Run()
 }

@@ -21,7 +21,7 @@ type jail struct {
 	Args        []string
 }
 
-// jailed gives the command that runs a program in a root folder of its own. Where the rig is not root, the program
+// jailed gives the command that runs a program in a root directory of its own. Where the rig is not root, the program
 // runs as the rig's user under the number User.
 func (r *Rig) jailed(ctx context.Context, j jail) (*exec.Cmd, error) {
 	program, err := r.host().goBuild(ctx, "jail", "./integration/rig/jail")

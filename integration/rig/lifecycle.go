@@ -30,7 +30,7 @@ type Lifecycle struct {
 	dir   string
 }
 
-// Lifecycle prepares builds that keep their caches and images below state, a folder of the caller's.
+// Lifecycle prepares builds that keep their caches and images below state, a directory of the caller's.
 func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
 	state, err := filepath.Abs(state)
 	if err != nil {
@@ -45,7 +45,11 @@ func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
 		return nil, err
 	}
 	l.root, err = r.keep(ctx, "rootfs", []string{"1", tarFile}, func(_ context.Context, dir, _ string) error {
-		return untar(tarFile, dir, false)
+		file, err := os.Open(tarFile)
+		if err != nil {
+			return err
+		}
+		return errors.Join(untar(file, dir, false), file.Close())
 	})
 	if err != nil {
 		return nil, err
@@ -114,7 +118,7 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 	return logged(command, options.Log)
 }
 
-// prepare lays out the folders of a build.
+// prepare lays out the directories of a build.
 func (l *Lifecycle) prepare(work string, options BuildOptions) error {
 	if err := os.CopyFS(filepath.Join(work, "workspace"), os.DirFS(options.App)); err != nil {
 		return err
@@ -135,13 +139,13 @@ func (l *Lifecycle) prepare(work string, options BuildOptions) error {
 	}
 	var order strings.Builder
 	order.WriteString("[[order]]\n")
-	for _, folder := range options.Buildpack {
-		id, version, err := buildpackID(folder)
+	for _, directory := range options.Buildpack {
+		id, version, err := buildpackID(directory)
 		if err != nil {
 			return err
 		}
 		target := filepath.Join(work, "cnb/buildpacks", strings.ReplaceAll(id, "/", "_"), version)
-		if err := os.CopyFS(target, os.DirFS(folder)); err != nil {
+		if err := os.CopyFS(target, os.DirFS(directory)); err != nil {
 			return err
 		}
 		fmt.Fprintf(&order, "[[order.group]]\nid = %q\nversion = %q\n", id, version)
@@ -154,18 +158,18 @@ func (l *Lifecycle) prepare(work string, options BuildOptions) error {
 	)
 }
 
-// buildpackID reads who a buildpack in a folder is.
-func buildpackID(folder string) (id, version string, err error) {
+// buildpackID reads who a buildpack in a directory is.
+func buildpackID(directory string) (id, version string, err error) {
 	var descriptor struct {
 		Buildpack struct{ ID, Version string }
 	}
-	if _, err := toml.DecodeFile(filepath.Join(folder, "buildpack.toml"), &descriptor); err != nil {
-		return "", "", fmt.Errorf("reading buildpack %s: %w", folder, err)
+	if _, err := toml.DecodeFile(filepath.Join(directory, "buildpack.toml"), &descriptor); err != nil {
+		return "", "", fmt.Errorf("reading buildpack %s: %w", directory, err)
 	}
 	return descriptor.Buildpack.ID, descriptor.Buildpack.Version, nil
 }
 
-// Layout is the folder with the OCI layout of an image that was built.
+// Layout is the directory with the OCI layout of an image that was built.
 func (l *Lifecycle) Layout(image string) string {
 	name, tag, ok := strings.Cut(image, ":")
 	if !ok {
@@ -253,11 +257,7 @@ func (l *Lifecycle) Unpack(image, dir string) error {
 		if err != nil {
 			return err
 		}
-		err = untarReader(contents, dir, os.Geteuid() == 0)
-		if closeErr := contents.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
+		if err := errors.Join(untar(contents, dir, os.Geteuid() == 0), contents.Close()); err != nil {
 			return fmt.Errorf("unpacking %s: %w", image, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // Nix is a Nix that runs on this machine, made from Debian's package.
 type Nix struct {
-	// Bin is the folder with nix, nix-store, nix-build and the others.
+	// Bin is the directory with nix, nix-store, nix-build and the others.
 	Bin string
 	// Version is the version Nix says it has, as "2.34.8".
 	Version string
@@ -73,7 +73,7 @@ func (r *Rig) Program(ctx context.Context, pkg, name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
-// runnable copies root/usr/bin/name to the folder bin and points it at the loader and libraries below root.
+// runnable copies root/usr/bin/name to the directory bin and points it at the loader and libraries below root.
 func (r *Rig) runnable(ctx context.Context, root, name, bin string) error {
 	contents, err := os.ReadFile(filepath.Join(root, "usr/bin", name))
 	if err != nil {

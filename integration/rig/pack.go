@@ -51,7 +51,7 @@ const lifecycleDescriptor = `[apis]
 // phases are the names by which the lifecycle's one program is called.
 var phases = []string{"analyzer", "builder", "creator", "detector", "exporter", "extender", "rebaser", "restorer"}
 
-// module builds commands of a module that is not this one's dependency, and gives the folder with the programs.
+// module builds commands of a module that is not this one's dependency, and gives the directory with the programs.
 func (r *Rig) module(ctx context.Context, module, version, flags string, commands ...string) (string, error) {
 	inputs := append([]string{"2", module, version, flags, r.arch}, commands...)
 	return r.keep(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
@@ -74,7 +74,7 @@ func (r *Rig) module(ctx context.Context, module, version, flags string, command
 	})
 }
 
-// LifecycleDir gives a folder "lifecycle" with the newest lifecycle's programs under the names of its phases.
+// LifecycleDir gives a directory "lifecycle" with the newest lifecycle's programs under the names of its phases.
 func (r *Rig) LifecycleDir(ctx context.Context) (string, error) {
 	return r.lifecycleDir(ctx, LifecycleVersion)
 }
@@ -180,7 +180,7 @@ func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, 
 	return p, p.createBuilder(ctx, tgz)
 }
 
-// createBuilder makes the builder p.Builder, with buildpacks in folders, in order, where they are given.
+// createBuilder makes the builder p.Builder, with buildpacks in directories, in order, where they are given.
 func (p *Pack) createBuilder(ctx context.Context, tgz string, buildpacks ...string) error {
 	dir, err := os.MkdirTemp(p.rig.dir, ".builder-")
 	if err != nil {
@@ -189,12 +189,12 @@ func (p *Pack) createBuilder(ctx context.Context, tgz string, buildpacks ...stri
 	defer os.RemoveAll(dir)
 	text := ""
 	group := "\n[[order]]\n"
-	for _, folder := range buildpacks {
-		id, version, err := buildpackID(folder)
+	for _, directory := range buildpacks {
+		id, version, err := buildpackID(directory)
 		if err != nil {
 			return err
 		}
-		text += fmt.Sprintf("[[buildpacks]]\nuri = %q\n\n", "file://"+folder)
+		text += fmt.Sprintf("[[buildpacks]]\nuri = %q\n\n", "file://"+directory)
 		group += fmt.Sprintf("[[order.group]]\nid = %q\nversion = %q\n", id, version)
 	}
 	text += fmt.Sprintf("[lifecycle]\nuri = \"file://%s\"\n\n[build]\nimage = %q\n\n[run]\n[[run.images]]\nimage = %q\n",
@@ -210,7 +210,7 @@ func (p *Pack) createBuilder(ctx context.Context, tgz string, buildpacks ...stri
 	return err
 }
 
-// BuilderWith makes a builder that has buildpacks in folders, in order, under a name of the caller's.
+// BuilderWith makes a builder that has buildpacks in directories, in order, under a name of the caller's.
 func (p *Pack) BuilderWith(ctx context.Context, name string, buildpacks ...string) error {
 	tgz, err := p.rig.lifecycleTgz(ctx, LifecycleVersion)
 	if err != nil {
@@ -229,12 +229,12 @@ func (p *Pack) command(ctx context.Context, args ...string) (string, error) {
 
 // BuildOptions say what to build, for pack and for the lifecycle alone.
 type BuildOptions struct {
-	App       string   // folder with the source
-	Buildpack []string // folders or .cnb files, in order
+	App       string   // directory with the source
+	Buildpack []string // directories or .cnb files, in order
 	Image     string   // name of the image
 	RunImage  string   // "" is Images.Run
 	Env       map[string]string
-	// Bindings are service bindings by name, each a folder's files and their contents.
+	// Bindings are service bindings by name, each a directory's files and their contents.
 	Bindings map[string]map[string]string
 	// ClearCache starts without what an earlier build of the same image kept.
 	ClearCache bool

@@ -20,7 +20,7 @@ const Suite = "forky"
 
 // Options say where a Rig keeps what it makes and whom it tells.
 type Options struct {
-	// Dir is the cache folder. Empty means $NIX_HYDRA_CACHE, else nix-hydra-buildpack in the user's cache folder.
+	// Dir is the cache directory. Empty means $NIX_HYDRA_CACHE, else nix-hydra-buildpack in the user's cache directory.
 	Dir string
 	// Arch is the architecture that images, packages and closures are for, as Go names it; empty means $NIX_HYDRA_ARCH,
 	// else this machine's. Another one's programs run under QEMU where the kernel was told to (see Emulated); Nix, pack
@@ -30,7 +30,7 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
-// Rig makes real parts to test on and keeps them in a cache folder, so that a second call is quick. All methods may
+// Rig makes real parts to test on and keeps them in a cache directory, so that a second call is quick. All methods may
 // be called by many goroutines and many processes at once.
 type Rig struct {
 	dir  string
@@ -38,7 +38,7 @@ type Rig struct {
 	log  func(format string, args ...any)
 }
 
-// Open gives a Rig on a cache folder, made when missing.
+// Open gives a Rig on a cache directory, made when missing.
 func Open(options Options) (*Rig, error) {
 	dir := options.Dir
 	if dir == "" {
@@ -47,16 +47,16 @@ func Open(options Options) (*Rig, error) {
 	if dir == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
-			return nil, fmt.Errorf("finding cache folder (set NIX_HYDRA_CACHE): %w", err)
+			return nil, fmt.Errorf("finding cache directory (set NIX_HYDRA_CACHE): %w", err)
 		}
 		dir = filepath.Join(base, "nix-hydra-buildpack")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, fmt.Errorf("finding cache folder: %w", err)
+		return nil, fmt.Errorf("finding cache directory: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("making cache folder: %w", err)
+		return nil, fmt.Errorf("making cache directory: %w", err)
 	}
 	log := options.Log
 	if log == nil {
@@ -81,7 +81,7 @@ func (r *Rig) host() *Rig { return &Rig{dir: r.dir, arch: runtime.GOARCH, log: r
 // foreign reports whether the parts are for another machine than this one.
 func (r *Rig) foreign() bool { return r.arch != runtime.GOARCH }
 
-// Dir is the cache folder.
+// Dir is the cache directory.
 func (r *Rig) Dir() string { return r.dir }
 
 // Arch is the architecture that the parts are for, as Go names it.
@@ -98,11 +98,11 @@ func (r *Rig) cpu() string {
 	return "x86_64"
 }
 
-// triplet is Debian's name of the folder for this architecture's libraries.
+// triplet is Debian's name of the directory for this architecture's libraries.
 func (r *Rig) triplet() string { return r.cpu() + "-linux-gnu" }
 
-// keep gives the folder <cache>/<kind>/<key>, where key stands for the inputs. When it is missing, it is made by
-// calling build with a folder beside it, which is then renamed; final is the name it will have.
+// keep gives the directory <cache>/<kind>/<key>, where key stands for the inputs. When it is missing, it is made by
+// calling build with a directory beside it, which is then renamed; final is the name it will have.
 func (r *Rig) keep(
 	ctx context.Context, kind string, inputs []string, build func(ctx context.Context, dir, final string) error,
 ) (string, error) {
@@ -138,11 +138,11 @@ func (r *Rig) keep(
 
 // lock waits for the named lock, which other processes honour too.
 func (r *Rig) lock(ctx context.Context, name string) (unlock func(), err error) {
-	folder := filepath.Join(r.dir, "locks")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	directory := filepath.Join(r.dir, "locks")
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}
-	file, err := os.OpenFile(filepath.Join(folder, name), os.O_CREATE|os.O_RDWR, 0o644)
+	file, err := os.OpenFile(filepath.Join(directory, name), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}
@@ -167,7 +167,7 @@ func (r *Rig) lock(ctx context.Context, name string) (unlock func(), err error) 
 	}
 }
 
-// removeAll removes a tree that may hold folders without write permission, as Nix store paths do.
+// removeAll removes a tree that may hold directories without write permission, as Nix store paths do.
 func removeAll(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {

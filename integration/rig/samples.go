@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Sample copies a folder of samples/ to a new folder, with nixpkgs.json pinning the rig's stand-in for nixpkgs, and
+// Sample copies a directory of samples/ to a new directory, with nixpkgs.json pinning the rig's stand-in for nixpkgs, and
 // gives the copy's place below dir.
 func (n *Nixpkgs) Sample(ctx context.Context, name, dir string) (string, error) {
 	root, err := moduleRoot(ctx)
@@ -23,7 +23,7 @@ func (n *Nixpkgs) Sample(ctx context.Context, name, dir string) (string, error) 
 	return copied, n.WritePin(copied)
 }
 
-// WritePin writes the stand-in's pin as nixpkgs.json to a folder.
+// WritePin writes the stand-in's pin as nixpkgs.json to a directory.
 func (n *Nixpkgs) WritePin(dir string) error {
 	pin, err := json.MarshalIndent(n.Pin, "", "  ")
 	if err != nil {

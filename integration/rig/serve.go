@@ -52,7 +52,7 @@ type Request struct {
 	Bytes        int64 // of the answer's body
 }
 
-// Server serves a folder's files as plain HTTP on loopback, with ranges, and counts what it sends.
+// Server serves a directory's files as plain HTTP on loopback, with ranges, and counts what it sends.
 type Server struct {
 	// URL has no slash at the end.
 	URL string
@@ -66,7 +66,7 @@ type Server struct {
 	attempts map[string]int
 }
 
-// Serve serves a folder, typically a binary cache, until Close.
+// Serve serves a directory, typically a binary cache, until Close.
 func Serve(dir string, options ServeOptions) (*Server, error) {
 	listener, err := listen(options.Address)
 	if err != nil {

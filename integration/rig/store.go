@@ -29,14 +29,14 @@ max-jobs = 2
 warn-dirty = false
 `
 
-// How a Store shows its folder as /nix to the programs it runs.
+// How a Store shows its directory as /nix to the programs it runs.
 const (
 	byNamespace = "namespace" // a mount namespace, with a user namespace where not root
-	byDocker    = "docker"    // a container with the folder as a volume
+	byDocker    = "docker"    // a container with the directory as a volume
 	byPRoot     = "proot"     // Debian's PRoot
 )
 
-// Store is a private Nix store in which real Nix builds: a folder that the programs it runs see as /nix. This
+// Store is a private Nix store in which real Nix builds: a directory that the programs it runs see as /nix. This
 // machine's own /nix, if there is one, is neither read nor changed.
 type Store struct {
 	rig *Rig
@@ -53,14 +53,14 @@ func (r *Rig) Store(ctx context.Context) (*Store, error) {
 	return r.StoreAt(ctx, filepath.Join(r.dir, "store"))
 }
 
-// StoreAt gives a store in a folder of the caller's, made when missing.
+// StoreAt gives a store in a directory of the caller's, made when missing.
 func (r *Rig) StoreAt(ctx context.Context, dir string) (*Store, error) {
 	nix, err := r.Nix(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, folder := range []string{"nix/store", "nix/var", "home", "etc", "mnt"} {
-		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
+	for _, directory := range []string{"nix/store", "nix/var", "home", "etc", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(dir, directory), 0o755); err != nil {
 			return nil, fmt.Errorf("preparing store: %w", err)
 		}
 	}
@@ -77,13 +77,13 @@ func (r *Rig) StoreAt(ctx context.Context, dir string) (*Store, error) {
 	return s, s.choose(ctx)
 }
 
-// Dir is the folder that holds nix/store.
+// Dir is the directory that holds nix/store.
 func (s *Store) Dir() string { return s.dir }
 
 // Real is where a path below /nix lies on this machine.
 func (s *Store) Real(path string) string { return filepath.Join(s.dir, path) }
 
-// choose finds a way to show the folder as /nix by trying them: $NIX_HYDRA_RIG_STORE, else the cheapest that works.
+// choose finds a way to show the directory as /nix by trying them: $NIX_HYDRA_RIG_STORE, else the cheapest that works.
 func (s *Store) choose(ctx context.Context) error {
 	ways := []string{byNamespace, byDocker, byPRoot}
 	if only := os.Getenv("NIX_HYDRA_RIG_STORE"); only != "" {
@@ -98,7 +98,7 @@ func (s *Store) choose(ctx context.Context) error {
 		}
 		failed = errors.Join(failed, fmt.Errorf("%s: %w", way, err))
 	}
-	return fmt.Errorf("finding a way to show a folder as /nix: %w", failed)
+	return fmt.Errorf("finding a way to show a directory as /nix: %w", failed)
 }
 
 // Run runs a program with /nix being this store and gives its standard output; the programs of Nix are on its PATH.
@@ -106,7 +106,7 @@ func (s *Store) Run(ctx context.Context, name string, args ...string) (string, e
 	return s.RunIn(ctx, "", name, args...)
 }
 
-// RunIn is Run in a folder that the program shall see in any case and works in; "" is the current one.
+// RunIn is Run in a directory that the program shall see in any case and works in; "" is the current one.
 func (s *Store) RunIn(ctx context.Context, dir, name string, args ...string) (string, error) {
 	command, err := s.CommandIn(ctx, dir, name, args...)
 	if err != nil {
@@ -126,13 +126,13 @@ func (s *Store) Lines(ctx context.Context, name string, args ...string) ([]strin
 	return strings.Fields(out), err
 }
 
-// Command is what Run runs, for callers who connect its input and output themselves. It works in the current folder;
-// /tmp, the current folder and the cache folder are the same inside. Changing its Env or Dir has no effect inside.
+// Command is what Run runs, for callers who connect its input and output themselves. It works in the current directory;
+// /tmp, the current directory and the cache directory are the same inside. Changing its Env or Dir has no effect inside.
 func (s *Store) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
 	return s.CommandIn(ctx, "", name, args...)
 }
 
-// CommandIn is Command in another folder than the current one.
+// CommandIn is Command in another directory than the current one.
 func (s *Store) CommandIn(ctx context.Context, here, name string, args ...string) (*exec.Cmd, error) {
 	here, err := filepath.Abs(here)
 	if err != nil {
@@ -155,7 +155,7 @@ func (s *Store) CommandIn(ctx context.Context, here, name string, args ...string
 	case byPRoot:
 		command, err = s.proot(ctx, here, program)
 	default:
-		err = fmt.Errorf("running %s: no way %q to show a folder as /nix", name, s.by)
+		err = fmt.Errorf("running %s: no way %q to show a directory as /nix", name, s.by)
 	}
 	if err != nil {
 		return nil, err
@@ -186,10 +186,10 @@ func (s *Store) docker(ctx context.Context, here string, program []string) (*exe
 	args := []string{"run", "--rm", "-i", "--init", "--network", "host", "--user", user, "--workdir", here,
 		"--volume", filepath.Join(s.dir, "nix") + ":/nix"}
 	shown := map[string]bool{}
-	for _, folder := range []string{s.rig.dir, s.dir, here, "/tmp"} {
-		if !shown[folder] {
-			shown[folder] = true
-			args = append(args, "--volume", folder+":"+folder)
+	for _, directory := range []string{s.rig.dir, s.dir, here, "/tmp"} {
+		if !shown[directory] {
+			shown[directory] = true
+			args = append(args, "--volume", directory+":"+directory)
 		}
 	}
 	return exec.CommandContext(ctx, "docker", append(append(args, image), program...)...), nil

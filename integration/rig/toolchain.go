@@ -26,7 +26,7 @@ exit 1
 `
 
 // Toolchain gives a Nix release tarball in the layout of those on releases.nixos.org, made by real Nix from Debian's
-// package: a folder with store/<paths>, .reginfo and install.
+// package: a directory with store/<paths>, .reginfo and install.
 func (r *Rig) Toolchain(ctx context.Context) (*Toolchain, error) {
 	pkgs, err := r.Nixpkgs(ctx)
 	if err != nil {

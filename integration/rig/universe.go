@@ -335,7 +335,7 @@ func upstream(version string) string {
 
 var stdlib = regexp.MustCompile(`^libpython(3\.\d+)-stdlib$`)
 
-// site is the folder for Python modules.
+// site is the directory for Python modules.
 func site(debs []Deb) string {
 	for _, d := range debs {
 		if match := stdlib.FindStringSubmatch(d.Name); match != nil {
@@ -345,7 +345,7 @@ func site(debs []Deb) string {
 	return "lib/python3/site-packages"
 }
 
-// repacker gives the folder with the builder program, built from this module's source.
+// repacker gives the directory with the builder program, built from this module's source.
 func (r *Rig) repacker(ctx context.Context) (string, error) {
 	program, err := r.host().goBuild(ctx, "repack", "./integration/rig/repack")
 	if err != nil {
@@ -354,7 +354,7 @@ func (r *Rig) repacker(ctx context.Context) (string, error) {
 	return program, nil
 }
 
-// writeNixpkgs writes the expressions and the universe to a folder.
+// writeNixpkgs writes the expressions and the universe to a directory.
 func writeNixpkgs(u *universe, dir string) error {
 	files, err := fs.Glob(nixpkgsFiles, "nixpkgs/*")
 	if err != nil {

@@ -154,7 +154,7 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 		})
 	}
 
-	it("says that a folder is no checkout", func() {
+	it("says that a directory is no checkout", func() {
 		r, err := gitfiles.Open(t.Context(), t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		NewWithT(t).Expect(r).To(BeNil())

@@ -1,5 +1,5 @@
-// Package sourcefile reads files that whoever wrote a source may have chosen to be anything: a FIFO that never says a
-// word, a device, a file without end. It opens regular files only, reads no more than it is told, and ends with its
+// Package sourcefile reads files that whoever wrote a source may have chosen to be anything: a FIFO that nobody
+// writes to, a device, a file without end. It opens regular files only, reads no more than a limit, and ends with its
 // context.
 package sourcefile
 

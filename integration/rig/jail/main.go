@@ -1,4 +1,4 @@
-// Command jail runs a program in a root folder of its own. It is started by the rig in a mount namespace, and in a user
+// Command jail runs a program in a root directory of its own. It is started by the rig in a mount namespace, and in a user
 // namespace where the rig is not root; $JAIL says what to do, as JSON: see Jail.
 package main
 
@@ -14,11 +14,11 @@ import (
 
 // Jail is what the program sees.
 type Jail struct {
-	// Root is the folder whose entries make the root folder, Mount an empty folder to build it on.
+	// Root is the directory whose entries make the root directory, Mount an empty directory to build it on.
 	Root, Mount string
-	// Binds are further folders: their places inside, each with the folder outside.
+	// Binds are further directories: their places inside, each with the directory outside.
 	Binds [][2]string
-	// Dir is the current folder inside.
+	// Dir is the current directory inside.
 	Dir string
 	// User and Group are taken before the start, unless negative.
 	User, Group int
@@ -60,7 +60,7 @@ func run() error {
 	return fmt.Errorf("starting %s: %w", jail.Args[0], syscall.Exec(jail.Args[0], jail.Args, jail.Env))
 }
 
-// build makes the root folder.
+// build makes the root directory.
 func (j *Jail) build() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)

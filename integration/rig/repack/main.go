@@ -30,14 +30,14 @@ type Spec struct {
 	Inputs []string `json:"inputs"`
 	// Propagate are the store paths to list in nix-support/propagated-build-inputs.
 	Propagate []string `json:"propagate"`
-	// Tools is a folder made by "repack unpack" with patchelf and its libraries.
+	// Tools is a directory made by "repack unpack" with patchelf and its libraries.
 	Tools string `json:"tools"`
 	// Loader is the dynamic loader's path below the C library's store path, LibC that path ("" when Out is it).
 	Loader string `json:"loader"`
 	LibC   string `json:"libc"`
 	// Triplet is Debian's name of the architecture.
 	Triplet string `json:"triplet"`
-	// Site is the folder for Python modules, as "lib/python3.14/site-packages".
+	// Site is the directory for Python modules, as "lib/python3.14/site-packages".
 	Site string `json:"site"`
 	// Links are further symbolic links: their places below Out, and their targets.
 	Links map[string]string `json:"links"`

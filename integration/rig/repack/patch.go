@@ -47,7 +47,7 @@ func start(name string) ([]byte, error) {
 	return head[:n], file.Close()
 }
 
-// libraries says which folder of Out has which shared library.
+// libraries says which directory of Out has which shared library.
 func (t *tree) libraries() (map[string]string, error) {
 	own := map[string]string{}
 	lib := filepath.Join(t.spec.Out, "lib")
@@ -130,26 +130,26 @@ func setType(name string, kind elf.Type) error {
 	return err
 }
 
-// runPath is the folders in which the needed libraries are, in the order of need, after what the file itself says
+// runPath is the directories in which the needed libraries are, in the order of need, after what the file itself says
 // relative to its own place.
 func (t *tree) runPath(file *elf.File, needed []string, own map[string]string) []string {
 	var paths []string
 	seen := map[string]bool{}
-	add := func(folder string) {
-		if folder != "" && !seen[folder] {
-			seen[folder] = true
-			paths = append(paths, folder)
+	add := func(directory string) {
+		if directory != "" && !seen[directory] {
+			seen[directory] = true
+			paths = append(paths, directory)
 		}
 	}
 	for _, tag := range []elf.DynTag{elf.DT_RPATH, elf.DT_RUNPATH} {
 		values, _ := file.DynString(tag)
 		for _, value := range values {
-			for _, folder := range strings.Split(value, ":") {
+			for _, directory := range strings.Split(value, ":") {
 				switch {
-				case strings.HasPrefix(folder, "$ORIGIN"):
-					add(folder)
-				case strings.HasPrefix(folder, "/usr/"):
-					if inner := t.name(folder[1:]); inner != "" && t.find(inner) != "" {
+				case strings.HasPrefix(directory, "$ORIGIN"):
+					add(directory)
+				case strings.HasPrefix(directory, "/usr/"):
+					if inner := t.name(directory[1:]); inner != "" && t.find(inner) != "" {
 						add(filepath.Join(t.find(inner), inner))
 					}
 				}
@@ -157,30 +157,30 @@ func (t *tree) runPath(file *elf.File, needed []string, own map[string]string) [
 		}
 	}
 	for _, library := range needed {
-		if folder, ok := own[library]; ok {
-			add(folder)
+		if directory, ok := own[library]; ok {
+			add(directory)
 			continue
 		}
-		add(t.libraryFolder(library))
+		add(t.libraryDirectory(library))
 	}
 	return paths
 }
 
-// libraryFolder is the folder of an input that has a library: directly among the libraries, or one folder below, where
+// libraryDirectory is the directory of an input that has a library: directly among the libraries, or one directory below, where
 // Debian keeps alternatives.
-func (t *tree) libraryFolder(library string) string {
+func (t *tree) libraryDirectory(library string) string {
 	if strings.HasPrefix(library, "ld-linux") {
 		return ""
 	}
-	folder := "lib/" + t.spec.Triplet
-	if owner := t.find(folder + "/" + library); owner != "" {
-		return filepath.Join(owner, folder)
+	directory := "lib/" + t.spec.Triplet
+	if owner := t.find(directory + "/" + library); owner != "" {
+		return filepath.Join(owner, directory)
 	}
 	if owner := t.find("lib/" + library); owner != "" {
 		return filepath.Join(owner, "lib")
 	}
 	for _, input := range t.spec.Inputs {
-		found, _ := filepath.Glob(filepath.Join(input, folder, "*", library))
+		found, _ := filepath.Glob(filepath.Join(input, directory, "*", library))
 		if len(found) > 0 {
 			return filepath.Dir(found[0])
 		}

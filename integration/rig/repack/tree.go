@@ -45,7 +45,7 @@ type tree struct {
 	owners map[string]string // cache of find
 }
 
-// unwanted are folders of Debian's own affairs.
+// unwanted are directories of Debian's own affairs.
 var unwanted = []string{
 	"share/doc/", "share/lintian/", "share/bug/", "share/doc-base/", "share/locale/", "share/info/",
 	"share/initramfs-tools/", "share/apport/", "lib/systemd/", "lib/udev/", "share/debhelper/", "etc/init.d/",
@@ -53,7 +53,7 @@ var unwanted = []string{
 	"lib/binfmt.d/", "share/gcc/", "share/gdb/", "share/debianutils/", "share/menu/", "games/",
 }
 
-// name is where a file of Debian's goes: /usr falls away, programs are in bin, Python's modules in its own folder.
+// name is where a file of Debian's goes: /usr falls away, programs are in bin, Python's modules in its own directory.
 // It is "" for what is left out.
 func (t *tree) name(name string) string {
 	name = strings.TrimPrefix(name, "usr/")
@@ -162,7 +162,7 @@ func (t *tree) find(name string) string {
 	return owner
 }
 
-// blindLoader takes the machine's own library folders from the loader, as Nix's loader has none: what a store path
+// blindLoader takes the machine's own library directories from the loader, as Nix's loader has none: what a store path
 // does not find in the store it must not find at all.
 func (t *tree) blindLoader() error {
 	name, err := filepath.EvalSymlinks(filepath.Join(t.spec.Out, t.spec.Loader))
@@ -173,9 +173,9 @@ func (t *tree) blindLoader() error {
 	if err != nil {
 		return err
 	}
-	for _, folder := range []string{"/lib/" + t.spec.Triplet + "/", "/usr/lib/" + t.spec.Triplet + "/"} {
-		blind := "/nix" + strings.Repeat("/", len(folder)-len("/nix"))
-		contents = bytes.ReplaceAll(contents, []byte(folder+"\x00"), []byte(blind+"\x00"))
+	for _, directory := range []string{"/lib/" + t.spec.Triplet + "/", "/usr/lib/" + t.spec.Triplet + "/"} {
+		blind := "/nix" + strings.Repeat("/", len(directory)-len("/nix"))
+		contents = bytes.ReplaceAll(contents, []byte(directory+"\x00"), []byte(blind+"\x00"))
 	}
 	contents = bytes.ReplaceAll(contents, []byte("/etc/ld.so.cache"), []byte("/nix/ld.so.cache"))
 	return os.WriteFile(name, contents, 0o755)

@@ -13,8 +13,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-const usage = `usage: rig debs SUITE PACKAGE...   a folder with the packages' files
-       rig nix                     the folder of a Nix that runs here
+const usage = `usage: rig debs SUITE PACKAGE...   a directory with the packages' files
+       rig nix                     the directory of a Nix that runs here
        rig store COMMAND...        runs a command with the rig's store as /nix
        rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
        rig images                  base images in the Docker engine

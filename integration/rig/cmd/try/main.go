@@ -36,7 +36,7 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.StringVar(&s.sample, "sample", "static-site", "the `folder` of samples/ to build")
+	flag.StringVar(&s.sample, "sample", "static-site", "the `directory` of samples/ to build")
 	flag.StringVar(&s.engine, "engine", "auto", "the `engine` to ask for")
 	flag.StringVar(&s.runImage, "run-image", "debian", "the run image: debian, or scratch for an empty one")
 	flag.StringVar(&s.image, "image", "nix-hydra-try", "the `name` of the image to make")
