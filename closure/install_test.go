@@ -221,7 +221,7 @@ func proven(t *testing.T, dir string, keys narinfo.Keys) *verify.ClosureReport {
 	Expect(report.Altered).To(BeEmpty())
 	for _, p := range report.Paths {
 		Expect(p.Problem).To(BeEmpty())
-		Expect(p.Untrusted).To(BeFalse())
+		Expect(p.Signed).NotTo(BeEmpty())
 	}
 	return report
 }

@@ -33,8 +33,6 @@ type EvalError struct {
 	// Unfetched is the path of the store that one of Nix's fetchers did not find, since it looks for it in the file
 	// system, where the store is elsewhere; "" where the error is another.
 	Unfetched string
-	// Warnings are what Nix warned of before: substituters that do not answer, signatures that are not trusted.
-	Warnings []string
 }
 
 func (e *EvalError) Error() string {
@@ -94,7 +92,8 @@ func (e *MissingAttrError) Error() string {
 type WouldBuildError struct {
 	// Drvs are the derivations that would have to be built.
 	Drvs []storepath.Path
-	// Message and Warnings are Nix's own, as in EvalError.
+	// Message is all that Nix says, as in EvalError; Warnings are what it warned of before: substituters that do not answer,
+	// signatures that are not trusted.
 	Message  string
 	Warnings []string
 }

@@ -246,7 +246,7 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 	if inputs := unlockedInputs(result.log.warnings); len(inputs) > 0 {
 		return answered, nil, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's "+
 			"build could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")),
-			File: "flake.lock", Warnings: result.log.warnings}
+			File: "flake.lock"}
 	}
 	if err := json.Unmarshal(result.stdout, &answered); err != nil {
 		return answered, nil, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)

@@ -31,9 +31,8 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 	}
 	last := failure.last()
 	e := &EvalError{
-		Summary:  oneLine(t.userNames(last.Raw, source)),
-		Message:  t.userText(last.Text, source),
-		Warnings: failure.warnings,
+		Summary: oneLine(t.userNames(last.Raw, source)),
+		Message: t.userText(last.Text, source),
 	}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")

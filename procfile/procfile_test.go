@@ -1,6 +1,7 @@
 package procfile_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 func TestProcfile(t *testing.T) {
 	spec.Run(t, "procfile", testProcfile)
+	spec.Run(t, "errors", testErrors)
 }
 
 func ExampleParse() {
@@ -144,6 +146,43 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(c.message))
 		})
 	}
+}
+
+func testErrors(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("names the first character of a type that may not stand there", func() {
+		for text, column := range map[string]int{"-key: x": 1, ": x": 1, "key-: x": 4, "  a.b-: x": 4, ".a: x": 1, "a_-: x": 3} {
+			_, err := procfile.Parse(text)
+			var bad *procfile.Error
+			Expect(errors.As(err, &bad)).To(BeTrue(), text)
+			Expect(bad.Column).To(Equal(column), text)
+		}
+	})
+
+	it("takes a command as long as Linux takes an argument, and none that is longer", func() {
+		command := strings.Repeat("x", 128<<10-1)
+		p, err := procfile.Parse("web: " + command)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Entries[0].Command).To(Equal(command))
+		_, err = procfile.Parse("web: " + command + "x")
+		Expect(err).To(MatchError(ContainSubstring("has more than 131071 bytes")))
+	})
+
+	it("shows so much of a long line on either side of the place, without what steers a terminal", func() {
+		for _, c := range []struct{ before, after, line string }{
+			{strings.Repeat("a", 120), "", strings.Repeat("a", 120)},
+			{strings.Repeat("a", 121), "", "…" + strings.Repeat("a", 120)},
+			{"a", strings.Repeat("b", 120), "a" + strings.Repeat("b", 120)},
+			{"a", strings.Repeat("b", 121), "a" + strings.Repeat("b", 120) + "…"},
+			{"a\tb\x1b", "", "a\tb\uFFFD"},
+		} {
+			e := procfile.Error{Line: 1, Column: len(c.before) + 1, Text: c.before + c.after, Problem: "p"}
+			lines := strings.Split(e.Error(), "\n")
+			Expect(lines[1]).To(Equal("    " + c.line))
+			Expect(lines[2]).To(HaveSuffix("^"))
+		}
+	})
 }
 
 func FuzzParse(f *testing.F) {

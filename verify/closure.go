@@ -52,18 +52,14 @@ type ClosureReport struct {
 
 // Path is what was found of one store path.
 type Path struct {
-	Path    storepath.Path
-	Layer   string
-	NarHash string
-	NarSize int64
+	Path  storepath.Path
+	Layer string
 	// References are the paths that it refers to, as was signed.
 	References []storepath.Path
 	// Signed names the trusted key that signed it, "content address" where that proves it, or is "".
 	Signed string
 	// Claimed are the keys that are said to have signed it.
 	Claimed []string
-	// Untrusted says that none of the keys that were given has signed it, whatever its files are.
-	Untrusted bool
 	// Overruled are the files that were taken as harmless when the image was built, and by which setting.
 	Overruled []closure.Overruled
 	// Problem is "" where the files are what was signed, rewritten and fixed as this program does it and no other
@@ -154,7 +150,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 	known[closure.RecordsName] = err == nil && v.plain(filepath.Join(name, closure.RecordsName), dir.Child(closure.RecordsName), 0o644)
 	v.plain(name, dir, 0o755)
 	for _, r := range records {
-		entry := Path{Path: r.Path, Layer: name, NarHash: r.NarHash, NarSize: r.NarSize, References: r.References,
+		entry := Path{Path: r.Path, Layer: name, References: r.References,
 			Overruled: r.Overruled}
 		switch {
 		case v.seen[r.Path]:
@@ -238,10 +234,10 @@ func (v *closureCheck) agrees(layer string, r closure.Record, prefix string) str
 // missing adds what the image's metadata lists and no layer does.
 func (v *closureCheck) missing() {
 	for layer, nodes := range v.expected {
-		for p, n := range nodes {
+		for p := range nodes {
 			if !v.seen[p] {
 				v.report.Paths = append(v.report.Paths, Path{
-					Path: p, Layer: layer, NarSize: n.NarSize, Problem: "it is not in the layer",
+					Path: p, Layer: layer, Problem: "it is not in the layer",
 				})
 			}
 		}
@@ -360,10 +356,7 @@ func (v *closureCheck) signed(r closure.Record, entry *Path) {
 	}
 	entry.Signed, err = v.Keys.Verify(info)
 	var unsigned *narinfo.SignatureError
-	switch {
-	case errors.As(err, &unsigned) && len(unsigned.Bad) == 0:
-		entry.Untrusted = true
-	case err != nil:
+	if err != nil && (!errors.As(err, &unsigned) || len(unsigned.Bad) > 0) {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
 	}
 }
