@@ -13,6 +13,7 @@ import (
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
+	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -54,7 +55,7 @@ type site struct {
 	procfileAfter []string
 	identity      nixinstall.Identity
 	source        string
-	tree          *Source
+	tree          *appdir.Dir
 	layers        libcnb.Layers
 	layersRoot    string
 	launcher      string
@@ -237,17 +238,20 @@ func layersRoot(layers, id string) string {
 }
 
 // openSource opens the source, and fails where what must not get into the image could not be removed in the end.
-func (b Build) openSource(ctx context.Context, s *site) (*Source, error) {
-	source, err := OpenSource(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
+func (b Build) openSource(ctx context.Context, s *site) (*appdir.Dir, error) {
+	source, err := appdir.Open(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
 	if err != nil {
 		return nil, err
 	}
 	if mounts := source.Mounts(); len(mounts) > 0 {
 		b.Logger.Bodyf("Mounted in the source, and no part of it: %s; nothing in there is read or removed, and the platform "+
-			"may export it with the image", quoted(mounts))
+			"may export it with the image", text.Files(mounts, maxNames))
 	}
 	return source, source.Check(ctx, s.layersRoot, s.config.RemoveSource)
 }
+
+// maxNames is how many names of files a line of the log has.
+const maxNames = 5
 
 // trimSource removes from the application directory what is not to be in the image.
 func (b Build) trimSource(ctx context.Context, s *site) error {
@@ -258,7 +262,7 @@ func (b Build) trimSource(ctx context.Context, s *site) error {
 	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", text.Count(trimmed.Kept, "file"))
 	if len(trimmed.Emptied) > 0 {
 		b.Logger.Bodyf("Emptied, as their directories belong to another user and nothing can be removed from them: %s",
-			quoted(trimmed.Emptied))
+			text.Files(trimmed.Emptied, maxNames))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/bmatcuk/doublestar/v4"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -136,7 +137,13 @@ func (r *reader) list(names ...string) []string {
 
 // patterns splits at colons, as other buildpacks do for file patterns.
 func (r *reader) patterns(name string) []string {
-	return strings.FieldsFunc(r.text(name), func(c rune) bool { return c == ':' })
+	patterns := strings.FieldsFunc(r.text(name), func(c rune) bool { return c == ':' })
+	for _, pattern := range patterns {
+		if !doublestar.ValidatePattern(pattern) {
+			r.fail(name, pattern, "patterns of files such as public/** or *.css, separated by colons")
+		}
+	}
+	return patterns
 }
 
 func (r *reader) pairs(name string) map[string]string {

@@ -108,6 +108,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"an argument of no name", map[string]string{"BP_NIX_ARGS": "a=b c"}, `BP_NIX_ARGS is "c"; it takes name=value pairs`},
 		{"a quote that is open", map[string]string{"BP_NIX_ARGS": "a='b c"}, "a quote ' is not closed"},
 		{"half of a Hydra", map[string]string{"BP_NIX_HYDRA_JOB": "a/b/c"}, "does not say which Hydra has it"},
+		{"a pattern that does not parse", map[string]string{"BP_EXCLUDE_FILES": "public:a["}, `BP_EXCLUDE_FILES is "a["; it takes patterns`},
 		{"a number out of range", map[string]string{"BP_NIX_MAX_LAYERS": "0"}, "from 1 to"},
 		{"a number too large", map[string]string{"BP_NIX_CONCURRENCY": "257"}, "from 1 to 256"},
 	} {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -304,8 +305,8 @@ func imageFixes(err error) []string {
 	var (
 		blocked *closure.BlockedError
 		tooLong *relocate.TooLongError
-		foreign *ForeignSourceError
-		fixed   *UnremovableError
+		foreign *appdir.ForeignError
+		fixed   *appdir.UnremovableError
 		machine *MachineError
 	)
 	switch {

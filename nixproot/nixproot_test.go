@@ -14,6 +14,5 @@ func TestNixproot(t *testing.T) {
 	suite("Detect", testDetect)
 	suite("Main", testMain)
 	suite("SBOM", testSBOM)
-	suite("Source", testSource)
 	suite.Run(t)
 }

@@ -53,6 +53,17 @@ func List(names []string, limit int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:limit], ", "), len(names)-limit)
 }
 
+// Files is a list of names of files, as List gives it: one that is not plain is quoted, where a stranger has chosen it.
+func Files(names []string, limit int) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		if quoted[i] = strconv.Quote(name); quoted[i] == `"`+name+`"` {
+			quoted[i] = name
+		}
+	}
+	return List(quoted, limit)
+}
+
 // Printable shows text that a stranger wrote so that a terminal takes none of it as a command, nor shows it in another
 // order than it is in.
 func Printable(s string) string {

@@ -52,3 +52,8 @@ func ExampleList() {
 	// a, b
 	// a, b and 2 more
 }
+
+func ExampleFiles() {
+	fmt.Println(text.Files([]string{"a b", "c\n", "d"}, 2))
+	// Output: a b, "c\n" and 1 more
+}

@@ -1,4 +1,4 @@
-package nixproot
+package appdir
 
 import (
 	"fmt"

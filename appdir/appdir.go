@@ -1,4 +1,7 @@
-package nixproot
+// Package appdir removes from the application directory what is not to be in the image, as the lifecycle puts all of that
+// directory into it. It removes nothing of what the platform has not made for the build: no mounts, and no checkout that
+// somebody works in.
+package appdir
 
 import (
 	"context"
@@ -9,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -21,22 +23,21 @@ import (
 // gitName is what no image holds, whatever the settings say: git keeps the logins of its remotes in there.
 const gitName = ".git"
 
-// Source is the application directory, of which everything is removed that neither the default nor the settings keep,
-// as the lifecycle puts all that it holds into the image.
-type Source struct {
+// Dir is an application directory, which holds the source.
+type Dir struct {
 	dir              string
 	include, exclude []string
 	mounts           mountTable
 	device           uint64
 }
 
-// OpenSource reads what of a source is to stay in the image: a file stays when it is the Procfile or matches one of
+// Open says what of an application directory is to stay in the image: a file stays when it is the Procfile or matches one of
 // include, and matches none of exclude. A pattern matches a file or any directory above it; * stays within a directory
 // and ** does not. What is named .git never stays.
-func OpenSource(dir string, include, exclude []string) (*Source, error) {
+func Open(dir string, include, exclude []string) (*Dir, error) {
 	for _, pattern := range slices.Concat(include, exclude) {
 		if !doublestar.ValidatePattern(pattern) {
-			return nil, fmt.Errorf("the file pattern %q in BP_INCLUDE_FILES or BP_EXCLUDE_FILES does not parse", pattern)
+			return nil, fmt.Errorf("the file pattern %q does not parse", pattern)
 		}
 	}
 	resolved, err := filepath.EvalSymlinks(dir)
@@ -54,23 +55,23 @@ func OpenSource(dir string, include, exclude []string) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the source: %w", err)
 	}
-	return &Source{
+	return &Dir{
 		device: device, dir: resolved, include: append(slices.Clone(include), procfile.Name), exclude: exclude, mounts: mounts,
 	}, nil
 }
 
 // Mounts are what is mounted inside the source, relative to it: volumes of the platform's user, of which the build
 // neither reads nor removes anything.
-func (s *Source) Mounts() []string { return s.mounts.below(s.dir) }
+func (d *Dir) Mounts() []string { return d.mounts.below(d.dir) }
 
-// ForeignSourceError says that the source is not a copy made for this build, so that nothing of it may be removed.
-type ForeignSourceError struct {
+// ForeignError says that the source is not a copy made for this build, so that nothing of it may be removed.
+type ForeignError struct {
 	// Dir is the source and Layers the layers directory, as the build sees them.
 	Dir, Layers string
 }
 
 // Error names both directories.
-func (e *ForeignSourceError) Error() string {
+func (e *ForeignError) Error() string {
 	return fmt.Sprintf("preparing the source: %s seems to be somebody's checkout and not a copy that the platform made for this "+
 		"build: it does not lie beside the layers directory %s", e.Dir, e.Layers)
 }
@@ -93,18 +94,18 @@ func (e *UnremovableError) Error() string {
 
 // Check finds out, without changing anything, whether Trim will be able to do its work: whether the source is this
 // build's own, if anything of it has to be removed, and whether all that has to be can be. Its errors are a
-// *ForeignSourceError, unless owned says that the source may be removed, and an *UnremovableError.
+// *ForeignError, unless owned says that the source may be removed, and an *UnremovableError.
 //
 // A platform lays the source's copy and the layers out side by side: in two volumes (pack), two emptyDirs (kpack), or
 // two directories of one parent. A checkout that somebody works in lies elsewhere.
-func (s *Source) Check(ctx context.Context, layers string, owned bool) error {
-	t := trimming{Source: s, dry: true}
+func (d *Dir) Check(ctx context.Context, layers string, owned bool) error {
+	t := trimming{Dir: d, dry: true}
 	_, err := t.directory(ctx, "")
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading the source: %w", err)
-	case t.removed && !owned && !s.mounts.beside(s.dir, layers):
-		return &ForeignSourceError{Dir: s.dir, Layers: layers}
+	case t.removed && !owned && !d.mounts.beside(d.dir, layers):
+		return &ForeignError{Dir: d.dir, Layers: layers}
 	case len(t.blocked) > 0:
 		return &UnremovableError{Files: t.blocked}
 	}
@@ -120,8 +121,8 @@ type Trimmed struct {
 }
 
 // Trim removes what is not to stay. It never leaves the source, by a symbolic link or a mount.
-func (s *Source) Trim(ctx context.Context) (Trimmed, error) {
-	t := trimming{Source: s}
+func (d *Dir) Trim(ctx context.Context) (Trimmed, error) {
+	t := trimming{Dir: d}
 	if _, err := t.directory(ctx, ""); err != nil {
 		return t.Trimmed, fmt.Errorf("removing the source from the image: %w", err)
 	}
@@ -133,7 +134,7 @@ func (s *Source) Trim(ctx context.Context) (Trimmed, error) {
 
 // trimming is one pass over a source, which only looks where it is dry.
 type trimming struct {
-	*Source
+	*Dir
 	Trimmed
 	dry     bool
 	removed bool     // something was removed, or would be
@@ -317,23 +318,4 @@ func matches(name string, patterns []string) bool {
 		name = path.Dir(name)
 	}
 	return false
-}
-
-// shown is how many names a line of the log has.
-const shown = 5
-
-// quoted are names of files for the log, where a stranger has chosen them.
-func quoted(names []string) string {
-	var list []string
-	for i, name := range names {
-		if i == shown {
-			list = append(list, fmt.Sprintf("and %d more", len(names)-shown))
-			break
-		}
-		if strconv.Quote(name) != `"`+name+`"` {
-			name = strconv.Quote(name)
-		}
-		list = append(list, name)
-	}
-	return strings.Join(list, ", ")
 }

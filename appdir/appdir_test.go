@@ -1,4 +1,4 @@
-package nixproot_test
+package appdir_test
 
 import (
 	"errors"
@@ -11,12 +11,17 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
 	"golang.org/x/sys/unix"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/appdir"
 )
 
-func testSource(t *testing.T, context spec.G, it spec.S) {
+func TestAppDir(t *testing.T) {
+	spec.Run(t, "appdir", testAppDir, spec.Report(report.Terminal{}))
+}
+
+func testAppDir(t *testing.T, context spec.G, it spec.S) {
 	var dir string
 
 	it.Before(func() {
@@ -36,7 +41,7 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	it.After(func() { _ = os.Chmod(filepath.Join(dir, "src"), 0o755) })
 
 	trimmed := func(include, exclude []string) []string {
-		source, err := nixproot.OpenSource(dir, include, exclude)
+		source, err := appdir.Open(dir, include, exclude)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
 		done, err := source.Trim(t.Context())
@@ -85,7 +90,7 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 
 	it("removes directories of another user that anybody may write to, and its own that nobody may, without privileges", func() {
 		if os.Geteuid() == 0 {
-			asStranger(t, dir, "TestNixproot/nixproot/Source/removes_directories")
+			asStranger(t, dir, "TestAppDir/appdir/removes_directories")
 			return
 		}
 		Expect(os.MkdirAll(filepath.Join(dir, "own"), 0o755)).To(Succeed())
@@ -103,19 +108,19 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("refuses a pattern that does not parse", func() {
-		_, err := nixproot.OpenSource(dir, []string{"a[", "b"}, nil)
+		_, err := appdir.Open(dir, []string{"a[", "b"}, nil)
 		Expect(err).To(MatchError(ContainSubstring(`"a["`)))
 	})
 
 	it("removes nothing where the source is not a copy for this build, unless nothing is to be removed or it is told to", func() {
 		elsewhere := filepath.Join(t.TempDir(), "layers")
-		source, err := nixproot.OpenSource(dir, nil, nil)
+		source, err := appdir.Open(dir, nil, nil)
 		Expect(err).NotTo(HaveOccurred())
-		var foreign *nixproot.ForeignSourceError
+		var foreign *appdir.ForeignError
 		Expect(errors.As(source.Check(t.Context(), elsewhere, false), &foreign)).To(BeTrue())
 		Expect(source.Check(t.Context(), elsewhere, true)).To(Succeed())
 		Expect(filepath.Join(dir, "src/main.c")).To(BeARegularFile())
-		source, err = nixproot.OpenSource(dir, []string{"**"}, nil)
+		source, err = appdir.Open(dir, []string{"**"}, nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source.Check(t.Context(), elsewhere, false)).To(Succeed())
 	})
@@ -139,13 +144,13 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 			defer func() { Expect(unix.Unmount(filepath.Join(dir, at), unix.MNT_DETACH)).To(Succeed()) }()
 		}
 		Expect(os.WriteFile(filepath.Join(dir, "src2/code.c"), nil, 0o644)).To(Succeed())
-		source, err := nixproot.OpenSource(dir, nil, nil)
+		source, err := appdir.Open(dir, nil, nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source.Mounts()).To(Equal([]string{"data", "src2/a b", "src2/file"}))
 		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
 		done, err := source.Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(done).To(Equal(nixproot.Trimmed{Kept: 1}))
+		Expect(done).To(Equal(appdir.Trimmed{Kept: 1}))
 		for _, name := range []string{"data/deep/precious", "src2/a b/deep/precious"} {
 			Expect(filepath.Join(dir, name)).To(BeARegularFile())
 		}
@@ -157,7 +162,7 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 	it("empties what is its own in a directory of another user, and says first what it can neither remove nor empty", func() {
 		if os.Geteuid() == 0 {
 			Expect(os.RemoveAll(filepath.Join(dir, "src"))).To(Succeed())
-			asStranger(t, dir, "TestNixproot/nixproot/Source/empties_what", func(source string) {
+			asStranger(t, dir, "TestAppDir/appdir/empties_what", func(source string) {
 				Expect(os.Chmod(filepath.Join(source, "public"), 0o755)).To(Succeed())
 				Expect(os.Chmod(filepath.Join(source, "public/deep"), 0o755)).To(Succeed())
 				Expect(os.WriteFile(filepath.Join(source, "public/a.css"), []byte("text"), 0o444)).To(Succeed())
@@ -165,27 +170,27 @@ func testSource(t *testing.T, context spec.G, it spec.S) {
 			})
 			return
 		}
-		open := func(include ...string) *nixproot.Source {
-			source, err := nixproot.OpenSource(dir, include, nil)
+		open := func(include ...string) *appdir.Dir {
+			source, err := appdir.Open(dir, include, nil)
 			Expect(err).NotTo(HaveOccurred())
 			return source
 		}
 		layers := filepath.Join(filepath.Dir(dir), "layers")
-		var unremovable *nixproot.UnremovableError
+		var unremovable *appdir.UnremovableError
 		Expect(errors.As(open().Check(t.Context(), layers, false), &unremovable)).To(BeTrue())
 		Expect(unremovable.Files).To(Equal([]string{"public/deep/b.css"}))
 		Expect(filepath.Join(dir, "secrets/key")).To(BeARegularFile())
 		Expect(open("public/deep").Check(t.Context(), layers, false)).To(Succeed())
 		done, err := open("public/deep").Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())
-		Expect(done).To(Equal(nixproot.Trimmed{Kept: 2, Emptied: []string{"public/a.css"}}))
+		Expect(done).To(Equal(appdir.Trimmed{Kept: 2, Emptied: []string{"public/a.css"}}))
 		Expect(os.ReadFile(filepath.Join(dir, "public/a.css"))).To(BeEmpty())
 		Expect(filepath.Join(dir, "secrets")).NotTo(BeADirectory())
 	})
 }
 
 // strangerDir tells a test that is run as another user which directory it is about.
-const strangerDir = "NIXPROOT_TEST_DIR"
+const strangerDir = "APPDIR_TEST_DIR"
 
 // asStranger runs a test of this program again, as a user without privileges, on a copy of dir that stays another's
 // and that anybody may write to, but for what change changes.
