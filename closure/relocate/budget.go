@@ -44,5 +44,6 @@ func (b *Budget) allow(size int64) {
 // inflated takes n bytes, and reports whether they were there.
 func (b *Budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
 
-// record takes n bytes of fixups, and reports whether they were there.
-func (b *Budget) record(n int64) bool { return b.fixups.Add(-n) >= 0 }
+// record takes n bytes of fixups, and reports whether they were there. A nil Budget, of paths that are not relocated, has
+// no end.
+func (b *Budget) record(n int64) bool { return b == nil || b.fixups.Add(-n) >= 0 }

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -76,7 +80,7 @@ func (s *Stage) noteCode(head []byte) {
 		return
 	}
 	if c, ok := codeOf(head); ok && c.flags == codeStamped && c.time == storeTime && sourceOf(s.file) != "" {
-		s.report.stamped = append(s.report.stamped, s.file)
+		s.report.stamped.add(s.file)
 	}
 }
 
@@ -109,43 +113,104 @@ func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (
 		return Report{}, err
 	}
 	fix := func(file string, fresh func(code) (bool, error)) error {
-		m, err := fixCode(dir, file, fresh)
+		m, err := fixCode(dir, file, fresh, func(m Fixup) bool { return c.record(m.size(), l.budget) })
 		if err != nil {
 			return fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
 		}
 		if m != nil {
 			c.report.Fixups = append(c.report.Fixups, *m)
 		}
-		return ctx.Err()
+		return nil
 	}
-	for _, file := range r.stamped {
+	for _, file := range r.stamped.names {
+		if err := ctx.Err(); err != nil {
+			return Report{}, err
+		}
 		if err := fix(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
 			return Report{}, err
 		}
 	}
-	for _, source := range r.sources {
-		cached, err := filepath.Glob(filepath.Join(glob(dir), glob(path.Dir(source)), "__pycache__",
-			glob(strings.TrimSuffix(path.Base(source), ".py"))+".*.pyc"))
+	var compiled compiled
+	for _, source := range r.sources.names {
+		if err := ctx.Err(); err != nil {
+			return Report{}, err
+		}
+		files, err := compiled.of(dir, source)
 		if err != nil {
 			return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 		}
-		for _, file := range cached {
-			file, err := filepath.Rel(dir, file)
-			if err != nil {
-				return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
-			}
+		for _, file := range files {
 			if err := fix(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
 				return Report{}, err
 			}
 		}
 	}
-	c.report.sources, c.report.stamped = nil, nil
+	c.report.sources, c.report.stamped = nameList{}, nameList{}
 	return c.report, nil
 }
 
-// glob quotes what Glob takes for a pattern.
-func glob(name string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+const (
+	// maxNames and maxNameBytes bound a nameList. Byte code beyond it counts as stale, which costs time at start-up.
+	maxNames, maxNameBytes = 1 << 16, 8 << 20
+	// maxSource bounds a Python source that is hashed, in bytes.
+	maxSource = 16 << 20
+)
+
+// nameList is the names of some files of a path, as far as its bounds reach.
+type nameList struct {
+	names []string
+	bytes int
+}
+
+func (l *nameList) add(name string) {
+	if len(l.names) < maxNames && l.bytes+len(name) <= maxNameBytes {
+		l.names, l.bytes = append(l.names, name), l.bytes+len(name)
+	}
+}
+
+// compiled is the byte code of the directory that was looked at last.
+type compiled struct {
+	dir   string
+	names []string // sorted
+}
+
+// of gives the byte code of a source, relative to dir as the source is.
+func (c *compiled) of(dir, source string) ([]string, error) {
+	cache := path.Join(path.Dir(source), "__pycache__")
+	if cache != c.dir {
+		var err error
+		if c.names, err = listOwn(filepath.Join(dir, cache)); err != nil {
+			return nil, err
+		}
+		c.dir = cache
+	}
+	module := strings.TrimSuffix(path.Base(source), ".py") + "."
+	from, _ := slices.BinarySearch(c.names, module)
+	var files []string
+	for _, name := range c.names[from:] {
+		if !strings.HasPrefix(name, module) {
+			break
+		}
+		if strings.HasSuffix(name, ".pyc") {
+			files = append(files, path.Join(cache, name))
+		}
+	}
+	return files, nil
+}
+
+// listOwn lists a directory, sorted; a symlink to one, which may lead out of the tree, is none.
+func listOwn(dir string) ([]string, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
 }
 
 // sameSize reports whether the source has the size that its byte code says; the time is checked.
@@ -162,7 +227,11 @@ func (l Layout) sameHash(dir, source string, o Original, c code) (bool, error) {
 	if c.flags != codeChecked {
 		return false, nil
 	}
-	now, err := os.ReadFile(filepath.Join(dir, source))
+	file := filepath.Join(dir, source)
+	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() > maxSource {
+		return false, err
+	}
+	now, err := os.ReadFile(file)
 	if err != nil {
 		return false, err
 	}
@@ -185,8 +254,8 @@ type contents struct{ *line }
 func (contents) Entry(*nar.Entry) error { return nil }
 func (contents) Close() error           { return nil }
 
-// fixCode marks the byte code at file as not to be checked, if it is fresh.
-func fixCode(dir, file string, fresh func(code) (bool, error)) (*Fixup, error) {
+// fixCode marks the byte code at file as not to be checked, if it is fresh and record can take that.
+func fixCode(dir, file string, fresh func(code) (bool, error), record func(Fixup) bool) (*Fixup, error) {
 	name := filepath.Join(dir, file)
 	before, err := os.Lstat(name)
 	if err != nil || !before.Mode().IsRegular() {
@@ -204,12 +273,16 @@ func fixCode(dir, file string, fresh func(code) (bool, error)) (*Fixup, error) {
 		return nil, err
 	}
 	flags := binary.LittleEndian.AppendUint32(nil, codeUnchecked)
+	m := &Fixup{
+		File: file, Offset: codeFlags, Length: int64(len(flags)), Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)]),
+	}
+	if !record(*m) {
+		return nil, nil
+	}
 	if err := writeAt(name, before, []edit{{from: codeFlags, data: flags}}); err != nil {
 		return nil, err
 	}
-	return &Fixup{
-		File: file, Offset: codeFlags, Length: int64(len(flags)), Was: bytes.Clone(head[codeFlags : codeFlags+len(flags)]),
-	}, nil
+	return m, nil
 }
 
 // readHead reads a file's first bytes, as many as there are.

@@ -78,6 +78,19 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		return contents[4]
 	}
+	it("touches nothing that a link in the place of the directory of byte code leads to", func() {
+		outside := filepath.Join(t.TempDir(), "outside")
+		Expect(os.Mkdir(outside, 0o755)).To(Succeed())
+		code := filepath.Join(outside, "checked.cpython-311.pyc")
+		Expect(os.WriteFile(code, []byte(pyc(magic311, 3, hash311)), 0o644)).To(Succeed())
+		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
+		send(t, stage, archive(symlink("lib/python3/__pycache__", outside), regular("lib/python3/checked.py", module)), whole)
+		report, err := layout(t).FixTree(ctx, dir, original, stage.Report())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(report.Fixups).To(BeEmpty())
+		Expect(os.ReadFile(code)).To(BeEquivalentTo(pyc(magic311, 3, hash311)))
+	})
+
 	it("marks byte code that was fresh in the store, and only that, as not to be checked", func() {
 		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
 		send(t, stage, files, whole)

@@ -95,8 +95,8 @@ type Report struct {
 	Fixups  []Fixup
 
 	pending []pending // files that FixTree has to rewrite
-	sources []string  // Python sources that were rewritten
-	stamped []string  // Python byte code with the time stamp of a Nix store
+	sources nameList  // Python sources that were rewritten
+	stamped nameList  // Python byte code with the time stamp of a Nix store
 }
 
 // Relocatable reports whether nothing blocks.

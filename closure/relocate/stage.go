@@ -195,7 +195,7 @@ func (s *Stage) end() {
 	}
 	s.report.References += s.written
 	if strings.HasSuffix(s.file, ".py") {
-		s.report.sources = append(s.report.sources, s.file)
+		s.report.sources.add(s.file)
 	}
 	if s.runs {
 		s.sidecars.rewrote(s.file)
