@@ -22,6 +22,10 @@ const bufferSize = 128 << 10
 // maxWindow is the window that the compressors of today's caches want: 8 MiB of xz -6, and of zstd up to -19.
 const maxWindow = 8 << 20
 
+// maxUnprovenEntries bounds the files, directories and links of a path that its contents prove only when all of them have
+// come: each takes more of a disk than of a NAR.
+const maxUnprovenEntries = 1 << 20
+
 // waiting holds downloads in the order of their sizes.
 type waiting []*cache.Found
 
@@ -70,7 +74,11 @@ func (r *run) obtain(ctx context.Context, found *cache.Found, layout relocate.La
 		if err := nar.RemoveAll(r.staging.partial(p)); err != nil {
 			return err
 		}
-		report, err := unpack(nar.NewReader(&counted), buf, record, layout, nar.NewTree(r.staging.partial(p)))
+		tree := nar.NewTree(r.staging.partial(p))
+		if found.ProvesItself() {
+			tree.Limit(maxUnprovenEntries)
+		}
+		report, err := unpack(nar.NewReader(&counted), buf, record, layout, tree)
 		st.Report = report
 		return err
 	})

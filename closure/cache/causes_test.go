@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 func TestCauses(t *testing.T) {
@@ -229,6 +232,41 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 			n = s.add(t, "c", "zstd", zeros, nil)
 			Expect(fetch(open(t, o), n.StorePath)).To(HaveLen(len(zeros)))
 		})
+	})
+
+	it("has no more under way that nobody signed than is taken of one path", func() {
+		s := newServer(t)
+		o := options(s.URL)
+		var paths []storepath.Path
+		for _, name := range []string{"a", "b", "c", "d"} {
+			n := s.add(t, name, "none", content(name, 60_000), func(n *narinfo.NarInfo) {
+				var err error
+				n.Sigs, n.CA = nil, "fixed:r:"+n.NarHash.String()
+				n.StorePath, err = storepath.Make("source", n.NarHash, name)
+				Expect(err).NotTo(HaveOccurred())
+			})
+			paths = append(paths, n.StorePath)
+		}
+		o.MaxUnsignedSize = 130_000
+		set := open(t, o)
+		var group sync.WaitGroup
+		var now, most atomic.Int64
+		for _, p := range paths {
+			group.Go(func() {
+				found, err := set.Lookup(t.Context(), p)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(found.ProvesItself()).To(BeTrue())
+				Expect(set.Fetch(t.Context(), found, func(r io.Reader) error {
+					most.Store(max(most.Load(), now.Add(1)))
+					defer now.Add(-1)
+					time.Sleep(10 * time.Millisecond)
+					_, err := io.Copy(io.Discard, r)
+					return err
+				})).To(Succeed())
+			})
+		}
+		group.Wait()
+		Expect(most.Load()).To(BeEquivalentTo(2))
 	})
 
 	context("the only cache", func() {

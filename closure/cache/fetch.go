@@ -118,6 +118,12 @@ func (e *unpackError) from(f *Found) error {
 // fetchFrom streams from one cache. A transfer whose decoding cannot be continued is begun again a few times.
 func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack func(r io.Reader) error) error {
 	policy := s.options.Retry
+	if f.provesItself {
+		if err := s.unproven.Acquire(ctx, f.NarSize); err != nil {
+			return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
+		}
+		defer s.unproven.Release(f.NarSize)
+	}
 	for n := 1; ; n++ {
 		err := s.stream(ctx, f, other, unpack)
 		var again *restartError

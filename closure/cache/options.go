@@ -46,8 +46,9 @@ type Options struct {
 	// has it; a decoder that wants more gets all of it. nil means one of the Set's own, of decompress.DefaultMemory.
 	Memory     *semaphore.Weighted
 	MemorySize int64
-	// MaxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes: a
-	// content address proves the contents only when all of them have come. 0 means 4 GiB.
+	// MaxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes,
+	// and what all NARs under way that only their content addresses prove may come to: a content address proves the
+	// contents only when all of them have come. 0 means 4 GiB.
 	MaxUnsignedSize int64
 	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
 	// for servers that want more of a login than that. Nil leaves it out.

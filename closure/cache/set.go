@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -21,7 +23,9 @@ type Set struct {
 	http    *http.Transport
 	network http.RoundTripper // the same, or what Options.Wrap made of it
 	fetches chan struct{}     // NARs under way
-	onBytes atomic.Pointer[func(int64)]
+	// unproven is what NARs under way that no signature proves may come to, all together: see Options.MaxUnsignedSize.
+	unproven *semaphore.Weighted
+	onBytes  atomic.Pointer[func(int64)]
 
 	background context.Context // of probes and look-ups, which may outlive the caller that started them
 	stop       context.CancelFunc
@@ -102,7 +106,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	s := &Set{
 		options: options, http: connections, network: connections,
 		pool:    decompress.NewPool(decompress.Options{Memory: options.Memory, Size: options.MemorySize}),
-		fetches: make(chan struct{}, options.Concurrency), calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
+		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.MaxUnsignedSize), calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
 		s.network = options.Wrap(connections)
@@ -157,6 +161,9 @@ func (s *Set) Usable() []string {
 	}
 	return urls
 }
+
+// RequiresSigs reports whether a path that neither a trusted key signed nor its content address proves is refused.
+func (s *Set) RequiresSigs() bool { return s.options.RequireSigs }
 
 // Close ends what is under way and lets go of the connections.
 func (s *Set) Close() error {

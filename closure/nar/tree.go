@@ -35,6 +35,8 @@ type Tree struct {
 	pending []byte // contents not written yet
 	chmod   map[uint32]bool
 	created bool
+	limit   int // entries that may still come, where limited
+	limited bool
 	err     error
 }
 
@@ -43,10 +45,16 @@ func NewTree(dest string) *Tree {
 	return &Tree{dest: dest, file: -1, chmod: make(map[uint32]bool, 2)}
 }
 
+// Limit bounds how many entries the tree may have. A file takes a disk's block, however little of an archive it takes.
+func (t *Tree) Limit(entries int) { t.limit, t.limited = entries, true }
+
 // Entry creates what e says.
 func (t *Tree) Entry(e *Entry) error {
 	if t.err != nil {
 		return t.err
+	}
+	if t.limit--; t.limited && t.limit < 0 {
+		return t.fail(e.Path, errors.New("it has more entries than are taken of a path that nobody signed"))
 	}
 	ended, err := t.seq.enter(e)
 	if err != nil {

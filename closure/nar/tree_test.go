@@ -37,6 +37,15 @@ func canonical(t *testing.T, path string) {
 func testTree(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
+	it("takes no more entries than it is told to", func() {
+		tree := nar.NewTree(filepath.Join(t.TempDir(), "tree"))
+		tree.Limit(2)
+		Expect(tree.Entry(&nar.Entry{Kind: nar.Directory})).To(Succeed())
+		Expect(tree.Entry(&nar.Entry{Kind: nar.Symlink, Path: "a", Target: "b"})).To(Succeed())
+		Expect(tree.Entry(&nar.Entry{Kind: nar.Symlink, Path: "b", Target: "b"})).To(MatchError(ContainSubstring("more entries")))
+		Expect(tree.Discard()).To(Succeed())
+	})
+
 	it("leaves a tree as Nix would, that dumps back to the same archive", func() {
 		dest := unpack(t, all())
 		canonical(t, dest)

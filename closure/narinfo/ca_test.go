@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -198,6 +199,33 @@ func testContentCheck(t *testing.T, context spec.G, it spec.S) {
 			Expect(run(info, data[:len(data)-200*len(data)/1000-1], 1000)).NotTo(Succeed(), "cut short")
 		})
 	}
+
+	it("keeps few of the places where a path refers to itself, however many there are", func() {
+		const places = 2 << 20
+		zeroed := sha256.New()
+		zeros := make([]byte, 32*1024)
+		for range places / 1024 {
+			zeroed.Write(zeros)
+		}
+		digest := storepath.Hash(zeroed.Sum(nil))
+		path, err := storepath.Make("source:self", digest, "selfish")
+		Expect(err).NotTo(HaveOccurred())
+		info := &narinfo.NarInfo{StorePath: path, References: []storepath.Path{path}, CA: "fixed:r:" + digest.String(), NarHash: digest}
+		Expect(info.VerifyCA()).To(BeTrue())
+		check, err := info.ContentCheck()
+		Expect(err).NotTo(HaveOccurred())
+		piece := []byte(strings.Repeat(path.HashPart(), 1024))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range places / 1024 {
+			_, err := check.Write(piece)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		Expect(int64(after.HeapAlloc) - int64(before.HeapAlloc)).To(BeNumerically("<", 12<<20))
+		Expect(check.Verify()).To(Succeed())
+	})
 
 	it("notices its own hash put where zeros were", func() {
 		info, data := claim("a NAR with references, to itself as well")

@@ -137,7 +137,11 @@ type modulo struct {
 	pending []byte // not hashed yet, as the hash part may begin in it
 	offset  int64  // of pending in the NAR
 	offsets []int64
+	many    bool // there are more offsets than are kept, so that an old address cannot be checked
 }
+
+// maxOffsets bounds the references to itself that are kept of a NAR: whoever serves it may have it refer to itself all over.
+const maxOffsets = 1 << 20
 
 func (m *modulo) Write(p []byte) (int, error) {
 	m.pending = append(m.pending, p...)
@@ -147,7 +151,9 @@ func (m *modulo) Write(p []byte) (int, error) {
 			break
 		}
 		from += i
-		m.offsets = append(m.offsets, m.offset+int64(from))
+		if m.many = m.many || len(m.offsets) == maxOffsets; !m.many {
+			m.offsets = append(m.offsets, m.offset+int64(from))
+		}
 		clear(m.pending[from : from+len(m.self)])
 		from += len(m.self)
 	}
@@ -169,6 +175,9 @@ func (m *modulo) finish() error { return m.flush(len(m.pending)) }
 
 // addOffsets hashes what older versions of Nix hashed after the NAR.
 func (m *modulo) addOffsets() error {
+	if m.many {
+		return fmt.Errorf("it refers to itself more than %d times, and is not what Nix since 2.15 would have addressed so", maxOffsets)
+	}
 	for _, offset := range m.offsets {
 		if _, err := fmt.Fprintf(m.to, "|%d", offset); err != nil {
 			return err

@@ -1,7 +1,10 @@
 package narinfo_test
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -294,5 +297,51 @@ func FuzzParseSignature(f *testing.F) {
 		}
 		g := NewWithT(t)
 		g.Expect(narinfo.ParseSignature(sig.String())).To(Equal(sig))
+	})
+}
+
+// FuzzVerify: a signature holds for what was signed, however the narinfo is written, and for nothing else.
+func FuzzVerify(f *testing.F) {
+	for _, text := range published(f) {
+		f.Add(text, "1", uint8(0))
+	}
+	f.Add(netTools, "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x", uint8(3))
+	f.Add(hello, ",;\n", uint8(2))
+	seed := sha256.Sum256([]byte("fuzz"))
+	secret := ed25519.NewKeyFromSeed(seed[:])
+	keys := narinfo.Keys{{Name: "fuzz-1", Key: secret.Public().(ed25519.PublicKey)}}
+	f.Fuzz(func(t *testing.T, text, other string, field uint8) {
+		info, err := narinfo.Parse(strings.NewReader(text), "")
+		if err != nil {
+			return
+		}
+		info.Sigs = []narinfo.Signature{{Name: "fuzz-1", Data: ed25519.Sign(secret, []byte(info.Fingerprint()))}}
+		again, err := narinfo.Parse(strings.NewReader(info.String()), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.Verify(again); err != nil {
+			t.Fatalf("signed and not valid: %v", err)
+		}
+		signed := func(i *narinfo.NarInfo) string { return fmt.Sprint(i.StorePath, i.NarHash, i.NarSize, i.References) }
+		was := signed(again)
+		switch field % 5 {
+		case 0:
+			again.StorePath += storepath.Path(other)
+		case 1:
+			again.NarHash[len(other)%len(again.NarHash)] ^= 1
+		case 2:
+			again.NarSize += int64(len(other))
+		case 3:
+			again.References = append(again.References, storepath.Path(other))
+		case 4:
+			again.References = again.References[:len(again.References)/2]
+		}
+		if signed(again) == was {
+			return
+		}
+		if _, err := keys.Verify(again); err == nil {
+			t.Fatalf("a signature of %s holds for %s", was, signed(again))
+		}
 	})
 }
