@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,8 @@ const (
 // tree or an error that names a cache, and the next one, without faults, in the same place, with the right tree.
 func TestFaults(t *testing.T) {
 	RegisterTestingT(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // as the buildpack's program does
+	debug.FreeOSMemory()
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 			return n

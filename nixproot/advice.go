@@ -71,6 +71,7 @@ const (
 	topicDeepClone       topic = "deep-clone"
 	topicHydraLogin      topic = "hydra-login"
 	topicHydraPassword   topic = "hydra-password"
+	topicUnsignedRoot    topic = "unsigned-root"
 	topicHydraReferer    topic = "hydra-referer"
 	topicNotHydra        topic = "not-hydra"
 	topicNotFront        topic = "not-front-page"
@@ -285,6 +286,10 @@ func hydraAdvice() []advice {
 			[]string{"have it signed: `nix-store --generate-binary-cache-key` makes a key, binary_cache_secret_key_file in hydra.conf " +
 				"names it; then NIX_EXTRA_BINARY_CACHE={hydra}\nand its public key in BP_NIX_TRUSTED_PUBLIC_KEYS; or",
 				"have Hydra upload to a cache that signs, and name that one; " + onlyWay}},
+		{topicUnsignedRoot, "that it is content-addressed says nothing of who made it",
+			"Hydra chose this path. Its content address proves what is in it, and no trusted key says that it is meant to run here.",
+			[]string{"have it signed: `nix store sign -k KEY -r {path}`, and upload it again; or a cache whose " +
+				"secret-key-files sign what Hydra builds; or", "name it yourself, without Hydra: BP_NIX_STORE_PATH={path}"}},
 		{topicCollected, "it has been garbage-collected from Hydra's own store",
 			"The build's outputs are gone; its page still says that it succeeded.",
 			[]string{"restart the build on its page, and keep it (Keep), or have the jobset keep more evaluations"}},

@@ -261,6 +261,7 @@ func hydraFixes(err error) []string {
 		deleted    *hydra.BuildDeletedError
 		search     *hydra.SearchTimeoutError
 		silent     *hydra.AnswerError
+		unsigned   *roots.UnsignedRootError
 	)
 	switch {
 	case errors.As(err, &login):
@@ -269,6 +270,8 @@ func hydraFixes(err error) []string {
 			return adviceOn(t, "hydra", login.HydraURL)
 		}
 		return adviceOn(topicHydraLogin)
+	case errors.As(err, &unsigned):
+		return adviceOn(topicUnsignedRoot, "path", unsigned.Path.String())
 	case errors.As(err, &front):
 		return adviceOn(topicNotFront, "hydra", front.Front)
 	case errors.As(err, &notHydra):

@@ -32,6 +32,7 @@ func (f Finder) askHydra(ctx context.Context) (Set, error) {
 	if err != nil {
 		return Set{}, err
 	}
+	defer client.CloseIdleConnections()
 	resolution, err := client.Resolve(ctx, hydra.Query{
 		Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs,
 		Revision: f.revision(), System: f.Settings.System, GitURL: f.gitURL(), Wait: f.Settings.HydraWait,
@@ -66,8 +67,11 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 		return err
 	}
 	absent, err := lookUp(ctx, caches, roots.All())
-	if err != nil || len(absent) == 0 {
+	switch {
+	case err != nil:
 		return err
+	case len(absent) == 0:
+		return f.checkSigned(ctx, caches, roots)
 	}
 	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, redact.Text(client.URL())), HydraAsked: true}
 	for _, p := range roots.All() {
@@ -82,6 +86,33 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 		e.Findings = append(e.Findings, NotServed{f.hydraStore(ctx, client, e.Missing[0])})
 	}
 	return e
+}
+
+// UnsignedRootError is a path that Hydra names and whose only proof is its content address. That proves which contents
+// the path has, and it was Hydra that chose the path: whoever can write to it would choose what runs in the image.
+type UnsignedRootError struct {
+	Path storepath.Path
+	// Hydra and Cache are the URLs of who named it and who has it, redacted.
+	Hydra, Cache string
+}
+
+func (e *UnsignedRootError) Error() string {
+	return fmt.Sprintf("asking Hydra: %s is what %s names, and lacks a signature by a trusted key in %s: "+
+		"that it is content-addressed says nothing of who made it", e.Path, e.Hydra, e.Cache)
+}
+
+// checkSigned makes sure that a trusted key signed the roots, where signatures are required.
+func (f Finder) checkSigned(ctx context.Context, caches *cache.Set, roots Set) error {
+	for _, p := range roots.All() {
+		found, err := caches.Lookup(ctx, p)
+		if err != nil {
+			return err
+		}
+		if caches.RequiresSigs() && found.ProvesItself() {
+			return &UnsignedRootError{Path: p, Hydra: redact.Text(f.Settings.HydraURL), Cache: found.CacheURL}
+		}
+	}
+	return nil
 }
 
 // installedOutputs chooses among a build's outputs, whose meta.outputsToInstall Hydra does not tell: what a user
@@ -101,7 +132,7 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 
 // hydraClient reaches Hydra as the caches are reached.
 func (f Finder) hydraClient() (*hydra.Client, error) {
-	options := hydra.Options{URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log}
+	options := hydra.Options{URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log, Retry: f.hydraRetry()}
 	transport, err := cache.NewTransport(f.Servers)
 	if err != nil {
 		return nil, fmt.Errorf("asking Hydra: %w", err)
@@ -111,6 +142,22 @@ func (f Finder) hydraClient() (*hydra.Client, error) {
 		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
 	}
 	return hydra.New(options)
+}
+
+// hydraRetry is as patient with Hydra as with caches: an answer of it may take twice as long as a download may stand still,
+// as Hydra's database is slow.
+func (f Finder) hydraRetry() hydra.Retry {
+	retry, given := hydra.DefaultRetry(), f.Servers.Retry
+	if given.Stall > 0 {
+		retry.AnswerLimit = 2 * given.Stall
+	}
+	if given.Attempts > 0 {
+		retry.Attempts = given.Attempts
+	}
+	if given.Backoff > 0 {
+		retry.First, retry.Max = given.Backoff, 16*given.Backoff
+	}
+	return retry
 }
 
 // login is what a cache at Hydra's address would get; an address that is none has no login.
@@ -144,10 +191,14 @@ func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepat
 	return store
 }
 
+// maxOwn bounds a path of Hydra's own that is fetched to be compared, in bytes of its NAR.
+const maxOwn = 512 << 20
+
 // ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
 func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
 	options := f.Servers
 	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
+	options.MaxUnsignedSize = maxOwn
 	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
 	return cache.Open(ctx, options)
 }

@@ -2,6 +2,8 @@ package roots_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -156,6 +159,31 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		e := notCached(errOf(find(asked)))
 		Expect(e.Proven()).To(BeFalse(), "%v", e.Findings)
 		Expect(e.Findings[0]).To(BeAssignableToTypeOf(roots.CacheAnswer{}))
+	})
+
+	it("takes no path on Hydra's word that only its content address proves", func() {
+		sum := sha256.Sum256([]byte("what an attacker would have run"))
+		p, err := storepath.Make("source", sum, "web-1.0")
+		Expect(err).NotTo(HaveOccurred())
+		text := fmt.Sprintf("StorePath: %s\nURL: nar/x.nar\nCompression: none\nNarHash: %s\nNarSize: 120\nReferences: \nCA: fixed:r:%[2]s\n",
+			p, storepath.Hash(sum))
+		Expect(os.WriteFile(filepath.Join(binaries, p.HashPart()+".narinfo"), []byte(text), 0o644)).To(Succeed())
+		h.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: revision}},
+			Jobs:   []hydratest.Job{{Name: "web", System: system, Outputs: map[string]string{"out": p.String()}}},
+		}).Succeed()
+		key := ed25519.NewKeyFromSeed(sum[:]).Public().(ed25519.PublicKey)
+		_, err = find(func(f *roots.Finder) {
+			f.Settings.HydraJob = "shop/main/web"
+			f.Caches = func() (*cache.Set, error) {
+				return cache.Open(ctx, cache.Options{URLs: []string{"file://" + binaries}, RequireSigs: true,
+					Keys: narinfo.Keys{{Name: "hydra-1", Key: key}}})
+			}
+		})
+		var typed *roots.UnsignedRootError
+		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
+		Expect(typed.Path).To(Equal(p))
+		Expect(err).To(MatchError(And(ContainSubstring(h.URL), ContainSubstring("lacks a signature by a trusted key"))))
 	})
 
 	it("looks into a private Hydra's own store with the login of its host", func() {

@@ -37,6 +37,7 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer client.CloseIdleConnections()
 	missing := d.nearest.missing[0]
 	for _, drv := range d.likeliest(missing) {
 		builds, err := client.FindDerivation(ctx, drv)

@@ -1,6 +1,7 @@
 package hydra
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,8 +26,9 @@ const (
 	jsonType = "application/json"
 	htmlType = "text/html"
 
-	smallBody = 4 << 20   // a build, a jobset, a page for people
+	smallBody = 4 << 20   // a jobset, a page for people
 	largeBody = 192 << 20 // a page of evaluations or all builds: nixpkgs' are tens of megabytes
+	errorBody = 1 << 20   // what is read of an answer that is none
 
 	maxRedirects = 5
 	drainLimit   = 256 << 10 // read to the end to keep the connection; longer bodies are cheaper to drop
@@ -34,7 +36,6 @@ const (
 
 // answer is a 200, or the redirect that a question asked to stop at.
 type answer struct {
-	body     []byte
 	url      *url.URL // where it was found, after redirects
 	location *url.URL // of the redirect stopped at
 }
@@ -52,33 +53,42 @@ type question struct {
 	path   string // below the base, with its query
 	accept string
 	limit  int64
-	stop   func(*url.URL) bool // a redirect to here is the answer
-	base   *url.URL            // nil is the client's
-	once   bool                // what may get better is not asked for again
+	read   func(io.Reader) error // takes the answer in, from its beginning again after a failure
+	stop   func(*url.URL) bool   // a redirect to here is the answer
+	base   *url.URL              // nil is the client's
+	once   bool                  // what may get better is not asked for again
 }
 
 // getJSON asks for JSON of a size that a single thing has.
 func (c *Client) getJSON(ctx context.Context, path string, into any) error {
-	_, err := c.askJSON(ctx, question{path: path, limit: smallBody}, into)
+	_, err := c.askJSON(ctx, question{path: path, limit: smallBody}, func(s *stream) error {
+		return s.value(smallBody, into)
+	})
 	return err
 }
 
-func (c *Client) askJSON(ctx context.Context, q question, into any) (*url.URL, error) {
+// askJSON has read take in an answer in JSON.
+func (c *Client) askJSON(ctx context.Context, q question, read func(*stream) error) (*url.URL, error) {
 	q.accept = jsonType
+	q.read = func(body io.Reader) error {
+		bodyErr, err := readJSON(body, read)
+		if bodyErr != nil {
+			return bodyErr
+		}
+		if err != nil {
+			return &formatError{err}
+		}
+		return nil
+	}
 	got, err := c.ask(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	return got.url, got.decode(into)
+	return got.url, nil
 }
 
-func (a *answer) decode(into any) error {
-	if err := json.Unmarshal(a.body, into); err != nil {
-		return &AnswerError{URL: shown(a.url), Status: http.StatusOK, Attempts: 1, Cause: err,
-			Problem: "its JSON is not what Hydra's API promises: " + text.Clip(err.Error(), clipped)}
-	}
-	return nil
-}
+// formatError is an answer that came whole, and is not what it should be.
+type formatError struct{ error }
 
 // ask puts a question until it is answered or the attempts are used up, and logs in once when told to.
 func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
@@ -110,6 +120,9 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		var later *retryAfter
 		if errors.As(failed.Cause, &later) && later.delay > wait {
 			wait = min(later.delay, c.retry.Max)
+		}
+		if attempt == 1 {
+			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, c.retry.Attempts)
 		}
 		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
 			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)
@@ -227,28 +240,30 @@ func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*ans
 	if res.ContentLength > q.limit {
 		return nil, tooLong(at, q.limit)
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, q.limit+1))
-	if int64(len(body)) > q.limit {
-		return nil, tooLong(at, q.limit)
+	if res.StatusCode == http.StatusOK {
+		begins := make([]byte, 512)
+		n, err := io.ReadFull(res.Body, begins)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return nil, transportError(at, err)
+		}
+		begins = begins[:n]
+		body := io.MultiReader(bytes.NewReader(begins), res.Body)
+		switch page := isHTML(res, begins); {
+		case q.accept != jsonType, !page && looksJSON(begins):
+			return c.take(body, at, q)
+		case page:
+			return nil, notJSON(body, asked, at, !c.auth.isZero())
+		}
+		return nil, &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + kindOf(res)}
 	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, errorBody))
 	if err != nil {
 		return nil, transportError(at, err)
 	}
-	page := isHTML(res, body)
-	switch {
-	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden,
-		res.StatusCode == http.StatusProxyAuthRequired:
+	switch res.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
 		return nil, &LoginError{URL: shown(asked), Problem: statusWords(res, body), Given: !c.auth.isZero()}
-	case res.StatusCode == http.StatusOK && page && q.accept == jsonType:
-		if to := wantsLogin(asked, at, body); to != "" {
-			return nil, &LoginError{URL: shown(asked), Problem: to, Given: !c.auth.isZero()}
-		}
-		return nil, &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + pageWords(body)}
-	case res.StatusCode == http.StatusOK && q.accept == jsonType && !looksJSON(body):
-		return nil, &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + kindOf(res)}
-	case res.StatusCode == http.StatusOK:
-		return &answer{body: body, url: at}, nil
-	case res.StatusCode == http.StatusNotFound:
+	case http.StatusNotFound:
 		message, ok := hydraError(body)
 		if !ok {
 			return nil, &NotHydraError{URL: shown(asked), Problem: "it answers 404 with " + pageOrKind(res, body)}
@@ -259,6 +274,38 @@ func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*ans
 		URL: shown(at), Status: res.StatusCode, Attempts: 1, Problem: "it answers " + statusWords(res, body),
 		Temporary: res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500, Cause: delayOf(res),
 	}
+}
+
+// take has an answer read, up to its limit.
+func (c *Client) take(body io.Reader, at *url.URL, q question) (*answer, error) {
+	if q.read == nil {
+		return &answer{url: at}, nil
+	}
+	limited := &io.LimitedReader{R: body, N: q.limit + 1}
+	err := q.read(limited)
+	var format *formatError
+	switch {
+	case limited.N <= 0:
+		return nil, tooLong(at, q.limit)
+	case errors.As(err, &format):
+		return nil, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1, Cause: format.error,
+			Problem: "its JSON is not what Hydra's API promises: " + text.Clip(format.Error(), clipped)}
+	case err != nil:
+		return nil, transportError(at, err)
+	}
+	return &answer{url: at}, nil
+}
+
+// notJSON is a page for people in place of JSON.
+func notJSON(body io.Reader, asked, at *url.URL, given bool) error {
+	page, err := io.ReadAll(io.LimitReader(body, errorBody))
+	if err != nil {
+		return transportError(at, err)
+	}
+	if to := wantsLogin(asked, at, page); to != "" {
+		return &LoginError{URL: shown(asked), Problem: to, Given: given}
+	}
+	return &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + pageWords(page)}
 }
 
 const noAnswer = "no answer came in time"
@@ -272,7 +319,8 @@ func transportError(at *url.URL, err error) error {
 	problem := text.Clip(err.Error(), clipped)
 	var network net.Error
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, net.ErrClosed), // by the end of its time
+		errors.As(err, &network) && network.Timeout():
 		problem = noAnswer
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		problem = "the connection broke off"

@@ -4,18 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
-	pageSize   = 20 // Controller/Jobset.pm, evals_GET
-	listedSeen = 5
+	pageSize    = 20 // Controller/Jobset.pm, evals_GET
+	listedSeen  = 5
+	errorsLimit = 6 << 20 // what is read of an evaluation's errors
 )
 
 // LatestEvals gives the newest n evaluations of a jobset that changed a build, newest first; fewer where there are
@@ -58,11 +61,11 @@ func (p *pager) next(ctx context.Context) ([]Eval, error) {
 		return nil, err
 	}
 	p.page = page
-	listed := nextPage(string(got.Next)) > page && len(*got.Evals) > 0
+	listed := nextPage(string(got.Next)) > page && len(got.Evals) > 0
 	p.all = !listed
 	p.more = listed && page < p.limit
 	var evals []Eval
-	for _, j := range *got.Evals {
+	for _, j := range got.Evals {
 		if j.ID <= 0 {
 			return nil, &AnswerError{URL: at, Status: http.StatusOK, Attempts: 1,
 				Problem: `its JSON is not what Hydra's API promises: it has an evaluation without "id"`}
@@ -81,22 +84,25 @@ func (p *pager) read(ctx context.Context, page int) (evalsJSON, string, error) {
 	for range maxRedirects {
 		path := fmt.Sprintf("/jobset/%s/%s/evals?page=%d", escape(p.project), escape(p.jobset), page)
 		var renamed string
-		got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: largeBody, stop: func(to *url.URL) bool {
+		var list evalsJSON
+		at, err := c.askJSON(ctx, question{path: path, limit: largeBody, stop: func(to *url.URL) bool {
 			renamed = c.renamed(to, p.project, p.jobset)
 			return renamed != ""
-		}})
+		}}, func(s *stream) error {
+			list = evalsJSON{}
+			return list.read(s)
+		})
 		var none *missing
 		switch {
 		case errors.As(err, &none):
 			return evalsJSON{}, "", c.noSuchJobset(ctx, p.project, p.jobset, none)
 		case err != nil:
 			return evalsJSON{}, "", err
-		case got.location != nil:
+		case renamed != "":
 			p.jobset = renamed
 			continue
 		}
-		var list evalsJSON
-		return list, shown(got.url), got.decode(&list)
+		return list, shown(at), nil
 	}
 	return evalsJSON{}, "", c.renamedTooOften(p.project, p.jobset)
 }
@@ -138,7 +144,8 @@ func nextPage(next string) int {
 // search finds the newest evaluation of a revision.
 func (c *Client) search(ctx context.Context, q Query, limit int) (Eval, error) {
 	pages := c.pages(q, limit)
-	var all []Eval
+	var newest []Eval // as many as are listed
+	var looked lookedAt
 	for pages.more {
 		evals, err := pages.next(ctx)
 		if err != nil {
@@ -158,22 +165,34 @@ func (c *Client) search(ctx context.Context, q Query, limit int) (Eval, error) {
 		if len(found) > 0 {
 			return found[0], nil
 		}
-		all = append(all, evals...)
+		newest = append(newest, firstOf(evals, listedSeen-len(newest))...)
+		looked.add(evals)
 	}
-	return Eval{}, c.notFound(ctx, q, all, pages)
+	return Eval{}, c.notFound(ctx, q, newest, looked, pages)
 }
 
-func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, pages *pager) error {
+// lookedAt is how many evaluations were looked at, and when the oldest of them was made.
+type lookedAt struct {
+	count  int
+	oldest time.Time
+}
+
+func (l *lookedAt) add(evals []Eval) {
+	if len(evals) > 0 {
+		l.count, l.oldest = l.count+len(evals), evals[len(evals)-1].Time
+	}
+}
+
+func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, looked lookedAt, pages *pager) error {
 	e := &RevisionNotFoundError{
-		Project: q.Project, Jobset: pages.jobset, Revision: q.Revision, Looked: len(evals),
+		Project: q.Project, Jobset: pages.jobset, Revision: q.Revision, Looked: looked.count, Oldest: looked.oldest,
 		All: pages.all, URL: c.link("/jobset/%s/%s", escape(q.Project), escape(pages.jobset)),
 	}
 	e.Hint, e.Disabled = c.jobsetHint(ctx, q.Project, pages.jobset)
 	if len(evals) > 0 {
-		e.Oldest = evals[len(evals)-1].Time
 		e.Repository, e.Repositories = evals[0].repositories(q)
 	}
-	for _, eval := range firstOf(evals, listedSeen) {
+	for _, eval := range evals {
 		e.Seen = append(e.Seen, SeenRevision{Eval: eval.ID, Time: eval.Time, URL: eval.URL, Revisions: eval.revisions(q)})
 	}
 	return e
@@ -233,11 +252,15 @@ func (c *Client) isDisabled(ctx context.Context, project string) bool {
 // (hydra-eval-jobset). An evaluation's errors are on its page for people only: its JSON leaves them out
 // (Controller/JobsetEval.pm, errors_GET; Schema/Result/JobsetEvals.pm, json_hint; root/eval-error.tt).
 func (c *Client) evalError(ctx context.Context, q Query, e Eval, job string) string {
-	got, err := c.ask(ctx, question{path: fmt.Sprintf("/eval/%d/errors", e.ID), accept: htmlType, limit: largeBody})
+	var said string
+	_, err := c.ask(ctx, question{path: fmt.Sprintf("/eval/%d/errors", e.ID), accept: htmlType, limit: largeBody,
+		read: func(page io.Reader) (err error) {
+			said, err = preformatted(io.LimitReader(page, errorsLimit))
+			return err
+		}})
 	if err != nil {
 		return ""
 	}
-	said := preformatted(got.body)
 	for _, name := range q.spellings(job) {
 		if _, after, found := strings.Cut(said, "in job ‘"+name+"’:"); found {
 			own, _, _ := strings.Cut(after, "\nin job ‘")
@@ -268,17 +291,29 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 		return e
 	}
 	e.What = "project"
-	var all []struct {
-		Name looseText `json:"name"`
-	}
-	if _, err := c.askJSON(ctx, question{path: "/", limit: largeBody}, &all); err == nil {
-		names := make([]looseText, len(all))
-		for i, p := range all {
-			names[i] = p.Name
-		}
-		e.Have, e.More = nearest(project, toStrings(names))
+	if names, err := c.projects(ctx); err == nil {
+		e.Have, e.More = nearest(project, names)
 	}
 	return e
+}
+
+// projects are the names of all that Hydra has.
+func (c *Client) projects(ctx context.Context) ([]string, error) {
+	var names []string
+	_, err := c.askJSON(ctx, question{path: "/", limit: largeBody}, func(s *stream) error {
+		names = nil
+		return s.list(func() error {
+			var one struct {
+				Name looseText `json:"name"`
+			}
+			if err := s.value(buildLimit, &one); err != nil {
+				return err
+			}
+			names = append(names, string(one.Name))
+			return s.keep(len(one.Name) + valueSize)
+		})
+	})
+	return names, err
 }
 
 func toStrings(texts []looseText) []string {

@@ -1,14 +1,10 @@
 package hydra
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"regexp"
-	"strconv"
+	"io"
 	"strings"
-
-	"golang.org/x/net/html"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -90,18 +86,19 @@ func (c *Client) badConstituents(ctx context.Context, id int64) []Build {
 // (root/build.tt, "Failed build steps" and "Logfile"; root/build-common.tt, renderStepStatus). A newer Hydra tells a
 // single step's derivation in JSON (Controller/BuildStep.pm).
 func (c *Client) readPage(ctx context.Context, f *FailedBuild) {
-	got, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", f.ID), accept: htmlType, limit: smallBody})
+	var found buildPage
+	_, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", f.ID), accept: htmlType, limit: smallBody,
+		read: func(page io.Reader) (err error) {
+			found, err = readBuildPage(page, f.ID)
+			return err
+		}})
 	if err != nil {
 		return
 	}
-	doc, err := html.Parse(bytes.NewReader(got.body))
-	if err != nil {
-		return
+	if found.hasLog {
+		f.LogURL = c.link("/build/%d/log", f.ID)
 	}
-	if own := fmt.Sprintf("/build/%d/log", f.ID); links(doc, own) {
-		f.LogURL = c.link("%s", own)
-	}
-	f.Steps = stepsOnPage(doc, f.ID)
+	f.Steps = found.steps
 	for i := range f.Steps {
 		if path := f.Steps[i].LogURL; path != "" {
 			f.Steps[i].LogURL = c.link("%s", path)
@@ -110,16 +107,6 @@ func (c *Client) readPage(ctx context.Context, f *FailedBuild) {
 			c.nameStep(ctx, f.ID, &f.Steps[i])
 		}
 	}
-}
-
-// links reports whether a page links to a path, wherever Hydra believes to be.
-func links(doc *html.Node, path string) bool {
-	for n := range doc.Descendants() {
-		if n.Type == html.ElementNode && strings.HasSuffix(attribute(n, "href"), path) {
-			return true
-		}
-	}
-	return false
 }
 
 func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
@@ -134,55 +121,6 @@ func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 	}
 }
 
-// stepLink is a link to a step's page, or to its log: …/step/N/log, and nixlog/N before 2026.
-var stepLink = regexp.MustCompile(`/build/([0-9]+)/(nixlog|step)/([0-9]+)(/log)?$`)
-
-// stepsOnPage finds the failed steps in Hydra's page of a build: rows of a table that link to a step of this build, or
-// begin with a number, and hold an element of class "error". Logs are given by their paths.
-func stepsOnPage(doc *html.Node, build int64) []Step {
-	var steps []Step
-	seen := map[int]bool{}
-	for n := range doc.Descendants() {
-		if n.Type != html.ElementNode || n.Data != "tr" || len(steps) == explainedSteps {
-			continue
-		}
-		if step, ok := stepInRow(n, build); ok && !seen[step.Number] {
-			seen[step.Number] = true
-			steps = append(steps, step)
-		}
-	}
-	return steps
-}
-
-func stepInRow(row *html.Node, build int64) (Step, bool) {
-	var step Step
-	for n := range row.Descendants() {
-		if n.Type != html.ElementNode {
-			continue
-		}
-		found := stepLink.FindStringSubmatch(attribute(n, "href"))
-		switch {
-		case found != nil && found[1] == strconv.FormatInt(build, 10):
-			step.Number, _ = strconv.Atoi(found[3])
-			if found[2] == "nixlog" || found[4] != "" {
-				step.LogURL = found[0]
-			}
-		case n.Data == "td" && step.Number == 0:
-			step.Number, _ = strconv.Atoi(strings.TrimSpace(textOf(n)))
-		case n.Data == "tt" && step.Name == "":
-			step.Name = outputName(textOf(n))
-		case n.Data == "em" && step.Status != "" && step.Cause == "":
-			step.Cause = text.Clip(textOf(n), 300)
-		case step.Status == "" && strings.Contains(" "+attribute(n, "class")+" ", " error "):
-			step.Status = text.Clip(textOf(n), 80)
-		}
-	}
-	if step.Name == "" {
-		step.Name = "an unnamed derivation"
-	}
-	return step, step.Number > 0 && step.Status != ""
-}
-
 // outputName is the name of the first store path in a cell.
 func outputName(cell string) string {
 	for _, word := range strings.Fields(strings.ReplaceAll(cell, ",", " ")) {
@@ -191,37 +129,4 @@ func outputName(cell string) string {
 		}
 	}
 	return text.Clip(cell, 80)
-}
-
-// preformatted is the text of a page's <pre>.
-func preformatted(page []byte) string {
-	doc, err := html.Parse(bytes.NewReader(page))
-	if err != nil {
-		return ""
-	}
-	for n := range doc.Descendants() {
-		if n.Type == html.ElementNode && n.Data == "pre" {
-			return textOf(n)
-		}
-	}
-	return ""
-}
-
-func attribute(n *html.Node, name string) string {
-	for _, a := range n.Attr {
-		if a.Key == name {
-			return a.Val
-		}
-	}
-	return ""
-}
-
-func textOf(n *html.Node) string {
-	var b strings.Builder
-	for d := range n.Descendants() {
-		if d.Type == html.TextNode {
-			b.WriteString(d.Data)
-		}
-	}
-	return b.String()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"iter"
 	"net/url"
 	"path"
@@ -51,15 +52,19 @@ func parents(base *url.URL) iter.Seq[*url.URL] {
 
 // notFront says what is at an address in place of a front page, "" where it is one. An error is not to know.
 func (c *Client) notFront(ctx context.Context, base *url.URL) (string, error) {
-	var what json.RawMessage
-	_, err := c.askJSON(ctx, question{path: "/", base: base, limit: largeBody}, &what)
+	var list bool
+	_, err := c.ask(ctx, question{path: "/", base: base, accept: jsonType, limit: largeBody, read: func(page io.Reader) error {
+		begins, err := json.NewDecoder(io.LimitReader(page, 1<<10)).Token()
+		list = err == nil && begins == json.Delim('[')
+		return nil
+	}})
 	var none *missing
 	switch {
 	case errors.As(err, &none):
 		return "Hydra answers there: " + none.message, nil
 	case err != nil:
 		return "", err
-	case strings.HasPrefix(strings.TrimSpace(string(what)), "{"):
+	case !list:
 		return "there is the page of something in Hydra, not its list of projects", nil
 	}
 	return "", nil

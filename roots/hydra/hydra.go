@@ -134,6 +134,9 @@ func New(o Options) (*Client, error) {
 // defaultMaxPages leaves room for the four requests that may follow a search.
 const defaultMaxPages = 21
 
+// CloseIdleConnections lets go of connections that are kept for the next question.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
 // Requests is the number of HTTP requests sent so far, redirects and repetitions included.
 func (c *Client) Requests() int64 { return c.requests.Load() }
 

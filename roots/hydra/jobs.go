@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -76,16 +77,28 @@ func (c *Client) otherSystems(ctx context.Context, q Query, e Eval) error {
 
 // allBuilds is one request: each build comes with its outputs.
 func (c *Client) allBuilds(ctx context.Context, eval int64) ([]Build, error) {
-	var list []buildJSON
-	_, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d/builds", eval), limit: largeBody}, &list)
-	if err != nil {
-		return nil, err
+	path := fmt.Sprintf("/eval/%d/builds", eval)
+	builds, err := c.listBuilds(ctx, path)
+	for _, b := range builds {
+		if len(b.Evals) > 0 && !slices.Contains(b.Evals, eval) {
+			return nil, c.another(path, fmt.Sprintf("build %d, which is not of evaluation %d", b.ID, eval))
+		}
 	}
-	builds := make([]Build, 0, len(list))
-	for _, j := range list {
-		builds = append(builds, c.build(j))
-	}
-	return builds, nil
+	return builds, err
+}
+
+// another is an answer to another question, as a proxy that mixes them up gives.
+func (c *Client) another(path, what string) error {
+	return &AnswerError{URL: c.link("%s", path), Status: http.StatusOK, Attempts: 1, Problem: "it answers with " + what}
+}
+
+func (c *Client) listBuilds(ctx context.Context, path string) ([]Build, error) {
+	var builds []Build
+	_, err := c.askJSON(ctx, question{path: path, limit: largeBody}, func(s *stream) error {
+		builds = nil
+		return c.readBuilds(s, func(b Build) { builds = append(builds, b) })
+	})
+	return builds, err
 }
 
 // Build asks for one build.
@@ -96,24 +109,18 @@ func (c *Client) Build(ctx context.Context, id int64) (Build, error) {
 	if errors.As(err, &none) {
 		return Build{}, &BuildDeletedError{ID: id, URL: c.link("/build/%d", id), Message: none.message}
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return Build{}, err
+	case int64(j.ID) != id:
+		return Build{}, c.another(fmt.Sprintf("/build/%d", id), fmt.Sprintf("build %d", j.ID))
 	}
 	return c.build(j), nil
 }
 
 // Constituents are the builds that an aggregate build stands for, none for any other build.
 func (c *Client) Constituents(ctx context.Context, id int64) ([]Build, error) {
-	var list []buildJSON
-	q := question{path: fmt.Sprintf("/build/%d/constituents", id), limit: largeBody}
-	if _, err := c.askJSON(ctx, q, &list); err != nil {
-		return nil, err
-	}
-	builds := make([]Build, 0, len(list))
-	for _, j := range list {
-		builds = append(builds, c.build(j))
-	}
-	return builds, nil
+	return c.listBuilds(ctx, fmt.Sprintf("/build/%d/constituents", id))
 }
 
 var buildPath = regexp.MustCompile(`/build/([0-9]+)(/|$)`)

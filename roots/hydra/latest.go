@@ -90,13 +90,12 @@ func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, e
 	if len(b.Evals) == 0 {
 		return r, nil
 	}
-	var j evalJSON
-	at := question{path: fmt.Sprintf("/eval/%d", slices.Max(b.Evals)), limit: largeBody}
-	if _, err := c.askJSON(ctx, at, &j); err != nil {
+	eval, err := c.Evaluation(ctx, slices.Max(b.Evals))
+	if err != nil {
 		return nil, err
 	}
-	r.Evaluation = c.eval(j)
-	r.Eval, r.Revision = int(j.ID), r.Evaluation.Revision(q.GitURL)
+	r.Evaluation = eval
+	r.Eval, r.Revision = int(eval.ID), eval.Revision(q.GitURL)
 	return r, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,22 @@ const searchLimit = 50
 
 // searchJSON is Controller/Root.pm, search; projects and jobsets are of no interest here.
 type searchJSON struct {
-	Builds *[]buildJSON `json:"builds"`
-	ByDrv  []buildJSON  `json:"buildsdrv"`
+	Builds, ByDrv []Build
+
+	given bool // there is a list of builds
+}
+
+func (j *searchJSON) read(c *Client, s *stream) error {
+	return s.object(func(name string) error {
+		switch name {
+		case "builds":
+			j.given = true
+			return c.readBuilds(s, func(b Build) { j.Builds = append(j.Builds, b) })
+		case "buildsdrv":
+			return c.readBuilds(s, func(b Build) { j.ByDrv = append(j.ByDrv, b) })
+		}
+		return s.skip()
+	})
 }
 
 // FindDerivation gives the builds of a derivation, newest first; none where Hydra never queued one. Of all that a search
@@ -32,7 +47,7 @@ func (c *Client) FindDerivation(ctx context.Context, drv storepath.Path) ([]Buil
 	if err != nil {
 		return nil, err
 	}
-	return c.fitting(got.ByDrv, func(b Build) bool { return b.DrvPath == drv.String() }), nil
+	return fitting(got.ByDrv, func(b Build) bool { return b.DrvPath == drv.String() }), nil
 }
 
 // FindNamed gives the newest builds, at most 50, that have an output of p's name under whatever hash. It costs Hydra a
@@ -43,7 +58,7 @@ func (c *Client) FindNamed(ctx context.Context, p storepath.Path) ([]Build, erro
 	if err != nil {
 		return nil, err
 	}
-	return c.fitting(*got.Builds, func(b Build) bool {
+	return fitting(got.Builds, func(b Build) bool {
 		for _, output := range b.Outputs {
 			if output.Name() == p.Name() {
 				return true
@@ -53,14 +68,8 @@ func (c *Client) FindNamed(ctx context.Context, p storepath.Path) ([]Build, erro
 	}), nil
 }
 
-func (c *Client) fitting(list []buildJSON, fits func(Build) bool) []Build {
-	var found []Build
-	for _, j := range list {
-		if b := c.build(j); fits(b) {
-			found = append(found, b)
-		}
-	}
-	return found
+func fitting(list []Build, fits func(Build) bool) []Build {
+	return slices.DeleteFunc(list, func(b Build) bool { return !fits(b) })
 }
 
 // searchFor puts one question, once: what took Hydra too long would take it as long again, and costs all of its users.
@@ -71,7 +80,10 @@ func (c *Client) searchFor(ctx context.Context, text string) (searchJSON, error)
 	}
 	at, err := c.askJSON(ctx, question{
 		path: fmt.Sprintf("/search?limit=%d&query=%s", searchLimit, url.QueryEscape(text)), limit: largeBody, once: true,
-	}, &got)
+	}, func(s *stream) error {
+		got = searchJSON{}
+		return got.read(c, s)
+	})
 	var none *missing
 	var failed *AnswerError
 	switch {
@@ -87,7 +99,7 @@ func (c *Client) searchFor(ctx context.Context, text string) (searchJSON, error)
 		return got, c.searchTimedOut(&SearchTimeoutError{URL: failed.URL, Text: text, Problem: failed.Problem})
 	case err != nil:
 		return got, err
-	case got.Builds == nil:
+	case !got.given:
 		return got, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
 			Problem: `its JSON is not what Hydra's API promises: a search without "builds"`}
 	}
@@ -122,8 +134,15 @@ func (c *Client) Explain(ctx context.Context, failed ...Build) error { return c.
 // Evaluation gives an evaluation by its number.
 func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 	var j evalJSON
-	if _, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d", id), limit: largeBody}, &j); err != nil {
+	_, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d", id), limit: largeBody}, func(s *stream) error {
+		j = evalJSON{}
+		return s.value(thingLimit, &j)
+	})
+	switch {
+	case err != nil:
 		return Eval{}, err
+	case int64(j.ID) != id:
+		return Eval{}, c.another(fmt.Sprintf("/eval/%d", id), fmt.Sprintf("evaluation %d", j.ID))
 	}
 	return c.eval(j), nil
 }

@@ -92,16 +92,23 @@ func (c *Client) running(ctx context.Context, w *wait) (map[int64]bool, bool) {
 	if w.noStatus {
 		return nil, false
 	}
-	var list []struct {
-		ID number `json:"id"`
-	}
-	if _, err := c.askJSON(ctx, question{path: "/status", limit: largeBody, once: true}, &list); err != nil {
+	var ids map[int64]bool
+	_, err := c.askJSON(ctx, question{path: "/status", limit: largeBody, once: true}, func(s *stream) error {
+		ids = map[int64]bool{}
+		return s.list(func() error {
+			var one struct {
+				ID number `json:"id"`
+			}
+			if err := s.value(buildLimit, &one); err != nil {
+				return err
+			}
+			ids[int64(one.ID)] = true
+			return s.keep(2 * valueSize)
+		})
+	})
+	if err != nil {
 		w.noStatus = true
 		return nil, false
-	}
-	ids := map[int64]bool{}
-	for _, b := range list {
-		ids[int64(b.ID)] = true
 	}
 	return ids, true
 }

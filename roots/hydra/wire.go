@@ -141,11 +141,11 @@ type inputJSON struct {
 }
 
 type evalJSON struct {
-	ID        number               `json:"id"`
-	Timestamp number               `json:"timestamp"`
-	Flake     looseText            `json:"flake"`
-	Builds    count                `json:"builds"`
-	Inputs    map[string]inputJSON `json:"jobsetevalinputs"`
+	ID        number     `json:"id"`
+	Timestamp number     `json:"timestamp"`
+	Flake     looseText  `json:"flake"`
+	Builds    count      `json:"builds"`
+	Inputs    inputsJSON `json:"jobsetevalinputs"`
 }
 
 func (c *Client) eval(j evalJSON) Eval {
@@ -159,31 +159,80 @@ func (c *Client) eval(j evalJSON) Eval {
 	return e
 }
 
+// size is about what it takes in memory.
+func (j *evalJSON) size() int {
+	size := thingSize + len(j.Flake)
+	for name, i := range j.Inputs {
+		size += entrySize + len(name) + len(i.Type) + len(i.URI) + len(i.Revision) + len(i.Value)
+	}
+	return size
+}
+
+// About what things take in memory, in bytes: one with its fields, an entry of a map, a value of a list.
+const thingSize, entrySize, valueSize = 600, 300, 16
+
+// inputsJSON are an evaluation's inputs.
+type inputsJSON map[string]inputJSON
+
+func (i *inputsJSON) UnmarshalJSON(b []byte) error {
+	type plain inputsJSON
+	if len(b) > buildLimit {
+		return errThing
+	}
+	return json.Unmarshal(b, (*plain)(i))
+}
+
 // evalsJSON is a page of evaluations. The schema makes it a list of such objects; the sources, and the schema's own
 // example, make it one object.
 type evalsJSON struct {
-	Evals *[]evalJSON `json:"evals"`
-	Next  looseText   `json:"next"`
+	Evals []evalJSON
+	Next  looseText
+
+	given bool // there is a list of evaluations
 }
 
-func (p *evalsJSON) UnmarshalJSON(b []byte) error {
-	type plain evalsJSON
-	if trimmed := bytes.TrimSpace(b); len(trimmed) > 0 && trimmed[0] == '[' {
-		var list []plain
-		if err := json.Unmarshal(b, &list); err != nil {
-			return err
-		}
-		if len(list) != 1 {
-			return fmt.Errorf("a list of %d things where a page of evaluations was expected", len(list))
-		}
-		*p = evalsJSON(list[0])
-	} else if err := json.Unmarshal(b, (*plain)(p)); err != nil {
+func (p *evalsJSON) read(s *stream) error {
+	begins, err := s.token()
+	if err != nil {
 		return err
 	}
-	if p.Evals == nil {
+	pages := 1
+	if begins == json.Delim('[') {
+		pages = 0
+		err = s.rest(func() error {
+			pages++
+			return s.object(func(name string) error { return p.field(s, name) })
+		})
+	} else {
+		err = s.fields(func(name string) error { return p.field(s, name) })
+	}
+	switch {
+	case err != nil:
+		return err
+	case pages != 1:
+		return fmt.Errorf("a list of %d things where a page of evaluations was expected", pages)
+	case !p.given:
 		return fmt.Errorf("it has no %q", "evals")
 	}
 	return nil
+}
+
+func (p *evalsJSON) field(s *stream, name string) error {
+	switch name {
+	case "next":
+		return s.value(buildLimit, &p.Next)
+	case "evals":
+		return s.listOrNull(func() error {
+			p.given = true
+			var j evalJSON
+			if err := s.value(thingLimit, &j); err != nil {
+				return err
+			}
+			p.Evals = append(p.Evals, j)
+			return s.keep(j.size())
+		}, func() { p.given = true })
+	}
+	return s.skip()
 }
 
 type buildJSON struct {
@@ -218,6 +267,28 @@ func (j *buildJSON) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("build %d is finished without a %q", j.ID, "buildstatus")
 	}
 	return nil
+}
+
+// readBuilds reads a list of builds.
+func (c *Client) readBuilds(s *stream, take func(Build)) error {
+	return s.list(func() error {
+		var j buildJSON
+		if err := s.value(buildLimit, &j); err != nil {
+			return err
+		}
+		take(c.build(j))
+		return s.keep(j.size())
+	})
+}
+
+// size is about what a Build made of it takes in memory.
+func (j *buildJSON) size() int {
+	size := thingSize + valueSize*len(j.Evals) + len(j.Project) + len(j.Jobset) + len(j.Job) + len(j.NixName) +
+		len(j.System) + len(j.DrvPath)
+	for name, output := range j.Outputs {
+		size += 2*entrySize + len(name) + len(output.Path)
+	}
+	return size
 }
 
 func (c *Client) build(j buildJSON) Build {

@@ -39,6 +39,9 @@ const (
 // all are the faults to choose from.
 var all = []Fault{Delay, Drop, Truncate, Cut, Reset, Corrupt, Duplicate, Status, HTML, Stall, Trickle, Another}
 
+// maxStall ends a Stall whose client does not go away.
+const maxStall = 10 * time.Second
+
 // statuses are those that a Status has.
 var statuses = []int{403, 404, 429, 500, 502, 503}
 
@@ -164,7 +167,10 @@ func (p *Proxy) spoil(w http.ResponseWriter, r *http.Request, fault Fault, rando
 	_ = http.NewResponseController(w).Flush()
 	switch fault {
 	case Stall:
-		<-r.Context().Done()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(maxStall):
+		}
 	case Reset:
 		if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			if tcp, ok := c.(*net.TCPConn); ok {

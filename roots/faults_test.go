@@ -1,0 +1,191 @@
+package roots_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/faults"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
+)
+
+const (
+	// faultSeeds is how many questions there are with faults: $ROOTS_TEST_FAULT_SEEDS, else these; from which seed on is
+	// $ROOTS_TEST_FAULT_FIRST, else 1.
+	faultSeeds = 60
+	// faultTime and faultMemory bound one question: what the policy below makes of a dozen answers that all stall, and the
+	// heap.
+	faultTime   = 30 * time.Second
+	faultMemory = 256 << 20
+)
+
+// hydraWithFaults is a Hydra behind a proxy that does all kinds of wrong, and a cache that has what it built.
+type hydraWithFaults struct {
+	server *hydratest.Server
+	cache  string
+	keys   narinfo.Keys
+	all    []storepath.Path // what Hydra has built at all
+}
+
+const (
+	faultRepository = "https://git.example.org/shop.git"
+	faultSystem     = "x86_64-linux"
+)
+
+// question is something to ask Hydra.
+type question struct{ job, revision string }
+
+// newHydraWithFaults makes 45 evaluations, three pages, of three jobs each.
+func newHydraWithFaults(t *testing.T) *hydraWithFaults {
+	h := &hydraWithFaults{server: hydratest.New(), cache: t.TempDir()}
+	t.Cleanup(h.server.Close)
+	seed := sha256.Sum256([]byte("key"))
+	key := ed25519.NewKeyFromSeed(seed[:])
+	h.keys = narinfo.Keys{{Name: "hydra-1", Key: key.Public().(ed25519.PublicKey)}}
+	Expect(os.WriteFile(filepath.Join(h.cache, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644)).To(Succeed())
+	jobset := h.server.Project("shop").Jobset("main")
+	for i := range 45 {
+		var jobs []hydratest.Job
+		for _, name := range []string{"web", "worker", "heroku-compile-hook"} {
+			jobs = append(jobs, hydratest.Job{Name: name + "." + faultSystem})
+		}
+		eval := jobset.Evaluate(hydratest.Evaluation{Jobs: jobs, Inputs: map[string]hydratest.Input{
+			"src": {URI: faultRepository, Revision: hydratest.Revision(fmt.Sprint("shop", i))}}}).Succeed()
+		for _, job := range jobs {
+			h.all = append(h.all, storepath.Path(eval.Build(job.Name).Outputs()["out"]))
+		}
+	}
+	for _, p := range h.all {
+		info := &narinfo.NarInfo{StorePath: p, URL: "nar/x.nar", Compression: "none", NarSize: 120, NarHash: sha256.Sum256([]byte(p))}
+		info.Sigs = []narinfo.Signature{{Name: "hydra-1", Data: ed25519.Sign(key, []byte(info.Fingerprint()))}}
+		Expect(os.WriteFile(filepath.Join(h.cache, p.HashPart()+".narinfo"), []byte(info.String()), 0o644)).To(Succeed())
+	}
+	return h
+}
+
+// ask puts a question to the Hydra at an address.
+func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) (roots.Set, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), faultTime, fmt.Errorf("the question took %v", faultTime))
+	defer cancel()
+	set, err := cache.Open(ctx, cache.Options{URLs: []string{"file://" + h.cache}, Keys: h.keys, RequireSigs: true})
+	if err != nil {
+		return roots.Set{}, err
+	}
+	defer set.Close()
+	return roots.Finder{
+		Settings: roots.Settings{HydraURL: url, HydraJob: q.job, GitRev: q.revision, System: faultSystem},
+		Identity: nixinstall.Identity{URL: faultRepository},
+		Caches:   func() (*cache.Set, error) { return set, nil },
+		Servers: cache.Options{Getenv: func(string) string { return "" }, Retry: cache.RetryPolicy{
+			Attempts: 3, Backoff: time.Millisecond, Stall: 100 * time.Millisecond,
+		}},
+		Log: log,
+	}.Find(ctx)
+}
+
+// TestHydraFaults asks a Hydra behind a server that does all kinds of wrong: each question is answered rightly, or ends
+// with an error that names the Hydra.
+func TestHydraFaults(t *testing.T) {
+	RegisterTestingT(t)
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // as the buildpack's program does
+	debug.FreeOSMemory()
+	number := func(name string, otherwise int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
+		return otherwise
+	}
+	h := newHydraWithFaults(t)
+	questions := []question{
+		{"shop/main/web", hydratest.Revision("shop44")}, {"shop/main/web worker", hydratest.Revision("shop3")},
+		{"shop/main", hydratest.Revision("shop21")}, {"shop/main/worker", "latest"},
+		{"shop/main/web worker heroku-compile-hook", "latest-finished"},
+	}
+	var want []roots.Set
+	for _, q := range questions {
+		set, err := h.ask(h.server.URL, q, t.Logf)
+		Expect(err).NotTo(HaveOccurred())
+		want = append(want, set)
+	}
+	goroutines := runtime.NumGoroutine()
+
+	first, count := number("ROOTS_TEST_FAULT_FIRST", 1), number("ROOTS_TEST_FAULT_SEEDS", faultSeeds)
+	happened, right, altered := map[faults.Fault]int{}, 0, 0
+	began := time.Now()
+	for seed := first; seed < first+count; seed++ {
+		proxy := &faults.Proxy{
+			Cache: h.server.Handler(), Seed: uint64(seed), Rate: []float64{0.05, 0.2, 0.5}[seed/len(questions)%3],
+			Pause: time.Millisecond,
+		}
+		server := httptest.NewServer(proxy)
+		var log logged
+		began := time.Now()
+		got, err := h.ask(server.URL, questions[seed%len(questions)], log.line)
+		took := time.Since(began)
+		server.CloseClientConnections()
+		server.Close()
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		Expect(took).To(BeNumerically("<", faultTime), "seed %d", seed)
+		Expect(memory.HeapInuse).To(BeNumerically("<", faultMemory), "seed %d", seed)
+		wrong := proxy.Faults()
+		for fault, n := range wrong {
+			happened[fault] += n
+		}
+		expected := want[seed%len(questions)]
+		switch {
+		case err != nil:
+			Expect(err).To(MatchError(ContainSubstring(server.URL)), "seed %d: an error that does not name Hydra", seed)
+			Expect(err.Error()).NotTo(ContainSubstring("\n"), "seed %d", seed)
+		case slices.Equal(got.All(), expected.All()):
+			right++
+		default:
+			// Nobody signs what Hydra says. Which of its builds an altered number names cannot be told from a true answer;
+			// that it is one of them, and signed, can.
+			Expect(wrong[faults.Corrupt]+wrong[faults.Another]).To(BeNumerically(">", 0), "seed %d: %v", seed, got)
+			Expect(h.all).To(ContainElements(got.All()), "seed %d", seed)
+			altered++
+		}
+	}
+	var kinds []string
+	for _, fault := range slices.Sorted(maps.Keys(happened)) {
+		kinds = append(kinds, fmt.Sprintf("%s %d", fault, happened[fault]))
+	}
+	t.Logf("seeds %d to %d in %v: %d answers right, %d another build as an answer was altered, %d errors; %s",
+		first, first+count-1, time.Since(began).Round(time.Second), right, altered, count-right-altered, strings.Join(kinds, ", "))
+	Expect(right).To(And(BeNumerically(">", 0), BeNumerically("<", max(2, count))), "faults that show, and do not always")
+	Expect(altered).To(BeNumerically("<=", count/20))
+	Eventually(runtime.NumGoroutine, 5*time.Second).Should(BeNumerically("<=", goroutines+5), "goroutines are left")
+}
+
+// logged collects lines.
+type logged struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logged) line(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+}
