@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,9 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -114,8 +117,14 @@ type Bare struct {
 	Bindings map[string]map[string]string
 	// Prepare, when not nil, changes the copy of the source before each build: a copy has regular files only.
 	Prepare func(app string) error
-	// KillAfter, when not zero, is how long bin/build may run until it and all that it started are killed.
+	// KillAfter, when not zero, is how long bin/build may run until Signal is sent to it and all that it started: SIGKILL
+	// where Signal is zero.
 	KillAfter time.Duration
+	Signal    syscall.Signal
+	// Died, when not nil, is called after a bin/build that did not succeed, before the previous image is put back.
+	Died func()
+	// Before is a line of shell that runs before bin/build in its process: limits, for example.
+	Before string
 }
 
 // Outcome is what came of a build.
@@ -126,6 +135,10 @@ type Outcome struct {
 	Log string
 	// Elapsed is what bin/build took.
 	Elapsed time.Duration
+	// Peak is how much memory bin/build had at most, in bytes.
+	Peak int64
+	// Dying is how long bin/build went on after it was sent a signal, 0 where it was sent none.
+	Dying time.Duration
 }
 
 // Layers is the buildpack's layers folder.
@@ -142,18 +155,19 @@ func (b *Bare) Build(ctx context.Context, source string, env map[string]string) 
 	}
 	var log bytes.Buffer
 	plan := filepath.Join(b.Dir, "plan.toml")
-	status, err := b.run(ctx, &log, env, "detect", b.platform(), plan)
-	if err != nil || status != 0 {
-		return &Outcome{Status: status, Log: plainText(log.String())}, err
+	detected, err := b.run(ctx, &log, env, "detect", b.platform(), plan)
+	if err != nil || detected.Status != 0 {
+		return detected, err
 	}
 	if err := b.setAside(); err != nil {
 		return nil, fmt.Errorf("preparing a bare build: %w", err)
 	}
-	start := time.Now()
-	status, err = b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
-	o := &Outcome{Status: status, Log: plainText(log.String()), Elapsed: time.Since(start)}
-	if err == nil && status == 0 {
+	o, err := b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
+	if err == nil && o.Status == 0 {
 		return o, errors.Join(b.export(ctx), b.keepToolchain())
+	}
+	if b.Died != nil {
+		b.Died()
 	}
 	return o, errors.Join(err, b.revert(), b.restoreToolchain())
 }
@@ -241,8 +255,11 @@ func (b *Bare) environment(more map[string]string) map[string]string {
 
 // run calls one of the buildpack's programs in the source.
 func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string, program string,
-	args ...string) (int, error) {
+	args ...string) (*Outcome, error) {
 	command := exec.CommandContext(ctx, filepath.Join(b.Buildpack.Dir, "bin", program), args...)
+	if b.Before != "" && program == "build" {
+		command = exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", b.Before + ` && exec "$0" "$@"`, command.Path}, args...)...)
+	}
 	command.Dir = b.App()
 	command.Stdout, command.Stderr = log, log
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
@@ -260,31 +277,75 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 	if len(b.Bindings) > 0 {
 		command.Env = append(command.Env, "SERVICE_BINDING_ROOT="+filepath.Join(b.platform(), "bindings"))
 	}
-	if b.KillAfter > 0 && program == "build" {
-		return killed(command, b.KillAfter)
-	}
-	err := command.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	o := &Outcome{}
+	start := time.Now()
+	err := b.wait(command, o, program == "build")
+	o.Elapsed, o.Log = time.Since(start), plainText(log.String())
+	return o, err
 }
 
-// killed runs a command and kills its process group after a while, which is status 137.
-func killed(command *exec.Cmd, after time.Duration) (int, error) {
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+// wait runs a command to its end, or kills its process group after a while, which is the signal's number and 128.
+func (b *Bare) wait(command *exec.Cmd, o *Outcome, mayBeKilled bool) error {
+	var signalled atomic.Int64 // when, in nanoseconds since 1970
+	if b.KillAfter > 0 && mayBeKilled {
+		command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
 	if err := command.Start(); err != nil {
-		return 0, err
+		return err
 	}
-	timer := time.AfterFunc(after, func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) })
-	defer timer.Stop()
-	_ = command.Wait()
-	if code := command.ProcessState.ExitCode(); code >= 0 {
-		return code, nil
+	signal := cmp.Or(b.Signal, syscall.SIGKILL)
+	if command.SysProcAttr != nil {
+		timer := time.AfterFunc(b.KillAfter, func() {
+			signalled.Store(time.Now().UnixNano())
+			_ = syscall.Kill(-command.Process.Pid, signal)
+		})
+		defer timer.Stop()
 	}
-	return 128 + int(syscall.SIGKILL), nil
+	peak, stop := watchMemory(command.Process.Pid)
+	err := command.Wait()
+	stop()
+	o.Peak = peak.Load()
+	if at := signalled.Load(); at != 0 {
+		o.Dying = time.Since(time.Unix(0, at))
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	if o.Status = command.ProcessState.ExitCode(); o.Status < 0 {
+		if command.SysProcAttr == nil {
+			return err
+		}
+		o.Status = 128 + int(signal)
+	}
+	return nil
 }
+
+// watchMemory looks again and again at how much memory a process has had at most, in bytes, until it is stopped. What the
+// kernel tells of an ended one counts its parent's, too.
+func watchMemory(pid int) (peak *atomic.Int64, stop func()) {
+	peak = new(atomic.Int64)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+				if found := highWater.FindSubmatch(text); found != nil {
+					kib, _ := strconv.ParseInt(string(found[1]), 10, 64)
+					peak.Store(max(peak.Load(), kib<<10))
+				}
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return peak, func() { close(done); <-ended }
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+([0-9]+) kB`)
 
 // NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has
 // the toolchain in its cache where an earlier build wanted it.

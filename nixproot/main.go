@@ -26,6 +26,7 @@ const layersUmask = 0o022
 func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
+	noCoreDumps()
 	out = newRedacting(out, environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory)))
 	logger := log.NewPaketoLogger(out)
 	switch filepath.Base(args[0]) {
@@ -38,6 +39,17 @@ func Main(args []string, out io.Writer) {
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)))
+}
+
+// noCoreDumps has this process and those that it starts leave no image of their memory, which holds logins. A limit of one
+// byte also keeps the kernel from handing one to a program, as core_pattern may say and a limit of zero does not (Linux,
+// fs/coredump.c; core(5)).
+func noCoreDumps() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_CORE, &limit) == nil {
+		limit.Cur = min(1, limit.Max)
+		_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
+	}
 }
 
 // interruptible is a context that ends when the platform wants the build to end, so that what is half done is

@@ -15,9 +15,15 @@ import (
 // programEnv makes this test program the buildpack's program of that name.
 const programEnv = "NIXPROOT_TEST_PROGRAM"
 
+// TestMain makes this test program the buildpack's where programEnv says so, and where it is called by one of the
+// buildpack's names.
 func TestMain(m *testing.M) {
 	if program := os.Getenv(programEnv); program != "" {
 		nixproot.Main([]string{program}, os.Stdout)
+		os.Exit(0)
+	}
+	if name := filepath.Base(os.Args[0]); name == "detect" || name == "build" {
+		nixproot.Main(os.Args, os.Stdout)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
