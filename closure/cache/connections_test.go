@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bufio"
 	stdcontext "context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
@@ -83,6 +85,42 @@ func testConnections(t *testing.T, context spec.G, it spec.S) {
 		o.Getenv = environment(map[string]string{"HTTP_PROXY": "http://me:secret%ss@proxy.example"})
 		open(t, o)
 		Expect(log.lines).To(ConsistOf(And(ContainSubstring("HTTP_PROXY"), Not(ContainSubstring("secret")))))
+	})
+
+	it("reads no header of any length, however many answers have one, and no status line", func() {
+		s := newServer(t)
+		n := s.add(t, "a", "none", content("a", 1000), nil)
+		long := strings.Repeat("x", 1<<20)
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if strings.HasSuffix(r.URL.Path, ".narinfo") {
+				w.Header().Set("X-Long", long)
+			}
+			return false
+		})
+		o := options(s.URL)
+		o.Retry.Attempts = 1
+		_, err := open(t, o).Lookup(stdcontext.Background(), n.StorePath)
+		Expect(err).To(MatchError(ContainSubstring("server response headers exceeded")))
+
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer listener.Close()
+		go func() {
+			for {
+				c, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					_, _ = bufio.NewReader(c).ReadString('\n')
+					fmt.Fprintf(c, "HTTP/1.1 418 %s\r\nContent-Length: 0\r\n\r\n", long[:60<<10])
+					c.Close()
+				}()
+			}
+		}()
+		_, err = cache.Open(stdcontext.Background(), options("http://"+listener.Addr().String()))
+		Expect(err).To(HaveOccurred())
+		Expect(len(err.Error())).To(BeNumerically("<", 2000))
 	})
 
 	it("reuses connections for look-ups", func() {

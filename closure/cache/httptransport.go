@@ -35,6 +35,9 @@ const (
 	maxErrorBody = 16 << 10
 )
 
+// maxHeader bounds the header of an answer, in bytes.
+const maxHeader = 64 << 10
+
 // newHTTPTransport is the connection pool that all HTTP and S3 caches share.
 func newHTTPTransport(o Options) (*http.Transport, error) {
 	roots, err := rootCAs(o)
@@ -49,7 +52,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 			if res.StatusCode == http.StatusOK {
 				return nil
 			}
-			return &ProxyError{Proxy: redact.URL(proxy), Code: res.StatusCode, Status: res.Status}
+			return &ProxyError{Proxy: redact.URL(proxy), Code: res.StatusCode, Status: clip(res.Status)}
 		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -59,7 +62,9 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		MaxIdleConnsPerHost: lookupsPerCache(o) + o.Concurrency + o.Concurrency,
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
-		ReadBufferSize:      4 << 10, // less than what a body is read by, which then is not copied
+		// Each of many requests at once may have as much.
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
 			SendPingTimeout:           o.Retry.Timeout,
@@ -221,7 +226,7 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 		return nil, &SchemeError{TLS: true, URL: redact.URL(r.url)}
 	}
 	failure := &statusFailure{
-		StatusError: StatusError{URL: redact.URL(r.url), Code: res.StatusCode, Status: res.Status, LoginSent: a.login},
+		StatusError: StatusError{URL: redact.URL(r.url), Code: res.StatusCode, Status: clip(res.Status), LoginSent: a.login},
 		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
 	}
 	failure.readS3(res.Header, body)
