@@ -18,6 +18,8 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // gitName is what no image holds, whatever the settings say: git keeps the logins of its remotes in there.
@@ -92,9 +94,27 @@ func (e *UnremovableError) Error() string {
 		"belong to another user", e.Files[0], more)
 }
 
+// maxPath is how long the name of a file may be that a program gives to Linux, in bytes (PATH_MAX less its NUL).
+const maxPath = 4095
+
+// shownPath is how much of a long path an error shows, in bytes.
+const shownPath = 120
+
+// LongPathError says that the source has a file whose name is longer than Linux takes, so that no program can open it by
+// its name.
+type LongPathError struct {
+	// Dir is where its name begins, relative to the source: as much as can be read.
+	Dir string
+}
+
+// Error names the place.
+func (e *LongPathError) Error() string {
+	return fmt.Sprintf("reading the source: a path below %q is longer than %d bytes, which Linux does not take", e.Dir, maxPath)
+}
+
 // Check finds out, without changing anything, whether Trim will be able to do its work: whether the source is this
 // build's own, if anything of it has to be removed, and whether all that has to be can be. Its errors are a
-// *ForeignError, unless owned says that the source may be removed, and an *UnremovableError.
+// *ForeignError, unless owned says that the source may be removed, an *UnremovableError, and a *LongPathError.
 //
 // A platform lays the source's copy and the layers out side by side: in two volumes (pack), two emptyDirs (kpack), or
 // two directories of one parent. A checkout that somebody works in lies elsewhere.
@@ -102,6 +122,8 @@ func (d *Dir) Check(ctx context.Context, layers string, owned bool) error {
 	t := trimming{Dir: d, dry: true}
 	_, err := t.directory(ctx, "")
 	switch {
+	case errors.As(err, new(*LongPathError)):
+		return err
 	case err != nil:
 		return fmt.Errorf("reading the source: %w", err)
 	case t.removed && !owned && !d.mounts.beside(d.dir, layers):
@@ -180,6 +202,8 @@ func (t *trimming) directory(ctx context.Context, name string) (remains bool, er
 func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bool, err error) {
 	full := filepath.Join(t.dir, name)
 	switch {
+	case len(full) > maxPath:
+		return true, &LongPathError{Dir: text.Cut(name, shownPath)}
 	case t.mounts.has(full):
 		return true, nil
 	case !dir && t.stays(name):

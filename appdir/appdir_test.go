@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -157,6 +158,27 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.ReadFile(filepath.Join(dir, "src2/file"))).To(Equal([]byte("p")))
 		Expect(filepath.Join(dir, "src2/code.c")).NotTo(BeAnExistingFile())
 		Expect(filepath.Join(dir, "src")).NotTo(BeADirectory())
+	})
+
+	it("says first where a path is longer than Linux takes", func() {
+		deep, err := os.Open(dir)
+		Expect(err).NotTo(HaveOccurred())
+		for range 20 {
+			name := strings.Repeat("d", 250)
+			Expect(unix.Mkdirat(int(deep.Fd()), name, 0o755)).To(Succeed())
+			fd, err := unix.Openat(int(deep.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(deep.Close()).To(Succeed())
+			deep = os.NewFile(uintptr(fd), name)
+		}
+		Expect(deep.Close()).To(Succeed())
+		source, err := appdir.Open(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		err = source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)
+		var long *appdir.LongPathError
+		Expect(errors.As(err, &long)).To(BeTrue(), "%v", err)
+		Expect(len(err.Error())).To(BeNumerically("<", 400))
+		Expect(filepath.Join(dir, "secrets/key")).To(BeARegularFile())
 	})
 
 	it("empties what is its own in a directory of another user, and says first what it can neither remove nor empty", func() {

@@ -91,6 +91,7 @@ const (
 	topicTooLong         topic = "layers-directory"
 	topicForeign         topic = "foreign-source"
 	topicUnremovable     topic = "unremovable"
+	topicLongPath        topic = "long-path"
 )
 
 // chapter is a part of the page.
@@ -392,6 +393,11 @@ func imageAdvice() []advice {
 			[]string{"let it stay in the image: BP_INCLUDE_FILES={file}, or",
 				"leave it out of the upload: project.toml's [io.buildpacks] exclude, or",
 				"upload it with its directories, so that they belong to the user who builds"}},
+		{topicLongPath, "a path … is longer than 4095 bytes, which Linux does not take",
+			"Directories lie so deep in each other that no program can name the last of them: often the leavings of a test, or " +
+				"a directory that was copied into itself.",
+			[]string{"remove it from the source, or",
+				"leave it out of the upload: project.toml's [io.buildpacks] exclude"}},
 	}
 }
 

@@ -178,8 +178,12 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	}
 	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
 	result.Processes = launchlayer.Processes(launcher, processes)
+	result.Labels = s.labels(contents)
 	for _, line := range contents.Summary() {
 		b.Logger.Body(line)
+	}
+	if hint := exportHint(contents.exported(), engineSocket); hint != "" {
+		b.Logger.Body(hint)
 	}
 	return result, nil
 }

@@ -12,128 +12,56 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 
 	"github.com/BurntSushi/toml"
 	"go.yaml.in/yaml/v3"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/pages"
 )
-
-// page is a page of the documentation.
-type page struct {
-	name   string // from the repository's top
-	prose  string // without blocks of code
-	blocks []block
-}
-
-// block is a block of code: what language it says it is, and its text.
-type block struct{ language, text string }
 
 const top = ".."
 
-// pages are all that people read, troubleshooting's included, which is made of the advice.
-func pages(t *testing.T) []page {
+// documentation is all that people read.
+func documentation(t *testing.T) []pages.Page {
 	t.Helper()
 	RegisterTestingT(t)
-	var names []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "samples/*/README.md"} {
-		found, err := filepath.Glob(filepath.Join(top, pattern))
-		Expect(err).NotTo(HaveOccurred())
-		names = append(names, found...)
-	}
-	Expect(len(names)).To(BeNumerically(">", 20))
-	var all []page
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		Expect(err).NotTo(HaveOccurred())
-		rel, err := filepath.Rel(top, name)
-		Expect(err).NotTo(HaveOccurred())
-		p := page{name: rel}
-		p.split(string(text))
-		all = append(all, p)
-	}
+	all, err := pages.Read(top)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(len(all)).To(BeNumerically(">", 20))
 	return all
-}
-
-// split tells blocks of code from prose.
-func (p *page) split(text string) {
-	var in *block
-	indent := ""
-	for line := range strings.Lines(text) {
-		trimmed := strings.TrimSpace(line)
-		switch {
-		case in == nil && strings.HasPrefix(trimmed, "```"):
-			in = &block{language: strings.TrimPrefix(trimmed, "```")}
-			indent = line[:strings.Index(line, "`")]
-		case in != nil && trimmed == "```":
-			p.blocks = append(p.blocks, *in)
-			in = nil
-		case in != nil:
-			in.text += strings.TrimPrefix(line, indent)
-		default:
-			p.prose += line
-		}
-	}
-	Expect(in).To(BeNil(), "%s: a block of code has no end", p.name)
-}
-
-// whole is all of a page, blocks of code included.
-func (p page) whole() string {
-	text := p.prose
-	for _, b := range p.blocks {
-		text += "\n" + b.text
-	}
-	return text
 }
 
 var (
 	inlineCode = regexp.MustCompile("`[^`\n]+`")
 	link       = regexp.MustCompile(`\]\(([^()\s]+)\)`)
-	heading    = regexp.MustCompile(`(?m)^#+ +(.*)$`)
 )
 
-// anchors are the names that GitHub gives to a page's headings.
-func (p page) anchors() []string {
-	var all []string
-	for _, found := range heading.FindAllStringSubmatch(p.prose, -1) {
-		all = append(all, strings.Map(func(r rune) rune {
-			switch {
-			case r == ' ':
-				return '-'
-			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
-				return unicode.ToLower(r)
-			}
-			return -1
-		}, strings.TrimSpace(found[1])))
-	}
-	return all
-}
-
 func TestEveryLinkOfTheDocumentationLeadsToAFileAndAHeading(t *testing.T) {
-	all := pages(t)
+	all := documentation(t)
 	checked := 0
 	for _, p := range all {
-		for _, found := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(p.prose, ""), -1) {
+		for _, found := range link.FindAllStringSubmatch(inlineCode.ReplaceAllString(p.Prose, ""), -1) {
 			file, anchor, _ := strings.Cut(found[1], "#")
 			if strings.Contains(file, ":") {
 				continue
 			}
 			checked++
-			target := p.name
+			target := p.Name
 			if file != "" {
-				target = path.Join(path.Dir(p.name), file)
+				target = path.Join(path.Dir(p.Name), file)
 			}
 			if _, err := os.Stat(filepath.Join(top, target)); err != nil {
-				t.Errorf("%s: the link to %s leads nowhere", p.name, found[1])
+				t.Errorf("%s: the link to %s leads nowhere", p.Name, found[1])
 				continue
 			}
 			if anchor == "" {
 				continue
 			}
-			at := slices.IndexFunc(all, func(p page) bool { return p.name == target })
-			if at < 0 || !slices.Contains(all[at].anchors(), anchor) {
-				t.Errorf("%s: no heading for the link to %s", p.name, found[1])
+			at := slices.IndexFunc(all, func(p pages.Page) bool { return p.Name == target })
+			if at < 0 || !slices.Contains(all[at].Anchors(), anchor) {
+				t.Errorf("%s: no heading for the link to %s", p.Name, found[1])
 			}
 		}
 	}
@@ -142,12 +70,12 @@ func TestEveryLinkOfTheDocumentationLeadsToAFileAndAHeading(t *testing.T) {
 
 func TestEveryFileInTheDocumentationParses(t *testing.T) {
 	checked := map[string]int{}
-	for _, p := range pages(t) {
-		for _, b := range p.blocks {
+	for _, p := range documentation(t) {
+		for _, b := range p.Blocks {
 			var err error
-			switch b.language {
+			switch b.Language {
 			case "yaml":
-				decoder := yaml.NewDecoder(strings.NewReader(b.text))
+				decoder := yaml.NewDecoder(strings.NewReader(b.Text))
 				for err == nil {
 					var document map[string]any
 					err = decoder.Decode(&document)
@@ -157,12 +85,12 @@ func TestEveryFileInTheDocumentationParses(t *testing.T) {
 				}
 			case "toml":
 				var document map[string]any
-				_, err = toml.Decode(b.text, &document)
+				_, err = toml.Decode(b.Text, &document)
 			}
 			if err != nil {
-				t.Errorf("%s: %s\n%s", p.name, err, b.text)
+				t.Errorf("%s: %s\n%s", p.Name, err, b.Text)
 			}
-			checked[b.language]++
+			checked[b.Language]++
 		}
 	}
 	Expect(checked["yaml"]).To(BeNumerically(">", 8))
@@ -172,8 +100,8 @@ func TestEveryFileInTheDocumentationParses(t *testing.T) {
 // What a page says to copy is a sample's, which other tests build.
 func TestWhatTheDocumentationSaysToCopyIsASample(t *testing.T) {
 	for name, sample := range map[string]string{"README.md": "samples/first", "docs/kpack.md": "samples/kpack"} {
-		all := pages(t)
-		p := all[slices.IndexFunc(all, func(p page) bool { return p.name == name })]
+		all := documentation(t)
+		p := all[slices.IndexFunc(all, func(p pages.Page) bool { return p.Name == name })]
 		files, err := os.ReadDir(filepath.Join(top, sample))
 		Expect(err).NotTo(HaveOccurred())
 		for _, file := range files {
@@ -182,7 +110,7 @@ func TestWhatTheDocumentationSaysToCopyIsASample(t *testing.T) {
 			}
 			text, err := os.ReadFile(filepath.Join(top, sample, file.Name()))
 			Expect(err).NotTo(HaveOccurred())
-			if !slices.ContainsFunc(p.blocks, func(b block) bool { return b.text == string(text) }) {
+			if !slices.ContainsFunc(p.Blocks, func(b pages.Block) bool { return b.Text == string(text) }) {
 				t.Errorf("%s does not have %s/%s as it is", name, sample, file.Name())
 			}
 		}
@@ -203,7 +131,7 @@ func sources(each func(name, text string)) {
 }
 
 func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
-	all := pages(t)
+	all := documentation(t)
 	var tests []string
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w*)\(`)
 	sources(func(name, text string) {
@@ -219,22 +147,22 @@ func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
 	run := regexp.MustCompile(`-run ('[^']*'|\S+)`)
 	names, files := 0, 0
 	for _, p := range all {
-		for _, found := range test.FindAllString(run.ReplaceAllString(p.whole(), ""), -1) {
+		for _, found := range test.FindAllString(run.ReplaceAllString(p.Whole(), ""), -1) {
 			names++
 			if !slices.Contains(tests, found) {
-				t.Errorf("%s: there is no test %s", p.name, found)
+				t.Errorf("%s: there is no test %s", p.Name, found)
 			}
 		}
-		for _, pattern := range run.FindAllString(p.whole(), -1) { // may be the beginning of several names
+		for _, pattern := range run.FindAllString(p.Whole(), -1) { // may be the beginning of several names
 			for _, found := range test.FindAllString(pattern, -1) {
 				if !slices.ContainsFunc(tests, func(name string) bool { return strings.HasPrefix(name, found) }) {
-					t.Errorf("%s: there is no test for %s", p.name, pattern)
+					t.Errorf("%s: there is no test for %s", p.Name, pattern)
 				}
 			}
 		}
-		said := strings.Join(inlineCode.FindAllString(p.prose, -1), "\n")
-		for _, b := range p.blocks {
-			said += "\n" + b.text
+		said := strings.Join(inlineCode.FindAllString(p.Prose, -1), "\n")
+		for _, b := range p.Blocks {
+			said += "\n" + b.Text
 		}
 		for _, found := range word.FindAllString(said, -1) {
 			found = strings.TrimSuffix(found, "/...")
@@ -243,7 +171,7 @@ func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
 			}
 			files++
 			if _, err := os.Stat(filepath.Join(top, found)); err != nil {
-				t.Errorf("%s: there is no %s", p.name, found)
+				t.Errorf("%s: there is no %s", p.Name, found)
 			}
 		}
 	}
@@ -252,7 +180,7 @@ func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
 }
 
 func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
-	all := pages(t)
+	all := documentation(t)
 	name := regexp.MustCompile(`\b(?:BPL?_[A-Z][A-Z_]*[A-Z]|NIX_EXTRA_BINARY_CACHE|NIX_ATTRIBUTES|NIXPKGS_[A-Z_]*[A-Z])\b`)
 	// Those of the libraries that this buildpack is made with, and of the Nix that it runs.
 	others := []string{"BP_LOG_LEVEL", "BP_DEPENDENCY_MIRROR"}
@@ -285,9 +213,9 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 	Expect(slices.Sorted(maps.Keys(read))).To(Equal(slices.Sorted(slices.Values(declared))), "read, and declared in buildpack.toml")
 
 	for _, p := range all {
-		if p.name == "README.md" {
+		if p.Name == "README.md" {
 			var table []string
-			_, settings, _ := strings.Cut(p.prose, "\n## Settings\n")
+			_, settings, _ := strings.Cut(p.Prose, "\n## Settings\n")
 			for line := range strings.Lines(settings) {
 				if strings.HasPrefix(line, "## ") {
 					break
@@ -298,9 +226,9 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 			}
 			Expect(slices.Sorted(slices.Values(table))).To(Equal(slices.Sorted(slices.Values(declared))), "in README.md's table")
 		}
-		for _, found := range name.FindAllString(p.whole(), -1) {
+		for _, found := range name.FindAllString(p.Whole(), -1) {
 			if !slices.Contains(declared, found) && !slices.Contains(others, found) {
-				t.Errorf("%s: %s is no setting", p.name, found)
+				t.Errorf("%s: %s is no setting", p.Name, found)
 			}
 		}
 	}
@@ -308,11 +236,11 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 
 // The table of packages has every package, and what a package imports stands below it.
 func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
-	all := pages(t)
+	all := documentation(t)
 	const module = "github.com/nixproot/nix-hydra-buildpack/"
-	architecture := all[slices.IndexFunc(all, func(p page) bool { return p.name == "docs/architecture.md" })]
+	architecture := all[slices.IndexFunc(all, func(p pages.Page) bool { return p.Name == "docs/architecture.md" })]
 	row := map[string]int{}
-	for n, line := range strings.Split(architecture.prose, "\n") {
+	for n, line := range strings.Split(architecture.Prose, "\n") {
 		if found := regexp.MustCompile("^\\| `([a-z/]+)` \\| ").FindStringSubmatch(line); found != nil {
 			row[found[1]] = n
 		}

@@ -310,6 +310,7 @@ func imageFixes(err error) []string {
 		tooLong *relocate.TooLongError
 		foreign *appdir.ForeignError
 		fixed   *appdir.UnremovableError
+		long    *appdir.LongPathError
 		machine *MachineError
 	)
 	switch {
@@ -326,6 +327,8 @@ func imageFixes(err error) []string {
 		return adviceOn(topicForeign, "source", foreign.Dir, "copy", filepath.Join(filepath.Dir(foreign.Layers), "workspace"))
 	case errors.As(err, &fixed):
 		return adviceOn(topicUnremovable, "file", fixed.Files[0])
+	case errors.As(err, &long):
+		return adviceOn(topicLongPath)
 	}
 	return nil
 }

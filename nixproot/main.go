@@ -27,8 +27,9 @@ func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
 	noCoreDumps()
-	out = newRedacting(out, environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory)))
-	logger := log.NewPaketoLogger(out)
+	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
+	logger := log.NewPaketoLogger(newRedacting(folding{out}, variables)) // in this order: a secret may have blanks
+	out = newRedacting(out, variables)
 	switch filepath.Base(args[0]) {
 	case "verify":
 		os.Exit(Verify(args[1:], out))

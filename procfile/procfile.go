@@ -71,9 +71,12 @@ func Visible(line string) string {
 type File struct {
 	// Entries are its process types, each once.
 	Entries []Entry
-	// Warnings say what was read otherwise than it is written, a line each.
+	// Warnings say what was read otherwise than it is written, a line each: the first maxWarnings, and how many more.
 	Warnings []string
 }
+
+// maxWarnings is how many odd lines of a Procfile are spelled out, so that a generated one does not bury the log.
+const maxWarnings = 10
 
 var (
 	// processType is the name of a process type as Heroku's Cloud Native Buildpack and Kubernetes have it
@@ -127,6 +130,7 @@ func Parse(text string) (File, error) {
 		return p, errors.New("reading Procfile: it is not UTF-8")
 	}
 	var all []entryLine
+	odd := 0                        // warnings, more than are spelled out
 	lines := map[string]entryLine{} // the last of each type
 	for i, text := range lineEnd.Split(strings.TrimPrefix(text, "\ufeff"), -1) {
 		line, err := parseLine(i+1, strings.TrimRight(text, " \t"))
@@ -137,14 +141,17 @@ func Parse(text string) (File, error) {
 			continue
 		}
 		if line.Type != line.written {
-			p.warn("Procfile line %d: the process type %q becomes %q; write it so", line.number, line.written, line.Type)
+			p.warn(&odd, "Procfile line %d: the process type %.80q becomes %q; write it so", line.number, line.written, line.Type)
 		}
 		if first, twice := lines[line.Type]; twice {
-			p.warn("Procfile line %d: the process type %q was given in line %d too; this line counts", line.number, line.Type,
+			p.warn(&odd, "Procfile line %d: the process type %q was given in line %d too; this line counts", line.number, line.Type,
 				first.number)
 		}
 		lines[line.Type] = line
 		all = append(all, line)
+	}
+	if odd > maxWarnings {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("the Procfile has %d more of the kind", odd-maxWarnings))
 	}
 	for _, line := range all {
 		if lines[line.Type].number != line.number {
@@ -158,8 +165,11 @@ func Parse(text string) (File, error) {
 	return p, nil
 }
 
-func (p *File) warn(format string, args ...any) {
-	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+// warn counts a warning, and spells it out where there are few yet.
+func (p *File) warn(count *int, format string, args ...any) {
+	if *count++; *count <= maxWarnings {
+		p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+	}
 }
 
 // entryLine is a line of a Procfile. One without a process type is blank or a comment.

@@ -106,6 +106,18 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("spells ten warnings out and counts the others", func() {
+		p, err := procfile.Parse(strings.Repeat(strings.Repeat(" ", 1000)+"Web: x\n", 10_000))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Warnings).To(HaveLen(11))
+		Expect(p.Warnings[10]).To(Equal("the Procfile has 19989 more of the kind"))
+		Expect(len(strings.Join(p.Warnings, ""))).To(BeNumerically("<", 2000))
+		p, err = procfile.Parse(strings.Repeat("web: x\n", 11))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Warnings).To(HaveLen(10))
+		Expect(p.Warnings[9]).To(HavePrefix("Procfile line 11: "))
+	})
+
 	it("reads a symbolic link inside the source, and nothing else but regular files", func() {
 		dir := t.TempDir()
 		file := filepath.Join(dir, "Procfile")

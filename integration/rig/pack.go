@@ -17,7 +17,8 @@ import (
 
 // The releases that tests run on. All are built from source, each from a module of its own.
 const (
-	packVersion = "v0.38.2"
+	packVersion       = "v0.38.2"
+	actionlintVersion = "v1.7.10"
 	// LifecycleVersion is the newest.
 	LifecycleVersion = "v0.21.0"
 	// HerokuLifecycleVersion is the nearest to that of heroku/builder:24, v0.20.14, that can be built from its module.
@@ -121,6 +122,18 @@ func (r *Rig) lifecycleTgz(ctx context.Context, version string) (string, error) 
 	return filepath.Join(dir, "lifecycle.tgz"), err
 }
 
+// LifecycleTgz gives the newest lifecycle, packed as its releases are.
+func (r *Rig) LifecycleTgz(ctx context.Context) (string, error) {
+	return r.lifecycleTgz(ctx, LifecycleVersion)
+}
+
+// Actionlint gives the linter of GitHub's workflows, of the version that scripts/lint names.
+func (r *Rig) Actionlint(ctx context.Context) (string, error) {
+	const module = "github.com/rhysd/actionlint"
+	built, err := r.host().module(ctx, module, actionlintVersion, "", module+"/cmd/actionlint")
+	return filepath.Join(built, "actionlint"), err
+}
+
 // Pack is the pack program with a builder that has the lifecycle and no buildpacks.
 type Pack struct {
 	Images  Images
@@ -128,6 +141,7 @@ type Pack struct {
 	Builder string
 	env     []string
 	rig     *Rig
+	user    int // who builds
 }
 
 // PackProgram gives the pack program.
@@ -164,7 +178,7 @@ func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, 
 	if err != nil {
 		return nil, err
 	}
-	p := &Pack{Images: *images, Program: program, rig: r}
+	p := &Pack{Images: *images, Program: program, rig: r, user: user}
 	p.env = append(os.Environ(), "PACK_HOME="+filepath.Join(r.dir, "pack"), "DOCKER_API_VERSION="+api, "NO_COLOR=1",
 		"PACK_VOLUME_KEY=nix-hydra-rig")
 	p.Builder = "nix-hydra-rig/builder:" + shortSum(images.Build+images.Run+tgz)
@@ -281,10 +295,16 @@ func (p *Pack) Build(ctx context.Context, options BuildOptions) (*BuildResult, e
 		args = append(args, "--env", name+"="+options.Env[name])
 	}
 	if len(options.Bindings) > 0 {
-		if err := writeBindings(dir, options.Bindings); err != nil {
+		bindings := filepath.Join(dir, "bindings")
+		if err := writeBindings(bindings, options.Bindings); err != nil {
 			return nil, err
 		}
-		args = append(args, "--volume", dir+":/platform/bindings")
+		args = append(args, "--volume", bindings+":/platform/bindings")
+	}
+	// Only root may give a socket to somebody else; without it, exports have to be short.
+	if socket, closing, err := ServeEngine(dir, p.user, Group); err == nil {
+		defer closing.Close()
+		args = append(args, "--docker-host", "unix://"+socket)
 	}
 	command := exec.CommandContext(ctx, p.Program, append(args, options.More...)...)
 	command.Env = p.env
@@ -309,9 +329,6 @@ func logged(command *exec.Cmd, log io.Writer) (*BuildResult, error) {
 }
 
 func writeBindings(dir string, bindings map[string]map[string]string) error {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
 	for name, files := range bindings {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			return err

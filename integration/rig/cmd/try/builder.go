@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,21 +19,22 @@ type builder interface {
 }
 
 // newBuilder gives the builder that uses the Docker engine, or the one that does without.
-func newBuilder(ctx context.Context, r *rig.Rig, state string, docker bool) (builder, error) {
+func newBuilder(ctx context.Context, r *rig.Rig, out io.Writer, state string, docker bool) (builder, error) {
 	if docker {
 		pack, err := r.Pack(ctx)
-		return &byPack{rig: r, pack: pack}, err
+		return &byPack{rig: r, pack: pack, out: out}, err
 	}
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		return nil, err
 	}
 	lifecycle, err := r.Lifecycle(ctx, state)
-	return &byLifecycle{lifecycle: lifecycle}, err
+	return &byLifecycle{lifecycle: lifecycle, out: out}, err
 }
 
 type byPack struct {
 	rig  *rig.Rig
 	pack *rig.Pack
+	out  io.Writer
 }
 
 func (b *byPack) name() string { return "pack build" }
@@ -60,7 +62,7 @@ func (b *byPack) answer(ctx context.Context, image, _ string) error {
 		logs, _ := container.Logs(ctx)
 		return fmt.Errorf("%w\nthe process said:\n%s", err, logs)
 	}
-	show(url, body, time.Since(start))
+	show(b.out, url, body, time.Since(start))
 	code, took, err := container.Stop(ctx)
 	if err != nil {
 		return err
@@ -69,14 +71,15 @@ func (b *byPack) answer(ctx context.Context, image, _ string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("    stopped by SIGTERM after %d ms, exit code %d\n", took.Milliseconds(), code)
-	fmt.Printf("    ran as 1001:1000, all capabilities dropped, no new privileges\n")
-	fmt.Printf("    image %s: %.1f MB\n", image, float64(size)/1e6)
+	fmt.Fprintf(b.out, "    stopped by SIGTERM after %d ms, exit code %d\n", took.Milliseconds(), code)
+	fmt.Fprintf(b.out, "    ran as 1001:1000, all capabilities dropped, no new privileges\n")
+	fmt.Fprintf(b.out, "    image %s: %.1f MB\n", image, float64(size)/1e6)
 	return nil
 }
 
 type byLifecycle struct {
 	lifecycle *rig.Lifecycle
+	out       io.Writer
 }
 
 func (b *byLifecycle) name() string { return "lifecycle phases, to an OCI layout" }
@@ -108,12 +111,12 @@ func (b *byLifecycle) answer(ctx context.Context, image, work string) error {
 	if err != nil {
 		return fmt.Errorf("%w\nthe process said:\n%s", err, process.Output())
 	}
-	show(url, body, time.Since(start))
+	show(b.out, url, body, time.Since(start))
 	size, err := b.lifecycle.Size(image)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("    stopped by SIGTERM after %d ms, exit code %d\n", took.Milliseconds(), code)
-	fmt.Printf("    OCI layout %s: %.1f MB in layers, as exported\n", b.lifecycle.Layout(image), float64(size)/1e6)
+	fmt.Fprintf(b.out, "    stopped by SIGTERM after %d ms, exit code %d\n", took.Milliseconds(), code)
+	fmt.Fprintf(b.out, "    OCI layout %s: %.1f MB in layers, as exported\n", b.lifecycle.Layout(image), float64(size)/1e6)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -58,14 +59,15 @@ func main() {
 	}
 }
 
-// stages times what is done.
+// stages says what is done, and times it.
 type stages struct {
+	*speaker
 	start time.Time
 	rows  []string
 }
 
 func (s *stages) begin(what string) {
-	fmt.Printf("\n==> %s\n", what)
+	fmt.Fprintf(s, "\n==> %s\n", what)
 	s.start = time.Now()
 }
 
@@ -74,8 +76,10 @@ func (s *stages) end(name string) {
 }
 
 func try(ctx context.Context, s settings) error {
+	out := &stages{speaker: newSpeaker(os.Stdout)}
+	defer out.speaker.end()
 	r, err := rig.Open(rig.Options{
-		Arch: s.arch, Log: func(format string, args ...any) { fmt.Printf("    "+format+"\n", args...) },
+		Arch: s.arch, Log: func(format string, args ...any) { fmt.Fprintf(out, "    "+format+"\n", args...) },
 	})
 	if err != nil {
 		return err
@@ -83,23 +87,22 @@ func try(ctx context.Context, s settings) error {
 	if err := r.Emulated(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("Everything that is downloaded or made is kept in %s.\n", r.Dir())
+	fmt.Fprintf(out, "Everything that is downloaded or made is kept in %s.\n", r.Dir())
 	work, err := os.MkdirTemp("", "nix-hydra-try-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(work) }()
-	times := &stages{}
 
 	docker := r.Docker(ctx)
 	if s.noDocker && docker == nil {
 		docker = errors.New("not used, as asked")
 	}
-	times.begin("Setting up: Nix, " + map[bool]string{true: "pack, base images", false: "the lifecycle"}[docker == nil])
+	out.begin("Setting up: Nix, " + map[bool]string{true: "pack, base images", false: "the lifecycle"}[docker == nil])
 	if docker != nil {
-		fmt.Printf("    Docker: %v\n", docker)
+		fmt.Fprintf(out, "    Docker: %v\n", docker)
 	}
-	builder, err := newBuilder(ctx, r, filepath.Join(r.Dir(), "try"), docker == nil)
+	builder, err := newBuilder(ctx, r, out, filepath.Join(r.Dir(), "try"), docker == nil)
 	if err != nil {
 		return err
 	}
@@ -107,52 +110,52 @@ func try(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	times.end("set-up")
+	out.end("set-up")
 
-	times.begin("Packaging the buildpack")
+	out.begin("Packaging the buildpack")
 	options := rig.BuildpackOptions{Pinned: !s.standIns && reachable(ctx, "https://releases.nixos.org/")}
 	buildpack, err := r.Buildpack(ctx, filepath.Join(work, "buildpack"), options)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("    Nix for evaluation: %s\n    PRoot: %s\n", buildpack.Toolchain, buildpack.PRoot)
-	times.end("package the buildpack")
+	fmt.Fprintf(out, "    Nix for evaluation: %s\n    PRoot: %s\n", buildpack.Toolchain, buildpack.PRoot)
+	out.end("package the buildpack")
 
-	times.begin("Building sample " + s.sample + " as Hydra would")
-	cache, err := serveSample(ctx, r, pkgs, s, work)
+	out.begin("Building sample " + s.sample + " as Hydra would")
+	cache, err := serveSample(ctx, r, out, pkgs, s, work)
 	if err != nil {
 		return err
 	}
 	defer cache.server.Close()
-	times.end("build and sign the closure")
+	out.end("build and sign the closure")
 
-	times.begin("Building the image")
+	out.begin("Building the image")
 	env := map[string]string{
 		"BP_NIX_SUBSTITUTERS":        cache.server.URL,
 		"BP_NIX_TRUSTED_PUBLIC_KEYS": cache.key.Public, "BP_NIX_ENGINE": s.engine,
 	}
 	build := rig.BuildOptions{App: cache.source, Buildpack: []string{buildpack.Dir}, Image: s.image, Env: env}
 	if !s.quiet {
-		build.Log = os.Stdout
+		build.Log = out
 	}
 	result, err := builder.build(ctx, build, s.runImage)
 	if err != nil {
 		if s.quiet && result != nil {
-			fmt.Print(result.Output)
+			fmt.Fprint(out, result.Output)
 		}
 		return err
 	}
-	times.end(builder.name())
+	out.end(builder.name())
 
-	times.begin("Starting the image's web process")
+	out.begin("Starting the image's web process")
 	if err := builder.answer(ctx, s.image, work); err != nil {
 		return err
 	}
-	times.end("start, ask, stop")
+	out.end("start, ask, stop")
 
 	requests, bytes := cache.server.Traffic("")
-	fmt.Printf("\n%d requests to the cache, %.1f MB\n", requests, float64(bytes)/1e6)
-	fmt.Println(strings.Join(times.rows, "\n"))
+	fmt.Fprintf(out, "\n%d requests to the cache, %.1f MB\n", requests, float64(bytes)/1e6)
+	fmt.Fprintln(out, strings.Join(out.rows, "\n"))
 	return nil
 }
 
@@ -165,7 +168,7 @@ type served struct {
 
 // serveSample builds a sample and serves the signed cache of its closure, and of nixpkgs' source, which the evaluation
 // imports.
-func serveSample(ctx context.Context, r *rig.Rig, pkgs *rig.Nixpkgs, s settings, work string) (*served, error) {
+func serveSample(ctx context.Context, r *rig.Rig, out io.Writer, pkgs *rig.Nixpkgs, s settings, work string) (*served, error) {
 	source, err := pkgs.Sample(ctx, s.sample, work)
 	if err != nil {
 		return nil, err
@@ -186,7 +189,7 @@ func serveSample(ctx context.Context, r *rig.Rig, pkgs *rig.Nixpkgs, s settings,
 	if err != nil {
 		return nil, err
 	}
-	fmt.Printf("    source %s\n    output %s\n    signed by %s, served at %s\n",
+	fmt.Fprintf(out, "    source %s\n    output %s\n    signed by %s, served at %s\n",
 		built.Source, strings.Join(built.Paths, " "), key.Name, server.URL)
 	return &served{source: source, key: key, server: server}, nil
 }
@@ -207,15 +210,15 @@ func reachable(ctx context.Context, url string) bool {
 }
 
 // show prints the beginning of an answer.
-func show(url, body string, waited time.Duration) {
-	fmt.Printf("    %s answered after %d ms:\n", url, waited.Milliseconds())
+func show(out io.Writer, url, body string, waited time.Duration) {
+	fmt.Fprintf(out, "    %s answered after %d ms:\n", url, waited.Milliseconds())
 	lines := strings.Split(strings.TrimRight(body, "\n"), "\n")
 	for i, line := range lines {
 		if i == 8 {
-			fmt.Printf("    | ... (%d more lines)\n", len(lines)-i)
+			fmt.Fprintf(out, "    | ... (%d more lines)\n", len(lines)-i)
 			break
 		}
-		fmt.Printf("    | %s\n", line)
+		fmt.Fprintf(out, "    | %s\n", line)
 	}
 }
 

@@ -1,0 +1,28 @@
+package nixproot
+
+import (
+	"testing"
+
+	"github.com/buildpacks/libcnb/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
+
+func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
+	g := NewWithT(t)
+	a, b := storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a"), storepath.Path("/nix/store/10bgd045z0d4icpbc2yyz4gx48ak44la-b")
+	c := &contents{Engine: "relocate", buildRecord: buildRecord{Roots: roots.Set{Paths: []storepath.Path{a, b}}}}
+	s := &site{}
+	own := []libcnb.Label{{Key: rootsLabel, Value: string(a + " " + b)}, {Key: engineLabel, Value: "relocate"}}
+	g.Expect(s.labels(c)).To(Equal(own))
+	s.identity = nixinstall.Identity{URL: "https://git.example.org/shop.git", Rev: "1f"}
+	g.Expect(s.labels(c)).To(Equal(append([]libcnb.Label{
+		{Key: sourceLabel, Value: "https://git.example.org/shop.git"}, {Key: revisionLabel, Value: "1f"},
+	}, own...)))
+	s.config.GitURL, s.config.GitRev = "https://user:password@git.example.org/other.git", "2e"
+	g.Expect(s.labels(c)[0].Value).To(And(ContainSubstring("git.example.org/other.git"), Not(ContainSubstring("password"))))
+	g.Expect(s.labels(c)[1].Value).To(Equal("2e"))
+}
