@@ -99,7 +99,6 @@ func parseIgnore(text, directory string) []ignoreRule {
 		if line[0] == '!' {
 			rule.negated, line = true, line[1:]
 		}
-		line = strings.TrimPrefix(line, `\`)
 		if strings.HasSuffix(line, "/") {
 			rule.directory, line = true, strings.TrimRight(line, "/")
 		}

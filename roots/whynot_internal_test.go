@@ -32,12 +32,12 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 
 	it("reads .gitignore files as git does", func() {
 		dir := write(map[string]string{
-			".gitignore": "# a comment\n*.o\n!keep.o\n/top\nbuild/\ndoc/*.pdf\n\\#odd\n", "a.o": "", "keep.o": "", "top": "",
-			"sub/top": "", "sub/build/x": "", "sub/b.o": "", "doc/a.pdf": "", "doc/deep/b.pdf": "", "#odd": "", "build": "a file",
+			".gitignore": "# a comment\n*.o\n!keep.o\n/top\nbuild/\ndoc/*.pdf\n\\#odd\n\\!odd\n", "a.o": "", "keep.o": "", "top": "",
+			"sub/top": "", "sub/build/x": "", "sub/b.o": "", "doc/a.pdf": "", "doc/deep/b.pdf": "", "#odd": "", "!odd": "", "build": "a file",
 			"sub/.gitignore": "own\n!b.o\n", "sub/own": "", "own": "", ".git/x.o": "", "only/c.o": "", "result": "",
 		})
 		NewWithT(t).Expect(ignoredFiles(ctx, dir, nil)).To(Equal([]string{
-			"#odd", "a.o", "doc/a.pdf", "only/", "result", "sub/build/", "sub/own", "top",
+			"!odd", "#odd", "a.o", "doc/a.pdf", "only/", "result", "sub/build/", "sub/own", "top",
 		}))
 	})
 

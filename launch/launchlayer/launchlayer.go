@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 
@@ -77,32 +78,23 @@ func WriteRun(layers libcnb.Layers, config launch.Config) (libcnb.Layer, error) 
 	}
 	layer.LaunchEnvironment.Override(launch.ConfigEnv, configPath)
 	if config.Engine == launch.EngineRelocate {
-		for _, dir := range config.Bin {
-			layer.LaunchEnvironment["PATH.append"] = joinPath(layer.LaunchEnvironment["PATH.append"], dir)
-		}
+		layer.LaunchEnvironment["PATH.append"] = strings.Join(config.Bin, string(os.PathListSeparator))
 		layer.LaunchEnvironment["PATH.delim"] = string(os.PathListSeparator)
 	}
 	return layer, nil
 }
 
-func joinPath(list, dir string) string {
-	if list == "" {
-		return dir
-	}
-	return list + string(os.PathListSeparator) + dir
-}
-
-// Processes are the image's process types, which the launcher in layer starts. It expands the command, so that $PORT, quoting and shell syntax
-// work in a run image without a shell; arguments given at launch come after those of the command.
+// Processes are the image's process types, which the launcher in layer starts. It expands the command, so that $PORT,
+// quoting and shell syntax work in a run image without a shell; arguments given at launch come after those of the command.
 func Processes(layer libcnb.Layer, entries []procfile.Entry) []libcnb.Process {
 	launcher := filepath.Join(layer.Path, "bin", launch.ProcessProgramName)
 	hasWeb := slices.ContainsFunc(entries, func(e procfile.Entry) bool { return e.Type == WebType })
 	var processes []libcnb.Process
-	for i, entry := range entries {
+	for _, entry := range entries {
 		processes = append(processes, libcnb.Process{
 			Type:    entry.Type,
 			Command: []string{launcher, "--process", entry.Command},
-			Default: entry.Type == WebType || (!hasWeb && len(entries) == 1 && i == 0),
+			Default: entry.Type == WebType || !hasWeb && len(entries) == 1,
 		})
 	}
 	return processes

@@ -3,12 +3,15 @@ package launchlayer_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
@@ -47,6 +50,7 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 			Bin: []string{"/layers/x/closure-app/a/bin", "/layers/x/closure-00/b/bin"},
 		})
 		Expect(err).NotTo(HaveOccurred())
+		Expect(layer.LayerTypes).To(Equal(libcnb.LayerTypes{Launch: true}))
 		installed, err := launchlayer.WriteLauncher(layers, launcher)
 		Expect(err).NotTo(HaveOccurred())
 		beside, err := launch.FindConfig(func(string) string { return "" }, filepath.Join(installed.Path, "bin", "run_proot.sh"))
@@ -56,6 +60,11 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(config.View).To(Equal("/layers/x/view"))
 		Expect(layer.LaunchEnvironment["PATH.append"]).To(Equal("/layers/x/closure-app/a/bin:/layers/x/closure-00/b/bin"))
+		Expect(layer.LaunchEnvironment["PATH.delim"]).To(Equal(":"))
+		tree, done, err := filetree.ReadDirectory(t.Context(), layers.Path)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		Expect(launchlayer.ReadConfig(tree)).To(Equal(config))
 	})
 
 	it("puts nothing on PATH that only an engine can show", func() {
@@ -66,9 +75,53 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 		Expect(layer.LaunchEnvironment).NotTo(HaveKey("PATH.append"))
 	})
 
+	it("says that layers have no configuration, or one that is larger than any", func() {
+		tree, done, err := filetree.ReadDirectory(t.Context(), layers.Path)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		_, err = launchlayer.ReadConfig(tree)
+		Expect(err).To(MatchError("the launcher's configuration is missing"))
+		Expect(os.Mkdir(filepath.Join(layers.Path, "run"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(layers.Path, "run/nix-hydra.json"), make([]byte, 1<<20+1), 0o644)).To(Succeed())
+		tree, done, err = filetree.ReadDirectory(t.Context(), layers.Path)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		_, err = launchlayer.ReadConfig(tree)
+		Expect(err).To(HaveOccurred())
+	})
+
+	it("knows the variables that it points to the closure's files by, and no others", func() {
+		const path = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x"
+		has := func(p storepath.Path) bool { return p == path }
+		for _, r := range launchlayer.Resources() {
+			for _, file := range r.Files {
+				d := r.Default(path + "/" + file)
+				Expect(launchlayer.IsDefault(d, has)).To(BeTrue(), file)
+				Expect(launchlayer.IsDefault(d, func(storepath.Path) bool { return false })).To(BeFalse(), "a path that is not there")
+				for what, change := range map[string]func(*launch.EnvDefault){
+					"another variable":  func(d *launch.EnvDefault) { d.Variables = append(slices.Clip(d.Variables), "LD_PRELOAD") },
+					"another exception": func(d *launch.EnvDefault) { d.Others = append(slices.Clip(d.Others), "X") },
+					"another file":      func(d *launch.EnvDefault) { d.Files = append(slices.Clip(d.Files), "/x") },
+					"no store path":     func(d *launch.EnvDefault) { d.Value = "/workspace/" + file },
+					"a file more":       func(d *launch.EnvDefault) { d.Value += ":/workspace" },
+					"a file before":     func(d *launch.EnvDefault) { d.Value = "/workspace:" + d.Value },
+				} {
+					other := d
+					change(&other)
+					Expect(launchlayer.IsDefault(other, has)).To(BeFalse(), what+" for "+file)
+				}
+			}
+		}
+		terminfo := launchlayer.Resources()[3].Default("/x")
+		Expect(terminfo.Value).To(HavePrefix("/etc/terminfo:")) // the run image's own goes first
+		Expect(terminfo.Value).To(HaveSuffix(":/x"))
+	})
+
 	it("says when the buildpack has no launcher", func() {
 		_, err := launchlayer.WriteLauncher(layers, launcher+"-no")
 		Expect(err).To(MatchError(ContainSubstring("installing the launcher")))
+		_, err = launchlayer.WriteLauncher(layers, t.TempDir())
+		Expect(err).To(MatchError(ContainSubstring("is a directory")))
 	})
 
 	it("makes web the default, or the only process type there is", func() {
@@ -79,5 +132,8 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 			{Type: "web", Command: []string{"/layers/x/launcher/bin/nix-hydra-launch", "--process", "a | b"}, Default: true},
 		}))
 		Expect(launchlayer.Processes(program, []procfile.Entry{{Type: "job", Command: "j"}})[0].Default).To(BeTrue())
+		for _, p := range launchlayer.Processes(program, []procfile.Entry{{Type: "job", Command: "j"}, {Type: "other", Command: "o"}}) {
+			Expect(p.Default).To(BeFalse())
+		}
 	})
 }

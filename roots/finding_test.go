@@ -1,0 +1,142 @@
+package roots_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
+)
+
+const (
+	foundApp = "00bgd045z0d4icpbc2yyz4gx48ak44la-app"
+	foundDoc = "11bgd045z0d4icpbc2yyz4gx48ak44la-doc"
+)
+
+// Each finding says what was seen, and only claims to be the reason where that is certain.
+func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
+	app, doc := storepath.Path("/nix/store/"+foundApp), storepath.Path("/nix/store/"+foundDoc)
+	build := hydra.Build{ID: 7, Project: "p", Jobset: "main", Job: "app", Finished: true, URL: "https://hydra/build/7",
+		DrvPath: "/nix/store/x.drv", Outputs: map[string]storepath.Path{"out": app, "doc": doc}}
+	unfinished := build
+	unfinished.Finished = false
+	restored := &roots.Restored{Outputs: []storepath.Path{app}, Name: "source"}
+	extra := roots.FileDiff{Extra: []string{"x"}}
+	difference := nixinstall.Difference{Path: []string{"app"}, What: "system", Ours: "a", Theirs: "b"}
+	asked := func(reason cache.Reason) roots.Finding {
+		return roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: reason, Why: "because"}}
+	}
+	for _, c := range []struct {
+		finding roots.Finding
+		proven  bool
+		text    string
+	}{
+		{asked(cache.Untrusted), true, "https://c has it, but it cannot be taken: because"},
+		{asked(cache.Invalid), false, "https://c has something for it that cannot be used: because"},
+		{asked(cache.Login), false, "https://c wants a login: because"},
+		{asked(cache.Absent), false, "https://c could not be asked, and may have it: because"},
+		{roots.HydraSilent{Err: errors.New("no route")}, false, "Hydra could not be asked: no route"},
+		{roots.NeverBuilt{Hydra: "https://hydra", Name: "app"}, false, "https://hydra has never built anything named app: no job gives it"},
+		{roots.OtherSystem{Name: "app", System: "x", Have: []string{"y", "z"}, Build: &build}, true,
+			"Hydra builds app for y, z, not for x: https://hydra/build/7"},
+		{roots.OtherSystem{Name: "app", System: "x", Have: []string{"y"}}, true,
+			"the caches have it for y, and this image is for x: Hydra does not build it for x"},
+		{roots.FixedSystem{Name: "app", Names: "y", System: "x"}, false,
+			"app is for y, this image is for x: the expression does not use builtins.currentSystem, or names a system"},
+		{roots.HydraBuild{Build: unfinished, Path: app}, true,
+			"Hydra has not finished building it: build 7 of p/main/app: https://hydra/build/7"},
+		{roots.HydraBuild{Build: build, Failure: errors.New("exit 1")}, true, "Hydra could not build it: exit 1"},
+		{roots.HydraBuild{Build: build, Path: app}, true, "Hydra has built it (build 7 of p/main/app: https://hydra/build/7), " +
+			"but no cache that was asked has " + foundApp},
+		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreCollected}}, true,
+			"Hydra has built it, but no cache that was asked has it; it has been garbage-collected from Hydra's own store (u)"},
+		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreServes}}, true,
+			"Hydra has built it, but no cache that was asked has it; Hydra serves it itself, without a signature (u)"},
+		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreServes, Keys: []string{"a-1", "b-1"}}}, true,
+			"Hydra has built it, but no cache that was asked has it; Hydra serves it itself, signed by a-1, b-1 (u)"},
+		{roots.NotServed{}, true, "Hydra has built it, but no cache that was asked has it"},
+		{roots.OtherRevision{Build: build, Name: "app", Commit: "c0ffee", Sources: []hydra.Source{{Input: "src", Revision: "aa"},
+			{Input: "lib", Revision: "bb"}}}, false,
+			"Hydra has built app, last from src=aa lib=bb (build 7: https://hydra/build/7), not from c0ffee"},
+		{roots.DeepClone{Build: build, Input: "src", Value: "https://me:secret@git/x 1 deepClone"}, true,
+			`input src of the jobset is a deep clone ("https://git/x 1 deepClone"): Hydra leaves its .git in the source, ` +
+				"which no second checkout has alike, and the output is made from the whole source"},
+		{roots.OtherDerivation{Build: build, OfRevision: true, Differences: []nixinstall.Difference{difference}}, true,
+			"Hydra has built this revision, as " + foundApp + ", " + foundDoc +
+				" (build 7 of p/main/app: https://hydra/build/7), and the two differ:\napp: system: a here, b there"},
+		{roots.OtherDerivation{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
+			"Hydra's newest build of it (build 7 of p/main/app: https://hydra/build/7) differs from what was evaluated here:\n" +
+				"Hydra's derivation is /nix/store/x.drv, and it is in no cache; here it is /nix/store/y.drv\n" +
+				"what Hydra evaluated: src=aa"},
+		{roots.OtherDerivation{Build: build, Files: extra}, true,
+			"Hydra's newest build of it (build 7 of p/main/app: https://hydra/build/7) differs from what was evaluated here:\n" +
+				"the source itself is another one\nin the upload, not in what Hydra has: x"},
+		{roots.UploadDiffers{Files: extra, From: "commit c", Restored: restored}, true,
+			"the upload is not what git has (commit c):\nin the upload, not in git: x\nWithout that difference it is " + foundApp +
+				", in a source named source, and the caches have it"},
+		{roots.UploadDiffers{Files: extra, From: "commit c", Complete: true}, false,
+			"the upload is not what git has (commit c):\nin the upload, not in git: x\n" +
+				"The caches do not have what commit c gives, either, so there is another reason, too"},
+		{roots.UploadDiffers{Files: extra, From: "commit c"}, false,
+			"the upload is not what git has (commit c):\nin the upload, not in git: x\n" +
+				"(What git has could not be restored completely from .git, so that this is not proven)"},
+		{roots.NestedSubmodules{Paths: []string{"a/b"}}, false, "the upload has submodules of submodules: a/b; Hydra checks " +
+			"submodules out one level deep (git submodule init; git submodule update)"},
+		{roots.NestedSubmodules{Paths: []string{"a/b"}, Restored: restored}, true, "the upload has submodules of submodules: a/b; " +
+			"Hydra checks submodules out one level deep (git submodule init; git submodule update)\nWithout them it is " +
+			foundApp + ", in a source named source, and the caches have it"},
+		{roots.Leftovers{Files: []string{"a.o"}}, false,
+			"the upload has what is hardly in git, by its .gitignore, its name or being empty: a.o"},
+		{roots.Leftovers{Files: []string{"a.o"}, Restored: restored}, true,
+			"the upload has what is hardly in git, by its .gitignore, its name or being empty: a.o\nWithout them it is " + foundApp +
+				", in a source named source, and the caches have it"},
+		{roots.Impure{Impurity: roots.Clock, Places: []string{"a:1", "b:2"}}, false, "the clock is read at a:1, b:2"},
+		{roots.Impure{Impurity: roots.Clock, Places: []string{"a:1"}, Changed: true}, true,
+			"evaluating it again a second later gives another path: it depends on the clock, at a:1"},
+		{roots.Impure{Impurity: roots.Environment, Places: []string{"a:1"}}, false,
+			"variables of the environment are read at a:1; they are empty here, and Hydra's may not be"},
+		{roots.Impure{Impurity: roots.SearchPath, Places: []string{"a:1"}}, false,
+			"the search path is used at a:1; here it is empty, and Hydra's is the jobset's inputs of these names"},
+		{roots.Impure{Impurity: roots.SearchPath, Places: []string{"a:1"}, NixPath: []string{"x=./x", "https://me:secret@h/y"}}, false,
+			"the search path is used at a:1; here it is x=./x https://h/y, and Hydra's is the jobset's inputs of these names"},
+		{roots.Impure{Impurity: roots.OwnCommit, Places: []string{"a:1"}}, false,
+			"the flake looks at its own commit, at a:1, and this upload has no .git with its whole history"},
+		{roots.Impure{Impurity: roots.Unpinned, Places: []string{"a:1"}}, false,
+			"something is fetched whose content is not pinned, at a:1"},
+		{roots.ConfiguredCaches{Place: "nix.conf", Substituters: []string{"https://c"}}, false,
+			"nix.conf lists what is not obeyed here:\nsubstituters https://c"},
+		{roots.ConfiguredCaches{Place: "nix.conf", TrustedPublicKeys: []string{"k-1:x"}}, false,
+			"nix.conf lists what is not obeyed here:\ntrusted-public-keys k-1:x"},
+		{roots.Imported{Names: []string{"a", "b"}}, false,
+			"the expression imports a, b, which has to be built or fetched by a builder first"},
+		{roots.Imported{Names: []string{"a"}, Fetched: []string{"a (https://x)", "b"}}, false,
+			"the expression imports what a builder has to fetch first: a (https://x); b"},
+	} {
+		t.Run(c.text[:min(40, len(c.text))], func(t *testing.T) {
+			g := NewWithT(t)
+			g.Expect(c.finding.String()).To(Equal(c.text))
+			g.Expect(c.finding.Proven()).To(Equal(c.proven))
+		})
+	}
+}
+
+func TestAFindingListsTenDifferencesAndCountsTheRest(t *testing.T) {
+	g := NewWithT(t)
+	var differences []nixinstall.Difference
+	for i := range 11 {
+		differences = append(differences, nixinstall.Difference{Path: []string{"app"}, What: fmt.Sprint(i), Ours: "a", Theirs: "b"})
+	}
+	lines := strings.Split(roots.OtherDerivation{Differences: differences}.String(), "\n")
+	g.Expect(lines).To(HaveLen(12))
+	g.Expect(lines[10]).To(HavePrefix("app: 9: "))
+	g.Expect(lines[11]).To(Equal("and 1 more differences"))
+	lines = strings.Split(roots.OtherDerivation{Differences: differences[:10]}.String(), "\n")
+	g.Expect(lines).To(HaveLen(11))
+}

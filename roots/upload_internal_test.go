@@ -1,0 +1,88 @@
+package roots
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
+)
+
+// tree makes a directory of files by their names: "->" begins a symbolic link's target, "#!" a program.
+func tree(g *WithT, dir string, files map[string]string) string {
+	for name, text := range files {
+		full := filepath.Join(dir, name)
+		g.Expect(os.MkdirAll(filepath.Dir(full), 0o755)).To(Succeed())
+		switch {
+		case len(text) > 1 && text[:2] == "->":
+			g.Expect(os.Symlink(text[2:], full)).To(Succeed())
+		case len(text) > 1 && text[:2] == "#!":
+			g.Expect(os.WriteFile(full, []byte(text), 0o755)).To(Succeed())
+		default:
+			g.Expect(os.WriteFile(full, []byte(text), 0o644)).To(Succeed())
+		}
+	}
+	return dir
+}
+
+func TestAnUploadIsComparedWithTheSourceThatHydraHas(t *testing.T) {
+	g := NewWithT(t)
+	files := map[string]string{"a": "x", "d/run": "#!", "link": "->a", "d/e/f": ""}
+	hydras := tree(g, t.TempDir(), files)
+	same, err := compareTrees(t.Context(), tree(g, t.TempDir(), files), hydras)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(same.isZero()).To(BeTrue(), "%+v", same)
+
+	other := tree(g, t.TempDir(), map[string]string{"a": "y", "d/run": "#!", "link": "a", "new/x": ""})
+	g.Expect(os.Chmod(filepath.Join(other, "d/run"), 0o644)).To(Succeed())
+	diff, err := compareTrees(t.Context(), other, hydras)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(diff.isZero()).To(BeFalse())
+	g.Expect(diff.as("Hydra")).To(Equal("in the upload, not in Hydra: new/\nin Hydra, not in the upload: d/e/f\ndifferent: a\n" +
+		"different in the executable bit, or no symbolic link any more: d/run, link"))
+
+	_, err = compareTrees(t.Context(), other, filepath.Join(hydras, "none"))
+	g.Expect(err).To(MatchError(HavePrefix("comparing the upload with Hydra's source: ")))
+}
+
+func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
+	g := NewWithT(t)
+	upload := tree(g, t.TempDir(), map[string]string{".git/HEAD": "", "same": "x", "dos": "a\r\n", "run": "#!", "mod/file": "m",
+		"changed": "y"})
+	r, err := gitfiles.Open(t.Context(), upload)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer r.Close()
+	blob := func(mode gitfiles.Mode, text string) gitfiles.File {
+		return gitfiles.File{Mode: mode, ID: gitfiles.ObjectID("blob", []byte(text), 20)}
+	}
+	s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{
+		"same": blob(gitfiles.Regular, "x"), "dos": blob(gitfiles.Regular, "a\n"), "run": blob(gitfiles.Executable, "#!"),
+	}}
+	dir := t.TempDir()
+	complete, submodules, err := restore(t.Context(), r, s, upload, dir, true)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect([]bool{complete, submodules}).To(Equal([]bool{true, false}))
+	g.Expect(os.ReadFile(filepath.Join(dir, "dos"))).To(Equal([]byte("a\n")))
+	for name, mode := range map[string]os.FileMode{"same": 0o644, "run": 0o755} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(info.Mode().Perm()&0o111).To(Equal(mode&0o111), name)
+	}
+
+	s.Files["changed"], s.Files["mod"] = blob(gitfiles.Regular, "x, which is nowhere"), gitfiles.File{Mode: gitfiles.Submodule}
+	for _, with := range []bool{true, false} {
+		dir := t.TempDir()
+		complete, submodules, err := restore(t.Context(), r, s, upload, dir, with)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect([]bool{complete, submodules}).To(Equal([]bool{false, true}))
+		g.Expect(filepath.Join(dir, "mod")).To(BeADirectory())
+		_, err = os.Stat(filepath.Join(dir, "mod/file"))
+		g.Expect(err == nil).To(Equal(with))
+		g.Expect(filepath.Join(dir, "changed")).NotTo(BeAnExistingFile())
+	}
+	s.Files["../out"] = blob(gitfiles.Regular, "x")
+	_, _, err = restore(t.Context(), r, s, upload, t.TempDir(), true)
+	g.Expect(err).To(MatchError(ContainSubstring("outside of the checkout")))
+}
