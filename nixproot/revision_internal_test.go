@@ -54,6 +54,11 @@ func TestFindIdentity(t *testing.T) {
 			"CI_REPOSITORY_URL": "https://a:secret%zz@example.org/app.git"}, rev: commit},
 		{name: "the rest of what Heroku says", env: map[string]string{"SOURCE_VERSION": commit, "CI_COMMIT_SHA": commit,
 			"CI_PROJECT_URL": "https://example.org/app"}, rev: commit, url: "https://example.org/app"},
+		{name: "two that know the repository", metadata: kpack, env: map[string]string{"GITHUB_SHA": commit,
+			"GITHUB_REPOSITORY": "me/other"}, rev: commit, url: "https://example.org/app"},
+		{name: "a commit beside the revision", metadata: "[source.version]\ncommit = \"" + commit + "\"\n[source.metadata]\nrevision = \"" +
+			other + "\"\n", rev: commit},
+		{name: "a commit as the revision", metadata: "[source.metadata]\nrevision = \"" + commit + "\"\n", rev: commit},
 		{name: "another's repository", env: map[string]string{"SOURCE_VERSION": commit, "CI_COMMIT_SHA": other,
 			"CI_PROJECT_URL": "https://example.org/app"}, rev: commit},
 		{name: "no commit at all", env: map[string]string{"GITHUB_SHA": "0000000000000000000000000000000000000000"}, log: "is no commit"},
