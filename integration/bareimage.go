@@ -11,7 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 )
 
 // previous is where the image's layers stand while the next build runs: of layers that are not cached the lifecycle
@@ -141,7 +141,7 @@ func (b *Bare) analyze(ctx context.Context, made []string) error {
 		}
 	}
 	for _, name := range made {
-		digest, err := nixproot.LayerDiffID(ctx, filepath.Join(b.Layers(), name), os.Getuid(), os.Getgid())
+		digest, err := lifecycle.DiffID(ctx, filepath.Join(b.Layers(), name), os.Getuid(), os.Getgid())
 		if err != nil {
 			return err
 		}

@@ -208,7 +208,7 @@ func (c *contents) recordOf(ctx context.Context, before buildRecord) (buildRecor
 			continue
 		}
 		group.Go(func() (err error) {
-			digests[i], err = LayerDiffID(ctx, dir, os.Getuid(), os.Getgid())
+			digests[i], err = lifecycle.DiffID(ctx, dir, os.Getuid(), os.Getgid())
 			return err
 		})
 	}

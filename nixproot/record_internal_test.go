@@ -1,16 +1,12 @@
 package nixproot
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
@@ -31,7 +27,6 @@ func TestRecord(t *testing.T) {
 	suite := spec.New("record")
 	suite("Record", testRecord)
 	suite("PreviousLayers", testPreviousLayers)
-	suite("LayerDiffID", testLayerDiffID)
 	suite.Run(t)
 }
 
@@ -171,48 +166,5 @@ func testPreviousLayers(t *testing.T, _ spec.G, it spec.S) {
 		Expect(r.inImage(map[string]string{
 			"closure-a": "sha256:aa", "closure-b": "sha256:00", "closure-c": "", "closure-d": "sha256:dd",
 		})).To(Equal([]string{"closure-a"}))
-	})
-}
-
-func testLayerDiffID(t *testing.T, _ spec.G, it spec.S) {
-	it("is the digest of the archive that the lifecycle makes", func() {
-		RegisterTestingT(t)
-		dir := filepath.Join(t.TempDir(), "layer")
-		for _, made := range []string{dir, filepath.Join(dir, "b")} {
-			Expect(os.Mkdir(made, 0o755)).To(Succeed())
-		}
-		Expect(os.WriteFile(filepath.Join(dir, "b", "file"), []byte("contents"), 0o444)).To(Succeed())
-		Expect(os.Symlink("b/file", filepath.Join(dir, "a"))).To(Succeed())
-
-		var want bytes.Buffer
-		archive := tar.NewWriter(&want)
-		write := func(name, target string, uid, gid int, contents string) {
-			info, err := os.Lstat(name)
-			Expect(err).NotTo(HaveOccurred())
-			header, err := tar.FileInfoHeader(info, target)
-			Expect(err).NotTo(HaveOccurred())
-			if uid < 0 {
-				uid, gid = header.Uid, header.Gid
-			}
-			Expect(archive.WriteHeader(&tar.Header{
-				Typeflag: header.Typeflag, Name: name, Linkname: target, Size: int64(len(contents)), Mode: header.Mode,
-				Uid: uid, Gid: gid, ModTime: time.Unix(315532801, 0),
-			})).To(Succeed())
-			_, err = archive.Write([]byte(contents))
-			Expect(err).NotTo(HaveOccurred())
-		}
-		var parents []string
-		for parent := filepath.Dir(dir); parent != "/"; parent = filepath.Dir(parent) {
-			parents = append([]string{parent}, parents...)
-		}
-		for _, parent := range parents {
-			write(parent, "", -1, -1, "")
-		}
-		write(dir, "", 1001, 1002, "")
-		write(filepath.Join(dir, "a"), "b/file", 1001, 1002, "")
-		write(filepath.Join(dir, "b"), "", 1001, 1002, "")
-		write(filepath.Join(dir, "b/file"), "", 1001, 1002, "contents")
-		Expect(archive.Close()).To(Succeed())
-		Expect(LayerDiffID(t.Context(), dir, 1001, 1002)).To(Equal(fmt.Sprintf("sha256:%x", sha256.Sum256(want.Bytes()))))
 	})
 }

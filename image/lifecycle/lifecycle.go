@@ -1,5 +1,6 @@
-// Package lifecycle reads what the Cloud Native Buildpacks lifecycle writes into an image beside the buildpacks' layers: its
-// labels, and the process types. It proves nothing: whoever can write an image can write all of it. What is read is bounded.
+// Package lifecycle reads what the Cloud Native Buildpacks lifecycle writes into an image beside the buildpacks' layers, its
+// labels and the process types, and computes the digests that it gives to layers. What it reads is bounded, and proves
+// nothing: whoever can write an image can write all of it.
 //
 // The formats are those of buildpacks/spec, platform.md, and of buildpacks/lifecycle, packages launch and platform/files.
 package lifecycle

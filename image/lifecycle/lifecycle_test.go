@@ -15,6 +15,7 @@ import (
 
 func TestLifecycle(t *testing.T) {
 	spec.Run(t, "lifecycle", testLifecycle)
+	spec.Run(t, "diffid", testDiffID)
 }
 
 func testLifecycle(t *testing.T, _ spec.G, it spec.S) {

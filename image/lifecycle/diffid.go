@@ -1,4 +1,4 @@
-package nixproot
+package lifecycle
 
 import (
 	"archive/tar"
@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// LayerDiffID is the digest ("sha256:" and hex) of the archive that the lifecycle's exporter makes of a layer's
+// DiffID is the digest ("sha256:" and hex) of the archive that the lifecycle's exporter makes of a layer's
 // directory, owned by uid and gid in the image: the digest by which an image names the layer's uncompressed bytes. It
 // is made as the lifecycle makes it (buildpacks/lifecycle, layers/dir.go and archive/): the directories above dir,
 // then dir in lexical order, names absolute, every time the same. Where a lifecycle made it another way, no layer of a
 // previous image would be recognized, and each build would export all of them.
-func LayerDiffID(ctx context.Context, dir string, uid, gid int) (string, error) {
+func DiffID(ctx context.Context, dir string, uid, gid int) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("computing the digest of layer %s: %w", dir, err)
