@@ -116,7 +116,7 @@ type closureCheck struct {
 	trees    []unpacked
 }
 
-// unpacked is an unpacked path that is to be proven; entry is its place in the report.
+// unpacked is an unpacked path that is to be proven; entry is its index in the report.
 type unpacked struct {
 	file   *filetree.File
 	layout relocate.Layout
@@ -172,7 +172,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 	}
 }
 
-// prefix checks that all layers were made for one place, which is this one.
+// prefix checks that all layers were made for one directory, which is this one.
 func (v *closureCheck) prefix(layer, prefix string) {
 	switch {
 	case prefix == "":
@@ -421,15 +421,15 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked) error {
 // with rights that no archive keeps, or more than Nix gives.
 func dumpFile(ctx context.Context, dst nar.Sink, root *filetree.File) (rights, err error) {
 	buf := make([]byte, 64<<10)
-	var node func(place string, f *filetree.File) error
-	node = func(place string, f *filetree.File) error {
+	var node func(where string, f *filetree.File) error
+	node = func(where string, f *filetree.File) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
 		if why := unusual(f, 0o555); why != "" {
-			rights = cmp.Or(rights, error(&nar.Error{Path: place, Err: errors.New(why)}))
+			rights = cmp.Or(rights, error(&nar.Error{Path: where, Err: errors.New(why)}))
 		}
-		e := &nar.Entry{Path: place, Executable: f.Mode&0o100 != 0, Size: f.Size, Target: f.Target}
+		e := &nar.Entry{Path: where, Executable: f.Mode&0o100 != 0, Size: f.Size, Target: f.Target}
 		switch f.Kind {
 		case filetree.Directory:
 			e.Kind, e.Executable = nar.Directory, false
@@ -438,18 +438,18 @@ func dumpFile(ctx context.Context, dst nar.Sink, root *filetree.File) (rights, e
 		case filetree.Symlink:
 			e.Kind, e.Executable = nar.Symlink, false
 		default:
-			return &nar.Error{Path: place, Err: fmt.Errorf("it is a %s", f.Kind)}
+			return &nar.Error{Path: where, Err: fmt.Errorf("it is a %s", f.Kind)}
 		}
 		if err := dst.Entry(e); err != nil {
 			return err
 		}
 		if f.Kind == filetree.Regular {
 			if err := copyFile(ctx, dst, f, buf); err != nil {
-				return &nar.Error{Path: place, Err: err}
+				return &nar.Error{Path: where, Err: err}
 			}
 		}
 		for _, name := range f.Names() {
-			if err := node(path.Join(place, name), f.Child(name)); err != nil {
+			if err := node(path.Join(where, name), f.Child(name)); err != nil {
 				return err
 			}
 		}

@@ -63,14 +63,14 @@ func (c *layersCheck) check(ctx context.Context) error {
 	}
 	c.Paths = append(c.Paths, c.closure.Paths...)
 	for _, name := range c.closure.Extra {
-		c.add(Extra, c.place(name), "it belongs to no store path")
+		c.add(Extra, c.inImage(name), "it belongs to no store path")
 	}
 	for _, f := range c.closure.Altered {
-		c.add(Altered, c.place(f.Where), "%s", f.Why)
+		c.add(Altered, c.inImage(f.Where), "%s", f.Why)
 	}
 	c.members()
 	if configErr != nil {
-		c.add(Altered, c.place(path.Join(launchlayer.Run, launch.ConfigName)), "%s", configErr)
+		c.add(Altered, c.inImage(path.Join(launchlayer.Run, launch.ConfigName)), "%s", configErr)
 	} else if err := c.run(); err != nil {
 		return err
 	}
@@ -78,8 +78,8 @@ func (c *layersCheck) check(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// place is a file's path in the image, or below the directory.
-func (c *layersCheck) place(name string) string { return path.Join(c.dir, name) }
+// inImage is a file's path in the image, or below the directory where that is not known.
+func (c *layersCheck) inImage(name string) string { return path.Join(c.dir, name) }
 
 // members names what belongs to no layer that this buildpack makes.
 func (c *layersCheck) members() {
@@ -90,11 +90,11 @@ func (c *layersCheck) members() {
 		case strings.HasPrefix(name, closure.LayerPrefix) && !strings.HasSuffix(name, ".toml"):
 		case slices.Contains(known, name):
 			if child.Kind != filetree.Directory {
-				c.add(Altered, c.place(name), "it is a %s, not a layer", child.Kind)
+				c.add(Altered, c.inImage(name), "it is a %s, not a layer", child.Kind)
 			}
 		case c.onDisk && c.buildTime(name):
 		default:
-			c.add(Extra, c.place(name), "this buildpack makes no such layer")
+			c.add(Extra, c.inImage(name), "this buildpack makes no such layer")
 		}
 	}
 }
@@ -142,11 +142,11 @@ func (c *layersCheck) run() error {
 
 // configured holds what the configuration names against what was proven.
 func (c *layersCheck) configured() {
-	where := c.place(path.Join(launchlayer.Run, launch.ConfigName))
+	where := c.inImage(path.Join(launchlayer.Run, launch.ConfigName))
 	config := c.config
 	relocated := config.Engine == launch.EngineRelocate
-	if config.View != c.place(launchlayer.View) {
-		c.add(Altered, where, "it has the view at %.200q, want %s", config.View, c.place(launchlayer.View))
+	if config.View != c.inImage(launchlayer.View) {
+		c.add(Altered, where, "it has the view at %.200q, want %s", config.View, c.inImage(launchlayer.View))
 	}
 	if relocated == (c.closure.Prefix == storepath.Dir) {
 		c.add(Altered, where, "its engine is %s, while the closure was made for %s", config.Engine, c.closure.Prefix)
@@ -170,7 +170,7 @@ func (c *layersCheck) configured() {
 		}
 	}
 	c.wantedRoots(where)
-	if config.PRoot != "" && config.PRoot != c.place(path.Join(launchlayer.PRoot, "bin/proot")) {
+	if config.PRoot != "" && config.PRoot != c.inImage(path.Join(launchlayer.PRoot, "bin/proot")) {
 		c.add(Altered, where, "it has PRoot at %.200q", config.PRoot)
 	}
 	c.proot(config.PRoot != "")
@@ -214,43 +214,43 @@ func (c *layersCheck) isBin(dir string, relocated bool) bool {
 		return parent == p.String()
 	}
 	return slices.ContainsFunc(c.closure.Paths, func(each Path) bool {
-		return each.Path == p && parent == c.place(path.Join(each.Layer, p.Base()))
+		return each.Path == p && parent == c.inImage(path.Join(each.Layer, p.Base()))
 	})
 }
 
 // proot checks PRoot's layer, which is there where the configuration names it.
 func (c *layersCheck) proot(wanted bool) {
 	layer := c.layers.Child(launchlayer.PRoot)
-	where := c.place(path.Join(launchlayer.PRoot, "bin/proot"))
+	where := c.inImage(path.Join(launchlayer.PRoot, "bin/proot"))
 	if wanted && layer.Find("bin/proot") == nil {
 		c.add(Altered, where, "it is missing")
 	}
-	layer.Walk(c.place(launchlayer.PRoot), func(place string, file *filetree.File) bool {
+	layer.Walk(c.inImage(launchlayer.PRoot), func(name string, file *filetree.File) bool {
 		switch {
-		case place == where && file.Kind == filetree.Regular:
-			c.rights(place, file)
+		case name == where && file.Kind == filetree.Regular:
+			c.rights(name, file)
 			sum, err := digestFile(file)
 			if err != nil {
-				c.add(Altered, place, "%s", err)
+				c.add(Altered, name, "%s", err)
 			} else if !slices.Contains(c.options.PRoots, sum) {
-				c.add(Unknown, place, "its digest is %s, which is no PRoot's that this buildpack pins", sum)
+				c.add(Unknown, name, "its digest is %s, which is no PRoot's that this buildpack pins", sum)
 			}
-		case file.Kind == filetree.Directory && strings.HasPrefix(where, place+"/"):
-			c.rights(place, file)
+		case file.Kind == filetree.Directory && strings.HasPrefix(where, name+"/"):
+			c.rights(name, file)
 		default:
-			c.add(Extra, place, "this buildpack puts nothing but bin/proot there")
+			c.add(Extra, name, "this buildpack puts nothing but bin/proot there")
 		}
 		return true
 	})
 }
 
 // rights notes what lets others write to a file or gives it more rights than its user has.
-func (c *layersCheck) rights(place string, file *filetree.File) {
+func (c *layersCheck) rights(name string, file *filetree.File) {
 	switch {
 	case file.Mode&^0o755 != 0:
-		c.add(Altered, place, "its mode is %v", file.Mode)
+		c.add(Altered, name, "its mode is %v", file.Mode)
 	case len(file.Attributes) > 0:
-		c.add(Altered, place, "it has the extended attribute %.80q", file.Attributes[0])
+		c.add(Altered, name, "it has the extended attribute %.80q", file.Attributes[0])
 	}
 }
 
@@ -260,12 +260,12 @@ func (c *layersCheck) launcher() {
 	program := path.Join(launchlayer.Launcher, "bin", launch.ProcessProgramName)
 	file := layer.Find(path.Join("bin", launch.ProcessProgramName))
 	if file == nil || file.Kind != filetree.Regular {
-		c.add(Altered, c.place(program), "the launcher is missing")
+		c.add(Altered, c.inImage(program), "the launcher is missing")
 		return
 	}
 	sum, err := digestFile(file)
 	if err != nil {
-		c.add(Altered, c.place(program), "%s", err)
+		c.add(Altered, c.inImage(program), "%s", err)
 		return
 	}
 	var ownSum string
@@ -274,19 +274,19 @@ func (c *layersCheck) launcher() {
 	}
 	switch {
 	case c.options.Launcher != "" && c.options.Launcher != sum:
-		c.add(Altered, c.place(program), "its digest is %s, --launcher says %s", sum, c.options.Launcher)
+		c.add(Altered, c.inImage(program), "its digest is %s, --launcher says %s", sum, c.options.Launcher)
 	case c.options.Launcher == "" && ownSum == "":
-		c.add(Unknown, c.place(program), "its digest is %s, and there is no launcher beside this program to compare it with: "+
+		c.add(Unknown, c.inImage(program), "its digest is %s, and there is no launcher beside this program to compare it with: "+
 			"use bin/verify of the buildpack that made the image, or --launcher", sum)
 	case c.options.Launcher == "" && sum != ownSum:
-		c.add(Unknown, c.place(program), "its digest is %s, this version's launcher has %s: it was altered, or is another "+
+		c.add(Unknown, c.inImage(program), "its digest is %s, this version's launcher has %s: it was altered, or is another "+
 			"version's, whose bin/verify can tell (or --launcher)", sum, ownSum)
 	}
 	// All else in the layer is the same in every version; an empty file stands for the program.
 	stand := filepath.Join(c.temp, "launcher")
 	made := libcnb.Layers{Path: filepath.Join(c.temp, "made")}
 	if err := os.WriteFile(stand, nil, 0o755); err != nil {
-		c.add(Unknown, c.place(launchlayer.Launcher), "%s", err)
+		c.add(Unknown, c.inImage(launchlayer.Launcher), "%s", err)
 		return
 	}
 	want, err := launchlayer.WriteLauncher(made, stand)
@@ -294,21 +294,21 @@ func (c *layersCheck) launcher() {
 		err = c.same(layer, want.Path, launchlayer.Launcher, path.Join("bin", launch.ProcessProgramName))
 	}
 	if err != nil {
-		c.add(Unknown, c.place(launchlayer.Launcher), "%s", err)
+		c.add(Unknown, c.inImage(launchlayer.Launcher), "%s", err)
 	}
 }
 
 // same compares a layer with one that was made to compare it with. Of the files in except, only the contents may
 // differ.
-func (c *layersCheck) same(layer *filetree.File, made, name string, except ...string) error {
+func (c *layersCheck) same(layer *filetree.File, made, layerName string, except ...string) error {
 	want, done, err := filetree.ReadDirectory(context.Background(), made)
 	if err != nil {
 		return err
 	}
 	defer done()
-	layer.Walk("", func(place string, file *filetree.File) bool {
-		other := want.Find(place)
-		where := c.place(path.Join(name, place))
+	layer.Walk("", func(name string, file *filetree.File) bool {
+		other := want.Find(name)
+		where := c.inImage(path.Join(layerName, name))
 		switch {
 		case other == nil:
 			c.add(Extra, where, "this buildpack makes no such file")
@@ -326,14 +326,14 @@ func (c *layersCheck) same(layer *filetree.File, made, name string, except ...st
 		if other.Mode&0o111 != file.Mode&0o111 {
 			c.add(Altered, where, "its mode is %v, want %v", file.Mode, other.Mode)
 		}
-		if file.Kind == filetree.Regular && !slices.Contains(except, place) && !sameContents(file, other) {
+		if file.Kind == filetree.Regular && !slices.Contains(except, name) && !sameContents(file, other) {
 			c.add(Altered, where, "it is not what this buildpack writes for this image")
 		}
 		return true
 	})
-	want.Walk("", func(place string, _ *filetree.File) bool {
-		if layer.Find(place) == nil {
-			c.add(Altered, c.place(path.Join(name, place)), "it is missing")
+	want.Walk("", func(name string, _ *filetree.File) bool {
+		if layer.Find(name) == nil {
+			c.add(Altered, c.inImage(path.Join(layerName, name)), "it is missing")
 			return false
 		}
 		return true
