@@ -289,7 +289,7 @@ func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
 		sizes := func() (nix, eval int64, layers int) {
 			metadata, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*.toml"))
 			must(err)
-			return folderSize(filepath.Join(k.bare.Layers(), "nix")), folderSize(filepath.Join(k.bare.Layers(), "eval")),
+			return directorySize(filepath.Join(k.bare.Layers(), "nix")), directorySize(filepath.Join(k.bare.Layers(), "eval")),
 				len(metadata)
 		}
 		temporary := filepath.Join(k.bare.Dir, "tmp")
@@ -320,12 +320,12 @@ func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
 		}
 		left, err := os.ReadDir(temporary)
 		must(err)
-		Expect(left).To(HaveLen(len(before)), "nothing is left in the folder for temporary files")
+		Expect(left).To(HaveLen(len(before)), "nothing is left in the directory for temporary files")
 	})
 }
 
-// folderSize is the sum of the sizes of the files below a folder.
-func folderSize(dir string) (sum int64) {
+// directorySize is the sum of the sizes of the files below a directory.
+func directorySize(dir string) (sum int64) {
 	must(filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err

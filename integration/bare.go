@@ -141,13 +141,13 @@ type Outcome struct {
 	Dying time.Duration
 }
 
-// Layers is the buildpack's layers folder.
+// Layers is the buildpack's layers directory.
 func (b *Bare) Layers() string { return filepath.Join(b.Dir, "l") }
 
-// App is the folder that sources are copied to.
+// App is the directory that sources are copied to.
 func (b *Bare) App() string { return filepath.Join(b.Dir, "app") }
 
-// Build copies a source, a folder on this machine, and builds it with further settings. An error says that it could
+// Build copies a source, a directory on this machine, and builds it with further settings. An error says that it could
 // not be run; that it failed is in the Outcome.
 func (b *Bare) Build(ctx context.Context, source string, env map[string]string) (*Outcome, error) {
 	if err := b.prepare(source, env); err != nil {
@@ -204,7 +204,7 @@ func (b *Bare) kept() string { return filepath.Join(b.Dir, "kept") }
 
 func (b *Bare) platform() string { return filepath.Join(b.Dir, "platform") }
 
-// prepare lays out the folders of one build.
+// prepare lays out the directories of one build.
 func (b *Bare) prepare(source string, env map[string]string) error {
 	for _, dir := range []string{b.App(), b.platform()} {
 		if err := nar.RemoveAll(dir); err != nil {
@@ -361,7 +361,7 @@ func (b *Bare) WithoutCache() error {
 	return errors.Join(nar.RemoveAll(b.kept()), b.NewImage())
 }
 
-// HasLayer reports whether the last build left a layer of that name, with or without its folder.
+// HasLayer reports whether the last build left a layer of that name, with or without its directory.
 func (b *Bare) HasLayer(name string) bool {
 	_, err := os.Lstat(filepath.Join(b.Layers(), name+".toml"))
 	return err == nil

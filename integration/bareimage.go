@@ -156,7 +156,7 @@ func (b *Bare) analyze(ctx context.Context, made []string) error {
 	return os.WriteFile(b.analyzed(), text, 0o644)
 }
 
-// export makes the new image: layers that the build set up without their folders are the previous image's.
+// export makes the new image: layers that the build set up without their directories are the previous image's.
 func (b *Bare) export(ctx context.Context) error {
 	files, err := filepath.Glob(filepath.Join(b.Layers(), "*.toml"))
 	if err != nil {

@@ -106,7 +106,7 @@ func (h *hidden) testBlocked(it spec.S) {
 			ContainSubstring("What to do:"), ContainSubstring("leave BP_NIX_ENGINE at auto")))
 	})
 
-	it("is what a closure becomes whose layers folder has a long name", func() {
+	it("is what a closure becomes whose layers directory has a long name", func() {
 		const name = "a-name-of-many-characters"
 		l, err := h.tryBuild(name, h.bash, engine(launch.EngineRelocate))
 		Expect(err).NotTo(HaveOccurred())

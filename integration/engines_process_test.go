@@ -72,7 +72,7 @@ func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 		}
 	})
 
-	it("passes arguments, variables, standard input's end and the folder on", func() {
+	it("passes arguments, variables, standard input's end and the directory on", func() {
 		r.env = map[string]string{launch.EngineEnv: r.env[launch.EngineEnv], "PORT": "5000"}
 		line := `cd /etc && run_proot.sh bash -c 'printf "%s." "$PWD" "$0" "$@"; read -r x || echo end' $PORT`
 		e := w.line(&r.layered, r.place, line, "a b", "", "$c")

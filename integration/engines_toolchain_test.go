@@ -13,7 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-// The expression imports one that a derivation made, copies its own folder, and nixpkgs comes from its pin.
+// The expression imports one that a derivation made, copies its own directory, and nixpkgs comes from its pin.
 const importing = `let
   pin = builtins.fromJSON (builtins.readFile ./nixpkgs.json);
   nixpkgs = builtins.fetchTarball {
@@ -91,7 +91,7 @@ func (w *engineWorld) confined(dir, pack string, settings map[string]string) (en
 	}
 	more := []string{"--network", "host", "--workdir", filepath.Join(dir, "app"), "--volume", pack + ":" + pack + ":ro",
 		"--volume", dir + ":" + dir}
-	if os.Geteuid() != 0 { // nobody could give the folder to another user
+	if os.Geteuid() != 0 { // nobody could give the directory to another user
 		more = append(more, "--user", fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()))
 	}
 	var e ended

@@ -37,7 +37,7 @@ type engineWorld struct {
 	parts
 	ctx    context.Context
 	images *rig.Images
-	store  string // the folder that is /nix/store, with everything that was built
+	store  string // the directory that is /nix/store, with everything that was built
 	roots  string // the store paths with the programs tasks, bash, sleep and redis-server
 	cache  string // an address
 	source string // with the Procfile

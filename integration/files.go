@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// moduleRoot is the checkout's folder, found from the current one.
+// moduleRoot is the checkout's directory, found from the current one.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
 	if err != nil {
@@ -18,7 +18,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 	}
 	mod := strings.TrimSpace(string(out))
 	if filepath.Base(mod) != "go.mod" {
-		return "", errors.New("finding the module: the current folder is not in a checkout of it")
+		return "", errors.New("finding the module: the current directory is not in a checkout of it")
 	}
 	return filepath.Dir(mod), nil
 }

@@ -122,7 +122,7 @@ func outputsOf(t *testing.T, names ...string) []storepath.Path {
 	return paths
 }
 
-// sourceOf is a folder with these files.
+// sourceOf is a directory with these files.
 func sourceOf(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -97,7 +97,7 @@ func (p *platform) testHeroku(t *testing.T, _ spec.G, it spec.S) {
 	it("works before heroku/procfile too, whose process types take the place of its own, and says so", func() {
 		work, err := workDir()
 		must(err)
-		dir := filepath.Join(work, "procfile") // pack takes commas, which a test's own folder has, for the end of a name
+		dir := filepath.Join(work, "procfile") // pack takes commas, which a test's own directory has, for the end of a name
 		must(integration.WriteTree(dir, procfileBuildpack))
 		site := built()
 		source := app(uses(site) + setting("BP_NIX_STORE_PATH", site.paths[0]))

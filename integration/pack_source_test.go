@@ -114,7 +114,7 @@ func (p *platform) sourceOf(image string) map[string]int64 {
 	return files
 }
 
-// zipped is a zip of a folder's files without entries for its directories.
+// zipped is a zip of a directory's files without entries for its directories.
 func zipped(t *testing.T, dir string) string {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "app.zip"))
@@ -140,7 +140,7 @@ func zipped(t *testing.T, dir string) string {
 	return file.Name()
 }
 
-// phases runs the lifecycle's detector and builder on a folder itself, which is the application directory.
+// phases runs the lifecycle's detector and builder on a directory itself, which is the application directory.
 func (p *platform) phases(t *testing.T, app string, env map[string]string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

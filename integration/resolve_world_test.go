@@ -158,7 +158,7 @@ func (w *world) fails(env map[string]string, words ...string) *integration.Outco
 	return o
 }
 
-// app is a project that copies its own folder, whose output says where that was.
+// app is a project that copies its own directory, whose output says where that was.
 const app = `{ name ? "app", version ? "1.0" }:
 derivation {
   name = "${name}-${version}"; system = builtins.currentSystem; builder = "/bin/sh";
@@ -169,7 +169,7 @@ derivation {
 // hydraWorld is a Hydra beside a world.
 type hydraWorld struct {
 	*hydratest.Server
-	store string // the folder of what it has in its own store
+	store string // the directory of what it has in its own store
 	eval  *hydratest.Eval
 	drv   string
 }

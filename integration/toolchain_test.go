@@ -142,8 +142,8 @@ func TestLifecycle(t *testing.T) {
 
 	// Two machines, at two times, with the same files at different places and of different ages.
 	var digests []string
-	for i, folder := range []string{"one", "two"} {
-		state := filepath.Join(t.TempDir(), folder)
+	for i, directory := range []string{"one", "two"} {
+		state := filepath.Join(t.TempDir(), directory)
 		must(os.MkdirAll(state, 0o755))
 		l, err := p.rig.Lifecycle(t.Context(), state)
 		must(err)

@@ -196,14 +196,14 @@ func (c *cluster) serve(subPath string) (repository, revision string) {
 	return "http://" + listener.Addr().String() + "/shop.git", git("rev-parse", "HEAD")
 }
 
-// volumes are folders that stand for a pod's volumes, by name.
+// volumes are directories that stand for a pod's volumes, by name.
 type volumes struct {
 	root string
 	gid  int64
 }
 
-// folder makes an emptyDir where and as the kubelet does for a pod with fsGroup: the group's, with its bit set.
-func (v volumes) folder(name string) string {
+// directory makes an emptyDir where and as the kubelet does for a pod with fsGroup: the group's, with its bit set.
+func (v volumes) directory(name string) string {
 	dir := v.path(name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir
@@ -218,9 +218,9 @@ func (v volumes) path(name string) string {
 	return filepath.Join(v.root, "volumes/kubernetes.io~empty-dir", name)
 }
 
-// secret lays out a Secret as the kubelet does: files that are links through ..data to a folder with a time.
+// secret lays out a Secret as the kubelet does: files that are links through ..data to a directory with a time.
 func (v volumes) secret(name string, data map[string]string) string {
-	dir := v.folder(name)
+	dir := v.directory(name)
 	stamped := filepath.Join(dir, "..2026_01_01")
 	must(os.MkdirAll(stamped, 0o755))
 	for key, value := range data {
@@ -242,7 +242,7 @@ func (c *cluster) run(pod *corev1.Pod, v volumes, secrets map[string]map[string]
 		case volume.Secret != nil:
 			places[volume.Name] = v.secret(volume.Name, secrets[volume.Secret.SecretName])
 		default:
-			places[volume.Name] = v.folder(volume.Name)
+			places[volume.Name] = v.directory(volume.Name)
 		}
 	}
 	var said bytes.Buffer
@@ -297,7 +297,7 @@ func TestPod(t *testing.T) {
 func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("builds a folder of a repository that Hydra has built, builds it again with nothing moved, and is rebased", func() {
+	it("builds a directory of a repository that Hydra has built, builds it again with nothing moved, and is rebased", func() {
 		ctx := t.Context()
 		image := read[buildapi.Image]("image-subpath.yaml")
 		image.Namespace, image.UID = "default", "1"
@@ -371,8 +371,8 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 		Expect(log).To(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 
 		// The same again: kpack's cache is a volume that both pods have.
-		must(os.Remove(place(2).folder("cache-dir")))
-		must(os.Rename(place(1).folder("cache-dir"), place(2).path("cache-dir")))
+		must(os.Remove(place(2).directory("cache-dir")))
+		must(os.Rename(place(1).directory("cache-dir"), place(2).path("cache-dir")))
 		succeed(first)
 		c.cache.Reset()
 		second := image.Build(resolver, builder, first, buildapi.BuildReasonTrigger, "", 2, "")
