@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -182,6 +183,29 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		previous, notes := closure.ReadPrevious(manifests, plain)
 		Expect(previous.Groups).To(BeEmpty())
 		Expect(notes).To(ContainElement(ContainSubstring("was taken as harmless")))
+	})
+
+	it("fetches once more what was damaged before it could be taken back", func() {
+		bad := pathOf("1", "bad-1")
+		good := c.add(pathOf("1", "good-1"), map[string]string{"a": "plain " + bad.String()}, bad)
+		c.add(bad, map[string]string{"lib/table": bareHash(bad)})
+		file := filepath.Join(staging, good.Base(), "a")
+		caches.fetch = func(_ context.Context, p storepath.Path) error {
+			for p == bad && len(mustGlob(filepath.Join(staging, "*.json"))) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if p == bad {
+				Expect(os.Chmod(file, 0o644)).To(Succeed())
+				return os.WriteFile(file, []byte("damaged"), 0o644)
+			}
+			return nil
+		}
+		options.Roots = []storepath.Path{good}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blocked).NotTo(BeEmpty())
+		Expect(caches.fetches).To(ConsistOf(good, bad, good))
+		Expect(dump(filepath.Join(staging, good.Base()))).To(Equal(c.nars[good]))
 	})
 
 	it("fails where a closure has to be relocated and cannot", func() {

@@ -13,7 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Install moves the paths of result's unpacked groups from staging to <layers>/<layer>/<base name> and writes each
+// Install moves the paths of result's changed groups from staging to <layers>/<layer>/<base name> and writes each
 // layer's RecordsName beside them. Every other closure-* directory in layers is removed: the previous image has those
 // layers' bytes, and a directory that a killed build left would take their place. Staging is removed at the end.
 func Install(ctx context.Context, result *Result, stagingDir, layersDir string) error {
@@ -30,7 +30,7 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 			return fmt.Errorf("installing closure: %w", err)
 		}
 	}
-	for _, group := range result.Unpacked {
+	for _, group := range result.Changed {
 		if err := installGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
 			return fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}

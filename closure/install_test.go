@@ -25,7 +25,6 @@ import (
 type image struct {
 	layers, view string
 	layout       relocate.Layout
-	wanted       func(storepath.Path) bool
 }
 
 func newImage(t *testing.T) image {
@@ -42,7 +41,7 @@ func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previou
 	stage := filepath.Join(i.layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
 		Caches: c.open(), Roots: g.Roots, Staging: stage, Layout: i.layout, Previous: previous,
-		Limits: closure.Limits{Layers: 12}, Wanted: i.wanted,
+		Limits: closure.Limits{Layers: 12},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(closure.Install(ctx, result, stage, i.layers)).To(Succeed())
@@ -137,42 +136,6 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		Expect(closure.Install(context.Background(), result, stage, aside)).To(Succeed())
 		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildLayer))
 		Expect(filepath.Join(img.layers, image.Groups[1].Layer)).To(BeADirectory())
-	})
-
-	it("unpacks paths that are wanted here, and changes no layer by that", func() {
-		w := newWorld(1, 40)
-		result := img.build(c, c.stock(w), nil)
-		digests := map[string]string{}
-		for _, group := range result.Groups {
-			digests[group.Layer] = string(dump(filepath.Join(img.layers, group.Layer)))
-		}
-		manifests := result.Manifests()
-		w.version[20]++
-		g := c.stock(w)
-		kept, _ := closure.ReadPrevious(manifests, img.layout)
-		plain := img.build(c, g, kept)
-		var spare closure.Group // that stays, and so is not unpacked
-		for _, group := range plain.Groups {
-			if !slices.ContainsFunc(plain.Changed, func(c closure.Group) bool { return c.Layer == group.Layer }) {
-				spare = group
-			}
-		}
-		Expect(filepath.Join(img.layers, spare.Layer)).NotTo(BeADirectory())
-
-		kept, _ = closure.ReadPrevious(manifests, img.layout)
-		img.wanted = func(p storepath.Path) bool { return p == spare.Paths[0] }
-		result = img.build(c, g, kept)
-		Expect(result.Groups).To(Equal(plain.Groups))
-		Expect(result.Changed).To(Equal(plain.Changed))
-		Expect(result.Unpacked).To(ConsistOf(append(slices.Clone(plain.Changed), spare)))
-		Expect(string(dump(filepath.Join(img.layers, spare.Layer)))).To(Equal(digests[spare.Layer]))
-
-		kept, _ = closure.ReadPrevious(manifests, img.layout)
-		img.wanted = func(storepath.Path) bool { return true }
-		result = img.build(c, g, kept)
-		Expect(result.Unpacked).To(Equal(plain.Groups))
-		Expect(result.Changed).To(Equal(plain.Changed))
-		Expect(result.Reused.Paths).To(BeZero())
 	})
 
 	it("names links by the whole path where it is not relocated, and removes what is stale", func() {

@@ -1,11 +1,8 @@
 package closure
 
 import (
-	"math"
 	"runtime"
-	"runtime/debug"
 	"testing"
-	"testing/fstest"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -30,27 +27,6 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 			options := Options{Downloads: 3}.withDefaults()
 			Expect(options.Downloads).To(Equal(3))
 			Expect(Options{}.withDefaults().Downloads).To(Equal(want))
-		}
-	})
-
-	it("takes an eighth of the memory that it may have, and no more than its cores need", func() {
-		cores(2)
-		before := debug.SetMemoryLimit(64 << 20)
-		t.Cleanup(func() { debug.SetMemoryLimit(before) })
-		Expect(DefaultMemory()).To(BeEquivalentTo(8 << 20))
-		debug.SetMemoryLimit(math.MaxInt64)
-		Expect(DefaultMemory()).To(BeNumerically("<=", 48<<20))
-	})
-
-	it("reads the limit of a control group of either version", func() {
-		const unlimited = "9223372036854771712\n"
-		group := func(name, text string) fstest.MapFS { return fstest.MapFS{name: {Data: []byte(text)}} }
-		Expect(allowedMemory(group("memory.max", "1048576\n"))).To(BeEquivalentTo(1 << 20))
-		Expect(allowedMemory(group("memory/memory.limit_in_bytes", "1048576\n"))).To(BeEquivalentTo(1 << 20))
-		for _, none := range []fstest.MapFS{
-			{}, group("memory.max", "max\n"), group("memory/memory.limit_in_bytes", unlimited),
-		} {
-			Expect(allowedMemory(none)).To(BeNumerically(">", 1<<40))
 		}
 	})
 }

@@ -3,6 +3,7 @@ package closure_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -68,4 +69,39 @@ func testOtherBuild(t *testing.T, _ spec.G, it spec.S) {
 		_, err = closure.Substitute(context.Background(), options)
 		Expect(err).To(MatchError(ContainSubstring("a file that is not there")))
 	})
+
+	it("is an error, and no search without end, where caches offer one after the other and can serve none", func() {
+		caches := &faithless{Caches: first.open(), other: second.open()}
+		options.Caches = caches
+		_, err := closure.Substitute(context.Background(), options)
+		var failed *cache.FetchError
+		Expect(errors.As(err, &failed)).To(BeTrue(), "%v", err)
+		Expect(failed.Path).To(Equal(app))
+		Expect(caches.lookups).To(Equal(3))
+	})
+}
+
+// faithless offers two builds of app-1 in turn, and no NAR of either.
+type faithless struct {
+	closure.Caches
+	other   closure.Caches
+	lookups int
+}
+
+func (c *faithless) Lookup(ctx context.Context, p storepath.Path) (*cache.Found, error) {
+	if p.Name() != "app-1" {
+		return c.Caches.Lookup(ctx, p)
+	}
+	c.lookups++
+	if c.lookups%2 == 0 {
+		return c.other.Lookup(ctx, p)
+	}
+	return c.Caches.Lookup(ctx, p)
+}
+
+func (c *faithless) Fetch(ctx context.Context, f *cache.Found, unpack func(io.Reader) error) error {
+	if f.StorePath.Name() == "app-1" {
+		return &cache.FetchError{Path: f.StorePath}
+	}
+	return c.Caches.Fetch(ctx, f, unpack)
 }

@@ -2,87 +2,105 @@ package closure
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// progress counts what a run fetches and says so from time to time. Only read is called by several goroutines.
+// progress counts what is fetched and says so from time to time.
 type progress struct {
-	log      func(format string, args ...any)
-	began    time.Time
-	expected map[storepath.Path]bool
-	total    Tally
-	done     Tally
-	bytes    atomic.Int64 // of NARs, as they are read
+	log   func(format string, args ...any)
+	began time.Time
+	bytes atomic.Int64 // of NARs, as they are read
 
-	lastAt    time.Time
-	lastBytes int64
+	mu       sync.Mutex
+	resolved bool  // nothing is known to be missing in expected
+	expected Tally // all that there is to do
+	fetched  Tally // what came from caches
+	staged   Tally // what an earlier run had left
 }
 
-func newProgress(log func(string, ...any), _ time.Duration) *progress {
-	now := time.Now()
-	return &progress{log: log, began: now, lastAt: now, expected: map[storepath.Path]bool{}}
+// startProgress logs a line every interval until stop is called.
+func startProgress(log func(string, ...any), interval time.Duration) (p *progress, stop func()) {
+	p = &progress{log: log, began: time.Now()}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		last, before := p.began, int64(0)
+		for {
+			select {
+			case <-done:
+				return
+			case now := <-ticker.C:
+				bytes := p.bytes.Load()
+				p.line(bytes, float64(bytes-before)/now.Sub(last).Seconds())
+				last, before = now, bytes
+			}
+		}
+	}()
+	return p, func() {
+		close(done)
+		<-ended
+	}
 }
-
-// expect adds a path to what there is to do. A path that is fetched once more counts once more.
-func (p *progress) expect(f *cache.Found) {
-	p.expected[f.StorePath] = true
-	p.total.Paths++
-	p.total.Bytes += f.NarSize
-}
-
-// forget takes back what will not come.
-func (p *progress) forget(f *cache.Found) {
-	p.total.Paths--
-	p.total.Bytes -= f.NarSize
-}
-
-func (p *progress) expects(path storepath.Path) bool { return p.expected[path] }
 
 func (p *progress) read(n int64) { p.bytes.Add(n) }
 
-func (p *progress) finish(size int64) {
-	p.done.Paths++
-	p.done.Bytes += size
+// expect adds a path to what there is to do.
+func (p *progress) expect(size int64) { p.count(&p.expected, size) }
+
+// finish notes that a path is complete, and whether it was from the beginning.
+func (p *progress) finish(size int64, staged bool) {
+	if staged {
+		p.count(&p.staged, size)
+	} else {
+		p.count(&p.fetched, size)
+	}
 }
 
-// tick writes a line: paths, bytes, rate since the last line, and time left at the rate so far.
-func (p *progress) tick(r *run) {
-	now, bytes := time.Now(), p.bytes.Load()
-	rate := float64(bytes-p.lastBytes) / now.Sub(p.lastAt).Seconds()
-	p.lastAt, p.lastBytes = now, bytes
-	of := "of"
-	if r.graph == nil {
-		of = "of at least"
+func (p *progress) count(t *Tally, size int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.Paths++
+	t.Bytes += size
+}
+
+// knowsAll says that the closure is resolved.
+func (p *progress) knowsAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.resolved = true
+}
+
+// line says paths, bytes, rate since the last line, and time left at the rate so far.
+func (p *progress) line(bytes int64, rate float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	of, left := "of at least", ""
+	if p.resolved {
+		of = "of"
+		if bytes > 0 {
+			rest := time.Duration(float64(time.Since(p.began)) * float64(p.expected.Bytes-bytes) / float64(bytes))
+			left = fmt.Sprintf(", %s left", max(rest, 0).Round(time.Second))
+		}
 	}
-	line := fmt.Sprintf("Fetching: %d %s %d paths, %s %s %s, %s/s", p.done.Paths, of, p.total.Paths,
-		Bytes(bytes), of, Bytes(p.total.Bytes), Bytes(int64(max(rate, 0))))
-	if r.graph != nil && bytes > 0 {
-		left := time.Duration(float64(now.Sub(p.began)) * float64(p.total.Bytes-bytes) / float64(bytes))
-		line += fmt.Sprintf(", %s left", max(left, 0).Round(time.Second))
-	}
-	p.log("%s", line)
+	p.log("Fetching: %d %s %d paths, %s %s %s, %s/s%s", p.fetched.Paths+p.staged.Paths, of, p.expected.Paths,
+		Bytes(bytes), of, Bytes(p.expected.Bytes), Bytes(int64(max(rate, 0))), left)
 }
 
 // summary says what came from where.
-func (p *progress) summary(r *run) {
-	if len(r.fetched) == 0 && r.staged.Paths == 0 {
-		return
-	}
-	var sum Tally
-	for _, path := range r.fetched {
-		sum.add(r.nodes[path])
-	}
+func (p *progress) summary(caches []cache.Report) {
 	took := time.Since(p.began)
-	p.log("Fetched %d paths, %s unpacked, in %s (%s/s)", sum.Paths, Bytes(sum.Bytes), took.Round(10*time.Millisecond),
-		Bytes(int64(float64(sum.Bytes)/max(took.Seconds(), 1e-3))))
-	if r.staged.Paths > 0 {
-		p.log("  %d paths, %s, were complete from an earlier run", r.staged.Paths, Bytes(r.staged.Bytes))
+	p.log("Fetched %d paths, %s unpacked, in %s (%s/s)", p.fetched.Paths, Bytes(p.fetched.Bytes),
+		took.Round(10*time.Millisecond), Bytes(int64(float64(p.fetched.Bytes)/max(took.Seconds(), 1e-3))))
+	if p.staged.Paths > 0 {
+		p.log("  %d paths, %s, were complete from an earlier run", p.staged.Paths, Bytes(p.staged.Bytes))
 	}
-	for _, c := range r.Caches.Report() {
+	for _, c := range caches {
 		if c.Paths > 0 || c.NarInfos > 0 {
 			p.log("  %s: %d narinfos, %d paths, %s downloaded", c.URL, c.NarInfos, c.Paths, Bytes(c.Bytes))
 		}

@@ -1,9 +1,16 @@
 package closure
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -33,9 +40,6 @@ type Options struct {
 	Strict bool
 	// Previous is what the previous image holds, as ReadPrevious read it; nil is nothing.
 	Previous *Previous
-	// Wanted tells of a path whose files have to be here although the previous image keeps them; nil is none. Its layer
-	// stays what it was, so nothing more is exported.
-	Wanted func(storepath.Path) bool
 	// Limits bounds the plan.
 	Limits Limits
 	// Planned is a plan that is already made, of the closure of some of the Roots. It stays as it is, and what it lacks
@@ -45,9 +49,6 @@ type Options struct {
 	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
 	// and DefaultDownloads.
 	Lookups, Downloads int
-	// Memory bounds the windows of the decoders of all NARs under way, in bytes; 0 means DefaultMemory. One may always
-	// stream.
-	Memory int64
 	// MaxPaths bounds the closure, against a cache that makes up references for ever; 0 means 100,000.
 	MaxPaths int
 	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
@@ -59,10 +60,8 @@ type Options struct {
 type Result struct {
 	Graph  *Graph
 	Groups []Group // the plan
-	// Changed are those of Groups that are not in the previous image as they are.
+	// Changed are those of Groups that are not in the previous image as they are. Their paths are in staging.
 	Changed []Group
-	// Unpacked are those of Groups whose paths are in staging: Changed, and those with paths that were wanted.
-	Unpacked []Group
 	// Layout is what the paths are relocated to: that of Options, or the zero Layout if that was not possible.
 	Layout relocate.Layout
 	// Blocked says why the closure was not relocated although Options asked for it.
@@ -92,27 +91,213 @@ func (t *Tally) add(n *Node) {
 	t.Bytes += n.NarSize
 }
 
-// Substitute resolves the roots' closure and fetches what the previous image does not keep: look-ups breadth first,
-// each download from the moment its narinfo is known, the largest of those that wait first. When the closure is
-// known it is planned, and those paths are fetched too that were in the previous image but share a layer with
-// something that changed.
+// substitution is one call of Substitute.
+type substitution struct {
+	Options
+	staging  staging
+	progress *progress
+	layout   relocate.Layout             // what paths are relocated to, as far as is known: that of Options or the zero one
+	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
+
+	mu     sync.Mutex // of what look-ups and downloads find out
+	via    map[storepath.Path]storepath.Path
+	nodes  map[storepath.Path]*Node
+	found  map[storepath.Path]*cache.Found
+	staged map[storepath.Path]staged // complete in staging
+}
+
+// Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,
+// until they lack nothing. Each download begins as soon as its narinfo is known, the largest of those that wait first.
+// Mostly the first round fetches everything. What it fetches may be another build than was planned, of a path that was
+// built anew since the previous image was made, or whose first build no cache could serve; or it may not let itself be
+// relocated. Then the next round has other layers.
 //
 // A path is visible in staging only when its NAR was verified. The first error ends the run; what is complete by
 // then stays for the next one. Errors: *MissingError, *LoopError, *BlockedError, and what Caches return.
 func Substitute(ctx context.Context, options Options) (*Result, error) {
-	r, err := newRun(options)
+	s, err := newSubstitution(options)
 	if err != nil {
 		return nil, err
 	}
-	return r.run(ctx)
+	var stop func()
+	s.progress, stop = startProgress(s.Log, s.Interval)
+	defer stop()
+	for {
+		result, complete, err := s.round(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("substituting closure: %w", context.Cause(ctx))
+		case err != nil:
+			return nil, err
+		case complete:
+			return s.account(result)
+		}
+		s.learn()
+	}
 }
 
-// grouped makes the plan, or completes the one that is made.
-func (o Options) grouped(g *Graph, layout relocate.Layout) []Group {
-	if o.Planned != nil {
-		return planBeside(g, o.Planned)
+func newSubstitution(options Options) (*substitution, error) {
+	s := &substitution{
+		Options: options.withDefaults(), reasons: map[storepath.Path][]Reason{}, nodes: map[storepath.Path]*Node{},
+		found: map[storepath.Path]*cache.Found{}, staged: map[storepath.Path]staged{},
 	}
-	return Plan(g, layout, o.Limits)
+	if s.Caches == nil || s.Staging == "" || len(s.Roots) == 0 {
+		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
+	}
+	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
+	if s.layout = s.Layout; s.tried() {
+		s.layout = relocate.Layout{} // as last time, unless the closure turns out to have none of the reasons
+	}
+	var err error
+	s.staging, err = openStaging(s.Staging)
+	return s, err
+}
+
+// tried reports whether the previous build has found out that its closure cannot be relocated to where this one's is to
+// be.
+func (s *substitution) tried() bool {
+	return !s.Layout.IsZero() && !s.Strict && s.Previous.Tried == s.Layout.Dir()
+}
+
+// round resolves the closure, plans its layers, and fetches what they lack, some of it while it still resolves.
+// complete says that they lack nothing.
+func (s *substitution) round(ctx context.Context) (result *Result, complete bool, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	downloads, queued := newQueue(largestFirst), map[storepath.Path]bool{}
+	defer context.AfterFunc(ctx, downloads.drop)()
+	for range s.Downloads {
+		group.Go(func() error { return s.fetch(ctx, downloads) })
+	}
+	fetch := func(n *Node) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if queued[n.Path] {
+			return
+		}
+		queued[n.Path] = true
+		if _, here := s.staged[n.Path]; !here {
+			s.progress.expect(n.NarSize)
+		}
+		downloads.add(download{node: n, found: s.found[n.Path], layout: s.layout})
+	}
+	group.Go(func() error {
+		defer downloads.close()
+		graph, err := s.resolve(ctx, fetch)
+		if err != nil {
+			return err
+		}
+		s.progress.knowsAll()
+		result = s.plan(graph)
+		for _, n := range s.lacking(result) {
+			fetch(n)
+		}
+		return nil
+	})
+	err = group.Wait()
+	return result, len(queued) == 0, err
+}
+
+// plan decides what the closure is relocated to and which layer holds which path.
+func (s *substitution) plan(g *Graph) *Result {
+	layout, blocked := s.relocation(g)
+	s.layout = layout
+	result := &Result{Graph: g, Layout: layout, Blocked: blocked}
+	if s.Planned != nil {
+		result.Groups = planBeside(g, s.Planned)
+	} else {
+		result.Groups = Plan(g, layout, s.Limits)
+	}
+	var kept []Group
+	if s.Previous.Prefix == layout.Dir() {
+		kept = s.Previous.Groups
+	}
+	result.Changed = Changed(kept, result.Groups)
+	return result
+}
+
+// relocation is what the closure is relocated to, by all that is known, and what is in the way.
+func (s *substitution) relocation(g *Graph) (relocate.Layout, []Reason) {
+	if s.Layout.IsZero() {
+		return relocate.Layout{}, nil
+	}
+	var reasons []Reason
+	if s.tried() {
+		reasons = holding(s.Previous.Blocked, g)
+	}
+	if len(reasons) == 0 {
+		reasons = graphReasons(g, s.Layout)
+		for p := range g.Nodes {
+			reasons = append(reasons, s.reasons[p]...)
+		}
+		sortReasons(reasons)
+	}
+	if len(reasons) > 0 && !s.Strict {
+		return relocate.Layout{}, reasons
+	}
+	return s.Layout, reasons
+}
+
+// lacking are the paths of layers that changed which are not in staging as they are planned.
+func (s *substitution) lacking(r *Result) (nodes []*Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, group := range r.Changed {
+		for _, p := range group.Paths {
+			if st, ok := s.staged[p]; !ok || st.Prefix != r.Layout.Dir() {
+				nodes = append(nodes, r.Graph.Nodes[p])
+			}
+		}
+	}
+	return nodes
+}
+
+// learn takes in what a round has fetched: which build of each path it is, and what its files hold.
+func (s *substitution) learn() {
+	for p, st := range s.staged {
+		n := newNode(s.found[p])
+		if st.Prefix != storepath.Dir {
+			n.Foreign, n.Overruled = st.Report.Foreign, st.Record.Overruled
+			s.reasons[p] = blockerReasons(p, st.Report)
+		} else if old := cmp.Or(s.nodes[p], s.Previous.Nodes[p]); old != nil { // as it was when it was relocated
+			n.Foreign, n.Overruled = old.Foreign, old.Overruled
+		}
+		s.nodes[p] = n
+	}
+}
+
+// account says in a complete result how it came about.
+func (s *substitution) account(r *Result) (*Result, error) {
+	if len(r.Blocked) > 0 && s.Strict {
+		return nil, &BlockedError{Reasons: r.Blocked}
+	}
+	r.obstacles, r.tried = r.Blocked, s.Layout.Dir()
+	if s.Layout.IsZero() {
+		r.obstacles, r.tried = holding(s.Previous.Blocked, r.Graph), s.Previous.Tried
+	}
+	r.Fetched, r.Staged = s.progress.fetched, s.progress.staged
+	for _, group := range r.Groups {
+		if !contains(r.Changed, group) {
+			for _, p := range group.Paths {
+				r.Reused.add(r.Graph.Nodes[p])
+			}
+		}
+	}
+	for p, n := range s.Previous.Nodes {
+		if r.Graph.Nodes[p] == nil {
+			r.Removed.add(n)
+		}
+	}
+	for _, n := range r.Graph.Sorted() {
+		if !r.Layout.IsZero() {
+			r.Overruled = append(r.Overruled, n.Overruled...)
+		}
+		r.References += s.staged[n.Path].Report.References
+		r.Harmless += s.staged[n.Path].Report.Harmless
+	}
+	if r.Fetched.Paths > 0 || r.Staged.Paths > 0 {
+		s.progress.summary(s.Caches.Report())
+	}
+	return r, nil
 }
 
 func (o Options) withDefaults() Options {
@@ -121,9 +306,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Downloads <= 0 {
 		o.Downloads = DefaultDownloads()
-	}
-	if o.Memory <= 0 {
-		o.Memory = DefaultMemory()
 	}
 	if o.MaxPaths <= 0 {
 		o.MaxPaths = 100_000
@@ -136,9 +318,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Previous == nil {
 		o.Previous = &Previous{}
-	}
-	if o.Wanted == nil {
-		o.Wanted = func(storepath.Path) bool { return false }
 	}
 	return o
 }

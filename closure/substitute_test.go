@@ -129,18 +129,22 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		}
 		root := c.add(pathOf("1", "root"), map[string]string{"data": strings.Repeat("y", 1000)}, refs...)
 		options.Roots, options.Downloads = []storepath.Path{root}, 1
-		release := make(chan struct{})
+		first, all := make(chan struct{}), make(chan struct{})
 		caches.fetch = func(_ context.Context, p storepath.Path) error {
-			if p == root { // until all narinfos are there
-				<-release
+			if p == root {
+				close(first)
+				<-all // narinfos are there
 			}
 			return nil
 		}
 		caches.lookup = func(_ context.Context, f *cache.Found, err error) (*cache.Found, error) {
+			if f.StorePath != root {
+				<-first
+			}
 			caches.mutex.Lock()
 			defer caches.mutex.Unlock()
 			if len(caches.lookups) == 6 {
-				time.AfterFunc(50*time.Millisecond, sync.OnceFunc(func() { close(release) }))
+				time.AfterFunc(50*time.Millisecond, sync.OnceFunc(func() { close(all) }))
 				caches.lookups = append(caches.lookups, "")
 			}
 			return f, err
@@ -275,6 +279,29 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(missing.Chain).To(Equal([]storepath.Path{root, middle, gone}))
 		Expect(errors.As(err, &notFound)).To(BeTrue())
 		Expect(err.Error()).To(ContainSubstring(root.Base() + " → " + middle.Base() + " → " + gone.Base()))
+	})
+
+	it("names the way to a path that the previous image has, whose layer has changed and that is in no cache any more", func() {
+		w := newWorld(1, 30)
+		options.Roots, options.Limits.Layers = c.stock(w).Roots, 2
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		w.version[20]++
+		g := c.stock(w)
+		var gone storepath.Path
+		for p := range g.Nodes {
+			if first.Graph.Nodes[p] != nil && (gone == "" || p < gone) {
+				gone = p
+			}
+		}
+		Expect(os.Remove(filepath.Join(c.dir, gone.HashPart()+".narinfo"))).To(Succeed())
+		options.Roots, options.Previous, options.Caches = g.Roots, recalled(first, options.Layout), c.open()
+		_, err = closure.Substitute(ctx, options)
+		var missing *closure.MissingError
+		Expect(errors.As(err, &missing)).To(BeTrue(), "%v", err)
+		Expect(missing.Chain[0]).To(Equal(g.Roots[0]))
+		Expect(missing.Chain[len(missing.Chain)-1]).To(Equal(gone))
 	})
 
 	it("names a reference loop", func() {

@@ -1,12 +1,14 @@
 package nixproot
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
@@ -87,14 +89,32 @@ func (m buildRecord) bin(root storepath.Path) (b *bin, known bool) {
 	return m.Bins[i], true
 }
 
-// unseen are those of some roots into whose bin directories the previous build has not looked.
-func (m buildRecord) unseen(roots []storepath.Path) (unseen []storepath.Path) {
-	for _, root := range roots {
-		if _, known := m.bin(root); !known {
-			unseen = append(unseen, root)
+// findBins finds out what the roots' bin directories hold, also of those that the previous image keeps and no build has
+// looked into.
+func (b Build) findBins(ctx context.Context, s *site, c *contents, before buildRecord) error {
+	var all []*borrowed
+	for range 2 { // a root, and what its bin is a link to
+		unseen := c.readBins(before)
+		if len(unseen) == 0 {
+			break
+		}
+		here := slices.DeleteFunc(slices.Clone(c.Groups), func(g closure.Group) bool {
+			return slices.ContainsFunc(unseen, func(p storepath.Path) bool { return slices.Contains(g.Paths, p) })
+		})
+		l, err := b.borrow(ctx, s, c, c.Roots.Paths, here)
+		if err != nil {
+			return err
+		}
+		all = append(all, l)
+		c.Fetched.Paths, c.Fetched.Bytes = c.Fetched.Paths+l.Fetched.Paths, c.Fetched.Bytes+l.Fetched.Bytes
+	}
+	c.readBins(before)
+	for _, l := range all {
+		if err := l.giveBack(); err != nil {
+			return err
 		}
 	}
-	return unseen
+	return nil
 }
 
 // readBins looks what the roots' bin directories hold, or takes it from the record where their layers are not here. It

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 
 	"github.com/buildpacks/libcnb/v2"
 
@@ -48,48 +47,49 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 		return nil, fmt.Errorf("there is nothing to put into the image but %s, which runs at build time; name the app too",
 			roots.HookName)
 	}
-	if err := nar.RemoveAll(s.hookDir()); err != nil {
+	if err := nar.RemoveAll(s.asideDir()); err != nil {
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
-	wanted := append(r.unseen(found.Paths), r.wanted...)
-	result, err := b.substitute(ctx, s, closure.Options{
+	result, err := b.substitute(ctx, s, s.layers.Path, closure.Options{
 		Roots: found.Paths, Layout: r.layout, Previous: r.closure,
-		Wanted: func(p storepath.Path) bool { return slices.Contains(wanted, p) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	c := &contents{Result: result, layersDir: s.layers.Path}
-	if err := closure.Install(ctx, result, s.staging(), s.layers.Path); err != nil {
-		return nil, err
+	c := &contents{
+		Result: result, layersDir: s.layers.Path,
+		buildRecord: buildRecord{Format: recordFormat, System: s.config.System, Key: key, Roots: found},
 	}
-	if err := checkMachine(result, s.layers.Path, found.Paths, s.config.System); err != nil {
-		return nil, err
-	}
-	c.buildRecord = buildRecord{Format: recordFormat, System: s.config.System, Key: key, Roots: found}
+	c.Engine, c.Reason = b.describeRelocation(s, r, result)
 	if err := c.makeLayers(ctx, s); err != nil {
 		return nil, err
 	}
-	if unseen := c.readBins(r.buildRecord); len(unseen) > 0 {
-		r.wanted = append(r.wanted, unseen...)
-		return b.contents(ctx, s, found, key, r)
+	if err := b.findBins(ctx, s, c, r.buildRecord); err != nil {
+		return nil, err
 	}
 	c.Resources = c.findResources(r.buildRecord)
-	c.Engine, c.Reason = b.describeRelocation(s, r, result)
 	return c, nil
 }
 
 func (s *site) staging() string { return filepath.Join(s.layers.Path, stagingDir) }
 
-// substitute fetches what options say, by the settings. It opens the caches only when something has to come from them.
-func (b Build) substitute(ctx context.Context, s *site, options closure.Options) (*closure.Result, error) {
+// substitute fetches what options say and the previous image does not have, by the settings, and installs its layers in
+// dir. It opens the caches only when something has to come from them.
+func (b Build) substitute(ctx context.Context, s *site, dir string, options closure.Options) (*closure.Result, error) {
 	options.Caches = lazyCaches(s.caches)
 	options.Staging = s.staging()
 	options.Strict = s.config.Engine == launch.EngineRelocate
 	options.Limits = closure.Limits{Layers: s.config.MaxLayers}
 	options.Downloads = s.config.Concurrency
 	options.Log = b.Logger.Bodyf
-	return closure.Substitute(ctx, options)
+	result, err := closure.Substitute(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := closure.Install(ctx, result, s.staging(), dir); err != nil {
+		return nil, err
+	}
+	return result, checkMachine(result, dir, options.Roots, s.config.System)
 }
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating

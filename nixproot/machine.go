@@ -46,7 +46,7 @@ var programMachines = map[string][]elf.Machine{
 // bring some. Where paths are reused, their programs were looked at when they came, and only the roots are now.
 func checkMachine(result *closure.Result, layersDir string, roots []storepath.Path, system string) error {
 	var all programs
-	for _, group := range result.Unpacked {
+	for _, group := range result.Changed {
 		for _, p := range group.Paths {
 			found, err := programsIn(p, filepath.Join(layersDir, group.Layer, p.Base()), system)
 			if err != nil {

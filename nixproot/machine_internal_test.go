@@ -53,7 +53,7 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 				Expect(os.WriteFile(file, []byte(text), 0o755)).To(Succeed())
 			}
 		}
-		return &closure.Result{Unpacked: []closure.Group{group}}
+		return &closure.Result{Changed: []closure.Group{group}}
 	}
 	check := func(result *closure.Result, system string) error {
 		return checkMachine(result, layers, []storepath.Path{app}, system)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
@@ -24,8 +23,6 @@ type previous struct {
 	layout relocate.Layout
 	// tooLong says why it cannot be.
 	tooLong error
-	// wanted are paths whose files have to be looked into, although the previous image keeps them.
-	wanted []storepath.Path
 }
 
 // previous reads the record of the last build and compares it with the layers that the previous image has. What is not

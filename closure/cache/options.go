@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"os"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
@@ -42,10 +40,6 @@ type Options struct {
 	Log func(format string, args ...any)
 	// Retry says what is tried again and how patiently.
 	Retry RetryPolicy
-	// Memory is a semaphore of bytes, MemorySize of them, that decoders hold their windows of, together with whoever else
-	// has it; a decoder that wants more gets all of it. nil means one of the Set's own, of decompress.DefaultMemory.
-	Memory     *semaphore.Weighted
-	MemorySize int64
 	// MaxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes,
 	// and what all NARs under way that only their content addresses prove may come to: a content address proves the
 	// contents only when all of them have come. 0 means 4 GiB.

@@ -105,8 +105,9 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	}
 	s := &Set{
 		options: options, http: connections, network: connections,
-		pool:    decompress.NewPool(decompress.Options{Memory: options.Memory, Size: options.MemorySize}),
-		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.MaxUnsignedSize), calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
+		pool:    decompress.NewPool(decompress.DefaultMemory()),
+		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.MaxUnsignedSize),
+		calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
 		s.network = options.Wrap(connections)

@@ -11,14 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
-	"golang.org/x/sync/semaphore"
 )
 
 // maxWindow is the largest window or dictionary a stream may ask for. It is what `xz -9` writes and half of what
@@ -35,22 +33,10 @@ func (e *UnknownError) Error() string {
 	return fmt.Sprintf("no decoder for %q: not supported (supported: xz, zstd, bzip2, br, gzip, none)", e.Name)
 }
 
-// DefaultMemory is what decoders share where nothing else is said: a window of 8 MiB, as xz -6 and zstd -19 want it, for
-// each core, and one more.
-func DefaultMemory() int64 { return int64(runtime.GOMAXPROCS(0)+1) * (8<<20 + windowSlack) }
-
-// Options bound decoders.
-type Options struct {
-	// Memory is a semaphore of bytes that decoders hold their windows of, and Size how many it has: what a decoder wants
-	// beyond that counts as all of it. Without one the Pool makes its own, of DefaultMemory.
-	Memory *semaphore.Weighted
-	Size   int64
-}
-
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
-	files     Options   // shared by the files that narinfos name
-	encodings Options   // by Content-Encodings, which may be undone beneath another decoder
+	files     memory    // shared by the files that narinfos name
+	encodings memory    // by Content-Encodings, which may be undone beneath another decoder
 	buffers   sync.Pool // *bufio.Reader
 	xzs       xzPool
 	zstds     zstdPool
@@ -64,19 +50,15 @@ type bounds struct {
 	window int64
 }
 
-func (o Options) bounds(ctx context.Context, window int64) bounds {
-	return bounds{lease: lease{ctx: ctx, memory: o.Memory, size: o.Size}, window: window}
+func (m memory) bounds(ctx context.Context, window int64) bounds {
+	return bounds{lease: lease{ctx: ctx, memory: m}, window: window}
 }
 
-// NewPool makes an empty Pool.
-func NewPool(options Options) *Pool {
-	if options.Memory == nil {
-		options.Size = DefaultMemory()
-		options.Memory = semaphore.NewWeighted(options.Size)
-	}
+// NewPool makes a Pool whose decoders hold windows of together no more than size bytes. One that wants more runs alone.
+func NewPool(size int64) *Pool {
 	// Apart from the files' memory, so that nobody who holds some of that waits for more of it.
 	const encodings = 2 * (maxEncodingWindow + zstdSlack)
-	return &Pool{files: options, encodings: Options{Memory: semaphore.NewWeighted(encodings), Size: encodings}}
+	return &Pool{files: newMemory(size), encodings: newMemory(encodings)}
 }
 
 // Known reports whether name has a decoder. "" is bzip2, as in a narinfo without the field.

@@ -18,7 +18,6 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
-	"golang.org/x/sync/semaphore"
 )
 
 func TestDecompress(t *testing.T) {
@@ -44,7 +43,7 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		pool = NewPool(Options{})
+		pool = NewPool(DefaultMemory())
 	})
 
 	unpack := func(name string, file []byte, size int64) ([]byte, error) {
@@ -130,7 +129,7 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 		}
 
 		it.Before(func() {
-			pool = NewPool(Options{Memory: semaphore.NewWeighted(17 << 20), Size: 17 << 20})
+			pool = NewPool(17 << 20)
 			file = packed(t, data, "xz") // wants 8 MiB
 		})
 
@@ -149,16 +148,14 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 			Eventually(another, 5*time.Second).Should(Receive(Not(HaveOccurred())))
 		})
 
-		it("is shared with whoever else holds the semaphore, and given back after the end and after errors", func() {
-			memory := semaphore.NewWeighted(17 << 20)
-			pool = NewPool(Options{Memory: memory, Size: 17 << 20})
+		it("is given back after the end and after errors", func() {
 			for _, name := range []string{"xz", "zstd", "br"} {
 				_, err := unpack(name, []byte("something else entirely"), 0)
 				Expect(err).To(HaveOccurred())
 			}
 			Expect(unpack("xz", file, 0)).To(Equal(data))
 			Expect(unpack("zstd", packed(t, data, "zstd"), 0)).To(Equal(data))
-			Expect(memory.TryAcquire(17 << 20)).To(BeTrue())
+			Expect(pool.files.TryAcquire(17 << 20)).To(BeTrue())
 		})
 
 		it("lets a decoder run that wants more than all, alone", func() {

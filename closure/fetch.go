@@ -1,0 +1,216 @@
+package closure
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// bufferSize is what each download reads and writes through: larger ones were no faster.
+const bufferSize = 128 << 10
+
+// maxUnprovenEntries bounds the files, directories and links of a path that its contents prove only when all of them have
+// come: each takes more of a disk than of a NAR.
+const maxUnprovenEntries = 1 << 20
+
+// download is a path that is to be complete in staging.
+type download struct {
+	node   *Node
+	found  *cache.Found // nil where only the previous image's record tells of the path
+	layout relocate.Layout
+}
+
+// largestFirst orders downloads: what is begun last should not be what takes longest.
+func largestFirst(a, b download) int {
+	return cmp.Or(cmp.Compare(b.node.NarSize, a.node.NarSize), strings.Compare(string(a.node.Path), string(b.node.Path)))
+}
+
+// fetch takes downloads until there are no more.
+func (s *substitution) fetch(ctx context.Context, downloads *queue[download]) error {
+	var buf []byte
+	for {
+		d, ok := downloads.next()
+		if !ok {
+			return context.Cause(ctx)
+		}
+		if buf == nil {
+			buf = make([]byte, bufferSize)
+		}
+		if err := s.fetchPath(ctx, d, buf); err != nil {
+			return err
+		}
+	}
+}
+
+// fetchPath makes a path complete in staging. What is there for another layout is written anew. Where no cache can serve
+// the NAR, one may have another build of the path.
+func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) error {
+	p := d.node.Path
+	s.mu.Lock()
+	st, here := s.staged[p]
+	s.mu.Unlock()
+	if here {
+		st, err := s.rewrite(ctx, st, d.layout)
+		if err == nil || ctx.Err() != nil {
+			return s.keep(d.found, st, err)
+		}
+		s.progress.expect(d.node.NarSize)
+	}
+	var failure error
+	tried := map[storepath.Hash]bool{}
+	for found := d.found; ; found = nil {
+		if found == nil {
+			var err error
+			found, err = s.lookUp(ctx, p)
+			if failure != nil && (err != nil || tried[found.NarHash]) {
+				return failure
+			}
+			if err != nil {
+				return s.missing(p, err)
+			}
+		}
+		st, err := s.obtain(ctx, found, d.layout, buf)
+		var unserved *cache.FetchError
+		if !errors.As(err, &unserved) {
+			return s.keep(found, st, err)
+		}
+		failure, tried[found.NarHash] = err, true
+	}
+}
+
+// keep notes that a path is complete in staging, unless it is not.
+func (s *substitution) keep(found *cache.Found, st staged, err error) error {
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.found[found.StorePath], s.staged[found.StorePath] = found, st
+	return nil
+}
+
+// obtain unpacks a path into staging, or finds that an earlier run has.
+func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout, buf []byte) (staged, error) {
+	record := newRecord(found)
+	p := record.Path
+	if st, ok := s.staging.reuse(ctx, record, layout); ok {
+		s.progress.read(found.NarSize)
+		s.progress.finish(found.NarSize, true)
+		return st, nil
+	}
+	if err := s.staging.discard(p); err != nil {
+		return staged{}, fmt.Errorf("unpacking %s: %w", p, err)
+	}
+	st := staged{Format: Format, Prefix: layout.Dir(), Record: record}
+	counted := countingReader{add: s.progress.read}
+	err := s.Caches.Fetch(ctx, found, func(src io.Reader) error {
+		counted.restart(src)
+		if err := nar.RemoveAll(s.staging.partial(p)); err != nil {
+			return err
+		}
+		tree := nar.NewTree(s.staging.partial(p))
+		if found.ProvesItself() {
+			tree.Limit(maxUnprovenEntries)
+		}
+		report, err := unpack(nar.NewReader(&counted), buf, record, layout, tree)
+		st.Report = report
+		return err
+	})
+	if err == nil {
+		err = s.finish(ctx, &st, layout)
+	}
+	if err != nil {
+		counted.restart(nil)
+		return staged{}, errors.Join(fmt.Errorf("unpacking %s: %w", p, err), s.staging.discard(p))
+	}
+	s.progress.finish(found.NarSize, false)
+	return st, nil
+}
+
+// unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
+func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree,
+) (relocate.Report, error) {
+	stage := record.Stage(layout, tree)
+	defer stage.Discard()
+	if err := nar.Copy(stage, src, buf); err != nil {
+		return relocate.Report{}, errors.Join(err, tree.Discard())
+	}
+	return stage.Report(), nil
+}
+
+// finish fixes up a verified tree and makes it the staged one.
+func (s *substitution) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
+	original, err := st.Record.Original()
+	if err != nil {
+		return err
+	}
+	report, err := layout.FixTree(ctx, s.staging.partial(st.Record.Path), original, st.Report)
+	if err != nil {
+		return err
+	}
+	st.Record.Fixups, report.Fixups = newFixups(report.Fixups), nil
+	st.Record.Overruled, st.Overrules = newOverruled(st.Record.Path, report), layout.Overrules()
+	st.Report = report
+	return s.staging.commit(st.Record.Path, *st)
+}
+
+// rewrite writes a staged path anew for another layout, by way of the NAR that it was and the hash of that.
+func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layout) (staged, error) {
+	original, err := st.Record.Original()
+	if err != nil {
+		return staged{}, err
+	}
+	from := s.Layout
+	if st.Prefix == storepath.Dir {
+		from = relocate.Layout{}
+	}
+	p := st.Record.Path
+	tree := nar.NewTree(s.staging.partial(p))
+	sum := sha256.New()
+	stage := st.Record.Stage(to, tree)
+	defer stage.Discard()
+	both := nar.Tee(nar.NewWriter(sum), stage)
+	names := append([]storepath.Path{p}, original.References...)
+	err = nar.DumpTo(ctx, from.Undo(names, original.Fixups, both), s.staging.tree(p))
+	if got := storepath.Hash(sum.Sum(nil)); err == nil && got != original.NarHash {
+		err = fmt.Errorf("its NAR hash is %s, want %s", got, original.NarHash)
+	}
+	if err != nil {
+		return staged{}, errors.Join(fmt.Errorf("rewriting %s: %w", p, err), tree.Discard(), s.staging.discard(p))
+	}
+	st.Prefix, st.Report = to.Dir(), stage.Report()
+	if err := errors.Join(nar.RemoveAll(s.staging.sidecar(p)), nar.RemoveAll(s.staging.tree(p))); err != nil {
+		return staged{}, err
+	}
+	return st, s.finish(ctx, &st, to)
+}
+
+// countingReader tells how much was read.
+type countingReader struct {
+	io.Reader
+	add func(n int64)
+	n   int64
+}
+
+// restart takes back what was counted and goes on with another source.
+func (c *countingReader) restart(src io.Reader) {
+	c.add(-c.n)
+	c.Reader, c.n = src, 0
+}
+
+// Read counts.
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.add(int64(n))
+	return n, err
+}

@@ -1,0 +1,144 @@
+package closure
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// walk is the way over all references, breadth first, from the roots.
+type walk struct {
+	*substitution
+	graph *Graph
+	paths *queue[storepath.Path]
+	left  int                               // paths that are not nodes yet
+	fetch func(*Node)                       // is told of what the previous image does not have
+	via   map[storepath.Path]storepath.Path // who referred to a path first
+}
+
+// resolve finds out what the roots need: from the record of the previous image, else from the caches. fetch is told of
+// each path whose bytes the previous image does not have, as soon as its narinfo is there.
+func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, error) {
+	w := &walk{
+		substitution: s, graph: &Graph{Roots: s.Roots, Nodes: map[storepath.Path]*Node{}}, fetch: fetch,
+		paths: newQueue[storepath.Path](nil), via: map[storepath.Path]storepath.Path{},
+	}
+	s.mu.Lock()
+	s.via = w.via
+	err := w.visit(s.Roots, "")
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	defer context.AfterFunc(ctx, w.paths.drop)()
+	for range s.Lookups {
+		group.Go(func() error {
+			for {
+				p, ok := w.paths.next()
+				if !ok {
+					return context.Cause(ctx)
+				}
+				if err := w.step(ctx, p); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	_, err = w.graph.Topological()
+	return w.graph, err
+}
+
+// visit puts paths that were not seen yet on the way.
+func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
+	for _, p := range paths {
+		if _, seen := w.via[p]; seen {
+			continue
+		}
+		if len(w.via) == w.MaxPaths {
+			return fmt.Errorf("resolving closure: it has more than %d paths", w.MaxPaths)
+		}
+		w.via[p] = from
+		w.left++
+		w.paths.add(p)
+	}
+	return nil
+}
+
+// step makes a path a node and goes on to its references.
+func (w *walk) step(ctx context.Context, p storepath.Path) error {
+	n, err := w.node(ctx, p)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.graph.Nodes[p] = n
+	err = w.visit(n.References, p)
+	if w.left--; w.left == 0 {
+		w.paths.close()
+	}
+	return err
+}
+
+// node is what is known of a path in this run, else what the record says of it, else what a cache does.
+func (w *walk) node(ctx context.Context, p storepath.Path) (*Node, error) {
+	w.mu.Lock()
+	n := w.nodes[p]
+	w.mu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	if n, ok := w.Previous.complete(p); ok {
+		return n, nil
+	}
+	found, err := w.lookUp(ctx, p)
+	if err != nil {
+		return nil, w.missing(p, err)
+	}
+	n = newNode(found)
+	known := w.Previous.Nodes[p]
+	same := known != nil && known.sameBytes(n)
+	if same {
+		n.Foreign, n.Overruled = known.Foreign, known.Overruled
+	}
+	w.mu.Lock()
+	w.nodes[p], w.found[p] = n, found
+	w.mu.Unlock()
+	if !same {
+		w.fetch(n)
+	}
+	return n, nil
+}
+
+// lookUp asks the caches for a narinfo.
+func (s *substitution) lookUp(ctx context.Context, p storepath.Path) (*cache.Found, error) {
+	found, err := s.Caches.Lookup(ctx, p)
+	if err == nil && found.StorePath != p {
+		err = fmt.Errorf("looking up %s: the narinfo is for %s", p, found.StorePath)
+	}
+	return found, err
+}
+
+// missing says of a path that no cache has how it came to be looked up.
+func (s *substitution) missing(p storepath.Path, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &MissingError{Chain: []storepath.Path{p}, Err: err}
+	for from := s.via[p]; from != "" && !slices.Contains(e.Chain, from); from = s.via[from] {
+		e.Chain = append(e.Chain, from)
+	}
+	slices.Reverse(e.Chain)
+	if n := s.nodes[s.via[p]]; n != nil {
+		e.From = n.CacheURL
+	}
+	return e
+}
