@@ -68,6 +68,18 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("takes the default.nix of a directory that is named, and no directory for a file", func() {
+		file("nix/app/default.nix")
+		entry, err := nixproot.FindEntry(dir, nixproot.Config{File: "nix/app/"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(entry.File).To(Equal("nix/app/default.nix"))
+		Expect(os.Mkdir(filepath.Join(dir, "shell.nix"), 0o755)).To(Succeed())
+		file("default.nix")
+		entry, err = nixproot.FindEntry(dir, nixproot.Config{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(entry.File).To(Equal("default.nix"))
+	})
+
 	it("refuses a named file that is not there or not inside the source", func() {
 		t.Setenv("BP_NIX_FILE", "app.nix")
 		_, err := detect()

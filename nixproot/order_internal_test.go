@@ -17,6 +17,9 @@ func TestProcfileBuildpacksAfter(t *testing.T) {
 		"[[group]]\nid = \"heroku/procfile\"\n[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"other/one\"\n": nil,
 		"[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"paketo-buildpacks/procfile\"\nversion = \"5\"\n": {
 			"paketo-buildpacks/procfile"},
+		"[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"google.config.entrypoint\"\n[[group]]\nid = \"x/Procfile\"\n" +
+			"[[group]]\nid = \"google.config.entrypoint\"\n[[group]]\nid = \"google.config.other\"\n": {
+			"google.config.entrypoint", "x/Procfile"},
 		"[[group]]\nid = \"heroku/procfile\"\n": nil,
 		"[[group":                               nil,
 	} {

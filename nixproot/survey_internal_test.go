@@ -2,6 +2,7 @@ package nixproot
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
+	"github.com/nixproot/nix-hydra-buildpack/verify/imagetest"
 )
 
 func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
@@ -37,6 +40,35 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		var out bytes.Buffer
 		Expect(Survey([]string{"file://" + t.TempDir(), path}, strings.NewReader(""), &out)).To(Equal(surveyFailed))
 		Expect(out.String()).To(HavePrefix("survey: "))
+	})
+
+	it("says of each closure of a cache whether it relocates, for people and for programs", func() {
+		f := imagetest.New(t, launch.EngineRelocate)
+		run := func(args ...string) (int, []string) {
+			var out bytes.Buffer
+			code := Survey(append(args, f.Cache, f.App.String(), f.Lib.String()), strings.NewReader(""), &out)
+			return code, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+		}
+		code, lines := run("--key", f.Key)
+		Expect(code).To(Equal(surveyRelocates), strings.Join(lines, "\n"))
+		Expect(lines).To(HaveLen(3))
+		Expect(lines[0]).To(MatchRegexp("^relocates  " + f.App.String() + ": 3 paths, .* MB, [1-9][0-9]* references$"))
+		Expect(lines[1]).To(HavePrefix("relocates  " + f.Lib.String() + ": 1 paths"))
+		Expect(lines[2]).To(HavePrefix("2 closures: 2 relocate, 0 of them with fixups; 0 do not; 0 could not be read. 3 store paths, "))
+		code, lines = run("--key", f.Key, "--json")
+		Expect(code).To(Equal(surveyRelocates))
+		Expect(lines).To(HaveLen(3))
+		for _, line := range lines {
+			Expect(json.Valid([]byte(line))).To(BeTrue(), line)
+		}
+		code, lines = run() // signed by no key that is trusted by default
+		Expect(code).To(Equal(surveyFailed))
+		Expect(lines[0]).To(HavePrefix("unknown    " + f.App.String() + ": "))
+		code, _ = run("--unsigned")
+		Expect(code).To(Equal(surveyRelocates))
+		code, lines = run("--unsigned", "--layers", "/a/directory/that/is/so/long/that/too/few/characters/of/the/hash/remain")
+		Expect(code).To(Equal(surveyFailed))
+		Expect(lines[0]).To(HavePrefix("survey: "))
 	})
 
 	it("names what stands in the way, with nothing that a terminal obeys", func() {

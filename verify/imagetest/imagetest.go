@@ -50,6 +50,7 @@ type Image struct {
 	Key     string // the public key that signed the store paths
 	App     storepath.Path
 	Lib     storepath.Path // which App refers to
+	Cache   string         // the URL of the binary cache that they came from
 	AppFile string         // App's program, in the image
 	// LayersDir has this buildpack's layers, but for their environment, on disk as a build leaves them.
 	LayersDir string
@@ -191,6 +192,7 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	public := narinfo.PublicKey{Name: "forged-1", Key: key.Public().(ed25519.PublicKey)}
 	f.Key = public.String()
 	store := tempDir(f.T)
+	f.Cache = "file://" + store
 	add := func(name, text string, refs ...storepath.Path) storepath.Path {
 		sum := sha256.Sum256([]byte(name))
 		p := storepath.Path("/nix/store/" + storepath.Encode32(sum[:20]) + "-" + name)
@@ -220,7 +222,7 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	other := add("other", "another\n")
 	f.App = add("app", "#!"+f.Lib.String()+"/bin/lib\nSELF "+other.String()+"\n", f.Lib, other)
 	set, err := cache.Open(ctx, cache.Options{
-		URLs: []string{"file://" + store}, Keys: narinfo.Keys{public}, RequireSigs: true,
+		URLs: []string{f.Cache}, Keys: narinfo.Keys{public}, RequireSigs: true,
 		Retry: cache.RetryPolicy{Attempts: 1, Backoff: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())

@@ -1,0 +1,103 @@
+package nixproot
+
+import (
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
+
+func TestASystemIsMissingOnlyAmongOtherSystems(t *testing.T) {
+	g := NewWithT(t)
+	for _, c := range []struct {
+		missing string
+		have    []string
+		want    string
+	}{
+		{"packages.aarch64-linux", []string{"x86_64-linux"}, "aarch64-linux"},
+		{"x86_64-linux", []string{"aarch64-darwin", "x86_64-darwin"}, "x86_64-linux"},
+		{"packages.aarch64-darwin", []string{"default", "x86_64-linux"}, "aarch64-darwin"},
+		{"packages.aarch64-linux", []string{"default"}, ""},
+		{"packages.default", []string{"x86_64-linux"}, ""},
+		{"aarch64-linux.default", []string{"x86_64-linux"}, ""},
+		{"", []string{"x86_64-linux"}, ""},
+	} {
+		g.Expect(foreignSystem(&nixinstall.MissingAttrError{Missing: c.missing, Have: c.have})).To(Equal(c.want), c.missing)
+	}
+}
+
+func TestAdviceOnAMissingReferenceDependsOnWhoWasAsked(t *testing.T) {
+	g := NewWithT(t)
+	const libc = storepath.Path("/nix/store/11bgd045z0d4icpbc2yyz4gx48ak44la-glibc-2.40")
+	says := func(chain []storepath.Path, asked ...cache.Answer) string {
+		return explain(&closure.MissingError{Chain: chain, Err: &cache.NotFoundError{Path: libc, Asked: asked}}).Error()
+	}
+	both := []storepath.Path{shop, libc}
+	own := cache.Answer{URL: "https://own.example", Reason: cache.Absent, Why: "not there"}
+	text := says(both, own)
+	g.Expect(text).To(ContainSubstring(shop.Name()))
+	g.Expect(text).To(ContainSubstring(strings.Join(adviceOn(topicDefaultCache), "\n")))
+	text = says(both, own, cache.Answer{URL: "https://cache.nixos.org", Reason: cache.Absent, Why: "not there"})
+	g.Expect(text).NotTo(ContainSubstring(strings.Join(adviceOn(topicDefaultCache), "\n")))
+	text = says(both, cache.Answer{URL: "https://own.example", Reason: cache.Login, Why: "401"})
+	g.Expect(text).To(ContainSubstring("nix-binary-cache"))
+	g.Expect(text).NotTo(ContainSubstring(strings.Join(adviceOn(topicDefaultCache), "\n")))
+	text = says([]storepath.Path{libc}, own) // a root is no reference
+	g.Expect(text).NotTo(ContainSubstring(strings.Join(adviceOn(topicDefaultCache), "\n")))
+	g.Expect(text).To(ContainSubstring("NIX_EXTRA_BINARY_CACHE"))
+}
+
+func TestAValueOfHarmlessIsOfferedWhereItWouldHelpAndBeRead(t *testing.T) {
+	g := NewWithT(t)
+	reason := func(kind relocate.Kind, file string) closure.Reason {
+		return closure.Reason{Path: shop, File: file, Kind: kind}
+	}
+	many := func(n int) (reasons []closure.Reason) {
+		for i := range n {
+			reasons = append(reasons, reason(relocate.Opaque, "f"+string(rune('a'+i))))
+		}
+		return reasons
+	}
+	g.Expect(harmlessSetting(nil)).To(BeEmpty())
+	g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "a"), reason(relocate.BareHash, "a")})).
+		To(Equal("'" + relocate.OverruleOf(shop, "a") + "'"))
+	for _, kind := range []relocate.Kind{relocate.RelocatedName, relocate.Ambiguous} {
+		g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "a"), reason(kind, "b")})).To(BeEmpty(), string(kind))
+	}
+	g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "")})).To(BeEmpty())
+	g.Expect(strings.Fields(harmlessSetting(many(8)))).To(HaveLen(8))
+	g.Expect(harmlessSetting(many(9))).To(BeEmpty())
+}
+
+func TestSettingsThatObeyWhatASourceListsHoldNoMoreThanThat(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(configuredLines(roots.ConfiguredCaches{Substituters: []string{"https://a", "https://me:x@b"}})).
+		To(Equal(`NIX_EXTRA_BINARY_CACHE="https://a https://b"`))
+	g.Expect(configuredLines(roots.ConfiguredCaches{TrustedPublicKeys: []string{"a-1:x", "b-1:y"}})).
+		To(Equal(`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x b-1:y"`))
+	g.Expect(configuredLines(roots.ConfiguredCaches{})).To(BeEmpty())
+}
+
+func TestABindingOfNearlyTheRightTypeHasAHint(t *testing.T) {
+	g := NewWithT(t)
+	for is, hint := range map[string]bool{"nix": true, "Binary-Cache": true, "nix-cache": true, "postgresql": false, "": false} {
+		g.Expect(strings.Contains(otherType(is), "binary caches are of type nix-binary-cache")).To(Equal(hint), is)
+	}
+}
+
+func TestAVariableIsShownWhereItIsASettingWithoutSecrets(t *testing.T) {
+	g := NewWithT(t)
+	for name, want := range map[string]bool{
+		"BP_NIX_FILE": true, "BPL_NIX_ENGINE": true, "BP_LOG_LEVEL": true, "NIX_EXTRA_BINARY_CACHE": true, "BP_INCLUDE_FILES": true,
+		argumentsName: false, expressionsName: false, "BP_OTHER": false, "AWS_SECRET_ACCESS_KEY": false, "BPL_OTHER": false,
+	} {
+		g.Expect(isShown(name)).To(Equal(want), name)
+	}
+}
