@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -446,6 +447,47 @@ func FuzzOverlay(f *testing.F) {
 			return true
 		})
 	})
+}
+
+// TestHostileDocuments opens images whose documents take much more memory than bytes.
+func TestHostileDocuments(t *testing.T) {
+	for what, config := range map[string][3]string{
+		"labels":      {`{"config":{"Labels":{`, `"%06x":"",`, `"":""}}}`},
+		"environment": {`{"config":{"Env":[`, `"",`, `""]}}`},
+		"history":     {`{"history":[`, `{},`, `{}]}`},
+		"volumes":     {`{"config":{"Volumes":{`, `"%06x":{},`, `"":{}}}}`},
+		"nesting":     {`{"x":`, `[`, `1`},
+		"a text":      {`{"config":{"Labels":{"a":"`, `\u0000`, `"}}}`},
+		"numbers":     {`{"x":[`, `1,`, `1]}`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			g := NewWithT(t)
+			var text strings.Builder
+			text.WriteString(config[0])
+			for i := 0; text.Len() < 15<<20; i++ {
+				if strings.Contains(config[1], "%") {
+					fmt.Fprintf(&text, config[1], i)
+				} else {
+					text.WriteString(config[1])
+				}
+			}
+			text.WriteString(config[2])
+			name := filepath.Join(t.TempDir(), "image.tar")
+			g.Expect(os.WriteFile(name, tarOf([2]string{"manifest.json", `[{"Config":"c","Layers":[]}]`},
+				[2]string{"c", text.String()}), 0o644)).To(Succeed())
+			text.Reset()
+			debug.FreeOSMemory()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			img, err := image.Open(context.Background(), name)
+			runtime.ReadMemStats(&after)
+			if err == nil {
+				g.Expect(img.Close()).To(Succeed())
+			}
+			t.Logf("allocates %d MiB: %.120v", (after.TotalAlloc-before.TotalAlloc)>>20, err)
+			g.Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 160<<20))
+		})
+	}
 }
 
 // FuzzOpen reads hostile archives.
