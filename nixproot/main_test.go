@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) {
 		nixproot.Main([]string{program}, os.Stdout)
 		os.Exit(0)
 	}
-	if name := filepath.Base(os.Args[0]); name == "detect" || name == "build" {
+	if slices.Contains([]string{"detect", "build", "verify", "inspect"}, filepath.Base(os.Args[0])) {
 		nixproot.Main(os.Args, os.Stdout)
 		os.Exit(0)
 	}
