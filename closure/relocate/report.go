@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Kind is why a place could not be rewritten, or may not be.
@@ -38,18 +39,18 @@ type Blocker struct {
 
 // String says what was found where.
 func (h Blocker) String() string {
-	where := h.File
+	where := text.Printable(h.File)
 	if where == "" {
 		where = "(the path itself)"
 	}
 	if h.Offset >= 0 {
 		where = fmt.Sprintf("%s at byte %d", where, h.Offset)
 	}
-	text := fmt.Sprintf("%s: %s: %s", where, h.Kind, h.Detail)
+	line := fmt.Sprintf("%s: %s: %s", where, h.Kind, text.Printable(h.Detail))
 	if h.Harmless != "" {
-		text += " (harmless: " + h.Harmless + ")"
+		line += " (harmless: " + h.Harmless + ")"
 	}
-	return text
+	return line
 }
 
 // Fixup is a change made to a file beyond the rewriting of plain references: a checksum that a format checks, a member
