@@ -30,7 +30,6 @@ const (
 	topicFetched         topic = "import-fetched"
 	topicConfigured      topic = "nix-config"
 	topicOtherSystem     topic = "other-system"
-	topicFixedSystem     topic = "fixed-system"
 	topicUnsigned        topic = "unsigned"
 	topicUntrusted       topic = "untrusted"
 	topicAltered         topic = "altered"
@@ -54,12 +53,10 @@ const (
 	topicMissingFiles    topic = "missing-files"
 	topicChangedFiles    topic = "changed-files"
 	topicModes           topic = "modes"
-	topicSubmodules      topic = "submodules"
 	topicClock           topic = "clock"
 	topicEnvironment     topic = "environment"
 	topicHydraPath       topic = "jobset-path"
 	topicUnpinned        topic = "unpinned"
-	topicOwnCommit       topic = "own-commit"
 	topicNotFound        topic = "not-found"
 	topicHydraServes     topic = "hydra-serves"
 	topicHydraUnsigned   topic = "hydra-unsigned"
@@ -68,7 +65,6 @@ const (
 	topicNeverBuilt      topic = "never-built"
 	topicOtherRevision   topic = "other-revision"
 	topicOtherDerivation topic = "other-derivation"
-	topicDeepClone       topic = "deep-clone"
 	topicHydraLogin      topic = "hydra-login"
 	topicHydraPassword   topic = "hydra-password"
 	topicUnsignedRoot    topic = "unsigned-root"
@@ -225,7 +221,7 @@ func cachesAdvice() []advice {
 func notCachedAdvice() []advice {
 	return []advice{
 		{topicConfigured, "lists what is not obeyed here",
-			"`nixConfig` of a flake, a `nix.conf` or `NIX_CONFIG` of the source name caches and keys. They are not obeyed: " +
+			"`nixConfig` of a flake names caches and keys. They are not obeyed: " +
 				"whoever can write to the source could say with them whom to trust.",
 			[]string{"if you trust them: {lines}"}},
 		{topicExtraFiles, "in the upload, not in git",
@@ -241,9 +237,6 @@ func notCachedAdvice() []advice {
 		{topicModes, "different in the executable bit, or no symbolic link any more",
 			"The way of uploading loses modes or links.",
 			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},
-		{topicSubmodules, "Hydra checks submodules out one level deep",
-			"Submodules of submodules are empty directories in what Hydra evaluates.",
-			[]string{"check submodules out as Hydra does, without --recursive, or make the nested ones the repository's own"}},
 		{topicClock, "evaluating it again a second later gives another path",
 			"The expression reads the clock.",
 			[]string{"take builtins.currentTime out: nobody can have built what is different every second"}},
@@ -257,17 +250,11 @@ func notCachedAdvice() []advice {
 		{topicUnpinned, "something is fetched whose content is not pinned",
 			"It may be another one today than when Hydra fetched it.",
 			[]string{"give it a revision and a sha256"}},
-		{topicOwnCommit, "the flake looks at its own commit",
-			"`self.rev`, `self.lastModified` and the like come from `.git`, which is not there, or not whole.",
-			[]string{"deploy with .git, or leave self.rev, self.lastModified and the like out of what is built"}},
 		{topicOtherSystem, "for x86_64-linux, not for aarch64-linux",
 			"The jobset builds for another system than the image is for.",
 			[]string{"add {system} to the jobset: to supportedSystems in release.nix, or as hydraJobs.<job>.{system} in flake.nix, " +
 				"and a build machine for it to Hydra; or",
 				"build the image for {platform}"}},
-		{topicFixedSystem, "the expression does not use builtins.currentSystem, or names a system",
-			"What was evaluated is for another system than the image.",
-			[]string{"take the system from builtins.currentSystem, or name the attribute for {system} in BP_NIX_ATTRS"}},
 		{topicNotFound, "no binary cache has …, and nothing was found that could be the reason",
 			"Hydra may not build this at all, may not have finished building this revision, or does not upload to the caches " +
 				"that were asked.",
@@ -308,9 +295,6 @@ func hydraAdvice() []advice {
 		{topicOtherDerivation, "Hydra has built this revision, and the two differ",
 			"What Hydra evaluated is not what was evaluated here: other arguments, inputs or files.",
 			[]string{takeJob}},
-		{topicDeepClone, "is a deep clone",
-			"An input with a third word keeps its `.git`, which no other checkout has alike.",
-			[]string{takeJob + "\nor take the third word out of the jobset's input"}},
 		{topicHydraLogin, "it wants a log-in",
 			"The Hydra is private, or a proxy before it wants a login.",
 			[]string{"add a service binding of type nix-binary-cache with Hydra's address as url, username and password"}},

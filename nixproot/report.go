@@ -79,24 +79,16 @@ func findingFixes(finding roots.Finding) []string {
 		return adviceOn(topicNeverBuilt, "name", name, "file", f.File)
 	case roots.OtherSystem:
 		return systemFixes(f.System)
-	case roots.FixedSystem:
-		return adviceOn(topicFixedSystem, "system", f.System)
 	case roots.HydraBuild:
 		return buildFixes(f)
 	case roots.NotServed:
 		return storeFixes(f.Store)
 	case roots.OtherRevision:
 		return adviceOn(topicOtherRevision, "job", f.Job())
-	case roots.DeepClone:
-		return adviceOn(topicDeepClone, "job", f.Job())
 	case roots.OtherDerivation:
-		return append(fileFixes(f.Files), adviceOn(topicOtherDerivation, "job", f.Job())...)
+		return adviceOn(topicOtherDerivation, "job", f.Job())
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
-	case roots.NestedSubmodules:
-		return adviceOn(topicSubmodules)
-	case roots.Leftovers:
-		return adviceOn(topicExtraFiles)
 	case roots.Impure:
 		return impurityFixes(f.Impurity)
 	case roots.ConfiguredCaches:
@@ -150,7 +142,7 @@ func fileFixes(f roots.FileDiff) []string {
 func impurityFixes(i roots.Impurity) []string {
 	return adviceOn(map[roots.Impurity]topic{
 		roots.Clock: topicClock, roots.Environment: topicEnvironment, roots.SearchPath: topicHydraPath,
-		roots.Unpinned: topicUnpinned, roots.OwnCommit: topicOwnCommit,
+		roots.Unpinned: topicUnpinned,
 	}[i])
 }
 

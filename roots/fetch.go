@@ -45,17 +45,6 @@ func fetchDrv(ctx context.Context, sets []*cache.Set, p storepath.Path) (*nixins
 	return nixinstall.ParseDrv(text)
 }
 
-func fetchTree(ctx context.Context, sets []*cache.Set, p storepath.Path, dir string) error {
-	return fetchFrom(ctx, sets, p, func(r io.Reader) error {
-		tree := nar.NewTree(dir)
-		if err := nar.Copy(tree, nar.NewReader(r), make([]byte, 64<<10)); err != nil {
-			return errors.Join(err, tree.Discard())
-		}
-		_, err := io.Copy(io.Discard, r)
-		return err
-	})
-}
-
 func fetchFrom(ctx context.Context, sets []*cache.Set, p storepath.Path, unpack func(io.Reader) error) error {
 	err := errors.New("no cache was asked")
 	for _, set := range sets {

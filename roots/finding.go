@@ -78,35 +78,19 @@ func (n NeverBuilt) String() string {
 	return fmt.Sprintf("%s has never built anything named %s: no job gives it", n.Hydra, n.Name)
 }
 
-// OtherSystem is an output that is there for other systems only.
+// OtherSystem is an output that Hydra builds for other systems only.
 type OtherSystem struct {
 	Name, System string
-	// Have are the systems for which it is there, Build one of Hydra's builds of them; no build where it is caches
-	// that have it.
+	// Have are the systems for which it is there, Build one of the builds.
 	Have  []string
-	Build *hydra.Build
+	Build hydra.Build
 }
 
 // Proven is true.
 func (OtherSystem) Proven() bool { return true }
 
 func (o OtherSystem) String() string {
-	have := strings.Join(o.Have, ", ")
-	if o.Build != nil {
-		return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, have, o.System, o.Build.URL)
-	}
-	return fmt.Sprintf("the caches have it for %s, and this image is for %s: Hydra does not build it for %[2]s", have, o.System)
-}
-
-// FixedSystem is a derivation that names a system, and not the image's.
-type FixedSystem struct{ Name, Names, System string }
-
-// Proven is false: a cache may lack it for its own system, too.
-func (FixedSystem) Proven() bool { return false }
-
-func (f FixedSystem) String() string {
-	return fmt.Sprintf("%s is for %s, this image is for %s: the expression does not use builtins.currentSystem, or names a "+
-		"system", f.Name, f.Names, f.System)
+	return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Build.URL)
 }
 
 // HydraBuild is Hydra's build of the very output that no cache has.
@@ -203,24 +187,6 @@ func (o OtherRevision) String() string {
 // Job is "project/jobset/job".
 func (o OtherRevision) Job() string { return jobOf(o.Build) }
 
-// DeepClone is a source that Hydra has with its .git.
-type DeepClone struct {
-	Build hydra.Build
-	// Input is the jobset's name for it, Value how it is configured.
-	Input, Value string
-}
-
-// Proven is true: no second checkout has the same .git.
-func (DeepClone) Proven() bool { return true }
-
-func (c DeepClone) String() string {
-	return fmt.Sprintf("input %s of the jobset is a deep clone (%q): Hydra leaves its .git in the source, which no second "+
-		"checkout has alike, and the output is made from the whole source", c.Input, redact.Text(c.Value))
-}
-
-// Job is "project/jobset/job".
-func (c DeepClone) Job() string { return jobOf(c.Build) }
-
 // OtherDerivation is a build of this revision whose derivation is another than what was evaluated here.
 type OtherDerivation struct {
 	Build hydra.Build
@@ -231,12 +197,10 @@ type OtherDerivation struct {
 	Differences []nixinstall.Difference
 	Ours        storepath.Path
 	Inputs      string
-	// Files are the files in which the source itself differs, where it does.
-	Files FileDiff
 }
 
 // Proven is true where it is known what differs.
-func (o OtherDerivation) Proven() bool { return len(o.Differences) > 0 || !o.Files.isZero() }
+func (o OtherDerivation) Proven() bool { return len(o.Differences) > 0 }
 
 func (o OtherDerivation) String() string {
 	var lines []string
@@ -252,10 +216,7 @@ func (o OtherDerivation) String() string {
 		lines = append(lines, fmt.Sprintf("Hydra's newest build of it (build %d of %s: %s) differs from what was evaluated here:",
 			o.Build.ID, jobOf(o.Build), o.Build.URL))
 	}
-	switch {
-	case !o.Files.isZero():
-		return strings.Join(append(lines, "the source itself is another one", o.Files.as("what Hydra has")), "\n")
-	case len(o.Differences) == 0:
+	if len(o.Differences) == 0 {
 		return strings.Join(append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s",
 			o.Build.DrvPath, o.Ours), "what Hydra evaluated: "+o.Inputs), "\n")
 	}
@@ -307,41 +268,6 @@ func (u UploadDiffers) String() string {
 	return s + "(What git has could not be restored completely from .git, so that this is not proven)"
 }
 
-// NestedSubmodules are submodules of submodules, of which Hydra has empty folders.
-type NestedSubmodules struct {
-	Paths    []string
-	Restored *Restored
-}
-
-// Proven is true where the caches have what the source gives without them.
-func (n NestedSubmodules) Proven() bool { return n.Restored != nil }
-
-func (n NestedSubmodules) String() string {
-	s := "the upload has submodules of submodules: " + text.List(n.Paths, listed) +
-		"; Hydra checks submodules out one level deep (git submodule init; git submodule update)"
-	if n.Restored != nil {
-		s += "\nWithout them it is " + n.Restored.String()
-	}
-	return s
-}
-
-// Leftovers are files of an upload without .git that are hardly in git.
-type Leftovers struct {
-	Files    []string
-	Restored *Restored
-}
-
-// Proven is true where the caches have what the source gives without them.
-func (l Leftovers) Proven() bool { return l.Restored != nil }
-
-func (l Leftovers) String() string {
-	s := "the upload has what is hardly in git, by its .gitignore, its name or being empty: " + text.List(l.Files, listed)
-	if l.Restored != nil {
-		s += "\nWithout them it is " + l.Restored.String()
-	}
-	return s
-}
-
 // Impurity is what makes an expression give something else at another time or on another machine.
 type Impurity int
 
@@ -351,7 +277,6 @@ const (
 	Environment                 // builtins.getEnv
 	SearchPath                  // <nixpkgs> and the like
 	Unpinned                    // something is fetched without a hash
-	OwnCommit                   // a flake looks at its own commit
 )
 
 // Impure are places with one kind of impurity.
@@ -384,16 +309,12 @@ func (i Impure) String() string {
 		}
 		return fmt.Sprintf("the search path is used at %s; here it is %s, and Hydra's is the jobset's inputs of these names",
 			places, from)
-	case OwnCommit:
-		return fmt.Sprintf("the flake looks at its own commit, at %s, and this upload has no .git with its whole history", places)
 	}
 	return "something is fetched whose content is not pinned, at " + places
 }
 
-// ConfiguredCaches are caches and keys that the source's own configuration of Nix lists, and that were not asked.
+// ConfiguredCaches are caches and keys that nixConfig of the source's flake.nix lists, and that were not asked.
 type ConfiguredCaches struct {
-	// Place is where they are listed: nixConfig of flake.nix, or a file.
-	Place             string
 	Substituters      []string
 	TrustedPublicKeys []string
 }
@@ -402,7 +323,7 @@ type ConfiguredCaches struct {
 func (ConfiguredCaches) Proven() bool { return false }
 
 func (c ConfiguredCaches) String() string {
-	s := c.Place + " lists what is not obeyed here:"
+	s := "nixConfig of flake.nix lists what is not obeyed here:"
 	if len(c.Substituters) > 0 {
 		s += "\nsubstituters " + redact.Text(text.List(c.Substituters, listed))
 	}

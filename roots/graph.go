@@ -17,21 +17,16 @@ type graph struct {
 	read   func(storepath.Path) (*nixinstall.Drv, error)
 	source storepath.Path
 	// copied reports whether a store path is a file or folder of the source that an expression copied by itself.
-	copied       func(storepath.Path) bool
-	whole, parts map[storepath.Path]bool
+	copied func(storepath.Path) bool
+	parts  map[storepath.Path]bool
 }
 
 func newGraph(ctx context.Context, read func(storepath.Path) (*nixinstall.Drv, error), dir string,
 	source storepath.Path) *graph {
 	return &graph{
 		read: read, source: source, copied: copies(ctx, dir),
-		whole: map[storepath.Path]bool{}, parts: map[storepath.Path]bool{},
+		parts: map[storepath.Path]bool{},
 	}
-}
-
-// hasSource reports whether one of the derivations is made from the whole source, whose name in the store it has.
-func (g *graph) hasSource(drvs []storepath.Path) bool {
-	return slices.ContainsFunc(drvs, func(p storepath.Path) bool { return g.any(g.whole, p, g.namesSource) })
 }
 
 // hasPart reports whether one of the derivations is made from the source or a part of it, under whatever name.

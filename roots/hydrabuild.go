@@ -2,13 +2,10 @@ package roots
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -62,7 +59,7 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	}
 	ours := slices.DeleteFunc(slices.Clone(builds), func(b hydra.Build) bool { return b.System != d.Settings.System })
 	if len(ours) == 0 {
-		found := OtherSystem{Name: missing.Name(), System: d.Settings.System, Build: &builds[0]}
+		found := OtherSystem{Name: missing.Name(), System: d.Settings.System, Build: builds[0]}
 		for _, b := range builds {
 			if !slices.Contains(found.Have, b.System) {
 				found.Have = append(found.Have, b.System)
@@ -136,9 +133,6 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
 				continue
 			}
-			if found := d.deepClone(ctx, client, b, source); found != nil {
-				return []Finding{*found}, nil
-			}
 			return []Finding{d.otherDerivation(ctx, b, eval, true)}, nil
 		}
 	}
@@ -149,20 +143,6 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		return []Finding{d.otherDerivation(ctx, newest, newestEval, false)}, nil
 	}
 	return []Finding{OtherRevision{Build: newest, Name: missing.Name(), Sources: newestEval.Sources(), Commit: d.commit()}}, nil
-}
-
-// deepClone looks whether the jobset has the source cloned with its history: then what Hydra evaluated has a .git, and
-// no second checkout has the same one.
-func (d *diagnosis) deepClone(ctx context.Context, client *hydra.Client, b hydra.Build, source hydra.Source) *DeepClone {
-	inputs, err := client.JobsetInputs(ctx, b.Project, b.Jobset)
-	if err != nil {
-		return nil
-	}
-	input, ok := inputs[source.Input]
-	if !ok || !input.DeepClone() || !d.graph.hasSource(d.missingDrvs()) {
-		return nil
-	}
-	return &DeepClone{Build: b, Input: source.Input, Value: input.Value}
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.
@@ -213,36 +193,5 @@ func (d *diagnosis) otherDerivation(ctx context.Context, b hydra.Build, eval hyd
 			}
 		}
 	}
-	found.Files = d.compareSources(ctx, sets, found.Differences)
 	return found
-}
-
-// compareSources looks into a source that differs, file by file.
-func (d *diagnosis) compareSources(ctx context.Context, sets []*cache.Set, differences []nixinstall.Difference) FileDiff {
-	for _, difference := range differences {
-		theirs, err := storepath.Parse(difference.Theirs)
-		if err != nil || !strings.HasPrefix(difference.What, "source ") {
-			continue
-		}
-		if diff, err := d.compareSource(ctx, sets, theirs); err == nil && !diff.isZero() {
-			return diff
-		}
-	}
-	return FileDiff{}
-}
-
-func (d *diagnosis) compareSource(ctx context.Context, sets []*cache.Set, theirs storepath.Path) (FileDiff, error) {
-	dir, err := os.MkdirTemp("", "nix-hydra-source-")
-	if err != nil {
-		return FileDiff{}, err
-	}
-	defer func() { _ = nar.RemoveAll(dir) }()
-	tree := filepath.Join(dir, "source")
-	if err := fetchTree(ctx, sets, theirs, tree); err != nil {
-		return FileDiff{}, err
-	}
-	if info, err := os.Stat(tree); err != nil || !info.IsDir() {
-		return FileDiff{}, err // a single file, named in the difference
-	}
-	return compareTrees(ctx, d.Source, tree)
 }

@@ -18,7 +18,7 @@ import (
 // by evaluating again; the rest is a hint with its place.
 func (d *diagnosis) impurity(ctx context.Context) []Finding {
 	if d.Flake != "" {
-		return d.flakeImpurity()
+		return nil // which is evaluated purely
 	}
 	places, err := nixinstall.Impurities(ctx, d.Source)
 	if err != nil {
@@ -77,16 +77,6 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 		}
 	}
 	return false
-}
-
-// flakeImpurity looks for what a flake sees of its own repository.
-func (d *diagnosis) flakeImpurity() []Finding {
-	uses := selfUses(d.Source)
-	known := d.commit() != "" && d.Identity.LastModified > 0 && (d.revCount > 0 || !asksForCount(d.Source))
-	if known || len(uses) == 0 {
-		return nil
-	}
-	return []Finding{Impure{Impurity: OwnCommit, Places: uses}}
 }
 
 var selfUse = regexp.MustCompile(`\bself\.(?:rev|shortRev|dirtyRev|lastModified|lastModifiedDate|revCount)\b`)

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -43,7 +41,7 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 	defer cancel()
 	repository, err := gitfiles.Open(limited, d.Source)
 	if err == nil && repository == nil {
-		return d.ignored(ctx)
+		return nil
 	}
 	var snapshot *gitfiles.Snapshot
 	if err == nil {
@@ -52,14 +50,13 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 	}
 	if err != nil {
 		d.Log("The source cannot be compared with its .git: %s", err)
-		return d.ignored(ctx)
+		return nil
 	}
 	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
 	if err != nil {
 		return nil
 	}
-	nested := nestedSubmodules(ctx, d.Source, snapshot)
-	if diff.isZero() && len(nested) == 0 {
+	if diff.isZero() {
 		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
@@ -67,48 +64,8 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
 		return nil
 	}
-	restored, complete := d.asGitHasIt(ctx, repository, snapshot, nested)
-	if diff.isZero() {
-		return []Finding{NestedSubmodules{Paths: nested, Restored: restored}}
-	}
+	restored, complete := d.asGitHasIt(ctx, repository, snapshot)
 	return []Finding{UploadDiffers{Files: diff, From: snapshot.From, Restored: restored, Complete: complete}}
-}
-
-// submodulePath is a line of a .gitmodules (gitmodules(5)).
-var submodulePath = regexp.MustCompile(`(?m)^[ \t]*path[ \t]*=[ \t]*(.+?)[ \t\r]*$`)
-
-// maxModules bounds a .gitmodules that is read.
-const maxModules = 1 << 20
-
-// nestedSubmodules are the submodules of submodules that an upload has the files of. Hydra has none of them, as it checks
-// submodules out one level deep (subprojects/hydra/script/nix-prefetch-git, init_submodules).
-func nestedSubmodules(ctx context.Context, upload string, s *gitfiles.Snapshot) []string {
-	root, err := os.OpenRoot(upload) // no link of a stranger's leads out of it
-	if err != nil {
-		return nil
-	}
-	defer root.Close()
-	var nested []string
-	for name, file := range s.Files {
-		if file.Mode != gitfiles.Submodule || !filepath.IsLocal(name) {
-			continue
-		}
-		modules, err := sourcefile.Read(ctx, filepath.Join(upload, name, ".gitmodules"), maxModules)
-		if err != nil {
-			continue
-		}
-		for _, found := range submodulePath.FindAllSubmatch(modules, -1) {
-			inner := path.Join(name, string(found[1]))
-			if !filepath.IsLocal(inner) || !strings.HasPrefix(inner, name+"/") {
-				continue
-			}
-			if entries, err := fs.ReadDir(root.FS(), inner); err == nil && len(entries) > 0 {
-				nested = append(nested, inner)
-			}
-		}
-	}
-	slices.Sort(nested)
-	return nested
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
@@ -123,10 +80,10 @@ func (d *diagnosis) restored(ctx context.Context, files files) *Restored {
 	return &Restored{Outputs: outputPaths(found.result), Name: found.name}
 }
 
-// asGitHasIt writes the files of a commit to a directory, and evaluates them: with its submodules as Hydra has them, without
-// what is nested in them, and without any. complete is false where some content is not known.
+// asGitHasIt writes the files of a commit to a directory, and evaluates them: with its submodules as the upload has them,
+// and without. complete is false where some content is not known.
 func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot,
-	nested []string) (found *Restored, complete bool) {
+) (found *Restored, complete bool) {
 	for _, submodules := range []bool{true, false} {
 		dir, err := os.MkdirTemp("", "nix-hydra-git-")
 		if err != nil {
@@ -135,9 +92,6 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		defer func() { _ = nar.RemoveAll(dir) }()
 		var hasSubmodules bool
 		complete, hasSubmodules, err = restore(ctx, r, s, d.Source, dir, submodules)
-		if err == nil && submodules {
-			err = emptyAll(dir, nested)
-		}
 		if err != nil {
 			return nil, false
 		}
@@ -149,24 +103,6 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 		}
 	}
 	return nil, complete
-}
-
-// emptyAll leaves of directories what git leaves of a submodule that it does not check out.
-func emptyAll(dir string, folders []string) error {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for _, folder := range folders {
-		if err := root.RemoveAll(folder); err != nil {
-			return err
-		}
-		if err := root.MkdirAll(folder, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git. A
@@ -371,39 +307,4 @@ func (u FileDiff) as(theirs string) string {
 	add("kept by git LFS, of which Hydra has the pointer only", u.Pointers)
 	add("different in the executable bit, or no symbolic link any more", u.Modes)
 	return strings.Join(lines, "\n")
-}
-
-// compareTrees compares an upload with a tree of files that Hydra has.
-func compareTrees(ctx context.Context, upload, tree string) (FileDiff, error) {
-	s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{}}
-	err := filepath.WalkDir(tree, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(tree, file)
-		if err != nil {
-			return err
-		}
-		info, err := entry.Info()
-		if err != nil {
-			return err
-		}
-		content, err := readAny(ctx, file)
-		if err != nil {
-			return err
-		}
-		f := gitfiles.File{Mode: gitfiles.Regular, ID: gitfiles.ObjectID("blob", content, sha256.Size)}
-		switch {
-		case info.Mode().Type() == fs.ModeSymlink:
-			f.Mode = gitfiles.Symlink
-		case info.Mode()&0o100 != 0:
-			f.Mode = gitfiles.Executable
-		}
-		s.Files[filepath.ToSlash(rel)] = f
-		return nil
-	})
-	if err != nil {
-		return FileDiff{}, fmt.Errorf("comparing the upload with Hydra's source: %w", err)
-	}
-	return compareUpload(ctx, upload, nil, s, sha256.Size)
 }

@@ -27,26 +27,6 @@ func tree(g *WithT, dir string, files map[string]string) string {
 	return dir
 }
 
-func TestAnUploadIsComparedWithTheSourceThatHydraHas(t *testing.T) {
-	g := NewWithT(t)
-	files := map[string]string{"a": "x", "d/run": "#!", "link": "->a", "d/e/f": ""}
-	hydras := tree(g, t.TempDir(), files)
-	same, err := compareTrees(t.Context(), tree(g, t.TempDir(), files), hydras)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(same.isZero()).To(BeTrue(), "%+v", same)
-
-	other := tree(g, t.TempDir(), map[string]string{"a": "y", "d/run": "#!", "link": "a", "new/x": ""})
-	g.Expect(os.Chmod(filepath.Join(other, "d/run"), 0o644)).To(Succeed())
-	diff, err := compareTrees(t.Context(), other, hydras)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(diff.isZero()).To(BeFalse())
-	g.Expect(diff.as("Hydra")).To(Equal("in the upload, not in Hydra: new/\nin Hydra, not in the upload: d/e/f\ndifferent: a\n" +
-		"different in the executable bit, or no symbolic link any more: d/run, link"))
-
-	_, err = compareTrees(t.Context(), other, filepath.Join(hydras, "none"))
-	g.Expect(err).To(MatchError(HavePrefix("comparing the upload with Hydra's source: ")))
-}
-
 func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 	g := NewWithT(t)
 	upload := tree(g, t.TempDir(), map[string]string{".git/HEAD": "", "same": "x", "dos": "a\r\n", "run": "#!", "mod/file": "m",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -82,7 +81,7 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 // look asks one question after the other. What is proven ends it: the questions are in the order of their cost.
 func (d *diagnosis) look(ctx context.Context) {
 	for _, question := range []func(context.Context) []Finding{
-		d.cacheAnswers, d.ofHydra, d.upload, d.otherSystem, d.configured, d.impurity,
+		d.cacheAnswers, d.ofHydra, d.upload, d.configured, d.impurity,
 	} {
 		found := question(ctx)
 		if proven := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return !f.Proven() }); len(proven) > 0 {
@@ -100,29 +99,5 @@ func (d *diagnosis) ruleOut(format string, args ...any) {
 // cacheAnswers looks at what the caches said: a path that is there under a key nobody trusts, a cache that did not
 // answer.
 func (d *diagnosis) cacheAnswers(context.Context) []Finding { return cacheFindings(d.err.Asked) }
-
-// otherSystem looks whether the caches have the same for another system.
-func (d *diagnosis) otherSystem(ctx context.Context) []Finding {
-	for _, der := range d.nearest.result.Derivations {
-		if der.System != "" && der.System != d.Settings.System && slices.Contains(d.missingDrvs(), der.Drv) {
-			return []Finding{FixedSystem{Name: der.Name, Names: der.System, System: d.Settings.System}}
-		}
-	}
-	if d.Flake != "" && strings.Contains(d.Flake, d.Settings.System) {
-		return nil
-	}
-	for _, system := range []string{"x86_64-linux", "aarch64-linux"} {
-		if system == d.Settings.System {
-			continue
-		}
-		other := d.evaluation
-		other.nix = d.nix.ForSystem(system)
-		found, _, err := other.search(ctx, files{dir: d.Source, exclude: d.Exclude}, silent)
-		if err == nil && found != nil && !slices.Equal(outputPaths(found.result), outputPaths(d.nearest.result)) {
-			return []Finding{OtherSystem{Name: d.nearest.missing[0].Name(), System: d.Settings.System, Have: []string{system}}}
-		}
-	}
-	return nil
-}
 
 func silent(string, ...any) {}

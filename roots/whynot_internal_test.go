@@ -30,17 +30,6 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		return dir
 	}
 
-	it("reads .gitignore files as git does", func() {
-		dir := write(map[string]string{
-			".gitignore": "# a comment\n*.o\n!keep.o\n/top\nbuild/\ndoc/*.pdf\n\\#odd\n\\!odd\n", "a.o": "", "keep.o": "", "top": "",
-			"sub/top": "", "sub/build/x": "", "sub/b.o": "", "doc/a.pdf": "", "doc/deep/b.pdf": "", "#odd": "", "!odd": "", "build": "a file",
-			"sub/.gitignore": "own\n!b.o\n", "sub/own": "", "own": "", ".git/x.o": "", "only/c.o": "", "result": "",
-		})
-		NewWithT(t).Expect(ignoredFiles(ctx, dir, nil)).To(Equal([]string{
-			"!odd", "#odd", "a.o", "doc/a.pdf", "only/", "result", "sub/build/", "sub/own", "top",
-		}))
-	})
-
 	it("compares an upload with what git has", func() {
 		blob := func(text string) string { return gitfiles.ObjectID("blob", []byte(text), 20) }
 		pointer := string(lfsPointer([]byte("large")))
@@ -57,18 +46,6 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 			"in git, not in the upload: gone\ndifferent: changed\ndifferent in line endings: dos\n" +
 			"kept by git LFS, of which Hydra has the pointer only: large\n" +
 			"different in the executable bit, or no symbolic link any more: run"))
-	})
-
-	it("finds submodules of submodules, of which Hydra has none", func() {
-		dir := write(map[string]string{
-			"mod/.gitmodules": "[submodule \"deep\"]\n\tpath = deep\n\turl = x\n[submodule \"up\"]\n\tpath = ../../up\n" +
-				"[submodule \"none\"]\n path=none\n", "mod/deep/file": "x", "other/deep/file": "x", "up/file": "x",
-		})
-		s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"mod": {Mode: gitfiles.Submodule}, "other": {Mode: gitfiles.Submodule}}}
-		NewWithT(t).Expect(nestedSubmodules(ctx, dir, s)).To(Equal([]string{"mod/deep"}))
-		NewWithT(t).Expect(emptyAll(dir, []string{"mod/deep"})).To(Succeed())
-		NewWithT(t).Expect(filepath.Join(dir, "mod/deep/file")).NotTo(BeAnExistingFile())
-		NewWithT(t).Expect(nestedSubmodules(ctx, dir, s)).To(BeEmpty())
 	})
 
 	it("writes and removes nothing outside of its directory, whatever a stranger's .git says", func() {
@@ -93,10 +70,5 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		_, _, err = restore(ctx, r, outside, source, dir, true)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(filepath.Join(dir, "door/big")).NotTo(BeADirectory())
-
-		mod := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"mod": {Mode: gitfiles.Submodule}}}
-		g.Expect(nestedSubmodules(ctx, source, mod)).To(BeEmpty())
-		g.Expect(emptyAll(source, []string{"mod/door/x"})).NotTo(Succeed())
-		g.Expect(filepath.Join(elsewhere, "x/file")).To(BeAnExistingFile())
 	})
 }

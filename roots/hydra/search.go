@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -160,33 +159,4 @@ func (e Eval) Sources() []Source {
 		all = append(all, Source{Input: s.name, URI: s.uri, Revision: s.revision})
 	}
 	return all
-}
-
-// JobsetInput is how a jobset is told to fetch one of its inputs.
-type JobsetInput struct{ Type, Value string }
-
-// DeepClone reports whether a git input is cloned with its history and keeps its .git: where the value has a third word
-// that is no option (NixOS/hydra: Plugin/GitInput.pm, _parseValue).
-func (i JobsetInput) DeepClone() bool {
-	words := strings.Fields(i.Value)
-	return i.Type == "git" && len(words) > 2 && !strings.Contains(words[2], "=")
-}
-
-// JobsetInputs are a jobset's inputs by name, as they are configured today; none for a flake.
-func (c *Client) JobsetInputs(ctx context.Context, project, jobset string) (map[string]JobsetInput, error) {
-	var j struct {
-		Inputs map[string]struct {
-			Type  looseText `json:"type"`
-			Value looseText `json:"value"`
-		} `json:"inputs"`
-	}
-	path := fmt.Sprintf("/jobset/%s/%s", escape(project), escape(jobset))
-	if err := c.getJSON(ctx, path, &j); err != nil {
-		return nil, err
-	}
-	inputs := map[string]JobsetInput{}
-	for name, input := range j.Inputs {
-		inputs[name] = JobsetInput{Type: string(input.Type), Value: string(input.Value)}
-	}
-	return inputs, nil
 }
