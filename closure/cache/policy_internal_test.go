@@ -1,0 +1,144 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"github.com/sclevine/spec/report"
+)
+
+func TestPolicy(t *testing.T) {
+	suite := spec.New("policy", spec.Report(report.Terminal{}))
+	suite("Limiter", testLimiterState)
+	suite("Attempts", testAttempts)
+	suite.Run(t)
+}
+
+func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
+	var (
+		l       *limiter
+		now     time.Time
+		refusal = &statusFailure{StatusError: StatusError{Code: http.StatusTooManyRequests}}
+	)
+
+	it.Before(func() {
+		RegisterTestingT(t)
+		l = newLimiter(64, RetryPolicy{Backoff: time.Millisecond, Disable: time.Minute})
+		l.unanswered, now = 16, time.Now()
+	})
+
+	it("halves what may be unanswered at a refusal, and doubles the gap from 4 ms to a second", func() {
+		l.refused(now, now, refusal)
+		Expect(l.window).To(BeEquivalentTo(8))
+		for _, gap := range []int{4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000} {
+			Expect(l.gap).To(Equal(time.Duration(gap) * time.Millisecond))
+			now = now.Add(time.Hour)
+			l.refused(now, now, refusal)
+		}
+		l.unanswered = 1
+		l.refused(now.Add(time.Hour), now, refusal)
+		Expect(l.window).To(BeEquivalentTo(1), "one may always be")
+	})
+
+	it("takes what began before a pause for the same refusal, unless the server says for how long", func() {
+		l.refused(now, now, refusal)
+		resume := l.resume
+		l.refused(now.Add(-time.Second), now.Add(time.Second), refusal)
+		Expect(l.gap).To(Equal(4 * time.Millisecond))
+		Expect(l.window).To(BeEquivalentTo(8))
+		Expect(l.refusals).To(Equal(1))
+		Expect(l.resume).To(Equal(resume))
+		l.refused(now.Add(-time.Second), now, &statusFailure{StatusError: refusal.StatusError, retryAfter: 7 * time.Second})
+		Expect(l.resume).To(Equal(now.Add(7 * time.Second)))
+	})
+
+	it("lets one more in when as many were answered as may be unanswered, and has no gap once it is worth no wait", func() {
+		l.refused(now, now, refusal)
+		l.refused(now.Add(time.Second), now, refusal)
+		Expect(l.refusals).To(Equal(2))
+		for range 9 {
+			l.finish(now, nil)
+		}
+		Expect(l.window).To(BeNumerically("~", 9, 0.2))
+		Expect(l.refusals).To(BeZero())
+		Expect(l.gap).To(BeNumerically("~", 6*time.Millisecond, 200*time.Microsecond), "a 32nd less each time")
+		for range 50 {
+			l.finish(now, nil)
+		}
+		Expect(l.gap).To(BeNumerically(">", time.Millisecond))
+		for range 10 {
+			l.finish(now, nil)
+		}
+		Expect(l.gap).To(BeZero())
+		for range 10_000 {
+			l.finish(now, nil)
+		}
+		Expect(l.window).To(BeEquivalentTo(64))
+	})
+
+	it("learns nothing from a connection that failed", func() {
+		l.refused(now, now, refusal)
+		l.finish(now, io.ErrUnexpectedEOF)
+		Expect(l.window).To(BeEquivalentTo(8))
+		Expect(l.refusals).To(Equal(1))
+		l.finish(now, errAbsent)
+		Expect(l.refusals).To(BeZero())
+	})
+}
+
+func testAttempts(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("count anew after 256 KiB, of a small file after a sixteenth, but for time-outs", func() {
+		for _, c := range []struct{ size, offset, failed, timeouts int64 }{
+			{1 << 30, 256<<10 - 1, 3, 1}, {1 << 30, 256 << 10, 0, 0}, {-1, 256<<10 - 1, 3, 1}, {-1, 256 << 10, 0, 0},
+			{1600, 100, 3, 1}, {1600, 101, 0, 1},
+		} {
+			tr := &transfer{size: c.size, offset: c.offset, failed: 3, timeouts: 1}
+			tr.advance()
+			Expect([]int{tr.failed, tr.timeouts}).To(Equal([]int{int(c.failed), int(c.timeouts)}), "%+v", c)
+		}
+	})
+
+	it("are as many as the policy says, and two of what takes too long, after which another cache is asked", func() {
+		none, one := fallback(nil), fallback(func(context.Context) bool { return true })
+		policy := RetryPolicy{Attempts: 5}
+		decide := func(f fallback, failed int, err error) error { return f.decide(t.Context(), policy, failed, err) }
+		for _, f := range []fallback{none, one} {
+			Expect(decide(f, 4, io.ErrUnexpectedEOF)).To(Succeed())
+			Expect(decide(f, 5, io.ErrUnexpectedEOF)).To(MatchError("unexpected EOF (tried 5 times)"))
+			Expect(decide(f, 1, errSlow)).To(Succeed())
+		}
+		Expect(decide(none, 2, errSlow)).To(MatchError("no answer in time (tried 2 times)"))
+		var left *fallbackError
+		Expect(errors.As(decide(one, 2, errSlow), &left)).To(BeTrue())
+	})
+
+	it("are not made of what will be the same again", func() {
+		answer := func(code int) error { return &statusFailure{StatusError: StatusError{Code: code}} }
+		for _, code := range []int{408, 425, 429, 500, 502, 503, 504} {
+			Expect(worthRetrying(answer(code))).To(BeTrue(), "%d", code)
+		}
+		for _, code := range []int{400, 401, 403, 404, 416, 501, 505} {
+			Expect(worthRetrying(answer(code))).To(BeFalse(), "%d", code)
+		}
+		Expect(isRefusal(answer(503))).To(BeTrue())
+		Expect(isRefusal(answer(500))).To(BeFalse())
+		Expect(isAnswer(answer(404))).To(BeTrue())
+		Expect(isAnswer(answer(500))).To(BeFalse())
+	})
+
+	it("are given up where too little comes in the time for it", func() {
+		var p pace
+		Expect(p.add(4096*29, 29*time.Second, 30*time.Second)).To(Succeed())
+		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "4 KiB a second")
+		Expect(p.add(4096*30-1, 30*time.Second, 30*time.Second)).To(MatchError(errRate))
+		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "which is measured anew")
+	})
+}
