@@ -118,6 +118,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 			return err
 		}
 		tree := nar.NewTree(s.staging.partial(p))
+		tree.LeaveTimes()
 		if found.ProvesItself() {
 			tree.Limit(maxUnprovenEntries)
 		}
@@ -175,6 +176,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layou
 	}
 	p := st.Record.Path
 	tree := nar.NewTree(s.staging.partial(p))
+	tree.LeaveTimes()
 	sum := sha256.New()
 	stage := st.Record.Stage(to, tree)
 	defer stage.Discard()

@@ -75,6 +75,7 @@ func move(ctx context.Context, from, to string) error {
 		return err
 	}
 	tree := nar.NewTree(to)
+	tree.LeaveTimes()
 	if err := nar.DumpTo(ctx, tree, from); err != nil {
 		return errors.Join(err, tree.Discard())
 	}

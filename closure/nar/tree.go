@@ -34,6 +34,7 @@ type Tree struct {
 	mode    uint32
 	pending []byte // contents not written yet
 	chmod   map[uint32]bool
+	untimed bool // leave times as the file system sets them
 	created bool
 	limit   int // entries that may still come, where limited
 	limited bool
@@ -47,6 +48,10 @@ func NewTree(dest string) *Tree {
 
 // Limit bounds how many entries the tree may have. A file takes a disk's block, however little of an archive it takes.
 func (t *Tree) Limit(entries int) { t.limit, t.limited = entries, true }
+
+// LeaveTimes makes the Tree leave every time as the file system sets it, which saves a system call for each file: for a
+// layer, whose exporter gives every file the same time (buildpacks/lifecycle, archive/writer.go).
+func (t *Tree) LeaveTimes() { t.untimed = true }
 
 // Entry creates what e says.
 func (t *Tree) Entry(e *Entry) error {
@@ -169,7 +174,7 @@ func (t *Tree) endDirs(n int) error {
 		t.dirs = t.dirs[:len(t.dirs)-1]
 		err := unix.Fchmod(fd, dirMode)
 		if err == nil {
-			err = touch(fd, ".")
+			err = t.touch(fd, ".")
 		}
 		if closeErr := unix.Close(fd); err == nil {
 			err = closeErr
@@ -242,7 +247,7 @@ func (t *Tree) endFile() error {
 		err = closeErr
 	}
 	if err == nil {
-		err = touch(t.dir(), t.name)
+		err = t.touch(t.dir(), t.name)
 	}
 	if err != nil {
 		return t.oops("finishing file", err)
@@ -273,7 +278,7 @@ func (t *Tree) symlink(target string) error {
 		return t.oops("creating symlink", err)
 	}
 	t.created = true
-	if err := touch(t.dir(), t.name); err != nil {
+	if err := t.touch(t.dir(), t.name); err != nil {
 		return t.oops("finishing symlink", err)
 	}
 	return nil
@@ -288,7 +293,10 @@ func (t *Tree) oops(doing string, err error) error {
 }
 
 // touch sets the times of name, a symlink's own if it is one.
-func touch(dir int, name string) error {
+func (t *Tree) touch(dir int, name string) error {
+	if t.untimed {
+		return nil
+	}
 	then := []unix.Timespec{{Sec: mtime}, {Sec: mtime}}
 	return unix.UtimesNanoAt(dir, name, then, unix.AT_SYMLINK_NOFOLLOW)
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -66,6 +67,25 @@ func testTree(t *testing.T, context spec.G, it spec.S) {
 			Expect(info.ModTime().UnixNano()).To(BeEquivalentTo(1e9))
 			Expect(dump(t, dest)).To(Equal(text))
 		}
+	})
+
+	it("leaves times as they come where it is told to, and all else as Nix would", func() {
+		dest := filepath.Join(tempDir(t), "out")
+		began := time.Now().Add(-time.Minute)
+		tree := nar.NewTree(dest)
+		tree.LeaveTimes()
+		Expect(nar.Copy(tree, nar.NewReader(strings.NewReader(all())), nil)).To(Succeed())
+		Expect(dump(t, dest) == all()).To(BeTrue())
+		Expect(filepath.WalkDir(dest, func(name string, _ fs.DirEntry, err error) error {
+			Expect(err).NotTo(HaveOccurred())
+			info, err := os.Lstat(name)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(info.ModTime()).To(BeTemporally(">", began), name)
+			if info.Mode()&fs.ModeSymlink == 0 {
+				Expect(info.Mode().Perm()|0o111).To(BeEquivalentTo(0o555), name)
+			}
+			return nil
+		})).To(Succeed())
 	})
 
 	it("works as somebody else than root, to the end and back", func() {
