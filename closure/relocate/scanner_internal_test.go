@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/guarded"
 )
 
 // finds notes what a scanner finds.
@@ -150,11 +151,19 @@ func TestPartsFindAll(t *testing.T) {
 	}
 }
 
+// FuzzScanner compares the scanner, with vectors and without, with a search place by place, between pages that may not
+// be touched.
 func FuzzScanner(f *testing.F) {
 	f.Add([]byte(storePrefix+scannedHash+"-x"), 0, 40)
 	s := newTestScanner(f, "/layers/nixproot_nix-hydra/store")
-	f.Fuzz(func(t *testing.T, buf []byte, from, to int) {
-		if 0 <= from && from <= to && to <= len(buf) {
+	const most = 4096
+	before, behind := guarded.Bytes(f, most, false), guarded.Bytes(f, most, true)
+	f.Fuzz(func(t *testing.T, text []byte, from, to int) {
+		if len(text) > most || from < 0 || from > to || to > len(text) {
+			return
+		}
+		for _, buf := range [][]byte{before[:len(text)], behind[most-len(text):]} {
+			copy(buf, text)
 			testScanner(t, s, buf, from, to)
 		}
 	})

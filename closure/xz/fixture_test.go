@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"sync"
-	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -80,29 +79,6 @@ func unpack(file []byte, options Options) ([]byte, error) {
 	}
 	Expect(bytes.Equal(fast, plain)).To(BeTrue(), "the assembly and the Go code decode differently")
 	return fast, fastErr
-}
-
-// guarded is memory of n bytes between two pages that may not be touched: right before the one behind it, or right after
-// the one in front of it.
-func guarded(t testing.TB, n int, behind bool) []byte {
-	page := syscall.Getpagesize()
-	pages := (n+page-1)/page*page + 2*page
-	whole, err := syscall.Mmap(-1, 0, pages, syscall.PROT_READ|syscall.PROT_WRITE,
-		syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Munmap(whole) })
-	for _, guard := range [][]byte{whole[:page], whole[pages-page:]} {
-		if err := syscall.Mprotect(guard, syscall.PROT_NONE); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start := page
-	if behind {
-		start = pages - page - n
-	}
-	return whole[start : start+n : start+n]
 }
 
 // wrapped is the start of an xz file with one block of LZMA2 chunks, whose dictionary has 64 KiB; finish adds the

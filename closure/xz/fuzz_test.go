@@ -7,6 +7,8 @@ import (
 
 	lola "github.com/mikelolasagasti/xz"
 	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/guarded"
 )
 
 // FuzzLZMA2 decodes chunks of LZMA2 in assembly and in Go, both between pages that may not be touched, and compares
@@ -23,7 +25,7 @@ func FuzzLZMA2(f *testing.F) {
 	r := NewReader(nil, Options{})
 	buffers := map[bool][2][]byte{}
 	for _, behind := range []bool{true, false} {
-		buffers[behind] = [2][]byte{guarded(f, inputSize+inputSlack, behind), guarded(f, window, behind)}
+		buffers[behind] = [2][]byte{guarded.Bytes(f, inputSize+inputSlack, behind), guarded.Bytes(f, window, behind)}
 	}
 	decode := func(file []byte, portable, behind bool) ([]byte, error) {
 		r.lzma.input, r.memory = buffers[behind][0], buffers[behind][1]
