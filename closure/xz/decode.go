@@ -21,9 +21,8 @@ func (r coder) fill(in *input) coder {
 	return r
 }
 
-// bit decodes one bit with its probability, for bits that decide what comes next.
-func (r coder) bit(p *uint16, in *input) (coder, bool) {
-	r = r.fill(in)
+// bit decodes one bit with its probability, for bits that decide what comes next. The range is full.
+func (r coder) bit(p *uint16) (coder, bool) {
 	prob := uint32(*p)
 	bound := r.rng >> 11 * prob
 	if r.code < bound {
@@ -37,40 +36,57 @@ func (r coder) bit(p *uint16, in *input) (coder, bool) {
 	return r, true
 }
 
-// tree decodes bits from the highest down until symbol reaches end, without a branch on their values, which would be
-// mispredicted.
-func (r coder) tree(probs []uint16, symbol, end uint32, in *input) (coder, uint32) {
-	for symbol < end {
-		r = r.fill(in)
-		p := &probs[symbol]
-		prob := uint32(*p)
-		bound := r.rng >> 11 * prob
-		zero := uint32(int64(uint64(r.code)-uint64(bound)) >> 63)
-		r.rng += bound&zero<<1 - r.rng&zero - bound
-		r.code -= bound &^ zero
-		*p = uint16(prob - uint32(int32(prob+zero&negativeStep)>>5))
-		symbol = symbol<<1 + 1 + zero
-	}
-	return r, symbol
+// choose decodes one bit with its probability without a branch on its value, which would be mispredicted: zero has all
+// bits of a zero bit, next is the probability afterwards. The range is full.
+func (r coder) choose(prob uint32) (after coder, zero, next uint32) {
+	bound := r.rng >> 11 * prob
+	zero = uint32(int64(uint64(r.code)-uint64(bound)) >> 63)
+	r.rng -= bound
+	r.rng ^= (r.rng ^ bound) & zero
+	r.code -= bound &^ zero
+	return r, zero, prob - uint32(int32(prob+zero&negativeStep)>>5)
 }
 
 // negativeStep turns the step of a one bit, prob>>5, into that of a zero bit, -((2048-prob)>>5).
 const negativeStep = 1<<32 - 2048 + 31
 
+// tree decodes as many bits as make the number of a probability, from the highest down.
+func (r coder) tree(probs []uint16, in *input) (coder, uint32) {
+	symbol := uint32(1)
+	for int(symbol) < len(probs) {
+		var zero, next uint32
+		r, zero, next = r.fill(in).choose(uint32(probs[symbol]))
+		probs[symbol] = uint16(next)
+		symbol = symbol<<1 + 1 + zero
+	}
+	return r, symbol - uint32(len(probs))
+}
+
+// unmatched decodes a literal that follows another. It loads what the bit after the next one may need before that is
+// known.
+func (r coder) unmatched(probs *[litCoder]uint16, in *input) (coder, uint32) {
+	symbol, prob := uint32(1), uint32(probs[1])
+	for symbol < 0x100 {
+		one, other := uint32(probs[symbol<<1+1]), uint32(probs[symbol<<1])
+		var zero, next uint32
+		r, zero, next = r.fill(in).choose(prob)
+		probs[symbol] = uint16(next)
+		symbol = symbol<<1 + 1 + zero
+		prob = one ^ (one^other)&zero
+	}
+	return r, symbol
+}
+
 // matched decodes a literal that follows a match, with the byte at rep0 as context.
-func (r coder) matched(probs []uint16, match uint32, in *input) (coder, uint32) {
+func (r coder) matched(probs *[litCoder]uint16, match uint32, in *input) (coder, uint32) {
 	symbol, offset := uint32(1), uint32(0x100)
 	for symbol < 0x100 {
-		r = r.fill(in)
 		match <<= 1
 		want := match & offset
 		p := &probs[offset+want+symbol]
-		prob := uint32(*p)
-		bound := r.rng >> 11 * prob
-		zero := uint32(int64(uint64(r.code)-uint64(bound)) >> 63)
-		r.rng += bound&zero<<1 - r.rng&zero - bound
-		r.code -= bound &^ zero
-		*p = uint16(prob - uint32(int32(prob+zero&negativeStep)>>5))
+		var zero, next uint32
+		r, zero, next = r.fill(in).choose(uint32(*p))
+		*p = uint16(next)
 		symbol = symbol<<1 + 1 + zero
 		offset = want ^ offset&zero
 	}
@@ -81,13 +97,12 @@ func (r coder) matched(probs []uint16, match uint32, in *input) (coder, uint32) 
 func (r coder) reverse(probs []uint16, n int, in *input) (coder, uint32) {
 	symbol, value := uint32(1), uint32(0)
 	for i := range n {
-		var one bool
-		r, one = r.bit(&probs[symbol], in)
-		symbol <<= 1
-		if one {
-			symbol++
-			value |= 1 << i
-		}
+		p := &probs[symbol]
+		var zero, next uint32
+		r, zero, next = r.fill(in).choose(uint32(*p))
+		*p = uint16(next)
+		symbol = symbol<<1 + 1 + zero
+		value |= (1 + zero) << i
 	}
 	return r, value
 }
@@ -108,24 +123,21 @@ func (r coder) direct(n uint32, in *input) (coder, uint32) {
 
 // length decodes a match's length, without the minimum.
 func (r coder) length(probs *[lenCoder]uint16, posState uint32, in *input) (coder, uint32) {
-	r, one := r.bit(&probs[lenChoice], in)
+	r, one := r.fill(in).bit(&probs[lenChoice])
 	if !one {
-		r, n := r.tree(probs[lenLow+posState*8:][:8], 1, 8, in)
-		return r, n - 8
+		return r.tree(probs[lenLow+posState*8:][:8], in)
 	}
-	if r, one = r.bit(&probs[lenChoice2], in); !one {
-		r, n := r.tree(probs[lenMid+posState*8:][:8], 1, 8, in)
-		return r, n
+	if r, one = r.fill(in).bit(&probs[lenChoice2]); !one {
+		r, n := r.tree(probs[lenMid+posState*8:][:8], in)
+		return r, n + 8
 	}
-	r, n := r.tree(probs[lenHigh:][:256], 1, 256, in)
-	return r, n - 256 + 16
+	r, n := r.tree(probs[lenHigh:][:256], in)
+	return r, n + 16
 }
 
 // distance decodes a match's distance minus one.
 func (r coder) distance(d *lzma, length uint32, in *input) (coder, uint32) {
-	slots := d.probs[oSlot+64*min(length, 3):][:64]
-	r, slot := r.tree(slots, 1, 64, in)
-	slot -= 64
+	r, slot := r.tree(d.probs[oSlot+64*min(length, 3):][:64], in)
 	if slot < 4 {
 		return r, slot
 	}
@@ -146,14 +158,10 @@ func (d *lzma) runGo(limit int) error {
 	in := (*input)(d.input)
 	r := coder{rng: d.rng, code: d.code, in: d.in}
 	for d.pos < limit {
-		posState := uint32(d.pos) & d.posMask
-		var one bool
-		r, one = r.bit(&d.probs[oMatch+d.state*posStates+posState], in)
-		if !one {
-			r = d.literal(r, in)
-		} else {
+		var isMatch bool
+		if r, isMatch = d.literals(r, limit, in); isMatch {
 			var length uint32
-			r, length = d.match(r, posState, in)
+			r, length = d.match(r, uint32(d.pos)&d.posMask, in)
 			if int(d.rep0) >= d.full {
 				return errCorrupt
 			}
@@ -167,40 +175,44 @@ func (d *lzma) runGo(limit int) error {
 	return nil
 }
 
-// literal decodes one byte.
-func (d *lzma) literal(r coder, in *input) coder {
+// literals decodes what comes before the next match, up to limit or beyond the chunk's end.
+func (d *lzma) literals(r coder, limit int, in *input) (after coder, isMatch bool) {
+	dict, probs, pos, state := d.dict, &d.probs, d.pos, d.state
 	prev := uint32(0)
 	if d.full > 0 {
-		at := d.pos - 1
-		if at < 0 {
-			at = d.size - 1
+		prev = uint32(dict[d.behind(pos, 1)])
+	}
+	for pos < limit && r.in <= d.inEnd {
+		posState := uint32(pos) & d.posMask
+		if r, isMatch = r.fill(in).bit(&probs[oMatch+state*posStates+posState]); isMatch {
+			break
 		}
-		prev = uint32(d.dict[at])
-	}
-	sub := uint32(d.pos)&d.litMask<<d.lc + prev>>(8-d.lc)
-	probs := d.probs[oLiteral+sub*litCoder:][:litCoder]
-	var symbol uint32
-	if d.state < litStates {
-		r, symbol = r.tree(probs, 1, 0x100, in)
-	} else {
-		at := d.pos - int(d.rep0) - 1
-		if at < 0 {
-			at += d.size
+		sub := uint32(pos)&d.litMask<<d.lc + prev>>(8-d.lc)
+		tree := (*[litCoder]uint16)(probs[oLiteral+sub*litCoder:])
+		if state < litStates {
+			r, prev = r.unmatched(tree, in)
+		} else {
+			r, prev = r.matched(tree, uint32(dict[d.behind(pos, int(d.rep0)+1)]), in)
 		}
-		r, symbol = r.matched(probs, uint32(d.dict[at]), in)
+		prev &= 0xff
+		dict[pos] = byte(prev)
+		pos++
+		state = uint32(afterLiteral[state&0xf])
 	}
-	d.dict[d.pos] = byte(symbol)
-	d.pos++
-	d.full = min(d.full+1, d.window)
-	switch {
-	case d.state < 4:
-		d.state = 0
-	case d.state < 10:
-		d.state -= 3
-	default:
-		d.state -= 6
+	d.full = min(d.full+pos-d.pos, d.window)
+	d.pos, d.state = pos, state
+	return r, isMatch
+}
+
+// afterLiteral is the state that a literal leads to.
+var afterLiteral = [16]uint8{0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 4, 5}
+
+// behind is the place of the byte so far before pos.
+func (d *lzma) behind(pos, distance int) int {
+	if pos < distance {
+		pos += d.size
 	}
-	return r
+	return pos - distance
 }
 
 // match decodes what follows a one bit: a match or a repetition. It sets rep0 and gives the length minus minMatch.
@@ -209,7 +221,7 @@ func (d *lzma) match(r coder, posState uint32, in *input) (coder, uint32) {
 	if d.state >= litStates {
 		afterMatch = 3
 	}
-	r, one := r.bit(&d.probs[oRep+d.state], in)
+	r, one := r.fill(in).bit(&d.probs[oRep+d.state])
 	if !one {
 		var length uint32
 		r, length = r.length((*[lenCoder]uint16)(d.probs[oMatchLen:]), posState, in)
@@ -218,8 +230,8 @@ func (d *lzma) match(r coder, posState uint32, in *input) (coder, uint32) {
 		d.state = 7 + afterMatch
 		return r, length
 	}
-	if r, one = r.bit(&d.probs[oRepG0+d.state], in); !one {
-		if r, one = r.bit(&d.probs[oRepLong+d.state*posStates+posState], in); !one {
+	if r, one = r.fill(in).bit(&d.probs[oRepG0+d.state]); !one {
+		if r, one = r.fill(in).bit(&d.probs[oRepLong+d.state*posStates+posState]); !one {
 			d.state = 9 + afterMatch*2/3
 			return r, shortRep
 		}
@@ -234,12 +246,12 @@ func (d *lzma) match(r coder, posState uint32, in *input) (coder, uint32) {
 
 // olderRep moves rep1, rep2 or rep3 to the front.
 func (d *lzma) olderRep(r coder, in *input) coder {
-	r, one := r.bit(&d.probs[oRepG1+d.state], in)
+	r, one := r.fill(in).bit(&d.probs[oRepG1+d.state])
 	if !one {
 		d.rep0, d.rep1 = d.rep1, d.rep0
 		return r
 	}
-	if r, one = r.bit(&d.probs[oRepG2+d.state], in); !one {
+	if r, one = r.fill(in).bit(&d.probs[oRepG2+d.state]); !one {
 		d.rep0, d.rep1, d.rep2 = d.rep2, d.rep0, d.rep1
 		return r
 	}
@@ -254,10 +266,7 @@ func (d *lzma) repeat(n, limit int) {
 		n -= over
 	}
 	distance := int(d.rep0) + 1
-	from := d.pos - distance
-	if from < 0 {
-		from += d.size
-	}
+	from := d.behind(d.pos, distance)
 	if distance < 8 || from+n > d.size {
 		d.copyMatch(n)
 		return
