@@ -3,6 +3,7 @@ package relocate
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 )
 
 // finder is told what a scanner finds; i is the place in the buffer.
@@ -19,6 +20,7 @@ type finder interface {
 type scanner struct {
 	members *members
 	name    []byte // "<view directory>/", nil where nothing is relocated
+	rare    int    // where in it the character is that other text has least
 	keep    int    // hash characters behind it
 }
 
@@ -39,8 +41,19 @@ func newScanner(l Layout, m *members) *scanner {
 	s := &scanner{members: m}
 	if !l.IsZero() {
 		s.name, s.keep = []byte(l.dir+"/"), l.keep
+		s.rare = rarest(l.dir)
 	}
 	return s
+}
+
+// rarest is where in a name the character is that text and programs have least of.
+func rarest(name string) int {
+	for _, c := range "qxzjkv_w" {
+		if at := strings.IndexRune(name, c); at >= 0 {
+			return at
+		}
+	}
+	return 0
 }
 
 // scan finds what begins at buf[from:to]: a hash or a name there, whatever comes before it. Everything of buf may be
@@ -224,7 +237,7 @@ func (s *scanner) names(buf []byte, from, to int, found finder) {
 				at = i
 				continue
 			}
-		} else if n := bytes.Index(buf[at:to+last], s.name); n >= 0 {
+		} else if n := bytes.Index(buf[at+s.rare:to+last], s.name[s.rare:]); n >= 0 {
 			i += n
 		} else {
 			return

@@ -69,6 +69,9 @@ func (w *window) patch(i int, data []byte) {
 
 // write takes contents, no more than are left.
 func (w *window) write(p []byte) error {
+	if w.off == 0 && len(w.buf) == 0 && int64(len(p)) == w.left && len(p) <= windowSize {
+		return w.whole(p)
+	}
 	for len(p) > 0 {
 		n := min(len(p), windowSize-len(w.buf))
 		w.buf = append(w.buf, p[:n]...)
@@ -80,6 +83,21 @@ func (w *window) write(p []byte) error {
 		}
 	}
 	return nil
+}
+
+// whole takes a file that comes at once, as small ones do, and copies it only to change it.
+func (w *window) whole(p []byte) error {
+	own := w.buf
+	w.buf, w.left = p, 0
+	w.search(p, 0, len(p))
+	w.buf = own
+	if len(w.patches) > 0 {
+		p = append(own, p...)
+		w.apply(p)
+	}
+	_, err := w.next.Write(p)
+	w.off = int64(len(p))
+	return err
 }
 
 // slide searches what can be searched and hands on what no later find can change.
