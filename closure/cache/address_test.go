@@ -49,6 +49,19 @@ func testContentAddress(t *testing.T, context spec.G, it spec.S) {
 		Expect(fetch(open(t, options(s.URL)), path)).To(Equal(archive("hello\n")))
 	})
 
+	it("asks for no NAR that nobody signed and that says to be larger than what is taken so", func() {
+		s := newServer(t)
+		data := archive("hello\n")
+		publish(s, data)
+		o := options(s.URL)
+		o.MaxUnsignedSize = int64(len(data)) - 1
+		_, err := fetch(open(t, o), path)
+		Expect(answers(err)).To(ConsistOf(HaveField("Why", ContainSubstring("NarSize is %d", len(data)))))
+		Expect(s.asked("nar/hello.nar.zstd")).To(BeEmpty())
+		o.MaxUnsignedSize++
+		Expect(fetch(open(t, o), path)).To(Equal(data))
+	})
+
 	it("refuses other contents behind a right address and a right NarHash", func() {
 		s := newServer(t)
 		publish(s, archive("hullo\n"))
