@@ -199,39 +199,49 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		Expect(o.Log).To(ContainSubstring(`default.nix:1: fetchTarball "` + server.URL))
 	})
 
-	it("reads what evaluation imports from caches that want a token or a login, and of an authority of their own", func() {
+	it("reads what evaluation imports from caches that want a token or a login, also one of a netrc with a port, and of an authority of their own", func() {
 		w := newWorld(t).importsWord()
 		w.hydraBuilds("source", "default.nix", "-A", "word")
 		app := w.hydraBuilds("source", "default.nix", "-A", "app")
 		const token, password = "t0ken", `pass "word" \`
-		private := func(allowed func(*http.Request) bool) (address, authority string) {
-			files := http.FileServer(http.Dir(w.cache))
-			server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		files := http.FileServer(http.Dir(w.cache))
+		guarded := func(allowed func(*http.Request) bool) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if !allowed(r) {
 					http.Error(rw, "who are you?", http.StatusUnauthorized)
 					return
 				}
 				files.ServeHTTP(rw, r)
-			}))
+			})
+		}
+		private := func(allowed func(*http.Request) bool) (address, authority string) {
+			server := httptest.NewTLSServer(guarded(allowed))
 			t.Cleanup(server.Close)
 			block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
 			return server.URL, string(pem.EncodeToMemory(block))
 		}
 		first, itsAuthority := private(func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+token })
-		second, anAuthority := private(func(r *http.Request) bool {
+		loggedIn := func(r *http.Request) bool {
 			user, given, _ := r.BasicAuth()
 			return user == "deploy" && given == password
-		})
-		for _, binding := range []map[string]string{
-			{"url": first, "token": token, "ca-certificate": itsAuthority},
-			{"url": second, "username": "deploy", "password": password, "ca-certificate": anAuthority},
+		}
+		second, anAuthority := private(loggedIn)
+		plain := httptest.NewServer(guarded(loggedIn))
+		t.Cleanup(plain.Close)
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(password) + `"`
+		netrc := "machine elsewhere.example.org login a password b\n" +
+			"machine " + strings.TrimPrefix(plain.URL, "http://") + " login deploy password " + quoted + "\n"
+		for url, binding := range map[string]map[string]string{
+			first:     {"url": first, "token": token, "ca-certificate": itsAuthority},
+			second:    {"url": second, "username": "deploy", "password": password, "ca-certificate": anAuthority},
+			plain.URL: {"netrc": netrc},
 		} {
 			binding["type"] = "nix-binary-cache"
 			w.bare.Bindings = map[string]map[string]string{"own": binding}
 			must(w.bare.NewImage())
 			must(w.bare.WithoutCache())
-			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": binding["url"], "BP_NIX_ATTRS": "app"}, app...)
-			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + binding["url"]))
+			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": url, "BP_NIX_ATTRS": "app"}, app...)
+			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + url))
 			Expect(o.Log).NotTo(Or(ContainSubstring(token), ContainSubstring("pass ")))
 		}
 	})

@@ -2,7 +2,9 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,8 +61,13 @@ func (r *Rig) Nix(ctx context.Context) (*Nix, error) {
 
 // Program gives the path of a program of a Debian package of Suite that runs on this machine as it is.
 func (r *Rig) Program(ctx context.Context, pkg, name string) (string, error) {
+	return r.ProgramOf(ctx, Suite, pkg, name)
+}
+
+// ProgramOf is Program of another Debian suite.
+func (r *Rig) ProgramOf(ctx context.Context, suite, pkg, name string) (string, error) {
 	r = r.host()
-	root, err := r.Debs(ctx, Suite, pkg, "patchelf")
+	root, err := r.Debs(ctx, suite, pkg, "patchelf")
 	if err != nil {
 		return "", err
 	}
@@ -73,9 +80,12 @@ func (r *Rig) Program(ctx context.Context, pkg, name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
-// runnable copies root/usr/bin/name to the directory bin and points it at the loader and libraries below root.
+// runnable copies the program name below root to the directory bin and points it at the loader and libraries below root.
 func (r *Rig) runnable(ctx context.Context, root, name, bin string) error {
 	contents, err := os.ReadFile(filepath.Join(root, "usr/bin", name))
+	if errors.Is(err, fs.ErrNotExist) {
+		contents, err = os.ReadFile(filepath.Join(root, "usr/sbin", name))
+	}
 	if err != nil {
 		return err
 	}
