@@ -31,6 +31,8 @@ type Options struct {
 	Dir string
 	// Disks says to measure substitution in file systems of the run's own, made in files in Dir, where that can be done.
 	Disks bool
+	// PureGo is this program built with the tag purego, for the suite of that name.
+	PureGo string
 	// Pairs is how often each comparison is made; the medians count.
 	Pairs int
 	// Out receives the rows, Log a line for each step.
@@ -56,7 +58,9 @@ func New(options Options) *Bench {
 }
 
 // Suites are the parts that can be measured one by one, in order.
-func Suites() []string { return []string{"substitute", "launch", "rebuild", "resolve", "fleet"} }
+func Suites() []string {
+	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego"}
+}
 
 // Measure measures one part and prints its rows.
 func (b *Bench) Measure(ctx context.Context, suite string) error {
@@ -72,6 +76,8 @@ func (b *Bench) Measure(ctx context.Context, suite string) error {
 		err = b.resolve(ctx)
 	case "fleet":
 		err = b.fleet(ctx)
+	case "purego":
+		err = b.purego(ctx)
 	default:
 		err = fmt.Errorf("it is none of %s", strings.Join(Suites(), ", "))
 	}

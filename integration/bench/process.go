@@ -33,6 +33,7 @@ func Child(ctx context.Context, args []string, stdout io.Writer) (bool, error) {
 	}
 	work, ok := map[string]func(context.Context, []string, io.Writer) error{
 		"time": timed, "substitute": substituteChild, "hash": hashChild, "relocate": relocateChild,
+		"unxz": unxzChild, "search": searchChild,
 	}[args[1]]
 	if !ok {
 		return true, fmt.Errorf("no child process is called %q", args[1])

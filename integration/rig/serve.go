@@ -32,8 +32,8 @@ const (
 type ServeOptions struct {
 	// Latency is waited before each answer.
 	Latency time.Duration
-	// Rate limits each answer's body, in bytes a second. 0 is no limit.
-	Rate int64
+	// Rate limits each answer's body, and Bandwidth those of all answers together, in bytes a second. 0 is no limit.
+	Rate, Bandwidth int64
 	// Fault is asked before each answer; attempt counts the requests for this path from 1. Nil is no fault.
 	Fault func(path string, attempt int) Fault
 	// User and Password are demanded by Basic authentication, when User is not empty.
@@ -64,6 +64,7 @@ type Server struct {
 	mu       sync.Mutex
 	requests []Request
 	attempts map[string]int
+	busy     time.Time // until when what was sent fills the line
 }
 
 // Serve serves a directory, typically a binary cache, until Close.
@@ -262,36 +263,58 @@ func (c *counter) WriteHeader(status int) {
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Write counts, in pieces of at most a tenth of a second where a rate is set.
+// Write counts, in pieces of at most a tenth of a second where a rate is set, and of a packet or so where answers share
+// a line.
 func (c *counter) Write(p []byte) (int, error) {
 	if c.status == 0 {
 		c.status = http.StatusOK
 	}
-	rate := c.server.options.Rate
-	if rate <= 0 {
-		n, err := c.ResponseWriter.Write(p)
-		c.bytes += int64(n)
-		return n, err
+	largest := len(p)
+	if rate := c.server.options.Rate; rate > 0 {
+		largest = int(max(rate/10, 1))
+	}
+	if c.server.options.Bandwidth > 0 {
+		largest = min(largest, linePiece)
 	}
 	written := 0
-	for len(p) > 0 {
-		piece := p[:min(int64(len(p)), max(rate/10, 1))]
-		n, err := c.ResponseWriter.Write(piece)
+	for written < len(p) {
+		n, err := c.ResponseWriter.Write(p[written:min(len(p), written+largest)])
 		written += n
 		c.bytes += int64(n)
 		if err != nil {
 			return written, err
 		}
-		p = p[n:]
-		time.Sleep(time.Duration(int64(n) * int64(time.Second) / rate))
+		c.server.slow(n)
 	}
 	return written, nil
 }
 
+// linePiece is what one answer sends at a time over a line that others share: two of the largest packets.
+const linePiece = 128 << 10
+
+// slow waits for as long as n bytes take.
+func (s *Server) slow(n int) {
+	if s.options.Rate > 0 {
+		time.Sleep(time.Duration(int64(n) * int64(time.Second) / s.options.Rate))
+	}
+	if s.options.Bandwidth > 0 {
+		s.mu.Lock()
+		now := time.Now()
+		if s.busy.Before(now) {
+			s.busy = now
+		}
+		s.busy = s.busy.Add(time.Duration(int64(n) * int64(time.Second) / s.options.Bandwidth))
+		wait := s.busy.Sub(now)
+		s.mu.Unlock()
+		time.Sleep(wait)
+	}
+}
+
 // ReadFrom keeps the fast path of large files where nothing is slowed.
 func (c *counter) ReadFrom(r io.Reader) (int64, error) {
-	if c.server.options.Rate > 0 {
-		return io.Copy(struct{ io.Writer }{c}, r)
+	if c.server.options.Rate > 0 || c.server.options.Bandwidth > 0 {
+		buf := make([]byte, linePiece)
+		return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf)
 	}
 	if c.status == 0 {
 		c.status = http.StatusOK

@@ -19,7 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet ...] [--closure DIR] [--pairs N] [--dir DIR]
+const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet|purego ...] [--closure DIR] [--pairs N] [--dir DIR]
 
 Measures and prints a tab-separated row per figure: name, value, unit, what it must reach, and ok or short. It exits 0
 once everything is measured, whatever the figures are. What it is doing is on standard error.
@@ -53,7 +53,8 @@ func try(ctx context.Context, args []string) error {
 	flags.StringVar(&options.Closure, "closure", "", "")
 	flags.IntVar(&options.Pairs, "pairs", 0, "")
 	under := flags.String("dir", "", "")
-	here := flags.String("here", "", "") // what folders are relative to
+	here := flags.String("here", "", "")               // what folders are relative to
+	flags.StringVar(&options.PureGo, "purego", "", "") // this program without assembly
 	suites, err := parse(flags, args)
 	if err != nil {
 		return err
