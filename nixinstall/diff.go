@@ -73,7 +73,8 @@ type differ struct {
 
 func (d *differ) add(p pair, what, ours, theirs string) {
 	if len(d.found) < maxDifferences {
-		d.found = append(d.found, Difference{Path: p.path, What: what, Ours: text.Cut(ours, maxShown), Theirs: text.Cut(theirs, maxShown)})
+		shown := func(s string) string { return text.Printable(text.Cut(s, maxShown)) }
+		d.found = append(d.found, Difference{Path: p.path, What: shown(what), Ours: shown(ours), Theirs: shown(theirs)})
 	}
 }
 

@@ -12,8 +12,12 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
+
+// shownName is how much of a stranger's name for something is shown, in characters.
+const shownName = 160
 
 // ErrNoRevision says that Hydra cannot be asked for a source of which nobody tells the commit.
 var ErrNoRevision = errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor " +
@@ -42,7 +46,7 @@ func (f Finder) askHydra(ctx context.Context) (Set, error) {
 	}
 	roots := Set{}
 	for _, build := range resolution.Builds {
-		f.Log("%s: build %d, %s", build.Job, build.ID, build.NixName)
+		f.Log("%s: build %d, %s", text.Clip(build.Job, shownName), build.ID, text.Clip(build.NixName, shownName))
 		for _, output := range installedOutputs(build.Outputs) {
 			if slices.Contains(strings.Split(build.Job, "."), HookName) {
 				roots.Hook = output
@@ -181,7 +185,7 @@ func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepat
 	case err == nil:
 		store.State = StoreServes
 		for _, sig := range found.Sigs {
-			store.Keys = append(store.Keys, sig.Name)
+			store.Keys = append(store.Keys, text.Clip(sig.Name, shownName))
 		}
 	case errors.As(err, &absent) && !slices.ContainsFunc(absent.Asked, func(a cache.Answer) bool {
 		return a.Reason != cache.Absent

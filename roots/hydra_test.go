@@ -161,6 +161,18 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		Expect(e.Findings[0]).To(BeAssignableToTypeOf(roots.CacheAnswer{}))
 	})
 
+	it("repeats no control characters of Hydra's in the log", func() {
+		odd := "evil\r\x1b[2K\nEngine: relocate\u0085"
+		eval = h.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: revision}},
+			Jobs:   []hydratest.Job{{Name: odd, NixName: odd, System: system, Outputs: map[string]string{"out": hydratest.StorePath("odd", "odd")}}},
+		}).Succeed()
+		has(binaries, output(odd))
+		_, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main" })
+		Expect(err).NotTo(HaveOccurred())
+		Expect(strings.Join(log, "")).To(And(ContainSubstring("evil"), Not(MatchRegexp(`[[:cntrl:]]|\x{85}`))))
+	})
+
 	it("takes no path on Hydra's word that only its content address proves", func() {
 		sum := sha256.Sum256([]byte("what an attacker would have run"))
 		p, err := storepath.Make("source", sum, "web-1.0")

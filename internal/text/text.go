@@ -45,12 +45,17 @@ func Count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// List is a list of names in a sentence, of which all beyond limit are counted: "a, b and 3 more".
+// List is a list of names in a sentence, printable, of which all beyond limit are counted: "a, b and 3 more".
 func List(names []string, limit int) string {
-	if len(names) <= limit {
-		return strings.Join(names, ", ")
+	var shown []string
+	for _, name := range names[:min(limit, len(names))] {
+		shown = append(shown, Printable(name))
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:limit], ", "), len(names)-limit)
+	list := strings.Join(shown, ", ")
+	if len(names) > limit {
+		return fmt.Sprintf("%s and %d more", list, len(names)-limit)
+	}
+	return list
 }
 
 // Files is a list of names of files, as List gives it: one that is not plain is quoted, where a stranger has chosen it.

@@ -200,8 +200,8 @@ func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, looked loo
 
 // jobsetJSON is what explains a missing evaluation. "errormsg" is only filled in at …/errors.
 type jobsetJSON struct {
-	ErrorMessage looseText `json:"errormsg"`
-	FetchError   looseText `json:"fetcherrormsg"`
+	ErrorMessage message   `json:"errormsg"`
+	FetchError   message   `json:"fetcherrormsg"`
 	Enabled      number    `json:"enabled"`
 	StartTime    number    `json:"starttime"`
 	TriggerTime  number    `json:"triggertime"`

@@ -103,18 +103,34 @@ func (n *number) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// looseText is a string, or what a dynamically typed server may put in its place.
+// looseText is a name or a value: a string, or what a dynamically typed server may put in its place. It gets into messages,
+// so it is short and has no control characters, whatever Hydra says.
 type looseText string
 
 func (t *looseText) UnmarshalJSON(b []byte) error {
+	var m message
+	err := m.UnmarshalJSON(b)
+	*t = looseText(shownText(string(m)))
+	return err
+}
+
+// maxText is how much of a name or value is kept, in bytes: more than a store path, an address or an attribute has.
+const maxText = 8 << 10
+
+func shownText(s string) string { return text.Printable(text.Cut(s, maxText)) }
+
+// message is a text of several lines, or what a dynamically typed server may put in its place.
+type message string
+
+func (t *message) UnmarshalJSON(b []byte) error {
 	var s string
 	switch {
 	case bytes.Equal(b, []byte("null")):
 		*t = ""
 	case json.Unmarshal(b, &s) == nil:
-		*t = looseText(s)
+		*t = message(s)
 	default:
-		*t = looseText(b)
+		*t = message(b)
 	}
 	return nil
 }
@@ -154,7 +170,7 @@ func (c *Client) eval(j evalJSON) Eval {
 		Time: unix(&j.Timestamp), URL: c.link("/eval/%d", j.ID),
 	}
 	for name, i := range j.Inputs {
-		e.Inputs[name] = Input{Type: string(i.Type), URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
+		e.Inputs[shownText(name)] = Input{Type: string(i.Type), URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
 	}
 	return e
 }
@@ -306,6 +322,7 @@ func (c *Client) build(j buildJSON) Build {
 		b.Evals = append(b.Evals, int64(id))
 	}
 	for name, output := range j.Outputs {
+		name = shownText(name)
 		b.outputs[name] = string(output.Path)
 		if p, err := storepath.Parse(string(output.Path)); err == nil {
 			b.Outputs[name] = p
