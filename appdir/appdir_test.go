@@ -108,6 +108,11 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		Expect(info.Mode().Perm()).To(Equal(fs.FileMode(0o755)), "others may still read what stays")
 	})
 
+	it("names the first file that can be neither removed nor emptied, and counts the others", func() {
+		Expect((&appdir.UnremovableError{Files: []string{"a"}}).Error()).To(ContainSubstring(`"a" must not get into the image`))
+		Expect((&appdir.UnremovableError{Files: []string{"a", "b", "c"}}).Error()).To(ContainSubstring(`"a" and 2 more must not`))
+	})
+
 	it("refuses a pattern that does not parse", func() {
 		_, err := appdir.Open(dir, []string{"a[", "b"}, nil)
 		Expect(err).To(MatchError(ContainSubstring(`"a["`)))

@@ -43,6 +43,19 @@ func TestBeside(t *testing.T) {
 		{"one volume with a checkout in it, as Tekton has it", root + "40 30 8:1 / /workspace/source rw - ext4 /dev/sda1 rw\n" +
 			"41 30 8:3 /pods/u/volumes/kubernetes.io~empty-dir/layers /layers rw - xfs /dev/sdb1 rw\n",
 			"/workspace/source", "/layers", false},
+		{"a directory of a volume beside that of the layers", root +
+			"40 30 8:1 /var/lib/docker/volumes/app/_data /workspace rw - ext4 /dev/sda1 rw\n" +
+			"41 30 8:1 /var/lib/docker/volumes/layers/_data /layers rw - ext4 /dev/sda1 rw\n", "/workspace/sub/app", "/layers", true},
+		{"one volume for both, in different directories", root +
+			"40 30 8:1 /var/lib/docker/volumes/all/_data /work rw - ext4 /dev/sda1 rw\n", "/work/a/app", "/work/layers", false},
+		{"a container's own files and a volume beside them", "30 1 8:1 /var/lib/root / rw - ext4 /dev/sda1 rw\n" +
+			"41 30 8:1 /var/lib/layers /layers rw - ext4 /dev/sda1 rw\n", "/home/me/app", "/layers", false},
+		{"a volume and a container's own files beside it", "30 1 8:1 /var/lib/root / rw - ext4 /dev/sda1 rw\n" +
+			"41 30 8:1 /var/lib/app /workspace rw - ext4 /dev/sda1 rw\n", "/workspace/sub/app", "/tmp/layers", false},
+		{"a whole file system and a directory of it", root + "40 30 8:1 / /workspace rw - ext4 /dev/sda1 rw\n" +
+			"41 30 8:1 /layers /layers rw - ext4 /dev/sda1 rw\n", "/workspace/home/me/app", "/layers", false},
+		{"a directory of a file system and the whole of it", root + "40 30 8:1 /app /workspace rw - ext4 /dev/sda1 rw\n" +
+			"41 30 8:1 / /layers rw - ext4 /dev/sda1 rw\n", "/workspace/sub/app", "/layers/deep/layers", false},
 	} {
 		NewWithT(t).Expect(parseMounts(c.mounts).beside(c.app, c.layers)).To(Equal(c.want), c.name)
 	}
@@ -56,7 +69,11 @@ func TestMounts(t *testing.T) {
 	g.Expect(mounts).To(HaveLen(4))
 	g.Expect(mounts[1].Root).To(Equal("/a b"))
 	g.Expect(mounts.below("/w")).To(Equal([]string{"c\\d\te"}))
+	g.Expect(mounts.below("/")).To(Equal([]string{"w/c\\d\te", "ww"}))
+	g.Expect(mounts.below("/w/c\\d\te")).To(Equal([]string{"deeper"}))
+	g.Expect(mountTable{{Point: "/w/a"}, {Point: "/w/a"}, {Point: "/w/ab"}}.below("/w")).To(Equal([]string{"a", "ab"}))
 	g.Expect(mounts.has("/w/c\\d\te")).To(BeTrue())
+	g.Expect(mounts.has("/w")).To(BeFalse())
 	g.Expect(mounts.of("/ww/x").Point).To(Equal("/ww"))
 	g.Expect(mounts.of("/w").Point).To(Equal("/"))
 }

@@ -1,6 +1,7 @@
 package nixproot_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,18 @@ func TestMain(m *testing.M) {
 
 func testMain(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
+
+	it("is verify, inspect and survey under these names, whose exit status is its own", func() {
+		for _, name := range []string{"verify", "inspect", "survey"} {
+			command := exec.Command(os.Args[0])
+			command.Env = append(os.Environ(), programEnv+"=/x/bin/"+name)
+			out, err := command.CombinedOutput()
+			var exit *exec.ExitError
+			Expect(errors.As(err, &exit)).To(BeTrue(), name)
+			Expect(exit.ExitCode()).To(Equal(2), name)
+			Expect(string(out)).To(HavePrefix("usage: "+name), name)
+		}
+	})
 
 	it("shows no secret in a debug log, and what this buildpack is told", func() {
 		platform, app := t.TempDir(), t.TempDir()
