@@ -102,6 +102,14 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.MkdirAll(filepath.Join(dir, "listed/deep"), 0o755)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(dir, "listed/deep/file"), nil, 0o644)).To(Succeed())
 		Expect(os.Chmod(filepath.Join(dir, "listed"), 0o444)).To(Succeed())
+		source, err := appdir.Open(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
+		for name, mode := range map[string]fs.FileMode{"own": 0o555, "listed": 0o444} { // nothing has changed yet
+			info, err := os.Stat(filepath.Join(dir, name))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(info.Mode().Perm()).To(Equal(mode), name)
+		}
 		Expect(trimmed([]string{"public/*.css", "own/b"}, nil)).To(ConsistOf("Procfile", "public/a.css", "own/b"))
 		info, err := os.Stat(filepath.Join(dir, "own"))
 		Expect(err).NotTo(HaveOccurred())

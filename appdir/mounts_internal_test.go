@@ -47,7 +47,7 @@ func TestBeside(t *testing.T) {
 			"40 30 8:1 /var/lib/docker/volumes/app/_data /workspace rw - ext4 /dev/sda1 rw\n" +
 			"41 30 8:1 /var/lib/docker/volumes/layers/_data /layers rw - ext4 /dev/sda1 rw\n", "/workspace/sub/app", "/layers", true},
 		{"one volume for both, in different directories", root +
-			"40 30 8:1 /var/lib/docker/volumes/all/_data /work rw - ext4 /dev/sda1 rw\n", "/work/a/app", "/work/layers", false},
+			"40 30 8:1 /var/lib/docker/volumes/all/_data /w rw - ext4 /dev/sda1 rw\n", "/w/a/app", "/w/layers", false},
 		{"a container's own files and a volume beside them", "30 1 8:1 /var/lib/root / rw - ext4 /dev/sda1 rw\n" +
 			"41 30 8:1 /var/lib/layers /layers rw - ext4 /dev/sda1 rw\n", "/home/me/app", "/layers", false},
 		{"a volume and a container's own files beside it", "30 1 8:1 /var/lib/root / rw - ext4 /dev/sda1 rw\n" +

@@ -87,6 +87,25 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{{Name: "old", URL: "https://a.example.org", Token: "t"}}}))
 	})
 
+	it("fails where the files of the layout before cannot be read, and takes a binding without any as it is", func() {
+		dir := t.TempDir()
+		Expect(os.MkdirAll(filepath.Join(dir, "metadata"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "metadata/kind"), []byte("nix-binary-cache"), 0o644)).To(Succeed())
+		given := libcnb.Bindings{{Name: "old", Path: dir}}
+		all, err := nixproot.WithOldLayout(t.Context(), given)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all[0].Type).To(Equal("nix-binary-cache"))
+		Expect(all[0].Secret).To(BeEmpty())
+		Expect(os.WriteFile(filepath.Join(dir, "secret"), nil, 0o644)).To(Succeed())
+		_, err = nixproot.WithOldLayout(t.Context(), given)
+		Expect(err).To(MatchError(ContainSubstring(`reading the service binding "old"`)))
+		for _, other := range []libcnb.Binding{{Name: "typed", Type: "x", Path: dir}, {Name: "nowhere"}} {
+			all, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{other})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(all[0]).To(Equal(other))
+		}
+	})
+
 	it("names what has no type, nearly the right one, or maps what nobody downloads", func() {
 		all, err := read(libcnb.Bindings{
 			{Name: "a", Secret: map[string]string{"url": "https://a", "password": "hunter2"}}, {Name: "b", Type: "nix-cache"},

@@ -142,7 +142,7 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		switch {
 		case token != "":
 			n.Authorization[plain] = "Bearer " + token
-		case login != (cache.NetrcEntry{}) && !logins.add(u.Hostname(), login):
+		case !logins.add(u.Hostname(), login):
 			n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Login+":"+login.Password))
 		}
 		if s.sessions != nil {
@@ -192,7 +192,6 @@ func (s cacheSettings) loginFor(u *url.URL, file cache.Netrc) (login cache.Netrc
 	if longest < 0 {
 		login, _ = file.For(u, true)
 	}
-	login.Machine = ""
 	return login, token
 }
 

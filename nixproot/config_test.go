@@ -58,10 +58,12 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("reads numbers, and leaves what is not set to the machine", func() {
-		c, err := read(map[string]string{"BP_NIX_CONCURRENCY": "7"})
-		Expect(err).NotTo(HaveOccurred())
-		Expect(c.Concurrency).To(Equal(7))
-		c, err = read(nil)
+		for text, n := range map[string]int{"1": 1, "7": 7, "256": 256} {
+			c, err := read(map[string]string{"BP_NIX_CONCURRENCY": text})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(c.Concurrency).To(Equal(n))
+		}
+		c, err := read(nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(c.Concurrency).To(BeZero())
 	})
