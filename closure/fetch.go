@@ -39,7 +39,7 @@ func (s *substitution) fetch(ctx context.Context, downloads *queue[download]) er
 	var buf []byte
 	for {
 		d, ok := downloads.next()
-		if !ok {
+		if !ok || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if buf == nil {

@@ -2,8 +2,8 @@ package closure
 
 import "runtime"
 
-// DefaultLookups is how many narinfos are asked for at the same time: they cost latency and little else.
-const DefaultLookups = 64
+// lookups is how many narinfos are asked for at the same time: they cost latency and little else.
+const lookups = 64
 
 // DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
 // memory of their decoders is bounded by the cache.

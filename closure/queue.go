@@ -53,11 +53,3 @@ func (q *queue[T]) close() {
 	q.closed = true
 	q.changed.Broadcast()
 }
-
-// drop closes the queue and forgets what is in it.
-func (q *queue[T]) drop() {
-	q.mu.Lock()
-	q.items = nil
-	q.mu.Unlock()
-	q.close()
-}

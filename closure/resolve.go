@@ -36,12 +36,12 @@ func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, 
 		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	defer context.AfterFunc(ctx, w.paths.drop)()
-	for range s.Lookups {
+	defer context.AfterFunc(ctx, w.paths.close)()
+	for range lookups {
 		group.Go(func() error {
 			for {
 				p, ok := w.paths.next()
-				if !ok {
+				if !ok || ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
 				if err := w.step(ctx, p); err != nil {

@@ -46,9 +46,8 @@ type Options struct {
 	// becomes one more group, BuildLayer, which is for the build and not for the image. Previous then says what is here
 	// of it. Nil has Substitute plan.
 	Planned []Group
-	// Lookups and Downloads are how many narinfos and NARs are under way at the same time; 0 means DefaultLookups
-	// and DefaultDownloads.
-	Lookups, Downloads int
+	// Downloads is how many NARs are under way at the same time; 0 means DefaultDownloads.
+	Downloads int
 	// MaxPaths bounds the closure, against a cache that makes up references for ever; 0 means 100,000.
 	MaxPaths int
 	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
@@ -164,7 +163,6 @@ func (s *substitution) tried() bool {
 func (s *substitution) round(ctx context.Context) (result *Result, complete bool, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	downloads, queued := newQueue(largestFirst), map[storepath.Path]bool{}
-	defer context.AfterFunc(ctx, downloads.drop)()
 	for range s.Downloads {
 		group.Go(func() error { return s.fetch(ctx, downloads) })
 	}
@@ -301,9 +299,6 @@ func (s *substitution) account(r *Result) (*Result, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Lookups <= 0 {
-		o.Lookups = DefaultLookups
-	}
 	if o.Downloads <= 0 {
 		o.Downloads = DefaultDownloads()
 	}

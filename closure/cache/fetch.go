@@ -126,14 +126,14 @@ func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack fu
 	}
 	for n := 1; ; n++ {
 		err := s.stream(ctx, f, other, unpack)
-		var again *restartError
-		if !errors.As(err, &again) || ctx.Err() != nil {
+		var restart *restartError
+		if !errors.As(err, &restart) || ctx.Err() != nil {
 			return err
 		}
 		if final := other.decide(ctx, policy, n, err); final != nil {
 			return final
 		}
-		if wait(ctx, policy.delay(n, again.error), nil) != nil {
+		if wait(ctx, policy.delay(n, restart.error), nil) != nil {
 			return err
 		}
 	}

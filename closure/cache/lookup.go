@@ -61,7 +61,7 @@ type reply struct {
 	err   error
 }
 
-// lookup asks all caches and settles on the best. Those that are disabled, those that could not serve the path's NAR
+// lookup asks all caches and takes the best. Those that are disabled, those that could not serve the path's NAR
 // and those that had not answered when the set was opened count only where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
 	refusals := map[*substituter]error{}
@@ -84,12 +84,12 @@ func (s *Set) lookup(p storepath.Path) (*Found, error) {
 
 // consult asks some of the caches; refusals gets what each one said where none has the path.
 func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
-	settled := make(chan struct{})
-	defer close(settled)
+	decided := make(chan struct{})
+	defer close(decided)
 	replies := make(chan reply, len(caches))
 	for i, c := range caches {
 		go func() {
-			found, err := s.ask(s.background, c, p, settled)
+			found, err := s.ask(s.background, c, p, decided)
 			replies <- reply{index: i, found: found, err: err}
 		}()
 	}

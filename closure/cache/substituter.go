@@ -132,7 +132,7 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !worthRetrying(err):
-			return p, c.settle(err)
+			return p, c.final(err)
 		case isRefusal(err) && c.limiter.aliveSince(asked):
 			n-- // the cache answers others, so it will answer this too
 			continue
@@ -148,8 +148,8 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 	}
 }
 
-// settle reads an answer that is final: a failure that is no answer disables the cache.
-func (c *substituter) settle(err error) error {
+// final reads an answer that no other attempt will change: a failure that is no answer disables the cache.
+func (c *substituter) final(err error) error {
 	var status *StatusError
 	switch isStatus := errors.As(err, &status); {
 	case isStatus && status.Code == 403 && status.S3Code == "":

@@ -59,7 +59,7 @@ func (t *transfer) begin(ctx context.Context) error {
 			}
 			return nil
 		}
-		if err = t.again(err); err != nil {
+		if err = t.retry(err); err != nil {
 			return err
 		}
 	}
@@ -230,7 +230,7 @@ func (t *transfer) advance() {
 // resume makes the stream continue after an error, or returns the error that ends it.
 func (t *transfer) resume(err error) error {
 	for {
-		if final := t.again(err); final != nil {
+		if final := t.retry(err); final != nil {
 			return final
 		}
 		if t.encoding != "" && t.offset > 0 {
@@ -245,8 +245,8 @@ func (t *transfer) resume(err error) error {
 	}
 }
 
-// again waits before another attempt, or returns the error that ends the transfer.
-func (t *transfer) again(err error) error {
+// retry waits before another attempt, or returns the error that ends the transfer.
+func (t *transfer) retry(err error) error {
 	err = redact.Error(err)
 	if cause := context.Cause(t.ctx); cause != nil {
 		return cause
