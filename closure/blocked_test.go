@@ -75,6 +75,32 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
 	})
 
+	it("fetches as it is what is new in a closure that could not be relocated last time", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"lib/table": bareHash(bad)})
+		options.Roots = []storepath.Path{bad}
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+
+		dep := c.add(pathOf("1", "dep-1"), map[string]string{"a": bad.String()}, bad)
+		root := c.add(pathOf("1", "root-1"), map[string]string{"a": dep.String()}, bad, dep)
+		var unpacked string
+		caches.fetch = func(_ context.Context, p storepath.Path) error {
+			for p == root && unpacked == "" {
+				if _, err := os.Stat(filepath.Join(staging, dep.Base()+".json")); err == nil {
+					unpacked = string(dump(filepath.Join(staging, dep.Base())))
+				}
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		}
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.Layout)
+		_, err = closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(unpacked).To(Equal(string(c.nars[dep])))
+	})
+
 	it("gives its reasons in one order, whichever layers remember them", func() {
 		var deps []storepath.Path
 		for i := range 6 {
