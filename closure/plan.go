@@ -34,9 +34,12 @@ const (
 	// BuildLayer is the group of what is needed while an image is made and goes into none. It is no layer.
 	BuildLayer = LayerPrefix + "build"
 
-	// gathered is how many small paths a layer of several is to have: the more, the more of an image other images have
-	// too, as more paths have layers of their own; the fewer, the less is exported besides what has changed.
-	gathered = 12
+	// gathered is how many paths beyond the number of layers there are for each layer of small ones: the more, the more
+	// of an image other images have too, as more paths have layers of their own; the fewer, the less is exported besides
+	// what has changed.
+	gathered = 6
+	// fewest and most, of a hundred layers, are for the small ones.
+	fewest, most = 6, 80
 	// layerName is how much of a hash a layer's name has: 120 bits.
 	layerName = 24
 )
@@ -53,9 +56,9 @@ func (l Limits) layers() int {
 //
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
-// the roots are apart from the rest; most layers hold one path each, the largest; the small ones are put in an order in
-// which what needs nearly the same is near, and neighbours are joined until all fit (see joined). The groups are in the
-// order of their layers' names.
+// the roots are apart from the rest; most layers hold one path each, the largest; the small ones are together with what
+// the same large path needs (see bundles), and neighbours among these bundles are joined until all fit (see joined). The
+// groups are in the order of their layers' names.
 func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
@@ -67,17 +70,17 @@ func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	p := newPlanner(nodes)
 	apps, rest := p.apart(g)
 	quota := limits.layers()
-	sets := p.joined(apps, min(len(apps), max(1, quota/10)))
+	sets := joined(p.parts(apps), min(len(apps), max(1, quota/10)))
 	quota -= len(sets)
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
-		alone = quota - max(1, quota/16, min((len(rest)-quota)/gathered, quota/2))
+		alone = quota - min(max(1, quota*fewest/100, (len(rest)-quota)/gathered), max(1, quota*most/100))
 	}
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})
 	}
-	sets = append(sets, p.joined(rest[alone:], quota-alone)...)
+	sets = append(sets, joined(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
 	groups := make([]Group, 0, len(sets))
 	for _, set := range sets {
 		groups = append(groups, p.group(set, layout))
@@ -141,7 +144,7 @@ func newPlanner(nodes []*Node) *planner {
 				continue
 			}
 			own.add(p.closure[j])
-			if heir < 0 || p.needsMore(j, heir) {
+			if heir < 0 || p.byCount(j, heir) > 0 {
 				heir = j
 			}
 		}
@@ -155,10 +158,10 @@ func newPlanner(nodes []*Node) *planner {
 	return p
 }
 
-// needsMore orders nodes by how many others they need. A name says more than a hash, which is another one whenever
-// something below it has changed.
-func (p *planner) needsMore(i, j int) bool {
-	return cmp.Or(cmp.Compare(p.count[i], p.count[j]), p.byName(i, j)) > 0
+// byCount is what needs fewest others first. A name says more than a hash, which is another one whenever something
+// below it has changed.
+func (p *planner) byCount(i, j int) int {
+	return cmp.Or(cmp.Compare(p.count[i], p.count[j]), p.byName(i, j))
 }
 
 func (p *planner) byName(i, j int) int {
@@ -211,16 +214,51 @@ type part struct {
 	count   int
 }
 
-// joined puts nodes in the order of what they need and joins neighbours until at most n parts are left, again and
-// again those two for which it costs least. A part costs its size times the number of paths that it needs: how much is
-// exported, by how many changes. Sums are of whole numbers, so that no processor rounds another way.
-func (p *planner) joined(nodes []int, n int) [][]int {
+// parts are single nodes, in the order of what they need.
+func (p *planner) parts(nodes []int) []*part {
 	nodes = slices.SortedFunc(slices.Values(nodes), p.byNeeds)
 	parts := make([]*part, 0, len(nodes))
 	for _, i := range nodes {
-		size := (min(max(p.nodes[i].NarSize, 0), maxNarSize) + 1023) >> 10
-		parts = append(parts, &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]})
+		parts = append(parts, p.part(i))
 	}
+	return parts
+}
+
+func (p *planner) part(i int) *part {
+	size := (min(max(p.nodes[i].NarSize, 0), maxNarSize) + 1023) >> 10
+	return &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]}
+}
+
+// bundles puts small nodes together that have the same carrier: of the large ones that need a node the one that itself
+// needs least. Where the carrier is in an image, all that it carries is; and when one of these has changed, the carrier
+// has, beside whose bytes theirs are few. What no large one needs stays single. Bundles are in the order of what their
+// carriers need.
+func (p *planner) bundles(large, small []int) (bundles []*part) {
+	large = slices.SortedFunc(slices.Values(large), p.byCount)
+	carrier := make(map[int]int, len(small))
+	for _, i := range small {
+		carrier[i] = i
+		if at := slices.IndexFunc(large, func(l int) bool { return p.closure[l].has(i) }); at >= 0 {
+			carrier[i] = large[at]
+		}
+	}
+	small = slices.SortedFunc(slices.Values(small), func(i, j int) int {
+		return cmp.Or(p.byNeeds(carrier[i], carrier[j]), p.byNeeds(i, j))
+	})
+	for at, i := range small {
+		if at > 0 && carrier[i] == carrier[small[at-1]] {
+			bundles[len(bundles)-1].take(p.part(i))
+		} else {
+			bundles = append(bundles, p.part(i))
+		}
+	}
+	return bundles
+}
+
+// joined joins neighbours until at most n parts are left, again and again those two for which it costs least. A part
+// costs its size times the number of paths that it needs: how much is exported, by how many changes. Sums are of whole
+// numbers, so that no processor rounds another way.
+func joined(parts []*part, n int) [][]int {
 	costs := make([]int64, 0, len(parts)) // of joining each to the next
 	for i := 1; i < len(parts); i++ {
 		costs = append(costs, cost(parts[i-1], parts[i]))
@@ -249,10 +287,11 @@ func (p *planner) joined(nodes []int, n int) [][]int {
 	return sets
 }
 
-// cost is what joining two parts adds: each is exported also when only the other one has changed.
+// cost is what joining two parts adds: each is exported also when only the other one has changed, and in an image that
+// has not all of the other.
 func cost(a, b *part) int64 {
 	both := a.closure.common(b.closure)
-	return a.size*int64(b.count-both) + b.size*int64(a.count-both)
+	return a.size*int64(b.count-both+len(b.nodes)) + b.size*int64(a.count-both+len(a.nodes))
 }
 
 func (a *part) take(b *part) {
@@ -291,6 +330,8 @@ func (s set) add(other set) {
 		s[i] |= word
 	}
 }
+
+func (s set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
 
 func (s set) len() (n int) {
 	for _, word := range s {
