@@ -1,11 +1,14 @@
 package bench
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -15,12 +18,51 @@ import (
 
 const (
 	// fleetSeeds is how many fleets are made of each universe; the worst figure of them counts.
-	fleetSeeds = 2
+	fleetSeeds = 3
 	// fleetChanges is how many changes of one path the amplifications of a fleet are the mean of.
 	fleetChanges = 120
+	// fleetUpdates is how many packages are changed, one at a time, in all apps of a fleet that have it.
+	fleetUpdates = 6
 	// pushBytes is what any push costs besides its paths: configuration, the view, round trips (docs/layers.md).
 	pushBytes = 1 << 20
 )
+
+// fleetRules are the groupings that are compared: ours, those of others, and what else was tried for ours.
+var fleetRules = []fleetRule{
+	{"ours", ours}, {"popularity", Popularity}, {"auto_layer", AutoLayer}, {"layer_per_path", layerPerPath},
+	{"tried_rest_together", restTogether}, {"tried_rest_by_hash", restByHash},
+	{"tried_rest_by_largest_dependency", restByLargestDependency},
+}
+
+// fleetRule is a grouping and its name in rows.
+type fleetRule struct {
+	name string
+	Grouping
+}
+
+// fleetOrders are the orders of an image's layers, lowest first, that are compared: first the grouping's own.
+var fleetOrders = []struct {
+	name  string
+	order func(*closure.Graph) func(a, b []storepath.Path) int
+}{
+	{"", nil},
+	{"_ordered_by_hash", func(*closure.Graph) func(a, b []storepath.Path) int {
+		return func(a, b []storepath.Path) int { return strings.Compare(contents(a), contents(b)) }
+	}},
+	{"_ordered_by_size", func(g *closure.Graph) func(a, b []storepath.Path) int {
+		return func(a, b []storepath.Path) int { return cmp.Compare(bytesOf(g, b), bytesOf(g, a)) }
+	}},
+	{"_ordered_by_dependents", func(g *closure.Graph) func(a, b []storepath.Path) int {
+		dependents := g.Dependents()
+		most := func(paths []storepath.Path) (most int) {
+			for _, p := range paths {
+				most = max(most, len(dependents[p]))
+			}
+			return most
+		}
+		return func(a, b []storepath.Path) int { return cmp.Compare(most(b), most(a)) }
+	}},
+}
 
 // fleet simulates images of many apps that share a registry and nodes, by their closures alone: docs/fleet.md.
 func (b *Bench) fleet(ctx context.Context) error {
@@ -28,28 +70,138 @@ func (b *Bench) fleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rules := []struct {
-		name string
-		Grouping
-	}{{"ours", ours}, {"popularity", Popularity}, {"auto_layer", AutoLayer}, {"layer_per_path", layerPerPath}}
 	for _, size := range []int{40, 200} {
-		for _, rule := range rules {
-			worst := &fleetFigures{share: 1}
-			for _, u := range universes {
-				for seed := range fleetSeeds {
-					if ctx.Err() != nil {
-						return context.Cause(ctx)
-					}
-					f := measureFleet(u.apps(uint64(seed+1), size), rule.Grouping, uint64(seed))
-					b.Log("%d apps of %s, seed %d, %s: %s", size, u.name, seed+1, rule.name, f)
-					worst.include(f)
-				}
-			}
-			b.fleetRows(fmt.Sprintf("fleet.%d.%s", size, rule.name), worst, size)
+		rules := fleetRules
+		if size == 40 {
+			rules = append(slices.Clone(rules), fewerLayers()...)
+		}
+		totals, figures, err := b.playFleets(ctx, universes, size, rules)
+		if err != nil {
+			return err
+		}
+		b.totalRows(fmt.Sprintf("fleet.%d", size), totals)
+		for i, rule := range rules {
+			b.fleetRows(fmt.Sprintf("fleet.%d.%s", size, rule.name), figures[i], size)
 		}
 	}
 	b.row("fleet.plan_2000_paths", planning(universes[0]).Seconds(), "s", "<=0.5")
 	return nil
+}
+
+// fewerLayers are our grouping with less layers than there may be.
+func fewerLayers() (rules []fleetRule) {
+	for _, layers := range []int{10, 20, 40, 60, 80} {
+		rules = append(rules, fleetRule{
+			fmt.Sprintf("ours_in_%d_layers", layers),
+			func(g *closure.Graph, _ int) [][]storepath.Path { return ours(g, layers) },
+		})
+	}
+	return rules
+}
+
+// playFleets makes fleets of so many apps, some of each universe, and gives the worst of each figure by rule.
+func (b *Bench) playFleets(ctx context.Context, universes []*fleetUniverse, size int, rules []fleetRule) (
+	totals fleetTotals, worst []*fleetFigures, err error,
+) {
+	n := len(universes) * fleetSeeds
+	for range rules {
+		worst = append(worst, newFleetFigures())
+	}
+	var mu sync.Mutex
+	atOnce(n, func(i int) {
+		u, seed := universes[i/fleetSeeds], uint64(i%fleetSeeds+1)
+		f := newFleet(u.apps(seed, size), seed)
+		mu.Lock()
+		totals.include(f, n)
+		mu.Unlock()
+		for at, rule := range rules {
+			if ctx.Err() != nil {
+				return
+			}
+			figures := f.measure(rule.Grouping)
+			mu.Lock()
+			b.Log("%d apps of %s, seed %d, %s: %s", size, u.name, seed, rule.name, figures)
+			worst[at].include(figures, n)
+			mu.Unlock()
+		}
+	})
+	return totals, worst, context.Cause(ctx)
+}
+
+// fleet is the images of some apps, and what happens to them.
+type fleet struct {
+	graphs  []*closure.Graph
+	changes []fleetChange // of one app each
+	updates [][]fleetChange
+	union   map[storepath.Path]int64
+	total   int64
+}
+
+// fleetChange is a closure before and after a change of one path.
+type fleetChange struct {
+	before, after *closure.Graph
+	rebuilt       int64
+}
+
+func newFleet(apps []*fleetApp, seed uint64) *fleet {
+	f := &fleet{union: map[storepath.Path]int64{}}
+	all := map[int]bool{}
+	for _, app := range apps {
+		g := app.graph(-1)
+		f.graphs = append(f.graphs, g)
+		f.total += g.Bytes()
+		for p, n := range g.Nodes {
+			f.union[p] = n.NarSize
+		}
+		for _, i := range app.needs {
+			all[i] = true
+		}
+	}
+	dice := rand.New(rand.NewPCG(seed-1, 11))
+	for i := range fleetChanges {
+		app := apps[i%len(apps)]
+		f.changes = append(f.changes, newFleetChange(f.graphs[i%len(apps)], app, app.needs[dice.IntN(len(app.needs))]))
+	}
+	packages := make([]int, 0, len(all))
+	for i := range all {
+		packages = append(packages, i)
+	}
+	slices.Sort(packages)
+	for range fleetUpdates {
+		var update []fleetChange
+		changed := packages[dice.IntN(len(packages))]
+		for i, app := range apps {
+			if app.has[changed] {
+				update = append(update, newFleetChange(f.graphs[i], app, changed))
+			}
+		}
+		f.updates = append(f.updates, update)
+	}
+	return f
+}
+
+func newFleetChange(before *closure.Graph, app *fleetApp, changed int) fleetChange {
+	c := fleetChange{before: before, after: app.graph(changed)}
+	for p, n := range c.after.Nodes {
+		if before.Nodes[p] == nil {
+			c.rebuilt += n.NarSize
+		}
+	}
+	return c
+}
+
+// atOnce calls a function with each number below n, as many at once as there are processors.
+func atOnce(n int, do func(i int)) {
+	slots := make(chan struct{}, cores())
+	var group sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	group.Wait()
 }
 
 // ours is this buildpack's grouping.
@@ -70,36 +222,68 @@ func layerPerPath(g *closure.Graph, _ int) [][]storepath.Path {
 	return groups
 }
 
+// imagesAt are the images of which is told what a node downloads for them that has all those before.
+var imagesAt = []int{1, 2, 3, 5, 10, 20, 40, 100, 200}
+
 // fleetFigures are what a fleet costs under one grouping.
 type fleetFigures struct {
-	share         float64 // of the bytes that sharing could save at best, how many are saved
-	stored        float64 // a registry's bytes against the union of all store paths
-	amplification float64 // what a change of one path exports against what it rebuilds: the mean
-	most          float64 // what nine of ten changes stay below
-	layers        int     // of the image with the most
-	downloaded    float64 // by a node that runs all of the fleet and knows blobs by digest, against the union
-	unpacked      float64 // on a node that knows unpacked layers by chain, against the union
-	tenth         float64 // of its bytes, what a node with nine images downloads for the tenth
-	last          float64 // and for the last one of the fleet
+	share         float64   // of the bytes that sharing could save at best, how many are saved
+	stored        float64   // a registry's bytes against the union of all store paths
+	amplification float64   // what a change of one path exports against what it rebuilds: the mean
+	most          float64   // what nine of ten changes stay below
+	update        float64   // what a change of one path in all apps uploads against what it rebuilds: the mean
+	layers        int       // of the image with the most
+	downloaded    float64   // by a node that runs all of the fleet and knows blobs by digest, against the union
+	unpacked      []float64 // on a node that knows unpacked layers by chain, against the union, in each of fleetOrders
+	images        []float64 // of its own bytes, what a node downloads for each image of imagesAt: the mean of fleets
+}
+
+func newFleetFigures() *fleetFigures {
+	return &fleetFigures{share: 1, unpacked: make([]float64, len(fleetOrders)), images: make([]float64, len(imagesAt))}
 }
 
 // String is the figures in one line.
 func (f *fleetFigures) String() string {
-	return fmt.Sprintf("share %.3f, stored %.2f, amplification %.2f, nine of ten below %.2f, %d layers, downloaded %.2f, "+
-		"unpacked %.2f of the union, tenth image %.2f, last %.2f of its bytes", f.share, f.stored, f.amplification, f.most, f.layers, f.downloaded,
-		f.unpacked, f.tenth, f.last)
+	return fmt.Sprintf("share %.4f, stored %.2f, amplification %.2f, nine of ten below %.2f, of an update %.2f, %d layers, "+
+		"unpacked %.2f of the union", f.share, f.stored, f.amplification, f.most, f.update, f.layers, f.unpacked[0])
 }
 
-// include keeps the worse of each figure.
-func (f *fleetFigures) include(other *fleetFigures) {
+// include keeps the worse of each figure, and the mean of images, for one of several fleets.
+func (f *fleetFigures) include(other *fleetFigures, of int) {
 	f.share = min(f.share, other.share)
 	f.layers = max(f.layers, other.layers)
 	for _, both := range []struct{ to, from *float64 }{
 		{&f.stored, &other.stored}, {&f.amplification, &other.amplification}, {&f.most, &other.most},
-		{&f.downloaded, &other.downloaded}, {&f.unpacked, &other.unpacked}, {&f.tenth, &other.tenth}, {&f.last, &other.last},
+		{&f.update, &other.update}, {&f.downloaded, &other.downloaded},
 	} {
 		*both.to = max(*both.to, *both.from)
 	}
+	for i, unpacked := range other.unpacked {
+		f.unpacked[i] = max(f.unpacked[i], unpacked)
+	}
+	for i, image := range other.images {
+		f.images[i] += image / float64(of)
+	}
+}
+
+// fleetTotals are what is the same whatever the layers are: the means of some fleets.
+type fleetTotals struct{ total, union, paths, different float64 }
+
+func (t *fleetTotals) include(f *fleet, of int) {
+	t.total += float64(f.total) / 1e9 / float64(of)
+	t.union += float64(sumOf(f.union)) / 1e9 / float64(of)
+	t.different += float64(len(f.union)) / float64(of)
+	for _, g := range f.graphs {
+		t.paths += float64(len(g.Nodes)) / float64(of)
+	}
+}
+
+func (b *Bench) totalRows(name string, t fleetTotals) {
+	b.row(name+".without_sharing", t.total, "GB", "")
+	b.row(name+".union", t.union, "GB", "")
+	// A narinfo and a NAR of each path.
+	b.row(name+".requests_of_first_builds", 2*t.paths, "requests", "")
+	b.row(name+".requests_past_a_proxy", 2*t.different, "requests", "")
 }
 
 func (b *Bench) fleetRows(name string, f *fleetFigures, size int) {
@@ -114,72 +298,105 @@ func (b *Bench) fleetRows(name string, f *fleetFigures, size int) {
 	b.row(name+".stored_against_union", f.stored, "ratio", bars[1])
 	b.row(name+".amplification_mean", f.amplification, "ratio", bars[2])
 	b.row(name+".amplification_nine_of_ten", f.most, "ratio", bars[3])
+	b.row(name+".update_of_all_apps", f.update, "ratio", "")
 	b.row(name+".layers", float64(f.layers), "layers", "")
+	if strings.Contains(name, "_layers") {
+		return
+	}
 	b.row(name+".node_downloaded_by_digest", f.downloaded, "ratio", "")
-	b.row(name+".node_unpacked_by_chain", f.unpacked, "ratio", "")
-	b.row(name+".tenth_image_downloaded", f.tenth, "ratio", "")
-	b.row(name+".last_image_downloaded", f.last, "ratio", "")
+	for i, order := range fleetOrders {
+		b.row(name+".node_unpacked_by_chain"+order.name, f.unpacked[i], "ratio", "")
+	}
+	for i, k := range imagesAt {
+		if k <= size {
+			b.row(fmt.Sprintf("%s.image_%d_downloaded", name, k), f.images[i], "ratio", "")
+		}
+	}
 }
 
-// measureFleet plays a fleet: every image is pushed to one registry and run on one node.
-func measureFleet(apps []*fleetApp, group Grouping, seed uint64) *fleetFigures {
-	f := &fleetFigures{}
-	blobs, chains, union := map[string]int64{}, map[string]int64{}, map[storepath.Path]int64{}
-	var total int64
-	for k, app := range apps {
-		g := app.graph(-1)
+// measure plays a fleet: every image is pushed to one registry and run on one node.
+func (f *fleet) measure(group Grouping) *fleetFigures {
+	figures := newFleetFigures()
+	blobs, chains := map[string]int64{}, make([]map[string]int64, len(fleetOrders))
+	for k, g := range f.graphs {
 		var fresh int64
-		chain := ""
 		groups := group(g, closure.DefaultLayers)
-		f.layers = max(f.layers, len(groups))
+		figures.layers = max(figures.layers, len(groups))
 		for _, paths := range groups {
 			key, size := contents(paths), bytesOf(g, paths)
 			if _, known := blobs[key]; !known {
 				fresh += size
 			}
-			chain = contents([]storepath.Path{storepath.Path(chain), storepath.Path(key)})
-			blobs[key], chains[chain] = size, size
+			blobs[key] = size
 		}
-		for p, n := range g.Nodes {
-			union[p] = n.NarSize
+		if i := slices.Index(imagesAt, k+1); i >= 0 {
+			figures.images[i] = float64(fresh) / float64(g.Bytes())
 		}
-		total += g.Bytes()
-		switch k {
-		case 9:
-			f.tenth = float64(fresh) / float64(g.Bytes())
-		case len(apps) - 1:
-			f.last = float64(fresh) / float64(g.Bytes())
+		for i, order := range fleetOrders {
+			if order.order != nil {
+				slices.SortStableFunc(groups, order.order(g))
+			}
+			chains[i] = chained(chains[i], g, groups)
 		}
 	}
-	stored, least := float64(sumOf(blobs)), float64(sumOf(union))
-	f.share = (float64(total) - stored) / (float64(total) - least)
-	f.stored, f.downloaded, f.unpacked = stored/least, stored/least, float64(sumOf(chains))/least
-	f.amplification, f.most = amplification(apps, group, seed)
-	return f
+	least := float64(sumOf(f.union))
+	stored := float64(sumOf(blobs))
+	figures.share = (float64(f.total) - stored) / (float64(f.total) - least)
+	figures.stored, figures.downloaded = stored/least, stored/least
+	for i := range fleetOrders {
+		figures.unpacked[i] = float64(sumOf(chains[i])) / least
+	}
+	figures.amplification, figures.most = f.amplification(group)
+	for _, update := range f.updates {
+		figures.update += updated(update, blobs, group) / float64(len(f.updates))
+	}
+	return figures
+}
+
+// chained adds an image's layers to those that are unpacked, each known by all that are below it.
+func chained(chains map[string]int64, g *closure.Graph, groups [][]storepath.Path) map[string]int64 {
+	if chains == nil {
+		chains = map[string]int64{}
+	}
+	chain := ""
+	for _, paths := range groups {
+		chain = contents(append([]storepath.Path{storepath.Path(chain)}, paths...))
+		chains[chain] = bytesOf(g, paths)
+	}
+	return chains
 }
 
 // amplification changes one path of one app at a time.
-func amplification(apps []*fleetApp, group Grouping, seed uint64) (mean, most float64) {
-	dice := rand.New(rand.NewPCG(seed, 11))
+func (f *fleet) amplification(group Grouping) (mean, most float64) {
 	var ratios []float64
-	for i := range fleetChanges {
-		app := apps[i%len(apps)]
-		changed := dice.IntN(len(app.needs))
-		before, after := app.graph(-1), app.graph(changed)
-		var rebuilt int64
-		for p, n := range after.Nodes {
-			if before.Nodes[p] == nil {
-				rebuilt += n.NarSize
-			}
-		}
-		moved := Exported(after, group(before, closure.DefaultLayers), group(after, closure.DefaultLayers))
-		ratios = append(ratios, float64(moved+pushBytes)/float64(rebuilt+pushBytes))
+	for _, c := range f.changes {
+		moved := Exported(c.after, group(c.before, closure.DefaultLayers), group(c.after, closure.DefaultLayers))
+		ratios = append(ratios, float64(moved+pushBytes)/float64(c.rebuilt+pushBytes))
 	}
 	slices.Sort(ratios)
 	for _, r := range ratios {
 		mean += r / float64(len(ratios))
 	}
 	return mean, ratios[len(ratios)*9/10]
+}
+
+// updated is what all apps upload to a registry with those blobs when one package is changed for all of them, against
+// what that rebuilds.
+func updated(update []fleetChange, blobs map[string]int64, group Grouping) float64 {
+	fresh, rebuilt := map[string]int64{}, map[storepath.Path]int64{}
+	for _, c := range update {
+		for _, paths := range group(c.after, closure.DefaultLayers) {
+			if key := contents(paths); blobs[key] == 0 {
+				fresh[key] = bytesOf(c.after, paths)
+			}
+		}
+		for p, n := range c.after.Nodes {
+			if c.before.Nodes[p] == nil {
+				rebuilt[p] = n.NarSize
+			}
+		}
+	}
+	return float64(sumOf(fresh)+pushBytes) / float64(sumOf(rebuilt)+pushBytes)
 }
 
 // planning is how long it takes to plan 2,000 paths.
@@ -189,6 +406,7 @@ func planning(u *fleetUniverse) time.Duration {
 		app.need(dice.IntN(len(u.packages)))
 	}
 	app.needs = app.needs[:2000]
+	slices.Sort(app.needs)
 	g := app.graph(-1)
 	start := time.Now()
 	closure.Plan(g, relocate.Layout{}, closure.Limits{})
@@ -201,7 +419,8 @@ func contents(paths []storepath.Path) string {
 	for _, p := range paths {
 		b.WriteString(string(p) + " ")
 	}
-	return b.String()
+	sum := sha256.Sum256([]byte(b.String()))
+	return string(sum[:])
 }
 
 func bytesOf(g *closure.Graph, paths []storepath.Path) (sum int64) {

@@ -155,7 +155,7 @@ type fleetApp struct {
 	universe *fleetUniverse
 	name     string
 	size     int64
-	needs    []int // its closure, as numbers of packages
+	needs    []int // its closure, as numbers of packages, sorted once the app is made
 	direct   []int
 	has      map[int]bool
 }
@@ -175,19 +175,17 @@ func (a *fleetApp) need(i int) {
 	}
 }
 
-// graph is the app's closure, in which the changed-th of its packages, and all that need it, are other builds of
-// themselves; -1 changes none.
+// graph is the app's closure, in which one package and all that need it are other builds of themselves; -1 changes
+// none.
 func (a *fleetApp) graph(changed int) *closure.Graph {
 	paths := make(map[int]storepath.Path, len(a.needs))
 	other := map[int]bool{}
 	g := &closure.Graph{Nodes: make(map[storepath.Path]*closure.Node, len(a.needs)+1)}
 	app := &closure.Node{NarSize: a.size}
-	needs := slices.Clone(a.needs)
-	slices.Sort(needs)
-	for at, i := range needs {
+	for _, i := range a.needs {
 		p := a.universe.packages[i]
 		n := &closure.Node{NarSize: p.size}
-		other[i] = at == changed || slices.ContainsFunc(p.needs, func(j int) bool { return other[j] })
+		other[i] = i == changed || slices.ContainsFunc(p.needs, func(j int) bool { return other[j] })
 		for _, j := range p.needs {
 			if q, ok := paths[j]; ok {
 				n.References = append(n.References, q)
