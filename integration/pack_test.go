@@ -28,7 +28,11 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 	it("builds the static site, which answers over HTTP as a stranger without any privilege", func() {
 		app, image := sample(t, "static-site"), p.image("static-site")
 		log := p.build(image, app.source, app.env(p.parts))
-		Expect(log).To(ContainSubstring("Engine: relocate"))
+		golden("static-site", log)
+		labels, err := exec.Command("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image).Output()
+		must(err)
+		Expect(labels).To(And(ContainSubstring(`"io.nixproot.nix-hydra.roots":"`+app.paths[0]+`"`),
+			ContainSubstring(`"io.nixproot.nix-hydra.engine":"relocate"`)))
 		Expect(log).NotTo(ContainSubstring("building '/nix/store"), "nothing is compiled")
 
 		// answering under Docker's own profile, and under one that denies what Heroku denies, on a read-only root
@@ -38,6 +42,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		// reusing everything when nothing has changed
 		app.server.Reset()
 		log = p.build(image, app.source, app.env(p.parts))
+		golden("static-site-again", log)
 		Expect(log).To(ContainSubstring("Reusing layer 'nixproot/nix-hydra:closure-"))
 		Expect(log).NotTo(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 		requests, _ := app.server.Traffic("")

@@ -12,52 +12,60 @@ import (
 const logWidth = 80
 
 // folding breaks the lines of a log between words, so that each fits; what follows is indented by two more columns. A
-// word that does not fit, such as a store path, stays whole.
-type folding struct{ to io.Writer }
+// word that does not fit, such as a store path, stays whole. A line may come in parts.
+type folding struct {
+	to     io.Writer
+	indent int  // of the line
+	at     int  // the column that is reached
+	blanks int  // that are not yet written, as the line may end before the next word
+	inText bool // the line has a word
+}
 
-// Write passes whole lines on.
-func (f folding) Write(p []byte) (int, error) {
-	var folded strings.Builder
-	for line := range strings.Lines(string(p)) {
-		fold(&folded, line)
+// piece is what a line is made of: its end, blanks, or a word.
+var piece = regexp.MustCompile("\n| +|[^\n ]+")
+
+// Write passes on what is logged.
+func (f *folding) Write(p []byte) (int, error) {
+	var out strings.Builder
+	for _, text := range piece.FindAllString(string(p), -1) {
+		switch {
+		case text == "\n":
+			out.WriteString(text)
+			*f = folding{to: f.to}
+		case text[0] != ' ':
+			f.word(&out, text)
+		case f.inText:
+			f.blanks += len(text)
+		default:
+			out.WriteString(text)
+			f.indent += len(text)
+			f.at += len(text)
+		}
 	}
-	if _, err := io.WriteString(f.to, folded.String()); err != nil {
+	if _, err := io.WriteString(f.to, out.String()); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// fold writes a line, with its end, as lines that fit.
-func fold(out *strings.Builder, line string) {
-	if columns(line) <= logWidth {
-		out.WriteString(line)
-		return
+// word writes a word, in a new line where this one has no room for it.
+func (f *folding) word(out *strings.Builder, text string) {
+	width := columns(text)
+	if f.inText && f.blanks > 0 && f.at+f.blanks+width > logWidth {
+		out.WriteString("\n" + strings.Repeat(" ", f.indent+2))
+		f.at = f.indent + 2
+	} else {
+		out.WriteString(strings.Repeat(" ", f.blanks))
+		f.at += f.blanks
 	}
-	text := strings.TrimRight(line, "\n")
-	words := strings.TrimLeft(text, " ")
-	indent := len(text) - len(words)
-	out.WriteString(text[:indent])
-	at := indent
-	for i, word := range strings.Split(words, " ") {
-		switch width := columns(word); {
-		case i == 0:
-			at += width
-		case at+1+width > logWidth:
-			out.WriteString("\n" + strings.Repeat(" ", indent+2))
-			at = indent + 2 + width
-		default:
-			out.WriteString(" ")
-			at += 1 + width
-		}
-		out.WriteString(word)
-	}
-	out.WriteString(line[len(text):])
+	f.blanks = 0
+	out.WriteString(text)
+	f.at += width
+	f.inText = f.inText || width > 0
 }
 
-// columns is how wide a text is where each character has a column, without colours and a line's end.
-func columns(text string) int {
-	return utf8.RuneCountInString(strings.TrimRight(colour.ReplaceAllString(text, ""), "\n"))
-}
+// columns is how wide a text is where each character has a column, without colours.
+func columns(text string) int { return utf8.RuneCountInString(colour.ReplaceAllString(text, "")) }
 
 // colour is an escape sequence that changes the colour of what follows.
 var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")

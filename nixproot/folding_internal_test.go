@@ -10,20 +10,32 @@ import (
 func TestLinesOfTheLogFitOrAreOneWord(t *testing.T) {
 	g := NewWithT(t)
 	path := "/nix/store/" + strings.Repeat("x", 100)
+	long, five := strings.Repeat("w", 79), strings.TrimSpace(strings.Repeat("word ", 5))
 	for text, want := range map[string]string{
-		"": "", "\n": "\n", "short\n": "short\n", strings.Repeat("w", 80) + "\n": strings.Repeat("w", 80) + "\n",
-		strings.Repeat("w", 79) + " a\n":                       strings.Repeat("w", 79) + "\n  a\n",
-		"    " + path + " is not here\n":                       "    " + path + "\n      is not here\n",
-		"    see " + path + "\n":                               "    see\n      " + path + "\n",
-		"  " + strings.Repeat("word ", 20) + "end":             "  " + strings.Repeat("word ", 14) + "word\n    " + strings.Repeat("word ", 5) + "end",
-		"a\n" + strings.Repeat("é", 80) + "\nb\n":              "a\n" + strings.Repeat("é", 80) + "\nb\n",
-		"\x1b[2m" + strings.Repeat("w", 79) + "\x1b[0m" + "\n": "\x1b[2m" + strings.Repeat("w", 79) + "\x1b[0m\n",
-		strings.Repeat("w", 78) + "  two\n":                    strings.Repeat("w", 78) + " \n  two\n",
+		"": "", "\n": "\n", "short\n": "short\n", long + "w\n": long + "w\n",
+		long + " a\n":                                 long + "\n  a\n",
+		"    " + path + " is not here\n":              "    " + path + "\n      is not here\n",
+		"    see " + path + "\n":                      "    see\n      " + path + "\n",
+		"  " + strings.Repeat("word ", 20):            "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n    " + five,
+		"a\n" + strings.Repeat("é", 80) + "\n":        "a\n" + strings.Repeat("é", 80) + "\n",
+		"\x1b[2m    " + long[:76] + "\x1b[0m\n":       "\x1b[2m    " + long[:76] + "\x1b[0m\n",
+		"\x1b[2m    " + long[:71] + " of it\x1b[0m\n": "\x1b[2m    " + long[:71] + " of\n      it\x1b[0m\n",
+		long[:78] + "  two\n":                         long[:78] + "\n  two\n",
 	} {
-		var out strings.Builder
-		n, err := folding{&out}.Write([]byte(text))
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(n).To(Equal(len(text)))
-		g.Expect(out.String()).To(Equal(want))
+		for _, part := range []int{len(text), 7, 1} { // a word stays whole where it comes in one part
+			var out strings.Builder
+			f := &folding{to: &out}
+			for rest := text; rest != ""; {
+				cut := min(part, len(rest))
+				for cut < len(rest) && part < len(text) && rest[cut-1] != ' ' && rest[cut-1] != '\n' {
+					cut++
+				}
+				n, err := f.Write([]byte(rest[:cut]))
+				g.Expect(err).NotTo(HaveOccurred())
+				g.Expect(n).To(Equal(cut))
+				rest = rest[cut:]
+			}
+			g.Expect(out.String()).To(Equal(want), "%q in parts of %d", text, part)
+		}
 	}
 }

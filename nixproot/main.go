@@ -13,6 +13,7 @@ import (
 	cnblog "github.com/buildpacks/libcnb/v2/log"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
+	"github.com/paketo-buildpacks/libpak/v2/utils"
 )
 
 // GCPercent is how much garbage the program lets come, in per cent of what is in use: what a build allocates is little
@@ -28,7 +29,7 @@ func Main(args []string, out io.Writer) {
 	syscall.Umask(layersUmask)
 	noCoreDumps()
 	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
-	logger := log.NewPaketoLogger(newRedacting(folding{out}, variables)) // in this order: a secret may have blanks
+	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks
 	out = newRedacting(out, variables)
 	switch filepath.Base(args[0]) {
 	case "verify":
@@ -39,7 +40,10 @@ func Main(args []string, out io.Writer) {
 		os.Exit(Survey(args[1:], os.Stdin, out))
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
-		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)))
+		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)),
+		// The log has said all that is written then.
+		libcnb.WithEnvironmentWriter(utils.NewEnvironmentWriter(utils.WithEnvironmentWriterLogger(log.NewDiscardLogger()))),
+		libcnb.WithTOMLWriter(utils.NewTOMLWriter(utils.WithTOMLWriterLogger(log.NewDiscardLogger()))))
 }
 
 // noCoreDumps has this process and those that it starts leave no image of their memory, which holds logins. A limit of one
