@@ -142,7 +142,7 @@ func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
 		}
 	})
 	test := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z][A-Za-z0-9]*\b`)
-	file := regexp.MustCompile(`^(?:\./)?(?:cmd|closure|docs|image|inspect|integration|internal|launch|nixinstall|nixproot|roots|samples|sbom|scripts)/[\w./-]*[\w]$`)
+	file := regexp.MustCompile(`^(?:\./)?(?:appdir|cmd|closure|docs|image|inspect|integration|internal|launch|nixinstall|nixproot|procfile|roots|samples|sbom|scripts|verify)/[\w./-]*[\w]$`)
 	word := regexp.MustCompile("[^\\s`'\"(),;:|]+")
 	run := regexp.MustCompile(`-run ('[^']*'|\S+)`)
 	names, files := 0, 0
