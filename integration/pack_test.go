@@ -28,7 +28,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 	it("builds the static site, which answers over HTTP as a stranger without any privilege", func() {
 		app, image := sample(t, "static-site"), p.image("static-site")
 		log := p.build(image, app.source, app.env(p.parts))
-		golden("static-site", log)
+		p.golden("static-site", log)
 		labels, err := exec.Command("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image).Output()
 		must(err)
 		Expect(labels).To(And(ContainSubstring(`"io.nixproot.nix-hydra.roots":"`+app.paths[0]+`"`),
@@ -42,7 +42,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		// reusing everything when nothing has changed
 		app.server.Reset()
 		log = p.build(image, app.source, app.env(p.parts))
-		golden("static-site-again", log)
+		p.golden("static-site-again", log)
 		Expect(log).To(ContainSubstring("Reusing layer 'nixproot/nix-hydra:closure-"))
 		Expect(log).NotTo(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 		requests, _ := app.server.Traffic("")

@@ -25,6 +25,7 @@ type platform struct {
 	parts     parts
 	pack      *rig.Pack
 	buildpack string
+	said      string // by the last build, as it was
 }
 
 // bundled is the buildpack as an offline package.
@@ -105,7 +106,8 @@ func (p *platform) try(image, source string, env map[string]string, change ...fu
 	if result == nil {
 		return "", err
 	}
-	return result.Output, err
+	p.said = result.Output
+	return integration.Unfolded(result.Output), err
 }
 
 // onScratch is a change of build options: nothing but a user is below the image.
@@ -179,14 +181,22 @@ func sampleFirst(t *testing.T) *deployable {
 	source, err := p.pkgs.Sample(t.Context(), "first", t.TempDir())
 	must(err)
 	must(os.Remove(filepath.Join(source, "nixpkgs.json")))
-	file := filepath.Join(source, "deploy.nix")
-	text, err := os.ReadFile(file)
-	must(err)
-	pinned := regexp.MustCompile(`sha256 = "[^"]*"`).ReplaceAllString(string(text), fmt.Sprintf("sha256 = %q", p.pkgs.Pin.SHA256))
-	Expect(pinned).NotTo(Equal(string(text)))
-	must(os.WriteFile(file, []byte(pinned), 0o644))
+	pinFirst(source, p.pkgs)
 	return builtFrom(t, p, source, "deploy.nix")
 }
+
+// pinFirst pins the rig's nixpkgs in a copy of samples/first.
+func pinFirst(dir string, pkgs *rig.Nixpkgs) {
+	file := filepath.Join(dir, "deploy.nix")
+	text, err := os.ReadFile(file)
+	must(err)
+	pinned := pinOf.ReplaceAllString(string(text), fmt.Sprintf("sha256 = %q", pkgs.Pin.SHA256))
+	Expect(pinned).NotTo(Equal(string(text)))
+	must(os.WriteFile(file, []byte(pinned), 0o644))
+}
+
+// pinOf is where an expression pins nixpkgs by its contents.
+var pinOf = regexp.MustCompile(`sha256 = "[^"]*"`)
 
 // sampleFlake is one of samples/ that is a flake, of which the default package was built.
 func sampleFlake(t *testing.T, name string) *deployable {

@@ -59,7 +59,7 @@ func New(options Options) *Bench {
 
 // Suites are the parts that can be measured one by one, in order.
 func Suites() []string {
-	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego"}
+	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "pack"}
 }
 
 // Measure measures one part and prints its rows.
@@ -74,6 +74,8 @@ func (b *Bench) Measure(ctx context.Context, suite string) error {
 		err = b.rebuild(ctx)
 	case "resolve":
 		err = b.resolve(ctx)
+	case "pack":
+		err = b.packs(ctx)
 	case "fleet":
 		err = b.fleet(ctx)
 	case "purego":

@@ -261,7 +261,7 @@ func archive(dir string) (digest string, size int64, err error) {
 		if err != nil {
 			return err
 		}
-		return addFile(w, name, entry)
+		return addFile(w, name, name, entry)
 	})
 	if err = errors.Join(err, w.Close()); err != nil {
 		return "", 0, fmt.Errorf("archiving %s: %w", dir, err)
@@ -269,14 +269,15 @@ func archive(dir string) (digest string, size int64, err error) {
 	return hex.EncodeToString(sum.Sum(nil)), counted.n, nil
 }
 
-func addFile(w *tar.Writer, name string, entry fs.DirEntry) error {
+// addFile writes a file to an archive by a name.
+func addFile(w *tar.Writer, name, file string, entry fs.DirEntry) error {
 	info, err := entry.Info()
 	if err != nil {
 		return err
 	}
 	target := ""
 	if info.Mode().Type() == fs.ModeSymlink {
-		if target, err = os.Readlink(name); err != nil {
+		if target, err = os.Readlink(file); err != nil {
 			return err
 		}
 	}
@@ -289,12 +290,12 @@ func addFile(w *tar.Writer, name string, entry fs.DirEntry) error {
 	if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
 		return err
 	}
-	file, err := os.Open(name)
+	contents, err := os.Open(file)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	_, err = io.Copy(w, file)
+	defer contents.Close()
+	_, err = io.Copy(w, contents)
 	return err
 }
 

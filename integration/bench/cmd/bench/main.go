@@ -19,7 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet|purego ...] [--closure DIR] [--pairs N] [--dir DIR]
+const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet|purego|pack ...] [--closure DIR] [--pairs N] [--dir DIR]
 
 Measures and prints a tab-separated row per figure: name, value, unit, what it must reach, and ok or short. It exits 0
 once everything is measured, whatever the figures are. What it is doing is on standard error.
