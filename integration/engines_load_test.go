@@ -23,10 +23,12 @@ import (
 const loadSeconds = 20
 
 // busyApp starts programs without end, of which some leave a child behind that is nobody's, and some die of a signal; it
-// says how often each ended as it should, takes SIGHUP for a word, and ends with 9 upon SIGTERM.
+// says where one did not end as it should, takes SIGWINCH, which goes to all of its group and ends none, for a word, and ends
+// with 9 upon SIGTERM.
 const busyApp = `bash -c '
+exec 2>/dev/null
 trap "echo stopped; exit 9" TERM
-trap "echo heard" HUP
+trap "echo heard" WINCH
 right=0
 echo ready
 while :; do
@@ -78,14 +80,14 @@ func (w *engineWorld) load(t *testing.T, r running, length time.Duration) {
 		Eventually(func() int { return strings.Count(logs(), "ready") }, "60s", "50ms").Should(BeNumerically(">=", max(1, starts)))
 		for range 5 + dice.IntN(10) {
 			time.Sleep(time.Duration(50+dice.IntN(200)) * time.Millisecond)
-			docker(w.ctx, "kill", "--signal", "HUP", container.ID)
+			docker(w.ctx, "kill", "--signal", "WINCH", container.ID)
 			signals++
 			processes, memory := top(w.ctx, container, zombies)
 			most = max(most, processes)
 			resident = append(resident, memory)
 		}
 		heard := strings.Count(logs(), "heard")
-		docker(w.ctx, "kill", "--signal", "HUP", container.ID)
+		docker(w.ctx, "kill", "--signal", "WINCH", container.ID)
 		Eventually(func() int { return strings.Count(logs(), "heard") }, "30s", "50ms").Should(BeNumerically(">", heard), "a signal is lost")
 		code, took, err := container.Stop(w.ctx)
 		Expect(err).NotTo(HaveOccurred())
