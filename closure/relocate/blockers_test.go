@@ -290,7 +290,6 @@ func artefacts(text string) []artefact {
 		{"modules", "\xda\xda\xfe\xca" + strings.Repeat("\x00", 1000) + "\xfa\xfa\xfe\xca" +
 			strings.Repeat("\x00", 25) + zlibbed(text), compressed, "jimage: resource"},
 		{"snapshot_blob.bin", snapshot(text), checksummed, "V8 start-up snapshot (V8 11.3.244.8-node.38)"},
-		{"classes.jsa", "\xa2\xab\x0b\xf0" + strings.Repeat("\x00", 100) + text, relocate.HashKeyed, "class data"},
 		{"sys.ji", "\xfbjli\r\n\x1a\n" + text, checksummed, "Julia"},
 		{"a.png", "\x89PNG\r\n\x1a\n" + text, checksummed, "PNG"},
 		{"keys.gdbm", "\xcf\x9a\x57\x13" + text, relocate.HashKeyed, "GDBM"},

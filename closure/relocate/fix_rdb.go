@@ -3,8 +3,11 @@ package relocate
 import (
 	"bytes"
 	"compress/bzip2"
+	"compress/flate"
+	stdzlib "compress/zlib"
 	"encoding/binary"
 	"errors"
+	zlibsum "hash/adler32"
 	"io"
 
 	"github.com/klauspost/compress/zlib"
@@ -56,20 +59,83 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 		if err := sortEdits(inner); err != nil {
 			return nil, err
 		}
-		packed, err := compressed(apply(v.plain, inner), newZlib)
+		e, err := v.anew(s.data, apply(v.plain, inner), inner)
 		if err != nil {
 			return nil, err
 		}
-		begin := v.begin
-		if v.letter != 0 {
-			packed, begin = append([]byte{rdbZlib}, packed...), begin-1
-		}
-		if len(packed) > v.end-begin {
-			return nil, blockedBy(Compressed, "a value that does not fit in its place when it is compressed anew")
-		}
-		edits = append(edits, edit{from: begin, to: v.end, data: append(packed, make([]byte, v.end-begin-len(packed))...)})
+		edits = append(edits, e)
 	}
 	return edits, nil
+}
+
+// anew puts a value that is rewritten into the place of the one that was there.
+func (v rdbValue) anew(data, now []byte, inner []edit) (edit, error) {
+	there := data[v.begin:v.end]
+	if v.letter == rdbLZMA2 {
+		packed, err := lzma2Rewritten(there, v.plain, now, inner)
+		if room := len(there) - len(packed); err == nil && room >= 0 {
+			// Where R has all of a value it looks no further, as long as a chunk begins there that is not to its end.
+			const mark = "\x02\xff\xff"
+			packed = append(append(packed, mark...), make([]byte, room)...)
+			return edit{from: v.begin, to: v.end, data: packed[:len(there)]}, nil
+		}
+	}
+	begin := v.begin
+	var packed []byte
+	if v.letter == 0 || v.letter == rdbZlib {
+		packed = zlibRewritten(there, v.plain, now, inner)
+	}
+	if packed == nil || len(packed) > len(there) {
+		next, err := shortest(now)
+		if err != nil {
+			return edit{}, err
+		}
+		if packed == nil || len(next) < len(packed) {
+			packed = next
+		}
+	}
+	if v.letter != 0 {
+		packed, begin = append([]byte{rdbZlib}, packed...), begin-1
+	}
+	if len(packed) > v.end-begin {
+		return edit{}, blockedBy(Compressed, "a value that does not fit in its place when it is compressed anew")
+	}
+	return edit{from: begin, to: v.end, data: append(packed, make([]byte, v.end-begin-len(packed))...)}, nil
+}
+
+// shortest compresses data anew, by the compressor here that takes the fewest bytes for it, and with the best codes.
+func shortest(data []byte) (packed []byte, err error) {
+	for _, level := range []int{flate.DefaultCompression, flate.BestCompression} {
+		next, err := compressed(data, func(w io.Writer) (io.WriteCloser, error) { return stdzlib.NewWriterLevel(w, level) })
+		if err != nil {
+			return nil, err
+		}
+		if again := zlibRewritten(next, data, data, nil); again != nil {
+			next = again
+		}
+		if packed == nil || len(next) < len(packed) {
+			packed = next
+		}
+	}
+	next, err := compressed(data, newZlib)
+	if err == nil && len(next) < len(packed) {
+		packed = next
+	}
+	return packed, err
+}
+
+// zlibRewritten is deflateRewritten for a zlib stream (RFC 1950), or nil.
+func zlibRewritten(packed, was, now []byte, edits []edit) []byte {
+	const header, sum = 2, 4
+	if len(packed) < header+sum {
+		return nil
+	}
+	deflated, err := deflateRewritten(packed[header:len(packed)-sum], was, now, edits)
+	if err != nil {
+		return nil
+	}
+	stream := append(bytes.Clone(packed[:header]), deflated...)
+	return binary.BigEndian.AppendUint32(stream, zlibsum.Checksum(now))
 }
 
 // rdbValue reads the value at at: its inflated size in four bytes, a letter or not, and the compressed bytes.

@@ -76,6 +76,14 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 		bytes += x.size()
 	}
 	if !c.record(bytes, f.budget) {
+		if isTeXFormat(p.file) {
+			for i := range p.blockers {
+				p.blockers[i].Harmless = texFormatUnused
+				c.blocker(p.blockers[i])
+			}
+			c.report.Harmless += p.count - len(p.blockers)
+			return nil, nil, false
+		}
 		c.block(p, fmt.Sprintf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20))
 		return nil, nil, false
 	}

@@ -56,6 +56,13 @@ type magic struct {
 	format
 }
 
+// classDataUnused says why a class data archive may go on naming what is at another place now (JDK
+// src/hotspot/share/cds/filemap.cpp, FileMapInfo::validate_class_location).
+const (
+	classData       = "JVM class data archive"
+	classDataUnused = "the virtual machine compares the class path that it has with its own, and does without it"
+)
+
 // magics are the formats that bytes at the start tell. Sources are the formats' own documents; where a format is a
 // program's private one, the program's file that writes it is named.
 func magics() []magic {
@@ -77,8 +84,8 @@ func magics() []magic {
 		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
 
 		// What rewriting would break, and has nothing compressed worth looking for.
-		{0, "\xa2\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},                      // JDK cds.h, static
-		{0, "\xa8\xab\x0b\xf0", format{name: "JVM class data archive", kind: HashKeyed}},                      // dynamic
+		{0, "\xa2\xab\x0b\xf0", format{name: classData, kind: HashKeyed, reason: classDataUnused}},            // JDK cds.h, static
+		{0, "\xa8\xab\x0b\xf0", format{name: classData, kind: HashKeyed, reason: classDataUnused}},            // dynamic
 		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                              // Julia staticdata.c
 		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
 		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2

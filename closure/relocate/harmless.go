@@ -33,6 +33,16 @@ func harmlessPlace(name, java string) string {
 	return ""
 }
 
+// texFormatUnused says why a format of TeX may go on naming store paths where undoing its rewriting would take too much:
+// they are names of files that it was made from, which TeX keeps among its strings (TeX, parts 4 and 29) and opens by
+// what they are called in its index.
+const texFormatUnused = "the names of the files that a TeX format was made from, which nothing opens again"
+
+// isTeXFormat reports whether the file at name is one: web2c/pdftex/pdflatex.fmt.
+func isTeXFormat(name string) bool {
+	return strings.HasSuffix(name, ".fmt") && slices.Contains(strings.Split(path.Dir(name), "/"), "web2c")
+}
+
 // jmods says of the modules of a full JDK, jmods/*.jmod beside lib/modules, that they are harmless: jlink and jmod read
 // them, the virtual machine does not.
 func (s *Stage) jmods() {

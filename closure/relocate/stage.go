@@ -153,6 +153,9 @@ func (s *Stage) search(buf []byte, from, to int) {
 func (s *Stage) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(path.Base(s.file), head)
+	if s.harmless == "" {
+		s.harmless = s.format.reason
+	}
 	s.noteCode(head)
 	s.split.begin(head)
 	if s.format.name == elfName {

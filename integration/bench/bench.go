@@ -59,7 +59,7 @@ func New(options Options) *Bench {
 
 // Suites are the parts that can be measured one by one, in order.
 func Suites() []string {
-	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "pack"}
+	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "pack", "survey"}
 }
 
 // Measure measures one part and prints its rows.
@@ -80,6 +80,8 @@ func (b *Bench) Measure(ctx context.Context, suite string) error {
 		err = b.fleet(ctx)
 	case "purego":
 		err = b.purego(ctx)
+	case "survey":
+		err = b.survey(ctx)
 	default:
 		err = fmt.Errorf("it is none of %s", strings.Join(Suites(), ", "))
 	}

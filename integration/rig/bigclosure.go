@@ -64,7 +64,7 @@ func (r *Rig) bigNixpkgs(ctx context.Context) (*Nixpkgs, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Nixpkgs{Store: store, rig: r, dir: dir, debs: map[string]Deb{}}
+	n := &Nixpkgs{Store: store, rig: r, dir: dir, suite: Suite, debs: map[string]Deb{}}
 	return n, n.read()
 }
 

@@ -19,6 +19,22 @@ type IndexedPackage struct {
 
 // Index gives all packages of a Debian suite, each after those that it needs. It downloads the index and no package.
 func (r *Rig) Index(ctx context.Context, suite string) ([]IndexedPackage, error) {
+	a, err := r.available(ctx, suite)
+	if err != nil {
+		return nil, err
+	}
+	return indexed(dependencies(a.debs, a.providers), a.debs, a.sizes), nil
+}
+
+// available is what a suite's index says.
+type available struct {
+	debs      map[string]Deb   // by name
+	sizes     map[string]int64 // unpacked, in bytes
+	providers map[string]string
+}
+
+// available reads a suite's index.
+func (r *Rig) available(ctx context.Context, suite string) (*available, error) {
 	source, err := r.apt(ctx, suite)
 	if err != nil {
 		return nil, err
@@ -27,32 +43,32 @@ func (r *Rig) Index(ctx context.Context, suite string) ([]IndexedPackage, error)
 	if err != nil {
 		return nil, fmt.Errorf("reading package index of Debian %s: %w", suite, err)
 	}
-	byName, sizes, providers := map[string]Deb{}, map[string]int64{}, map[string]string{}
+	a := &available{map[string]Deb{}, map[string]int64{}, map[string]string{}}
 	for _, stanza := range strings.Split(text, "\n\n") {
 		d, ok := parseStanza(stanza)
-		if !ok || byName[d.Name].Name != "" {
+		if !ok || a.debs[d.Name].Name != "" {
 			continue
 		}
-		byName[d.Name] = d
+		a.debs[d.Name] = d
 		if _, rest, found := strings.Cut(stanza, "\nInstalled-Size: "); found {
 			kilobytes, _, _ := strings.Cut(rest, "\n")
 			size, err := strconv.ParseInt(kilobytes, 10, 64)
 			if err != nil {
 				return nil, fmt.Errorf("reading package index of Debian %s: %s: %w", suite, d.Name, err)
 			}
-			sizes[d.Name] = size << 10
+			a.sizes[d.Name] = size << 10
 		}
 		for _, name := range d.Provides {
-			if providers[name] == "" || d.Name < providers[name] {
-				providers[name] = d.Name
+			if a.providers[name] == "" || d.Name < a.providers[name] {
+				a.providers[name] = d.Name
 			}
 		}
 	}
 	// Maintainers' scripts call these; a store path has none.
 	for _, name := range []string{"dpkg", "debconf", "install-info", "init-system-helpers"} {
-		delete(byName, name)
+		delete(a.debs, name)
 	}
-	return indexed(dependencies(byName, providers), byName, sizes), nil
+	return a, nil
 }
 
 // indexed numbers packages from those that need nothing, circles as one.

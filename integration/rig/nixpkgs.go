@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -28,13 +29,32 @@ type Nixpkgs struct {
 	// Pin makes fetchFromGitHub give Source.
 	Pin Pin
 
-	rig  *Rig
-	dir  string
-	debs map[string]Deb // by name in the store
+	rig   *Rig
+	dir   string
+	suite string
+	debs  map[string]Deb // by name in the store
 }
+
+// The stand-ins, each with its packages.json and expressions of its own in a folder of that name.
+const (
+	mainStandIn     = "nixpkgs"
+	familiesStandIn = "families"
+	surveyStandIn   = "survey"
+)
 
 // Nixpkgs gives the stand-in for nixpkgs in the rig's shared store. Nothing of it is built yet.
 func (r *Rig) Nixpkgs(ctx context.Context) (*Nixpkgs, error) {
+	return r.standIn(ctx, mainStandIn, Suite)
+}
+
+// Families gives another stand-in, in the same store: languages and formats that Nixpkgs has not, from BaseSuite, whose
+// Erlang still compresses literals. What is not for them is as in Nixpkgs.
+func (r *Rig) Families(ctx context.Context) (*Nixpkgs, error) {
+	return r.standIn(ctx, familiesStandIn, BaseSuite)
+}
+
+// standIn gives the stand-in of that name, made of a Debian suite.
+func (r *Rig) standIn(ctx context.Context, name, suite string) (*Nixpkgs, error) {
 	store, err := r.Store(ctx)
 	if err != nil {
 		return nil, err
@@ -47,30 +67,33 @@ func (r *Rig) Nixpkgs(ctx context.Context) (*Nixpkgs, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources, err := nixpkgsSum()
-	if err != nil {
-		return nil, err
+	inputs := []string{"2", suite, r.arch, store.Dir(), repackSum}
+	for _, folder := range slices.Compact([]string{mainStandIn, name}) {
+		sum, err := embeddedSum(folder)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, sum)
 	}
-	inputs := []string{"2", Suite, r.arch, store.Dir(), repackSum, sources}
-	dir, err := r.keep(ctx, "nixpkgs", inputs, func(ctx context.Context, dir, _ string) error {
-		return r.makeNixpkgs(ctx, store, repack, dir)
+	dir, err := r.keep(ctx, name, inputs, func(ctx context.Context, dir, _ string) error {
+		return r.makeNixpkgs(ctx, store, repack, name, suite, dir)
 	})
 	if err != nil {
 		return nil, err
 	}
-	n := &Nixpkgs{Store: store, rig: r, dir: dir, debs: map[string]Deb{}}
+	n := &Nixpkgs{Store: store, rig: r, dir: dir, suite: suite, debs: map[string]Deb{}}
 	return n, n.read()
 }
 
-// nixpkgsSum stands for the embedded files.
-func nixpkgsSum() (string, error) {
-	entries, err := nixpkgsFiles.ReadDir("nixpkgs")
+// embeddedSum stands for the embedded files of a folder.
+func embeddedSum(folder string) (string, error) {
+	entries, err := nixpkgsFiles.ReadDir(folder)
 	if err != nil {
 		return "", err
 	}
 	sum := sha1.New()
 	for _, entry := range entries {
-		contents, err := nixpkgsFiles.ReadFile("nixpkgs/" + entry.Name())
+		contents, err := nixpkgsFiles.ReadFile(folder + "/" + entry.Name())
 		if err != nil {
 			return "", err
 		}
@@ -80,16 +103,12 @@ func nixpkgsSum() (string, error) {
 }
 
 // makeNixpkgs resolves the packages and writes expressions and pin to dir.
-func (r *Rig) makeNixpkgs(ctx context.Context, store *Store, repack, dir string) error {
-	c, err := readChoice()
+func (r *Rig) makeNixpkgs(ctx context.Context, store *Store, repack, name, suite, dir string) error {
+	c, err := readChoice(name)
 	if err != nil {
 		return err
 	}
-	from, err := r.apt(ctx, Suite)
-	if err != nil {
-		return err
-	}
-	debs, err := from.resolve(ctx, append(append([]string{}, c.Want...), c.Tools...)...)
+	debs, err := r.chosen(ctx, c, suite)
 	if err != nil {
 		return err
 	}
@@ -109,7 +128,7 @@ func (r *Rig) makeNixpkgs(ctx context.Context, store *Store, repack, dir string)
 	if err := os.Mkdir(source, 0o755); err != nil {
 		return err
 	}
-	if err := writeNixpkgs(u, source); err != nil {
+	if err := writeNixpkgs(u, name, source); err != nil {
 		return err
 	}
 	added, err := store.Run(ctx, "nix-store", "--add-fixed", "--recursive", "sha256", source)
@@ -130,6 +149,19 @@ func (r *Rig) makeNixpkgs(ctx context.Context, store *Store, repack, dir string)
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "nixpkgs.json"), contents, 0o644)
+}
+
+// chosen gives the packages of a choice, with what they depend on.
+func (r *Rig) chosen(ctx context.Context, c *choice, suite string) ([]Deb, error) {
+	want := append(append([]string{}, c.Want...), c.Tools...)
+	if c.Sample > 0 {
+		return r.sample(ctx, c, want, suite)
+	}
+	from, err := r.apt(ctx, suite)
+	if err != nil {
+		return nil, err
+	}
+	return from.resolve(ctx, want...)
 }
 
 // keptNixpkgs is what a later process reads back.
@@ -228,7 +260,7 @@ func (n *Nixpkgs) supply(ctx context.Context, drvs []string) error {
 	for i, name := range names {
 		debs[i] = wanted[name]
 	}
-	from, err := n.rig.apt(ctx, Suite)
+	from, err := n.rig.apt(ctx, n.suite)
 	if err != nil {
 		return err
 	}

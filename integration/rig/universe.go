@@ -14,10 +14,10 @@ import (
 	"strings"
 )
 
-//go:embed nixpkgs
+//go:embed nixpkgs families survey
 var nixpkgsFiles embed.FS
 
-// choice is nixpkgs/packages.json: which Debian packages the rig's nixpkgs is made of, and how.
+// choice is a packages.json: which Debian packages a stand-in for nixpkgs is made of, and how.
 type choice struct {
 	Want      []string            `json:"want"`      // packages to have, with their dependencies
 	Tools     []string            `json:"tools"`     // packages that the builder itself uses
@@ -26,6 +26,8 @@ type choice struct {
 	Drop      string              `json:"drop"`      // packages that make none
 	DropEdges map[string][]string `json:"dropEdges"` // dependencies that a store path does without
 	Languages string              `json:"languages"` // packages whose dependencies are propagated, as nixpkgs does
+	Sample    int                 `json:"sample"`    // how many packages to have in all, picked evenly; 0 is only those wanted
+	Largest   int64               `json:"largest"`   // bytes that a picked package may add, unpacked
 }
 
 // universe is what the Nix expressions read: store paths to be, and the Debian packages in them.
@@ -59,9 +61,9 @@ type group struct {
 	direct    []string
 }
 
-// readChoice reads the embedded nixpkgs/packages.json.
-func readChoice() (*choice, error) {
-	contents, err := nixpkgsFiles.ReadFile("nixpkgs/packages.json")
+// readChoice reads the embedded packages.json of a stand-in.
+func readChoice(name string) (*choice, error) {
+	contents, err := nixpkgsFiles.ReadFile(name + "/packages.json")
 	if err != nil {
 		return nil, err
 	}
@@ -354,21 +356,35 @@ func (r *Rig) repacker(ctx context.Context) (string, error) {
 	return program, nil
 }
 
-// writeNixpkgs writes the expressions and the universe to a directory.
-func writeNixpkgs(u *universe, dir string) error {
-	files, err := fs.Glob(nixpkgsFiles, "nixpkgs/*")
-	if err != nil {
-		return err
-	}
-	for _, name := range files {
-		if filepath.Ext(name) == ".json" {
-			continue
-		}
-		contents, err := nixpkgsFiles.ReadFile(name)
+// writeNixpkgs writes the expressions and the universe to a folder. What a stand-in has of its own takes the place of
+// the expression of that name in nixpkgs, which it finds as "common-" and its name.
+func writeNixpkgs(u *universe, name, dir string) error {
+	own := map[string]bool{}
+	if name != mainStandIn {
+		files, err := fs.Glob(nixpkgsFiles, name+"/*.nix")
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), contents, 0o644); err != nil {
+		for _, file := range files {
+			own[filepath.Base(file)] = true
+			if err := writeEmbedded(file, filepath.Join(dir, filepath.Base(file))); err != nil {
+				return err
+			}
+		}
+	}
+	files, err := fs.Glob(nixpkgsFiles, mainStandIn+"/*")
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		base := filepath.Base(file)
+		switch {
+		case filepath.Ext(base) == ".json":
+			continue
+		case own[base]:
+			base = "common-" + base
+		}
+		if err := writeEmbedded(file, filepath.Join(dir, base)); err != nil {
 			return err
 		}
 	}
@@ -377,4 +393,12 @@ func writeNixpkgs(u *universe, dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "universe.json"), contents, 0o644)
+}
+
+func writeEmbedded(name, to string) error {
+	contents, err := nixpkgsFiles.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, contents, 0o644)
 }

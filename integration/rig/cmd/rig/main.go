@@ -17,11 +17,13 @@ const usage = `usage: rig debs SUITE PACKAGE...   a directory with the packages'
        rig nix                     the directory of a Nix that runs here
        rig store COMMAND...        runs a command with the rig's store as /nix
        rig build ATTRIBUTE...      builds attributes of the rig's nixpkgs
+       rig families ATTRIBUTE...   builds attributes of its stand-in for other families
        rig images                  base images in the Docker engine
        rig pack                    pack and its builder
        rig hydra DIR NAME FILE     builds a source as Hydra does; prints its store path and the outputs
        rig sample NAME DIR         copies a sample to DIR with the rig's nixpkgs as its pin
        rig big COMPRESSION         a signed cache of a closure of more than a gigabyte, and its root
+       rig survey                  a signed cache of two thousand packages of Debian, and how many there are
        rig set-up                  everything that tests use, so that they need not wait
        rig pack-program            pack alone
        rig program PACKAGE NAME    a program of a package, which runs here
@@ -87,6 +89,16 @@ func try(ctx context.Context, args []string) error {
 		return say(built.Source+"\n"+strings.Join(built.Paths, "\n"), nil)
 	case args[0] == "set-up":
 		return r.SetUp(ctx)
+	case args[0] == "survey":
+		key, err := r.Key(ctx, "hydra.example.org-1")
+		if err != nil {
+			return err
+		}
+		dir, paths, err := r.Survey(ctx, key, func(made, all int) error {
+			fmt.Fprintf(os.Stderr, "rig: %d of %d packages\n", made, all)
+			return nil
+		})
+		return say(fmt.Sprintf("%s\n%d", dir, len(paths)), err)
 	case args[0] == "big" && len(args) == 2:
 		return big(ctx, r, args[1])
 	case args[0] == "pack-program":
@@ -111,8 +123,12 @@ func try(ctx context.Context, args []string) error {
 			return err
 		}
 		return say(toolchain.Tarball+"\n"+toolchain.SHA256, nil)
-	case args[0] == "build" && len(args) > 1:
-		n, err := r.Nixpkgs(ctx)
+	case (args[0] == "build" || args[0] == "families") && len(args) > 1:
+		open := r.Nixpkgs
+		if args[0] == "families" {
+			open = r.Families
+		}
+		n, err := open(ctx)
 		if err != nil {
 			return err
 		}
