@@ -91,3 +91,6 @@ func addressOf(d *nixinstall.Drv) string {
 	}
 	return ""
 }
+
+// isFetched reports whether a derivation only fetches something whose hash is known.
+func isFetched(d *nixinstall.Drv) bool { return len(d.Outputs) == 1 && d.Outputs["out"].Hash != "" }

@@ -60,49 +60,49 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
-	if !d.graph.hasPart(d.missingDrvs()) {
+	restored, complete, same := d.asGitHasIt(ctx, repository, snapshot)
+	if same {
 		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
 		return nil
 	}
-	restored, complete := d.asGitHasIt(ctx, repository, snapshot)
 	return []Finding{UploadDiffers{Files: diff, From: snapshot.From, Restored: restored, Complete: complete}}
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// restored evaluates what a source may have been where Hydra had it; nil where no cache has what that gives.
-func (d *diagnosis) restored(ctx context.Context, files files) *Restored {
-	found, _, err := d.search(ctx, files, silent)
-	if err != nil || found == nil {
-		return nil
+// restored evaluates what a source may have been where Hydra had it; nil where no cache has what that gives. same says
+// that it gives what no cache has.
+func (d *diagnosis) restored(ctx context.Context, files files) (r *Restored, same bool) {
+	found, tried, err := d.search(ctx, files, silent)
+	if err == nil && found != nil {
+		return &Restored{Outputs: outputPaths(found.result), Name: found.name}, false
 	}
-	return &Restored{Outputs: outputPaths(found.result), Name: found.name}
+	return nil, slices.ContainsFunc(tried, func(a attempt) bool {
+		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
+	})
 }
 
 // asGitHasIt writes the files of a commit to a directory, and evaluates them: with its submodules as the upload has them,
-// and without. complete is false where some content is not known.
+// and without. complete is false where some content is not known, same true where it gives what no cache has.
 func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot,
-) (found *Restored, complete bool) {
+) (found *Restored, complete, same bool) {
 	for _, submodules := range []bool{true, false} {
 		dir, err := os.MkdirTemp("", "nix-hydra-git-")
 		if err != nil {
-			return nil, false
+			return nil, false, false
 		}
 		defer func() { _ = nar.RemoveAll(dir) }()
 		var hasSubmodules bool
 		complete, hasSubmodules, err = restore(ctx, r, s, d.Source, dir, submodules)
 		if err != nil {
-			return nil, false
+			return nil, false, false
 		}
-		if found = d.restored(ctx, files{dir: dir}); found != nil {
-			return found, complete
-		}
-		if !hasSubmodules {
+		if found, same = d.restored(ctx, files{dir: dir}); found != nil || same || !hasSubmodules {
 			break
 		}
 	}
-	return nil, complete
+	return found, complete, same
 }
 
 // restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git. A

@@ -15,7 +15,6 @@ type diagnosis struct {
 	tried   []attempt
 	nearest attempt
 	err     *NotCachedError
-	graph   *graph
 }
 
 // whyNot makes the error for outputs that no cache has under any name.
@@ -26,7 +25,6 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 			d.nearest = a
 		}
 	}
-	d.graph = newGraph(ctx, e.nix.ReadDrv, e.Source, d.nearest.source)
 	e.Log("No cache has what %s gives under any name; looking for the reason", e.entryName())
 	d.err = &NotCachedError{
 		Entry: e.entryName(), Missing: d.nearest.missing, Asked: d.nearest.why[d.nearest.missing[0]].Asked,
