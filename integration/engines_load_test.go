@@ -20,7 +20,7 @@ import (
 )
 
 // loadSeconds is for how long each engine is under load: $ENGINES_TEST_LOAD_SECONDS, else these.
-const loadSeconds = 20
+const loadSeconds = 10
 
 // busyApp starts programs without end, of which some leave a child behind that is nobody's, and some die of a signal; it
 // says where one did not end as it should, takes SIGWINCH, which goes to all of its group and ends none, for a word, and ends
