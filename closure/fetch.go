@@ -111,6 +111,11 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, err)
 	}
 	st := staged{Format: Format, Prefix: layout.Dir(), Record: record}
+	size := min(max(found.NarSize, 0), largeNAR)
+	if err := s.underWay.Acquire(ctx, size); err != nil {
+		return staged{}, fmt.Errorf("unpacking %s: %w", p, context.Cause(ctx))
+	}
+	defer s.underWay.Release(size)
 	counted := countingReader{add: s.progress.read}
 	err := s.Caches.Fetch(ctx, found, func(src io.Reader) error {
 		counted.restart(src)

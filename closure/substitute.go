@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -95,6 +96,7 @@ type substitution struct {
 	Options
 	staging  staging
 	progress *progress
+	underWay *semaphore.Weighted         // bytes of NARs, of a large one largeNAR
 	layout   relocate.Layout             // what paths are relocated to, as far as is known: that of Options or the zero one
 	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
 
@@ -139,6 +141,7 @@ func newSubstitution(options Options) (*substitution, error) {
 	s := &substitution{
 		Options: options.withDefaults(), reasons: map[storepath.Path][]Reason{}, nodes: map[storepath.Path]*Node{},
 		found: map[storepath.Path]*cache.Found{}, staged: map[storepath.Path]staged{},
+		underWay: semaphore.NewWeighted(largeDownloads() * largeNAR),
 	}
 	if s.Caches == nil || s.Staging == "" || len(s.Roots) == 0 {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")

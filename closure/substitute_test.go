@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,6 +154,27 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		_, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caches.fetches).To(Equal([]storepath.Path{root, refs[3], refs[1], refs[2], refs[0], refs[4]}))
+	})
+
+	it("has three large NARs for each core under way, not all of them", func() {
+		before := runtime.GOMAXPROCS(1)
+		defer runtime.GOMAXPROCS(before)
+		for i := range 5 {
+			data := map[string]string{"data": strings.Repeat("x", 8<<20)}
+			options.Roots = append(options.Roots, c.add(pathOf("1", fmt.Sprint("large-", i)), data))
+		}
+		var now, most atomic.Int32
+		caches.fetch = func(context.Context, storepath.Path) error {
+			if n := now.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+			return nil
+		}
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(most.Load()).To(BeEquivalentTo(3))
 	})
 
 	it("fetches everything again for another layers directory", func() {
