@@ -123,7 +123,9 @@ make "app" (scripts "$out" {
 		Expect(w.web()).To(HaveSuffix("run_proot.sh two"))
 		o = w.pushes(map[string]string{"BP_NIX_ATTRS": "unnamed"})
 		Expect(o.Log).To(ContainSubstring("the outputs have several programs or none"))
-		Expect(filepath.Join(w.bare.Layers(), "launch.toml")).NotTo(BeAnExistingFile())
+		processes, err := w.bare.Processes()
+		must(err)
+		Expect(processes).To(BeEmpty())
 	})
 
 	it("finds the programs of an output that was a dependency in the previous image, or that only links to one", func() {

@@ -217,7 +217,7 @@ func (p *packer) registry(ctx context.Context) (address string, closing io.Close
 	go func() { _ = server.Serve(listener) }()
 	address = listener.Addr().String()
 	run := address + "/bench/run"
-	for _, args := range [][]string{{"tag", p.pack.Images.Run, run}, {"push", "--quiet", run}} {
+	for _, args := range [][]string{{"tag", p.pack.Images.RunScratch, run}, {"push", "--quiet", run}} {
 		if err := docker(ctx, args...); err != nil {
 			return "", nil, errors.Join(err, server.Close())
 		}
