@@ -435,7 +435,7 @@ func Unfolded(log string) string {
 		text := strings.TrimLeft(own, " ")
 		first, _, _ := strings.Cut(text, " ")
 		indent := len(own) - len(text)
-		if len(lines) > 0 && text != "" && indent == indented+2 && width+1+utf8.RuneCountInString(first) > logWidth {
+		if len(lines) > 0 && text != "" && indent == indented+4 && width+1+utf8.RuneCountInString(first) > logWidth {
 			lines[len(lines)-1] += " " + text
 		} else {
 			lines, indented = append(lines, line), indent

@@ -11,8 +11,9 @@ import (
 // side with other things.
 const logWidth = 80
 
-// folding breaks the lines of a log between words, so that each fits; what follows is indented by two more columns. A
-// word that does not fit, such as a store path, stays whole. A line may come in parts.
+// folding breaks the lines of a log between words, so that each fits; what follows is indented by four more columns, as
+// two more are those of a line of its own that belongs to this one. A word that does not fit, such as a store path, stays
+// whole. A line may come in parts.
 type folding struct {
 	to     io.Writer
 	indent int  // of the line
@@ -52,7 +53,7 @@ func (f *folding) Write(p []byte) (int, error) {
 func (f *folding) word(out *strings.Builder, text string) {
 	width := columns(text)
 	if f.inText && f.blanks > 0 && f.at+f.blanks+width > logWidth {
-		out.WriteString("\n" + strings.Repeat(" ", f.indent+2))
+		out.WriteString("\n" + strings.Repeat(" ", f.indent+4))
 		f.at = f.indent + 2
 	} else {
 		out.WriteString(strings.Repeat(" ", f.blanks))

@@ -13,14 +13,14 @@ func TestLinesOfTheLogFitOrAreOneWord(t *testing.T) {
 	long, five := strings.Repeat("w", 79), strings.TrimSpace(strings.Repeat("word ", 5))
 	for text, want := range map[string]string{
 		"": "", "\n": "\n", "short\n": "short\n", long + "w\n": long + "w\n",
-		long + " a\n":                                 long + "\n  a\n",
-		"    " + path + " is not here\n":              "    " + path + "\n      is not here\n",
-		"    see " + path + "\n":                      "    see\n      " + path + "\n",
-		"  " + strings.Repeat("word ", 20):            "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n    " + five,
+		long + " a\n":                                 long + "\n    a\n",
+		"    " + path + " is not here\n":              "    " + path + "\n        is not here\n",
+		"    see " + path + "\n":                      "    see\n        " + path + "\n",
+		"  " + strings.Repeat("word ", 20):            "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n      " + five,
 		"a\n" + strings.Repeat("é", 80) + "\n":        "a\n" + strings.Repeat("é", 80) + "\n",
 		"\x1b[2m    " + long[:76] + "\x1b[0m\n":       "\x1b[2m    " + long[:76] + "\x1b[0m\n",
-		"\x1b[2m    " + long[:71] + " of it\x1b[0m\n": "\x1b[2m    " + long[:71] + " of\n      it\x1b[0m\n",
-		long[:78] + "  two\n":                         long[:78] + "\n  two\n",
+		"\x1b[2m    " + long[:71] + " of it\x1b[0m\n": "\x1b[2m    " + long[:71] + " of\n        it\x1b[0m\n",
+		long[:78] + "  two\n":                         long[:78] + "\n    two\n",
 	} {
 		for _, part := range []int{len(text), 7, 1} { // a word stays whole where it comes in one part
 			var out strings.Builder
