@@ -115,6 +115,8 @@ var documentation = map[string][]told{
 		{begins: "bin/survey --key cache.example.org-1:… https://cache.example.org /nix/store/…-app", run: (*reader).surveys},
 		{begins: "relocates  /nix/store/…-git-2.53.0: 44 paths, 143.2 MB, 611 references",
 			reason: "what the command above says; TestSurvey compares such lines"},
+		{begins: "scripts/bench survey", reason: "measures for minutes"},
+		{begins: "scripts/survey --cache https://cache.nixos.org --channel…", reason: "wants cache.nixos.org and its channels"},
 	},
 	"docs/tekton.md": {
 		{begins: "builder.toml", run: (*reader).builderToml},
