@@ -24,14 +24,15 @@ type imageRegistry struct {
 
 	mu       sync.Mutex
 	received int64
-	lost     map[string]bool // digests that it does not have any more
+	uploaded map[string]bool // digests of blobs
+	lost     map[string]bool // those of blobs that it does not have any more
 }
 
 func newRegistry(t *testing.T) *imageRegistry {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(err)
-	r := &imageRegistry{address: listener.Addr().String(), lost: map[string]bool{}}
+	r := &imageRegistry{address: listener.Addr().String(), uploaded: map[string]bool{}, lost: map[string]bool{}}
 	files := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		r.mu.Lock()
@@ -44,6 +45,7 @@ func newRegistry(t *testing.T) *imageRegistry {
 		}
 		if uploaded := q.URL.Query().Get("digest"); uploaded != "" {
 			r.mu.Lock()
+			r.uploaded[uploaded] = true
 			delete(r.lost, uploaded)
 			r.mu.Unlock()
 		}
@@ -64,6 +66,13 @@ func (r *imageRegistry) take() int64 {
 	n := r.received
 	r.received = 0
 	return n
+}
+
+// blobs is how many different ones were uploaded.
+func (r *imageRegistry) blobs() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.uploaded)
 }
 
 // lose makes the registry forget a layer.
