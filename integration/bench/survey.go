@@ -203,8 +203,8 @@ func undo(ctx context.Context, caches *cache.Set, layout relocate.Layout, p stor
 		return err
 	}
 	original.Fixups = report.Fixups
-	if err := layout.VerifyTree(ctx, tree, dir, original); err != nil {
+	if err := layout.VerifyTree(ctx, tree, dir, original); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errSpoilt, err)
 	}
-	return nil
+	return ctx.Err()
 }
