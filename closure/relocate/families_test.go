@@ -212,6 +212,19 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeFalse())
 	})
 
+	it("finds each value of an R database behind one in bzip2", func() {
+		packed := decoded(scriptBzip2)
+		for range 3 {
+			packed += size32("plain") + "0plain"
+			value := size32(script) + "2" + packed
+			_, report := fixedTree(t, regular("R/data.rdb", value))
+			for _, b := range report.Blockers {
+				Expect(b.Detail).To(ContainSubstring("does not fit in its place"))
+			}
+			packed += size32(script) + "0" + script
+		}
+	})
+
 	it("takes a JDK's modules as harmless beside its run-time image only", func() {
 		jmod := "JM\x01\x00" + zipped(zip.Deflate, "lib/x.so", string(self)) + "trailing that makes it unreadable"
 		_, report := fixedTree(t, regular("lib/openjdk/jmods/java.base.jmod", jmod),

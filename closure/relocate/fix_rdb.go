@@ -175,7 +175,7 @@ func (f *fixer) rdbValue(data []byte, at int) (rdbValue, error) {
 	n, err := r.Read(more[:])
 	v.end = v.begin + in.n
 	if v.letter == rdbBzip2 && err != nil && err != io.EOF {
-		v.end-- // it has looked for another stream
+		v.end -= 2 // it has looked for the mark of another stream
 		err = io.EOF
 	}
 	if n > 0 || !errors.Is(err, io.EOF) {
