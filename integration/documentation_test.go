@@ -162,6 +162,7 @@ var commands = map[string]string{
 	"scripts/soak --minutes 10":                                                            "runs for as long as it says; its parts are tests",
 	"nix copy --from http://… --to local?root=…":                                           "scripts/bench runs it",
 	"docker run -e SSL_CERT_FILE=/nix/store/<hash>-nss-cacert/etc/ssl/certs/ca-bundle.crt": "TestEngines",
+	"go test ./integration -run TestFleet":                                                 "TestFleet",
 	"go test ./integration -run 'TestEngine|TestEvaluationConfined'":                       "TestEngines",
 	"git archive --prefix=source/ HEAD | tar x":                                            "TestDocumentation",
 	"pack build myapp --builder heroku/builder:24":                                         "TestDocumentation",
