@@ -407,7 +407,7 @@ func (r *reader) builderToml(b pages.Block) {
 	must(file.Close())
 }
 
-// pipeline expects parameters that the page speaks of; integration/tekton decodes it into Tekton's own types.
+// pipeline expects parameters that the page speaks of.
 func (r *reader) pipeline(b pages.Block) {
 	var p struct {
 		Spec struct {

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -156,10 +157,17 @@ func (w *engineWorld) stop(r running, command []string, up string) (code int, sa
 
 // program is a program of the closure that is on nobody's PATH, by its name in an ordinary store.
 func (w *engineWorld) program(pattern string) string {
-	found, err := filepath.Glob(filepath.Join(w.store, pattern))
+	path, inside, _ := strings.Cut(pattern, "/")
+	links, err := filepath.Glob(filepath.Join(w.unrelocated.Layers(), "view", path))
 	Expect(err).NotTo(HaveOccurred())
-	Expect(found).NotTo(BeEmpty(), pattern)
-	return filepath.Join("/nix/store", strings.TrimPrefix(found[0], w.store))
+	for _, link := range links { // of the closure: the store has other paths of such names
+		name := filepath.Join(filepath.Base(link), inside)
+		if _, err := os.Stat(filepath.Join(w.store, name)); err == nil {
+			return filepath.Join("/nix/store", name)
+		}
+	}
+	Expect(pattern).To(BeEmpty(), "the closure has no such program")
+	return ""
 }
 
 func (w *engineWorld) testChoice(it spec.S) {

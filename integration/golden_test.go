@@ -22,7 +22,8 @@ var changing = []struct {
 	{regexp.MustCompile(`(?m)^ *Fetching: .*\n`), ""}, // progress
 	{regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`), "/nix/store/<hash>-"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://<cache>"},
-	{regexp.MustCompile(`\b\d+(\.\d+)? ?(ms|s|kB|MB|GB|B|KB|MiB)\b`), "<n> $2"},
+	{regexp.MustCompile(`\b\d+(\.\d+)? ?(ms|s)\b`), "<n> s"}, // as long as it takes
+	{regexp.MustCompile(`\b\d+(\.\d+)? ?(kB|MB|GB|B|KB|MiB)\b`), "<n> $2"},
 	{regexp.MustCompile(`\b\d+ (references|harmless|paths|files|closure layers)\b`), "<n> $1"},
 	{regexp.MustCompile(`\bNix \d+\.\d+\.\d+\b`), "Nix <version>"},
 }
