@@ -138,12 +138,30 @@ type deflateStep struct {
 
 // deflateRewritten gives a deflate stream of now that goes the steps of the stream in packed, which holds was. Both are
 // as long as each other and differ where edits say.
-func deflateRewritten(packed, was, now []byte, edits []edit) ([]byte, error) {
+func deflateRewritten(packed, was, now []byte, edits []edit) (best []byte, err error) {
+	least := deflateMinMatch
+	if len(was) <= deflateWindow {
+		least += 3 // literals may take fewer bits than a short match, which is worth trying where it does not take long
+	}
+	for ; least >= deflateMinMatch; least-- {
+		next, err := deflateSteps(packed, was, now, edits, least)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || len(next) < len(best) {
+			best = next
+		}
+	}
+	return best, nil
+}
+
+// deflateSteps is deflateRewritten with no matches shorter than least.
+func deflateSteps(packed, was, now []byte, edits []edit, least int) ([]byte, error) {
 	if len(was) != len(now) || len(was) > maxDeflateSteps {
 		return nil, errMalformed
 	}
 	r := &bitReader{data: packed}
-	w := &deflateWriter{data: now, before: distances(edits)}
+	w := &deflateWriter{data: now, least: least, before: distances(edits)}
 	for at, last := 0, 0; last == 0; {
 		last = r.bits(1)
 		var literals, far *deflateCode
@@ -210,6 +228,7 @@ func deflateRewritten(packed, was, now []byte, edits []edit) ([]byte, error) {
 // deflateWriter makes a deflate stream of what data holds.
 type deflateWriter struct {
 	data   []byte
+	least  int // of the matches
 	at     int
 	before map[int][]int // where rewritten references begin, and how far back others do
 	begin  int           // of the block at hand
@@ -233,7 +252,7 @@ func (w *deflateWriter) take(distance, end int) {
 				distance, n = other, m
 			}
 		}
-		if n >= deflateMinMatch {
+		if n >= w.least {
 			w.add(deflateStep{length: n, distance: distance})
 		} else {
 			w.add(deflateStep{literal: w.data[w.at]})

@@ -105,7 +105,7 @@ func (v rdbValue) anew(data, now []byte, inner []edit) (edit, error) {
 
 // shortest compresses data anew, by the compressor here that takes the fewest bytes for it, and with the best codes.
 func shortest(data []byte) (packed []byte, err error) {
-	for _, level := range []int{flate.DefaultCompression, flate.BestCompression} {
+	for level := flate.BestSpeed; level <= flate.BestCompression; level++ {
 		next, err := compressed(data, func(w io.Writer) (io.WriteCloser, error) { return stdzlib.NewWriterLevel(w, level) })
 		if err != nil {
 			return nil, err

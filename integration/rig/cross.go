@@ -1,0 +1,104 @@
+package rig
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
+)
+
+// CrossCompilers are Debian's compilers that make programs for 64-bit ARM on an amd64 machine.
+type CrossCompilers struct {
+	rig  *Rig
+	root string
+}
+
+// crossPackages are GCC, Clang, Rust and the C library.
+var crossPackages = []string{"gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "clang-19", "rustc"}
+
+// CrossCompilers gives the compilers, downloaded when missing: about 250 MB.
+func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
+	r = r.host()
+	root, err := r.keep(ctx, "cross", append([]string{"1", BaseSuite}, crossPackages...),
+		func(ctx context.Context, dir, _ string) error {
+			files, err := r.downloaded(ctx, crossPackages...)
+			if err != nil {
+				return err
+			}
+			if err := extractAll(files, dir); err != nil {
+				return err
+			}
+			// Rust's own library for the other machine.
+			foreign := &Rig{dir: r.dir, arch: "arm64", log: r.log}
+			from, err := foreign.apt(ctx, BaseSuite)
+			if err != nil {
+				return err
+			}
+			debs, err := from.resolve(ctx, "libstd-rust-dev")
+			if err != nil {
+				return err
+			}
+			debs = slices.DeleteFunc(debs, func(d Deb) bool { return d.Name != "libstd-rust-dev" })
+			if files, err = from.download(ctx, debs); err != nil {
+				return err
+			}
+			for _, name := range files {
+				if err := extractOne(name, dir); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("finding compilers for 64-bit ARM: %w", err)
+	}
+	return &CrossCompilers{rig: r, root: root}, nil
+}
+
+// downloaded gives the files of packages of BaseSuite and of what they depend on.
+func (r *Rig) downloaded(ctx context.Context, packages ...string) ([]string, error) {
+	from, err := r.apt(ctx, BaseSuite)
+	if err != nil {
+		return nil, err
+	}
+	debs, err := from.resolve(ctx, packages...)
+	if err != nil {
+		return nil, err
+	}
+	return from.download(ctx, debs)
+}
+
+func extractOne(name, dir string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return deb.Extract(file, dir)
+}
+
+// Run runs a compiler in dir, whose place it sees as /work. What it says is in the error.
+func (c *CrossCompilers) Run(ctx context.Context, dir, name string, args ...string) error {
+	mount, err := os.MkdirTemp("", "cross-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(mount)
+	command, err := c.rig.jailed(ctx, jail{
+		Root: c.root, Mount: mount, Dir: "/work", User: -1,
+		Binds: [][2]string{{"/work", dir}, {"/tmp", dir}},
+		Env:   []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},
+		Args:  append([]string{filepath.Join("/usr/bin", name)}, args...),
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := output(command); err != nil {
+		return fmt.Errorf("compiling by %s %s: %w", name, strings.Join(args, " "), err)
+	}
+	return nil
+}
