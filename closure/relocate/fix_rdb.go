@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/ulikunitz/xz/lzma"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/recompress"
 )
 
 // The letters before a value of an R lazy-load database that is not a zlib stream (R src/main/serialize.c,
@@ -72,7 +74,7 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 func (v rdbValue) anew(data, now []byte, inner []edit) (edit, error) {
 	there := data[v.begin:v.end]
 	if v.letter == rdbLZMA2 {
-		packed, err := lzma2Rewritten(there, v.plain, now, inner)
+		packed, err := recompress.LZMA2(there, v.plain, now, changes(inner))
 		if room := len(there) - len(packed); err == nil && room >= 0 {
 			// Where R has all of a value it looks no further, as long as a chunk begins there that is not to its end.
 			const mark = "\x02\xff\xff"
@@ -124,18 +126,27 @@ func shortest(data []byte) (packed []byte, err error) {
 	return packed, err
 }
 
-// zlibRewritten is deflateRewritten for a zlib stream (RFC 1950), or nil.
+// zlibRewritten is recompress.Deflate for a zlib stream (RFC 1950), or nil.
 func zlibRewritten(packed, was, now []byte, edits []edit) []byte {
 	const header, sum = 2, 4
 	if len(packed) < header+sum {
 		return nil
 	}
-	deflated, err := deflateRewritten(packed[header:len(packed)-sum], was, now, edits)
+	deflated, err := recompress.Deflate(packed[header:len(packed)-sum], was, now, changes(edits))
 	if err != nil {
 		return nil
 	}
 	stream := append(bytes.Clone(packed[:header]), deflated...)
 	return binary.BigEndian.AppendUint32(stream, zlibsum.Checksum(now))
+}
+
+// changes are edits that leave a text as long as it was.
+func changes(edits []edit) []recompress.Edit {
+	all := make([]recompress.Edit, len(edits))
+	for i, e := range edits {
+		all[i] = recompress.Edit{From: e.from, To: e.to}
+	}
+	return all
 }
 
 // rdbValue reads the value at at: its inflated size in four bytes, a letter or not, and the compressed bytes.

@@ -1,4 +1,4 @@
-package relocate
+package recompress_test
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/ulikunitz/xz/lzma"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/recompress"
 )
 
 // lzma2Packed is what compressors make of text.
@@ -40,7 +42,7 @@ func lzma2Packed(t *testing.T, text []byte) map[string][]byte {
 }
 
 func unpackedLZMA2(packed []byte) []byte {
-	r, err := lzma.Reader2Config{DictCap: 8 << 20}.NewReader2(bytes.NewReader(append(bytes.Clone(packed), lzma2End)))
+	r, err := lzma.Reader2Config{DictCap: 8 << 20}.NewReader2(bytes.NewReader(append(bytes.Clone(packed), 0)))
 	if err != nil {
 		return []byte(err.Error())
 	}
@@ -51,7 +53,7 @@ func unpackedLZMA2(packed []byte) []byte {
 	return out
 }
 
-func TestLZMA2Rewritten(t *testing.T) {
+func TestLZMA2(t *testing.T) {
 	const was = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44l"
 	random := rand.New(rand.NewPCG(1, 2))
 	noise := func(n int) []byte {
@@ -79,7 +81,8 @@ func TestLZMA2Rewritten(t *testing.T) {
 		for by, packed := range lzma2Packed(t, text) {
 			t.Run(name+", "+by, func(t *testing.T) {
 				g := NewWithT(t)
-				var edits []edit
+				var edits []recompress.Edit
+				changed := bytes.Clone(text)
 				for at := 0; ; {
 					n := bytes.Index(text[at:], []byte(was))
 					if n < 0 || at+n+len(was) >= len(text) {
@@ -87,13 +90,13 @@ func TestLZMA2Rewritten(t *testing.T) {
 					}
 					at += n
 					now := fmt.Sprintf("/layers/nixproot_nix-hydra/view/00bgd045z0%c", text[at+len(was)])
-					edits = append(edits, edit{from: at, to: at + len(now), data: []byte(now)})
+					edits = append(edits, recompress.Edit{From: at, To: at + len(now)})
+					copy(changed[at:], now)
 					at += len(was)
 				}
-				now := apply(text, edits)
-				got, err := lzma2Rewritten(packed, text, now, edits)
+				got, err := recompress.LZMA2(packed, text, changed, edits)
 				g.Expect(err).NotTo(HaveOccurred())
-				g.Expect(bytes.Equal(unpackedLZMA2(got), now)).To(BeTrue())
+				g.Expect(bytes.Equal(unpackedLZMA2(got), changed)).To(BeTrue())
 				t.Logf("%d bytes, %d edits: %d became %d", len(text), len(edits), len(packed), len(got))
 				g.Expect(len(got)).To(BeNumerically("<=", len(packed)+len(packed)/1000), "it has to fit, or nearly")
 			})
@@ -101,7 +104,7 @@ func TestLZMA2Rewritten(t *testing.T) {
 	}
 }
 
-func TestDeflateRewritten(t *testing.T) {
+func TestDeflate(t *testing.T) {
 	const was, now = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la", "/layers/nixproot_nix-hydra/view/00bgd045z0d"
 	random := rand.New(rand.NewPCG(1, 2))
 	words := func(n int) []byte {
@@ -130,17 +133,18 @@ func TestDeflateRewritten(t *testing.T) {
 			_, err = w.Write(text)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(w.Close()).To(Succeed())
-			var edits []edit
+			var edits []recompress.Edit
+			changed := bytes.Clone(text)
 			for at := 0; ; at += len(was) {
 				n := bytes.Index(text[at:], []byte(was))
 				if n < 0 {
 					break
 				}
 				at += n
-				edits = append(edits, edit{from: at, to: at + len(was), data: []byte(now)})
+				edits = append(edits, recompress.Edit{From: at, To: at + len(was)})
+				copy(changed[at:], now)
 			}
-			changed := apply(text, edits)
-			got, err := deflateRewritten(b.Bytes(), text, changed, edits)
+			got, err := recompress.Deflate(b.Bytes(), text, changed, edits)
 			g.Expect(err).NotTo(HaveOccurred(), name)
 			back, err := io.ReadAll(flate.NewReader(bytes.NewReader(got)))
 			g.Expect(err).NotTo(HaveOccurred(), name)
@@ -151,11 +155,25 @@ func TestDeflateRewritten(t *testing.T) {
 	}
 }
 
-func FuzzDeflateRewritten(f *testing.F) {
+func TestOtherTextsAreRefused(t *testing.T) {
+	g := NewWithT(t)
+	raw := []byte{1, 1, 0, 0xfe, 0xff, 'a'}
+	got, err := recompress.Deflate(raw, []byte("a"), []byte("b"), []recompress.Edit{{From: 0, To: 1}})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(io.ReadAll(flate.NewReader(bytes.NewReader(got)))).To(Equal([]byte("b")))
+	for _, text := range [][2]string{{"a", "ab"}, {"ab", "ab"}, {"", ""}} {
+		_, err := recompress.Deflate(raw, []byte(text[0]), []byte(text[1]), nil)
+		g.Expect(err).To(MatchError(recompress.ErrMalformed), "%q", text)
+		_, err = recompress.LZMA2([]byte("\x01\x00\x00a\x00"), []byte(text[0]), []byte(text[1]), nil)
+		g.Expect(err).To(MatchError(recompress.ErrMalformed), "%q", text)
+	}
+}
+
+func FuzzDeflate(f *testing.F) {
 	f.Add([]byte("abcabcabc"), []byte{0x4b, 0x4c, 0x4a, 0x4e, 0x44, 0x20, 0})
 	f.Add([]byte("a"), []byte{1, 1, 0, 0xfe, 0xff, 'a'})
 	f.Fuzz(func(t *testing.T, text, packed []byte) {
-		got, err := deflateRewritten(packed, text, text, nil)
+		got, err := recompress.Deflate(packed, text, text, nil)
 		if err != nil {
 			return
 		}
@@ -165,11 +183,11 @@ func FuzzDeflateRewritten(f *testing.F) {
 	})
 }
 
-func FuzzLZMA2Rewritten(f *testing.F) {
+func FuzzLZMA2(f *testing.F) {
 	f.Add([]byte(strings.Repeat("a text that goes on ", 9)), []byte("\x01\x00\x00a\x00"))
 	f.Add([]byte("abc"), []byte("\xe0\x00\x02\x00\x07\x5d\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, text, packed []byte) {
-		got, err := lzma2Rewritten(packed, text, text, nil)
+		got, err := recompress.LZMA2(packed, text, text, nil)
 		if err == nil && !bytes.Equal(unpackedLZMA2(got), text) {
 			t.Errorf("%x became %x", packed, got)
 		}

@@ -1,13 +1,10 @@
-package relocate
+package recompress
 
 import (
 	"cmp"
 	"math/bits"
 	"slices"
 )
-
-// A deflated member that has to stay in its place is not compressed anew either: its blocks and their steps are taken
-// over, and only what a rewritten reference makes of them is another (RFC 1951). lzma2.go does the same.
 
 const (
 	deflateEnd      = 256 // the symbol at a block's end
@@ -18,8 +15,8 @@ const (
 	deflateFar      = 30
 	deflateMaxBits  = 15
 	deflateRawMax   = 65535
-	// maxDeflateSteps is the largest text that is gone through like this, in bytes: it is done bit by bit.
-	maxDeflateSteps = 8 << 20
+	// maxDeflateText is the largest text that is gone through, in bytes: it is done bit by bit.
+	maxDeflateText = 8 << 20
 )
 
 // The smallest lengths and distances of symbols, and how many bits follow (RFC 1951, 3.2.5).
@@ -136,9 +133,12 @@ type deflateStep struct {
 	literal          byte
 }
 
-// deflateRewritten gives a deflate stream of now that goes the steps of the stream in packed, which holds was. Both are
-// as long as each other and differ where edits say.
-func deflateRewritten(packed, was, now []byte, edits []edit) (best []byte, err error) {
+// Deflate gives a DEFLATE stream (RFC 1951) of now by the steps of the stream packed, which holds was. The two texts are
+// as long as each other, at most 8 MiB, and differ only in the edits, which are in order.
+func Deflate(packed, was, now []byte, edits []Edit) (best []byte, err error) {
+	if len(was) != len(now) || len(was) > maxDeflateText {
+		return nil, ErrMalformed
+	}
 	least := deflateMinMatch
 	if len(was) <= deflateWindow {
 		least += 3 // literals may take fewer bits than a short match, which is worth trying where it does not take long
@@ -155,13 +155,10 @@ func deflateRewritten(packed, was, now []byte, edits []edit) (best []byte, err e
 	return best, nil
 }
 
-// deflateSteps is deflateRewritten with no matches shorter than least.
-func deflateSteps(packed, was, now []byte, edits []edit, least int) ([]byte, error) {
-	if len(was) != len(now) || len(was) > maxDeflateSteps {
-		return nil, errMalformed
-	}
+// deflateSteps is Deflate with no matches shorter than least.
+func deflateSteps(packed, was, now []byte, edits []Edit, least int) ([]byte, error) {
 	r := &bitReader{data: packed}
-	w := &deflateWriter{data: now, least: least, before: distances(edits)}
+	w := &deflateWriter{matcher: newMatcher(now, edits, deflateWindow, deflateMaxMatch), least: least}
 	for at, last := 0, 0; last == 0; {
 		last = r.bits(1)
 		var literals, far *deflateCode
@@ -171,7 +168,7 @@ func deflateSteps(packed, was, now []byte, edits []edit, least int) ([]byte, err
 			n := r.bits(16)
 			r.bits(16)
 			if r.at += 8 * n; r.bad || r.at > 8*len(packed) || at+n > len(was) {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			at += n
 			for w.at < at {
@@ -185,7 +182,7 @@ func deflateSteps(packed, was, now []byte, edits []edit, least int) ([]byte, err
 		case 2:
 			literals, far = readTable(r)
 		default:
-			return nil, errMalformed
+			return nil, ErrMalformed
 		}
 		for !r.bad {
 			symbol := literals.read(r)
@@ -200,41 +197,39 @@ func deflateSteps(packed, was, now []byte, edits []edit, least int) ([]byte, err
 				length := deflateLengths[symbol-257] + r.bits(deflateLengthExt[symbol-257])
 				d := far.read(r)
 				if d < 0 || d >= deflateFar {
-					return nil, errMalformed
+					return nil, ErrMalformed
 				}
 				if distance = deflateDistances[d] + r.bits(deflateDistanceExt(d)); distance > at {
-					return nil, errMalformed
+					return nil, ErrMalformed
 				}
 				at += length
 			default:
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			if at > len(was) {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			w.take(distance, at)
 		}
 		if r.bad {
-			return nil, errMalformed
+			return nil, ErrMalformed
 		}
 		w.block(last)
 	}
 	if w.at != len(now) {
-		return nil, errMalformed
+		return nil, ErrMalformed
 	}
 	return w.out, nil
 }
 
 // deflateWriter makes a deflate stream of what data holds.
 type deflateWriter struct {
-	data   []byte
-	least  int // of the matches
-	at     int
-	before map[int][]int // where rewritten references begin, and how far back others do
-	begin  int           // of the block at hand
-	steps  []deflateStep
-	out    []byte
-	used   int // bits of the last byte
+	matcher
+	least int // of the matches
+	begin int // of the block at hand
+	steps []deflateStep
+	out   []byte
+	used  int // bits of the last byte
 }
 
 func (w *deflateWriter) add(s deflateStep) {
@@ -242,36 +237,16 @@ func (w *deflateWriter) add(s deflateStep) {
 	w.at += max(s.length, 1)
 }
 
-// take takes over a step that ends at end: what is still the same is copied as before, the rest are literals. A
-// rewritten reference is copied from one before it.
+// take takes over a step that ends at end.
 func (w *deflateWriter) take(distance, end int) {
 	for w.at < end {
-		distance, n := distance, w.same(distance, end-w.at)
-		for _, other := range w.before[w.at] {
-			if m := w.same(other, len(w.data)-w.at); m >= n+partLen {
-				distance, n = other, m
-			}
-		}
+		distance, n := w.match(distance, end)
 		if n >= w.least {
 			w.add(deflateStep{length: n, distance: distance})
 		} else {
 			w.add(deflateStep{literal: w.data[w.at]})
 		}
 	}
-}
-
-// same is how many of the next bytes, at most n, stand distance bytes before, too.
-func (w *deflateWriter) same(distance, n int) int {
-	if distance <= 0 || distance > min(w.at, deflateWindow) {
-		return 0
-	}
-	n = min(n, deflateMaxMatch)
-	for i := range n {
-		if w.data[w.at+i] != w.data[w.at+i-distance] {
-			return i
-		}
-	}
-	return n
 }
 
 func (w *deflateWriter) bits(v, n int) {

@@ -1,13 +1,9 @@
-package relocate
+package recompress
 
 import (
 	"encoding/binary"
 	"math/bits"
 )
-
-// A value of an R database may not become longer than it was, and few compressors do as well as the one that wrote it.
-// So an LZMA2 stream is not compressed anew: its steps, literals and matches, are taken over one by one, and only what
-// a rewritten reference makes of them is another (LZMA specification; xz-file-format 5.3.1 and liblzma lzma2_decoder.c).
 
 const (
 	lzmaStates     = 12
@@ -213,13 +209,6 @@ func (l *lzmaLengths) code(c lzmaCoder, position, length int) int {
 	return lzmaMinMatch + 16 + int(l.high.code(c, at-16))
 }
 
-func flag(b bool) uint32 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // lzmaStepOf is a step: length bytes as they stand distance bytes before, or, where length is 0, the byte literal.
 type lzmaStepOf struct {
 	length, distance int
@@ -369,10 +358,8 @@ func (m *lzmaModel) distance(c lzmaCoder, length, distance int) int {
 
 // lzma2Writer makes an LZMA2 stream of what data holds.
 type lzma2Writer struct {
-	data    []byte
+	matcher
 	out     []byte
-	at      int
-	before  map[int][]int // where rewritten references begin, and how far back others do
 	props   byte
 	model   *lzmaModel // nil before the first coded chunk
 	begin   int        // of the chunk at hand
@@ -441,16 +428,10 @@ func (w *lzma2Writer) raw(end int) {
 	w.at, w.dictionary, w.stale = end, true, true
 }
 
-// take takes over a step that ends at end: what is still the same is copied as before, the rest are literals. A
-// rewritten reference is copied from one before it.
+// take takes over a step that ends at end.
 func (w *lzma2Writer) take(distance, end int) {
 	for w.at < end {
-		distance, n := distance, w.same(distance, end-w.at)
-		for _, other := range w.before[w.at] {
-			if m := w.same(other, len(w.data)-w.at); m >= n+partLen {
-				distance, n = other, m
-			}
-		}
+		distance, n := w.match(distance, end)
 		switch {
 		case n >= lzmaMinMatch, n == 1 && w.model != nil && !w.stale && distance == w.model.reps[0]:
 			w.step(lzmaStepOf{length: n, distance: distance})
@@ -460,91 +441,66 @@ func (w *lzma2Writer) take(distance, end int) {
 	}
 }
 
-// same is how many of the next bytes, at most n, stand distance bytes before, too.
-func (w *lzma2Writer) same(distance, n int) int {
-	if distance <= 0 || distance > w.at {
-		return 0
+// LZMA2 gives an LZMA2 stream (xz-file-format, 5.3.1; liblzma, lzma2_decoder.c) of now by the steps of the stream
+// packed, which holds was. The two texts are as long as each other and differ only in the edits, which are in order.
+// packed may end with the mark of the stream's end or without; what is given has none.
+func LZMA2(packed, was, now []byte, edits []Edit) ([]byte, error) {
+	if len(was) != len(now) {
+		return nil, ErrMalformed
 	}
-	n = min(n, lzmaMaxMatch)
-	for i := range n {
-		if w.data[w.at+i] != w.data[w.at+i-distance] {
-			return i
-		}
-	}
-	return n
-}
-
-// distances gives, for each edit, how far back the one before it begins, and the last one with the same text.
-func distances(edits []edit) map[int][]int {
-	before, last := map[int][]int{}, map[string]int{}
-	for i, e := range edits {
-		if i > 0 {
-			before[e.from] = append(before[e.from], e.from-edits[i-1].from)
-		}
-		if at, ok := last[string(e.data)]; ok {
-			before[e.from] = append(before[e.from], e.from-at)
-		}
-		last[string(e.data)] = e.from
-	}
-	return before
-}
-
-// lzma2Rewritten gives an LZMA2 stream of now that goes the steps of the stream in packed, which holds was. Both are as
-// long as each other and differ where edits say. There is no mark at its end.
-func lzma2Rewritten(packed, was, now []byte, edits []edit) ([]byte, error) {
-	w := &lzma2Writer{data: now, before: distances(edits)}
+	w := &lzma2Writer{matcher: newMatcher(now, edits, len(now), lzmaMaxMatch)}
 	var from *lzmaModel
 	for at := 0; len(packed) > 0 && packed[0] != lzma2End; {
 		control := packed[0]
 		if control < lzma2Coded {
 			if control > lzma2Raw || len(packed) < 3 {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			n := int(binary.BigEndian.Uint16(packed[1:])) + 1
 			if len(packed) < 3+n || at+n > len(was) {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			packed, at = packed[3+n:], at+n
 			w.raw(at)
 			continue
 		}
 		if len(packed) < 6 {
-			return nil, errMalformed
+			return nil, ErrMalformed
 		}
 		plain := int(control&0x1f)<<16 + int(binary.BigEndian.Uint16(packed[1:])) + 1
 		size, head := int(binary.BigEndian.Uint16(packed[3:]))+1, 5
 		switch {
 		case control >= lzma2Properties:
 			if head = 6; from != nil && packed[5] != w.props {
-				return nil, errMalformed // which no compressor does
+				return nil, ErrMalformed // which no compressor does
 			}
 			var ok bool
 			if from, ok = newLZMAModel(packed[5]); !ok {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			w.props = packed[5]
 		case from == nil:
-			return nil, errMalformed
+			return nil, ErrMalformed
 		case control >= lzma2StateReset:
 			from.reset()
 		}
 		if len(packed) < head+size || at+plain > len(was) {
-			return nil, errMalformed
+			return nil, ErrMalformed
 		}
 		decoder := newLZMADecoder(packed[head : head+size])
 		for end := at + plain; at < end; {
 			s, ok := from.step(decoder, was, at, lzmaStepOf{})
 			at += max(s.length, 1)
 			if !ok || at > end {
-				return nil, errMalformed
+				return nil, ErrMalformed
 			}
 			w.take(s.distance, at)
 		}
 		packed = packed[head+size:]
 	}
 	w.end()
-	if w.at != len(was) || len(was) != len(now) {
-		return nil, errMalformed
+	if w.at != len(was) {
+		return nil, ErrMalformed
 	}
 	return w.out, nil
 }
