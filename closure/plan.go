@@ -302,11 +302,9 @@ func (a *part) take(b *part) {
 }
 
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
-// paths were relocated to, and of each path the NAR and the proof that lies beside it. Before that stands how many
-// paths it needs, which orders an image's layers from what needs nothing to the app: container engines share unpacked
-// layers only as far as all layers below them are the same, and the lifecycle orders layers by name.
+// paths were relocated to, and of each path the NAR and the proof that lies beside it. Before that stands its place.
 func (p *planner) group(nodes []int, layout relocate.Layout) Group {
-	needs := make(set, (len(p.nodes)+63)/64)
+	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
 	slices.SortFunc(nodes, func(i, j int) int { return cmp.Compare(p.nodes[i].Path, p.nodes[j].Path) })
 	sum := sha256.New()
@@ -314,12 +312,27 @@ func (p *planner) group(nodes []int, layout relocate.Layout) Group {
 	for _, i := range nodes {
 		n := p.nodes[i]
 		needs.add(p.closure[i])
+		size += min(max(n.NarSize, 0), maxNarSize)
 		fmt.Fprintf(sum, "%s %s %q %q\n", n.Path, n.NarHash, n.Signature.String(), n.CA)
 		g.Paths = append(g.Paths, n.Path)
 	}
 	hash := storepath.Encode32(sum.Sum(nil))
-	g.Layer = fmt.Sprintf("%s%04d-%s", LayerPrefix, min(needs.len(), 9999), hash[len(hash)-layerName:])
+	g.Layer = fmt.Sprintf("%s%04d-%s", LayerPrefix, place(size, needs.len()), hash[len(hash)-layerName:])
 	return g
+}
+
+// place is where in an image a layer stands, 0 to 9999, as the lifecycle orders layers by name. Container engines share
+// an unpacked layer of two images only where all layers below it are the same too. So at the bottom is what is worth most
+// and most likely in the other image as well: the larger, the lower; the more it needs, the higher. The square root of
+// that number is what counts of it, which was found by experiment: see docs/fleet.md.
+func place(size int64, needs int) int {
+	return 9999 - max(0, 2*logarithm(uint64(size))-logarithm(uint64(needs)))
+}
+
+// logarithm is that of x to base 2 in steps of 1/64, without floating point, which processors round in other ways.
+func logarithm(x uint64) int {
+	n := bits.Len64(max(x, 1)) - 1
+	return n<<6 + int(bits.RotateLeft64(max(x, 1), 6-n)&63)
 }
 
 // set is a set of nodes.

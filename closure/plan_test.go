@@ -164,12 +164,26 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		Expect(holding(plan(g, 0), p).Layer).To(Equal(before))
 	})
 
-	it("orders layers from what needs nothing to the app, so that container engines may share the lower ones", func() {
-		g := newWorld(3, 300).graph()
-		groups := plan(g, 0)
-		Expect(groups[len(groups)-1].Paths).To(Equal(g.Roots))
-		needs := func(group closure.Group) int { return len(g.ClosureOf(group.Paths...)) }
-		Expect(slices.IsSortedFunc(groups, func(a, b closure.Group) int { return needs(a) - needs(b) })).To(BeTrue())
+	it("orders layers so that images share the lower ones: the larger the lower, the more it needs the higher", func() {
+		app, pair := pathOf("a", "app-1"), []storepath.Path{pathOf("l", "large-1"), pathOf("m", "medium-1")}
+		g := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{
+			app:     {Path: app, NarSize: 4e6, References: slices.Clone(pair)},
+			pair[0]: {Path: pair[0], NarSize: 400e6},
+			pair[1]: {Path: pair[1], NarSize: 3e6},
+		}}
+		order := func() (paths []storepath.Path) {
+			for _, group := range plan(g, 0) {
+				paths = append(paths, group.Paths...)
+			}
+			return paths
+		}
+		Expect(order()).To(Equal([]storepath.Path{pair[0], pair[1], app}), "which needs three, so that 4 MB count as 2.3")
+		g.Nodes[app].NarSize = 6e6
+		Expect(order()).To(Equal([]storepath.Path{pair[0], app, pair[1]}))
+		for size, place := range map[int64]string{0: "9999", 1: "9999", 1 << 20: "7439", 1<<20 + 1<<14: "7437", 1 << 44: "4367"} {
+			g := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{app: {Path: app, NarSize: size}}}
+			Expect(plan(g, 0)[0].Layer).To(HavePrefix("closure-"+place+"-"), "of %d bytes", size)
+		}
 	})
 
 	it("keeps near what needs the same, so that a change of it moves few layers", func() {

@@ -220,7 +220,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		manifests := first.Manifests()
-		layer := first.Groups[len(first.Groups)-1].Layer
+		layer := layerOf(first, g.Roots[0])
 		app := manifests[layer]
 		fields := strings.Fields(app.Paths[0])
 		app.Paths = []string{strings.Join(fields[:len(fields)-1], " ")} // one reference less

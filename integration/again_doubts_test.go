@@ -102,7 +102,7 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 	it("makes everything anew, with one line, where the build cache is lost, is another's or is of no use", func() {
 		record := filepath.Join(k.bare.Layers(), "record/build.json")
 		for says, damage := range map[string]func(){
-			"There is a previous image, and the build cache has no record of it": func() { must(os.Remove(record)) },
+			"There is a previous image, and the build cache has no record of it (": func() { must(os.Remove(record)) },
 			"in format 99":         func() { alter(record, `"format":3`, `"format":99`) },
 			"unexpected end":       func() { must(os.Truncate(record, 100)) },
 			"this build for":       func() { alter(record, `"system":"`, `"system":"not`) },
@@ -117,6 +117,47 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 			o := k.builds(source, nil)
 			Expect(strings.Count(o.Log, says)).To(Equal(1), "%s: %s", says, o.Log)
 			stands()
+		}
+	})
+
+	it("makes an image of an older version anew once, with one line", func() {
+		// What versions of 2026-11-22 and 2026-11-26 left of an image of these paths: layers by number, everything that the
+		// next build was to know in the label, no record.
+		const (
+			libHash, shopHash = "17fv55s9jy02ls2zxagk5q8wvb4xx6f317kmmxwkcqr0gy7fbxjn", "1kpff2569cnryncpwgy9lzavxyxfpl5k8nhpplkbd5nqv3z44x87"
+			launched          = "[types]\nlaunch = true\n[metadata]\n"
+		)
+		image := `image = '{"format":1,"system":"x86_64-linux","key":"3e8b71a1f639","roots":{"paths":["` + shop.String() +
+			`"],"from":"BP_NIX_STORE_PATH"},"mainProgram":"shop","bins":[0]}'` + "\n"
+		prefix := fmt.Sprintf("format = 1\nprefix = %q\n", filepath.Join(k.bare.Layers(), "view"))
+		for _, older := range []map[string]string{
+			{
+				"closure-00":  prefix + fmt.Sprintf("paths = [%q]\n", lib.Base()+" "+libHash+" 3688 cache-1"),
+				"closure-app": prefix + fmt.Sprintf("paths = [%q]\n", shop.Base()+" "+shopHash+" 744 cache-1 "+lib.HashPart()[:10]),
+				"run":         image, "view": "",
+			},
+			{
+				"closure-00":  prefix + fmt.Sprintf("version = 2\nkeys = [\"cache-1\"]\npaths = [%q]\n", lib.Base()+" "+libHash+" 3688 0:tdLt"),
+				"closure-app": prefix + fmt.Sprintf("version = 2\nkeys = [\"cache-1\"]\npaths = [%q]\n", shop.Base()+" "+shopHash+" 744 0:Daca zfbccj0100"),
+				"run":         image, "view": "", "launcher": "",
+			},
+		} {
+			must(k.bare.NewImage())
+			must(os.MkdirAll(k.bare.Layers(), 0o755))
+			analyzed := "[metadata]\n[[metadata.buildpacks]]\nkey = \"nixproot/nix-hydra\"\n"
+			for name, metadata := range older {
+				must(os.WriteFile(filepath.Join(k.bare.Layers(), name+".toml"), []byte(launched+metadata), 0o644))
+				analyzed += fmt.Sprintf("[metadata.buildpacks.layers.%s]\nsha = \"sha256:%064x\"\n", name, len(name))
+			}
+			must(os.WriteFile(filepath.Join(k.bare.Dir, "analyzed.toml"), []byte(analyzed), 0o644))
+			o := k.builds(source, nil)
+			Expect(strings.Count(o.Log, "a full build")).To(Equal(1), o.Log)
+			Expect(o.Log).To(MatchRegexp("There is a previous image, and the build cache has no record of it .*an older version"))
+			Expect(o.Log).To(MatchRegexp(everythingFetched))
+			Expect(k.closureLayers()).To(HaveLen(2))
+			Expect(k.closureLayers()).NotTo(ContainElement(MatchRegexp("closure-(00|app)$")))
+			stands()
+			Expect(k.builds(source, nil).Log).To(SatisfyAll(MatchRegexp(nothingFetched), Not(ContainSubstring("a full build"))))
 		}
 	})
 

@@ -149,7 +149,7 @@ func (p *platform) testEngine(t *testing.T, _ spec.G, it spec.S) {
 			must(exec.Command("docker", "volume", "rm", "--force", volume).Run())
 		}
 		log = p.build(image, first.source, first.env(p.parts))
-		Expect(strings.Count(log, "There is a previous image, and the build cache has no record of it: a full build")).To(Equal(1), log)
+		Expect(strings.Count(log, "There is a previous image, and the build cache has no record of it")).To(Equal(1), log)
 		Expect(log).To(MatchRegexp(everythingFetched))
 		_, reused := changes(log)
 		Expect(reused).To(ContainElement(HavePrefix("closure-")), "the same bytes are the same layer")

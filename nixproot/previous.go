@@ -40,7 +40,8 @@ func (b Build) previous(s *site) previous {
 	record, err := readRecord(s.layers.Path, s.config.System)
 	if errors.Is(err, errNoRecord) {
 		if len(digests) > 0 {
-			b.Logger.Bodyf("There is a previous image, and the build cache has no record of it: a full build")
+			b.Logger.Bodyf("There is a previous image, and the build cache has no record of it (it is new, or an older version made " +
+				"the image): a full build")
 		}
 		return p
 	}

@@ -11,7 +11,10 @@ import (
 
 // pictures are the drawings by the names of their files.
 func pictures() map[string]*canvas {
-	return map[string]*canvas{"road.svg": road(), "relocation.svg": relocation(), "push.svg": push()}
+	return map[string]*canvas{
+		"road.svg": road(), "relocation.svg": relocation(), "push.svg": push(),
+		"fleet.svg": fleet(), "node.svg": node(), "pushes.svg": pushes(),
+	}
 }
 
 func main() {
@@ -101,7 +104,7 @@ func road() *canvas {
 	c.text(670, 230, "middle", faint, 12, "one stream per path, many at once")
 	c.arrow(770, 120, 818, 120)
 	c.box(820, 30, 150, 180, paper, ink)
-	for i, s := range []string{"closure-0001-…", "closure-0014-…", "closure-0215-…", "launcher", "run", "view"} {
+	for i, s := range []string{"closure-6204-…", "closure-7130-…", "closure-8215-…", "launcher", "run", "view"} {
 		fill := light
 		if i > 2 {
 			fill = paper
@@ -139,7 +142,7 @@ func relocation() *canvas {
 func push() *canvas {
 	c := &canvas{}
 	names := []string{
-		"run image", "closure-0001-…", "closure-0007-…", "closure-0014-…", "closure-…", "closure-0215-…", "launcher", "run", "view",
+		"run image", "closure-6204-…", "closure-6871-…", "closure-7130-…", "closure-…", "closure-8215-…", "launcher", "run", "view",
 	}
 	for column, title := range []string{"first push", "second push: one line of the app changed"} {
 		x := 20 + column*330

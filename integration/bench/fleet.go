@@ -57,6 +57,9 @@ var fleetOrders = []struct {
 	{"_ordered_by_size", func(g *closure.Graph) func(a, b []storepath.Path) int {
 		return func(a, b []storepath.Path) int { return cmp.Compare(bytesOf(g, b), bytesOf(g, a)) }
 	}},
+	{"_ordered_by_needs", func(g *closure.Graph) func(a, b []storepath.Path) int {
+		return func(a, b []storepath.Path) int { return cmp.Compare(len(g.ClosureOf(a...)), len(g.ClosureOf(b...))) }
+	}},
 	{"_ordered_by_dependents", func(g *closure.Graph) func(a, b []storepath.Path) int {
 		dependents := g.Dependents()
 		most := func(paths []storepath.Path) (most int) {
@@ -257,7 +260,7 @@ func newFleetFigures() *fleetFigures {
 // String is the figures in one line.
 func (f *fleetFigures) String() string {
 	return fmt.Sprintf("share %.4f, stored %.2f, amplification %.2f, nine of ten below %.2f, of an update %.2f, %d layers, "+
-		"unpacked %.2f of the union", f.share, f.stored, f.amplification, f.most, f.update, f.layers, f.unpacked[0])
+		"unpacked %.2f of the union", f.share, f.stored, f.amplification, f.most, f.update, f.layers, f.unpacked)
 }
 
 // include keeps the worse of each figure, and the mean of images, for one of several fleets.
