@@ -101,15 +101,15 @@ func (t mountTable) beside(one, other string) bool {
 	if m.Device != n.Device {
 		return false
 	}
-	if filepath.Dir(m.place(one)) == filepath.Dir(n.place(other)) {
+	if filepath.Dir(m.inFileSystem(one)) == filepath.Dir(n.inFileSystem(other)) {
 		return true
 	}
 	return m.Point != n.Point && m.Point != "/" && n.Point != "/" && m.Root != "/" && n.Root != "/" &&
 		filepath.Dir(volume(m.Root)) == filepath.Dir(volume(n.Root))
 }
 
-// place is where a path is in the mount's file system.
-func (m mount) place(path string) string {
+// inFileSystem is where a path is in the mount's file system.
+func (m mount) inFileSystem(path string) string {
 	rel, err := filepath.Rel(m.Point, path)
 	if err != nil {
 		return path

@@ -217,7 +217,7 @@ func readReferences(n *Node, fields []string) (refs []string, err error) {
 		hash, foreign := strings.CutPrefix(field, foreignMark)
 		switch {
 		case foreign && hash == tooMany:
-			return nil, fmt.Errorf("%s names more strange store paths than are remembered", n.Path)
+			return nil, fmt.Errorf("%s names more store paths outside its closure than are recorded", n.Path)
 		case foreign && isShortHash(hash):
 			n.Foreign = append(n.Foreign, hash)
 		case !foreign && len(n.Foreign) == 0 && (field == "." || isShortHash(field)):

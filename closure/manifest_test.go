@@ -86,7 +86,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			`reference "short" of`:        add("short"),
 			`reference "eeeeeeeeee" of`:   add("eeeeeeeeee"),
 			`reference "!x" of`:           add("!x"),
-			"more strange store paths":    add("!*"),
+			"more store paths outside":    add("!*"),
 			`reference "0000000000" of`:   line(func(f []string) []string { return append(f, "!0000000000", "0000000000") }),
 			"does not say well why":       func(m *closure.Manifest) { m.Blocked, m.Tried = []string{"{}"}, "/layers/x" },
 			"could not be relocated: \"x\"": func(m *closure.Manifest) {
@@ -215,7 +215,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		))
 	})
 
-	it("remembers hundreds of strange store paths that a path names, as Nix itself does", func() {
+	it("remembers hundreds of store paths outside its closure that a path names, as Nix itself does", func() {
 		g := newWorld(1, 20).graph()
 		for i := range 700 {
 			g.Sorted()[3].Foreign = append(g.Sorted()[3].Foreign, fmt.Sprintf("%032d", i))

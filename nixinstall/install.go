@@ -84,14 +84,14 @@ func install(ctx context.Context, tarball, dir string, o InstallOptions) (Toolch
 	t := Toolchain{Dir: dir, Metadata: Metadata{
 		Format: formatVersion, Version: r.version, System: r.system, Prefix: dir, Release: r.sha256,
 	}}
-	if err := t.place(ctx, layout, r, o); err != nil {
+	if err := t.relocate(ctx, layout, r, o); err != nil {
 		return Toolchain{}, errors.Join(err, emptyDir(dir))
 	}
 	return t, nil
 }
 
-// place relocates the release's paths into t.Dir, tries them out and packs them.
-func (t *Toolchain) place(ctx context.Context, layout relocate.Layout, r *release, o InstallOptions) error {
+// relocate relocates the release's paths into t.Dir, tries them out and packs them.
+func (t *Toolchain) relocate(ctx context.Context, layout relocate.Layout, r *release, o InstallOptions) error {
 	var paths []storepath.Path
 	for _, reg := range r.paths {
 		paths = append(paths, reg.Path)

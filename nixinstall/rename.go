@@ -190,7 +190,7 @@ func (n *renaming) finish(p storepath.Path, old, again *Drv) (*renamed, error) {
 	was := strings.TrimSuffix(p.Name(), ".drv")
 	name := strings.ReplaceAll(was, n.from.Base(), n.to.Base())
 	touched := name != was || again.String() != old.String()
-	outputs, err := again.place(name, n.moduloOf)
+	outputs, err := again.fillInOutputPaths(name, n.moduloOf)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}
@@ -227,8 +227,8 @@ func (n *renaming) moduloOf(p storepath.Path) (string, error) {
 	return "", fmt.Errorf("%s was not looked at", p)
 }
 
-// place computes the output paths of the derivation and writes them into it.
-func (d *Drv) place(name string, input moduloFunc) (map[string]storepath.Path, error) {
+// fillInOutputPaths computes the output paths of the derivation and writes them into it.
+func (d *Drv) fillInOutputPaths(name string, input moduloFunc) (map[string]storepath.Path, error) {
 	outputs := map[string]storepath.Path{}
 	if d.fixed() {
 		outputs["out"] = d.Outputs["out"].Path

@@ -76,7 +76,7 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.AmbiguousRevisionError{}, "git rev-parse HEAD"},
 		{&hydra.NotFinishedError{}, "BP_NIX_HYDRA_WAIT=30m"},
 		{&hydra.NoBuildError{}, "BP_NIX_HYDRA_WAIT=30m"},
-		{&hydra.BuildFailedError{}, "mend the build"},
+		{&hydra.BuildFailedError{}, "fix the build"},
 		{&hydra.BuildDeletedError{}, "deploy again"},
 		{&hydra.SearchTimeoutError{}, "name the job"},
 		{&hydra.AnswerError{}, "try again"},

@@ -91,7 +91,7 @@ func (m buildRecord) bin(root storepath.Path) (b *bin, known bool) {
 
 // findBins finds out what the roots' bin directories hold, also of those that the previous image keeps and no build has
 // looked into.
-func (b Build) findBins(ctx context.Context, s *site, c *contents, before buildRecord) error {
+func (b Build) findBins(ctx context.Context, in *inputs, c *contents, before buildRecord) error {
 	var all []*borrowed
 	for range 2 { // a root, and what its bin is a link to
 		unseen := c.readBins(before)
@@ -101,7 +101,7 @@ func (b Build) findBins(ctx context.Context, s *site, c *contents, before buildR
 		here := slices.DeleteFunc(slices.Clone(c.Groups), func(g closure.Group) bool {
 			return slices.ContainsFunc(unseen, func(p storepath.Path) bool { return slices.Contains(g.Paths, p) })
 		})
-		l, err := b.borrow(ctx, s, c, c.Roots.Paths, here)
+		l, err := b.borrow(ctx, in, c, c.Roots.Paths, here)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 	c.Bins = nil
 	for _, root := range c.Roots.Paths {
 		b, known := before.bin(root)
-		if dir, owner := c.binDirectory(root); exists(c.folder(owner)) {
+		if dir, owner := c.binDirectory(root); exists(c.dirOf(owner)) {
 			b = readBin(dir)
 		} else if !known {
 			unseen = append(unseen, owner)
@@ -135,14 +135,14 @@ func (c *contents) readBins(before buildRecord) (unseen []storepath.Path) {
 
 // binDirectory is where a root's bin directory is, and the path that it belongs to: it may be a link to another one's.
 func (c *contents) binDirectory(root storepath.Path) (dir string, owner storepath.Path) {
-	dir = filepath.Join(c.folder(root), "bin")
+	dir = filepath.Join(c.dirOf(root), "bin")
 	target, err := os.Readlink(dir)
 	if err != nil {
 		return dir, root
 	}
 	for p := range c.Graph.Nodes {
 		if rest, below := strings.CutPrefix(target, c.Layout.Rename(p)+"/"); below {
-			return filepath.Join(c.folder(p), rest), p
+			return filepath.Join(c.dirOf(p), rest), p
 		}
 	}
 	return dir, root

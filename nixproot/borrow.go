@@ -15,7 +15,7 @@ import (
 // asideDir holds what this build needs and the image does not: beside the layers, and no layer itself.
 const asideDir = ".aside"
 
-func (s *site) asideDir() string { return filepath.Join(s.layers.Path, asideDir) }
+func (in *inputs) asideDir() string { return filepath.Join(in.layers.Path, asideDir) }
 
 // borrowed is a closure whose files are here for the moment.
 type borrowed struct {
@@ -26,16 +26,16 @@ type borrowed struct {
 // borrow substitutes once more: the closure of roots, in c's layers, without those groups whose files are here. Of layers
 // that stay in the previous image the files are put where the image has them, as what reads them may name their places;
 // what the image does not hold at all is put aside.
-func (b Build) borrow(ctx context.Context, s *site, c *contents, roots []storepath.Path, here []closure.Group,
+func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []storepath.Path, here []closure.Group,
 ) (*borrowed, error) {
-	result, err := b.substitute(ctx, s, s.asideDir(), closure.Options{
+	result, err := b.substitute(ctx, in, in.asideDir(), closure.Options{
 		Roots: roots, Layout: c.Layout, Planned: c.Groups,
 		Previous: &closure.Previous{Prefix: c.Layout.Dir(), Groups: here, Nodes: c.Graph.Nodes},
 	})
 	if err != nil {
 		return nil, err
 	}
-	l := &borrowed{dirs: []string{s.asideDir()}, contents: &contents{
+	l := &borrowed{dirs: []string{in.asideDir()}, contents: &contents{
 		Result: result, buildRecord: c.buildRecord, Engine: c.Engine, Reason: c.Reason, layersDir: c.layersDir,
 	}}
 	l.Roots.Paths = roots

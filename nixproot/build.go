@@ -34,7 +34,7 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 	defer stop()
 	b.Logger.Title(buildContext.Buildpack.Info.Name, buildContext.Buildpack.Info.Version, buildContext.Buildpack.Info.Homepage)
 
-	site, clean, err := b.survey(ctx, buildContext)
+	site, clean, err := b.readInputs(ctx, buildContext)
 	if err != nil {
 		return libcnb.BuildResult{}, explain(err)
 	}
@@ -46,8 +46,8 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 	return result, nil
 }
 
-// site is everything a build starts from.
-type site struct {
+// inputs is everything a build starts from.
+type inputs struct {
 	config   Config
 	entry    Entry
 	procfile procfile.File
@@ -68,103 +68,103 @@ type site struct {
 	caches        func() (*cache.Set, error)
 }
 
-// survey reads settings, source and the previous image's metadata; it downloads nothing.
-func (b Build) survey(ctx context.Context, buildContext libcnb.BuildContext) (*site, func(), error) {
+// readInputs reads settings, source and the previous image's metadata; it downloads nothing.
+func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext) (*inputs, func(), error) {
 	architecture := targetArchitecture(buildContext.TargetInfo.Arch)
 	lookup, err := settings(buildContext.Buildpack)
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &site{
+	in := &inputs{
 		source: buildContext.ApplicationPath, layers: buildContext.Layers, version: buildContext.Buildpack.Info.Version,
 		buildpackID: buildContext.Buildpack.Info.ID,
 	}
-	s.layersRoot = layersRoot(s.layers.Path, buildContext.Buildpack.Info.ID)
-	if s.config, err = ReadConfig(lookup, architecture); err != nil {
+	in.layersRoot = layersRoot(in.layers.Path, buildContext.Buildpack.Info.ID)
+	if in.config, err = ReadConfig(lookup, architecture); err != nil {
 		return nil, nil, err
 	}
-	if s.tree, err = b.openSource(ctx, s); err != nil {
+	if in.tree, err = b.openSource(ctx, in); err != nil {
 		return nil, nil, err
 	}
-	if s.entry, err = FindEntry(s.source, s.config); err != nil {
+	if in.entry, err = FindEntry(in.source, in.config); err != nil {
 		return nil, nil, err
 	}
-	s.procfileAfter = procfileBuildpacksAfter(ctx, s.layersRoot, buildContext.Buildpack.Info.ID)
-	if s.procfile, err = procfile.Read(ctx, s.source); err != nil {
+	in.procfileAfter = procfileBuildpacksAfter(ctx, in.layersRoot, buildContext.Buildpack.Info.ID)
+	if in.procfile, err = procfile.Read(ctx, in.source); err != nil {
 		return nil, nil, err
 	}
-	if s.identity, err = b.findIdentity(ctx, s, lookup); err != nil {
+	if in.identity, err = b.findIdentity(ctx, in, lookup); err != nil {
 		return nil, nil, err
 	}
 	if buildContext.Platform.Bindings, err = WithOldLayout(ctx, buildContext.Platform.Bindings); err != nil {
 		return nil, nil, err
 	}
-	if s.bindings, err = b.readBindings(buildContext); err != nil {
+	if in.bindings, err = b.readBindings(buildContext); err != nil {
 		return nil, nil, err
 	}
-	if s.settings, err = gatherCaches(s.config, s.bindings); err != nil {
+	if in.settings, err = gatherCaches(in.config, in.bindings); err != nil {
 		return nil, nil, err
 	}
-	s.launcher = filepath.Join(buildContext.Buildpack.Path, "bin", "launch")
+	in.launcher = filepath.Join(buildContext.Buildpack.Path, "bin", "launch")
 	scratch, clean, err := scratchDir()
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.dependencies, err = NewDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
+	if in.dependencies, err = NewDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
 		clean()
 		return nil, nil, err
 	}
-	s.toolchain, err = NewToolchain(s.layers, Toolchain{
-		dependencies: s.dependencies, caches: s.settings, config: s.config, scratch: scratch, logger: b.Logger,
+	in.toolchain, err = NewToolchain(in.layers, Toolchain{
+		dependencies: in.dependencies, caches: in.settings, config: in.config, scratch: scratch, logger: b.Logger,
 	})
 	if err != nil {
 		clean()
 		return nil, nil, err
 	}
-	return s, clean, nil
+	return in, clean, nil
 }
 
 // build does the work: roots, closure, layers, launch.
-func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
+func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error) {
 	result := libcnb.NewBuildResult()
-	s.caches = sync.OnceValues(func() (*cache.Set, error) {
-		return s.settings.open(ctx, b.Logger.Bodyf)
+	in.caches = sync.OnceValues(func() (*cache.Set, error) {
+		return in.settings.open(ctx, b.Logger.Bodyf)
 	})
-	s.toolchain.answering = s.caches
+	in.toolchain.answering = in.caches
 
-	b.Logger.Headerf("Looking for store paths: %s", s.entry.Why)
-	before := b.previous(s)
-	found, key, err := b.roots(ctx, s, before.buildRecord)
+	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
+	before := b.previous(in)
+	found, key, err := b.roots(ctx, in, before.buildRecord)
 	if err != nil {
 		return result, err
 	}
 
 	b.Logger.Headerf("Substituting %s", text.Count(len(found.Paths), "store path"))
-	contents, err := b.contents(ctx, s, found, key, before)
+	contents, err := b.contents(ctx, in, found, key, before)
 	if err != nil {
 		return result, err
 	}
 
 	b.Logger.Header("Preparing the launch")
-	processes, err := b.processEntries(s, contents)
+	processes, err := b.processEntries(in, contents)
 	if err != nil {
 		return result, err
 	}
-	launchLayers, launcher, err := b.launchLayers(ctx, s, contents)
+	launchLayers, launcher, err := b.launchLayers(ctx, in, contents)
 	if err != nil {
 		return result, err
 	}
-	if err := b.runHook(ctx, s, contents, launcher); err != nil {
+	if err := b.runHook(ctx, in, contents, launcher); err != nil {
 		return result, err
 	}
-	if err := s.writeBills(contents.Graph, launchLayers); err != nil {
+	if err := in.writeBills(contents.Graph, launchLayers); err != nil {
 		return result, err
 	}
-	if err := b.trimSource(ctx, s); err != nil {
+	if err := b.trimSource(ctx, in); err != nil {
 		return result, err
 	}
 
-	toolchainLayers, err := s.toolchain.Layers(ctx)
+	toolchainLayers, err := in.toolchain.Layers(ctx)
 	if err != nil {
 		return result, err
 	}
@@ -172,13 +172,13 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 	if err != nil {
 		return result, err
 	}
-	recordLayer, err := record.write(s.layers)
+	recordLayer, err := record.write(in.layers)
 	if err != nil {
 		return result, err
 	}
 	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
 	result.Processes = launchlayer.Processes(launcher, processes)
-	result.Labels = s.labels(contents)
+	result.Labels = in.labels(contents)
 	for _, line := range contents.Summary() {
 		b.Logger.Body(line)
 	}
@@ -190,23 +190,23 @@ func (b Build) build(ctx context.Context, s *site) (libcnb.BuildResult, error) {
 
 // roots finds the roots, or takes those of the last build when nothing they depend on has changed. What the settings
 // name is taken from them.
-func (b Build) roots(ctx context.Context, s *site, before buildRecord) (roots.Set, string, error) {
-	identity, err := s.toolchain.Identity()
+func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots.Set, string, error) {
+	identity, err := in.toolchain.Identity()
 	if err != nil {
 		return roots.Set{}, "", err
 	}
 	finder := roots.Finder{
-		Settings: s.config.Settings, Source: s.source, Exclude: s.tree.Mounts(), File: s.entry.File, Flake: s.entry.Flake, Identity: s.identity,
-		Toolchain: func() (nixinstall.Toolchain, error) { return s.toolchain.Open(ctx) },
-		Caches:    s.caches, Servers: s.settings.options(b.Logger.Bodyf), Conditions: s.conditions(), UserAgent: userAgent,
-		Keep: func(used []storepath.Path) { s.toolchain.used = append(s.toolchain.used, used...) },
+		Settings: in.config.Settings, Source: in.source, Exclude: in.tree.Mounts(), File: in.entry.File, Flake: in.entry.Flake, Identity: in.identity,
+		Toolchain: func() (nixinstall.Toolchain, error) { return in.toolchain.Open(ctx) },
+		Caches:    in.caches, Servers: in.settings.options(b.Logger.Bodyf), Conditions: in.conditions(), UserAgent: userAgent,
+		Keep: func(used []storepath.Path) { in.toolchain.used = append(in.toolchain.used, used...) },
 		Log:  b.Logger.Bodyf,
 	}
 	key, err := finder.Key(ctx, identity)
 	if err != nil {
 		return roots.Set{}, "", err
 	}
-	if len(s.config.StorePaths) == 0 && key != "" && key == before.Key {
+	if len(in.config.StorePaths) == 0 && key != "" && key == before.Key {
 		b.Logger.Bodyf("Source, settings and toolchain are those of the previous build: its store paths are taken again")
 		return before.Roots, key, nil
 	}
@@ -242,8 +242,8 @@ func layersRoot(layers, id string) string {
 }
 
 // openSource opens the source, and fails where what must not get into the image could not be removed in the end.
-func (b Build) openSource(ctx context.Context, s *site) (*appdir.Dir, error) {
-	source, err := appdir.Open(s.source, s.config.IncludeFiles, s.config.ExcludeFiles)
+func (b Build) openSource(ctx context.Context, in *inputs) (*appdir.Dir, error) {
+	source, err := appdir.Open(in.source, in.config.IncludeFiles, in.config.ExcludeFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -251,15 +251,15 @@ func (b Build) openSource(ctx context.Context, s *site) (*appdir.Dir, error) {
 		b.Logger.Bodyf("Mounted in the source, and no part of it: %s; nothing in there is read or removed, and the platform "+
 			"may export it with the image", text.Files(mounts, maxNames))
 	}
-	return source, source.Check(ctx, s.layersRoot, s.config.RemoveSource)
+	return source, source.Check(ctx, in.layersRoot, in.config.RemoveSource)
 }
 
 // maxNames is how many names of files a line of the log has.
 const maxNames = 5
 
 // trimSource removes from the application directory what is not to be in the image.
-func (b Build) trimSource(ctx context.Context, s *site) error {
-	trimmed, err := s.tree.Trim(ctx)
+func (b Build) trimSource(ctx context.Context, in *inputs) error {
+	trimmed, err := in.tree.Trim(ctx)
 	if err != nil {
 		return err
 	}
@@ -272,18 +272,18 @@ func (b Build) trimSource(ctx context.Context, s *site) error {
 }
 
 // conditions are this program and the caches, by all that may change which store paths they have for a source.
-func (s *site) conditions() []string {
-	return slices.Concat([]string{s.version, nixinstall.Expression()}, s.settings.identity(),
+func (in *inputs) conditions() []string {
+	return slices.Concat([]string{in.version, nixinstall.Expression()}, in.settings.identity(),
 		nixinstall.Variables(os.Environ()))
 }
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.
-func (b Build) processEntries(s *site, c *contents) ([]procfile.Entry, error) {
-	entries := s.procfile.Entries
-	for _, warning := range s.procfile.Warnings {
+func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error) {
+	entries := in.procfile.Entries
+	for _, warning := range in.procfile.Warnings {
 		b.Logger.Bodyf("Warning: %s", warning)
 	}
-	for _, id := range s.procfileAfter {
+	for _, id := range in.procfileAfter {
 		b.Logger.Bodyf("Warning: %s comes after this buildpack in the order: its process types replace those of the same "+
 			"name here, and run by bash, which the run image has to have; leave it out of the order, or put it first", id)
 	}

@@ -36,9 +36,9 @@ type contents struct {
 }
 
 // contents substitutes the roots' closure into layers.
-func (b Build) contents(ctx context.Context, s *site, found roots.Set, key string, r previous) (*contents, error) {
+func (b Build) contents(ctx context.Context, in *inputs, found roots.Set, key string, r previous) (*contents, error) {
 	if r.tooLong != nil {
-		if s.config.Engine == launch.EngineRelocate {
+		if in.config.Engine == launch.EngineRelocate {
 			return nil, r.tooLong
 		}
 		b.Logger.Bodyf("The closure is not relocated: %s", r.tooLong)
@@ -47,54 +47,54 @@ func (b Build) contents(ctx context.Context, s *site, found roots.Set, key strin
 		return nil, fmt.Errorf("there is nothing to put into the image but %s, which runs at build time; name the app too",
 			roots.HookName)
 	}
-	if err := nar.RemoveAll(s.asideDir()); err != nil {
+	if err := nar.RemoveAll(in.asideDir()); err != nil {
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
-	result, err := b.substitute(ctx, s, s.layers.Path, closure.Options{
+	result, err := b.substitute(ctx, in, in.layers.Path, closure.Options{
 		Roots: found.Paths, Layout: r.layout, Previous: r.closure,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c := &contents{
-		Result: result, layersDir: s.layers.Path,
-		buildRecord: buildRecord{Format: recordFormat, System: s.config.System, Key: key, Roots: found},
+		Result: result, layersDir: in.layers.Path,
+		buildRecord: buildRecord{Format: recordFormat, System: in.config.System, Key: key, Roots: found},
 	}
-	c.Engine, c.Reason = b.describeRelocation(s, r, result)
-	if err := c.makeLayers(ctx, s); err != nil {
+	c.Engine, c.Reason = b.describeRelocation(in, r, result)
+	if err := c.makeLayers(ctx, in); err != nil {
 		return nil, err
 	}
-	if err := b.findBins(ctx, s, c, r.buildRecord); err != nil {
+	if err := b.findBins(ctx, in, c, r.buildRecord); err != nil {
 		return nil, err
 	}
 	c.Resources = c.findResources(r.buildRecord)
 	return c, nil
 }
 
-func (s *site) staging() string { return filepath.Join(s.layers.Path, stagingDir) }
+func (in *inputs) staging() string { return filepath.Join(in.layers.Path, stagingDir) }
 
 // substitute fetches what options say and the previous image does not have, by the settings, and installs its layers in
 // dir. It opens the caches only when something has to come from them.
-func (b Build) substitute(ctx context.Context, s *site, dir string, options closure.Options) (*closure.Result, error) {
-	options.Caches = lazyCaches(s.caches)
-	options.Staging = s.staging()
-	options.Strict = s.config.Engine == launch.EngineRelocate
-	options.Limits = closure.Limits{Layers: s.config.MaxLayers}
-	options.Downloads = s.config.Concurrency
+func (b Build) substitute(ctx context.Context, in *inputs, dir string, options closure.Options) (*closure.Result, error) {
+	options.Caches = lazyCaches(in.caches)
+	options.Staging = in.staging()
+	options.Strict = in.config.Engine == launch.EngineRelocate
+	options.Limits = closure.Limits{Layers: in.config.MaxLayers}
+	options.Downloads = in.config.Concurrency
 	options.Log = b.Logger.Bodyf
 	result, err := closure.Substitute(ctx, options)
 	if err != nil {
 		return nil, err
 	}
-	if err := closure.Install(ctx, result, s.staging(), dir); err != nil {
+	if err := closure.Install(ctx, result, in.staging(), dir); err != nil {
 		return nil, err
 	}
-	return result, checkMachine(result, dir, options.Roots, s.config.System)
+	return result, checkMachine(result, dir, options.Roots, in.config.System)
 }
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
 // them, and empty where nobody wanted that.
-func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (engine, reason string) {
+func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result) (engine, reason string) {
 	if !result.Layout.IsZero() {
 		b.Logger.Bodyf("Engine: relocate; %d references rewritten to %s, %d harmless ones left", result.References,
 			result.Layout.Dir(), result.Harmless)
@@ -121,26 +121,26 @@ func (b Build) describeRelocation(s *site, r previous, result *closure.Result) (
 		reason = r.tooLong.Error()
 		b.Logger.Bodyf("Engine: userns or proot, whichever the platform allows")
 	default:
-		b.Logger.Bodyf("Engine: %s, as BP_NIX_ENGINE says", s.config.Engine)
+		b.Logger.Bodyf("Engine: %s, as BP_NIX_ENGINE says", in.config.Engine)
 	}
 	return launch.Unrelocated, reason
 }
 
 // makeLayers declares the closure's layers and writes the view. A layer that did not change has metadata and no
 // directory: the exporter keeps the previous image's.
-func (c *contents) makeLayers(ctx context.Context, s *site) error {
+func (c *contents) makeLayers(ctx context.Context, in *inputs) error {
 	for name, manifest := range c.Manifests() {
-		layer := launchLayer(s.layers, name)
+		layer := launchLayer(in.layers, name)
 		layer.Metadata = manifest.Metadata()
 		c.Layers = append(c.Layers, layer)
 	}
-	view, err := launchLayer(s.layers, viewLayer).Reset()
+	view, err := launchLayer(in.layers, viewLayer).Reset()
 	if err != nil {
 		return err
 	}
 	view.LayerTypes = libcnb.LayerTypes{Launch: true}
 	c.Layers = append(c.Layers, view)
-	return c.writeView(ctx, s)
+	return c.writeView(ctx, in)
 }
 
 // launchLayer is a layer of the image, whatever the previous image says of one with its name.
@@ -151,12 +151,12 @@ func launchLayer(layers libcnb.Layers, name string) libcnb.Layer {
 }
 
 // writeView makes the view show these contents and nothing else.
-func (c *contents) writeView(ctx context.Context, s *site) error {
-	return closure.View(ctx, filepath.Join(s.layers.Path, viewLayer), c.Groups, s.layers.Path, c.Layout)
+func (c *contents) writeView(ctx context.Context, in *inputs) error {
+	return closure.View(ctx, filepath.Join(in.layers.Path, viewLayer), c.Groups, in.layers.Path, c.Layout)
 }
 
-// folder is where a path's files are, whether or not its layer's bytes are here.
-func (c *contents) folder(p storepath.Path) string {
+// dirOf is where a path's files are, whether or not its layer's bytes are here.
+func (c *contents) dirOf(p storepath.Path) string {
 	for _, group := range c.Groups {
 		for _, member := range group.Paths {
 			if member == p {
@@ -167,7 +167,7 @@ func (c *contents) folder(p storepath.Path) string {
 	return ""
 }
 
-// bins are the folders put first on PATH, in the form the engine needs: where files are relocated, the real folders,
+// bins are the directories put first on PATH, in the form the engine needs: where files are relocated, the real directories,
 // so that a program which looks for its files beside itself does not go through the view.
 func (c *contents) bins() []string {
 	var bins []string
@@ -177,7 +177,7 @@ func (c *contents) bins() []string {
 			continue
 		}
 		if c.Engine == launch.EngineRelocate {
-			bins = append(bins, filepath.Join(c.folder(root), "bin"))
+			bins = append(bins, filepath.Join(c.dirOf(root), "bin"))
 		} else {
 			bins = append(bins, root.String()+"/bin")
 		}
@@ -216,16 +216,16 @@ func tallied(t closure.Tally) string {
 
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also
 // returned by itself.
-func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
-	config, layers, err := b.launchConfig(ctx, s, c, s.layers)
+func (b Build) launchLayers(ctx context.Context, in *inputs, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
+	config, layers, err := b.launchConfig(ctx, in, c, in.layers)
 	if err != nil {
 		return nil, libcnb.Layer{}, err
 	}
-	run, err := launchlayer.WriteRun(s.layers, config)
+	run, err := launchlayer.WriteRun(in.layers, config)
 	if err != nil {
 		return nil, run, err
 	}
-	launcher, err := launchlayer.WriteLauncher(s.layers, s.launcher)
+	launcher, err := launchlayer.WriteLauncher(in.layers, in.launcher)
 	if err != nil {
 		return nil, launcher, err
 	}
@@ -233,19 +233,19 @@ func (b Build) launchLayers(ctx context.Context, s *site, c *contents) ([]libcnb
 }
 
 // launchConfig is what the launcher is told of contents, and PRoot's layer among layers where its engine may be used.
-func (b Build) launchConfig(ctx context.Context, s *site, c *contents, layers libcnb.Layers,
+func (b Build) launchConfig(ctx context.Context, in *inputs, c *contents, layers libcnb.Layers,
 ) (launch.Config, []libcnb.Layer, error) {
 	config := launch.Config{
-		Engine: c.Engine, Requested: s.config.Engine, Reason: c.Reason,
-		View: filepath.Join(s.layers.Path, viewLayer), Bin: c.bins(), Shell: c.shell(), Defaults: c.defaults(),
+		Engine: c.Engine, Requested: in.config.Engine, Reason: c.Reason,
+		View: filepath.Join(in.layers.Path, viewLayer), Bin: c.bins(), Shell: c.shell(), Defaults: c.defaults(),
 	}
 	for _, root := range c.Roots.Paths {
 		config.StorePaths = append(config.StorePaths, root.String())
 	}
-	if c.Engine != launch.Unrelocated || s.config.Engine != launch.EngineAuto && s.config.Engine != launch.EngineProot {
+	if c.Engine != launch.Unrelocated || in.config.Engine != launch.EngineAuto && in.config.Engine != launch.EngineProot {
 		return config, nil, nil
 	}
-	layer, program, err := PRootLayer(ctx, layers, s.dependencies)
+	layer, program, err := PRootLayer(ctx, layers, in.dependencies)
 	config.PRoot = program
 	return config, []libcnb.Layer{layer}, err
 }

@@ -23,12 +23,12 @@ func (c *contents) hasHook() bool {
 
 // runHook runs heroku-compile-hook once, in the source directory, through the launcher, so that it sees its store as the
 // app will. Afterwards the layers are as they were before. After an error they are of no use to anybody.
-func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcnb.Layer) error {
+func (b Build) runHook(ctx context.Context, in *inputs, c *contents, launcher libcnb.Layer) error {
 	if !c.hasHook() {
 		return nil
 	}
 	b.Logger.Headerf("Running %s", roots.HookName)
-	app, err := b.borrow(ctx, s, c, c.Roots.All(), c.Changed)
+	app, err := b.borrow(ctx, in, c, c.Roots.All(), c.Changed)
 	if err != nil {
 		return fmt.Errorf("preparing %s: %w", roots.HookName, err)
 	}
@@ -36,39 +36,39 @@ func (b Build) runHook(ctx context.Context, s *site, c *contents, launcher libcn
 		b.Logger.Bodyf("Fetched for the hook alone: %s", tallied(app.Fetched))
 	}
 	if app.Layout != c.Layout { // what only the hook needs cannot be relocated
-		app.Engine, app.Reason = b.describeRelocation(s, previous{}, app.Result)
+		app.Engine, app.Reason = b.describeRelocation(in, previous{}, app.Result)
 	}
-	if err := app.writeView(ctx, s); err != nil {
+	if err := app.writeView(ctx, in); err != nil {
 		return err
 	}
-	if err := b.callHook(ctx, s, app.contents, launcher); err != nil {
+	if err := b.callHook(ctx, in, app.contents, launcher); err != nil {
 		return err
 	}
 	if err := app.giveBack(); err != nil {
 		return err
 	}
-	return c.writeView(ctx, s)
+	return c.writeView(ctx, in)
 }
 
 // callHook starts the hook and waits for it and for all that it has started.
-func (b Build) callHook(ctx context.Context, s *site, c *contents, launcher libcnb.Layer) error {
+func (b Build) callHook(ctx context.Context, in *inputs, c *contents, launcher libcnb.Layer) error {
 	program, err := c.hookProgram()
 	if err != nil {
 		return err
 	}
-	config, _, err := b.launchConfig(ctx, s, c, libcnb.Layers{Path: s.asideDir()})
+	config, _, err := b.launchConfig(ctx, in, c, libcnb.Layers{Path: in.asideDir()})
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.asideDir(), 0o755); err != nil {
+	if err := os.MkdirAll(in.asideDir(), 0o755); err != nil {
 		return fmt.Errorf("preparing %s: %w", roots.HookName, err)
 	}
-	file := filepath.Join(s.asideDir(), launch.ConfigName)
+	file := filepath.Join(in.asideDir(), launch.ConfigName)
 	if err := config.Write(file); err != nil {
 		return err
 	}
 	command := exec.CommandContext(ctx, filepath.Join(launcher.Path, "bin", launch.ProgramName), program)
-	command.Dir = s.source
+	command.Dir = in.source
 	command.Env = append(os.Environ(), launch.ConfigEnv+"="+file)
 	command.Stdout = b.Logger.BodyWriter()
 	command.Stderr = command.Stdout
@@ -89,7 +89,7 @@ func (c *contents) hookProgram() (string, error) {
 	if hook == "" {
 		return roots.HookName, nil // an output has it, which is on PATH
 	}
-	if info, err := os.Stat(c.folder(hook)); err == nil && info.Mode().IsRegular() {
+	if info, err := os.Stat(c.dirOf(hook)); err == nil && info.Mode().IsRegular() {
 		return c.programPath(hook, ""), nil
 	}
 	dir, _ := c.binDirectory(hook)
@@ -106,7 +106,7 @@ func (c *contents) hookProgram() (string, error) {
 // programPath is a program's place as the engine shows it.
 func (c *contents) programPath(p storepath.Path, file string) string {
 	if c.Engine == launch.EngineRelocate {
-		return filepath.Join(c.folder(p), file)
+		return filepath.Join(c.dirOf(p), file)
 	}
 	return filepath.Join(p.String(), file)
 }

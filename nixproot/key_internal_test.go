@@ -64,7 +64,7 @@ func (p *pushed) link(name, target string) {
 }
 
 func (p *pushed) key() string {
-	s := &site{version: p.version, settings: cacheSettings{urls: p.urls, keys: p.keys, requireSigs: !p.unsigned}}
+	s := &inputs{version: p.version, settings: cacheSettings{urls: p.urls, keys: p.keys, requireSigs: !p.unsigned}}
 	finder := roots.Finder{
 		Settings: p.config.Settings, Source: p.source, File: p.entry.File, Flake: p.entry.Flake, Identity: p.identity,
 		Conditions: s.conditions(),

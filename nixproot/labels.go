@@ -19,15 +19,15 @@ const (
 
 // labels say what an image is made of to whoever lists images: the source's repository and revision, as far as they are
 // known, the roots, separated by spaces, and the engine. They are the same for the same build.
-func (s *site) labels(c *contents) []libcnb.Label {
+func (in *inputs) labels(c *contents) []libcnb.Label {
 	var roots []string
 	for _, p := range c.Roots.Paths {
 		roots = append(roots, p.String())
 	}
 	var labels []libcnb.Label
 	for _, label := range []libcnb.Label{
-		{Key: sourceLabel, Value: redact.Text(cmp.Or(s.config.GitURL, s.identity.URL))},
-		{Key: revisionLabel, Value: cmp.Or(s.config.GitRev, s.identity.Rev)},
+		{Key: sourceLabel, Value: redact.Text(cmp.Or(in.config.GitURL, in.identity.URL))},
+		{Key: revisionLabel, Value: cmp.Or(in.config.GitRev, in.identity.Rev)},
 		{Key: rootsLabel, Value: strings.Join(roots, " ")},
 		{Key: engineLabel, Value: c.Engine},
 	} {

@@ -27,17 +27,17 @@ type previous struct {
 
 // previous reads the record of the last build and compares it with the layers that the previous image has. What is not
 // used is said in one line.
-func (b Build) previous(s *site) previous {
+func (b Build) previous(in *inputs) previous {
 	p := previous{closure: &closure.Previous{}}
-	if wantsRelocation(s.config.Engine) {
-		p.layout, p.tooLong = relocate.NewLayout(filepath.Join(s.layers.Path, viewLayer))
-		p.layout = p.layout.Overruling(s.config.Harmless)
+	if wantsRelocation(in.config.Engine) {
+		p.layout, p.tooLong = relocate.NewLayout(filepath.Join(in.layers.Path, viewLayer))
+		p.layout = p.layout.Overruling(in.config.Harmless)
 	}
-	digests, err := previousLayers(s.layers.Path, s.buildpackID)
+	digests, err := previousLayers(in.layers.Path, in.buildpackID)
 	if err != nil {
 		b.Logger.Bodyf("%s", err)
 	}
-	record, err := readRecord(s.layers.Path, s.config.System)
+	record, err := readRecord(in.layers.Path, in.config.System)
 	if errors.Is(err, errNoRecord) {
 		if len(digests) > 0 {
 			b.Logger.Bodyf("There is a previous image, and the build cache has no record of it (it is new, or an older version made " +
@@ -54,8 +54,8 @@ func (b Build) previous(s *site) previous {
 		manifests[name] = layer.Manifest
 	}
 	found, notes := closure.ReadPrevious(manifests, p.layout)
-	if s.settings.requireSigs {
-		notes = append(notes, found.Distrust(s.settings.keys)...)
+	if in.settings.requireSigs {
+		notes = append(notes, found.Distrust(in.settings.keys)...)
 	}
 	if len(notes) == 0 {
 		if err := found.Is(record.Roots.Paths); err != nil {

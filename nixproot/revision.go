@@ -54,19 +54,19 @@ var platformVariables = []platformVariable{
 // project-metadata.toml or in its variables. None of them is trusted: what is no commit is passed
 // over, with a line in the log. BP_NIX_GIT_REV and BP_NIX_GIT_URL, which come before all of them, are package
 // roots' to apply.
-func (b Build) findIdentity(ctx context.Context, s *site, lookup Lookup) (nixinstall.Identity, error) {
-	if len(s.config.StorePaths) > 0 {
+func (b Build) findIdentity(ctx context.Context, in *inputs, lookup Lookup) (nixinstall.Identity, error) {
+	if len(in.config.StorePaths) > 0 {
 		return nixinstall.Identity{}, nil // where the source is from does not matter
 	}
 	origins := []func() (provenance, error){
 		func() (provenance, error) {
-			id, _, err := nixinstall.GitIdentity(ctx, s.source)
+			id, _, err := nixinstall.GitIdentity(ctx, in.source)
 			if err != nil {
 				err = fmt.Errorf("the source's .git cannot be read, and so its revision is not known: %w", err)
 			}
 			return provenance{Identity: id, origin: ".git"}, err
 		},
-		func() (provenance, error) { return readProjectMetadata(ctx, s.layersRoot) },
+		func() (provenance, error) { return readProjectMetadata(ctx, in.layersRoot) },
 	}
 	for _, v := range platformVariables {
 		origins = append(origins, func() (provenance, error) { return v.read(lookup) })
@@ -85,7 +85,7 @@ func (b Build) findIdentity(ctx context.Context, s *site, lookup Lookup) (nixins
 			found.URL = next.URL
 		}
 	}
-	b.logIdentity(s.config.Settings, found)
+	b.logIdentity(in.config.Settings, found)
 	return found.Identity, nil
 }
 

@@ -70,7 +70,7 @@ func TestFindIdentity(t *testing.T) {
 			g.Expect(os.WriteFile(filepath.Join(layers, projectMetadata), []byte(c.metadata), 0o644)).To(Succeed())
 		}
 		var said bytes.Buffer
-		s := &site{source: t.TempDir(), layersRoot: layers, config: Config{Settings: c.settings}}
+		s := &inputs{source: t.TempDir(), layersRoot: layers, config: Config{Settings: c.settings}}
 		lookup := func(name string) (string, bool) { value, ok := c.env[name]; return value, ok }
 		id, err := Build{Logger: log.NewPaketoLogger(&said)}.findIdentity(t.Context(), s, lookup)
 		g.Expect(err).NotTo(HaveOccurred(), c.name)
@@ -90,7 +90,7 @@ func TestFindIdentityOfCheckout(t *testing.T) {
 	g.Expect(os.WriteFile(filepath.Join(dir, ".git/refs/heads/main"), []byte(commit+"\n"), 0o644)).To(Succeed())
 	var said bytes.Buffer
 	b := Build{Logger: log.NewPaketoLogger(&said)}
-	s := &site{source: dir, layersRoot: t.TempDir()}
+	s := &inputs{source: dir, layersRoot: t.TempDir()}
 	lookup := func(name string) (string, bool) {
 		return map[string]string{"SOURCE_VERSION": "89abcdef0123456789abcdef0123456789abcdef"}[name], true
 	}

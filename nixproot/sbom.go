@@ -116,14 +116,14 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 
 // writeBills writes the image's bill of materials, and the build's own where a toolchain was used, which is not in the
 // image.
-func (s *site) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) error {
+func (in *inputs) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) error {
 	options := BillOptions{
-		Version: s.version, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: s.launcher,
-		LauncherPath: path.Join(s.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
-		PRootPath:    path.Join(s.layers.Path, prootLayer, "bin/proot"),
+		Version: in.version, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: in.launcher,
+		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
+		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
 	}
 	if slices.ContainsFunc(launchLayers, func(l libcnb.Layer) bool { return l.Name == prootLayer }) {
-		dependency, err := s.dependencies.Pinned(prootLayer)
+		dependency, err := in.dependencies.Pinned(prootLayer)
 		if err != nil {
 			return err
 		}
@@ -134,24 +134,24 @@ func (s *site) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) err
 		return err
 	}
 	for _, format := range billFormats() {
-		if err := bill.Write(format.MediaType(), s.layers.LaunchSBOMPath(format)); err != nil {
+		if err := bill.Write(format.MediaType(), in.layers.LaunchSBOMPath(format)); err != nil {
 			return err
 		}
 	}
-	if s.toolchain.opened == nil {
+	if in.toolchain.opened == nil {
 		return nil
 	}
-	nix, err := s.dependencies.Pinned("nix")
+	nix, err := in.dependencies.Pinned("nix")
 	if err != nil {
 		return err
 	}
 	component := dependencyComponent(nix)
 	built := sbom.Bill{
-		Root: sbom.Component{Ref: "build", Name: launchlayer.BuildpackID, Version: s.version, DependsOn: []string{component.Ref}},
-		Tool: launchlayer.BuildpackID, ToolVersion: s.version, Created: bill.Created, Components: []sbom.Component{component},
+		Root: sbom.Component{Ref: "build", Name: launchlayer.BuildpackID, Version: in.version, DependsOn: []string{component.Ref}},
+		Tool: launchlayer.BuildpackID, ToolVersion: in.version, Created: bill.Created, Components: []sbom.Component{component},
 	}
 	for _, format := range billFormats() {
-		if err := built.Write(format.MediaType(), s.layers.BuildSBOMPath(format)); err != nil {
+		if err := built.Write(format.MediaType(), in.layers.BuildSBOMPath(format)); err != nil {
 			return err
 		}
 	}

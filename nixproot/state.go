@@ -57,7 +57,7 @@ func (s cacheSettings) identity() []string {
 	return append(all, s.trust()...)
 }
 
-// openState makes the state folder as the last build left it. Where it cannot be used, the folder is new and one line
+// openState makes the state directory as the last build left it. Where it cannot be used, the directory is new and one line
 // says why.
 func (t *Toolchain) openState(ctx context.Context) (string, error) {
 	dir := filepath.Join(t.state.Path, stateDir)

@@ -36,7 +36,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 	var (
 		h        *hydratest.Server
 		eval     *hydratest.Eval
-		binaries string // the folder of the cache that is asked
+		binaries string // the directory of the cache that is asked
 		log      []string
 		ctx      = context.Background()
 	)

@@ -71,7 +71,7 @@ type Settings struct {
 // Finder finds the roots of one source. What costs time is opened only when it is asked for.
 type Finder struct {
 	Settings Settings
-	// Source is the folder with the source. File is the expression in it to evaluate, relative to it, or Flake the flake
+	// Source is the directory with the source. File is the expression in it to evaluate, relative to it, or Flake the flake
 	// reference; both are empty where nothing is evaluated.
 	Source      string
 	File, Flake string

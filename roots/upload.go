@@ -212,10 +212,10 @@ func lfsPointer(content []byte) []byte {
 // compareUpload compares a directory, without the entries to exclude, with a snapshot.
 func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (FileDiff, error) {
 	var u FileDiff
-	folders := map[string]bool{"": true}
+	dirs := map[string]bool{"": true}
 	for name := range s.Files {
-		for i := strings.LastIndexByte(name, '/'); i > 0 && !folders[name[:i]]; i = strings.LastIndexByte(name[:i], '/') {
-			folders[name[:i]] = true
+		for i := strings.LastIndexByte(name, '/'); i > 0 && !dirs[name[:i]]; i = strings.LastIndexByte(name[:i], '/') {
+			dirs[name[:i]] = true
 		}
 	}
 	seen := map[string]bool{}
@@ -236,7 +236,7 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 			case tracked:
 				seen[name] = true
 				u.compare(ctx, dir, name, file, hashSize)
-			case entry.IsDir() && folders[name]:
+			case entry.IsDir() && dirs[name]:
 				if err := walk(name); err != nil {
 					return err
 				}

@@ -35,8 +35,8 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 			d.err.Names = append(d.err.Names, a.name)
 		}
 	}
-	if plan, err := e.nix.WouldBuild(ctx, d.missingDrvs()); err == nil {
-		d.err.Build = plan.Build
+	if plan, err := e.nix.QueryMissing(ctx, d.missingDrvs()); err == nil {
+		d.err.Build = plan.WillBuild
 	}
 	d.look(ctx)
 	if err := ctx.Err(); err != nil {
@@ -94,7 +94,7 @@ func (d *diagnosis) ruleOut(format string, args ...any) {
 	d.err.RuledOut = append(d.err.RuledOut, fmt.Sprintf(format, args...))
 }
 
-// cacheAnswers looks at what the caches said: a path that is there under a key nobody trusts, a cache that did not
+// cacheAnswers looks at what the caches said: a path that lacks a signature by a trusted key, a cache that did not
 // answer.
 func (d *diagnosis) cacheAnswers(context.Context) []Finding { return cacheFindings(d.err.Asked) }
 

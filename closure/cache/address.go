@@ -171,8 +171,8 @@ func (a *address) String() string {
 	return redact.URL(a.base)
 }
 
-// place is the same for two addresses of one cache.
-func (a *address) place() string {
+// identity is the same for two addresses of one cache.
+func (a *address) identity() string {
 	if a.base.Scheme == "s3" {
 		return a.httpBase().String()
 	}

@@ -8,9 +8,10 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-// Reason classes why a cache did not give what it was asked for.
+// Reason classes why a cache did not serve a path.
 type Reason uint8
 
 // The reasons, from the least to the most telling.
@@ -119,15 +120,15 @@ func (e *OpenError) Error() string {
 	return "opening binary caches: none can be used: " + describe(e.Asked)
 }
 
-// StatusError is an HTTP answer that is not the file asked for.
+// StatusError is an HTTP answer that is not the file.
 type StatusError struct {
-	// URL is what was asked for, redacted.
+	// URL is the request's, redacted.
 	URL    string
 	Code   int
 	Status string
 	// LoginSent says that a credential went along with the request.
 	LoginSent bool
-	// Region is where S3 says that the bucket is, when it is asked for elsewhere.
+	// Region is where S3 says that the bucket is, when it was looked for elsewhere.
 	Region string
 	// S3Code and S3Message are S3's own words, "" where there are none (docs.aws.amazon.com, AmazonS3/latest/API,
 	// ErrorResponses).
@@ -135,7 +136,7 @@ type StatusError struct {
 }
 
 func (e *StatusError) Error() string {
-	msg := fmt.Sprintf("asking for %s: the answer is %q", e.URL, e.Status)
+	msg := fmt.Sprintf("downloading %s: HTTP error %s", e.URL, text.Clip(e.Status, 120))
 	if e.S3Code != "" {
 		msg += fmt.Sprintf(": S3 says %s: %s", clip(e.S3Code), clip(e.S3Message))
 	}
@@ -192,15 +193,15 @@ func (e *ProxyError) Error() string {
 type SchemeError struct {
 	// TLS says that the server speaks it.
 	TLS bool
-	// URL is what was asked for, redacted.
+	// URL is the request's, redacted.
 	URL string
 }
 
 func (e *SchemeError) Error() string {
 	if e.TLS {
-		return fmt.Sprintf("asking for %s: the server speaks TLS at this port: its URL has to begin with https://", e.URL)
+		return fmt.Sprintf("downloading %s: the server speaks TLS at this port: its URL has to begin with https://", e.URL)
 	}
-	return fmt.Sprintf("asking for %s: the server does not speak TLS at this port: its URL has to begin with http://", e.URL)
+	return fmt.Sprintf("downloading %s: the server does not speak TLS at this port: its URL has to begin with http://", e.URL)
 }
 
 // AuthoritiesError says that certificates of authorities cannot be read.

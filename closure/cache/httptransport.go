@@ -201,7 +201,7 @@ func connectionError(u *url.URL, err error) error {
 	case errors.As(err, &inURL) && u.Scheme == "http" && strings.Contains(inURL.Err.Error(), `malformed HTTP response "\x15\x03`):
 		return &SchemeError{TLS: true, URL: redact.URL(u)} // an alert of TLS
 	}
-	return fmt.Errorf("asking for %s: %w", redact.URL(u), redact.Error(err))
+	return fmt.Errorf("downloading %s: %w", redact.URL(u), redact.Error(err))
 }
 
 func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {

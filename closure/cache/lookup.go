@@ -195,7 +195,7 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 		return nil, &invalidError{fmt.Errorf("narinfo: %w", err)}
 	}
 	if info.StorePath != p {
-		return nil, &invalidError{fmt.Errorf("narinfo field StorePath: it is for %s, asked for was %s", info.StorePath, p)}
+		return nil, &invalidError{fmt.Errorf("narinfo field StorePath: it is for %s, not for %s", info.StorePath, p)}
 	}
 	if _, err := c.address.resolve(info.URL); err != nil {
 		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}

@@ -29,7 +29,7 @@ type RetryPolicy struct {
 	// it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
 	Stall time.Duration
 	// Patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
-	// how long it may ask to be left alone before a NAR is fetched from another one.
+	// how long a pause it may ask for before a NAR is fetched from another one.
 	Patience time.Duration
 	// Disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
 	// counts up to as much.
@@ -101,7 +101,7 @@ var (
 	errRate    = errors.New("too little arrives")
 )
 
-// retryAfterOf is the wait that a server asked for, 0 for none.
+// retryAfterOf is the wait of a server's Retry-After, 0 for none.
 func retryAfterOf(err error) time.Duration {
 	var status *statusFailure
 	if errors.As(err, &status) {

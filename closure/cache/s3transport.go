@@ -112,11 +112,11 @@ func (s *s3Signer) find(ctx context.Context) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		s.log("S3 at %s: reading the AWS configuration: %v; asking unsigned", s.host, err)
+		s.log("S3 at %s: reading the AWS configuration: %v; requests are not signed", s.host, err)
 		return
 	}
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		s.log("S3 at %s: no AWS credentials found; asking unsigned", s.host)
+		s.log("S3 at %s: no AWS credentials found; requests are not signed", s.host)
 		return
 	}
 	s.provider = cfg.Credentials

@@ -83,8 +83,8 @@ func parseAddresses(options Options) ([]*address, error) {
 		if a.trusted && options.RequireSigs {
 			options.Log("binary cache %s: setting \"trusted\" is ignored: what it serves has to be signed by a trusted key", a)
 		}
-		if !seen[a.place()] {
-			seen[a.place()] = true
+		if !seen[a.identity()] {
+			seen[a.identity()] = true
 			all = append(all, a)
 		}
 	}

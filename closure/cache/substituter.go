@@ -153,7 +153,7 @@ func (c *substituter) final(err error) error {
 	var status *StatusError
 	switch isStatus := errors.As(err, &status); {
 	case isStatus && status.Code == 403 && status.S3Code == "":
-		return fmt.Errorf("%w (the answer is %q: a private cache would want a login)", errAbsent, status.Status)
+		return fmt.Errorf("%w (HTTP error %q: a private cache would want a login)", errAbsent, status.Status)
 	case isStatus && status.missing():
 		return errAbsent
 	case err != nil && !isStatus && !errors.Is(err, errAbsent):
@@ -175,7 +175,7 @@ func (c *substituter) once(ctx context.Context, r request) (*page, error) {
 	defer cancel()
 	p, err := c.read(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		return nil, fmt.Errorf("asking for %s: %w (%v)", redact.URL(r.url), errSlow, time.Since(start).Round(time.Second/10))
+		return nil, fmt.Errorf("downloading %s: %w (%v)", redact.URL(r.url), errSlow, time.Since(start).Round(time.Second/10))
 	}
 	return p, err
 }

@@ -312,4 +312,4 @@ func noEOF(err error) error {
 	return err
 }
 
-var errPaused = errors.New("it asked for a pause")
+var errPaused = errors.New("it asks for a pause (Retry-After)")

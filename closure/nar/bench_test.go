@@ -118,7 +118,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// BenchmarkTree unpacks into $NIX_HYDRA_BENCH_DIR, or the folder for temporary files. Files that were removed a moment
+// BenchmarkTree unpacks into $NIX_HYDRA_BENCH_DIR, or the directory for temporary files. Files that were removed a moment
 // ago make new ones slow on ext4, so that a tmpfs, or a place of its own, shows more.
 func BenchmarkTree(b *testing.B) {
 	for _, each := range []int{1 << 10, 25 << 10, 4 << 20} {

@@ -97,7 +97,7 @@ func oracle(data []byte) ([]string, error) {
 	}
 }
 
-// place is a folder with something to destroy beside where a tree goes, and check makes sure that it is still there.
+// place is a directory with something to destroy beside where a tree goes, and check makes sure that it is still there.
 func place(t *testing.T) (dest string, check func()) {
 	t.Helper()
 	temp := tempDir(t)
@@ -122,7 +122,7 @@ func place(t *testing.T) (dest string, check func()) {
 		}
 		return b.String()
 	}
-	// A folder's own size and times change with what is made in it.
+	// A directory's own size and times change with what is made in it.
 	want := list()
 	return filepath.Join(temp, "out"), func() {
 		if got := list(); got != want {

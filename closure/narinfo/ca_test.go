@@ -19,7 +19,7 @@ import (
 // today is where Nix 2.34 puts the same contents that refer to themselves.
 const today = "0pcgs54pr21z62lf4j9ix2qkvfk1qng4-selfish"
 
-// addressed is what Nix 2.8 made of one file ("hello\n") and one folder by `nix-store --add-fixed`, with and without
+// addressed is what Nix 2.8 made of one file ("hello\n") and one directory by `nix-store --add-fixed`, with and without
 // --recursive, of texts by builtins.toFile, and of a path that refers to itself by `nix store make-content-addressed`.
 var addressed = map[string]struct{ path, ca, refs string }{
 	"a file by md5": {"dra1cz5vbrhclpv4y1q0psnbkxz581bk-hello.txt", "fixed:md5:4425hx5d1mc9y39llj4k4nm55i", ""},
@@ -32,11 +32,11 @@ var addressed = map[string]struct{ path, ca, refs string }{
 			"5gjcgrnz1x36djmk0sfg8djd2n0qv68vib2jg590mwznar9jcjphp7", ""},
 	"a NAR of a file": {"i9pmrzmpshapij2kin22pff6fc2adavx-hello.txt",
 		"fixed:r:sha256:04zwf782yjwnh3q6hz5izfd6jyip8kgw6g6yj43fiqhbyhdd0dqw", ""},
-	"a folder by md5":  {"xsnzdwvk78rqrpmzqbb7mc993cff61y5-tree", "fixed:r:md5:2wa869z31wa65hk4v3rx6bgl3n", ""},
-	"a folder by sha1": {"09376phk18l40v94rphgkrldsm9v61c7-tree", "fixed:r:sha1:g50x9zjnqgcm6w9qcmdb362ny0ysk564", ""},
-	"a folder by sha256": {"b9s9xi7l1gxvf6ia53pmd8m9mb09njkr-tree",
+	"a directory by md5":  {"xsnzdwvk78rqrpmzqbb7mc993cff61y5-tree", "fixed:r:md5:2wa869z31wa65hk4v3rx6bgl3n", ""},
+	"a directory by sha1": {"09376phk18l40v94rphgkrldsm9v61c7-tree", "fixed:r:sha1:g50x9zjnqgcm6w9qcmdb362ny0ysk564", ""},
+	"a directory by sha256": {"b9s9xi7l1gxvf6ia53pmd8m9mb09njkr-tree",
 		"fixed:r:sha256:149f2xk1zfq8vz3d0fxjj8sbmmz7p8znz5m0as0zhxzb96qb7rv4", ""},
-	"a folder by sha512": {"dh3dr00kh3dlkijr3lscrzidzxv6k7sn-tree",
+	"a directory by sha512": {"dh3dr00kh3dlkijr3lscrzidzxv6k7sn-tree",
 		"fixed:r:sha512:1y2nzxfln48wsw8xpf2p70j2nl9pxp75ya0fvb95vxqx7cs53j" +
 			"lpi1z0gg0h6x5saqcs2sddgrsxk1js8f25f1y61lrnckafdf0rrjc", ""},
 	"a text": {"r3z4jv0vv64bg5bx1qw11vrqrb7hfbzc-dep",
@@ -136,7 +136,7 @@ func testVerifyCA(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("notices a NarHash that is not the address", func() {
-		info, _ := claim("a folder by sha256")
+		info, _ := claim("a directory by sha256")
 		info.NarHash[0] ^= 1
 		ok, err := info.VerifyCA()
 		Expect(err).To(MatchError(ContainSubstring("is not the NarHash")))

@@ -349,20 +349,20 @@ func codes(lengths []int) []int {
 	return all
 }
 
-// pack is a leaf of codeLengths, or two that go together.
-type pack struct {
+// coin is a leaf of codeLengths, or two that go together.
+type coin struct {
 	weight, symbol int
-	a, b           *pack
+	a, b           *coin
 }
 
 // codeLengths are the lengths of a best code for these frequencies with at most limit bits (package-merge; Larmore and
 // Hirschberg 1990). A symbol alone has one bit, and where there is none, the first has.
 func codeLengths(frequencies []int, limit int) []int {
 	lengths := make([]int, len(frequencies))
-	var leaves []*pack
+	var leaves []*coin
 	for symbol, n := range frequencies {
 		if n > 0 {
-			leaves = append(leaves, &pack{weight: n, symbol: symbol})
+			leaves = append(leaves, &coin{weight: n, symbol: symbol})
 		}
 	}
 	if len(leaves) < 2 {
@@ -373,19 +373,19 @@ func codeLengths(frequencies []int, limit int) []int {
 		lengths[symbol] = 1
 		return lengths
 	}
-	byWeight := func(x, y *pack) int { return cmp.Compare(x.weight, y.weight) }
+	byWeight := func(x, y *coin) int { return cmp.Compare(x.weight, y.weight) }
 	slices.SortStableFunc(leaves, byWeight)
 	list := leaves
 	for range limit - 1 {
 		next := slices.Clone(leaves)
 		for i := 0; i+1 < len(list); i += 2 {
-			next = append(next, &pack{weight: list[i].weight + list[i+1].weight, a: list[i], b: list[i+1]})
+			next = append(next, &coin{weight: list[i].weight + list[i+1].weight, a: list[i], b: list[i+1]})
 		}
 		slices.SortStableFunc(next, byWeight)
 		list = next
 	}
-	var count func(p *pack)
-	count = func(p *pack) {
+	var count func(p *coin)
+	count = func(p *coin) {
 		if p.a == nil {
 			lengths[p.symbol]++
 			return

@@ -49,7 +49,7 @@ func testStorePath(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("computes the path that Nix gives to contents", func() {
-		// nix-store --add-fixed --recursive sha256 of a folder "tree" with this NAR hash, by Nix 2.8
+		// nix-store --add-fixed --recursive sha256 of a directory "tree" with this NAR hash, by Nix 2.8
 		digest, err := storepath.ParseHash("sha256:149f2xk1zfq8vz3d0fxjj8sbmmz7p8znz5m0as0zhxzb96qb7rv4")
 		Expect(err).NotTo(HaveOccurred())
 		p, err := storepath.Make("source", digest, "tree")

@@ -43,11 +43,11 @@ type Options struct {
 	Reserve func(bytes int64) error
 }
 
-// stage is what a Reader is in the middle of.
-type stage uint8
+// state is what a Reader is in the middle of.
+type state uint8
 
 const (
-	atStream stage = iota
+	atStream state = iota
 	atBlock
 	atChunk
 	inRaw
@@ -65,7 +65,7 @@ type Reader struct {
 	have    int // end of what input holds
 	err     error
 
-	stage   stage
+	stage   state
 	streams int
 	chunk   int // bytes of output left in the chunk
 	total   int64

@@ -1,5 +1,5 @@
 // Command main is the Nix Hydra Buildpack. The buildpack's bin/detect and bin/build are links to it, and so are
-// bin/inspect and bin/verify, which show and judge an image, and bin/survey, which says what of a binary cache runs
+// bin/inspect and bin/verify, which show and check an image, and bin/survey, which says what of a binary cache runs
 // without /nix.
 package main
 

@@ -25,9 +25,9 @@ import (
 // Options say what to measure on.
 type Options struct {
 	Rig *rig.Rig
-	// Closure is the folder of a binary cache to measure with; empty means the rig's big closure.
+	// Closure is the directory of a binary cache to measure with; empty means the rig's big closure.
 	Closure string
-	// Dir is an empty folder on the file system to measure on, short, as store paths are rewritten to a place in it.
+	// Dir is an empty directory on the file system to measure on, short, as store paths are rewritten to a place in it.
 	Dir string
 	// Disks says to measure substitution in file systems of the run's own, made in files in Dir, where that can be done.
 	Disks bool
@@ -45,7 +45,7 @@ type Bench struct {
 	Options
 	fixture *fixture
 	runs    int
-	old     []string // folders that are done with
+	old     []string // directories that are done with
 	removed time.Time
 }
 
@@ -135,14 +135,14 @@ func (b *Bench) row(name string, value float64, unit, bar string) {
 	fmt.Fprintln(b.Out, Figure{name, value, unit, bar})
 }
 
-// folder makes a new folder of the run's own.
-func (b *Bench) folder() (string, error) {
+// newDir makes a new newDir of the run's own.
+func (b *Bench) newDir() (string, error) {
 	b.runs++
 	dir := filepath.Join(b.Dir, strconv.Itoa(b.runs))
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// discard marks a folder as done with. It is removed at once where that costs nothing, in memory, and else later.
+// discard marks a directory as done with. It is removed at once where that costs nothing, in memory, and else later.
 func (b *Bench) discard(dir string) {
 	b.old = append(b.old, dir)
 	if inMemory(dir) {

@@ -11,11 +11,11 @@ import (
 // diskSize is what a file system of a run's own may hold, in bytes; its file has no more than what is written to it.
 const diskSize = 16 << 30
 
-// disk gives a new folder to write a closure into, and a function that ends it. Where this process may mount, it is an
+// disk gives a new directory to write a closure into, and a function that ends it. Where this process may mount, it is an
 // ext4 file system of its own, made a moment ago: how fast a file system makes files depends on what was removed from
-// it before (see recently), and that is nothing here. Elsewhere it is a folder of the run's.
+// it before (see recently), and that is nothing here. Elsewhere it is a directory of the run's.
 func (b *Bench) disk(ctx context.Context) (dir string, done func() error, err error) {
-	if dir, err = b.folder(); err != nil {
+	if dir, err = b.newDir(); err != nil {
 		return "", nil, err
 	}
 	keep := func() error { b.discard(dir); return nil }
@@ -25,7 +25,7 @@ func (b *Bench) disk(ctx context.Context) (dir string, done func() error, err er
 	done, err = mountNew(ctx, dir)
 	if err != nil {
 		b.Disks = false
-		b.Log("measuring in folders, as no file system can be made and mounted: %v", err)
+		b.Log("measuring in dirs, as no file system can be made and mounted: %v", err)
 		return dir, keep, nil
 	}
 	return dir, done, nil

@@ -32,8 +32,8 @@ func (b *Bench) evaluation(ctx context.Context, dir string, nix nixinstall.Toolc
 	b.Log("resolve: evaluating with the relocated toolchain, and with the same Nix at /nix")
 	file, conf := filepath.Join(dir, "long.nix"), filepath.Join(dir, "conf")
 	root := filepath.Join(dir, "evaluation")
-	for _, folder := range []string{conf, root} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+	for _, dir := range []string{conf, root} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ type fixture struct {
 	infos map[storepath.Path]*narinfo.NarInfo
 	first string
 	roots []storepath.Path
-	// caches are folders by compression.
+	// caches are directories by compression.
 	caches map[string]string
 	// zstd are the narinfos of the cache with that compression.
 	zstd map[storepath.Path]*narinfo.NarInfo
@@ -150,7 +150,7 @@ func (b *Bench) openForeign(f *fixture) error {
 	return err
 }
 
-// readInfos reads all narinfos of a cache's folder.
+// readInfos reads all narinfos of a cache's directory.
 func readInfos(dir string) (map[storepath.Path]*narinfo.NarInfo, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.narinfo"))
 	if err != nil {
@@ -196,7 +196,7 @@ func (f *fixture) sign(name, from string, infos map[storepath.Path]*narinfo.NarI
 	return dir, nil
 }
 
-// link makes at a symbolic link to a file, whose folder is made too.
+// link makes at a symbolic link to a file, whose directory is made too.
 func link(file, at string) error {
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
@@ -214,7 +214,7 @@ func (f *fixture) write(dir string, n narinfo.NarInfo) error {
 	return os.WriteFile(filepath.Join(dir, n.StorePath.HashPart()+".narinfo"), []byte(n.String()), 0o644)
 }
 
-// cache gives the folder of the cache with a compression, compressed by Nix where there was none.
+// cache gives the directory of the cache with a compression, compressed by Nix where there was none.
 func (b *Bench) cache(ctx context.Context, f *fixture, compression string) (string, error) {
 	if dir, ok := f.caches[compression]; ok {
 		return dir, nil
@@ -244,7 +244,7 @@ func (b *Bench) compressed(ctx context.Context, f *fixture, compression string) 
 		return "", err
 	}
 	to := filepath.Join(b.Dir, "recompressed-"+compression)
-	home, err := b.folder()
+	home, err := b.newDir()
 	if err != nil {
 		return "", err
 	}

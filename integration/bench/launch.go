@@ -40,14 +40,14 @@ type worlds struct {
 	dir                              string
 }
 
-// near makes a folder whose layers are as few folders deep as a platform's, /layers/nixproot_nix-hydra, because each
+// near makes a directory whose layers are as few directories deep as a platform's, /layers/nixproot_nix-hydra, because each
 // one costs a look-up; elsewhere than below the root only where that cannot be written to.
 func (b *Bench) near() (string, error) {
 	if dir, err := os.MkdirTemp("/", "nhb-"); err == nil {
 		return dir, os.Chmod(dir, 0o755)
 	}
-	b.Log("the root folder cannot be written to: the relocated closure lies a folder deeper than on a platform")
-	return b.folder()
+	b.Log("the root directory cannot be written to: the relocated closure lies a directory deeper than on a platform")
+	return b.newDir()
 }
 
 // launch measures programs of a relocated closure against the same ones in /nix/store.
@@ -136,8 +136,8 @@ func (b *Bench) buildpack(ctx context.Context) (*integration.Buildpack, error) {
 func (b *Bench) native(ctx context.Context, f *fixture, url, dir string) (world, error) {
 	storeDir := filepath.Join(dir, storepath.Dir)
 	layers := filepath.Join(dir, "l")
-	for _, folder := range []string{storeDir, layers} {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
+	for _, dir := range []string{storeDir, layers} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return world{}, err
 		}
 	}

@@ -78,7 +78,7 @@ func (l *limit) makeTar(ctx context.Context, infos map[storepath.Path]*narinfo.N
 	}
 	l.b.Log("unpacking the closure once, for a tar of it")
 	f := l.b.fixture
-	dir, err := l.b.folder()
+	dir, err := l.b.newDir()
 	if err != nil {
 		return err
 	}

@@ -204,7 +204,7 @@ func (p *packer) toRegistry(ctx context.Context, changed *change) error {
 
 // registry serves a registry on loopback that has the run image.
 func (p *packer) registry(ctx context.Context) (address string, closing io.Closer, err error) {
-	dir, err := p.b.folder()
+	dir, err := p.b.newDir()
 	if err != nil {
 		return "", nil, err
 	}

@@ -25,7 +25,7 @@ import (
 // peers brings the same closures into the same engine as people do who have Nix where they build: "nix copy" into a
 // store, and its paths in layers by "docker load".
 func (p *packer) peers(ctx context.Context, changed *change, first, second phases) error {
-	store, err := p.b.folder()
+	store, err := p.b.newDir()
 	if err != nil {
 		return err
 	}

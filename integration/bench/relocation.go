@@ -50,7 +50,7 @@ func (b *Bench) relocation(ctx context.Context, f *fixture) error {
 	return nil
 }
 
-// relocateChild reads all NARs of a cache's folder into memory, one by one, and rewrites them.
+// relocateChild reads all NARs of a cache's directory into memory, one by one, and rewrites them.
 func relocateChild(ctx context.Context, args []string, stdout io.Writer) error {
 	dir := args[0]
 	infos, err := readInfos(dir)

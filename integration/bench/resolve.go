@@ -42,7 +42,7 @@ func (b *Bench) resolve(ctx context.Context) error {
 // it once.
 func (b *Bench) names(ctx context.Context) error {
 	b.Log("resolve: the names of a source")
-	dir, err := b.folder()
+	dir, err := b.newDir()
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (b *Bench) rightName(ctx context.Context, dir string, nix nixinstall.Toolch
 	return nil
 }
 
-// sampleProject is an application of Python with its libraries, which copies its own folder.
+// sampleProject is an application of Python with its libraries, which copies its own directory.
 func sampleProject(nixpkgs string) map[string]string {
 	return map[string]string{
 		"default.nix": `{ pkgs ? import ` + nixpkgs + ` { } }:

@@ -27,8 +27,8 @@ http {
 }
 `
 
-// site is a running nginx of the closure's.
-type site struct {
+// nginx is a running nginx of the closure's.
+type nginx struct {
 	world
 	url     string
 	command *exec.Cmd
@@ -45,7 +45,7 @@ func (b *Bench) serves(ctx context.Context, f *fixture, w *worlds) error {
 	if err != nil {
 		return err
 	}
-	var sites []*site
+	var sites []*nginx
 	defer func() {
 		for _, s := range sites {
 			s.stop()
@@ -113,8 +113,8 @@ func page(f *fixture, dir string) (string, error) {
 }
 
 // serve starts nginx on the interpreter's files, by the way that its own programs see them.
-func (b *Bench) serve(ctx context.Context, f *fixture, w world, file string) (*site, error) {
-	dir, err := b.folder()
+func (b *Bench) serve(ctx context.Context, f *fixture, w world, file string) (*nginx, error) {
+	dir, err := b.newDir()
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (b *Bench) serve(ctx context.Context, f *fixture, w world, file string) (*s
 	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConfiguration, dir, port, root), 0o644); err != nil {
 		return nil, err
 	}
-	s := &site{world: w, url: fmt.Sprintf("http://127.0.0.1:%d/%s", port, file)}
+	s := &nginx{world: w, url: fmt.Sprintf("http://127.0.0.1:%d/%s", port, file)}
 	if s.command, err = w.command(ctx, "nginx", "-e", filepath.Join(dir, "errors"), "-c", conf); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (w world) prefix(ctx context.Context) (string, error) {
 	return string(out), err
 }
 
-func (s *site) stop() {
+func (s *nginx) stop() {
 	if s.command.Process == nil {
 		return
 	}
@@ -167,7 +167,7 @@ var requests = regexp.MustCompile(`Requests/sec:\s*([0-9.]+)`)
 var failures = regexp.MustCompile(`Non-2xx|Socket errors`)
 
 // rate is requests a second over 16 connections.
-func (s *site) rate(ctx context.Context, wrk string) (float64, error) {
+func (s *nginx) rate(ctx context.Context, wrk string) (float64, error) {
 	out, err := exec.CommandContext(ctx, wrk, "-t1", "-c16", "-d1s", s.url).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("running wrk: %w: %s", err, tail(string(out)))

@@ -80,7 +80,7 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 	return result, closure.View(ctx, view, result.Groups, s.Layers, result.Layout)
 }
 
-// ours substitutes into a new folder by a process of its own.
+// ours substitutes into a new directory by a process of its own.
 func (b *Bench) ours(url string, f *fixture, roots []storepath.Path) func(context.Context) (Usage, error) {
 	said := false
 	return func(ctx context.Context) (Usage, error) {
@@ -102,7 +102,7 @@ func (b *Bench) ours(url string, f *fixture, roots []storepath.Path) func(contex
 	}
 }
 
-// nix substitutes into a new folder by Nix, with its defaults and nothing cached.
+// nix substitutes into a new directory by Nix, with its defaults and nothing cached.
 func (b *Bench) nix(url string, f *fixture) func(context.Context) (Usage, error) {
 	return func(ctx context.Context) (Usage, error) {
 		nix, err := b.Rig.Nix(ctx)

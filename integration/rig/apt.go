@@ -42,7 +42,7 @@ type apt struct {
 // their files, as on a freshly unpacked system where no package's scripts have run.
 func (r *Rig) Debs(ctx context.Context, suite string, packages ...string) (string, error) {
 	inputs := append([]string{"1", suite, r.arch}, packages...)
-	return r.keep(ctx, "debs", inputs, func(ctx context.Context, dir, _ string) error {
+	return r.cached(ctx, "debs", inputs, func(ctx context.Context, dir, _ string) error {
 		source, err := r.apt(ctx, suite)
 		if err != nil {
 			return err
@@ -334,7 +334,7 @@ func (r *Rig) keyring(ctx context.Context) (string, error) {
 			return name, nil
 		}
 	}
-	dir, err := r.keep(ctx, "keyring", []string{"1"}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "keyring", []string{"1"}, func(ctx context.Context, dir, _ string) error {
 		r.log("downloading debian-archive-keyring")
 		return ownKeyring(ctx, dir)
 	})

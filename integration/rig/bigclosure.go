@@ -28,7 +28,7 @@ func (r *Rig) BigClosure(ctx context.Context) (*BigClosure, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the big closure: %w", err)
 	}
-	dir, err := r.keep(ctx, "big", []string{"1", n.Source, string(bigClosureExpression), ""}, n.buildBig)
+	dir, err := r.cached(ctx, "big", []string{"1", n.Source, string(bigClosureExpression), ""}, n.buildBig)
 	if err != nil {
 		return nil, fmt.Errorf("building the big closure: %w", err)
 	}
@@ -50,7 +50,7 @@ func (r *Rig) bigNixpkgs(ctx context.Context) (*Nixpkgs, error) {
 		return nil, err
 	}
 	inputs := []string{"1", Suite, r.arch, store.Dir()}
-	dir, err := r.keep(ctx, "bignixpkgs", inputs, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "bignixpkgs", inputs, func(ctx context.Context, dir, _ string) error {
 		n, err := r.Nixpkgs(ctx)
 		if err != nil {
 			return err

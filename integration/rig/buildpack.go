@@ -84,7 +84,7 @@ func (r *Rig) Downloads(ctx context.Context) (string, error) {
 	for _, s := range standins {
 		inputs = append(inputs, s.file)
 	}
-	return r.keep(ctx, "downloads", inputs, func(_ context.Context, dir, _ string) error {
+	return r.cached(ctx, "downloads", inputs, func(_ context.Context, dir, _ string) error {
 		for _, s := range standins {
 			if err := os.Link(s.file, filepath.Join(dir, filepath.Base(s.file))); err != nil {
 				return err

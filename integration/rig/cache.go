@@ -22,7 +22,7 @@ func (r *Rig) Key(ctx context.Context, name string) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := r.keep(ctx, "key", []string{name}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "key", []string{name}, func(ctx context.Context, dir, _ string) error {
 		program := filepath.Join(nix.Bin, "nix")
 		features := []string{"--extra-experimental-features", "nix-command", "key"}
 		secret, err := run(ctx, dir, program, append(features, "generate-secret", "--key-name", name)...)
@@ -100,7 +100,7 @@ func (r *Rig) Cache(ctx context.Context, options CacheOptions, paths ...string) 
 	if options.Key != nil {
 		inputs = append(inputs, options.Key.Public)
 	}
-	return r.keep(ctx, "cache", inputs, func(ctx context.Context, dir, _ string) error {
+	return r.cached(ctx, "cache", inputs, func(ctx context.Context, dir, _ string) error {
 		return store.Cache(ctx, dir, options, paths...)
 	})
 }

@@ -23,7 +23,7 @@ var crossPackages = []string{"gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross"
 // CrossCompilers gives the compilers, downloaded when missing: about 250 MB.
 func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 	r = r.host()
-	root, err := r.keep(ctx, "cross", append([]string{"1", BaseSuite}, crossPackages...),
+	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, crossPackages...),
 		func(ctx context.Context, dir, _ string) error {
 			files, err := r.downloaded(ctx, crossPackages...)
 			if err != nil {
@@ -88,7 +88,7 @@ func (c *CrossCompilers) Run(ctx context.Context, dir, name string, args ...stri
 		return err
 	}
 	defer os.Remove(mount)
-	command, err := c.rig.jailed(ctx, jail{
+	command, err := c.rig.sandboxed(ctx, sandbox{
 		Root: c.root, Mount: mount, Dir: "/work", User: -1,
 		Binds: [][2]string{{"/work", dir}, {"/tmp", dir}},
 		Env:   []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},

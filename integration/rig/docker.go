@@ -67,7 +67,7 @@ func (r *Rig) SecurityOptions(ctx context.Context, confinement Confinement) ([]s
 	case Unconfined:
 		return []string{"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"}, nil
 	case Hostile:
-		dir, err := r.keep(ctx, "seccomp", []string{hostileProfile}, func(_ context.Context, dir, _ string) error {
+		dir, err := r.cached(ctx, "seccomp", []string{hostileProfile}, func(_ context.Context, dir, _ string) error {
 			return os.WriteFile(filepath.Join(dir, "hostile.json"), []byte(hostileProfile), 0o644)
 		})
 		return []string{"--security-opt", "seccomp=" + filepath.Join(dir, "hostile.json")}, err

@@ -43,7 +43,7 @@ func (r *Rig) goBuild(ctx context.Context, name, pkg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	kept, err := r.keep(ctx, "bin", []string{name, sum}, func(_ context.Context, dir, _ string) error {
+	kept, err := r.cached(ctx, "bin", []string{name, sum}, func(_ context.Context, dir, _ string) error {
 		return os.Rename(built, filepath.Join(dir, name))
 	})
 	return filepath.Join(kept, name), err

@@ -175,7 +175,7 @@ func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) 
 // that builds and apps run as. Without packages it has that user and /tmp only. No package's scripts have run.
 func (r *Rig) RootTar(ctx context.Context, packages ...string) (string, error) {
 	inputs := append([]string{"4", BaseSuite, r.arch}, packages...)
-	dir, err := r.keep(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
 		var files []string
 		if len(packages) > 0 {
 			from, err := r.apt(ctx, BaseSuite)

@@ -44,7 +44,7 @@ func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.root, err = r.keep(ctx, "rootfs", []string{"1", tarFile}, func(_ context.Context, dir, _ string) error {
+	l.root, err = r.cached(ctx, "rootfs", []string{"1", tarFile}, func(_ context.Context, dir, _ string) error {
 		file, err := os.Open(tarFile)
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 			}
 		}
 	}
-	command, err := l.rig.jailed(ctx, jail{
+	command, err := l.rig.sandboxed(ctx, sandbox{
 		Root: l.root, Mount: filepath.Join(l.state, "mount"), Dir: "/workspace", User: -1,
 		Binds: [][2]string{
 			{"/workspace", filepath.Join(work, "workspace")}, {"/layers", filepath.Join(work, "layers")},

@@ -25,7 +25,7 @@ func (r *Rig) Nix(ctx context.Context) (*Nix, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := r.keep(ctx, "nix", []string{"2", root}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "nix", []string{"2", root}, func(ctx context.Context, dir, _ string) error {
 		bin := filepath.Join(dir, "bin")
 		if err := os.Mkdir(bin, 0o755); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (r *Rig) ProgramOf(ctx context.Context, suite, pkg, name string) (string, e
 	if err != nil {
 		return "", err
 	}
-	dir, err := r.keep(ctx, "program", []string{"1", root, name}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "program", []string{"1", root, name}, func(ctx context.Context, dir, _ string) error {
 		return r.runnable(ctx, root, name, dir)
 	})
 	if err != nil {

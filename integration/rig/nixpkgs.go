@@ -35,7 +35,7 @@ type Nixpkgs struct {
 	debs  map[string]Deb // by name in the store
 }
 
-// The stand-ins, each with its packages.json and expressions of its own in a folder of that name.
+// The stand-ins, each with its packages.json and expressions of its own in a directory of that name.
 const (
 	mainStandIn     = "nixpkgs"
 	familiesStandIn = "families"
@@ -68,14 +68,14 @@ func (r *Rig) standIn(ctx context.Context, name, suite string) (*Nixpkgs, error)
 		return nil, err
 	}
 	inputs := []string{"2", suite, r.arch, store.Dir(), repackSum}
-	for _, folder := range slices.Compact([]string{mainStandIn, name}) {
-		sum, err := embeddedSum(folder)
+	for _, dir := range slices.Compact([]string{mainStandIn, name}) {
+		sum, err := embeddedSum(dir)
 		if err != nil {
 			return nil, err
 		}
 		inputs = append(inputs, sum)
 	}
-	dir, err := r.keep(ctx, name, inputs, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, name, inputs, func(ctx context.Context, dir, _ string) error {
 		return r.makeNixpkgs(ctx, store, repack, name, suite, dir)
 	})
 	if err != nil {
@@ -85,15 +85,15 @@ func (r *Rig) standIn(ctx context.Context, name, suite string) (*Nixpkgs, error)
 	return n, n.read()
 }
 
-// embeddedSum stands for the embedded files of a folder.
-func embeddedSum(folder string) (string, error) {
-	entries, err := nixpkgsFiles.ReadDir(folder)
+// embeddedSum stands for the embedded files of a directory.
+func embeddedSum(dir string) (string, error) {
+	entries, err := nixpkgsFiles.ReadDir(dir)
 	if err != nil {
 		return "", err
 	}
 	sum := sha1.New()
 	for _, entry := range entries {
-		contents, err := nixpkgsFiles.ReadFile(folder + "/" + entry.Name())
+		contents, err := nixpkgsFiles.ReadFile(dir + "/" + entry.Name())
 		if err != nil {
 			return "", err
 		}
@@ -120,7 +120,7 @@ func (r *Rig) makeNixpkgs(ctx context.Context, store *Store, repack, name, suite
 	if err != nil {
 		return err
 	}
-	u, err := r.arrange(debs, c, hash)
+	u, err := r.groupPackages(debs, c, hash)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ var phases = []string{"analyzer", "builder", "creator", "detector", "exporter", 
 // module builds commands of a module that is not this one's dependency, and gives the directory with the programs.
 func (r *Rig) module(ctx context.Context, module, version, flags string, commands ...string) (string, error) {
 	inputs := append([]string{"2", module, version, flags, r.arch}, commands...)
-	return r.keep(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
+	return r.cached(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
 		r.log("building %s %s from source", module, version)
 		source, err := os.MkdirTemp(dir, "source-")
 		if err != nil {
@@ -87,7 +87,7 @@ func (r *Rig) lifecycleDir(ctx context.Context, version string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	dir, err := r.keep(ctx, "lifecycle", []string{"1", built}, func(_ context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "lifecycle", []string{"1", built}, func(_ context.Context, dir, _ string) error {
 		inner := filepath.Join(dir, "lifecycle")
 		if err := os.Mkdir(inner, 0o755); err != nil {
 			return err
@@ -114,7 +114,7 @@ func (r *Rig) lifecycleTgz(ctx context.Context, version string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	dir, err := r.keep(ctx, "lifecycle-tgz", []string{"1", from}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "lifecycle-tgz", []string{"1", from}, func(ctx context.Context, dir, _ string) error {
 		_, err := run(ctx, dir, "tar", "-C", filepath.Dir(from), "--owner=0", "--group=0", "-czf",
 			filepath.Join(dir, "lifecycle.tgz"), "lifecycle.toml", "lifecycle")
 		return err

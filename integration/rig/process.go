@@ -45,7 +45,7 @@ func (l *Lifecycle) Start(
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		environ = append(environ, name+"="+env[name])
 	}
-	command, err := l.rig.jailed(ctx, jail{
+	command, err := l.rig.sandboxed(ctx, sandbox{
 		Root: dir, Mount: filepath.Join(l.state, "mount"), Dir: file.Config.WorkingDir, User: User, Group: Group,
 		Env: environ, Args: append([]string{"/cnb/process/" + process}, args...),
 	})

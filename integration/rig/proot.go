@@ -24,7 +24,7 @@ func (r *Rig) PRoot(ctx context.Context) (*PRoot, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := r.keep(ctx, "proot", []string{"3", root, stub}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "proot", []string{"3", root, stub}, func(ctx context.Context, dir, _ string) error {
 		if err := r.boxPRoot(root, stub, filepath.Join(dir, "proot")); err != nil {
 			return err
 		}

@@ -101,9 +101,9 @@ func (r *Rig) cpu() string {
 // triplet is Debian's name of the directory for this architecture's libraries.
 func (r *Rig) triplet() string { return r.cpu() + "-linux-gnu" }
 
-// keep gives the directory <cache>/<kind>/<key>, where key stands for the inputs. When it is missing, it is made by
+// cached gives the directory <cache>/<kind>/<key>, where key stands for the inputs. When it is missing, it is made by
 // calling build with a directory beside it, which is then renamed; final is the name it will have.
-func (r *Rig) keep(
+func (r *Rig) cached(
 	ctx context.Context, kind string, inputs []string, build func(ctx context.Context, dir, final string) error,
 ) (string, error) {
 	sum := sha256.Sum256([]byte(kind + "\x00" + strings.Join(inputs, "\x00")))

@@ -77,7 +77,7 @@ func (r *Rig) sample(ctx context.Context, c *choice, want []string, suite string
 	return debs, nil
 }
 
-// Survey gives a folder with a signed binary cache of more than two thousand of Debian's packages as store paths, and
+// Survey gives a directory with a signed binary cache of more than two thousand of Debian's packages as store paths, and
 // the paths that are in it. Real Nix builds them, some hundred at a time, which takes most of an hour the first time; a
 // package that cannot be made into a store path is left out, and said. done is told after each of these steps, and may
 // end the work, which a later call goes on with.

@@ -38,7 +38,7 @@ func (r *Rig) Toolchain(ctx context.Context) (*Toolchain, error) {
 	}
 	nix := pkgs.Store.nix
 	name := "nix-" + nix.Version + "-" + r.System()
-	dir, err := r.keep(ctx, "toolchain", []string{"4", outs[0]}, func(ctx context.Context, dir, _ string) error {
+	dir, err := r.cached(ctx, "toolchain", []string{"4", outs[0]}, func(ctx context.Context, dir, _ string) error {
 		return r.packToolchain(ctx, pkgs.Store, outs[0], dir, name)
 	})
 	if err != nil {

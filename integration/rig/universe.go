@@ -30,8 +30,8 @@ type choice struct {
 	Largest   int64               `json:"largest"`   // bytes that a picked package may add, unpacked
 }
 
-// universe is what the Nix expressions read: store paths to be, and the Debian packages in them.
-type universe struct {
+// packageSet is universe.json, which the Nix expressions read: store paths to be, and the Debian packages in them.
+type packageSet struct {
 	System  string            `json:"system"`
 	Triplet string            `json:"triplet"`
 	Loader  string            `json:"loader"`
@@ -74,9 +74,9 @@ func readChoice(name string) (*choice, error) {
 	return &c, nil
 }
 
-// arrange makes the universe of resolved packages: groups without cycles.
-func (r *Rig) arrange(debs []Deb, c *choice, repack string) (*universe, error) {
-	u := &universe{
+// groupPackages makes the package set of resolved packages: groups without cycles.
+func (r *Rig) groupPackages(debs []Deb, c *choice, repack string) (*packageSet, error) {
+	u := &packageSet{
 		System: r.System(), Triplet: r.triplet(), Mirror: publicMirror, Repack: repack, Tools: c.Tools,
 		Loader: "lib/" + r.triplet() + "/" + filepath.Base(r.loader("/")),
 		Debs:   map[string]pooled{}, Groups: map[string]*group{}, Owner: map[string]string{},
@@ -108,7 +108,7 @@ func (r *Rig) arrange(debs []Deb, c *choice, repack string) (*universe, error) {
 		return nil, err
 	}
 	u.group(byName, edges, c)
-	u.Site = site(debs)
+	u.Site = sitePackages(debs)
 	u.close(languages)
 	return u, nil
 }
@@ -186,7 +186,7 @@ func merge(byName map[string]Deb, edges map[string][]string, c *choice) (map[str
 }
 
 // group fills the groups with their packages and direct dependencies.
-func (u *universe) group(byName map[string]Deb, edges map[string][]string, c *choice) {
+func (u *packageSet) group(byName map[string]Deb, edges map[string][]string, c *choice) {
 	names := make([]string, 0, len(byName))
 	for name := range byName {
 		names = append(names, name)
@@ -217,7 +217,7 @@ func (u *universe) group(byName map[string]Deb, edges map[string][]string, c *ch
 }
 
 // close gives each group the transitive inputs it may need, bash and its kin included where that makes no circle.
-func (u *universe) close(languages *regexp.Regexp) {
+func (u *packageSet) close(languages *regexp.Regexp) {
 	base := map[string]bool{}
 	for _, name := range []string{"bash", "coreutils"} {
 		base[name] = true
@@ -252,7 +252,7 @@ func (u *universe) close(languages *regexp.Regexp) {
 }
 
 // reach gives what a group depends on, nearest first.
-func (u *universe) reach(id string) []string {
+func (u *packageSet) reach(id string) []string {
 	seen := map[string]bool{id: true}
 	found := []string{}
 	queue := []string{id}
@@ -337,8 +337,8 @@ func upstream(version string) string {
 
 var stdlib = regexp.MustCompile(`^libpython(3\.\d+)-stdlib$`)
 
-// site is the directory for Python modules.
-func site(debs []Deb) string {
+// sitePackages is the directory for Python modules.
+func sitePackages(debs []Deb) string {
 	for _, d := range debs {
 		if match := stdlib.FindStringSubmatch(d.Name); match != nil {
 			return "lib/python" + match[1] + "/site-packages"
@@ -356,9 +356,9 @@ func (r *Rig) repacker(ctx context.Context) (string, error) {
 	return program, nil
 }
 
-// writeNixpkgs writes the expressions and the universe to a folder. What a stand-in has of its own takes the place of
+// writeNixpkgs writes the expressions and the package set to a directory. What a stand-in has of its own takes the place of
 // the expression of that name in nixpkgs, which it finds as "common-" and its name.
-func writeNixpkgs(u *universe, name, dir string) error {
+func writeNixpkgs(u *packageSet, name, dir string) error {
 	own := map[string]bool{}
 	if name != mainStandIn {
 		files, err := fs.Glob(nixpkgsFiles, name+"/*.nix")

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// maxParents bounds how many folders above a wrong address are looked at for the front page.
+// maxParents bounds how many directories above a wrong address are looked at for the front page.
 const maxParents = 4
 
 // checkFront looks whether the address is that of Hydra's front page, as the one below which Hydra has no page we ask

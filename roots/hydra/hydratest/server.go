@@ -45,7 +45,7 @@ type Server struct {
 	delay       time.Duration
 	faults      []Fault
 	oldPages    bool
-	store       string // the folder of its own binary cache, "" where it is none
+	store       string // the directory of its own binary cache, "" where it is none
 	slow        bool   // all searches but those for a derivation take too long
 }
 

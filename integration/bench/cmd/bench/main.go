@@ -26,9 +26,9 @@ once everything is measured, whatever the figures are. What it is doing is on st
 
 Without a name it measures all but survey, which builds two thousand packages first.
 
-  --closure DIR   measure with the closure in this binary cache, a folder, instead of one made from Debian's packages
+  --closure DIR   measure with the closure in this binary cache, a dir, instead of one made from Debian's packages
   --pairs N       how often each comparison is made, 3 unless given; medians count
-  --dir DIR       the folder to measure in; without it, the system's folder for temporary files, and in it, for root,
+  --dir DIR       the directory to measure in; without it, the system's directory for temporary files, and in it, for root,
                   a new ext4 file system for each process that writes a closure`
 
 func main() {
@@ -55,7 +55,7 @@ func try(ctx context.Context, args []string) error {
 	flags.StringVar(&options.Closure, "closure", "", "")
 	flags.IntVar(&options.Pairs, "pairs", 0, "")
 	under := flags.String("dir", "", "")
-	here := flags.String("here", "", "")               // what folders are relative to
+	here := flags.String("here", "", "")               // what directories are relative to
 	flags.StringVar(&options.PureGo, "purego", "", "") // this program without assembly
 	suites, err := parse(flags, args)
 	if err != nil {

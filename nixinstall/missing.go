@@ -7,31 +7,32 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Plan is what Nix would do to have some paths: Build lists the derivations that would be compiled, Fetch the
-// store paths that a substituter has.
-type Plan struct {
-	Build []storepath.Path
-	Fetch []storepath.Path
+// MissingPaths is what Nix would do to have some paths (NixOS/nix: Store::queryMissing).
+type MissingPaths struct {
+	// WillBuild are derivations that would be compiled.
+	WillBuild []storepath.Path
+	// WillSubstitute are paths that a substituter has.
+	WillSubstitute []storepath.Path
 	// Unknown are paths that nothing provides.
 	Unknown []storepath.Path
 }
 
-// WouldBuild asks Nix what it would compile and what it would fetch to have the outputs of drvs, and does neither.
-func (t Toolchain) WouldBuild(ctx context.Context, drvs []storepath.Path) (Plan, error) {
+// QueryMissing asks Nix how it would come by the outputs of drvs; nothing is built or fetched.
+func (t Toolchain) QueryMissing(ctx context.Context, drvs []storepath.Path) (MissingPaths, error) {
 	args := []string{"--realise", "--dry-run", "--log-format", "internal-json"}
 	for _, drv := range drvs {
 		args = append(args, drv.String())
 	}
 	result, err := t.run(ctx, command{program: "nix-store", args: args, doing: "asking what would be built"})
 	if err != nil {
-		return Plan{}, t.explain(err, "")
+		return MissingPaths{}, t.explain(err, "")
 	}
-	return parsePlan(result.log.plain), nil
+	return parseMissing(result.log.plain), nil
 }
 
-// parsePlan reads the lists that Nix prints before it builds (NixOS/nix: src/libmain/shared.cc, printMissing).
-func parsePlan(lines []string) Plan {
-	var plan Plan
+// parseMissing reads the lists that Nix prints before it builds (NixOS/nix: src/libmain/shared.cc, printMissing).
+func parseMissing(lines []string) MissingPaths {
+	var missing MissingPaths
 	var list *[]storepath.Path
 	for _, text := range lines {
 		for line := range strings.Lines(text) {
@@ -44,13 +45,13 @@ func parsePlan(lines []string) Plan {
 			}
 			switch {
 			case strings.Contains(line, "will be built"):
-				list = &plan.Build
+				list = &missing.WillBuild
 			case strings.Contains(line, "will be fetched"):
-				list = &plan.Fetch
+				list = &missing.WillSubstitute
 			case strings.HasPrefix(line, "don't know how to build"):
-				list = &plan.Unknown
+				list = &missing.Unknown
 			}
 		}
 	}
-	return plan
+	return missing
 }

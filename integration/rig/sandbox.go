@@ -11,8 +11,8 @@ import (
 
 const capSysAdmin = 21
 
-// jail is the configuration of the jail program: see integration/rig/jail.
-type jail struct {
+// sandbox is the configuration of the sandbox program: see integration/rig/sandbox.
+type sandbox struct {
 	Root, Mount string
 	Binds       [][2]string
 	Dir         string
@@ -21,10 +21,10 @@ type jail struct {
 	Args        []string
 }
 
-// jailed gives the command that runs a program in a root directory of its own. Where the rig is not root, the program
+// sandboxed gives the command that runs a program in a root directory of its own. Where the rig is not root, the program
 // runs as the rig's user under the number User.
-func (r *Rig) jailed(ctx context.Context, j jail) (*exec.Cmd, error) {
-	program, err := r.host().goBuild(ctx, "jail", "./integration/rig/jail")
+func (r *Rig) sandboxed(ctx context.Context, j sandbox) (*exec.Cmd, error) {
+	program, err := r.host().goBuild(ctx, "sandbox", "./integration/rig/sandbox")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (r *Rig) jailed(ctx context.Context, j jail) (*exec.Cmd, error) {
 		return nil, err
 	}
 	command := exec.CommandContext(ctx, program)
-	command.Env = []string{"JAIL=" + string(config)}
+	command.Env = []string{"SANDBOX=" + string(config)}
 	command.SysProcAttr = attributes
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 10 * time.Second

@@ -1,5 +1,5 @@
-// Command jail runs a program in a root directory of its own. It is started by the rig in a mount namespace, and in a user
-// namespace where the rig is not root; $JAIL says what to do, as JSON: see Jail.
+// Command sandbox runs a program in a root directory of its own. It is started by the rig in a mount namespace, and in a user
+// namespace where the rig is not root; $SANDBOX says what to do, as JSON: see Sandbox.
 package main
 
 import (
@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// Jail is what the program sees.
-type Jail struct {
+// Sandbox is what the program sees.
+type Sandbox struct {
 	// Root is the directory whose entries make the root directory, Mount an empty directory to build it on.
 	Root, Mount string
 	// Binds are further directories: their places inside, each with the directory outside.
@@ -28,19 +28,19 @@ type Jail struct {
 
 func main() {
 	err := run()
-	fmt.Fprintln(os.Stderr, "jail:", err)
+	fmt.Fprintln(os.Stderr, "sandbox:", err)
 	os.Exit(126)
 }
 
 func run() error {
-	var jail Jail
-	if err := json.Unmarshal([]byte(os.Getenv("JAIL")), &jail); err != nil {
-		return fmt.Errorf("reading $JAIL: %w", err)
+	var sandbox Sandbox
+	if err := json.Unmarshal([]byte(os.Getenv("SANDBOX")), &sandbox); err != nil {
+		return fmt.Errorf("reading $SANDBOX: %w", err)
 	}
-	if err := jail.build(); err != nil {
+	if err := sandbox.build(); err != nil {
 		return err
 	}
-	if err := os.Chdir(jail.Mount); err != nil {
+	if err := os.Chdir(sandbox.Mount); err != nil {
 		return err
 	}
 	if err := syscall.PivotRoot(".", "."); err != nil {
@@ -49,46 +49,46 @@ func run() error {
 	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
 		return fmt.Errorf("leaving old root: %w", err)
 	}
-	if err := os.Chdir(jail.Dir); err != nil {
+	if err := os.Chdir(sandbox.Dir); err != nil {
 		return err
 	}
-	if jail.User >= 0 {
-		if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(jail.Group), syscall.Setuid(jail.User)); err != nil {
-			return fmt.Errorf("becoming %d:%d: %w", jail.User, jail.Group, err)
+	if sandbox.User >= 0 {
+		if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(sandbox.Group), syscall.Setuid(sandbox.User)); err != nil {
+			return fmt.Errorf("becoming %d:%d: %w", sandbox.User, sandbox.Group, err)
 		}
 	}
-	return fmt.Errorf("starting %s: %w", jail.Args[0], syscall.Exec(jail.Args[0], jail.Args, jail.Env))
+	return fmt.Errorf("starting %s: %w", sandbox.Args[0], syscall.Exec(sandbox.Args[0], sandbox.Args, sandbox.Env))
 }
 
 // build makes the root directory.
-func (j *Jail) build() error {
+func (s *Sandbox) build() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
-	if err := syscall.Mount("tmpfs", j.Mount, "tmpfs", 0, "mode=755"); err != nil {
+	if err := syscall.Mount("tmpfs", s.Mount, "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mounting root: %w", err)
 	}
-	entries, err := os.ReadDir(j.Root)
+	entries, err := os.ReadDir(s.Root)
 	if err != nil {
 		return err
 	}
 	bound := map[string]bool{}
-	for _, pair := range j.Binds {
+	for _, pair := range s.Binds {
 		bound[filepath.Clean(pair[0])] = true
 	}
 	for _, entry := range entries {
 		if !bound["/"+entry.Name()] {
-			if err := j.show("/"+entry.Name(), filepath.Join(j.Root, entry.Name()), entry); err != nil {
+			if err := s.show("/"+entry.Name(), filepath.Join(s.Root, entry.Name()), entry); err != nil {
 				return err
 			}
 		}
 	}
-	for _, pair := range j.Binds {
+	for _, pair := range s.Binds {
 		info, err := os.Stat(pair[1])
 		if err != nil {
 			return err
 		}
-		if err := j.show(pair[0], pair[1], fs.FileInfoToDirEntry(info)); err != nil {
+		if err := s.show(pair[0], pair[1], fs.FileInfoToDirEntry(info)); err != nil {
 			return err
 		}
 	}
@@ -96,8 +96,8 @@ func (j *Jail) build() error {
 }
 
 // show makes an entry of the outside visible at a place inside.
-func (j *Jail) show(place, source string, entry fs.DirEntry) error {
-	target := filepath.Join(j.Mount, place)
+func (s *Sandbox) show(place, source string, entry fs.DirEntry) error {
+	target := filepath.Join(s.Mount, place)
 	switch {
 	case entry.Type()&fs.ModeSymlink != 0:
 		link, err := os.Readlink(source)
