@@ -98,6 +98,17 @@ func troubleshooting() string {
 What a build may say, what it means, and what to do. An error has its advice with it, with the values of the build at
 hand filled in; this page is made of the same entries. Where several reasons are possible, the error lists them with the
 likeliest first; a reason that was proven stands alone.
+
+## A log that tells more
+` + "`BP_LOG_LEVEL=debug`" + ` as a setting of the build adds to its log
+- which caches are asked, and the names of the keys whose signatures count;
+- each layer of the closure, whether it is new or kept from the previous image, and each store path in it with its size,
+  the cache that it came from, and the key that signed it;
+- what the platform gives: the source's files, the settings, the service bindings, with all that may be secret hidden;
+- what the lifecycle is told of each layer.
+
+The app's image is the same with it. How an app starts, the launcher says where ` + "`BPL_NIX_LAUNCH_DEBUG=true`" + ` is in the
+container's environment.
 `)
 	for _, chapter := range chapters() {
 		fmt.Fprintf(&page, "\n## %s\n", chapter.title)

@@ -133,6 +133,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 	in.toolchain.answering = in.caches
 
 	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
+	b.detailCaches(in)
 	before := b.previous(in)
 	found, key, err := b.roots(ctx, in, before.buildRecord)
 	if err != nil {

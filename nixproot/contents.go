@@ -61,6 +61,7 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Set, key st
 		buildRecord: buildRecord{Format: recordFormat, System: in.config.System, Key: key, Roots: found},
 	}
 	c.Engine, c.Reason = b.describeRelocation(in, r, result)
+	b.detailContents(c)
 	if err := c.makeLayers(ctx, in); err != nil {
 		return nil, err
 	}

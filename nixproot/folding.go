@@ -53,8 +53,8 @@ func (f *folding) Write(p []byte) (int, error) {
 func (f *folding) word(out *strings.Builder, text string) {
 	width := columns(text)
 	if f.inText && f.blanks > 0 && f.at+f.blanks+width > logWidth {
-		out.WriteString("\n" + strings.Repeat(" ", f.indent+4))
-		f.at = f.indent + 2
+		f.at = f.indent + 4
+		out.WriteString("\n" + strings.Repeat(" ", f.at))
 	} else {
 		out.WriteString(strings.Repeat(" ", f.blanks))
 		f.at += f.blanks

@@ -1,0 +1,49 @@
+package nixproot_test
+
+import (
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+// TestADebugLogSaysOfEachStorePathWhereItIsFrom goes through what docs/troubleshooting.md says that BP_LOG_LEVEL=debug
+// adds to a log.
+func TestADebugLogSaysOfEachStorePathWhereItIsFrom(t *testing.T) {
+	RegisterTestingT(t)
+	s := newShelf(t)
+	p := newPlatform(t, s, "")
+	first, second := s.app(1, 3, 4000), s.app(2, 3, 4000)
+	cache := "file://" + s.dir
+
+	plain := p.try(first)
+	Expect(plain.Status).To(BeZero(), plain.Log)
+	Expect(plain.Log).NotTo(ContainSubstring("Asking "))
+	Expect(plain.Log).NotTo(ContainSubstring("Layer closure-"))
+	Expect(plain.Log).NotTo(ContainSubstring("Platform Environment"))
+
+	image := p.contents()
+	Expect(p.NewImage()).To(Succeed())
+	told := p.try(first, "BP_LOG_LEVEL", "debug").Log
+	Expect(p.contents() == image).To(BeTrue(), "the image is the same")
+	for _, what := range []string{
+		"Asking " + cache + " for store paths signed by shelf-1\n",
+		first.String() + " 744 B, from " + cache + ", signed by shelf-1\n",
+		// What the libraries add.
+		"Application contents:\n.\nProcfile\n", "Platform Bindings: []", "BP_NIX_STORE_PATH:" + first.String(), "Writing layer metadata: ",
+	} {
+		Expect(told).To(ContainSubstring(what))
+	}
+	Expect(strings.Count(told, "Layer closure-")).To(Equal(4))
+	Expect(strings.Count(told, ", new: 1 path\n")).To(Equal(4))
+	Expect(strings.Count(told, "from "+cache+", signed by shelf-1\n")).To(Equal(4))
+
+	told = p.try(second, "BP_LOG_LEVEL", "debug").Log
+	Expect(strings.Count(told, ", kept: 1 path\n")).To(Equal(1), told)
+	Expect(strings.Count(told, ", known from the last build, signed by shelf-1\n")).To(Equal(1), told)
+	Expect(strings.Count(told, ", new: 1 path\n")).To(Equal(3), told)
+
+	told = p.try(first, "BP_LOG_LEVEL", "debug", "BP_NIX_REQUIRE_SIGS", "false", "BP_NIX_TRUSTED_PUBLIC_KEYS", "").Log
+	Expect(told).To(ContainSubstring("Asking " + cache + " for store paths signed or not\n"))
+	Expect(told).To(ContainSubstring(first.String() + " 744 B, from " + cache + ", unsigned\n"))
+}
