@@ -1,9 +1,20 @@
 package closure
 
-import "runtime"
+import (
+	"runtime"
+	"syscall"
+)
 
-// lookups is how many narinfos are asked for at the same time: they cost latency and little else.
-const lookups = 64
+// atOnce is how many narinfos are asked for at the same time, and how many NARs stream: they cost latency and little else,
+// and a descriptor or several each.
+func atOnce() int {
+	const each = 8
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return 64
+	}
+	return int(max(1, min(64, limit.Cur/each)))
+}
 
 // largeNAR is the size from which a NAR counts as large: today's compressors want a window of 8 MiB for it.
 const largeNAR = 8 << 20
@@ -14,4 +25,4 @@ func largeDownloads() int64 { return 3 * int64(runtime.GOMAXPROCS(0)) }
 
 // DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
 // memory of their decoders is bounded by the cache.
-func DefaultDownloads() int { return min(64, max(16, 8*runtime.GOMAXPROCS(0))) }
+func DefaultDownloads() int { return min(atOnce(), max(16, 8*runtime.GOMAXPROCS(0))) }

@@ -2,6 +2,7 @@ package closure
 
 import (
 	"runtime"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -27,6 +28,18 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 			options := Options{Downloads: 3}.withDefaults()
 			Expect(options.Downloads).To(Equal(3))
 			Expect(Options{}.withDefaults().Downloads).To(Equal(want))
+		}
+	})
+
+	it("downloads and asks less at once where there are few descriptors", func() {
+		var before syscall.Rlimit
+		Expect(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before)).To(Succeed())
+		defer func() { Expect(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)).To(Succeed()) }()
+		for limit, want := range map[uint64]int{4: 1, 64: 8, 80: 10, before.Cur: 16} {
+			Expect(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: before.Max})).To(Succeed())
+			cores(2)
+			Expect(DefaultDownloads()).To(Equal(want))
+			Expect(atOnce()).To(Equal(min(64, max(1, int(limit)/8))))
 		}
 	})
 }

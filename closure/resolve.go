@@ -37,7 +37,7 @@ func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, w.paths.close)()
-	for range lookups {
+	for range atOnce() {
 		group.Go(func() error {
 			for {
 				p, ok := w.paths.next()
