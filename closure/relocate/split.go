@@ -174,8 +174,10 @@ type splitSearch struct {
 // evidence is what was seen of a member in a file.
 type evidence struct {
 	told      bool
-	endsEarly bool // a whole reference may be the first of several pieces
+	whole     bool // there is a whole reference
+	endsEarly bool // and one may be the first of several pieces
 	vagueTail bool // something may be the last of them
+	vagueEnd  bool // something in a register may be what is put over the end of a whole one
 }
 
 // begin makes the search ready for a file that begins with head.
@@ -247,9 +249,8 @@ func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found finder) {
 	first := last + 1 - hashLen
 	if s.whole(buf, first, member) {
-		if s.endsEarly(buf, last+1, off, member) {
-			s.weigh(last, member, found, func(e *evidence) { e.endsEarly = true })
-		}
+		early := s.endsEarly(buf, last+1, off, member)
+		s.weigh(last, member, found, func(e *evidence) { e.whole, e.endsEarly = true, e.endsEarly || early })
 		return
 	}
 	if isWholeHash(buf, first) {
@@ -307,13 +308,14 @@ func startsPart(buf []byte, i int, off int64) bool {
 	return (off+int64(i))%partLen == 0 || i >= 2 && buf[i-2]&^1 == 0x48 && buf[i-1]&^7 == 0xb8
 }
 
-// weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece.
+// weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece. What an
+// instruction holds may be one also of a reference all of which stands elsewhere: Go copies that but for the end.
 func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
 	member = s.parts.likeness(member)
 	e := s.seen[member]
 	add(&e)
 	s.note(member, e)
-	if e.endsEarly && e.vagueTail {
+	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd {
 		s.tell(i, member, found)
 	}
 }
@@ -355,10 +357,38 @@ func (s *splitSearch) immediates(buf []byte, from, to int, off int64, found find
 			*register = 0
 		}
 		*register = *register&^(0xffff<<at) | uint64(w>>5&0xffff)<<at
-		if at == 48 {
-			if slot := s.parts.find(*register); s.parts.keys[slot] != 0 {
-				s.tell(i, int(s.parts.parts[slot].member), found)
-			}
+		if at >= 32 { // eight bytes of text, of which the last may be NULs
+			s.register(*register, i, found)
 		}
 	}
+}
+
+// register looks at what an instruction at buf[i:] completes in a register.
+func (s *splitSearch) register(value uint64, i int, found finder) {
+	if slot := s.parts.find(value); s.parts.keys[slot] != 0 {
+		p := s.parts.parts[slot]
+		s.end(refLen-int(p.at), int(p.member), i, found)
+		return
+	}
+	var text [partLen]byte
+	binary.LittleEndian.PutUint64(text[:], value)
+	// The end of a hash, a short name, and what stands behind it.
+	n := bytes.IndexByte(text[:], '-')
+	if n < 1 {
+		return
+	}
+	for _, member := range s.parts.short {
+		if bytes.HasPrefix(text[:], []byte(s.parts.members.paths[member][refLen-n:])) {
+			s.end(n, member, i, found)
+		}
+	}
+}
+
+// end weighs a piece in a register that begins with the last n characters of a hash, or more than there are.
+func (s *splitSearch) end(n, member, i int, found finder) {
+	if n > vague {
+		s.tell(i, member, found)
+		return
+	}
+	s.weigh(i, member, found, func(e *evidence) { e.vagueEnd = true })
 }

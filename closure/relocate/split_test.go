@@ -132,6 +132,29 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("finds the end that a program for 64-bit ARM puts over a whole reference from a register, and nothing like it", func() {
+		whole := func(text string) string { return strings.Repeat("\x00", 5) + text + "\x00" }
+		for _, name := range names {
+			p := named(name)
+			for n := 1; n < 8; n++ {
+				for _, after := range []string{"", "/", "/share/x"} {
+					piece := (string(p)[43-n:] + after + strings.Repeat("\x00", 8))[:8]
+					if !strings.Contains(piece, "-") {
+						continue
+					}
+					copied := arm64([]string{piece}) + whole(string(p)+after)
+					Expect(reported(p, "bin/x", copied).Blockers).To(ConsistOf(inPieces(p)), "%q", piece)
+					if n < 3 { // so few of a hash stand anywhere
+						alone := arm64([]string{piece}) + whole("/nix/store")
+						Expect(reported(p, "bin/x", alone).Blockers).To(BeEmpty(), "%q", piece)
+					}
+					other := arm64([]string{"=" + piece[1:]}) + whole(string(p)+after)
+					Expect(reported(p, "bin/x", other).Blockers).To(BeEmpty(), "%q", piece)
+				}
+			}
+		}
+	})
+
 	it("finds pieces at the edges of what is searched at once, however contents are cut", func() {
 		r := rand.New(rand.NewPCG(17, 18))
 		for edge := 128<<10 - 400; edge < 128<<10+200; edge += 7 {
