@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -79,66 +78,95 @@ func programOf(language string, all []constant) string {
 	return "package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n)\n\n" + functions.String() + "func main() {\n" + calls.String() + "}\n"
 }
 
-// TestArm64Compiled is about what compilers make of constants on 64-bit ARM: relocation reports the references that it
-// would break there, and no others.
-func TestArm64Compiled(t *testing.T) {
-	onlyWhereAsked(t)
-	RegisterTestingT(t)
-	if runtime.GOARCH != "amd64" {
-		t.Skip("NOT TESTED: the cross compilers are amd64 programs")
+// compiler is a command that makes "program" of a source in a language.
+type compiler struct {
+	language string
+	command  []string
+}
+
+// compilers are those that make programs for 64-bit ARM, each with what changes how it cuts constants.
+func compilers() map[string]compiler {
+	gcc := func(options ...string) compiler {
+		command := []string{"aarch64-linux-gnu-gcc-14", "-static", "-s", "-o", "program", "program.c"}
+		return compiler{"c", append(command, options...)}
 	}
-	r, err := rig.Open(rig.Options{Arch: "arm64"})
+	clang := func(options ...string) compiler {
+		command := []string{"clang-19", "--target=aarch64-linux-gnu", "-static", "-s", "-o", "program", "program.c"}
+		return compiler{"c", append(command, options...)}
+	}
+	rust := func(level string) compiler {
+		return compiler{"rs", []string{"rustc", "--target=aarch64-unknown-linux-gnu", "-Clinker=aarch64-linux-gnu-gcc-14",
+			"-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o", "program", "-Copt-level=" + level, "program.rs"}}
+	}
+	golang := func(options ...string) compiler {
+		command := append([]string{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", "program"}, options...)
+		return compiler{"go", append(command, "program.go")}
+	}
+	return map[string]compiler{
+		"gcc -O0": gcc("-O0"), "gcc -O1": gcc("-O1"), "gcc -O2": gcc("-O2"), "gcc -O3": gcc("-O3"), "gcc -Os": gcc("-Os"),
+		"gcc, 64 KiB pages":    gcc("-O2", "-Wl,-z,max-page-size=65536,-z,common-page-size=65536"),
+		"gcc, no vectors":      gcc("-O2", "-mgeneral-regs-only"),
+		"gcc, literal pools":   gcc("-O2", "-mcmodel=large", "-fno-pie"),
+		"gcc, when linking":    gcc("-O2", "-flto"),
+		"clang -O0":            clang("-O0"),
+		"clang -O1":            clang("-O1"),
+		"clang -O2":            clang("-O2"),
+		"clang, neoverse-v2":   clang("-O3", "-mcpu=neoverse-v2"),
+		"clang -Os":            clang("-Os"),
+		"clang, no vectors":    clang("-O2", "-mgeneral-regs-only"),
+		"clang, literal pools": clang("-O2", "-mcmodel=large", "-fno-pie"),
+		"rustc -O0":            rust("0"), "rustc -O1": rust("1"), "rustc -O2": rust("2"), "rustc -O3": rust("3"), "rustc -Os": rust("s"),
+		"go": golang(), "go, not optimised": golang("-gcflags=-N -l"),
+	}
+}
+
+// TestArm64Compiled is about what compilers make of constants on 64-bit ARM: relocation reports the references that it
+// would break there, and no others, and what it did can be undone.
+func TestArm64Compiled(t *testing.T) {
+	const arch = "arm64"
+	RegisterTestingT(t)
+	r, err := rig.Open(rig.Options{Arch: arch})
 	must(err)
-	if err := r.Emulated(t.Context()); err != nil {
+	if err := errors.Join(r.Docker(t.Context()), r.Emulated(t.Context())); err != nil {
 		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: %s ***\n", t.Name(), err)
 		t.Skipf("NOT TESTED: %s", err)
 	}
+	images, err := r.Images(t.Context())
+	must(err)
 	cross, err := r.CrossCompilers(t.Context())
 	must(err)
-	gcc := func(options ...string) []string {
-		return append([]string{"aarch64-linux-gnu-gcc-14", "-static", "-s", "-o", "program", "program.c"}, options...)
-	}
-	clang := func(options ...string) []string {
-		return append([]string{"clang-19", "--target=aarch64-linux-gnu", "-static", "-s", "-o", "program", "program.c"}, options...)
-	}
-	rust := func(options ...string) []string {
-		return append([]string{"rustc", "--target=aarch64-unknown-linux-gnu", "-Clinker=aarch64-linux-gnu-gcc-14",
-			"-Ctarget-feature=+crt-static", "-Cstrip=symbols", "-o", "program", "program.rs"}, options...)
-	}
-	for name, command := range map[string][]string{
-		"gcc -O0": gcc("-O0"), "gcc -O2": gcc("-O2"), "gcc -O3": gcc("-O3"), "gcc -Os": gcc("-Os"),
-		"gcc, 64 KiB pages": gcc("-O2", "-Wl,-z,max-page-size=65536,-z,common-page-size=65536"),
-		"clang -O0":         clang("-O0"), "clang -O2": clang("-O2"), "clang -O3 -mcpu=neoverse-v2": clang("-O3", "-mcpu=neoverse-v2"),
-		"clang -Os": clang("-Os"),
-		"rustc -O0": rust("-Copt-level=0"), "rustc -O2": rust("-Copt-level=2"), "rustc -O3": rust("-Copt-level=3"),
-		"go": nil,
-	} {
+	for name, by := range compilers() {
 		t.Run(name, func(t *testing.T) {
 			RegisterTestingT(t)
 			all, dir := constants(), t.TempDir()
-			if command == nil {
-				must(os.WriteFile(filepath.Join(dir, "program.go"), []byte(programOf("go", all)), 0o644))
-				build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", "program", "program.go")
-				build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOARCH=arm64", "GOFLAGS=", "GO111MODULE=off")
+			must(os.WriteFile(filepath.Join(dir, "program."+by.language), []byte(programOf(by.language, all)), 0o644))
+			if by.language == "go" {
+				build := exec.Command(by.command[0], by.command[1:]...)
+				build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch, "GOFLAGS=", "GO111MODULE=off")
 				out, err := build.CombinedOutput()
 				Expect(err).NotTo(HaveOccurred(), "%s", out)
 			} else {
-				language := "c"
-				if command[0] == "rustc" {
-					language = "rs"
-				}
-				must(os.WriteFile(filepath.Join(dir, "program."+language), []byte(programOf(language, all)), 0o644))
-				must(cross.Run(t.Context(), dir, command[0], command[1:]...))
+				must(cross.Run(t.Context(), dir, by.command[0], by.command[1:]...))
 			}
 			program, err := os.ReadFile(filepath.Join(dir, "program"))
 			must(err)
-			checkConstants(t, dir, all, program)
+			checkConstants(t, all, program, func(relocated []byte, args []string) string {
+				must(os.Chmod(dir, 0o755))
+				must(os.WriteFile(filepath.Join(dir, "relocated"), relocated, 0o755))
+				said, _, code, err := r.Output(t.Context(), images.RunScratch, rig.ContainerOptions{
+					Confinement: rig.Hostile, ReadOnly: true, Entrypoint: "/app/relocated", Args: args,
+					More: []string{"--volume", dir + ":/app:ro"},
+				})
+				must(err)
+				Expect(code).To(Equal(0))
+				return said
+			})
 		})
 	}
 }
 
 // checkConstants relocates a program, runs it, and compares what each constant has become with what was said of it.
-func checkConstants(t *testing.T, dir string, all []constant, program []byte) {
+func checkConstants(t *testing.T, all []constant, program []byte, run func(relocated []byte, args []string) string) {
 	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
 	must(err)
 	var paths []storepath.Path
@@ -147,16 +175,19 @@ func checkConstants(t *testing.T, dir string, all []constant, program []byte) {
 		paths = append(paths, c.path)
 		args = append(args, strings.Replace(c.text, string(c.path), layout.Rename(c.path), 1))
 	}
-	relocated, _ := throughStage(layout, paths[0], paths[1:], program)
-	file := filepath.Join(dir, "relocated")
-	must(os.WriteFile(file, relocated, 0o755))
-	said, err := exec.Command(file, args...).Output()
-	must(err)
-	lines := strings.Split(strings.TrimSuffix(string(said), "\n"), "\n")
+	rewritten := &lastFile{}
+	relocated, report := through(layout.Rewrite(paths[0], paths[1:], rewritten), rewritten, program)
+	Expect(report.References).To(BeNumerically(">=", 1))
+	undone := &lastFile{}
+	original, _ := through(layout.Undo(paths, nil, undone), undone, relocated)
+	Expect(bytes.Equal(original, program)).To(BeTrue(), "undoing gives another program")
+
+	lines := strings.Split(strings.TrimSuffix(run(relocated, args), "\n"), "\n")
 	Expect(lines).To(HaveLen(len(all)))
 	broken := 0
 	for i, c := range all {
-		_, report := throughStage(layout, c.path, nil, program)
+		alone := &lastFile{}
+		_, report := through(layout.Rewrite(c.path, nil, alone), alone, program)
 		right := lines[i] == args[i]+"\t1"
 		if !right {
 			broken++
@@ -166,15 +197,16 @@ func checkConstants(t *testing.T, dir string, all []constant, program []byte) {
 	t.Logf("of %d constants %d would break, and are reported", len(all), broken)
 }
 
-// throughStage relocates a file of a store path.
-func throughStage(l relocate.Layout, self storepath.Path, refs []storepath.Path, contents []byte) ([]byte, relocate.Report) {
-	out := &lastFile{}
-	stage := l.Rewrite(self, refs, out)
+// through sends a file of a store path through a stage into a sink.
+func through(stage nar.Sink, sink *lastFile, contents []byte) ([]byte, relocate.Report) {
 	must(errors.Join(stage.Entry(&nar.Entry{Kind: nar.Directory}),
 		stage.Entry(&nar.Entry{Path: "program", Kind: nar.Regular, Executable: true, Size: int64(len(contents))})))
 	_, err := stage.Write(bytes.Clone(contents))
 	must(errors.Join(err, stage.Close()))
-	return out.Bytes(), stage.Report()
+	if rewriting, ok := stage.(*relocate.Stage); ok {
+		return sink.Bytes(), rewriting.Report()
+	}
+	return sink.Bytes(), relocate.Report{}
 }
 
 // lastFile is a sink that keeps contents.

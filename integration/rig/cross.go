@@ -11,25 +11,29 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
-// CrossCompilers are Debian's compilers that make programs for 64-bit ARM on an amd64 machine.
+// CrossCompilers are Debian's compilers that make programs for 64-bit ARM, on whatever machine.
 type CrossCompilers struct {
 	rig  *Rig
 	root string
 }
 
-// crossPackages are GCC, Clang, Rust and the C library.
-var crossPackages = []string{"gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "clang-19", "rustc"}
+// crossPackages are GCC, Clang, Rust and the C library, by the machine that they run on. GCC has one name in all.
+var crossPackages = map[string][]string{
+	"amd64": {"gcc-14-aarch64-linux-gnu", "libc6-dev-arm64-cross", "clang-19", "rustc"},
+	"arm64": {"gcc-14", "libc6-dev", "clang-19", "rustc"},
+}
 
 // CrossCompilers gives the compilers, downloaded when missing: about 250 MB.
 func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 	r = r.host()
-	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, crossPackages...),
+	packages := crossPackages[r.arch]
+	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, packages...),
 		func(ctx context.Context, dir, _ string) error {
-			files, err := r.downloaded(ctx, crossPackages...)
+			files, err := r.downloaded(ctx, packages...)
 			if err != nil {
 				return err
 			}
-			if err := extractAll(files, dir); err != nil {
+			if err := extractAll(files, dir); err != nil || r.arch == "arm64" {
 				return err
 			}
 			// Rust's own library for the other machine.

@@ -6,8 +6,8 @@ import (
 )
 
 // SetUp makes what most tests use: the toolchain, the stand-ins, pack or the lifecycle, base images, and the closures
-// of the samples. Without a Docker engine it leaves out what needs one; for another architecture it makes what the main
-// job needs.
+// of the samples. Without a Docker engine it leaves out what needs one; for another architecture it makes what the
+// main job and what compilers make need.
 func (r *Rig) SetUp(ctx context.Context) error {
 	if err := r.Emulated(ctx); err != nil {
 		return err
@@ -26,8 +26,17 @@ func (r *Rig) SetUp(ctx context.Context) error {
 		return err
 	}
 	if r.foreign() {
-		_, err = pkgs.Build(ctx, "lighttpd")
-		return err
+		if _, err = pkgs.Build(ctx, "lighttpd"); err != nil {
+			return err
+		}
+	}
+	if r.arch == "arm64" {
+		if _, err := r.CrossCompilers(ctx); err != nil {
+			return err
+		}
+	}
+	if r.foreign() {
+		return nil
 	}
 	_, err = pkgs.Build(ctx, "lighttpd", "gunicorn", "python3Packages.flask", "python3Packages.markdown",
 		"python3Packages.pygments", "python3Packages.pyyaml", "findutils", "gnugrep", "gnused",
