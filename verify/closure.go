@@ -310,7 +310,7 @@ func (v *closureCheck) prove(ctx context.Context) error {
 				v.signed(t.record, entry)
 				if t.file == nil {
 					entry.Problem = cmp.Or(entry.Problem, "it is not in the layer")
-				} else if err := v.contents(ctx, t); err != nil {
+				} else if err := v.contents(ctx, t, false); err != nil {
 					entry.Problem = cmp.Or(entry.Problem, err.Error())
 				}
 			}
@@ -361,8 +361,8 @@ func (v *closureCheck) signed(r closure.Record, entry *Path) {
 	}
 }
 
-// contents takes a tree back to its NAR and makes it anew from there.
-func (v *closureCheck) contents(ctx context.Context, t unpacked) error {
+// contents takes a tree back to its NAR and makes it anew from there, on disk if that was known to be needed.
+func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) error {
 	original, err := t.record.Original()
 	if err != nil {
 		return err
@@ -370,7 +370,7 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked) error {
 	there, was, again := sha256.New(), sha256.New(), sha256.New()
 	var made nar.Sink = nar.NewWriter(again)
 	var copied string
-	if len(original.Fixups) > 0 {
+	if onDisk || len(original.Fixups) > 0 {
 		temp, err := os.MkdirTemp(v.Temp, "verify-")
 		if err != nil {
 			return err
@@ -403,7 +403,10 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked) error {
 	if err := address(); err != nil {
 		return err
 	}
-	if copied != "" {
+	switch {
+	case copied == "" && !stage.Report().Complete():
+		return cmp.Or(v.contents(ctx, t, true), rights)
+	case copied != "":
 		if _, err := t.layout.FixTree(ctx, copied, original, stage.Report()); err != nil {
 			return err
 		}

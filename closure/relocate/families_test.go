@@ -3,6 +3,7 @@ package relocate_test
 import (
 	"archive/zip"
 	"bytes"
+	"compress/bzip2"
 	"compress/gzip"
 	"compress/zlib"
 	stdcontext "context"
@@ -212,17 +213,81 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeFalse())
 	})
 
-	it("finds each value of an R database behind one in bzip2", func() {
-		packed := decoded(scriptBzip2)
-		for range 3 {
-			packed += size32("plain") + "0plain"
-			value := size32(script) + "2" + packed
-			_, report := fixedTree(t, regular("R/data.rdb", value))
-			for _, b := range report.Blockers {
-				Expect(b.Detail).To(ContainSubstring("does not fit in its place"))
+	context("R", func() {
+		// lazyLoad is a database of values, and its index.
+		lazyLoad := func(values ...string) (files []file) {
+			database, index := "", "X\n\x00\x00\x00\x03\x00\x04\x05\x02\x00\x03\x05\x00"
+			for _, v := range values {
+				index += "\x00\x00\x00\x0d\x00\x00\x00\x02" + string(binary.BigEndian.AppendUint32(nil, uint32(len(database)))) + size32(v)
+				database += v
 			}
-			packed += size32(script) + "0" + script
+			return []file{regular("R/data.rdb", database), regular("R/data.rdx", gzipped(index))}
 		}
+		// values are those that the index leads to, inflated.
+		values := func(dir string) (texts []string) {
+			database := readBack(t, dir, "R/data.rdb")
+			for _, place := range strings.Split(gunzipped(readBack(t, dir, "R/data.rdx")), "\x00\x00\x00\x0d\x00\x00\x00\x02")[1:] {
+				at, length := binary.BigEndian.Uint32([]byte(place)), binary.BigEndian.Uint32([]byte(place[4:]))
+				v := database[at : at+length]
+				text, size := "", binary.BigEndian.Uint32([]byte(v))
+				switch v[4] {
+				case '0':
+					text = v[5:]
+				case '1':
+					text = unzlibbed(v[5:])
+				case '2':
+					text = unpacked(bzip2.NewReader(strings.NewReader(v[5:])), nil)
+				default:
+					text = unzlibbed(v[4:])
+				}
+				Expect(text).To(HaveLen(int(size)))
+				texts = append(texts, text)
+			}
+			return texts
+		}
+		bzip2Value, plain := size32(script)+"2"+decoded(scriptBzip2), size32("plain")+"0plain"
+		long := noise(3000) + script
+
+		it("puts values of every compression that name store paths to a database's end, and makes the index lead there", func() {
+			for _, c := range []struct{ was, now []string }{
+				{[]string{bzip2Value, plain}, []string{now, "plain"}},
+				{[]string{plain, bzip2Value, bzip2Value, plain}, []string{"plain", now, now, "plain"}},
+				{[]string{size32(long) + zlibbed(long), size32("x") + zlibbed("x")}, []string{strings.ReplaceAll(long, string(self), selfNow), "x"}},
+				{[]string{size32(long) + "1" + zlibbed(long), bzip2Value}, []string{strings.ReplaceAll(long, string(self), selfNow), now}},
+				{[]string{size32(script) + "0" + script, plain}, []string{now, "plain"}},
+			} {
+				files := lazyLoad(c.was...)
+				dir, report := fixedTree(t, files...)
+				Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+				Expect(values(dir)).To(Equal(c.now))
+				recorded := 0
+				for _, f := range report.Fixups {
+					if f.File == "R/data.rdb" {
+						recorded += len(f.Was)
+					}
+				}
+				Expect(recorded).To(BeZero(), "what was there is there still")
+			}
+		})
+		it("blocks where no index has a value that would move", func() {
+			for _, other := range [][]file{
+				nil, {regular("R/data.rdx", gzipped("X\n"))}, {regular("R/data.rdx", "X\n")}, {regular("R/data.rdx", gzipped("A\n"))},
+				{regular("R/data.rdx", gzipped("X\n"+string(self)))},
+			} {
+				files := append([]file{lazyLoad(bzip2Value)[0]}, other...)
+				dir, report := fixedTree(t, files...)
+				Expect(report.Relocatable()).To(BeFalse())
+				Expect(report.Blockers[0].Detail).To(ContainSubstring("data.rdx"))
+				Expect(readBack(t, dir, "R/data.rdb")).To(Equal(contentsOf(files, "R/data.rdb")))
+			}
+		})
+		it("leaves a database alone that names none", func() {
+			files := lazyLoad(plain, size32("x")+zlibbed("x"))
+			dir, report := fixedTree(t, files...)
+			Expect(report.Relocatable()).To(BeTrue())
+			Expect(report.Fixups).To(BeEmpty())
+			Expect(readBack(t, dir, "R/data.rdx")).To(Equal(contentsOf(files, "R/data.rdx")))
+		})
 	})
 
 	it("takes a JDK's modules as harmless beside its run-time image only", func() {

@@ -23,17 +23,19 @@ func (f *fixer) gzip(s source) ([]edit, error) {
 		return nil, errMalformed
 	}
 	header := r.Header
-	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
-		z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
-		if err == nil {
-			z.Header = header
-		}
-		return z, err
-	})
+	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) { return newGzip(w, header) })
 	if err == nil && data != nil && len(header.Extra) > 0 {
 		err = blockedBy(Compressed, "a reference in gzip with an extra field, which may be an index")
 	}
 	return whole(s, data, err)
+}
+
+func newGzip(w io.Writer, header gzip.Header) (io.WriteCloser, error) {
+	z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
+	if err == nil {
+		z.Header = header
+	}
+	return z, err
 }
 
 // zlib compresses a zlib file anew (RFC 1950), but for git's objects, whose names are hashes of what they hold.

@@ -3,17 +3,15 @@ package relocate
 import (
 	"bytes"
 	"compress/bzip2"
-	"compress/flate"
-	stdzlib "compress/zlib"
 	"encoding/binary"
 	"errors"
-	zlibsum "hash/adler32"
 	"io"
+	"math"
+	"strings"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/ulikunitz/xz/lzma"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/recompress"
 )
 
 // The letters before a value of an R lazy-load database that is not a zlib stream (R src/main/serialize.c,
@@ -35,15 +33,19 @@ type rdbValue struct {
 	plain  []byte
 }
 
-// rdb rewrites the values of an R package. The index beside the database (.rdx) has the place and length of each, so a
-// value that is compressed anew keeps both: R reads no further than a zlib stream's end.
+// rdb rewrites the values of an R package. The index beside the database (.rdx) has the place and length of each, so
+// what was there stays, a value that is compressed anew goes to the end, and the index leads there. The values come back
+// without a record of what they were.
 func (f *fixer) rdb(s source) ([]edit, error) {
 	var edits []edit
+	var more []byte
+	places := map[rdbPlace]rdbPlace{}
 	for at := 0; at < len(s.data); {
 		v, err := f.rdbValue(s.data, at)
 		if err != nil {
 			return nil, err
 		}
+		was := rdbPlace{at, v.end - at}
 		at = v.end
 		inner, err := f.rewrite(s.in(v.plain, ""))
 		if err != nil {
@@ -61,92 +63,89 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 		if err := sortEdits(inner); err != nil {
 			return nil, err
 		}
-		e, err := v.anew(s.data, apply(v.plain, inner), inner)
+		packed, err := compressed(apply(v.plain, inner), newZlib)
 		if err != nil {
 			return nil, err
 		}
-		edits = append(edits, e)
+		now := rdbPlace{len(s.data) + len(more), len(more)}
+		more = binary.BigEndian.AppendUint32(more, uint32(len(v.plain)))
+		if v.letter != 0 {
+			more = append(more, rdbZlib)
+		}
+		more = append(more, packed...)
+		now.length = len(more) - now.length
+		if places[was] = now; len(places) > maxEdits || len(more) > maxMember || now.at+now.length > math.MaxInt32 {
+			return nil, blockedBy(Compressed, "more values than are compressed anew")
+		}
 	}
-	return edits, nil
+	if len(places) == 0 {
+		return edits, nil
+	}
+	return append(edits, edit{from: len(s.data), to: len(s.data), data: more}), f.rdbIndex(s, places)
 }
 
-// anew puts a value that is rewritten into the place of the one that was there.
-func (v rdbValue) anew(data, now []byte, inner []edit) (edit, error) {
-	there := data[v.begin:v.end]
-	if v.letter == rdbLZMA2 {
-		packed, err := recompress.LZMA2(there, v.plain, now, changes(inner))
-		if room := len(there) - len(packed); err == nil && room >= 0 {
-			// Where R has all of a value it looks no further, as long as a chunk begins there that is not to its end.
-			const mark = "\x02\xff\xff"
-			packed = append(append(packed, mark...), make([]byte, room)...)
-			return edit{from: v.begin, to: v.end, data: packed[:len(there)]}, nil
-		}
-	}
-	begin := v.begin
-	var packed []byte
-	if v.letter == 0 || v.letter == rdbZlib {
-		packed = zlibRewritten(there, v.plain, now, inner)
-	}
-	if packed == nil || len(packed) > len(there) {
-		next, err := shortest(now)
-		if err != nil {
-			return edit{}, err
-		}
-		if packed == nil || len(next) < len(packed) {
-			packed = next
-		}
-	}
-	if v.letter != 0 {
-		packed, begin = append([]byte{rdbZlib}, packed...), begin-1
-	}
-	if len(packed) > v.end-begin {
-		return edit{}, blockedBy(Compressed, "a value that does not fit in its place when it is compressed anew")
-	}
-	return edit{from: begin, to: v.end, data: append(packed, make([]byte, v.end-begin-len(packed))...)}, nil
+// secondOf names the file beside a database that is rewritten with it: its index.
+func secondOf(file string) (string, bool) {
+	name, ok := strings.CutSuffix(file, ".rdb")
+	return name + ".rdx", ok
 }
 
-// shortest compresses data anew, by the compressor here that takes the fewest bytes for it, and with the best codes.
-func shortest(data []byte) (packed []byte, err error) {
-	for level := flate.BestSpeed; level <= flate.BestCompression; level++ {
-		next, err := compressed(data, func(w io.Writer) (io.WriteCloser, error) { return stdzlib.NewWriterLevel(w, level) })
-		if err != nil {
-			return nil, err
-		}
-		if again := zlibRewritten(next, data, data, nil); again != nil {
-			next = again
-		}
-		if packed == nil || len(next) < len(packed) {
-			packed = next
-		}
-	}
-	next, err := compressed(data, newZlib)
-	if err == nil && len(next) < len(packed) {
-		packed = next
-	}
-	return packed, err
-}
+// rdbPlace is where a value is, as a database's index says it.
+type rdbPlace struct{ at, length int }
 
-// zlibRewritten is recompress.Deflate for a zlib stream (RFC 1950), or nil.
-func zlibRewritten(packed, was, now []byte, edits []edit) []byte {
-	const header, sum = 2, 4
-	if len(packed) < header+sum {
-		return nil
-	}
-	deflated, err := recompress.Deflate(packed[header:len(packed)-sum], was, now, changes(edits))
+// rdbIndexed begins a place in an index: an integer vector of two without attributes (R src/main/serialize.c).
+const rdbIndexed = "\x00\x00\x00\x0d\x00\x00\x00\x02"
+
+// rdbIndex makes the index of a database lead to where values are now. It is a list of lists of places, in R's binary
+// format (R src/library/tools/R/makeLazyLoad.R), compressed by gzip.
+func (f *fixer) rdbIndex(s source, moved map[rdbPlace]rdbPlace) error {
+	name, _ := secondOf(s.name)
+	index, err := f.neighbour(s, name)
 	if err != nil {
-		return nil
+		return err
 	}
-	stream := append(bytes.Clone(packed[:header]), deflated...)
-	return binary.BigEndian.AppendUint32(stream, zlibsum.Checksum(now))
-}
-
-// changes are edits that leave a text as long as it was.
-func changes(edits []edit) []recompress.Edit {
-	all := make([]recompress.Edit, len(edits))
-	for i, e := range edits {
-		all[i] = recompress.Edit{From: e.from, To: e.to}
+	if edits, err := f.rewrite(source{data: index, name: name}); err != nil || len(edits) > 0 {
+		return blockedBy(Compressed, "values to move, and %s names store paths too", name)
 	}
-	return all
+	r, err := gzip.NewReader(bytes.NewReader(index))
+	if err != nil {
+		return blockedBy(Compressed, "values to move, and %s is not gzip", name)
+	}
+	header := r.Header
+	plain, err := f.inflated(r)
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(plain, []byte("X\n")) {
+		return blockedBy(Compressed, "values to move, and %s is not in R's binary format", name)
+	}
+	found := map[rdbPlace]bool{}
+	for at := 0; ; at += len(rdbIndexed) {
+		n := bytes.Index(plain[at:], []byte(rdbIndexed))
+		if n < 0 {
+			break
+		}
+		at += n
+		place := plain[at+len(rdbIndexed):]
+		if len(place) < 8 {
+			break
+		}
+		was := rdbPlace{int(binary.BigEndian.Uint32(place)), int(binary.BigEndian.Uint32(place[4:]))}
+		if now, ok := moved[was]; ok {
+			found[was] = true
+			binary.BigEndian.PutUint32(place, uint32(now.at))
+			binary.BigEndian.PutUint32(place[4:], uint32(now.length))
+		}
+	}
+	if len(found) < len(moved) {
+		return blockedBy(Compressed, "a value that is not in %s", name)
+	}
+	next, err := compressed(plain, func(w io.Writer) (io.WriteCloser, error) { return newGzip(w, header) })
+	if err != nil {
+		return err
+	}
+	f.beside = &neighbour{name, index, []edit{{from: 0, to: len(index), data: next}}}
+	return nil
 }
 
 // rdbValue reads the value at at: its inflated size in four bytes, a letter or not, and the compressed bytes.

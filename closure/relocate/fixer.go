@@ -72,6 +72,17 @@ type fixer struct {
 	split     splitSearch
 	budget    *Budget
 	foreign   func(hash []byte)
+	// read gives a file in the directory of the one at hand.
+	read func(name string) ([]byte, error)
+	// beside is another file that the one at hand is rewritten with.
+	beside *neighbour
+}
+
+// neighbour is a file that is rewritten because one beside it is.
+type neighbour struct {
+	name  string // its base name
+	data  []byte
+	edits []edit
 }
 
 func newFixer(l Layout, paths []storepath.Path) *fixer {
@@ -111,6 +122,19 @@ func (f *fixer) rewrite(s source) ([]edit, error) {
 		return f.elf(s, format)
 	}
 	return f.text(s, format)
+}
+
+// neighbour gives the file of that name beside s.
+func (f *fixer) neighbour(s source, name string) ([]byte, error) {
+	if f.read == nil || s.depth > 0 {
+		return nil, absent(name)
+	}
+	return f.read(name)
+}
+
+// absent says that the file of that name, without which another cannot be rewritten, is not beside it.
+func absent(name string) error {
+	return blockedBy(Compressed, "there is no %s beside it", name)
 }
 
 // mustBeFree is nil if there is no reference in what this package does not know how to rewrite.

@@ -49,6 +49,8 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 		return err
 	}
 	defer unmap()
+	dir := filepath.Dir(name)
+	f.read = func(name string) ([]byte, error) { return readNeighbour(dir, name) }
 	edits, fixed, ok := f.attempt(data, p, c)
 	if !ok || len(edits) == 0 {
 		return nil
@@ -56,12 +58,38 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 	if err := write(name, before, data, edits); err != nil {
 		return err
 	}
+	if b := f.beside; b != nil {
+		name := filepath.Join(dir, b.name)
+		before, err := os.Lstat(name)
+		if err == nil {
+			err = write(name, before, b.data, b.edits)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	c.report.Fixups = append(c.report.Fixups, fixed...)
 	return nil
 }
 
+// readNeighbour reads a regular file that may be rewritten with another. A *blockedError says that there is none.
+func readNeighbour(dir, name string) ([]byte, error) {
+	file := filepath.Join(dir, name)
+	info, err := os.Lstat(file)
+	switch {
+	case os.IsNotExist(err):
+		return nil, absent(name)
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > keptInMemory:
+		return nil, absent(name)
+	}
+	return os.ReadFile(file)
+}
+
 // attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
 func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
+	f.beside = nil
 	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
 	if err == nil {
 		err = sortEdits(edits)
@@ -71,6 +99,9 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 		return nil, nil, false
 	}
 	fixed = fixups(p.file, data, edits)
+	if b := f.beside; b != nil {
+		fixed = append(fixed, fixups(path.Join(path.Dir(p.file), b.name), b.data, b.edits)...)
+	}
 	bytes := int64(0)
 	for _, x := range fixed {
 		bytes += x.size()

@@ -200,8 +200,8 @@ func (x *inspector) rdb(l *level, p place) error {
 	}
 }
 
-// isRecord reports whether c marks a value of an R package as stored, bzip2 or xz.
-func isRecord(c byte) bool { return c == '0' || c == '2' || c == 'Z' }
+// isRecord reports whether c marks a value of an R package as stored, zlib behind a letter, bzip2 or xz.
+func isRecord(c byte) bool { return c == rdbStored || c == rdbZlib || c == rdbBzip2 || c == rdbLZMA2 }
 
 // gitPack goes through the objects of a pack (git Documentation/gitformat-pack.txt). Deltas are looked at as they
 // stand: what they copy stands in another object.

@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path"
@@ -27,6 +28,16 @@ type Inspection struct {
 	keep   bool   // the file at hand is kept
 	memory []byte // of the file at hand
 	spool  *os.File
+	// first is a file that may have to be rewritten with the one at hand.
+	first *firstFile
+}
+
+// firstFile is one that waits for the file beside it that may have to be rewritten with it.
+type firstFile struct {
+	pending
+	second string // its name
+	memory []byte
+	spool  *os.File
 }
 
 // Inspect returns an inspection of a path that refers to refs. Large files are kept in the directory temp for a moment.
@@ -50,6 +61,9 @@ func (i *Inspection) Close() error {
 	if err := i.decide(); err != nil {
 		return err
 	}
+	if err := i.decideFirst(nil); err != nil {
+		return err
+	}
 	if err := i.Stage.Close(); err != nil {
 		return err
 	}
@@ -63,14 +77,23 @@ func (i *Inspection) Close() error {
 // Discard frees what the inspection holds, where the archive does not come to its end.
 func (i *Inspection) Discard() {
 	i.drop()
+	i.dropFirst()
 	i.Stage.Discard()
 }
 
 // decide looks at the last file as FixTree would.
 func (i *Inspection) decide() error {
 	defer i.drop()
+	if i.window.left > 0 {
+		return nil
+	}
+	if i.first != nil && i.first.second == i.file {
+		if err := i.decideFirst(i.memory); err != nil {
+			return err
+		}
+	}
 	n := len(i.report.pending)
-	if n == 0 || i.report.pending[n-1].file != i.file || i.window.left > 0 {
+	if n == 0 || i.report.pending[n-1].file != i.file {
 		return nil
 	}
 	p := i.report.pending[n-1]
@@ -78,13 +101,39 @@ func (i *Inspection) decide() error {
 		return nil // whether it is harmless shows at the end
 	}
 	i.report.pending = i.report.pending[:n-1]
-	data := i.memory
-	if i.spool != nil {
-		info, err := i.spool.Stat()
+	if second, ok := secondOf(p.file); ok {
+		if err := i.decideFirst(nil); err != nil {
+			return err
+		}
+		i.first = &firstFile{p, second, bytes.Clone(i.memory), i.spool}
+		i.spool = nil
+		return nil
+	}
+	return i.attempt(p, i.memory, i.spool, nil)
+}
+
+// decideFirst looks at the file that has waited for the one beside it, which is nil where that is not there.
+func (i *Inspection) decideFirst(second []byte) error {
+	if i.first == nil {
+		return nil
+	}
+	defer i.dropFirst()
+	return i.attempt(i.first.pending, i.first.memory, i.first.spool, func(name string) ([]byte, error) {
+		if second == nil || path.Join(path.Dir(i.first.file), name) != i.first.second {
+			return nil, absent(name)
+		}
+		return second, nil
+	})
+}
+
+// attempt finds out how a file is rewritten that is in memory or in spool.
+func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(string) ([]byte, error)) error {
+	if spool != nil {
+		info, err := spool.Stat()
 		if err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
-		data, err = unix.Mmap(int(i.spool.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+		data, err = unix.Mmap(int(spool.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
 		if err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
@@ -96,6 +145,7 @@ func (i *Inspection) decide() error {
 		i.fixer = newFixer(i.layout, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign
 	}
+	i.fixer.read = read
 	if _, fixed, ok := i.fixer.attempt(data, p, &i.collector); ok {
 		i.report.Fixups = append(i.report.Fixups, fixed...)
 	}
@@ -109,6 +159,14 @@ func (i *Inspection) drop() {
 		_ = i.spool.Close()
 		i.spool = nil
 	}
+}
+
+// dropFirst forgets the file that waits.
+func (i *Inspection) dropFirst() {
+	if i.first != nil && i.first.spool != nil {
+		_ = i.first.spool.Close()
+	}
+	i.first = nil
 }
 
 // kept is an inspection as the sink behind its stage.

@@ -103,6 +103,9 @@ type Report struct {
 // Relocatable reports whether nothing blocks.
 func (r Report) Relocatable() bool { return r.Blocking == 0 }
 
+// Complete reports whether nothing is left to FixTree but the marks of byte code, which are all recorded.
+func (r Report) Complete() bool { return len(r.pending) == 0 }
+
 // pending is a file that has references where a Stage may not rewrite them. FixTree rewrites it; where it cannot,
 // the blockers count.
 type pending struct {

@@ -219,7 +219,8 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	}
 	Expect(os.WriteFile(filepath.Join(store, "nix-cache-info"), []byte("StoreDir: /nix/store\n"), 0o644)).To(Succeed())
 	f.Lib = add("lib", "a library, SELF\n")
-	other := add("other", "another\n")
+	// An Erlang module: what it names is rewritten when all of it has been seen, and of that no record is needed.
+	other := add("other", "FOR1\x00\x00\x00\x40BEAMStrT\x00\x00\x00\x32SELF\x00\x00\x00")
 	f.App = add("app", "#!"+f.Lib.String()+"/bin/lib\nSELF "+other.String()+"\n", f.Lib, other)
 	set, err := cache.Open(ctx, cache.Options{
 		URLs: []string{f.Cache}, Keys: narinfo.Keys{public}, RequireSigs: true,

@@ -84,6 +84,20 @@ common // {
       rm -f "$out/etc/R/ldpaths"
       echo 'export LD_LIBRARY_PATH=$R_HOME/lib' >"$out/etc/R/ldpaths"
       wrap "$out/lib/R/bin/R" R "export PATH=${tools}\''${PATH:+:\$PATH}"
+      # Sys.which has the path of a program in its code, which is in the base package's database.
+      { echo "#!${bash}"; echo 'for name; do type -P -- "$name"; done'; } >"$out/lib/R/bin/which"
+      chmod 555 "$out/lib/R/bin/which"
+      chmod u+w "$out"/lib/R/library/base/R/base.rd?
+      "$out/bin/R" --vanilla --no-echo -e "
+        file <- '$out/lib/R/library/base/R/base'
+        index <- readRDS(paste0(file, '.rdx'))
+        code <- gsub('/usr/bin/which', '$out/lib/R/bin/which', deparse(Sys.which), fixed = TRUE)
+        which <- eval(parse(text = code), .BaseNamespaceEnv)
+        environment(which) <- .BaseNamespaceEnv
+        index[['variables']][['Sys.which']] <-
+          .Internal(lazyLoadDBinsertValue(which, paste0(file, '.rdb'), FALSE, as.integer(index[['compressed']]), function(x) NULL))
+        saveRDS(index, paste0(file, '.rdx'))"
+      chmod a-w "$out"/lib/R/library/base/R/base.rd?
     '';
   };
 }

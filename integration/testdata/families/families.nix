@@ -69,11 +69,15 @@ let
     echo 'return { ["english"] = { loader = "hyphen.tex", lefthyphenmin = 2, righthyphenmin = 3, synonyms = { "usenglish" }, patterns = "", hyphenation = "" } }' >language.dat.lua
     rm -f $out/share/texmf/tex/generic/config/language.*
     cp language.* $out/share/texmf/tex/generic/config/
-    (cd $out/share/texmf && { echo '% ls-R -- filename database for kpathsea; do not change this line.'; ls -LAR ./ 2>/dev/null || true; } >$PWD/ls-R.new && mv ls-R.new ls-R)
+    index() {
+      (cd $1 && { echo '% ls-R -- filename database for kpathsea; do not change this line.'; ls -LAR ./ 2>/dev/null || true; } >ls-R.new && mv ls-R.new ls-R)
+    }
+    index $out/share/texmf
     pdftex -ini -etex -jobname=pdflatex -progname=pdflatex '*pdflatex.ini' </dev/null
     mv pdflatex.fmt $out/var/web2c/pdftex/
     luahbtex -ini -jobname=lualatex -progname=lualatex lualatex.ini </dev/null
     mv lualatex.fmt $out/var/web2c/luahbtex/
+    index $out/var
     for name in pdflatex lualatex bibtex; do
       program=pdftex
       if [ $name = lualatex ]; then program=luahbtex; fi
@@ -184,7 +188,7 @@ let
     const places = new Map([['${text}', 7]])
     const config = { place: '${text}' }
     require('v8').startupSnapshot.setDeserializeMainFunction(() => {
-      console.log(fs.readFileSync(config.place, 'utf8').trim(), places.get(config.place), places.get(process.argv[2]))
+      console.log(fs.readFileSync(config.place, 'utf8').trim(), places.get(config.place), places.get(process.argv.at(-1)))
     })
     END
     node --snapshot-blob $out/lib/app.blob --build-snapshot entry.js
@@ -214,6 +218,7 @@ let
     jar --create --file outer/BOOT-INF/lib/stored.jar --no-compress --date 2000-01-01T00:00:00Z -C inner .
     jar --create --file $out/share/java/shop.jar --main-class Shop --date 2000-01-01T00:00:00Z -C outer .
     jar --create --file $out/share/java/stored.jar --no-compress --main-class Shop --date 2000-01-01T00:00:00Z -C outer .
+    touch -d @1 $out/share/java/*.jar # as in the store, or the archive would be of other jars
     java -XX:ArchiveClassesAtExit=$out/share/java/shop.jsa -jar $out/share/java/shop.jar
   '';
 
@@ -251,7 +256,7 @@ in
 pkgs.writeShellApplication {
   name = "families";
   runtimeInputs = with pkgs; [
-    bash coreutils gnugrep gnused gzip xz zstd brotli sqlite R erlang elixir guile php openjdk python3 fontconfig
+    bash coreutils diffutils gnugrep gnused gzip xz zstd brotli sqlite R erlang elixir guile php openjdk python3 fontconfig
   ] ++ [ texmf ];
   text = ''
     export TEXT=${text} R_LIBS=${rPackages} BEAMS=${beams} SCHEMES=${schemes} LISP=${lisp} PHAR=${phar} DATABASE=${database}
