@@ -103,10 +103,9 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		}
 		var login *LoginError
 		if errors.As(err, &login) && c.mayLogIn() {
-			if err := c.logIn(ctx); err != nil {
-				return nil, err
+			if err = c.logIn(ctx); err == nil {
+				continue
 			}
-			continue
 		}
 		var failed *AnswerError
 		if !errors.As(err, &failed) || !failed.Temporary {
@@ -272,9 +271,12 @@ func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*ans
 	}
 	return nil, &AnswerError{
 		URL: shown(at), Status: res.StatusCode, Attempts: 1, Problem: "it answers " + statusWords(res, body),
-		Temporary: res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500, Cause: delayOf(res),
+		Temporary: isTemporary(res.StatusCode), Cause: delayOf(res),
 	}
 }
+
+// isTemporary reports whether asking again later may help.
+func isTemporary(status int) bool { return status == http.StatusTooManyRequests || status >= 500 }
 
 // take has an answer read, up to its limit.
 func (c *Client) take(body io.Reader, at *url.URL, q question) (*answer, error) {

@@ -100,6 +100,39 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		Expect(typed.HydraURL).To(Equal("http://hydra.internal:3000/"))
 	})
 
+	it("does not take a log-in that fails for one that is refused, and tries again", func() {
+		s.Private("bob", "hunter2")
+		s.Store(t.TempDir())
+		failing := 0
+		s.OnRequest(func(_ int, r *http.Request) {
+			if r.URL.Path == "/login" && failing > 0 {
+				failing--
+				s.Fail(hydratest.BadGateway())
+			}
+		})
+		failing = 2
+		Expect(resolve(client(s, as("bob", "hunter2", "")))).To(Succeed())
+		failing = 100
+		err := resolve(client(s, as("bob", "hunter2", "")))
+		Expect(err).To(MatchError("asking Hydra for " + s.URL + "/login: its log-in answers 502 Bad Gateway with the HTML page " +
+			`"502 Bad Gateway" (asked 3 times)`))
+
+		sessions := hydra.NewSessions("buildpack/1.2")
+		get := func() (*http.Response, error) {
+			req, err := http.NewRequest(http.MethodGet, s.URL+"/nix-cache-info", nil)
+			Expect(err).NotTo(HaveOccurred())
+			req.SetBasicAuth("bob", "hunter2")
+			return sessions.Wrap(http.DefaultTransport).RoundTrip(req)
+		}
+		failing = 1
+		_, err = get()
+		Expect(err).To(MatchError(ContainSubstring("its log-in answers 502 Bad Gateway")))
+		res, err := get()
+		Expect(err).NotTo(HaveOccurred())
+		defer res.Body.Close()
+		Expect(res.StatusCode).To(Equal(200))
+	})
+
 	it("serves its own store to who has a session, which the log-in of a cache's request gives once", func() {
 		s.Private("bob", "hunter2")
 		s.Store(t.TempDir())

@@ -30,8 +30,14 @@ func (c *Client) checkFront(ctx context.Context, asked string) error {
 			break
 		}
 	}
+	if e.Front == "" && problem == emptyList {
+		return nil // a Hydra without projects
+	}
 	return e
 }
+
+// emptyList is what is at the front page of a Hydra without projects, and at its queue while nothing is built.
+const emptyList = "there is an empty list, and not of projects"
 
 // parents are the addresses above one, a few at most, the nearest first.
 func parents(base *url.URL) iter.Seq[*url.URL] {
@@ -52,20 +58,34 @@ func parents(base *url.URL) iter.Seq[*url.URL] {
 
 // notFront says what is at an address in place of a front page, "" where it is one. An error is not to know.
 func (c *Client) notFront(ctx context.Context, base *url.URL) (string, error) {
-	var list bool
+	problem := ""
 	_, err := c.ask(ctx, question{path: "/", base: base, accept: jsonType, limit: largeBody, read: func(page io.Reader) error {
-		begins, err := json.NewDecoder(io.LimitReader(page, 1<<10)).Token()
-		list = err == nil && begins == json.Delim('[')
+		problem = "there is the page of something in Hydra, not its list of projects"
+		decoder := json.NewDecoder(io.LimitReader(page, buildLimit))
+		begins, err := decoder.Token()
+		if err != nil || begins != json.Delim('[') {
+			return nil
+		}
+		if !decoder.More() {
+			problem = emptyList
+			return nil
+		}
+		var first struct { // Hydra has lists of builds and evaluations, too
+			Name    *looseText `json:"name"`
+			Jobsets *any       `json:"jobsets"`
+		}
+		if decoder.Decode(&first) == nil && first.Name != nil && first.Jobsets != nil {
+			problem = ""
+		}
 		return nil
 	}})
 	var none *missing
+	var failed *AnswerError
 	switch {
 	case errors.As(err, &none):
 		return "Hydra answers there: " + none.message, nil
-	case err != nil:
-		return "", err
-	case !list:
-		return "there is the page of something in Hydra, not its list of projects", nil
+	case errors.As(err, &failed) && failed.Status >= 400 && !failed.Temporary:
+		return failed.Problem, nil
 	}
-	return "", nil
+	return problem, err
 }

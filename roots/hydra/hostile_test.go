@@ -144,7 +144,8 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 	for below, front := range sorted(map[string]string{
 		"/wrong": "Page not found.", "/a/b/c": "Page not found.", "/project/shop": "the page of something in Hydra",
 		"/jobset/shop/main": "the page of something in Hydra", "/eval/1001": "the page of something",
-		"/job/shop/main/app": "Page not found.",
+		"/job/shop/main/app": "Page not found.", "/login": "it answers 405 Method Not Allowed", "/evals": "the page of something",
+		"/queue": "the page of something", "/status": "there is an empty list, and not of projects",
 	}) {
 		it("says that "+below+" is not Hydra's front page, and where that is", func() {
 			shop(s, 1, hydratest.Job{Name: "app"})
@@ -164,6 +165,11 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 			}
 		})
 	}
+
+	it("takes a Hydra without projects for what it is", func() {
+		_, err := client(s, func(o *hydra.Options) { o.URL += "/" }).Resolve(ctx, query(shopRev(0), "app"))
+		Expect(err).To(MatchError("finding shop: Hydra has no such project; projects it has: none that can be seen"))
+	})
 
 	it("says so when no input is the source's repository", func() {
 		shop(s, 1)
@@ -211,7 +217,7 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 	})
 
 	it("asks nothing when the question is wrong", func() {
-		for _, q := range []hydra.Query{query("main", "app"), query(shopRev(0), "a/b"), {Revision: hydra.Latest}} {
+		for _, q := range []hydra.Query{query("main", "app"), query(shopRev(0), "a\x00b"), {Revision: hydra.Latest}} {
 			_, err := client(s).Resolve(ctx, q)
 			Expect(err).To(HaveOccurred())
 		}

@@ -27,7 +27,7 @@ const (
 
 // builds gives the wanted builds of an evaluation, in the order they were asked for.
 func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
-	if len(q.Jobs) == 0 || e.Builds <= listedWhole {
+	if len(q.Jobs) == 0 || e.Builds <= listedWhole || slices.ContainsFunc(q.Jobs, isListedOnly) {
 		all, err := c.allBuilds(ctx, e.ID)
 		if err != nil {
 			return nil, err

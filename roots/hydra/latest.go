@@ -14,7 +14,7 @@ import (
 // findLatest answers the two words. For one job Hydra knows the build itself; for several, or a whole jobset, the
 // newest evaluation that has them all is looked for among the newest 20, as they must be of one evaluation.
 func (c *Client) findLatest(ctx context.Context, q Query) (*Resolution, error) {
-	if len(q.Jobs) == 1 {
+	if len(q.Jobs) == 1 && !isListedOnly(q.Jobs[0]) {
 		return c.latestOfOne(ctx, q)
 	}
 	return c.latestOfAll(ctx, q)

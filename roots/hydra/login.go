@@ -12,7 +12,7 @@ import (
 	"regexp"
 )
 
-// mayLogIn reports, once, that Hydra's own log-in is worth trying: a private Hydra answers 403 until a session
+// mayLogIn reports, until there was an answer to one, that Hydra's own log-in is worth trying: a private Hydra answers 403 until a session
 // cookie comes, whatever the Authorization header says.
 func (c *Client) mayLogIn() bool {
 	c.mu.Lock()
@@ -33,13 +33,14 @@ func (c *Client) logIn(ctx context.Context) error {
 	if errors.Is(err, errNoLogin) {
 		return c.findLogin(ctx, base)
 	}
-	if err != nil {
-		return err
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var failed *AnswerError
+	if errors.As(err, &failed) && failed.Temporary {
+		c.tried = false
+	}
 	c.session = session
-	return nil
+	return err
 }
 
 func (c *Client) signInAt(ctx context.Context, base *url.URL) ([]*http.Cookie, error) {
@@ -102,11 +103,16 @@ func signIn(ctx context.Context, client *http.Client, base *url.URL, as credenti
 		return nil, transportError(at, err)
 	}
 	said, isHydra := hydraError(text)
-	if isHydra && (said == mustSignIn || said == noSuchPage) {
+	refused := refusal(res.StatusCode, said)
+	switch {
+	case isHydra && (said == mustSignIn || said == noSuchPage):
 		return nil, errNoLogin
+	case refused == RefusedOtherwise && isTemporary(res.StatusCode): // which says nothing of the password
+		return nil, &AnswerError{URL: shown(at), Status: res.StatusCode, Attempts: 1, Temporary: true,
+			Problem: "its log-in answers " + statusWords(res, text), Cause: delayOf(res)}
 	}
 	return nil, &LoginError{
-		URL: shown(at), Given: true, Problem: statusWords(res, text), Refused: refusal(res.StatusCode, said),
+		URL: shown(at), Given: true, Problem: statusWords(res, text), Refused: refused,
 		HydraURL: ownAddress(said),
 	}
 }

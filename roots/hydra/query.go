@@ -51,12 +51,15 @@ var (
 	jobsetName  = regexp.MustCompile(`^\.?[A-Za-z_][A-Za-z0-9_.-]*$`)
 )
 
-// isJobName reports whether a job may have a name: any path of attributes, whatever letters they have, that an address
-// can hold.
+// isJobName reports whether a job may have a name: any path of attributes, whatever letters they have.
 func isJobName(name string) bool {
 	return name != "" && len(name) <= maxNameLen && utf8.ValidString(name) && strings.Trim(name, ".") != "" &&
-		!strings.ContainsFunc(name, func(r rune) bool { return r == '/' || !unicode.IsPrint(r) })
+		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) })
 }
+
+// isListedOnly reports whether Hydra finds a job in lists only: it takes a slash in a name for the end of it, also where
+// the address has it escaped (Catalyst's prepare_path reads PATH_INFO, in which it no longer is).
+func isListedOnly(job string) bool { return strings.Contains(job, "/") }
 
 const (
 	maxNameLen = 512
@@ -65,8 +68,8 @@ const (
 
 // ParseJob reads "project/jobset/job" or "project/jobset". Several jobs of one jobset are several such words,
 // separated by blanks or commas; after the first, "job" alone will do: "shop/main/web worker". Hydra's own
-// separator, a colon, is understood too. An attribute with blanks is quoted, "shop/main/'my app'", or has them as in
-// an address, "shop/main/my%20app".
+// separator, a colon, is understood too. An attribute with blanks or slashes is quoted, "shop/main/'my app'", or has them
+// as in an address, "shop/main/my%20app".
 func ParseJob(s string) (Target, error) {
 	words, err := jobWords(s)
 	if err != nil {
@@ -86,13 +89,13 @@ func ParseJob(s string) (Target, error) {
 		case project == "" && jobset == "": // the first word's
 		case project != target.Project || jobset != target.Jobset:
 			return Target{}, fmt.Errorf("reading job %q: all jobs must be of one jobset, the first is of %s/%s",
-				text.Clip(word, clipped), target.Project, target.Jobset)
+				text.Clip(word.text, clipped), target.Project, target.Jobset)
 		}
 		if i == 0 && target.Project == "" {
-			return Target{}, fmt.Errorf("reading job %q: want project/jobset/job", text.Clip(word, clipped))
+			return Target{}, fmt.Errorf("reading job %q: want project/jobset/job", text.Clip(word.text, clipped))
 		}
 		if job == "" && len(words) > 1 {
-			return Target{}, fmt.Errorf("reading job %q: it names a whole jobset, which other jobs cannot join", text.Clip(word, clipped))
+			return Target{}, fmt.Errorf("reading job %q: it names a whole jobset, which other jobs cannot join", text.Clip(word.text, clipped))
 		}
 		if job != "" {
 			target.Jobs = append(target.Jobs, job)
@@ -101,39 +104,56 @@ func ParseJob(s string) (Target, error) {
 	return target, Query{Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs}.checkNames()
 }
 
-// jobWords splits at blanks and commas, but for those in quotes around an attribute. Double quotes that Hydra itself
-// has in a job's name stay: it puts them around attributes with a dot.
-func jobWords(s string) ([]string, error) {
-	var words []string
-	var word, quoted strings.Builder
+// jobWord is one word, as it was written, and its parts between slashes.
+type jobWord struct {
+	text  string
+	parts []string
+}
+
+// jobWords splits at blanks and commas, and words at slashes, but for those in quotes around an attribute. Double quotes
+// that Hydra itself has in a job's name stay: it puts them around attributes with a dot.
+func jobWords(s string) ([]jobWord, error) {
+	var words []jobWord
+	var word jobWord
+	var part, quoted strings.Builder
 	var quote rune
 	begins := true // here an attribute begins, and a quote may stand
+	end := func() {
+		word.parts = append(word.parts, unescaped(part.String()))
+		part.Reset()
+	}
 	flush := func() {
-		if word.Len() > 0 {
-			words = append(words, unescaped(word.String()))
+		if end(); word.text != "" {
+			words = append(words, word)
 		}
-		word.Reset()
+		word = jobWord{}
 	}
 	for _, r := range s {
+		if quote == 0 && (r == ',' || unicode.IsSpace(r)) {
+			flush()
+			begins = true
+			continue
+		}
+		word.text += string(r)
 		switch {
 		case quote != 0 && r == quote:
 			text := quoted.String()
 			if quote == '"' && strings.Contains(text, ".") {
 				text = `"` + text + `"`
 			}
-			word.WriteString(text)
+			part.WriteString(text)
 			quoted.Reset()
 			quote, begins = 0, false
 		case quote != 0:
 			quoted.WriteRune(r)
 		case begins && (r == '"' || r == '\''):
 			quote = r
-		case r == ',' || unicode.IsSpace(r):
-			flush()
+		case r == '/':
+			end()
 			begins = true
 		default:
-			word.WriteRune(r)
-			begins = strings.ContainsRune("/:.", r)
+			part.WriteRune(r)
+			begins = strings.ContainsRune(":.", r)
 		}
 	}
 	if quote != 0 {
@@ -143,23 +163,25 @@ func jobWords(s string) ([]string, error) {
 	return words, nil
 }
 
-// unescaped is a word as it stands in an address.
-func unescaped(word string) string {
-	if plain, err := url.PathUnescape(word); err == nil {
+// unescaped is a part as it stands in an address.
+func unescaped(part string) string {
+	if plain, err := url.PathUnescape(part); err == nil {
 		return plain
 	}
-	return word
+	return part
 }
 
-func splitJob(word string) (project, jobset, job string, err error) {
-	if strings.Contains(word, "://") {
-		return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, not a URL", text.Clip(word, clipped))
+func splitJob(word jobWord) (project, jobset, job string, err error) {
+	if strings.Contains(word.text, "://") {
+		return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, not a URL", text.Clip(word.text, clipped))
 	}
-	separator := "/"
-	if !strings.Contains(word, separator) {
-		separator = ":"
+	parts := word.parts
+	if len(parts) == 1 {
+		parts = strings.Split(parts[0], ":")
 	}
-	parts := strings.Split(strings.TrimSuffix(word, separator), separator)
+	if len(parts) > 1 && parts[len(parts)-1] == "" {
+		parts = parts[:len(parts)-1]
+	}
 	switch len(parts) {
 	case 1:
 		return "", "", parts[0], nil
@@ -168,7 +190,8 @@ func splitJob(word string) (project, jobset, job string, err error) {
 	case 3:
 		return parts[0], parts[1], parts[2], nil
 	}
-	return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, it has %d parts", text.Clip(word, clipped), len(parts))
+	return "", "", "", fmt.Errorf("reading job %q: want project/jobset/job, it has %d parts; a name with slashes is quoted: "+
+		"project/jobset/'a/job'", text.Clip(word.text, clipped), len(parts))
 }
 
 func (q Query) checkNames() error {

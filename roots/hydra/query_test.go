@@ -36,8 +36,10 @@ func testQuery(t *testing.T, when spec.G, it spec.S) {
 			Jobs: []string{"my app", "the other", "größe"}},
 		`shop/m/packages."my app-1.2"`: {Project: "shop", Jobset: "m", Jobs: []string{`packages."my app-1.2"`}},
 		"shop/m/my%20app 50% don't":    {Project: "shop", Jobset: "m", Jobs: []string{"my app", "50%", "don't"}},
-		"shop/m/a?b":                   {Project: "shop", Jobset: "m", Jobs: []string{"a?b"}},
-		"shop/m/hydraJobs.app-1_0.b2":  {Project: "shop", Jobset: "m", Jobs: []string{"hydraJobs.app-1_0.b2"}},
+		"shop/m/node.'@scope/cli' \"a/b\".c d%2Fe": {Project: "shop", Jobset: "m",
+			Jobs: []string{"node.@scope/cli", "a/b.c", "d/e"}},
+		"shop/m/a?b":                  {Project: "shop", Jobset: "m", Jobs: []string{"a?b"}},
+		"shop/m/hydraJobs.app-1_0.b2": {Project: "shop", Jobset: "m", Jobs: []string{"hydraJobs.app-1_0.b2"}},
 	}) {
 		it("reads "+given, func() {
 			got, err := hydra.ParseJob(given)

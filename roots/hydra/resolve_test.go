@@ -283,7 +283,8 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 	})
 
 	it("takes jobs whose names have blanks and other letters", func() {
-		names := []string{"my app", `packages."app-1.2"`, "größe", "c++", "a&b", "50%", "don't", "日本.x86_64-linux"}
+		names := []string{"my app", `packages."app-1.2"`, "größe", "c++", "a&b", "50%", "don't", "日本.x86_64-linux",
+			"node.@scope/cli", "a/b.x86_64-linux"}
 		var jobs []hydratest.Job
 		for _, name := range names {
 			jobs = append(jobs, hydratest.Job{Name: name, System: linux, NixName: "app-1.0"})

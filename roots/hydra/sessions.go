@@ -112,9 +112,13 @@ func (s *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	if err != nil || !bytes.Contains(page, []byte(mustSignIn)) {
 		return res, nil
 	}
-	cookies, refused := one.renew(req.Context(), sent, func(ctx context.Context) ([]*http.Cookie, error) {
+	cookies, refused, err := one.renew(req.Context(), sent, func(ctx context.Context) ([]*http.Cookie, error) {
 		return signIn(ctx, httpClient(&http.Client{Transport: s.next}), base, one.as, s.userAgent)
 	})
+	if err != nil { // nothing is known of the login
+		res.Body.Close()
+		return nil, err
+	}
 	if refused != "" {
 		res.Status = fmt.Sprintf("%d %s", res.StatusCode, refused)
 		return res, nil
@@ -139,25 +143,26 @@ func (s *session) current() []*http.Cookie {
 	return s.cookies
 }
 
-// renew logs in, unless somebody else has since the cookies were sent, or was refused.
+// renew logs in, unless somebody else has since the cookies were sent, or was refused. An error is a Hydra that did not
+// answer.
 func (s *session) renew(ctx context.Context, sent []*http.Cookie,
-	signIn func(context.Context) ([]*http.Cookie, error)) (cookies []*http.Cookie, refused string) {
+	signIn func(context.Context) ([]*http.Cookie, error)) (cookies []*http.Cookie, refused string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refused != "" || len(s.cookies) > 0 && (len(sent) == 0 || s.cookies[0] != sent[0]) {
-		return s.cookies, s.refused
+		return s.cookies, s.refused, nil
 	}
-	cookies, err := signIn(ctx)
-	var login *LoginError
+	cookies, err = signIn(ctx)
+	var failed *AnswerError
 	switch {
-	case errors.As(err, &login):
-		s.refused = login.Error()
-		return nil, s.refused
-	case err != nil:
-		return nil, text.Clip(err.Error(), 300)
+	case err == nil:
+		s.cookies = cookies
+		return cookies, "", nil
+	case errors.As(err, &failed) && failed.Temporary:
+		return nil, "", err
 	}
-	s.cookies = cookies
-	return cookies, ""
+	s.refused = text.Clip(err.Error(), 300)
+	return nil, s.refused, nil
 }
 
 func withCookies(req *http.Request, cookies []*http.Cookie) *http.Request {

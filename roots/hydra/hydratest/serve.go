@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"html"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -176,14 +175,10 @@ func writeJSON(w http.ResponseWriter, status int, v any) []byte {
 	return body
 }
 
-// answer is the dispatch that Catalyst's chains make.
+// answer is the dispatch that Catalyst's chains make. They split the path after its escapes are undone, as PSGI's
+// PATH_INFO has it (Catalyst/Engine.pm, prepare_path), so that no part has a slash.
 func (s *Server) answer(r *http.Request) any {
-	parts := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")
-	for i, part := range parts {
-		if plain, err := url.PathUnescape(part); err == nil {
-			parts[i] = plain
-		}
-	}
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	if parts[0] == "login" && len(parts) == 1 {
 		return s.login(r)
 	}
@@ -201,6 +196,10 @@ func (s *Server) answer(r *http.Request) any {
 		return s.front(htmlWanted)
 	case parts[0] == "status" && len(parts) == 1:
 		return s.status()
+	case parts[0] == "queue" && len(parts) == 1:
+		return s.queue()
+	case parts[0] == "evals" && len(parts) == 1:
+		return s.newest()
 	case parts[0] == "search" && len(parts) == 1:
 		return s.search(r.URL.Query().Get("query"), r.URL.Query().Get("limit"))
 	case parts[0] == "project" && len(parts) == 2:
@@ -223,8 +222,9 @@ func sessionOf(private map[string]string) string {
 
 // login is Controller/User.pm, login_POST, and the check of Root.pm's begin that a POST comes from Hydra's own pages.
 func (s *Server) login(r *http.Request) any {
-	if r.Method != http.MethodPost {
-		return page(document("Sign in", `<input type="password">`))
+	if r.Method != http.MethodPost { // there is a dialog on each page, and no page of its own (Catalyst/Action/REST.pm)
+		return file{http.StatusMethodNotAllowed, "text/plain", fmt.Appendf(nil, "Method %s not implemented for http://%s/login",
+			r.Method, r.Host)}
 	}
 	from := r.Header.Get("Referer")
 	if from == "" {
@@ -240,6 +240,9 @@ func (s *Server) login(r *http.Request) any {
 	var given struct{ Username, Password string }
 	if json.NewDecoder(r.Body).Decode(&given) != nil || given.Username == "" {
 		return failure{http.StatusBadRequest, "You must specify a user name."}
+	}
+	if given.Password == "" {
+		return failure{http.StatusBadRequest, "You must specify a password."}
 	}
 	if password, ok := s.private[given.Username]; !ok || password != given.Password {
 		return failure{http.StatusForbidden, "Bad username or password."}
@@ -266,6 +269,29 @@ func (s *Server) status() any {
 		}
 	}
 	return running
+}
+
+// queue is Controller/Root.pm, queue_GET.
+func (s *Server) queue() any {
+	queued := []object{}
+	for _, id := range s.buildIDs() {
+		if b := s.builds[id]; !b.finished {
+			queued = append(queued, b.listed())
+		}
+	}
+	return queued
+}
+
+// newest are the newest evaluations of all jobsets (Controller/Root.pm, evals; Helper/Nix.pm, getEvals).
+func (s *Server) newest() any {
+	evals := []object{}
+	for id := 1000 + s.nextEval; id > 1000 && len(evals) < 20; id-- {
+		if e := s.evals[id]; e != nil && !e.unlisted {
+			evals = append(evals, object{"eval": e.json(), "nrScheduled": 0, "nrSucceeded": len(e.builds), "nrFailed": 0,
+				"diff": 0, "changedInputs": []object{}})
+		}
+	}
+	return evals
 }
 
 func (s *Server) project(name string) any {

@@ -50,6 +50,9 @@ func (s *Server) storePage(parts []string) (any, bool) {
 	}
 	text := fmt.Sprintf("StorePath: %s\nURL: nar/%s\nCompression: xz\nNarHash: %s\nNarSize: %s\nReferences: %s\n",
 		fields["StorePath"], filepath.Base(fields["StorePath"]), fields["NarHash"], fields["NarSize"], fields["References"])
+	if fields["Deriver"] != "" { // and, while that is in the store, its platform
+		text += "Deriver: " + fields["Deriver"] + "\nSystem: x86_64-linux\n"
+	}
 	if fields["Sig"] != "" {
 		text += "Sig: " + fields["Sig"] + "\n"
 	}
