@@ -35,11 +35,9 @@ func (e *UnknownError) Error() string {
 
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
-	files     memory    // shared by the files that narinfos name
-	encodings memory    // by Content-Encodings, which may be undone beneath another decoder
+	files     *memory   // shared by the files that narinfos name
+	encodings *memory   // by Content-Encodings, which may be undone beneath another decoder
 	buffers   sync.Pool // *bufio.Reader
-	xzs       xzPool
-	zstds     zstdPool
 	gzips     sync.Pool // *gzip.Reader
 	brotlis   sync.Pool // *brotli.Reader
 }
@@ -50,7 +48,7 @@ type bounds struct {
 	window int64
 }
 
-func (m memory) bounds(ctx context.Context, window int64) bounds {
+func (m *memory) bounds(ctx context.Context, window int64) bounds {
 	return bounds{lease: lease{ctx: ctx, memory: m}, window: window}
 }
 
@@ -100,7 +98,7 @@ func (p *Pool) reader(name string, r io.Reader, size int64, b bounds) (io.ReadCl
 	case "zstd":
 		return p.zstd(r, b)
 	case "xz":
-		return p.xz(r, size, b)
+		return xzDecoder(r, size, b)
 	}
 	return nil, &UnknownError{Name: name}
 }

@@ -6,25 +6,28 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/semaphore"
 )
 
 const (
-	// usualWindow is what the compressors of today's caches want: 8 MiB of xz -6, and of zstd up to -19.
-	usualWindow = 8<<20 + windowSlack
+	// usualWindow is what the compressors of today's caches want: 8 MiB of xz -6, and of zstd up to -19. A zstd decoder
+	// has more besides than one of xz.
+	usualWindow = 8<<20 + zstdSlack
 	// memoryShare is which part of what the process may have the decoders of a Pool take together.
 	memoryShare = 8
 )
 
-// DefaultMemory is what the decoders of a Pool share, in bytes: a usual window for each core, and one more, but no more
-// than an eighth of what the process may have.
+// DefaultMemory is what the decoders of a Pool share, in bytes: a usual window for each core, but no more than an eighth
+// of what the process may have.
 func DefaultMemory() int64 { return defaultMemory(os.DirFS("/sys/fs/cgroup")) }
 
 func defaultMemory(cgroup fs.FS) int64 {
-	return min(int64(runtime.GOMAXPROCS(0)+1)*usualWindow, allowedMemory(cgroup)/memoryShare)
+	return min(int64(runtime.GOMAXPROCS(0))*usualWindow, allowedMemory(cgroup)/memoryShare)
 }
 
 // allowedMemory is what GOMEMLIMIT and the control group, of version 2 or 1, allow the process.
@@ -42,18 +45,73 @@ func allowedMemory(cgroup fs.FS) int64 {
 	return allowed
 }
 
-// memory is bytes that decoders hold their windows of; who wants more than there is gets all of it.
+// memory is bytes that decoders hold their windows of, those in use and those that wait for their next use; who wants
+// more than there is gets all of it.
 type memory struct {
 	*semaphore.Weighted
 	size int64
+
+	mu    sync.Mutex
+	held  int64   // by leases
+	spare []spare // the one that was used last at the end
+	kept  int64   // by those
 }
 
-func newMemory(size int64) memory { return memory{Weighted: semaphore.NewWeighted(size), size: size} }
+// spare is a decoder that waits for its next use.
+type spare struct {
+	class   any // which use that can be
+	bytes   int64
+	decoder any
+}
+
+func newMemory(size int64) *memory { return &memory{Weighted: semaphore.NewWeighted(size), size: size} }
+
+// take is a decoder of that class, nil where none waits. The caller has a lease for what it holds.
+func (m *memory) take(class any) (decoder any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, s := range slices.Backward(m.spare) {
+		if s.class == class {
+			m.drop(i)
+			decoder = s.decoder
+			break
+		}
+	}
+	m.fit()
+	return decoder
+}
+
+// keep has a decoder wait for its next use, unless decoders in use need the memory that it holds.
+func (m *memory) keep(class any, bytes int64, decoder any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spare, m.kept = append(m.spare, spare{class, bytes, decoder}), m.kept+bytes
+	m.fit()
+}
+
+// fit lets go of what was not used for longest, until there is room for the leases.
+func (m *memory) fit() {
+	for len(m.spare) > 0 && m.held+m.kept > m.size {
+		m.drop(0)
+	}
+}
+
+func (m *memory) drop(i int) {
+	m.kept -= m.spare[i].bytes
+	m.spare = slices.Delete(m.spare, i, i+1)
+}
+
+// hold counts what leases take and give back.
+func (m *memory) hold(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held += n
+}
 
 // lease is one decoder's part of some memory, nothing at first.
 type lease struct {
 	ctx    context.Context
-	memory memory
+	memory *memory
 	n      int64
 }
 
@@ -68,11 +126,13 @@ func (l *lease) grow(n int64) error {
 		return context.Cause(l.ctx)
 	}
 	l.n = n
+	l.memory.hold(n)
 	return nil
 }
 
 func (l *lease) release() {
 	if l.n > 0 {
+		l.memory.hold(-l.n)
 		l.memory.Release(l.n)
 		l.n = 0
 	}

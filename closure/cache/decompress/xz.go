@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/bits"
-	"sync"
 
 	lola "github.com/mikelolasagasti/xz"
 
@@ -15,38 +13,40 @@ import (
 const (
 	// minXZClass is the smallest dictionary that decoders are kept for, and maxXZClass the largest, that of xz's default
 	// level, as logarithms to base 2.
-	minXZClass = 18
+	minXZClass = 20
 	maxXZClass = 23
 	// windowSlack is what a decoder has besides its dictionary.
 	windowSlack = 64 << 10
 )
 
-// xzPool keeps decoders by the size of their dictionaries, a power of two, so that none is made anew because the one
-// at hand has too small a dictionary, or holds more than was reserved.
-type xzPool [maxXZClass - minXZClass + 1]sync.Pool // of *xz.Reader
+// xzClass is the size of a decoder's dictionary as a logarithm to base 2. Decoders are kept by it, so that none is made
+// anew because the one at hand has too small a dictionary, or holds more than was reserved.
+type xzClass int
 
-// xzClass is the place in the pool for dictionaries of that size.
-func xzClass(window int64) int {
-	return min(max(bits.Len64(uint64(max(window, 1)-1)), minXZClass), maxXZClass) - minXZClass
-}
-
-// expectedClass is where in the pool the dictionaries are that a stream of size bytes, 0 for unknown, is likely to
-// want: no larger than what it holds.
-func expectedClass(size int64) int {
-	if size <= 0 {
-		return maxXZClass - minXZClass
+func xzClassOf(window int64) xzClass {
+	if window <= 1<<minXZClass {
+		return minXZClass
 	}
-	return xzClass(size)
+	return maxXZClass
 }
 
-func (p *Pool) xz(r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
+// expectedClass is of the dictionary that a stream of size bytes, 0 for unknown, is likely to want: no larger than what
+// it holds.
+func expectedClass(size int64) xzClass {
+	if size <= 0 {
+		return maxXZClass
+	}
+	return xzClassOf(size)
+}
+
+func xzDecoder(r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
 	// Only what may run takes a decoder out of the pool, and none with more memory than it has reserved.
-	x := &xzReader{pool: p, src: r, lease: b.lease}
+	x := &xzReader{src: r, lease: b.lease}
 	class := expectedClass(size)
-	if err := x.lease.grow(1 << (class + minXZClass)); err != nil {
+	if err := x.lease.grow(1<<class + windowSlack); err != nil {
 		return nil, err
 	}
-	z, ok := p.xzs[class].Get().(*xz.Reader)
+	z, ok := x.lease.memory.take(class).(*xz.Reader)
 	if !ok {
 		z = xz.NewReader(nil, xz.Options{})
 	}
@@ -61,7 +61,6 @@ func (p *Pool) xz(r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
 
 // xzReader is a pooled xz.Reader that hands streams with filters other than LZMA2 to a decoder that knows them.
 type xzReader struct {
-	pool  *Pool
 	z     *xz.Reader
 	src   io.Reader
 	lease lease
@@ -102,11 +101,11 @@ func (x *xzReader) Close() error {
 	if x.z == nil {
 		return nil
 	}
+	x.lease.release()
 	if window := x.z.Window(); window <= 1<<maxXZClass+windowSlack {
 		x.z.Reset(nil, xz.Options{})
-		x.pool.xzs[xzClass(window-windowSlack)].Put(x.z)
+		x.lease.memory.keep(xzClassOf(window-windowSlack), window, x.z)
 	}
 	x.z, x.other = nil, nil
-	x.lease.release()
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -13,45 +12,50 @@ import (
 const (
 	// minClass is the smallest bound that zstd decoders are made for, as the logarithm to base 2.
 	minClass = 20
-	maxClass = 27
 	// zstdSlack is what a decoder holds besides its window: two blocks.
 	zstdSlack = 256 << 10
 )
 
-// zstdPool keeps decoders by the bound of their windows, a power of two. A decoder refuses a frame that wants more
-// than its bound, and so never holds more than was reserved for it.
-type zstdPool [maxClass - minClass + 1]sync.Pool // of *zstd.Decoder
+// zstdClass is the bound of a decoder's window as a logarithm to base 2. A decoder refuses a frame that wants more than
+// its bound, and so never holds more than was reserved for it.
+type zstdClass int
 
-// class is the place in the pool for windows of that size.
-func class(window int64) int {
-	return max(bits.Len64(uint64(max(window, 1)-1)), minClass) - minClass
+func zstdClassOf(window int64) zstdClass {
+	c := max(bits.Len64(uint64(max(window, 1)-1)), minClass)
+	if c > minClass {
+		c = max(c, maxXZClass)
+	}
+	return zstdClass(c)
 }
 
-func (p *zstdPool) get(class int) (*zstd.Decoder, error) {
-	if z, ok := p[class].Get().(*zstd.Decoder); ok {
+// bytes are what a decoder of that class holds.
+func (c zstdClass) bytes() int64 { return 1<<c + zstdSlack }
+
+// zstdDecoder is one that waits in m, or a new one.
+func zstdDecoder(m *memory, c zstdClass) (*zstd.Decoder, error) {
+	if z, ok := m.take(c).(*zstd.Decoder); ok {
 		return z, nil
 	}
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(1<<(class+minClass)), zstd.WithDecoderMaxMemory(1<<62),
+		zstd.WithDecoderMaxWindow(1<<c), zstd.WithDecoderMaxMemory(1<<62),
 		zstd.IgnoreChecksum(true)) // Set.Fetch compares a SHA-256 of all of it
 }
 
 // zstdReader decodes the frames of a file one by one, each by a decoder for its own window.
 type zstdReader struct {
-	pool  *zstdPool
 	src   *bufio.Reader
 	lease lease
 	limit int64 // of a window
 	frame zstdFrame
 	z     *zstd.Decoder
-	class int
+	class zstdClass
 	began bool // there was a frame
 	err   error
 }
 
 func (p *Pool) zstd(r io.Reader, b bounds) (io.ReadCloser, error) {
 	src := p.buffer(r)
-	z := &zstdReader{pool: &p.zstds, src: src, lease: b.lease, limit: b.window}
+	z := &zstdReader{src: src, lease: b.lease, limit: b.window}
 	if err := z.next(); err != nil && err != io.EOF {
 		z.err = err
 	}
@@ -118,14 +122,14 @@ func (z *zstdReader) decode(h zstd.Header) error {
 	if window > z.limit {
 		return fmt.Errorf("%w: %d bytes, allowed are %d", zstd.ErrWindowSizeExceeded, window, z.limit)
 	}
-	if c := class(window); z.z == nil || c > z.class {
+	if c := zstdClassOf(window); z.z == nil || c > z.class {
 		z.release()
 		// Only what may run takes a decoder out of the pool: the window of one that was used before stays allocated.
-		if err := z.lease.grow(1<<(c+minClass) + zstdSlack); err != nil {
+		if err := z.lease.grow(c.bytes()); err != nil {
 			return err
 		}
 		var err error
-		if z.z, err = z.pool.get(c); err != nil {
+		if z.z, err = zstdDecoder(z.lease.memory, c); err != nil {
 			return err
 		}
 		z.class = c
@@ -135,13 +139,11 @@ func (z *zstdReader) decode(h zstd.Header) error {
 }
 
 func (z *zstdReader) release() {
-	if z.z != nil {
-		if z.z.Reset(nil) == nil {
-			z.pool[z.class].Put(z.z)
-		}
-		z.z = nil
-	}
 	z.lease.release()
+	if z.z != nil && z.z.Reset(nil) == nil {
+		z.lease.memory.keep(z.class, z.class.bytes(), z.z)
+	}
+	z.z = nil
 }
 
 // zstdFrame is the part of a file that one frame takes: a header, blocks behind headers of three bytes each, and
