@@ -212,10 +212,12 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 			"flake.nix": `{ nixConfig.extra-substituters = [ "https://flake.example" ];
   nixConfig.extra-trusted-public-keys = [ "flake-1:eA==" ];
   outputs = { self }: { packages.` + system + `.default = import ./app.nix { system = "` + system + `"; }; }; }`,
-			"app.nix": `{ system }: derivation { name = "app"; inherit system; builder = "/bin/sh"; args = [ ./. ]; }`})
+			"nix.conf": "extra-substituters = https://conf.example\n",
+			"app.nix":  `{ system }: derivation { name = "app"; inherit system; builder = "/bin/sh"; args = [ ./. ]; }`})
 		w.commit(repository)
-		o := w.fails(nil, "nixConfig of flake.nix lists what is not obeyed here", "https://flake.example", "flake-1:eA==",
-			"NIX_EXTRA_BINARY_CACHE=")
+		o := w.fails(map[string]string{"NIX_CONFIG": "extra-substituters = https://env.example"},
+			"nixConfig of flake.nix, nix.conf, NIX_CONFIG lists what is not obeyed here",
+			`NIX_EXTRA_BINARY_CACHE="https://flake.example https://conf.example https://env.example"`, "flake-1:eA==")
 		Expect(o.Log).To(ContainSubstring(`BP_NIX_TRUSTED_PUBLIC_KEYS="flake-1:eA=="`))
 	})
 }

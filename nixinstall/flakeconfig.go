@@ -4,13 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// FlakeConfig is what the nixConfig of a flake.nix lists of caches and of keys to trust (NixOS/nix: src/nix/flake.md,
-// "Flake format"), be it with "extra-" before it or without.
-type FlakeConfig struct {
+// ListedCaches are caches and keys to trust that somebody lists for Nix, be it with "extra-" before it or without, and
+// that are not among the settings.
+type ListedCaches struct {
+	// From is where: "nixConfig of flake.nix", a file, a variable.
+	From              string   `json:"-"`
 	Substituters      []string `json:"substituters"`
 	TrustedPublicKeys []string `json:"trustedPublicKeys"`
 }
@@ -29,13 +35,73 @@ in {
   trustedPublicKeys = all [ "trusted-public-keys" "extra-trusted-public-keys" ];
 }`
 
-// FlakeConfig reads the nixConfig of a source's flake.nix, which is not obeyed.
-func (t Toolchain) FlakeConfig(ctx context.Context, source storepath.Path) (FlakeConfig, error) {
-	var config FlakeConfig
-	const doing = "reading the nixConfig of flake.nix"
+// nixConfigs are where a source may have a nix.conf.
+var nixConfigs = []string{"nix.conf", "nix/nix.conf", ".nix/nix.conf", ".config/nix/nix.conf"}
+
+// ListedCaches reads what the nixConfig of a source's flake, a nix.conf in the source's directory, and the build's NIX_CONFIG
+// list, none of which is obeyed. flake is the flake reference, "" where there is none; source is the directory's place in the
+// store. What cannot be read lists nothing.
+func (t Toolchain) ListedCaches(ctx context.Context, directory string, source storepath.Path, flake string) ([]ListedCaches,
+	error) {
+	var found []ListedCaches
+	add := func(listed ListedCaches, from string) {
+		known := func(have []string) func(string) bool { return func(s string) bool { return slices.Contains(have, s) } }
+		listed.Substituters = slices.DeleteFunc(listed.Substituters, known(t.settings.Substituters))
+		listed.TrustedPublicKeys = slices.DeleteFunc(listed.TrustedPublicKeys, known(t.settings.TrustedPublicKeys))
+		if listed.From = from; len(listed.Substituters)+len(listed.TrustedPublicKeys) > 0 {
+			found = append(found, listed)
+		}
+	}
+	ref, err := parseFlakeReference(flake)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	file := path.Join(ref.dir, "flake.nix")
+	if text, err := readSourceFile(root, file); err == nil && strings.Contains(text, "nixConfig") {
+		if listed, err := t.flakeConfig(ctx, source, file); err == nil {
+			add(listed, "nixConfig of "+file)
+		}
+	}
+	for _, name := range nixConfigs {
+		if text, err := readSourceFile(root, name); err == nil {
+			add(nixConfig(text), name)
+		}
+	}
+	add(nixConfig(t.settings.variable("NIX_CONFIG")), "NIX_CONFIG")
+	return found, ctx.Err()
+}
+
+// nixConfig reads a nix.conf (NixOS/nix: src/libutil/configuration.cc, parseConfigFiles).
+func nixConfig(text string) ListedCaches {
+	var listed ListedCaches
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) < 3 || words[1] != "=" {
+			continue
+		}
+		switch strings.TrimPrefix(words[0], "extra-") {
+		case "substituters", "trusted-substituters", "binary-caches", "trusted-binary-caches":
+			listed.Substituters = append(listed.Substituters, words[2:]...)
+		case "trusted-public-keys", "binary-cache-public-keys":
+			listed.TrustedPublicKeys = append(listed.TrustedPublicKeys, words[2:]...)
+		}
+	}
+	return listed
+}
+
+// flakeConfig reads the nixConfig of a flake.nix in the source (NixOS/nix: src/nix/flake.md, "Flake format").
+func (t Toolchain) flakeConfig(ctx context.Context, source storepath.Path, file string) (ListedCaches, error) {
+	var config ListedCaches
+	doing := "reading the nixConfig of " + file
 	result, err := t.run(ctx, command{
 		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
-		stdin: "(" + flakeConfig + ") " + quoteNix(source.String()+"/flake.nix"), doing: doing,
+		stdin: "(" + flakeConfig + ") " + quoteNix(source.String()+"/"+file), doing: doing,
 	})
 	if err != nil {
 		return config, fmt.Errorf("%s: %w", doing, t.explain(err, source))

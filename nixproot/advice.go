@@ -221,7 +221,7 @@ func cachesAdvice() []advice {
 func notCachedAdvice() []advice {
 	return []advice{
 		{topicConfigured, "lists what is not obeyed here",
-			"`nixConfig` of a flake names caches and keys. They are not obeyed: " +
+			"`nixConfig` of a flake, a `nix.conf` of the source or `NIX_CONFIG` names caches and keys. They are not obeyed: " +
 				"whoever can write to the source could say with them whom to trust.",
 			[]string{"if you trust them: {lines}"}},
 		{topicExtraFiles, "in the upload, not in git",

@@ -313,8 +313,10 @@ func (i Impure) String() string {
 	return "something is fetched whose content is not pinned, at " + places
 }
 
-// ConfiguredCaches are caches and keys that nixConfig of the source's flake.nix lists, and that were not asked.
+// ConfiguredCaches are caches and keys that the source, or the build's NIX_CONFIG, lists for Nix, and that were not asked.
 type ConfiguredCaches struct {
+	// From are the places that list them.
+	From              []string
 	Substituters      []string
 	TrustedPublicKeys []string
 }
@@ -323,7 +325,7 @@ type ConfiguredCaches struct {
 func (ConfiguredCaches) Proven() bool { return false }
 
 func (c ConfiguredCaches) String() string {
-	s := "nixConfig of flake.nix lists what is not obeyed here:"
+	s := strings.Join(c.From, ", ") + " lists what is not obeyed here:"
 	if len(c.Substituters) > 0 {
 		s += "\nsubstituters " + redact.Text(text.List(c.Substituters, listed))
 	}
