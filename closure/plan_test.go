@@ -186,6 +186,25 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("gives the roots no more than a tenth of the layers, and never less than one", func() {
+		for layers, want := range map[int]int{2: 1, 10: 1, 19: 1, 20: 2, 100: 3} {
+			g := newWorld(3, 150).graph()
+			for i := range 2 {
+				root := &closure.Node{Path: pathOf("r", fmt.Sprintf("root%d-1", i)), NarSize: 1000, References: g.Nodes[g.Roots[0]].References}
+				g.Nodes[root.Path], g.Roots = root, append(g.Roots, root.Path)
+			}
+			holds := map[string]bool{}
+			for _, root := range g.Roots {
+				group := holding(plan(g, layers), root)
+				holds[group.Layer] = true
+				for _, p := range group.Paths {
+					Expect(g.Roots).To(ContainElement(p), "in %d layers", layers)
+				}
+			}
+			Expect(holds).To(HaveLen(want), "in %d layers", layers)
+		}
+	})
+
 	it("keeps near what needs the same, so that a change of it moves few layers", func() {
 		// Two languages with forty small modules each, of which five are left when the largest are taken away.
 		g := &closure.Graph{Nodes: map[storepath.Path]*closure.Node{}}
