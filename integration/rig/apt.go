@@ -115,7 +115,7 @@ func (r *Rig) apt(ctx context.Context, suite string) (*apt, error) {
 			return nil, fmt.Errorf("preparing apt: %w", err)
 		}
 	}
-	r.log("downloading the package index of Debian %s (about 16 MB)", suite)
+	defer r.doing("downloading the package index of Debian %s (about 16 MB)", suite)()
 	if _, err := a.run(ctx, "apt-get", "update", "-qq"); err != nil {
 		return nil, fmt.Errorf("reading package index of Debian %s: %w", suite, err)
 	}
@@ -267,7 +267,7 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	if len(missing) == 0 {
 		return files, nil
 	}
-	a.rig.log("downloading packages of Debian %s: %d, %.1f MB", a.suite, len(missing), float64(bytes)/1e6)
+	defer a.rig.doing("downloading packages of Debian %s: %d, %.1f MB", a.suite, len(missing), float64(bytes)/1e6)()
 	incoming, err := os.MkdirTemp(pool, ".incoming-")
 	if err != nil {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)

@@ -134,7 +134,7 @@ func (r *Rig) loadImage(ctx context.Context, kind, rootTar string, config v1.Con
 	if _, err := run(ctx, "", "docker", "image", "inspect", name); err == nil {
 		return name, nil
 	}
-	r.log("loading base image %s", name)
+	defer r.doing("loading base image %s", name)()
 	if err := r.load(ctx, name, rootTar, config); err != nil {
 		return "", fmt.Errorf("loading base image: %w", err)
 	}

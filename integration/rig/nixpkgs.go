@@ -218,9 +218,11 @@ func (n *Nixpkgs) RealiseDrvs(ctx context.Context, drvs ...string) ([]string, er
 	for i, drv := range drvs {
 		drvs[i], _, _ = strings.Cut(drv, "!")
 	}
-	if err := n.supply(ctx, drvs); err != nil {
+	ended, err := n.supply(ctx, drvs)
+	if err != nil {
 		return nil, err
 	}
+	defer ended()
 	outs, err := n.Store.Lines(ctx, "nix-store", append([]string{"--realise", "--keep-going"}, drvs...)...)
 	if err != nil {
 		return nil, fmt.Errorf("building: %w", err)
@@ -228,16 +230,17 @@ func (n *Nixpkgs) RealiseDrvs(ctx context.Context, drvs ...string) ([]string, er
 	return outs, nil
 }
 
-// supply downloads the Debian packages that derivations are made of, unless their outputs are there.
-func (n *Nixpkgs) supply(ctx context.Context, drvs []string) error {
+// supply downloads the Debian packages that derivations are made of, unless their outputs are there, and says what will
+// be built. The function it gives says that it is.
+func (n *Nixpkgs) supply(ctx context.Context, drvs []string) (ended func(), err error) {
 	out, err := n.Store.Command(ctx, "nix-store", append([]string{"--realise", "--dry-run"}, drvs...)...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var said strings.Builder
 	out.Stderr = &said
 	if _, err := output(out); err != nil {
-		return fmt.Errorf("planning builds: %w: %s", err, said.String())
+		return nil, fmt.Errorf("planning builds: %w: %s", err, said.String())
 	}
 	wanted := map[string]Deb{}
 	for _, word := range strings.Fields(said.String()) {
@@ -249,7 +252,7 @@ func (n *Nixpkgs) supply(ctx context.Context, drvs []string) error {
 		}
 	}
 	if len(wanted) == 0 {
-		return nil
+		return func() {}, nil
 	}
 	names := make([]string, 0, len(wanted))
 	for name := range wanted {
@@ -262,27 +265,27 @@ func (n *Nixpkgs) supply(ctx context.Context, drvs []string) error {
 	}
 	from, err := n.rig.apt(ctx, n.suite)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files, err := from.download(ctx, debs)
 	if err != nil {
-		return fmt.Errorf("%w (if Debian has newer versions now, remove %s and run again)", err, n.dir)
+		return nil, fmt.Errorf("%w (if Debian has newer versions now, remove %s and run again)", err, n.dir)
 	}
 	dir, err := os.MkdirTemp(n.rig.dir, ".supply-")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"--add-fixed", "sha256"}
 	for i, name := range names {
 		if err := os.Link(files[i], filepath.Join(dir, name)); err != nil {
-			return err
+			return nil, err
 		}
 		args = append(args, filepath.Join(dir, name))
 	}
-	n.rig.log("building with Nix: %s", shortList(names))
+	ended = n.rig.doing("building with Nix: %s", shortList(names))
 	_, err = n.Store.Run(ctx, "nix-store", args...)
-	return err
+	return ended, err
 }
 
 func shortList(names []string) string {

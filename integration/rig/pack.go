@@ -56,7 +56,7 @@ var phases = []string{"analyzer", "builder", "creator", "detector", "exporter", 
 func (r *Rig) module(ctx context.Context, module, version, flags string, commands ...string) (string, error) {
 	inputs := append([]string{"2", module, version, flags, r.arch}, commands...)
 	return r.cached(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
-		r.log("building %s %s from source", module, version)
+		defer r.doing("building %s %s from source", module, version)()
 		source, err := os.MkdirTemp(dir, "source-")
 		if err != nil {
 			return err
@@ -190,7 +190,7 @@ func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, 
 	if _, err := run(ctx, "", "docker", "image", "inspect", p.Builder); err == nil {
 		return p, nil
 	}
-	r.log("creating builder %s", p.Builder)
+	defer r.doing("creating builder %s", p.Builder)()
 	return p, p.createBuilder(ctx, tgz)
 }
 

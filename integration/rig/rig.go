@@ -136,6 +136,17 @@ func (r *Rig) cached(
 	return final, nil
 }
 
+// doing says what is done, and when that has ended how long it took, where somebody may have wondered.
+func (r *Rig) doing(format string, args ...any) (ended func()) {
+	what, began := fmt.Sprintf(format, args...), time.Now()
+	r.log("%s", what)
+	return func() {
+		if took := time.Since(began); took > 2*time.Second {
+			r.log("%s: took %.0f s", what, took.Seconds())
+		}
+	}
+}
+
 // lock waits for the named lock, which other processes honour too.
 func (r *Rig) lock(ctx context.Context, name string) (unlock func(), err error) {
 	directory := filepath.Join(r.dir, "locks")

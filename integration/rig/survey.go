@@ -97,7 +97,7 @@ func (r *Rig) Survey(ctx context.Context, key *Key, done func(made, all int) err
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, err
 	}
-	if err := n.supply(ctx, drvs); err != nil {
+	if _, err := n.supply(ctx, drvs); err != nil {
 		return "", nil, fmt.Errorf("making the survey's packages: %w", err)
 	}
 	if err := done(0, len(drvs)); err != nil {
