@@ -122,7 +122,7 @@ func evaluationAdvice() []advice {
 		{topicNoDerivation, "it gives no derivation",
 			"What was evaluated is a set without a derivation in it.",
 			[]string{"name one with BP_NIX_ATTRS"}},
-		{topicArgument, "arguments are missing",
+		{topicArgument, "an argument that has no default, arguments that have no default",
 			"The expression is a function that wants an argument for which it has no default.",
 			[]string{"if it is a text, give it: BP_NIX_ARGS={argument}=…, or",
 				"if it is a package, write a file that calls this one with it and name it, BP_NIX_FILE={caller}:\n" +
@@ -255,7 +255,7 @@ func notCachedAdvice() []advice {
 			[]string{"add {system} to the jobset: to supportedSystems in release.nix, or as hydraJobs.<job>.{system} in flake.nix, " +
 				"and a build machine for it to Hydra; or",
 				"build the image for {platform}"}},
-		{topicNotFound, "no binary cache has …, and nothing was found that could be the reason",
+		{topicNotFound, "no binary cache has …, and nothing is compiled here: Hydra may not build this at all",
 			"Hydra may not build this at all, may not have finished building this revision, or does not upload to the caches " +
 				"that were asked.",
 			[]string{"set BP_NIX_HYDRA_URL=https://your.hydra to have it asked, and BP_NIX_HYDRA_JOB=project/jobset/job and " +
@@ -313,7 +313,7 @@ func hydraAdvice() []advice {
 		{topicNotFront, "is not Hydra's front page",
 			"The address leads to a page of Hydra, or to none.",
 			[]string{"set BP_NIX_HYDRA_URL={hydra}"}},
-		{topicJobset, "Hydra has no such project, no such jobset",
+		{topicJobset, "Hydra has no such project, Hydra has no such jobset",
 			"It is misspelt, or hidden from who is not logged in.",
 			[]string{"correct BP_NIX_HYDRA_JOB, which is project/jobset/job, by what there is"}},
 		{topicJob, "has no such job",

@@ -1,9 +1,13 @@
 package nixproot
 
 import (
+	"crypto/x509"
 	"flag"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -53,6 +57,55 @@ func TestEveryEntryIsGiven(t *testing.T) {
 		}
 	}
 	g.Expect(seen).To(HaveLen(len(names)))
+}
+
+// Whoever looks for a message on the page has it from a build: what stands above an entry is said by the code, or by what
+// it is made with.
+func TestEveryMessageOfThePageIsSaid(t *testing.T) {
+	g := NewWithT(t)
+	var code strings.Builder
+	joined := regexp.MustCompile(`"\s*\+\s*"`)
+	g.Expect(filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (name == "../integration" || name == "../.git") {
+			return fs.SkipDir
+		}
+		if ext := filepath.Ext(name); ext != ".go" && ext != ".nix" || strings.HasSuffix(name, "_test.go") || name == "../nixproot/advice.go" {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		code.WriteString(joined.ReplaceAllString(string(text), ""))
+		return err
+	})).To(Succeed())
+	for _, status := range []int{401, 403, 407} {
+		fmt.Fprintf(&code, "%d %s\n", status, http.StatusText(status))
+	}
+	name := x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a"}}, Host: "b"}
+	for _, err := range []error{x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.Expired}, name} {
+		code.WriteString(err.Error() + "\n")
+	}
+	// As the code has what an example stands for in a message, and what the page adds.
+	example := strings.NewReplacer("x86_64-linux", "%s", "aarch64-linux", "%s", "4095", "%d", "not in git", "", "no such project", "no such %s", "no such jobset", "no such %s",
+		"SignatureDoesNotMatch", "", "InvalidToken and others", "",
+		", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
+	pieces := 0
+	for _, chapter := range chapters() {
+		for _, entry := range chapter.entries {
+			if entry.topic == topicReference { // whose fix says it
+				continue
+			}
+			message := regexp.MustCompile(` \(.*\)$`).ReplaceAllString(example.Replace(entry.message), "")
+			for _, piece := range regexp.MustCompile(`…|, |; |: `).Split(message, -1) {
+				if piece = strings.Trim(piece, " ."); len(piece) > 6 {
+					pieces++
+					g.Expect(strings.Contains(code.String(), piece)).To(BeTrue(), "nothing says %q, which %q has", piece, entry.message)
+				}
+			}
+		}
+	}
+	g.Expect(pieces).To(BeNumerically(">", 80))
 }
 
 func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
