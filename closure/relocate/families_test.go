@@ -179,6 +179,29 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("rewrites archives behind programs and long scripts, of which a stage has rewritten what stands in plain sight", func() {
+		for name, before := range map[string]string{
+			"app": elf("a program of " + string(dep)), "sfx.exe": "MZ a program of " + string(dep), "app.run": launcher(80<<10) + string(dep) + "\n",
+		} {
+			for _, c := range []string{
+				zipped(zip.Deflate, "a.txt", script), storedZip("a.txt", script), zipped(zip.Store, "a.txt", script),
+				storedZip("inner.jar", storedZip("a.txt", script)), storedZip("inner.jar", zipped(zip.Deflate, "a.txt", script)),
+			} {
+				dir, report := fixedTree(t, regular(name, before+c))
+				Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+				contents := readBack(t, dir, name)
+				Expect(contents).To(HavePrefix(strings.ReplaceAll(before, string(dep), depNow)))
+				members := unzipped(contents)
+				if inner, ok := members["inner.jar"]; ok {
+					members = unzipped(inner)
+				}
+				Expect(members).To(HaveKeyWithValue("a.txt", now), name)
+			}
+			_, report := fixedTree(t, regular(name, before+strings.Replace(zipped(zip.Deflate, "a.txt", script), "PK\x01\x02", "PK\x01\x00", 1)))
+			Expect(report.Relocatable()).To(BeFalse())
+		}
+	})
+
 	it("leaves a signed archive alone, and says so", func() {
 		var b bytes.Buffer
 		w := zip.NewWriter(&b)

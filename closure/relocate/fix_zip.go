@@ -128,6 +128,32 @@ func (f *fixer) zip(s source) ([]edit, error) {
 	return f.zipDirectory(s, z, changed, edits)
 }
 
+// trailingZip rewrites an archive behind a program or a script, and what is before it.
+func (f *fixer) trailingZip(s source, format format) ([]edit, error) {
+	edits, err := f.zip(s)
+	if errors.Is(err, errMalformed) {
+		return nil, blockedBy(Opaque, "a zip archive behind a program or a script that cannot be read")
+	}
+	if err != nil || format.name != elfName {
+		return edits, err
+	}
+	z, err := readZip(s.data)
+	if err != nil {
+		return nil, err
+	}
+	start := z.start()
+	before, err := f.elf(source{data: s.data[:start], name: s.name, depth: s.depth}, format)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range edits {
+		if e.from >= start {
+			before = append(before, e)
+		}
+	}
+	return before, sortEdits(before)
+}
+
 // start is where the archive's first part lies.
 func (z zipFile) start() int {
 	first := z.directory
@@ -193,7 +219,12 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 		return nil, inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
 	}
 	if len(inner) == 0 {
-		return nil, nil
+		// In an archive behind a program a Stage may have rewritten what stands in plain sight.
+		c.crc, c.size, c.packed = crc32.ChecksumIEEE(plain), len(plain), r.packed
+		if c.crc == r.crc || !bytes.Contains(plain, f.scan.name) {
+			return nil, nil
+		}
+		return c, f.zipSums(s, r, c, at, end)
 	}
 	if err := sortEdits(inner); err != nil {
 		return nil, err

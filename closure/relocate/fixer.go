@@ -113,8 +113,10 @@ func (f *fixer) rewrite(s source) ([]edit, error) {
 			return nil, f.mustBeFree(s, format, err)
 		}
 		return edits, err
-	case format.opaque, format.trailer && format.name != elfName && endsWithZip(s.data):
+	case format.opaque:
 		return nil, f.mustBeFree(s, format, nil)
+	case format.trailer && endsWithZip(s.data):
+		return f.trailingZip(s, format)
 	case format.look != nil || format.kind != "":
 		return nil, f.mustBeFree(s, format, nil)
 	}
