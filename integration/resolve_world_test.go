@@ -171,7 +171,6 @@ type hydraWorld struct {
 	*hydratest.Server
 	store string // the directory of what it has in its own store
 	eval  *hydratest.Eval
-	drv   string
 }
 
 // hydra starts a Hydra that has made one evaluation in shop/main, its builds finished unless told otherwise.

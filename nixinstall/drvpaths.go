@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -99,3 +100,5 @@ func hexSum(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }
+
+func drvName(p storepath.Path) string { return strings.TrimSuffix(p.Name(), ".drv") }

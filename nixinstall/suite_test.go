@@ -27,7 +27,6 @@ func TestNixInstall(t *testing.T) {
 	suite("AddSource", testAddSource)
 	suite("Arguments", testArguments)
 	suite("Collect", testCollect)
-	suite("DiffDerivations", testDiffDerivations)
 	suite("Evaluate", testEvaluate)
 	suite("EvaluateErrors", testEvaluateErrors)
 	suite("EvaluateFlakes", testEvaluateFlakes)

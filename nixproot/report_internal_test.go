@@ -10,7 +10,6 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -92,9 +91,8 @@ What is not the reason:
 			Have: []string{"x86_64-linux"}, Build: build},
 			[]string{"Hydra builds app-1 for x86_64-linux, not for aarch64-linux", "add aarch64-linux to the jobset",
 				"build the image for linux/amd64"}},
-		"another derivation": {roots.OtherDerivation{Build: build, OfRevision: true, Differences: []nixinstall.Difference{
-			{Path: []string{"app"}, What: "system", Ours: "a", Theirs: "b"}}},
-			[]string{"Hydra has built this revision", "app: system: a here, b there", "BP_NIX_HYDRA_JOB=shop/main/app"}},
+		"another derivation": {roots.OtherDerivation{Build: build, OfRevision: true, Inputs: "flags=-O3"},
+			[]string{"Hydra has built this revision", "flags=-O3", "BP_NIX_HYDRA_JOB=shop/main/app"}},
 		"caches that a source lists": {roots.ConfiguredCaches{
 			Substituters:      []string{"https://a.example", "https://me:secret@b.example"},
 			TrustedPublicKeys: []string{"a-1:x="}},

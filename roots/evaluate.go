@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // sourceName is one way in which Hydra may have put the source into the store.
@@ -76,7 +80,7 @@ func (f Finder) evaluate(ctx context.Context) (Set, error) {
 	if e.caches, err = f.Caches(); err != nil {
 		return Set{}, err
 	}
-	if f.Flake != "" && asksForCount(f.Source) {
+	if f.Flake != "" && asksForCount(ctx, f.Source) {
 		if e.revCount, err = nixinstall.RevCount(ctx, f.Source, f.Identity.Rev); err != nil {
 			if ctx.Err() != nil {
 				return Set{}, err
@@ -311,3 +315,23 @@ func rootsOf(a attempt) Set {
 
 // isHook reports whether an attribute path is the hook's: at the top, or where a flake has its packages.
 func isHook(attr string) bool { return attr == HookName || strings.HasSuffix(attr, "."+HookName) }
+
+var usesCount = regexp.MustCompile(`\bself\.revCount\b`)
+
+// asksForCount reports whether an expression wants to know how many commits there are, which takes long to count.
+func asksForCount(ctx context.Context, dir string) (asks bool) {
+	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil, entry.Name() == ".git":
+			return filepath.SkipDir
+		case !strings.HasSuffix(entry.Name(), ".nix"):
+			return nil
+		}
+		text, err := sourcefile.Read(ctx, file, maxCompared)
+		if asks = err == nil && usesCount.Match(text); asks {
+			return filepath.SkipAll
+		}
+		return nil
+	})
+	return asks
+}

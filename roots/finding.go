@@ -2,14 +2,12 @@ package roots
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
@@ -187,47 +185,26 @@ func (o OtherRevision) String() string {
 // Job is "project/jobset/job".
 func (o OtherRevision) Job() string { return jobOf(o.Build) }
 
-// OtherDerivation is a build of this revision whose derivation is another than what was evaluated here.
+// OtherDerivation is a build whose derivation is another than what was evaluated here.
 type OtherDerivation struct {
 	Build hydra.Build
 	// OfRevision says that it is of this very commit; otherwise it is the newest of its name.
 	OfRevision bool
-	// Differences are what differs, input by input; none where Hydra's derivation is not to be had. Ours is the
-	// derivation here, Inputs what Hydra evaluated.
-	Differences []nixinstall.Difference
-	Ours        storepath.Path
-	Inputs      string
+	// Ours is the derivation here, Inputs what Hydra evaluated.
+	Ours   storepath.Path
+	Inputs string
 }
 
-// Proven is true where it is known what differs.
-func (o OtherDerivation) Proven() bool { return len(o.Differences) > 0 }
+// Proven is false: why they differ is not known.
+func (OtherDerivation) Proven() bool { return false }
 
 func (o OtherDerivation) String() string {
-	var lines []string
+	which := "Hydra's newest build of it differs from what was evaluated here"
 	if o.OfRevision {
-		var names []string
-		for _, p := range o.Build.Outputs {
-			names = append(names, p.Base())
-		}
-		slices.Sort(names)
-		lines = append(lines, fmt.Sprintf("Hydra has built this revision, as %s (build %d of %s: %s), and the two differ:",
-			strings.Join(names, ", "), o.Build.ID, jobOf(o.Build), o.Build.URL))
-	} else {
-		lines = append(lines, fmt.Sprintf("Hydra's newest build of it (build %d of %s: %s) differs from what was evaluated here:",
-			o.Build.ID, jobOf(o.Build), o.Build.URL))
+		which = "Hydra has built this revision, and the two differ"
 	}
-	if len(o.Differences) == 0 {
-		return strings.Join(append(lines, fmt.Sprintf("Hydra's derivation is %s, and it is in no cache; here it is %s",
-			o.Build.DrvPath, o.Ours), "what Hydra evaluated: "+o.Inputs), "\n")
-	}
-	for i, difference := range o.Differences {
-		if i == listed {
-			lines = append(lines, fmt.Sprintf("and %d more differences", len(o.Differences)-i))
-			break
-		}
-		lines = append(lines, difference.String())
-	}
-	return strings.Join(lines, "\n")
+	return fmt.Sprintf("%s (build %d of %s: %s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which,
+		o.Build.ID, jobOf(o.Build), o.Build.URL, o.Build.DrvPath, o.Ours, o.Inputs)
 }
 
 // Job is "project/jobset/job".

@@ -2,15 +2,12 @@ package roots_test
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -29,7 +26,6 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 	unfinished.Finished = false
 	restored := &roots.Restored{Outputs: []storepath.Path{app}, Name: "source"}
 	extra := roots.FileDiff{Extra: []string{"x"}}
-	difference := nixinstall.Difference{Path: []string{"app"}, What: "system", Ours: "a", Theirs: "b"}
 	asked := func(reason cache.Reason) roots.Finding {
 		return roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: reason, Why: "because"}}
 	}
@@ -61,13 +57,12 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		{roots.OtherRevision{Build: build, Name: "app", Commit: "c0ffee", Sources: []hydra.Source{{Input: "src", Revision: "aa"},
 			{Input: "lib", Revision: "bb"}}}, false,
 			"Hydra has built app, last from src=aa lib=bb (build 7: https://hydra/build/7), not from c0ffee"},
-		{roots.OtherDerivation{Build: build, OfRevision: true, Differences: []nixinstall.Difference{difference}}, true,
-			"Hydra has built this revision, as " + foundApp + ", " + foundDoc +
-				" (build 7 of p/main/app: https://hydra/build/7), and the two differ:\napp: system: a here, b there"},
+		{roots.OtherDerivation{Build: build, OfRevision: true, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
+			"Hydra has built this revision, and the two differ (build 7 of p/main/app: https://hydra/build/7):\n" +
+				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
 		{roots.OtherDerivation{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
-			"Hydra's newest build of it (build 7 of p/main/app: https://hydra/build/7) differs from what was evaluated here:\n" +
-				"Hydra's derivation is /nix/store/x.drv, and it is in no cache; here it is /nix/store/y.drv\n" +
-				"what Hydra evaluated: src=aa"},
+			"Hydra's newest build of it differs from what was evaluated here (build 7 of p/main/app: https://hydra/build/7):\n" +
+				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
 		{roots.UploadDiffers{Files: extra, From: "commit c", Restored: restored}, true,
 			"the upload is not what git has (commit c):\nin the upload, not in git: x\nWithout that difference it is " + foundApp +
 				", in a source named source, and the caches have it"},
@@ -103,18 +98,4 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 			g.Expect(c.finding.Proven()).To(Equal(c.proven))
 		})
 	}
-}
-
-func TestAFindingListsTenDifferencesAndCountsTheRest(t *testing.T) {
-	g := NewWithT(t)
-	var differences []nixinstall.Difference
-	for i := range 11 {
-		differences = append(differences, nixinstall.Difference{Path: []string{"app"}, What: fmt.Sprint(i), Ours: "a", Theirs: "b"})
-	}
-	lines := strings.Split(roots.OtherDerivation{Differences: differences}.String(), "\n")
-	g.Expect(lines).To(HaveLen(12))
-	g.Expect(lines[10]).To(HavePrefix("app: 9: "))
-	g.Expect(lines[11]).To(Equal("and 1 more differences"))
-	lines = strings.Split(roots.OtherDerivation{Differences: differences[:10]}.String(), "\n")
-	g.Expect(lines).To(HaveLen(11))
 }

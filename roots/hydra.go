@@ -195,14 +195,10 @@ func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepat
 	return store
 }
 
-// maxOwn bounds a path of Hydra's own that is fetched to be compared, in bytes of its NAR.
-const maxOwn = 512 << 20
-
-// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is used but to compare.
+// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is fetched.
 func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
 	options := f.Servers
 	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
-	options.MaxUnsignedSize = maxOwn
 	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
 	return cache.Open(ctx, options)
 }

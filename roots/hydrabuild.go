@@ -5,11 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
@@ -17,7 +15,7 @@ import (
 const lookedAt = 3
 
 // ofHydra asks Hydra, where it is known, for the builds of the missing output's derivation, and where it has none, for
-// those of the same name: then it compares what they are made from with what was evaluated here, input by input.
+// those of the same name.
 func (d *diagnosis) ofHydra(ctx context.Context) []Finding {
 	if d.Settings.HydraURL == "" {
 		return nil
@@ -133,14 +131,14 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
 				continue
 			}
-			return []Finding{d.otherDerivation(ctx, b, eval, true)}, nil
+			return d.otherDerivation(b, eval, true), nil
 		}
 	}
 	switch {
 	case newest.ID == 0:
 		return nil, nil
 	case d.commit() == "":
-		return []Finding{d.otherDerivation(ctx, newest, newestEval, false)}, nil
+		return d.otherDerivation(newest, newestEval, false), nil
 	}
 	return []Finding{OtherRevision{Build: newest, Name: missing.Name(), Sources: newestEval.Sources(), Commit: d.commit()}}, nil
 }
@@ -162,36 +160,7 @@ func inputsOf(e hydra.Eval) string {
 	return text.List(inputs, listed)
 }
 
-// otherDerivation says in what Hydra's build differs from what was evaluated here, if its derivation can be had: its
-// own store serves it where Hydra is a binary cache, too.
-func (d *diagnosis) otherDerivation(ctx context.Context, b hydra.Build, eval hydra.Eval, ofRevision bool) OtherDerivation {
-	found := OtherDerivation{Build: b, OfRevision: ofRevision, Ours: d.missingDrvs()[0], Inputs: inputsOf(eval)}
-	theirs, err := storepath.Parse(b.DrvPath)
-	if err != nil {
-		return found
-	}
-	sets := []*cache.Set{d.caches}
-	if own, err := d.ownCache(ctx); err == nil {
-		defer own.Close()
-		sets = append(sets, own)
-	}
-	read := func(p storepath.Path) (*nixinstall.Drv, error) {
-		if drv, err := d.nix.ReadDrv(p); err == nil {
-			return drv, nil
-		}
-		return fetchDrv(ctx, sets, p)
-	}
-	// Of the names that were tried the one that comes nearest tells most.
-	for _, a := range d.tried {
-		for _, der := range a.result.Derivations {
-			if der.Drv.Name() != theirs.Name() {
-				continue
-			}
-			differences, err := nixinstall.DiffDerivations(der.Drv, theirs, read)
-			if err == nil && (found.Differences == nil || len(differences) < len(found.Differences)) {
-				found.Differences = differences
-			}
-		}
-	}
-	return found
+// otherDerivation is a build with another derivation than was evaluated here.
+func (d *diagnosis) otherDerivation(b hydra.Build, eval hydra.Eval, ofRevision bool) []Finding {
+	return []Finding{OtherDerivation{Build: b, OfRevision: ofRevision, Ours: d.missingDrvs()[0], Inputs: inputsOf(eval)}}
 }

@@ -2,12 +2,6 @@ package roots
 
 import (
 	"context"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -77,42 +71,4 @@ func (d *diagnosis) changesByItself(ctx context.Context) bool {
 		}
 	}
 	return false
-}
-
-var selfUse = regexp.MustCompile(`\bself\.(?:rev|shortRev|dirtyRev|lastModified|lastModifiedDate|revCount)\b`)
-
-// maxUses bounds the places that are listed.
-const maxUses = 20
-
-// asksForCount reports whether an expression wants to know how many commits there are, which takes long to count.
-func asksForCount(dir string) bool {
-	return slices.ContainsFunc(selfUses(dir), func(use string) bool { return strings.HasSuffix(use, "revCount") })
-}
-
-// selfUses are the places where a source's expressions look at their own commit, a few at most.
-func selfUses(dir string) []string {
-	var uses []string
-	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
-		if err != nil || len(uses) >= maxUses || entry.Name() == ".git" {
-			return filepath.SkipDir
-		}
-		if !entry.Type().IsRegular() || !strings.HasSuffix(entry.Name(), ".nix") {
-			return nil
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil
-		}
-		rel, err := filepath.Rel(dir, file)
-		if err != nil {
-			return nil
-		}
-		for i, line := range strings.Split(string(text), "\n") {
-			for _, found := range selfUse.FindAllString(line, -1) {
-				uses = append(uses, fmt.Sprintf("%s:%d: %s", filepath.ToSlash(rel), i+1, found))
-			}
-		}
-		return nil
-	})
-	return uses
 }
