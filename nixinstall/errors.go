@@ -17,13 +17,10 @@ func (e *StaleError) Error() string {
 	return fmt.Sprintf("restoring the Nix toolchain from %s: %s", e.Dir, e.Reason)
 }
 
-// EvalError is an expression that does not evaluate, with Nix's messages.
+// EvalError is an expression that does not evaluate.
 type EvalError struct {
 	// Summary is what is wrong, in one line.
 	Summary string
-	// Message is all that Nix says, over several lines: the steps that led there, the lines of the files with a
-	// caret below. Without colours; files of the source by the user's names.
-	Message string
 	// File is the user's file the message is about, relative to the source; "" where Nix names none of the user's.
 	File string
 	// Line and Column are 1-based; 0 where they are not known.
@@ -92,9 +89,7 @@ func (e *MissingAttrError) Error() string {
 type WouldBuildError struct {
 	// Drvs are the derivations that would have to be built.
 	Drvs []storepath.Path
-	// Message is all that Nix says, as in EvalError; Warnings are what it warned of before: substituters that do not answer,
-	// signatures that are not trusted.
-	Message  string
+	// Warnings are what Nix warned of before: substituters that do not answer, signatures that are not trusted.
 	Warnings []string
 }
 

@@ -56,9 +56,8 @@ type Result struct {
 type Derivation struct {
 	// Attr is the attribute path it was found at; "" for the expression itself.
 	Attr string `json:"attr"`
-	// Name is the derivation's name, System the system it is built on.
-	Name   string `json:"name"`
-	System string `json:"system"`
+	// Name is the derivation's name.
+	Name string `json:"name"`
 	// Drv is the derivation's own store path.
 	Drv storepath.Path `json:"drvPath"`
 	// Outputs are the store paths by output name.
@@ -68,19 +67,12 @@ type Derivation struct {
 	Install []string `json:"install"`
 	// MainProgram is meta.mainProgram; "" where it is not set.
 	MainProgram string `json:"mainProgram"`
-	// PName and Version are the package's, where it says so.
-	PName   string `json:"pname"`
-	Version string `json:"version"`
-	// License and Homepage are meta's, in SPDX terms where it has them.
-	License  string `json:"license"`
-	Homepage string `json:"homepage"`
 }
 
 // Output is one store path for the image.
 type Output struct {
 	Attr        string
 	Path        storepath.Path
-	OutputName  string
 	MainProgram string
 	Drv         storepath.Path
 }
@@ -202,8 +194,8 @@ func (t Toolchain) appDerivations(a app) ([]Derivation, error) {
 			return nil, fmt.Errorf("evaluating app %q: %w", a.Attr, err)
 		}
 		d := Derivation{
-			Attr: a.Attr, Name: drvName(p), System: drv.System, Drv: p, Outputs: map[string]storepath.Path{},
-			Install: a.Outputs[p], PName: drv.Env["pname"], Version: drv.Env["version"],
+			Attr: a.Attr, Name: drvName(p), Drv: p, Outputs: map[string]storepath.Path{},
+			Install: a.Outputs[p],
 		}
 		holds := false
 		for name, output := range drv.Outputs {
@@ -372,8 +364,7 @@ func (r *Result) install() {
 				continue
 			}
 			seen[p] = true
-			r.Outputs = append(r.Outputs,
-				Output{Attr: d.Attr, Path: p, OutputName: name, MainProgram: d.MainProgram, Drv: d.Drv})
+			r.Outputs = append(r.Outputs, Output{Attr: d.Attr, Path: p, MainProgram: d.MainProgram, Drv: d.Drv})
 		}
 	}
 }

@@ -80,11 +80,6 @@ let
   # Description of a derivation. Only what decides the build may fail; the rest is left out where it does.
   optional = v: default: let r = tryEval v; in if r.success then r.value else default;
   optionalText = v: let s = optional (let x = v; in if isString x then x else "") ""; in unsafeDiscardStringContext s;
-  license = l:
-    if isString l then l
-    else if isList l then builtins.concatStringsSep " AND " (filter (s: s != "") (map license l))
-    else if isAttrs l then l.spdxId or l.shortName or l.fullName or ""
-    else "";
   describe = attr: d:
     let
       names = d.outputs or [ "out" ];
@@ -96,7 +91,6 @@ let
     {
       inherit attr;
       name = text d.name;
-      system = text (d.system or "");
       drvPath = text d.drvPath;
       outputs = listToAttrs (map (o: { name = o; value = text (d.${o} or d).outPath; }) names);
       install =
@@ -104,10 +98,6 @@ let
         else if wanted != [ ] then wanted
         else [ outputName ];
       mainProgram = optionalText (meta.mainProgram or "");
-      pname = optionalText (d.pname or "");
-      version = optionalText (d.version or "");
-      homepage = optionalText (let h = meta.homepage or ""; in if isList h then head (h ++ [ "" ]) else h);
-      license = optionalText (license (meta.license or ""));
     };
 
   # What `nix run` runs: a program, and the derivations that its path speaks of.

@@ -26,30 +26,18 @@ func testEvaluateErrors(t *testing.T, _ spec.G, it spec.S) {
 		var evalErr *nixinstall.EvalError
 		Expect(errors.As(err, &evalErr)).To(BeTrue(), "%v", err)
 		Expect(err.Error()).NotTo(ContainSubstring("\n"))
-		Expect(evalErr.Message).NotTo(ContainSubstring("\x1b"))
-		Expect(evalErr.Message).NotTo(ContainSubstring("stdin"))
-		Expect(evalErr.Message).NotTo(ContainSubstring("git-export/"))
+		Expect(evalErr.Summary).NotTo(MatchRegexp("\x1b|stdin|git-export/"))
 		return evalErr
 	}
 
 	it("shows a syntax error in the user's file", func() {
 		err := fails("app", nixinstall.Request{File: "syntax.nix"})
 		Expect(err).To(MatchError("evaluating syntax.nix:3:9: syntax error, unexpected ';'"))
-		Expect(err.Message).To(Equal(strings.Join([]string{
-			"error: syntax error, unexpected ';'",
-			"at syntax.nix:3:9:",
-			`     2|   name = "app";`,
-			"     3|   src = ;",
-			"      |         ^",
-			"     4| }",
-		}, "\n")))
 	})
 
 	it("shows what the expression throws, and from where", func() {
 		err := fails("app", nixinstall.Request{File: "fails.nix", Attrs: []string{"app"}})
 		Expect(err).To(MatchError("evaluating fails.nix:2:29: the number 3 is too large"))
-		Expect(err.Message).To(ContainSubstring("at fails.nix:6:"))
-		Expect(err.Message).To(HaveSuffix("error: the number 3 is too large"))
 	})
 
 	it("shows nixpkgs' refusal of an unfree package", func() {

@@ -57,13 +57,13 @@ func withNixpkgs(t *testing.T) func(*nixinstall.Settings) {
 func isApp(r nixinstall.Result) {
 	Expect(r.Derivations).To(HaveLen(1))
 	Expect(r.Derivations[0]).To(Equal(nixinstall.Derivation{
-		Name: "app-1.0", System: system, Drv: appDrv,
+		Name: "app-1.0", Drv: appDrv,
 		Outputs: map[string]storepath.Path{"out": appOut, "doc": appDoc}, Install: []string{"out", "doc"},
-		MainProgram: "serve", PName: "app", Version: "1.0", License: "MIT", Homepage: "https://example.org",
+		MainProgram: "serve",
 	}))
 	Expect(r.Outputs).To(Equal([]nixinstall.Output{
-		{Path: appOut, OutputName: "out", MainProgram: "serve", Drv: appDrv},
-		{Path: appDoc, OutputName: "doc", MainProgram: "serve", Drv: appDrv},
+		{Path: appOut, MainProgram: "serve", Drv: appDrv},
+		{Path: appDoc, MainProgram: "serve", Drv: appDrv},
 	}))
 }
 

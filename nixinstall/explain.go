@@ -17,7 +17,6 @@ var (
 	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
 	// What fetchers say of a path that they look for in the file system.
 	unfetched = regexp.MustCompile(`(?:path '/|open file |Git repository [^/]?)(/nix/store/[^'"\s]+)`)
-	ourFrame  = regexp.MustCompile(`«stdin»|«nix-internal»|«string»`)
 )
 
 // explain makes a typed error of Nix's last messages, with the user's file names.
@@ -27,13 +26,10 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 		return err
 	}
 	if drvs := wantedBuilds(failure.messages); len(drvs) > 0 {
-		return &WouldBuildError{Drvs: drvs, Message: t.userText(failure.last().Text, source), Warnings: failure.warnings}
+		return &WouldBuildError{Drvs: drvs, Warnings: failure.warnings}
 	}
 	last := failure.last()
-	e := &EvalError{
-		Summary: oneLine(t.userNames(last.Raw, source)),
-		Message: t.userText(last.Text, source),
-	}
+	e := &EvalError{Summary: oneLine(t.userNames(last.Raw, source))}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")
 	}
@@ -67,36 +63,6 @@ func (t Toolchain) userNames(text string, source storepath.Path) string {
 	}
 	text = strings.ReplaceAll(text, source.String()+"/", "")
 	return strings.ReplaceAll(text, source.String(), ".")
-}
-
-// framesKept bounds the steps of a message that are not in the user's files; nixpkgs makes hundreds.
-const framesKept = 2
-
-// userText is Nix's message without the steps that are about this program's own question, and with few of those
-// that are in nobody's files.
-func (t Toolchain) userText(text string, source storepath.Path) string {
-	text = strings.ReplaceAll(strings.TrimPrefix(text, "error:"), "\n       ", "\n")
-	frames, message := "", text
-	if i := strings.LastIndex(text, "\n\nerror:"); i >= 0 && strings.HasPrefix(strings.TrimSpace(text), "…") {
-		frames, message = text[:i], text[i+len("\n\nerror:"):]
-	}
-	var kept []string
-	others := 0
-	steps := strings.Split("\n"+frames, "\n… ")
-	for _, step := range slices.Backward(steps) { // the innermost is the last
-		step = strings.Trim(step, "\n")
-		inUser := source != "" && strings.Contains(step, source.String())
-		if step == "" || ourFrame.MatchString(step) && !inUser || !inUser && others >= framesKept {
-			continue
-		}
-		if !inUser {
-			others++
-		}
-		kept = append(kept, "… "+step)
-	}
-	slices.Reverse(kept)
-	kept = append(kept, "error: "+strings.TrimSpace(message))
-	return t.userNames(strings.Join(kept, "\n\n"), source)
 }
 
 // userPosition is the place in the user's files that a message is about: the one it names, else the innermost frame

@@ -96,7 +96,6 @@ func (t *Toolchain) relocate(ctx context.Context, layout relocate.Layout, r *rel
 	for _, reg := range r.paths {
 		paths = append(paths, reg.Path)
 		t.Metadata.Paths = append(t.Metadata.Paths, layout.Base(reg.Path))
-		t.Metadata.Size += reg.NarSize
 	}
 	slices.Sort(t.Metadata.Paths)
 	if found := layout.Collisions(paths); len(found) > 0 {

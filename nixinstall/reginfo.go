@@ -17,7 +17,6 @@ type Registration struct {
 	Path       storepath.Path
 	NarHash    storepath.Hash
 	NarSize    int64
-	Deriver    storepath.Path // "" where it is not known
 	References []storepath.Path
 }
 
@@ -94,7 +93,7 @@ func (l *regLines) registration(first string) (reg Registration, err error) {
 		return reg, fmt.Errorf("%.80q is no NAR size", fields[1])
 	}
 	if fields[2] != "" {
-		if reg.Deriver, err = storepath.Parse(fields[2]); err != nil {
+		if _, err = storepath.Parse(fields[2]); err != nil { // the deriver
 			return reg, err
 		}
 	}

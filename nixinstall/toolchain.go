@@ -48,8 +48,6 @@ type Metadata struct {
 	Paths []string `json:"paths" toml:"paths"`
 	// PackHash is the SHA-256 (hex) of the pack's decompressed contents.
 	PackHash string `json:"packHash" toml:"pack-hash"`
-	// Size is what the programs take unpacked, in bytes.
-	Size int64 `json:"size" toml:"size"`
 }
 
 // Settings are what nix.conf is written from; Nix reads no other.

@@ -15,8 +15,7 @@ import (
 // no cache has. Mostly it is nixpkgs, fetched by a revision that was changed.
 func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
 	// Nix names what those are built with, too.
-	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Message: unread.Message,
-		Warnings: unread.Warnings}
+	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Warnings: unread.Warnings}
 	n := &NotCachedError{
 		Entry: "the evaluation of " + e.entryName() + ", which has to read " + text.List(unread.Names(), listed),
 		Build: unread.Drvs, HydraAsked: e.Settings.HydraURL != "",

@@ -127,7 +127,7 @@ func (c *substituter) open(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.info, c.priority = info, info.Priority
+	c.priority = info.Priority
 	if c.address.priority != nil {
 		c.priority = *c.address.priority
 	}

@@ -9,50 +9,29 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// notes are the failures of one cache: of each kind the first in full, and how many more there were.
+// notes are the kinds of a cache's failures: the first of each is logged.
 type notes struct {
 	mu    sync.Mutex
-	kinds map[string]int // the index in texts
-	texts []string
-	more  []int
+	kinds map[string]bool
 }
 
-// maxNotes bounds a report when a cache fails in ever new ways.
+// maxNotes bounds the log when a cache fails in ever new ways.
 const maxNotes = 100
 
-// add records a failure. It gives what is to be logged: nothing, when its kind is known.
+// add notes a failure. It gives what is to be logged: nothing, when its kind is known.
 func (n *notes) add(kind, text string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if i, known := n.kinds[kind]; known {
-		n.more[i]++
+	if n.kinds[kind] || len(n.kinds) == maxNotes {
 		return ""
-	}
-	if len(n.texts) == maxNotes {
-		return ""
-	}
-	if len(n.texts) == maxNotes-1 {
-		text = "and more, which are not listed"
 	}
 	if n.kinds == nil {
-		n.kinds = map[string]int{}
+		n.kinds = map[string]bool{}
 	}
-	n.kinds[kind] = len(n.texts)
-	n.texts, n.more = append(n.texts, text), append(n.more, 0)
+	if n.kinds[kind] = true; len(n.kinds) == maxNotes {
+		return "and more, which are not listed"
+	}
 	return text
-}
-
-func (n *notes) all() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []string
-	for i, text := range n.texts {
-		if n.more[i] > 0 {
-			text += fmt.Sprintf(" (and %d more like it)", n.more[i])
-		}
-		out = append(out, text)
-	}
-	return out
 }
 
 // note records a failure and logs the first of its kind.
@@ -100,26 +79,15 @@ func (c *substituter) describe(p storepath.Path, err error) (kind, text string) 
 
 // report is what the cache did for the run.
 func (c *substituter) report() Report {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Report{
-		URL: c.String(), Priority: c.priority, NarInfos: c.narinfos.Load(), Paths: c.paths.Load(),
-		Bytes: c.bytes.Load(), Unusable: c.unusable != nil, Failures: c.notes.all(),
-	}
+	return Report{URL: c.String(), NarInfos: c.narinfos.Load(), Paths: c.paths.Load(), Bytes: c.bytes.Load()}
 }
 
 // Report is what one cache did for a run.
 type Report struct {
 	// URL is the cache, redacted.
 	URL string
-	// Priority is the one in force, lowest first.
-	Priority int
 	// NarInfos and Paths count the narinfos and NARs that it served and that were used.
 	NarInfos, Paths int64
 	// Bytes counts what came from it for NARs, compressed.
 	Bytes int64
-	// Unusable says that it was not used at all.
-	Unusable bool
-	// Failures holds the first failure of each kind and how many more there were, in the order they happened.
-	Failures []string
 }

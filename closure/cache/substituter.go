@@ -26,7 +26,6 @@ type substituter struct {
 	policy    RetryPolicy
 	pool      *decompress.Pool
 	log       func(string, ...any)
-	info      Info
 	priority  int
 	slots     chan struct{} // look-ups under way, also while they wait for another attempt
 	limiter   *limiter

@@ -291,7 +291,7 @@ func FuzzAnswers(f *testing.F) {
 		switch {
 		case err != nil && strings.ContainsAny(err.Error(), "\n\x1b\x00"):
 			t.Fatalf("error is not one clean line: %q", err)
-		case err == nil && len(r.Roots()) == 0:
+		case err == nil && len(hydratest.Roots(r)) == 0:
 			t.Fatal("success without a store path")
 		}
 	})

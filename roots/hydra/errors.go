@@ -69,7 +69,6 @@ func (e *NotFrontPageError) Error() string {
 
 // SearchTimeoutError is a search that Hydra, its database or a proxy gave up.
 type SearchTimeoutError struct {
-	URL     string
 	Text    string // what was searched for
 	Problem string
 }
@@ -112,7 +111,6 @@ func (e *AnswerError) Unwrap() error { return e.Cause }
 // JobsetNotFoundError is a project or a jobset that this Hydra does not have.
 type JobsetNotFoundError struct {
 	Project, Jobset string
-	Message         string   // Hydra's own words
 	What            string   // "jobset" or "project": which of the two is missing
 	Have            []string // the names there are, nearest first, bounded
 	More            int      // how many more there are
@@ -129,7 +127,6 @@ func (e *JobsetNotFoundError) Error() string {
 // JobNotFoundError is a job that an evaluation does not have.
 type JobNotFoundError struct {
 	Job       string
-	Eval      int64
 	URL       string   // of the evaluation
 	Have      []string // the jobs there are, nearest first, bounded
 	More      int
@@ -180,7 +177,6 @@ type SeenRevision struct {
 	Eval      int64
 	Time      time.Time
 	Revisions []string // "<input>=<revision>", or the revision alone where there is one input
-	URL       string
 }
 
 // String is "1234 of 2026-08-21 13:00Z (src=0123abc…)".
@@ -196,7 +192,6 @@ type RevisionNotFoundError struct {
 	Looked          int            // evaluations looked at
 	All             bool           // Hydra lists no more than these
 	Oldest          time.Time      // of the evaluations looked at
-	Repository      string         // of which repository the revisions are, where the source's was recognised
 	Repositories    []string       // the inputs' repositories where none is the source's
 	Hint            string         // what Hydra says of the jobset: an error, a check under way, being disabled
 	Disabled        bool           // the jobset or its project is: no evaluation will come

@@ -190,10 +190,10 @@ func (c *Client) notFound(ctx context.Context, q Query, evals []Eval, looked loo
 	}
 	e.Hint, e.Disabled = c.jobsetHint(ctx, q.Project, pages.jobset)
 	if len(evals) > 0 {
-		e.Repository, e.Repositories = evals[0].repositories(q)
+		e.Repositories = evals[0].repositories(q)
 	}
 	for _, eval := range evals {
-		e.Seen = append(e.Seen, SeenRevision{Eval: eval.ID, Time: eval.Time, URL: eval.URL, Revisions: eval.revisions(q)})
+		e.Seen = append(e.Seen, SeenRevision{Eval: eval.ID, Time: eval.Time, Revisions: eval.revisions(q)})
 	}
 	return e
 }
@@ -277,7 +277,7 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 			return err
 		}
 	}
-	e := &JobsetNotFoundError{Project: project, Jobset: jobset, Message: said.message, What: "jobset"}
+	e := &JobsetNotFoundError{Project: project, Jobset: jobset, What: "jobset"}
 	var one struct {
 		Jobsets []looseText `json:"jobsets"`
 	}

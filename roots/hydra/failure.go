@@ -25,12 +25,11 @@ type FailedBuild struct {
 
 // Step is one derivation that Hydra built, or tried to, for a build.
 type Step struct {
-	Number  int
-	Name    string // of the derivation, or of its output where Hydra does not name the derivation
-	DrvPath string // "" where Hydra does not say
-	Status  string // Hydra's words
-	Cause   string // what Hydra says went wrong with an aborted step, "" where nothing
-	LogURL  string // "" where Hydra has no log of it
+	Number int
+	Name   string // of the derivation, or of its output where Hydra does not name the derivation
+	Status string // Hydra's words
+	Cause  string // what Hydra says went wrong with an aborted step, "" where nothing
+	LogURL string // "" where Hydra has no log of it
 }
 
 // String is one clause.
@@ -117,7 +116,7 @@ func (c *Client) nameStep(ctx context.Context, id int64, step *Step) {
 		return
 	}
 	if p, err := storepath.Parse(string(j.DrvPath)); err == nil {
-		step.DrvPath, step.Name = p.String(), strings.TrimSuffix(p.Name(), ".drv")
+		step.Name = strings.TrimSuffix(p.Name(), ".drv")
 	}
 }
 

@@ -42,7 +42,7 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 		if err := c.otherSystems(ctx, q, e); err != nil {
 			return nil, err
 		}
-		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), Eval: e.ID, URL: e.URL,
+		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), URL: e.URL,
 			EvalError: c.evalError(ctx, q, e, q.Jobs[0])}
 	}
 	all, err := c.allBuilds(ctx, e.ID)
@@ -278,7 +278,7 @@ func pickOne(q Query, e Eval, all []Build, job string) (Build, error) {
 		names = append(names, b.Job)
 	}
 	near, more := nearest(job, names)
-	return Build{}, &JobNotFoundError{Job: job, Eval: e.ID, URL: e.URL, Have: near, More: more}
+	return Build{}, &JobNotFoundError{Job: job, URL: e.URL, Have: near, More: more}
 }
 
 func wholeJobset(q Query, e Eval, all []Build) ([]Build, error) {

@@ -86,18 +86,15 @@ func (e Eval) revisions(q Query) []string {
 }
 
 // repositories are for the error that says a revision is missing.
-func (e Eval) repositories(q Query) (source string, others []string) {
+func (e Eval) repositories(q Query) (others []string) {
 	candidates, recognised := e.candidates(q)
-	if recognised {
-		return redactURI(candidates[0].uri), nil
-	}
-	if q.GitURL == "" {
-		return "", nil
+	if recognised || q.GitURL == "" {
+		return nil
 	}
 	for _, s := range firstOf(candidates, 6) {
 		others = append(others, fmt.Sprintf("%s=%s", text.Clip(s.name, 40), redactURI(s.uri)))
 	}
-	return "", others
+	return others
 }
 
 // SplitFlake takes a locked flake reference, as `nix flake metadata --json` gives it in "url" and Hydra keeps it,

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Resolution is what Hydra has for a query.
@@ -16,30 +12,6 @@ type Resolution struct {
 	Evaluation Eval    // the evaluation itself
 	Revision   string  // the commit it is of, "" where it cannot be told
 	Builds     []Build // in the order of the query's jobs; of a whole jobset, by name
-	Requests   int64   // HTTP requests it took
-	Waited     time.Duration
-}
-
-// Roots are the store paths of the builds' outputs, sorted, each once. Given names, only outputs of these names are
-// taken, and of a build that has none of them, all.
-func (r *Resolution) Roots(names ...string) []storepath.Path {
-	var roots []storepath.Path
-	for _, b := range r.Builds {
-		var some []storepath.Path
-		for _, name := range names {
-			if p, ok := b.Outputs[name]; ok {
-				some = append(some, p)
-			}
-		}
-		if len(some) == 0 {
-			for _, p := range b.Outputs {
-				some = append(some, p)
-			}
-		}
-		roots = append(roots, some...)
-	}
-	slices.Sort(roots)
-	return slices.Compact(roots)
 }
 
 // Resolve finds the evaluation of a revision and takes the wanted jobs' builds, each of which has succeeded and has
@@ -49,7 +21,6 @@ func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
 	if err != nil {
 		return nil, err
 	}
-	before := c.Requests()
 	w := c.newWait(q.Wait)
 	r, err := c.findWaiting(ctx, q, w)
 	if err != nil {
@@ -63,7 +34,6 @@ func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
 			return nil, err
 		}
 	}
-	r.Waited, r.Requests = w.waited(), c.Requests()-before
 	return r, nil
 }
 

@@ -95,7 +95,7 @@ func (c *Client) searchFor(ctx context.Context, text string) (searchJSON, error)
 		return got, &AnswerError{URL: none.url, Status: http.StatusNotFound, Attempts: 1,
 			Problem: "it has no search: " + none.message}
 	case errors.As(err, &failed) && tookTooLong(failed):
-		return got, c.searchTimedOut(&SearchTimeoutError{URL: failed.URL, Text: text, Problem: failed.Problem})
+		return got, c.searchTimedOut(&SearchTimeoutError{Text: text, Problem: failed.Problem})
 	case err != nil:
 		return got, err
 	case !got.given:
@@ -148,15 +148,15 @@ func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 
 // Source is a repository at a commit that an evaluation was made from.
 type Source struct {
-	// Input is the jobset's name for it, or "flake"; URI is as the jobset has it, Revision the full commit.
-	Input, URI, Revision string
+	// Input is the jobset's name for it, or "flake"; Revision the full commit.
+	Input, Revision string
 }
 
 // Sources are the repositories of an evaluation, by name.
 func (e Eval) Sources() []Source {
 	var all []Source
 	for _, s := range e.sources() {
-		all = append(all, Source{Input: s.name, URI: s.uri, Revision: s.revision})
+		all = append(all, Source{Input: s.name, Revision: s.revision})
 	}
 	return all
 }

@@ -61,7 +61,6 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		sources := eval.Sources()
 		Expect(sources).To(HaveLen(1))
 		Expect(sources[0].Revision).To(Equal(hydratest.Revision("two")))
-		Expect(sources[0].URI).To(Equal("https://git.example.org/shop.git"))
 
 		drv, err := storepath.Parse(builds[1].DrvPath)
 		Expect(err).NotTo(HaveOccurred())

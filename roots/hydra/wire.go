@@ -26,7 +26,6 @@ type Eval struct {
 
 // Input is what an evaluation was made from, one of possibly several.
 type Input struct {
-	Type     string // "git", "string", "boolean", "nix", "build", …
 	URI      string // of a repository
 	Revision string // a commit, or a number in Subversion
 	Value    string // of a string, boolean or Nix expression
@@ -34,17 +33,16 @@ type Input struct {
 
 // Build is one job of an evaluation.
 type Build struct {
-	ID                    int64
-	Project, Jobset, Job  string
-	System                string
-	NixName               string // the derivation's name
-	DrvPath               string // the derivation, as Hydra names it
-	Outputs               map[string]storepath.Path
-	Finished              bool
-	Status                Status
-	Queued, Start, Finish time.Time // zero where Hydra does not say
-	Evals                 []int64   // evaluations it is part of
-	URL                   string    // its page
+	ID                   int64
+	Project, Jobset, Job string
+	System               string
+	NixName              string // the derivation's name
+	DrvPath              string // the derivation, as Hydra names it
+	Outputs              map[string]storepath.Path
+	Finished             bool
+	Status               Status
+	Evals                []int64 // evaluations it is part of
+	URL                  string  // its page
 
 	outputs map[string]string // as Hydra names them, "" for an output it has no path for
 }
@@ -150,7 +148,6 @@ func (n *count) UnmarshalJSON(b []byte) error {
 }
 
 type inputJSON struct {
-	Type     looseText `json:"type"`
 	URI      looseText `json:"uri"`
 	Revision looseText `json:"revision"`
 	Value    looseText `json:"value"`
@@ -170,7 +167,7 @@ func (c *Client) eval(j evalJSON) Eval {
 		Time: unix(&j.Timestamp), URL: c.link("/eval/%d", j.ID),
 	}
 	for name, i := range j.Inputs {
-		e.Inputs[shownText(name)] = Input{Type: string(i.Type), URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
+		e.Inputs[shownText(name)] = Input{URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
 	}
 	return e
 }
@@ -179,7 +176,7 @@ func (c *Client) eval(j evalJSON) Eval {
 func (j *evalJSON) size() int {
 	size := thingSize + len(j.Flake)
 	for name, i := range j.Inputs {
-		size += entrySize + len(name) + len(i.Type) + len(i.URI) + len(i.Revision) + len(i.Value)
+		size += entrySize + len(name) + len(i.URI) + len(i.Revision) + len(i.Value)
 	}
 	return size
 }
@@ -252,20 +249,17 @@ func (p *evalsJSON) field(s *stream, name string) error {
 }
 
 type buildJSON struct {
-	ID        number    `json:"id"`
-	Finished  *number   `json:"finished"`
-	Status    *number   `json:"buildstatus"`
-	Timestamp *number   `json:"timestamp"`
-	StartTime *number   `json:"starttime"`
-	StopTime  *number   `json:"stoptime"`
-	Evals     []number  `json:"jobsetevals"`
-	Project   looseText `json:"project"`
-	Jobset    looseText `json:"jobset"`
-	Job       looseText `json:"job"`
-	NixName   looseText `json:"nixname"`
-	System    looseText `json:"system"`
-	DrvPath   looseText `json:"drvpath"`
-	Outputs   map[string]struct {
+	ID       number    `json:"id"`
+	Finished *number   `json:"finished"`
+	Status   *number   `json:"buildstatus"`
+	Evals    []number  `json:"jobsetevals"`
+	Project  looseText `json:"project"`
+	Jobset   looseText `json:"jobset"`
+	Job      looseText `json:"job"`
+	NixName  looseText `json:"nixname"`
+	System   looseText `json:"system"`
+	DrvPath  looseText `json:"drvpath"`
+	Outputs  map[string]struct {
 		Path looseText `json:"path"`
 	} `json:"buildoutputs"`
 }
@@ -312,7 +306,6 @@ func (c *Client) build(j buildJSON) Build {
 		ID: int64(j.ID), Project: string(j.Project), Jobset: string(j.Jobset), Job: string(j.Job),
 		System: string(j.System), NixName: string(j.NixName), DrvPath: string(j.DrvPath),
 		Finished: *j.Finished != 0, Status: Unfinished, URL: c.link("/build/%d", j.ID),
-		Queued: unix(j.Timestamp), Start: unix(j.StartTime), Finish: unix(j.StopTime),
 		Outputs: map[string]storepath.Path{}, outputs: map[string]string{},
 	}
 	if b.Finished {

@@ -3,8 +3,11 @@ package hydratest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
@@ -47,7 +50,7 @@ func MeasureResolve(ctx context.Context, back, jobs int, latency time.Duration) 
 		return m, fmt.Errorf("measuring Hydra requests: %w", err)
 	}
 	m.Elapsed = time.Since(start)
-	m.Requests, m.Connections, m.Roots = len(s.Requests()), s.Connections(), len(r.Roots())
+	m.Requests, m.Connections, m.Roots = len(s.Requests()), s.Connections(), len(Roots(r))
 	m.Redirects = s.redirects()
 	return m, nil
 }
@@ -56,4 +59,14 @@ func (s *Server) redirects() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.redirected
+}
+
+// Roots are the store paths of the builds' outputs, sorted, each once.
+func Roots(r *hydra.Resolution) []storepath.Path {
+	var all []storepath.Path
+	for _, b := range r.Builds {
+		all = slices.AppendSeq(all, maps.Values(b.Outputs))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
