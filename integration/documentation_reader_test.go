@@ -3,9 +3,11 @@ package integration_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -42,7 +44,7 @@ func (r *reader) copyCheckout() string {
 	r.t.Helper()
 	dir := filepath.Join(r.t.TempDir(), "checkout")
 	must(os.Mkdir(dir, 0o755))
-	const copying = `cd .. && git ls-files -z | tar --null -T - -cf - | tar -C "$1" -xf -`
+	const copying = `cd .. && git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$1" -xf -`
 	out, err := exec.Command("sh", "-c", copying, "sh", dir).CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), string(out))
 	pinFirst(filepath.Join(dir, "samples/first"), r.parts.pkgs)
@@ -104,14 +106,38 @@ func (r *reader) writesFirst() {
 	}
 }
 
-// withSite runs a block where a sample is that the cache of the page's name has.
+// withSite runs a block in a directory of its own with a sample that the cache of the page's name has.
 func withSite(then run) run {
 	return func(r *reader, b pages.Block) {
 		site := r.site()
+		r.dir = r.t.TempDir()
 		must(os.CopyFS(r.dir, os.DirFS(site.source)))
 		r.trusts(site)
 		then(r, b)
 	}
+}
+
+// privateCache builds that sample from a cache that wants a token, which only a service binding has.
+func (r *reader) privateCache(b pages.Block) {
+	const token = "a-token-of-the-cache"
+	site := *r.site()
+	var err error
+	site.server, err = rig.Serve(site.cache, rig.ServeOptions{Wrap: func(files http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			if request.Header.Get("Authorization") != "Bearer "+token {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			files.ServeHTTP(w, request)
+		})
+	}})
+	must(err)
+	defer site.server.Close()
+	r.dir = r.t.TempDir()
+	must(os.CopyFS(r.dir, os.DirFS(site.source)))
+	r.trusts(&site)
+	r.env = append(r.env, "CACHE="+r.first.server.URL, "CACHE_KEY=", "CACHE_TOKEN="+token, "RUNNER_TEMP="+r.t.TempDir())
+	Expect(r.runs(b.Text)).To(MatchRegexp(regexp.QuoteMeta(site.server.URL) + `: \d+ narinfos, \d+ paths`))
 }
 
 // own has the buildpack's own commands where a page calls them by bin/.
