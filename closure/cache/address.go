@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -143,16 +144,12 @@ func (a *address) resolve(ref string) (*url.URL, error) {
 		}
 		return u, nil
 	}
-	for _, part := range strings.Split(u.Path, "/") {
-		if part == ".." {
+	above := slices.Contains(strings.Split(u.Path, "/"), "..")
+	if u.Host != "" || strings.HasPrefix(u.Path, "/") || above {
+		if a.base.Scheme != "http" && a.base.Scheme != "https" { // where it may lead anywhere on this machine
 			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact.URL(u)))
 		}
-	}
-	if u.Host != "" || strings.HasPrefix(u.Path, "/") {
-		if a.base.Scheme != "http" && a.base.Scheme != "https" {
-			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact.URL(u)))
-		}
-		return a.base.ResolveReference(u), nil
+		return a.base.JoinPath("/").ResolveReference(u), nil
 	}
 	full := *a.base
 	full.Path, full.RawPath = a.base.Path+"/"+u.Path, ""

@@ -164,6 +164,19 @@ func testDecoding(t *testing.T, context spec.G, it spec.S) {
 			})
 		}
 
+		it("is undone where it stands in a list with what is none", func() {
+			data := content("a", 1000)
+			n := s.add(t, "a", "none", data, nil)
+			for _, list := range [][]string{{"identity, gzip"}, {"GZIP,identity"}, {"gzip", "identity"}, {"", "x-gzip"}} {
+				s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					w.Header()["Content-Encoding"] = list
+					w.Write(compress(t, "gzip", s.file(r.URL.Path[1:])))
+					return true
+				})
+				Expect(fetch(open(t, options(s.URL)), n.StorePath)).To(Equal(data), "%q", list)
+			}
+		})
+
 		it("is refused by name where it is unknown", func() {
 			n := s.add(t, "a", "xz", content("a", 1000), nil)
 			s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {

@@ -60,7 +60,7 @@ type VerifyError struct {
 	// Cache is the cache's URL, redacted.
 	Cache string
 	Path  storepath.Path
-	// Field is the narinfo's field that does not hold: NarHash, NarSize, FileHash, FileSize or URL.
+	// Field is the narinfo's field that does not hold: NarHash, NarSize, FileSize, URL, Compression or CA.
 	Field string
 	// Want and Got are the promised and the found value; Got may be a description.
 	Want, Got string

@@ -11,8 +11,8 @@ import (
 )
 
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
-// returns io.EOF only after FileSize, NarHash and NarSize were right, else a *VerifyError. (FileHash, which nobody signs,
-// says nothing more.)
+// returns io.EOF only after NarHash and NarSize were right, else a *VerifyError. (FileHash and FileSize, which nobody signs,
+// say nothing more.)
 //
 // Broken transfers continue where they broke off. When that does not help, or what came was wrong, unpack is called
 // again from the start, after it returned, with the stream of the next cache that has the same NAR; so unpack must

@@ -215,10 +215,10 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 		html:      strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"),
 		login:     t.logins != nil && t.logins.header(r.url) != "",
 	}
-	switch {
-	case res.StatusCode == http.StatusOK:
+	switch res.StatusCode {
+	case http.StatusOK, http.StatusCreated: // which some servers say of what they have just made, and Nix takes
 		return a, nil
-	case res.StatusCode == http.StatusPartialContent && r.from > 0:
+	case http.StatusPartialContent:
 		return a, a.readRange(res.Header.Get("Content-Range"), r.from)
 	}
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
@@ -261,15 +261,22 @@ func (e *StatusError) readS3(header http.Header, body []byte) {
 
 var errWrongRange = errors.New("continuing a transfer")
 
-// readRange checks that "bytes <from>-<to>/<size>" starts where it was asked to.
+// readRange checks that "bytes <from>-<to>/<size>" starts where it was asked to. Some servers answer so, too, where the
+// whole was asked for; then there need not be a range.
 func (a *answer) readRange(header string, from int64) error {
-	span, _, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "/")
+	if from == 0 && header == "" {
+		return nil
+	}
+	span, whole, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "/")
 	first, _, _ := strings.Cut(span, "-")
 	n, err := strconv.ParseInt(strings.TrimSpace(first), 10, 64)
 	if err != nil || n != from {
 		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
 	}
 	a.from, a.ranges = from, true
+	if size, err := strconv.ParseInt(whole, 10, 64); err == nil && from == 0 && a.encoding == "" {
+		a.size = size // of all of it, the rest of which is asked for when this has come
+	}
 	return nil
 }
 
@@ -281,13 +288,16 @@ func strongETag(tag string) string {
 	return tag
 }
 
+// contentEncoding is what a body is encoded by, "" where it is not, and a list where it is more than once.
 func contentEncoding(h http.Header) string {
-	e := strings.ToLower(strings.TrimSpace(h.Get("Content-Encoding")))
-	e = strings.TrimPrefix(e, "x-") // an older name of the same
-	if e == "identity" || e == "none" {
-		return ""
+	var encodings []string
+	for e := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Content-Encoding"), ",")), ",") {
+		e = strings.TrimPrefix(strings.TrimSpace(e), "x-") // an older name of the same
+		if e != "" && e != "identity" && e != "none" {
+			encodings = append(encodings, e)
+		}
 	}
-	return e
+	return strings.Join(encodings, ", ")
 }
 
 // statusFailure is a StatusError with what the retry policy needs besides.

@@ -43,6 +43,8 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			"nar/x.nar.xz":         "https://h/prefix/nar/x.nar.xz",
 			"nar/x.nar?hash=y":     "https://h/prefix/nar/x.nar?hash=y",
 			"/nar/x":               "https://h/nar/x",
+			"../nar/x?y":           "https://h/nar/x?y",
+			"nar/../other/x":       "https://h/prefix/other/x",
 			"https://other/nar/x":  "https://other/nar/x",
 			"nar/a%2Fb":            "https://h/prefix/nar/a%2Fb",
 			"nar/with space and ü": "https://h/prefix/nar/with%20space%20and%20%C3%BC",
@@ -51,9 +53,17 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred(), ref)
 			Expect(u.String()).To(Equal(want))
 		}
-		for _, bad := range []string{"", "..", "nar/../../x", "mailto:x", "ftp://h/x", "https:///x", "%zz"} {
+		for _, bad := range []string{"", "mailto:x", "ftp://h/x", "https:///x", "%zz"} {
 			_, err := a.resolve(bad)
 			Expect(err).To(HaveOccurred(), bad)
+		}
+		for _, raw := range []string{"file:///cache", "s3://bucket"} {
+			a, err := parseAddress(raw)
+			Expect(err).NotTo(HaveOccurred())
+			for _, bad := range []string{"..", "../nar/x", "nar/../../x", "nar/%2e%2e/%2e%2e/x", "/etc/passwd", "//h/x"} {
+				_, err := a.resolve(bad)
+				Expect(err).To(MatchError(ContainSubstring("leads out of the cache")), raw+" "+bad)
+			}
 		}
 	})
 }

@@ -22,7 +22,7 @@ import (
 type narStream struct {
 	found    *Found
 	transfer *transfer
-	file     *meter // what the narinfo's FileSize is of
+	file     *meter
 	content  io.ReadCloser
 	nar      io.ReadCloser
 	sum      hash.Hash
@@ -94,7 +94,7 @@ func (n *narStream) decode(ctx context.Context, pool *decompress.Pool) error {
 		}
 		n.content, raw = content, content
 	}
-	n.file = &meter{r: raw, limit: n.fileLimit()}
+	n.file = &meter{r: raw, limit: packedLimit(n.found.NarSize)}
 	nar, err := pool.Reader(ctx, n.found.Compression, n.file, n.found.NarSize)
 	n.nar = nar
 	return err
@@ -102,15 +102,6 @@ func (n *narStream) decode(ctx context.Context, pool *decompress.Pool) error {
 
 // packedLimit is more than any compression makes of a NAR of this size that does not compress.
 func packedLimit(narSize int64) int64 { return narSize + narSize/8 + 1<<20 }
-
-// fileLimit is where a file is too long for what its narinfo says of it.
-func (n *narStream) fileLimit() int64 {
-	limit := packedLimit(n.found.NarSize)
-	if n.found.FileSize > 0 {
-		limit = min(limit, n.found.FileSize)
-	}
-	return limit
-}
 
 func (n *narStream) close() {
 	n.transfer.abort() // first, because a decoder may be a process that is being fed
@@ -188,7 +179,18 @@ func (n *narStream) short() error {
 	if err := n.finishFile(); err != nil {
 		return err
 	}
+	if err := n.otherFile(); err != nil {
+		return err
+	}
 	return n.maybeCut(n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
+}
+
+// otherFile is what is wrong with a file that came whole and ends early, where it is not as long as its narinfo says.
+func (n *narStream) otherFile() error {
+	if want := n.found.FileSize; want > 0 && n.file != nil && n.transfer.err == io.EOF && n.file.size != want {
+		return n.mismatch("FileSize", fmt.Sprint(want), fmt.Sprint(n.file.size))
+	}
+	return nil
 }
 
 // maybeCut makes a broken transfer of what may have been cut off without anybody noticing.
@@ -199,25 +201,22 @@ func (n *narStream) maybeCut(err error) error {
 	return err
 }
 
-// finishFile reads what the decoder left of the file, which should be nothing, and checks its size.
+// finishFile reads what the decoder left of the file, which should be nothing. How much came is no matter by itself: nobody
+// signs FileSize, and Nix does not look at it.
 func (n *narStream) finishFile() error {
 	var rest [512]byte
 	for {
 		got, err := n.file.Read(rest[:])
-		if got > 0 && n.found.FileSize == 0 {
+		if got > 0 {
 			return n.mismatch("Compression", n.found.Compression, "followed by something else")
 		}
 		if err == io.EOF {
-			break
+			return nil
 		}
 		if err != nil {
 			return n.causeOf(err)
 		}
 	}
-	if want := n.found.FileSize; want > 0 && n.file.size != want {
-		return n.mismatch("FileSize", fmt.Sprint(want), fmt.Sprint(n.file.size))
-	}
-	return nil
 }
 
 func (n *narStream) mismatch(field, want, got string) error {
@@ -229,13 +228,14 @@ func (n *narStream) causeOf(err error) error {
 	switch {
 	case n.transfer.err != nil && n.transfer.err != io.EOF:
 		return fmt.Errorf("fetching %s from %s: %w", n.found.StorePath, n.found.CacheURL, n.transfer.err)
-	case errors.Is(err, errTooLong) && n.file != nil && n.file.limit == n.found.FileSize && n.file.size > n.file.limit:
-		return n.mismatch("FileSize", fmt.Sprint(n.found.FileSize), "more")
 	case errors.Is(err, errTooLong):
 		return n.mismatch("FileSize", fmt.Sprintf("NarSize %d, which packs to less", n.found.NarSize),
 			fmt.Sprintf("more than %d", packedLimit(n.found.NarSize)))
 	case errors.Is(err, xz.ErrSize):
 		return n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), "more")
+	}
+	if other := n.otherFile(); other != nil && errors.Is(err, io.ErrUnexpectedEOF) && !n.transfer.html {
+		return other
 	}
 	if n.transfer.html {
 		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)

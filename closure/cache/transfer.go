@@ -52,10 +52,13 @@ func (t *transfer) begin(ctx context.Context) error {
 		err := t.connect()
 		if err == nil {
 			t.encoding, t.html, t.openEnd = t.answer.encoding, t.answer.html, t.answer.openEnd
-			if t.encoding != "" {
+			switch {
+			case t.encoding != "":
 				t.size = -1
-			} else if t.answer.size >= 0 {
+			case t.answer.size >= 0:
 				t.size = t.answer.size
+			case !t.openEnd: // which says itself where it ends; what a narinfo says of that may be wrong
+				t.size = -1
 			}
 			return nil
 		}

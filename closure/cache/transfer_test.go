@@ -115,6 +115,29 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		arrives()
 	})
 
+	it("takes 206 where all was asked for, and asks for the rest where not all of it came", func() {
+		for _, part := range []string{"", "all", "half"} {
+			onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				file := s.file(n.URL)
+				from, to := 0, len(file)
+				if part == "half" {
+					to = len(file) / 2
+				}
+				if r.Header.Get("Range") != "" {
+					from, to = to, len(file)
+				}
+				if part != "" {
+					w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, len(file)))
+				}
+				w.Header().Set("Content-Length", fmt.Sprint(to-from))
+				w.WriteHeader(http.StatusPartialContent)
+				w.Write(file[from:to])
+				return true
+			})
+			arrives()
+		}
+	})
+
 	it("starts over when the file has changed meanwhile", func() {
 		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 			return nth == 1 && cut(w, bytes.Repeat([]byte("x"), 1000), 0, "ETag", `"old"`)
@@ -263,8 +286,19 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		Expect(s.asked("nar/a.nar.xz")[0].URL.RawQuery).To(HavePrefix("hash="))
 	})
 
-	it("refuses a URL that leads out of the cache's directory", func() {
-		for i, url := range []string{"../../etc/passwd", "file:///etc/passwd", "nar/../../x", "s3://other/x"} {
+	it("follows a URL beside the cache, as Nix does", func() {
+		files := newServer(t)
+		files.put("prefix/nix-cache-info", s.file("nix-cache-info"))
+		files.put("shared/a.nar.xz", s.file(n.URL))
+		n.URL = "../shared/a.nar.xz"
+		files.put("prefix/"+n.StorePath.HashPart()+".narinfo", []byte(n.String()))
+		got, err := fetch(open(t, options(files.URL+"/prefix")), n.StorePath)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(bytes.Equal(got, data)).To(BeTrue())
+	})
+
+	it("refuses a URL that leads out of the cache to what is not HTTP", func() {
+		for i, url := range []string{"file:///etc/passwd", "s3://other/x"} {
 			bad := s.add(t, fmt.Sprint("bad", i), "xz", data, func(n *narinfo.NarInfo) { n.URL = url })
 			_, err := fetch(open(t, options(s.URL)), bad.StorePath)
 			Expect(err).To(MatchError(ContainSubstring("field URL")), url)

@@ -61,7 +61,7 @@ func Parse(r io.Reader, storeDir string) (*NarInfo, error) {
 	if err := checkText(text); err != nil {
 		return nil, err
 	}
-	p := parser{info: &NarInfo{}, seen: make(map[string]bool, 12)}
+	p := parser{info: &NarInfo{}}
 	if err := p.lines(string(text)); err != nil {
 		return nil, err
 	}
@@ -86,10 +86,7 @@ func checkText(text []byte) error {
 	return nil
 }
 
-type parser struct {
-	info *NarInfo
-	seen map[string]bool
-}
+type parser struct{ info *NarInfo }
 
 func (p *parser) lines(text string) error {
 	for line := 1; text != ""; line++ {
@@ -113,16 +110,12 @@ func (p *parser) lines(text string) error {
 	return nil
 }
 
-// field takes one field in. Unknown ones are for others.
+var errTwice = errors.New("the field is there twice")
+
+// field takes one field in. Unknown ones are for others, and of those that are there twice the last counts, save where
+// Nix refuses that.
 func (p *parser) field(name, value string) (err error) {
 	n := p.info
-	switch name {
-	case "StorePath", "URL", "Compression", "FileHash", "FileSize", "NarHash", "NarSize", "References", "Deriver", "CA":
-		if p.seen[name] {
-			return errors.New("the field is there twice")
-		}
-		p.seen[name] = true
-	}
 	switch name {
 	case "StorePath":
 		n.StorePath, err = storepath.Parse(value)
@@ -131,11 +124,11 @@ func (p *parser) field(name, value string) (err error) {
 	case "Compression":
 		n.Compression, err = value, checkToken(value)
 	case "FileHash":
-		if value != "" {
+		if n.FileHash = (storepath.Hash{}); value != "" && !isOtherHash(value) {
 			n.FileHash, err = storepath.ParseHash(value)
 		}
 	case "FileSize":
-		if value != "" {
+		if n.FileSize = 0; value != "" {
 			n.FileSize, err = size(value)
 		}
 	case "NarHash":
@@ -143,15 +136,28 @@ func (p *parser) field(name, value string) (err error) {
 	case "NarSize":
 		n.NarSize, err = size(value)
 	case "References":
+		if len(n.References) > 0 {
+			return errTwice
+		}
 		n.References, err = references(value)
 	case "Deriver":
 		n.Deriver = deriver(value)
 	case "Sig":
 		err = p.sig(value)
 	case "CA":
+		if n.CA != "" {
+			return errTwice
+		}
 		n.CA, err = value, checkToken(value)
 	}
 	return err
+}
+
+// isOtherHash reports whether a hash is by an algorithm of Nix's that is not SHA-256. As that of a file it is allowed, and
+// says nothing to anybody.
+func isOtherHash(value string) bool {
+	algorithm, _, _ := strings.Cut(strings.Replace(value, "-", ":", 1), ":")
+	return algorithm == "md5" || algorithm == "sha1" || algorithm == "sha512"
 }
 
 // sig keeps what is a signature. What is not is as good as no signature, as in Nix.
