@@ -30,7 +30,11 @@ import (
 
 // Buildpack is this checkout's buildpack, packaged, with the rig's toolchain and PRoot in place of those that
 // buildpack.toml pins.
-type Buildpack struct{ Dir string }
+type Buildpack struct {
+	Dir string
+	// Arch is what images are made for, this machine's architecture by default. What makes them runs on this machine.
+	Arch string
+}
 
 // Package builds the programs and writes the buildpack to dir. The toolchain's and PRoot's addresses are files, so
 // that a build downloads nothing but what its binary caches serve.
@@ -48,6 +52,9 @@ func Package(ctx context.Context, r *rig.Rig, dir string) (*Buildpack, error) {
 			"-o", filepath.Join(bin, name), "./cmd/"+name)
 		build.Dir = root
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if name == "launch" {
+			build.Env = append(build.Env, "GOARCH="+r.Arch())
+		}
 		if out, err := build.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("packaging buildpack: building %s: %w: %s", name, err, out)
 		}
@@ -64,7 +71,7 @@ func Package(ctx context.Context, r *rig.Rig, dir string) (*Buildpack, error) {
 	if err := os.WriteFile(filepath.Join(dir, "buildpack.toml"), text, 0o644); err != nil {
 		return nil, fmt.Errorf("packaging buildpack: %w", err)
 	}
-	return &Buildpack{Dir: dir}, nil
+	return &Buildpack{Dir: dir, Arch: r.Arch()}, nil
 }
 
 // rigDependencies is buildpack.toml with this architecture's dependencies being the rig's files.
@@ -89,7 +96,7 @@ func rigDependencies(ctx context.Context, r *rig.Rig, file string) ([]byte, erro
 	dependencies, _ := metadata["dependencies"].([]map[string]any)
 	for _, d := range dependencies {
 		purls := fmt.Sprint(d["purls"])
-		if !strings.Contains(purls, "arch="+runtime.GOARCH) {
+		if !strings.Contains(purls, "arch="+r.Arch()) {
 			continue
 		}
 		switch d["id"] {
@@ -270,7 +277,7 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 		"CNB_BUILDPACK_DIR=" + b.Buildpack.Dir, "CNB_PLATFORM_DIR=" + b.platform(), "CNB_LAYERS_DIR=" + b.Layers(),
 		"CNB_BP_PLAN_PATH=" + filepath.Join(b.Dir, "entries.toml"), "CNB_BUILD_PLAN_PATH=" + filepath.Join(b.Dir,
 			"plan.toml"),
-		"CNB_TARGET_OS=linux", "CNB_TARGET_ARCH=" + runtime.GOARCH, "CNB_STACK_ID=",
+		"CNB_TARGET_OS=linux", "CNB_TARGET_ARCH=" + cmp.Or(b.Buildpack.Arch, runtime.GOARCH), "CNB_STACK_ID=",
 	}
 	for name, value := range b.environment(env) {
 		command.Env = append(command.Env, name+"="+value)

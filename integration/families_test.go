@@ -62,7 +62,7 @@ func newFamilyWorld(t *testing.T) *familyWorld {
 	w := newEngineParts(t)
 	theFamilies.Do(func() {
 		theFamilies.familyWorld = &familyWorld{engineWorld: w}
-		theFamilies.err = theFamilies.makeImage()
+		theFamilies.err = theFamilies.makeImage("fa")
 	})
 	if theFamilies.err != nil {
 		t.Fatalf("NOT TESTED: %s", theFamilies.err)
@@ -71,7 +71,7 @@ func newFamilyWorld(t *testing.T) *familyWorld {
 }
 
 // makeImage builds an app of each family by real Nix, and an image of them all.
-func (w *familyWorld) makeImage() error {
+func (w *familyWorld) makeImage(name string) error {
 	dir, err := workDir()
 	if err != nil {
 		return err
@@ -95,11 +95,11 @@ func (w *familyWorld) makeImage() error {
 	if w.cache, err = w.serve(paths[0]); err != nil {
 		return err
 	}
-	w.source = filepath.Join(dir, "family-source")
+	w.source = filepath.Join(dir, name+"-source")
 	if err := integration.WriteTree(w.source, map[string]string{"Procfile": "web: families $TASKS\n"}); err != nil {
 		return err
 	}
-	w.image, err = w.build("fa", paths[0], map[string]string{"BP_NIX_ENGINE": launch.EngineRelocate})
+	w.image, err = w.build(name, paths[0], map[string]string{"BP_NIX_ENGINE": launch.EngineRelocate})
 	return err
 }
 
@@ -107,7 +107,11 @@ func (w *familyWorld) makeImage() error {
 // relocation back.
 func TestFamilies(t *testing.T) {
 	onlyWhereAsked(t)
-	w := newFamilyWorld(t)
+	newFamilyWorld(t).run(t)
+}
+
+// run runs each family.
+func (w *familyWorld) run(t *testing.T) {
 	for name, words := range families {
 		t.Run(name, func(t *testing.T) {
 			RegisterTestingT(t)
