@@ -111,7 +111,7 @@ func compilers() map[string]compiler {
 		"clang -O0":            clang("-O0"),
 		"clang -O1":            clang("-O1"),
 		"clang -O2":            clang("-O2"),
-		"clang, neoverse-v2":   clang("-O3", "-mcpu=neoverse-v2"),
+		"clang, neoverse-n1":   clang("-O3", "-mcpu=neoverse-n1"),
 		"clang -Os":            clang("-Os"),
 		"clang, no vectors":    clang("-O2", "-mgeneral-regs-only"),
 		"clang, literal pools": clang("-O2", "-mcmodel=large", "-fno-pie"),

@@ -111,4 +111,24 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 		must(w.bare.NewImage())
 		w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_URL", "http://hydra.example.org:"+address.Port()), outs[0])
 	})
+
+	it("reads a bucket", func() {
+		withoutIPv4(t, "s3.example.org")
+		w := newWorld(t).write(map[string]string{"release.nix": `{ web = derivation { name = "bucket";
+  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo web > $out" ]; }; }`})
+		outs := w.hydraBuilds("source", "release.nix")
+		bucket, err := rig.Serve(w.cache, rig.ServeOptions{Wrap: func(next http.Handler) http.Handler {
+			return http.StripPrefix("/shop", next)
+		}})
+		must(err)
+		defer bucket.Close()
+		address, err := url.Parse(bucket.URL)
+		must(err)
+		for _, host := range []string{address.Host, "s3.example.org:" + address.Port()} {
+			must(w.bare.NewImage())
+			o := w.deploy(map[string]string{"BP_NIX_STORE_PATH": outs[0],
+				"BP_NIX_SUBSTITUTERS": "s3://shop?region=eu-west-1&scheme=http&endpoint=" + host}, outs...)
+			Expect(o.Log).To(ContainSubstring("s3://shop"))
+		}
+	})
 }
