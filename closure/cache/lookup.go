@@ -101,9 +101,7 @@ func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*sub
 			round.replies[r.index] = &r
 			refusals[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
-				timer := time.NewTimer(s.options.Retry.Patience)
-				defer timer.Stop()
-				patience = timer.C
+				patience = time.After(s.options.Retry.Patience)
 			}
 		case <-patience:
 			return round.anyway(s.options.Retry.Patience)

@@ -102,6 +102,12 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			Expect(strings.Count(log.String(), "is quicker by")).To(Equal(1))
 		})
 
+		it("waits for a slow one where another says at once that it does not have the path", func() {
+			only := first.add(t, "only", "none", data, nil)
+			first.on(narinfos(3 * fast.Patience))
+			Expect(open(t, options(first.URL, second.URL)).Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
+		})
+
 		it("asks a slow one all the same where no other has the path", func() {
 			only := first.add(t, "only", "none", data, nil)
 			first.on(narinfos(400 * time.Millisecond))

@@ -36,9 +36,7 @@ func (s *Set) probe(ctx context.Context, caches []*substituter) error {
 			return fmt.Errorf("opening binary caches: %w", context.Cause(ctx))
 		}
 		if enough == nil && len(s.ready()) > 0 {
-			timer := time.NewTimer(s.options.Retry.Patience)
-			defer timer.Stop()
-			enough = timer.C
+			enough = time.After(s.options.Retry.Patience)
 		}
 	}
 	if len(s.ready()) == 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
-// maxNarInfo bounds a narinfo's file: 1 MiB is some ten thousand references, far above any real path.
+// maxNarInfo bounds a small file. One byte more is read, so that narinfo.Parse, whose bound it is, refuses a longer one.
 const maxNarInfo = 1 << 20
 
 // substituter is one cache of a Set, with what is known of its health.
