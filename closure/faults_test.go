@@ -5,16 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,27 +24,13 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-const (
-	// faultSeeds is how many builds there are with faults: $CLOSURE_TEST_FAULT_SEEDS, else these; from which seed on is
-	// $CLOSURE_TEST_FAULT_FIRST, else 1.
-	faultSeeds = 50
-	// faultTime and faultMemory bound one build: what the policy below makes of a dozen paths that all stall, and the heap.
-	faultTime   = 30 * time.Second
-	faultMemory = 256 << 20
-)
+// faultTime bounds one build, and the next one where it fails: what the policy below makes of a dozen paths that all stall.
+const faultTime = 30 * time.Second
 
 // TestFaults builds a closure from caches behind servers that do all kinds of wrong: each build ends with exactly the right
 // tree or an error that names a cache, and the next one, without faults, in the same place, with the right tree.
 func TestFaults(t *testing.T) {
 	RegisterTestingT(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(20)) // as the buildpack's program does
-	debug.FreeOSMemory()
-	number := func(name string, otherwise int) int {
-		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-			return n
-		}
-		return otherwise
-	}
 	c := newBinaryCache(t)
 	graph := c.stock(newWorld(3, 12))
 	packDifferently(c, graph)
@@ -58,24 +39,18 @@ func TestFaults(t *testing.T) {
 	f := &faulty{cache: c, graph: graph, healthy: healthy.URL}
 	want, err := f.build(t.TempDir(), healthy.URL)
 	Expect(err).NotTo(HaveOccurred())
-	goroutines := runtime.NumGoroutine()
 
-	first, count := number("CLOSURE_TEST_FAULT_FIRST", 1), number("CLOSURE_TEST_FAULT_SEEDS", faultSeeds)
-	happened, right := map[faults.Fault]int{}, 0
-	began := time.Now()
-	for seed := first; seed < first+count; seed++ {
-		if f.survives(t, uint64(seed), want, happened) {
+	right := 0
+	rounds := faults.Rounds{Name: "CLOSURE", Seeds: 50, Time: 2 * faultTime, Memory: 256 << 20}
+	count, summary := rounds.Run(t, func(seed uint64) map[faults.Fault]int {
+		happened := map[faults.Fault]int{}
+		if f.survives(t, seed, want, happened) {
 			right++
 		}
-	}
-	var kinds []string
-	for _, fault := range slices.Sorted(maps.Keys(happened)) {
-		kinds = append(kinds, fmt.Sprintf("%s %d", fault, happened[fault]))
-	}
-	t.Logf("seeds %d to %d in %v: %d builds right at once, %d ended with an error and were right the next time; %s",
-		first, first+count-1, time.Since(began).Round(time.Second), right, count-right, strings.Join(kinds, ", "))
+		return happened
+	})
+	t.Logf("%d builds right at once, %d ended with an error and were right the next time: %s", right, count-right, summary)
 	Expect(right).To(And(BeNumerically(">", 0), BeNumerically("<", max(2, count))), "faults that show, and do not always")
-	Eventually(runtime.NumGoroutine, 5*time.Second).Should(BeNumerically("<=", goroutines+5), "goroutines are left")
 }
 
 // faulty is what the builds have in common.
@@ -148,9 +123,6 @@ func (f *faulty) survives(t *testing.T, seed uint64, want string, happened map[f
 	began := time.Now()
 	got, err := f.build(layers, urls...)
 	Expect(time.Since(began)).To(BeNumerically("<", faultTime), "seed %d", seed)
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
-	Expect(memory.HeapInuse).To(BeNumerically("<", faultMemory), "seed %d", seed)
 	if err == nil {
 		Expect(got == want).To(BeTrue(), "seed %d: another tree", seed)
 		return true
