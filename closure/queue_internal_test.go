@@ -45,10 +45,10 @@ func testQueue(t *testing.T, _ spec.G, it spec.S) {
 		}
 		Consistently(got).ShouldNot(Receive())
 		q.add(7)
-		Eventually(got).Should(Receive(Equal(7)))
+		Eventually(got, "20s").Should(Receive(Equal(7)))
 		Consistently(got).ShouldNot(Receive())
 		q.close()
-		Eventually(got).Should(Receive(BeZero()))
-		Eventually(got).Should(Receive(BeZero()))
+		Eventually(got, "20s").Should(Receive(BeZero()))
+		Eventually(got, "20s").Should(Receive(BeZero()))
 	})
 }

@@ -188,12 +188,12 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		cmd := img.command("sleep", "1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // job control stops no orphaned process group
 		Expect(cmd.Start()).To(Succeed())
-		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("S"))
+		Eventually(func() string { return state(cmd.Process.Pid) }, "20s").Should(Equal("S"))
 		time.Sleep(time.Second)
 		Expect(cmd.Process.Signal(syscall.SIGTSTP)).To(Succeed())
-		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("T"))
+		Eventually(func() string { return state(cmd.Process.Pid) }, "20s").Should(Equal("T"))
 		Expect(cmd.Process.Signal(syscall.SIGCONT)).To(Succeed())
-		Eventually(func() string { return state(cmd.Process.Pid) }, "5s").Should(Equal("S"))
+		Eventually(func() string { return state(cmd.Process.Pid) }, "20s").Should(Equal("S"))
 		end(cmd, syscall.SIGTERM)
 		Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
 	})
@@ -241,7 +241,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
 		Expect(cmd.Process.Kill()).To(Succeed())
 		_ = cmd.Wait()
-		Eventually(func() bool { return running(pid) }).Should(BeFalse())
+		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
 	})
 
 	it("neither waits for what the app leaves behind nor lets it live on", func() {
@@ -250,7 +250,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(r.took).To(BeNumerically("<", 9*time.Second))
 		pid, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(r.out, "left ")))
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(func() bool { return running(pid) }).Should(BeFalse())
+		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
 	})
 }
 

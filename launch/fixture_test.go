@@ -183,7 +183,7 @@ func run(cmd *exec.Cmd) result {
 // end sends a started command a signal and waits for its end, at most for five seconds; the code is -1 where it was
 // killed.
 func end(cmd *exec.Cmd, sig os.Signal) int {
-	late := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	Expect(cmd.Process.Signal(sig)).To(Succeed())
 	_ = cmd.Wait()

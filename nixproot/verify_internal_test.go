@@ -160,7 +160,7 @@ func testInterrupted(t *testing.T, _ spec.G, it spec.S) {
 		go func() { code <- Verify([]string{name}, &out) }()
 		Consistently(code, "300ms").ShouldNot(Receive())
 		Expect(syscall.Kill(os.Getpid(), syscall.SIGTERM)).To(Succeed())
-		Eventually(code, "1s").Should(Receive(Equal(verifyFailed)))
+		Eventually(code, "20s").Should(Receive(Equal(verifyFailed)))
 		Expect(out.String()).To(ContainSubstring("verify: "))
 	})
 }

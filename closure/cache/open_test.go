@@ -109,7 +109,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 				return true
 			})
 			Expect(opened().Close()).To(Succeed())
-			Eventually(left).Should(BeClosed())
+			Eventually(left, "20s").Should(BeClosed())
 			Expect(log.String()).NotTo(ContainSubstring("not used"))
 		})
 	})
