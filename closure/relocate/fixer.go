@@ -120,7 +120,10 @@ func (f *fixer) rewrite(s source) ([]edit, error) {
 	case format.look != nil || format.kind != "":
 		return nil, f.mustBeFree(s, format, nil)
 	}
-	if format.name == elfName {
+	switch {
+	case format.name == elfName && bytes.HasSuffix(s.data, []byte(lispMark)):
+		return f.lisp(s)
+	case format.name == elfName:
 		return f.elf(s, format)
 	}
 	return f.text(s, format)

@@ -89,6 +89,7 @@ func magics() []magic {
 		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                              // Julia staticdata.c
 		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
 		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
+		{0, lispMark, format{name: "SBCL core", fix: (*fixer).lisp, always: true}},                            // core.h
 		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}},                                               // RFC 3533, a CRC per page
 		// An app's own, with V8's in it (Node.js src/node_snapshotable.cc, SnapshotData::kMagic).
 		{1, "\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},

@@ -23,6 +23,7 @@ type program struct {
 	large     bool
 	note      bool // libgcrypt's
 	boring    bool // it has BoringSSL's integrity test
+	lisp      bool // an SBCL core stands behind it
 	snapshots []snapshot
 }
 

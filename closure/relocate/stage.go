@@ -137,6 +137,10 @@ func (s *Stage) search(buf []byte, from, to int) {
 	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
 		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind a program or a script"})
 	}
+	if s.format.name == elfName && s.window.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
+		s.program.lisp = true
+		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "an SBCL core behind a program"})
+	}
 	if s.php {
 		s.searchPHAR(buf, from, to)
 	}
@@ -256,8 +260,11 @@ func (s *Stage) hold(b Blocker) {
 func (s *Stage) settle() {
 	if s.held.count > 0 {
 		s.held.format = s.format.name
-		if len(s.program.snapshots) > 0 {
+		switch {
+		case len(s.program.snapshots) > 0:
 			s.held.format = "V8 start-up snapshot in a program"
+		case s.program.lisp:
+			s.held.format = "SBCL core behind a program"
 		}
 		s.hand(s.held)
 	}
