@@ -117,6 +117,20 @@ func phar(name, text string) string {
 	return s + string(sum[:]) + number(4) + "GBMB"
 }
 
+// zippedMembers is a zip archive of members by name and text.
+func zippedMembers(members ...string) string {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for i := 0; i < len(members); i += 2 {
+		m, err := w.Create(members[i])
+		Expect(err).NotTo(HaveOccurred())
+		_, err = io.WriteString(m, members[i+1])
+		Expect(err).NotTo(HaveOccurred())
+	}
+	Expect(w.Close()).To(Succeed())
+	return b.String()
+}
+
 func testFamilies(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 	now := strings.ReplaceAll(script, string(self), selfNow)
@@ -203,19 +217,11 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("leaves a signed archive alone, and says so", func() {
-		var b bytes.Buffer
-		w := zip.NewWriter(&b)
-		for _, member := range [][2]string{{"META-INF/APP.SF", "Signature-Version: 1.0\n"}, {"a.txt", script}} {
-			m, err := w.Create(member[0])
-			Expect(err).NotTo(HaveOccurred())
-			_, err = io.WriteString(m, member[1])
-			Expect(err).NotTo(HaveOccurred())
-		}
-		Expect(w.Close()).To(Succeed())
-		dir, report := fixedTree(t, regular("app.jar", b.String()))
+		signed := zippedMembers("META-INF/APP.SF", "Signature-Version: 1.0\n", "a.txt", script)
+		dir, report := fixedTree(t, regular("app.jar", signed))
 		Expect(report.Relocatable()).To(BeFalse())
 		Expect(report.Blockers[0].Detail).To(ContainSubstring("signed"))
-		Expect(readBack(t, dir, "app.jar")).To(Equal(b.String()))
+		Expect(readBack(t, dir, "app.jar")).To(Equal(signed))
 	})
 
 	it("puts right the checksum of a V8 start-up snapshot, of either kind, in a file and in a program", func() {
@@ -367,6 +373,31 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(stub[len(stub)-64-8 : len(stub)-8]).To(Equal(string(sum[:])))
 	})
 
+	it("puts right the signature of a PHAR that is a tar archive, and leaves archives with other hashes alone", func() {
+		member := func(name, text string) string {
+			return strings.TrimSuffix(tarred(name, text, ""), strings.Repeat("\x00", 1024))
+		}
+		signed := func(text string, kind uint32) string {
+			s := member("place.php", text)
+			sum := sha512.Sum512([]byte(s))
+			return s + tarred(".phar/signature.bin", string(binary.LittleEndian.AppendUint32(nil, kind))+"\x40\x00\x00\x00"+string(sum[:]), "")
+		}
+		dir, report := fixedTree(t, regular("app.phar.tar", signed(script, 4)), regular("app.phar.tar.gz", gzipped(signed(script, 4))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "app.phar.tar")).To(Equal(signed(now, 4)))
+		Expect(readBack(t, dir, "app.phar.tar.gz")).NotTo(Equal(gzipped(signed(script, 4))))
+		for name, contents := range map[string]string{
+			"private.phar.tar": signed(script, 0x10),
+			"app.phar.zip":     zippedMembers("place.php", script, ".phar/signature.bin", "x"),
+			"image.tar":        member("etc/x", script) + tarred("manifest.json", "[]", ""),
+			"oci.tar.gz":       gzipped(member("oci-layout", "{}") + tarred("etc/x", script, "")),
+		} {
+			dir, report := fixedTree(t, regular(name, contents))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents), name)
+		}
+	})
+
 	it("puts right the checksums of PNG chunks and of tar headers", func() {
 		chunk := func(text string) string {
 			c := "tEXt" + text
@@ -437,6 +468,25 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			_, report := fixedTree(t, regular("a.db", database("pragma page_size=512; create table t(p text);"+
 				"insert into t values('"+strings.Repeat(string(self)+" ", 40)+"');")))
 			Expect(report.Relocatable()).To(BeFalse())
+		})
+		it("refuses one with what is made of a text that has a reference, and knows what is not", func() {
+			for statements, ok := range map[string]bool{
+				"create virtual table t using fts5(p); insert into t values('SELF/a');":                                                                false,
+				"create virtual table t using fts4(p); insert into t values('SELF/a');":                                                                false,
+				"create table s(id integer primary key, p text); create virtual table t using fts5(p, content='s'); insert into s values(1,'SELF/a');": false,
+				"create table s(p text); create index i on s(length(p)); insert into s values('SELF/a');":                                              false,
+				"create table s(p text); create virtual table t using fts5(p); insert into s values('SELF/a'); insert into t values('a word');":        true,
+				"create table s(p text); create virtual table t using rtree(id, a, b); insert into s values('SELF/a');":                                true,
+				"create table s(p text, n text); create index i on s(n); insert into s values('SELF/a', 'x');":                                         true,
+				"create table s(p text primary key, n) without rowid; create index i on s(n, p); insert into s values('SELF/a', 1), ('DEP/a', 1);":     true,
+			} {
+				statements = strings.NewReplacer("SELF", string(self), "DEP", string(dep)).Replace(statements)
+				dir, report := fixedTree(t, regular("a.db", database(statements)))
+				Expect(report.Relocatable()).To(Equal(ok), "%s: %v", statements, report.Blockers)
+				if ok {
+					Expect(ask(dir, "pragma integrity_check")).To(Equal("ok"))
+				}
+			}
 		})
 		it("leaves one without references alone", func() {
 			_, report := fixedTree(t, regular("a.db", database("create table t(p text primary key); insert into t values('/lib');")))

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 
@@ -197,10 +198,12 @@ func (f *fixer) png(s source) ([]edit, error) {
 	return edits, sortEdits(edits)
 }
 
-// tar rewrites members, and headers with their checksums (POSIX pax).
+// tar rewrites members, and headers with their checksums (POSIX pax). What other members say of a member's hash is put
+// right where it is a PHAR's signature; an image of a container stays as it is.
 func (f *fixer) tar(s source) ([]edit, error) {
 	const block = 512
 	var edits []edit
+	hashed := ""
 	for at := 0; at+block <= len(s.data); {
 		header := s.data[at : at+block]
 		if string(header[257:262]) != "ustar" {
@@ -215,6 +218,18 @@ func (f *fixer) tar(s source) ([]edit, error) {
 		}
 		name, _, _ := bytes.Cut(header[:100], []byte{0})
 		begin, end := at+block, at+block+int(size)
+		switch path.Clean(string(name)) {
+		case pharSignature:
+			changed, err := f.tarSignature(s, at, begin, end, edits)
+			if err != nil {
+				return nil, err
+			}
+			edits = append(edits, changed...)
+			at = end + int(-size&(block-1))
+			continue
+		case "manifest.json", "oci-layout":
+			hashed = string(name)
+		}
 		member, err := f.rewrite(s.in(s.data[begin:end], string(name)))
 		if err != nil {
 			return nil, err
@@ -244,6 +259,9 @@ func (f *fixer) tar(s source) ([]edit, error) {
 			edits = append(edits, edit{from: at, to: at + block, data: tarChecksum(next)})
 		}
 		at = end + pad
+	}
+	if hashed != "" && len(edits) > 0 {
+		return nil, blockedBy(Checksummed, "a reference in an image of a container, whose layers are named by their hashes (%s)", hashed)
 	}
 	return edits, sortEdits(edits)
 }

@@ -21,6 +21,8 @@ const (
 	pharDeflated = 0x1000
 	pharBzip2    = 0x2000
 	pharSigned   = 0x10000 // of the whole archive
+	// pharSignature is the member of a PHAR that is a tar or zip archive that has its signature (ext/phar/tar.c, zip.c).
+	pharSignature = ".phar/signature.bin"
 	// maxPHAREntries bounds the files of an archive.
 	maxPHAREntries = 1 << 16
 )
@@ -132,7 +134,7 @@ func (f *fixer) phar(s source) ([]edit, error) {
 	if flags&pharSigned == 0 {
 		return edits, nil
 	}
-	return f.pharSignature(s, begin, edits)
+	return f.pharSum(s, begin, edits)
 }
 
 // pharUnread says that a PHAR cannot be read, if it may have a reference.
@@ -187,9 +189,9 @@ func pharSums(at, size, packed int, crc uint32) []edit {
 	}
 }
 
-// pharSignature puts the signature right, which begins at at. What stands before the archive may have been rewritten
+// pharSum puts the signature right, which begins at at. What stands before the archive may have been rewritten
 // before, so it is made anew even where there is nothing to rewrite.
-func (f *fixer) pharSignature(s source, at int, edits []edit) ([]edit, error) {
+func (f *fixer) pharSum(s source, at int, edits []edit) ([]edit, error) {
 	tail := s.data[at:]
 	if len(tail) < 8 || string(tail[len(tail)-4:]) != pharEnd {
 		return nil, f.pharUnread(s)
@@ -200,7 +202,7 @@ func (f *fixer) pharSignature(s source, at int, edits []edit) ([]edit, error) {
 	hash, ok := pharHashes[kind]
 	if !ok || len(tail) != hash().Size()+8 {
 		if rewritten {
-			return nil, blockedBy(Checksummed, "a reference in a PHAR whose signature (type %#x) takes a private key", kind)
+			return nil, privateKey(kind)
 		}
 		return nil, nil
 	}
@@ -210,4 +212,32 @@ func (f *fixer) pharSignature(s source, at int, edits []edit) ([]edit, error) {
 	sum := hash()
 	sum.Write(now)
 	return append(edits, edit{from: at, to: at + sum.Size(), data: sum.Sum(nil)}), nil
+}
+
+// tarSignature puts right the signature of a PHAR that is a tar archive: the type, the length, and the hash of what stands
+// before the member, which begins at at.
+func (f *fixer) tarSignature(s source, at, begin, end int, edits []edit) ([]edit, error) {
+	if len(edits) == 0 {
+		return nil, nil
+	}
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	const head = 8
+	signature := s.data[begin:end]
+	if len(signature) < head {
+		return nil, errMalformed
+	}
+	kind := binary.LittleEndian.Uint32(signature)
+	hash, ok := pharHashes[kind]
+	if !ok || len(signature) != head+hash().Size() {
+		return nil, privateKey(kind)
+	}
+	sum := hash()
+	sum.Write(apply(s.data[:at], edits))
+	return []edit{{from: begin + head, to: end, data: sum.Sum(nil)}}, nil
+}
+
+func privateKey(kind uint32) error {
+	return blockedBy(Checksummed, "a reference in a PHAR whose signature (type %#x) takes a private key", kind)
 }

@@ -29,18 +29,23 @@ func (f *fixer) sqlite(s source) ([]edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, collations, err := d.schema()
+	schema, err := d.schema()
 	if err != nil {
 		return nil, err
 	}
-	for _, root := range roots {
-		d.last, d.lastNow = nil, nil
-		if err := d.walk(root, 0); err != nil {
+	for _, tree := range schema.trees {
+		d.last, d.lastNow, d.changed = nil, nil, false
+		if err := d.cells(tree.root, 0, d.compare); err != nil {
 			return nil, err
 		}
+		if d.changed {
+			if why := schema.derived(tree.table); why != "" {
+				return nil, blockedBy(HashKeyed, "a reference in the table %.200q, of which there is %s", tree.table, why)
+			}
+		}
 	}
-	if d.text && collations != "" {
-		return nil, blockedBy(HashKeyed, "a reference in an index, with %s", collations)
+	if d.text && schema.collations != "" {
+		return nil, blockedBy(HashKeyed, "a reference in an index, with %s", schema.collations)
 	}
 	return edits, nil
 }
@@ -53,6 +58,7 @@ type sqliteFile struct {
 	usable    int
 	seen      map[uint32]bool
 	text      bool // a reference stands in an index
+	changed   bool // one stands in the b-tree at hand
 	// The entry of an index that was looked at last.
 	last, lastNow []byte
 }
@@ -81,39 +87,80 @@ func newSQLite(f *fixer, data []byte, edits []edit) (*sqliteFile, error) {
 	return d, nil
 }
 
-var sqliteCollation = regexp.MustCompile(`(?i)\bcollate\s+["'\[` + "`" + `]?(\w+)`)
+var (
+	sqliteCollation  = regexp.MustCompile(`(?i)\bcollate\s+["'\[` + "`" + `]?(\w+)`)
+	sqliteVirtual    = regexp.MustCompile(`(?is)^\s*create\s+virtual\s+table\b.*?\busing\s+(\w+)`)
+	sqliteContent    = regexp.MustCompile(`(?i)\bcontent\s*=\s*["'\[` + "`" + `]?(\w+)`)
+	sqliteExpression = regexp.MustCompile(`(?is)^\s*create\s+(unique\s+)?index\b.*?\bon\b[^(]*\(.*\(`)
+)
 
-// schema gives the first pages of all b-trees, and the collations that SQLite does not have itself, or "".
-func (d *sqliteFile) schema() (roots []uint32, collations string, err error) {
-	roots = []uint32{1}
-	err = d.cells(1, 0, func(payload, _ []byte) error {
+// sqliteSchema is what a database's schema says of what may be derived from text.
+type sqliteSchema struct {
+	trees       []sqliteTree
+	collations  string              // one that SQLite does not have itself, or ""
+	virtual     map[string][]string // modules of virtual tables, and the tables that they index
+	expressions map[string]bool     // tables with an index over an expression
+}
+
+// sqliteTree is a b-tree of a table or an index of it.
+type sqliteTree struct {
+	root  uint32
+	table string
+}
+
+// derived says what there is that is made of a table's text and does not change with it, or "".
+func (s *sqliteSchema) derived(table string) string {
+	for module, tables := range s.virtual {
+		for _, of := range tables {
+			if table == of || strings.HasPrefix(table, of+"_") {
+				return "an index of words (" + module + ")"
+			}
+		}
+	}
+	if s.expressions[table] {
+		return "an index over an expression"
+	}
+	return ""
+}
+
+// schema reads the schema.
+func (d *sqliteFile) schema() (*sqliteSchema, error) {
+	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]bool{}}
+	err := d.cells(1, 0, func(payload, _ []byte, _ bool) error {
 		columns, ok := sqliteRecord(payload)
 		if !ok || len(columns) < 5 {
 			return errMalformed
 		}
+		text := func(i int) string { return string(bytes.ReplaceAll(columns[i].data, []byte{0}, nil)) }
+		table, sql := strings.ToLower(text(2)), text(4)
 		if root := columns[3].number(); root > 1 {
-			roots = append(roots, uint32(root))
+			s.trees = append(s.trees, sqliteTree{uint32(root), table})
 		}
-		for _, m := range sqliteCollation.FindAllStringSubmatch(string(bytes.ReplaceAll(columns[4].data, []byte{0}, nil)), -1) {
+		for _, m := range sqliteCollation.FindAllStringSubmatch(sql, -1) {
 			switch strings.ToLower(m[1]) {
 			case "binary", "nocase", "rtrim":
 			default:
-				collations = "the collation " + m[1]
+				s.collations = "the collation " + m[1]
 			}
+		}
+		if m := sqliteVirtual.FindStringSubmatch(sql); m != nil && !strings.EqualFold(m[1], "rtree") {
+			s.virtual[m[1]] = append(s.virtual[m[1]], table)
+			for _, content := range sqliteContent.FindAllStringSubmatch(sql, -1) {
+				s.virtual[m[1]] = append(s.virtual[m[1]], strings.ToLower(content[1]))
+			}
+		}
+		if sqliteExpression.MatchString(sql) {
+			s.expressions[table] = true
 		}
 		return nil
 	})
 	clear(d.seen)
-	return roots, collations, err
+	return s, err
 }
 
-// walk looks at a b-tree.
-func (d *sqliteFile) walk(root uint32, depth int) error {
-	return d.cells(root, depth, d.compare)
-}
-
-// cells calls visit with each record below a page in order: of indexes before and after rewriting.
-func (d *sqliteFile) cells(number uint32, depth int, visit func(payload, now []byte) error) error {
+// cells calls visit with each record below a page in order, before and after rewriting, and whether the text in it, not a
+// number, says where it stands.
+func (d *sqliteFile) cells(number uint32, depth int, visit func(payload, now []byte, sorted bool) error) error {
 	at := int64(number-1) * int64(d.page)
 	if number == 0 || at+int64(d.page) > int64(len(d.data)) || depth > maxSQLiteDepth || d.seen[number] {
 		return errMalformed
@@ -150,10 +197,7 @@ func (d *sqliteFile) cells(number uint32, depth int, visit func(payload, now []b
 		if err != nil {
 			return err
 		}
-		if kind == sqliteTableLeaf {
-			now = nil // sorted by numbers
-		}
-		if err := visit(payload, now); err != nil {
+		if err := visit(payload, now, kind != sqliteTableLeaf); err != nil {
 			return err
 		}
 	}
@@ -225,8 +269,9 @@ func (d *sqliteFile) unbroken(payload []byte, borders []int) error {
 }
 
 // compare makes sure that an index entry stands in the same order to the one before as it did.
-func (d *sqliteFile) compare(payload, now []byte) error {
-	if now == nil {
+func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
+	d.changed = d.changed || !bytes.Equal(payload, now)
+	if !sorted {
 		return nil
 	}
 	last, lastNow := d.last, d.lastNow

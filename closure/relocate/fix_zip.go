@@ -163,10 +163,10 @@ func (z zipFile) start() int {
 	return max(first, 0)
 }
 
-// isSignature reports whether a member is a jar's signature.
+// isSignature reports whether a member is the signature of a jar or a PHAR.
 func isSignature(name string) bool {
 	dir, base, ok := strings.Cut(strings.ToUpper(name), "/")
-	return ok && dir == "META-INF" && !strings.Contains(base, "/") &&
+	return name == pharSignature || ok && dir == "META-INF" && !strings.Contains(base, "/") &&
 		(strings.HasSuffix(base, ".SF") || strings.HasSuffix(base, ".RSA") || strings.HasSuffix(base, ".DSA") ||
 			strings.HasSuffix(base, ".EC"))
 }

@@ -90,7 +90,10 @@ func magics() []magic {
 		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
 		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
 		{0, lispMark, format{name: "SBCL core", fix: (*fixer).lisp, always: true}},                            // core.h
-		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}},                                               // RFC 3533, a CRC per page
+		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                    // a sum over each frame
+		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                    //
+		{0, "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", format{name: "SQLite rollback journal", kind: Checksummed}},
+		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}}, // RFC 3533, a CRC per page
 		// An app's own, with V8's in it (Node.js src/node_snapshotable.cc, SnapshotData::kMagic).
 		{1, "\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
@@ -100,6 +103,9 @@ func magics() []magic {
 		{0, "\xd0\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
 		{12, "\x61\x15\x06\x00", format{name: "Berkeley DB hash table", kind: HashKeyed}}, // db_page.h
 		{12, "\x00\x06\x15\x61", format{name: "Berkeley DB hash table", kind: HashKeyed}}, //
+		{12, "\x62\x31\x05\x00", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     // sorted by its keys
+		{12, "\x00\x05\x31\x62", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     //
+		{16, "\xde\xc0\xef\xbe\x01\x00\x00\x00", format{name: "LMDB", kind: HashKeyed}},   // the same; mdb.c
 		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},     // ext4: inode checksums
 
 		// What cannot be looked into here.
