@@ -57,6 +57,7 @@ common // {
           if [ -f "$modules/$name.so" ]; then echo "extension=$name.so"; fi
         done
         if [ -f "$modules/opcache.so" ]; then echo "zend_extension=opcache.so"; fi
+        echo "display_startup_errors=0" # Debian's PHP takes time zones from the system and misses them; nixpkgs' has its own
       } >"$out/lib/php.ini"
       program=$(echo "$out"/bin/php8.?)
       rm -f "$out/bin/php"
@@ -66,7 +67,8 @@ common // {
       mv "$out/bin/guile" "$out/bin/.guile-wrapped" 2>/dev/null || mv "$out"/lib/*/guile/3.0/bin/guile "$out/bin/.guile-wrapped"
       rm -f "$out/bin/guile"
       wrap "$out/bin/.guile-wrapped" guile "export GUILE_SYSTEM_PATH=$out/share/guile/3.0 GUILE_AUTO_COMPILE=0" \
-        "export GUILE_SYSTEM_COMPILED_PATH=$(echo "$out"/lib/*/guile/3.0/ccache)"
+        "export GUILE_SYSTEM_COMPILED_PATH=$(echo "$out"/lib/*/guile/3.0/ccache)" \
+        "export GCONV_PATH=$(echo ${groups.glibc}/lib/*/gconv)" # without it Guile aborts; nixpkgs' glibc has it built in
     '';
     sbcl = wrap + ''
       mv "$out/bin/sbcl" "$out/bin/.sbcl-wrapped"
@@ -80,6 +82,7 @@ common // {
     '';
     R = wrap + ''
       rm -f "$out/bin/R"
+      ${groups.sed}/bin/sed -i 's,^SED=/bin/sed,SED=${groups.sed}/bin/sed,' "$out/lib/R/bin/R"
       ln -sf Renviron.ucf "$out/lib/R/etc/Renviron"
       rm -f "$out/etc/R/ldpaths"
       echo 'export LD_LIBRARY_PATH=$R_HOME/lib' >"$out/etc/R/ldpaths"

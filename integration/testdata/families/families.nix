@@ -33,7 +33,7 @@ let
     echo 'greet <- function() readLines("${text}")' >${name}/R/greet.R
     cat >${name}/data/articles.R <<END
     set.seed(1)
-    articles <- data.frame(price = sample(1e6, ${rows}), place = "${if compression == "bzip2" then "nowhere" else text}", name = paste0("article", 1:${rows}))
+    articles <- data.frame(price = sample(1e6, ${rows}), place = "${text}", name = paste0("article", 1:${rows}))
     place <- "${text}"
     END
     R --vanilla CMD INSTALL --no-docs --no-test-load --library=$out ${name}
@@ -81,7 +81,7 @@ let
     for name in pdflatex lualatex bibtex; do
       program=pdftex
       if [ $name = lualatex ]; then program=luahbtex; fi
-      if [ $name = bibtex ]; then program=bibtex; fi
+      if [ $name = bibtex ]; then program=bibtex.original; fi
       { echo "#!${pkgs.runtimeShell}"; echo "export TEXMFCNF=$out/web2c"; echo "exec -a $name ${pkgs.texlive}/bin/$program \"\$@\""; } >$out/bin/$name
       chmod +x $out/bin/$name
     done
@@ -134,10 +134,11 @@ let
     cat >shop.lisp <<'END'
     (defvar *place* (coerce "${text}" '(simple-array character)))
     (defun main () (with-open-file (in *place*) (format t "~a ~a~%" (length *place*) (read-line in))))
-    (save-lisp-and-die "shop" :executable t :toplevel (lambda () (main) (exit)))
+    (save-lisp-and-die name :executable t :compression level :toplevel (lambda () (main) (exit)))
     END
-    sbcl --non-interactive --no-sysinit --no-userinit --load shop.lisp
-    mv shop $out/bin/
+    sbcl --non-interactive --no-sysinit --no-userinit --eval '(defvar name "shop")' --eval '(defvar level nil)' --load shop.lisp
+    sbcl --non-interactive --no-sysinit --no-userinit --eval '(defvar name "small")' --eval '(defvar level 9)' --load shop.lisp
+    mv shop small $out/bin/
   '';
 
   # PHP: an archive with a signature, files as they are and compressed; and a file cache of opcache.
@@ -156,10 +157,12 @@ let
         $phar->setStub("#!${pkgs.php}/bin/php\n<?php Phar::mapPhar('shop'); require 'phar://shop/main.php'; __HALT_COMPILER();");
         $phar->setSignatureAlgorithm($kind);
         $phar->stopBuffering();
+        $phar->convertToExecutable(Phar::TAR, Phar::NONE);
+        $phar->convertToExecutable(Phar::PHAR, Phar::GZ);
     }
     END
     php -d phar.readonly=0 build.php
-    mv *.phar $out/share/php/
+    mv *.phar *.phar.tar *.phar.gz $out/share/php/
     chmod +x $out/share/php/*.phar
   '';
 

@@ -12,7 +12,7 @@ task_r() {
             library(name, character.only = TRUE)
             articles <- get("articles", envir = asNamespace(name)$.__NAMESPACE__.$lazydata)
             place <- get("place", envir = asNamespace(name)$.__NAMESPACE__.$lazydata)
-            cat(name, sum(articles$price), if (file.exists(articles$place[1])) readLines(articles$place[1]), readLines(place), getExportedValue(name, "greet")(), "\n")
+            cat(name, sum(articles$price), readLines(articles$place[1]), readLines(place), getExportedValue(name, "greet")(), "\n")
         }
         print(round(coef(lm(mpg ~ wt, mtcars)), 3))
         cat(R.home(), nchar(system.file("DESCRIPTION", package = "shopxz")) > 0, "\n")'
@@ -27,6 +27,7 @@ END
 \documentclass{article}
 \usepackage{shop}
 \usepackage{graphicx}
+\ifdefined\pdfobjcompresslevel\pdfobjcompresslevel=0 \else\pdfvariable objcompresslevel=0 \fi
 \begin{document}
 \tableofcontents
 \section{Places}
@@ -67,12 +68,19 @@ task_guile() {
         (display (call-with-input-file (substring label 2 (- (string-length label) 2)) read-line)) (newline)'
 }
 
-task_sbcl() { "$LISP/bin/shop"; }
+# A Lisp as it is, and one that is compressed.
+task_sbcl() {
+    "$LISP/bin/shop"
+    "$LISP/bin/small"
+}
 
 task_php() {
     for archive in "$PHAR"/share/php/*.phar; do
         "$archive"
         php "$archive"
+    done
+    for archive in "$PHAR"/share/php/*.phar.*; do
+        php -r 'echo file_get_contents(require "phar://$argv[1]/place.php");' "$archive"
     done
     php -d opcache.enable_cli=1 -d opcache.file_cache="$PWD" -r 'var_dump(function_exists("opcache_get_status"));'
 }
@@ -104,8 +112,9 @@ task_java() {
     for name in shop stored; do java -Xint -jar "$JARS/share/java/$name.jar"; done
 }
 
-# A class data archive of an app: used where it still fits, else done without.
-task_cds() { java -XX:SharedArchiveFile="$JARS/share/java/shop.jsa" -jar "$JARS/share/java/shop.jar"; }
+# A class data archive of an app: used where its jar has the path and the time that it had, else done without. Java says
+# so, on its standard output.
+task_cds() { java -XX:SharedArchiveFile="$JARS/share/java/shop.jsa" -jar "$JARS/share/java/shop.jar" | grep -v '\[warning\]\[cds'; }
 
 # The modules of a full JDK: listed, and described.
 task_jdk() {
