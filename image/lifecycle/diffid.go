@@ -14,27 +14,35 @@ import (
 	"time"
 )
 
-// DiffID is the digest ("sha256:" and hex) of the archive that the lifecycle's exporter makes of a layer's
-// directory, owned by uid and gid in the image: the digest by which an image names the layer's uncompressed bytes. It
-// is made as the lifecycle makes it (buildpacks/lifecycle, layers/dir.go and archive/): the directories above dir,
-// then dir in lexical order, names absolute, every time the same. Where a lifecycle made it another way, no layer of a
-// previous image would be recognized, and each build would export all of them.
+// DiffID is the digest ("sha256:" and hex) of a layer's Archive: the digest by which an image names the layer's
+// uncompressed bytes.
 func DiffID(ctx context.Context, dir string, uid, gid int) (string, error) {
+	sum := sha256.New()
+	if err := Archive(ctx, sum, dir, uid, gid); err != nil {
+		return "", err
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// Archive writes the archive that the lifecycle's exporter makes of a layer's directory, owned by uid and gid in the
+// image, as the lifecycle makes it (buildpacks/lifecycle, layers/dir.go and archive/): the directories above dir, then dir
+// in lexical order, names absolute, every time the same. Where a lifecycle made it another way, no layer of a previous
+// image would be recognized, and each build would export all of them.
+func Archive(ctx context.Context, w io.Writer, dir string, uid, gid int) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fmt.Errorf("computing the digest of layer %s: %w", dir, err)
+		return fmt.Errorf("archiving layer %s: %w", dir, err)
 	}
-	sum := sha256.New()
-	archive := layerArchive{Writer: tar.NewWriter(sum), ctx: ctx, buffer: make([]byte, 256<<10)}
+	archive := layerArchive{Writer: tar.NewWriter(w), ctx: ctx, buffer: make([]byte, 256<<10)}
 	err = archive.parents(filepath.Dir(dir))
 	if err == nil {
 		archive.owner = &[2]int{uid, gid}
 		err = filepath.WalkDir(dir, archive.add)
 	}
 	if err = errors.Join(err, archive.Close()); err != nil {
-		return "", fmt.Errorf("computing the digest of layer %s: %w", dir, err)
+		return fmt.Errorf("archiving layer %s: %w", dir, err)
 	}
-	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), nil
+	return nil
 }
 
 // layerArchive writes files as the lifecycle does.

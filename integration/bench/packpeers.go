@@ -168,3 +168,33 @@ func writeLayer(w io.Writer, store string, paths []storepath.Path) error {
 	}
 	return out.Close()
 }
+
+// addFile writes a file to an archive by a name.
+func addFile(w *tar.Writer, name, file string, entry fs.DirEntry) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	target := ""
+	if info.Mode().Type() == fs.ModeSymlink {
+		if target, err = os.Readlink(file); err != nil {
+			return err
+		}
+	}
+	header, err := tar.FileInfoHeader(info, target)
+	if err != nil {
+		return err
+	}
+	header.Name, header.ModTime = name, time.Unix(1, 0)
+	header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
+	if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	contents, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer contents.Close()
+	_, err = io.Copy(w, contents)
+	return err
+}

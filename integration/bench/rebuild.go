@@ -1,14 +1,11 @@
 package bench
 
 import (
-	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
@@ -197,12 +195,12 @@ func (p *pusher) push(ctx context.Context, roots []storepath.Path) (*push, error
 	}
 	made := &push{seconds: seconds(time.Since(start))}
 	made.requests, made.fetched = p.server.Traffic("")
-	return made, p.export(made)
+	return made, p.export(ctx, made)
 }
 
 // export compares the layers that are here with those of the image, and takes them away as a platform does that
 // keeps layers in the image only. Layers of the build cache stay, and are in no image.
-func (p *pusher) export(made *push) error {
+func (p *pusher) export(ctx context.Context, made *push) error {
 	metadata, err := filepath.Glob(filepath.Join(p.image.Layers(), "*.toml"))
 	if err != nil {
 		return err
@@ -222,13 +220,14 @@ func (p *pusher) export(made *push) error {
 			digests[name] = p.digests[name]
 			continue
 		}
-		digest, size, err := archive(dir)
-		if err != nil {
+		sum := sha256.New()
+		archive := &countingWriter{Writer: sum}
+		if err := lifecycle.Archive(ctx, archive, dir, 0, 0); err != nil {
 			return err
 		}
-		if digests[name] = digest; digest != p.digests[name] {
+		if digests[name] = hex.EncodeToString(sum.Sum(nil)); digests[name] != p.digests[name] {
 			made.changed = append(made.changed, name)
-			made.exported += size
+			made.exported += archive.n
 		}
 		if types.Cache {
 			continue
@@ -250,53 +249,6 @@ func (p *pusher) remember() error {
 func (p *pusher) restore() error {
 	p.digests = p.first
 	return p.image.Restore(p.kept)
-}
-
-// archive is the digest and the size of a layer as the exporter's tar has it: sorted, times and owners made equal.
-func archive(dir string) (digest string, size int64, err error) {
-	sum := sha256.New()
-	counted := &countingWriter{Writer: sum}
-	w := tar.NewWriter(counted)
-	err = filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return addFile(w, name, name, entry)
-	})
-	if err = errors.Join(err, w.Close()); err != nil {
-		return "", 0, fmt.Errorf("archiving %s: %w", dir, err)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), counted.n, nil
-}
-
-// addFile writes a file to an archive by a name.
-func addFile(w *tar.Writer, name, file string, entry fs.DirEntry) error {
-	info, err := entry.Info()
-	if err != nil {
-		return err
-	}
-	target := ""
-	if info.Mode().Type() == fs.ModeSymlink {
-		if target, err = os.Readlink(file); err != nil {
-			return err
-		}
-	}
-	header, err := tar.FileInfoHeader(info, target)
-	if err != nil {
-		return err
-	}
-	header.Name, header.ModTime = name, time.Unix(1, 0)
-	header.Uid, header.Gid, header.Uname, header.Gname = 0, 0, "", ""
-	if err := w.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
-		return err
-	}
-	contents, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer contents.Close()
-	_, err = io.Copy(w, contents)
-	return err
 }
 
 type countingWriter struct {
