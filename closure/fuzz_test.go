@@ -40,7 +40,7 @@ func FuzzReadPrevious(f *testing.F) {
 			}
 		}
 		previous, notes := closure.ReadPrevious(manifests, layout)
-		notes = append(notes, previous.Distrust(nil)...)
+		notes = append(notes, previous.CheckSignatures(nil)...)
 		for _, note := range notes {
 			if strings.ContainsAny(note, "\n\r\x1b\x00") {
 				t.Fatalf("a note is not one clean line: %q", note)
@@ -52,10 +52,10 @@ func FuzzReadPrevious(f *testing.F) {
 			}
 		}
 		for p, n := range previous.Nodes { // without a key, only a content address can be a proof
-			if n.CA == "" && n.Signature.Name != "" && previous.Is([]storepath.Path{p}) != nil && len(notes) == 0 {
+			if n.CA == "" && n.Signature.Name != "" && previous.IsClosureOf([]storepath.Path{p}) != nil && len(notes) == 0 {
 				t.Fatalf("%s is taken without a word", p)
 			}
 		}
-		_ = previous.Is(nil)
+		_ = previous.IsClosureOf(nil)
 	})
 }

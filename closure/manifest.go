@@ -68,7 +68,7 @@ func (r *Result) Manifests() map[string]Manifest {
 				}
 			}
 		}
-		for _, reason := range r.obstacles[:min(len(r.obstacles), maxBlocked)] {
+		for _, reason := range r.blockers[:min(len(r.blockers), maxBlocked)] {
 			if slices.Contains(group.Paths, reason.Path) {
 				raw, err := json.Marshal(reason)
 				if err == nil {

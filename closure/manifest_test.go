@@ -49,7 +49,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		}
 		t.Logf("metadata of 500 paths: %d bytes, %d per path", size, size/500)
 		Expect(size).To(BeNumerically("<", 150_000))
-		Expect(previous.Distrust(narinfo.Keys{publicKey(keyName)})).To(BeEmpty())
+		Expect(previous.CheckSignatures(narinfo.Keys{publicKey(keyName)})).To(BeEmpty())
 	})
 
 	it("does not reuse what it cannot trust, and says why", func() {
@@ -123,14 +123,14 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			other = app.References[1]
 		}
 		previous, _ := recall(g, func(map[string]closure.Manifest) {})
-		Expect(previous.Is(g.Roots)).To(Succeed())
-		Expect(previous.Is([]storepath.Path{other, app.Path})).To(Succeed())
-		Expect(previous.Is([]storepath.Path{other})).To(MatchError(HavePrefix("nothing needs ")))
-		Expect(previous.Is(nil)).To(MatchError(HavePrefix("nothing needs ")))
-		Expect(previous.Is([]storepath.Path{app.Path, pathOf("x", "x")})).To(MatchError(HaveSuffix("-x is in no layer")))
+		Expect(previous.IsClosureOf(g.Roots)).To(Succeed())
+		Expect(previous.IsClosureOf([]storepath.Path{other, app.Path})).To(Succeed())
+		Expect(previous.IsClosureOf([]storepath.Path{other})).To(MatchError(HavePrefix("nothing needs ")))
+		Expect(previous.IsClosureOf(nil)).To(MatchError(HavePrefix("nothing needs ")))
+		Expect(previous.IsClosureOf([]storepath.Path{app.Path, pathOf("x", "x")})).To(MatchError(HaveSuffix("-x is in no layer")))
 		app.References = []storepath.Path{other}
 		previous, _ = recall(g, func(map[string]closure.Manifest) {})
-		Expect(previous.Is(g.Roots)).To(MatchError(HavePrefix("nothing needs ")))
+		Expect(previous.IsClosureOf(g.Roots)).To(MatchError(HavePrefix("nothing needs ")))
 		previous, _ = recall(g, func(m map[string]closure.Manifest) {
 			for _, group := range plan(g, 0) {
 				if !slices.Contains(group.Paths, app.Path) {
@@ -138,7 +138,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 				}
 			}
 		})
-		Expect(previous.Is(g.Roots)).To(Succeed(), "what is not known may be right")
+		Expect(previous.IsClosureOf(g.Roots)).To(Succeed(), "what is not known may be right")
 	})
 
 	it("believes no circle of references", func() {
@@ -176,7 +176,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			change(victim)
 			previous, notes := recall(g, func(map[string]closure.Manifest) {})
 			Expect(notes).To(BeEmpty())
-			notes = previous.Distrust(trusted)
+			notes = previous.CheckSignatures(trusted)
 			if what == "" {
 				Expect(notes).To(BeEmpty())
 				continue
@@ -195,10 +195,10 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		previous, notes := recall(g, func(map[string]closure.Manifest) {})
 		Expect(notes).To(BeEmpty())
 		Expect(previous.Nodes[p]).To(Equal(n))
-		Expect(previous.Distrust(nil)).To(BeEmpty())
+		Expect(previous.CheckSignatures(nil)).To(BeEmpty())
 		n.NarHash[0] ^= 1
 		previous, _ = recall(g, func(map[string]closure.Manifest) {})
-		Expect(previous.Distrust(nil)).To(HaveLen(1))
+		Expect(previous.CheckSignatures(nil)).To(HaveLen(1))
 	})
 
 	it("says in one line for each reason what it asks about again", func() {
@@ -209,7 +209,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		previous, _ := recall(g, func(map[string]closure.Manifest) {})
-		Expect(previous.Distrust(narinfo.Keys{publicKey("kept-1")})).To(HaveExactElements(
+		Expect(previous.CheckSignatures(narinfo.Keys{publicKey("kept-1")})).To(HaveExactElements(
 			MatchRegexp(`^66 paths of the previous image, such as \S+, are looked up again: signed by revoked-1, which is`),
 			MatchRegexp(`^67 paths of the previous image, such as \S+, are looked up again: not signed by anybody$`),
 		))

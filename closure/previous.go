@@ -86,10 +86,10 @@ func notReused(layers map[string][]string) (notes []string) {
 	return notes
 }
 
-// Distrust checks what proves the paths as the metadata describes them: a content address, or a signature by one of
+// CheckSignatures checks what proves the paths as the metadata describes them: a content address, or a signature by one of
 // keys. What has neither is looked up again, and fetched again where the answer is another one than the image was made
 // from. It says in notes how many these are, and why.
-func (p *Previous) Distrust(keys narinfo.Keys) (notes []string) {
+func (p *Previous) CheckSignatures(keys narinfo.Keys) (notes []string) {
 	refused := map[string][]storepath.Path{}
 	for path, n := range p.Nodes {
 		if why := n.unproven(keys); why != "" && !p.partial[path] {
@@ -104,9 +104,9 @@ func (p *Previous) Distrust(keys narinfo.Keys) (notes []string) {
 	return notes
 }
 
-// Is says why the paths are not the closure of roots: all that they need, and nothing besides. Where something is not
+// IsClosureOf says why the paths are not the closure of roots: all that they need, and nothing besides. Where something is not
 // known it has no objection.
-func (p *Previous) Is(roots []storepath.Path) error {
+func (p *Previous) IsClosureOf(roots []storepath.Path) error {
 	for _, root := range roots {
 		if p.Nodes[root] == nil {
 			return fmt.Errorf("%s is in no layer", root)

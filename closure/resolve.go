@@ -14,11 +14,11 @@ import (
 // walk is the way over all references, breadth first, from the roots.
 type walk struct {
 	*substitution
-	graph *Graph
-	paths *queue[storepath.Path]
-	left  int                               // paths that are not nodes yet
-	fetch func(*Node)                       // is told of what the previous image does not have
-	via   map[storepath.Path]storepath.Path // who referred to a path first
+	graph     *Graph
+	paths     *queue[storepath.Path]
+	left      int                               // paths that are not nodes yet
+	fetch     func(*Node)                       // is told of what the previous image does not have
+	referrers map[storepath.Path]storepath.Path // who referred to a path first
 }
 
 // resolve finds out what the roots need: from the record of the previous image, else from the caches. fetch is told of
@@ -26,10 +26,10 @@ type walk struct {
 func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, error) {
 	w := &walk{
 		substitution: s, graph: &Graph{Roots: s.Roots, Nodes: map[storepath.Path]*Node{}}, fetch: fetch,
-		paths: newQueue[storepath.Path](nil), via: map[storepath.Path]storepath.Path{},
+		paths: newQueue[storepath.Path](nil), referrers: map[storepath.Path]storepath.Path{},
 	}
 	s.mu.Lock()
-	s.via = w.via
+	s.referrers = w.referrers
 	err := w.visit(s.Roots, "")
 	s.mu.Unlock()
 	if err != nil {
@@ -60,13 +60,13 @@ func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, 
 // visit puts paths that were not seen yet on the way.
 func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
 	for _, p := range paths {
-		if _, seen := w.via[p]; seen {
+		if _, seen := w.referrers[p]; seen {
 			continue
 		}
-		if len(w.via) == w.MaxPaths {
+		if len(w.referrers) == w.MaxPaths {
 			return fmt.Errorf("resolving closure: it has more than %d paths", w.MaxPaths)
 		}
-		w.via[p] = from
+		w.referrers[p] = from
 		w.left++
 		w.paths.add(p)
 	}
@@ -133,11 +133,11 @@ func (s *substitution) missing(p storepath.Path, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &MissingError{Chain: []storepath.Path{p}, Err: err}
-	for from := s.via[p]; from != "" && !slices.Contains(e.Chain, from); from = s.via[from] {
+	for from := s.referrers[p]; from != "" && !slices.Contains(e.Chain, from); from = s.referrers[from] {
 		e.Chain = append(e.Chain, from)
 	}
 	slices.Reverse(e.Chain)
-	if n := s.nodes[s.via[p]]; n != nil {
+	if n := s.nodes[s.referrers[p]]; n != nil {
 		e.From = n.CacheURL
 	}
 	return e

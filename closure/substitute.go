@@ -74,10 +74,10 @@ type Result struct {
 	// Overruled are the files that stand in the way of relocation and that somebody takes as harmless, sorted by path.
 	Overruled []Overruled
 
-	// obstacles say why the closure cannot be relocated to tried: Blocked, or what is remembered of an earlier build
+	// blockers say why the closure cannot be relocated to tried: Blocked, or what is remembered of an earlier build
 	// where this one was not asked to relocate.
-	obstacles []Reason
-	tried     string
+	blockers []Reason
+	tried    string
 }
 
 // Tally is a number of store paths and the bytes of their NARs.
@@ -100,11 +100,11 @@ type substitution struct {
 	layout   relocate.Layout             // what paths are relocated to, as far as is known: that of Options or the zero one
 	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
 
-	mu     sync.Mutex // of what look-ups and downloads find out
-	via    map[storepath.Path]storepath.Path
-	nodes  map[storepath.Path]*Node
-	found  map[storepath.Path]*cache.Found
-	staged map[storepath.Path]staged // complete in staging
+	mu        sync.Mutex // of what look-ups and downloads find out
+	referrers map[storepath.Path]storepath.Path
+	nodes     map[storepath.Path]*Node
+	found     map[storepath.Path]*cache.Found
+	staged    map[storepath.Path]staged // complete in staging
 }
 
 // Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,
@@ -271,9 +271,9 @@ func (s *substitution) account(r *Result) (*Result, error) {
 	if len(r.Blocked) > 0 && s.Strict {
 		return nil, &BlockedError{Reasons: r.Blocked}
 	}
-	r.obstacles, r.tried = r.Blocked, s.Layout.Dir()
+	r.blockers, r.tried = r.Blocked, s.Layout.Dir()
 	if s.Layout.IsZero() {
-		r.obstacles, r.tried = holding(s.Previous.Blocked, r.Graph), s.Previous.Tried
+		r.blockers, r.tried = holding(s.Previous.Blocked, r.Graph), s.Previous.Tried
 	}
 	r.Fetched, r.Staged = s.progress.fetched, s.progress.staged
 	for _, group := range r.Groups {

@@ -227,7 +227,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		manifests[layer] = app
 		previous, notes := closure.ReadPrevious(manifests, options.Layout)
 		Expect(notes).To(BeEmpty())
-		Expect(previous.Distrust(c.keys)).To(HaveLen(1))
+		Expect(previous.CheckSignatures(c.keys)).To(HaveLen(1))
 		options.Previous = previous
 		caches.lookups, caches.fetches = nil, nil
 		result, err := closure.Substitute(ctx, options)
@@ -249,12 +249,12 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		c.keys = narinfo.Keys{{Name: keyName, Key: publicKey("another").Key}}
 		c.stock(w)
 		previous := recalled(first, options.Layout)
-		Expect(previous.Distrust(c.keys)).To(ConsistOf(ContainSubstring("20 paths of the previous image")))
+		Expect(previous.CheckSignatures(c.keys)).To(ConsistOf(ContainSubstring("20 paths of the previous image")))
 		options.Previous, options.Caches = previous, c.open()
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Changed).To(Equal(result.Groups))
-		Expect(recalled(result, options.Layout).Distrust(c.keys)).To(BeEmpty())
+		Expect(recalled(result, options.Layout).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("fetches a path again that was built anew under the same name", func() {

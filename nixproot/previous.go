@@ -55,10 +55,10 @@ func (b Build) previous(in *inputs) previous {
 	}
 	found, notes := closure.ReadPrevious(manifests, p.layout)
 	if in.settings.requireSigs {
-		notes = append(notes, found.Distrust(in.settings.keys)...)
+		notes = append(notes, found.CheckSignatures(in.settings.keys)...)
 	}
 	if len(notes) == 0 {
-		if err := found.Is(record.Roots.Paths); err != nil {
+		if err := found.IsClosureOf(record.Roots.Paths); err != nil {
 			b.Logger.Bodyf("The record of the last build does not hold together (%s): a full build", err)
 			return p
 		}
