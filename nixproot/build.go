@@ -191,10 +191,10 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 
 // roots finds the roots, or takes those of the last build when nothing they depend on has changed. What the settings
 // name is taken from them.
-func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots.Set, string, error) {
+func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots.Result, string, error) {
 	identity, err := in.toolchain.Identity()
 	if err != nil {
-		return roots.Set{}, "", err
+		return roots.Result{}, "", err
 	}
 	finder := roots.Finder{
 		Settings: in.config.Settings, Source: in.source, Exclude: in.tree.Mounts(), File: in.entry.File, Flake: in.entry.Flake, Identity: in.identity,
@@ -205,7 +205,7 @@ func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots
 	}
 	key, err := finder.Key(ctx, identity)
 	if err != nil {
-		return roots.Set{}, "", err
+		return roots.Result{}, "", err
 	}
 	if len(in.config.StorePaths) == 0 && key != "" && key == before.Key {
 		b.Logger.Bodyf("Source, settings and toolchain are those of the previous build: its store paths are taken again")
@@ -213,7 +213,7 @@ func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots
 	}
 	found, err := finder.Find(ctx)
 	if err != nil {
-		return roots.Set{}, "", err
+		return roots.Result{}, "", err
 	}
 	for _, p := range found.Paths {
 		b.Logger.Bodyf("%s", p)

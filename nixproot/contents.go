@@ -36,7 +36,7 @@ type contents struct {
 }
 
 // contents substitutes the roots' closure into layers.
-func (b Build) contents(ctx context.Context, in *inputs, found roots.Set, key string, r previous) (*contents, error) {
+func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key string, r previous) (*contents, error) {
 	if r.tooLong != nil {
 		if in.config.Engine == launch.EngineRelocate {
 			return nil, r.tooLong

@@ -14,7 +14,7 @@ import (
 func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	g := NewWithT(t)
 	a, b := storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a"), storepath.Path("/nix/store/10bgd045z0d4icpbc2yyz4gx48ak44la-b")
-	c := &contents{Engine: "relocate", buildRecord: buildRecord{Roots: roots.Set{Paths: []storepath.Path{a, b}}}}
+	c := &contents{Engine: "relocate", buildRecord: buildRecord{Roots: roots.Result{Paths: []storepath.Path{a, b}}}}
 	s := &inputs{}
 	own := []libcnb.Label{{Key: rootsLabel, Value: string(a + " " + b)}, {Key: engineLabel, Value: "relocate"}}
 	g.Expect(s.labels(c)).To(Equal(own))

@@ -44,7 +44,7 @@ type buildRecord struct {
 	System string `json:"system"`
 	// Key is what the roots depend on; Roots are what they were.
 	Key   string    `json:"key"`
-	Roots roots.Set `json:"roots"`
+	Roots roots.Result `json:"roots"`
 	// Bins are the outputs' bin directories, in the order of Roots.Paths; nil for an output without one.
 	Bins []*bin `json:"bins,omitempty"`
 	// Resources are the files of the closure's paths that the launcher may point to.

@@ -41,7 +41,7 @@ func testRecord(t *testing.T, _ spec.G, it spec.S) {
 	it("reads what a build has written, from a layer that goes to the build cache and into no image", func() {
 		r := buildRecord{
 			Format: recordFormat, System: "x86_64-linux", Key: "k", Bins: []*bin{nil, {Programs: []string{"shop"}, Hook: true}},
-			Roots: roots.Set{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
+			Roots: roots.Result{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
 			Layers: map[string]recordedLayer{
 				"closure-x": {DiffID: "sha256:aa", Manifest: closure.Manifest{Version: 1, Paths: []string{"a"}}},
 			},

@@ -24,7 +24,7 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 		{Layer: "closure-00", Paths: []storepath.Path{certs, zones, oldZones, shell, locales, terms}},
 		{Layer: "closure-app", Paths: []storepath.Path{app}},
 	}}}
-	c.Roots = roots.Set{Paths: []storepath.Path{app}}
+	c.Roots = roots.Result{Paths: []storepath.Path{app}}
 	write := func(layer string, p storepath.Path, file string) {
 		name := filepath.Join(c.layersDir, layer, p.Base(), file)
 		Expect(os.MkdirAll(filepath.Dir(name), 0o755)).To(Succeed())

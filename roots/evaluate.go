@@ -71,19 +71,19 @@ type evaluation struct {
 // evaluate has Nix evaluate the source under the likeliest name, and takes the first name under which the caches have
 // every output. What the other names would give is computed from the derivations where that is possible, and
 // evaluated anew where it is not. Nothing is built: when no name helps, the error says what would have to be.
-func (f Finder) evaluate(ctx context.Context) (Set, error) {
+func (f Finder) evaluate(ctx context.Context) (Result, error) {
 	e := evaluation{Finder: f}
 	var err error
 	if e.nix, err = f.Toolchain(); err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
 	if e.caches, err = f.Caches(); err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
 	if f.Flake != "" && asksForCount(ctx, f.Source) {
 		if e.revCount, err = nixinstall.RevCount(ctx, f.Source, f.Identity.Rev); err != nil {
 			if ctx.Err() != nil {
-				return Set{}, err
+				return Result{}, err
 			}
 			f.Log("self.revCount is not known, as the history in .git cannot be read: %s", err)
 		}
@@ -91,13 +91,13 @@ func (f Finder) evaluate(ctx context.Context) (Set, error) {
 	found, tried, err := e.search(ctx, files{dir: f.Source, exclude: f.Exclude}, f.Log)
 	var unread *nixinstall.WouldBuildError
 	if errors.As(err, &unread) {
-		return Set{}, e.notImported(ctx, unread)
+		return Result{}, e.notImported(ctx, unread)
 	}
 	if err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
 	if found == nil {
-		return Set{}, e.whyNot(ctx, tried)
+		return Result{}, e.whyNot(ctx, tried)
 	}
 	f.Log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
 	set := rootsOf(*found)
@@ -295,8 +295,8 @@ func outputPaths(r nixinstall.Result) []storepath.Path {
 }
 
 // rootsOf separates the hook from the app.
-func rootsOf(a attempt) Set {
-	roots := Set{}
+func rootsOf(a attempt) Result {
+	roots := Result{}
 	for _, o := range a.result.Outputs {
 		if isHook(o.Attr) {
 			roots.Hook = o.Path

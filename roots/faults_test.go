@@ -72,12 +72,12 @@ func newHydraWithFaults(t *testing.T) *hydraWithFaults {
 }
 
 // ask puts a question to the Hydra at an address.
-func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) (roots.Set, error) {
+func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) (roots.Result, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), faultTime, fmt.Errorf("the question took %v", faultTime))
 	defer cancel()
 	set, err := cache.Open(ctx, cache.Options{URLs: []string{"file://" + h.cache}, Keys: h.keys, RequireSigs: true})
 	if err != nil {
-		return roots.Set{}, err
+		return roots.Result{}, err
 	}
 	defer set.Close()
 	return roots.Finder{
@@ -101,7 +101,7 @@ func TestHydraFaults(t *testing.T) {
 		{"shop/main", hydratest.Revision("shop21")}, {"shop/main/worker", "latest"},
 		{"shop/main/web worker heroku-compile-hook", "latest-finished"},
 	}
-	var want []roots.Set
+	var want []roots.Result
 	for _, q := range questions {
 		set, err := h.ask(h.server.URL, q, t.Logf)
 		Expect(err).NotTo(HaveOccurred())

@@ -24,17 +24,17 @@ var ErrNoRevision = errors.New("asking Hydra: the revision of this source is not
 	"the platform says it")
 
 // askHydra takes the outputs of the builds that Hydra made of this revision.
-func (f Finder) askHydra(ctx context.Context) (Set, error) {
+func (f Finder) askHydra(ctx context.Context) (Result, error) {
 	target, err := hydra.ParseJob(f.Settings.HydraJob)
 	if err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
 	if f.revision() == "" {
-		return Set{}, ErrNoRevision
+		return Result{}, ErrNoRevision
 	}
 	client, err := f.hydraClient()
 	if err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
 	defer client.CloseIdleConnections()
 	resolution, err := client.Resolve(ctx, hydra.Query{
@@ -42,9 +42,9 @@ func (f Finder) askHydra(ctx context.Context) (Set, error) {
 		Revision: f.revision(), System: f.Settings.System, GitURL: f.gitURL(), Wait: f.Settings.HydraWait,
 	})
 	if err != nil {
-		return Set{}, err
+		return Result{}, err
 	}
-	roots := Set{}
+	roots := Result{}
 	for _, build := range resolution.Builds {
 		f.Log("%s: build %d, %s", text.Clip(build.Job, shownName), build.ID, text.Clip(build.NixName, shownName))
 		for _, output := range installedOutputs(build.Outputs) {
@@ -58,14 +58,14 @@ func (f Finder) askHydra(ctx context.Context) (Set, error) {
 		}
 	}
 	if len(roots.Paths) == 0 {
-		return Set{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.Settings.HydraJob)
+		return Result{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.Settings.HydraJob)
 	}
 	return roots, f.checkServed(ctx, client, resolution, roots)
 }
 
 // checkServed looks whether the caches have what Hydra has built. What is found is remembered for the closure, so
 // that this costs no request.
-func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.Resolution, roots Set) error {
+func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.Resolution, roots Result) error {
 	caches, err := f.Caches()
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func (e *UnsignedRootError) Error() string {
 }
 
 // checkSigned makes sure that a trusted key signed the roots, where signatures are required.
-func (f Finder) checkSigned(ctx context.Context, caches *cache.Set, roots Set) error {
+func (f Finder) checkSigned(ctx context.Context, caches *cache.Set, roots Result) error {
 	for _, p := range roots.All() {
 		found, err := caches.Lookup(ctx, p)
 		if err != nil {

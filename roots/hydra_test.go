@@ -57,7 +57,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		}
 	}
 	output := func(job string) storepath.Path { return storepath.Path(eval.Build(job).Outputs()["out"]) }
-	find := func(change ...func(*roots.Finder)) (roots.Set, error) {
+	find := func(change ...func(*roots.Finder)) (roots.Result, error) {
 		f := roots.Finder{
 			Settings: roots.Settings{HydraURL: h.URL, HydraJob: "shop/main/web worker", System: system},
 			Identity: nixinstall.Identity{Rev: revision, URL: repository},
@@ -218,4 +218,4 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
-func errOf(_ roots.Set, err error) error { return err }
+func errOf(_ roots.Result, err error) error { return err }

@@ -19,8 +19,8 @@ import (
 // HookName is the attribute, or the executable in an output's bin, that runs once at build time.
 const HookName = "heroku-compile-hook"
 
-// Set is the store paths an image is made of, before their closures are known.
-type Set struct {
+// Result is the store paths an image is made of, before their closures are known.
+type Result struct {
 	// Paths are the outputs, the app's own first.
 	Paths []storepath.Path `json:"paths"`
 	// MainProgram is meta.mainProgram of the first one, "" where nobody says.
@@ -33,10 +33,10 @@ type Set struct {
 }
 
 // All are the outputs and the hook's.
-func (s Set) All() []storepath.Path {
-	all := slices.Clone(s.Paths)
-	if s.Hook != "" && !slices.Contains(all, s.Hook) {
-		all = append(all, s.Hook)
+func (r Result) All() []storepath.Path {
+	all := slices.Clone(r.Paths)
+	if r.Hook != "" && !slices.Contains(all, r.Hook) {
+		all = append(all, r.Hook)
 	}
 	return all
 }
@@ -98,10 +98,10 @@ type Finder struct {
 
 // Find asks whoever the settings name: nobody, Hydra, or Nix. Where no cache has what they say, the error is a
 // NotCachedError with the reason.
-func (f Finder) Find(ctx context.Context) (Set, error) {
+func (f Finder) Find(ctx context.Context) (Result, error) {
 	switch {
 	case len(f.Settings.StorePaths) > 0:
-		return Set{Paths: f.Settings.StorePaths}, nil
+		return Result{Paths: f.Settings.StorePaths}, nil
 	case f.Settings.HydraJob != "":
 		return f.askHydra(ctx)
 	}
