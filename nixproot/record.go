@@ -43,7 +43,7 @@ type buildRecord struct {
 	Format int    `json:"format"`
 	System string `json:"system"`
 	// Key is what the roots depend on; Roots are what they were.
-	Key   string    `json:"key"`
+	Key   string       `json:"key"`
 	Roots roots.Result `json:"roots"`
 	// Bins are the outputs' bin directories, in the order of Roots.Paths; nil for an output without one.
 	Bins []*bin `json:"bins,omitempty"`
