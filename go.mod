@@ -12,6 +12,7 @@ require (
 	github.com/bmatcuk/doublestar/v4 v4.9.1
 	github.com/buildpacks/libcnb/v2 v2.1.0
 	github.com/creack/pty v1.1.24
+	github.com/dsnet/compress v0.0.1
 	github.com/google/go-containerregistry v0.20.6
 	github.com/klauspost/compress v1.20.3
 	github.com/mikelolasagasti/xz v1.0.1

@@ -23,6 +23,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -160,6 +161,13 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 		r, err := xz.NewReader(strings.NewReader(readBack(t, dir, "a.xz")))
 		Expect(unpacked(r, err)).To(Equal(now))
+		dir, report = fixedTree(t, regular("a.bz2", decoded(scriptBzip2)), regular("b.bz2", decoded(scriptBzip2)+decoded(scriptBzip2)),
+			regular("c.lzma", decoded(scriptLZMA)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(unpacked(bzip2.NewReader(strings.NewReader(readBack(t, dir, "a.bz2"))), nil)).To(Equal(now))
+		Expect(unpacked(bzip2.NewReader(strings.NewReader(readBack(t, dir, "b.bz2"))), nil)).To(Equal(now + now))
+		l, err := lzma.NewReader(strings.NewReader(readBack(t, dir, "c.lzma")))
+		Expect(unpacked(l, err)).To(Equal(now))
 	})
 
 	it("rewrites the members of zip archives, stored, deflated and nested, with their checksums and places", func() {

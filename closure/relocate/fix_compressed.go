@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	stdbzip2 "compress/bzip2"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
@@ -10,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/andybalholm/brotli"
+	"github.com/dsnet/compress/bzip2"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 	ulikunitz "github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // gzip compresses a gzip file anew, as one member with the header of the first (RFC 1952). Files with an index over
@@ -100,6 +103,36 @@ func (f *fixer) xz(s source) ([]edit, error) {
 	}
 	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
 		return ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}.NewWriter(w)
+	})
+	return whole(s, data, err)
+}
+
+// bzip2 compresses a bzip2 file anew, in blocks of the same size.
+func (f *fixer) bzip2(s source) ([]edit, error) {
+	data, err := f.recompress(s, stem(s.name), stdbzip2.NewReader(bytes.NewReader(s.data)), newBzip2(s.data))
+	return whole(s, data, err)
+}
+
+// newBzip2 makes a compressor that uses blocks as large as the stream in like does.
+func newBzip2(like []byte) func(io.Writer) (io.WriteCloser, error) {
+	level := bzip2.BestCompression
+	if len(like) > 3 && '1' <= like[3] && like[3] <= '9' {
+		level = int(like[3] - '0')
+	}
+	return func(w io.Writer) (io.WriteCloser, error) {
+		return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: level})
+	}
+}
+
+// lzma compresses an .lzma file anew, with a dictionary no larger than before.
+func (f *fixer) lzma(s source) ([]edit, error) {
+	r, err := lzma.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(s.data))
+	if err != nil {
+		return nil, errMalformed
+	}
+	dictionary := int64(binary.LittleEndian.Uint32(s.data[1:]))
+	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
 	})
 	return whole(s, data, err)
 }

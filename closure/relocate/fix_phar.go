@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	stdbzip2 "compress/bzip2"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
+	"io"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -145,28 +147,8 @@ func (f *fixer) pharUnread(s source) error {
 // pharFile rewrites one file of a PHAR.
 func (f *fixer) pharFile(s source, name string, begin, end, sums int, crc uint32, kind int) ([]edit, error) {
 	data := s.data[begin:end]
-	switch {
-	case kind&pharBzip2 != 0:
-		return nil, f.mustBeFree(s.in(data, ""), format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}, nil)
-	case kind&pharDeflated != 0:
-		plain, err := f.inflated(flate.NewReader(bytes.NewReader(data)))
-		if err != nil {
-			return nil, err
-		}
-		inner, err := f.rewrite(s.in(plain, name))
-		if err != nil || len(inner) == 0 {
-			return nil, err
-		}
-		if err := sortEdits(inner); err != nil {
-			return nil, err
-		}
-		now := apply(plain, inner)
-		packed, err := deflate(now, len(data))
-		if err != nil {
-			return nil, err
-		}
-		return append(pharSums(sums, len(now), len(packed), crc32.ChecksumIEEE(now)),
-			edit{from: begin, to: end, data: packed}), nil
+	if kind&(pharDeflated|pharBzip2) != 0 {
+		return f.pharCompressed(s, name, begin, end, sums, kind)
 	}
 	inner, err := f.rewrite(s.in(data, name))
 	if err != nil || len(inner) == 0 {
@@ -177,6 +159,38 @@ func (f *fixer) pharFile(s source, name string, begin, end, sums int, crc uint32
 	}
 	now := apply(data, inner)
 	return append(pharSums(sums, len(now), len(now), crc32.ChecksumIEEE(now)), moved(inner, begin)...), nil
+}
+
+// pharCompressed rewrites a file of a PHAR that is compressed.
+func (f *fixer) pharCompressed(s source, name string, begin, end, sums, kind int) ([]edit, error) {
+	data := s.data[begin:end]
+	var r io.Reader = flate.NewReader(bytes.NewReader(data))
+	if kind&pharBzip2 != 0 {
+		r = stdbzip2.NewReader(bytes.NewReader(data))
+	}
+	plain, err := f.inflated(r)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := f.rewrite(s.in(plain, name))
+	if err != nil || len(inner) == 0 {
+		return nil, err
+	}
+	if err := sortEdits(inner); err != nil {
+		return nil, err
+	}
+	now := apply(plain, inner)
+	var packed []byte
+	if kind&pharBzip2 != 0 {
+		packed, err = compressed(now, newBzip2(data))
+	} else {
+		packed, err = deflate(now, len(data))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return append(pharSums(sums, len(now), len(packed), crc32.ChecksumIEEE(now)),
+		edit{from: begin, to: end, data: packed}), nil
 }
 
 // pharSums are the edits of a file's entry in the manifest: size, time, compressed size, checksum.

@@ -70,7 +70,7 @@ func magics() []magic {
 		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed, fix: (*fixer).gzip}},         // RFC 1952
 		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed, fix: (*fixer).xz}},               // xz-file-format
 		{0, zstdMark, format{name: "zstd", look: (*inspector).zstd, kind: Compressed, fix: (*fixer).zstd}},               // RFC 8878
-		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}},                                    //
+		{0, "BZh", format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed, fix: (*fixer).bzip2}},               //
 		{0, "PK\x03\x04", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // APPNOTE.TXT
 		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // an empty one
 		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
@@ -147,7 +147,7 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
 	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
-		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed}
+		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed, fix: (*fixer).lzma}
 	}
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}
