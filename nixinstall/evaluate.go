@@ -227,18 +227,18 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 	if err != nil {
 		return answered, nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	// The question goes through standard input: arguments may be secrets, and a command line is public.
+	// The question goes through standard input: arguments may be secrets, and a command line is public. `nix eval` takes
+	// that for a file's, which it never evaluates purely, whatever is set (NixOS/nix: src/libcmd/installables.cc).
 	result, err := t.run(ctx, command{
-		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
-		stdin: "(" + expression + ") " + quoteNix(string(text)) + " " + attrSet(q.argExprs), pure: q.Flake != "", doing: doing,
+		program: "nix-instantiate",
+		args:    []string{"--eval", "--read-write-mode", "--strict", "--json", "-v", "--log-format", "internal-json", "-"},
+		stdin:   "(" + expression + ") " + quoteNix(string(text)) + " " + attrSet(q.argExprs), pure: q.Flake != "", doing: doing,
 	})
 	if err != nil {
 		return answered, nil, t.explain(err, source)
 	}
 	if inputs := unlockedInputs(result.log.warnings); len(inputs) > 0 {
-		return answered, nil, &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's "+
-			"build could be another: run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")),
-			File: "flake.lock"}
+		return answered, nil, notLocked(inputs)
 	}
 	if err := json.Unmarshal(result.stdout, &answered); err != nil {
 		return answered, nil, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)

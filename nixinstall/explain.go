@@ -2,6 +2,7 @@ package nixinstall
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ var (
 	cannotBuild = regexp.MustCompile(`(?i)cannot build '(/nix/store/[^']+\.drv)'`)
 	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
 	lockChange  = regexp.MustCompile(`(?m)^• (?:Added|Updated) input '([^']+)':\n +(\S+)`)
+	cannotLock  = regexp.MustCompile(`cannot update unlocked flake input '([^']+)' in pure mode`)
 	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
 	// What fetchers say of a path that they look for in the file system.
 	unfetched = regexp.MustCompile(`(?:path '/|open file |Git repository [^/]?)(/nix/store/[^'"\s]+)`)
@@ -29,6 +31,9 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 		return &WouldBuildError{Drvs: drvs, Warnings: failure.warnings}
 	}
 	last := failure.last()
+	if found := cannotLock.FindStringSubmatch(last.Raw); found != nil {
+		return notLocked(found[1:])
+	}
 	e := &EvalError{Summary: oneLine(t.userNames(last.Raw, source))}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")
@@ -72,7 +77,8 @@ func (t Toolchain) userPosition(m message, source storepath.Path) (file string, 
 		if source == "" {
 			return "", false
 		}
-		return strings.CutPrefix(name, source.String()+"/")
+		// Evaluated purely, files have the names that they have on this machine.
+		return strings.CutPrefix(strings.TrimPrefix(name, t.settings.root()), source.String()+"/")
 	}
 	if name, ok := inUser(m.File); ok && m.Line > 0 {
 		name = strings.TrimSuffix(name, ":"+strconv.Itoa(m.Line)+":"+strconv.Itoa(m.Column))
@@ -86,6 +92,12 @@ func (t Toolchain) userPosition(m message, source storepath.Path) (file string, 
 		}
 	}
 	return file, line, column
+}
+
+// notLocked is a flake whose inputs may be others tomorrow.
+func notLocked(inputs []string) error {
+	return &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's build could be another: "+
+		"run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")), File: "flake.lock"}
 }
 
 // unlockedInputs are the inputs of a flake that its lock file does not hold as they are, save those inside the

@@ -105,7 +105,8 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 		_, err = toolchain.Evaluate(context.Background(), nixinstall.Request{Source: source, Flake: "."})
 		var evalErr *nixinstall.EvalError
 		Expect(errors.As(err, &evalErr)).To(BeTrue(), "%v", err)
-		Expect(evalErr.Summary).To(ContainSubstring("unable to download 'https://127.0.0.1:1/other.tar.gz'"))
+		Expect(evalErr).To(MatchError("evaluating flake.lock: flake.lock does not hold the input other, so that tomorrow's build " +
+			"could be another: run `nix flake lock` and commit flake.lock"))
 	})
 
 	it("wants a directory of the source, as it was pushed", func() {
@@ -167,6 +168,33 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 			r, err := in(dir, nixinstall.Request{Flake: flake})
 			Expect(err).NotTo(HaveOccurred(), flake)
 			Expect(r.Derivations[0].Install).To(Equal(want), flake)
+		}
+	})
+
+	it("is evaluated purely, as Hydra does it: what is not in the flake or its lock file is not there", func() {
+		flake := func(text string) map[string]string {
+			return map[string]string{"flake.nix": `{ outputs = { self }: { packages.x86_64-linux.default = derivation {
+				name = "x${` + text + `}"; system = "x86_64-linux"; builder = "/bin/sh"; }; }; }`}
+		}
+		dir := tree(flake(`builtins.getEnv "NIXPKGS_ALLOW_UNFREE" + builtins.getEnv "HOME"`))
+		toolchain := nix(t, func(s *nixinstall.Settings) { s.Environment = append(s.Environment, "NIXPKGS_ALLOW_UNFREE=1") })
+		source, err := toolchain.AddSource(context.Background(), dir, nixinstall.SourceOptions{Name: "source"})
+		Expect(err).NotTo(HaveOccurred())
+		r, err := toolchain.Evaluate(context.Background(), nixinstall.Request{Source: source, Flake: "."})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Derivations[0].Name).To(Equal("x"))
+		Expect(r.Used).To(ContainElement(source))
+		for text, says := range map[string]string{
+			"builtins.currentSystem":                            "attribute 'currentSystem' missing",
+			"toString builtins.currentTime":                     "attribute 'currentTime' missing",
+			`builtins.readFile "/etc/hostname"`:                 "access to absolute path '/etc/hostname' is forbidden in pure evaluation mode",
+			`builtins.fetchTarball "https://127.0.0.1:1/x.tgz"`: "requires a 'sha256' argument",
+			`builtins.fetchGit "https://127.0.0.1:1/x"`:         "doesn't fetch unlocked input",
+			`throw "by its place"`:                              "evaluating flake.nix:2:16: by its place",
+		} {
+			_, err := in(tree(flake(text)), nixinstall.Request{Flake: "."})
+			Expect(err).To(MatchError(ContainSubstring(says)), text)
+			Expect(err.Error()).NotTo(ContainSubstring("/root/nix/store"), text)
 		}
 	})
 

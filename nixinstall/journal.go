@@ -44,6 +44,7 @@ type journal struct {
 	doing  string
 	logf   func(format string, args ...any)
 	names  *strings.Replacer
+	root   string // of the chroot store, which files are named by where evaluation is pure
 	mu     sync.Mutex
 	buffer []byte
 
@@ -66,7 +67,7 @@ func newJournal(s Settings, doing string, names []string) *journal {
 		quiet = defaultQuiet
 	}
 	j := &journal{
-		doing: doing, logf: s.Log, names: strings.NewReplacer(names...), used: map[storepath.Path]bool{},
+		doing: doing, logf: s.Log, names: strings.NewReplacer(names...), root: s.root(), used: map[storepath.Path]bool{},
 		ticker: time.NewTicker(quiet), done: make(chan struct{}),
 	}
 	if j.logf == nil {
@@ -163,6 +164,7 @@ func (j *journal) clean(s string) string { return redact.Text(j.names.Replace(st
 
 // read notes a file that the evaluator opened.
 func (j *journal) read(file string) {
+	file = strings.TrimPrefix(file, j.root)
 	j.reading = file
 	if p, ok := storePathOf(file); ok {
 		j.used[p] = true
