@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -46,7 +47,13 @@ func nixpkgsConfigIn(source storepath.Path, environment []string) []string {
 	return environment
 }
 
-// nixPathIn resolves entries that name a place in the source, "name=./directory" or "name=.".
+// IsInSource reports whether an entry of the search path names a place in the source: "./directory", "directory", ".". What
+// has a colon is an address.
+func IsInSource(place string) bool {
+	return place != "" && fs.ValidPath(path.Clean(place)) && !strings.ContainsAny(place, ":~")
+}
+
+// nixPathIn resolves entries that name a place in the source, as Nix does in its working directory.
 func nixPathIn(source storepath.Path, entries []string) []string {
 	resolved := make([]string, 0, len(entries))
 	for _, entry := range entries {
@@ -54,8 +61,8 @@ func nixPathIn(source storepath.Path, entries []string) []string {
 		if !named {
 			name, place = "", entry
 		}
-		if clean := path.Clean(place); clean == "." || strings.HasPrefix(place, "./") && !strings.HasPrefix(clean, "..") {
-			place = path.Join(source.String(), clean)
+		if IsInSource(place) {
+			place = path.Join(source.String(), place)
 		}
 		if named {
 			place = name + "=" + place
@@ -101,7 +108,7 @@ var relativePath = regexp.MustCompile(`(^|[\s()\[\]{};=,:!?@&|<>*"])(\.\.?(?:/[A
 
 // expressionIn writes the relative paths of an expression, outside its comments and strings, as paths of the source.
 func expressionIn(source storepath.Path, text string) string {
-	code := withoutStrings(withoutComments(text))
+	code := codeOf(text)
 	var out strings.Builder
 	done := 0
 	for _, at := range relativePath.FindAllStringSubmatchIndex(code, -1) {
@@ -113,21 +120,69 @@ func expressionIn(source storepath.Path, text string) string {
 	return out.String() + text[done:]
 }
 
-// withoutStrings blanks the texts between double quotes.
-func withoutStrings(text string) string {
-	out := []byte(text)
-	quoted := false
-	for i := 0; i < len(out); i++ {
+// codeOf blanks the comments and texts of an expression, and leaves what "${…}" puts into texts.
+func codeOf(text string) string {
+	const code = '{'
+	type level struct {
+		kind  byte // code, or the quote of a text
+		depth int  // open braces
+	}
+	out, levels, i := []byte(text), []level{{kind: code}}, 0
+	blank := func(n int) {
+		for end := min(i+n, len(text)); i < end; i++ {
+			out[i] = ' '
+		}
+	}
+	through := func(end string) int {
+		if at := strings.Index(text[i:], end); at >= 0 {
+			return at + len(end)
+		}
+		return len(text) - i
+	}
+	begin := func(kind byte) { levels = append(levels, level{kind: kind}) }
+	end := func() { levels = levels[:max(1, len(levels)-1)] }
+	for i < len(text) {
+		starts := func(with string) bool { return strings.HasPrefix(text[i:], with) }
+		now := &levels[len(levels)-1]
 		switch {
-		case out[i] == '"':
-			quoted = !quoted
-		case quoted && out[i] == '\\':
-			out[i] = ' '
-			if i++; i < len(out) {
-				out[i] = ' '
-			}
-		case quoted:
-			out[i] = ' '
+		case now.kind != code && starts("${"):
+			i += 2
+			begin(code)
+		case now.kind != code && starts("$$"), now.kind == '"' && starts(`\`):
+			blank(2)
+		case now.kind == '\'' && starts(`''\`):
+			blank(4)
+		case now.kind == '\'' && (starts("'''") || starts("''$")):
+			blank(3)
+		case now.kind == '"' && starts(`"`):
+			blank(1)
+			end()
+		case now.kind == '\'' && starts("''"):
+			blank(2)
+			end()
+		case now.kind != code:
+			blank(1)
+		case starts("#"):
+			blank(through("\n"))
+		case starts("/*"):
+			blank(through("*/"))
+		case starts(`"`):
+			blank(1)
+			begin('"')
+		case starts("''"):
+			blank(2)
+			begin('\'')
+		case starts("}") && now.depth == 0:
+			i++
+			end()
+		case starts("{"):
+			now.depth++
+			i++
+		case starts("}"):
+			now.depth--
+			i++
+		default:
+			i++
 		}
 	}
 	return string(out)

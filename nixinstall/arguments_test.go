@@ -63,6 +63,10 @@ func testArguments(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred(), expr)
 			Expect(r.Derivations[0].Name).To(MatchRegexp(`^app-configured[0-9a-z]{32}-source$`), expr)
 		}
+		r, err := evaluateWith(nixinstall.Request{Args: map[string]string{"name": "app"},
+			ArgExprs: map[string]string{"config": `import "${./nix}/config.nix"`}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Derivations[0].Name).To(Equal("app-configuredstore"))
 	})
 
 	it("names the argument that is no expression, and not what it holds", func() {

@@ -56,17 +56,17 @@ let
 
   isDerivation = v: isAttrs v && v ? type && v.type == "derivation";
 
-  # Selection: { value; } or { missing; have; }.
-  select = v: path: done:
+  # Selection: { value; } or { missing; have; }. enter is what is done to a value before something is looked for in it.
+  select = enter: v: path: done:
     if path == [ ] then { value = v; }
     else
-      let f = autoCall v; name = head path; at = done ++ [ name ]; in
+      let f = enter v; name = head path; at = done ++ [ name ]; in
       if isAttrs f then
-        if hasAttr name f then select f.${name} (tail path) at
+        if hasAttr name f then select enter f.${name} (tail path) at
         else { missing = show at; have = haveOf f; derivation = isDerivation f; }
       else if isList f then
         let i = if match "[0-9]+" name != null then fromJSON name else -1; in
-        if i >= 0 && i < length f then select (elemAt f i) (tail path) at
+        if i >= 0 && i < length f then select enter (elemAt f i) (tail path) at
         else { missing = show at; have = genList toString (length f); }
       else throw "attribute '${show at}' is looked for in ${typeOf f}, which has no attributes";
 
@@ -146,7 +146,7 @@ let
     else if derivation.value then
       if (tryEval f.drvPath).success then foundAt path f else [{ inherit path; broken = true; }]
     else if isAttrs f && depth > 0 then
-      concatMap (m: collectJobs (depth - 1) (path ++ [ m.name ]) m.value) (members f)
+      concatMap (name: collectJobs (depth - 1) (path ++ [ name ]) f.${name}) (attrNames f)
     else [ ];
 
   systemOf = found: optional (found.drv.system or "") "";
@@ -197,7 +197,7 @@ let
 
   # One attribute path of an expression.
   ofExpression = v: path:
-    let r = select v path [ ]; in
+    let r = select autoCall v path [ ]; in
     if ! (r ? value) then { missing = failure path r; }
     else
       let found = all path r.value; in
@@ -220,7 +220,10 @@ let
           path
           ([ "apps" request.system ] ++ path)
         ];
-      tried = map (p: { path = p; result = select flake.outputs p [ ]; }) places;
+      # Of a flake Nix calls nothing that is a set.
+      enter = v: if isAttrs v then v else autoCall v;
+      plain = v: if isAttrs v && v ? __functor then removeAttrs v [ "__functor" ] else v;
+      tried = map (p: { path = p; result = select enter flake.outputs p [ ]; }) places;
       hits = filter (t: t.result ? value) tried;
       # The longest way that was found says best what there is instead.
       first = head tried;
@@ -230,7 +233,7 @@ let
     else
       let
         hit = head hits;
-        found = all hit.path hit.result.value;
+        found = all hit.path (plain hit.result.value);
       in
       if found ? missing then { missing = failure hit.path found; }
       else found // { leftOut = map (p: [ "" ] ++ p) (found.leftOut or [ ]); };

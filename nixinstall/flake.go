@@ -41,7 +41,10 @@ func parseFlakeReference(text string) (flakeReference, error) {
 	fail := func(format string, args ...any) (flakeReference, error) {
 		return ref, fmt.Errorf("evaluating flake %s: %s", text, fmt.Sprintf(format, args...))
 	}
-	place, fragment, _ := strings.Cut(text, "#")
+	place, fragment, hasAttr := strings.Cut(text, "#")
+	if before, outputs, found := strings.Cut(place, "^"); found && !hasAttr {
+		place, fragment = before, "^"+outputs
+	}
 	place, rawQuery, _ := strings.Cut(place, "?")
 	place, ref.alone = strings.CutPrefix(place, "path:")
 	if !ref.alone {

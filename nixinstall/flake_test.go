@@ -163,7 +163,7 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 
 	it("takes the outputs that are named after ^", func() {
 		dir := tree(repository)
-		for flake, want := range map[string][]string{".#x": {"out"}, ".#x^dev": {"dev"}, ".#x^*": {"dev", "out"},
+		for flake, want := range map[string][]string{".#x": {"out"}, ".#x^dev": {"dev"}, ".#x^*": {"dev", "out"}, ".^dev": {"dev"},
 			".#x^out,dev": {"out", "dev"}} {
 			r, err := in(dir, nixinstall.Request{Flake: flake})
 			Expect(err).NotTo(HaveOccurred(), flake)
@@ -195,6 +195,17 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 			_, err := in(tree(flake(text)), nixinstall.Request{Flake: "."})
 			Expect(err).To(MatchError(ContainSubstring(says)), text)
 			Expect(err.Error()).NotTo(ContainSubstring("/root/nix/store"), text)
+		}
+	})
+
+	it("calls nothing on the way to an attribute, as Nix does not", func() {
+		dir := tree(map[string]string{"flake.nix": `{ outputs = { self }: { __functor = _: { system }: { };
+			packages.x86_64-linux = { __functor = _: throw "called"; default = derivation { name = "x"; system = "x86_64-linux";
+				builder = "/bin/sh"; } // { __functor = _: { needed }: { }; }; }; }; }`})
+		for _, flake := range []string{".", ".#default"} {
+			r, err := in(dir, nixinstall.Request{Flake: flake})
+			Expect(err).NotTo(HaveOccurred(), flake)
+			Expect(r.Derivations[0].Name).To(Equal("x"))
 		}
 	})
 

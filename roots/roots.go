@@ -168,8 +168,7 @@ func pinnedEntry(entry string) bool {
 	if !named {
 		place = entry
 	}
-	return place == "." || strings.HasPrefix(place, "./") || strings.HasPrefix(place, storepath.Dir+"/") ||
-		pinnedAddress.MatchString(place)
+	return nixinstall.IsInSource(place) || strings.HasPrefix(place, storepath.Dir+"/") || pinnedAddress.MatchString(place)
 }
 
 // revision is what Hydra is asked for: a commit, or a word such as latest.

@@ -30,7 +30,8 @@ func TestAnEntryOfTheSearchPathIsPinnedWhereItSaysItsContent(t *testing.T) {
 	for entry, want := range map[string]bool{
 		"nixpkgs=.": true, "nixpkgs=./nixpkgs": true, "./x": true, ".": true, "x=/nix/store/a-b": true, "/nix/store/a-b": true,
 		"nixpkgs=https://h/" + commitOfGit + ".tar.gz": true, "x=https://h/x?narHash=sha256-x": true, "x=https://h/x?a=b&narHash=y": true,
-		"nixpkgs=https://h/nixos-unstable.tar.gz": false, "nixpkgs=/home/me": false, "x=": false, ".x": false,
+		"nixpkgs=https://h/nixos-unstable.tar.gz": false, "nixpkgs=/home/me": false, "x=": false, ".x": true, "x=nix/x": true,
+		"x=../x":                         false,
 		"https://h/" + commitOfGit + "0": false,
 	} {
 		g.Expect(pinnedEntry(entry)).To(Equal(want), entry)
