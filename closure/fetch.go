@@ -25,7 +25,7 @@ const maxUnprovenEntries = 1 << 20
 // download is a path that is to be complete in staging.
 type download struct {
 	node   *Node
-	found  *cache.Found // nil where only the previous image's record tells of the path
+	found  *cache.Found // nil where only the previous image's manifests tell of the path
 	layout relocate.Layout
 }
 
@@ -100,9 +100,9 @@ func (s *substitution) keep(found *cache.Found, st staged, err error) error {
 
 // obtain unpacks a path into staging, or finds that an earlier run has.
 func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout, buf []byte) (staged, error) {
-	record := newRecord(found)
-	p := record.Path
-	if st, ok := s.staging.reuse(ctx, record, layout); ok {
+	info := newPathInfo(found)
+	p := info.Path
+	if st, ok := s.staging.reuse(ctx, info, layout); ok {
 		s.progress.read(found.NarSize)
 		s.progress.finish(found.NarSize, true)
 		return st, nil
@@ -110,7 +110,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 	if err := s.staging.discard(p); err != nil {
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, err)
 	}
-	st := staged{Format: Format, Prefix: layout.Dir(), Record: record}
+	st := staged{Format: Format, Prefix: layout.Dir(), Info: info}
 	size := min(max(found.NarSize, 0), largeNAR)
 	if err := s.underWay.Acquire(ctx, size); err != nil {
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, context.Cause(ctx))
@@ -127,7 +127,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 		if found.ProvesItself() {
 			tree.Limit(maxUnprovenEntries)
 		}
-		report, err := unpack(nar.NewReader(&counted), buf, record, layout, tree)
+		report, err := unpack(nar.NewReader(&counted), buf, info, layout, tree)
 		st.Report = report
 		return err
 	})
@@ -143,9 +143,9 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 }
 
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
-func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, tree *nar.Tree,
+func unpack(src *nar.Reader, buf []byte, info PathInfo, layout relocate.Layout, tree *nar.Tree,
 ) (relocate.Report, error) {
-	stage := record.Stage(layout, tree)
+	stage := info.Stage(layout, tree)
 	defer stage.Discard()
 	if err := nar.Copy(stage, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
@@ -155,23 +155,23 @@ func unpack(src *nar.Reader, buf []byte, record Record, layout relocate.Layout, 
 
 // finish fixes up a verified tree and makes it the staged one.
 func (s *substitution) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
-	original, err := st.Record.Original()
+	original, err := st.Info.Original()
 	if err != nil {
 		return err
 	}
-	report, err := layout.FixTree(ctx, s.staging.partial(st.Record.Path), original, st.Report)
+	report, err := layout.FixTree(ctx, s.staging.partial(st.Info.Path), original, st.Report)
 	if err != nil {
 		return err
 	}
-	st.Record.Fixups, report.Fixups = newFixups(report.Fixups), nil
-	st.Record.Overruled, st.Overrules = newOverruled(st.Record.Path, report), layout.Overrules()
+	st.Info.Fixups, report.Fixups = newFixups(report.Fixups), nil
+	st.Info.Overruled, st.Overrules = newOverruled(st.Info.Path, report), layout.Overrules()
 	st.Report = report
-	return s.staging.commit(st.Record.Path, *st)
+	return s.staging.commit(st.Info.Path, *st)
 }
 
 // rewrite writes a staged path anew for another layout, by way of the NAR that it was and the hash of that.
 func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layout) (staged, error) {
-	original, err := st.Record.Original()
+	original, err := st.Info.Original()
 	if err != nil {
 		return staged{}, err
 	}
@@ -179,11 +179,11 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layou
 	if st.Prefix == storepath.Dir {
 		from = relocate.Layout{}
 	}
-	p := st.Record.Path
+	p := st.Info.Path
 	tree := nar.NewTree(s.staging.partial(p))
 	tree.LeaveTimes()
 	sum := sha256.New()
-	stage := st.Record.Stage(to, tree)
+	stage := st.Info.Stage(to, tree)
 	defer stage.Discard()
 	both := nar.Tee(nar.NewWriter(sum), stage)
 	names := append([]storepath.Path{p}, original.References...)

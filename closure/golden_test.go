@@ -83,7 +83,7 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 			Expect(closure.Install(ctx, result, staging, dir)).To(Succeed())
 			Expect(closure.View(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
 			if !l.IsZero() {
-				records, err := os.ReadFile(filepath.Join(dir, layerOf(result, app), closure.RecordsName))
+				records, err := os.ReadFile(filepath.Join(dir, layerOf(result, app), closure.PathsName))
 				Expect(err).NotTo(HaveOccurred())
 				Expect(string(records)).To(MatchRegexp(`"fixups":.*{"file":"near".*{"file":"__pycache__/mod`), "else less is covered")
 			}

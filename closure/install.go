@@ -45,7 +45,7 @@ func installGroup(ctx context.Context, s staging, group Group, layout relocate.L
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	records := Records{Format: Format, Prefix: layout.Dir()}
+	infos := PathInfos{Format: Format, Prefix: layout.Dir()}
 	for _, p := range group.Paths {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -54,7 +54,7 @@ func installGroup(ctx context.Context, s staging, group Group, layout relocate.L
 		if err := readJSON(s.sidecar(p), &st); err != nil {
 			return err
 		}
-		if st.Record.Path != p || st.Prefix != layout.Dir() {
+		if st.Info.Path != p || st.Prefix != layout.Dir() {
 			return fmt.Errorf("%s was staged for %s, not for %s", p, st.Prefix, layout.Dir())
 		}
 		if err := os.Remove(s.sidecar(p)); err != nil {
@@ -63,9 +63,9 @@ func installGroup(ctx context.Context, s staging, group Group, layout relocate.L
 		if err := move(ctx, s.tree(p), filepath.Join(dir, p.Base())); err != nil {
 			return err
 		}
-		records.Paths = append(records.Paths, st.Record)
+		infos.Paths = append(infos.Paths, st.Info)
 	}
-	return writeJSON(filepath.Join(dir, RecordsName), records)
+	return writeJSON(filepath.Join(dir, PathsName), infos)
 }
 
 // move renames a tree, and copies it where the two places are on different file systems.

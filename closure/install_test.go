@@ -65,7 +65,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		var layers []string
 		for _, group := range result.Groups {
 			layers = append(layers, group.Layer)
-			want := []string{closure.RecordsName}
+			want := []string{closure.PathsName}
 			for _, p := range group.Paths {
 				want = append(want, p.Base())
 				text, err := os.ReadFile(filepath.Join(img.layout.Rename(p), "bin", "run"))

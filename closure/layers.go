@@ -40,19 +40,19 @@ func HasLayers(layers *filetree.File) bool {
 }
 
 const (
-	// maxRecord and maxRecords bound one path's record and all of a layer's, in bytes.
-	maxRecord  = 4 << 20
-	maxRecords = 64 << 20
+	// maxPathInfo and maxPathInfos bound what is read of one path and of all of a layer's, in bytes.
+	maxPathInfo  = 4 << 20
+	maxPathInfos = 64 << 20
 )
 
-// ReadRecords reads what a layer says that it holds, one record at a time and none after the first that is wrong.
-func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, records []Record, err error) {
-	file := dir.Child(RecordsName)
+// ReadPathInfos reads what a layer says that it holds, one path at a time and none after the first that is wrong.
+func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, infos []PathInfo, err error) {
+	file := dir.Child(PathsName)
 	if file == nil {
 		return "", nil, fs.ErrNotExist
 	}
-	if file.Size > maxRecords {
-		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxRecords)
+	if file.Size > maxPathInfos {
+		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxPathInfos)
 	}
 	r, err := file.Open()
 	if err != nil {
@@ -71,21 +71,21 @@ func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, record
 				if err := cmp.Or(context.Cause(ctx), d.Decode(&raw)); err != nil {
 					return err
 				}
-				if len(raw) > maxRecord {
-					return fmt.Errorf("record %d has %d bytes, more than %d", len(records), len(raw), maxRecord)
+				if len(raw) > maxPathInfo {
+					return fmt.Errorf("path %d has %d bytes, more than %d", len(infos), len(raw), maxPathInfo)
 				}
-				var record Record
-				if err := json.Unmarshal(raw, &record); err != nil {
+				var info PathInfo
+				if err := json.Unmarshal(raw, &info); err != nil {
 					return err
 				}
-				if err := wellFormed(record); err != nil {
+				if err := wellFormed(info); err != nil {
 					return err
 				}
-				if seen[record.Path] {
-					return fmt.Errorf("it lists %s twice", record.Path)
+				if seen[info.Path] {
+					return fmt.Errorf("it lists %s twice", info.Path)
 				}
-				seen[record.Path] = true
-				records = append(records, record)
+				seen[info.Path] = true
+				infos = append(infos, info)
 				return nil
 			})
 		},
@@ -93,7 +93,7 @@ func ReadRecords(ctx context.Context, dir *filetree.File) (prefix string, record
 	if err == nil && format != Format {
 		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
 	}
-	return prefix, records, err
+	return prefix, infos, err
 }
 
 // jsonObject reads an object of which every field has a function that reads its value.
@@ -149,8 +149,8 @@ func jsonDelim(d *json.Decoder, want json.Delim) error {
 	return nil
 }
 
-// wellFormed checks that a record, which anybody could have written, holds store paths where it should.
-func wellFormed(r Record) error {
+// wellFormed checks that a path info, which anybody could have written, holds store paths where it should.
+func wellFormed(r PathInfo) error {
 	for _, p := range append([]storepath.Path{r.Path}, r.References...) {
 		if _, err := storepath.Parse(string(p)); err != nil {
 			return err

@@ -257,7 +257,7 @@ func (s *substitution) learn() {
 	for p, st := range s.staged {
 		n := newNode(s.found[p])
 		if st.Prefix != storepath.Dir {
-			n.Foreign, n.Overruled = st.Report.Foreign, st.Record.Overruled
+			n.Foreign, n.Overruled = st.Report.Foreign, st.Info.Overruled
 			s.reasons[p] = blockerReasons(p, st.Report)
 		} else if old := cmp.Or(s.nodes[p], s.Previous.Nodes[p]); old != nil { // as it was when it was relocated
 			n.Foreign, n.Overruled = old.Foreign, old.Overruled

@@ -119,7 +119,7 @@ func (r *Report) problem(where string, err error) {
 // describes says of which files the contents are read: those that say what the others are.
 func describes(place, layersDir string) bool {
 	return strings.HasPrefix(place, layersDir+"/") &&
-		slices.Contains([]string{closure.RecordsName, launch.ConfigName, path.Base(lifecycle.ProcessTypes)}, path.Base(place))
+		slices.Contains([]string{closure.PathsName, launch.ConfigName, path.Base(lifecycle.ProcessTypes)}, path.Base(place))
 }
 
 // sizeOf counts files, and their bytes.
@@ -148,14 +148,14 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 		if !strings.HasPrefix(name, closure.LayerPrefix) || layer.Kind != filetree.Directory {
 			continue
 		}
-		prefix, records, err := closure.ReadRecords(ctx, layer)
+		prefix, infos, err := closure.ReadPathInfos(ctx, layer)
 		if err != nil {
 			r.Problems = append(r.Problems, fmt.Sprintf("layer %s does not say what it holds: %s", name, err))
 			continue
 		}
 		r.Prefix = prefix
-		for _, record := range records {
-			r.Paths = append(r.Paths, pathOf(record, name, layer))
+		for _, info := range infos {
+			r.Paths = append(r.Paths, pathOf(info, name, layer))
 			counts[name]++
 		}
 	}
@@ -166,21 +166,21 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 	r.Sort()
 }
 
-// pathOf is what a layer's record says of a store path in it.
-func pathOf(record closure.Record, name string, layer *filetree.File) Path {
+// pathOf is what a layer's path info says of a store path in it.
+func pathOf(info closure.PathInfo, name string, layer *filetree.File) Path {
 	p := Path{
-		Path: record.Path, Layer: name, NarHash: record.NarHash, ContentAddress: record.CA, Fixups: len(record.Fixups),
-		References: record.References,
+		Path: info.Path, Layer: name, NarHash: info.NarHash, ContentAddress: info.CA, Fixups: len(info.Fixups),
+		References: info.References,
 	}
 	var output string
-	p.Name, p.Version, output = sbom.ParseName(record.Path.Name())
+	p.Name, p.Version, output = sbom.ParseName(info.Path.Name())
 	if output != "" {
 		p.Name += "-" + output
 	}
-	for _, signature := range record.Signatures {
+	for _, signature := range info.Signatures {
 		key, _, _ := strings.Cut(signature, ":")
 		p.Keys = append(p.Keys, key)
 	}
-	p.Files, p.Size = sizeOf(layer.Child(record.Path.Base()))
+	p.Files, p.Size = sizeOf(layer.Child(info.Path.Base()))
 	return p
 }

@@ -119,7 +119,7 @@ func testVerifyDirectory(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.MkdirAll(filepath.Join(dir, "closure-01"), 0o755)).To(Succeed())
 		Expect(os.Mkdir(filepath.Join(dir, launchlayer.View), 0o755)).To(Succeed())
 		Expect(os.Symlink("/etc", filepath.Join(dir, "closure-00"))).To(Succeed())
-		Expect(os.Symlink("/dev/zero", filepath.Join(dir, "closure-01", closure.RecordsName))).To(Succeed())
+		Expect(os.Symlink("/dev/zero", filepath.Join(dir, "closure-01", closure.PathsName))).To(Succeed())
 		Expect(syscall.Mkfifo(filepath.Join(dir, "closure-02"), 0o644)).To(Succeed())
 		var out bytes.Buffer
 		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())

@@ -120,7 +120,7 @@ type closureCheck struct {
 type unpacked struct {
 	file   *filetree.File
 	layout relocate.Layout
-	record closure.Record
+	info   closure.PathInfo
 	entry  int
 }
 
@@ -137,19 +137,19 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 		return
 	}
 	known := map[string]bool{}
-	prefix, records, err := closure.ReadRecords(ctx, dir)
+	prefix, infos, err := closure.ReadPathInfos(ctx, dir)
 	layout, layoutErr := closure.LayoutOf(prefix)
 	if err == nil {
 		err = layoutErr
 	}
 	if err != nil {
-		v.altered(filepath.Join(name, closure.RecordsName), "it does not say what the layer holds: %s", err)
-		records = nil
+		v.altered(filepath.Join(name, closure.PathsName), "it does not say what the layer holds: %s", err)
+		infos = nil
 	}
 	v.prefix(name, prefix)
-	known[closure.RecordsName] = err == nil && v.plain(filepath.Join(name, closure.RecordsName), dir.Child(closure.RecordsName), 0o644)
+	known[closure.PathsName] = err == nil && v.plain(filepath.Join(name, closure.PathsName), dir.Child(closure.PathsName), 0o644)
 	v.plain(name, dir, 0o755)
-	for _, r := range records {
+	for _, r := range infos {
 		entry := Path{Path: r.Path, Layer: name, References: r.References,
 			Overruled: r.Overruled}
 		switch {
@@ -160,7 +160,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 			known[r.Path.Base()] = true
 			entry.Problem = v.agrees(name, r, prefix)
 			v.trees = append(v.trees, unpacked{
-				file: dir.Child(r.Path.Base()), layout: layout, record: r, entry: len(v.report.Paths),
+				file: dir.Child(r.Path.Base()), layout: layout, info: r, entry: len(v.report.Paths),
 			})
 		}
 		v.report.Paths = append(v.report.Paths, entry)
@@ -211,8 +211,8 @@ func unusual(f *filetree.File, mode fs.FileMode) string {
 	return ""
 }
 
-// agrees compares a layer's record of a path with the image's metadata of that layer.
-func (v *closureCheck) agrees(layer string, r closure.Record, prefix string) string {
+// agrees compares a layer's path info with the image's metadata of that layer.
+func (v *closureCheck) agrees(layer string, r closure.PathInfo, prefix string) string {
 	if v.Manifests == nil {
 		return ""
 	}
@@ -225,7 +225,7 @@ func (v *closureCheck) agrees(layer string, r closure.Record, prefix string) str
 		return "the image's metadata does not have it in this layer"
 	}
 	if n.NarHash.String() != r.NarHash || m.Prefix != prefix {
-		return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", closure.RecordsName, r.NarHash, prefix, n.NarHash,
+		return fmt.Sprintf("%s says %s in %s, the image's metadata %s in %s", closure.PathsName, r.NarHash, prefix, n.NarHash,
 			m.Prefix)
 	}
 	return ""
@@ -260,7 +260,7 @@ func (v *closureCheck) view() {
 	known := map[string]bool{}
 	for _, t := range v.trees {
 		entry := &v.report.Paths[t.entry]
-		name := closure.LinkName(t.record.Path, t.layout)
+		name := closure.LinkName(t.info.Path, t.layout)
 		link := view.Child(name)
 		if known[name] || link == nil || link.Kind != filetree.Symlink || !v.leads(link.Target, entry.Layer, t) ||
 			len(link.Attributes) > 0 {
@@ -282,9 +282,9 @@ func (v *closureCheck) view() {
 // of what is relocated, or has to be given.
 func (v *closureCheck) leads(target, layer string, t unpacked) bool {
 	if t.layout.IsZero() && v.Dir == "" {
-		return strings.HasSuffix(target, filepath.Join("/", layer, t.record.Path.Base()))
+		return strings.HasSuffix(target, filepath.Join("/", layer, t.info.Path.Base()))
 	}
-	return target == closure.LinkTarget(v.Dir, layer, t.record.Path, t.layout)
+	return target == closure.LinkTarget(v.Dir, layer, t.info.Path, t.layout)
 }
 
 // dangling notes which paths refer to some that are not there.
@@ -307,7 +307,7 @@ func (v *closureCheck) prove(ctx context.Context) error {
 		workers.Go(func() {
 			for t := range next {
 				entry := &v.report.Paths[t.entry] // nobody else has this one
-				v.signed(t.record, entry)
+				v.signed(t.info, entry)
 				if t.file == nil {
 					entry.Problem = cmp.Or(entry.Problem, "it is not in the layer")
 				} else if err := v.contents(ctx, t, false); err != nil {
@@ -331,7 +331,7 @@ func (v *closureCheck) prove(ctx context.Context) error {
 }
 
 // signed checks the signatures and the content address of a path.
-func (v *closureCheck) signed(r closure.Record, entry *Path) {
+func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 	hash, err := storepath.ParseHash(r.NarHash)
 	if err != nil {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
@@ -363,7 +363,7 @@ func (v *closureCheck) signed(r closure.Record, entry *Path) {
 
 // contents takes a tree back to its NAR and makes it anew from there, on disk if that was known to be needed.
 func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) error {
-	original, err := t.record.Original()
+	original, err := t.info.Original()
 	if err != nil {
 		return err
 	}
@@ -376,29 +376,29 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 			return err
 		}
 		defer nar.RemoveAll(temp)
-		copied = filepath.Join(temp, t.record.Path.Base())
+		copied = filepath.Join(temp, t.info.Path.Base())
 		made = nar.NewTree(copied)
 	}
-	stage := t.record.Stage(t.layout, made)
+	stage := t.info.Stage(t.layout, made)
 	defer stage.Discard()
 	archive := nar.NewWriter(was)
 	address := func() error { return nil }
-	if t.record.CA != "" {
-		info := &narinfo.NarInfo{StorePath: t.record.Path, References: original.References, CA: t.record.CA}
+	if t.info.CA != "" {
+		info := &narinfo.NarInfo{StorePath: t.info.Path, References: original.References, CA: t.info.CA}
 		check, err := info.ContentCheck()
 		if err != nil {
 			return err
 		}
 		archive, address = nar.NewWriter(io.MultiWriter(was, check)), check.Verify
 	}
-	names := append([]storepath.Path{t.record.Path}, original.References...)
+	names := append([]storepath.Path{t.info.Path}, original.References...)
 	undo := t.layout.Undo(names, original.Fixups, nar.Tee(archive, stage))
 	rights, err := dumpFile(ctx, nar.Tee(nar.NewWriter(there), undo), t.file)
 	if err != nil {
 		return err
 	}
 	if got := storepath.Hash(was.Sum(nil)); got != original.NarHash {
-		return &relocate.ChangedError{Path: t.record.Path, Dir: filepath.Join(v.report.Paths[t.entry].Layer, t.record.Path.Base()), Want: original.NarHash, Got: got}
+		return &relocate.ChangedError{Path: t.info.Path, Dir: filepath.Join(v.report.Paths[t.entry].Layer, t.info.Path.Base()), Want: original.NarHash, Got: got}
 	}
 	if err := address(); err != nil {
 		return err
@@ -415,7 +415,7 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		}
 	}
 	if want, got := storepath.Hash(again.Sum(nil)), storepath.Hash(there.Sum(nil)); want != got {
-		return fmt.Errorf("it is not as relocating %s makes it: its NAR hash is %s, want %s", t.record.Path, got, want)
+		return fmt.Errorf("it is not as relocating %s makes it: its NAR hash is %s, want %s", t.info.Path, got, want)
 	}
 	return rights
 }

@@ -80,10 +80,10 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.RemoveAll(path)).To(Succeed())
 		Expect(os.WriteFile(path, []byte(text), 0o555)).To(Succeed())
 	}
-	records := func(change func(*closure.Record)) {
+	records := func(change func(*closure.PathInfo)) {
 		t.Helper()
-		var r closure.Records
-		raw, err := os.ReadFile(filepath.Join(layer, closure.RecordsName))
+		var r closure.PathInfos
+		raw, err := os.ReadFile(filepath.Join(layer, closure.PathsName))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(json.Unmarshal(raw, &r)).To(Succeed())
 		for i := range r.Paths {
@@ -93,7 +93,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		}
 		raw, err = json.Marshal(r)
 		Expect(err).NotTo(HaveOccurred())
-		write(filepath.Join(layer, closure.RecordsName), string(raw))
+		write(filepath.Join(layer, closure.PathsName), string(raw))
 	}
 
 	it("proves every path and says who signed it", func() {
@@ -140,7 +140,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		was := raw[end]
 		raw[end] = '!'
 		write(file, string(raw))
-		records(func(r *closure.Record) {
+		records(func(r *closure.PathInfo) {
 			Expect(json.Unmarshal([]byte(`[{"file":"bin/lib","offset":`+jsonOf(end)+`,"was":`+jsonOf([]byte{was})+`}]`),
 				&r.Fixups)).To(Succeed())
 		})
@@ -148,7 +148,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("sees another hash than the signed one, and another one than the image's metadata has", func() {
-		records(func(r *closure.Record) { r.NarHash = storepath.Hash{1}.String() })
+		records(func(r *closure.PathInfo) { r.NarHash = storepath.Hash{1}.String() })
 		Expect(problem(verifyAll())).To(ContainSubstring("the image's metadata"))
 		manifests = nil
 		Expect(problem(verifyAll())).To(ContainSubstring("does not fit"))
@@ -196,7 +196,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 				`","narHash":"` + storepath.Hash{}.String() +
 				`","ca":"x:y","fixups":[{"file":"bin/lib","offset":-7,"was":"AAAA"}]}]}`,
 		} {
-			write(filepath.Join(layer, closure.RecordsName), text)
+			write(filepath.Join(layer, closure.PathsName), text)
 			Expect(flawless(verifyAll())).To(BeFalse(), text)
 		}
 	})

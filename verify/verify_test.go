@@ -151,7 +151,7 @@ func alterations() map[string]func(*imagetest.Image) {
 	}
 	records := func(change func(map[string]any)) func(*imagetest.Image) {
 		return func(f *imagetest.Image) {
-			for _, name := range f.NamesWith("/" + closure.RecordsName) {
+			for _, name := range f.NamesWith("/" + closure.PathsName) {
 				e := f.Must(name)
 				var all map[string]any
 				Expect(json.Unmarshal([]byte(e.Body), &all)).To(Succeed())
@@ -338,10 +338,10 @@ func alterations() map[string]func(*imagetest.Image) {
 		"a named pipe":    func(f *imagetest.Image) { f.AddLayer("forged", imagetest.Special(f.AppFile, tar.TypeFifo)) },
 		"a device beside": last(imagetest.Special(imagetest.Dir+"/run/device", tar.TypeChar)),
 		"records that are a link": func(f *imagetest.Image) {
-			f.AddLayer("forged", imagetest.Symlink(f.NamesWith(closure.RecordsName)[0], "/dev/zero"))
+			f.AddLayer("forged", imagetest.Symlink(f.NamesWith(closure.PathsName)[0], "/dev/zero"))
 		},
 		"records that are a pipe": func(f *imagetest.Image) {
-			f.AddLayer("forged", imagetest.Special(f.NamesWith(closure.RecordsName)[0], tar.TypeFifo))
+			f.AddLayer("forged", imagetest.Special(f.NamesWith(closure.PathsName)[0], tar.TypeFifo))
 		},
 		"records with other bytes": records(func(r map[string]any) { r["narHash"] = "sha256:" + strings.Repeat("0", 52) }),
 		"records of another size":  records(func(r map[string]any) { r["narSize"] = 7 }),
@@ -364,7 +364,7 @@ func alterations() map[string]func(*imagetest.Image) {
 		},
 		"records of a path that is gone": func(f *imagetest.Image) { f.Remove(path.Dir(path.Dir(f.AppFile))) },
 		"a path without its record": func(f *imagetest.Image) {
-			for _, name := range f.NamesWith("/" + closure.RecordsName) {
+			for _, name := range f.NamesWith("/" + closure.PathsName) {
 				f.Replace(name, fmt.Sprintf(`{"format":%d,"prefix":%q,"paths":[]}`, closure.Format, imagetest.View), "")
 			}
 		},

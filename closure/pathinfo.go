@@ -18,11 +18,11 @@ import (
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
 const Format = 5
 
-// RecordsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
-const RecordsName = "paths.json"
+// PathsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
+const PathsName = "paths.json"
 
-// Record is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
-type Record struct {
+// PathInfo is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
+type PathInfo struct {
 	Path       storepath.Path   `json:"path"`
 	NarHash    string           `json:"narHash"` // "sha256:<base-32>"
 	NarSize    int64            `json:"narSize"`
@@ -80,25 +80,25 @@ func newFixups(fixups []relocate.Fixup) []fixup {
 	return list
 }
 
-// Records is the content of a layer's RecordsName.
-type Records struct {
-	Format int      `json:"format"`
-	Prefix string   `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
-	Paths  []Record `json:"paths"`
+// PathInfos is the content of a layer's RecordsName.
+type PathInfos struct {
+	Format int        `json:"format"`
+	Prefix string     `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
+	Paths  []PathInfo `json:"paths"`
 }
 
 // staged is what stands beside an unpacked path in the staging directory.
 type staged struct {
 	Format int
 	Prefix string
-	Record Record
-	Report relocate.Report // its fixups are Record's
+	Info   PathInfo
+	Report relocate.Report // its fixups are Info's
 	// Overrules are those that the report was made with.
 	Overrules relocate.Overrules
 }
 
-func newRecord(f *cache.Found) Record {
-	r := Record{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
+func newPathInfo(f *cache.Found) PathInfo {
+	r := PathInfo{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
 	if f.ProvesItself() {
 		r.CA = f.CA
 	}
@@ -111,7 +111,7 @@ func newRecord(f *cache.Found) Record {
 }
 
 // Original is what package relocate wants to know of a path.
-func (r Record) Original() (relocate.Original, error) {
+func (r PathInfo) Original() (relocate.Original, error) {
 	hash, err := storepath.ParseHash(r.NarHash)
 	if err != nil {
 		return relocate.Original{}, err
@@ -128,7 +128,7 @@ func (r Record) Original() (relocate.Original, error) {
 }
 
 // Stage sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that layout.
-func (r Record) Stage(layout relocate.Layout, next nar.Sink) *relocate.Stage {
+func (r PathInfo) Stage(layout relocate.Layout, next nar.Sink) *relocate.Stage {
 	if layout.IsZero() {
 		return relocate.FixOnly(r.Path, r.References, next)
 	}
