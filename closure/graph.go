@@ -32,13 +32,11 @@ type Node struct {
 // newNode is what a trusted narinfo says.
 func newNode(f *cache.Found) *Node {
 	n := &Node{
-		Path: f.StorePath, NarHash: f.NarHash, NarSize: f.NarSize, References: f.References, CacheURL: f.CacheURL,
+		Path: f.StorePath, NarHash: f.NarHash, NarSize: f.NarSize, References: f.References, Signature: f.Signature,
+		CacheURL: f.CacheURL,
 	}
 	if f.ProvesItself() {
 		n.CA = f.CA
-	}
-	if i := slices.IndexFunc(f.Sigs, func(s narinfo.Signature) bool { return s.Name == f.KeyName }); i >= 0 {
-		n.Signature = f.Sigs[i]
 	}
 	return n
 }

@@ -2,6 +2,7 @@ package closure_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,29 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		Expect(nar.RemoveAll(img.layers)).To(Succeed())
 		img.build(c, g, nil)
 		Expect(dump(img.layers)).To(Equal(first))
+	})
+
+	it("writes the same layers of a cache that compresses in another way and has more signatures, in another order", func() {
+		g := c.stock(newWorld(1, 20))
+		img.build(c, g, nil)
+		first := dump(img.layers)
+		Expect(nar.RemoveAll(img.layers)).To(Succeed())
+		for _, p := range g.Paths() {
+			file := filepath.Join(c.dir, p.HashPart()+".narinfo")
+			text, err := os.ReadFile(file)
+			Expect(err).NotTo(HaveOccurred())
+			info, err := narinfo.Parse(strings.NewReader(string(text)), storepath.Dir)
+			Expect(err).NotTo(HaveOccurred())
+			bad := narinfo.Signature{Name: keyName, Data: make([]byte, ed25519.SignatureSize)} // of an old key of that name
+			stranger := narinfo.Signature{Name: "a-stranger-1", Data: info.Sigs[0].Data}
+			info.Sigs = []narinfo.Signature{bad, stranger, info.Sigs[0], info.Sigs[0]}
+			info.Compression, info.URL = "gzip", info.URL+".gz"
+			Expect(os.WriteFile(filepath.Join(c.dir, info.URL), []byte(stored(string(c.nars[p]))), 0o644)).To(Succeed())
+			Expect(os.WriteFile(file, []byte(info.String()), 0o644)).To(Succeed())
+		}
+		result := img.build(c, g, nil)
+		Expect(dump(img.layers)).To(Equal(first))
+		Expect(recalled(result, img.layout).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("writes the layers that changed, and leaves no directory where the previous image's layer stays", func() {

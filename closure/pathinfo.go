@@ -27,7 +27,7 @@ type PathInfo struct {
 	NarHash    string           `json:"narHash"` // "sha256:<base-32>"
 	NarSize    int64            `json:"narSize"`
 	References []storepath.Path `json:"references,omitempty"`
-	Signatures []string         `json:"signatures,omitempty"` // those of the key that was trusted
+	Signatures []string         `json:"signatures,omitempty"` // the one by a trusted key
 	CA         string           `json:"ca,omitempty"`         // the content address, where that is the proof
 	Fixups     []fixup          `json:"fixups,omitempty"`
 	Overruled  []Overruled      `json:"overruled,omitempty"`
@@ -102,10 +102,8 @@ func newPathInfo(f *cache.Found) PathInfo {
 	if f.ProvesItself() {
 		r.CA = f.CA
 	}
-	for _, sig := range f.Sigs {
-		if sig.Name == f.KeyName {
-			r.Signatures = append(r.Signatures, sig.String())
-		}
+	if f.Signature.Name != "" {
+		r.Signatures = []string{f.Signature.String()}
 	}
 	return r
 }

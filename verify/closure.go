@@ -354,7 +354,8 @@ func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 	if len(v.Keys) == 0 {
 		return
 	}
-	entry.Signed, err = v.Keys.Verify(info)
+	signature, err := v.Keys.Verify(info)
+	entry.Signed = signature.Name
 	var unsigned *narinfo.SignatureError
 	if err != nil && (!errors.As(err, &unsigned) || len(unsigned.Bad) > 0) {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())

@@ -39,7 +39,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(found.StorePath.Name(), found.NarSize, found.KeyName)
+	fmt.Println(found.StorePath.Name(), found.NarSize, found.Signature.Name)
 	err = set.Fetch(ctx, found, func(archive io.Reader) error {
 		r := nar.NewReader(archive)
 		if _, err := r.Next(); err != nil {

@@ -207,14 +207,14 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 	return found, err
 }
 
-// checkSignature notes the trusted key that signed the narinfo, or that the NAR has to prove the path by its content
+// checkSignature notes a trusted key's signature of the narinfo, or that the NAR has to prove the path by its content
 // address: the address follows from the path, but only the contents follow from the address, so nothing proves their size
 // until they have come.
 func (s *Set) checkSignature(found *Found) error {
 	info := found.NarInfo
-	name, err := s.options.Keys.Verify(info)
+	signature, err := s.options.Keys.Verify(info)
 	if err == nil {
-		found.KeyName = name
+		found.Signature = signature
 		return nil
 	}
 	u := &untrustedError{trusted: s.options.Keys, cause: err}

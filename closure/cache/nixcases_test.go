@@ -114,7 +114,7 @@ func testNixsOwnCases(t *testing.T, context spec.G, it spec.S) {
 				newSigner(name).sign(n)
 			}
 		})
-		Expect(open(t, options(s.URL)).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", "trusted-1"))
+		Expect(open(t, options(s.URL)).Lookup(ctx, n.StorePath)).To(HaveField("Signature.Name", "trusted-1"))
 		n = s.add(t, "b", "none", content("b", 100), func(n *narinfo.NarInfo) {
 			n.Sigs = nil
 			for range 20 {

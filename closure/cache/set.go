@@ -185,13 +185,14 @@ func (s *Set) Report() []Report {
 // OnBytes sets a function that is told of every compressed byte of a NAR as it arrives, from many goroutines.
 func (s *Set) OnBytes(f func(n int64)) { s.onBytes.Store(&f) }
 
-// Found is a valid narinfo from a cache, with the key that signed it.
+// Found is a valid narinfo from a cache, with the signature that was checked.
 type Found struct {
 	*narinfo.NarInfo
 	// CacheURL is the cache it came from, redacted.
 	CacheURL string
-	// KeyName is the trusted key that signed it; "" when its content address proves it, or signatures are off.
-	KeyName string
+	// Signature is the one by a trusted key that proves it; the zero one when its content address does, or signatures are
+	// off.
+	Signature narinfo.Signature
 
 	cache *substituter
 	// provesItself says that the NAR's contents have to match the content address, as no signature proves them.

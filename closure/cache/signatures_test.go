@@ -29,7 +29,7 @@ func testSignatures(t *testing.T, context spec.G, it spec.S) {
 
 	it("says which trusted key signed a path", func() {
 		n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { newSigner("stranger-1").sign(n) })
-		Expect(open(t, options(first.URL)).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", "trusted-1"))
+		Expect(open(t, options(first.URL)).Lookup(ctx, n.StorePath)).To(HaveField("Signature.Name", "trusted-1"))
 	})
 
 	it("refuses an unknown key, naming cache, path, field, key and those that would do", func() {
@@ -77,7 +77,7 @@ func testSignatures(t *testing.T, context spec.G, it spec.S) {
 		n := first.add(t, "a", "none", data, func(n *narinfo.NarInfo) { n.Sigs = nil })
 		o := options(first.URL)
 		o.RequireSigs, o.Keys = false, nil
-		Expect(open(t, o).Lookup(ctx, n.StorePath)).To(HaveField("KeyName", ""))
+		Expect(open(t, o).Lookup(ctx, n.StorePath)).To(HaveField("Signature.Name", ""))
 	})
 
 	it("refuses to work without any trusted key", func() {

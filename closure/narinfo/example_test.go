@@ -19,8 +19,8 @@ func ExampleKeys_Verify() {
 		fmt.Println(err)
 		return
 	}
-	key, err := keys.Verify(info)
-	fmt.Println(info.StorePath.Name(), info.NarSize, key, err)
+	sig, err := keys.Verify(info)
+	fmt.Println(info.StorePath.Name(), info.NarSize, sig.Name, err)
 
 	info.NarSize++
 	_, err = keys.Verify(info)

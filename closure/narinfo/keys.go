@@ -1,6 +1,8 @@
 package narinfo
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -80,18 +82,19 @@ func ParseKeys(s string) (Keys, error) {
 	return keys, nil
 }
 
-// Verify returns the name of a trusted key that signed n, one being enough, or a *SignatureError.
-func (k Keys) Verify(n *NarInfo) (keyName string, err error) {
+// Verify returns a signature of n by a trusted key, one being enough, or a *SignatureError. Of several it is the first by
+// name, then by text, in whatever order caches have them.
+func (k Keys) Verify(n *NarInfo) (Signature, error) {
 	fingerprint := []byte(n.Fingerprint())
 	e := &SignatureError{StorePath: n.StorePath}
-	for _, sig := range n.Sigs {
+	for _, sig := range slices.SortedFunc(slices.Values(n.Sigs), compareSignatures) {
 		e.Signed = add(e.Signed, sig.Name)
 		for _, key := range k {
 			if key.Name != sig.Name {
 				continue
 			}
 			if ed25519.Verify(key.Key, fingerprint, sig.Data) {
-				return key.Name, nil
+				return sig, nil
 			}
 			e.Bad = add(e.Bad, sig.Name)
 		}
@@ -99,7 +102,11 @@ func (k Keys) Verify(n *NarInfo) (keyName string, err error) {
 	for _, key := range k {
 		e.Trusted = add(e.Trusted, key.Name)
 	}
-	return "", e
+	return Signature{}, e
+}
+
+func compareSignatures(a, b Signature) int {
+	return cmp.Or(strings.Compare(a.Name, b.Name), bytes.Compare(a.Data, b.Data))
 }
 
 // SignatureError says that a narinfo lacks a signature by a trusted key.

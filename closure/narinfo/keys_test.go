@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,9 +35,9 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 
 	it("verifies real narinfos with the real key of cache.nixos.org", func() {
 		for _, text := range []string{netTools, hello} {
-			name, err := nixos.Verify(parse(text))
+			sig, err := nixos.Verify(parse(text))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(name).To(Equal("cache.nixos.org-1"))
+			Expect(sig.Name).To(Equal("cache.nixos.org-1"))
 		}
 	})
 
@@ -63,17 +64,32 @@ func testKeys(t *testing.T, context spec.G, it spec.S) {
 		a, secret := pair("a")
 		info := parse(netTools)
 		sign(info, "a", secret)
-		name, err := narinfo.Keys{a}.Verify(info)
+		sig, err := narinfo.Keys{a}.Verify(info)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(name).To(Equal("a"))
+		Expect(sig.Name).To(Equal("a"))
 		b, _ := pair("b")
 		b.Name = "a"
-		name, err = narinfo.Keys{b, a}.Verify(info)
+		sig, err = narinfo.Keys{b, a}.Verify(info)
 		Expect(err).NotTo(HaveOccurred(), "two keys of one name")
-		Expect(name).To(Equal("a"))
+		Expect(sig.Name).To(Equal("a"))
+		good := sig
 		info.Sigs[0].Name = "a"
-		_, err = narinfo.Keys{a}.Verify(info)
-		Expect(err).NotTo(HaveOccurred(), "a bad signature beside the good one")
+		Expect(narinfo.Keys{a}.Verify(info)).To(Equal(good), "a bad signature of that name stands before it")
+	})
+
+	it("gives of several signatures the same one, in whatever order they and the keys are", func() {
+		a, ofA := pair("a")
+		b, ofB := pair("b")
+		info := parse(without(netTools, "Sig"))
+		for name, secret := range map[string]ed25519.PrivateKey{"b": ofB, "a": ofA} {
+			sign(info, name, secret)
+			sign(info, name, secret) // as caches may have it
+		}
+		first, err := narinfo.Keys{a, b}.Verify(info)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Name).To(Equal("a"))
+		slices.Reverse(info.Sigs)
+		Expect(narinfo.Keys{b, a}.Verify(info)).To(Equal(first))
 	})
 
 	it("reads keys that blanks, line breaks or commas separate", func() {
