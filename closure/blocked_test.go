@@ -209,6 +209,13 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		previous, notes := closure.ReadPrevious(manifests, plain)
 		Expect(previous.Groups).To(BeEmpty())
 		Expect(notes).To(ContainElement(ContainSubstring("was taken as harmless")))
+
+		// On another word the layer holds another record, and has another name.
+		options.Layout, options.Previous = plain.Overruling(relocate.Overrules{"*-bad-1/lib/table"}), nil
+		other, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(other.Overruled).To(ConsistOf(HaveField("By", "*-bad-1/lib/table")))
+		Expect(layerOf(other, bad)).NotTo(Equal(layerOf(first, bad)))
 	})
 
 	it("fetches once more what was damaged before it could be taken back", func() {

@@ -302,7 +302,8 @@ func (a *part) take(b *part) {
 }
 
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
-// paths were relocated to, and of each path the NAR and the proof that lies beside it. Before that stands its place.
+// paths were relocated to, and of each path the NAR, the proof that lies beside it, and what no proof covers: which files
+// were taken as harmless, and references that nobody signed. Before that stands its place.
 func (p *planner) group(nodes []int, layout relocate.Layout) Group {
 	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
@@ -314,6 +315,12 @@ func (p *planner) group(nodes []int, layout relocate.Layout) Group {
 		needs.add(p.closure[i])
 		size += min(max(n.NarSize, 0), maxNarSize)
 		fmt.Fprintf(sum, "%s %s %q %q\n", n.Path, n.NarHash, n.Signature.String(), n.CA)
+		if n.Signature.Name == "" && n.CA == "" {
+			fmt.Fprintf(sum, "%q\n", n.References)
+		}
+		if len(n.Overruled) > 0 && !layout.IsZero() {
+			fmt.Fprintf(sum, "%q\n", n.Overruled)
+		}
 		g.Paths = append(g.Paths, n.Path)
 	}
 	hash := storepath.Encode32(sum.Sum(nil))

@@ -11,6 +11,7 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -154,12 +155,25 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 			"its NAR":             func(n *closure.Node) { n.NarHash[3] ^= 1 },
 			"its signature":       func(n *closure.Node) { sign(n, "other-1") },
 			"its content address": func(n *closure.Node) { n.CA = "fixed:r:sha256:x" },
+			"its references": func(n *closure.Node) { // which a signature covers, where there is one
+				n.Signature, n.References = narinfo.Signature{}, n.References[:1]
+			},
 		} {
 			g := newWorld(3, 20).signed()
 			change(g.Nodes[p])
 			Expect(holding(plan(g, 0), p).Layer).NotTo(Equal(before), what)
 		}
-		Expect(holding(closure.Plan(g, layoutAt("/layers/x/view"), closure.Limits{}), p).Layer).NotTo(Equal(before))
+		relocated := func() string { return holding(closure.Plan(g, layoutAt("/layers/x/view"), closure.Limits{}), p).Layer }
+		was := relocated()
+		Expect(was).NotTo(Equal(before))
+		g.Nodes[p].Overruled = []closure.Overruled{{Path: p, File: "lib/table", By: "*/lib/*"}}
+		overruled := relocated()
+		Expect(overruled).NotTo(Equal(was))
+		Expect(holding(plan(g, 0), p).Layer).To(Equal(before), "as nothing is rewritten")
+		g.Nodes[p].Overruled[0].By = "*/lib/table"
+		Expect(relocated()).NotTo(Equal(overruled))
+		g.Nodes[p].Overruled = nil
+		Expect(relocated()).To(Equal(was))
 		g.Nodes[p].CacheURL, g.Nodes[p].NarSize, g.Nodes[p].Foreign = "https://elsewhere", g.Nodes[p].NarSize+1, []string{"x"}
 		Expect(holding(plan(g, 0), p).Layer).To(Equal(before))
 	})
