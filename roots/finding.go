@@ -115,10 +115,10 @@ func (b HydraBuild) String() string {
 	return fmt.Sprintf("Hydra has built it (%s), but no cache that was asked has %s%s", build, b.Path.Base(), b.Store)
 }
 
-// Job is "project/jobset/job".
+// Job is "project/jobset/job", as it is set.
 func (b HydraBuild) Job() string { return jobOf(b.Build) }
 
-func jobOf(b hydra.Build) string { return fmt.Sprintf("%s/%s/%s", b.Project, b.Jobset, b.Job) }
+func jobOf(b hydra.Build) string { return hydra.WriteJob(b.Project, b.Jobset, b.Job) }
 
 // StoreState is whether Hydra serves an output from its own store.
 type StoreState int
@@ -182,7 +182,7 @@ func (o OtherRevision) String() string {
 		o.Build.ID, o.Build.URL, o.Commit)
 }
 
-// Job is "project/jobset/job".
+// Job is "project/jobset/job", as it is set.
 func (o OtherRevision) Job() string { return jobOf(o.Build) }
 
 // OtherDerivation is a build whose derivation is another than what was evaluated here.
@@ -207,7 +207,7 @@ func (o OtherDerivation) String() string {
 		o.Build.ID, jobOf(o.Build), o.Build.URL, o.Build.DrvPath, o.Ours, o.Inputs)
 }
 
-// Job is "project/jobset/job".
+// Job is "project/jobset/job", as it is set.
 func (o OtherDerivation) Job() string { return jobOf(o.Build) }
 
 // Restored is what the caches have where a difference is taken away; "" where they do not have it.

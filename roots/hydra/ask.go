@@ -165,6 +165,9 @@ func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
 				return nil, &AnswerError{URL: shown(first), Status: res.StatusCode, Attempts: 1,
 					Problem: "it redirects to an address that is neither http nor https"}
 			}
+			if to.RawQuery == "" && to.EscapedPath() == at.EscapedPath() {
+				to.RawQuery = at.RawQuery // which many a proxy that only changes the scheme forgets
+			}
 			c.upgrade(at, to)
 			at = to
 			continue

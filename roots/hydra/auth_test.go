@@ -236,16 +236,23 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 	it("moves to https when told to, with credentials for the same host only", func() {
 		secure := httptest.NewTLSServer(s.Handler())
 		defer secure.Close()
+		forgets := false
 		plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if forgets {
+				r.URL.RawQuery = ""
+			}
 			http.Redirect(w, r, secure.URL+r.URL.String(), http.StatusMovedPermanently)
 		}))
 		defer plain.Close()
 		s.Basic("bob", "hunter2")
-		c, err := hydra.New(hydra.Options{URL: plain.URL, HTTP: secure.Client(), Username: "bob", Password: "hunter2"})
-		Expect(err).NotTo(HaveOccurred())
-		Expect(resolve(c)).To(Succeed())
-		Expect(c.URL()).To(Equal(secure.URL))
-		Expect(c.Requests()).To(BeEquivalentTo(3))
+		for _, forgets = range []bool{false, true} {
+			c, err := hydra.New(hydra.Options{URL: plain.URL, HTTP: secure.Client(), Username: "bob", Password: "hunter2"})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(resolve(c)).To(Succeed())
+			Expect(c.URL()).To(Equal(secure.URL))
+			Expect(c.Requests()).To(BeEquivalentTo(3))
+			Expect(s.Requests()[len(s.Requests())-2].Query).To(Equal("page=1"), "the query is kept")
+		}
 	})
 
 	it("works below a path, as behind a proxy", func() {

@@ -104,6 +104,14 @@ func ParseJob(s string) (Target, error) {
 	return target, Query{Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs}.checkNames()
 }
 
+// WriteJob is a job as ParseJob reads it.
+func WriteJob(project, jobset, job string) string {
+	if strings.ContainsFunc(job, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`,/%'"`, r) }) {
+		job = url.PathEscape(job)
+	}
+	return project + "/" + jobset + "/" + job
+}
+
 // jobWord is one word, as it was written, and its parts between slashes.
 type jobWord struct {
 	text  string
