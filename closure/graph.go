@@ -92,15 +92,6 @@ func (g *Graph) Paths() []storepath.Path {
 	return paths
 }
 
-// Bytes is the sum of all NAR sizes.
-func (g *Graph) Bytes() int64 {
-	var sum int64
-	for _, n := range g.Nodes {
-		sum += n.NarSize
-	}
-	return sum
-}
-
 // Topological gives all nodes, each after those that it refers to, in an order that depends on the graph alone.
 // A circle through more than one path is a *LoopError; a reference that is no node, an error that names it.
 func (g *Graph) Topological() ([]*Node, error) {

@@ -66,6 +66,5 @@ func testGraph(t *testing.T, _ spec.G, it spec.S) {
 		g := graph(node(a, b), node(b, b, c), node(c))
 		Expect(g.ClosureOf(b)).To(ConsistOf(b, c))
 		Expect(g.Dependents()).To(Equal(map[storepath.Path][]storepath.Path{b: {a}, c: {b}}))
-		Expect(g.Bytes()).To(Equal(int64(3)))
 	})
 }

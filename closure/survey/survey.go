@@ -3,7 +3,6 @@
 package survey
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,11 +30,14 @@ type Options struct {
 	Layout relocate.Layout
 	// Temp is a directory for single large files that have to be looked at as a whole; "" is the system's.
 	Temp string
-	// Parallel is how many paths are read at the same time; 0 means 4.
-	Parallel int
-	// MaxPaths bounds a closure; 0 means 100,000.
-	MaxPaths int
 }
+
+const (
+	// parallel is how many paths are read at the same time.
+	parallel = 4
+	// maxPaths bounds a closure.
+	maxPaths = 100_000
+)
 
 // Blocker is a file that stands in the way.
 type Blocker struct {
@@ -110,7 +112,6 @@ type survey struct {
 // fails are errors: a closure that cannot be had has its own.
 func Run(ctx context.Context, roots []storepath.Path, o Options, done func(Closure) error) (Total, error) {
 	s := &survey{Options: o, paths: map[storepath.Path]*path{}}
-	s.Parallel, s.MaxPaths = cmp.Or(o.Parallel, 4), cmp.Or(o.MaxPaths, 100_000)
 	for _, root := range roots {
 		c := s.closure(ctx, root)
 		if ctx.Err() != nil {
@@ -164,8 +165,8 @@ func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.
 				}
 			}
 		}
-		if len(seen) > s.MaxPaths {
-			return nil, fmt.Errorf("it has more than %d paths", s.MaxPaths)
+		if len(seen) > maxPaths {
+			return nil, fmt.Errorf("it has more than %d paths", maxPaths)
 		}
 		wave = next
 	}
@@ -295,7 +296,7 @@ func (s *survey) sum(c *Closure, members []storepath.Path) {
 func (s *survey) each(n int, f func(i int)) {
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for range min(n, s.Parallel) {
+	for range min(n, parallel) {
 		workers.Go(func() {
 			for i := range next {
 				f(i)
