@@ -40,15 +40,15 @@ func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []stor
 	}}
 	l.Roots.Paths = roots
 	for _, group := range result.Changed {
-		if err := l.furnish(group, result.Layout == c.Layout); err != nil {
+		if err := l.installGroup(group, result.Layout == c.Layout); err != nil {
 			return nil, fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}
 	return l, nil
 }
 
-// furnish puts a group from aside into its layer's place, where the image has it as it is.
-func (l *borrowed) furnish(group closure.Group, asInImage bool) error {
+// installGroup puts a group from aside into its layer's place, where the image has it as it is.
+func (l *borrowed) installGroup(group closure.Group, asInImage bool) error {
 	aside := filepath.Join(asideDir, group.Layer)
 	if asInImage && group.Layer != closure.BuildLayer {
 		layer := filepath.Join(l.layersDir, group.Layer)

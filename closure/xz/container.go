@@ -189,7 +189,7 @@ func (r *Reader) makeWindow(window int64) error {
 		first = window
 	}
 	r.lzma.window = int(window)
-	if err := r.room(circle(first)); err != nil {
+	if err := r.growDictionary(circle(first)); err != nil {
 		return err
 	}
 	r.forget()
@@ -202,8 +202,8 @@ const firstWindow = 256 << 10
 // circle is the size of a dictionary's circle for a window.
 func circle(window int64) int { return (int(window) + copySlack + 4095) &^ 4095 }
 
-// room makes the circle that large and keeps what is in it.
-func (r *Reader) room(size int) error {
+// growDictionary makes the circle that large and keeps what is in it.
+func (r *Reader) growDictionary(size int) error {
 	d := &r.lzma
 	total := frontPad + size + copySlack
 	if r.options.Reserve != nil {
@@ -225,7 +225,7 @@ func (r *Reader) room(size int) error {
 func (r *Reader) turnRound() error {
 	d := &r.lzma
 	if whole := circle(int64(d.window)); d.size < whole {
-		return r.room(min(2*d.size, whole))
+		return r.growDictionary(min(2*d.size, whole))
 	}
 	r.memory[frontPad-1] = d.dict[d.size-1]
 	d.pos, r.given = 0, 0

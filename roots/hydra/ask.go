@@ -172,7 +172,7 @@ func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
 			at = to
 			continue
 		}
-		return c.judge(res, first, at, q)
+		return c.readResponse(res, first, at, q)
 	}
 	return nil, &AnswerError{URL: shown(first), Attempts: 1,
 		Problem: fmt.Sprintf("it redirects more than %d times, in the end to %s", maxRedirects, shown(at))}
@@ -236,8 +236,8 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// judge turns a final response into an answer or the error it stands for.
-func (c *Client) judge(res *http.Response, asked, at *url.URL, q question) (*answer, error) {
+// readResponse turns a final response into an answer or the error it stands for.
+func (c *Client) readResponse(res *http.Response, asked, at *url.URL, q question) (*answer, error) {
 	defer res.Body.Close()
 	if res.ContentLength > q.limit {
 		return nil, tooLong(at, q.limit)
