@@ -274,6 +274,18 @@ func testFailure(t *testing.T, when spec.G, it spec.S) {
 		Expect(res.StatusCode).To(Equal(200))
 	})
 
+	it("names them of a build of very many steps, whose page is as long", func() {
+		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
+		many := append([]hydratest.Step{}, steps...)
+		for i := range 15_000 {
+			many = append(many, hydratest.Step{DrvPath: hydratest.StorePath(fmt.Sprint(i), "part.drv"),
+				Output: hydratest.StorePath(fmt.Sprint(i), "part")})
+		}
+		evals[0].Build("app").Fail(2, many...)
+		_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
+		Expect(err).To(MatchError(ContainSubstring("a dependency failed to build, step 2, lib-2.0, failed, log: http://")))
+	})
+
 	it("names them by their outputs where Hydra has no page for a step", func() {
 		s.OldPages()
 		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
