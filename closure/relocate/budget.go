@@ -10,13 +10,19 @@ const (
 	// together: inflateBase, and inflateRatio times the size of what is looked into.
 	inflateBase  = 1 << 30
 	inflateRatio = 32
+	// compressBase and compressRatio bound in the same way what is compressed anew, in bytes before that. What is slow
+	// counts as slowCost times as much.
+	compressBase  = 1 << 30
+	compressRatio = 2
+	slowCost      = 8
 )
 
 // Budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
-// inflate, bytes that fixups record. A Layout has one, which all its stages share.
+// inflate and to compress anew, bytes that fixups record. A Layout has one, which all its stages share.
 type Budget struct {
 	memory  memoryLimit
 	inflate atomic.Int64
+	anew    atomic.Int64
 	fixups  atomic.Int64
 }
 
@@ -24,6 +30,7 @@ type Budget struct {
 func NewBudget() *Budget {
 	b := &Budget{memory: newMemoryLimit()}
 	b.inflate.Store(inflateBase)
+	b.anew.Store(compressBase)
 	b.fixups.Store(maxClosureFixups)
 	return b
 }
@@ -38,11 +45,15 @@ func (l Layout) Within(b *Budget) Layout {
 func (b *Budget) allow(size int64) {
 	if size > 0 && size < (math.MaxInt64>>2)/inflateRatio && b.inflate.Load() < math.MaxInt64>>2 {
 		b.inflate.Add(inflateRatio * size)
+		b.anew.Add(compressRatio * size)
 	}
 }
 
 // inflated takes n bytes, and reports whether they were there.
 func (b *Budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
+
+// compressed takes n bytes to be compressed anew, and reports whether they were there.
+func (b *Budget) compressed(n int64) bool { return b.anew.Add(-n) >= 0 }
 
 // record takes n bytes of fixups, and reports whether they were there. A nil Budget, of paths that are not relocated, has
 // no end.

@@ -381,6 +381,25 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(stub[len(stub)-64-8 : len(stub)-8]).To(Equal(string(sum[:])))
 	})
 
+	it("looks into PHARs in containers, where nothing of what they hide is in plain sight", func() {
+		hidden := phar("a.gz", gzipped(script))
+		dir, report := fixedTree(t, regular("a.phar.gz", gzipped(hidden)), regular("b.jar", zipped(zip.Deflate, "a.phar", hidden)),
+			regular("c.tar", tarred("a.phar", hidden, "")), regular("clean.gz", gzipped(phar("a.gz", gzipped("x")))),
+			regular("source.gz", gzipped("<?php // __HALT_COMPILER(); is said here\n")))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(report.Fixed).To(HaveLen(3))
+		for name, got := range map[string]string{"gz": gunzipped(readBack(t, dir, "a.phar.gz")), "jar": unzipped(readBack(t, dir, "b.jar"))["a.phar"]} {
+			at := strings.Index(got, "\x1f\x8b")
+			Expect(at).To(BeNumerically(">", 0), name)
+			r, err := gzip.NewReader(strings.NewReader(got[at:]))
+			Expect(err).NotTo(HaveOccurred())
+			r.Multistream(false)
+			Expect(unpacked(r, nil)).To(Equal(now), name)
+			sum := sha512.Sum512([]byte(got[:len(got)-64-8]))
+			Expect(got[len(got)-64-8:len(got)-8]).To(Equal(string(sum[:])), name)
+		}
+	})
+
 	it("puts right the signature of a PHAR that is a tar archive, and leaves archives with other hashes alone", func() {
 		member := func(name, text string) string {
 			return strings.TrimSuffix(tarred(name, text, ""), strings.Repeat("\x00", 1024))

@@ -27,19 +27,22 @@ func (f *fixer) gzip(s source) ([]edit, error) {
 		return nil, errMalformed
 	}
 	header := r.Header
-	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) { return newGzip(w, header) })
+	data, err := f.recompress(s, stem(s.name), r, asGzip(header))
 	if err == nil && data != nil && len(header.Extra) > 0 {
 		err = blockedBy(Compressed, "a reference in gzip with an extra field, which may be an index")
 	}
 	return whole(s, data, err)
 }
 
-func newGzip(w io.Writer, header gzip.Header) (io.WriteCloser, error) {
-	z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
-	if err == nil {
-		z.Header = header
-	}
-	return z, err
+// asGzip makes gzip with a header.
+func asGzip(header gzip.Header) compressor {
+	return compressor{1, func(w io.Writer) (io.WriteCloser, error) {
+		z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
+		if err == nil {
+			z.Header = header
+		}
+		return z, err
+	}}
 }
 
 // zlib compresses a zlib file anew (RFC 1950), but for git's objects, whose names are hashes of what they hold.
@@ -52,16 +55,16 @@ func (f *fixer) zlib(s source) ([]edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), newZlib)
+	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), asZlib)
 	if data != nil && isGitObject(plain) {
 		return nil, blockedBy(Checksummed, "a reference in a git object, which is named by its hash")
 	}
 	return whole(s, data, err)
 }
 
-func newZlib(w io.Writer) (io.WriteCloser, error) {
+var asZlib = compressor{1, func(w io.Writer) (io.WriteCloser, error) {
 	return zlib.NewWriterLevel(w, zlib.BestCompression)
-}
+}}
 
 // isGitObject reports whether b begins as git's loose objects do: type, size, NUL.
 func isGitObject(b []byte) bool {
@@ -88,11 +91,16 @@ func (f *fixer) zstd(s source) ([]edit, error) {
 	for int64(2*size) <= min(window, smallWindows) {
 		size *= 2
 	}
-	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(size),
-			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
-	})
+	data, err := f.recompress(s, stem(s.name), r, asZstd(size))
 	return whole(s, data, err)
+}
+
+// asZstd makes zstd with a window of that size.
+func asZstd(window int) compressor {
+	return compressor{1, func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
+			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+	}}
 }
 
 // xz compresses an .xz file anew (xz-file-format), with a dictionary no larger than before.
@@ -101,27 +109,27 @@ func (f *fixer) xz(s source) ([]edit, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 		return ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}.NewWriter(w)
-	})
+	}})
 	return whole(s, data, err)
 }
 
 // bzip2 compresses a bzip2 file anew, in blocks of the same size.
 func (f *fixer) bzip2(s source) ([]edit, error) {
-	data, err := f.recompress(s, stem(s.name), stdbzip2.NewReader(bytes.NewReader(s.data)), newBzip2(s.data))
+	data, err := f.recompress(s, stem(s.name), stdbzip2.NewReader(bytes.NewReader(s.data)), asBzip2(s.data))
 	return whole(s, data, err)
 }
 
-// newBzip2 makes a compressor that uses blocks as large as the stream in like does.
-func newBzip2(like []byte) func(io.Writer) (io.WriteCloser, error) {
+// asBzip2 makes bzip2 in blocks as large as those of the stream in like.
+func asBzip2(like []byte) compressor {
 	level := bzip2.BestCompression
 	if len(like) > 3 && '1' <= like[3] && like[3] <= '9' {
 		level = int(like[3] - '0')
 	}
-	return func(w io.Writer) (io.WriteCloser, error) {
+	return compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 		return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: level})
-	}
+	}}
 }
 
 // lzma compresses an .lzma file anew, with a dictionary no larger than before.
@@ -131,9 +139,9 @@ func (f *fixer) lzma(s source) ([]edit, error) {
 		return nil, errMalformed
 	}
 	dictionary := int64(binary.LittleEndian.Uint32(s.data[1:]))
-	data, err := f.recompress(s, stem(s.name), r, func(w io.Writer) (io.WriteCloser, error) {
+	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
-	})
+	}})
 	return whole(s, data, err)
 }
 
@@ -144,9 +152,9 @@ func (f *fixer) brotli(s source) ([]edit, error) {
 		bits++
 	}
 	data, err := f.recompress(s, stem(s.name), brotli.NewReader(bytes.NewReader(s.data)),
-		func(w io.Writer) (io.WriteCloser, error) {
+		compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: 9, LGWin: bits}), nil
-		})
+		}})
 	return whole(s, data, err)
 }
 
@@ -199,7 +207,7 @@ func (f *fixer) compressedChunk(s source, chunk []byte, skip int) ([]edit, error
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, "", r, newZlib)
+	data, err := f.recompress(s, "", r, asZlib)
 	if err != nil || data == nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 // An SBCL core is the memory of a whole Lisp, in a file of its own or behind a program, which then ends with its place
 // and its mark (SBCL src/runtime/core.h, coreparse.c, save.c). Its parts begin at whole pages and may be compressed.
 const (
+	lispName       = "SBCL core"
 	lispMark       = "LCBS\x00\x00\x00\x00"
 	lispPage       = 32 << 10
 	lispTrailer    = 16
@@ -109,7 +110,7 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 		if err != nil {
 			return nil, blockedBy(Opaque, "a compressed part of an SBCL core that cannot be read")
 		}
-		return f.lispText(in, r, newZlib)
+		return f.lispText(in, r, asZlib)
 	}
 	n := zstdFrameSize(data)
 	if n == 0 {
@@ -122,14 +123,11 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 	}
 	defer r.Close()
 	in.data = data[:n]
-	return f.lispText(in, r, func(w io.Writer) (io.WriteCloser, error) {
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(smallWindows),
-			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
-	})
+	return f.lispText(in, r, asZstd(smallWindows))
 }
 
 // lispText rewrites what r holds.
-func (f *fixer) lispText(s source, r io.Reader, compress func(io.Writer) (io.WriteCloser, error)) ([]byte, error) {
+func (f *fixer) lispText(s source, r io.Reader, c compressor) ([]byte, error) {
 	plain, err := f.inflated(r)
 	if err != nil {
 		// Too large to be rewritten, but perhaps there is nothing to rewrite.
@@ -142,7 +140,7 @@ func (f *fixer) lispText(s source, r io.Reader, compress func(io.Writer) (io.Wri
 	if err := sortEdits(edits); err != nil {
 		return nil, err
 	}
-	return compressed(apply(plain, edits), compress)
+	return f.compressed(apply(plain, edits), c)
 }
 
 // zstdFrameSize is how long the zstd frame is that begins data (RFC 8878, 3.1.1), or 0.

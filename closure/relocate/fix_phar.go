@@ -39,10 +39,10 @@ func isPHP(b []byte) bool {
 }
 
 // isPHAR reports whether data is a PHP program with an archive behind it.
-func isPHAR(data []byte) bool { return isPHP(data) && pharManifest(data) > 0 }
+func isPHAR(data []byte) bool { return isPHP(data) && pharManifest(data, int64(len(data))) > 0 }
 
-// pharManifest gives the place of an archive's manifest, or 0.
-func pharManifest(data []byte) int {
+// pharManifest gives the place of an archive's manifest in a file of size bytes that begins with data, or 0.
+func pharManifest(data []byte, size int64) int {
 	at := bytes.Index(data, []byte(pharStub))
 	if at < 0 {
 		return 0
@@ -56,8 +56,8 @@ func pharManifest(data []byte) int {
 	if at+18 > len(data) {
 		return 0
 	}
-	size, count := binary.LittleEndian.Uint32(data[at:]), binary.LittleEndian.Uint32(data[at+4:])
-	if int64(size) > int64(len(data)-at-4) || int64(count) > int64(size)/24+1 {
+	length, count := int64(binary.LittleEndian.Uint32(data[at:])), int64(binary.LittleEndian.Uint32(data[at+4:]))
+	if length > size-int64(at)-4 || count > length/24+1 {
 		return 0
 	}
 	return at
@@ -91,7 +91,7 @@ func (r *pharReader) skip(n int) []byte {
 
 // phar rewrites the files of a PHAR and puts right their checksums, and the signature where it is a plain hash.
 func (f *fixer) phar(s source) ([]edit, error) {
-	start := pharManifest(s.data)
+	start := pharManifest(s.data, int64(len(s.data)))
 	edits, err := f.text(source{data: s.data[:start]}, format{})
 	if err != nil {
 		return nil, err
@@ -182,9 +182,9 @@ func (f *fixer) pharCompressed(s source, name string, begin, end, sums, kind int
 	now := apply(plain, inner)
 	var packed []byte
 	if kind&pharBzip2 != 0 {
-		packed, err = compressed(now, newBzip2(data))
+		packed, err = f.compressed(now, asBzip2(data))
 	} else {
-		packed, err = deflate(now, len(data))
+		packed, err = f.deflate(now, len(data))
 	}
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 		if err := sortEdits(inner); err != nil {
 			return nil, err
 		}
-		packed, err := compressed(apply(v.plain, inner), newZlib)
+		packed, err := f.compressed(apply(v.plain, inner), asZlib)
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func (f *fixer) rdbIndex(s source, moved map[rdbPlace]rdbPlace) error {
 	if len(found) < len(moved) {
 		return blockedBy(Compressed, "a value that is not in %s", name)
 	}
-	next, err := compressed(plain, func(w io.Writer) (io.WriteCloser, error) { return newGzip(w, header) })
+	next, err := f.compressed(plain, asGzip(header))
 	if err != nil {
 		return err
 	}

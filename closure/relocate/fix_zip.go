@@ -232,7 +232,7 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 	now = apply(plain, inner)
 	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
 	if r.method == zipDeflate {
-		packed, err := deflate(now, r.packed)
+		packed, err := f.deflate(now, r.packed)
 		if err != nil {
 			return nil, err
 		}
@@ -309,7 +309,11 @@ func (f *fixer) zipDirectory(s source, z zipFile, changed []*zipChange, edits []
 
 // deflate compresses data, in size bytes if that can be done, so that nothing behind it moves: empty blocks fill what
 // is left (RFC 1951, 3.2.3 to 3.2.6).
-func deflate(data []byte, size int) ([]byte, error) {
+func (f *fixer) deflate(data []byte, size int) ([]byte, error) {
+	const both = 2 // it may be compressed twice
+	if !f.budget.compressed(both * int64(len(data))) {
+		return nil, errCompress
+	}
 	var b bytes.Buffer
 	w, err := flate.NewWriter(&b, flate.BestCompression)
 	if err != nil {
@@ -322,12 +326,12 @@ func deflate(data []byte, size int) ([]byte, error) {
 		return nil, err
 	}
 	if end, ok := emptyBlocks(size - b.Len()); ok {
-		return append(b.Bytes(), end...), nil
+		return append(b.Bytes(), end...), f.hold(size)
 	}
-	return compressed(data, func(out io.Writer) (io.WriteCloser, error) {
+	return f.compressed(data, compressor{0, func(out io.Writer) (io.WriteCloser, error) {
 		w.Reset(out)
 		return w, nil
-	})
+	}})
 }
 
 // emptyBlocks are blocks of size bytes in all that hold nothing, the last of a stream among them. There are none of

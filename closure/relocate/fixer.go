@@ -24,8 +24,10 @@ const (
 	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a Budget.
 	maxPathFixups    = 2 << 20
 	maxClosureFixups = 32 << 20
-	// maxEdits bounds the edits of one file.
-	maxEdits = 1 << 16
+	// maxEdits bounds the edits of one file, or of one member of it, maxFileEdits those of all members.
+	maxEdits, maxFileEdits = 1 << 16, 1 << 20
+	// maxPacked bounds what one file has that is compressed anew, in bytes after that: it is held until all is done.
+	maxPacked = 256 << 20
 	// nearEdits is how close two recorded edits are so that one record for both is shorter.
 	nearEdits = 32
 )
@@ -66,12 +68,14 @@ func (s source) in(data []byte, name string) source {
 
 type fixer struct {
 	known     *members
-	targets   []string
+	targets   [][]byte
 	scan      *scanner
 	inspector *inspector
 	split     splitSearch
 	budget    *Budget
 	foreign   func(hash []byte)
+	edits     int   // of the file at hand
+	packed    int64 // bytes of the file at hand that are compressed anew
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)
 	// beside is another file that the one at hand is rewritten with.
@@ -89,7 +93,7 @@ func newFixer(l Layout, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
 	f := &fixer{known: known, scan: newScanner(l, known), budget: l.budget, foreign: func([]byte) {}}
 	for _, p := range known.paths {
-		f.targets = append(f.targets, l.target(p))
+		f.targets = append(f.targets, []byte(l.target(p)))
 	}
 	f.split.parts = newParts(known)
 	f.inspector = newInspector(f.scan, f.split.parts, l.budget)
@@ -177,8 +181,8 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
-	if len(t.edits) > maxEdits {
-		return nil, blockedBy(Compressed, "it names store paths in more than %d places", maxEdits)
+	if f.edits += len(t.edits); len(t.edits) > maxEdits || f.edits > maxFileEdits {
+		return nil, blockedBy(Compressed, "it names store paths in more than %d places", min(len(t.edits)-1, maxFileEdits))
 	}
 	return t.edits, t.err
 }
@@ -206,7 +210,7 @@ func (t *textEdits) reference(i, member int) {
 		return
 	}
 	if len(t.edits) <= maxEdits {
-		t.edits = append(t.edits, edit{i - behind, i + hashLen, []byte(t.f.targets[member]), true})
+		t.edits = append(t.edits, edit{i - behind, i + hashLen, t.f.targets[member], true})
 	}
 }
 
@@ -222,7 +226,7 @@ func (t *textEdits) wideHash(i, width int, member int) {
 	}
 	if len(t.edits) <= maxEdits {
 		t.edits = append(t.edits, edit{from: from, to: i + (hashLen-1)*width + 1,
-			data: widen(t.f.targets[member], width)})
+			data: widen(string(t.f.targets[member]), width)})
 	}
 }
 
@@ -346,9 +350,14 @@ func (f *fixer) inflated(r io.Reader) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+// compressor makes writers of a format. A byte that it writes takes as long as cost bytes in deflate.
+type compressor struct {
+	cost int64
+	open func(io.Writer) (io.WriteCloser, error)
+}
+
 // recompress rewrites compressed data and compresses it anew. It gives nil where there is nothing to rewrite.
-func (f *fixer) recompress(s source, name string, r io.Reader, compress func(io.Writer) (io.WriteCloser, error),
-) ([]byte, error) {
+func (f *fixer) recompress(s source, name string, r io.Reader, c compressor) ([]byte, error) {
 	plain, err := f.inflated(r)
 	if err != nil {
 		return nil, err
@@ -360,13 +369,16 @@ func (f *fixer) recompress(s source, name string, r io.Reader, compress func(io.
 	if err := sortEdits(edits); err != nil {
 		return nil, err
 	}
-	return compressed(apply(plain, edits), compress)
+	return f.compressed(apply(plain, edits), c)
 }
 
-// compressed is what a compressor makes of data.
-func compressed(data []byte, compress func(io.Writer) (io.WriteCloser, error)) ([]byte, error) {
+// compressed is what a compressor makes of data, within the bounds of the file and of the budget.
+func (f *fixer) compressed(data []byte, c compressor) ([]byte, error) {
+	if !f.budget.compressed(c.cost * int64(len(data))) {
+		return nil, errCompress
+	}
 	var b bytes.Buffer
-	w, err := compress(&b)
+	w, err := c.open(&b)
 	if err != nil {
 		return nil, err
 	}
@@ -376,8 +388,19 @@ func compressed(data []byte, compress func(io.Writer) (io.WriteCloser, error)) (
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), nil
+	return b.Bytes(), f.hold(b.Len())
 }
+
+// hold counts n bytes that are compressed anew and held until the file at hand is written.
+func (f *fixer) hold(n int) error {
+	if f.packed += int64(n); f.packed > maxPacked {
+		return blockedBy(Compressed, "more than %d MiB of it would be compressed anew", maxPacked>>20)
+	}
+	return nil
+}
+
+// errCompress says that a closure's budget is spent.
+var errCompress = errors.New("compressing it anew takes more than is spent on a closure")
 
 // whole is the edit that replaces all of s.
 func whole(s source, data []byte, err error) ([]edit, error) {

@@ -89,7 +89,7 @@ func readNeighbour(dir, name string) ([]byte, error) {
 
 // attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
 func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
-	f.beside = nil
+	f.beside, f.edits, f.packed = nil, 0, 0
 	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
 	if err == nil {
 		err = sortEdits(edits)

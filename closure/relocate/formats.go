@@ -89,7 +89,7 @@ func magics() []magic {
 		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                              // Julia staticdata.c
 		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
 		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
-		{0, lispMark, format{name: "SBCL core", fix: (*fixer).lisp, always: true}},                            // core.h
+		{0, lispMark, format{name: lispName, fix: (*fixer).lisp, always: true}},                               // core.h
 		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                    // a sum over each frame
 		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                    //
 		{0, "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", format{name: "SQLite rollback journal", kind: Checksummed}},

@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -129,6 +130,9 @@ func (x *inspector) look(r io.Reader, p place) error {
 	}
 	f := x.recognise(p.name, head)
 	l.search.begin(f, head)
+	if p.depth > 0 && (f.name == lispName || f.look == nil && isPHP(head) && l.beginsPHAR()) {
+		x.report(Opaque, p.via+join(p.via)+cmp.Or(f.name, "PHAR"), p.harmless)
+	}
 	if p.plain && p.depth > 0 && f.kind != "" && f.look == nil && !f.opaque {
 		return x.searchSealed(f, l, p)
 	}
@@ -140,6 +144,12 @@ func (x *inspector) look(r io.Reader, p place) error {
 		_, err = io.Copy(io.Discard, l.Reader)
 	}
 	return errors.Join(err, l.end())
+}
+
+// beginsPHAR reports whether a PHP program is to come with what may be an archive behind it.
+func (l *level) beginsPHAR() bool {
+	head, _ := l.Peek(l.Size())
+	return pharManifest(head, math.MaxUint32) > 0
 }
 
 // searchSealed goes through a member that no rewriting may touch.
