@@ -118,6 +118,7 @@ func (w *familyWorld) run(t *testing.T) {
 			env := func() map[string]string { return map[string]string{launch.EngineEnv: launch.EngineNative} }
 			atNix, err := w.giveTasks(w.image, place{image: w.images.Run, store: w.store, env: env()}, []string{name})
 			Expect(err).NotTo(HaveOccurred())
+			Expect(atNix[name]).NotTo(ContainSubstring("FAILED with"))
 			for _, word := range words {
 				Expect(atNix[name]).To(ContainSubstring(word))
 			}
