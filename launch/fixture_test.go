@@ -55,6 +55,9 @@ func build() error {
 	} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(built, name), source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if arch := os.Getenv("NIX_HYDRA_ARCH"); arch != "" {
+			cmd.Env = append(cmd.Env, "GOARCH="+arch) // QEMU runs them
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", name, err, out)
 		}

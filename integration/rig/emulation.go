@@ -66,7 +66,8 @@ func starts(ctx context.Context, program string) error {
 	return err
 }
 
-// register tells the kernel about QEMU. It opens the program at once (flag F), so that containers need not have it.
+// register tells the kernel about QEMU. It opens the program at once (flag F), so that containers need not have it, and
+// leaves programs the name that they are called by (flag P).
 func (r *Rig) register(ctx context.Context) error {
 	root, err := r.host().Debs(ctx, Suite, "qemu-user")
 	if err != nil {
@@ -79,7 +80,7 @@ func (r *Rig) register(ctx context.Context) error {
 		}
 	}
 	format := formats[r.arch]
-	line := strings.Join([]string{"", "nix-hydra-" + r.cpu(), "M", "", format.magic, format.mask, qemu, "F"}, ":")
+	line := strings.Join([]string{"", "nix-hydra-" + r.cpu(), "M", "", format.magic, format.mask, qemu, "PF"}, ":")
 	r.log("telling the kernel to run %s programs by QEMU", r.arch)
 	if err := os.WriteFile(filepath.Join(binfmtDir, "register"), []byte(line), 0o200); err != nil {
 		return fmt.Errorf("registering %s: %w", qemu, err)

@@ -86,7 +86,8 @@ common // {
       ln -sf Renviron.ucf "$out/lib/R/etc/Renviron"
       rm -f "$out/etc/R/ldpaths"
       echo 'export LD_LIBRARY_PATH=$R_HOME/lib' >"$out/etc/R/ldpaths"
-      wrap "$out/lib/R/bin/R" R "export PATH=${tools}\''${PATH:+:\$PATH}"
+      wrap "$out/lib/R/bin/R" R "export PATH=${tools}\''${PATH:+:\$PATH}" \
+        "export GCONV_PATH=$(echo ${groups.glibc}/lib/*/gconv)" # for Latin 1
       # Sys.which has the path of a program in its code, which is in the base package's database.
       { echo "#!${bash}"; echo 'for name; do type -P -- "$name"; done'; } >"$out/lib/R/bin/which"
       chmod 555 "$out/lib/R/bin/which"
