@@ -1,6 +1,7 @@
 # An app of each family that docs/relocation.md lists, built as nixpkgs builds it, and a script that has each do
-# something real. All of them name the store path "data", in the way of their family, and read the text in it.
-{ pkgs ? import <nixpkgs> { }, recent ? import <recent> { } }:
+# something real. All of them name the store path "data", in the way of their family, and read the text in it. "only"
+# names the family to have, where it is not all of them.
+{ pkgs ? import <nixpkgs> { }, recent ? import <recent> { }, only ? null }:
 let
   inherit (pkgs) lib runCommand;
   data = runCommand "data" { } ''
@@ -255,16 +256,39 @@ let
     FONTCONFIG_FILE=$out/etc/fonts.conf fc-cache -f
     ls $out/cache
   '';
+  # What each family's task finds on its PATH and in its environment.
+  families = with pkgs; {
+    r = { tools = [ R ]; env.R_LIBS = rPackages; };
+    tex = { tools = [ texmf ]; env = { }; };
+    erlang = { tools = [ erlang elixir ]; env.BEAMS = beams; };
+    guile = { tools = [ guile ]; env.SCHEMES = schemes; };
+    sbcl = { tools = [ ]; env.LISP = lisp; };
+    php = { tools = [ php ]; env.PHAR = phar; };
+    sqlite = { tools = [ sqlite ]; env.DATABASE = database; };
+    node = {
+      tools = [ ];
+      env = {
+        NODES = "${nodejs} ${recent.nodejs}";
+        SNAPSHOTS = "${snapshot "adler" nodejs} ${snapshot "fletcher" recent.nodejs}";
+        MODULES = modules;
+      };
+    };
+    java = { tools = [ openjdk ]; env.JARS = jars; };
+    cds = { tools = [ openjdk ]; env.JARS = jars; };
+    jdk = { tools = [ openjdk ]; env = { }; };
+    python = { tools = [ python3 ]; env.ARCHIVES = archives; };
+    compressed = { tools = [ gzip xz zstd brotli ]; env.COMPRESSED = compressed; };
+    fontconfig = { tools = [ fontconfig ]; env.CACHES = caches; };
+  };
+  chosen = if only == null then builtins.attrValues families else [ families.${only} ];
+  exports = builtins.foldl' (all: family: all // family.env) { TEXT = text; } chosen;
 in
 pkgs.writeShellApplication {
   name = "families";
-  runtimeInputs = with pkgs; [
-    bash coreutils diffutils gnugrep gnused gzip xz zstd brotli sqlite R erlang elixir guile php openjdk python3 fontconfig
-  ] ++ [ texmf ];
+  runtimeInputs = with pkgs; [ bash coreutils diffutils gnugrep gnused ] ++ builtins.concatMap (family: family.tools) chosen;
   text = ''
-    export TEXT=${text} R_LIBS=${rPackages} BEAMS=${beams} SCHEMES=${schemes} LISP=${lisp} PHAR=${phar} DATABASE=${database}
-    export NODES='${pkgs.nodejs} ${recent.nodejs}' SNAPSHOTS='${snapshot "adler" pkgs.nodejs} ${snapshot "fletcher" recent.nodejs}'
-    export MODULES=${modules} JARS=${jars} ARCHIVES=${archives} COMPRESSED=${compressed} CACHES=${caches}
+    ${builtins.concatStringsSep "\n" (builtins.attrValues
+      (builtins.mapAttrs (name: value: "export ${name}='${toString value}'") exports))}
     ${builtins.readFile ./tasks.sh}
   '';
 }
