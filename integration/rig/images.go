@@ -47,6 +47,9 @@ var runPackages = []string{
 // buildPackages are added in the build image.
 var buildPackages = []string{"git", "jq", "file"}
 
+// pathEnv is the PATH of the images.
+const pathEnv = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // Images are base images in the Docker engine.
 type Images struct {
 	// Build is a Debian with the user and the settings that a build needs.
@@ -81,7 +84,7 @@ func (r *Rig) images(ctx context.Context, user int) (*Images, error) {
 	}
 	run := v1.Config{
 		User: fmt.Sprintf("%d:%d", user, Group),
-		Env:  []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Env:  []string{pathEnv},
 	}
 	debian := run
 	debian.Labels = map[string]string{
@@ -146,21 +149,8 @@ func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) 
 	if err != nil {
 		return err
 	}
-	layer, err := tarball.LayerFromFile(rootTar, tarball.WithCompressionLevel(gzip.BestSpeed))
+	image, err := r.rootImage(rootTar, config)
 	if err != nil {
-		return err
-	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return err
-	}
-	file, err := image.ConfigFile()
-	if err != nil {
-		return err
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Config = "linux", r.arch, config
-	if image, err = mutate.ConfigFile(image, file); err != nil {
 		return err
 	}
 	reader, writer := io.Pipe()
@@ -169,6 +159,25 @@ func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) 
 	command.Stdin = reader
 	_, err = output(command)
 	return errors.Join(err, reader.Close())
+}
+
+// rootImage is an image of a root file system.
+func (r *Rig) rootImage(rootTar string, config v1.Config) (v1.Image, error) {
+	layer, err := tarball.LayerFromFile(rootTar, tarball.WithCompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		return nil, err
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, err
+	}
+	file, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture, file.Config = "linux", r.arch, config
+	return mutate.ConfigFile(image, file)
 }
 
 // RootTar gives a tar file with the root file system of a Debian of BaseSuite that has these packages, with the user

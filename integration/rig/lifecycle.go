@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 const (
@@ -104,7 +103,7 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 			{"/cache", filepath.Join(l.state, "cache")}, {"/layout", filepath.Join(l.state, "layout")},
 		},
 		Env: []string{
-			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home",
+			pathEnv, "HOME=/home",
 			fmt.Sprintf("CNB_USER_ID=%d", User), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
 			"CNB_PLATFORM_API=" + platformAPI, "CNB_EXPERIMENTAL_MODE=warn", "CNB_USE_LAYOUT=true",
 			"CNB_LAYOUT_DIR=/layout", "CNB_NO_COLOR=true",
@@ -195,15 +194,7 @@ func (l *Lifecycle) writeRunImage(ctx context.Context, kind string) error {
 	if err := removeAll(dir); err != nil {
 		return err
 	}
-	base, err := tarball.LayerFromFile(tarFile)
-	if err != nil {
-		return err
-	}
-	image, err := mutate.AppendLayers(empty.Image, base)
-	if err != nil {
-		return err
-	}
-	image, err = mutate.ConfigFile(image, config(l.rig.arch, image))
+	image, err := l.rig.rootImage(tarFile, v1.Config{User: fmt.Sprintf("%d:%d", User, Group), Env: []string{pathEnv}})
 	if err != nil {
 		return err
 	}
@@ -212,18 +203,6 @@ func (l *Lifecycle) writeRunImage(ctx context.Context, kind string) error {
 		return err
 	}
 	return index.AppendImage(image)
-}
-
-func config(arch string, image v1.Image) *v1.ConfigFile {
-	file, err := image.ConfigFile()
-	if err != nil {
-		file = &v1.ConfigFile{}
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture = "linux", arch
-	file.Config.User = fmt.Sprintf("%d:%d", User, Group)
-	file.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	return file
 }
 
 // Image reads an image that was built.
@@ -248,18 +227,9 @@ func (l *Lifecycle) Unpack(image, dir string) error {
 	if err != nil {
 		return err
 	}
-	layers, err := built.Layers()
-	if err != nil {
-		return err
-	}
-	for _, layer := range layers {
-		contents, err := layer.Uncompressed()
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(untar(contents, dir, os.Geteuid() == 0), contents.Close()); err != nil {
-			return fmt.Errorf("unpacking %s: %w", image, err)
-		}
+	contents := mutate.Extract(built)
+	if err := errors.Join(untar(contents, dir, os.Geteuid() == 0), contents.Close()); err != nil {
+		return fmt.Errorf("unpacking %s: %w", image, err)
 	}
 	return nil
 }
