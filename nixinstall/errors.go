@@ -30,6 +30,8 @@ type EvalError struct {
 	// Unfetched is the path of the store that one of Nix's fetchers did not find, since it looks for it in the file
 	// system, where the store is elsewhere; "" where the error is another.
 	Unfetched string
+	// Pure says that it is an error because a flake is evaluated purely.
+	Pure bool
 }
 
 func (e *EvalError) Error() string {

@@ -234,6 +234,9 @@ func (t Toolchain) ask(ctx context.Context, q question, source storepath.Path, d
 		args:    []string{"--eval", "--read-write-mode", "--strict", "--json", "-v", "--log-format", "internal-json", "-"},
 		stdin:   "(" + expression + ") " + quoteNix(string(text)) + " " + attrSet(q.argExprs), pure: q.Flake != "", doing: doing,
 	})
+	if err != nil && q.Flake != "" {
+		return answered, nil, purely(t.explain(err, source))
+	}
 	if err != nil {
 		return answered, nil, t.explain(err, source)
 	}

@@ -16,6 +16,7 @@ var (
 	position    = regexp.MustCompile(`(?m)(?:at|located at) (\S+?):(\d+):(\d+)`)
 	lockChange  = regexp.MustCompile(`(?m)^• (?:Added|Updated) input '([^']+)':\n +(\S+)`)
 	cannotLock  = regexp.MustCompile(`cannot update unlocked flake input '([^']+)' in pure mode`)
+	impure      = regexp.MustCompile(`in pure evaluation mode|in pure eval mode|attribute 'current(?:System|Time)' missing`)
 	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
 	// What fetchers say of a path that they look for in the file system.
 	unfetched = regexp.MustCompile(`(?:path '/|open file |Git repository [^/]?)(/nix/store/[^'"\s]+)`)
@@ -43,6 +44,16 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 	}
 	e.File, e.Line, e.Column = t.userPosition(last, source)
 	return e
+}
+
+// purely marks an error that is one because a flake is evaluated purely.
+func purely(err error) error {
+	var failed *EvalError
+	if errors.As(err, &failed) && impure.MatchString(failed.Summary) {
+		failed.Pure = true
+		failed.Summary = strings.TrimSuffix(failed.Summary, " (use '--impure' to override)") + "; a flake is evaluated purely"
+	}
+	return err
 }
 
 // wantedBuilds are the derivations that Nix gave up on because nothing is built, in the order it said so.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -187,7 +188,7 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 		for text, says := range map[string]string{
 			"builtins.currentSystem":                            "attribute 'currentSystem' missing",
 			"toString builtins.currentTime":                     "attribute 'currentTime' missing",
-			`builtins.readFile "/etc/hostname"`:                 "access to absolute path '/etc/hostname' is forbidden in pure evaluation mode",
+			`builtins.readFile "/etc/hostname"`:                 "'/etc/hostname' is forbidden in pure evaluation mode; a flake is evaluated purely",
 			`builtins.fetchTarball "https://127.0.0.1:1/x.tgz"`: "requires a 'sha256' argument",
 			`builtins.fetchGit "https://127.0.0.1:1/x"`:         "doesn't fetch unlocked input",
 			`throw "by its place"`:                              "evaluating flake.nix:2:16: by its place",
@@ -195,6 +196,9 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 			_, err := in(tree(flake(text)), nixinstall.Request{Flake: "."})
 			Expect(err).To(MatchError(ContainSubstring(says)), text)
 			Expect(err.Error()).NotTo(ContainSubstring("/root/nix/store"), text)
+			var failed *nixinstall.EvalError
+			Expect(errors.As(err, &failed)).To(BeTrue())
+			Expect(failed.Pure).To(Equal(!strings.Contains(text, "throw")), "%v", err)
 		}
 	})
 

@@ -26,6 +26,7 @@ const (
 	topicSearchPath      topic = "search-path"
 	topicWouldBuild      topic = "would-build"
 	topicUnfetched       topic = "fetched-path"
+	topicPure            topic = "pure"
 	topicImported        topic = "import"
 	topicFetched         topic = "import-fetched"
 	topicConfigured      topic = "nix-config"
@@ -131,6 +132,11 @@ func evaluationAdvice() []advice {
 			"`<nixpkgs>` or the like is used, and there is no search path here but `BP_NIX_PATH`.",
 			[]string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
 				"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}},
+		{topicPure, "a flake is evaluated purely",
+			"So does Hydra: there is no clock, no current system and no variable, and nothing is read outside of the flake and its " +
+				"locked inputs.",
+			[]string{"take the system from the output's name (packages.<system>), give every fetch its hash, and make what differs an " +
+				"input of the flake, or", "have an expression evaluated in place of the flake: BP_NIX_FILE=default.nix"}},
 		{topicUnfetched, "… does not exist, of a path below /nix/store that a flake fetches",
 			"`fetchTree`, `getFlake` and `file://` addresses in a flake look for /nix/store in the file system, where it is not " +
 				"during a build.",

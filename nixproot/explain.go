@@ -74,6 +74,8 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicNoDerivation)
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
 		return argumentFixes(evaluation)
+	case errors.As(err, &evaluation) && evaluation.Pure:
+		return adviceOn(topicPure)
 	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
 		return adviceOn(topicUnfetched, "directory", evaluation.Unfetched)
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):

@@ -23,6 +23,11 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		})).To(Equal("evaluating: undefined variable 'stdenvv'"))
 	})
 
+	it("says what a flake has instead of what pure evaluation lacks", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "attribute 'currentSystem' missing; a flake is evaluated purely",
+			Pure: true})).To(And(ContainSubstring("packages.<system>"), ContainSubstring("BP_NIX_FILE=default.nix")))
+	})
+
 	it("says how a function gets its arguments, be they texts or packages", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{
 			Summary: "arguments are missing", File: "app.nix", Unset: []string{"fetchurl", "stdenv"},
