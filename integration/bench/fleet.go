@@ -158,13 +158,21 @@ type fleetChange struct {
 	rebuilt       int64
 }
 
+// graphSize is the size of all paths, in bytes.
+func graphSize(g *closure.Graph) (sum int64) {
+	for _, n := range g.Nodes {
+		sum += n.NarSize
+	}
+	return sum
+}
+
 func newFleet(apps []*fleetApp, seed uint64) *fleet {
 	f := &fleet{union: map[storepath.Path]int64{}}
 	all := map[int]bool{}
 	for _, app := range apps {
 		g := app.graph(-1)
 		f.graphs = append(f.graphs, g)
-		f.total += g.Bytes()
+		f.total += graphSize(g)
 		for p, n := range g.Nodes {
 			f.union[p] = n.NarSize
 		}
@@ -345,7 +353,7 @@ func (f *fleet) measure(group Grouping) *fleetFigures {
 			blobs[key] = size
 		}
 		if i := slices.Index(imagesAt, k+1); i >= 0 {
-			figures.images[i] = float64(fresh) / float64(g.Bytes())
+			figures.images[i] = float64(fresh) / float64(graphSize(g))
 		}
 		for i, order := range fleetOrders {
 			if order.order != nil {

@@ -79,7 +79,7 @@ func leaf(g *closure.Graph) storepath.Path {
 		for d := range dependents(g, n.Path) {
 			sum += g.Nodes[d].NarSize
 		}
-		if sum < g.Bytes()/10 {
+		if sum < graphSize(g)/10 {
 			best, off = n.Path, away
 		}
 	}
