@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"testing"
@@ -17,6 +18,7 @@ func TestPolicy(t *testing.T) {
 	suite := spec.New("policy", spec.Report(report.Terminal{}))
 	suite("Limiter", testLimiterState)
 	suite("Attempts", testAttempts)
+	suite("Notes", testNotes)
 	suite.Run(t)
 }
 
@@ -140,5 +142,24 @@ func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "4 KiB a second")
 		Expect(p.add(4096*30-1, 30*time.Second, 30*time.Second)).To(MatchError(errRate))
 		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "which is measured anew")
+	})
+}
+
+func testNotes(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("are the first failure of each kind, of a hundred kinds and no more", func() {
+		var n notes
+		var lines []string
+		for i := range 300 {
+			for range 2 {
+				if line := n.add(fmt.Sprint(i%200), fmt.Sprint("failure ", i)); line != "" {
+					lines = append(lines, line)
+				}
+			}
+		}
+		Expect(lines).To(HaveLen(100))
+		Expect(lines[98]).To(Equal("failure 98"))
+		Expect(lines[99]).To(Equal("and more, which are not listed"))
 	})
 }
