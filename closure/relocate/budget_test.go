@@ -58,6 +58,25 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 		Expect(strings.Join(fixedIn(reports[0]), " ")).NotTo(BeEmpty(), "the first of them fit")
 	})
 
+	it("lets what is slow to compress anew take no more than a closure has for that", func() {
+		l := layout(t)
+		bomb := brotlied(zeros[:20<<20] + script)
+		var reports []relocate.Report
+		for range 9 {
+			dir := filepath.Join(t.TempDir(), "tree")
+			t.Cleanup(func() { _ = nar.RemoveAll(dir) })
+			stage := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+			send(t, stage, archive(regular("a.br", bomb)), whole)
+			report, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, stage.Report())
+			Expect(err).NotTo(HaveOccurred())
+			reports = append(reports, report)
+		}
+		Expect(reports[5].Relocatable()).To(BeTrue(), "%v", reports[5].Blockers)
+		last := reports[len(reports)-1]
+		Expect(last.Relocatable()).To(BeFalse())
+		Expect(last.Blockers[0].Detail).To(ContainSubstring("compressing it anew takes more"))
+	})
+
 	it("gives each closure an amount of its own", func() {
 		l := layout(t)
 		for range 2 {
