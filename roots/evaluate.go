@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
@@ -134,7 +136,7 @@ func (e evaluation) search(ctx context.Context, files files, log func(string, ..
 				tried = append(tried, *a)
 			}
 		}
-		found, err := e.settle(ctx, tried[before:])
+		found, err := e.firstComplete(ctx, tried[before:])
 		if err != nil || found != nil {
 			return found, tried, err
 		}
@@ -159,7 +161,7 @@ func (e evaluation) attempt(ctx context.Context, files files, name sourceName, t
 		return nil, nil
 	}
 	a := &attempt{sourceName: name, source: source}
-	if a.result, err = e.ask(ctx, files.dir, options, source, tried, log); err != nil {
+	if a.result, err = e.evaluateAs(ctx, files.dir, options, source, tried, log); err != nil {
 		return nil, err
 	}
 	outputs := outputPaths(a.result)
@@ -172,8 +174,8 @@ func (e evaluation) attempt(ctx context.Context, files files, name sourceName, t
 	return a, nil
 }
 
-// ask computes the outputs from an evaluation of the same files under another name, or evaluates.
-func (e evaluation) ask(ctx context.Context, dir string, options nixinstall.SourceOptions, source storepath.Path,
+// evaluateAs computes the outputs from an evaluation of the same files under another name, or evaluates.
+func (e evaluation) evaluateAs(ctx context.Context, dir string, options nixinstall.SourceOptions, source storepath.Path,
 	tried []attempt, log func(string, ...any)) (nixinstall.Result, error) {
 	for _, t := range tried {
 		if t.rule == options.Rule {
@@ -212,9 +214,9 @@ func (e evaluation) request(source storepath.Path) nixinstall.Request {
 // lookupsAtOnce bounds the paths that are looked up at the same time; the caches bound their connections themselves.
 const lookupsAtOnce = 64
 
-// settle looks the outputs of several attempts up, all at once, and gives the first attempt that lacks none. What is
+// firstComplete looks the outputs of several attempts up, all at once, and gives the first attempt that lacks none. What is
 // found is remembered by the caches for the closure.
-func (e evaluation) settle(ctx context.Context, attempts []attempt) (*attempt, error) {
+func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*attempt, error) {
 	var wanted []storepath.Path
 	for _, a := range attempts {
 		wanted = append(wanted, outputPaths(a.result)...)
@@ -243,30 +245,24 @@ func (e evaluation) settle(ctx context.Context, attempts []attempt) (*attempt, e
 // lookUp says of which paths no cache has a trusted narinfo, and why.
 func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError,
 	error) {
-	var (
-		mu     sync.Mutex
-		failed error
-		group  sync.WaitGroup
-		absent = map[storepath.Path]*cache.NotFoundError{}
-		slots  = make(chan struct{}, lookupsAtOnce)
-	)
+	var mu sync.Mutex
+	absent := map[storepath.Path]*cache.NotFoundError{}
+	group := errgroup.Group{}
+	group.SetLimit(lookupsAtOnce)
 	for _, p := range paths {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
+		group.Go(func() error {
 			_, err := caches.Lookup(ctx, p)
 			var why *cache.NotFoundError
+			if !errors.As(err, &why) {
+				return err
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			if errors.As(err, &why) {
-				absent[p] = why
-			} else if err != nil && failed == nil {
-				failed = err
-			}
+			absent[p] = why
+			return nil
 		})
 	}
-	group.Wait()
-	return absent, failed
+	return absent, group.Wait()
 }
 
 // NoDerivationError is an evaluation that gives nothing to put into an image.
