@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -67,13 +68,84 @@ func (t Toolchain) ListedCaches(ctx context.Context, directory string, source st
 			add(listed, "nixConfig of "+file)
 		}
 	}
+	readNixConfigs(root, t.settings.variable("NIX_CONFIG"), add)
+	return found, ctx.Err()
+}
+
+// WrittenCaches are ListedCaches where there is no Nix to ask: of the nixConfig of flake.nix what is written out in it.
+// variable is the build's NIX_CONFIG.
+func WrittenCaches(directory, variable string) []ListedCaches {
+	var found []ListedCaches
+	add := func(listed ListedCaches, from string) {
+		if listed.From = from; len(listed.Substituters)+len(listed.TrustedPublicKeys) > 0 {
+			found = append(found, listed)
+		}
+	}
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	if text, err := readSourceFile(root, "flake.nix"); err == nil {
+		add(writtenConfig(text), "nixConfig of flake.nix")
+	}
+	readNixConfigs(root, variable, add)
+	return found
+}
+
+func readNixConfigs(root *os.Root, variable string, add func(ListedCaches, string)) {
 	for _, name := range nixConfigs {
 		if text, err := readSourceFile(root, name); err == nil {
 			add(nixConfig(text), name)
 		}
 	}
-	add(nixConfig(t.settings.variable("NIX_CONFIG")), "NIX_CONFIG")
-	return found, ctx.Err()
+	add(nixConfig(variable), "NIX_CONFIG")
+}
+
+var (
+	writtenSetting = regexp.MustCompile(`\b(?:extra-)?(substituters|trusted-substituters|trusted-public-keys)\s*=\s*(\[[^\]]*\]|"[^"]*")\s*;`)
+	writtenText    = regexp.MustCompile(`"([^"\\]*)"`)
+)
+
+// writtenConfig reads the texts and lists of texts of a nixConfig.
+func writtenConfig(flake string) ListedCaches {
+	var listed ListedCaches
+	text := withoutComments(flake)
+	for {
+		_, rest, found := strings.Cut(text, "nixConfig")
+		if !found {
+			return listed
+		}
+		end := endOfBinding(rest)
+		for _, setting := range writtenSetting.FindAllStringSubmatch(rest[:end], -1) {
+			var words []string
+			for _, one := range writtenText.FindAllStringSubmatch(setting[2], -1) {
+				words = append(words, strings.Fields(one[1])...)
+			}
+			if setting[1] == "trusted-public-keys" {
+				listed.TrustedPublicKeys = append(listed.TrustedPublicKeys, words...)
+			} else {
+				listed.Substituters = append(listed.Substituters, words...)
+			}
+		}
+		text = rest[end:]
+	}
+}
+
+// endOfBinding is where the semicolon after a value ends, outside of all braces and texts.
+func endOfBinding(text string) int {
+	depth := 0
+	for i, c := range []byte(codeOf(text)) {
+		switch {
+		case c == '{' || c == '[' || c == '(':
+			depth++
+		case c == '}' || c == ']' || c == ')':
+			depth--
+		case c == ';' && depth <= 0:
+			return i + 1
+		}
+	}
+	return len(text)
 }
 
 // nixConfig reads a nix.conf (NixOS/nix: src/libutil/configuration.cc, parseConfigFiles).

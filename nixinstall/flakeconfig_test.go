@@ -72,3 +72,30 @@ func TestListedCachesOutside(t *testing.T) {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(toolchain.ListedCaches(t.Context(), dir, source, "")).To(BeEmpty())
 }
+
+// TestWrittenCaches reads of a flake.nix what is written out, where there is no Nix to ask.
+func TestWrittenCaches(t *testing.T) {
+	RegisterTestingT(t)
+	for text, want := range map[string][]nixinstall.ListedCaches{
+		`{ outputs = _: { nix.settings.substituters = [ "https://module.example" ]; }; }`: nil,
+		`{ description = "x"; # nixConfig.substituters = "https://comment.example";
+			nixConfig = { extra-substituters = [ "https://a.example" # "https://no.example"
+					"https://b.example" ]; bash-prompt = "{ nix }"; extra-trusted-public-keys = "a-1:x= b-1:y="; };
+			outputs = _: { nix.settings.substituters = [ "https://module.example" ]; }; }`: {{From: "nixConfig of flake.nix",
+			Substituters: []string{"https://a.example", "https://b.example"}, TrustedPublicKeys: []string{"a-1:x=", "b-1:y="}}},
+		`{ nixConfig.substituters = [ "https://a.example" ]; nixConfig.trusted-public-keys = [ "a-1:x=" ];
+			outputs = _: { substituters = "https://no.example"; }; }`: {{From: "nixConfig of flake.nix",
+			Substituters: []string{"https://a.example"}, TrustedPublicKeys: []string{"a-1:x="}}},
+		`{ nixConfig = import ./config.nix; outputs = { substituters = "https://no.example"; }; }`: nil,
+		"{ nixConfig = {": nil,
+	} {
+		dir := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o644)).To(Succeed())
+		Expect(nixinstall.WrittenCaches(dir, "")).To(Equal(want), text)
+		Expect(os.WriteFile(filepath.Join(dir, "nix.conf"), []byte("substituters = https://conf.example\n"), 0o644)).To(Succeed())
+		Expect(nixinstall.WrittenCaches(dir, "extra-substituters = https://env.example")).To(Equal(append(want,
+			nixinstall.ListedCaches{From: "nix.conf", Substituters: []string{"https://conf.example"}},
+			nixinstall.ListedCaches{From: "NIX_CONFIG", Substituters: []string{"https://env.example"}})), text)
+	}
+	Expect(nixinstall.WrittenCaches(filepath.Join(t.TempDir(), "missing"), "")).To(BeEmpty())
+}

@@ -2,8 +2,12 @@ package roots
 
 import (
 	"context"
+	"os"
 	"slices"
+	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -21,6 +25,23 @@ func (e evaluation) configured(ctx context.Context) []Finding {
 		return nil
 	}
 	return []Finding{configuredBy(listed)}
+}
+
+// written is what configured finds where no toolchain is opened, less the caches that were asked.
+func (f Finder) written(asked []cache.Answer) []Finding {
+	getenv := f.Servers.Getenv
+	if getenv == nil {
+		getenv = os.Getenv
+	}
+	all := configuredBy(nixinstall.WrittenCaches(f.Source, getenv("NIX_CONFIG")))
+	all.Substituters = slices.DeleteFunc(all.Substituters, func(url string) bool {
+		address, _, _ := strings.Cut(strings.TrimRight(redact.Text(url), "/"), "?")
+		return slices.ContainsFunc(asked, func(a cache.Answer) bool { return strings.TrimRight(a.URL, "/") == address })
+	})
+	if len(all.Substituters) == 0 {
+		return nil
+	}
+	return []Finding{all}
 }
 
 // configuredBy joins what several places list.

@@ -87,7 +87,10 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	}
 	e.Asked = absent[e.Missing[0]].Asked
 	if e.Findings = cacheFindings(e.Asked); !e.Proven() {
-		e.Findings = append(e.Findings, NotServed{f.hydraStore(ctx, client, e.Missing[0])})
+		found := NotServed{f.hydraStore(ctx, client, e.Missing[0])}
+		if e.Findings = append(e.Findings, found); isElsewhere(found) {
+			e.Findings = append(e.Findings, f.written(e.Asked)...)
+		}
 	}
 	return e
 }

@@ -144,6 +144,23 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		Expect(store.String()).To(ContainSubstring("without a signature"))
 	})
 
+	it("names the caches that the source lists for Nix where Hydra has built it", func() {
+		source := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(source, "flake.nix"), []byte(`{ nixConfig.extra-substituters = [ "https://a.example"
+			"file://`+binaries+`" ]; nixConfig.extra-trusted-public-keys = [ "a-1:x=" ]; outputs = _: { }; }`), 0o644)).To(Succeed())
+		in := func(f *roots.Finder) {
+			f.Source, f.Servers.Getenv = source, func(name string) string {
+				return map[string]string{"NIX_CONFIG": "extra-substituters = https://b.example"}[name]
+			}
+		}
+		findings := notCached(errOf(find(in))).Findings
+		Expect(findings).To(HaveLen(2))
+		Expect(findings[1]).To(Equal(roots.ConfiguredCaches{From: []string{"nixConfig of flake.nix", "NIX_CONFIG"},
+			Substituters: []string{"https://a.example", "https://b.example"}, TrustedPublicKeys: []string{"a-1:x="}}))
+		h.Store(t.TempDir())
+		Expect(notCached(errOf(find(in))).Findings).To(HaveLen(1), "it has been garbage-collected")
+	})
+
 	it("does not say that no cache has it where one could not be asked", func() {
 		asked := func(f *roots.Finder) {
 			f.Caches = func() (*cache.Set, error) {

@@ -19,7 +19,8 @@ type NotCachedError struct {
 	Build []storepath.Path
 	// Asked are the caches and what each said of the first missing output.
 	Asked []cache.Answer
-	// Findings are the nearest reasons: those that are proven alone where there are any, the likeliest first.
+	// Findings are the nearest reasons: those that are proven alone where there are any, the likeliest first; after Hydra's
+	// having built it, which caches may have it.
 	Findings []Finding
 	// RuledOut are reasons that were looked at and are none.
 	RuledOut []string

@@ -83,11 +83,25 @@ func (d *diagnosis) look(ctx context.Context) {
 	} {
 		found := question(ctx)
 		if proven := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return !f.Proven() }); len(proven) > 0 {
-			d.err.Findings = proven
+			if d.err.Findings = proven; slices.ContainsFunc(proven, isElsewhere) {
+				d.err.Findings = append(d.err.Findings, d.configured(ctx)...)
+			}
 			return
 		}
 		d.err.Findings = append(d.err.Findings, found...)
 	}
+}
+
+// isElsewhere reports whether a finding is that Hydra has built an output, and that some cache may have it which was not
+// asked.
+func isElsewhere(f Finding) bool {
+	switch f := f.(type) {
+	case HydraBuild:
+		return f.Build.Finished && f.Failure == nil && f.Store.State != StoreCollected
+	case NotServed:
+		return f.Store.State != StoreCollected
+	}
+	return false
 }
 
 func (d *diagnosis) ruleOut(format string, args ...any) {
