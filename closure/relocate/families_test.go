@@ -72,6 +72,31 @@ func readBack(t testing.TB, dir, name string) string {
 	return string(b)
 }
 
+// lispCore is an SBCL core of parts that are compressed, for a machine with pages of that size.
+func lispCore(page int, parts ...string) string {
+	words := func(all ...int) (s string) {
+		for _, n := range all {
+			s += string(binary.LittleEndian.AppendUint64(nil, uint64(n)))
+		}
+		return s
+	}
+	padded := func(s string) string { return s + strings.Repeat("\x00", -len(s)&(page-1)) }
+	head, body := "LCBS\x00\x00\x00\x00"+words(3860, 3, 1, 3861, 2+5*len(parts)), ""
+	for _, part := range parts {
+		head += words(9|8, 100, len(body)/page, 1<<30, 1)
+		body += padded(part)
+	}
+	return padded(head+words(3840, 0)) + body
+}
+
+// lispParts are a core's parts, each with what stands behind it.
+func lispParts(page int, core string) (parts []string) {
+	for at := 8 + 24 + 16; binary.LittleEndian.Uint64([]byte(core[at:])) == 9|8; at += 40 {
+		parts = append(parts, core[(int(binary.LittleEndian.Uint64([]byte(core[at+16:])))+1)*page:])
+	}
+	return parts
+}
+
 func unpacked(r io.Reader, err error) string {
 	if err != nil {
 		return err.Error()
@@ -367,6 +392,36 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			Expect(got).To(Equal(want), name)
 			_, report = fixedTree(t, regular(name, text(self.HashPart())))
 			Expect(report.Relocatable()).To(BeFalse(), name)
+		}
+	})
+
+	it("rewrites SBCL's cores whose parts are compressed, on machines with pages of either size", func() {
+		for name, page := range map[string]int{"amd64": 32 << 10, "arm64": 64 << 10} {
+			for _, by := range []struct {
+				pack func(string) string
+				open func(io.Reader) io.Reader
+			}{
+				{zlibbed, func(r io.Reader) io.Reader { z, err := zlib.NewReader(r); Expect(err).NotTo(HaveOccurred()); return z }},
+				{zstandard, func(r io.Reader) io.Reader { z, err := zstd.NewReader(r); Expect(err).NotTo(HaveOccurred()); return z }},
+			} {
+				pack, open := by.pack, by.open
+				core := lispCore(page, pack(script), pack("nothing"))
+				program := elf(strings.Repeat("\xcc", 3*page))
+				trailer := string(binary.LittleEndian.AppendUint64(nil, uint64(len(program)))) + core[:8]
+				dir, report := fixedTree(t, regular("a.core", core), regular("bin/app", program+core+trailer))
+				Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+				now, behind := readBack(t, dir, "a.core"), readBack(t, dir, "bin/app")
+				for _, got := range []string{now, strings.TrimSuffix(behind[len(program):], trailer)} {
+					parts := lispParts(page, got)
+					Expect(parts).To(HaveLen(2))
+					for i, want := range []string{strings.ReplaceAll(script, string(self), selfNow), "nothing"} {
+						text := make([]byte, len(want))
+						_, err := io.ReadFull(open(strings.NewReader(parts[i])), text)
+						Expect(err).NotTo(HaveOccurred(), name)
+						Expect(string(text)).To(Equal(want), name)
+					}
+				}
+			}
 		}
 	})
 

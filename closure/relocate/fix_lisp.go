@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
 
 // An SBCL core is the memory of a whole Lisp, in a file of its own or behind a program, which then ends with its place
-// and its mark (SBCL src/runtime/core.h, coreparse.c, save.c). Its parts begin at whole pages and may be compressed.
+// and its mark (SBCL src/runtime/core.h, coreparse.c, save.c). Its parts begin at whole pages, whose size is the machine's,
+// 32 KiB on amd64 and 64 KiB on arm64, and may be compressed.
 const (
 	lispName       = "SBCL core"
 	lispMark       = "LCBS\x00\x00\x00\x00"
-	lispPage       = 32 << 10
+	lispMinPage    = 4 << 10
+	lispMaxPage    = 64 << 10
 	lispTrailer    = 16
 	lispWord       = 8
 	lispDirectory  = 3861 // the entry of the header that lists the parts
@@ -36,7 +39,7 @@ func lispCore(data []byte) (int, bool) {
 
 // lispParts gives the places in the header where it says of a compressed part which page it begins at.
 func lispParts(core []byte) (parts []int) {
-	head := core[:min(len(core), lispPage)]
+	head := core[:min(len(core), lispMaxPage)]
 	word := func(at int) uint64 { return binary.LittleEndian.Uint64(head[at:]) }
 	for at := len(lispMark); at+2*lispWord <= len(head); {
 		kind, words := word(at), word(at+lispWord)
@@ -52,6 +55,24 @@ func lispParts(core []byte) (parts []int) {
 		at = end
 	}
 	return parts
+}
+
+// lispPage is the size of a core's pages, which it does not say: the one by which every part that is compressed begins
+// as such. 0 stands for none.
+func lispPage(core []byte, parts []int) uint64 {
+	for size := uint64(lispMinPage); size <= lispMaxPage; size *= 2 {
+		if !slices.ContainsFunc(parts, func(at int) bool {
+			page := binary.LittleEndian.Uint64(core[at:])
+			if page >= uint64(len(core))/size {
+				return true
+			}
+			part := core[min((page+1)*size, uint64(len(core))):]
+			return !isZlibHeader(part) && zstdFrameSize(part) == 0
+		}) {
+			return size
+		}
+	}
+	return 0
 }
 
 // lisp rewrites a core: text of one, two or four bytes a character in place, and parts that are compressed at the end,
@@ -75,22 +96,23 @@ func (f *fixer) lisp(s source) ([]edit, error) {
 		return edits, nil
 	}
 	var more []byte
-	for _, at := range lispParts(s.data[core:]) {
+	parts := lispParts(s.data[core:])
+	size := int(lispPage(s.data[core:], parts))
+	if size == 0 {
+		return nil, blockedBy(Opaque, "a compressed part of an SBCL core that cannot be read")
+	}
+	for _, at := range parts {
 		at += core
 		page := binary.LittleEndian.Uint64(s.data[at:])
-		if page >= uint64(len(s.data))/lispPage {
-			return nil, blockedBy(Opaque, "a compressed part of an SBCL core that is not there")
-		}
-		begin := core + (int(page)+1)*lispPage
-		packed, err := f.lispPart(s, s.data[min(begin, len(s.data)):])
+		packed, err := f.lispPart(s, s.data[core+(int(page)+1)*size:])
 		if err != nil {
 			return nil, err
 		}
 		if packed == nil {
 			continue
 		}
-		more = append(more, make([]byte, -(len(s.data)+len(more)-core)&(lispPage-1))...)
-		edits = append(edits, edit8(at, uint64((len(s.data)+len(more)-core)/lispPage-1)))
+		more = append(more, make([]byte, -(len(s.data)+len(more)-core)&(size-1))...)
+		edits = append(edits, edit8(at, uint64((len(s.data)+len(more)-core)/size-1)))
 		more = append(more, packed...)
 	}
 	if more == nil {
@@ -113,9 +135,6 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 		return f.lispText(in, r, asZlib)
 	}
 	n := zstdFrameSize(data)
-	if n == 0 {
-		return nil, blockedBy(Opaque, "a compressed part of an SBCL core that cannot be read")
-	}
 	r, err := zstd.NewReader(bytes.NewReader(data[:n]), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindows))
 	if err != nil {
