@@ -344,11 +344,16 @@ type retryAfter struct{ delay time.Duration }
 func (e *retryAfter) Error() string { return "retry after " + e.delay.String() }
 
 func delayOf(res *http.Response) error {
-	seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
-	if err != nil || seconds <= 0 || seconds > 24*60*60 {
+	given := res.Header.Get("Retry-After")
+	seconds, err := strconv.Atoi(given)
+	delay := time.Duration(min(seconds, 24*60*60)) * time.Second
+	if when, notDate := http.ParseTime(given); err != nil && notDate == nil {
+		delay, err = time.Until(when), nil
+	}
+	if err != nil || delay <= 0 {
 		return nil
 	}
-	return &retryAfter{delay: time.Duration(seconds) * time.Second}
+	return &retryAfter{delay: delay}
 }
 
 func redirect(res *http.Response, at *url.URL) *url.URL {
