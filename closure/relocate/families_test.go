@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -224,6 +225,19 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			outer := unzipped(readBack(t, dir, "spring.jar"))
 			Expect(unzipped(outer["BOOT-INF/lib/inner.jar"])["lib/a.properties"]).To(Equal(now))
 		}
+	})
+
+	it("rewrites an archive of more members than 16 bits can count", func() {
+		var members []string
+		for i := range 1<<16 + 1 {
+			members = append(members, strconv.Itoa(i), "x")
+		}
+		dir, report := fixedTree(t, regular("a.zip", zippedMembers(append(members, "a.txt", strings.Repeat(noise(400), 9)+script)...)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		got := unzipped(readBack(t, dir, "a.zip"))
+		Expect(got).To(HaveLen(1<<16 + 2))
+		Expect(got["a.txt"]).To(HaveSuffix(now))
+		Expect(got["65536"]).To(Equal("x"))
 	})
 
 	it("rewrites archives behind programs and long scripts, of which a stage has rewritten what stands in plain sight", func() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
@@ -32,6 +33,7 @@ const (
 type zipFile struct {
 	base      int // what stands before the archive, where its offsets do not count that
 	end       int // the record at its end
+	long      int // the record before that with fields of 64 bits, or 0
 	directory int
 	records   []zipRecord
 }
@@ -49,8 +51,14 @@ func zipEndRecord(data []byte) int {
 	return -1
 }
 
-// readZip reads the directory of the archive that ends data. ZIP64, archives in several parts and gaps in the directory
-// are not read.
+// zipLocator begins what says where the record with fields of 64 bits is, right before the last record.
+const zipLocator, zipLocatorLen, zipLong, zipLongLen = "PK\x06\x07", 20, "PK\x06\x06", 56
+
+// maxZipRecords bounds the members of an archive.
+const maxZipRecords = 1 << 20
+
+// readZip reads the directory of the archive that ends data. Members of 4 GiB, archives in several parts and gaps in the
+// directory are not read.
 func readZip(data []byte) (zipFile, error) {
 	z := zipFile{end: zipEndRecord(data)}
 	if z.end < 0 {
@@ -59,11 +67,20 @@ func readZip(data []byte) (zipFile, error) {
 	tail := data[z.end:]
 	count, size, offset := int(binary.LittleEndian.Uint16(tail[10:])), int(binary.LittleEndian.Uint32(tail[12:])),
 		int(binary.LittleEndian.Uint32(tail[16:]))
-	if binary.LittleEndian.Uint32(tail[4:]) != 0 || count == 0xffff || offset == 0xffffffff {
+	behind := z.end // the directory
+	if at := z.end - zipLocatorLen - zipLongLen; at >= 0 && string(data[at:at+4]) == zipLong &&
+		string(data[at+zipLongLen:at+zipLongLen+4]) == zipLocator {
+		z.long, behind = at, at
+		long := func(field int) int { return int(binary.LittleEndian.Uint64(data[at+field:]) & math.MaxInt32) }
+		count, size, offset = long(32), long(40), long(48)
+	} else if count == 0xffff || offset == 0xffffffff {
+		return z, errMalformed
+	}
+	if binary.LittleEndian.Uint32(tail[4:]) != 0 || count > maxZipRecords {
 		return z, errMalformed
 	}
 	// Usually the directory stands right before the end. In Mozilla's archives it stands before the members.
-	if z.base = z.end - size - offset; z.base < 0 || z.base+offset >= len(data) ||
+	if z.base = behind - size - offset; z.base < 0 || z.base+offset >= len(data) ||
 		size > 0 && !bytes.HasPrefix(data[z.base+offset:], []byte(zipCentral)) {
 		z.base = 0
 	}
@@ -246,22 +263,52 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 
 // zipSums puts right what stands before and behind a member.
 func (f *fixer) zipSums(s source, r zipRecord, c *zipChange, at, end int) error {
-	sums := binary.LittleEndian.AppendUint32(nil, c.crc)
-	sums = binary.LittleEndian.AppendUint32(sums, uint32(c.packed))
-	sums = binary.LittleEndian.AppendUint32(sums, uint32(c.size))
+	crc := binary.LittleEndian.AppendUint32(nil, c.crc)
+	short := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(c.packed)), uint32(c.size))
+	head := s.data[at:]
 	if r.flags&zipStream == 0 {
-		c.edits = append(c.edits, edit{from: at + 14, to: at + 26, data: sums})
+		c.edits = append(c.edits, edit{from: at + 14, to: at + 18, data: crc})
+		if binary.LittleEndian.Uint64(head[18:]) != math.MaxUint64 {
+			c.edits = append(c.edits, edit{from: at + 18, to: at + 26, data: short})
+			return nil
+		}
+		extra := at + zipHeader + int(binary.LittleEndian.Uint16(head[26:]))
+		sizes := zip64Sizes(s.data[extra : extra+int(binary.LittleEndian.Uint16(head[28:]))])
+		if sizes < 0 {
+			return errMalformed
+		}
+		long := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(c.size)), uint64(c.packed))
+		c.edits = append(c.edits, edit{from: extra + sizes, to: extra + sizes + 16, data: long})
 		return nil
 	}
-	if end+4 <= len(s.data) && string(s.data[end:end+4]) == zipDescriptor {
+	if bytes.HasPrefix(s.data[end:], []byte(zipDescriptor)) {
 		end += 4
 	}
-	if end+12 > len(s.data) || binary.LittleEndian.Uint32(s.data[end:]) != r.crc ||
-		int(binary.LittleEndian.Uint32(s.data[end+4:])) != r.packed {
+	there := s.data[end:]
+	switch {
+	case len(there) >= 12 && binary.LittleEndian.Uint32(there) == r.crc && int(binary.LittleEndian.Uint32(there[4:])) == r.packed &&
+		int(binary.LittleEndian.Uint32(there[8:])) == r.size:
+		c.edits = append(c.edits, edit{from: end, to: end + 12, data: append(crc, short...)})
+	case len(there) >= 20 && binary.LittleEndian.Uint32(there) == r.crc && binary.LittleEndian.Uint64(there[4:]) == uint64(r.packed) &&
+		binary.LittleEndian.Uint64(there[12:]) == uint64(r.size):
+		long := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(c.packed)), uint64(c.size))
+		c.edits = append(c.edits, edit{from: end, to: end + 20, data: append(crc, long...)})
+	default:
 		return errMalformed
 	}
-	c.edits = append(c.edits, edit{from: end, to: end + 12, data: sums})
 	return nil
+}
+
+// zip64Sizes gives the place of both sizes in a member's extra fields, or -1.
+func zip64Sizes(extra []byte) int {
+	for at := 0; at+4 <= len(extra); {
+		id, n := binary.LittleEndian.Uint16(extra[at:]), int(binary.LittleEndian.Uint16(extra[at+2:]))
+		if at += 4; id == 1 && n >= 16 && at+16 <= len(extra) {
+			return at
+		}
+		at += n
+	}
+	return -1
 }
 
 // otherMethod is nil if there is no reference in a member that is compressed by another method than deflate.
@@ -302,7 +349,15 @@ func (f *fixer) zipDirectory(s source, z zipFile, changed []*zipChange, edits []
 		}
 	}
 	if resized {
-		edits = append(edits, edit{from: z.end + 16, to: z.end + 20, data: moves(z.directory - z.base)})
+		if binary.LittleEndian.Uint32(s.data[z.end+16:]) != math.MaxUint32 {
+			edits = append(edits, edit{from: z.end + 16, to: z.end + 20, data: moves(z.directory - z.base)})
+		}
+		if z.long > 0 {
+			high := make([]byte, 4)
+			at := z.long + zipLongLen + 8
+			edits = append(edits, edit{from: z.long + 48, to: z.long + 56, data: append(moves(z.directory-z.base), high...)},
+				edit{from: at, to: at + 8, data: append(moves(z.long-z.base), high...)})
+		}
 	}
 	return edits, sortEdits(edits)
 }

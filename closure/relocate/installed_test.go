@@ -76,6 +76,32 @@ func testInstalled(t *testing.T, _ spec.G, it spec.S) {
 		Expect(read(filepath.Join(tree, "a.pyz"))).To(HavePrefix("#!" + depNow + "/bin/python\n"))
 	})
 
+	it("zip and Python read members whose sizes stand in fields of 64 bits", func() {
+		need("zip", "unzip", "python3")
+		dir := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "data"), []byte(noise(30000)+strings.Repeat(script, 30)+noise(3000)), 0o644)).To(Succeed())
+		run(dir, "sh", "-c", "zip -q piped.zip - <data")
+		run(dir, "sh", "-c", "zip -q - - <data | cat >streamed.zip")
+		run(dir, "python3", "-c", `import sys, zipfile
+class Pipe:
+    def __init__(self, f): self.f = f
+    def write(self, b): return self.f.write(b)
+    def flush(self): pass
+for name, wrap in ("forced.zip", lambda f: f), ("unseekable.zip", Pipe):
+    with open(name, "wb") as f, zipfile.ZipFile(wrap(f), "w", zipfile.ZIP_DEFLATED) as z, z.open("-", "w", force_zip64=True) as m:
+        m.write(open("data", "rb").read())`)
+		var files []file
+		for _, name := range []string{"forced.zip", "piped.zip", "streamed.zip", "unseekable.zip"} {
+			files = append(files, regular(name, read(filepath.Join(dir, name))))
+		}
+		tree, report := fixedTree(t, files...)
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		for _, f := range files {
+			run(tree, "unzip", "-tqq", f.Path)
+			Expect(unzipped(read(filepath.Join(tree, f.Path)))["-"]).To(Equal(strings.ReplaceAll(read(filepath.Join(dir, "data")), string(self), selfNow)), f.Path)
+		}
+	})
+
 	it("compressors read what was compressed anew", func() {
 		need("gzip", "xz", "zstd")
 		tree, report := fixedTree(t, regular("a.gz", gzipped(script)), regular("a.xz", decoded(scriptXZ)), regular("a.zst", zstandard(script)))
