@@ -45,7 +45,7 @@ type ClosureReport struct {
 	Paths []Path   // sorted by path
 	Extra []string // files and links that belong to no path, relative to the layers directory
 	// Altered says of files beside the paths, relative to the layers directory, what is wrong with them.
-	Altered []Finding
+	Altered []Problem
 	// Prefix is the directory that the paths were relocated to, or /nix/store.
 	Prefix string
 }
@@ -126,7 +126,7 @@ type unpacked struct {
 
 // altered notes what is wrong with a file that is no path's.
 func (v *closureCheck) altered(file, format string, args ...any) {
-	v.report.Altered = append(v.report.Altered, Finding{Altered, file, fmt.Sprintf(format, args...)})
+	v.report.Altered = append(v.report.Altered, Problem{Altered, file, fmt.Sprintf(format, args...)})
 }
 
 // layer lists what a layer holds.

@@ -130,8 +130,8 @@ func (c *imageCheck) parents() {
 			}
 		}
 	}
-	slices.SortFunc(c.Findings, func(a, b Finding) int { return strings.Compare(a.Where+a.Why, b.Where+b.Why) })
-	c.Findings = slices.Compact(c.Findings)
+	slices.SortFunc(c.Problems, func(a, b Problem) int { return strings.Compare(a.Where+a.Why, b.Where+b.Why) })
+	c.Problems = slices.Compact(c.Problems)
 }
 
 // leading says where a link leads.
@@ -264,9 +264,9 @@ func (c *imageCheck) elsewhere() {
 	})
 }
 
-// accept drops the findings about what the person at the command line answers for.
+// accept drops the problems about what the person at the command line answers for.
 func (c *imageCheck) accept() {
-	c.Findings = slices.DeleteFunc(c.Findings, func(f Finding) bool {
+	c.Problems = slices.DeleteFunc(c.Problems, func(f Problem) bool {
 		return f.Kind != Altered && slices.ContainsFunc(c.options.Accept, func(name string) bool {
 			return f.Where == name || strings.HasPrefix(name, "/") && below(f.Where, path.Clean(name))
 		})

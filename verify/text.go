@@ -10,17 +10,17 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-// maxListed is how many findings of a kind are listed.
+// maxListed is how many problems of a kind are listed.
 const maxListed = 1000
 
-// sort puts findings in order.
+// sort puts problems in order.
 func (r *Report) sort() {
-	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(string(a.Kind), string(b.Kind)), strings.Compare(a.Where, b.Where))
 	})
 }
 
-// Text writes the report for people: a line per store path and finding, and what the report covers at the end.
+// Text writes the report for people: a line per store path and problem, and what the report covers at the end.
 func (r *Report) Text(out io.Writer) error {
 	var b strings.Builder
 	altered, untrusted := 0, 0
@@ -35,7 +35,7 @@ func (r *Report) Text(out io.Writer) error {
 	}
 	intact := len(r.Paths) - altered - untrusted
 	counts := map[Kind]int{}
-	for _, f := range r.Findings {
+	for _, f := range r.Problems {
 		if counts[f.Kind]++; counts[f.Kind] <= maxListed {
 			fmt.Fprintf(&b, "%-9s %s: %s\n", f.Kind, text.Printable(f.Where), text.Printable(f.Why))
 		}

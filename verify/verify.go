@@ -41,22 +41,22 @@ type Options struct {
 type Report struct {
 	// Paths are the store paths, in order.
 	Paths []Path
-	// Findings are what is not as it should be, in order.
-	Findings []Finding
+	// Problems are what is not as it should be, in order.
+	Problems []Problem
 	// Facts are lines about what cannot be proven, for people to compare.
 	Facts []string
 	// NotCovered is what the report says nothing about, beyond what the app itself does.
 	NotCovered []string
 }
 
-// Finding is something beside the store paths that is not as it should be, or that nobody can account for.
-type Finding struct {
+// Problem is something beside the store paths that is not as it should be, or that nobody can account for.
+type Problem struct {
 	Kind  Kind
 	Where string // a file in the image, or what else it is about
 	Why   string
 }
 
-// Kind is how bad a finding is.
+// Kind is how bad a problem is.
 type Kind string
 
 const (
@@ -69,7 +69,7 @@ const (
 )
 
 func (r *Report) add(kind Kind, where, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{kind, where, fmt.Sprintf(format, args...)})
+	r.Problems = append(r.Problems, Problem{kind, where, fmt.Sprintf(format, args...)})
 }
 
 // Intact reports whether all store paths are what a trusted key signed, and nothing else was found.
@@ -79,7 +79,7 @@ func (r *Report) Intact() bool {
 			return false
 		}
 	}
-	return len(r.Findings) == 0
+	return len(r.Problems) == 0
 }
 
 // Image verifies an image on disk, as package image reads it, or a buildpack's layers directory as a build or a container

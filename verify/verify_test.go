@@ -42,7 +42,7 @@ func ExampleReport_Text() {
 		Paths: []verify.Path{{
 			Path: "/nix/store/00000000000000000000000000000000-app", Layer: "closure-0001-a", Signed: "example-1",
 		}},
-		Findings:   []verify.Finding{{Kind: verify.Unknown, Where: "LD_PRELOAD", Why: "the image's environment sets it"}},
+		Problems:   []verify.Problem{{Kind: verify.Unknown, Where: "LD_PRELOAD", Why: "the image's environment sets it"}},
 		NotCovered: []string{"the run image"},
 	}
 	fmt.Println("intact:", r.Intact())
