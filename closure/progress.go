@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // progress counts what is fetched and says so from time to time.
@@ -95,14 +96,15 @@ func (p *progress) line(bytes int64, rate float64) {
 // summary says what came from where.
 func (p *progress) summary(caches []cache.Report) {
 	took := time.Since(p.began)
-	p.log("Fetched %d paths, %s unpacked, in %s (%s/s)", p.fetched.Paths, Bytes(p.fetched.Bytes),
+	p.log("Fetched %s, %s unpacked, in %s (%s/s)", text.Count(p.fetched.Paths, "path"), Bytes(p.fetched.Bytes),
 		took.Round(10*time.Millisecond), Bytes(int64(float64(p.fetched.Bytes)/max(took.Seconds(), 1e-3))))
 	if p.staged.Paths > 0 {
-		p.log("  %d paths, %s, were complete from an earlier run", p.staged.Paths, Bytes(p.staged.Bytes))
+		p.log("  %s, %s, complete from an earlier run", text.Count(p.staged.Paths, "path"), Bytes(p.staged.Bytes))
 	}
 	for _, c := range caches {
 		if c.Paths > 0 || c.NarInfos > 0 {
-			p.log("  %s: %d narinfos, %d paths, %s downloaded", c.URL, c.NarInfos, c.Paths, Bytes(c.Bytes))
+			p.log("  %s: %s, %s, %s downloaded", c.URL, text.Count(int(c.NarInfos), "narinfo"), text.Count(int(c.Paths), "path"),
+				Bytes(c.Bytes))
 		}
 	}
 }

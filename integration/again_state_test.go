@@ -38,12 +38,12 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 
 	it("starts warm: what was imported from derivations is not fetched again", func() {
 		serveInner(f)
-		Expect(k.builds(pushed("one"), nil).Log).To(ContainSubstring("fetching inner from"))
+		Expect(k.builds(pushed("one"), nil).Log).To(ContainSubstring("Fetching inner from"))
 		must(os.Remove(filepath.Join(f.dir, inner.HashPart()+".narinfo")))
 		for _, push := range []string{"two", "three"} {
 			o := k.builds(pushed(push), nil)
 			Expect(o.Log).To(ContainSubstring("Evaluated shell.nix"))
-			Expect(o.Log).NotTo(ContainSubstring("fetching inner"))
+			Expect(o.Log).NotTo(ContainSubstring("Fetching inner"))
 			Expect(o.Log).NotTo(ContainSubstring("What was kept of earlier evaluations"))
 		}
 		must(k.bare.NewImage())
@@ -94,7 +94,7 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 			damage()
 			o := k.builds(pushed("two"), nil)
 			Expect(o.Log).To(MatchRegexp("What was kept of earlier evaluations is not used: .*"+says), o.Log)
-			Expect(o.Log).To(ContainSubstring("fetching inner from"))
+			Expect(o.Log).To(ContainSubstring("Fetching inner from"))
 			o = k.builds(pushed("three"), nil)
 			Expect(o.Log).NotTo(ContainSubstring("What was kept of earlier evaluations"))
 		}
@@ -107,7 +107,7 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 		o := k.builds(pushed("two"), nil)
 		Expect(o.Log).To(ContainSubstring("What this evaluation left is not kept: "))
 		Expect(k.bare.HasLayer("eval")).To(BeFalse())
-		Expect(k.builds(pushed("three"), nil).Log).To(ContainSubstring("fetching inner from"))
+		Expect(k.builds(pushed("three"), nil).Log).To(ContainSubstring("Fetching inner from"))
 	})
 
 	it("keeps neither Nix nor state once nothing is evaluated any more", func() {

@@ -103,7 +103,7 @@ func testChanges(t *testing.T, _ spec.G, it spec.S) {
 	it("says in the end, in two lines, what was reused, fetched and removed, and how many layers changed", func() {
 		k := newKeeper(t)
 		o := k.builds(k.app.source, nil)
-		summary := regexp.MustCompile(`Store paths: \d+ paths? \(.*B\) reused, 0 paths \(0 B\) fetched, 0 paths \(0 B\) removed
+		summary := regexp.MustCompile(`Store paths: \d+ paths? \(.*B\) reused, none fetched, none removed
 \s+Closure layers: 0 of \d+ changed\n`)
 		Expect(o.Log).To(MatchRegexp(summary.String()))
 	})

@@ -53,11 +53,7 @@ func (r *reader) copyCheckout() string {
 	server, err := rig.Serve(files, rig.ServeOptions{})
 	must(err)
 	r.t.Cleanup(func() { _ = server.Close() })
-	repinned, err := r.parts.rig.Buildpack(r.t.Context(), r.t.TempDir(), rig.BuildpackOptions{BaseURL: server.URL})
-	must(err)
-	descriptor, err := os.ReadFile(filepath.Join(repinned.Dir, "buildpack.toml"))
-	must(err)
-	must(os.WriteFile(filepath.Join(dir, "buildpack.toml"), descriptor, 0o644))
+	must(r.parts.rig.Repin(r.t.Context(), filepath.Join(dir, "buildpack.toml"), server.URL))
 	return dir
 }
 

@@ -91,7 +91,7 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 			must(w.bare.NewImage())
 			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app",
 				"BP_NIX_SOURCE_NAME": "source"}, app...)
-			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + address))
+			Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + address))
 		}
 	})
 

@@ -28,7 +28,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 	it("builds the static site, which answers over HTTP as a stranger without any privilege", func() {
 		app, image := sample(t, "static-site"), p.image("static-site")
 		log := p.build(image, app.source, app.env(p.parts))
-		p.golden("static-site", log)
+		p.golden("static-site")
 		labels, err := exec.Command("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image).Output()
 		must(err)
 		Expect(labels).To(And(ContainSubstring(`"io.nixproot.nix-hydra.roots":"`+app.paths[0]+`"`),
@@ -42,7 +42,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		// reusing everything when nothing has changed
 		app.server.Reset()
 		log = p.build(image, app.source, app.env(p.parts))
-		p.golden("static-site-again", log)
+		p.golden("static-site-again")
 		Expect(log).To(ContainSubstring("Reusing layer 'nixproot/nix-hydra:closure-"))
 		Expect(log).NotTo(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 		requests, _ := app.server.Traffic("")
@@ -52,24 +52,28 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 	it("builds the README's project, of which the server's source stays and answers over HTTP", func() {
 		app, image := sampleFirst(t), p.image("first")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		p.golden("first")
 		Expect(p.page(image, rig.ContainerOptions{})).To(Equal("Hello from a closure\n"))
 	})
 
 	it("builds the Node.js app, which answers over HTTP where the image is empty but for it", func() {
 		app, image := sample(t, "node-web"), p.image("node-web")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		p.golden("node-web")
 		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<p>0 words</p>"))
 	})
 
 	it("builds the Java app, which answers over HTTP where the image is empty but for it", func() {
 		app, image := sample(t, "java-web"), p.image("java-web")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		p.golden("java-web")
 		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<p>This is Java "))
 	})
 
 	it("builds the flake, of which each process type starts", func() {
 		app, image := sampleFlake(t, "flake-worker"), p.image("flake-worker")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		p.golden("flake-worker")
 		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<h1>Queue</h1>"))
 		Expect(p.says(image, "worker", "--once")).To(Equal("idle\n"))
 	})
@@ -77,6 +81,7 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 	it("builds the Python app, which answers over HTTP where the image is empty but for it", func() {
 		app, image := sample(t, "python-web"), p.image("python-web")
 		p.build(image, app.source, app.env(p.parts), p.onScratch)
+		p.golden("python-web")
 
 		Expect(p.page(image, rig.ContainerOptions{})).To(ContainSubstring("<h1>Notes</h1>"))
 		Expect(p.says(image, "list")).To(ContainSubstring("hydra - "))

@@ -37,8 +37,8 @@ func changes(log string) (added, reused []string) {
 }
 
 const (
-	everythingFetched = `Store paths: 0 paths \(0 B\) reused, [1-9]\d* paths`
-	nothingFetched    = `Store paths: [1-9]\d* paths? \(.*\) reused, 0 paths \(0 B\) fetched, 0 paths`
+	everythingFetched = `Store paths: none reused, [1-9]\d* paths`
+	nothingFetched    = `Store paths: [1-9]\d* paths? \(.*\) reused, none fetched, none removed`
 )
 
 // site is the sample with another page.

@@ -241,7 +241,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 			must(w.bare.NewImage())
 			must(w.bare.WithoutCache())
 			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": url, "BP_NIX_ATTRS": "app"}, app...)
-			Expect(o.Log).To(ContainSubstring("fetching word.nix from " + url))
+			Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + url))
 			Expect(o.Log).NotTo(Or(ContainSubstring(token), ContainSubstring("pass ")))
 		}
 	})
@@ -256,7 +256,7 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": h.URL,
 			"username": "deploy", "password": "secret"}}
 		o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": h.URL, "BP_NIX_ATTRS": "app"}, app...)
-		Expect(o.Log).To(ContainSubstring("fetching word.nix from " + h.URL))
+		Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + h.URL))
 		Expect(o.Log).NotTo(ContainSubstring("secret"))
 	})
 
@@ -272,10 +272,10 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		}
 		trusted := map[string]string{"BP_NIX_SUBSTITUTERS": w.server.URL + "?trusted=true", "BP_NIX_ATTRS": "app"}
 		o := w.fails(trusted, "which has to read word.nix", "lacks a signature by a trusted key: it is not signed")
-		Expect(o.Log).NotTo(ContainSubstring("fetching word.nix"))
+		Expect(o.Log).NotTo(ContainSubstring("Fetching word.nix"))
 
 		trusted["BP_NIX_REQUIRE_SIGS"] = "false"
-		w.fails(trusted, "fetching word.nix", "no binary cache has")
+		w.fails(trusted, "Fetching word.nix", "no binary cache has")
 	})
 
 	it("runs the attribute heroku-compile-hook once and leaves it out of PATH", func() {

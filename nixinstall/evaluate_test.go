@@ -147,7 +147,7 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		defer cancel()
 		var told time.Time
 		tell := sync.OnceFunc(func() { told = time.Now(); cancel() })
-		goesOn := regexp.MustCompile("evaluating default.nix: .* so far, at .*default.nix")
+		goesOn := regexp.MustCompile("Evaluating default.nix: .* so far, at .*default.nix")
 		toolchain := nix(t, func(s *nixinstall.Settings) {
 			s.Quiet = 50 * time.Millisecond
 			s.Log = func(format string, args ...any) {

@@ -19,6 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -115,15 +116,15 @@ func (t *Toolchain) relocate(ctx context.Context, layout relocate.Layout, r *rel
 	if err := t.pack(ctx); err != nil {
 		return fmt.Errorf("packing the toolchain: %w", err)
 	}
-	text, err := json.MarshalIndent(t.Metadata, "", "  ")
+	metadata, err := json.MarshalIndent(t.Metadata, "", "  ")
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(t.Dir, unpackedName), nil, 0o644); err != nil {
 		return err
 	}
-	o.logf("Nix %s: %d store paths relocated to %s", t.Metadata.Version, len(paths), t.Dir)
-	return writeFile(filepath.Join(t.Dir, metadataName), append(text, '\n'))
+	o.logf("Its %s are relocated to %s", text.Count(len(paths), "store path"), t.Dir)
+	return writeFile(filepath.Join(t.Dir, metadataName), append(metadata, '\n'))
 }
 
 // relocatePath checks one path of a release and writes it, rewritten, to where it will run.

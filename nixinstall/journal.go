@@ -90,7 +90,7 @@ func (j *journal) tick(start time.Time) {
 				at = ", at " + j.reading
 			}
 			j.mu.Unlock()
-			j.logf("%s: %s so far%s", j.doing, now.Sub(start).Round(time.Second), at)
+			j.logf("%s%s: %s so far%s", strings.ToUpper(j.doing[:1]), j.doing[1:], now.Sub(start).Round(time.Second), at)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func (j *journal) substitute(m message) {
 	}
 	j.used[p] = true
 	j.substituted = append(j.substituted, p)
-	j.logf("fetching %s from %s, which the evaluation reads", p.Name(), j.clean(from))
+	j.logf("Fetching %s from %s, which the evaluation reads", p.Name(), j.clean(from))
 }
 
 // tail is what Nix said outside its log format, for an error: it does so before it has read its settings.

@@ -82,7 +82,7 @@ func testPrivateCaches(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		isApp(r)
 		Expect(strangers).To(Equal([]string{""}))
-		Expect(said).To(ContainElement("fetching source from " + server.URL + "/team, which the evaluation reads"))
+		Expect(said).To(ContainElement("Fetching source from " + server.URL + "/team, which the evaluation reads"))
 		Expect(strings.Join(said, "\n")).NotTo(ContainSubstring(secret))
 		Expect(filepath.WalkDir(state, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || !entry.Type().IsRegular() {

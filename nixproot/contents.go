@@ -97,8 +97,14 @@ func (b Build) substitute(ctx context.Context, in *inputs, dir string, options c
 // them, and empty where nobody wanted that.
 func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result) (engine, reason string) {
 	if !result.Layout.IsZero() {
-		b.Logger.Bodyf("Engine: relocate; %d references rewritten to %s, %d harmless ones left", result.References,
-			result.Layout.Dir(), result.Harmless)
+		how, left := ", to ", ""
+		if result.References > 0 {
+			how = "; " + text.Count(result.References, "reference") + " rewritten to "
+		}
+		if result.Harmless > 0 {
+			left = fmt.Sprintf(", %d left that do not matter", result.Harmless)
+		}
+		b.Logger.Bodyf("Engine: relocate%s%s%s", how, result.Layout.Dir(), left)
 		for _, o := range result.Overruled {
 			b.Logger.Bodyf("  taken as harmless, as BP_NIX_HARMLESS says: %s", o)
 		}
@@ -212,6 +218,9 @@ func (c *contents) Summary() []string {
 }
 
 func tallied(t closure.Tally) string {
+	if t.Paths == 0 {
+		return "none"
+	}
 	return fmt.Sprintf("%s (%s)", text.Count(t.Paths, "path"), closure.Bytes(t.Bytes))
 }
 

@@ -129,7 +129,7 @@ func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
 	if err := nar.RemoveAll(t.nix.Path); err != nil {
 		return nixinstall.Toolchain{}, fmt.Errorf("clearing the toolchain layer: %w", err)
 	}
-	t.logger.Bodyf("Nix %s", dependency.Version)
+	t.logger.Bodyf("Installing Nix %s, which evaluates the source", dependency.Version)
 	tarball, err := t.dependencies.Fetch(ctx, dependency)
 	if err != nil {
 		return nixinstall.Toolchain{}, err

@@ -59,8 +59,8 @@ func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOption
 			}
 		}
 	}
-	if err := repin(filepath.Join(dir, "buildpack.toml"), base, r.arch, standins); err != nil {
-		return nil, fmt.Errorf("pinning stand-ins: %w", err)
+	if err := r.Repin(ctx, filepath.Join(dir, "buildpack.toml"), base); err != nil {
+		return nil, err
 	}
 	built := &Buildpack{Dir: dir}
 	for _, s := range standins {
@@ -72,6 +72,18 @@ func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOption
 		}
 	}
 	return built, nil
+}
+
+// Repin has a buildpack.toml pin the stand-ins, which are downloaded from below base: the directory Downloads, served.
+func (r *Rig) Repin(ctx context.Context, file, base string) error {
+	standins, err := r.standins(ctx)
+	if err != nil {
+		return err
+	}
+	if err := repin(file, base, r.arch, standins); err != nil {
+		return fmt.Errorf("pinning stand-ins: %w", err)
+	}
+	return nil
 }
 
 // Downloads gives a directory with the stand-ins under the names that a buildpack with a BaseURL asks for.
