@@ -93,10 +93,10 @@ What is not the reason:
 				"build the image for linux/amd64"}},
 		"another derivation": {roots.OtherDerivation{Build: build, OfRevision: true, Inputs: "flags=-O3"},
 			[]string{"Hydra has built this revision", "flags=-O3", "BP_NIX_HYDRA_JOB=shop/main/app"}},
-		"caches that a source lists": {roots.ConfiguredCaches{
+		"caches that a source lists": {roots.ConfiguredCaches{From: []string{"nixConfig of flake.nix", "nix.conf"},
 			Substituters:      []string{"https://a.example", "https://me:secret@b.example"},
 			TrustedPublicKeys: []string{"a-1:x="}},
-			[]string{"nixConfig of flake.nix lists", `NIX_EXTRA_BINARY_CACHE="https://a.example https://b.example"`,
+			[]string{"nixConfig of flake.nix, nix.conf lists", `NIX_EXTRA_BINARY_CACHE="https://a.example https://b.example"`,
 				`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x="`}},
 		"a key that is not trusted": {roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: cache.Untrusted,
 			Why: "the path lacks a signature by a trusted key: signed by b-1", Keys: []string{"b-1"}}},
