@@ -187,6 +187,18 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 			"the search path is used at default.nix:1: <lib>", "jobset's inputs")
 	})
 
+	it("says that a jobset's deep clone has a .git that no other checkout has, and which submodules Hydra leaves out", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "deep clone",
+			".gitmodules": "[submodule \"a\"]\n\tpath = a\n", "a/.gitmodules": "[submodule \"b\"]\n\tpath = b\n", "a/b/file": "x"})
+		rev := w.commit(repository)
+		outs := w.builds(w.inStore("source", func(string) bool { return false }), "default.nix")
+		h := w.hydra(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev, Options: "main 1"}},
+			Jobs:   []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
+		w.fails(h.env(), "input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app",
+			"the upload has submodules of submodules, a/b:", "without --recursive")
+	})
+
 	it("names the caches and keys that a flake lists for Nix, with the lines to set", func() {
 		system := realParts(t).rig.System()
 		w := newWorld(t).write(map[string]string{"why.txt": "configured",

@@ -1,6 +1,8 @@
 package nixinstall
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -38,4 +40,23 @@ func TestNixPathIn(t *testing.T) {
 	} {
 		g.Expect(nixPathIn(source, []string{entry})).To(Equal([]string{want}), entry)
 	}
+}
+
+func TestNestedSubmodules(t *testing.T) {
+	g, dir := NewWithT(t), t.TempDir()
+	for name, text := range map[string]string{
+		".gitmodules":       "[submodule \"a\"]\n\tpath = a\n\turl = x\n[submodule \"c\"]\n path = \"c d\"\n[submodule \"up\"]\n path = ../up\n",
+		"a/.gitmodules":     "[submodule \"b\"]\n\tpath = b/deep\n[submodule \"empty\"]\n\tpath = empty\n[submodule \"none\"]\n\tpath = none\n",
+		"a/b/deep/file":     "x",
+		"c d/.gitmodules":   "[submodule \"e\"]\n\tpath = e\n[submodule \"up\"]\n\tpath = ../../up\n",
+		"c d/e/.gitmodules": "[submodule \"f\"]\n\tpath = f\n",
+		"other/.gitmodules": "[submodule \"g\"]\n\tpath = g\n", "other/g/file": "x",
+	} {
+		g.Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
+	}
+	g.Expect(os.Mkdir(filepath.Join(dir, "a/empty"), 0o755)).To(Succeed())
+	g.Expect(NestedSubmodules(dir)).To(Equal([]string{"a/b/deep", "c d/e"}))
+	g.Expect(os.Remove(filepath.Join(dir, ".gitmodules"))).To(Succeed())
+	g.Expect(NestedSubmodules(dir)).To(BeEmpty())
 }

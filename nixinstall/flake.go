@@ -153,11 +153,16 @@ func submodules(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
-	modules, err := readSourceFile(root, ".gitmodules")
-	if err != nil || modules == "" {
+	if flake, err := readSourceFile(root, "flake.nix"); err != nil || selfSubmodules.MatchString(flake) {
 		return nil, err
 	}
-	if flake, err := readSourceFile(root, "flake.nix"); err != nil || selfSubmodules.MatchString(flake) {
+	return modulesIn(root, ".")
+}
+
+// modulesIn are the directories of the submodules of a repository in a source, from the source's root on.
+func modulesIn(root *os.Root, repository string) ([]string, error) {
+	modules, err := readSourceFile(root, path.Join(repository, ".gitmodules"))
+	if err != nil {
 		return nil, err
 	}
 	var directories []string
@@ -166,11 +171,38 @@ func submodules(dir string) ([]string, error) {
 		if !fs.ValidPath(directory) || directory == "." {
 			continue
 		}
+		directory = path.Join(repository, directory)
 		if _, err := root.Lstat(directory); err == nil {
 			directories = append(directories, directory)
 		}
 	}
 	return directories, nil
+}
+
+// NestedSubmodules are the submodules of a source's submodules that are not empty.
+func NestedSubmodules(source string) ([]string, error) {
+	root, err := os.OpenRoot(source)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	modules, err := modulesIn(root, ".")
+	if err != nil {
+		return nil, err
+	}
+	var nested []string
+	for _, module := range modules {
+		inner, err := modulesIn(root, module)
+		if err != nil {
+			return nil, err
+		}
+		for _, directory := range inner {
+			if entries, err := fs.ReadDir(root.FS(), directory); err == nil && len(entries) > 0 {
+				nested = append(nested, directory)
+			}
+		}
+	}
+	return nested, nil
 }
 
 // readSourceFile reads a regular file of a source, "" where there is none or a large one.

@@ -66,6 +66,8 @@ const (
 	topicNeverBuilt      topic = "never-built"
 	topicOtherRevision   topic = "other-revision"
 	topicOtherDerivation topic = "other-derivation"
+	topicDeepClone       topic = "deep-clone"
+	topicSubmodules      topic = "submodules"
 	topicHydraLogin      topic = "hydra-login"
 	topicHydraPassword   topic = "hydra-password"
 	topicUnsignedRoot    topic = "unsigned-root"
@@ -301,6 +303,12 @@ func hydraAdvice() []advice {
 		{topicOtherDerivation, "Hydra has built this revision, and the two differ",
 			"What Hydra evaluated is not what was evaluated here: other arguments, inputs or files.",
 			[]string{takeJob}},
+		{topicDeepClone, "of the jobset is a deep clone",
+			"A git input with a third word keeps its `.git`.",
+			[]string{takeJob + "\nor take the third word out of the jobset's input"}},
+		{topicSubmodules, "Hydra checks submodules out one level deep",
+			"An expression that copies `./.` copies these, too, and the output's hash is another one.",
+			[]string{"check submodules out as Hydra does, without --recursive, or make the nested ones the repository's own"}},
 		{topicHydraLogin, "it wants a log-in",
 			"The Hydra is private, or a proxy before it wants a login.",
 			[]string{"add a service binding of type nix-binary-cache with Hydra's address as url, username and password"}},

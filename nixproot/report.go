@@ -87,6 +87,10 @@ func findingFixes(finding roots.Finding) []string {
 		return adviceOn(topicOtherRevision, "job", f.Job())
 	case roots.OtherDerivation:
 		return adviceOn(topicOtherDerivation, "job", f.Job())
+	case roots.DeepClone:
+		return adviceOn(topicDeepClone, "job", f.Job())
+	case roots.NestedSubmodules:
+		return adviceOn(topicSubmodules)
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
 	case roots.Impure:

@@ -210,6 +210,35 @@ func (o OtherDerivation) String() string {
 // Job is "project/jobset/job", as it is set.
 func (o OtherDerivation) Job() string { return jobOf(o.Build) }
 
+// DeepClone is a source that Hydra has with its .git.
+type DeepClone struct {
+	Build hydra.Build
+	// Input is the jobset's name for it, Value what it is told to fetch.
+	Input, Value string
+}
+
+// Proven is false: the expression may leave .git out.
+func (DeepClone) Proven() bool { return false }
+
+func (c DeepClone) String() string {
+	return fmt.Sprintf("input %s of the jobset is a deep clone (%s): Hydra's source has its .git, which no other checkout has alike",
+		c.Input, redact.Text(c.Value))
+}
+
+// Job is "project/jobset/job", as it is set.
+func (c DeepClone) Job() string { return jobOf(c.Build) }
+
+// NestedSubmodules are submodules of submodules that the upload has, of which Hydra has empty directories.
+type NestedSubmodules struct{ Paths []string }
+
+// Proven is false: the expression may leave them out.
+func (NestedSubmodules) Proven() bool { return false }
+
+func (n NestedSubmodules) String() string {
+	return "the upload has submodules of submodules, " + text.List(n.Paths, listed) +
+		": Hydra checks submodules out one level deep, and has empty directories in their place"
+}
+
 // Restored is what the caches have where a difference is taken away; "" where they do not have it.
 type Restored struct {
 	Outputs []storepath.Path

@@ -60,6 +60,10 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		{roots.OtherDerivation{Build: build, OfRevision: true, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra has built this revision, and the two differ (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
+		{roots.DeepClone{Build: build, Input: "src", Value: "https://me:secret@git/x main 1"}, false,
+			"input src of the jobset is a deep clone (https://git/x main 1): Hydra's source has its .git, which no other checkout has alike"},
+		{roots.NestedSubmodules{Paths: []string{"a/b", "c/d"}}, false, "the upload has submodules of submodules, a/b, c/d: Hydra checks " +
+			"submodules out one level deep, and has empty directories in their place"},
 		{roots.OtherDerivation{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra's newest build of it differs from what was evaluated here (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},

@@ -131,7 +131,7 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
 				continue
 			}
-			return d.otherDerivation(b, eval, true), nil
+			return append(d.deepClone(ctx, client, b, source), d.otherDerivation(b, eval, true)...), nil
 		}
 	}
 	switch {
@@ -141,6 +141,15 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		return d.otherDerivation(newest, newestEval, false), nil
 	}
 	return []Finding{OtherRevision{Build: newest, Name: missing.Name(), Sources: newestEval.Sources(), Commit: d.commit()}}, nil
+}
+
+// deepClone looks whether Hydra has the source with its .git.
+func (d *diagnosis) deepClone(ctx context.Context, client *hydra.Client, b hydra.Build, source hydra.Source) []Finding {
+	value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, source.Input)
+	if err != nil || !deep {
+		return nil
+	}
+	return []Finding{DeepClone{Build: b, Input: source.Input, Value: value}}
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 // diagnosis looks for the reason why no cache has what an evaluation found.
@@ -79,7 +80,7 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 // look asks one question after the other. What is proven ends it: the questions are in the order of their cost.
 func (d *diagnosis) look(ctx context.Context) {
 	for _, question := range []func(context.Context) []Finding{
-		d.cacheAnswers, d.ofHydra, d.upload, d.configured, d.impurity,
+		d.cacheAnswers, d.ofHydra, d.upload, d.nestedSubmodules, d.configured, d.impurity,
 	} {
 		found := question(ctx)
 		if proven := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return !f.Proven() }); len(proven) > 0 {
@@ -102,6 +103,15 @@ func isElsewhere(f Finding) bool {
 		return f.Store.State != StoreCollected
 	}
 	return false
+}
+
+// nestedSubmodules looks for what Hydra leaves out (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git).
+func (d *diagnosis) nestedSubmodules(context.Context) []Finding {
+	nested, err := nixinstall.NestedSubmodules(d.Source)
+	if err != nil || len(nested) == 0 || d.Flake != "" { // which has none at all, or all of them
+		return nil
+	}
+	return []Finding{NestedSubmodules{Paths: nested}}
 }
 
 func (d *diagnosis) ruleOut(format string, args ...any) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -144,6 +145,24 @@ func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 		return Eval{}, c.another(fmt.Sprintf("/eval/%d", id), fmt.Sprintf("evaluation %d", j.ID))
 	}
 	return c.eval(j), nil
+}
+
+// DeepClone gives what an input of a jobset is told to fetch, where that is a clone with its history, which keeps its .git: a
+// git input whose value has a third word that is no option (NixOS/hydra: Plugin/GitInput.pm, _parseValue). ok is false of
+// every other input.
+func (c *Client) DeepClone(ctx context.Context, project, jobset, input string) (value string, ok bool, err error) {
+	var j struct {
+		Inputs map[string]struct {
+			Type  looseText `json:"type"`
+			Value looseText `json:"value"`
+		} `json:"inputs"`
+	}
+	if err := c.getJSON(ctx, fmt.Sprintf("/jobset/%s/%s", escape(project), escape(jobset)), &j); err != nil {
+		return "", false, err
+	}
+	value = string(j.Inputs[input].Value)
+	words := strings.Fields(value)
+	return value, j.Inputs[input].Type == "git" && len(words) > 2 && !strings.Contains(words[2], "="), nil
 }
 
 // Source is a repository at a commit that an evaluation was made from.

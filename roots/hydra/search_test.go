@@ -74,6 +74,25 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		Expect(byDrv).To(BeEmpty())
 	})
 
+	it("says which input of a jobset is a deep clone", func() {
+		inputs := map[string]hydratest.Input{}
+		for name, options := range map[string]string{"plain": "", "branch": "main", "deep": "main 1", "option": "main timeout=3",
+			"both": "main deepClone timeout=3"} {
+			inputs[name] = hydratest.Input{URI: "https://git.example/x", Options: options}
+		}
+		inputs["text"] = hydratest.Input{Type: "string", Value: "a b c"}
+		s.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{Inputs: inputs})
+		for name, want := range map[string]string{"deep": "https://git.example/x main 1", "both": "https://git.example/x main deepClone timeout=3",
+			"plain": "", "branch": "", "option": "", "text": "", "none": ""} {
+			value, deep, err := c.DeepClone(ctx, "shop", "main", name)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(deep).To(Equal(want != ""), name)
+			if deep {
+				Expect(value).To(Equal(want))
+			}
+		}
+	})
+
 	it("says that a server without a search is not one to ask", func() {
 		s.Fail(hydratest.Fault{Status: 200, ContentType: "application/json", Body: "{}"})
 		_, err := c.FindNamed(ctx, path("one", "x"))
