@@ -156,13 +156,13 @@ func (f Finder) hydraClient() (*hydra.Client, error) {
 func (f Finder) hydraRetry() hydra.Retry {
 	retry, given := hydra.DefaultRetry(), f.Servers.Retry
 	if given.Stall > 0 {
-		retry.AnswerLimit = 2 * given.Stall
+		retry.Timeout = 2 * given.Stall
 	}
 	if given.Attempts > 0 {
 		retry.Attempts = given.Attempts
 	}
 	if given.Backoff > 0 {
-		retry.First, retry.Max = given.Backoff, 16*given.Backoff
+		retry.Backoff = given.Backoff
 	}
 	return retry
 }

@@ -92,7 +92,7 @@ type formatError struct{ error }
 
 // ask puts a question until it is answered or the attempts are used up, and logs in once when told to.
 func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
-	pause := c.retry.First
+	pause := c.retry.Backoff
 	for attempt := 1; ; attempt++ {
 		got, err := c.askOnce(ctx, q)
 		if err == nil {
@@ -118,7 +118,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		wait := pause
 		var later *retryAfter
 		if errors.As(failed.Cause, &later) && later.delay > wait {
-			wait = min(later.delay, c.retry.Max)
+			wait = min(later.delay, maxBackoff*c.retry.Backoff)
 		}
 		if attempt == 1 {
 			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, c.retry.Attempts)
@@ -126,7 +126,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
 			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)
 		}
-		pause = min(2*pause, c.retry.Max)
+		pause = min(2*pause, maxBackoff*c.retry.Backoff)
 	}
 }
 
@@ -137,7 +137,7 @@ func timedOutThere(e *AnswerError) bool { return strings.Contains(e.Problem, "st
 // askOnce follows redirects by hand: each hop is counted, keeps the Accept header, and gets credentials only where
 // they belong.
 func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.retry.AnswerLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.retry.Timeout)
 	defer cancel()
 	base := q.base
 	if base == nil {

@@ -359,7 +359,7 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		defer s.Close()
 		shop(s, 1)
 		s.Delay(200 * time.Millisecond)
-		c := client(s, func(o *hydra.Options) { o.Retry.AnswerLimit = 20 * time.Millisecond })
+		c := client(s, func(o *hydra.Options) { o.Retry.Timeout = 20 * time.Millisecond })
 		_, err := c.Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).To(MatchError(HaveSuffix("/jobset/shop/main/evals?page=1: no answer came in time (asked 3 times)")))
 	})

@@ -48,16 +48,21 @@ type Options struct {
 
 // Retry is how an unanswered request is repeated: network errors, time-outs, 429 and 5xx answers.
 type Retry struct {
-	Attempts    int           // requests in all, at least 1
-	First, Max  time.Duration // pause before the second request, doubled up to Max; Retry-After is kept to up to Max
-	AnswerLimit time.Duration // for one answer, from dialling to the last byte
-	SearchRest  time.Duration // for which Hydra is not searched again after a search that took it too long
+	Attempts int           // requests in all, at least 1
+	Backoff  time.Duration // pause before the second request, doubled up to 16 times that, as long as Retry-After may be
+	Timeout  time.Duration // for one answer, from dialling to the last byte
 }
+
+const (
+	// maxBackoff is the longest pause between two requests, in times of the first.
+	maxBackoff = 16
+	// searchRest is for how long Hydra is not searched again after a search that took it too long.
+	searchRest = time.Minute
+)
 
 // DefaultRetry suits a Hydra that is busy or being restarted.
 func DefaultRetry() Retry {
-	return Retry{Attempts: 4, First: 500 * time.Millisecond, Max: 8 * time.Second, AnswerLimit: 60 * time.Second,
-		SearchRest: time.Minute}
+	return Retry{Attempts: 4, Backoff: 500 * time.Millisecond, Timeout: 60 * time.Second}
 }
 
 // Poll is the rhythm of a wait.

@@ -26,7 +26,7 @@ func (c *Client) mayLogIn() bool {
 
 // logIn exchanges user name and password for a session cookie.
 func (c *Client) logIn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.retry.AnswerLimit)
+	ctx, cancel := context.WithTimeout(ctx, c.retry.Timeout)
 	defer cancel()
 	base := c.baseURL()
 	session, err := c.signInAt(ctx, base)

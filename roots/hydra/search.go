@@ -115,7 +115,7 @@ func tookTooLong(e *AnswerError) bool {
 func (c *Client) restSearch() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lastTimeout != nil && time.Since(c.lastTimeoutAt) < c.retry.SearchRest {
+	if c.lastTimeout != nil && time.Since(c.lastTimeoutAt) < searchRest {
 		return c.lastTimeout
 	}
 	return nil
