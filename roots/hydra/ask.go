@@ -92,7 +92,6 @@ type formatError struct{ error }
 
 // ask puts a question until it is answered or the attempts are used up, and logs in once when told to.
 func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
-	pause := c.retry.Backoff
 	for attempt := 1; ; attempt++ {
 		got, err := c.askOnce(ctx, q)
 		if err == nil {
@@ -115,18 +114,17 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		if attempt >= c.retry.Attempts || q.once || timedOutThere(failed) {
 			return nil, err
 		}
-		wait := pause
-		var later *retryAfter
-		if errors.As(failed.Cause, &later) && later.delay > wait {
-			wait = min(later.delay, maxBackoff*c.retry.Backoff)
+		var asked time.Duration
+		if later := (*retryAfter)(nil); errors.As(failed.Cause, &later) {
+			asked = later.delay
 		}
+		wait := c.retry.delay(attempt, asked)
 		if attempt == 1 {
 			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, c.retry.Attempts)
 		}
 		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
 			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)
 		}
-		pause = min(2*pause, maxBackoff*c.retry.Backoff)
 	}
 }
 

@@ -65,6 +65,11 @@ func DefaultRetry() Retry {
 	return Retry{Attempts: 4, Backoff: 500 * time.Millisecond, Timeout: 60 * time.Second}
 }
 
+// delay is the pause after an attempt, the first of which is 1, where a server asked for one with Retry-After.
+func (r Retry) delay(attempt int, asked time.Duration) time.Duration {
+	return min(max(r.Backoff<<min(attempt-1, 20), asked), maxBackoff*r.Backoff)
+}
+
 // Poll is the rhythm of a wait.
 type Poll struct {
 	First, Max time.Duration // pause before the second look, half as long again each time, up to Max
