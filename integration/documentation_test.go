@@ -152,6 +152,7 @@ func TestEveryBlockOfTheDocumentationIsRunOrSaysWhyNot(t *testing.T) {
 // of it, or why none does. A command's name alone, as `docker save`, is a word for what it does.
 var commands = map[string]string{
 	"go test ./closure/nar -run TestNAR":                                                   "TestNAR",
+	"go test ./integration -run TestPack/samples -update":                                  "TestPack",
 	"scripts/test -run 'TestPack/samples'":                                                 "TestPack",
 	"scripts/soak --minutes 10":                                                            "runs for as long as it says; its parts are tests",
 	"nix copy --from http://… --to local?root=…":                                           "scripts/bench runs it",
