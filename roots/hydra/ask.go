@@ -265,6 +265,9 @@ func (c *Client) readResponse(res *http.Response, asked, at *url.URL, q question
 		return nil, &LoginError{URL: shown(asked), Problem: statusWords(res, body), Given: !c.auth.isZero()}
 	case http.StatusNotFound:
 		message, ok := hydraError(body)
+		if e := forPeople(at, res.StatusCode, body); !ok && e != nil {
+			return nil, e
+		}
 		if !ok {
 			return nil, &NotHydraError{URL: shown(asked), Problem: "it answers 404 with " + pageOrKind(res, body)}
 		}
@@ -305,10 +308,24 @@ func notJSON(body io.Reader, asked, at *url.URL, given bool) error {
 	if err != nil {
 		return transportError(at, err)
 	}
+	if e := forPeople(at, http.StatusOK, page); e != nil { // which have a dialog that asks for a password
+		return e
+	}
 	if to := wantsLogin(asked, at, page); to != "" {
 		return &LoginError{URL: shown(asked), Problem: to, Given: given}
 	}
 	return &NotHydraError{URL: shown(asked), Problem: "it answers a question for JSON with " + pageWords(page)}
+}
+
+// forPeople is the error that one of Hydra's pages for people is in place of JSON (root/layout.tt), nil where it is another
+// page. Hydra says that the two are not to be mixed up (Vary: Accept), which not every proxy heeds.
+func forPeople(at *url.URL, status int, page []byte) error {
+	found := pageTitle.FindSubmatch(page)
+	if found == nil || !bytes.HasPrefix(bytes.TrimSpace(found[1]), []byte("Hydra - ")) {
+		return nil
+	}
+	return &AnswerError{URL: shown(at), Status: status, Attempts: 1, Problem: "it answers a question for JSON with " + pageWords(page) +
+		": does a proxy before it keep pages whatever is accepted?"}
 }
 
 const noAnswer = "no answer came in time"

@@ -328,6 +328,17 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		Expect(r.Evaluation.Builds).To(BeZero())
 	})
 
+	it("tells a Hydra whose pages a proxy keeps for everybody from what is none, and from one that wants a log-in", func() {
+		const page = "<!DOCTYPE html><html><head>\n<title>Hydra - Jobset shop:main</title></head><body><div id=\"hydra-signin\">" +
+			"<input type=\"password\" name=\"password\"/></div></body></html>"
+		for _, status := range []int{200, 404} {
+			err, n := ask(always(status, "text/html; charset=utf-8", page))
+			Expect(err).To(MatchError(ContainSubstring(`it answers a question for JSON with the HTML page "Hydra - Jobset shop:main": ` +
+				"does a proxy before it keep pages whatever is accepted?")))
+			Expect(n).To(Equal(1))
+		}
+	})
+
 	it("tries again what may get better, and says how often it tried", func() {
 		for _, status := range []int{429, 500, 502, 503, 504} {
 			err, n := ask(always(status, "text/html", "<title>busy</title>"))
