@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
+	"encoding/json"
 	"hash/crc32"
 	"io"
 	"os"
@@ -511,6 +512,26 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(readBack(t, dir, "p.tar")).To(Equal(tarred("a.png", picture(now), "")))
 		Expect(readBack(t, dir, "plain.tar")).To(Equal(tarred("etc/x", now, "")))
 		Expect(readBack(t, dir, "z.tar")).To(ContainSubstring("x.gz"))
+	})
+
+	it("rewrites JSON with backslashes before slashes, and nothing that only looks like it", func() {
+		slashes := strings.NewReplacer("/", `\/`)
+		text := `{"a":"` + slashes.Replace(string(self)+"/bin/x") + `","b":["` + slashes.Replace(string(dep)) + `"],"c":"` + string(dep) + `"}`
+		parsed := func(text string) (v map[string]any) {
+			Expect(json.Unmarshal([]byte(text), &v)).To(Succeed(), text)
+			return v
+		}
+		want := parsed(strings.NewReplacer(slashes.Replace(string(self)), selfNow, slashes.Replace(string(dep)), depNow, string(dep), depNow).Replace(text))
+		dir, report := fixedTree(t, regular("a.json", text), regular("b.json.gz", gzipped(text)), regular("c.jar", zipped(zip.Deflate, "c.json", text)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(parsed(readBack(t, dir, "a.json"))).To(Equal(want))
+		Expect(readBack(t, dir, "a.json")).To(HaveLen(len(text)))
+		Expect(parsed(gunzipped(readBack(t, dir, "b.json.gz")))).To(Equal(want))
+		Expect(parsed(unzipped(readBack(t, dir, "c.jar"))["c.json"])).To(Equal(want))
+		for name, text := range map[string]string{"x.sed": text, "a.json": "%2Fnix%2Fstore%2F" + self.HashPart(), "b.json": self.HashPart()} {
+			_, report := fixedTree(t, regular(name, text))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+		}
 	})
 
 	it("leaves a path that is relative to its own place as it is", func() {

@@ -215,9 +215,20 @@ func (t *textEdits) reference(i, member int) {
 }
 
 func (t *textEdits) foreign(i int)           { t.f.foreign(t.data[i : i+hashLen]) }
-func (t *textEdits) bareHash(_, member int)  { t.blocked(member, "without /nix/store") }
 func (t *textEdits) splitPart(_, member int) { t.blocked(member, "split") }
 func (t *textEdits) relocatedName(int)       {}
+func (t *textEdits) bareHash(i, member int) {
+	from, ok := escapedReference(t.name, t.data, i)
+	data := escaped(string(t.f.targets[member]))
+	if !ok || data == nil {
+		t.blocked(member, "without /nix/store")
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{from: from, to: i + hashLen, data: data})
+	}
+}
+
 func (t *textEdits) wideHash(i, width int, member int) {
 	from, ok := wideReference(t.data, i, width)
 	if !ok {

@@ -320,30 +320,39 @@ func (s *Stage) relative(i, member int) {
 func (s *Stage) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }
 
 func (s *Stage) bareHash(i, member int) {
+	from, ok := escapedReference(s.file, s.window.buf, i)
+	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
+		return
+	}
 	s.found(i, BareHash, fmt.Sprintf("the hash of %s", s.scan.members.paths[member]))
 }
 
 func (s *Stage) wideHash(i, width, member int) {
-	if s.format.kind == "" && s.format.fix == nil && !s.layout.IsZero() && s.wideReference(i, width, member) {
+	if s.wideReference(i, width, member) {
 		return
 	}
 	s.found(i, WideText, fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width))
 }
 
-// wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole, and records it: Undo looks for no wide text.
+// wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole.
 func (s *Stage) wideReference(i, width, member int) bool {
 	from, ok := wideReference(s.window.buf, i, width)
-	if kind, _ := s.program.sealed(s.window.off + int64(from)); !ok || kind != "" {
+	return ok && s.rewritten(from, widen(s.targets[member], width), fmt.Sprintf("UTF-%d", 8*width))
+}
+
+// rewritten makes data stand at buf[from:] and records what stood there: Undo looks for plain references only.
+func (s *Stage) rewritten(from int, data []byte, how string) bool {
+	if kind, _ := s.program.sealed(s.window.off + int64(from)); kind != "" ||
+		s.format.kind != "" || s.format.fix != nil || s.layout.IsZero() {
 		return false
 	}
-	data := widen(s.targets[member], width)
 	fix := Fixup{File: s.file, Offset: s.window.off + int64(from),
 		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])}
 	if !s.record(fix.size(), s.layout.budget) {
 		return false
 	}
 	s.report.Fixups = append(s.report.Fixups, fix)
-	s.fixedIn(fmt.Sprintf("UTF-%d", 8*width))
+	s.fixedIn(how)
 	s.window.patch(from, data)
 	s.written++
 	return true
