@@ -194,8 +194,6 @@ var stepWords = map[int]string{0: "Succeeded", 3: "Aborted", 4: "Cancelled", 7: 
 // page has what root/build.tt shows of steps: a table of the failed ones, and one of all.
 func (b *Build) page(old bool) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "<!DOCTYPE html>\n<html><head><title>Hydra - Build %d of job %s</title></head><body>\n", b.ID,
-		html.EscapeString(b.job.Name))
 	if b.finished && !b.noLog {
 		fmt.Fprintf(&out, "<table><tr><th>Logfile:</th><td><a class=\"btn\" href=\"/build/%d/log\">pretty</a></td></tr></table>\n",
 			b.ID)
@@ -206,8 +204,8 @@ func (b *Build) page(old bool) string {
 	}
 	out.WriteString("<div id=\"tabs-buildsteps\" class=\"tab-pane\">\n")
 	b.table(&out, old, false)
-	out.WriteString("</div></body></html>\n")
-	return out.String()
+	out.WriteString("</div>\n")
+	return document(fmt.Sprintf("Build %d of job %s", b.ID, html.EscapeString(b.job.Name)), out.String())
 }
 
 func (b *Build) table(out *strings.Builder, old, failedOnly bool) {

@@ -160,8 +160,10 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, what any) {
 	}
 }
 
+// document is a page with what all have (root/layout.tt), of which the dialog to sign in matters (root/auth.tt).
 func document(title, body string) string {
-	return "<!DOCTYPE html>\n<html><head><title>Hydra - " + title + "</title></head><body>" + body + "</body></html>\n"
+	return "<!DOCTYPE html>\n<html><head>\n<title>Hydra - " + title + "</title></head><body>\n" + body + `<div id="hydra-signin" class="modal"><form ` +
+		`id="signin-form"><input type="text" name="username"/><input type="password" name="password"/></form></div></body></html>` + "\n"
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) []byte {
