@@ -38,7 +38,7 @@ const (
 	// of an image other images have too, as more paths have layers of their own; the fewer, the less is exported besides
 	// what has changed.
 	gathered = 6
-	// fewest and most, of a hundred layers, are for the small ones.
+	// fewest and most, of a hundred layers and rounded down, are for the small ones.
 	fewest, most = 6, 80
 	// layerName is how much of a hash a layer's name has: 120 bits.
 	layerName = 24
@@ -70,7 +70,7 @@ func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	p := newPlanner(nodes)
 	apps, rest := p.apart(g)
 	quota := limits.layers()
-	sets := joined(p.parts(apps), min(len(apps), max(1, quota/10)))
+	sets := joined(p.parts(apps), max(1, quota/10))
 	quota -= len(sets)
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
@@ -242,9 +242,7 @@ func (p *planner) bundles(large, small []int) (bundles []*part) {
 			carrier[i] = large[at]
 		}
 	}
-	small = slices.SortedFunc(slices.Values(small), func(i, j int) int {
-		return cmp.Or(p.byNeeds(carrier[i], carrier[j]), p.byNeeds(i, j))
-	})
+	small = slices.SortedFunc(slices.Values(small), func(i, j int) int { return p.byNeeds(carrier[i], carrier[j]) })
 	for at, i := range small {
 		if at > 0 && carrier[i] == carrier[small[at-1]] {
 			bundles[len(bundles)-1].take(p.part(i))
