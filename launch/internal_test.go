@@ -208,10 +208,12 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 		"app | | b":    "column 5: ",
 		"if x; then y": "column 1: ",
 		"app $(":       "column 5: ",
+		strings.Repeat("{", 2500) + strings.Repeat("(", 2501): "it has more than 5000 brackets",
 	} {
 		Expect(CheckLine(text)).To(MatchError(ContainSubstring(want)), text)
 	}
 	Expect(CheckLine(`run_proot.sh app -p $PORT`)).To(Succeed())
+	Expect(CheckLine("app '" + strings.Repeat("(", 5000) + "'")).To(Succeed())
 }
 
 func FuzzCheckLine(f *testing.F) {
