@@ -175,6 +175,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			"a.br":       {brotlied, func(s string) string { return unpacked(brotli.NewReader(strings.NewReader(s)), nil) }},
 			"pdftex.fmt": {gzipped, gunzipped},
 			"two.gz":     {func(s string) string { return gzipped("first\n") + gzipped(s) }, func(s string) string { return strings.TrimPrefix(gunzipped(s), "first\n") }},
+			"padded.gz":  {func(s string) string { return gzipped(s) + strings.Repeat("\x00", 300) }, gunzipped},
 			"twice.gz":   {func(s string) string { return gzipped(zlibbed(s)) }, func(s string) string { return unzlibbed(gunzipped(s)) }},
 		} {
 			for _, text := range []string{script, long} {

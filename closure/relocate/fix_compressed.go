@@ -22,17 +22,56 @@ import (
 // gzip compresses a gzip file anew, as one member with the header of the first (RFC 1952). Files with an index over
 // compressed blocks in an extra field (dictzip, BGZF) are not touched: the index would be wrong.
 func (f *fixer) gzip(s source) ([]edit, error) {
-	r, err := gzip.NewReader(bytes.NewReader(s.data))
+	in := bytes.NewReader(s.data)
+	r, err := gzip.NewReader(in)
 	if err != nil {
 		return nil, errMalformed
 	}
 	header := r.Header
-	data, err := f.recompress(s, stem(s.name), r, asGzip(header))
+	data, err := f.recompress(s, stem(s.name), &gzipMembers{in, r}, asGzip(header))
 	if err == nil && data != nil && len(header.Extra) > 0 {
 		err = blockedBy(Compressed, "a reference in gzip with an extra field, which may be an index")
 	}
 	return whole(s, data, err)
 }
+
+// gzipMembers reads the members of a gzip file, and the zeros that may fill its last block, as gzip(1) does.
+type gzipMembers struct {
+	in *bytes.Reader
+	*gzip.Reader
+}
+
+func (g *gzipMembers) Read(p []byte) (int, error) {
+	for {
+		g.Multistream(false)
+		n, err := g.Reader.Read(p)
+		if n > 0 || err != io.EOF {
+			if err == io.EOF {
+				err = nil
+			}
+			return n, err
+		}
+		at := g.in.Size() - int64(g.in.Len())
+		for {
+			c, err := g.in.ReadByte()
+			if err != nil {
+				return 0, err
+			}
+			if c != 0 {
+				break
+			}
+		}
+		if _, err := g.in.Seek(at, io.SeekStart); err != nil {
+			return 0, err
+		}
+		if err := g.Reset(g.in); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// WriteTo is not to be had: it would stop at the first member.
+func (g *gzipMembers) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{ io.Reader }{g}) }
 
 // asGzip makes gzip with a header.
 func asGzip(header gzip.Header) compressor {
