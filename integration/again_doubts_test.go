@@ -3,11 +3,13 @@ package integration_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -97,6 +99,60 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 		Expect(strings.Count(o.Log, fmt.Sprintf("%d layers made anew, as the previous image does not have", len(layers)))).To(Equal(1), o.Log)
 		stands()
 		Expect(k.builds(source, nil).Log).To(SatisfyAll(MatchRegexp(nothingFetched), Not(ContainSubstring("made anew"))))
+	})
+
+	it("makes the same layers, byte for byte, whatever the machine, its time and language, and in whatever order it is asked", func() {
+		var libraries []storepath.Path
+		for i := range 20 {
+			name := fmt.Sprintf("library%02d-1", i)
+			refs := libraries[:min(i, 1+i/3):min(i, 1+i/3)]
+			libraries = append(libraries, f.forged(name, map[string]string{"bin/" + name: script(name), "refs": storePaths(refs...)}, refs...))
+		}
+		tool := f.forged("tool-1", map[string]string{"bin/tool": script("tool"), "refs": storePaths(libraries...)}, libraries...)
+		shop = f.forged("shop-3", map[string]string{"bin/shop": script("shop"), "refs": storePaths(tool)}, tool)
+		k.bare.Env = f.env("BP_NIX_STORE_PATH", storePaths(tool, shop), "BP_NIX_MAX_LAYERS", "8")
+		digests := func() map[string]string {
+			t.Helper()
+			text, err := os.ReadFile(filepath.Join(k.bare.Layers(), "record/build.json"))
+			must(err)
+			var record struct {
+				Layers map[string]struct{ DiffID string }
+			}
+			must(json.Unmarshal(text, &record))
+			all := map[string]string{}
+			for name, layer := range record.Layers {
+				Expect(layer.DiffID).To(MatchRegexp("^sha256:[0-9a-f]{64}$"))
+				all[name] = layer.DiffID
+			}
+			return all
+		}
+		k.builds(source, nil)
+		first := digests()
+		Expect(first).To(HaveLen(8))
+		for what, other := range map[string]struct {
+			before string
+			env    map[string]string
+		}{
+			"permissions":       {"umask 077", nil},
+			"time and language": {":", map[string]string{"TZ": "Pacific/Kiritimati", "LC_ALL": "tr_TR.UTF-8", "SOURCE_DATE_EPOCH": "1"}},
+			"processors":        {":", map[string]string{"GOMAXPROCS": "1", "GODEBUG": "cpu.all=off"}},
+			"order":             {":", map[string]string{"BP_NIX_STORE_PATH": storePaths(shop, tool)}},
+			"directory":         {"TMPDIR=$(mktemp -d) && export TMPDIR", nil},
+			"engine":            {":", map[string]string{"BP_NIX_ENGINE": "relocate"}},
+		} {
+			must(k.bare.NewImage())
+			k.bare.Before = other.before
+			Expect(k.builds(source, other.env).Log).To(MatchRegexp(everythingFetched), what)
+			Expect(digests()).To(Equal(first), what)
+		}
+		k.bare.Before = ""
+		must(k.bare.NewImage())
+		k.bare.KillAfter = 300 * time.Millisecond
+		_, err := k.bare.Build(t.Context(), source, nil)
+		must(err)
+		k.bare.KillAfter = 0
+		k.builds(source, nil)
+		Expect(digests()).To(Equal(first), "after a build that was killed")
 	})
 
 	it("makes everything anew, with one line, where the build cache is lost, is another's or is of no use", func() {
