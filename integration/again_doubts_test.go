@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -145,14 +144,6 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 			Expect(k.builds(source, other.env).Log).To(MatchRegexp(everythingFetched), what)
 			Expect(digests()).To(Equal(first), what)
 		}
-		k.bare.Before = ""
-		must(k.bare.NewImage())
-		k.bare.KillAfter = 300 * time.Millisecond
-		_, err := k.bare.Build(t.Context(), source, nil)
-		must(err)
-		k.bare.KillAfter = 0
-		k.builds(source, nil)
-		Expect(digests()).To(Equal(first), "after a build that was killed")
 	})
 
 	it("makes everything anew, with one line, where the build cache is lost, is another's or is of no use", func() {
