@@ -231,7 +231,7 @@ func (r *reader) serves(command *exec.Cmd) string {
 	go func() { _ = command.Wait(); close(ended) }()
 	defer func() { <-ended }()
 	defer func() { _ = syscall.Kill(-command.Process.Pid, syscall.SIGTERM) }()
-	body, err := rig.Await(r.t.Context(), fmt.Sprintf("http://127.0.0.1:%d/", r.port), 10*time.Minute, func() bool {
+	body, err := rig.Await(r.t.Context(), fmt.Sprintf("http://127.0.0.1:%d/", r.port), 20*time.Minute, func() bool {
 		select {
 		case <-ended:
 			return false
