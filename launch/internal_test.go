@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -267,4 +268,16 @@ func TestTheLauncherIsPureGoForBothArchitectures(t *testing.T) {
 		Expect(err).NotTo(HaveOccurred(), string(out))
 		Expect(strings.TrimSpace(string(out))).To(Equal("[][][]"))
 	}
+}
+
+func TestTheClosuresProgramsAreOfferedUpToTwentyFour(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	l := &launcher{engine: &choice{bin: []string{dir, filepath.Join(dir, "none")}}}
+	g.Expect(l.offer()).To(Equal("\nthe closure offers no programs"))
+	for i := range 26 {
+		g.Expect(os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%02d", i)), nil, 0o755)).To(Succeed())
+	}
+	g.Expect(os.WriteFile(filepath.Join(dir, ".p00-wrapped"), nil, 0o755)).To(Succeed())
+	g.Expect(l.offer()).To(And(HavePrefix("\nthe closure offers: p00, p01, "), HaveSuffix(", p22, p23 and 2 more")))
 }
