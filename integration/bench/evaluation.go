@@ -16,7 +16,7 @@ import (
 // longExpression takes a second or more to evaluate: sets, lists and texts, and a chain of derivations to be hashed.
 const longExpression = `let
   sets = builtins.foldl' (sum: n: sum + builtins.length (builtins.attrNames (builtins.listToAttrs
-    (builtins.genList (i: { name = "n${toString (i + n)}"; value = i; }) 300)))) 0 (builtins.genList (n: n) 6000);
+    (builtins.genList (i: { name = "n${toString (i + n)}"; value = i; }) 300)))) 0 (builtins.genList (n: n) 18000);
   drv = n: derivation {
     name = "d${toString n}"; system = "x86_64-linux"; builder = "/bin/sh";
     inputs = if n == 0 then [ ] else [ (builtins.elemAt drvs (n - 1)) ];
