@@ -266,6 +266,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		c := client(s)
 		r, err := c.Resolve(ctx, query(shopRev(5), "app"))
 		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
 		Expect(c.Requests()).To(BeEquivalentTo(1 + 4 + 1))
 		s.BelievesItIs("http://hydra.internal:3000") // which no redirect is followed to
 		for _, word := range []string{hydra.Latest, hydra.LatestFinished} {
