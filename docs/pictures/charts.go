@@ -45,34 +45,27 @@ func (c *canvas) bar(x, y, length int, fill, name, value string) {
 func fleet() *canvas {
 	c := &canvas{}
 	c.text(20, 28, "start", ink, 14, "Of the bytes that sharing could save, what is saved: 100 layers an image, the worst of several fleets")
-	y := 44
-	for _, size := range []int{40, 200} {
-		for i, g := range groupings {
-			share := figure(fmt.Sprintf("fleet.%d.%s.share_of_what_can_be_saved", size, g.row))
-			name := g.name
-			if i == 0 {
-				name = fmt.Sprintf("%d apps: %s", size, name)
-			}
-			c.bar(220, y, int(math.Round(share*420)), g.fill, name, fmt.Sprintf("%.1f %%", 100*share))
-			y += 24
-		}
-		y += 10
-	}
+	y := c.compare(44, "share_of_what_can_be_saved", 420, func(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) })
 	c.text(20, y+20, "start", ink, 14, "What the registry stores, against all different store paths")
-	y += 36
+	c.compare(y+36, "stored_against_union", 60, func(stored float64) string { return fmt.Sprintf("%.2f", stored) })
+	return c
+}
+
+// compare draws a figure of all groupings for both sizes of fleets, from y on, and gives where it ends.
+func (c *canvas) compare(y int, row string, scale float64, value func(float64) string) int {
 	for _, size := range []int{40, 200} {
 		for i, g := range groupings {
-			stored := figure(fmt.Sprintf("fleet.%d.%s.stored_against_union", size, g.row))
 			name := g.name
 			if i == 0 {
 				name = fmt.Sprintf("%d apps: %s", size, name)
 			}
-			c.bar(220, y, int(math.Round(stored*60)), g.fill, name, fmt.Sprintf("%.2f", stored))
+			measured := figure(fmt.Sprintf("fleet.%d.%s.%s", size, g.row, row))
+			c.bar(220, y, int(math.Round(measured*scale)), g.fill, name, value(measured))
 			y += 24
 		}
 		y += 10
 	}
-	return c
+	return y
 }
 
 // node is what a node downloads for the k-th image, of that image's bytes.
