@@ -138,7 +138,7 @@ func (t Toolchain) config(pure bool) (string, error) {
 	}
 	lines := [][2]string{
 		{"store", "local?root=" + escapePath(s.root())},
-		{"experimental-features", "nix-command flakes"},
+		{"experimental-features", strings.Join(slices.Concat(ownFeatures, Features(s.Environment)), " ")},
 		// Nothing is built, here or elsewhere.
 		{"max-jobs", "0"}, {"builders", ""}, {"fallback", "false"}, {"post-build-hook", ""},
 		{"build-users-group", ""}, {"sandbox", "false"},

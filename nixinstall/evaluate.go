@@ -165,16 +165,16 @@ func (t Toolchain) Evaluate(ctx context.Context, r Request) (Result, error) {
 }
 
 // wantsMore reports whether the question is to be put once more, with what an expression turned out to need and few do:
-// the place of the store for fetchers, the registry of flakes. Flakes are evaluated purely and get neither.
+// the place of the store for fetchers, the registry of flakes. Flakes are evaluated purely and do not get the latter.
 func (t *Toolchain) wantsMore(q *question, err error) bool {
 	var failed *EvalError
-	if !errors.As(err, &failed) || q.Flake != "" {
+	if !errors.As(err, &failed) {
 		return false
 	}
 	switch {
 	case failed.Unfetched != "" && q.Store == "":
 		q.Store = t.settings.physical(storepath.Dir)
-	case strings.Contains(failed.Summary, "in the flake registries") && !t.settings.registry:
+	case strings.Contains(failed.Summary, "in the flake registries") && !t.settings.registry && q.Flake == "":
 		t.settings.registry = true
 	default:
 		return false

@@ -128,7 +128,7 @@ let
     else
       throw "${if path == [ ] then "the expression" else "attribute '${show path}'"} is ${typeOf f}, ${""
         }not a derivation or a set of them";
-  searches = f: v: isAttrs v && (v.recurseForDerivations or false) || isList v && isList f;
+  searches = f: v: isList f || isAttrs v && (v.recurseForDerivations or false);
   # Whether `collect` would find anything, were it not for what does not evaluate.
   collects = v:
     let f = optional (autoCall v) null; in
@@ -257,7 +257,7 @@ let
     if m == null || builtins.hasContext url then url else "${head m}${inFileSystem (elemAt m 2)}${elemAt m 3}";
   # What the fetcher of folders makes of one: null where it needs no help. Files of the store are one second old.
   asSource = p:
-    if ! isInStore p || match "${storePrefix}[0-9a-z]{32}-source/*" p != null then null
+    if ! isInStore p || match "${storePrefix}[0-9a-z]{32}-source/*" p != null || builtins.readFileType p == "symlink" then null
     else { path = unsafeDiscardStringContext (builtins.path { path = p; name = "source"; }); lastModified = 1; };
   folderAddress = url:
     let
@@ -271,13 +271,15 @@ let
     else "path:${source.path}?${if dated then "" else "lastModified=1"}${given}${fragment}";
   pathText = p: unsafeDiscardStringContext (toString p);
   withURL = locate: a: if isAttrs a && a ? url then a // { url = locate a.url; } else if isAttrs a then a else locate a;
+  # fetchTree and fetchGit take an address that speaks of a store path, and the others refuse it.
+  plainText = url: if isString url then unsafeDiscardStringContext url else url;
   repository = url:
-    if builtins.isPath url || isString url && hasPrefix "/" url then inFileSystem (pathText url) else fileAddress url;
+    if builtins.isPath url || isString url && hasPrefix "/" url then inFileSystem (pathText url) else fileAddress (plainText url);
   fetchTree = a:
     if isAttrs a && (a.type or null) == "path" && a ? path then
       let source = asSource (pathText a.path); in
       builtins.fetchTree (if source == null then a else source // removeAttrs a [ "path" ])
-    else builtins.fetchTree (withURL folderAddress a);
+    else builtins.fetchTree (withURL (url: folderAddress (plainText url)) a);
   patched = {
     inherit fetchTree;
     import = load;
@@ -300,7 +302,8 @@ let
       (name: type: (if type == "directory" then scopedFolder else scopedFile) "${dir}/${name}")
       (builtins.readDir dir);
   };
-  sourceRoot = head (match "(${storePrefix}[^/]+).*" request.file);
+  sourceRoot = elemAt (match "(path:)?(${storePrefix}[^/?]+).*" (request.flake or request.file)) 1;
+  isInSource = path: path == sourceRoot || hasPrefix (sourceRoot + "/") path;
   sourceFiles = scopedFolder sourceRoot;
   load = p:
     let
@@ -310,13 +313,24 @@ let
       file = if builtins.readFileType p == "directory" then p + "/default.nix" else p;
       fetches = length (builtins.split "fetchTree|getFlake|fetchTarball|fetchGit|fetchurl" (builtins.readFile file)) > 1;
     in
-    if path == sourceRoot || hasPrefix (sourceRoot + "/") path then
+    if isInSource path then
       if known == null then builtins.scopedImport scope p else known.value
     else if ! isAttrs p && builtins.pathExists p && fetches then builtins.scopedImport scope p
     else import p;
+  # A flake of the source with its files loaded so, as Nix puts one together (NixOS/nix: src/libflake/call-flake.nix);
+  # what it takes from elsewhere stays as it is. Nix has by then called its outputs, which are lazy.
+  loadFlake = f:
+    if ! (isAttrs f && (f._type or null) == "flake" && isInSource (pathText f.outPath)) then f
+    else
+      let
+        inputs = builtins.mapAttrs (_: loadFlake) f.inputs;
+        outputs = (load (pathText f.outPath + "/flake.nix")).outputs (inputs // { self = result; });
+        result = outputs // f.sourceInfo // { inherit inputs outputs; inherit (f) outPath sourceInfo _type; };
+      in
+      result;
 
   one =
-    if request ? flake then ofFlake (getFlake request.flake)
+    if request ? flake then ofFlake ((if request ? store then loadFlake else f: f) (getFlake request.flake))
     else ofExpression (if request ? store then load request.file else import request.file);
   # What is only taken where it is there.
   optionals = map (path: let r = one path; in if r ? missing then { } else r) (request.optional or [ ]);

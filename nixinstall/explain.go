@@ -19,7 +19,7 @@ var (
 	impure      = regexp.MustCompile(`in pure evaluation mode|in pure eval mode|attribute 'current(?:System|Time)' missing`)
 	notGiven    = regexp.MustCompile(` no default and (?:was|were) not given: (.+)$`) // thrown by evaluate.nix
 	// What fetchers say of a path that they look for in the file system.
-	unfetched = regexp.MustCompile(`(?:path '/|open file |Git repository [^/]?)(/nix/store/[^'"\s]+)`)
+	unfetched = regexp.MustCompile(`(?:path '/|open file |tarball "|Git repository [^/]?)(/nix/store/[^'"\s]+)`)
 )
 
 // explain makes a typed error of Nix's last messages, with the user's file names.

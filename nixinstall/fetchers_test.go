@@ -43,6 +43,30 @@ var ordinaryDrvs = map[string]map[string]string{
 	},
 }
 
+// flakeDrvs are what it gave for the packages of testdata/fetching-flake.
+var flakeDrvs = map[string]string{
+	"flake":       "ki63apfl31hj4wxbxq07qj2rcq57868x-sub.drv",
+	"flakeRef":    "ki63apfl31hj4wxbxq07qj2rcq57868x-sub.drv",
+	"imported":    "33lwpa5gh23dff7g4hws1lsshh442w5h-i.drv",
+	"input":       "7wc5bxi8s38dly4f89axp819j98dqdwb-inner.drv",
+	"selfAgain":   "rslf077b9ai15vx2in6ljkn5fgsdyrda-t.drv",
+	"tarball":     "q1srahfrh8p5jls67nq3hgvg0a5vn21f-a.drv",
+	"tree":        "rslf077b9ai15vx2in6ljkn5fgsdyrda-t.drv",
+	"treeCopied":  "rslf077b9ai15vx2in6ljkn5fgsdyrda-t.drv",
+	"treeFile":    "jaychzd68f4b8fvhvglwwpl32arsx73w-f.drv",
+	"treeOfSelf":  "rslf077b9ai15vx2in6ljkn5fgsdyrda-t.drv",
+	"treeTarball": "q1srahfrh8p5jls67nq3hgvg0a5vn21f-a.drv",
+	"treeURL":     "rslf077b9ai15vx2in6ljkn5fgsdyrda-t.drv",
+	"url":         "h869vp3y9nrn82n59xb506f4zb5mfr0s-u.drv",
+}
+
+// singleDrvs are what it gave for what testdata/fetchers has, each fetched by itself.
+var singleDrvs = map[string]string{
+	"tarball": "jqrlb4bn02kma2nfg28yn28x54za9bh2-t.drv",
+	"tree":    "jqrlb4bn02kma2nfg28yn28x54za9bh2-t.drv",
+	"file":    "fw5248yvfy88262r0s16rg3x9ajf6ap5-t.drv",
+}
+
 func testFetchers(t *testing.T, _ spec.G, it spec.S) {
 	ctx := context.Background()
 	it.Before(func() { RegisterTestingT(t) })
@@ -93,15 +117,59 @@ func testFetchers(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
-	it("names what a flake itself reads by a fetcher", func() {
+	it("finds what a flake's own code fetches of its source with a hash, as an ordinary Nix", func() {
+		for attr, drv := range flakeDrvs {
+			r, err := evaluateIn("source", testdata(t, "fetching-flake"), nixinstall.Request{Flake: ".#" + attr})
+			Expect(err).NotTo(HaveOccurred(), attr)
+			Expect(r.Derivations[0].Drv.String()).To(Equal("/nix/store/"+drv), attr)
+		}
+	})
+
+	it("refuses what an ordinary Nix refuses there, in its words", func() {
+		for attr, says := range map[string]string{
+			"unlocked":      "in pure evaluation mode, 'fetchTree' doesn't fetch unlocked input 'path:sub'",
+			"unlockedFlake": "cannot call 'getFlake' on unlocked flake reference",
+			"context":       "is not allowed to refer to a store path",
+			"urlContext":    "is not allowed to refer to a store path",
+			"otherHash":     "NAR hash mismatch in input",
+			"missing":       "missing' does not exist",
+		} {
+			_, err := evaluateIn("source", testdata(t, "fetching-flake"), nixinstall.Request{Flake: ".#refused." + attr})
+			var failed *nixinstall.EvalError
+			Expect(errors.As(err, &failed)).To(BeTrue(), "%s: %v", attr, err)
+			Expect(failed.Summary).To(ContainSubstring(says), attr)
+			Expect(err.Error()).NotTo(ContainSubstring("/root/nix/store"), attr)
+		}
+	})
+
+	it("names what a flake fetches before it has any outputs", func() {
 		dir := t.TempDir()
 		Expect(os.Mkdir(filepath.Join(dir, "sub"), 0o755)).To(Succeed())
-		Expect(os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(`{ outputs = { self }: { packages.x86_64-linux.default =
-			builtins.fetchTree { type = "path"; path = "${self}/sub";
-				narHash = "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo="; }; }; }`), 0o644)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(`{ outputs = { self }: import "${builtins.fetchTree {
+			type = "path"; path = ./sub; narHash = "sha256-pQpattmS9VmO3ZIQUFn66az8GSmB4IvYhTTCFn6SUmo="; }}/x.nix"; }`),
+			0o644)).To(Succeed())
 		_, err := evaluateIn("source", dir, nixinstall.Request{Flake: "."})
 		var failed *nixinstall.EvalError
 		Expect(errors.As(err, &failed)).To(BeTrue(), "%v", err)
 		Expect(failed.Unfetched).To(HaveSuffix("-source/sub"))
+	})
+
+	it("finds each of them by itself", func() {
+		for text, name := range map[string]string{
+			`builtins.fetchTarball "file://${toString ./data/t.tgz}"`:                              "tarball",
+			`(builtins.fetchTree { type = "tarball"; url = "file://${./data/t.tgz}"; }).outPath`:   "tarball",
+			`(builtins.fetchTree "path:${./sub}").outPath`:                                         "tree",
+			`(builtins.fetchTree { type = "path"; path = ./sub; }).outPath`:                        "tree",
+			`(builtins.fetchTree { type = "file"; url = "file://${./data/f}"; }).outPath`:          "file",
+			`(builtins.fetchTree { type = "file"; url = "file://${toString ./data/f}"; }).outPath`: "file",
+		} {
+			dir := t.TempDir()
+			Expect(os.CopyFS(dir, os.DirFS(testdata(t, "fetchers")))).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(dir, "default.nix"), []byte(
+				`derivation { name = "t"; system = "x86_64-linux"; builder = "/bin/sh"; src = `+text+`; }`), 0o644)).To(Succeed())
+			r, err := evaluateIn("source", dir, nixinstall.Request{})
+			Expect(err).NotTo(HaveOccurred(), text)
+			Expect(r.Derivations[0].Drv.String()).To(Equal("/nix/store/"+singleDrvs[name]), text)
+		}
 	})
 }

@@ -46,18 +46,23 @@ func parseFlakeReference(text string) (flakeReference, error) {
 		place, fragment = before, "^"+outputs
 	}
 	place, rawQuery, _ := strings.Cut(place, "?")
-	place, ref.alone = strings.CutPrefix(place, "path:")
-	if !ref.alone {
-		place = strings.TrimPrefix(place, "git+file:")
+	var err error
+	for _, scheme := range []string{"path:", "git+file:"} {
+		if escaped, found := strings.CutPrefix(place, scheme); found { // a path by itself is none of a URL
+			ref.alone = scheme == "path:"
+			if place, err = url.PathUnescape(escaped); err != nil {
+				return fail("reading the directory: %v", err)
+			}
+			break
+		}
 	}
 	if strings.Contains(place, ":") {
 		return fail("want a directory of the source, for example .#default")
 	}
-	var err error
 	if ref.attr, err = url.PathUnescape(fragment); err != nil {
 		return fail("reading what follows #: %v", err)
 	}
-	query, err := url.ParseQuery(rawQuery)
+	query, err := url.ParseQuery(strings.ReplaceAll(rawQuery, "+", "%2B")) // to Nix a plus sign is one
 	if err != nil {
 		return fail("reading what follows ?: %v", err)
 	}
@@ -133,7 +138,7 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 	if r.RevCount > 0 {
 		query.Set("revCount", strconv.FormatInt(r.RevCount, 10))
 	}
-	return "path:" + r.Source.String() + "?" + query.Encode(), nil
+	return "path:" + r.Source.String() + "?" + strings.ReplaceAll(query.Encode(), "+", "%20"), nil
 }
 
 var (

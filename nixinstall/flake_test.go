@@ -35,6 +35,7 @@ var (
 		"git+file:.?dir=svc#x":        "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
 		".?submodules=1#x":            "/nix/store/vm7rjbdrjrq0mb8wb7ca8y8hba6f92qk-x.drv",
 		".?submodules=1&dir=svc#x":    "/nix/store/86v6d668494bjhj0dg5p7x1nclcd44a3-svc.drv",
+		"git+file:%2E?dir=svc#x":      "/nix/store/y15zff7v9n79i285p6hnavhdn6nqlwh3-svc.drv",
 		"path:./svc#x":                "/nix/store/8nmwb087r3yvami2f7df89c80g3y56fx-svc.drv", // its time is a directory's own
 	}
 )

@@ -148,20 +148,15 @@ func endOfBinding(text string) int {
 	return len(text)
 }
 
-// nixConfig reads a nix.conf (NixOS/nix: src/libutil/configuration.cc, parseConfigFiles).
+// nixConfig reads the caches and keys of a nix.conf.
 func nixConfig(text string) ListedCaches {
 	var listed ListedCaches
-	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		words := strings.Fields(line)
-		if len(words) < 3 || words[1] != "=" {
-			continue
-		}
-		switch strings.TrimPrefix(words[0], "extra-") {
+	for name, words := range nixSettings(text) {
+		switch strings.TrimPrefix(name, "extra-") {
 		case "substituters", "trusted-substituters", "binary-caches", "trusted-binary-caches":
-			listed.Substituters = append(listed.Substituters, words[2:]...)
+			listed.Substituters = append(listed.Substituters, words...)
 		case "trusted-public-keys", "binary-cache-public-keys":
-			listed.TrustedPublicKeys = append(listed.TrustedPublicKeys, words[2:]...)
+			listed.TrustedPublicKeys = append(listed.TrustedPublicKeys, words...)
 		}
 	}
 	return listed

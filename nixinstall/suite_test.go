@@ -37,6 +37,7 @@ func TestNixInstall(t *testing.T) {
 	suite("Install", testInstall)
 	suite("Killed", testKilled)
 	suite("LeftOut", testLeftOut)
+	suite("Ordinary", testOrdinary)
 	suite("PrivateCaches", testPrivateCaches)
 	suite("RenameSource", testRenameSource)
 	suite("State", testState)

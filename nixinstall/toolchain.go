@@ -81,7 +81,8 @@ type Settings struct {
 	// ConnectTimeout is how long a server may take to accept a connection; 0 is 5 seconds.
 	ConnectTimeout time.Duration
 	// Environment is the environment of the build, as os.Environ gives it. Only what is on a short list (proxies,
-	// certificates, locale, temporary directory, AWS credentials, PATH for git and ssh) reaches Nix.
+	// certificates, locale, temporary directory, AWS credentials, PATH for git and ssh) reaches Nix, and of NIX_CONFIG the
+	// Features.
 	Environment []string
 	// Log, if set, receives a line when there is something to say: a long evaluation, a download.
 	Log func(format string, args ...any)

@@ -26,6 +26,7 @@ const (
 	topicSearchPath      topic = "search-path"
 	topicWouldBuild      topic = "would-build"
 	topicUnfetched       topic = "fetched-path"
+	topicFeature         topic = "experimental-feature"
 	topicPure            topic = "pure"
 	topicImported        topic = "import"
 	topicFetched         topic = "import-fetched"
@@ -140,10 +141,15 @@ func evaluationAdvice() []advice {
 			[]string{"take the system from the output's name (packages.<system>), give every fetch its hash, and make what differs an " +
 				"input of the flake, or", "have an expression evaluated in place of the flake: BP_NIX_FILE=default.nix"}},
 		{topicUnfetched, "… does not exist, of a path below /nix/store that a flake fetches",
-			"`fetchTree`, `getFlake` and `file://` addresses in a flake look for /nix/store in the file system, where it is not " +
-				"during a build.",
+			"`fetchTree`, `getFlake` and `file://` addresses look for /nix/store in the file system, where it is not during a " +
+				"build. What a flake's outputs fetch is found all the same, but not what it fetches before it has any, as in " +
+				"`outputs = inputs: import (fetchTree …)`.",
 			[]string{"have the flake take {directory} by builtins.path, which reads it through the store, or as an input of its own " +
 				"(inputs.NAME.url = \"path:./DIRECTORY\")"}},
+		{topicFeature, "experimental Nix feature … is disabled",
+			"The expression uses what Nix has only where somebody asks for it. Features of the language are taken from `NIX_CONFIG` " +
+				"of the build, and from nowhere else: not from the `nixConfig` of a flake.",
+			[]string{"set NIX_CONFIG=extra-experimental-features = {feature}"}},
 		{topicWouldBuild, "would have to be built, and no substituter has it",
 			"Evaluation reads the output of a derivation (import from derivation), and nothing is compiled here.",
 			[]string{buildIt + ", or", nameIt}},

@@ -275,7 +275,7 @@ func (b Build) trimSource(ctx context.Context, in *inputs) error {
 // conditions are this program and the caches, by all that may change which store paths they have for a source.
 func (in *inputs) conditions() []string {
 	return slices.Concat([]string{in.version, nixinstall.Expression()}, in.settings.identity(),
-		nixinstall.Variables(os.Environ()))
+		nixinstall.Variables(os.Environ()), nixinstall.Features(os.Environ()))
 }
 
 // processEntries are the Procfile's process types, or one made from the closure's only program.

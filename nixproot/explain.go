@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -56,6 +57,9 @@ func fixesOf(err error) []string {
 	return nil
 }
 
+// disabledFeature is how Nix names an experimental feature that is off.
+var disabledFeature = regexp.MustCompile(`experimental Nix feature '([a-z0-9-]+)' is disabled`)
+
 func evaluationFixes(err error) []string {
 	var (
 		evaluation *nixinstall.EvalError
@@ -78,6 +82,8 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicPure)
 	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
 		return adviceOn(topicUnfetched, "directory", evaluation.Unfetched)
+	case errors.As(err, &evaluation) && disabledFeature.MatchString(evaluation.Summary):
+		return adviceOn(topicFeature, "feature", disabledFeature.FindStringSubmatch(evaluation.Summary)[1])
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
 		return adviceOn(topicSearchPath)
 	case errors.As(err, &build):

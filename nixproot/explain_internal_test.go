@@ -23,6 +23,12 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		})).To(Equal("evaluating: undefined variable 'stdenvv'"))
 	})
 
+	it("says how an experimental feature is switched on", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{
+			Summary: "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
+		})).To(ContainSubstring("set NIX_CONFIG=extra-experimental-features = pipe-operators"))
+	})
+
 	it("says what a flake has instead of what pure evaluation lacks", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "attribute 'currentSystem' missing; a flake is evaluated purely",
 			Pure: true})).To(And(ContainSubstring("packages.<system>"), ContainSubstring("BP_NIX_FILE=default.nix")))

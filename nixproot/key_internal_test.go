@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,21 @@ func testKey(t *testing.T, _ spec.G, it spec.S) {
 			key := p.key()
 			Expect(seen).NotTo(HaveKey(key), what+" and "+seen[key])
 			seen[key] = what
+		}
+	})
+
+	it("is another one with a feature of the language or a variable of nixpkgs, and with no other setting of Nix", func() {
+		before := newPushed(t).key()
+		for variable, differs := range map[string]bool{
+			"NIX_CONFIG=extra-experimental-features = pipe-operators": true,
+			"NIX_CONFIG=extra-experimental-features = cgroups":        false,
+			"NIX_CONFIG=max-jobs = 4":                                 false,
+			"NIXPKGS_ALLOW_UNFREE=1":                                  true,
+		} {
+			name, value, _ := strings.Cut(variable, "=")
+			t.Setenv(name, value)
+			Expect(newPushed(t).key() != before).To(Equal(differs), variable)
+			t.Setenv(name, "")
 		}
 	})
 
