@@ -7,6 +7,7 @@
 package cache
 
 import (
+	"cmp"
 	"net/http"
 	"os"
 
@@ -70,9 +71,9 @@ type Credential struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Concurrency = orDefault(o.Concurrency, 16)
-	o.UserAgent = orDefault(o.UserAgent, "nix-hydra-buildpack")
-	o.MaxUnsignedSize = orDefault(o.MaxUnsignedSize, 4<<30)
+	o.Concurrency = cmp.Or(o.Concurrency, 16)
+	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
+	o.MaxUnsignedSize = cmp.Or(o.MaxUnsignedSize, 4<<30)
 	o.Retry = o.Retry.withDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
@@ -81,12 +82,4 @@ func (o Options) withDefaults() Options {
 		o.Getenv = os.Getenv
 	}
 	return o
-}
-
-func orDefault[T comparable](v, d T) T {
-	var zero T
-	if v == zero {
-		return d
-	}
-	return v
 }

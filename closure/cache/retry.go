@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,7 +16,8 @@ import (
 
 // RetryPolicy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause;
 // when that does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it
-// (NixOS/nix src/libstore/http-binary-cache-store.cc and filetransfer.cc). Zeros mean the values of DefaultRetry.
+// (NixOS/nix src/libstore/http-binary-cache-store.cc and filetransfer.cc). Zeros mean the constants below. A build sets
+// Stall at most; tests are shorter.
 type RetryPolicy struct {
 	// Attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
 	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
@@ -36,19 +38,15 @@ type RetryPolicy struct {
 	Disable time.Duration
 }
 
-// DefaultRetry is the policy of a build: a dead cache costs seconds, a flapping one is waited for.
-func DefaultRetry() RetryPolicy {
-	return RetryPolicy{
-		Attempts: 5,
-		Backoff:  250 * time.Millisecond,
-		Timeout:  15 * time.Second,
-		Stall:    30 * time.Second,
-		Patience: time.Second,
-		Disable:  60 * time.Second,
-	}
-}
-
+// The policy of a build: a dead cache costs seconds, a flapping one is waited for.
 const (
+	attempts = 5
+	backoff  = 250 * time.Millisecond
+	timeout  = 15 * time.Second
+	stall    = 30 * time.Second
+	patience = time.Second
+	disable  = 60 * time.Second
+
 	// maxBackoff is the longest wait between two attempts, in times of the first.
 	maxBackoff = 40
 	// minRate is what a NAR has to bring in bytes per second.
@@ -60,14 +58,10 @@ const (
 )
 
 func (p RetryPolicy) withDefaults() RetryPolicy {
-	d := DefaultRetry()
-	p.Attempts = orDefault(p.Attempts, d.Attempts)
-	p.Backoff = orDefault(p.Backoff, d.Backoff)
-	p.Timeout = orDefault(p.Timeout, d.Timeout)
-	p.Stall = orDefault(p.Stall, d.Stall)
-	p.Patience = orDefault(p.Patience, d.Patience)
-	p.Disable = orDefault(p.Disable, d.Disable)
-	return p
+	return RetryPolicy{
+		Attempts: cmp.Or(p.Attempts, attempts), Backoff: cmp.Or(p.Backoff, backoff), Timeout: cmp.Or(p.Timeout, timeout),
+		Stall: cmp.Or(p.Stall, stall), Patience: cmp.Or(p.Patience, patience), Disable: cmp.Or(p.Disable, disable),
+	}
 }
 
 // delay is the wait before attempt n (1 is the first repetition); a server's Retry-After wins, within its bound.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -59,7 +60,7 @@ func (a *address) httpBase() *url.URL {
 }
 
 func (a *address) region() string {
-	return orDefault(a.s3.region, defaultRegion)
+	return cmp.Or(a.s3.region, defaultRegion)
 }
 
 // s3Signer signs requests to one bucket's host, when AWS credentials can be found the usual way (environment, shared
