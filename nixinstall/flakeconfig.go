@@ -1,105 +1,66 @@
 package nixinstall
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"os"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// ListedCaches are caches and keys to trust that somebody lists for Nix, be it with "extra-" before it or without, and
-// that are not among the settings.
+// ListedCaches are caches and keys to trust that somebody lists for Nix, be it with "extra-" before it or without.
 type ListedCaches struct {
-	// From is where: "nixConfig of flake.nix", a file, a variable.
-	From              string   `json:"-"`
-	Substituters      []string `json:"substituters"`
-	TrustedPublicKeys []string `json:"trustedPublicKeys"`
+	// From are the places that list them: "nixConfig of flake.nix", a file, a variable.
+	From              []string
+	Substituters      []string
+	TrustedPublicKeys []string
 }
 
-// flakeConfig reads the attribute as Nix itself does, which takes strings and lists of them, without a look at inputs
-// or outputs.
-const flakeConfig = `file: let
-  config = (import file).nixConfig or { };
-  words = value:
-    if builtins.isList value then builtins.concatMap words value
-    else if builtins.isString value then builtins.filter (w: builtins.isString w && w != "") (builtins.split "[[:space:]]+" value)
-    else [ ];
-  all = builtins.concatMap (name: words (config.${name} or [ ]));
-in {
-  substituters = all [ "substituters" "extra-substituters" "trusted-substituters" "extra-trusted-substituters" ];
-  trustedPublicKeys = all [ "trusted-public-keys" "extra-trusted-public-keys" ];
-}`
+// add joins what another place lists.
+func (l *ListedCaches) add(more ListedCaches, from string) {
+	join := func(all, more []string) []string {
+		for _, one := range more {
+			if !slices.Contains(all, one) {
+				all = append(all, one)
+			}
+		}
+		return all
+	}
+	if len(more.Substituters)+len(more.TrustedPublicKeys) > 0 {
+		l.From = append(l.From, from)
+		l.Substituters = join(l.Substituters, more.Substituters)
+		l.TrustedPublicKeys = join(l.TrustedPublicKeys, more.TrustedPublicKeys)
+	}
+}
 
 // nixConfigs are where a source may have a nix.conf.
 var nixConfigs = []string{"nix.conf", "nix/nix.conf", ".nix/nix.conf", ".config/nix/nix.conf"}
 
-// ListedCaches reads what the nixConfig of a source's flake, a nix.conf in the source's directory, and the build's NIX_CONFIG
-// list, none of which is obeyed. flake is the flake reference, "" where there is none; source is the directory's place in the
-// store. What cannot be read lists nothing.
-func (t Toolchain) ListedCaches(ctx context.Context, directory string, source storepath.Path, flake string) ([]ListedCaches,
-	error) {
-	var found []ListedCaches
-	add := func(listed ListedCaches, from string) {
-		known := func(have []string) func(string) bool { return func(s string) bool { return slices.Contains(have, s) } }
-		listed.Substituters = slices.DeleteFunc(listed.Substituters, known(t.settings.Substituters))
-		listed.TrustedPublicKeys = slices.DeleteFunc(listed.TrustedPublicKeys, known(t.settings.TrustedPublicKeys))
-		if listed.From = from; len(listed.Substituters)+len(listed.TrustedPublicKeys) > 0 {
-			found = append(found, listed)
-		}
+// ReadListedCaches reads what the nixConfig of a source's flake, a nix.conf in the source's directory, and variable, the
+// build's NIX_CONFIG, list, none of which is obeyed. flake is the flake reference, "" where there is none. Of a nixConfig
+// it reads texts and lists of texts, and Nix takes nothing else there (NixOS/nix: src/libflake/flake.cc,
+// forceTrivialValue). What cannot be read lists nothing.
+func ReadListedCaches(directory, flake, variable string) (found ListedCaches) {
+	root, err := os.OpenRoot(directory)
+	if err != nil {
+		return found
 	}
+	defer root.Close()
 	ref, err := parseFlakeReference(flake)
 	if err != nil {
-		return nil, err
+		return found
 	}
-	root, err := os.OpenRoot(directory)
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
 	file := path.Join(ref.dir, "flake.nix")
-	if text, err := readSourceFile(root, file); err == nil && strings.Contains(text, "nixConfig") {
-		if listed, err := t.flakeConfig(ctx, source, file); err == nil {
-			add(listed, "nixConfig of "+file)
-		}
+	if text, err := readSourceFile(root, file); err == nil {
+		found.add(writtenConfig(text), "nixConfig of "+file)
 	}
-	readNixConfigs(root, t.settings.variable("NIX_CONFIG"), add)
-	return found, ctx.Err()
-}
-
-// WrittenCaches are ListedCaches where there is no Nix to ask: of the nixConfig of flake.nix what is written out in it.
-// variable is the build's NIX_CONFIG.
-func WrittenCaches(directory, variable string) []ListedCaches {
-	var found []ListedCaches
-	add := func(listed ListedCaches, from string) {
-		if listed.From = from; len(listed.Substituters)+len(listed.TrustedPublicKeys) > 0 {
-			found = append(found, listed)
-		}
-	}
-	root, err := os.OpenRoot(directory)
-	if err != nil {
-		return nil
-	}
-	defer root.Close()
-	if text, err := readSourceFile(root, "flake.nix"); err == nil {
-		add(writtenConfig(text), "nixConfig of flake.nix")
-	}
-	readNixConfigs(root, variable, add)
-	return found
-}
-
-func readNixConfigs(root *os.Root, variable string, add func(ListedCaches, string)) {
 	for _, name := range nixConfigs {
 		if text, err := readSourceFile(root, name); err == nil {
-			add(nixConfig(text), name)
+			found.add(nixConfig(text), name)
 		}
 	}
-	add(nixConfig(variable), "NIX_CONFIG")
+	found.add(nixConfig(variable), "NIX_CONFIG")
+	return found
 }
 
 var (
@@ -160,21 +121,4 @@ func nixConfig(text string) ListedCaches {
 		}
 	}
 	return listed
-}
-
-// flakeConfig reads the nixConfig of a flake.nix in the source (NixOS/nix: src/nix/flake.md, "Flake format").
-func (t Toolchain) flakeConfig(ctx context.Context, source storepath.Path, file string) (ListedCaches, error) {
-	var config ListedCaches
-	doing := "reading the nixConfig of " + file
-	result, err := t.run(ctx, command{
-		program: "nix", args: []string{"eval", "--json", "-v", "--log-format", "internal-json", "--file", "-"},
-		stdin: "(" + flakeConfig + ") " + quoteNix(source.String()+"/"+file), doing: doing,
-	})
-	if err != nil {
-		return config, fmt.Errorf("%s: %w", doing, t.explain(err, source))
-	}
-	if err := json.Unmarshal(result.stdout, &config); err != nil {
-		return config, fmt.Errorf("%s: reading Nix's answer: %w", doing, err)
-	}
-	return config, nil
 }

@@ -25,12 +25,34 @@ type Impurity struct {
 // String names the place.
 func (i Impurity) String() string { return fmt.Sprintf("%s:%d: %s", i.File, i.Line, i.What) }
 
+// ImpurityKind is what makes a place impure.
+type ImpurityKind int
+
+// What an expression may depend on besides its source.
+const (
+	Clock       ImpurityKind = iota // builtins.currentTime
+	Environment                     // builtins.getEnv
+	SearchPath                      // <nixpkgs> and the like
+	Unpinned                        // something is fetched without a hash
+)
+
+// Kind is what makes the place impure.
+func (i Impurity) Kind() ImpurityKind {
+	switch {
+	case strings.HasPrefix(i.What, "<"):
+		return SearchPath
+	case strings.HasSuffix(i.What, "getEnv"):
+		return Environment
+	case strings.HasSuffix(i.What, "currentTime"):
+		return Clock
+	}
+	return Unpinned
+}
+
 // Mutable reports whether the place may give another result in the next build, with the same source and settings: it
 // reads the clock, or fetches what is not pinned. No variable of the build reaches an expression, and what is in angle
 // brackets is as mutable as the search path.
-func (i Impurity) Mutable() bool {
-	return !strings.HasPrefix(i.What, "<") && !strings.HasSuffix(i.What, "getEnv")
-}
+func (i Impurity) Mutable() bool { return i.Kind() == Clock || i.Kind() == Unpinned }
 
 // impurities are the ways out of a source's own files. What is fetched is impure where nothing pins it, which is looked
 // for in the address, in a set of arguments, or in what a name stands for.

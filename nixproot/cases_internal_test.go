@@ -78,9 +78,9 @@ func TestAValueOfHarmlessIsOfferedWhereItWouldHelpAndBeRead(t *testing.T) {
 
 func TestSettingsThatObeyWhatASourceListsHoldNoMoreThanThat(t *testing.T) {
 	g := NewWithT(t)
-	g.Expect(configuredLines(roots.ConfiguredCaches{Substituters: []string{"https://a", "https://me:x@b"}})).
+	g.Expect(configuredLines(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{Substituters: []string{"https://a", "https://me:x@b"}}})).
 		To(Equal(`NIX_EXTRA_BINARY_CACHE="https://a https://b"`))
-	g.Expect(configuredLines(roots.ConfiguredCaches{TrustedPublicKeys: []string{"a-1:x", "b-1:y"}})).
+	g.Expect(configuredLines(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{TrustedPublicKeys: []string{"a-1:x", "b-1:y"}}})).
 		To(Equal(`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x b-1:y"`))
 	g.Expect(configuredLines(roots.ConfiguredCaches{})).To(BeEmpty())
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -81,20 +82,20 @@ func findingFixes(finding roots.Finding) []string {
 		return systemFixes(f.System)
 	case roots.HydraBuild:
 		return buildFixes(f)
-	case roots.NotServed:
-		return storeFixes(f.Store)
-	case roots.OtherRevision:
-		return adviceOn(topicOtherRevision, "job", f.Job())
-	case roots.OtherDerivation:
-		return adviceOn(topicOtherDerivation, "job", f.Job())
+	case roots.OtherBuild:
+		topic := topicOtherDerivation
+		if f.Commit != "" && !f.OfCommit {
+			topic = topicOtherRevision
+		}
+		return adviceOn(topic, "job", f.Build.JobPath())
 	case roots.DeepClone:
-		return adviceOn(topicDeepClone, "job", f.Job())
+		return adviceOn(topicDeepClone, "job", f.Build.JobPath())
 	case roots.NestedSubmodules:
 		return adviceOn(topicSubmodules)
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
 	case roots.Impure:
-		return impurityFixes(f.Impurity)
+		return adviceOn(impurityTopics[f.Kind])
 	case roots.ConfiguredCaches:
 		return adviceOn(topicConfigured, "lines", configuredLines(f))
 	case roots.Imported:
@@ -106,7 +107,7 @@ func findingFixes(finding roots.Finding) []string {
 func buildFixes(b roots.HydraBuild) []string {
 	switch {
 	case !b.Build.Finished:
-		return []string{adviceOn(topicUnfinished)[0] + "\nBP_NIX_HYDRA_JOB=" + b.Job()}
+		return []string{adviceOn(topicUnfinished)[0] + "\nBP_NIX_HYDRA_JOB=" + b.Build.JobPath()}
 	case b.Failure != nil:
 		return adviceOn(topicFailed)
 	}
@@ -131,23 +132,23 @@ func storeFixes(s roots.HydraStore) []string {
 func fileFixes(f roots.FileDiff) []string {
 	var fixes []string
 	for _, kind := range []struct {
-		files []string
 		topic topic
+		names int
 	}{
-		{f.Extra, topicExtraFiles}, {f.Missing, topicMissingFiles}, {f.Changed, topicChangedFiles}, {f.Modes, topicModes},
+		{topicExtraFiles, len(f[roots.Extra])}, {topicMissingFiles, len(f[roots.Missing])},
+		{topicChangedFiles, len(f[roots.Changed]) + len(f[roots.Endings]) + len(f[roots.Pointers])},
+		{topicModes, len(f[roots.Modes])},
 	} {
-		if len(kind.files) > 0 {
+		if kind.names > 0 {
 			fixes = append(fixes, adviceOn(kind.topic)...)
 		}
 	}
 	return fixes
 }
 
-func impurityFixes(i roots.Impurity) []string {
-	return adviceOn(map[roots.Impurity]topic{
-		roots.Clock: topicClock, roots.Environment: topicEnvironment, roots.SearchPath: topicHydraPath,
-		roots.Unpinned: topicUnpinned,
-	}[i])
+var impurityTopics = map[nixinstall.ImpurityKind]topic{
+	nixinstall.Clock: topicClock, nixinstall.Environment: topicEnvironment, nixinstall.SearchPath: topicHydraPath,
+	nixinstall.Unpinned: topicUnpinned,
 }
 
 // configuredLines are the settings that would obey what a source lists.

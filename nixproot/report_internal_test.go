@@ -10,6 +10,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -24,8 +25,8 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 			Entry: "default.nix", Missing: []storepath.Path{shop}, Build: []storepath.Path{shopB + ".drv"},
 			Names: []string{"source", "git-export"}, Asked: []cache.Answer{{URL: "https://cache.example.org", Why: "not there"}},
 			Findings: []roots.Finding{roots.UploadDiffers{
-				Files: roots.FileDiff{Extra: []string{"x"}}, From: "commit 0123456",
-				Restored: &roots.Restored{Outputs: []storepath.Path{shopB}, Name: "source"},
+				Files: roots.FileDiff{roots.Extra: {"x"}}, From: "commit 0123456",
+				Restored: []storepath.Path{shopB}, Name: "source",
 			}},
 			RuledOut: []string{"the moon"},
 		}
@@ -50,7 +51,7 @@ What the caches said:
 	it("says what may be the reason, that Hydra was not asked, and what is none", func() {
 		e := &roots.NotCachedError{
 			Entry: "evaluation 7 of https://hydra.example.org", Missing: []storepath.Path{shop}, Have: 2,
-			Findings: []roots.Finding{roots.Impure{Impurity: roots.Environment, Places: []string{"a.nix:1: builtins.getEnv"}}},
+			Findings: []roots.Finding{roots.Impure{Kind: nixinstall.Environment, Places: []string{"a.nix:1: builtins.getEnv"}}},
 			RuledOut: []string{"the upload"},
 		}
 		text := explain(e).Error()
@@ -75,14 +76,14 @@ What is not the reason:
 		finding roots.Finding
 		words   []string
 	}{
-		"Hydra's own store, signed": {roots.NotServed{Store: roots.HydraStore{URL: "https://h", State: roots.StoreServes,
+		"Hydra's own store, signed": {roots.HydraBuild{Build: build, Store: roots.HydraStore{URL: "https://h", State: roots.StoreServes,
 			Keys: []string{"h-1"}}}, []string{"signed by h-1", "NIX_EXTRA_BINARY_CACHE=https://h", "the public key h-1"}},
-		"Hydra's own store, unsigned": {roots.NotServed{Store: roots.HydraStore{URL: "https://h", State: roots.StoreServes}},
+		"Hydra's own store, unsigned": {roots.HydraBuild{Build: build, Store: roots.HydraStore{URL: "https://h", State: roots.StoreServes}},
 			[]string{"without a signature", "binary_cache_secret_key_file", "BP_NIX_REQUIRE_SIGS=false is the only way"}},
-		"an output that was garbage-collected": {roots.HydraBuild{Build: build, Path: shop,
+		"an output that was garbage-collected": {roots.HydraBuild{Build: build,
 			Store: roots.HydraStore{URL: "https://h", State: roots.StoreCollected}},
-			[]string{"Hydra has built it (build 7 of shop/main/app: https://h/build/7)", "garbage-collected", "restart the build"}},
-		"an output in no store that is known": {roots.NotServed{}, []string{"name the cache that this Hydra uploads to"}},
+			[]string{"no cache that was asked has it (build 7 of shop/main/app: https://h/build/7)", "garbage-collected", "restart the build"}},
+		"an output in no store that is known": {roots.HydraBuild{Build: build}, []string{"name the cache that this Hydra uploads to"}},
 		"a build that is not finished": {roots.HydraBuild{Build: hydra.Build{ID: 7, Project: "shop", Jobset: "main", Job: "app"}},
 			[]string{"has not finished building it", "BP_NIX_HYDRA_WAIT=30m", "BP_NIX_HYDRA_JOB=shop/main/app"}},
 		"a failed build": {roots.HydraBuild{Build: build, Failure: errors.New("step 1 failed")},
@@ -94,11 +95,14 @@ What is not the reason:
 		"a deep clone": {roots.DeepClone{Build: build, Input: "src", Value: "https://git.example/x main 1"},
 			[]string{"input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app", "the third word"}},
 		"nested submodules": {roots.NestedSubmodules{Paths: []string{"a/b"}}, []string{"submodules of submodules, a/b:", "--recursive"}},
-		"another derivation": {roots.OtherDerivation{Build: build, OfRevision: true, Inputs: "flags=-O3"},
+		"another derivation": {roots.OtherBuild{Build: build, Commit: "c0ffee", OfCommit: true, Inputs: "flags=-O3"},
 			[]string{"Hydra has built this revision", "flags=-O3", "BP_NIX_HYDRA_JOB=shop/main/app"}},
-		"caches that a source lists": {roots.ConfiguredCaches{From: []string{"nixConfig of flake.nix", "nix.conf"},
+		"a build of another revision": {roots.OtherBuild{Build: build, Name: "app", Commit: "c0ffee", Inputs: "src=aa"},
+			[]string{"Hydra has built app, last from src=aa", "not from c0ffee", "push this commit", "BP_NIX_HYDRA_JOB=shop/main/app"}},
+		"caches that a source lists": {roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{
+			From:              []string{"nixConfig of flake.nix", "nix.conf"},
 			Substituters:      []string{"https://a.example", "https://me:secret@b.example"},
-			TrustedPublicKeys: []string{"a-1:x="}},
+			TrustedPublicKeys: []string{"a-1:x="}}},
 			[]string{"nixConfig of flake.nix, nix.conf lists", `NIX_EXTRA_BINARY_CACHE="https://a.example https://b.example"`,
 				`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x="`}},
 		"a key that is not trusted": {roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: cache.Untrusted,

@@ -8,6 +8,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
@@ -16,28 +17,32 @@ const listed = 10
 
 // Finding is something that was seen while looking for the reason why no cache has an output. Its text is what was
 // seen, in one line or several; what to do about it is said by whoever shows it.
-type Finding interface {
-	fmt.Stringer
-	// Proven reports whether it is the reason for certain: without it the caches have the output, or Hydra says so.
-	Proven() bool
+type Finding interface{ fmt.Stringer }
+
+// Proven reports whether a finding is the reason for certain: without it the caches have the output, or Hydra says so.
+func Proven(f Finding) bool {
+	switch f := f.(type) {
+	case CacheAnswer:
+		return f.Reason == cache.Untrusted
+	case OtherSystem, HydraBuild:
+		return true
+	case UploadDiffers:
+		return len(f.Restored) > 0
+	case Impure:
+		return f.Changed
+	}
+	return false // others may have it, build it, or leave the difference out
 }
 
 // CacheAnswer is what a cache said that may have the output and did not give it.
 type CacheAnswer struct{ cache.Answer }
 
-// Proven is true of a path that is there and lacks a signature by a trusted key.
-func (a CacheAnswer) Proven() bool { return a.Reason == cache.Untrusted }
-
 func (a CacheAnswer) String() string {
 	switch a.Reason {
-	case cache.Untrusted:
-		return fmt.Sprintf("%s has it, but it cannot be taken: %s", a.URL, a.Why)
-	case cache.Invalid:
-		return fmt.Sprintf("%s has something for it that cannot be used: %s", a.URL, a.Why)
-	case cache.Login:
-		return fmt.Sprintf("%s wants a login: %s", a.URL, a.Why)
+	case cache.Untrusted, cache.Invalid, cache.Login:
+		return a.URL + ": " + a.Why
 	}
-	return fmt.Sprintf("%s could not be asked, and may have it: %s", a.URL, a.Why)
+	return a.URL + " could not be asked, and may have it: " + a.Why
 }
 
 // cacheFindings are those answers that say more than that the path is not there.
@@ -54,13 +59,7 @@ func cacheFindings(asked []cache.Answer) []Finding {
 // HydraSilent is a Hydra that did not answer.
 type HydraSilent struct{ Err error }
 
-// Proven is false: nothing is known.
-func (HydraSilent) Proven() bool { return false }
-
 func (s HydraSilent) String() string { return "Hydra could not be asked: " + s.Err.Error() }
-
-// Unwrap is the client's error.
-func (s HydraSilent) Unwrap() error { return s.Err }
 
 // NeverBuilt is a Hydra in which no build has an output of this name.
 type NeverBuilt struct {
@@ -68,9 +67,6 @@ type NeverBuilt struct {
 	// File is what was evaluated.
 	File string
 }
-
-// Proven is false: another Hydra may build it.
-func (NeverBuilt) Proven() bool { return false }
 
 func (n NeverBuilt) String() string {
 	return fmt.Sprintf("%s has never built anything named %s: no job gives it", n.Hydra, n.Name)
@@ -84,9 +80,6 @@ type OtherSystem struct {
 	Build hydra.Build
 }
 
-// Proven is true.
-func (OtherSystem) Proven() bool { return true }
-
 func (o OtherSystem) String() string {
 	return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Build.URL)
 }
@@ -94,40 +87,30 @@ func (o OtherSystem) String() string {
 // HydraBuild is Hydra's build of the very output that no cache has.
 type HydraBuild struct {
 	Build hydra.Build
-	// Path is the output; Failure what Hydra knows of a build that did not succeed.
-	Path    storepath.Path
+	// Failure is what Hydra knows of a build that did not succeed.
 	Failure error
 	// Store says whether Hydra serves the output itself, where it was built.
 	Store HydraStore
 }
 
-// Proven is true: Hydra says so.
-func (HydraBuild) Proven() bool { return true }
-
 func (b HydraBuild) String() string {
-	build := fmt.Sprintf("build %d of %s: %s", b.Build.ID, jobOf(b.Build), b.Build.URL)
 	switch {
 	case !b.Build.Finished:
-		return "Hydra has not finished building it: " + build
+		return "Hydra has not finished building it: " + pageOf(b.Build)
 	case b.Failure != nil:
 		return "Hydra could not build it: " + b.Failure.Error()
 	}
-	return fmt.Sprintf("Hydra has built it (%s), but no cache that was asked has %s%s", build, b.Path.Base(), b.Store)
+	return fmt.Sprintf("Hydra has built it, but no cache that was asked has it (%s)%s", pageOf(b.Build), b.Store)
 }
 
-// Job is "project/jobset/job", as it is set.
-func (b HydraBuild) Job() string { return jobOf(b.Build) }
-
-func jobOf(b hydra.Build) string { return hydra.WriteJob(b.Project, b.Jobset, b.Job) }
-
-// StoreState is whether Hydra serves an output from its own store.
-type StoreState int
+// StoreState is whether Hydra serves an output from its own store, in the words that are shown.
+type StoreState string
 
 // What a Hydra's own store may be.
 const (
-	StoreUnknown   StoreState = iota // it is no binary cache, or did not answer
-	StoreServes                      // it serves the output
-	StoreCollected                   // it is a binary cache, and the output has been garbage-collected
+	StoreUnknown   StoreState = "" // it is no binary cache, or did not answer
+	StoreServes    StoreState = "Hydra serves it itself"
+	StoreCollected StoreState = "it has been garbage-collected from Hydra's own store"
 )
 
 // HydraStore is what a Hydra's own store has of an output that it built.
@@ -140,75 +123,43 @@ type HydraStore struct {
 }
 
 func (s HydraStore) String() string {
+	signed := ""
 	switch {
-	case s.State == StoreCollected:
-		return fmt.Sprintf("; it has been garbage-collected from Hydra's own store (%s)", s.URL)
+	case s.State == StoreUnknown:
+		return ""
 	case s.State == StoreServes && len(s.Keys) == 0:
-		return fmt.Sprintf("; Hydra serves it itself, without a signature (%s)", s.URL)
+		signed = ", without a signature"
 	case s.State == StoreServes:
-		return fmt.Sprintf("; Hydra serves it itself, signed by %s (%s)", strings.Join(s.Keys, ", "), s.URL)
+		signed = ", signed by " + strings.Join(s.Keys, ", ")
 	}
-	return ""
+	return fmt.Sprintf("; %s%s (%s)", s.State, signed, s.URL)
 }
 
-// NotServed are outputs of a Hydra job that no cache has.
-type NotServed struct{ Store HydraStore }
-
-// Proven is true: Hydra says that it has built them.
-func (NotServed) Proven() bool { return true }
-
-func (n NotServed) String() string {
-	return "Hydra has built it, but no cache that was asked has it" + n.Store.String()
-}
-
-// OtherRevision is a build of the same name from other commits than this source's.
-type OtherRevision struct {
-	Build   hydra.Build
-	Name    string
-	Sources []hydra.Source
-	// Commit is this source's.
-	Commit string
-}
-
-// Proven is false: the commit may build the same.
-func (OtherRevision) Proven() bool { return false }
-
-func (o OtherRevision) String() string {
-	var revisions []string
-	for _, source := range o.Sources {
-		revisions = append(revisions, fmt.Sprintf("%s=%s", source.Input, source.Revision))
-	}
-	return fmt.Sprintf("Hydra has built %s, last from %s (build %d: %s), not from %s", o.Name, strings.Join(revisions, " "),
-		o.Build.ID, o.Build.URL, o.Commit)
-}
-
-// Job is "project/jobset/job", as it is set.
-func (o OtherRevision) Job() string { return jobOf(o.Build) }
-
-// OtherDerivation is a build whose derivation is another than what was evaluated here.
-type OtherDerivation struct {
+// OtherBuild is Hydra's build of the output's name that has another path: of this revision, or the newest.
+type OtherBuild struct {
 	Build hydra.Build
-	// OfRevision says that it is of this very commit; otherwise it is the newest of its name.
-	OfRevision bool
-	// Ours is the derivation here, Inputs what Hydra evaluated.
-	Ours   storepath.Path
+	Name  string
+	// Inputs are what Hydra evaluated, Ours is the derivation that was evaluated here.
 	Inputs string
+	Ours   storepath.Path
+	// Commit is this source's, "" where it is not known; OfCommit says that the build is of it.
+	Commit   string
+	OfCommit bool
 }
 
-// Proven is false: why they differ is not known.
-func (OtherDerivation) Proven() bool { return false }
-
-func (o OtherDerivation) String() string {
+func (o OtherBuild) String() string {
 	which := "Hydra's newest build of it differs from what was evaluated here"
-	if o.OfRevision {
+	switch {
+	case o.OfCommit:
 		which = "Hydra has built this revision, and the two differ"
+	case o.Commit != "":
+		return fmt.Sprintf("Hydra has built %s, last from %s (%s), not from %s", o.Name, o.Inputs, pageOf(o.Build), o.Commit)
 	}
-	return fmt.Sprintf("%s (build %d of %s: %s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which,
-		o.Build.ID, jobOf(o.Build), o.Build.URL, o.Build.DrvPath, o.Ours, o.Inputs)
+	return fmt.Sprintf("%s (%s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which, pageOf(o.Build),
+		o.Build.DrvPath, o.Ours, o.Inputs)
 }
 
-// Job is "project/jobset/job", as it is set.
-func (o OtherDerivation) Job() string { return jobOf(o.Build) }
+func pageOf(b hydra.Build) string { return fmt.Sprintf("build %d of %s: %s", b.ID, b.JobPath(), b.URL) }
 
 // DeepClone is a source that Hydra has with its .git.
 type DeepClone struct {
@@ -217,37 +168,17 @@ type DeepClone struct {
 	Input, Value string
 }
 
-// Proven is false: the expression may leave .git out.
-func (DeepClone) Proven() bool { return false }
-
 func (c DeepClone) String() string {
 	return fmt.Sprintf("input %s of the jobset is a deep clone (%s): Hydra's source has its .git, which no other checkout has alike",
 		c.Input, redact.Text(c.Value))
 }
 
-// Job is "project/jobset/job", as it is set.
-func (c DeepClone) Job() string { return jobOf(c.Build) }
-
 // NestedSubmodules are submodules of submodules that the upload has, of which Hydra has empty directories.
 type NestedSubmodules struct{ Paths []string }
-
-// Proven is false: the expression may leave them out.
-func (NestedSubmodules) Proven() bool { return false }
 
 func (n NestedSubmodules) String() string {
 	return "the upload has submodules of submodules, " + text.List(n.Paths, listed) +
 		": Hydra checks submodules out one level deep, and has empty directories in their place"
-}
-
-// Restored is what the caches have where a difference is taken away; "" where they do not have it.
-type Restored struct {
-	Outputs []storepath.Path
-	// Name is the source's name in the store.
-	Name string
-}
-
-func (r Restored) String() string {
-	return fmt.Sprintf("%s, in a source named %s, and the caches have it", pathList(r.Outputs), r.Name)
 }
 
 // UploadDiffers is an upload that is not what git has.
@@ -255,39 +186,28 @@ type UploadDiffers struct {
 	Files FileDiff
 	// From says what of git it was compared with.
 	From string
-	// Restored is what git's files give, Complete that all of them were there to be evaluated.
-	Restored *Restored
+	// Restored is what git's files give in a source of this Name, none where the caches do not have it. Complete says that
+	// all of git's files were there to be evaluated.
+	Restored []storepath.Path
+	Name     string
 	Complete bool
 }
 
-// Proven is true where the caches have what git's files give.
-func (u UploadDiffers) Proven() bool { return u.Restored != nil }
-
 func (u UploadDiffers) String() string {
-	s := fmt.Sprintf("the upload is not what git has (%s):\n%s\n", u.From, u.Files.as("git"))
+	s := fmt.Sprintf("the upload is not what git has (%s):\n%s\n", u.From, u.Files)
 	switch {
-	case u.Restored != nil:
-		return s + "Without that difference it is " + u.Restored.String()
+	case len(u.Restored) > 0:
+		return s + fmt.Sprintf("Without that difference it is %s, in a source named %s, and the caches have it",
+			pathList(u.Restored), u.Name)
 	case u.Complete:
 		return s + "The caches do not have what " + u.From + " gives, either, so there is another reason, too"
 	}
 	return s + "(What git has could not be restored completely from .git, so that this is not proven)"
 }
 
-// Impurity is what makes an expression give something else at another time or on another machine.
-type Impurity int
-
-// The impurities.
-const (
-	Clock       Impurity = iota // builtins.currentTime
-	Environment                 // builtins.getEnv
-	SearchPath                  // <nixpkgs> and the like
-	Unpinned                    // something is fetched without a hash
-)
-
 // Impure are places with one kind of impurity.
 type Impure struct {
-	Impurity
+	Kind   nixinstall.ImpurityKind
 	Places []string
 	// Changed says that evaluating again gave another path.
 	Changed bool
@@ -295,20 +215,17 @@ type Impure struct {
 	NixPath []string
 }
 
-// Proven is true where evaluating again gave another path.
-func (i Impure) Proven() bool { return i.Changed }
-
 func (i Impure) String() string {
 	places := strings.Join(i.Places, ", ")
-	switch i.Impurity {
-	case Clock:
+	switch i.Kind {
+	case nixinstall.Clock:
 		if i.Changed {
 			return "evaluating it again a second later gives another path: it depends on the clock, at " + places
 		}
 		return "the clock is read at " + places
-	case Environment:
+	case nixinstall.Environment:
 		return "variables of the environment are read at " + places + "; they are empty here, and Hydra's may not be"
-	case SearchPath:
+	case nixinstall.SearchPath:
 		from := "empty"
 		if len(i.NixPath) > 0 {
 			from = redact.Text(strings.Join(i.NixPath, " "))
@@ -320,15 +237,7 @@ func (i Impure) String() string {
 }
 
 // ConfiguredCaches are caches and keys that the source, or the build's NIX_CONFIG, lists for Nix, and that were not asked.
-type ConfiguredCaches struct {
-	// From are the places that list them.
-	From              []string
-	Substituters      []string
-	TrustedPublicKeys []string
-}
-
-// Proven is false: whether they have the output was not asked.
-func (ConfiguredCaches) Proven() bool { return false }
+type ConfiguredCaches struct{ nixinstall.ListedCaches }
 
 func (c ConfiguredCaches) String() string {
 	s := strings.Join(c.From, ", ") + " lists what is not obeyed here:"
@@ -348,9 +257,6 @@ type Imported struct {
 	// Tarball and SHA256 are what builtins.fetchTarball would need for the same path, "" where they are not known.
 	Tarball, SHA256 string
 }
-
-// Proven is false: a cache may have had it.
-func (Imported) Proven() bool { return false }
 
 func (i Imported) String() string {
 	if len(i.Fetched) > 0 {

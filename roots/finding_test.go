@@ -8,6 +8,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -24,8 +25,7 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		DrvPath: "/nix/store/x.drv", Outputs: map[string]storepath.Path{"out": app, "doc": doc}}
 	unfinished := build
 	unfinished.Finished = false
-	restored := &roots.Restored{Outputs: []storepath.Path{app}, Name: "source"}
-	extra := roots.FileDiff{Extra: []string{"x"}}
+	extra := roots.FileDiff{roots.Extra: {"x"}}
 	asked := func(reason cache.Reason) roots.Finding {
 		return roots.CacheAnswer{Answer: cache.Answer{URL: "https://c", Reason: reason, Why: "because"}}
 	}
@@ -34,40 +34,38 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		proven  bool
 		text    string
 	}{
-		{asked(cache.Untrusted), true, "https://c has it, but it cannot be taken: because"},
-		{asked(cache.Invalid), false, "https://c has something for it that cannot be used: because"},
-		{asked(cache.Login), false, "https://c wants a login: because"},
+		{asked(cache.Untrusted), true, "https://c: because"},
+		{asked(cache.Invalid), false, "https://c: because"},
+		{asked(cache.Login), false, "https://c: because"},
 		{asked(cache.Absent), false, "https://c could not be asked, and may have it: because"},
 		{roots.HydraSilent{Err: errors.New("no route")}, false, "Hydra could not be asked: no route"},
 		{roots.NeverBuilt{Hydra: "https://hydra", Name: "app"}, false, "https://hydra has never built anything named app: no job gives it"},
 		{roots.OtherSystem{Name: "app", System: "x", Have: []string{"y", "z"}, Build: build}, true,
 			"Hydra builds app for y, z, not for x: https://hydra/build/7"},
-		{roots.HydraBuild{Build: unfinished, Path: app}, true,
+		{roots.HydraBuild{Build: unfinished}, true,
 			"Hydra has not finished building it: build 7 of p/main/app: https://hydra/build/7"},
 		{roots.HydraBuild{Build: build, Failure: errors.New("exit 1")}, true, "Hydra could not build it: exit 1"},
-		{roots.HydraBuild{Build: build, Path: app}, true, "Hydra has built it (build 7 of p/main/app: https://hydra/build/7), " +
-			"but no cache that was asked has " + foundApp},
-		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreCollected}}, true,
-			"Hydra has built it, but no cache that was asked has it; it has been garbage-collected from Hydra's own store (u)"},
-		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreServes}}, true,
-			"Hydra has built it, but no cache that was asked has it; Hydra serves it itself, without a signature (u)"},
-		{roots.NotServed{Store: roots.HydraStore{URL: "u", State: roots.StoreServes, Keys: []string{"a-1", "b-1"}}}, true,
-			"Hydra has built it, but no cache that was asked has it; Hydra serves it itself, signed by a-1, b-1 (u)"},
-		{roots.NotServed{}, true, "Hydra has built it, but no cache that was asked has it"},
-		{roots.OtherRevision{Build: build, Name: "app", Commit: "c0ffee", Sources: []hydra.Source{{Input: "src", Revision: "aa"},
-			{Input: "lib", Revision: "bb"}}}, false,
-			"Hydra has built app, last from src=aa lib=bb (build 7: https://hydra/build/7), not from c0ffee"},
-		{roots.OtherDerivation{Build: build, OfRevision: true, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
+		{roots.HydraBuild{Build: build}, true, "Hydra has built it, but no cache that was asked has it " +
+			"(build 7 of p/main/app: https://hydra/build/7)"},
+		{roots.HydraBuild{Build: build, Store: roots.HydraStore{URL: "u", State: roots.StoreCollected}}, true,
+			"Hydra has built it, but no cache that was asked has it (build 7 of p/main/app: https://hydra/build/7); it has been garbage-collected from Hydra's own store (u)"},
+		{roots.HydraBuild{Build: build, Store: roots.HydraStore{URL: "u", State: roots.StoreServes}}, true,
+			"Hydra has built it, but no cache that was asked has it (build 7 of p/main/app: https://hydra/build/7); Hydra serves it itself, without a signature (u)"},
+		{roots.HydraBuild{Build: build, Store: roots.HydraStore{URL: "u", State: roots.StoreServes, Keys: []string{"a-1", "b-1"}}}, true,
+			"Hydra has built it, but no cache that was asked has it (build 7 of p/main/app: https://hydra/build/7); Hydra serves it itself, signed by a-1, b-1 (u)"},
+		{roots.OtherBuild{Build: build, Name: "app", Commit: "c0ffee", Inputs: "lib=bb, src=aa"}, false,
+			"Hydra has built app, last from lib=bb, src=aa (build 7 of p/main/app: https://hydra/build/7), not from c0ffee"},
+		{roots.OtherBuild{Build: build, Commit: "c0ffee", OfCommit: true, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra has built this revision, and the two differ (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
 		{roots.DeepClone{Build: build, Input: "src", Value: "https://me:secret@git/x main 1"}, false,
 			"input src of the jobset is a deep clone (https://git/x main 1): Hydra's source has its .git, which no other checkout has alike"},
 		{roots.NestedSubmodules{Paths: []string{"a/b", "c/d"}}, false, "the upload has submodules of submodules, a/b, c/d: Hydra checks " +
 			"submodules out one level deep, and has empty directories in their place"},
-		{roots.OtherDerivation{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
+		{roots.OtherBuild{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra's newest build of it differs from what was evaluated here (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
-		{roots.UploadDiffers{Files: extra, From: "commit c", Restored: restored}, true,
+		{roots.UploadDiffers{Files: extra, From: "commit c", Restored: []storepath.Path{app}, Name: "source"}, true,
 			"the upload is not what git has (commit c):\nin the upload, not in git: x\nWithout that difference it is " + foundApp +
 				", in a source named source, and the caches have it"},
 		{roots.UploadDiffers{Files: extra, From: "commit c", Complete: true}, false,
@@ -76,20 +74,20 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		{roots.UploadDiffers{Files: extra, From: "commit c"}, false,
 			"the upload is not what git has (commit c):\nin the upload, not in git: x\n" +
 				"(What git has could not be restored completely from .git, so that this is not proven)"},
-		{roots.Impure{Impurity: roots.Clock, Places: []string{"a:1", "b:2"}}, false, "the clock is read at a:1, b:2"},
-		{roots.Impure{Impurity: roots.Clock, Places: []string{"a:1"}, Changed: true}, true,
+		{roots.Impure{Kind: nixinstall.Clock, Places: []string{"a:1", "b:2"}}, false, "the clock is read at a:1, b:2"},
+		{roots.Impure{Kind: nixinstall.Clock, Places: []string{"a:1"}, Changed: true}, true,
 			"evaluating it again a second later gives another path: it depends on the clock, at a:1"},
-		{roots.Impure{Impurity: roots.Environment, Places: []string{"a:1"}}, false,
+		{roots.Impure{Kind: nixinstall.Environment, Places: []string{"a:1"}}, false,
 			"variables of the environment are read at a:1; they are empty here, and Hydra's may not be"},
-		{roots.Impure{Impurity: roots.SearchPath, Places: []string{"a:1"}}, false,
+		{roots.Impure{Kind: nixinstall.SearchPath, Places: []string{"a:1"}}, false,
 			"the search path is used at a:1; here it is empty, and Hydra's is the jobset's inputs of these names"},
-		{roots.Impure{Impurity: roots.SearchPath, Places: []string{"a:1"}, NixPath: []string{"x=./x", "https://me:secret@h/y"}}, false,
+		{roots.Impure{Kind: nixinstall.SearchPath, Places: []string{"a:1"}, NixPath: []string{"x=./x", "https://me:secret@h/y"}}, false,
 			"the search path is used at a:1; here it is x=./x https://h/y, and Hydra's is the jobset's inputs of these names"},
-		{roots.Impure{Impurity: roots.Unpinned, Places: []string{"a:1"}}, false,
+		{roots.Impure{Kind: nixinstall.Unpinned, Places: []string{"a:1"}}, false,
 			"something is fetched whose content is not pinned, at a:1"},
-		{roots.ConfiguredCaches{From: []string{"nixConfig of flake.nix"}, Substituters: []string{"https://c"}}, false,
+		{roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{From: []string{"nixConfig of flake.nix"}, Substituters: []string{"https://c"}}}, false,
 			"nixConfig of flake.nix lists what is not obeyed here:\nsubstituters https://c"},
-		{roots.ConfiguredCaches{From: []string{"nix.conf", "NIX_CONFIG"}, TrustedPublicKeys: []string{"k-1:x"}}, false,
+		{roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{From: []string{"nix.conf", "NIX_CONFIG"}, TrustedPublicKeys: []string{"k-1:x"}}}, false,
 			"nix.conf, NIX_CONFIG lists what is not obeyed here:\ntrusted-public-keys k-1:x"},
 		{roots.Imported{Names: []string{"a", "b"}}, false,
 			"the expression imports a, b, which has to be built or fetched by a builder first"},
@@ -99,7 +97,7 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		t.Run(c.text[:min(40, len(c.text))], func(t *testing.T) {
 			g := NewWithT(t)
 			g.Expect(c.finding.String()).To(Equal(c.text))
-			g.Expect(c.finding.Proven()).To(Equal(c.proven))
+			g.Expect(roots.Proven(c.finding)).To(Equal(c.proven))
 		})
 	}
 }

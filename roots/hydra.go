@@ -86,11 +86,17 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 		}
 	}
 	e.Asked = absent[e.Missing[0]].Asked
-	if e.Findings = cacheFindings(e.Asked); !e.Proven() {
-		found := NotServed{f.hydraStore(ctx, client, e.Missing[0])}
-		if e.Findings = append(e.Findings, found); isElsewhere(found) {
-			e.Findings = append(e.Findings, f.written(e.Asked)...)
+	if e.add(cacheFindings(e.Asked)) {
+		return e
+	}
+	found := HydraBuild{Store: f.hydraStore(ctx, client, e.Missing[0])}
+	for _, b := range r.Builds {
+		if slices.Contains(slices.Collect(maps.Values(b.Outputs)), e.Missing[0]) {
+			found.Build = b
 		}
+	}
+	if e.Findings = append(e.Findings, found); isElsewhere(found) {
+		e.Findings = append(e.Findings, f.configured(e.Asked)...)
 	}
 	return e
 }

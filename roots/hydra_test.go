@@ -131,14 +131,14 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 			Expect(e.Have).To(Equal(1))
 			Expect(e.Missing).To(Equal([]storepath.Path{storepath.Path(eval.Build("worker." + system).Outputs()["bin"])}))
 			Expect(e.Proven()).To(BeTrue())
-			states = append(states, e.Findings[0].(roots.NotServed).Store.State)
+			states = append(states, e.Findings[0].(roots.HydraBuild).Store.State)
 		}
 		Expect(states).To(Equal([]roots.StoreState{roots.StoreUnknown, roots.StoreCollected}))
 
 		own := t.TempDir()
 		has(own, notCached(errOf(find())).Missing...)
 		h.Store(own)
-		store := notCached(errOf(find())).Findings[0].(roots.NotServed).Store
+		store := notCached(errOf(find())).Findings[0].(roots.HydraBuild).Store
 		Expect(store.State).To(Equal(roots.StoreServes))
 		Expect(store.Keys).To(BeEmpty())
 		Expect(store.String()).To(ContainSubstring("without a signature"))
@@ -155,8 +155,9 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		}
 		findings := notCached(errOf(find(in))).Findings
 		Expect(findings).To(HaveLen(2))
-		Expect(findings[1]).To(Equal(roots.ConfiguredCaches{From: []string{"nixConfig of flake.nix", "NIX_CONFIG"},
-			Substituters: []string{"https://a.example", "https://b.example"}, TrustedPublicKeys: []string{"a-1:x="}}))
+		Expect(findings[1]).To(Equal(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{
+			From:         []string{"nixConfig of flake.nix", "NIX_CONFIG"},
+			Substituters: []string{"https://a.example", "https://b.example"}, TrustedPublicKeys: []string{"a-1:x="}}}))
 		h.Store(t.TempDir())
 		Expect(notCached(errOf(find(in))).Findings).To(HaveLen(1), "it has been garbage-collected")
 	})
@@ -221,7 +222,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		login := func(f *roots.Finder) {
 			f.Servers.Credentials = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
 		}
-		Expect(notCached(errOf(find(login))).Findings[0].(roots.NotServed).Store.State).To(Equal(roots.StoreCollected))
+		Expect(notCached(errOf(find(login))).Findings[0].(roots.HydraBuild).Store.State).To(Equal(roots.StoreCollected))
 		logins := 0
 		for _, r := range h.Requests() {
 			if r.Method == http.MethodPost {

@@ -1,6 +1,7 @@
 package roots
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -47,24 +48,22 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	var systems []string
 	for _, b := range builds {
 		if path := d.outputOf(b); path != "" {
 			return []Finding{d.builtThere(ctx, client, b, path)}, nil
 		}
-	}
-	if len(builds) == 0 {
-		return []Finding{NeverBuilt{Hydra: client.URL(), Name: missing.Name(), File: d.File}}, nil
-	}
-	ours := slices.DeleteFunc(slices.Clone(builds), func(b hydra.Build) bool { return b.System != d.Settings.System })
-	if len(ours) == 0 {
-		found := OtherSystem{Name: missing.Name(), System: d.Settings.System, Build: builds[0]}
-		for _, b := range builds {
-			if !slices.Contains(found.Have, b.System) {
-				found.Have = append(found.Have, b.System)
-			}
+		if !slices.Contains(systems, b.System) {
+			systems = append(systems, b.System)
 		}
-		return []Finding{found}, nil
 	}
+	switch {
+	case len(builds) == 0:
+		return []Finding{NeverBuilt{Hydra: client.URL(), Name: missing.Name(), File: d.File}}, nil
+	case !slices.Contains(systems, d.Settings.System):
+		return []Finding{OtherSystem{Name: missing.Name(), System: d.Settings.System, Have: systems, Build: builds[0]}}, nil
+	}
+	ours := slices.DeleteFunc(builds, func(b hydra.Build) bool { return b.System != d.Settings.System })
 	return d.otherBuild(ctx, client, ours, missing)
 }
 
@@ -86,13 +85,9 @@ func (d *diagnosis) likeliest(output storepath.Path) []storepath.Path {
 
 // outputOf is the missing output that a build has, under any of the names that were tried; "" where it has none.
 func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
-	for _, a := range d.tried {
-		for _, p := range a.missing {
-			for _, output := range b.Outputs {
-				if output == p {
-					return p
-				}
-			}
+	for _, output := range b.Outputs {
+		if slices.ContainsFunc(d.tried, func(a attempt) bool { return slices.Contains(a.missing, output) }) {
+			return output
 		}
 	}
 	return ""
@@ -100,7 +95,7 @@ func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
 
 // builtThere speaks of a build of the very output that no cache has.
 func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Finding {
-	found := HydraBuild{Build: b, Path: p}
+	found := HydraBuild{Build: b}
 	switch {
 	case !b.Finished:
 	case b.Status != hydra.Succeeded:
@@ -111,45 +106,36 @@ func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydr
 	return found
 }
 
-// otherBuild compares with a build of the same name and another path: of this revision if there is one.
+// otherBuild compares with the newest builds of the same name and another path: with one of this revision if there is one.
 func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build,
-	missing storepath.Path) ([]Finding, error) {
-	var newest hydra.Build
-	var newestEval hydra.Eval
-	for i, b := range builds {
-		if i == lookedAt || len(b.Evals) == 0 {
+	missing storepath.Path) (findings []Finding, err error) {
+	var newest OtherBuild
+	for i, b := range builds[:min(len(builds), lookedAt)] {
+		if len(b.Evals) == 0 {
 			break
 		}
 		eval, err := client.Evaluation(ctx, slices.Max(b.Evals))
 		if err != nil {
 			return nil, err
 		}
+		found := OtherBuild{Build: b, Inputs: inputsOf(eval), Name: missing.Name(), Ours: d.missingDrvs()[0], Commit: d.commit()}
 		if i == 0 {
-			newest, newestEval = b, eval
+			newest = found
 		}
 		for _, source := range eval.Sources() {
-			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
+			if found.OfCommit = d.commit() != "" && strings.HasPrefix(source.Revision, d.commit()); !found.OfCommit {
 				continue
 			}
-			return append(d.deepClone(ctx, client, b, source), d.otherDerivation(b, eval, true)...), nil
+			if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, source.Name); err == nil && deep {
+				findings = append(findings, DeepClone{Build: b, Input: source.Name, Value: value})
+			}
+			return append(findings, found), nil
 		}
 	}
-	switch {
-	case newest.ID == 0:
+	if newest.Build.ID == 0 {
 		return nil, nil
-	case d.commit() == "":
-		return d.otherDerivation(newest, newestEval, false), nil
 	}
-	return []Finding{OtherRevision{Build: newest, Name: missing.Name(), Sources: newestEval.Sources(), Commit: d.commit()}}, nil
-}
-
-// deepClone looks whether Hydra has the source with its .git.
-func (d *diagnosis) deepClone(ctx context.Context, client *hydra.Client, b hydra.Build, source hydra.Source) []Finding {
-	value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, source.Input)
-	if err != nil || !deep {
-		return nil
-	}
-	return []Finding{DeepClone{Build: b, Input: source.Input, Value: value}}
+	return []Finding{newest}, nil
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.
@@ -159,17 +145,8 @@ func inputsOf(e hydra.Eval) string {
 	}
 	var inputs []string
 	for name, input := range e.Inputs {
-		value := input.Revision
-		if value == "" {
-			value = input.Value
-		}
-		inputs = append(inputs, name+"="+value)
+		inputs = append(inputs, name+"="+cmp.Or(input.Revision, input.Value))
 	}
 	slices.Sort(inputs)
 	return text.List(inputs, listed)
-}
-
-// otherDerivation is a build with another derivation than was evaluated here.
-func (d *diagnosis) otherDerivation(b hydra.Build, eval hydra.Eval, ofRevision bool) []Finding {
-	return []Finding{OtherDerivation{Build: b, OfRevision: ofRevision, Ours: d.missingDrvs()[0], Inputs: inputsOf(eval)}}
 }

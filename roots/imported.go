@@ -50,12 +50,9 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		return unread
 	}
 	n.Asked = absent[n.Missing[0]].Asked
-	n.Findings = cacheFindings(n.Asked)
-	if slices.ContainsFunc(n.Findings, Finding.Proven) {
-		n.Findings = slices.DeleteFunc(n.Findings, func(f Finding) bool { return !f.Proven() })
-		return n
+	if !n.add(cacheFindings(n.Asked)) {
+		n.Findings = append(append(n.Findings, imported), e.configured(n.Asked)...)
 	}
-	n.Findings = append(append(n.Findings, imported), e.configured(ctx)...)
 	return n
 }
 

@@ -2,7 +2,7 @@ package roots
 
 import (
 	"context"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
@@ -18,26 +18,16 @@ func (d *diagnosis) impurity(ctx context.Context) []Finding {
 	if err != nil {
 		return nil
 	}
-	at := map[Impurity][]string{}
+	at := map[nixinstall.ImpurityKind][]string{}
 	for _, place := range places {
-		kind := Unpinned
-		switch {
-		case strings.Contains(place.What, "currentTime"):
-			kind = Clock
-		case strings.Contains(place.What, "getEnv"):
-			kind = Environment
-		case strings.HasPrefix(place.What, "<"):
-			kind = SearchPath
-		}
-		at[kind] = append(at[kind], place.String())
+		at[place.Kind()] = append(at[place.Kind()], place.String())
 	}
 	var found []Finding
-	for _, kind := range []Impurity{Clock, Environment, SearchPath, Unpinned} {
-		if len(at[kind]) == 0 {
-			continue
+	for kind := nixinstall.Clock; kind <= nixinstall.Unpinned; kind++ {
+		if len(at[kind]) > 0 {
+			found = append(found, Impure{Kind: kind, Places: at[kind], NixPath: d.Settings.NixPath,
+				Changed: kind == nixinstall.Clock && d.changesByItself(ctx)})
 		}
-		found = append(found, Impure{Impurity: kind, Places: at[kind], NixPath: d.Settings.NixPath,
-			Changed: kind == Clock && d.changesByItself(ctx)})
 	}
 	if len(places) == 0 {
 		d.ruleOut("impurity: no .nix file reads the clock, the environment, a search path or anything that is not pinned")
@@ -47,28 +37,15 @@ func (d *diagnosis) impurity(ctx context.Context) []Finding {
 
 // changesByItself evaluates again, when the clock shows another second.
 func (d *diagnosis) changesByItself(ctx context.Context) bool {
-	for _, a := range d.tried {
-		if a.source != d.nearest.source {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(1100 * time.Millisecond):
-		}
-		if _, err := d.nix.AddSource(ctx, d.Source, nixinstall.SourceOptions{Name: a.name, Rule: a.rule}); err != nil {
-			return false
-		}
-		again, err := d.nix.Evaluate(ctx, d.request(a.source))
-		if err != nil {
-			return false
-		}
-		before := outputPaths(a.result)
-		for i, p := range outputPaths(again) {
-			if i < len(before) && before[i] != p {
-				return true
-			}
-		}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(1100 * time.Millisecond):
 	}
-	return false
+	options := nixinstall.SourceOptions{Name: d.nearest.name, Rule: d.nearest.rule, Exclude: d.Exclude}
+	if _, err := d.nix.AddSource(ctx, d.Source, options); err != nil {
+		return false
+	}
+	again, err := d.nix.Evaluate(ctx, d.request(d.nearest.source))
+	return err == nil && !slices.Equal(outputPaths(again), outputPaths(d.nearest.result))
 }

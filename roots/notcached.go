@@ -1,6 +1,8 @@
 package roots
 
 import (
+	"slices"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -31,4 +33,13 @@ type NotCachedError struct {
 func (e *NotCachedError) Error() string { return "no binary cache has " + pathList(e.Missing) }
 
 // Proven reports whether the reason is certain.
-func (e *NotCachedError) Proven() bool { return len(e.Findings) > 0 && e.Findings[0].Proven() }
+func (e *NotCachedError) Proven() bool { return len(e.Findings) > 0 && Proven(e.Findings[0]) }
+
+// add adds findings, and reports whether they prove the reason: then those that do stand alone.
+func (e *NotCachedError) add(found []Finding) (proven bool) {
+	e.Findings = append(e.Findings, found...)
+	if proven = slices.ContainsFunc(found, Proven); proven {
+		e.Findings = slices.DeleteFunc(e.Findings, func(f Finding) bool { return !Proven(f) })
+	}
+	return proven
+}

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -20,18 +20,33 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// FileDiff is in what the files of an upload differ from those of a commit, or of another tree.
-type FileDiff struct {
-	// Extra are in the upload only: files, directories with nothing of the commit's in them, and empty directories.
-	Extra []string
-	// Missing are in the commit only; Changed have another content, Modes another executable bit or type.
-	Missing, Changed, Modes []string
-	// Endings are changed files that only differ in line endings; Pointers those that git LFS keeps elsewhere.
-	Endings, Pointers []string
-}
+// Difference is in what a file of an upload may differ from git's, in the words that are shown.
+type Difference string
 
-func (u FileDiff) isZero() bool {
-	return len(u.Extra)+len(u.Missing)+len(u.Changed)+len(u.Modes) == 0
+// The differences. Of a directory in which git has nothing, only its own name is listed.
+const (
+	Extra    Difference = "in the upload, not in git"
+	Missing  Difference = "in git, not in the upload"
+	Changed  Difference = "different"
+	Endings  Difference = "different in line endings"
+	Pointers Difference = "kept by git LFS, of which Hydra has the pointer only"
+	Modes    Difference = "different in the executable bit, or no symbolic link any more"
+)
+
+// FileDiff is in what the files of an upload differ from those of a commit.
+type FileDiff map[Difference][]string
+
+func (f FileDiff) add(kind Difference, name string) { f[kind] = append(f[kind], name) }
+
+// String has a line for each kind of difference.
+func (f FileDiff) String() string {
+	var lines []string
+	for _, kind := range []Difference{Extra, Missing, Changed, Endings, Pointers, Modes} {
+		if names := f[kind]; len(names) > 0 {
+			lines = append(lines, string(kind)+": "+text.List(names, listed))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // upload compares what was sent with what git has, and where they differ evaluates what git has: if a cache has that,
@@ -52,120 +67,100 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 		d.Log("The source cannot be compared with its .git: %s", err)
 		return nil
 	}
-	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
-	if err != nil {
+	found := UploadDiffers{From: snapshot.From}
+	if found.Files, err = compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize()); err != nil {
 		return nil
 	}
-	if diff.isZero() {
+	switch {
+	case len(found.Files) == 0:
 		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
-		return nil
-	}
-	restored, complete, same := d.asGitHasIt(ctx, repository, snapshot)
-	if same {
+	case d.asGitHasIt(ctx, repository, snapshot, &found):
 		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
-		return nil
+	default:
+		return []Finding{found}
 	}
-	return []Finding{UploadDiffers{Files: diff, From: snapshot.From, Restored: restored, Complete: complete}}
+	return nil
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// restored evaluates what a source may have been where Hydra had it; nil where no cache has what that gives. same says
-// that it gives what no cache has.
-func (d *diagnosis) restored(ctx context.Context, files files) (r *Restored, same bool) {
-	found, tried, err := d.search(ctx, files, silent)
-	if err == nil && found != nil {
-		return &Restored{Outputs: outputPaths(found.result), Name: found.name}, false
+// asGitHasIt evaluates what git has, its submodules as the upload has them, and notes what the caches have of that. same
+// says that it gives what no cache has.
+func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, u *UploadDiffers,
+) (same bool) {
+	dir, err := os.MkdirTemp("", "nix-hydra-git-")
+	if err != nil {
+		return false
 	}
-	return nil, slices.ContainsFunc(tried, func(a attempt) bool {
+	defer func() { _ = nar.RemoveAll(dir) }()
+	if u.Complete, err = restore(ctx, r, s, d.Source, dir); err != nil {
+		return false
+	}
+	found, tried, err := d.search(ctx, files{dir: dir}, silent)
+	if err == nil && found != nil {
+		u.Restored, u.Name = outputPaths(found.result), found.name
+		return false
+	}
+	return slices.ContainsFunc(tried, func(a attempt) bool {
 		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
 	})
 }
 
-// asGitHasIt writes the files of a commit to a directory, and evaluates them: with its submodules as the upload has them,
-// and without. complete is false where some content is not known, same true where it gives what no cache has.
-func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot,
-) (found *Restored, complete, same bool) {
-	for _, submodules := range []bool{true, false} {
-		dir, err := os.MkdirTemp("", "nix-hydra-git-")
-		if err != nil {
-			return nil, false, false
-		}
-		defer func() { _ = nar.RemoveAll(dir) }()
-		var hasSubmodules bool
-		complete, hasSubmodules, err = restore(ctx, r, s, d.Source, dir, submodules)
-		if err != nil {
-			return nil, false, false
-		}
-		if found, same = d.restored(ctx, files{dir: dir}); found != nil || same || !hasSubmodules {
-			break
-		}
-	}
-	return found, complete, same
-}
-
-// restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git. A
-// snapshot may have a symbolic link and a file below it, so nothing is written through one that leads out of dir.
-func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, upload, dir string,
-	submodules bool) (complete, hasSubmodules bool, err error) {
+// restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git, and
+// reports whether all content is known. A snapshot may have a symbolic link and a file below it, so nothing is written
+// through one that leads out of dir.
+func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, upload, dir string) (complete bool, err error) {
 	to, err := os.OpenRoot(dir)
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	defer to.Close()
 	from, err := os.OpenRoot(upload)
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	defer from.Close()
 	complete = true
 	for name, file := range s.Files {
-		if err := ctx.Err(); err != nil {
-			return false, false, err
+		if err := errors.Join(ctx.Err(), to.MkdirAll(filepath.Dir(name), 0o755)); err != nil {
+			return false, err
 		}
-		if !filepath.IsLocal(name) {
-			return false, false, fmt.Errorf("git has a file %q, outside of the checkout", name)
-		}
-		if err := to.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return false, false, err
-		}
-		if file.Mode == gitfiles.Submodule {
-			hasSubmodules = true
-			if err := to.MkdirAll(name, 0o755); err != nil {
-				return false, false, err
+		var content []byte
+		if file.Mode != gitfiles.Submodule {
+			if content, err = contentOf(ctx, r, file, filepath.Join(upload, name)); err != nil {
+				complete = false
+				continue
 			}
-			if info, err := from.Stat(name); submodules && err == nil && info.IsDir() {
-				if err := copySubmodule(from, name, filepath.Join(dir, name)); err != nil {
-					return false, false, err
-				}
-			}
-			continue
 		}
-		content, err := contentOf(ctx, r, file, filepath.Join(upload, name))
-		if err != nil {
-			complete = false
-			continue
-		}
-		if file.Mode == gitfiles.Symlink {
+		switch file.Mode {
+		case gitfiles.Submodule:
+			err = restoreSubmodule(from, to, name)
+		case gitfiles.Symlink:
 			err = to.Symlink(string(content), name)
-		} else {
+		default:
 			err = to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
 		}
 		if err != nil {
-			return false, false, err
+			return false, err
 		}
 	}
-	return complete, hasSubmodules, nil
+	return complete, nil
 }
 
-// copySubmodule copies a directory of the upload.
-func copySubmodule(upload *os.Root, name, to string) error {
-	from, err := fs.Sub(upload.FS(), name)
+// restoreSubmodule copies a submodule's directory, and makes an empty one where the upload has none.
+func restoreSubmodule(from, to *os.Root, name string) error {
+	if err := to.MkdirAll(name, 0o755); err != nil {
+		return err
+	}
+	if info, err := from.Stat(name); err != nil || !info.IsDir() {
+		return nil
+	}
+	module, err := fs.Sub(from.FS(), name)
 	if err != nil {
 		return err
 	}
-	return os.CopyFS(to, from)
+	return os.CopyFS(filepath.Join(to.Name(), name), module)
 }
 
 // contentOf is what git has of a file, from the upload if it can be made from that.
@@ -186,15 +181,8 @@ const maxCompared = 32 << 20
 
 // readAny reads a file, or where a symbolic link leads.
 func readAny(ctx context.Context, name string) ([]byte, error) {
-	info, err := os.Lstat(name)
-	switch {
-	case err != nil:
-		return nil, err
-	case info.Mode().Type() == fs.ModeSymlink:
-		target, err := os.Readlink(name)
-		return []byte(target), err
-	case !info.Mode().IsRegular() || info.Size() > maxCompared:
-		return nil, errors.New("it is no file that can be compared")
+	if target, err := os.Readlink(name); err == nil {
+		return []byte(target), nil
 	}
 	return sourcefile.Read(ctx, name, maxCompared)
 }
@@ -211,100 +199,71 @@ func lfsPointer(content []byte) []byte {
 
 // compareUpload compares a directory, without the entries to exclude, with a snapshot.
 func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (FileDiff, error) {
-	var u FileDiff
-	dirs := map[string]bool{"": true}
+	diff, seen, dirs := FileDiff{}, map[string]bool{}, map[string]bool{".": true}
 	for name := range s.Files {
-		for i := strings.LastIndexByte(name, '/'); i > 0 && !dirs[name[:i]]; i = strings.LastIndexByte(name[:i], '/') {
-			dirs[name[:i]] = true
+		for parent := path.Dir(name); !dirs[parent]; parent = path.Dir(parent) {
+			dirs[parent] = true
 		}
 	}
-	seen := map[string]bool{}
-	var walk func(rel string) error
-	walk = func(rel string) error {
-		entries, err := os.ReadDir(filepath.Join(dir, rel))
-		if err != nil {
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
-		for _, entry := range entries {
-			if err := ctx.Err(); err != nil {
-				return err
+		file, tracked := s.Files[name]
+		switch {
+		case entry.Name() == ".git", slices.Contains(exclude, name):
+		case tracked:
+			seen[name] = true
+			if kind := difference(ctx, filepath.Join(dir, name), file, hashSize); kind != "" {
+				diff.add(kind, name)
 			}
-			name := strings.TrimPrefix(rel+"/"+entry.Name(), "/")
-			file, tracked := s.Files[name]
-			switch {
-			case entry.Name() == ".git", slices.Contains(exclude, name):
-			case tracked:
-				seen[name] = true
-				u.compare(ctx, dir, name, file, hashSize)
-			case entry.IsDir() && dirs[name]:
-				if err := walk(name); err != nil {
-					return err
-				}
-			case entry.IsDir():
-				u.Extra = append(u.Extra, name+"/")
-			default:
-				u.Extra = append(u.Extra, name)
-			}
+		case !entry.IsDir():
+			diff.add(Extra, name)
+		case dirs[name]:
+			return nil
+		default:
+			diff.add(Extra, name+"/")
+		}
+		if entry.IsDir() {
+			return fs.SkipDir
 		}
 		return nil
-	}
-	if err := walk(""); err != nil {
-		return u, fmt.Errorf("comparing the upload with git: %w", err)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("comparing the upload with git: %w", err)
 	}
 	for name, file := range s.Files {
 		// A submodule that was not fetched is an empty directory, which many a way of uploading loses.
 		if !seen[name] && file.Mode != gitfiles.Submodule {
-			u.Missing = append(u.Missing, name)
+			diff.add(Missing, name)
 		}
 	}
-	sort.Strings(u.Missing)
-	return u, nil
+	slices.Sort(diff[Missing])
+	return diff, nil
 }
 
-// compare compares one file.
-func (u *FileDiff) compare(ctx context.Context, dir, name string, file gitfiles.File, hashSize int) {
-	if file.Mode == gitfiles.Submodule {
-		return
-	}
-	full := filepath.Join(dir, name)
+// difference compares a file with git's; it is "" where they are the same, and of a submodule, whose files git does not
+// have here.
+func difference(ctx context.Context, full string, file gitfiles.File, hashSize int) Difference {
 	info, err := os.Lstat(full)
-	if err != nil {
-		u.Missing = append(u.Missing, name)
-		return
+	switch {
+	case file.Mode == gitfiles.Submodule:
+		return ""
+	case err != nil:
+		return Missing
 	}
-	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
 	content, err := readAny(ctx, full)
-	if err != nil || gitfiles.ObjectID("blob", content, hashSize) != file.ID {
-		u.Changed = append(u.Changed, name)
-		if err == nil && gitfiles.ObjectID("blob", unixEndings(content), hashSize) == file.ID {
-			u.Endings = append(u.Endings, name)
-		}
-		if err == nil && gitfiles.ObjectID("blob", lfsPointer(content), hashSize) == file.ID {
-			u.Pointers = append(u.Pointers, name)
-		}
-		return
+	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
+	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
+	switch {
+	case err == nil && !is(content) && is(unixEndings(content)):
+		return Endings
+	case err == nil && !is(content) && is(lfsPointer(content)):
+		return Pointers
+	case err != nil || !is(content):
+		return Changed
+	case link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable):
+		return Modes
 	}
-	if link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable) {
-		u.Modes = append(u.Modes, name)
-	}
-}
-
-// as lists the differences from what somebody has, a line for each kind.
-func (u FileDiff) as(theirs string) string {
-	var lines []string
-	add := func(what string, names []string) {
-		if len(names) > 0 {
-			lines = append(lines, what+": "+text.List(names, listed))
-		}
-	}
-	add("in the upload, not in "+theirs, u.Extra)
-	add("in "+theirs+", not in the upload", u.Missing)
-	content := slices.DeleteFunc(slices.Clone(u.Changed), func(name string) bool {
-		return slices.Contains(u.Endings, name) || slices.Contains(u.Pointers, name)
-	})
-	add("different", content)
-	add("different in line endings", u.Endings)
-	add("kept by git LFS, of which Hydra has the pointer only", u.Pointers)
-	add("different in the executable bit, or no symbolic link any more", u.Modes)
-	return strings.Join(lines, "\n")
+	return ""
 }

@@ -3,6 +3,7 @@ package roots
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -56,14 +57,9 @@ func (a attempt) nearer(other attempt) bool {
 }
 
 func (a attempt) untrusted() bool {
-	for _, why := range a.why {
-		for _, answer := range why.Asked {
-			if answer.Reason == cache.Untrusted {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(slices.Collect(maps.Values(a.why)), func(why *cache.NotFoundError) bool {
+		return slices.ContainsFunc(why.Asked, func(answer cache.Answer) bool { return answer.Reason == cache.Untrusted })
+	})
 }
 
 // missingDrvs are the derivations of the missing outputs.
@@ -80,29 +76,25 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 // look asks one question after the other. What is proven ends it: the questions are in the order of their cost.
 func (d *diagnosis) look(ctx context.Context) {
 	for _, question := range []func(context.Context) []Finding{
-		d.cacheAnswers, d.ofHydra, d.upload, d.nestedSubmodules, d.configured, d.impurity,
+		func(context.Context) []Finding { return cacheFindings(d.err.Asked) },
+		d.ofHydra, d.upload, d.nestedSubmodules,
+		func(context.Context) []Finding { return d.configured(d.err.Asked) },
+		d.impurity,
 	} {
-		found := question(ctx)
-		if proven := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return !f.Proven() }); len(proven) > 0 {
-			if d.err.Findings = proven; slices.ContainsFunc(proven, isElsewhere) {
-				d.err.Findings = append(d.err.Findings, d.configured(ctx)...)
+		if d.err.add(question(ctx)) {
+			if slices.ContainsFunc(d.err.Findings, isElsewhere) {
+				d.err.Findings = append(d.err.Findings, d.configured(d.err.Asked)...)
 			}
 			return
 		}
-		d.err.Findings = append(d.err.Findings, found...)
 	}
 }
 
 // isElsewhere reports whether a finding is that Hydra has built an output, and that some cache may have it which was not
 // asked.
 func isElsewhere(f Finding) bool {
-	switch f := f.(type) {
-	case HydraBuild:
-		return f.Build.Finished && f.Failure == nil && f.Store.State != StoreCollected
-	case NotServed:
-		return f.Store.State != StoreCollected
-	}
-	return false
+	b, ok := f.(HydraBuild)
+	return ok && b.Build.Finished && b.Failure == nil && b.Store.State != StoreCollected
 }
 
 // nestedSubmodules looks for what Hydra leaves out (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git).
@@ -117,9 +109,5 @@ func (d *diagnosis) nestedSubmodules(context.Context) []Finding {
 func (d *diagnosis) ruleOut(format string, args ...any) {
 	d.err.RuledOut = append(d.err.RuledOut, fmt.Sprintf(format, args...))
 }
-
-// cacheAnswers looks at what the caches said: a path that lacks a signature by a trusted key, a cache that did not
-// answer.
-func (d *diagnosis) cacheAnswers(context.Context) []Finding { return cacheFindings(d.err.Asked) }
 
 func silent(string, ...any) {}

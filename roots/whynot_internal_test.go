@@ -42,7 +42,7 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 			"gone": {Mode: gitfiles.Regular, ID: blob("")}, "module": {Mode: gitfiles.Submodule},
 		}}, 20)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
-		NewWithT(t).Expect(u.as("git")).To(Equal("in the upload, not in git: extra/, new\n" +
+		NewWithT(t).Expect(u.String()).To(Equal("in the upload, not in git: extra/, new\n" +
 			"in git, not in the upload: gone\ndifferent: changed\ndifferent in line endings: dos\n" +
 			"kept by git LFS, of which Hydra has the pointer only: large\n" +
 			"different in the executable bit, or no symbolic link any more: run"))
@@ -61,13 +61,13 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		link := gitfiles.File{Mode: gitfiles.Symlink, ID: gitfiles.ObjectID("blob", []byte(elsewhere), 20)}
 		for range 20 { // in which order they are written is up to chance
 			s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}}}
-			_, _, err = restore(ctx, r, s, source, t.TempDir(), true)
+			_, err = restore(ctx, r, s, source, t.TempDir())
 			g.Expect(err).To(HaveOccurred())
 			g.Expect(filepath.Join(elsewhere, "new")).NotTo(BeADirectory())
 		}
 		outside := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": {Mode: gitfiles.Submodule}}}
 		dir := t.TempDir()
-		_, _, err = restore(ctx, r, outside, source, dir, true)
+		_, err = restore(ctx, r, outside, source, dir)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(filepath.Join(dir, "door/big")).NotTo(BeADirectory())
 	})

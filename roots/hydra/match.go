@@ -13,33 +13,36 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-// source is what of an evaluation could be the wanted source: a repository at a commit.
-type source struct{ name, uri, revision string }
+// Source is a repository at a commit that an evaluation was made from.
+type Source struct {
+	// Name is the jobset's for it, or "flake"; Revision the full commit.
+	Name, URI, Revision string
+}
 
-// sources lists them, sorted by name. A flake is one; an input is one if its revision is a commit.
-func (e Eval) sources() []source {
-	var all []source
+// Sources are the repositories of an evaluation, by name. A flake is one; an input is one if its revision is a commit.
+func (e Eval) Sources() []Source {
+	var all []Source
 	if uri, revision := SplitFlake(e.Flake); revision != "" {
-		all = append(all, source{name: "flake", uri: uri, revision: revision})
+		all = append(all, Source{Name: "flake", URI: uri, Revision: revision})
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Inputs)) {
 		input := e.Inputs[name]
 		if len(input.Revision) >= minRevision && isHex(input.Revision) {
-			all = append(all, source{name: name, uri: input.URI, revision: strings.ToLower(input.Revision)})
+			all = append(all, Source{Name: name, URI: input.URI, Revision: strings.ToLower(input.Revision)})
 		}
 	}
 	return all
 }
 
 // candidates are the sources that may be the asked one: those of its repository, or, where none is recognised, all.
-func (e Eval) candidates(q Query) (all []source, recognised bool) {
-	all = e.sources()
+func (e Eval) candidates(q Query) (all []Source, recognised bool) {
+	all = e.Sources()
 	if q.GitURL == "" {
 		return all, false
 	}
-	var same []source
+	var same []Source
 	for _, s := range all {
-		if SameRepository(s.uri, q.GitURL) {
+		if SameRepository(s.URI, q.GitURL) {
 			same = append(same, s)
 		}
 	}
@@ -53,8 +56,8 @@ func (e Eval) candidates(q Query) (all []source, recognised bool) {
 func (e Eval) matches(q Query) string {
 	candidates, _ := e.candidates(q)
 	for _, s := range candidates {
-		if strings.HasPrefix(s.revision, q.Revision) {
-			return s.revision
+		if strings.HasPrefix(s.Revision, q.Revision) {
+			return s.Revision
 		}
 	}
 	return ""
@@ -65,7 +68,7 @@ func (e Eval) matches(q Query) string {
 func (e Eval) Revision(gitURL string) string {
 	candidates, recognised := e.candidates(Query{GitURL: gitURL})
 	if recognised || len(candidates) == 1 {
-		return candidates[0].revision
+		return candidates[0].Revision
 	}
 	return ""
 }
@@ -76,11 +79,11 @@ func (e Eval) revisions(q Query) []string {
 		return []string{"no commit"}
 	}
 	if len(candidates) == 1 {
-		return []string{candidates[0].revision}
+		return []string{candidates[0].Revision}
 	}
 	var names []string
 	for _, s := range firstOf(candidates, 6) {
-		names = append(names, text.Clip(s.name, 40)+"="+short(s.revision))
+		names = append(names, text.Clip(s.Name, 40)+"="+short(s.Revision))
 	}
 	return names
 }
@@ -92,7 +95,7 @@ func (e Eval) repositories(q Query) (others []string) {
 		return nil
 	}
 	for _, s := range firstOf(candidates, 6) {
-		others = append(others, fmt.Sprintf("%s=%s", text.Clip(s.name, 40), redactURI(s.uri)))
+		others = append(others, fmt.Sprintf("%s=%s", text.Clip(s.Name, 40), redactURI(s.URI)))
 	}
 	return others
 }

@@ -104,12 +104,13 @@ func ParseJob(s string) (Target, error) {
 	return target, Query{Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs}.checkNames()
 }
 
-// WriteJob is a job as ParseJob reads it.
-func WriteJob(project, jobset, job string) string {
+// JobPath is the build's "project/jobset/job", as ParseJob reads it.
+func (b Build) JobPath() string {
+	job := b.Job
 	if strings.ContainsFunc(job, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`,/%'"`, r) }) {
 		job = url.PathEscape(job)
 	}
-	return project + "/" + jobset + "/" + job
+	return b.Project + "/" + b.Jobset + "/" + job
 }
 
 // jobWord is one word, as it was written, and its parts between slashes.

@@ -73,7 +73,7 @@ func testQuery(t *testing.T, when spec.G, it spec.S) {
 	it("writes a job as it reads it", func() {
 		for job, want := range map[string]string{"app": "app", "größe.x86_64-linux": "größe.x86_64-linux", "my app": "my%20app",
 			"node.@scope/cli": "node.@scope%2Fcli", "50%": "50%25", `packages."app-1.2"`: "packages.%22app-1.2%22", "a,b": "a%2Cb"} {
-			written := hydra.WriteJob("shop", "main", job)
+			written := hydra.Build{Project: "shop", Jobset: "main", Job: job}.JobPath()
 			Expect(written).To(Equal("shop/main/" + want))
 			Expect(hydra.ParseJob(written)).To(Equal(hydra.Target{Project: "shop", Jobset: "main", Jobs: []string{job}}))
 		}

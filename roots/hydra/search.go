@@ -164,18 +164,3 @@ func (c *Client) DeepClone(ctx context.Context, project, jobset, input string) (
 	words := strings.Fields(value)
 	return value, j.Inputs[input].Type == "git" && len(words) > 2 && !strings.Contains(words[2], "="), nil
 }
-
-// Source is a repository at a commit that an evaluation was made from.
-type Source struct {
-	// Input is the jobset's name for it, or "flake"; Revision the full commit.
-	Input, Revision string
-}
-
-// Sources are the repositories of an evaluation, by name.
-func (e Eval) Sources() []Source {
-	var all []Source
-	for _, s := range e.sources() {
-		all = append(all, Source{Input: s.name, Revision: s.revision})
-	}
-	return all
-}
