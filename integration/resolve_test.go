@@ -96,7 +96,7 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 
 		built := w.hydra(hydratest.Evaluation{Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
 			Jobs: []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(built.env(), "The reason:", "Hydra has built it (build 50001 of shop/main/app",
+		w.fails(built.env(), "The reason:", "no cache that was asked has it (build 50001 of shop/main/app",
 			"garbage-collected from Hydra's own store", "restart the build")
 		unsigned := w.hydra(hydratest.Evaluation{
 			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}},
