@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
 	"path"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -53,6 +55,9 @@ type Layer struct {
 	History string
 	// Size is what the layer takes in the image on disk, in bytes.
 	Size int64
+	// Annotations are the names of what the image's manifest notes about the layer, in order. By some of them runtimes make
+	// the layer's files from something else than its archive (eStargz, zstd:chunked, Nydus).
+	Annotations []string
 
 	name   string // of its file
 	digest string // of its file, "" where the format has none
@@ -89,6 +94,10 @@ func read(files store) (*Image, error) {
 			return nil, err
 		}
 	}
+	if docker == nil && has(files, legacyIndex) {
+		return nil, fmt.Errorf("it has a %s and no %s: docker load takes another image than %s says from it", legacyIndex, dockerManifest,
+			ociIndex)
+	}
 	switch {
 	case docker == nil && oci == nil:
 		return nil, errors.New("it takes what docker save writes, or an OCI layout")
@@ -106,6 +115,8 @@ func read(files store) (*Image, error) {
 const (
 	dockerManifest = "manifest.json"
 	ociIndex       = "index.json"
+	// legacyIndex is what docker load reads where there is no dockerManifest.
+	legacyIndex = "repositories"
 )
 
 func has(files store, name string) bool {
@@ -140,27 +151,24 @@ func readDocker(files store) (*Image, error) {
 
 // readOCI reads an OCI layout (opencontainers/image-spec, image-layout.md).
 func readOCI(files store) (*Image, error) {
-	var index v1.IndexManifest
-	if err := readJSON(files, ociIndex, "", &index); err != nil {
+	var document ociDocument
+	if err := readJSON(files, ociIndex, "", &document); err != nil {
 		return nil, err
 	}
-	var manifest v1.Manifest
-	for depth := 0; ; depth++ {
-		if len(index.Manifests) != 1 || depth == 2 {
-			return nil, fmt.Errorf("the layout holds %d images, it takes one", len(index.Manifests))
+	for depth := 0; depth == 0 || document.isIndex(); depth++ {
+		if len(document.Manifests) != 1 || depth == 2 {
+			return nil, fmt.Errorf("the layout holds %d images, it takes one", len(document.Manifests))
 		}
-		next := index.Manifests[0]
-		if !next.MediaType.IsIndex() {
-			if err := readJSON(files, blob(next.Digest), next.Digest.String(), &manifest); err != nil {
-				return nil, err
-			}
-			break
-		}
-		index = v1.IndexManifest{}
-		if err := readJSON(files, blob(next.Digest), next.Digest.String(), &index); err != nil {
+		next := document.Manifests[0]
+		document = ociDocument{}
+		if err := readJSON(files, blob(next.Digest), next.Digest.String(), &document); err != nil {
 			return nil, err
 		}
+		if next.MediaType.IsIndex() != document.isIndex() || document.MediaType != "" && document.MediaType != next.MediaType {
+			return nil, fmt.Errorf("%s is of the media type %q, and is said to be of %q", next.Digest, document.MediaType, next.MediaType)
+		}
 	}
+	manifest := document.Manifest
 	img := &Image{files: files}
 	if err := img.readConfig(blob(manifest.Config.Digest), manifest.Config.Digest.String()); err != nil {
 		return nil, err
@@ -169,9 +177,32 @@ func readOCI(files store) (*Image, error) {
 		if !layer.MediaType.IsLayer() || layer.MediaType == types.DockerForeignLayer {
 			return nil, fmt.Errorf("a layer has the media type %q", layer.MediaType)
 		}
-		img.Layers = append(img.Layers, Layer{name: blob(layer.Digest), digest: layer.Digest.String()})
+		img.Layers = append(img.Layers, Layer{
+			name: blob(layer.Digest), digest: layer.Digest.String(), Annotations: slices.Sorted(maps.Keys(layer.Annotations)),
+		})
 	}
 	return img, img.complete()
+}
+
+// ociDocument is an index or a manifest. One that has what belongs to the other is either to some tool (CVE-2021-41190).
+type ociDocument struct {
+	v1.Manifest
+	Manifests []v1.Descriptor `json:"manifests"`
+}
+
+// isIndex reports whether the document lists manifests.
+func (d *ociDocument) isIndex() bool { return d.Manifests != nil }
+
+// UnmarshalJSON refuses what could be either.
+func (d *ociDocument) UnmarshalJSON(raw []byte) error {
+	type plain ociDocument // without this method
+	if err := json.Unmarshal(raw, (*plain)(d)); err != nil {
+		return err
+	}
+	if d.isIndex() && (len(d.Layers) > 0 || d.Config.Digest != v1.Hash{}) {
+		return errors.New("it is an index and a manifest at once")
+	}
+	return nil
 }
 
 func blob(digest v1.Hash) string { return path.Join("blobs", digest.Algorithm, digest.Hex) }
@@ -251,7 +282,7 @@ func values(raw []byte) (n int) {
 }
 
 func readDocument(files store, name, digest string) ([]byte, error) {
-	file, size, err := files.open(name)
+	file, size, err := files.openDocument(name)
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +296,9 @@ func readDocument(files store, name, digest string) ([]byte, error) {
 	}
 	if n := values(raw); n > maxValues {
 		return nil, fmt.Errorf("it has %d values, more than %d", n, maxValues)
+	}
+	if err := unambiguous(raw); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(raw)
 	if got := "sha256:" + hex.EncodeToString(sum[:]); digest != "" && got != digest {

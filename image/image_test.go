@@ -25,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
@@ -147,7 +148,7 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 			"0 layers":     docker(good),
 			"no \"x\"":     docker(good, "x"),
 			"holds 0":      tarOf([2]string{"manifest.json", "[]"}),
-			"one link":     tarOf([2]string{"manifest.json", "-> manifest.json"}),
+			"one link":     tarOf([2]string{"manifest.json", `[{"Config":"c","Layers":["l"]}]`}, [2]string{"c", good}, [2]string{"l", "-> l"}),
 			"docker save":  tarOf(),
 			"of type":      tarOf([2]string{"manifest.json", "|"}),
 			"unexpected":   docker("{", "l"),
@@ -156,6 +157,85 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 			_, err := image.Open(ctx, writeFile(t, raw))
 			Expect(err).To(MatchError(ContainSubstring(what)), what)
 		}
+	})
+
+	it("refuses an archive from which some engine takes another image than it does", func() {
+		good := `{"rootfs":{"diff_ids":[]}}`
+		manifest := [2]string{"manifest.json", `[{"Config":"c.json","Layers":[]}]`}
+		config := [2]string{"c.json", good}
+		for what, files := range map[string][][2]string{
+			`below that "x/manifest.json"`: {manifest, config, {"x", "-> ."}, {"x/manifest.json", "[]"}},
+			`below that "x/y/c.json"`:      {manifest, config, {"x", "-> /"}, {"x/y/c.json", good}},
+			`below that "c.json/x"`:        {manifest, config, {"c.json/x", ""}},
+			`"c.json" is a link`:           {manifest, {"c.json", "-> /evil/c.json"}, {"evil/c.json", good}},
+			`"manifest.json" is a link`:    {{"manifest.json", "=> m"}, {"m", manifest[1]}, config},
+			`"Config" twice`:               {{"manifest.json", `[{"config":"c.json","Config":"c.json","Layers":[]}]`}, config},
+			`"config" twice`:               {manifest, {"c.json", `{"config":{"User":"0"},"config":{"User":"1"},"rootfs":{"diff_ids":[]}}`}},
+			`"Uſer" twice`:                 {manifest, {"c.json", `{"config":{"User":"0","Uſer":"1"},"rootfs":{"diff_ids":[]}}`}},
+			`"\x1b" twice`:                 {manifest, {"c.json", `{"config":{"Labels":{"\u001b":"","\u001b":""}},"rootfs":{"diff_ids":[]}}`}},
+			`"" twice`:                     {manifest, {"c.json", `{"":"","a":[{"":1}],"":""}`}},
+			"deeper than":                  {manifest, {"c.json", strings.Repeat("[", 100) + strings.Repeat("]", 100)}},
+		} {
+			opened, err := image.Open(ctx, writeFile(t, tarOf(files...)))
+			Expect(err).To(MatchError(ContainSubstring(what)), what)
+			Expect(opened).To(BeNil())
+		}
+		free := `{"config":{"Labels":{"a":"","A":"","config":"","Config":""},"Volumes":{"/a":{},"/A":{}}},"rootfs":{"diff_ids":[]}}`
+		opened, err := image.Open(ctx, writeFile(t, tarOf(manifest, [2]string{"c.json", free})))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Close()).To(Succeed())
+	})
+
+	it("refuses an OCI layout that some tool takes for something else", func() {
+		const manifestType, indexType = `"application/vnd.oci.image.manifest.v1+json"`, `"application/vnd.oci.image.index.v1+json"`
+		digest := func(text string) string {
+			sum := sha256.Sum256([]byte(text))
+			return hex.EncodeToString(sum[:])
+		}
+		stored := func(text string) [2]string { return [2]string{"blobs/sha256/" + digest(text), text} }
+		config := `{"rootfs":{"diff_ids":[]}}`
+		described := `"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:` + digest(config) + `"}`
+		// layout is one with a document that its index describes as of a media type.
+		layout := func(document, kind string, more ...[2]string) []byte {
+			index := `{"manifests":[{"mediaType":` + kind + `,"digest":"sha256:` + digest(document) + `"}]}`
+			return tarOf(append(more, [2]string{"index.json", index}, stored(document), stored(config))...)
+		}
+		plain := `{` + described + `,"layers":[]}`
+		both := `{` + described + `,"layers":[],"manifests":[]}`
+		nested := `{"manifests":[{"mediaType":` + manifestType + `,"digest":"sha256:` + digest(plain) + `"}]}`
+		for what, raw := range map[string][]byte{
+			"at once":                layout(both, manifestType),
+			"is said to be of":       layout(plain, indexType),
+			"said to be of \"app":    layout(nested, manifestType, stored(plain)),
+			"\", and is said":        layout(`{"mediaType":`+indexType+`,`+described+`,"layers":[]}`, manifestType),
+			"the layout holds 0":     tarOf([2]string{"index.json", plain}, stored(config)),
+			"docker load":            layout(plain, manifestType, [2]string{"repositories", `{"x":{"latest":"1"}}`}),
+			"another as index.json":  layout(plain, manifestType, [2]string{"manifest.json", `[{"Config":"c","Layers":[]}]`}, [2]string{"c", config + " "}),
+			"media type \"text/html": layout(`{`+described+`,"layers":[{"mediaType":"text/html"}]}`, manifestType),
+		} {
+			_, err := image.Open(ctx, writeFile(t, raw))
+			Expect(err).To(MatchError(ContainSubstring(what)), what)
+		}
+		for _, raw := range [][]byte{layout(plain, manifestType), layout(nested, indexType, stored(plain))} {
+			opened, err := image.Open(ctx, writeFile(t, raw))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(opened.Close()).To(Succeed())
+		}
+	})
+
+	it("says what an OCI layout notes about its layers, which may have files that are not in their archives", func() {
+		dir := t.TempDir()
+		index, err := layout.Write(dir, empty.Index)
+		Expect(err).NotTo(HaveOccurred())
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tarOf())), nil })
+		Expect(err).NotTo(HaveOccurred())
+		img, err := mutate.Append(empty.Image, mutate.Addendum{Layer: layer, Annotations: map[string]string{"containerd.io/snapshot/stargz/toc.digest": "sha256:0"}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(index.AppendImage(mutate.MediaType(img, types.OCIManifestSchema1))).To(Succeed())
+		opened, err := image.Open(ctx, dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Layers[0].Annotations).To(Equal([]string{"containerd.io/snapshot/stargz/toc.digest"}))
+		Expect(opened.Close()).To(Succeed())
 	})
 
 	it("sees a layer that is not the one of the configuration", func() {
@@ -276,6 +356,55 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 			Expect(shown(o)).To(Equal(c.want))
 		})
 	}
+
+	it("notes what runtimes lay over each other in different ways", func() {
+		attributed := func(name string, records map[string]string) []byte {
+			var text bytes.Buffer
+			w := tar.NewWriter(&text)
+			must(w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755, PAXRecords: records}))
+			must(w.Close())
+			return text.Bytes()
+		}
+		lower := tarOf([2]string{"a/", ""}, [2]string{"a/b", "1"})
+		for what, c := range map[string]struct {
+			upper []byte
+			place string
+		}{
+			"writes it twice":     {tarOf([2]string{"a", "1"}, [2]string{"a/", ""}), "/a"},
+			"goes on after":       {append(tarOf([2]string{"a/", ""}), tarOf([2]string{"a/c", "2"})...), "the archive"},
+			"overlay file system": {attributed("./", map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}), "/"},
+			"an attribute of":     {attributed("a", map[string]string{"SCHILY.xattr.user.containers.override_stat": "0:0:4755"}), "/a"},
+		} {
+			o, err := apply(1<<20, lower, c.upper)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(o.Notes).To(ContainElement(And(HaveField("Layer", 1), HaveField("Path", c.place), HaveField("Text", ContainSubstring(what)))))
+		}
+		o, err := apply(1<<20, lower, tarOf([2]string{"a/", ""}, [2]string{"a/", ""}, [2]string{"a/b", "2"}))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.Notes).To(BeEmpty())
+	})
+
+	it("knows which directories have no rights that all runtimes agree on, and every attribute of the others", func() {
+		o, err := apply(1<<20, tarOf([2]string{"a/", ""}, [2]string{"a/b/c", "1"}), tarOf([2]string{"a/d", "1"}))
+		Expect(err).NotTo(HaveOccurred())
+		Expect([]bool{o.Root.Find("a").Implied, o.Root.Find("a/b").Implied}).To(Equal([]bool{true, true}))
+		o, err = apply(1<<20, tarOf([2]string{"a/b/c", "1"}, [2]string{"a/", ""}), tarOf([2]string{"a/", ""}, [2]string{"a/b/", ""}))
+		Expect(err).NotTo(HaveOccurred())
+		Expect([]bool{o.Root.Find("a").Implied, o.Root.Find("a/b").Implied}).To(Equal([]bool{false, false}))
+
+		var text bytes.Buffer
+		w := tar.NewWriter(&text)
+		for _, records := range []map[string]string{
+			{"SCHILY.xattr.security.capability": "x", "comment": "x"}, {"LIBARCHIVE.xattr.user.x": "x"}, nil,
+		} {
+			must(w.WriteHeader(&tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o700, PAXRecords: records}))
+		}
+		must(w.Close())
+		o, err = apply(1<<20, text.Bytes())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(o.Root.Attributes).To(ConsistOf("security.capability", "LIBARCHIVE.xattr.user.x"))
+		Expect(o.Root.Mode.Perm()).To(BeEquivalentTo(0o700))
+	})
 
 	it("finds what a process in the container would", func() {
 		o, err := apply(1<<20, tarOf([2]string{"a/b/f", "1"}, [2]string{"l", "-> a/x"}, [2]string{"a/x", "-> b"},

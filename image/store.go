@@ -20,6 +20,8 @@ import (
 type store interface {
 	// open opens a regular file. Its error is os.ErrNotExist where there is none.
 	open(name string) (file io.ReadCloser, size int64, err error)
+	// openDocument opens a file that is no link: where one in an archive leads, container engines disagree.
+	openDocument(name string) (file io.ReadCloser, size int64, err error)
 	close() error
 }
 
@@ -79,6 +81,17 @@ func (d directory) open(name string) (io.ReadCloser, int64, error) {
 	}{io.LimitReader(file, info.Size()), file}, info.Size(), nil
 }
 
+// openDocument opens a file: where a link leads in a directory, the file system says.
+func (d directory) openDocument(name string) (io.ReadCloser, int64, error) { return d.open(name) }
+
+// ancestors are the directories above a relative path, and itself.
+func ancestors(name string) []string {
+	if name == "." || name == "/" || name == "" {
+		return nil
+	}
+	return append(ancestors(path.Dir(name)), name)
+}
+
 func (d directory) close() error { return d.root.Close() }
 
 // archive is a tar file, by where its files begin.
@@ -116,7 +129,7 @@ func index(ctx context.Context, file *os.File) (*archive, error) {
 	for {
 		header, err := reader.Next()
 		if errors.Is(err, io.EOF) {
-			return a, nil
+			return a, a.nested()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading the archive: %w; it takes what docker save writes, or an OCI layout", err)
@@ -159,6 +172,26 @@ func (a *archive) add(header *tar.Header) error {
 	}
 	a.files[name] = next
 	return nil
+}
+
+// nested reports a file below what is no directory: an engine that unpacks the archive writes it where a link leads, maybe
+// over another one.
+func (a *archive) nested() error {
+	for name := range a.files {
+		for _, above := range ancestors(path.Dir(name)) {
+			if _, ok := a.files[above]; ok {
+				return fmt.Errorf("reading the archive: it has %.200q, and below that %.200q", above, name)
+			}
+		}
+	}
+	return nil
+}
+
+func (a *archive) openDocument(name string) (io.ReadCloser, int64, error) {
+	if a.files[path.Clean("/" + name)[1:]].link != "" {
+		return nil, 0, fmt.Errorf("%.200q is a link", name)
+	}
+	return a.open(name)
 }
 
 func (a *archive) open(name string) (io.ReadCloser, int64, error) {

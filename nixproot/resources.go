@@ -1,11 +1,9 @@
 package nixproot
 
 import (
-	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
@@ -37,35 +35,13 @@ func (c *contents) findResources(before buildRecord) map[storepath.Path][]string
 	return found
 }
 
-// resource is the place in an ordinary store of the first of some files that the closure has, "" for none. Roots come
-// first, then the greatest name: of two versions mostly the newer one.
-func (c *contents) resource(files []string) string {
-	for _, file := range files {
-		var paths []storepath.Path
-		for p, has := range c.Resources {
-			if slices.Contains(has, file) {
-				paths = append(paths, p)
-			}
-		}
-		if len(paths) == 0 {
-			continue
-		}
-		rank := func(p storepath.Path) int {
-			if i := slices.Index(c.Roots.Paths, p); i >= 0 {
-				return i
-			}
-			return len(c.Roots.Paths)
-		}
-		best := slices.MinFunc(paths, func(a, b storepath.Path) int {
-			return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(b.Name(), a.Name()), strings.Compare(a.String(), b.String()))
-		})
-		return best.String() + "/" + file
-	}
-	return ""
-}
-
 // shell is the closure's shell, "" where it has none.
 func (c *contents) shell() string { return c.resource(launchlayer.Shells()) }
+
+// resource is the place in an ordinary store of the first of some files that the closure has, "" for none.
+func (c *contents) resource(files []string) string {
+	return launchlayer.Choose(files, c.Roots.Paths, c.Resources)
+}
 
 // defaults are the variables by which the launcher points to what the closure has.
 func (c *contents) defaults() []launch.EnvDefault {

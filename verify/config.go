@@ -29,10 +29,13 @@ func (c *imageCheck) environment() {
 			c.appDir = value
 		case name == "PATH":
 			c.searchPath(value)
-		case !isHarmless(name):
+		case !isHarmless(name, value):
 			c.add(Unknown, name, "the image's environment sets it to %.200q, which the lifecycle does not and may change what runs",
 				value)
 		}
+	}
+	if !seen["PATH"] {
+		c.add(Altered, "PATH", "the image's environment lacks it")
 	}
 	for name, dir := range map[string]*string{lifecycle.LayersDirEnv: &c.layersDir, lifecycle.AppDirEnv: &c.appDir} {
 		if clean := path.Clean("/" + *dir); clean != *dir || isSystem(clean) {
@@ -55,14 +58,27 @@ func (c *imageCheck) environment() {
 }
 
 // isHarmless reports whether a variable is one that the lifecycle sets, or that run images set and nothing starts
-// differently by.
-func isHarmless(name string) bool {
+// differently by: of those that name something, only names and no files.
+func isHarmless(name, value string) bool {
 	switch name {
-	case "HOME", "LANG", "LANGUAGE", "TZ", "TERM", "HOSTNAME", "USER", "STACK", "DEBIAN_FRONTEND", "container",
-		"CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_STACK_ID", "CNB_USER_ID", "CNB_GROUP_ID", "CNB_EXEC_ENV":
-		return true
+	case "HOME":
+		return path.IsAbs(value) && path.Clean(value) == value && isWord(value, "/")
+	case "TZ": // "/" begins a file's name; Europe/Berlin does not
+		return isWord(value, "/,<>") && !strings.HasPrefix(strings.TrimPrefix(value, ":"), "/") && !strings.Contains(value, "..")
+	case "CNB_DEPRECATION_MODE":
+		return value == "quiet" || value == "warn"
+	case "LANG", "LANGUAGE", "TERM", "HOSTNAME", "USER", "STACK", "DEBIAN_FRONTEND", "container", "CNB_PLATFORM_API", "CNB_STACK_ID",
+		"CNB_USER_ID", "CNB_GROUP_ID", "CNB_TARGET_OS", "CNB_TARGET_ARCH", "CNB_TARGET_ARCH_VARIANT", "CNB_TARGET_DISTRO_NAME",
+		"CNB_TARGET_DISTRO_VERSION", "CNB_TARGET_ID":
+		return isWord(value, "")
 	}
-	return strings.HasPrefix(name, "LC_") || strings.HasPrefix(name, "CNB_TARGET_")
+	return strings.HasPrefix(name, "LC_") && isWord(value, "")
+}
+
+// isWord reports whether a value has nothing but letters, digits and signs that no program takes for more than that, or that
+// are in also.
+func isWord(value, also string) bool {
+	return strings.Trim(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:@+-"+also) == ""
 }
 
 // isSystem reports whether a directory belongs to the run image.
@@ -148,6 +164,10 @@ func (c *imageCheck) layerDigests(metadata lifecycle.Metadata) {
 	}
 	for n, digest := range digests {
 		name := names[digest]
+		if noted := c.img.Layers[n].Annotations; n >= c.above && len(noted) > 0 {
+			c.add(Unknown, digest, "layer %d of the image has the annotations %.200q, by which a runtime may make its files from "+
+				"something else", n+1, noted)
+		}
 		switch {
 		case n >= c.above && name == "":
 			c.add(Extra, digest, "layer %d of the image, which its label does not list", n+1)
@@ -196,8 +216,31 @@ func (c *imageCheck) start() {
 		c.add(Unknown, "ONBUILD", "the image has %.200q for images that are made from it", config.OnBuild)
 	}
 	for volume := range config.Volumes {
-		if c.ours(path.Clean("/" + volume)) {
+		if c.covers(path.Clean("/" + volume)) {
 			c.add(Altered, "volume", "the image has one at %.200q, over what was proven", volume)
 		}
 	}
+	if signal := strings.TrimPrefix(config.StopSignal, "SIG"); !slices.Contains([]string{"", "TERM", "15"}, signal) {
+		c.add(Unknown, "stop signal", "it is %.80q, which no lifecycle sets", config.StopSignal)
+	}
+	if system := c.img.Config.OS; system != "linux" {
+		c.add(Altered, "operating system", "it is %.80q, want linux", system)
+	}
+}
+
+// covers reports whether a mount at a path lies over what was proven: a runtime follows links on its way.
+func (c *imageCheck) covers(mount string) bool {
+	if c.ours(mount) {
+		return true
+	}
+	for dir := mount; dir != "/"; dir = path.Dir(dir) {
+		file, real, err := c.root.Resolve(dir)
+		if err != nil {
+			return true
+		}
+		if file != nil {
+			return c.ours(path.Join(real, strings.TrimPrefix(mount, dir)))
+		}
+	}
+	return false
 }

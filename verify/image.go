@@ -52,6 +52,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 		return closure.ErrNoClosure
 	}
 	c.parents()
+	c.implied()
 	for _, note := range overlay.Notes {
 		if note.Layer >= c.above || c.ours(note.Path) {
 			c.add(Altered, note.Path, "layer %d of the image: %s", note.Layer+1, note.Text)
@@ -65,6 +66,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 	c.otherLayers()
 	c.processTypes()
 	c.lifecycleLauncher()
+	c.NotCovered = append(c.NotCovered, "the app's own files in "+c.appDir)
 	c.start()
 	c.elsewhere()
 	c.accept()
@@ -124,14 +126,24 @@ func (c *imageCheck) parents() {
 				if file.Mode&0o022 != 0 {
 					c.add(Altered, part, "its mode is %v: others may write to it", file.Mode)
 				}
-				if file.Mode&0o111 != 0o111 {
-					c.add(Altered, part, "its mode is %v: not everybody may enter it", file.Mode)
+				if file.Mode&0o555 != 0o555 {
+					c.add(Altered, part, "its mode is %v: not everybody may enter and list it", file.Mode)
 				}
 			}
 		}
 	}
 	slices.SortFunc(c.Problems, func(a, b Problem) int { return strings.Compare(a.Where+a.Why, b.Where+b.Why) })
 	c.Problems = slices.Compact(c.Problems)
+}
+
+// implied names directories whose rights differ between runtimes.
+func (c *imageCheck) implied() {
+	c.root.Walk("/", func(name string, file *filetree.File) bool {
+		if file.Implied && (c.ours(name) || below(name, c.appDir) || below(c.appDir, name)) {
+			c.add(Altered, name, "a layer that has something in it has no entry for the directory itself: some runtimes let nobody enter it")
+		}
+		return file.Kind == filetree.Directory
+	})
 }
 
 // leading says where a link leads.
@@ -252,8 +264,11 @@ func (c *imageCheck) elsewhere() {
 		if below(name, lifecycle.Dir) || below(name, lifecycle.ProcessDir) {
 			return false
 		}
-		if file.Layer < c.above {
+		switch {
+		case file.Layer < c.above:
 			return file.Kind == filetree.Directory
+		case name == "/":
+			c.add(Extra, name, "layer %d of the image has an entry for it, which is not the run image's", file.Layer+1)
 		}
 		above := slices.ContainsFunc(append(whole, lifecycle.Dir, lifecycle.ProcessDir), func(dir string) bool { return below(dir, name) })
 		if !above {

@@ -45,6 +45,7 @@ type layersCheck struct {
 
 	config  launch.Config
 	closure *ClosureReport
+	layerOf map[storepath.Path]string
 }
 
 // check looks at every file in the directory.
@@ -62,6 +63,10 @@ func (c *layersCheck) check(ctx context.Context) error {
 		return err
 	}
 	c.Paths = append(c.Paths, c.closure.Paths...)
+	c.layerOf = map[storepath.Path]string{}
+	for _, each := range c.closure.Paths {
+		c.layerOf[each.Path] = each.Layer
+	}
 	for _, name := range c.closure.Extra {
 		c.add(Extra, c.inImage(name), "it belongs to no store path")
 	}
@@ -71,8 +76,11 @@ func (c *layersCheck) check(ctx context.Context) error {
 	c.members()
 	if configErr != nil {
 		c.add(Altered, c.inImage(path.Join(launchlayer.Run, launch.ConfigName)), "%s", configErr)
-	} else if err := c.run(); err != nil {
-		return err
+	} else {
+		c.unneeded()
+		if err := c.run(); err != nil {
+			return err
+		}
 	}
 	c.launcher()
 	return ctx.Err()
@@ -151,24 +159,14 @@ func (c *layersCheck) configured() {
 	if relocated == (c.closure.Prefix == storepath.Dir) {
 		c.add(Altered, where, "its engine is %s, while the closure was made for %s", config.Engine, c.closure.Prefix)
 	}
-	for _, dir := range config.Bin {
-		if !c.isBin(dir, relocated) {
-			c.add(Altered, where, "it has %.200q first on PATH, which is no path's in the closure", dir)
-		}
-	}
 	for _, root := range config.StorePaths {
 		if p, err := storepath.Parse(root); err != nil || !c.closure.Has(p) {
 			c.add(Altered, where, "it has the root %.200q, which is not in the closure", root)
 		}
 	}
-	if config.Shell != "" && !c.isShell(config.Shell) {
-		c.add(Altered, where, "it has the shell %.200q, which is no path's in the closure", config.Shell)
-	}
-	for _, d := range config.Defaults {
-		if !launchlayer.IsDefault(d, c.closure.Has) {
-			c.add(Altered, where, "it sets %.200q to %.200q, which this buildpack does not", d.Variables, d.Value)
-		}
-	}
+	c.engine(where)
+	c.searchPath(where)
+	c.resources(where)
 	c.wantedRoots(where)
 	if config.PRoot != "" && config.PRoot != c.inImage(path.Join(launchlayer.PRoot, "bin/proot")) {
 		c.add(Altered, where, "it has PRoot at %.200q", config.PRoot)
@@ -192,30 +190,6 @@ func (c *layersCheck) wantedRoots(where string) {
 	if len(c.options.Roots) == 0 {
 		c.NotCovered = append(c.NotCovered, "which roots were wanted (--root)")
 	}
-}
-
-// isShell reports whether a program is in a path of the closure, by its name in a store.
-func (c *layersCheck) isShell(program string) bool {
-	p, err := storepath.Parse(path.Dir(path.Dir(program)))
-	return err == nil && program == path.Join(p.String(), "bin", path.Base(program)) && c.closure.Has(p)
-}
-
-// isBin reports whether a directory that goes on PATH is a proven path's bin.
-func (c *layersCheck) isBin(dir string, relocated bool) bool {
-	parent, ok := strings.CutSuffix(dir, "/bin")
-	if !ok {
-		return false
-	}
-	p, err := storepath.FromBase(path.Base(parent))
-	if err != nil || !c.closure.Has(p) {
-		return false
-	}
-	if !relocated {
-		return parent == p.String()
-	}
-	return slices.ContainsFunc(c.closure.Paths, func(each Path) bool {
-		return each.Path == p && parent == c.inImage(path.Join(each.Layer, p.Base()))
-	})
 }
 
 // proot checks PRoot's layer, which is there where the configuration names it.
@@ -249,8 +223,8 @@ func (c *layersCheck) rights(name string, file *filetree.File) {
 	switch {
 	case file.Mode&^0o755 != 0:
 		c.add(Altered, name, "its mode is %v", file.Mode)
-	case len(file.Attributes) > 0:
-		c.add(Altered, name, "it has the extended attribute %.80q", file.Attributes[0])
+	case unusual(file, 0o755) != "":
+		c.add(Altered, name, "%s", unusual(file, 0o755))
 	}
 }
 

@@ -25,13 +25,22 @@ func (c *imageCheck) processTypes() {
 		c.add(Altered, where, "%s", text.Clip(err.Error(), maxError))
 		return
 	}
+	if file := c.root.Find(where); unusual(file, 0o755) != "" {
+		c.add(Altered, where, "%s", unusual(file, 0o755))
+	}
 	c.processes = launch.Processes
+	ours := 0
 	for _, buildpack := range launch.Buildpacks {
 		// The lifecycle's launcher takes environment and programs from the directory of each.
-		switch name := strings.ReplaceAll(buildpack.ID, "/", "_"); {
+		switch name := lifecycle.LayersOf(buildpack.ID); {
+		case name == launchlayer.BuildpackDir:
+			ours++
 		case slices.Contains([]string{"", ".", "..", "config", "sbom"}, name), strings.Contains(name, "\x00"):
 			c.add(Altered, where, "it names the buildpack %.80q", buildpack.ID)
 		}
+	}
+	if ours != 1 {
+		c.add(Altered, where, "it names this buildpack %s: what its layers set at launch is set as often", text.Count(ours, "time"))
 	}
 	commands := c.procfile()
 	for _, p := range c.processes {
@@ -75,6 +84,8 @@ func (c *imageCheck) processType(where string, p lifecycle.Process, commands map
 		c.add(Altered, where, "the process type %.80q is not started by the launcher but by %.200q", p.Type, argv)
 	case !p.Direct:
 		c.add(Altered, where, "the process type %.80q is started through a shell", p.Type)
+	case len(p.ExecEnv) > 0:
+		c.add(Altered, where, "the process type %.80q is there in the execution environments %.200q only", p.Type, p.ExecEnv)
 	case p.WorkingDir != "" && p.WorkingDir != c.appDir:
 		c.add(Altered, where, "the process type %.80q is started in %.200q", p.Type, p.WorkingDir)
 	}

@@ -15,6 +15,11 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
@@ -100,6 +105,55 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 		report, out := verifyImage(f, other, func(o *verify.Options) { o.Accept = []string{"/layers/acme_ca", "FOO"} })
 		g.Expect(intact(report)).To(BeTrue(), out)
 		g.Expect(out).To(ContainSubstring("not /layers/acme_ca (--accept)"))
+	})
+
+	it("names notes about a layer by which some runtimes make its files of something else", func() {
+		f := imagetest.New(t, launch.EngineRelocate)
+		name := filepath.Join(t.TempDir(), "image.tar")
+		f.Write(name, nil)
+		plain, err := tarball.ImageFromPath(name, nil)
+		g.Expect(err).NotTo(HaveOccurred())
+		layers, err := plain.Layers()
+		g.Expect(err).NotTo(HaveOccurred())
+		config, err := plain.ConfigFile()
+		g.Expect(err).NotTo(HaveOccurred())
+		keys, err := narinfo.ParseKeys(f.Key)
+		g.Expect(err).NotTo(HaveOccurred())
+		for _, noted := range []int{-1, 0, len(layers) - 1} { // none, the run image's, ours
+			img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+			for n, layer := range layers {
+				add := mutate.Addendum{Layer: layer}
+				if n == noted {
+					add.Annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": "sha256:0"}
+				}
+				img, err = mutate.Append(img, add)
+				g.Expect(err).NotTo(HaveOccurred())
+			}
+			img, err = mutate.ConfigFile(img, config)
+			g.Expect(err).NotTo(HaveOccurred())
+			dir := t.TempDir()
+			index, err := layout.Write(dir, empty.Index)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(index.AppendImage(img)).To(Succeed())
+			report, err := verify.Image(context.Background(), dir, verify.Options{
+				Keys: keys, OwnLauncher: func(string) string { return f.LauncherSHA256 },
+			})
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(intact(report)).To(Equal(noted <= 0), "%d: %v", noted, report.Problems)
+		}
+	})
+
+	it("takes what the launcher is told for right where it follows from the closure", func() {
+		f := imagetest.New(t, launch.EngineRelocate)
+		report, out := verifyImage(f, func(f *imagetest.Image) {
+			f.Relabel = true
+			withConfig(func(f *imagetest.Image, c *launch.Config) {
+				c.Requested = launch.EngineAuto
+				c.StorePaths, c.Bin = append(c.StorePaths, f.Lib.String()), append(c.Bin, libraryBin(f, c))
+			})(f)
+		})
+		g.Expect(intact(report)).To(BeTrue(), out)
+		g.Expect(out).To(ContainSubstring("engine    relocate, asked for auto"))
 	})
 
 	it("compares roots and launchers with those that the user names", func() {
@@ -534,7 +588,31 @@ func testAltered(t *testing.T, it spec.S, made map[string]*imagetest.Image) {
 		})
 	}
 
-	it("knows at least 33 ways", func() {
-		g.Expect(len(alterations())).To(BeNumerically(">=", 33))
+	further := furtherAlterations()
+	for _, says := range slices.Sorted(maps.Keys(further)) {
+		group := further[says]
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			it(fmt.Sprintf("does not call %q intact, but says %q", name, says), func() {
+				for _, engine := range []string{launch.EngineRelocate, launch.Unrelocated} {
+					if made[engine] == nil {
+						made[engine] = imagetest.New(t, engine)
+					}
+					report, out := verifyImage(made[engine].Clone(t), func(f *imagetest.Image) {
+						group[name](f)
+						f.Relabel = true
+					})
+					g.Expect(intact(report)).To(BeFalse(), "%s: %s", engine, out)
+					g.Expect(out).To(ContainSubstring(says), engine)
+				}
+			})
+		}
+	}
+
+	it("knows at least 200 ways", func() {
+		n := len(alterations())
+		for _, group := range furtherAlterations() {
+			n += len(group)
+		}
+		g.Expect(n).To(BeNumerically(">=", 200))
 	})
 }

@@ -23,8 +23,14 @@ const (
 	aufsPrefix     = ".wh..wh."
 )
 
-// attributePrefix begins the PAX records of extended attributes.
+// attributePrefix begins the PAX records of extended attributes, as runtimes read them.
 const attributePrefix = "SCHILY.xattr."
+
+// plainRecords are the PAX records that say what a header says without them, or nothing of a file: all that Go's archive/tar
+// writes by itself. Whatever else there is gives a file an attribute, to some tool at least.
+var plainRecords = []string{
+	"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment",
+}
 
 const (
 	// maxEntries and maxMemory bound a tree: how many entries layers may have, and what they take, in bytes.
@@ -69,6 +75,7 @@ type Overlay struct {
 	memory   int
 	followed int
 	written  map[*File]bool // by the layer at hand
+	implied  map[*File]bool // directories in which the layer at hand has something
 }
 
 // NewOverlay starts with an empty root. Contents go to a file in the directory temp, "" for the system's; the file has
@@ -91,14 +98,14 @@ func (o *Overlay) Close() error { return o.spool.Close() }
 // Apply lays the layer of that number, an uncompressed tar archive, over what is there, and reads r to its end. An
 // error means that no runtime would unpack the layer, or that it is beyond the limits.
 func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
-	o.written = map[*File]bool{}
+	o.written, o.implied = map[*File]bool{}, map[*File]bool{}
+	defer o.imply()
 	counted := &counter{ctx: ctx, r: r, overlay: o}
 	archive := tar.NewReader(counted)
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			_, err := io.Copy(io.Discard, counted)
-			return err
+			return o.rest(counted, layer)
 		}
 		if err != nil {
 			return err
@@ -108,6 +115,34 @@ func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
 		}
 		if err := o.apply(header, archive, layer); err != nil {
 			return fmt.Errorf("%.200q: %w", header.Name, err)
+		}
+	}
+}
+
+// imply marks the directories for which the layer at hand has no entry, while it has something in them.
+func (o *Overlay) imply() {
+	for dir := range o.implied {
+		dir.Implied = !o.written[dir] || dir.Layer == NoLayer
+	}
+}
+
+// rest reads what comes after an archive's end, where some tools look for another archive.
+func (o *Overlay) rest(r io.Reader, layer int) error {
+	buf := make([]byte, 64<<10)
+	noted := false
+	for {
+		n, err := r.Read(buf)
+		if !noted && len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+			noted = true
+			if err := o.note(layer, "the archive", "it goes on after its end"); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -160,10 +195,7 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 		}
 	}
 	if place == "/" {
-		if header.Typeflag != tar.TypeDir {
-			return errors.New("the root is not a directory")
-		}
-		return nil
+		return o.root(header, layer)
 	}
 	dir, err := o.directory(path.Dir(place))
 	if err != nil {
@@ -183,9 +215,14 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	}
 	old := parent.children[name]
 	if old != nil && old.Kind == Directory && file.Kind == Directory {
-		old.Mode, old.UID, old.GID, old.Attributes, old.Layer = file.Mode, file.UID, file.GID, file.Attributes, layer
-		o.written[old] = true
+		o.describe(old, file)
 		return nil
+	}
+	if old != nil && o.written[old] {
+		if err := o.note(layer, path.Join(pathOf(dir), name), "the layer writes it twice: to some runtimes what layers below have "+
+			"in such a directory is gone, to others it is back"); err != nil {
+			return err
+		}
 	}
 	if file.Kind == Regular && header.Typeflag != tar.TypeLink && o.Keep(path.Join(pathOf(dir), name)) {
 		if err := o.keep(file, contents); err != nil {
@@ -197,9 +234,38 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	return nil
 }
 
+// root takes a layer's entry for the root, which not every runtime does.
+func (o *Overlay) root(header *tar.Header, layer int) error {
+	if header.Typeflag != tar.TypeDir {
+		return errors.New("the root is not a directory")
+	}
+	if err := o.unusual(header, "/", "/", layer); err != nil {
+		return err
+	}
+	file, err := o.file(header, layer)
+	if err != nil {
+		return err
+	}
+	o.describe(o.Root, file)
+	return nil
+}
+
+// describe gives a directory the rights of another entry for it. Attributes stay, as they do where a runtime sets those of
+// the later entry on the directory that it has made.
+func (o *Overlay) describe(dir, by *File) {
+	for _, name := range dir.Attributes {
+		if !slices.Contains(by.Attributes, name) {
+			by.Attributes = append(by.Attributes, name)
+		}
+	}
+	dir.Mode, dir.UID, dir.GID, dir.Attributes, dir.Layer = by.Mode, by.UID, by.GID, by.Attributes, by.Layer
+	dir.Implied = false
+	o.written[dir] = true
+}
+
 // unusual notes what runtimes take in different ways. Docker unpacks a layer apart from those below it: a symlink of
 // theirs in a name's path becomes a directory there, and stays a link where the layers are unpacked over each other. An
-// overlay file system takes its own attributes for removals and renames.
+// overlay file system takes its own attributes for removals and renames, and others (fuse-overlayfs) for owners and rights.
 func (o *Overlay) unusual(header *tar.Header, place, real string, layer int) error {
 	if place != real {
 		for _, each := range []string{place, real} {
@@ -210,7 +276,7 @@ func (o *Overlay) unusual(header *tar.Header, place, real string, layer int) err
 	}
 	for record := range header.PAXRecords {
 		name, _ := strings.CutPrefix(record, attributePrefix)
-		if strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") {
+		if strings.Contains(name, "overlay") || strings.HasPrefix(name, "user.containers.") {
 			return o.note(layer, real, "the layer gives it an attribute of overlay file systems")
 		}
 	}
@@ -226,6 +292,11 @@ func (o *Overlay) directory(place string) ([]step, error) {
 	}, &o.followed)
 	if err == nil && way[len(way)-1].file.Kind != Directory {
 		err = errNotDirectory
+	}
+	if err == nil {
+		for _, each := range way[1:] {
+			o.implied[each.file] = true
+		}
 	}
 	return way, err
 }
@@ -298,7 +369,8 @@ func modeOf(header *tar.Header) fs.FileMode {
 func attributesOf(header *tar.Header) ([]string, error) {
 	var names []string
 	for record := range header.PAXRecords {
-		if name, ok := strings.CutPrefix(record, attributePrefix); ok {
+		if !slices.Contains(plainRecords, record) {
+			name, _ := strings.CutPrefix(record, attributePrefix)
 			names = append(names, name)
 		}
 		if strings.HasPrefix(record, "GNU.sparse.") {

@@ -44,6 +44,9 @@ const NoLayer = -1
 // File is one file of a tree. Hard links to a file are Files of their own with the same contents.
 type File struct {
 	Kind Kind
+	// Implied says of a Directory that the last layer with something in it has no entry for the directory itself. Its
+	// rights are then not those in Mode to every runtime: Docker gives it 0600.
+	Implied bool
 	// Mode holds the permission bits and, of the others, setuid, setgid and sticky.
 	Mode   fs.FileMode
 	UID    int

@@ -57,6 +57,9 @@ type Process struct {
 	Direct      bool     `toml:"direct" json:"direct"`
 	BuildpackID string   `toml:"buildpack-id" json:"buildpackID"`
 	WorkingDir  string   `toml:"working-dir" json:"working-dir"`
+	// Default is of older lifecycles, ExecEnv the execution environments that have the process; none for all.
+	Default bool     `toml:"default" json:"default"`
+	ExecEnv []string `toml:"exec-env" json:"exec-env"`
 }
 
 // Argv is the process's whole command line. Older platforms have its first word apart.
@@ -175,12 +178,16 @@ func (m Metadata) RunImageLayers(digests []string) (n int, ok bool) {
 type Launch struct {
 	Processes  []Process `toml:"processes"`
 	Buildpacks []struct {
-		ID string `toml:"id"`
+		API string `toml:"api"`
+		ID  string `toml:"id"`
 	} `toml:"buildpacks"`
 }
 
+// LayersOf is the name of the directory, in that of all layers, from which the lifecycle's launcher takes a buildpack's layers.
+func LayersOf(buildpackID string) string { return strings.ReplaceAll(buildpackID, "/", "_") }
+
 // ReadLaunch reads the process types from an image's layers directory. A key that is not spelled as the lifecycle spells it
-// is an error, as another decoder than this one may read it as another or not at all.
+// is an error, as another decoder than this one may read it as another or not at all; so is one that it does not write.
 func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 	file := layersDir.Find(ProcessTypes)
 	if file == nil {
@@ -193,6 +200,9 @@ func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 	decoded, err := toml.Decode(string(raw), &l)
 	if err != nil {
 		return l, err
+	}
+	if unknown := decoded.Undecoded(); len(unknown) > 0 {
+		return l, fmt.Errorf("it has the key %.80q, which the lifecycle does not write", unknown[0].String())
 	}
 	for _, key := range decoded.Keys() { // a decoder takes "Command" for "command", and of both either
 		if name := key[len(key)-1]; len(key) <= 2 && name != strings.ToLower(name) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/buildpacks/libcnb/v2"
@@ -92,29 +93,41 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 
 	it("knows the variables that it points to the closure's files by, and no others", func() {
 		const path = "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x"
-		has := func(p storepath.Path) bool { return p == path }
 		for _, r := range launchlayer.Resources() {
 			for _, file := range r.Files {
 				d := r.Default(path + "/" + file)
-				Expect(launchlayer.IsDefault(d, has)).To(BeTrue(), file)
-				Expect(launchlayer.IsDefault(d, func(storepath.Path) bool { return false })).To(BeFalse(), "a path that is not there")
+				got, ok := r.Path(d)
+				Expect(ok).To(BeTrue(), file)
+				Expect(got).To(Equal(path + "/" + file))
 				for what, change := range map[string]func(*launch.EnvDefault){
 					"another variable":  func(d *launch.EnvDefault) { d.Variables = append(slices.Clip(d.Variables), "LD_PRELOAD") },
 					"another exception": func(d *launch.EnvDefault) { d.Others = append(slices.Clip(d.Others), "X") },
 					"another file":      func(d *launch.EnvDefault) { d.Files = append(slices.Clip(d.Files), "/x") },
-					"no store path":     func(d *launch.EnvDefault) { d.Value = "/workspace/" + file },
-					"a file more":       func(d *launch.EnvDefault) { d.Value += ":/workspace" },
-					"a file before":     func(d *launch.EnvDefault) { d.Value = "/workspace:" + d.Value },
 				} {
 					other := d
 					change(&other)
-					Expect(launchlayer.IsDefault(other, has)).To(BeFalse(), what+" for "+file)
+					_, ok := r.Path(other)
+					Expect(ok).To(BeFalse(), what+" for "+file)
 				}
 			}
 		}
 		terminfo := launchlayer.Resources()[3].Default("/x")
 		Expect(terminfo.Value).To(HavePrefix("/etc/terminfo:")) // the run image's own goes first
 		Expect(terminfo.Value).To(HaveSuffix(":/x"))
+		_, ok := launchlayer.Resources()[3].Path(launch.EnvDefault{Variables: terminfo.Variables, Others: terminfo.Others, Value: "/x"})
+		Expect(ok).To(BeFalse(), "without the run image's own")
+	})
+
+	it("chooses the first file that is there, a root's before others, then the one of the greatest name", func() {
+		of := func(hash, name string) storepath.Path {
+			return storepath.Path("/nix/store/" + strings.Repeat(hash, 32) + "-" + name)
+		}
+		root, second, old, newer := of("0", "a"), of("1", "z"), of("2", "bash-5.1"), of("3", "bash-5.2")
+		has := map[storepath.Path][]string{old: {"bin/sh", "bin/bash"}, newer: {"bin/sh", "bin/bash"}, second: {"bin/sh"}, root: {"bin/sh"}}
+		roots := []storepath.Path{root, second}
+		Expect(launchlayer.Choose([]string{"bin/bash", "bin/sh"}, roots, has)).To(Equal(newer.String() + "/bin/bash"))
+		Expect(launchlayer.Choose([]string{"bin/sh", "bin/bash"}, roots, has)).To(Equal(root.String() + "/bin/sh"))
+		Expect(launchlayer.Choose([]string{"bin/zsh"}, roots, has)).To(BeEmpty())
 	})
 
 	it("says when the buildpack has no launcher", func() {

@@ -1,6 +1,8 @@
 package launchlayer
 
 import (
+	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -67,14 +69,34 @@ func (r Resource) Default(path string) launch.EnvDefault {
 	return d
 }
 
-// IsDefault reports whether variables point to a resource in one of the store paths that has says are there.
-func IsDefault(d launch.EnvDefault, has func(storepath.Path) bool) bool {
-	return slices.ContainsFunc(Resources(), func(r Resource) bool {
-		path, ok := strings.CutPrefix(d.Value, r.before)
-		return ok && slices.Equal(d.Variables, r.standard.Variables) && slices.Equal(d.Others, r.standard.Others) &&
-			slices.Equal(d.Files, r.standard.Files) && slices.ContainsFunc(r.Files, func(file string) bool {
-			p, err := storepath.Parse(strings.TrimSuffix(path, "/"+file))
-			return err == nil && path == p.String()+"/"+file && has(p)
-		})
-	})
+// Path is the path that a default points to, as Default was told; ok says that it is of this resource.
+func (r Resource) Path(d launch.EnvDefault) (path string, ok bool) {
+	path, ok = strings.CutPrefix(d.Value, r.before)
+	return path, ok && reflect.DeepEqual(d, r.Default(path))
+}
+
+// Choose is the place in an ordinary store of the first of some files that a closure has, by the paths that have some of
+// them; "" for none. Roots come first, then the greatest name: of two versions mostly the newer one.
+func Choose(files []string, roots []storepath.Path, has map[storepath.Path][]string) string {
+	rank := func(p storepath.Path) int {
+		if i := slices.Index(roots, p); i >= 0 {
+			return i
+		}
+		return len(roots)
+	}
+	for _, file := range files {
+		var paths []storepath.Path
+		for p, each := range has {
+			if slices.Contains(each, file) {
+				paths = append(paths, p)
+			}
+		}
+		if len(paths) > 0 {
+			best := slices.MinFunc(paths, func(a, b storepath.Path) int {
+				return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(b.Name(), a.Name()), strings.Compare(a.String(), b.String()))
+			})
+			return best.String() + "/" + file
+		}
+	}
+	return ""
 }

@@ -42,6 +42,7 @@ import (
 type Image struct {
 	Layers []Layer
 	Config v1.Config
+	OS     string
 	// Relabel has the label list the layers as they are after an alteration.
 	Relabel bool
 	// Label, if set, changes the label's text at the end.
@@ -69,7 +70,8 @@ type Image struct {
 type Layer struct {
 	Name    string
 	Entries []Entry
-	Cut     bool // the archive ends in the middle
+	Cut     bool   // the archive ends in the middle
+	After   []byte // what comes after the archive
 }
 
 // Entry is a file in a layer's archive.
@@ -86,7 +88,7 @@ const (
 
 // New makes an image of a small signed closure.
 func New(t *testing.T, engine string) *Image {
-	f := &Image{T: t, arch: runtime.GOARCH, data: map[string]map[string]any{}}
+	f := &Image{T: t, OS: "linux", arch: runtime.GOARCH, data: map[string]map[string]any{}}
 	launcher := filepath.Join(tempDir(t), "launch")
 	Expect(os.WriteFile(launcher, []byte("the launcher"), 0o755)).To(Succeed())
 	sum := sha256.Sum256([]byte("the launcher"))
@@ -111,6 +113,7 @@ func New(t *testing.T, engine string) *Image {
 	made, err := launchlayer.WriteRun(layers, config)
 	Expect(err).NotTo(HaveOccurred())
 	f.fromDisk(launchlayer.Run, layers.Path)
+	f.Append(launchlayer.Run, Directory(path.Join(Dir, launchlayer.Run, "env.launch")))
 	for name, value := range made.LaunchEnvironment {
 		f.Append(launchlayer.Run, Regular(path.Join(Dir, launchlayer.Run, "env.launch", name),
 			strings.ReplaceAll(value, layers.Path, Dir), 0o644))
@@ -258,9 +261,39 @@ func (f *Image) LayerOf(p storepath.Path) string {
 // Manifests are the closure layers' metadata, by layer.
 func (f *Image) Manifests() map[string]closure.Manifest { return f.result.Manifests() }
 
-// AddLayer adds a layer at the end.
+// AddLayer adds a layer at the end, with the directories above what it holds, as lifecycles write them.
 func (f *Image) AddLayer(name string, entries ...Entry) {
-	f.Layers = append(f.Layers, Layer{Name: name, Entries: entries})
+	var all []Entry
+	there := map[string]bool{"/": true, ".": true}
+	for _, e := range entries {
+		for _, dir := range f.directories(path.Dir(e.Name)) {
+			if !there[dir.Name] {
+				all = append(all, dir)
+			}
+			there[dir.Name] = true
+		}
+		there[e.Name] = true
+		all = append(all, e)
+	}
+	f.Layers = append(f.Layers, Layer{Name: name, Entries: all})
+}
+
+// directories are those from the root to a place that lifecycles write to, as the image has them, without those that are
+// something else.
+func (f *Image) directories(place string) []Entry {
+	first, _, _ := strings.Cut(strings.TrimPrefix(place, "/"), "/")
+	if !slices.Contains([]string{"layers", "workspace", "cnb"}, first) {
+		return nil
+	}
+	all := f.directories(path.Dir(place))
+	e, _ := f.Find(place)
+	switch {
+	case e == nil:
+		return append(all, Directory(place))
+	case e.Typeflag == tar.TypeDir:
+		return append(all, *e)
+	}
+	return all
 }
 
 // AddBelow puts a layer before all others, into the run image.
@@ -413,7 +446,7 @@ func (l Layer) Archive() []byte {
 	if l.Cut {
 		return text.Bytes()[:text.Len()/2]
 	}
-	return text.Bytes()
+	return append(text.Bytes(), l.After...)
 }
 
 // metadata is the label's text for layers with these digests.
@@ -473,7 +506,7 @@ func (f *Image) Write(name string, alter func(*Image)) {
 		text = f.Label(text)
 	}
 	config := &v1.ConfigFile{
-		Architecture: f.arch, OS: "linux", Config: f.Config, RootFS: v1.RootFS{Type: "layers", DiffIDs: hashes},
+		Architecture: f.arch, OS: f.OS, Config: f.Config, RootFS: v1.RootFS{Type: "layers", DiffIDs: hashes},
 	}
 	config.Config.Labels = maps.Clone(f.Config.Labels)
 	if text != "" {
