@@ -83,7 +83,6 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 		},
 		"which the lifecycle does not write": {
 			"a process type with a key more": inProcessTypes("direct = true", "direct = true\nuser = \"root\""),
-			"a table more":                   inProcessTypes("[[processes]]", "[evil]\nx = 1\n[[processes]]"),
 		},
 		"started through a shell": {
 			"a process that a shell starts": inProcessTypes("direct = true", "direct = false"),

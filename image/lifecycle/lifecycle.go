@@ -187,7 +187,7 @@ type Launch struct {
 func LayersOf(buildpackID string) string { return strings.ReplaceAll(buildpackID, "/", "_") }
 
 // ReadLaunch reads the process types from an image's layers directory. A key that is not spelled as the lifecycle spells it
-// is an error, as another decoder than this one may read it as another or not at all; so is one that it does not write.
+// is an error, as another decoder than this one may read it as another or not at all; so is one that no process type has.
 func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 	file := layersDir.Find(ProcessTypes)
 	if file == nil {
@@ -201,8 +201,10 @@ func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 	if err != nil {
 		return l, err
 	}
-	if unknown := decoded.Undecoded(); len(unknown) > 0 {
-		return l, fmt.Errorf("it has the key %.80q, which the lifecycle does not write", unknown[0].String())
+	for _, key := range decoded.Undecoded() { // the file has more than the launcher reads
+		if key[0] == "processes" {
+			return l, fmt.Errorf("it has the key %.80q, which the lifecycle does not write", key.String())
+		}
 	}
 	for _, key := range decoded.Keys() { // a decoder takes "Command" for "command", and of both either
 		if name := key[len(key)-1]; len(key) <= 2 && name != strings.ToLower(name) {
