@@ -29,7 +29,8 @@ var systemBundles = []string{
 	"/etc/ssl/cert.pem",
 }
 
-const defaultConnectTimeout = 5 * time.Second
+// connectTimeout is how long a server may take to accept a connection.
+const connectTimeout = 5 * time.Second
 
 // root is the directory of the chroot store: "/nix/store" lives at root + "/nix/store".
 func (s Settings) root() string { return filepath.Join(s.State, "root") }
@@ -122,13 +123,6 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-func (s Settings) connectTimeout() time.Duration {
-	if s.ConnectTimeout <= 0 {
-		return defaultConnectTimeout
-	}
-	return s.ConnectTimeout
-}
-
 // config is the one nix.conf that Nix reads. pure says that nothing outside the store and locked inputs may be read.
 func (t Toolchain) config(pure bool) (string, error) {
 	s := t.settings
@@ -145,7 +139,7 @@ func (t Toolchain) config(pure bool) (string, error) {
 		{"substitute", "true"}, {"substituters", strings.Join(s.Substituters, " ")}, {"trusted-substituters", ""},
 		{"trusted-public-keys", strings.Join(s.TrustedPublicKeys, " ")},
 		{"require-sigs", strconv.FormatBool(s.RequireSigs)},
-		{"connect-timeout", strconv.Itoa(int(max(1, s.connectTimeout().Round(time.Second)/time.Second)))},
+		{"connect-timeout", strconv.Itoa(int(connectTimeout.Seconds()))},
 		{"stalled-download-timeout", "20"}, {"download-attempts", "3"},
 		// A path that a cache did not have a minute ago may be there now: the push often follows the build.
 		{"narinfo-cache-negative-ttl", "0"}, {"narinfo-cache-positive-ttl", "0"},

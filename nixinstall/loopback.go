@@ -157,7 +157,7 @@ func (s Settings) transport(bundle []byte) *http.Transport {
 	choose := proxies.ProxyFunc()
 	return &http.Transport{
 		Proxy:              func(r *http.Request) (*url.URL, error) { return choose(r.URL) },
-		DialContext:        (&net.Dialer{Timeout: s.connectTimeout()}).DialContext,
+		DialContext:        (&net.Dialer{Timeout: connectTimeout}).DialContext,
 		TLSClientConfig:    &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:  true,
 		DisableCompression: true, // what Nix did not ask for it cannot undo

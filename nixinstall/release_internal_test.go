@@ -12,6 +12,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 func TestInternals(t *testing.T) {
@@ -161,15 +163,14 @@ func testAttrPath(t *testing.T, _ spec.G, it spec.S) {
 func testParsePlan(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("reads Nix's lists", func() {
-		plan := parseMissing([]string{
+	it("reads of Nix's lists what would be built", func() {
+		Expect(parseWouldBuild([]string{
 			"this derivation will be built:\n  /nix/store/m2wvjw2h7w6631q8zbim1cw3y5a52g8p-a.drv\n",
 			"these 2 paths will be fetched (1.00 MiB download, 2.00 MiB unpacked):",
 			"  /nix/store/52pqh1qsvqvhn629j4rqgi8jlp36n8k3-b", "  /nix/store/m2wvjw2h7w6631q8zbim1cw3y5a52g8p-a",
 			"don't know how to build these paths:", "  /nix/store/52pqh1qsvqvhn629j4rqgi8jlp36n8k3-c",
-		})
-		Expect(plan.WillBuild).To(HaveLen(1))
-		Expect(plan.WillSubstitute).To(HaveLen(2))
-		Expect(plan.Unknown).To(HaveLen(1))
+			"these derivations will be built:\n  /nix/store/52pqh1qsvqvhn629j4rqgi8jlp36n8k3-d.drv",
+		})).To(Equal([]storepath.Path{"/nix/store/m2wvjw2h7w6631q8zbim1cw3y5a52g8p-a.drv",
+			"/nix/store/52pqh1qsvqvhn629j4rqgi8jlp36n8k3-d.drv"}))
 	})
 }

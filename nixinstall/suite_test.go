@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
@@ -90,7 +89,7 @@ func nix(t *testing.T, change ...func(*nixinstall.Settings)) nixinstall.Toolchai
 		t.Fatal(err)
 	}
 	settings := nixinstall.Settings{
-		State: stateDir(t), RequireSigs: true, System: system, ConnectTimeout: time.Second, Log: t.Logf,
+		State: stateDir(t), RequireSigs: true, System: system, Log: t.Logf,
 		Environment: os.Environ(),
 	}
 	for _, c := range change {

@@ -78,8 +78,6 @@ type Settings struct {
 	NixPath []string
 	// System overrides builtins.currentSystem; "" is the toolchain's.
 	System string
-	// ConnectTimeout is how long a server may take to accept a connection; 0 is 5 seconds.
-	ConnectTimeout time.Duration
 	// Environment is the environment of the build, as os.Environ gives it. Only what is on a short list (proxies,
 	// certificates, locale, temporary directory, AWS credentials, PATH for git and ssh) reaches Nix, and of NIX_CONFIG the
 	// Features.

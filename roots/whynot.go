@@ -37,9 +37,7 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 			d.err.Names = append(d.err.Names, a.name)
 		}
 	}
-	if plan, err := e.nix.QueryMissing(ctx, d.missingDrvs()); err == nil {
-		d.err.Build = plan.WillBuild
-	}
+	d.err.Build, _ = e.nix.WouldBuild(ctx, d.missingDrvs()) // which is told besides
 	d.look(ctx)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("looking for the reason: %w", context.Cause(ctx))

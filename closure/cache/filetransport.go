@@ -34,5 +34,5 @@ func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
 		f.Close()
 		return nil, fmt.Errorf("reading the cache's file: %w", err)
 	}
-	return &answer{body: f, from: r.from, size: info.Size() - r.from, ranges: true}, nil
+	return &answer{body: f, from: r.from, size: info.Size() - r.from}, nil
 }

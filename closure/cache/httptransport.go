@@ -211,7 +211,6 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 		validator: strongETag(res.Header.Get("ETag")),
 		encoding:  contentEncoding(res.Header),
 		openEnd:   res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0,
-		ranges:    res.Header.Get("Accept-Ranges") == "bytes",
 		html:      strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"),
 		login:     t.logins != nil && t.logins.header(r.url) != "",
 	}
@@ -273,7 +272,7 @@ func (a *answer) readRange(header string, from int64) error {
 	if err != nil || n != from {
 		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
 	}
-	a.from, a.ranges = from, true
+	a.from = from
 	if size, err := strconv.ParseInt(whole, 10, 64); err == nil && from == 0 && a.encoding == "" {
 		a.size = size // of all of it, the rest of which is asked for when this has come
 	}

@@ -28,8 +28,6 @@ type answer struct {
 	validator string
 	// encoding is the Content-Encoding left to undo, "" for none.
 	encoding string
-	// ranges says that the server has offered to continue from the middle.
-	ranges bool
 	// openEnd says that the body ends where the connection is closed, so that a part of it looks like all of it.
 	openEnd bool
 	// html says that the server calls the file a web page.

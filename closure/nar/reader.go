@@ -41,11 +41,6 @@ type Reader struct {
 // NewReader reads an archive from r, up to its end: bytes after the archive are refused.
 func NewReader(r io.Reader) *Reader { return &Reader{src: r} }
 
-// Reset makes the Reader read another archive from the start, keeping its buffers.
-func (r *Reader) Reset(src io.Reader) {
-	*r = Reader{src: src, buf: r.buf, path: r.path[:0], dirs: r.dirs[:0]}
-}
-
 // Next goes on to the next entry, depth first, a directory before what it holds. It skips what was not read of the
 // last one's contents. It returns io.EOF after the whole archive, once the source has ended too; an error of the
 // source itself as it is; and for an archive that is not as it should be an *Error.

@@ -130,14 +130,10 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("reads through a buffer that was lent, and can be used again", func() {
-		r := nar.NewReader(strings.NewReader(all()))
-		for range 2 {
-			var b strings.Builder
-			Expect(nar.Copy(nar.NewWriter(&b), r, make([]byte, 8192))).To(Succeed())
-			Expect(b.String() == all()).To(BeTrue())
-			r.Reset(strings.NewReader(all()))
-		}
+	it("reads through a buffer that was lent", func() {
+		var b strings.Builder
+		Expect(nar.Copy(nar.NewWriter(&b), nar.NewReader(strings.NewReader(all())), make([]byte, 8192))).To(Succeed())
+		Expect(b.String() == all()).To(BeTrue())
 	})
 
 	it("reads contents in pieces of any size, and skips what is not read", func() {

@@ -13,7 +13,6 @@ import (
 
 // undo is the inverse of a Stage and of FixTree.
 type undo struct {
-	layout Layout
 	next   nar.Sink
 	name   []byte             // "<view directory>/"
 	full   map[string]string  // what is kept of a hash -> the reference
@@ -32,7 +31,7 @@ type undo struct {
 // where its report has no RelocatedName and no Ambiguous blocker, the archive is then the same, byte for byte. Fixups
 // that do not fit the files are an error.
 func (l Layout) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Sink {
-	u := &undo{layout: l, next: next, full: make(map[string]string), fixups: make(map[string][]Fixup)}
+	u := &undo{next: next, full: make(map[string]string), fixups: make(map[string][]Fixup)}
 	if !l.IsZero() {
 		u.name = []byte(l.dir + "/")
 		for _, p := range paths {

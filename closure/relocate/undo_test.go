@@ -197,24 +197,23 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			}
 		})
 
-		it("writes the tree back as it was, and leaves nothing after an error", func() {
+		undoTree := func(dir, dest string) error {
+			return nar.DumpTo(ctx, layout(t).Undo(append([]storepath.Path{self}, refs...), signed.Fixups, nar.NewTree(dest)), dir)
+		}
+
+		it("writes the tree back as it was", func() {
 			dest := filepath.Join(filepath.Dir(dir), "before")
-			Expect(layout(t).UndoTree(ctx, dir, dest, signed)).To(Succeed())
+			Expect(undoTree(dir, dest)).To(Succeed())
 			Expect(os.Readlink(filepath.Join(dest, "libexec"))).To(Equal("../" + dep.Base()))
 			signed.Fixups = nil
 			Expect(relocate.Layout{}.VerifyTree(ctx, dest, t.TempDir(), signed)).To(Succeed())
 			Expect(nar.RemoveAll(dest)).To(Succeed())
-
-			cancelled, cancel := stdcontext.WithCancel(ctx)
-			cancel()
-			Expect(layout(t).UndoTree(cancelled, dir, dest, signed)).To(MatchError(stdcontext.Canceled))
-			Expect(dest).NotTo(BeAnExistingFile())
 		})
 
 		it("relocates a tree on disk, as the toolchain's tarball is", func() {
 			plain := filepath.Join(filepath.Dir(dir), "plain")
 			again := filepath.Join(filepath.Dir(dir), "again")
-			Expect(layout(t).UndoTree(ctx, dir, plain, signed)).To(Succeed())
+			Expect(undoTree(dir, plain)).To(Succeed())
 			Expect(nar.DumpTo(ctx, layout(t).Rewrite(self, refs, nar.NewTree(again)), plain)).To(Succeed())
 			Expect(layout(t).VerifyTree(ctx, again, t.TempDir(), signed)).To(Succeed())
 			Expect(nar.RemoveAll(plain)).To(Succeed())

@@ -87,14 +87,3 @@ func (l Layout) stage(self storepath.Path, refs []storepath.Path, next nar.Sink)
 	}
 	return l.Rewrite(self, refs, next)
 }
-
-// UndoTree writes the tree at dir, relocated by l and fixed, to dest as it was before. dest must not exist; nothing
-// is left of it after an error.
-func (l Layout) UndoTree(ctx context.Context, dir, dest string, o Original) error {
-	tree := nar.NewTree(dest)
-	if err := nar.DumpTo(ctx, l.Undo(o.paths(), o.Fixups, tree), dir); err != nil {
-		_ = tree.Discard()
-		return fmt.Errorf("undoing the relocation of %s: %w", o.Path, err)
-	}
-	return nil
-}

@@ -184,7 +184,6 @@ func (c *Client) send(ctx context.Context, at *url.URL, accept string) (*http.Re
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", c.userAgent)
 	c.authorize(req)
-	c.requests.Add(1)
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, transportError(at, err)

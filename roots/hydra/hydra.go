@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -90,7 +89,6 @@ type Client struct {
 	poll      Poll
 	maxPages  int
 	log       func(format string, args ...any)
-	requests  atomic.Int64
 
 	mu      sync.Mutex
 	base    *url.URL // without a slash at the end of its path; moves from http to https when told to
@@ -146,9 +144,6 @@ const defaultMaxPages = 21
 
 // CloseIdleConnections lets go of connections that are kept for the next question.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
-
-// Requests is the number of HTTP requests sent so far, redirects and repetitions included.
-func (c *Client) Requests() int64 { return c.requests.Load() }
 
 // URL is the address of the Hydra, without credentials and without a slash at its end.
 func (c *Client) URL() string { return c.baseURL().String() }

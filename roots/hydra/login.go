@@ -44,7 +44,6 @@ func (c *Client) logIn(ctx context.Context) error {
 }
 
 func (c *Client) signInAt(ctx context.Context, base *url.URL) ([]*http.Cookie, error) {
-	c.requests.Add(1)
 	return signIn(ctx, c.http, base, c.auth, c.userAgent)
 }
 
