@@ -285,6 +285,20 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			Expect(program[64+600<<10:][:len(want)]).To(Equal(want))
 			Expect(program).To(ContainSubstring("after " + depNow))
 		}
+		// What Node.js makes a single executable of: an app's source, or its snapshot, which begins anywhere.
+		for _, sum := range []func(string) uint32{adler, fletcher} {
+			app := func(path string) string {
+				return "\x20\xda\x43\x01\x02" + snapshotWith(sum, "app with "+path+" and "+utf16LE(path)+"!") + path
+			}
+			source := func(path string) string { return "\x20\xda\x43\x01\x00open('" + path + "')" }
+			before := elf(strings.Repeat("\x00", 600<<10+3))
+			dir, report := fixedTree(t, regular("app", before+app(string(self))), regular("app.blob", app(string(self))),
+				regular("source.blob", source(string(self))))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, "app") == before+app(selfNow)).To(BeTrue())
+			Expect(readBack(t, dir, "app.blob")).To(Equal(app(selfNow)))
+			Expect(readBack(t, dir, "source.blob")).To(Equal(source(selfNow)))
+		}
 		wrong := []byte(snapshotWith(adler, "context with "+string(self)+" in it"))
 		wrong[9]++
 		_, report := fixedTree(t, regular("snapshot_blob.bin", string(wrong)))

@@ -79,23 +79,26 @@ func (f *fixer) snapshotFile(s source) ([]edit, error) {
 	return f.snapshots(s, found, edits)
 }
 
-// nodeSnapshot puts right the checksum of V8's snapshot in one that Node.js has made of an app, which may begin anywhere.
+// nodeSnapshot puts right the checksum of V8's snapshot in one that Node.js has made of an app.
 func (f *fixer) nodeSnapshot(s source) ([]edit, error) {
 	edits, err := f.text(s, format{})
 	if err != nil || len(edits) == 0 {
 		return nil, err
 	}
-	var found []snapshot
-	for off := range min(8, len(s.data)) {
-		for _, snap := range findSnapshots(nil, s.data[off:], 0, len(s.data)-off, 0) {
-			snap.from, snap.last, snap.end = snap.from+int64(off), snap.last+int64(off), snap.end+int64(off)
-			found = append(found, snap)
-		}
-	}
+	found := findSnapshots(nil, s.data, 0, len(s.data), 0)
 	if len(found) == 0 {
 		return nil, blockedBy(Checksummed, "a reference beside a V8 start-up snapshot that is not recognised")
 	}
 	return f.snapshots(s, found, edits)
+}
+
+// nodeProgram does the same to what makes a single executable of an app: its source, or a snapshot of it.
+func (f *fixer) nodeProgram(s source) ([]edit, error) {
+	edits, err := f.text(s, format{})
+	if err != nil || len(edits) == 0 {
+		return nil, err
+	}
+	return f.snapshots(s, findSnapshots(nil, s.data, 0, len(s.data), 0), edits)
 }
 
 // elf rewrites a program: what a snapshot in it holds, and, if it is a member of something, all else.

@@ -27,7 +27,8 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 
 	it("leaves the start-up snapshot within a program alone, and rewrites before and after it", func() {
 		// The places of the snapshot's header and of its last part relative to what is searched at once vary.
-		for _, shift := range []int{0, 8, 64, 128<<10 - 296, 128<<10 - 264, 128<<10 - 200, 128<<10 - 128} {
+		for _, shift := range []int{0, 8, 64, 1, 3, 22, 128<<10 - 296, 128<<10 - 264, 128<<10 - 200, 128<<10 - 128,
+			128<<10 - 301, 128<<10 - 207, 128<<10 - 131} {
 			before := elf(strings.Repeat("\x00", 600<<10+shift) + script + strings.Repeat("\x00", -len(script)&7))
 			after := strings.Repeat("\x00", 300) + script
 			for _, size := range []int{40, 300 << 10} {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 const (
@@ -71,16 +72,6 @@ func readSnapshotHeader(b []byte) (h snapshotLayout, ok bool) {
 	return h, false
 }
 
-// maybeVersion rejects most of what is no snapshot: somewhere in b a number of up to three digits and a dot begin.
-func maybeVersion(b []byte) bool {
-	for i := 0; i < 16; i += 4 {
-		if digit := b[i] - '0'; digit <= 9 && (b[i+1] == '.' || b[i+2] == '.' || b[i+3] == '.') {
-			return true
-		}
-	}
-	return false
-}
-
 // isVersion reports whether text is a V8 version: three or four numbers and, from an embedder, "-node.17" or so.
 func isVersion(text []byte) bool {
 	number, _, _ := bytes.Cut(text, []byte("-"))
@@ -93,12 +84,7 @@ func isVersion(text []byte) bool {
 			return false
 		}
 	}
-	for _, c := range text {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(text, func(c byte) bool { return !isVersionChar(c) })
 }
 
 // lastOffset checks that offsets ascend from beyond the header.
@@ -121,34 +107,35 @@ type snapshot struct {
 	last, end int64 // where its last part begins, and ends: math.MaxInt64 while that is not known
 }
 
-// findSnapshots looks for snapshots that begin in buf[from:to], which is at off in a program; they are aligned. It
-// looks for the zeros behind the version, 36 at least, and then for the header around them.
+// findSnapshots looks for snapshots that begin in buf[from:to], which is at off in a program. V8's own are aligned, but
+// what an app brings along may lie anywhere. It looks for the zeros behind the version, 36 at least, and where they begin
+// for the header before them.
 func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snapshot {
 	const (
-		contextsMask = 0xfffffffe_fffffff0
-		stride       = 24
-		nearest      = 12 + maxVersion // from a header to zeros
-		farthest     = 24 + snapshotVersion - 8
+		stride   = 24 // meets eight of any 36 zeros
+		shortest = len("1.2.3")
+		nearest  = 12 + shortest // from a header to zeros
+		farthest = 24 + maxVersion
 	)
-	next := from + int(-(off+int64(from))&7)
-	if len(found) >= maxSnapshots {
-		next = to
-	}
-	for p := next + nearest; p < min(to+farthest, len(buf)-7); p += stride {
-		if binary.LittleEndian.Uint64(buf[p:]) != 0 {
+	end := min(to+farthest+stride, len(buf)-7)
+	for p := from + nearest; p < end && len(found) < maxSnapshots; p += stride {
+		if !isZero(buf, p) || p >= stride && isZero(buf, p-8) && isZero(buf, p-16) && isZero(buf, p-stride) {
+			continue // the last are zeros that began where they have been looked at
+		}
+		zeros := p
+		for zeros > from && buf[zeros-1] == 0 {
+			zeros--
+		}
+		if zeros-shortest < from || !isVersionChar(buf[zeros-1]) || !isVersionChar(buf[zeros-shortest]) {
 			continue
 		}
-		for next = max(next, p-farthest); next <= p-nearest && next < to; next += 8 {
-			w := binary.LittleEndian.Uint64(buf[next:])
-			if w&contextsMask != 0 || uint32(w) == 0 || next+snapshotHead > len(buf) || !maybeVersion(buf[next+12:]) {
-				continue
-			}
-			if version, last, ok := snapshotHeader(buf[next : next+snapshotHead]); ok {
-				at := off + int64(next)
+		for at := max(from, zeros-farthest); at <= zeros-nearest && at < to; at++ {
+			if s, ok := snapshotAt(buf[at:], off+int64(at)); ok {
 				if len(found) == maxSnapshots-1 {
-					last = math.MaxInt64 / 2
+					s.last = math.MaxInt64 / 2
 				}
-				found = append(found, snapshot{version: version, from: at, last: at + last, end: math.MaxInt64})
+				found = append(found, s)
+				break
 			}
 		}
 	}
@@ -160,5 +147,24 @@ func findSnapshots(found []snapshot, buf []byte, from, to int, off int64) []snap
 	}
 	return found
 }
+
+// snapshotAt is the snapshot that begins b, at off in a program.
+func snapshotAt(b []byte, off int64) (snapshot, bool) {
+	const contexts = 0xfffffffe_fffffff0 // what the first two numbers do not have: a few contexts, rehashable or not
+	if len(b) < snapshotHead {
+		return snapshot{}, false
+	}
+	if w := binary.LittleEndian.Uint64(b); w&contexts != 0 || uint32(w) == 0 {
+		return snapshot{}, false
+	}
+	version, last, ok := snapshotHeader(b[:snapshotHead])
+	return snapshot{version: version, from: off, last: off + last, end: math.MaxInt64}, ok
+}
+
+// isZero reports whether eight zeros stand at b[i:].
+func isZero(b []byte, i int) bool { return binary.LittleEndian.Uint64(b[i:]) == 0 }
+
+// isVersionChar reports whether a version may have c.
+func isVersionChar(c byte) bool { return c > ' ' && c <= '~' }
 
 func (s snapshot) String() string { return fmt.Sprintf("a V8 start-up snapshot (V8 %s)", s.version) }

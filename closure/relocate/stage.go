@@ -331,7 +331,13 @@ func (s *Stage) wideHash(i, width, member int) {
 	if s.wideReference(i, width, member) {
 		return
 	}
-	s.found(i, WideText, fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width))
+	detail := fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width)
+	at := s.window.off + int64(i)
+	if kind, where := s.program.sealed(at); kind != "" {
+		s.hold(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
+		return
+	}
+	s.found(i, WideText, detail)
 }
 
 // wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole.
