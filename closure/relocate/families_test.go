@@ -136,11 +136,16 @@ func unzipped(s string) map[string]string {
 
 // phar is a PHP archive of one file, with a signature by SHA-512, as PHP 8 writes it.
 func phar(name, text string) string {
+	return pharWith("<?php Phar::mapPhar(); require 'phar://x'; __HALT_COMPILER(); ?>\r\n", "", name, text)
+}
+
+// pharWith is the same with a program before it and with metadata.
+func pharWith(stub, metadata, name, text string) string {
 	number := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
 	entry := number(len(name)) + name + number(len(text)) + number(1) + number(len(text)) +
 		number(int(crc32.ChecksumIEEE([]byte(text)))) + number(0o644) + number(0)
-	manifest := number(1) + "\x11\x00" + number(0x10000) + number(0) + number(0) + entry
-	s := "<?php Phar::mapPhar(); require 'phar://x'; __HALT_COMPILER(); ?>\r\n" + number(len(manifest)) + manifest + text
+	manifest := number(1) + "\x11\x00" + number(0x10000) + number(0) + number(len(metadata)) + metadata + entry
+	s := stub + number(len(manifest)) + manifest + text
 	sum := sha512.Sum512([]byte(s))
 	return s + string(sum[:]) + number(4) + "GBMB"
 }
@@ -464,6 +469,35 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		stub := readBack(t, dir, "stub.phar")
 		sum := sha512.Sum512([]byte(stub[:len(stub)-64-8]))
 		Expect(stub[len(stub)-64-8 : len(stub)-8]).To(Equal(string(sum[:])))
+	})
+
+	it("finds a PHAR behind any program, and rewrites its metadata", func() {
+		for _, stub := range []string{
+			"<html>\n<?php Phar::mapPhar(); __HALT_COMPILER(); ?>\n", "\n\n<?PHP Phar::mapPhar(); __halt_compiler();", "__HALT_COMPILER();",
+			"#!" + string(self) + "/bin/php\n<?php Phar::mapPhar(); __HALT_COMPILER(); ?>\r\n", "<?= 1; __HALT_COMPILER(); ?>\n",
+			"<?php " + noise(200<<10) + "\n__HALT_COMPILER(); ?>\n",
+		} {
+			archive := func(path string) string {
+				return pharWith(strings.ReplaceAll(stub, string(self), path), `a:1:{s:1:"p";s:51:"`+path+`";}`, "a.php", "exec "+path)
+			}
+			dir, report := fixedTree(t, regular("app.phar", archive(string(self))))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, "app.phar") == archive(selfNow)).To(BeTrue(), stub[:min(len(stub), 80)])
+		}
+	})
+
+	it("leaves a PHAR alone that a private key has signed, and says so", func() {
+		signed := func(text string) string {
+			s := phar("index.php", text)
+			return s[:len(s)-64-8] + noise(256) + "\x00\x01\x00\x00\x10\x00\x00\x00GBMB" // by OpenSSL, and how long that is
+		}
+		dir, report := fixedTree(t, regular("app.phar", signed(script)), regular("clean.phar", signed("nothing")))
+		Expect(readBack(t, dir, "app.phar")).To(Equal(signed(script)))
+		Expect(report.Blockers).NotTo(BeEmpty())
+		for _, b := range report.Blockers {
+			Expect(b.File).To(Equal("app.phar"))
+			Expect(b.Detail).To(ContainSubstring("private key"))
+		}
 	})
 
 	it("looks into PHARs in containers, where nothing of what they hide is in plain sight", func() {

@@ -32,10 +32,32 @@ const (
 // pharHashes are the signatures that are plain hashes, by type. OpenSSL's, which take a private key, are not here.
 var pharHashes = map[uint32]func() hash.Hash{1: md5.New, 2: sha1.New, 3: sha256.New, 4: sha512.New}
 
-// isPHP reports whether b begins as a PHP program does.
+// isPHP reports whether b may begin a PHP program: anything may stand before PHP's own mark.
 func isPHP(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("<?php")) ||
-		bytes.HasPrefix(b, []byte("#!")) && bytes.Contains(b[:min(len(b), 256)], []byte("php"))
+	head := b[:min(len(b), headLen)]
+	for rest := head; ; {
+		at := bytes.Index(rest, []byte("<?"))
+		if at < 0 {
+			return pharHalt(head) >= 0
+		}
+		rest = rest[at+2:]
+		if bytes.HasPrefix(rest, []byte("=")) || len(rest) >= 3 && bytes.EqualFold(rest[:3], []byte("php")) {
+			return true
+		}
+	}
+}
+
+// pharHalt gives the place in b of what ends the PHP program before an archive, in letters of either case, or -1.
+func pharHalt(b []byte) int {
+	for at := 0; ; at++ {
+		n := bytes.Index(b[at:], []byte("__"))
+		if at += n; n < 0 || at+len(pharStub) > len(b) {
+			return -1
+		}
+		if bytes.EqualFold(b[at:at+len(pharStub)], []byte(pharStub)) {
+			return at
+		}
+	}
 }
 
 // isPHAR reports whether data is a PHP program with an archive behind it.
@@ -43,7 +65,7 @@ func isPHAR(data []byte) bool { return isPHP(data) && pharManifest(data, int64(l
 
 // pharManifest gives the place of an archive's manifest in a file of size bytes that begins with data, or 0.
 func pharManifest(data []byte, size int64) int {
-	at := bytes.Index(data, []byte(pharStub))
+	at := pharHalt(data)
 	if at < 0 {
 		return 0
 	}
@@ -126,10 +148,12 @@ func (f *fixer) phar(s source) ([]edit, error) {
 		edits = append(edits, changed...)
 		begin += packed
 	}
+	// Names, and metadata, in which PHP says how long a text is.
 	manifest, err := f.text(source{data: s.data[start:min(start+4+size, len(s.data))]}, format{})
-	if err != nil || len(manifest) > 0 {
-		return nil, blockedBy(Checksummed, "a reference in a PHAR's manifest")
+	if err != nil {
+		return nil, err
 	}
+	edits = append(edits, moved(manifest, start)...)
 	if err := sortEdits(edits); err != nil {
 		return nil, err
 	}

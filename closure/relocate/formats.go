@@ -138,7 +138,7 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case bytes.HasPrefix(head, []byte("\x7fELF")):
 		return elfFormat(head)
 	case bytes.HasPrefix(head, []byte("#!")):
-		if at := bytes.Index(head, []byte(zipMark)); at >= 0 && !(isPHP(head) && bytes.Contains(head[:at], []byte(pharStub))) {
+		if at := bytes.Index(head, []byte(zipMark)); at >= 0 && !(isPHP(head) && pharHalt(head[:at]) >= 0) {
 			return format{name: "zip behind a script", look: (*inspector).laterZip, kind: Checksummed, sealed: int64(at), fix: (*fixer).zip}
 		}
 		return format{name: "script", trailer: true}

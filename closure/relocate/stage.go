@@ -272,7 +272,7 @@ func (s *Stage) settle() {
 
 // searchPHAR looks for the end of the PHP program before a PHAR in buf[from:to]; behind it nothing may be rewritten.
 func (s *Stage) searchPHAR(buf []byte, from, to int) {
-	at := bytes.Index(buf[from:min(len(buf), to+len(pharStub)-1)], []byte(pharStub))
+	at := pharHalt(buf[from:min(len(buf), to+len(pharStub)-1)])
 	if at < 0 {
 		return
 	}
