@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"regexp"
+	"slices"
+	"sort"
 	"strings"
 )
 
@@ -21,10 +23,13 @@ const (
 // sqlite rewrites a database in place, provided that no index has to be sorted anew: the rewritten text has to stand
 // in the same order among its neighbours, under each of SQLite's own collations.
 func (f *fixer) sqlite(s source) ([]edit, error) {
-	edits, err := f.text(s, format{})
-	if err != nil {
+	var loose []int
+	t := &textEdits{f: f, source: s, loose: &loose}
+	f.scan.scan(s.data, 0, len(s.data), t)
+	if err := f.counted(t); err != nil {
 		return nil, err
 	}
+	edits := t.edits
 	d, err := newSQLite(f, s.data, edits)
 	if err != nil {
 		return nil, err
@@ -47,8 +52,21 @@ func (f *fixer) sqlite(s source) ([]edit, error) {
 	if d.text && schema.collations != "" {
 		return nil, blockedBy(HashKeyed, "a reference in an index, with %s", schema.collations)
 	}
-	return edits, nil
+	if len(d.broken) > 0 && len(s.data) > maxMember {
+		return nil, errSQLiteSize
+	}
+	if err := sortEdits(d.broken); err != nil {
+		return nil, err
+	}
+	for _, at := range loose {
+		if d.alone(at) {
+			return nil, blockedBy(HashKeyed, "a hash without /nix/store before it")
+		}
+	}
+	return append(edits, d.broken...), nil
 }
+
+var errSQLiteSize = blockedBy(HashKeyed, "a reference in a database of more than %d MiB", maxMember>>20)
 
 // sqliteFile is a database before and after it is rewritten.
 type sqliteFile struct {
@@ -57,8 +75,9 @@ type sqliteFile struct {
 	page      int // size in bytes
 	usable    int
 	seen      map[uint32]bool
-	text      bool // a reference stands in an index
-	changed   bool // one stands in the b-tree at hand
+	broken    []edit // parts of references that go over from one page to another
+	text      bool   // a reference stands in an index
+	changed   bool   // one stands in the b-tree at hand
 	// The entry of an index that was looked at last.
 	last, lastNow []byte
 }
@@ -80,7 +99,7 @@ func newSQLite(f *fixer, data []byte, edits []edit) (*sqliteFile, error) {
 			return nil, err
 		}
 		if len(data) > maxMember {
-			return nil, blockedBy(HashKeyed, "a reference in a database of more than %d MiB", maxMember>>20)
+			return nil, errSQLiteSize
 		}
 		d.now = apply(data, edits)
 	}
@@ -91,15 +110,56 @@ var (
 	sqliteCollation  = regexp.MustCompile(`(?i)\bcollate\s+["'\[` + "`" + `]?(\w+)`)
 	sqliteVirtual    = regexp.MustCompile(`(?is)^\s*create\s+virtual\s+table\b.*?\busing\s+(\w+)`)
 	sqliteContent    = regexp.MustCompile(`(?i)\bcontent\s*=\s*["'\[` + "`" + `]?(\w+)`)
-	sqliteExpression = regexp.MustCompile(`(?is)^\s*create\s+(unique\s+)?index\b.*?\bon\b[^(]*\(.*\(`)
+	sqliteIndex      = regexp.MustCompile(`(?is)^\s*create\s+(?:unique\s+)?index\b.*?\bon\b[^(]*\((.*)`)
+	sqliteGenerated  = regexp.MustCompile(`(?i)\bas\s*\(`)
+	sqliteCall       = regexp.MustCompile(`(\w+)["\]` + "`" + `]?\s*\(`)
+	sqliteEqual      = regexp.MustCompile(`->>?|<>|[<>]=?\s*-?\d`) // what asks for no order among texts
+	sqliteComparison = regexp.MustCompile(`(?i)[<>]|\b(?:like|glob|regexp|match|between)\b`)
 )
+
+// sqliteKeeping are the functions that do not tell a text from the rewritten one, or give what is rewritten with it, and
+// the words that are none.
+var sqliteKeeping = strings.Fields("length octet_length typeof coalesce ifnull nullif iif cast abs round date datetime " +
+	"unixepoch json_extract json_type json_valid json_array_length in and or not when then else where as")
+
+// keeps reports whether an expression has for rewritten text what it had before, rewritten.
+func (d *sqliteFile) keeps(expression string) bool {
+	for _, m := range sqliteCall.FindAllStringSubmatch(expression, -1) {
+		name := strings.ToLower(m[1])
+		if !slices.Contains(sqliteKeeping, name) && !(name == "lower" && bytes.Equal(d.f.scan.name, bytes.ToLower(d.f.scan.name))) {
+			return false
+		}
+	}
+	return !sqliteComparison.MatchString(sqliteEqual.ReplaceAllString(expression, ""))
+}
+
+// generated gives the expressions of a table's columns that are made of others.
+func generated(sql string) (expressions []string) {
+	for _, at := range sqliteGenerated.FindAllStringIndex(sql, -1) {
+		depth := 1
+		end := strings.IndexFunc(sql[at[1]:], func(c rune) bool {
+			switch c {
+			case '(':
+				depth++
+			case ')':
+				depth--
+			}
+			return depth == 0
+		})
+		if end < 0 {
+			end = len(sql) - at[1]
+		}
+		expressions = append(expressions, sql[at[1]:at[1]+end])
+	}
+	return expressions
+}
 
 // sqliteSchema is what a database's schema says of what may be derived from text.
 type sqliteSchema struct {
 	trees       []sqliteTree
 	collations  string              // one that SQLite does not have itself, or ""
 	virtual     map[string][]string // modules of virtual tables, and the tables that they index
-	expressions map[string]bool     // tables with an index over an expression
+	expressions map[string]string   // what tables have that is made of text and not rewritten with it
 }
 
 // sqliteTree is a b-tree of a table or an index of it.
@@ -117,15 +177,12 @@ func (s *sqliteSchema) derived(table string) string {
 			}
 		}
 	}
-	if s.expressions[table] {
-		return "an index over an expression"
-	}
-	return ""
+	return s.expressions[table]
 }
 
 // schema reads the schema.
 func (d *sqliteFile) schema() (*sqliteSchema, error) {
-	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]bool{}}
+	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{}}
 	err := d.cells(1, 0, func(payload, _ []byte, _ bool) error {
 		columns, ok := sqliteRecord(payload)
 		if !ok || len(columns) < 5 {
@@ -149,12 +206,18 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 				s.virtual[m[1]] = append(s.virtual[m[1]], strings.ToLower(content[1]))
 			}
 		}
-		if sqliteExpression.MatchString(sql) {
-			s.expressions[table] = true
+		if m := sqliteIndex.FindStringSubmatch(sql); m != nil && !d.keeps(m[1]) {
+			s.expressions[table] = "an index by an expression"
+		}
+		for _, expression := range generated(sql) {
+			if text(0) == "table" && !d.keeps(expression) {
+				s.expressions[table] = "a column that is made of others"
+			}
 		}
 		return nil
 	})
 	clear(d.seen)
+	d.broken = nil
 	return s, err
 }
 
@@ -235,8 +298,8 @@ func (d *sqliteFile) payload(page int64, cell int, kind byte) (was, now []byte, 
 	if local == int(size) {
 		return d.data[begin:end], d.now[begin:end], nil
 	}
-	was, now = bytes.Clone(d.data[begin:end]), bytes.Clone(d.now[begin:end])
-	borders := []int{len(was)}
+	was = bytes.Clone(d.data[begin:end])
+	parts := []sqlitePart{{0, int(begin)}}
 	next := binary.BigEndian.Uint32(d.data[end:])
 	for len(was) < int(size) {
 		at := int64(next-1) * int64(d.page)
@@ -245,27 +308,48 @@ func (d *sqliteFile) payload(page int64, cell int, kind byte) (was, now []byte, 
 		}
 		d.seen[next] = true
 		n := min(int(size)-len(was), d.usable-4)
-		was, now = append(was, d.data[at+4:at+4+int64(n)]...), append(now, d.now[at+4:at+4+int64(n)]...)
-		borders = append(borders, len(was))
+		parts = append(parts, sqlitePart{len(was), int(at) + 4})
+		was = append(was, d.data[at+4:at+4+int64(n)]...)
 		next = binary.BigEndian.Uint32(d.data[at:])
 	}
-	return was, now, d.unbroken(was, borders)
+	now, err = d.across(was, parts)
+	return was, now, err
 }
 
-// unbroken makes sure that no reference goes over from one page to another.
-func (d *sqliteFile) unbroken(payload []byte, borders []int) error {
-	for _, at := range borders {
-		around := payload[max(0, at-4*refLen):min(len(payload), at+4*refLen)]
-		t := &textEdits{f: d.f, source: source{data: around}}
-		d.f.scan.scan(around, 0, len(around), t)
-		border := at - max(0, at-4*refLen)
-		for _, e := range t.edits {
-			if e.from < border && e.to > border {
-				return blockedBy(HashKeyed, "a reference that goes over from one page of the database to another")
+// sqlitePart is where a record goes on with another page.
+type sqlitePart struct{ from, file int }
+
+// across rewrites a record of several parts. What goes over from one page to another is put down part by part.
+func (d *sqliteFile) across(record []byte, parts []sqlitePart) ([]byte, error) {
+	edits, err := d.f.text(source{data: record}, format{})
+	if err == nil {
+		err = sortEdits(edits)
+	}
+	if err != nil || len(edits) == 0 {
+		return record, err
+	}
+	for _, e := range edits {
+		i := sort.Search(len(parts), func(i int) bool { return parts[i].from > e.from }) - 1
+		if i+1 == len(parts) || e.to <= parts[i+1].from {
+			continue // it stands in plain sight
+		}
+		for from := e.from; from < e.to; i++ {
+			to := e.to
+			if i+1 < len(parts) {
+				to = min(to, parts[i+1].from)
 			}
+			at := parts[i].file + from - parts[i].from
+			d.broken = append(d.broken, edit{from: at, to: at + to - from, data: e.data[from-e.from : to-e.from]})
+			from = to
 		}
 	}
-	return nil
+	return apply(record, edits), nil
+}
+
+// alone reports whether a hash at a place is of no reference that is rewritten, and on a page that is in use.
+func (d *sqliteFile) alone(at int) bool {
+	i := sort.Search(len(d.broken), func(i int) bool { return d.broken[i].to > at })
+	return d.seen[uint32(at/d.page)+1] && (i == len(d.broken) || d.broken[i].from > at)
 }
 
 // compare makes sure that an index entry stands in the same order to the one before as it did.

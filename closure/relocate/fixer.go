@@ -181,10 +181,15 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
+	return t.edits, f.counted(t)
+}
+
+// counted gives the error of what was found, too much among it.
+func (f *fixer) counted(t *textEdits) error {
 	if f.edits += len(t.edits); len(t.edits) > maxEdits || f.edits > maxFileEdits {
-		return nil, blockedBy(Compressed, "it names store paths in more than %d places", min(len(t.edits)-1, maxFileEdits))
+		return blockedBy(Compressed, "it names store paths in more than %d places", min(len(t.edits)-1, maxFileEdits))
 	}
-	return t.edits, t.err
+	return t.err
 }
 
 // textEdits is the finder of a fixer.
@@ -194,6 +199,17 @@ type textEdits struct {
 	elf   bool
 	edits []edit
 	err   error
+	// loose, if it is there, takes the places of hashes that stand alone; else those are an error.
+	loose *[]int
+}
+
+// alone takes a hash at i that stands alone.
+func (t *textEdits) alone(i, member int, how string) {
+	if t.loose != nil && len(*t.loose) < maxEdits {
+		*t.loose = append(*t.loose, i)
+		return
+	}
+	t.blocked(member, how)
 }
 
 func (t *textEdits) blocked(member int, how string) {
@@ -221,7 +237,7 @@ func (t *textEdits) bareHash(i, member int) {
 	from, ok := escapedReference(t.name, t.data, i)
 	data := escaped(string(t.f.targets[member]))
 	if !ok || data == nil {
-		t.blocked(member, "without /nix/store")
+		t.alone(i, member, "without /nix/store")
 		return
 	}
 	if len(t.edits) <= maxEdits {
@@ -232,7 +248,7 @@ func (t *textEdits) bareHash(i, member int) {
 func (t *textEdits) wideHash(i, width int, member int) {
 	from, ok := wideReference(t.data, i, width)
 	if !ok {
-		t.blocked(member, fmt.Sprintf("in UTF-%d, without /nix/store", 8*width))
+		t.alone(i, member, fmt.Sprintf("in UTF-%d, without /nix/store", 8*width))
 		return
 	}
 	if len(t.edits) <= maxEdits {

@@ -236,7 +236,8 @@ func (s *Stage) found(i int, kind Kind, detail string) {
 
 // add takes a blocker of the file at hand. Where the file's format can be rewritten as a whole, FixTree has a try.
 func (s *Stage) add(b Blocker) {
-	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText
+	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText ||
+		b.Kind == BareHash && s.format.always // the rest may be on another page
 	if b.Harmless == "" && s.format.fix != nil && fixable {
 		s.hold(b)
 		return
