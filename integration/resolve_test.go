@@ -140,8 +140,9 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		h := w.hydra(hydratest.Evaluation{
 			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev}, "flags": {Type: "string", Value: "-O3"}},
 			Jobs:   []hydratest.Job{{Name: "shop", NixName: "shop", DrvPath: drv[0], Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(h.env(), "Hydra has built this revision, and the two differ", "Hydra's derivation is "+drv[0],
+		o := w.fails(h.env(), "Hydra has built this revision, and the two differ", "Hydra's derivation is "+drv[0],
 			"what Hydra evaluated: flags=-O3, src="+rev, "BP_NIX_HYDRA_JOB=shop/main/shop", "the upload: it is exactly what git has")
+		Expect(o.Log).NotTo(ContainSubstring("deep clone"))
 	})
 
 	it("names a key that is not trusted, and a cache that is down", func() {
@@ -187,16 +188,38 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 			"the search path is used at default.nix:1: <lib>", "jobset's inputs")
 	})
 
-	it("says that a jobset's deep clone has a .git that no other checkout has, and which submodules Hydra leaves out", func() {
-		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "deep clone",
-			".gitmodules": "[submodule \"a\"]\n\tpath = a\n", "a/.gitmodules": "[submodule \"b\"]\n\tpath = b\n", "a/b/file": "x"})
+	it("says that a jobset's deep clone has a .git that no other checkout has", func() {
+		w := newWorld(t).write(map[string]string{"default.nix": app, "why.txt": "deep clone"})
 		rev := w.commit(repository)
 		outs := w.builds(w.inStore("source", func(string) bool { return false }), "default.nix")
-		h := w.hydra(hydratest.Evaluation{
-			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev, Options: "main 1"}},
-			Jobs:   []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}})
-		w.fails(h.env(), "input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app",
-			"the upload has submodules of submodules, a/b:", "without --recursive")
+		evaluation := func(options string) hydratest.Evaluation {
+			return hydratest.Evaluation{
+				Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: rev, Options: options}},
+				Jobs:   []hydratest.Job{{Name: "app", NixName: "app-1.0", Outputs: map[string]string{"out": outs[0]}}}}
+		}
+		o := w.fails(w.hydra(evaluation("main 1")).env(), "input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app")
+		Expect(o.Log).NotTo(ContainSubstring("submodules"))
+		o = w.fails(w.hydra(evaluation("main timeout=3")).env(), "Hydra has built this revision, and the two differ")
+		Expect(o.Log).NotTo(ContainSubstring("deep clone"), "the third word is an option")
+	})
+
+	it("says which submodules of submodules Hydra leaves out, where they are the reason and nowhere else", func() {
+		modules := map[string]string{"default.nix": app, "why.txt": "submodules", "a/b/c/file": "x",
+			".gitmodules": "[submodule \"a\"]\n\tpath = a\n", "a/.gitmodules": "[submodule \"b\"]\n\tpath = b/c\n"}
+		w := newWorld(t).write(modules)
+		must(os.Remove(filepath.Join(w.source, "a/b/c/file")))
+		outs := w.hydraBuilds("source", "default.nix")
+		w.deploy(nil, outs...)
+		w.write(map[string]string{"a/b/c/file": "x"})
+		o := w.fails(nil, "The reason:", "the upload has submodules of submodules, a/b/c: Hydra checks submodules out one level deep",
+			"Without that difference it is "+filepath.Base(outs[0]), "without --recursive")
+		Expect(o.Log).NotTo(ContainSubstring("What may be"))
+		w.write(map[string]string{"why.txt": "something else, too"})
+		w.fails(nil, "the upload has submodules of submodules, a/b/c:", "What may be")
+
+		w.write(map[string]string{"default.nix": strings.ReplaceAll(app, "${./.}", "${./why.txt}")})
+		o = w.fails(nil, "submodules of submodules: nothing of them is in what is built")
+		Expect(o.Log).NotTo(ContainSubstring("one level deep"))
 	})
 
 	it("names the caches and keys that a flake lists for Nix, with the lines to set", func() {

@@ -62,6 +62,9 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 			"input src of the jobset is a deep clone (https://git/x main 1): Hydra's source has its .git, which no other checkout has alike"},
 		{roots.NestedSubmodules{Paths: []string{"a/b", "c/d"}}, false, "the upload has submodules of submodules, a/b, c/d: Hydra checks " +
 			"submodules out one level deep, and has empty directories in their place"},
+		{roots.NestedSubmodules{Paths: []string{"a/b"}, Restored: []storepath.Path{app}, Name: "source"}, true, "the upload has submodules " +
+			"of submodules, a/b: Hydra checks submodules out one level deep, and has empty directories in their place\n" +
+			"Without that difference it is " + foundApp + ", in a source named source, and the caches have it"},
 		{roots.OtherBuild{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra's newest build of it differs from what was evaluated here (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
@@ -97,12 +98,18 @@ func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *g
 	if u.Complete, err = restore(ctx, r, s, d.Source, dir); err != nil {
 		return false
 	}
-	found, tried, err := d.search(ctx, files{dir: dir}, silent)
+	u.Restored, u.Name, same = d.restored(ctx, files{dir: dir})
+	return same
+}
+
+// restored evaluates what a source may have been where Hydra had it, and gives what the caches have of that. same says that
+// it gives what no cache has.
+func (d *diagnosis) restored(ctx context.Context, files files) (outputs []storepath.Path, name string, same bool) {
+	found, tried, err := d.search(ctx, files, silent)
 	if err == nil && found != nil {
-		u.Restored, u.Name = outputPaths(found.result), found.name
-		return false
+		return outputPaths(found.result), found.name, false
 	}
-	return slices.ContainsFunc(tried, func(a attempt) bool {
+	return nil, "", slices.ContainsFunc(tried, func(a attempt) bool {
 		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
 	})
 }
