@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +13,6 @@ import (
 
 // infoName is the file that makes a directory a binary cache.
 const infoName = "nix-cache-info"
-
-// maxInfo bounds nix-cache-info; real ones have under 100 bytes.
-const maxInfo = 64 << 10
 
 // defaultPriority is Nix's for a cache that names none.
 const defaultPriority = 50
@@ -33,12 +29,19 @@ type Info struct {
 // src/libstore/binary-cache-store.cc, BinaryCacheStore::init). A web page, such as a login's, it refuses.
 func ParseInfo(r io.Reader) (Info, error) {
 	info := Info{Priority: defaultPriority}
-	scanner := bufio.NewScanner(io.LimitReader(r, maxInfo))
-	for n := 1; scanner.Scan(); n++ {
-		line := strings.TrimRight(scanner.Text(), "\r")
-		if n == 1 && strings.HasPrefix(strings.TrimSpace(line), "<") {
-			return Info{}, errors.New("it is an HTML page, not nix-cache-info (a login page?)")
-		}
+	text, err := io.ReadAll(io.LimitReader(r, maxNarInfo+1))
+	if err != nil {
+		return Info{}, fmt.Errorf("reading %s: %w", infoName, err)
+	}
+	if len(text) > maxNarInfo {
+		return Info{}, fmt.Errorf("%s is longer than %d bytes", infoName, maxNarInfo)
+	}
+	if strings.HasPrefix(strings.TrimSpace(string(text[:min(64, len(text))])), "<") {
+		return Info{}, errors.New("it is an HTML page, not nix-cache-info (a login page?)")
+	}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
 		key, value, found := strings.Cut(line, ":")
 		if !found {
 			continue
@@ -46,9 +49,6 @@ func ParseInfo(r io.Reader) (Info, error) {
 		if err := info.set(key, strings.TrimSpace(value)); err != nil {
 			return Info{}, fmt.Errorf("%s line %d: %w", infoName, n, err)
 		}
-	}
-	if err := scanner.Err(); err != nil {
-		return Info{}, fmt.Errorf("reading %s: %w", infoName, err)
 	}
 	if info.StoreDir == "" {
 		info.StoreDir = storepath.Dir

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// maxRedirects is where a redirect is taken for a loop.
+	// maxRedirects is how many redirects are followed, as by Nix; more are taken for a loop.
 	maxRedirects = 10
 	// streamWindow bounds what one HTTP/2 stream may buffer while its NAR is decompressed more slowly than it comes.
 	streamWindow = 1 << 20
@@ -138,14 +138,15 @@ var errRedirect = errors.New("following a redirect")
 
 // followRedirects ends loops and keeps the URL that redirected from the next server.
 func followRedirects(req *http.Request, via []*http.Request) error {
-	if len(via) >= maxRedirects {
+	if len(via) > maxRedirects {
 		return fmt.Errorf("%w: stopped after %d redirects, which seem to go in a circle", errRedirect, maxRedirects)
 	}
 	req.Header.Del("Referer")
 	return nil
 }
 
-// checkLocation refuses a redirect that net/http cannot follow, since net/http would repeat it with all it holds.
+// checkLocation refuses a redirect that net/http cannot follow, since net/http would repeat it with all it holds, and has it
+// follow those by other statuses, such as 300, as curl and with it Nix does.
 func checkLocation(res *http.Response) error {
 	to := res.Header.Get("Location")
 	if res.StatusCode/100 != 3 || to == "" {
@@ -154,6 +155,7 @@ func checkLocation(res *http.Response) error {
 	if _, err := res.Request.URL.Parse(to); err != nil {
 		return fmt.Errorf("%w: the answer's Location is not a URL", errRedirect)
 	}
+	res.StatusCode = http.StatusFound // which is the same to a GET
 	return nil
 }
 
@@ -269,6 +271,9 @@ func (a *answer) readRange(header string, from int64) error {
 	span, whole, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "/")
 	first, _, _ := strings.Cut(span, "-")
 	n, err := strconv.ParseInt(strings.TrimSpace(first), 10, 64)
+	if err != nil && from == 0 {
+		return nil // something that is no range of bytes; what it holds is checked like all
+	}
 	if err != nil || n != from {
 		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
 	}

@@ -88,9 +88,9 @@ func (n *narStream) decode(ctx context.Context, pool *decompress.Pool) error {
 	if e := n.transfer.encoding; e != "" && e != strings.TrimPrefix(cmp.Or(n.found.Compression, "bzip2"), "x-") {
 		// A server that announces the file's own compression as Content-Encoding, as static ones do by its name,
 		// means the file as it is.
-		content, err := pool.Encoding(ctx, e, raw)
+		content, err := decodeContent(ctx, pool, e, raw, packedLimit(n.found.NarSize))
 		if err != nil {
-			return fmt.Errorf("Content-Encoding: %w", err)
+			return err
 		}
 		n.content, raw = content, content
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -109,6 +110,10 @@ func (s *Set) whyUnusable() []Answer {
 // open reads nix-cache-info.
 func (c *substituter) open(ctx context.Context) error {
 	p, err := c.small(ctx, infoName, nil)
+	var status *StatusError
+	if errors.As(err, &status) && (status.Code == http.StatusNoContent || status.Code == http.StatusNotModified) {
+		p, err = &page{}, nil // as good as an empty one
+	}
 	if errors.Is(err, errAbsent) {
 		return &invalidError{fmt.Errorf("it does not appear to be a binary cache: %s is %w", infoName, err)}
 	}

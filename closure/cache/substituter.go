@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -187,9 +188,13 @@ func (c *substituter) read(ctx context.Context, r request) (*page, error) {
 	defer a.body.Close()
 	var body io.Reader = a.body
 	if a.encoding != "" {
-		z, err := c.pool.Encoding(ctx, a.encoding, a.body)
+		encoded := bufio.NewReader(a.body)
+		if _, err := encoded.Peek(1); err == io.EOF { // nothing, which some servers do not pack
+			return &page{html: a.html}, nil
+		}
+		z, err := decodeContent(ctx, c.pool, a.encoding, encoded, packedLimit(maxNarInfo))
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: Content-Encoding: %w", redact.URL(r.url), err)
+			return nil, fmt.Errorf("reading %s: %w", redact.URL(r.url), err)
 		}
 		defer z.Close()
 		body = z

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,7 +119,7 @@ func (p *parser) field(name, value string) (err error) {
 	n := p.info
 	switch name {
 	case "StorePath":
-		n.StorePath, err = storepath.Parse(value)
+		n.StorePath, err = storepath.Parse(path.Clean(value))
 	case "URL":
 		n.URL, err = value, checkToken(value)
 	case "Compression":
@@ -129,7 +130,7 @@ func (p *parser) field(name, value string) (err error) {
 		}
 	case "FileSize":
 		if n.FileSize = 0; value != "" {
-			n.FileSize, err = size(value)
+			n.FileSize, err = fileSize(value)
 		}
 	case "NarHash":
 		n.NarHash, err = storepath.ParseHash(value)
@@ -191,14 +192,32 @@ func (p *parser) finish() error {
 
 // size reads a number of bytes.
 func size(value string) (int64, error) {
-	n, err := strconv.ParseUint(value, 10, 63)
+	n, err := number(value)
 	if err != nil {
-		return 0, fmt.Errorf("want a number of bytes, found %q", clip(value))
+		return 0, err
 	}
 	if n > maxNarSize {
 		return 0, fmt.Errorf("%d bytes are more than %d, which nothing in an image can have", n, int64(maxNarSize))
 	}
 	return int64(n), nil
+}
+
+// fileSize is size for what says nothing of the contents: too much of it is as good as none.
+func fileSize(value string) (int64, error) {
+	n, err := number(value)
+	if n > maxNarSize {
+		n = 0
+	}
+	return int64(n), err
+}
+
+// number reads digits, before which Nix allows a plus sign.
+func number(value string) (uint64, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(value, "+"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("want a number of bytes, found %q", clip(value))
+	}
+	return n, nil
 }
 
 // references reads base names between blanks, each once, as Nix's set of them does. Their number is bounded by the
