@@ -22,7 +22,7 @@ import (
 
 // testBlocked is about closures that cannot be relocated.
 func testBlocked(t *testing.T, _ spec.G, it spec.S) {
-	const view = "/layers/nixproot_nix-hydra/store"
+	const viewDir = "/layers/nixproot_nix-hydra/store"
 	var (
 		ctx     = context.Background()
 		c       *binaryCache
@@ -36,7 +36,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		c = newBinaryCache(t)
 		caches = c.open()
 		staging = filepath.Join(t.TempDir(), "staging")
-		options = closure.Options{Caches: caches, Staging: staging, Layout: layoutAt(view)}
+		options = closure.Options{Caches: caches, Staging: staging, View: viewAt(viewDir)}
 	})
 	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
 
@@ -51,7 +51,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = g.Roots
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(result.View.IsZero()).To(BeTrue())
 		Expect(result.Blocked).To(HaveLen(1))
 		Expect(result.Blocked[0].Path).To(Equal(bad))
 		Expect(result.Blocked[0].File).To(Equal("lib/table"))
@@ -66,10 +66,10 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		g2 := w.graph()
 		c.add(g2.Roots[0], map[string]string{"a": g2.Roots[0].String()}, g2.Nodes[g2.Roots[0]].References...)
 		caches.fetches = nil
-		options.Roots, options.Previous = g2.Roots, recalled(result, options.Layout)
+		options.Roots, options.Previous = g2.Roots, recalled(result, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(again.Layout.IsZero()).To(BeTrue())
+		Expect(again.View.IsZero()).To(BeTrue())
 		Expect(again.Blocked).To(Equal(result.Blocked))
 		Expect(caches.fetches).To(Equal(g2.Roots))
 		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
@@ -95,7 +95,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 			}
 			return nil
 		}
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.Layout)
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.View)
 		_, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(unpacked).To(Equal(string(c.nars[dep])))
@@ -125,7 +125,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(slices.IsSorted(byLayer)).To(BeFalse(), "else this shows nothing")
 
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		options.Previous = recalled(first, options.Layout)
+		options.Previous = recalled(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.Blocked).To(Equal(first.Blocked))
@@ -141,15 +141,15 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(first.Blocked).To(HaveLen(1))
 
-		wanted := options.Layout
-		options.Layout, options.Previous = relocate.Layout{}, recalled(first, relocate.Layout{})
+		wanted := options.View
+		options.View, options.Previous = relocate.View{}, recalled(first, relocate.View{})
 		between, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(between.Blocked).To(BeEmpty(), "nobody asked")
 		Expect(between.Manifests()).To(Equal(first.Manifests()))
 
 		caches.lookups, caches.fetches = nil, nil
-		options.Layout, options.Previous = wanted, recalled(between, wanted)
+		options.View, options.Previous = wanted, recalled(between, wanted)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.Blocked).To(Equal(first.Blocked))
@@ -169,37 +169,37 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 
 		root = c.add(pathOf("2", "root-1"), map[string]string{"a": good.String()}, good)
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.Layout)
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.View)
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Blocked).To(BeEmpty())
-		Expect(result.Layout).To(Equal(options.Layout))
+		Expect(result.View).To(Equal(options.View))
 		Expect(result.Changed).To(Equal(result.Groups))
 		text, err := os.ReadFile(filepath.Join(staging, root.Base(), "a"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(string(text)).To(Equal(options.Layout.Rename(good)))
+		Expect(string(text)).To(Equal(options.View.Rename(good)))
 		Expect(names(staging)).To(ConsistOf(root.Base(), root.Base()+".json", good.Base(), good.Base()+".json"))
 	})
 
 	it("relocates what somebody takes as harmless, remembers on whose word, and no longer than that is given", func() {
 		bad := pathOf("1", "bad-1")
 		c.add(bad, map[string]string{"lib/table": bareHash(bad), "plain": bad.String()})
-		plain := options.Layout
+		plain := options.View
 		options.Roots = []storepath.Path{bad}
 		blocked, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(blocked.Blocked).NotTo(BeEmpty())
 
-		options.Layout = plain.Overruling(relocate.Overrules{"*-bad-1/lib/*"})
-		options.Previous = recalled(blocked, options.Layout)
+		options.View = plain.Overruling(relocate.Overrules{"*-bad-1/lib/*"})
+		options.Previous = recalled(blocked, options.View)
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(first.Blocked).To(BeEmpty())
-		Expect(first.Layout.IsZero()).To(BeFalse())
+		Expect(first.View.IsZero()).To(BeFalse())
 		Expect(first.Overruled).To(ConsistOf(And(HaveField("File", "lib/table"), HaveField("By", "*-bad-1/lib/*"))))
 
 		caches.fetches = nil
-		options.Previous = recalled(first, options.Layout)
+		options.Previous = recalled(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caches.fetches).To(BeEmpty())
@@ -211,7 +211,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(notes).To(ContainElement(ContainSubstring("was taken as harmless")))
 
 		// On another word the layer holds another record, and has another name.
-		options.Layout, options.Previous = plain.Overruling(relocate.Overrules{"*-bad-1/lib/table"}), nil
+		options.View, options.Previous = plain.Overruling(relocate.Overrules{"*-bad-1/lib/table"}), nil
 		other, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(other.Overruled).To(ConsistOf(HaveField("By", "*-bad-1/lib/table")))
@@ -271,15 +271,15 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Blocked).To(BeEmpty())
 		root = c.add(pathOf("3", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(result, options.Layout)
+		options.Roots, options.Previous = []storepath.Path{root}, recalled(result, options.View)
 		result, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Blocked).To(HaveLen(1))
-		Expect(result.Layout.IsZero()).To(BeTrue())
+		Expect(result.View.IsZero()).To(BeTrue())
 		Expect(dump(filepath.Join(staging, sly.Base()))).To(Equal(c.nars[sly]))
 	})
 
-	it("does not relocate paths that the layout cannot tell apart", func() {
+	it("does not relocate paths that the view cannot tell apart", func() {
 		one, err := storepath.FromBase("0000000000" + strings.Repeat("1", 22) + "-one")
 		Expect(err).NotTo(HaveOccurred())
 		two, err := storepath.FromBase("0000000000" + strings.Repeat("2", 22) + "-two")

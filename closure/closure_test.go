@@ -145,7 +145,7 @@ func (w *world) signed() *closure.Graph {
 	return g
 }
 
-// sign has a key of that name vouch for a node.
+// sign has a key of that name sign a node.
 func sign(n *closure.Node, name string) {
 	info := &narinfo.NarInfo{StorePath: n.Path, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References}
 	n.Signature = narinfo.Signature{Name: name, Data: ed25519.Sign(secretKey(name), []byte(info.Fingerprint()))}

@@ -80,7 +80,7 @@ func (f *faulty) build(layers string, urls ...string) (string, error) {
 	defer set.Close()
 	staging := filepath.Join(layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
-		Caches: set, Roots: f.graph.Roots, Staging: staging, Layout: layoutAt("/layers/nixproot_nix-hydra/view"),
+		Caches: set, Roots: f.graph.Roots, Staging: staging, View: viewAt("/layers/nixproot_nix-hydra/view"),
 	})
 	if err != nil {
 		return "", err

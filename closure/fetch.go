@@ -24,9 +24,9 @@ const maxUnprovenEntries = 1 << 20
 
 // download is a path that is to be complete in staging.
 type download struct {
-	node   *Node
-	found  *cache.Found // nil where only the previous image's manifests tell of the path
-	layout relocate.Layout
+	node  *Node
+	found *cache.Found // nil where only the previous image's manifests tell of the path
+	view  relocate.View
 }
 
 // largestFirst orders downloads: what is begun last should not be what takes longest.
@@ -51,7 +51,7 @@ func (s *substitution) fetch(ctx context.Context, downloads *queue[download]) er
 	}
 }
 
-// fetchPath makes a path complete in staging. What is there for another layout is written anew. Where no cache can serve
+// fetchPath makes a path complete in staging. What is there for another view is written anew. Where no cache can serve
 // the NAR, one may have another build of the path.
 func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) error {
 	p := d.node.Path
@@ -59,7 +59,7 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 	st, here := s.staged[p]
 	s.mu.Unlock()
 	if here {
-		st, err := s.rewrite(ctx, st, d.layout)
+		st, err := s.rewrite(ctx, st, d.view)
 		if err == nil || ctx.Err() != nil {
 			return s.keep(d.found, st, err)
 		}
@@ -78,7 +78,7 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 				return s.missing(p, err)
 			}
 		}
-		st, err := s.obtain(ctx, found, d.layout, buf)
+		st, err := s.obtain(ctx, found, d.view, buf)
 		var unserved *cache.FetchError
 		if !errors.As(err, &unserved) {
 			return s.keep(found, st, err)
@@ -99,10 +99,10 @@ func (s *substitution) keep(found *cache.Found, st staged, err error) error {
 }
 
 // obtain unpacks a path into staging, or finds that an earlier run has.
-func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout relocate.Layout, buf []byte) (staged, error) {
+func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relocate.View, buf []byte) (staged, error) {
 	info := newPathInfo(found)
 	p := info.Path
-	if st, ok := s.staging.reuse(ctx, info, layout); ok {
+	if st, ok := s.staging.reuse(ctx, info, view); ok {
 		s.progress.read(found.NarSize)
 		s.progress.finish(found.NarSize, true)
 		return st, nil
@@ -110,7 +110,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 	if err := s.staging.discard(p); err != nil {
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, err)
 	}
-	st := staged{Format: Format, Prefix: layout.Dir(), Info: info}
+	st := staged{Format: Format, Prefix: view.Dir(), Info: info}
 	size := min(max(found.NarSize, 0), largeNAR)
 	if err := s.underWay.Acquire(ctx, size); err != nil {
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, context.Cause(ctx))
@@ -127,12 +127,12 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 		if found.ProvesItself() {
 			tree.Limit(maxUnprovenEntries)
 		}
-		report, err := unpack(nar.NewReader(&counted), buf, info, layout, tree)
+		report, err := unpack(nar.NewReader(&counted), buf, info, view, tree)
 		st.Report = report
 		return err
 	})
 	if err == nil {
-		err = s.finish(ctx, &st, layout)
+		err = s.finish(ctx, &st, view)
 	}
 	if err != nil {
 		counted.restart(nil)
@@ -143,49 +143,49 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, layout re
 }
 
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
-func unpack(src *nar.Reader, buf []byte, info PathInfo, layout relocate.Layout, tree *nar.Tree,
+func unpack(src *nar.Reader, buf []byte, info PathInfo, view relocate.View, tree *nar.Tree,
 ) (relocate.Report, error) {
-	stage := info.Stage(layout, tree)
-	defer stage.Discard()
-	if err := nar.Copy(stage, src, buf); err != nil {
+	rewriter := info.Rewriter(view, tree)
+	defer rewriter.Discard()
+	if err := nar.Copy(rewriter, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
 	}
-	return stage.Report(), nil
+	return rewriter.Report(), nil
 }
 
 // finish fixes up a verified tree and makes it the staged one.
-func (s *substitution) finish(ctx context.Context, st *staged, layout relocate.Layout) error {
+func (s *substitution) finish(ctx context.Context, st *staged, view relocate.View) error {
 	original, err := st.Info.Original()
 	if err != nil {
 		return err
 	}
-	report, err := layout.FixTree(ctx, s.staging.partial(st.Info.Path), original, st.Report)
+	report, err := view.FixTree(ctx, s.staging.partial(st.Info.Path), original, st.Report)
 	if err != nil {
 		return err
 	}
 	st.Info.Fixups, report.Fixups = newFixups(report.Fixups), nil
-	st.Info.Overruled, st.Overrules = newOverruled(st.Info.Path, report), layout.Overrules()
+	st.Info.Overruled, st.Overrules = newOverruled(st.Info.Path, report), view.Overrules()
 	st.Report = report
 	return s.staging.commit(st.Info.Path, *st)
 }
 
-// rewrite writes a staged path anew for another layout, by way of the NAR that it was and the hash of that.
-func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layout) (staged, error) {
+// rewrite writes a staged path anew for another view, by way of the NAR that it was and the hash of that.
+func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View) (staged, error) {
 	original, err := st.Info.Original()
 	if err != nil {
 		return staged{}, err
 	}
-	from := s.Layout
+	from := s.View
 	if st.Prefix == storepath.Dir {
-		from = relocate.Layout{}
+		from = relocate.View{}
 	}
 	p := st.Info.Path
 	tree := nar.NewTree(s.staging.partial(p))
 	tree.LeaveTimes()
 	sum := sha256.New()
-	stage := st.Info.Stage(to, tree)
-	defer stage.Discard()
-	both := nar.Tee(nar.NewWriter(sum), stage)
+	rewriter := st.Info.Rewriter(to, tree)
+	defer rewriter.Discard()
+	both := nar.Tee(nar.NewWriter(sum), rewriter)
 	names := append([]storepath.Path{p}, original.References...)
 	err = nar.DumpTo(ctx, from.Undo(names, original.Fixups, both), s.staging.tree(p))
 	if got := storepath.Hash(sum.Sum(nil)); err == nil && got != original.NarHash {
@@ -194,7 +194,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.Layou
 	if err != nil {
 		return staged{}, errors.Join(fmt.Errorf("rewriting %s: %w", p, err), tree.Discard(), s.staging.discard(p))
 	}
-	st.Prefix, st.Report = to.Dir(), stage.Report()
+	st.Prefix, st.Report = to.Dir(), rewriter.Report()
 	if err := errors.Join(nar.RemoveAll(s.staging.sidecar(p)), nar.RemoveAll(s.staging.tree(p))); err != nil {
 		return staged{}, err
 	}

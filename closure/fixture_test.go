@@ -162,10 +162,10 @@ func (c *binaryCache) stock(w *world) *closure.Graph {
 	return g
 }
 
-func layoutAt(dir string) relocate.Layout {
-	layout, err := relocate.NewLayout(dir)
+func viewAt(dir string) relocate.View {
+	view, err := relocate.NewView(dir)
 	Expect(err).NotTo(HaveOccurred())
-	return layout
+	return view
 }
 
 // dump is a tree's NAR.
@@ -205,14 +205,14 @@ func (l *lines) has(text string) bool {
 }
 
 // recalled is what the next build reads of a result: its metadata, after it went through a label.
-func recalled(result *closure.Result, layout relocate.Layout) *closure.Previous {
+func recalled(result *closure.Result, view relocate.View) *closure.Previous {
 	manifests := map[string]closure.Manifest{}
 	for layer, m := range result.Manifests() {
 		parsed, err := closure.ParseManifest(m.Metadata())
 		Expect(err).NotTo(HaveOccurred())
 		manifests[layer] = parsed
 	}
-	previous, notes := closure.ReadPrevious(manifests, layout)
+	previous, notes := closure.ReadPrevious(manifests, view)
 	Expect(notes).To(BeEmpty())
 	return previous
 }

@@ -24,7 +24,7 @@ func FuzzReadPrevious(f *testing.F) {
 		f.Add(string(raw))
 		f.Add(strings.Replace(string(raw), "prefix\":\"/nix/store", "prefix\":\"/layers/nixproot_nix-hydra/view", 99))
 	}
-	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func FuzzReadPrevious(f *testing.F) {
 				manifests[name] = m
 			}
 		}
-		previous, notes := closure.ReadPrevious(manifests, layout)
+		previous, notes := closure.ReadPrevious(manifests, view)
 		notes = append(notes, previous.CheckSignatures(nil)...)
 		for _, note := range notes {
 			if strings.ContainsAny(note, "\n\r\x1b\x00") {

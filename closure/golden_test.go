@@ -71,17 +71,17 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 			// what is compressed anew: the compressors of a layer's format are those of go.mod
 			"words.gz": stored(lib.String() + "/share\n"),
 		}, lib)
-		layout := layoutAt(layers + "/view")
+		view := viewAt(layers + "/view")
 		digests := map[string]string{}
-		for name, l := range map[string]relocate.Layout{"relocated": layout, "as it is": {}} {
+		for name, l := range map[string]relocate.View{"relocated": view, "as it is": {}} {
 			dir, staging := t.TempDir(), filepath.Join(t.TempDir(), "staging")
 			result, err := closure.Substitute(ctx, closure.Options{
-				Caches: c.open(), Roots: []storepath.Path{app}, Staging: staging, Layout: l,
+				Caches: c.open(), Roots: []storepath.Path{app}, Staging: staging, View: l,
 			})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(result.Blocked).To(BeEmpty())
 			Expect(closure.Install(ctx, result, staging, dir)).To(Succeed())
-			Expect(closure.View(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
+			Expect(closure.WriteView(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
 			if !l.IsZero() {
 				records, err := os.ReadFile(filepath.Join(dir, layerOf(result, app), closure.PathsName))
 				Expect(err).NotTo(HaveOccurred())

@@ -31,7 +31,7 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 		}
 	}
 	for _, group := range result.Changed {
-		if err := installGroup(ctx, s, group, result.Layout, filepath.Join(layersDir, group.Layer)); err != nil {
+		if err := installGroup(ctx, s, group, result.View, filepath.Join(layersDir, group.Layer)); err != nil {
 			return fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}
@@ -41,11 +41,11 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 	return nil
 }
 
-func installGroup(ctx context.Context, s staging, group Group, layout relocate.Layout, dir string) error {
+func installGroup(ctx context.Context, s staging, group Group, view relocate.View, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	infos := PathInfos{Format: Format, Prefix: layout.Dir()}
+	infos := PathInfos{Format: Format, Prefix: view.Dir()}
 	for _, p := range group.Paths {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -54,8 +54,8 @@ func installGroup(ctx context.Context, s staging, group Group, layout relocate.L
 		if err := readJSON(s.sidecar(p), &st); err != nil {
 			return err
 		}
-		if st.Info.Path != p || st.Prefix != layout.Dir() {
-			return fmt.Errorf("%s was staged for %s, not for %s", p, st.Prefix, layout.Dir())
+		if st.Info.Path != p || st.Prefix != view.Dir() {
+			return fmt.Errorf("%s was staged for %s, not for %s", p, st.Prefix, view.Dir())
 		}
 		if err := os.Remove(s.sidecar(p)); err != nil {
 			return err
@@ -82,14 +82,14 @@ func move(ctx context.Context, from, to string) error {
 	return nar.RemoveAll(from)
 }
 
-// View makes dir, which is in layersDir, the directory that the app sees as its store: a symlink for each path of
-// groups, and nothing else, to <layers>/<layer>/<base name>. A relocated path has its layout's short name there, any
+// WriteView makes dir, which is in layersDir, the directory that the app sees as its store: a symlink for each path of
+// groups, and nothing else, to <layers>/<layer>/<base name>. A relocated path has its view's short name there, any
 // other its own.
-func View(ctx context.Context, dir string, groups []Group, layersDir string, layout relocate.Layout) error {
+func WriteView(ctx context.Context, dir string, groups []Group, layersDir string, view relocate.View) error {
 	want := map[string]string{}
 	for _, group := range groups {
 		for _, p := range group.Paths {
-			name, target := LinkName(p, layout), LinkTarget(layersDir, group.Layer, p, layout)
+			name, target := LinkName(p, view), LinkTarget(layersDir, group.Layer, p, view)
 			if other, ok := want[name]; ok {
 				return fmt.Errorf("making store view: %s and %s are both named %s", other, target, name)
 			}
@@ -126,17 +126,17 @@ func View(ctx context.Context, dir string, groups []Group, layersDir string, lay
 
 // LinkTarget is where a path's link leads: up and down again, which the kernel follows a fifth faster than the whole way
 // from the root. A view that an engine shows at /nix/store is not where that leads from.
-func LinkTarget(layersDir, layer string, p storepath.Path, layout relocate.Layout) string {
-	if layout.IsZero() {
+func LinkTarget(layersDir, layer string, p storepath.Path, view relocate.View) string {
+	if view.IsZero() {
 		return filepath.Join(layersDir, layer, p.Base())
 	}
 	return filepath.Join("..", layer, p.Base())
 }
 
 // LinkName is what a path's link is called in the view.
-func LinkName(p storepath.Path, layout relocate.Layout) string {
-	if layout.IsZero() {
+func LinkName(p storepath.Path, view relocate.View) string {
+	if view.IsZero() {
 		return p.Base()
 	}
-	return layout.Base(p)
+	return view.Base(p)
 }

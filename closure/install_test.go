@@ -24,29 +24,29 @@ import (
 
 // image is a build's layers directory, short enough to relocate to.
 type image struct {
-	layers, view string
-	layout       relocate.Layout
+	layers, viewDir string
+	view            relocate.View
 }
 
 func newImage(t *testing.T) image {
 	dir, err := os.MkdirTemp("/tmp", "l")
 	Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
-	view := filepath.Join(dir, "store")
-	return image{layers: dir, view: view, layout: layoutAt(view)}
+	viewDir := filepath.Join(dir, "store")
+	return image{layers: dir, viewDir: viewDir, view: viewAt(viewDir)}
 }
 
 // build plays one build into the image.
 func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previous) *closure.Result {
 	ctx := context.Background()
-	stage := filepath.Join(i.layers, ".staging")
+	staging := filepath.Join(i.layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
-		Caches: c.open(), Roots: g.Roots, Staging: stage, Layout: i.layout, Previous: previous,
+		Caches: c.open(), Roots: g.Roots, Staging: staging, View: i.view, Previous: previous,
 		Limits: closure.Limits{Layers: 12},
 	})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(closure.Install(ctx, result, stage, i.layers)).To(Succeed())
-	Expect(closure.View(ctx, i.view, result.Groups, i.layers, result.Layout)).To(Succeed())
+	Expect(closure.Install(ctx, result, staging, i.layers)).To(Succeed())
+	Expect(closure.WriteView(ctx, i.viewDir, result.Groups, i.layers, result.View)).To(Succeed())
 	return result
 }
 
@@ -69,7 +69,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 			want := []string{closure.PathsName}
 			for _, p := range group.Paths {
 				want = append(want, p.Base())
-				text, err := os.ReadFile(filepath.Join(img.layout.Rename(p), "bin", "run"))
+				text, err := os.ReadFile(filepath.Join(img.view.Rename(p), "bin", "run"))
 				Expect(err).NotTo(HaveOccurred())
 				interpreter, _, _ := strings.Cut(strings.TrimPrefix(string(text), "#!"), "/bin/sh")
 				Expect(interpreter).To(BeADirectory())
@@ -80,7 +80,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 			Expect(names(filepath.Join(img.layers, group.Layer))).To(ConsistOf(want))
 		}
 		Expect(names(img.layers)).To(ConsistOf(append(layers, "store")))
-		Expect(names(img.view)).To(HaveLen(40))
+		Expect(names(img.viewDir)).To(HaveLen(40))
 	})
 
 	it("writes the same bytes every time", func() {
@@ -112,13 +112,13 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		}
 		result := img.build(c, g, nil)
 		Expect(dump(img.layers)).To(Equal(first))
-		Expect(recalled(result, img.layout).CheckSignatures(c.keys)).To(BeEmpty())
+		Expect(recalled(result, img.view).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("writes the layers that changed, and leaves no directory where the previous image's layer stays", func() {
 		w := newWorld(1, 40)
 		result := img.build(c, c.stock(w), nil)
-		previous, _ := closure.ReadPrevious(result.Manifests(), img.layout)
+		previous, _ := closure.ReadPrevious(result.Manifests(), img.view)
 		w.version[20]++
 		g := c.stock(w)
 		Expect(os.WriteFile(filepath.Join(img.layers, "closure-00.toml"), nil, 0o644)).To(Succeed())
@@ -132,23 +132,23 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		var links []string
 		for _, group := range result.Groups {
 			for _, p := range group.Paths {
-				links = append(links, img.layout.Base(p))
-				target, err := os.Readlink(img.layout.Rename(p))
+				links = append(links, img.view.Base(p))
+				target, err := os.Readlink(img.view.Rename(p))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(filepath.Join(img.view, target)).To(Equal(filepath.Join(img.layers, group.Layer, p.Base())))
+				Expect(filepath.Join(img.viewDir, target)).To(Equal(filepath.Join(img.layers, group.Layer, p.Base())))
 			}
 		}
-		Expect(names(img.view)).To(ConsistOf(links))
+		Expect(names(img.viewDir)).To(ConsistOf(links))
 	})
 
 	it("completes a plan with what only the build needs: that is apart, what is here stays, the rest is fetched", func() {
 		g := c.stock(newWorld(1, 40))
 		image := img.build(c, g, nil)
 		tool := c.add(pathOf("tool", "tool-1"), map[string]string{"bin/tool": "use " + g.Roots[0].String()}, g.Roots[0])
-		caches, stage := c.open(), filepath.Join(img.layers, ".staging")
+		caches, staging := c.open(), filepath.Join(img.layers, ".staging")
 		result, err := closure.Substitute(context.Background(), closure.Options{
-			Caches: caches, Roots: []storepath.Path{g.Roots[0], tool}, Staging: stage, Layout: img.layout, Planned: image.Groups,
-			Previous: &closure.Previous{Prefix: img.layout.Dir(), Groups: image.Groups[1:], Nodes: image.Graph.Nodes},
+			Caches: caches, Roots: []storepath.Path{g.Roots[0], tool}, Staging: staging, View: img.view, Planned: image.Groups,
+			Previous: &closure.Previous{Prefix: img.view.Dir(), Groups: image.Groups[1:], Nodes: image.Graph.Nodes},
 		})
 		Expect(err).NotTo(HaveOccurred())
 		build := closure.Group{Layer: closure.BuildLayer, Paths: []storepath.Path{tool}}
@@ -156,7 +156,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Changed).To(Equal([]closure.Group{image.Groups[0], build}))
 		Expect(caches.fetches).To(ConsistOf(append(slices.Clone(image.Groups[0].Paths), tool)))
 		aside := filepath.Join(img.layers, "aside")
-		Expect(closure.Install(context.Background(), result, stage, aside)).To(Succeed())
+		Expect(closure.Install(context.Background(), result, staging, aside)).To(Succeed())
 		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildLayer))
 		Expect(filepath.Join(img.layers, image.Groups[1].Layer)).To(BeADirectory())
 	})
@@ -164,11 +164,11 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 	it("names links by the whole path where it is not relocated, and removes what is stale", func() {
 		p := pathOf("1", "a-1")
 		groups := []closure.Group{{Layer: "closure-00", Paths: []storepath.Path{p}}}
-		Expect(os.MkdirAll(filepath.Join(img.view, "old", "dir"), 0o755)).To(Succeed())
-		Expect(os.Symlink("/elsewhere", filepath.Join(img.view, p.Base()))).To(Succeed())
-		Expect(closure.View(context.Background(), img.view, groups, img.layers, relocate.Layout{})).To(Succeed())
-		Expect(names(img.view)).To(Equal([]string{p.Base()}))
-		Expect(os.Readlink(filepath.Join(img.view, p.Base()))).To(Equal(filepath.Join(img.layers, "closure-00", p.Base())))
+		Expect(os.MkdirAll(filepath.Join(img.viewDir, "old", "dir"), 0o755)).To(Succeed())
+		Expect(os.Symlink("/elsewhere", filepath.Join(img.viewDir, p.Base()))).To(Succeed())
+		Expect(closure.WriteView(context.Background(), img.viewDir, groups, img.layers, relocate.View{})).To(Succeed())
+		Expect(names(img.viewDir)).To(Equal([]string{p.Base()}))
+		Expect(os.Readlink(filepath.Join(img.viewDir, p.Base()))).To(Equal(filepath.Join(img.layers, "closure-00", p.Base())))
 	})
 
 	it("works as a user without privileges", func() {
@@ -189,7 +189,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(1, 10)
 		result := img.build(c, c.stock(w), nil)
 		w.version[2]++
-		previous, _ := closure.ReadPrevious(result.Manifests(), img.layout)
+		previous, _ := closure.ReadPrevious(result.Manifests(), img.view)
 		img.build(c, c.stock(w), previous)
 		proven(t, img.layers, c.keys)
 	})

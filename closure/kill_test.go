@@ -36,13 +36,13 @@ func testKill(t *testing.T, _ spec.G, it spec.S) {
 				URLs: []string{"file://" + dir}, Keys: keys, RequireSigs: true,
 			})
 			Expect(err).NotTo(HaveOccurred())
-			stage := filepath.Join(layers, ".staging")
+			staging := filepath.Join(layers, ".staging")
 			result, err := closure.Substitute(context.Background(), closure.Options{
-				Caches: set, Roots: []storepath.Path{storepath.Path(root)}, Staging: stage,
-				Layout: layoutAt(filepath.Join(layers, "store")),
+				Caches: set, Roots: []storepath.Path{storepath.Path(root)}, Staging: staging,
+				View: viewAt(filepath.Join(layers, "store")),
 			})
 			Expect(err).NotTo(HaveOccurred())
-			Expect(closure.Install(context.Background(), result, stage, layers)).To(Succeed())
+			Expect(closure.Install(context.Background(), result, staging, layers)).To(Succeed())
 			Expect(set.Close()).To(Succeed())
 		}
 	}

@@ -159,10 +159,10 @@ func wellFormed(r PathInfo) error {
 	return nil
 }
 
-// LayoutOf is the layout of paths that were relocated to prefix; the zero one for those that were not.
-func LayoutOf(prefix string) (relocate.Layout, error) {
+// ViewOf is the view of paths that were relocated to prefix; the zero one for those that were not.
+func ViewOf(prefix string) (relocate.View, error) {
 	if prefix == storepath.Dir {
-		return relocate.Layout{}, nil
+		return relocate.View{}, nil
 	}
-	return relocate.NewLayout(prefix)
+	return relocate.NewView(prefix)
 }

@@ -59,11 +59,11 @@ func signatureText() *base64.Encoding { return base64.RawStdEncoding }
 func (r *Result) Manifests() map[string]Manifest {
 	manifests := make(map[string]Manifest, len(r.Groups))
 	for _, group := range r.Groups {
-		m := Manifest{Version: manifestVersion, Format: Format, Prefix: r.Layout.Dir()}
+		m := Manifest{Version: manifestVersion, Format: Format, Prefix: r.View.Dir()}
 		for _, p := range group.Paths {
 			m.add(r.Graph.Nodes[p])
 			for _, o := range r.Graph.Nodes[p].Overruled {
-				if raw, err := json.Marshal(o); err == nil && !r.Layout.IsZero() {
+				if raw, err := json.Marshal(o); err == nil && !r.View.IsZero() {
 					m.Overruled = append(m.Overruled, string(raw))
 				}
 			}

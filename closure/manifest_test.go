@@ -21,18 +21,18 @@ import (
 func testManifest(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	recall := func(g *closure.Graph, change func(map[string]closure.Manifest)) (*closure.Previous, []string) {
+	readPrevious := func(g *closure.Graph, change func(map[string]closure.Manifest)) (*closure.Previous, []string) {
 		result := &closure.Result{Graph: g, Groups: plan(g, 0)}
 		manifests := result.Manifests()
 		change(manifests)
-		return closure.ReadPrevious(manifests, relocate.Layout{})
+		return closure.ReadPrevious(manifests, relocate.View{})
 	}
 
 	it("keeps everything that a later build needs, in little", func() {
 		g := newWorld(1, 500).signed()
 		g.Sorted()[7].Foreign = []string{strings.Repeat("0", 32)}
 		var size int
-		previous, notes := recall(g, func(m map[string]closure.Manifest) {
+		previous, notes := readPrevious(g, func(m map[string]closure.Manifest) {
 			raw, err := json.Marshal(m)
 			Expect(err).NotTo(HaveOccurred())
 			size = len(raw)
@@ -95,7 +95,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		} {
 			g := newWorld(1, 200).signed()
 			layer := plan(g, 0)[1].Layer
-			previous, notes := recall(g, func(all map[string]closure.Manifest) {
+			previous, notes := readPrevious(g, func(all map[string]closure.Manifest) {
 				bad := all[layer]
 				change(&bad)
 				all[layer] = bad
@@ -108,7 +108,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		twice := newWorld(1, 200).signed()
-		_, notes := recall(twice, func(all map[string]closure.Manifest) {
+		_, notes := readPrevious(twice, func(all map[string]closure.Manifest) {
 			groups := plan(twice, 0)
 			all[groups[1].Layer] = all[groups[0].Layer]
 		})
@@ -122,16 +122,16 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		if other == app.Path {
 			other = app.References[1]
 		}
-		previous, _ := recall(g, func(map[string]closure.Manifest) {})
+		previous, _ := readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(previous.IsClosureOf(g.Roots)).To(Succeed())
 		Expect(previous.IsClosureOf([]storepath.Path{other, app.Path})).To(Succeed())
 		Expect(previous.IsClosureOf([]storepath.Path{other})).To(MatchError(HavePrefix("nothing needs ")))
 		Expect(previous.IsClosureOf(nil)).To(MatchError(HavePrefix("nothing needs ")))
 		Expect(previous.IsClosureOf([]storepath.Path{app.Path, pathOf("x", "x")})).To(MatchError(HaveSuffix("-x is in no layer")))
 		app.References = []storepath.Path{other}
-		previous, _ = recall(g, func(map[string]closure.Manifest) {})
+		previous, _ = readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(previous.IsClosureOf(g.Roots)).To(MatchError(HavePrefix("nothing needs ")))
-		previous, _ = recall(g, func(m map[string]closure.Manifest) {
+		previous, _ = readPrevious(g, func(m map[string]closure.Manifest) {
 			for _, group := range plan(g, 0) {
 				if !slices.Contains(group.Paths, app.Path) {
 					delete(m, group.Layer)
@@ -150,7 +150,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 				break
 			}
 		}
-		previous, notes := recall(g, func(map[string]closure.Manifest) {})
+		previous, notes := readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(notes).To(ConsistOf(ContainSubstring("the previous image is not reused: resolving closure: reference loop")))
 		Expect(previous.Groups).To(BeEmpty())
 		Expect(previous.Nodes).To(BeEmpty())
@@ -174,7 +174,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			}
 			victim := g.Nodes[g.Roots[0]]
 			change(victim)
-			previous, notes := recall(g, func(map[string]closure.Manifest) {})
+			previous, notes := readPrevious(g, func(map[string]closure.Manifest) {})
 			Expect(notes).To(BeEmpty())
 			notes = previous.CheckSignatures(trusted)
 			if what == "" {
@@ -192,12 +192,12 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		n := &closure.Node{Path: p, NarHash: hash, NarSize: 8, CA: "fixed:r:" + hash.String()}
 		g := &closure.Graph{Roots: []storepath.Path{p}, Nodes: map[storepath.Path]*closure.Node{p: n}}
-		previous, notes := recall(g, func(map[string]closure.Manifest) {})
+		previous, notes := readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(notes).To(BeEmpty())
 		Expect(previous.Nodes[p]).To(Equal(n))
 		Expect(previous.CheckSignatures(nil)).To(BeEmpty())
 		n.NarHash[0] ^= 1
-		previous, _ = recall(g, func(map[string]closure.Manifest) {})
+		previous, _ = readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(previous.CheckSignatures(nil)).To(HaveLen(1))
 	})
 
@@ -208,7 +208,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 				sign(n, []string{"", "kept-1", "revoked-1"}[i%3])
 			}
 		}
-		previous, _ := recall(g, func(map[string]closure.Manifest) {})
+		previous, _ := readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(previous.CheckSignatures(narinfo.Keys{publicKey("kept-1")})).To(HaveExactElements(
 			MatchRegexp(`^66 paths of the previous image, such as \S+, are looked up again: signed by revoked-1, which is`),
 			MatchRegexp(`^67 paths of the previous image, such as \S+, are looked up again: not signed by anybody$`),
@@ -220,11 +220,11 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		for i := range 700 {
 			g.Sorted()[3].Foreign = append(g.Sorted()[3].Foreign, fmt.Sprintf("%032d", i))
 		}
-		_, notes := recall(g, func(map[string]closure.Manifest) {})
+		_, notes := readPrevious(g, func(map[string]closure.Manifest) {})
 		Expect(notes).To(BeEmpty())
 	})
 
-	it("reads metadata of strange shape as an error", func() {
+	it("reads metadata of an unknown shape as an error", func() {
 		for _, bad := range []map[string]any{
 			{"format": "one"}, {"paths": "x"}, {"paths": []any{1}}, {"prefix": 3}, {"x": func() {}},
 		} {
@@ -233,7 +233,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		}
 		m, err := closure.ParseManifest(nil)
 		Expect(err).NotTo(HaveOccurred())
-		_, notes := closure.ReadPrevious(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 24): m, "../etc": m}, relocate.Layout{})
+		_, notes := closure.ReadPrevious(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 24): m, "../etc": m}, relocate.View{})
 		Expect(notes).To(HaveLen(2))
 	})
 }

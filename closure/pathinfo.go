@@ -125,12 +125,12 @@ func (r PathInfo) Original() (relocate.Original, error) {
 	return o, nil
 }
 
-// Stage sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that layout.
-func (r PathInfo) Stage(layout relocate.Layout, next nar.Sink) *relocate.Stage {
-	if layout.IsZero() {
+// Rewriter sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that view.
+func (r PathInfo) Rewriter(view relocate.View, next nar.Sink) *relocate.Rewriter {
+	if view.IsZero() {
 		return relocate.FixOnly(r.Path, r.References, next)
 	}
-	return layout.Rewrite(r.Path, r.References, next)
+	return view.Rewrite(r.Path, r.References, next)
 }
 
 // writeJSON writes v beside its place and renames it.

@@ -52,14 +52,14 @@ func (l Limits) layers() int {
 }
 
 // Plan says which layer holds which path of g: every node in exactly one group and nothing else in any, never more
-// groups than limits allows. Layers are named for paths relocated to layout.
+// groups than limits allows. Layers are named for paths relocated to view.
 //
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
 // the roots are apart from the rest; most layers hold one path each, the largest; the small ones are together with what
 // the same large path needs (see bundles), and neighbours among these bundles are joined until all fit (see joined). The
 // groups are in the order of their layers' names.
-func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
+func Plan(g *Graph, view relocate.View, limits Limits) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
 	}
@@ -83,7 +83,7 @@ func Plan(g *Graph, layout relocate.Layout, limits Limits) []Group {
 	sets = append(sets, joined(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
 	groups := make([]Group, 0, len(sets))
 	for _, set := range sets {
-		groups = append(groups, p.group(set, layout))
+		groups = append(groups, p.group(set, view))
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Layer, b.Layer) })
 	return groups
@@ -302,12 +302,12 @@ func (a *part) take(b *part) {
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
 // paths were relocated to, and of each path the NAR, the proof that lies beside it, and what no proof covers: which files
 // were taken as harmless, and references that nobody signed. Before that stands its place.
-func (p *planner) group(nodes []int, layout relocate.Layout) Group {
+func (p *planner) group(nodes []int, view relocate.View) Group {
 	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
 	slices.SortFunc(nodes, func(i, j int) int { return cmp.Compare(p.nodes[i].Path, p.nodes[j].Path) })
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %s\n", Format, layout.Dir())
+	fmt.Fprintf(sum, "%d %s\n", Format, view.Dir())
 	for _, i := range nodes {
 		n := p.nodes[i]
 		needs.add(p.closure[i])
@@ -316,21 +316,21 @@ func (p *planner) group(nodes []int, layout relocate.Layout) Group {
 		if n.Signature.Name == "" && n.CA == "" {
 			fmt.Fprintf(sum, "%q\n", n.References)
 		}
-		if len(n.Overruled) > 0 && !layout.IsZero() {
+		if len(n.Overruled) > 0 && !view.IsZero() {
 			fmt.Fprintf(sum, "%q\n", n.Overruled)
 		}
 		g.Paths = append(g.Paths, n.Path)
 	}
 	hash := storepath.Encode32(sum.Sum(nil))
-	g.Layer = fmt.Sprintf("%s%04d-%s", LayerPrefix, place(size, needs.len()), hash[len(hash)-layerName:])
+	g.Layer = fmt.Sprintf("%s%04d-%s", LayerPrefix, position(size, needs.len()), hash[len(hash)-layerName:])
 	return g
 }
 
-// place is where in an image a layer stands, 0 to 9999, as the lifecycle orders layers by name. Container engines share
+// position is where in an image a layer stands, 0 to 9999, as the lifecycle orders layers by name. Container engines share
 // an unpacked layer of two images only where all layers below it are the same too. So at the bottom is what is worth most
 // and most likely in the other image as well: the larger, the lower; the more it needs, the higher. The square root of
 // that number is what counts of it, which was found by experiment: see docs/fleet.md.
-func place(size int64, needs int) int {
+func position(size int64, needs int) int {
 	return 9999 - max(0, 2*logarithm(uint64(size))-logarithm(uint64(needs)))
 }
 

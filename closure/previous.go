@@ -33,15 +33,15 @@ func (p *Previous) complete(path storepath.Path) (*Node, bool) {
 	return n, n != nil && !p.partial[path]
 }
 
-// ReadPrevious reads the manifests of a previous image, by layer, for a build that wants its paths relocated to layout.
+// ReadPrevious reads the manifests of a previous image, by layer, for a build that wants its paths relocated to view.
 // What is of another format, was relocated to another place or cannot be read is left out and said in notes; it will
 // be fetched again. All of it may have been altered: nothing is believed of it that does not hold together.
-func ReadPrevious(layers map[string]Manifest, layout relocate.Layout) (previous *Previous, notes []string) {
+func ReadPrevious(layers map[string]Manifest, view relocate.View) (previous *Previous, notes []string) {
 	refused := map[string][]string{}
 	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
 	lines := map[storepath.Path][]string{} // the references of each node
 	for _, name := range slices.Sorted(maps.Keys(layers)) {
-		group, nodes, err := previous.read(name, layers[name], layout)
+		group, nodes, err := previous.read(name, layers[name], view)
 		if err != nil {
 			refused[err.Error()] = append(refused[err.Error()], name)
 			continue
@@ -152,7 +152,7 @@ func (n *Node) unproven(keys narinfo.Keys) string {
 }
 
 // read decodes one layer's manifest.
-func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group, map[*Node][]string, error) {
+func (p *Previous) read(name string, m Manifest, view relocate.View) (Group, map[*Node][]string, error) {
 	group := Group{Layer: name}
 	if !isLayer(name) {
 		return group, nil, fmt.Errorf("no layer of paths has such a name")
@@ -160,8 +160,8 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 	if err := m.Check(); err != nil {
 		return group, nil, err
 	}
-	if m.Prefix != layout.Dir() && m.Prefix != storepath.Dir {
-		return group, nil, fmt.Errorf("relocated to %s, not to %s", m.Prefix, layout.Dir())
+	if m.Prefix != view.Dir() && m.Prefix != storepath.Dir {
+		return group, nil, fmt.Errorf("relocated to %s, not to %s", m.Prefix, view.Dir())
 	}
 	if len(p.Groups) > 0 && m.Prefix != p.Prefix {
 		return group, nil, fmt.Errorf("made for %s, and other layers for %s", m.Prefix, p.Prefix)
@@ -182,11 +182,11 @@ func (p *Previous) read(name string, m Manifest, layout relocate.Layout) (Group,
 	if len(group.Paths) == 0 || len(slices.Compact(slices.Clone(group.Paths))) < len(group.Paths) {
 		return group, nil, fmt.Errorf("its list of paths is empty or names one twice")
 	}
-	if err := overruled(m, nodes, layout.Overrules()); err != nil {
+	if err := overruled(m, nodes, view.Overrules()); err != nil {
 		return group, nil, err
 	}
 	reasons, err := decodeReasons(m, group)
-	reasons = slices.DeleteFunc(reasons, func(r Reason) bool { return layout.Overrules().Match(r.Path, r.File) != "" })
+	reasons = slices.DeleteFunc(reasons, func(r Reason) bool { return view.Overrules().Match(r.Path, r.File) != "" })
 	if err == nil && len(reasons) > 0 && p.Tried != "" && p.Tried != m.Tried {
 		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
 	}

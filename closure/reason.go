@@ -118,14 +118,14 @@ func blockerReasons(p storepath.Path, report relocate.Report) []Reason {
 	return reasons
 }
 
-// graphReasons are the reasons that only the whole closure shows: paths that the layout cannot tell apart, and
+// graphReasons are the reasons that only the whole closure shows: paths that the view cannot tell apart, and
 // references that no narinfo declares.
-func graphReasons(g *Graph, layout relocate.Layout) []Reason {
-	if layout.IsZero() {
+func graphReasons(g *Graph, view relocate.View) []Reason {
+	if view.IsZero() {
 		return nil
 	}
 	var reasons []Reason
-	for _, c := range layout.Collisions(g.Paths()) {
+	for _, c := range view.Collisions(g.Paths()) {
 		reasons = append(reasons, Reason{
 			Path: c.Paths[0], Kind: relocate.Ambiguous, Detail: c.String(), With: c.Paths[1:],
 		})

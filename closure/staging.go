@@ -80,17 +80,17 @@ func (s staging) commit(p storepath.Path, st staged) error {
 
 // reuse gives what an earlier run has staged for the path, provided that its tree, taken back to what it was, still
 // has the hash that record gives.
-func (s staging) reuse(ctx context.Context, r PathInfo, layout relocate.Layout) (staged, bool) {
+func (s staging) reuse(ctx context.Context, r PathInfo, view relocate.View) (staged, bool) {
 	var st staged
 	err := readJSON(s.sidecar(r.Path), &st)
-	if err != nil || st.Format != Format || st.Prefix != layout.Dir() || st.Info.Path != r.Path ||
-		st.Info.NarHash != r.NarHash || !slices.Equal(st.Overrules, layout.Overrules()) {
+	if err != nil || st.Format != Format || st.Prefix != view.Dir() || st.Info.Path != r.Path ||
+		st.Info.NarHash != r.NarHash || !slices.Equal(st.Overrules, view.Overrules()) {
 		return staged{}, false
 	}
 	r.Fixups, r.Overruled = st.Info.Fixups, st.Info.Overruled
 	st.Info = r
 	original, err := r.Original()
-	if err != nil || layout.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {
+	if err != nil || view.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {
 		return staged{}, false
 	}
 	return st, true

@@ -35,8 +35,8 @@ type Options struct {
 	// Staging is the directory that paths are unpacked in, best on the file system of the layers. It belongs to
 	// Substitute, which reuses what an earlier run has left complete there, after proving it.
 	Staging string
-	// Layout is what paths are relocated to; the zero Layout leaves them as they are.
-	Layout relocate.Layout
+	// View is what paths are relocated to; the zero View leaves them as they are.
+	View relocate.View
 	// Strict makes it an error that the closure cannot be relocated. Otherwise it then stays as it is.
 	Strict bool
 	// Previous is what the previous image holds, as ReadPrevious read it; nil is nothing.
@@ -62,8 +62,8 @@ type Result struct {
 	Groups []Group // the plan
 	// Changed are those of Groups that are not in the previous image as they are. Their paths are in staging.
 	Changed []Group
-	// Layout is what the paths are relocated to: that of Options, or the zero Layout if that was not possible.
-	Layout relocate.Layout
+	// View is what the paths are relocated to: that of Options, or the zero View if that was not possible.
+	View relocate.View
 	// Blocked says why the closure was not relocated although Options asked for it.
 	Blocked []Reason
 	// Fetched counts what was downloaded, Staged what an earlier run had left in staging, Reused what stays in the
@@ -97,7 +97,7 @@ type substitution struct {
 	staging  staging
 	progress *progress
 	underWay *semaphore.Weighted         // bytes of NARs, of a large one largeNAR
-	layout   relocate.Layout             // what paths are relocated to, as far as is known: that of Options or the zero one
+	view     relocate.View               // what paths are relocated to, as far as is known: that of Options or the zero one
 	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
 
 	mu        sync.Mutex // of what look-ups and downloads find out
@@ -147,8 +147,8 @@ func newSubstitution(options Options) (*substitution, error) {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
 	}
 	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
-	if s.layout = s.Layout; s.tried() {
-		s.layout = relocate.Layout{} // as last time, unless the closure turns out to have none of the reasons
+	if s.view = s.View; s.tried() {
+		s.view = relocate.View{} // as last time, unless the closure turns out to have none of the reasons
 	}
 	var err error
 	s.staging, err = openStaging(s.Staging)
@@ -158,7 +158,7 @@ func newSubstitution(options Options) (*substitution, error) {
 // tried reports whether the previous build has found out that its closure cannot be relocated to where this one's is to
 // be.
 func (s *substitution) tried() bool {
-	return !s.Layout.IsZero() && !s.Strict && s.Previous.Tried == s.Layout.Dir()
+	return !s.View.IsZero() && !s.Strict && s.Previous.Tried == s.View.Dir()
 }
 
 // round resolves the closure, plans its layers, and fetches what they lack, some of it while it still resolves.
@@ -179,7 +179,7 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 		if _, here := s.staged[n.Path]; !here {
 			s.progress.expect(n.NarSize)
 		}
-		downloads.add(download{node: n, found: s.found[n.Path], layout: s.layout})
+		downloads.add(download{node: n, found: s.found[n.Path], view: s.view})
 	}
 	group.Go(func() error {
 		defer downloads.close()
@@ -200,16 +200,16 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 
 // plan decides what the closure is relocated to and which layer holds which path.
 func (s *substitution) plan(g *Graph) *Result {
-	layout, blocked := s.relocation(g)
-	s.layout = layout
-	result := &Result{Graph: g, Layout: layout, Blocked: blocked}
+	view, blocked := s.relocation(g)
+	s.view = view
+	result := &Result{Graph: g, View: view, Blocked: blocked}
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)
 	} else {
-		result.Groups = Plan(g, layout, s.Limits)
+		result.Groups = Plan(g, view, s.Limits)
 	}
 	var kept []Group
-	if s.Previous.Prefix == layout.Dir() {
+	if s.Previous.Prefix == view.Dir() {
 		kept = s.Previous.Groups
 	}
 	result.Changed = Changed(kept, result.Groups)
@@ -217,25 +217,25 @@ func (s *substitution) plan(g *Graph) *Result {
 }
 
 // relocation is what the closure is relocated to, by all that is known, and what is in the way.
-func (s *substitution) relocation(g *Graph) (relocate.Layout, []Reason) {
-	if s.Layout.IsZero() {
-		return relocate.Layout{}, nil
+func (s *substitution) relocation(g *Graph) (relocate.View, []Reason) {
+	if s.View.IsZero() {
+		return relocate.View{}, nil
 	}
 	var reasons []Reason
 	if s.tried() {
 		reasons = holding(s.Previous.Blocked, g)
 	}
 	if len(reasons) == 0 {
-		reasons = graphReasons(g, s.Layout)
+		reasons = graphReasons(g, s.View)
 		for p := range g.Nodes {
 			reasons = append(reasons, s.reasons[p]...)
 		}
 		sortReasons(reasons)
 	}
 	if len(reasons) > 0 && !s.Strict {
-		return relocate.Layout{}, reasons
+		return relocate.View{}, reasons
 	}
-	return s.Layout, reasons
+	return s.View, reasons
 }
 
 // lacking are the paths of layers that changed which are not in staging as they are planned.
@@ -244,7 +244,7 @@ func (s *substitution) lacking(r *Result) (nodes []*Node) {
 	defer s.mu.Unlock()
 	for _, group := range r.Changed {
 		for _, p := range group.Paths {
-			if st, ok := s.staged[p]; !ok || st.Prefix != r.Layout.Dir() {
+			if st, ok := s.staged[p]; !ok || st.Prefix != r.View.Dir() {
 				nodes = append(nodes, r.Graph.Nodes[p])
 			}
 		}
@@ -271,8 +271,8 @@ func (s *substitution) account(r *Result) (*Result, error) {
 	if len(r.Blocked) > 0 && s.Strict {
 		return nil, &BlockedError{Reasons: r.Blocked}
 	}
-	r.blockers, r.tried = r.Blocked, s.Layout.Dir()
-	if s.Layout.IsZero() {
+	r.blockers, r.tried = r.Blocked, s.View.Dir()
+	if s.View.IsZero() {
 		r.blockers, r.tried = holding(s.Previous.Blocked, r.Graph), s.Previous.Tried
 	}
 	r.Fetched, r.Staged = s.progress.fetched, s.progress.staged
@@ -289,7 +289,7 @@ func (s *substitution) account(r *Result) (*Result, error) {
 		}
 	}
 	for _, n := range r.Graph.Sorted() {
-		if !r.Layout.IsZero() {
+		if !r.View.IsZero() {
 			r.Overruled = append(r.Overruled, n.Overruled...)
 		}
 		r.References += s.staged[n.Path].Report.References

@@ -27,7 +27,7 @@ import (
 )
 
 func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
-	const view = "/layers/nixproot_nix-hydra/store"
+	const viewDir = "/layers/nixproot_nix-hydra/store"
 	var (
 		ctx     = context.Background()
 		c       *binaryCache
@@ -41,7 +41,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		c = newBinaryCache(t)
 		caches = c.open()
 		staging = filepath.Join(t.TempDir(), "staging")
-		options = closure.Options{Caches: caches, Staging: staging, Layout: layoutAt(view)}
+		options = closure.Options{Caches: caches, Staging: staging, View: viewAt(viewDir)}
 	})
 	it.After(func() { Expect(nar.RemoveAll(staging)).To(Succeed()) })
 
@@ -51,7 +51,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Graph.Paths()).To(Equal(g.Paths()))
-		Expect(result.Layout).To(Equal(options.Layout))
+		Expect(result.View).To(Equal(options.View))
 		Expect(result.Blocked).To(BeEmpty())
 		Expect(result.Fetched.Paths).To(Equal(40))
 		Expect(result.Changed).To(Equal(result.Groups))
@@ -62,15 +62,15 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 			Expect(n.Signature.Name).To(Equal(keyName))
 			text, err := os.ReadFile(filepath.Join(staging, p.Base(), "bin", "run"))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(string(text)).To(HavePrefix("#!" + options.Layout.Rename(p) + "/bin/sh\n"))
+			Expect(string(text)).To(HavePrefix("#!" + options.View.Rename(p) + "/bin/sh\n"))
 			Expect(string(text)).NotTo(ContainSubstring("/nix/store"))
 		}
 		Expect(caches.lookups).To(HaveLen(40))
 	})
 
-	it("leaves the paths as they are without a layout", func() {
+	it("leaves the paths as they are without a view", func() {
 		g := c.stock(newWorld(1, 20))
-		options.Roots, options.Layout = g.Roots, relocate.Layout{}
+		options.Roots, options.View = g.Roots, relocate.View{}
 		_, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		for p := range g.Nodes {
@@ -85,7 +85,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		caches.lookups, caches.fetches = nil, nil
-		options.Previous = recalled(first, options.Layout)
+		options.Previous = recalled(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caches.lookups).To(BeEmpty())
@@ -108,7 +108,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		w.version[30]++
 		g2 := c.stock(w)
 		caches.lookups, caches.fetches = nil, nil
-		options.Roots, options.Previous = g2.Roots, recalled(first, options.Layout)
+		options.Roots, options.Previous = g2.Roots, recalled(first, options.View)
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		var changed []storepath.Path
@@ -118,7 +118,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(len(changed)).To(And(BeNumerically(">", 1), BeNumerically("<", 60)))
 		Expect(caches.fetches).To(ConsistOf(changed))
 		Expect(caches.lookups).To(ConsistOf(changed))
-		Expect(result.Groups).To(Equal(closure.Plan(result.Graph, options.Layout, options.Limits)))
+		Expect(result.Groups).To(Equal(closure.Plan(result.Graph, options.View, options.Limits)))
 		Expect(result.Removed.Paths).To(BeNumerically(">", 0))
 		Expect(result.Graph.Paths()).To(Equal(g2.Paths()))
 	})
@@ -183,11 +183,11 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		manifests := first.Manifests()
-		options.Layout = layoutAt("/somewhere/else/of/another/length")
-		previous, notes := closure.ReadPrevious(manifests, options.Layout)
+		options.View = viewAt("/somewhere/else/of/another/length")
+		previous, notes := closure.ReadPrevious(manifests, options.View)
 		Expect(notes).To(HaveLen(1))
 		Expect(notes[0]).To(HavePrefix(fmt.Sprintf("%d layers of the previous image", len(first.Groups))))
-		Expect(notes[0]).To(ContainSubstring("relocated to " + view + ", not to /somewhere/else"))
+		Expect(notes[0]).To(ContainSubstring("relocated to " + viewDir + ", not to /somewhere/else"))
 		options.Previous = previous
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
@@ -202,7 +202,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		manifests := first.Manifests()
 		lost := first.Groups[2]
 		delete(manifests, lost.Layer)
-		previous, notes := closure.ReadPrevious(manifests, options.Layout)
+		previous, notes := closure.ReadPrevious(manifests, options.View)
 		Expect(notes).To(ConsistOf(HaveSuffix("looked up again: something that they need is in no layer")))
 		options.Previous = previous
 		caches.lookups, caches.fetches = nil, nil
@@ -225,7 +225,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		fields := strings.Fields(app.Paths[0])
 		app.Paths = []string{strings.Join(fields[:len(fields)-1], " ")} // one reference less
 		manifests[layer] = app
-		previous, notes := closure.ReadPrevious(manifests, options.Layout)
+		previous, notes := closure.ReadPrevious(manifests, options.View)
 		Expect(notes).To(BeEmpty())
 		Expect(previous.CheckSignatures(c.keys)).To(HaveLen(1))
 		options.Previous = previous
@@ -248,13 +248,13 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		c.key = secretKey("another")
 		c.keys = narinfo.Keys{{Name: keyName, Key: publicKey("another").Key}}
 		c.stock(w)
-		previous := recalled(first, options.Layout)
+		previous := recalled(first, options.View)
 		Expect(previous.CheckSignatures(c.keys)).To(ConsistOf(ContainSubstring("20 paths of the previous image")))
 		options.Previous, options.Caches = previous, c.open()
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Changed).To(Equal(result.Groups))
-		Expect(recalled(result, options.Layout).CheckSignatures(c.keys)).To(BeEmpty())
+		Expect(recalled(result, options.View).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("fetches a path again that was built anew under the same name", func() {
@@ -271,7 +271,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 				c.add(p, map[string]string{"a": "rebuilt"}, g.Nodes[p].References...)
 			}
 		}
-		options.Roots, options.Previous = g2.Roots, recalled(first, options.Layout)
+		options.Roots, options.Previous = g2.Roots, recalled(first, options.View)
 		options.Caches = c.open()
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
@@ -319,7 +319,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		Expect(os.Remove(filepath.Join(c.dir, gone.HashPart()+".narinfo"))).To(Succeed())
-		options.Roots, options.Previous, options.Caches = g.Roots, recalled(first, options.Layout), c.open()
+		options.Roots, options.Previous, options.Caches = g.Roots, recalled(first, options.View), c.open()
 		_, err = closure.Substitute(ctx, options)
 		var missing *closure.MissingError
 		Expect(errors.As(err, &missing)).To(BeTrue(), "%v", err)
@@ -499,7 +499,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		var log lines
-		options.Log, options.Previous = log.log, recalled(first, options.Layout)
+		options.Log, options.Previous = log.log, recalled(first, options.View)
 		_, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(log.all).To(BeEmpty())

@@ -20,7 +20,7 @@ import (
 func testDoubts(t *testing.T, _ spec.G, it spec.S) {
 	var (
 		f         *forge
-		k         *keeper
+		k         *deployment
 		source    string
 		lib, shop storepath.Path
 	)
@@ -30,7 +30,7 @@ func testDoubts(t *testing.T, _ spec.G, it spec.S) {
 		lib = f.forged("lib-1", map[string]string{"bin/lib": script("lib"), "a": strings.Repeat("lib", 1000)})
 		shop = f.forged("shop-1", map[string]string{"bin/shop": script("shop"), "a": lib.String()}, lib)
 		source = sourceOf(t, map[string]string{"Procfile": "web: run_proot.sh shop\n"})
-		k = &keeper{t: t, bare: bare(t, "d")}
+		k = &deployment{t: t, bare: bare(t, "d")}
 		k.bare.Env = f.env("BP_NIX_STORE_PATH", storePaths(shop))
 	})
 	// alter changes a file that the next build finds.
@@ -259,7 +259,7 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 }
 
 // told is what the image's launcher is told, and what the next build is.
-func (k *keeper) told() string {
+func (k *deployment) told() string {
 	k.t.Helper()
 	config, err := os.ReadFile(filepath.Join(k.bare.Layers(), "run/nix-hydra.json"))
 	must(err)
@@ -269,7 +269,7 @@ func (k *keeper) told() string {
 }
 
 // closureLayers are the names of the image's layers that hold store paths.
-func (k *keeper) closureLayers() (names []string) {
+func (k *deployment) closureLayers() (names []string) {
 	k.t.Helper()
 	files, err := filepath.Glob(filepath.Join(k.bare.Layers(), "closure-*.toml"))
 	must(err)

@@ -17,7 +17,7 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 	const imports = `import ((derivation { name = "inner"; system = builtins.currentSystem; builder = "/bin/sh"; }) + "/d.nix")`
 	var (
 		f           *forge
-		k           *keeper
+		k           *deployment
 		inner, shop storepath.Path
 	)
 	it.Before(func() {
@@ -25,7 +25,7 @@ func testState(t *testing.T, _ spec.G, it spec.S) {
 		f = newForge(t, "cache-1", "secret")
 		outputs := outputsOf(t, "inner", "shop")
 		inner, shop = outputs[0], f.add(outputs[1], map[string]string{"bin/shop": script("shop")})
-		k = &keeper{t: t, bare: bare(t, "e")}
+		k = &deployment{t: t, bare: bare(t, "e")}
 		k.bare.Env = f.env()
 	})
 	// pushed is a source that reads what its caches have built, with a file that differs from push to push.

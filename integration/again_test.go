@@ -40,13 +40,13 @@ func TestAgain(t *testing.T) {
 var layersFormat = fmt.Sprintf(`"format":%d,"prefix"`, closure.Format)
 
 // intact has the buildpack's own verify command prove every path of the image.
-func (k *keeper) intact() {
+func (k *deployment) intact() {
 	k.t.Helper()
 	k.provenBy(realParts(k.t).key.Public)
 }
 
 // provenBy is intact with another key.
-func (k *keeper) provenBy(key string) {
+func (k *deployment) provenBy(key string) {
 	k.t.Helper()
 	out, err := exec.Command(filepath.Join(k.bare.Buildpack.Dir, "bin/verify"), "--key", key,
 		k.bare.Layers()).CombinedOutput()
@@ -54,7 +54,7 @@ func (k *keeper) provenBy(key string) {
 }
 
 // runs starts the app.
-func (k *keeper) runs(version string) {
+func (k *deployment) runs(version string) {
 	k.t.Helper()
 	Expect(k.bare.Start(context.Background(), "shop")).WithOffset(1).To(Equal("shop " + version + "\n"))
 }
@@ -75,7 +75,7 @@ in programs "app-` + app + `" { shop = "${leaf}/bin/leaf; ${beside}/bin/beside; 
 func testChanges(t *testing.T, _ spec.G, it spec.S) {
 	it("fetches the paths that are new and no others, whatever has changed", func() {
 		RegisterTestingT(t)
-		k := &keeper{t: t, bare: bare(t, "c")}
+		k := &deployment{t: t, bare: bare(t, "c")}
 		moved := func(app, leaf, library string) (nars int, log string) {
 			d := source(t, chain(app, leaf, library))
 			o := k.builds(d.source, d.env(realParts(t)))
@@ -101,7 +101,7 @@ func testChanges(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("says in the end, in two lines, what was reused, fetched and removed, and how many layers changed", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		o := k.builds(k.app.source, nil)
 		summary := regexp.MustCompile(`Store paths: \d+ paths? \(.*B\) reused, none fetched, none removed
 \s+Closure layers: 0 of \d+ changed\n`)
@@ -109,14 +109,14 @@ func testChanges(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("evaluates again when settings or source have changed, and only then", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		Expect(k.builds(k.app.source, nil).Log).To(ContainSubstring("store paths are taken again"))
 		Expect(k.builds(k.changed("README", "x"), nil).Log).To(ContainSubstring("Evaluated shell.nix"))
 		Expect(k.builds(k.app.source, map[string]string{"BP_NIX_ATTRS": "shop helper"}).Log).To(ContainSubstring("Evaluated shell.nix"))
 	})
 
 	it("does not trust what an earlier build took without signatures, or by a key that is not trusted any more", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		stranger, err := realParts(t).rig.Key(t.Context(), "stranger-1")
 		must(err)
 		resigned := t.TempDir()
@@ -140,8 +140,8 @@ func testChanges(t *testing.T, _ spec.G, it spec.S) {
 }
 
 func testMoves(t *testing.T, _ spec.G, it spec.S) {
-	var k *keeper
-	it.Before(func() { k = newKeeper(t) })
+	var k *deployment
+	it.Before(func() { k = newDeployment(t) })
 
 	it("moves between engines", func() {
 		for _, engine := range []string{"proot", "relocate", "userns", "auto", "native", "relocate"} {
@@ -228,7 +228,7 @@ func testMoves(t *testing.T, _ spec.G, it spec.S) {
 
 func testKilled(t *testing.T, _ spec.G, it spec.S) {
 	it("builds rightly after a build was killed at any moment", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		next := source(t, shop("2.0"))
 		dice := rand.New(rand.NewPCG(1, 2))
 		settings := map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL}
@@ -260,7 +260,7 @@ func testManyPushes(t *testing.T, _ spec.G, it spec.S) {
 	it("keeps in image and caches what the last of a hundred pushes needs", func() {
 		RegisterTestingT(t)
 		f := newForge(t, "cache-1", "secret")
-		k := &keeper{t: t, bare: bare(t, "m")}
+		k := &deployment{t: t, bare: bare(t, "m")}
 		k.bare.Env = f.env("BP_NIX_MAX_LAYERS", "20")
 		// A library for all, six dependencies, of which one changes at every third push, and the app, which always does.
 		version := func(push, i int) string { return fmt.Sprintf("dep%d-%d", i, (push+3*i)/18) }

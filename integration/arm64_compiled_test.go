@@ -167,19 +167,19 @@ func TestArm64Compiled(t *testing.T) {
 
 // checkConstants relocates a program, runs it, and compares what each constant has become with what was said of it.
 func checkConstants(t *testing.T, all []constant, program []byte, run func(relocated []byte, args []string) string) {
-	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	must(err)
 	var paths []storepath.Path
 	var args []string
 	for _, c := range all {
 		paths = append(paths, c.path)
-		args = append(args, strings.Replace(c.text, string(c.path), layout.Rename(c.path), 1))
+		args = append(args, strings.Replace(c.text, string(c.path), view.Rename(c.path), 1))
 	}
 	rewritten := &lastFile{}
-	relocated, report := through(layout.Rewrite(paths[0], paths[1:], rewritten), rewritten, program)
+	relocated, report := through(view.Rewrite(paths[0], paths[1:], rewritten), rewritten, program)
 	Expect(report.References).To(BeNumerically(">=", 1))
 	undone := &lastFile{}
-	original, _ := through(layout.Undo(paths, nil, undone), undone, relocated)
+	original, _ := through(view.Undo(paths, nil, undone), undone, relocated)
 	Expect(bytes.Equal(original, program)).To(BeTrue(), "undoing gives another program")
 
 	lines := strings.Split(strings.TrimSuffix(run(relocated, args), "\n"), "\n")
@@ -187,7 +187,7 @@ func checkConstants(t *testing.T, all []constant, program []byte, run func(reloc
 	broken := 0
 	for i, c := range all {
 		alone := &lastFile{}
-		_, report := through(layout.Rewrite(c.path, nil, alone), alone, program)
+		_, report := through(view.Rewrite(c.path, nil, alone), alone, program)
 		right := lines[i] == args[i]+"\t1"
 		if !right {
 			broken++
@@ -197,13 +197,13 @@ func checkConstants(t *testing.T, all []constant, program []byte, run func(reloc
 	t.Logf("of %d constants %d would break, and are reported", len(all), broken)
 }
 
-// through sends a file of a store path through a stage into a sink.
-func through(stage nar.Sink, sink *lastFile, contents []byte) ([]byte, relocate.Report) {
-	must(errors.Join(stage.Entry(&nar.Entry{Kind: nar.Directory}),
-		stage.Entry(&nar.Entry{Path: "program", Kind: nar.Regular, Executable: true, Size: int64(len(contents))})))
-	_, err := stage.Write(bytes.Clone(contents))
-	must(errors.Join(err, stage.Close()))
-	if rewriting, ok := stage.(*relocate.Stage); ok {
+// through sends a file of a store path through a rewriter into a sink.
+func through(rewriter nar.Sink, sink *lastFile, contents []byte) ([]byte, relocate.Report) {
+	must(errors.Join(rewriter.Entry(&nar.Entry{Kind: nar.Directory}),
+		rewriter.Entry(&nar.Entry{Path: "program", Kind: nar.Regular, Executable: true, Size: int64(len(contents))})))
+	_, err := rewriter.Write(bytes.Clone(contents))
+	must(errors.Join(err, rewriter.Close()))
+	if rewriting, ok := rewriter.(*relocate.Rewriter); ok {
 		return sink.Bytes(), rewriting.Report()
 	}
 	return sink.Bytes(), relocate.Report{}

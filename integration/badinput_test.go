@@ -44,16 +44,16 @@ func shop(version string) map[string]string {
 	}
 }
 
-// keeper has deployed an app once, and sees whether that still stands after something went wrong.
-type keeper struct {
+// deployment has deployed an app once, and sees whether that still stands after something went wrong.
+type deployment struct {
 	t    *testing.T
 	app  *deployable
 	bare *integration.Bare
 }
 
-func newKeeper(t *testing.T) *keeper {
+func newDeployment(t *testing.T) *deployment {
 	RegisterTestingT(t)
-	k := &keeper{t: t, app: source(t, shop("1.0")), bare: bare(t, "b")}
+	k := &deployment{t: t, app: source(t, shop("1.0")), bare: bare(t, "b")}
 	for name, value := range k.app.env(realParts(t), "BP_NIX_ATTRS", "shop") {
 		k.bare.Env[name] = value
 	}
@@ -62,7 +62,7 @@ func newKeeper(t *testing.T) *keeper {
 }
 
 // builds deploys a source.
-func (k *keeper) builds(source string, env map[string]string) *integration.Outcome {
+func (k *deployment) builds(source string, env map[string]string) *integration.Outcome {
 	k.t.Helper()
 	o, err := k.bare.Build(context.Background(), source, env)
 	must(err)
@@ -72,7 +72,7 @@ func (k *keeper) builds(source string, env map[string]string) *integration.Outco
 
 // refuses expects a build to fail with all of these words, and the app that was deployed before to be deployed again
 // without a single request.
-func (k *keeper) refuses(source string, env map[string]string, words ...string) *integration.Outcome {
+func (k *deployment) refuses(source string, env map[string]string, words ...string) *integration.Outcome {
 	k.t.Helper()
 	o, err := k.bare.Build(context.Background(), source, env)
 	must(err)
@@ -86,7 +86,7 @@ func (k *keeper) refuses(source string, env map[string]string, words ...string) 
 }
 
 // stands deploys the first app again, which costs nothing.
-func (k *keeper) stands() {
+func (k *deployment) stands() {
 	k.t.Helper()
 	k.app.server.Reset()
 	o := k.builds(k.app.source, nil)
@@ -95,7 +95,7 @@ func (k *keeper) stands() {
 }
 
 // changed is the deployed app's source with a file that is another.
-func (k *keeper) changed(name, text string) string {
+func (k *deployment) changed(name, text string) string {
 	dir := k.t.TempDir()
 	must(os.CopyFS(dir, os.DirFS(k.app.source)))
 	must(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
@@ -103,7 +103,7 @@ func (k *keeper) changed(name, text string) string {
 }
 
 // revisionless wants a build to succeed on a source whose .git is not to be read, which one line says.
-func (k *keeper) revisionless(prepare func(app string) error) {
+func (k *deployment) revisionless(prepare func(app string) error) {
 	k.t.Helper()
 	k.bare.Prepare = prepare
 	defer func() { k.bare.Prepare = nil }()
@@ -114,8 +114,8 @@ func (k *keeper) revisionless(prepare func(app string) error) {
 }
 
 func testBadSource(t *testing.T, _ spec.G, it spec.S) {
-	var k *keeper
-	it.Before(func() { k = newKeeper(t) })
+	var k *deployment
+	it.Before(func() { k = newDeployment(t) })
 
 	it("builds a source whose .git waits, inflates or branches without end, without a revision", func() {
 		const id = "0123456789012345678901234567890123456789"
@@ -184,12 +184,12 @@ func testBadSource(t *testing.T, _ spec.G, it spec.S) {
 
 func testBadCaches(t *testing.T, _ spec.G, it spec.S) {
 	var (
-		k    *keeper
+		k    *deployment
 		next *deployable
 		env  map[string]string
 	)
 	it.Before(func() {
-		k = newKeeper(t)
+		k = newDeployment(t)
 		next = source(t, shop("2.0"))
 		env = map[string]string{"BP_NIX_SUBSTITUTERS": next.server.URL}
 	})
@@ -290,7 +290,7 @@ func testBadCaches(t *testing.T, _ spec.G, it spec.S) {
 
 func testBadSettings(t *testing.T, _ spec.G, it spec.S) {
 	it("says why it did not pass, and which file it took and how to choose another", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		o, err := k.bare.Build(context.Background(), t.TempDir(), nil)
 		must(err)
 		Expect(o.Status).To(Equal(100))
@@ -304,7 +304,7 @@ func testBadSettings(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("refuses settings that cannot be meant", func() {
-		k := newKeeper(t)
+		k := newDeployment(t)
 		k.refuses(k.app.source, map[string]string{"BP_NIX_STORE_PATH": "/nix/store/nonsense"}, "BP_NIX_STORE_PATH")
 		k.refuses(k.app.source, map[string]string{"BP_NIX_ENGINE": "warp"}, "BP_NIX_ENGINE", "relocate")
 		k.refuses(k.app.source, map[string]string{"BP_INCLUDE_FILES": "[a"}, "BP_INCLUDE_FILES", "[a")

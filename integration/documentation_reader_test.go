@@ -461,13 +461,13 @@ func (r *reader) pipeline(b pages.Block) {
 // relocates expects a store path and the place that it is relocated to.
 func (r *reader) relocates(b pages.Block) {
 	lines := strings.Fields(b.Text)
-	view, _, _ := strings.Cut(lines[1], "/view/")
-	layout, err := relocate.NewLayout(view + "/view")
+	layers, _, _ := strings.Cut(lines[1], "/view/")
+	view, err := relocate.NewView(layers + "/view")
 	must(err)
 	path := strings.TrimSuffix(lines[0], "/bin/app")
 	parsed, err := storepath.Parse(path)
 	must(err)
-	Expect(layout.Rename(parsed) + "/bin/app").To(Equal(lines[1]))
+	Expect(view.Rename(parsed) + "/bin/app").To(Equal(lines[1]))
 }
 
 // surveys asks the cache of the page's name for an app's closure.
@@ -494,20 +494,20 @@ func (r *reader) ownSocket(b pages.Block) {
 	r.runs(strings.ReplaceAll(b.Text, "user=1000", fmt.Sprintf("user=%d", rig.User)))
 }
 
-// standsStill runs the program that shows the lifecycle's standstill, and again with the change that would mend it.
+// standsStill runs the program that shows the lifecycle's standstill, and again with the change that would correct it.
 func (r *reader) standsStill(b pages.Block) {
 	r.runs("go mod tidy && go build -o shows .")
 	r.writes(b)
 	main, err := os.ReadFile(filepath.Join(r.dir, "main.go"))
 	must(err)
-	mended := strings.NewReplacer("docker, err := priv.DockerClient()", `connection, err := net.Dial("unix", "/var/run/docker.sock")
+	corrected := strings.NewReplacer("docker, err := priv.DockerClient()", `connection, err := net.Dial("unix", "/var/run/docker.sock")
 	if err != nil {
 		panic(err)
 	}
 	docker, err := held(connection)`, `"github.com/buildpacks/lifecycle/priv"`, `"net"`).Replace(string(main))
-	must(os.WriteFile(filepath.Join(r.dir, "main.go"), []byte(mended), 0o644))
-	r.runs("go build -o mended .")
-	said := r.runs("./shows 1s >short & ./shows 31s >long & ./mended 31s >mended.out & wait\ncat short long mended.out")
+	must(os.WriteFile(filepath.Join(r.dir, "main.go"), []byte(corrected), 0o644))
+	r.runs("go build -o corrected .")
+	said := r.runs("./shows 1s >short & ./shows 31s >long & ./corrected 31s >corrected.out & wait\ncat short long corrected.out")
 	var outcomes []string
 	for line := range strings.Lines(said) {
 		outcomes = append(outcomes, strings.Fields(line)[0])

@@ -79,14 +79,14 @@ func (h *hidden) testBlocked(it spec.S) {
 		}
 		for confinement, by := range engines {
 			for _, base := range []string{h.images.Run, h.images.RunScratch} {
-				p := place{image: base, confinement: confinement, env: map[string]string{launch.DebugEnv: "1"}}
+				p := host{image: base, confinement: confinement, env: map[string]string{launch.DebugEnv: "1"}}
 				e, err := h.process(l, p, "web")
 				Expect(err).NotTo(HaveOccurred())
 				Expect(e.stdout).To(Equal("greetings from "+h.bash+"/bin/bash\n"), e.stderr)
 				Expect(e.stderr).To(ContainSubstring("engine " + by + ": "))
 			}
 		}
-		e, err := h.process(l, place{image: h.images.RunScratch, confinement: rig.Hostile}, "web")
+		e, err := h.process(l, host{image: h.images.RunScratch, confinement: rig.Hostile}, "web")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(e.code).To(Equal(126))
 		Expect(e.stderr).To(And(ContainSubstring("ptrace is denied"), ContainSubstring("lib/hashes"),
@@ -113,7 +113,7 @@ func (h *hidden) testBlocked(it spec.S) {
 		Expect(l.outcome.Status).NotTo(Equal(0))
 		Expect(l.outcome.Log).To(And(ContainSubstring(l.Layers()+"/view"), ContainSubstring("shorter layers directory")))
 		l = h.builds(name, h.bash, launch.EngineAuto)
-		e := h.line(l, place{image: h.images.RunScratch}, "bash -c 'echo $BASH'")
+		e := h.line(l, host{image: h.images.RunScratch}, "bash -c 'echo $BASH'")
 		Expect(e.stdout).To(Equal(h.bash+"/bin/bash\n"), e.stderr)
 	})
 }
@@ -128,7 +128,7 @@ func (h *hidden) testReuse(it spec.S) {
 		settings := map[string]string{"BP_NIX_SUBSTITUTERS": cache}
 		l, err := h.build("hf", paths[0], settings)
 		Expect(err).NotTo(HaveOccurred())
-		e := h.line(l, place{image: h.images.RunScratch, confinement: rig.Hostile}, "nix --version")
+		e := h.line(l, host{image: h.images.RunScratch, confinement: rig.Hostile}, "nix --version")
 		Expect(e.stdout).To(HavePrefix("nix (Nix) 2."), e.stderr)
 		o, err := l.Build(h.ctx, h.source, settings)
 		Expect(err).NotTo(HaveOccurred())
@@ -163,7 +163,7 @@ func (h *hidden) testPRootLayer(it spec.S) {
 
 	it("is missed by name where the image has none", func() {
 		l := h.builds("hu", h.bash, launch.EngineUserns)
-		e := h.line(l, place{image: h.images.RunScratch}, "bash -c :")
+		e := h.line(l, host{image: h.images.RunScratch}, "bash -c :")
 		Expect(e.code).To(Equal(126))
 		Expect(e.stderr).To(And(ContainSubstring("proot: the image holds no PRoot"), ContainSubstring("BP_NIX_ENGINE=proot")))
 	})
@@ -183,7 +183,7 @@ func (h *hidden) testVerify(it spec.S) {
 		return command.ProcessState.ExitCode(), string(out)
 	}
 
-	it("proves the finished layers of both kinds, byte code that was mended included", func() {
+	it("proves the finished layers of both kinds, byte code that was fixed up included", func() {
 		for _, l := range []*layered{h.relocated, h.unrelocated} {
 			code, out := verify(l.Layers(), h.key.Public)
 			Expect(code).To(Equal(0), out)

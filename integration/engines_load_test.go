@@ -62,7 +62,7 @@ func TestEnginesUnderLoad(t *testing.T) {
 
 func (w *engineWorld) load(t *testing.T, r running, length time.Duration) {
 	launcher := filepath.Join(r.Layers(), "launcher/bin", launch.ProcessProgramName)
-	container, err := w.rig.Start(w.ctx, r.image, r.options(r.place, launcher, "--process", busyApp))
+	container, err := w.rig.Start(w.ctx, r.image, r.options(r.host, launcher, "--process", busyApp))
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(container.Remove(w.ctx)).To(Succeed()) }()
 	logs := func() string {

@@ -20,7 +20,7 @@ import (
 type running struct {
 	engine string
 	layered
-	place
+	host
 }
 
 // everyEngine is each engine where the least is allowed and the least is there.
@@ -29,10 +29,10 @@ func (w *engineWorld) everyEngine() []running {
 	userns := map[string]string{launch.EngineEnv: launch.EngineUserns}
 	proot := map[string]string{launch.EngineEnv: launch.EngineProot}
 	return []running{
-		{launch.EngineRelocate, *w.relocated, place{image: empty, confinement: rig.Hostile, readOnly: true}},
-		{launch.EngineNative, *w.unrelocated, place{image: empty, confinement: rig.Hostile, store: w.store}},
-		{launch.EngineUserns, *w.unrelocated, place{image: empty, confinement: rig.Unconfined, env: userns}},
-		{launch.EngineProot, *w.unrelocated, place{image: empty, confinement: rig.Default, env: proot}},
+		{launch.EngineRelocate, *w.relocated, host{image: empty, confinement: rig.Hostile, readOnly: true}},
+		{launch.EngineNative, *w.unrelocated, host{image: empty, confinement: rig.Hostile, store: w.store}},
+		{launch.EngineUserns, *w.unrelocated, host{image: empty, confinement: rig.Unconfined, env: userns}},
+		{launch.EngineProot, *w.unrelocated, host{image: empty, confinement: rig.Default, env: proot}},
 	}
 }
 
@@ -67,7 +67,7 @@ func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 			"run_proot.sh bash -c 'sleep 300 & exit 3'":          3,
 			"run_proot.sh bash -c '(sleep 300; :) & exit 5'; :;": 0,
 		} {
-			e := w.line(&r.layered, r.place, line)
+			e := w.line(&r.layered, r.host, line)
 			Expect(e.code).To(Equal(want), "%s\n%s%s", line, e.stdout, e.stderr)
 			Expect(e.took).To(BeNumerically("<", 60*time.Second), line)
 		}
@@ -76,7 +76,7 @@ func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 	it("passes arguments, variables, standard input's end and the directory on", func() {
 		r.env = map[string]string{launch.EngineEnv: r.env[launch.EngineEnv], "PORT": "5000"}
 		line := `cd /etc && run_proot.sh bash -c 'printf "%s." "$PWD" "$0" "$@"; read -r x || echo end' $PORT`
-		e := w.line(&r.layered, r.place, line, "a b", "", "$c")
+		e := w.line(&r.layered, r.host, line, "a b", "", "$c")
 		Expect(e.stdout).To(Equal("/etc.5000.a b..$c.end\n"), e.stderr)
 	})
 
@@ -87,7 +87,7 @@ func (w *engineWorld) testProcess(t *testing.T, r running, it spec.S) {
 			python + ` -c 'print(1)'`: "1\n", `test -x ` + python + ` && "${LIST#*:}" -c 'print(2)'`: "2\n",
 			`for i in $(seq 30); do true && printenv HOME | cat; done | sort | uniq -c | tr -d ' '`: "30/tmp\n",
 		} {
-			e := w.line(&r.layered, r.place, line)
+			e := w.line(&r.layered, r.host, line)
 			Expect(e.stdout).To(Equal(want), "%s\n%s", line, e.stderr)
 		}
 	})
@@ -142,7 +142,7 @@ func (w *engineWorld) stopServer(r running) time.Duration {
 
 // stop starts a command, waits until it has said that it is up, and stops its container as docker stop does.
 func (w *engineWorld) stop(r running, command []string, up string) (code int, said string, took time.Duration) {
-	container, err := w.rig.Start(w.ctx, r.image, r.options(r.place, command[0], command[1:]...))
+	container, err := w.rig.Start(w.ctx, r.image, r.options(r.host, command[0], command[1:]...))
 	Expect(err).NotTo(HaveOccurred())
 	defer func() { Expect(container.Remove(w.ctx)).To(Succeed()) }()
 	logs := func() string {
@@ -176,7 +176,7 @@ func (w *engineWorld) testChoice(it spec.S) {
 		if engine != "" {
 			env[launch.EngineEnv] = engine
 		}
-		p := place{image: w.images.RunScratch, confinement: c, env: env, store: store}
+		p := host{image: w.images.RunScratch, confinement: c, env: env, store: store}
 		return w.line(l, p, "run_proot.sh bash -c 'echo $BASH'")
 	}
 

@@ -58,7 +58,7 @@ func TestEngines(t *testing.T) {
 	begin := time.Now()
 	w := newEngineWorld(t)
 	t.Logf("made the images: %.1f s", time.Since(begin).Seconds())
-	reference := place{
+	reference := host{
 		image: w.images.Run, store: w.store, env: map[string]string{launch.EngineEnv: launch.EngineNative},
 	}
 	atNix, err := w.giveTasks(w.unrelocated, reference, tasksWithShell)
@@ -78,7 +78,7 @@ func TestEngines(t *testing.T) {
 					defer group.Done()
 					limit <- struct{}{}
 					defer func() { <-limit }()
-					p := place{image: base, confinement: confinement, env: map[string]string{}}
+					p := host{image: base, confinement: confinement, env: map[string]string{}}
 					name := fmt.Sprintf("%s, %s, Debian", c.engine, confinement)
 					if base == w.images.RunScratch {
 						name = fmt.Sprintf("%s, %s, empty", c.engine, confinement)
@@ -96,7 +96,7 @@ func TestEngines(t *testing.T) {
 }
 
 // compare gives the tasks to an engine in a place and says in what the outcome is not the expected one.
-func (w *engineWorld) compare(c engineCase, p place, atNix map[string]string) string {
+func (w *engineWorld) compare(c engineCase, p host, atNix map[string]string) string {
 	l, tasks := w.relocated, tasksAnywhere
 	switch {
 	case c.works[rig.Default] && p.confinement == rig.Unconfined:
@@ -126,7 +126,7 @@ func (w *engineWorld) compare(c engineCase, p place, atNix map[string]string) st
 
 // giveTasks runs the Procfile's web and gives what each task printed. The launcher's debug output says that the
 // engine was the one asked for.
-func (w *engineWorld) giveTasks(l *layered, p place, tasks []string) (map[string]string, error) {
+func (w *engineWorld) giveTasks(l *layered, p host, tasks []string) (map[string]string, error) {
 	env := map[string]string{"TASKS": strings.Join(tasks, " "), launch.DebugEnv: "true"}
 	engine := launch.EngineRelocate
 	for name, value := range p.env {
@@ -151,7 +151,7 @@ func (w *engineWorld) giveTasks(l *layered, p place, tasks []string) (map[string
 }
 
 // refused sees that an engine that cannot work says so, with what is denied and what helps, and starts nothing.
-func (w *engineWorld) refused(c engineCase, l *layered, p place) string {
+func (w *engineWorld) refused(c engineCase, l *layered, p host) string {
 	p.env["TASKS"] = "perl"
 	e, err := w.process(l, p, "web")
 	if err != nil {

@@ -191,8 +191,8 @@ func exported(dir string) error {
 	})
 }
 
-// place is where a container runs.
-type place struct {
+// host is where a container runs.
+type host struct {
 	image       string // of the base
 	confinement rig.Confinement
 	readOnly    bool
@@ -208,7 +208,7 @@ type ended struct {
 }
 
 // options are those of docker run for a program in the image.
-func (l *layered) options(p place, program string, args ...string) rig.ContainerOptions {
+func (l *layered) options(p host, program string, args ...string) rig.ContainerOptions {
 	options := rig.ContainerOptions{
 		Confinement: p.confinement, ReadOnly: p.readOnly, Entrypoint: program, Args: args,
 		Env:  map[string]string{launch.ConfigEnv: filepath.Join(l.Layers(), "run", launch.ConfigName), "HOME": "/tmp"},
@@ -224,7 +224,7 @@ func (l *layered) options(p place, program string, args ...string) rig.Container
 }
 
 // run runs a program of the image to its end.
-func (w *engineWorld) run(l *layered, p place, program string, args ...string) (ended, error) {
+func (w *engineWorld) run(l *layered, p host, program string, args ...string) (ended, error) {
 	begin := time.Now()
 	var e ended
 	var err error
@@ -234,13 +234,13 @@ func (w *engineWorld) run(l *layered, p place, program string, args ...string) (
 }
 
 // process runs a process type of the Procfile to its end, with more arguments.
-func (w *engineWorld) process(l *layered, p place, name string, args ...string) (ended, error) {
+func (w *engineWorld) process(l *layered, p host, name string, args ...string) (ended, error) {
 	command := append(append([]string{}, l.processes[name]...), args...)
 	return w.run(l, p, command[0], command[1:]...)
 }
 
 // line runs a command line as if it stood in the Procfile.
-func (w *engineWorld) line(l *layered, p place, line string, args ...string) ended {
+func (w *engineWorld) line(l *layered, p host, line string, args ...string) ended {
 	launcher := filepath.Join(l.Layers(), "launcher/bin", launch.ProcessProgramName)
 	e, err := w.run(l, p, launcher, append([]string{"--process", line}, args...)...)
 	Expect(err).NotTo(HaveOccurred())

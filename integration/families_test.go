@@ -130,13 +130,13 @@ func TestFamilies(t *testing.T) {
 func (w *familyWorld) relocates(t *testing.T, name string) {
 	RegisterTestingT(t)
 	env := func() map[string]string { return map[string]string{launch.EngineEnv: launch.EngineNative} }
-	atNix, err := w.giveTasks(w.image, place{image: w.images.Run, store: w.store, env: env()}, []string{name})
+	atNix, err := w.giveTasks(w.image, host{image: w.images.Run, store: w.store, env: env()}, []string{name})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(atNix[name]).NotTo(ContainSubstring("FAILED with"))
 	for _, word := range families[name] {
 		Expect(atNix[name]).To(ContainSubstring(word))
 	}
-	relocated := place{image: w.images.RunScratch, confinement: rig.Hostile, env: map[string]string{}}
+	relocated := host{image: w.images.RunScratch, confinement: rig.Hostile, env: map[string]string{}}
 	if name == "r" {
 		relocated.image = w.images.Run // R asks /bin/sh for the system's name when it starts
 	}

@@ -29,7 +29,7 @@ const unreachable = "https://downloads.invalid/nix"
 
 func testToolchainWays(t *testing.T, _ spec.G, it spec.S) {
 	var (
-		k         *keeper
+		k         *deployment
 		downloads string
 		tarball   *rig.Toolchain
 	)
@@ -43,7 +43,7 @@ func testToolchainWays(t *testing.T, _ spec.G, it spec.S) {
 		must(err)
 		built, err := p.rig.Buildpack(t.Context(), t.TempDir(), rig.BuildpackOptions{BaseURL: unreachable})
 		must(err)
-		k = &keeper{t: t, app: source(t, shop("1.0")), bare: bare(t, "t")}
+		k = &deployment{t: t, app: source(t, shop("1.0")), bare: bare(t, "t")}
 		k.bare.Buildpack = &integration.Buildpack{Dir: built.Dir}
 		must(k.bare.WithoutCache())
 		k.bare.Env = k.app.env(p, "BP_NIX_ATTRS", "shop")

@@ -60,7 +60,7 @@ func Install(ctx context.Context, tarball, dir string, o InstallOptions) (Toolch
 }
 
 func install(ctx context.Context, tarball, dir string, o InstallOptions) (Toolchain, error) {
-	layout, err := relocate.NewLayout(dir)
+	view, err := relocate.NewView(dir)
 	if err != nil {
 		return Toolchain{}, err
 	}
@@ -85,25 +85,25 @@ func install(ctx context.Context, tarball, dir string, o InstallOptions) (Toolch
 	t := Toolchain{Dir: dir, Metadata: Metadata{
 		Format: formatVersion, Version: r.version, System: r.system, Prefix: dir, Release: r.sha256,
 	}}
-	if err := t.relocate(ctx, layout, r, o); err != nil {
+	if err := t.relocate(ctx, view, r, o); err != nil {
 		return Toolchain{}, errors.Join(err, emptyDir(dir))
 	}
 	return t, nil
 }
 
 // relocate relocates the release's paths into t.Dir, tries them out and packs them.
-func (t *Toolchain) relocate(ctx context.Context, layout relocate.Layout, r *release, o InstallOptions) error {
+func (t *Toolchain) relocate(ctx context.Context, view relocate.View, r *release, o InstallOptions) error {
 	var paths []storepath.Path
 	for _, reg := range r.paths {
 		paths = append(paths, reg.Path)
-		t.Metadata.Paths = append(t.Metadata.Paths, layout.Base(reg.Path))
+		t.Metadata.Paths = append(t.Metadata.Paths, view.Base(reg.Path))
 	}
 	slices.Sort(t.Metadata.Paths)
-	if found := layout.Collisions(paths); len(found) > 0 {
+	if found := view.Collisions(paths); len(found) > 0 {
 		return fmt.Errorf("relocating to %s: %s", t.Dir, found[0])
 	}
 	for _, reg := range r.paths {
-		if err := relocatePath(ctx, layout, filepath.Join(r.dir, "store", reg.Path.Base()), reg, o); err != nil {
+		if err := relocatePath(ctx, view, filepath.Join(r.dir, "store", reg.Path.Base()), reg, o); err != nil {
 			return err
 		}
 	}
@@ -128,18 +128,18 @@ func (t *Toolchain) relocate(ctx context.Context, layout relocate.Layout, r *rel
 }
 
 // relocatePath checks one path of a release and writes it, rewritten, to where it will run.
-func relocatePath(ctx context.Context, l relocate.Layout, from string, reg Registration, o InstallOptions) error {
+func relocatePath(ctx context.Context, l relocate.View, from string, reg Registration, o InstallOptions) error {
 	sum := sha256.New()
 	tree := nar.NewTree(l.Rename(reg.Path))
-	stage := l.Rewrite(reg.Path, reg.References, tree)
-	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(sum), stage), from); err != nil {
+	rewriter := l.Rewrite(reg.Path, reg.References, tree)
+	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(sum), rewriter), from); err != nil {
 		return errors.Join(fmt.Errorf("relocating %s: %w", reg.Path, err), tree.Discard())
 	}
 	if got := storepath.Hash(sum.Sum(nil)); got != reg.NarHash {
 		return errors.Join(fmt.Errorf("verifying %s: its NAR hash is %s, registered is %s", reg.Path, got, reg.NarHash),
 			tree.Discard())
 	}
-	for _, blocker := range stage.Report().Blockers {
+	for _, blocker := range rewriter.Report().Blockers {
 		if blocker.Harmless == "" {
 			o.logf("relocating %s: %s", reg.Path.Name(), blocker)
 		}

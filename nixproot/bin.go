@@ -141,7 +141,7 @@ func (c *contents) binDirectory(root storepath.Path) (dir string, owner storepat
 		return dir, root
 	}
 	for p := range c.Graph.Nodes {
-		if rest, below := strings.CutPrefix(target, c.Layout.Rename(p)+"/"); below {
+		if rest, below := strings.CutPrefix(target, c.View.Rename(p)+"/"); below {
 			return filepath.Join(c.dirOf(p), rest), p
 		}
 	}

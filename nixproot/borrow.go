@@ -29,8 +29,8 @@ type borrowed struct {
 func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []storepath.Path, here []closure.Group,
 ) (*borrowed, error) {
 	result, err := b.substitute(ctx, in, in.asideDir(), closure.Options{
-		Roots: roots, Layout: c.Layout, Planned: c.Groups,
-		Previous: &closure.Previous{Prefix: c.Layout.Dir(), Groups: here, Nodes: c.Graph.Nodes},
+		Roots: roots, View: c.View, Planned: c.Groups,
+		Previous: &closure.Previous{Prefix: c.View.Dir(), Groups: here, Nodes: c.Graph.Nodes},
 	})
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []stor
 	}}
 	l.Roots.Paths = roots
 	for _, group := range result.Changed {
-		if err := l.installGroup(group, result.Layout == c.Layout); err != nil {
+		if err := l.installGroup(group, result.View == c.View); err != nil {
 			return nil, fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}

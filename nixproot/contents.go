@@ -51,7 +51,7 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
 	result, err := b.substitute(ctx, in, in.layers.Path, closure.Options{
-		Roots: found.Paths, Layout: r.layout, Previous: r.closure,
+		Roots: found.Paths, View: r.view, Previous: r.closure,
 	})
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (b Build) substitute(ctx context.Context, in *inputs, dir string, options c
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
 // them, and empty where nobody wanted that.
 func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result) (engine, reason string) {
-	if !result.Layout.IsZero() {
+	if !result.View.IsZero() {
 		how, left := ", to ", ""
 		if result.References > 0 {
 			how = "; " + text.Count(result.References, "reference") + " rewritten to "
@@ -104,7 +104,7 @@ func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result
 		if result.Harmless > 0 {
 			left = fmt.Sprintf(", %d left that do not matter", result.Harmless)
 		}
-		b.Logger.Bodyf("Engine: relocate%s%s%s", how, result.Layout.Dir(), left)
+		b.Logger.Bodyf("Engine: relocate%s%s%s", how, result.View.Dir(), left)
 		for _, o := range result.Overruled {
 			b.Logger.Bodyf("  taken as harmless, as BP_NIX_HARMLESS says: %s", o)
 		}
@@ -159,7 +159,7 @@ func launchLayer(layers libcnb.Layers, name string) libcnb.Layer {
 
 // writeView makes the view show these contents and nothing else.
 func (c *contents) writeView(ctx context.Context, in *inputs) error {
-	return closure.View(ctx, filepath.Join(in.layers.Path, viewLayer), c.Groups, in.layers.Path, c.Layout)
+	return closure.WriteView(ctx, filepath.Join(in.layers.Path, viewLayer), c.Groups, in.layers.Path, c.View)
 }
 
 // dirOf is where a path's files are, whether or not its layer's bytes are here.

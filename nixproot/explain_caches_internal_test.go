@@ -29,7 +29,7 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 		return err.Error()
 	}
 
-	it("gives the line to add for a key that nobody trusts yet, and the only way around", func() {
+	it("gives the line to add for a key that is not trusted yet, and the only way around", func() {
 		trusted, err := narinfo.ParseKeys(defaultKey)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(says(cache.Answer{Reason: cache.Untrusted, Keys: []string{"mine-1"}, Trusted: trusted})).To(And(
@@ -46,7 +46,7 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 			ContainSubstring("whether the path was altered"), Not(ContainSubstring("BP_NIX"))))
 	})
 
-	it("has for each cause what mends that, and not what mends another", func() {
+	it("has for each cause what corrects that, and not what corrects another", func() {
 		for _, c := range []struct {
 			err       error
 			want, not string

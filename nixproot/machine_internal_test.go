@@ -79,7 +79,7 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 		Expect(check(result, "x86_64-linux")).To(Succeed())
 	})
 
-	it("minds no program for another machine beside ours, no data, and no 32-bit program", func() {
+	it("says nothing of a program for another machine beside ours, of data, and of a 32-bit program", func() {
 		Expect(check(unpacked(map[storepath.Path]map[string]string{
 			app: {"bin/serve": arm64, "bin/firmware": s390x, "share/x": amd64}, bash: {"bin/short": "\x7fELF"},
 		}), "aarch64-linux")).To(Succeed())

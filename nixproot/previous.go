@@ -19,8 +19,8 @@ const viewLayer = launchlayer.View
 type previous struct {
 	buildRecord
 	closure *closure.Previous
-	// layout is what this build's closure would be relocated to; zero where it is not to be, or cannot be.
-	layout relocate.Layout
+	// view is what this build's closure would be relocated to; zero where it is not to be, or cannot be.
+	view relocate.View
 	// tooLong says why it cannot be.
 	tooLong error
 }
@@ -30,8 +30,8 @@ type previous struct {
 func (b Build) previous(in *inputs) previous {
 	p := previous{closure: &closure.Previous{}}
 	if wantsRelocation(in.config.Engine) {
-		p.layout, p.tooLong = relocate.NewLayout(filepath.Join(in.layers.Path, viewLayer))
-		p.layout = p.layout.Overruling(in.config.Harmless)
+		p.view, p.tooLong = relocate.NewView(filepath.Join(in.layers.Path, viewLayer))
+		p.view = p.view.Overruling(in.config.Harmless)
 	}
 	digests, err := previousLayers(in.layers.Path, in.buildpackID)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b Build) previous(in *inputs) previous {
 	for name, layer := range record.Layers {
 		manifests[name] = layer.Manifest
 	}
-	found, notes := closure.ReadPrevious(manifests, p.layout)
+	found, notes := closure.ReadPrevious(manifests, p.view)
 	if in.settings.requireSigs {
 		notes = append(notes, found.CheckSignatures(in.settings.keys)...)
 	}

@@ -58,7 +58,7 @@ func FuzzRecord(f *testing.F) {
 		for name, layer := range r.Layers {
 			manifests[name] = layer.Manifest
 		}
-		found, notes := closure.ReadPrevious(manifests, relocate.Layout{})
+		found, notes := closure.ReadPrevious(manifests, relocate.View{})
 		for _, note := range append(notes, found.CheckSignatures(nil)...) {
 			if strings.ContainsAny(note, "\n\r\x1b\x00") {
 				t.Fatalf("a note is not one clean line: %q", note)

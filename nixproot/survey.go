@@ -54,7 +54,7 @@ type surveyOptions struct {
 	keys     narinfo.Keys
 	unsigned bool
 	json     bool
-	layout   relocate.Layout
+	view     relocate.View
 	cache    string
 	roots    []storepath.Path
 }
@@ -102,11 +102,11 @@ func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, err
 	if err != nil {
 		return o, fmt.Errorf("reading --harmless: %w", err)
 	}
-	layout, err := relocate.NewLayout(strings.TrimSuffix(*layers, "/") + "/" + viewLayer)
+	view, err := relocate.NewView(strings.TrimSuffix(*layers, "/") + "/" + viewLayer)
 	if err != nil {
 		return o, err
 	}
-	o.layout, o.cache = layout.Overruling(overrules), flags.Arg(0)
+	o.view, o.cache = view.Overruling(overrules), flags.Arg(0)
 	for _, arg := range flags.Args()[1:] {
 		roots, err := surveyRoots(arg, in)
 		if err != nil {
@@ -168,7 +168,7 @@ func runSurvey(ctx context.Context, o surveyOptions, out io.Writer) (int, error)
 	if o.json {
 		show = func(out io.Writer, c survey.Closure) error { return json.NewEncoder(out).Encode(c) }
 	}
-	total, err := survey.Run(ctx, o.roots, survey.Options{Caches: caches, Layout: o.layout, Temp: temp},
+	total, err := survey.Run(ctx, o.roots, survey.Options{Caches: caches, View: o.view, Temp: temp},
 		func(c survey.Closure) error { return show(out, c) })
 	if err != nil {
 		return surveyFailed, err

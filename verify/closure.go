@@ -118,10 +118,10 @@ type closureCheck struct {
 
 // unpacked is an unpacked path that is to be proven; entry is its index in the report.
 type unpacked struct {
-	file   *filetree.File
-	layout relocate.Layout
-	info   closure.PathInfo
-	entry  int
+	file  *filetree.File
+	view  relocate.View
+	info  closure.PathInfo
+	entry int
 }
 
 // altered notes what is wrong with a file that is no path's.
@@ -138,9 +138,9 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 	}
 	known := map[string]bool{}
 	prefix, infos, err := closure.ReadPathInfos(ctx, dir)
-	layout, layoutErr := closure.LayoutOf(prefix)
+	view, viewErr := closure.ViewOf(prefix)
 	if err == nil {
-		err = layoutErr
+		err = viewErr
 	}
 	if err != nil {
 		v.altered(filepath.Join(name, closure.PathsName), "it does not say what the layer holds: %s", err)
@@ -160,7 +160,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 			known[r.Path.Base()] = true
 			entry.Problem = v.agrees(name, r, prefix)
 			v.trees = append(v.trees, unpacked{
-				file: dir.Child(r.Path.Base()), layout: layout, info: r, entry: len(v.report.Paths),
+				file: dir.Child(r.Path.Base()), view: view, info: r, entry: len(v.report.Paths),
 			})
 		}
 		v.report.Paths = append(v.report.Paths, entry)
@@ -260,7 +260,7 @@ func (v *closureCheck) view() {
 	known := map[string]bool{}
 	for _, t := range v.trees {
 		entry := &v.report.Paths[t.entry]
-		name := closure.LinkName(t.info.Path, t.layout)
+		name := closure.LinkName(t.info.Path, t.view)
 		link := view.Child(name)
 		if known[name] || link == nil || link.Kind != filetree.Symlink || !v.leads(link.Target, entry.Layer, t) ||
 			len(link.Attributes) > 0 {
@@ -281,10 +281,10 @@ func (v *closureCheck) view() {
 // leads reports whether a link's target is the one that a path's link has. Where the layers are in the image is known
 // of what is relocated, or has to be given.
 func (v *closureCheck) leads(target, layer string, t unpacked) bool {
-	if t.layout.IsZero() && v.Dir == "" {
+	if t.view.IsZero() && v.Dir == "" {
 		return strings.HasSuffix(target, filepath.Join("/", layer, t.info.Path.Base()))
 	}
-	return target == closure.LinkTarget(v.Dir, layer, t.info.Path, t.layout)
+	return target == closure.LinkTarget(v.Dir, layer, t.info.Path, t.view)
 }
 
 // dangling notes which paths refer to some that are not there.
@@ -380,8 +380,8 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		copied = filepath.Join(temp, t.info.Path.Base())
 		made = nar.NewTree(copied)
 	}
-	stage := t.info.Stage(t.layout, made)
-	defer stage.Discard()
+	rewriter := t.info.Rewriter(t.view, made)
+	defer rewriter.Discard()
 	archive := nar.NewWriter(was)
 	address := func() error { return nil }
 	if t.info.CA != "" {
@@ -393,7 +393,7 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		archive, address = nar.NewWriter(io.MultiWriter(was, check)), check.Verify
 	}
 	names := append([]storepath.Path{t.info.Path}, original.References...)
-	undo := t.layout.Undo(names, original.Fixups, nar.Tee(archive, stage))
+	undo := t.view.Undo(names, original.Fixups, nar.Tee(archive, rewriter))
 	rights, err := dumpFile(ctx, nar.Tee(nar.NewWriter(there), undo), t.file)
 	if err != nil {
 		return err
@@ -405,10 +405,10 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		return err
 	}
 	switch {
-	case copied == "" && !stage.Report().Complete():
+	case copied == "" && !rewriter.Report().Complete():
 		return cmp.Or(v.contents(ctx, t, true), rights)
 	case copied != "":
-		if _, err := t.layout.FixTree(ctx, copied, original, stage.Report()); err != nil {
+		if _, err := t.view.FixTree(ctx, copied, original, rewriter.Report()); err != nil {
 			return err
 		}
 		if err := nar.Dump(ctx, again, copied); err != nil {

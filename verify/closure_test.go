@@ -34,20 +34,20 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		group     string         // the layer that has it
 		layer     string         // and its directory
 		file      string         // a file in it
-		view      string
-		layout    relocate.Layout
+		viewDir   string
+		view      relocate.View
 	)
 
 	it.Before(func() {
 		RegisterTestingT(t)
 		f = imagetest.New(t, launch.EngineRelocate)
 		victim, group, manifests = f.Lib, f.LayerOf(f.Lib), f.Manifests()
-		layer, view = filepath.Join(f.LayersDir, group), filepath.Join(f.LayersDir, launchlayer.View)
+		layer, viewDir = filepath.Join(f.LayersDir, group), filepath.Join(f.LayersDir, launchlayer.View)
 		file = filepath.Join(layer, victim.Base(), "bin", "lib")
 		var err error
 		keys, err = narinfo.ParseKeys(f.Key)
 		Expect(err).NotTo(HaveOccurred())
-		layout, err = relocate.NewLayout(imagetest.View)
+		view, err = relocate.NewView(imagetest.View)
 		Expect(err).NotTo(HaveOccurred())
 	})
 
@@ -129,7 +129,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 	it("sees a reference that leads back out of the layers although its NAR would be as signed", func() {
 		raw, err := os.ReadFile(file)
 		Expect(err).NotTo(HaveOccurred())
-		write(file, strings.Replace(string(raw), layout.Rename(victim), string(victim), 1))
+		write(file, strings.Replace(string(raw), view.Rename(victim), string(victim), 1))
 		Expect(problem(verifyAll())).To(ContainSubstring("it is not as relocating"))
 	})
 
@@ -173,7 +173,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 
 	it("lists what belongs to no path", func() {
 		write(filepath.Join(layer, "stranger"), "")
-		Expect(os.Symlink("/", filepath.Join(view, "way-out"))).To(Succeed())
+		Expect(os.Symlink("/", filepath.Join(viewDir, "way-out"))).To(Succeed())
 		Expect(os.Mkdir(filepath.Join(f.LayersDir, "closure-99"), 0o755)).To(Succeed())
 		write(filepath.Join(f.LayersDir, "closure-99", "x"), "")
 		report := verifyAll()
@@ -182,7 +182,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("sees a link that leads elsewhere", func() {
-		link := filepath.Join(view, filepath.Base(layout.Rename(victim)))
+		link := filepath.Join(viewDir, filepath.Base(view.Rename(victim)))
 		Expect(os.Remove(link)).To(Succeed())
 		Expect(os.Symlink("/tmp", link)).To(Succeed())
 		Expect(problem(verifyAll())).To(ContainSubstring("does not lead to it"))

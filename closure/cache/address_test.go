@@ -66,9 +66,9 @@ func testContentAddress(t *testing.T, context spec.G, it spec.S) {
 		s := newServer(t)
 		publish(s, archive("hullo\n"))
 		_, err := fetch(open(t, options(s.URL)), path)
-		var lie *cache.VerifyError
-		Expect(errors.As(err, &lie)).To(BeTrue(), "%v", err)
-		Expect(lie.Field).To(Equal("CA"))
+		var mismatch *cache.VerifyError
+		Expect(errors.As(err, &mismatch)).To(BeTrue(), "%v", err)
+		Expect(mismatch.Field).To(Equal("CA"))
 	})
 
 	it("holds contents to their address also where signatures are off, as Nix does", func() {

@@ -34,7 +34,7 @@ import (
 )
 
 func TestCauses(t *testing.T) {
-	spec.Run(t, "causes that a person can mend", testCauses, spec.Report(report.Terminal{}))
+	spec.Run(t, "causes that a person can remove", testCauses, spec.Report(report.Terminal{}))
 }
 
 // certificate is one of its own authority, for a name and until a time.

@@ -33,8 +33,8 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 		set = open(t, options(s.URL))
 	})
 
-	context("lies", func() {
-		lie := func(compression string, edit func(*narinfo.NarInfo, []byte) []byte) *cache.VerifyError {
+	context("what is not as promised", func() {
+		mismatch := func(compression string, edit func(*narinfo.NarInfo, []byte) []byte) *cache.VerifyError {
 			data := content("a", 200_000)
 			n := s.add(t, "a", compression, data, nil)
 			file := edit(n, data)
@@ -60,7 +60,7 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 
 		it("stops a bomb at the declared size", func() {
 			for _, compression := range []string{"none", "zstd", "xz", "gzip", "br", "bzip2"} {
-				e := lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+				e := mismatch(compression, func(n *narinfo.NarInfo, data []byte) []byte {
 					n.NarSize, n.FileSize, n.FileHash = 1000, 0, [32]byte{}
 					return compress(t, compression, bytes.Repeat(data, 10))
 				})
@@ -70,18 +70,18 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 
 		it("names each field that does not hold", func() {
 			for _, compression := range []string{"none", "zstd", "xz"} {
-				e := lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+				e := mismatch(compression, func(n *narinfo.NarInfo, data []byte) []byte {
 					n.NarSize, n.FileSize, n.FileHash = n.NarSize+1, 0, [32]byte{}
 					return compress(t, compression, data)
 				})
 				Expect(e.Field).To(Equal("NarSize"))
-				e = lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+				e = mismatch(compression, func(n *narinfo.NarInfo, data []byte) []byte {
 					n.NarHash[3]++
 					n.FileHash = [32]byte{}
 					return compress(t, compression, data)
 				})
 				Expect(e.Field).To(Equal("NarHash"))
-				e = lie(compression, func(n *narinfo.NarInfo, data []byte) []byte {
+				e = mismatch(compression, func(n *narinfo.NarInfo, data []byte) []byte {
 					file := compress(t, compression, data)
 					n.FileSize = int64(len(file))
 					return file[:len(file)-8]
@@ -136,8 +136,8 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 					return true
 				})
 				_, err := fetch(set, n.StorePath)
-				var lie *cache.VerifyError
-				Expect(errors.As(err, &lie)).To(BeTrue(), "%v", err)
+				var mismatch *cache.VerifyError
+				Expect(errors.As(err, &mismatch)).To(BeTrue(), "%v", err)
 				Expect(err).To(MatchError(ContainSubstring(
 					"FileSize is more than 1050826, its narinfo says NarSize 2000, which packs to less")))
 			})
@@ -224,7 +224,7 @@ func testFetch(t *testing.T, context spec.G, it spec.S) {
 			Expect(fetch(set, n.StorePath)).To(Equal(data))
 		})
 
-		it("is not needed when the first one's file is mended meanwhile", func() {
+		it("is not needed when the first one's file is right meanwhile", func() {
 			n := s.add(t, "a", "zstd", content("a", 1000), nil)
 			file := s.file(n.URL)
 			s.put(n.URL, []byte("broken"))

@@ -95,16 +95,16 @@ func testNixsOwnCases(t *testing.T, context spec.G, it spec.S) {
 		}
 		good := s.add(t, "good.txt", "xz", content("good", 4000), address)
 		bad := s.add(t, "bad.txt", "xz", content("bad", 5000), address)
-		lie := *good
-		lie.URL, lie.FileHash, lie.FileSize, lie.NarHash, lie.NarSize = bad.URL, bad.FileHash, bad.FileSize, bad.NarHash, bad.NarSize
-		s.put(good.StorePath.HashPart()+".narinfo", []byte(lie.String()))
+		other := *good
+		other.URL, other.FileHash, other.FileSize, other.NarHash, other.NarSize = bad.URL, bad.FileHash, bad.FileSize, bad.NarHash, bad.NarSize
+		s.put(good.StorePath.HashPart()+".narinfo", []byte(other.String()))
 		_, err := fetch(open(t, options(s.URL)), good.StorePath)
 		Expect(err).To(HaveOccurred())
-		lie.NarHash = good.NarHash // only the file is the other's
-		s.put(good.StorePath.HashPart()+".narinfo", []byte(lie.String()))
+		other.NarHash = good.NarHash // only the file is the other's
+		s.put(good.StorePath.HashPart()+".narinfo", []byte(other.String()))
 		_, err = fetch(open(t, options(s.URL)), good.StorePath)
-		var wrong *cache.VerifyError
-		Expect(errors.As(err, &wrong)).To(BeTrue(), "%v", err)
+		var mismatch *cache.VerifyError
+		Expect(errors.As(err, &mismatch)).To(BeTrue(), "%v", err)
 	})
 
 	it("signing.sh: of several signatures one by a trusted key is enough, and more do not count for more", func() {

@@ -130,7 +130,7 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("reads through a buffer that was lent", func() {
+	it("reads through a buffer that was borrowed", func() {
 		var b strings.Builder
 		Expect(nar.Copy(nar.NewWriter(&b), nar.NewReader(strings.NewReader(all())), make([]byte, 8192))).To(Succeed())
 		Expect(b.String() == all()).To(BeTrue())

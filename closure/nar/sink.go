@@ -92,11 +92,11 @@ func (s *sequence) check(e *Entry) error {
 		}
 		return nil
 	}
-	return s.checkPlace(e.Path)
+	return s.checkOrder(e.Path)
 }
 
-// checkPlace checks that path lies in a directory that is still open, after everything that it holds already.
-func (s *sequence) checkPlace(path string) error {
+// checkOrder checks that path lies in a directory that is still open, after everything that it holds already.
+func (s *sequence) checkOrder(path string) error {
 	if len(path) > MaxPathLen {
 		return fmt.Errorf("the path is longer than %d bytes", MaxPathLen)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // sized looks into a member of size bytes and leaves l behind it.
-func (x *inspector) sized(l *level, size int64, p place) error {
+func (x *inspector) sized(l *level, size int64, p location) error {
 	r := &io.LimitedReader{R: l.Reader, N: size}
 	if err := x.look(r, p); err != nil && (unreadable(err) || errors.Is(err, errStopped)) {
 		return err
@@ -26,7 +26,7 @@ func (x *inspector) sized(l *level, size int64, p place) error {
 
 // tar goes through an archive as POSIX pax and GNU tar write it. References in members can be rewritten, those in
 // a header cannot: it has a checksum.
-func (x *inspector) tar(l *level, p place) error {
+func (x *inspector) tar(l *level, p location) error {
 	const block = 512
 	var header [block]byte
 	for {
@@ -41,7 +41,7 @@ func (x *inspector) tar(l *level, p place) error {
 		if p.plain {
 			sealed := inner.in(": header", false)
 			sealed.kind = Checksummed
-			x.scan.scan(header[:], 0, block, &plainSearch{x: x, buf: header[:], place: sealed})
+			x.scan.scan(header[:], 0, block, &plainSearch{x: x, buf: header[:], location: sealed})
 		}
 		size, ok := tarSize(header[124:136])
 		if !ok {
@@ -75,7 +75,7 @@ func tarSize(field []byte) (int64, bool) {
 }
 
 // ar goes through an archive as ar(5) describes it: static libraries, Debian packages.
-func (x *inspector) ar(l *level, p place) error {
+func (x *inspector) ar(l *level, p location) error {
 	if _, err := l.Discard(len("!<arch>\n")); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (x *inspector) ar(l *level, p place) error {
 
 // beam goes through an Erlang module (erts/emulator/beam/beam_file.c, lib/stdlib/src/beam_lib.erl). Its chunks are
 // plain, but for literals (until OTP 27) and external terms that may be compressed.
-func (x *inspector) beam(l *level, p place) error {
+func (x *inspector) beam(l *level, p location) error {
 	if _, err := l.Discard(12); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (x *inspector) beam(l *level, p place) error {
 }
 
 // chunk looks into one chunk of an Erlang module.
-func (x *inspector) chunk(l *level, id string, size int64, p place) error {
+func (x *inspector) chunk(l *level, id string, size int64, p location) error {
 	if isUnusedChunk(id) {
 		_, err := l.Discard(int(size))
 		return err

@@ -75,9 +75,9 @@ func cpuTime() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkRewrite measures the stage on what is installed here, in the pieces a NAR reader hands on.
+// BenchmarkRewrite measures the rewriter on what is installed here, in the pieces a NAR reader hands on.
 func BenchmarkRewrite(b *testing.B) {
-	l, err := relocate.NewLayout(viewDir)
+	l, err := relocate.NewView(viewDir)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -93,20 +93,20 @@ func BenchmarkRewrite(b *testing.B) {
 			refs := references(30)
 			before := cpuTime()
 			for b.Loop() {
-				stage := l.Rewrite(self, refs, discard{})
+				rewriter := l.Rewrite(self, refs, discard{})
 				for i := range files {
-					if err := stage.Entry(&files[i].Entry); err != nil {
+					if err := rewriter.Entry(&files[i].Entry); err != nil {
 						b.Fatal(err)
 					}
 					for rest := files[i].contents; len(rest) > 0; {
 						n := min(len(rest), 64<<10)
-						if _, err := stage.Write(rest[:n]); err != nil {
+						if _, err := rewriter.Write(rest[:n]); err != nil {
 							b.Fatal(err)
 						}
 						rest = rest[n:]
 					}
 				}
-				if err := stage.Close(); err != nil {
+				if err := rewriter.Close(); err != nil {
 					b.Fatal(err)
 				}
 			}

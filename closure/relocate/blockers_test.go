@@ -351,9 +351,9 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 		for _, a := range artefacts(noise(200<<10) + "\n" + script) {
 			want, wantReport := relocated(t, regular(a.name, a.contents))
 			out := &events{}
-			stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
-			send(t, stage, archive(regular(a.name, a.contents)), pieces(r))
-			Expect(relocate.WithPending(stage.Report())).To(Equal(wantReport), a.name)
+			rewriter := view(t).Rewrite(self, []storepath.Path{dep}, out)
+			send(t, rewriter, archive(regular(a.name, a.contents)), pieces(r))
+			Expect(relocate.WithPending(rewriter.Report())).To(Equal(wantReport), a.name)
 			Expect(contentsOf(out.files, a.name) == contentsOf(want, a.name)).To(BeTrue(), a.name)
 		}
 	})

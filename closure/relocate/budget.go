@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	// inflateBase and inflateRatio bound how many bytes are looked at after inflating, by all stages of a Budget
+	// inflateBase and inflateRatio bound how many bytes are looked at after inflating, by all rewriters of a Budget
 	// together: inflateBase, and inflateRatio times the size of what is looked into.
 	inflateBase  = 1 << 30
 	inflateRatio = 32
@@ -18,7 +18,7 @@ const (
 )
 
 // Budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
-// inflate and to compress anew, bytes that fixups record. A Layout has one, which all its stages share.
+// inflate and to compress anew, bytes that fixups record. A View has one, which all its rewriters share.
 type Budget struct {
 	memory  memoryLimit
 	inflate atomic.Int64
@@ -35,10 +35,10 @@ func NewBudget() *Budget {
 	return b
 }
 
-// Within is the layout with another budget, for another closure that is relocated to the same place.
-func (l Layout) Within(b *Budget) Layout {
-	l.budget = b
-	return l
+// Within is the view with another budget, for another closure that is relocated to the same place.
+func (v View) Within(b *Budget) View {
+	v.budget = b
+	return v
 }
 
 // allow adds what a file of size bytes may inflate to.

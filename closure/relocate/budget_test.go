@@ -27,7 +27,7 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 	}
 
 	// closure relocates a path with all bombs as often as there are names, and gives what was said of each.
-	closure := func(l relocate.Layout, paths int) (reports []relocate.Report) {
+	closure := func(l relocate.View, paths int) (reports []relocate.Report) {
 		for range paths {
 			var files []file
 			for _, name := range []string{"a.gz", "a.jar", "a.zst", "b.zst", "objects/a"} {
@@ -35,10 +35,10 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 			}
 			dir := filepath.Join(t.TempDir(), "tree")
 			t.Cleanup(func() { _ = nar.RemoveAll(dir) })
-			stage := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
-			send(t, stage, archive(files...), whole)
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+			send(t, rewriter, archive(files...), whole)
 			o := relocate.Original{Path: self, References: []storepath.Path{dep}}
-			report, err := l.FixTree(stdcontext.Background(), dir, o, stage.Report())
+			report, err := l.FixTree(stdcontext.Background(), dir, o, rewriter.Report())
 			Expect(err).NotTo(HaveOccurred())
 			reports = append(reports, report)
 		}
@@ -46,7 +46,7 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 	}
 
 	it("lets the files of a closure inflate to one amount together, and says of the others that they do", func() {
-		l := layout(t)
+		l := view(t)
 		reports := closure(l, 8)
 		Expect(relocate.Inflated(l)).To(BeNumerically("<", 1<<30+1<<26), "of what would be more than %d", 8*4*member)
 		last := reports[len(reports)-1]
@@ -59,15 +59,15 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("lets what is slow to compress anew take no more than a closure has for that", func() {
-		l := layout(t)
+		l := view(t)
 		bomb := brotlied(zeros[:20<<20] + script)
 		var reports []relocate.Report
 		for range 9 {
 			dir := filepath.Join(t.TempDir(), "tree")
 			t.Cleanup(func() { _ = nar.RemoveAll(dir) })
-			stage := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
-			send(t, stage, archive(regular("a.br", bomb)), whole)
-			report, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, stage.Report())
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+			send(t, rewriter, archive(regular("a.br", bomb)), whole)
+			report, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
 			Expect(err).NotTo(HaveOccurred())
 			reports = append(reports, report)
 		}
@@ -78,7 +78,7 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("gives each closure an amount of its own", func() {
-		l := layout(t)
+		l := view(t)
 		for range 2 {
 			reports := closure(l.Within(relocate.NewBudget()), 1)
 			Expect(fixedIn(reports[0])).NotTo(BeEmpty())

@@ -73,16 +73,16 @@ func testCompiled(t *testing.T, context spec.G, it spec.S) {
 				refs = append(refs, c.path)
 			}
 			now := &events{}
-			stage := layout(t).Rewrite(self, refs, now)
-			send(t, stage, archive(regular("copying", string(contents))), whole)
+			rewriter := view(t).Rewrite(self, refs, now)
+			send(t, rewriter, archive(regular("copying", string(contents))), whole)
 			Expect(os.WriteFile(program, []byte(contentsOf(now.files, "copying")), 0o755)).To(Succeed())
 			said, err := exec.Command(program).Output()
 			Expect(err).NotTo(HaveOccurred())
 			for i, line := range strings.Split(strings.TrimSuffix(string(said), "\n"), "\n") {
 				c := all[i]
-				alone := layout(t).Rewrite(c.path, nil, discard{})
+				alone := view(t).Rewrite(c.path, nil, discard{})
 				send(t, alone, archive(regular("copying", string(contents))), whole)
-				right := line == strings.Replace(c.text, string(c.path), layout(t).Rename(c.path), 1)
+				right := line == strings.Replace(c.text, string(c.path), view(t).Rename(c.path), 1)
 				Expect(alone.Report().Relocatable()).To(Equal(right), "%s: %q became %q", options, c.text, line)
 			}
 		}

@@ -10,6 +10,6 @@ func WithPending(r Report) Report {
 	return c.result()
 }
 
-// Inflated is how many bytes the stages of a layout have looked at after inflating, or want to: what is left of what
+// Inflated is how many bytes the rewriters of a view have looked at after inflating, or want to: what is left of what
 // they may, taken from what they might.
-func Inflated(l Layout) int64 { return inflateBase - l.budget.inflate.Load() }
+func Inflated(l View) int64 { return inflateBase - l.budget.inflate.Load() }

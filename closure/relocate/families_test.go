@@ -41,10 +41,10 @@ func fixedTree(t testing.TB, files ...file) (dir string, report relocate.Report)
 	dir = filepath.Join(t.TempDir(), "tree")
 	t.Cleanup(func() { _ = nar.RemoveAll(dir) })
 	o := relocate.Original{Path: self, References: []storepath.Path{dep}, NarHash: sha256.Sum256(archived(t, all))}
-	l := layout(t)
-	stage := l.Rewrite(self, o.References, nar.NewTree(dir))
-	send(t, stage, all, whole)
-	report, err := l.FixTree(ctx, dir, o, stage.Report())
+	l := view(t)
+	rewriter := l.Rewrite(self, o.References, nar.NewTree(dir))
+	send(t, rewriter, all, whole)
+	report, err := l.FixTree(ctx, dir, o, rewriter.Report())
 	g.Expect(err).NotTo(HaveOccurred())
 	o.Fixups = report.Fixups
 	seen := inspected(t, files...)
@@ -247,7 +247,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(got["65536"]).To(Equal("x"))
 	})
 
-	it("rewrites archives behind programs and long scripts, of which a stage has rewritten what stands in plain sight", func() {
+	it("rewrites archives behind programs and long scripts, of which a rewriter has rewritten what stands in plain sight", func() {
 		for name, before := range map[string]string{
 			"app": elf("a program of " + string(dep)), "sfx.exe": "MZ a program of " + string(dep), "app.run": launcher(80<<10) + string(dep) + "\n",
 		} {
@@ -712,7 +712,7 @@ func snapshotWith(sum func(string) uint32, text string) string {
 // inspected is what an inspection says of files, written piecemeal.
 func inspected(t testing.TB, files ...file) relocate.Report {
 	t.Helper()
-	i := layout(t).Inspect(self, []storepath.Path{dep}, t.TempDir())
+	i := view(t).Inspect(self, []storepath.Path{dep}, t.TempDir())
 	defer i.Discard()
 	send(t, i, archive(files...), func() int { return 70_001 })
 	return i.Report()

@@ -39,13 +39,13 @@ type rdbValue struct {
 func (f *fixer) rdb(s source) ([]edit, error) {
 	var edits []edit
 	var more []byte
-	places := map[rdbPlace]rdbPlace{}
+	places := map[rdbRange]rdbRange{}
 	for at := 0; at < len(s.data); {
 		v, err := f.rdbValue(s.data, at)
 		if err != nil {
 			return nil, err
 		}
-		was := rdbPlace{at, v.end - at}
+		was := rdbRange{at, v.end - at}
 		at = v.end
 		inner, err := f.rewrite(s.in(v.plain, ""))
 		if err != nil {
@@ -67,7 +67,7 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 		if err != nil {
 			return nil, err
 		}
-		now := rdbPlace{len(s.data) + len(more), len(more)}
+		now := rdbRange{len(s.data) + len(more), len(more)}
 		more = binary.BigEndian.AppendUint32(more, uint32(len(v.plain)))
 		if v.letter != 0 {
 			more = append(more, rdbZlib)
@@ -90,15 +90,15 @@ func secondOf(file string) (string, bool) {
 	return name + ".rdx", ok
 }
 
-// rdbPlace is where a value is, as a database's index says it.
-type rdbPlace struct{ at, length int }
+// rdbRange is where a value lies, as a database's index says it.
+type rdbRange struct{ at, length int }
 
 // rdbIndexed begins a place in an index: an integer vector of two without attributes (R src/main/serialize.c).
 const rdbIndexed = "\x00\x00\x00\x0d\x00\x00\x00\x02"
 
 // rdbIndex makes the index of a database lead to where values are now. It is a list of lists of places, in R's binary
 // format (R src/library/tools/R/makeLazyLoad.R), compressed by gzip.
-func (f *fixer) rdbIndex(s source, moved map[rdbPlace]rdbPlace) error {
+func (f *fixer) rdbIndex(s source, moved map[rdbRange]rdbRange) error {
 	name, _ := secondOf(s.name)
 	index, err := f.neighbour(s, name)
 	if err != nil {
@@ -119,7 +119,7 @@ func (f *fixer) rdbIndex(s source, moved map[rdbPlace]rdbPlace) error {
 	if !bytes.HasPrefix(plain, []byte("X\n")) {
 		return blockedBy(Compressed, "values to move, and %s is not in R's binary format", name)
 	}
-	found := map[rdbPlace]bool{}
+	found := map[rdbRange]bool{}
 	for at := 0; ; at += len(rdbIndexed) {
 		n := bytes.Index(plain[at:], []byte(rdbIndexed))
 		if n < 0 {
@@ -130,7 +130,7 @@ func (f *fixer) rdbIndex(s source, moved map[rdbPlace]rdbPlace) error {
 		if len(place) < 8 {
 			break
 		}
-		was := rdbPlace{int(binary.BigEndian.Uint32(place)), int(binary.BigEndian.Uint32(place[4:]))}
+		was := rdbRange{int(binary.BigEndian.Uint32(place)), int(binary.BigEndian.Uint32(place[4:]))}
 		if now, ok := moved[was]; ok {
 			found[was] = true
 			binary.BigEndian.PutUint32(place, uint32(now.at))

@@ -104,7 +104,7 @@ func (f *fixer) nodeProgram(s source) ([]edit, error) {
 // elf rewrites a program: what a snapshot in it holds, and, if it is a member of something, all else.
 func (f *fixer) elf(s source, format format) ([]edit, error) {
 	if s.depth == 0 {
-		format.code = false // a Stage has looked for split references, and rewritten what stands elsewhere
+		format.code = false // a Rewriter has looked for split references, and rewritten what stands elsewhere
 	}
 	edits, err := f.text(s, format)
 	if err != nil || len(edits) == 0 {

@@ -236,7 +236,7 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 		return nil, inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
 	}
 	if len(inner) == 0 {
-		// In an archive behind a program a Stage may have rewritten what stands in plain sight.
+		// In an archive behind a program a Rewriter may have rewritten what stands in plain sight.
 		c.crc, c.size, c.packed = crc32.ChecksumIEEE(plain), len(plain), r.packed
 		if c.crc == r.crc || !bytes.Contains(plain, f.scan.name) {
 			return nil, nil

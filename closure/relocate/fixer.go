@@ -89,7 +89,7 @@ type neighbour struct {
 	edits []edit
 }
 
-func newFixer(l Layout, paths []storepath.Path) *fixer {
+func newFixer(l View, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
 	f := &fixer{known: known, scan: newScanner(l, known), budget: l.budget, foreign: func([]byte) {}}
 	for _, p := range known.paths {

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fixPending rewrites the files that a stage has left to it, one by one.
-func (l Layout) fixPending(ctx context.Context, dir string, o Original, files []pending, c *collector) error {
+// fixPending rewrites the files that a rewriter has left to it, one by one.
+func (v View) fixPending(ctx context.Context, dir string, o Original, files []pending, c *collector) error {
 	if len(files) == 0 {
 		return nil
 	}
-	l.budget.memory.take()
-	defer l.budget.memory.giveBack()
-	f := newFixer(l, o.paths())
+	v.budget.memory.take()
+	defer v.budget.memory.giveBack()
+	f := newFixer(v, o.paths())
 	foreign := func(hash []byte) { c.sawForeign(hash) }
 	f.foreign = foreign
 	for _, p := range files {

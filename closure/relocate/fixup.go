@@ -18,12 +18,12 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// FixOnly returns a stage for closures that are not relocated. It notes what FixTree has to look at, as the image's
+// FixOnly returns a Rewriter for closures that are not relocated. It notes what FixTree has to look at, as the image's
 // file times differ from those of a Nix store under every engine, and makes relative symlinks to other store paths
 // absolute, as paths in layers are not each other's neighbours. All else it passes on unchanged.
-func FixOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
+func FixOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
 	known := newMembers(append([]storepath.Path{self}, refs...))
-	s := &Stage{self: self, next: next, known: known, scan: newScanner(Layout{}, newMembers(nil))}
+	s := &Rewriter{self: self, next: next, known: known, scan: newScanner(View{}, newMembers(nil))}
 	s.window = window{next: next, search: func(buf []byte, from, _ int) {
 		if from == 0 && s.window.off == 0 {
 			s.noteCode(buf)
@@ -75,7 +75,7 @@ func codeOf(head []byte) (c code, ok bool) {
 
 // noteCode notes a byte-code file whose time stamp is that of a source in a Nix store, the exporter's being another.
 // Any other time stamp counts as stale in a Nix store too.
-func (s *Stage) noteCode(head []byte) {
+func (s *Rewriter) noteCode(head []byte) {
 	if !strings.HasSuffix(s.file, ".pyc") {
 		return
 	}
@@ -96,24 +96,24 @@ func sourceOf(file string) string {
 	return parent + module + ".py"
 }
 
-// FixTree puts right in the tree at dir, written through a stage with this report, what rewriting plain references
+// FixTree puts right in the tree at dir, written through a rewriter with this report, what rewriting plain references
 // does not reach or has spoiled. Files that compress references or check a sum over them are rewritten as a whole.
 // Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
 // that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
 // was stale in the store stays so. FixTree returns the report with all fixups, for Undo, and with what turned out to
 // stand in the way. It is called once, after the tree is complete, and leaves modes and times as they are. What it does
-// depends on the archive and the layout only.
-func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
-	c := &collector{report: r, path: o.Path, overrules: l.Overrules()}
+// depends on the archive and the view only.
+func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
+	c := &collector{report: r, path: o.Path, overrules: v.Overrules()}
 	c.report.pending = nil
 	for _, f := range r.Fixups {
 		c.fixed += f.size()
 	}
-	if err := l.fixPending(ctx, dir, o, r.pending, c); err != nil {
+	if err := v.fixPending(ctx, dir, o, r.pending, c); err != nil {
 		return Report{}, err
 	}
 	fix := func(file string, fresh func(code) (bool, error)) error {
-		m, err := fixCode(dir, file, fresh, func(m Fixup) bool { return c.record(m.size(), l.budget) })
+		m, err := fixCode(dir, file, fresh, func(m Fixup) bool { return c.record(m.size(), v.budget) })
 		if err != nil {
 			return fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
 		}
@@ -140,7 +140,7 @@ func (l Layout) FixTree(ctx context.Context, dir string, o Original, r Report) (
 			return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 		}
 		for _, file := range files {
-			if err := fix(file, func(c code) (bool, error) { return l.sameHash(dir, source, o, c) }); err != nil {
+			if err := fix(file, func(c code) (bool, error) { return v.sameHash(dir, source, o, c) }); err != nil {
 				return Report{}, err
 			}
 		}
@@ -223,7 +223,7 @@ func sameSize(dir, source string, c code) (bool, error) {
 }
 
 // sameHash reports whether the source, before it was rewritten, had the hash that its byte code says.
-func (l Layout) sameHash(dir, source string, o Original, c code) (bool, error) {
+func (v View) sameHash(dir, source string, o Original, c code) (bool, error) {
 	if c.flags != codeChecked {
 		return false, nil
 	}
@@ -236,7 +236,7 @@ func (l Layout) sameHash(dir, source string, o Original, c code) (bool, error) {
 		return false, err
 	}
 	was := &line{}
-	undo := l.Undo(o.paths(), nil, contents{was})
+	undo := v.Undo(o.paths(), nil, contents{was})
 	if err := undo.Entry(&nar.Entry{Kind: nar.Regular, Size: int64(len(now))}); err != nil {
 		return false, err
 	}

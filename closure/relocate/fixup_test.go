@@ -83,18 +83,18 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.Mkdir(outside, 0o755)).To(Succeed())
 		code := filepath.Join(outside, "checked.cpython-311.pyc")
 		Expect(os.WriteFile(code, []byte(pyc(magic311, 3, hash311)), 0o644)).To(Succeed())
-		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
-		send(t, stage, archive(symlink("lib/python3/__pycache__", outside), regular("lib/python3/checked.py", module)), whole)
-		report, err := layout(t).FixTree(ctx, dir, original, stage.Report())
+		rewriter := view(t).Rewrite(self, refs, nar.NewTree(dir))
+		send(t, rewriter, archive(symlink("lib/python3/__pycache__", outside), regular("lib/python3/checked.py", module)), whole)
+		report, err := view(t).FixTree(ctx, dir, original, rewriter.Report())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(report.Fixups).To(BeEmpty())
 		Expect(os.ReadFile(code)).To(BeEquivalentTo(pyc(magic311, 3, hash311)))
 	})
 
 	it("marks byte code that was fresh in the store, and only that, as not to be checked", func() {
-		stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
-		send(t, stage, files, whole)
-		report, err := layout(t).FixTree(ctx, dir, original, stage.Report())
+		rewriter := view(t).Rewrite(self, refs, nar.NewTree(dir))
+		send(t, rewriter, files, whole)
+		report, err := view(t).FixTree(ctx, dir, original, rewriter.Report())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(report.Fixups).To(ConsistOf(
 			relocate.Fixup{File: cache + "stamped.cpython-311.pyc", Offset: 4, Length: 4, Was: []byte{0, 0, 0, 0}},
@@ -114,28 +114,28 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 
 		fixed := original
 		fixed.Fixups = report.Fixups
-		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
-		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), original)).NotTo(Succeed())
+		Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
+		Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), original)).NotTo(Succeed())
 
 		altered := filepath.Join(dir, cache, "stamped.cpython-311.pyc")
 		Expect(os.Chmod(altered, 0o644)).To(Succeed())
 		Expect(os.WriteFile(altered, []byte(pyc(magic311, 7, stamp(1, len(plain)))), 0o644)).To(Succeed())
-		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(MatchError(ContainSubstring("is not as it was fixed up")))
+		Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).To(MatchError(ContainSubstring("is not as it was fixed up")))
 		claimed := relocate.Fixup{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
 		fixed.Fixups = append(slices.Clone(report.Fixups[1:]), claimed)
-		Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).NotTo(Succeed())
+		Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).NotTo(Succeed())
 	})
 
 	it("marks byte code by time stamps where nothing is relocated", func() {
-		stage := relocate.FixOnly(self, nil, nar.NewTree(dir))
-		send(t, stage, files, whole)
-		Expect(stage.Report().Blockers).To(BeEmpty())
-		report, err := relocate.Layout{}.FixTree(ctx, dir, original, stage.Report())
+		rewriter := relocate.FixOnly(self, nil, nar.NewTree(dir))
+		send(t, rewriter, files, whole)
+		Expect(rewriter.Report().Blockers).To(BeEmpty())
+		report, err := relocate.View{}.FixTree(ctx, dir, original, rewriter.Report())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(report.Fixups).To(ConsistOf(HaveField("File", cache+"stamped.cpython-311.pyc")))
 		fixed := original
 		fixed.Fixups = report.Fixups
-		Expect(relocate.Layout{}.VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
+		Expect(relocate.View{}.VerifyTree(ctx, dir, t.TempDir(), fixed)).To(Succeed())
 	})
 
 	it("passes an archive on unchanged where nothing is relocated", func() {

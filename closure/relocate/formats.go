@@ -30,14 +30,14 @@ func wanted(head []byte) int {
 type format struct {
 	name string
 	// look goes through what the format hides from a plain search; nil where there is nothing.
-	look func(*inspector, *level, place) error
+	look func(*inspector, *level, location) error
 	// kind is what a plain reference in the file is, from byte sealed on, where rewriting it would break the file;
 	// "" where it may be rewritten.
 	kind   Kind
 	sealed int64
-	// fix rewrites the references in a file of the format as a whole, where a Stage may not; nil where that cannot be done.
+	// fix rewrites the references in a file of the format as a whole, where a Rewriter may not; nil where that cannot be done.
 	fix func(*fixer, source) ([]edit, error)
-	// always says that fix has to look at every file of the format: a Stage cannot see what is in it.
+	// always says that fix has to look at every file of the format: a Rewriter cannot see what is in it.
 	always bool
 	// opaque says that the contents cannot be looked into.
 	opaque bool

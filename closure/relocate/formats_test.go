@@ -129,22 +129,22 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("refuses contents longer than announced, and ends where it is discarded", func() {
-		for _, stage := range []nar.Sink{
-			layout(t).Rewrite(self, nil, discard{}), layout(t).Undo([]storepath.Path{self}, nil, discard{}),
+		for _, rewriter := range []nar.Sink{
+			view(t).Rewrite(self, nil, discard{}), view(t).Undo([]storepath.Path{self}, nil, discard{}),
 			relocate.FixOnly(self, nil, discard{}),
 		} {
-			Expect(stage.Entry(&nar.Entry{Path: "x", Kind: nar.Regular, Size: 3})).To(Succeed())
-			_, err := stage.Write([]byte("four"))
+			Expect(rewriter.Entry(&nar.Entry{Path: "x", Kind: nar.Regular, Size: 3})).To(Succeed())
+			_, err := rewriter.Write([]byte("four"))
 			Expect(err).To(MatchError(ContainSubstring(`"x": contents are longer than announced`)))
 		}
 
 		big := gzipped(noise(400 << 10))
-		stage := layout(t).Rewrite(self, nil, discard{})
-		Expect(stage.Entry(&nar.Entry{Path: "x.gz", Kind: nar.Regular, Size: int64(len(big))})).To(Succeed())
-		_, err := stage.Write([]byte(big[:len(big)/2]))
+		rewriter := view(t).Rewrite(self, nil, discard{})
+		Expect(rewriter.Entry(&nar.Entry{Path: "x.gz", Kind: nar.Regular, Size: int64(len(big))})).To(Succeed())
+		_, err := rewriter.Write([]byte(big[:len(big)/2]))
 		Expect(err).NotTo(HaveOccurred())
-		stage.Discard()
-		stage.Discard()
-		Expect(stage.Report().Blockers).To(BeEmpty())
+		rewriter.Discard()
+		rewriter.Discard()
+		Expect(rewriter.Report().Blockers).To(BeEmpty())
 	})
 }

@@ -45,7 +45,7 @@ func isTeXFormat(name string) bool {
 
 // jmods says of the modules of a full JDK, jmods/*.jmod beside lib/modules, that they are harmless: jlink and jmod read
 // them, the virtual machine does not.
-func (s *Stage) jmods() {
+func (s *Rewriter) jmods() {
 	left := s.report.pending[:0]
 	for _, p := range s.report.pending {
 		dir := path.Dir(p.file)

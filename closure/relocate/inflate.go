@@ -15,7 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
-func (x *inspector) gzip(l *level, p place) error {
+func (x *inspector) gzip(l *level, p location) error {
 	if l.gzip == nil {
 		l.gzip = new(gzip.Reader)
 	}
@@ -25,7 +25,7 @@ func (x *inspector) gzip(l *level, p place) error {
 	return x.look(l.gzip, p)
 }
 
-func (x *inspector) zlib(l *level, p place) error {
+func (x *inspector) zlib(l *level, p location) error {
 	err := l.inflate()
 	if errors.Is(err, zlib.ErrDictionary) {
 		return unsupported("it needs a dictionary")
@@ -45,16 +45,16 @@ func (l *level) inflate() (err error) {
 	return err
 }
 
-func (x *inspector) bzip2(l *level, p place) error {
+func (x *inspector) bzip2(l *level, p location) error {
 	return x.holding(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
 }
 
-func (x *inspector) brotli(l *level, p place) error {
+func (x *inspector) brotli(l *level, p location) error {
 	head, _ := l.Peek(1)
 	return x.holding(brotliWindow(head), func() error { return x.look(brotli.NewReader(l.Reader), p) })
 }
 
-func (x *inspector) xz(l *level, p place) error {
+func (x *inspector) xz(l *level, p location) error {
 	head, _ := l.Peek(headLen)
 	window := max(xzWindow(head), 1<<20)
 	return x.holding(window, func() error {
@@ -94,7 +94,7 @@ func xzError(err error) error {
 	return err
 }
 
-func (x *inspector) zstd(l *level, p place) error {
+func (x *inspector) zstd(l *level, p location) error {
 	head, _ := l.Peek(headLen)
 	window := max(zstdWindow(head), smallWindows)
 	return x.holding(window, func() error {
@@ -134,7 +134,7 @@ func zstdError(err error) error {
 
 // jimage goes through a JVM's run-time image, lib/modules: resources after one another, each of which may be
 // compressed behind a header (JDK src/java.base/share/native/libjimage/imageDecompressor.hpp).
-func (x *inspector) jimage(l *level, p place) error {
+func (x *inspector) jimage(l *level, p location) error {
 	const headerLen = 29
 	marks := [][]byte{{0xfa, 0xfa, 0xfe, 0xca}, {0xca, 0xfe, 0xfa, 0xfa}}
 	for {
@@ -179,7 +179,7 @@ func isZlibHeader(b []byte) bool {
 
 // rdb goes through the values of an R package (R src/main/serialize.c, R_lazyLoadDBfetch): each has its inflated size
 // in four bytes, then a zlib stream, or a letter for another compression and data whose end only the index knows.
-func (x *inspector) rdb(l *level, p place) error {
+func (x *inspector) rdb(l *level, p location) error {
 	for {
 		if _, err := l.Discard(4); err != nil {
 			return err
@@ -205,7 +205,7 @@ func isRecord(c byte) bool { return c == rdbStored || c == rdbZlib || c == rdbBz
 
 // gitPack goes through the objects of a pack (git Documentation/gitformat-pack.txt). Deltas are looked at as they
 // stand: what they copy stands in another object.
-func (x *inspector) gitPack(l *level, p place) error {
+func (x *inspector) gitPack(l *level, p location) error {
 	p.kind = Compressed
 	var head [12]byte
 	if _, err := io.ReadFull(l, head[:]); err != nil {

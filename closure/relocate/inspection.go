@@ -20,7 +20,7 @@ const keptInMemory = 16 << 20
 // Inspection is a nar.Sink that finds out what relocating a path would come to, without writing it: as Rewrite and
 // FixTree do it, but for the marks of Python byte code, which stand in nobody's way.
 type Inspection struct {
-	*Stage
+	*Rewriter
 	fixer  *fixer
 	self   storepath.Path
 	refs   []storepath.Path
@@ -41,9 +41,9 @@ type firstFile struct {
 }
 
 // Inspect returns an inspection of a path that refers to refs. Large files are kept in the directory temp for a moment.
-func (l Layout) Inspect(self storepath.Path, refs []storepath.Path, temp string) *Inspection {
+func (v View) Inspect(self storepath.Path, refs []storepath.Path, temp string) *Inspection {
 	i := &Inspection{self: self, refs: refs, temp: temp}
-	i.Stage = l.Rewrite(self, refs, (*kept)(i))
+	i.Rewriter = v.Rewrite(self, refs, (*kept)(i))
 	return i
 }
 
@@ -53,7 +53,7 @@ func (i *Inspection) Entry(e *nar.Entry) error {
 		return err
 	}
 	i.keep = false
-	return i.Stage.Entry(e)
+	return i.Rewriter.Entry(e)
 }
 
 // Close ends the archive.
@@ -64,7 +64,7 @@ func (i *Inspection) Close() error {
 	if err := i.decideFirst(nil); err != nil {
 		return err
 	}
-	if err := i.Stage.Close(); err != nil {
+	if err := i.Rewriter.Close(); err != nil {
 		return err
 	}
 	for _, p := range i.report.pending {
@@ -78,7 +78,7 @@ func (i *Inspection) Close() error {
 func (i *Inspection) Discard() {
 	i.drop()
 	i.dropFirst()
-	i.Stage.Discard()
+	i.Rewriter.Discard()
 }
 
 // decide looks at the last file as FixTree would.
@@ -139,10 +139,10 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		}
 		defer unix.Munmap(data)
 	}
-	i.layout.budget.memory.take()
-	defer i.layout.budget.memory.giveBack()
+	i.view.budget.memory.take()
+	defer i.view.budget.memory.giveBack()
 	if i.fixer == nil {
-		i.fixer = newFixer(i.layout, Original{Path: i.self, References: i.refs}.paths())
+		i.fixer = newFixer(i.view, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign
 	}
 	i.fixer.read = read
@@ -169,15 +169,15 @@ func (i *Inspection) dropFirst() {
 	i.first = nil
 }
 
-// kept is an inspection as the sink behind its stage.
+// kept is an inspection as the sink behind its rewriter.
 type kept Inspection
 
 func (*kept) Entry(*nar.Entry) error { return nil }
 func (*kept) Close() error           { return nil }
 
-// Write keeps contents that FixTree may have to look at. By then the stage has seen what the file is.
+// Write keeps contents that FixTree may have to look at. By then the rewriter has seen what the file is.
 func (k *kept) Write(p []byte) (int, error) {
-	s := k.Stage
+	s := k.Rewriter
 	if !k.keep {
 		if s.window.off > 0 || s.harmless != "" || s.format.fix == nil && !s.php && !s.format.trailer {
 			return len(p), nil

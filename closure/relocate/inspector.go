@@ -26,8 +26,8 @@ var (
 	errDepth   = fmt.Errorf("containers are nested more than %d deep", maxDepth)
 )
 
-// place says where an inspector is.
-type place struct {
+// location says where an inspector is.
+type location struct {
 	via      string // the containers around, outermost first; "" for the file's own bytes
 	kind     Kind   // what a reference here is
 	plain    bool   // nothing around is compressed or checksummed, so the file's own bytes are searched already
@@ -36,15 +36,15 @@ type place struct {
 	depth    int
 }
 
-// in is the place inside a container.
-func (p place) in(what string, plain bool) place {
+// in is the location inside a container.
+func (p location) in(what string, plain bool) location {
 	p.via += what
 	p.plain = p.plain && plain
 	return p
 }
 
-// member is the place of a container's member.
-func (p place) member(name string) place {
+// member is the location of a container's member.
+func (p location) member(name string) location {
 	p.via += fmt.Sprintf(" member %.200q", name)
 	p.name = name
 	return p
@@ -106,11 +106,11 @@ func (x *inspector) file(r io.Reader, name string) {
 			x.report(Opaque, fmt.Sprintf("its decoder failed: %v", problem), "")
 		}
 	}()
-	_ = x.look(r, place{plain: true, name: name})
+	_ = x.look(r, location{plain: true, name: name})
 }
 
 // look goes through r, whatever format it has.
-func (x *inspector) look(r io.Reader, p place) error {
+func (x *inspector) look(r io.Reader, p location) error {
 	if p.depth > maxDepth {
 		return errDepth
 	}
@@ -153,7 +153,7 @@ func (l *level) beginsPHAR() bool {
 }
 
 // searchSealed goes through a member that no rewriting may touch.
-func (x *inspector) searchSealed(f format, l *level, p place) error {
+func (x *inspector) searchSealed(f format, l *level, p location) error {
 	p = p.in(join(p.via)+f.name, false)
 	p.kind = f.kind
 	l.begin(p)
@@ -162,8 +162,8 @@ func (x *inspector) searchSealed(f format, l *level, p place) error {
 }
 
 // begin makes the level's window search what stands at p.
-func (l *level) begin(p place) {
-	l.search.place = p
+func (l *level) begin(p location) {
+	l.search.location = p
 	l.window.open(math.MaxInt64)
 }
 
@@ -174,7 +174,7 @@ func (l *level) end() error {
 }
 
 // lookAs goes through l as the format says.
-func (x *inspector) lookAs(f format, l *level, p place) error {
+func (x *inspector) lookAs(f format, l *level, p location) error {
 	if f.reason != "" {
 		p.harmless = f.reason
 	}
@@ -244,7 +244,7 @@ func (x *inspector) release() {
 	}
 }
 
-// report reports one blocker per kind and place.
+// report reports one blocker per kind and location.
 func (x *inspector) report(kind Kind, detail, harmless string) {
 	if x.seen == nil {
 		x.seen = make(map[string]bool)
@@ -278,7 +278,7 @@ func (w windowWriter) Write(p []byte) (int, error) { return len(p), w.write(p) }
 type plainSearch struct {
 	x   *inspector
 	buf []byte
-	place
+	location
 	split splitSearch
 	code  bool
 }

@@ -84,10 +84,10 @@ func send(t testing.TB, sink nar.Sink, files []file, piece func() int) {
 		for rest := f.contents; len(rest) > 0; {
 			n := min(len(rest), piece())
 			// The sink may not keep or change what it is given.
-			lent := bytes.Clone(rest[:n])
-			_, err := sink.Write(lent)
+			borrowed := bytes.Clone(rest[:n])
+			_, err := sink.Write(borrowed)
 			g.Expect(err).NotTo(HaveOccurred())
-			clear(lent)
+			clear(borrowed)
 			rest = rest[n:]
 		}
 	}
@@ -101,20 +101,20 @@ func pieces(r *rand.Rand) func() int {
 	return func() int { return 1 + r.IntN(1<<r.IntN(18)) }
 }
 
-func layout(t testing.TB) relocate.Layout {
+func view(t testing.TB) relocate.View {
 	t.Helper()
-	l, err := relocate.NewLayout(viewDir)
+	l, err := relocate.NewView(viewDir)
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	return l
 }
 
-// relocated sends files through a stage for self and dep.
+// relocated sends files through a rewriter for self and dep.
 func relocated(t testing.TB, files ...file) ([]file, relocate.Report) {
 	t.Helper()
 	out := &events{}
-	stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
-	send(t, stage, archive(files...), whole)
-	return out.files, relocate.WithPending(stage.Report())
+	rewriter := view(t).Rewrite(self, []storepath.Path{dep}, out)
+	send(t, rewriter, archive(files...), whole)
+	return out.files, relocate.WithPending(rewriter.Report())
 }
 
 // contentsOf is what the file at path holds.

@@ -10,7 +10,7 @@ import (
 const lzmaHeader = 13
 
 // lzma goes through a .lzma file, the format of LZMA Utils that came before .xz (xz's doc/lzma-file-format.txt).
-func (x *inspector) lzma(l *level, p place) error {
+func (x *inspector) lzma(l *level, p location) error {
 	head, err := l.Peek(lzmaHeader)
 	if err != nil {
 		return err

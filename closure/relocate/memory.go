@@ -19,7 +19,7 @@ const (
 	bzip2Window = 4 << 20
 )
 
-// memoryLimit bounds the memory of many stages that run at once: of those with a file whose decoders want much, one has it.
+// memoryLimit bounds the memory of many rewriters that run at once: of those with a file whose decoders want much, one has it.
 // Whoever has it waits for none of the others.
 type memoryLimit chan struct{}
 

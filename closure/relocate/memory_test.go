@@ -56,14 +56,14 @@ type contained struct {
 	write func(io.Writer)
 }
 
-// sendTo sends the file to a stage.
-func (c contained) sendTo(stage *relocate.Stage) error {
+// sendTo sends the file to a rewriter.
+func (c contained) sendTo(rewriter *relocate.Rewriter) error {
 	var size counter
 	c.write(&size)
-	if err := stage.Entry(&nar.Entry{Path: c.name, Kind: nar.Regular, Size: int64(size)}); err != nil {
+	if err := rewriter.Entry(&nar.Entry{Path: c.name, Kind: nar.Regular, Size: int64(size)}); err != nil {
 		return err
 	}
-	c.write(stage)
+	c.write(rewriter)
 	return nil
 }
 
@@ -109,7 +109,7 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 
 	it("keeps to its memory however many streams want large windows at once", func() {
 		const streams, size = 12, 24 << 20
-		l := layout(t)
+		l := view(t)
 		var water highWater
 		water.sample(0)
 		var running sync.WaitGroup
@@ -125,9 +125,9 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 				file = contained{"small.xz", func(w io.Writer) { fill(xzOf(w, 23), size) }}
 			}
 			running.Go(func() {
-				stage := l.Rewrite(self, []storepath.Path{dep}, sampled{discard{}, &water})
-				if file.sendTo(stage) == nil && stage.Close() == nil {
-					reports[i] = stage.Report()
+				rewriter := l.Rewrite(self, []storepath.Path{dep}, sampled{discard{}, &water})
+				if file.sendTo(rewriter) == nil && rewriter.Close() == nil {
+					reports[i] = rewriter.Report()
 				}
 			})
 		}
@@ -160,17 +160,17 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 				_, _ = io.WriteString(w, "\x5d\x00\x00\x00\x10"+decoded(scriptLZMA)[5:])
 			}}, relocate.Opaque, "lzma: decoding it takes more"},
 		} {
-			stage := layout(t).Rewrite(self, nil, discard{})
-			Expect(c.sendTo(stage)).To(Succeed())
-			Expect(stage.Close()).To(Succeed())
-			Expect(relocate.WithPending(stage.Report()).Blockers).To(ContainElement(And(
+			rewriter := view(t).Rewrite(self, nil, discard{})
+			Expect(c.sendTo(rewriter)).To(Succeed())
+			Expect(rewriter.Close()).To(Succeed())
+			Expect(relocate.WithPending(rewriter.Report()).Blockers).To(ContainElement(And(
 				HaveField("Kind", c.kind), HaveField("Detail", ContainSubstring(c.detail)),
 			)), c.name)
 		}
 	})
 
 	it("lets the next stream have its large window when one ends, or is given up", func() {
-		l := layout(t)
+		l := view(t)
 		large := contained{"a.zst", func(w io.Writer) { fill(zstdOf(w, 27), 1<<20) }}
 		first := l.Rewrite(self, nil, discard{})
 		Expect(first.Entry(&nar.Entry{Path: "a.zst", Kind: nar.Regular, Size: 1 << 30})).To(Succeed())

@@ -48,14 +48,14 @@ func OverruleOf(p storepath.Path, file string) string {
 	}, file)
 }
 
-// Overruling is the layout with globs of what is taken as harmless. What is written does not depend on them.
-func (l Layout) Overruling(o Overrules) Layout {
-	l.overrules = strings.Join(o, " ")
-	return l
+// Overruling is the view with globs of what is taken as harmless. What is written does not depend on them.
+func (v View) Overruling(o Overrules) View {
+	v.overrules = strings.Join(o, " ")
+	return v
 }
 
-// Overrules are the globs that the layout takes as harmless.
-func (l Layout) Overrules() Overrules { return strings.Fields(l.overrules) }
+// Overrules are the globs that the view takes as harmless.
+func (v View) Overrules() Overrules { return strings.Fields(v.overrules) }
 
 // overrulable reports whether somebody may take blockers of a kind as harmless: not those that spoil the way back.
 func (k Kind) overrulable() bool { return k != RelocatedName && k != Ambiguous }

@@ -43,9 +43,9 @@ func testOverrule(t *testing.T, _ spec.G, it spec.S) {
 		for globs, relocatable := range map[string]bool{"share/**": true, "*-app-1.0/share/x.7z share/y": true, "share/y": false} {
 			o, err := relocate.ParseOverrules(globs)
 			Expect(err).NotTo(HaveOccurred())
-			stage := layout(t).Overruling(o).Rewrite(self, []storepath.Path{dep}, &events{})
-			send(t, stage, archive(regular("share/x.7z", "7z\xbc\xaf\x27\x1c"), regular("share/y", strings.Repeat(self.HashPart()+" ", 100))), whole)
-			report := stage.Report()
+			rewriter := view(t).Overruling(o).Rewrite(self, []storepath.Path{dep}, &events{})
+			send(t, rewriter, archive(regular("share/x.7z", "7z\xbc\xaf\x27\x1c"), regular("share/y", strings.Repeat(self.HashPart()+" ", 100))), whole)
+			report := rewriter.Report()
 			Expect(report.Relocatable()).To(Equal(relocatable), globs)
 			Expect(report.Overruled).To(ContainElement(HaveField("File", "share/y")), globs)
 			Expect(report.Blockers[len(report.Blockers)-1].Overrule).NotTo(Equal(""), globs)
@@ -55,8 +55,8 @@ func testOverrule(t *testing.T, _ spec.G, it spec.S) {
 	it("does not take what would spoil the way back", func() {
 		o, err := relocate.ParseOverrules("**")
 		Expect(err).NotTo(HaveOccurred())
-		stage := layout(t).Overruling(o).Rewrite(self, []storepath.Path{dep}, &events{})
-		send(t, stage, archive(file{nar.Entry{Path: "a", Kind: nar.Regular, Size: int64(len(selfNow))}, []byte(selfNow)}), whole)
-		Expect(stage.Report().Relocatable()).To(BeFalse())
+		rewriter := view(t).Overruling(o).Rewrite(self, []storepath.Path{dep}, &events{})
+		send(t, rewriter, archive(file{nar.Entry{Path: "a", Kind: nar.Regular, Size: int64(len(selfNow))}, []byte(selfNow)}), whole)
+		Expect(rewriter.Report().Relocatable()).To(BeFalse())
 	})
 }

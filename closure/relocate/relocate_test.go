@@ -9,11 +9,11 @@ import (
 
 func TestRelocate(t *testing.T) {
 	suite := spec.New("relocate", spec.Report(report.Terminal{}))
-	suite("Layout", testLayout)
+	suite("View", testLayout)
 	suite("split references", testSplit)
 	suite("compiled", testCompiled)
-	suite("room", testRoom)
-	suite("Stage", testStage)
+	suite("memory", testRoom)
+	suite("Rewriter", testRewriter)
 	suite("blockers", testBlockers)
 	suite("formats", testFormats)
 	suite("Undo", testUndo)

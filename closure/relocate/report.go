@@ -24,7 +24,7 @@ const (
 	SplitReference Kind = "reference that a compiler cut into pieces"
 	Opaque         Kind = "data that cannot be looked into"
 	RelocatedName  Kind = "name that a relocated path could have"
-	Ambiguous      Kind = "store paths that the layout cannot tell apart"
+	Ambiguous      Kind = "store paths that the view cannot tell apart"
 )
 
 // Blocker is a place that names a store path, or could, and that rewriting does not reach or would break.
@@ -106,7 +106,7 @@ func (r Report) Relocatable() bool { return r.Blocking == 0 }
 // Complete reports whether nothing is left to FixTree but the marks of byte code, which are all recorded.
 func (r Report) Complete() bool { return len(r.pending) == 0 }
 
-// pending is a file that has references where a Stage may not rewrite them. FixTree rewrites it; where it cannot,
+// pending is a file that has references where a Rewriter may not rewrite them. FixTree rewrites it; where it cannot,
 // the blockers count.
 type pending struct {
 	file     string

@@ -37,7 +37,7 @@ const (
 	highBits = 0x8080808080808080
 )
 
-func newScanner(l Layout, m *members) *scanner {
+func newScanner(l View, m *members) *scanner {
 	s := &scanner{members: m}
 	if !l.IsZero() {
 		s.name, s.keep = []byte(l.dir+"/"), l.keep
@@ -249,7 +249,7 @@ func (s *scanner) names(buf []byte, from, to int, found finder) {
 	}
 }
 
-// shortened reports whether b begins with as many base-32 characters as the layout keeps.
+// shortened reports whether b begins with as many base-32 characters as the view keeps.
 func (s *scanner) shortened(b []byte) bool {
 	if len(b) < s.keep {
 		return false

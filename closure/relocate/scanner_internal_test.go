@@ -107,7 +107,7 @@ func testScanner(t *testing.T, s *scanner, buf []byte, from, to int) {
 }
 
 func newTestScanner(t testing.TB, dir string) *scanner {
-	l, err := NewLayout(dir)
+	l, err := NewView(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,9 +76,9 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 		return And(HaveField("Kind", relocate.SplitReference), HaveField("Harmless", ""), HaveField("Detail", "a part of "+string(hash)))
 	}
 	reported := func(p storepath.Path, name, contents string) relocate.Report {
-		stage := layout(t).Rewrite(p, []storepath.Path{dep}, discard{})
-		send(t, stage, archive(regular(name, contents)), whole)
-		return relocate.WithPending(stage.Report())
+		rewriter := view(t).Rewrite(p, []storepath.Path{dep}, discard{})
+		send(t, rewriter, archive(regular(name, contents)), whole)
+		return relocate.WithPending(rewriter.Report())
 	}
 
 	it("finds a reference in pieces of eight bytes or more, wherever the cuts are", func() {
@@ -107,12 +107,12 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 					text := strings.Repeat("=", before) + string(p) + "/share/locale/de/LC_MESSAGES/x.mo"[:after] + "\x00"
 					code, joined := compiled(text)
 					out := &events{}
-					stage := layout(t).Rewrite(p, []storepath.Path{dep}, out)
-					send(t, stage, archive(regular("bin/x", code)), whole)
-					right := joined(contentsOf(out.files, "bin/x")) == strings.Replace(text, string(p), layout(t).Rename(p), 1)
-					Expect(stage.Report().Relocatable()).To(Equal(right), "%q", text)
+					rewriter := view(t).Rewrite(p, []storepath.Path{dep}, out)
+					send(t, rewriter, archive(regular("bin/x", code)), whole)
+					right := joined(contentsOf(out.files, "bin/x")) == strings.Replace(text, string(p), view(t).Rename(p), 1)
+					Expect(rewriter.Report().Relocatable()).To(Equal(right), "%q", text)
 					if !right {
-						Expect(relocate.WithPending(stage.Report()).Blockers).To(ContainElement(inPieces(p)))
+						Expect(relocate.WithPending(rewriter.Report()).Blockers).To(ContainElement(inPieces(p)))
 						spoilt++
 					}
 				}
@@ -162,16 +162,16 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 			for i, piece := range cut(string(self)+"/x", 8) {
 				copy(b[edge+11*i:], piece)
 			}
-			stage := layout(t).Rewrite(self, nil, discard{})
-			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
-			Expect(relocate.WithPending(stage.Report()).Blockers).To(ConsistOf(inPieces(self)), "%d", edge)
+			rewriter := view(t).Rewrite(self, nil, discard{})
+			send(t, rewriter, archive(regular("bin/x", string(b))), pieces(r))
+			Expect(relocate.WithPending(rewriter.Report()).Blockers).To(ConsistOf(inPieces(self)), "%d", edge)
 
 			clear(b[edge:][:100])
 			copy(b[edge:], string(self)+"/x")
-			stage = layout(t).Rewrite(self, nil, discard{})
-			send(t, stage, archive(regular("bin/x", string(b))), pieces(r))
-			Expect(relocate.WithPending(stage.Report()).Blockers).To(BeEmpty(), "%d", edge)
-			Expect(stage.Report().References).To(Equal(1))
+			rewriter = view(t).Rewrite(self, nil, discard{})
+			send(t, rewriter, archive(regular("bin/x", string(b))), pieces(r))
+			Expect(relocate.WithPending(rewriter.Report()).Blockers).To(BeEmpty(), "%d", edge)
+			Expect(rewriter.Report().References).To(Equal(1))
 		}
 	})
 
@@ -206,9 +206,9 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 		} {
 			for shift := range 16 {
 				code := elf(strings.Repeat("\x00", shift) + text + "\x00")
-				stage := layout(t).Rewrite(self, []storepath.Path{storepath.Path(dev)}, discard{})
-				send(t, stage, archive(regular("bin/x", code)), whole)
-				Expect(relocate.WithPending(stage.Report()).Blockers).To(BeEmpty(), "%d %q", shift, text)
+				rewriter := view(t).Rewrite(self, []storepath.Path{storepath.Path(dev)}, discard{})
+				send(t, rewriter, archive(regular("bin/x", code)), whole)
+				Expect(relocate.WithPending(rewriter.Report()).Blockers).To(BeEmpty(), "%d %q", shift, text)
 				Expect(reported(short, "bin/x", code).Blocking).To(BeZero(), "%d %q", shift, text)
 			}
 		}
@@ -225,13 +225,13 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 			}
 			code.WriteString("\x00" + strings.Join(pieces, "\x48\xb8"))
 		}
-		stage := layout(t).Rewrite(self, refs, discard{})
-		send(t, stage, archive(regular("bin/x", elf(code.String()))), whole)
+		rewriter := view(t).Rewrite(self, refs, discard{})
+		send(t, rewriter, archive(regular("bin/x", elf(code.String()))), whole)
 		var want []any
 		for i := 7; i < len(refs); i += 40 {
 			want = append(want, inPieces(refs[i]))
 		}
-		Expect(relocate.WithPending(stage.Report()).Blockers).To(ConsistOf(slices.Clone(want)...))
-		Expect(stage.Report().References).To(Equal(390))
+		Expect(relocate.WithPending(rewriter.Report()).Blockers).To(ConsistOf(slices.Clone(want)...))
+		Expect(rewriter.Report().References).To(Equal(390))
 	})
 }

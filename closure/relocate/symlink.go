@@ -8,13 +8,13 @@ import (
 )
 
 // symlink gives what a symlink's target becomes.
-func (s *Stage) symlink(target string) string {
+func (s *Rewriter) symlink(target string) string {
 	if l, ok := s.absolute(target); ok {
 		s.fixedIn("relative symlink")
 		s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)})
 		return l
 	}
-	if s.layout.IsZero() || len(target) < hashLen {
+	if s.view.IsZero() || len(target) < hashLen {
 		return target
 	}
 	line := &line{}
@@ -38,13 +38,13 @@ func (l *line) Write(p []byte) (int, error) {
 
 // absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path
 // in the view: paths in layers are not each other's neighbours, whether they are relocated or not.
-func (s *Stage) absolute(target string) (string, bool) {
+func (s *Rewriter) absolute(target string) (string, bool) {
 	if strings.HasPrefix(target, "/") {
 		return "", false
 	}
 	// Only "../" before the first name, so that no other symlink has a say in where the target leads.
 	below := strings.TrimLeft(target, "./")
-	if strings.Contains(below, "..") || !s.layout.IsZero() && strings.Contains(below, s.layout.dir) {
+	if strings.Contains(below, "..") || !s.view.IsZero() && strings.Contains(below, s.view.dir) {
 		return "", false
 	}
 	here := storepath.Dir
@@ -64,8 +64,8 @@ func (s *Stage) absolute(target string) (string, bool) {
 	if base != p.Base() {
 		return "", false
 	}
-	if tail != "" && !s.layout.IsZero() {
+	if tail != "" && !s.view.IsZero() {
 		s.searchName(tail, "the symlink's target")
 	}
-	return path.Join(s.layout.Rename(p), tail), true
+	return path.Join(s.view.Rename(p), tail), true
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// undo is the inverse of a Stage and of FixTree.
+// undo is the inverse of a Rewriter and of FixTree.
 type undo struct {
 	next   nar.Sink
 	name   []byte             // "<view directory>/"
@@ -26,16 +26,16 @@ type undo struct {
 	fixed []Fixup // those that are not undone yet, in order
 }
 
-// Undo returns a stage that takes back what Rewrite and FixTree did: what was fixed up becomes what it was, and then
+// Undo returns a sink that takes back what Rewrite and FixTree did: what was fixed up becomes what it was, and then
 // every relocated reference to one of paths does. paths are the path itself and its references, as Rewrite had them;
 // where its report has no RelocatedName and no Ambiguous blocker, the archive is then the same, byte for byte. Fixups
 // that do not fit the files are an error.
-func (l Layout) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Sink {
+func (v View) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Sink {
 	u := &undo{next: next, full: make(map[string]string), fixups: make(map[string][]Fixup)}
-	if !l.IsZero() {
-		u.name = []byte(l.dir + "/")
+	if !v.IsZero() {
+		u.name = []byte(v.dir + "/")
 		for _, p := range paths {
-			u.full[l.short(p)] = string(p[:refLen])
+			u.full[v.short(p)] = string(p[:refLen])
 		}
 	}
 	for _, f := range fixups {

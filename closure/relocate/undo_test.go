@@ -53,14 +53,14 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			)
 			signed := archived(t, files)
 			out := &events{}
-			stage := layout(t).Rewrite(self, refs, out)
-			send(t, stage, files, pieces(r))
-			if !undoable(relocate.WithPending(stage.Report())) {
+			rewriter := view(t).Rewrite(self, refs, out)
+			send(t, rewriter, files, pieces(r))
+			if !undoable(relocate.WithPending(rewriter.Report())) {
 				continue
 			}
 			undone++
 			var b bytes.Buffer
-			undo := layout(t).Undo([]storepath.Path{dep, self}, stage.Report().Fixups, nar.NewWriter(&b))
+			undo := view(t).Undo([]storepath.Path{dep, self}, rewriter.Report().Fixups, nar.NewWriter(&b))
 			send(t, undo, out.files, pieces(r))
 			Expect(bytes.Equal(b.Bytes(), signed)).To(BeTrue())
 		}
@@ -76,7 +76,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		out, report := relocated(t, files[1:]...)
 		Expect(report.References).To(BeNumerically(">", 2000))
 		var back bytes.Buffer
-		send(t, layout(t).Undo([]storepath.Path{self, dep}, nil, nar.NewWriter(&back)), out, whole)
+		send(t, view(t).Undo([]storepath.Path{self, dep}, nil, nar.NewWriter(&back)), out, whole)
 		Expect(bytes.Equal(back.Bytes(), archived(t, files))).To(BeTrue())
 	})
 
@@ -98,7 +98,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 
 	it("refuses paths that it cannot tell apart", func() {
 		twin := storepath.Path("/nix/store/00bgd045z0xxxxxxxxxxxxxxxxxxxxxx-other")
-		report := layout(t).Rewrite(self, []storepath.Path{twin}, discard{}).Report()
+		report := view(t).Rewrite(self, []storepath.Path{twin}, discard{}).Report()
 		Expect(report.Relocatable()).To(BeFalse())
 		Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.Ambiguous)))
 	})
@@ -118,7 +118,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		Expect(contentsOf(out, "bin/near")).To(Equal("../lib"))
 		Expect(contentsOf(out, "lib")).To(Equal(selfNow + "/bin"))
 		var back bytes.Buffer
-		send(t, layout(t).Undo([]storepath.Path{self, dep}, report.Fixups, nar.NewWriter(&back)), out, whole)
+		send(t, view(t).Undo([]storepath.Path{self, dep}, report.Fixups, nar.NewWriter(&back)), out, whole)
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
 
@@ -130,14 +130,14 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			symlink("bin/near", "../lib"),
 		)
 		out := &events{}
-		stage := relocate.FixOnly(self, []storepath.Path{dep}, out)
-		send(t, stage, files, whole)
+		rewriter := relocate.FixOnly(self, []storepath.Path{dep}, out)
+		send(t, rewriter, files, whole)
 		Expect(contentsOf(out.files, "bin/app")).To(Equal(script))
 		Expect(contentsOf(out.files, "bin/absolute")).To(Equal(string(dep) + "/bin"))
 		Expect(contentsOf(out.files, "bin/far")).To(Equal(string(dep) + "/bin/x"))
 		Expect(contentsOf(out.files, "bin/near")).To(Equal("../lib"))
 		var back bytes.Buffer
-		undo := relocate.Layout{}.Undo([]storepath.Path{self, dep}, stage.Report().Fixups, nar.NewWriter(&back))
+		undo := relocate.View{}.Undo([]storepath.Path{self, dep}, rewriter.Report().Fixups, nar.NewWriter(&back))
 		send(t, undo, out.files, whole)
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
@@ -167,21 +167,21 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 				symlink("libexec", "../"+dep.Base()),
 			)
 			signed = relocate.Original{Path: self, References: refs, NarHash: sha256.Sum256(archived(t, files))}
-			stage := layout(t).Rewrite(self, refs, nar.NewTree(dir))
-			Expect(nar.Copy(stage, nar.NewReader(bytes.NewReader(archived(t, files))), nil)).To(Succeed())
-			signed.Fixups = stage.Report().Fixups
+			rewriter := view(t).Rewrite(self, refs, nar.NewTree(dir))
+			Expect(nar.Copy(rewriter, nar.NewReader(bytes.NewReader(archived(t, files))), nil)).To(Succeed())
+			signed.Fixups = rewriter.Report().Fixups
 		})
 
 		it.After(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
 
 		it("verifies a tree against the signed hash", func() {
 			Expect(os.ReadFile(filepath.Join(dir, "bin/app"))).To(BeEquivalentTo("exec " + selfNow + "/bin/app\n"))
-			Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), signed)).To(Succeed())
+			Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), signed)).To(Succeed())
 		})
 
 		it("says what changed when it is not what was signed", func() {
 			Expect(os.Chmod(filepath.Join(dir, "etc/app.conf"), 0o744)).To(Succeed())
-			err := layout(t).VerifyTree(ctx, dir, t.TempDir(), signed)
+			err := view(t).VerifyTree(ctx, dir, t.TempDir(), signed)
 			var changed *relocate.ChangedError
 			Expect(errors.As(err, &changed)).To(BeTrue())
 			Expect(changed.Want).To(Equal(signed.NarHash))
@@ -193,12 +193,12 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			for _, target := range []string{"/etc", "../" + dep.Base(), depNow + "/x", string(dep)} {
 				Expect(os.Remove(filepath.Join(dir, "libexec"))).To(Succeed())
 				Expect(os.Symlink(target, filepath.Join(dir, "libexec"))).To(Succeed())
-				Expect(layout(t).VerifyTree(ctx, dir, t.TempDir(), signed)).To(MatchError(ContainSubstring("is not as it was fixed up")))
+				Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), signed)).To(MatchError(ContainSubstring("is not as it was fixed up")))
 			}
 		})
 
 		undoTree := func(dir, dest string) error {
-			return nar.DumpTo(ctx, layout(t).Undo(append([]storepath.Path{self}, refs...), signed.Fixups, nar.NewTree(dest)), dir)
+			return nar.DumpTo(ctx, view(t).Undo(append([]storepath.Path{self}, refs...), signed.Fixups, nar.NewTree(dest)), dir)
 		}
 
 		it("writes the tree back as it was", func() {
@@ -206,7 +206,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			Expect(undoTree(dir, dest)).To(Succeed())
 			Expect(os.Readlink(filepath.Join(dest, "libexec"))).To(Equal("../" + dep.Base()))
 			signed.Fixups = nil
-			Expect(relocate.Layout{}.VerifyTree(ctx, dest, t.TempDir(), signed)).To(Succeed())
+			Expect(relocate.View{}.VerifyTree(ctx, dest, t.TempDir(), signed)).To(Succeed())
 			Expect(nar.RemoveAll(dest)).To(Succeed())
 		})
 
@@ -214,8 +214,8 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			plain := filepath.Join(filepath.Dir(dir), "plain")
 			again := filepath.Join(filepath.Dir(dir), "again")
 			Expect(undoTree(dir, plain)).To(Succeed())
-			Expect(nar.DumpTo(ctx, layout(t).Rewrite(self, refs, nar.NewTree(again)), plain)).To(Succeed())
-			Expect(layout(t).VerifyTree(ctx, again, t.TempDir(), signed)).To(Succeed())
+			Expect(nar.DumpTo(ctx, view(t).Rewrite(self, refs, nar.NewTree(again)), plain)).To(Succeed())
+			Expect(view(t).VerifyTree(ctx, again, t.TempDir(), signed)).To(Succeed())
 			Expect(nar.RemoveAll(plain)).To(Succeed())
 			Expect(nar.RemoveAll(again)).To(Succeed())
 		})
@@ -235,19 +235,19 @@ func FuzzUndo(f *testing.F) {
 		target := "x" + strings.ReplaceAll(string(contents[:min(len(contents), 300)]), "\x00", "")
 		files := archive(regular("f", string(contents)), symlink("l", target))
 		out := &events{}
-		stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
-		send(t, stage, files, func() int { return 1 + int(cut) })
-		if !undoable(relocate.WithPending(stage.Report())) {
+		rewriter := view(t).Rewrite(self, []storepath.Path{dep}, out)
+		send(t, rewriter, files, func() int { return 1 + int(cut) })
+		if !undoable(relocate.WithPending(rewriter.Report())) {
 			return
 		}
 		var b bytes.Buffer
-		undo := layout(t).Undo([]storepath.Path{self, dep}, stage.Report().Fixups, nar.NewWriter(&b))
+		undo := view(t).Undo([]storepath.Path{self, dep}, rewriter.Report().Fixups, nar.NewWriter(&b))
 		send(t, undo, out.files, whole)
 		if !bytes.Equal(b.Bytes(), archived(t, files)) {
 			t.Fatalf("contents %q do not come back", contents)
 		}
 		again, report := relocated(t, files[1:]...)
-		if contentsOf(again, "f") != contentsOf(out.files, "f") || report.References != stage.Report().References {
+		if contentsOf(again, "f") != contentsOf(out.files, "f") || report.References != rewriter.Report().References {
 			t.Fatalf("contents %q depend on how they are cut", contents)
 		}
 	})

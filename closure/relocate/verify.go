@@ -37,16 +37,16 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("verifying %s: %s has changed: its NAR hash is %s, want %s", e.Path, e.Dir, e.Got, e.Want)
 }
 
-// VerifyTree computes the NAR hash that the tree at dir had before it was relocated by l (the zero Layout if it was
+// VerifyTree computes the NAR hash that the tree at dir had before it was relocated by v (the zero View if it was
 // not) and fixed up, and compares it with the signed one: *ChangedError if they differ. What fixups say stood there
 // proves nothing about what stands there now, so where there are any, the tree is relocated again, in a directory below
 // temp, and has to come out the same. Modes and times do not matter, save that a file is executable if its owner may
 // execute it.
-func (l Layout) VerifyTree(ctx context.Context, dir, temp string, o Original) (err error) {
+func (v View) VerifyTree(ctx context.Context, dir, temp string, o Original) (err error) {
 	there, was, again := sha256.New(), sha256.New(), sha256.New()
 	back := nar.NewWriter(was)
 	var sink nar.Sink = back
-	var stage *Stage
+	var rewriter *Rewriter
 	made := ""
 	if len(o.Fixups) > 0 {
 		made, err = os.MkdirTemp(temp, "verify-")
@@ -55,20 +55,20 @@ func (l Layout) VerifyTree(ctx context.Context, dir, temp string, o Original) (e
 		}
 		defer func() { err = cmp.Or(err, nar.RemoveAll(made)) }()
 		made = filepath.Join(made, o.Path.Base())
-		stage = l.stage(o.Path, o.References, nar.NewTree(made))
-		defer stage.Discard()
-		sink = nar.Tee(back, stage)
+		rewriter = v.rewriter(o.Path, o.References, nar.NewTree(made))
+		defer rewriter.Discard()
+		sink = nar.Tee(back, rewriter)
 	}
-	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(there), l.Undo(o.paths(), o.Fixups, sink)), dir); err != nil {
+	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(there), v.Undo(o.paths(), o.Fixups, sink)), dir); err != nil {
 		return fmt.Errorf("verifying %s: %w", o.Path, err)
 	}
 	if got := storepath.Hash(was.Sum(nil)); got != o.NarHash {
 		return &ChangedError{Path: o.Path, Dir: dir, Want: o.NarHash, Got: got}
 	}
-	if stage == nil {
+	if rewriter == nil {
 		return nil
 	}
-	if _, err := l.FixTree(ctx, made, o, stage.Report()); err != nil {
+	if _, err := v.FixTree(ctx, made, o, rewriter.Report()); err != nil {
 		return err
 	}
 	if err := nar.Dump(ctx, again, made); err != nil {
@@ -80,10 +80,10 @@ func (l Layout) VerifyTree(ctx context.Context, dir, temp string, o Original) (e
 	return nil
 }
 
-// stage is the one that a layout's trees are written through.
-func (l Layout) stage(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
-	if l.IsZero() {
+// rewriter is the one that a view's trees are written through.
+func (v View) rewriter(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
+	if v.IsZero() {
 		return FixOnly(self, refs, next)
 	}
-	return l.Rewrite(self, refs, next)
+	return v.Rewrite(self, refs, next)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // jmod goes through a JDK module file: a zip behind four bytes.
-func (x *inspector) jmod(l *level, p place) error {
+func (x *inspector) jmod(l *level, p location) error {
 	if _, err := l.Discard(4); err != nil {
 		return err
 	}
@@ -21,7 +21,7 @@ func (x *inspector) jmod(l *level, p place) error {
 
 // laterZip goes through a zip archive that stands behind something else: a #! line or script, as Python's zipapp and
 // Java's launchers make them, or its own directory.
-func (x *inspector) laterZip(l *level, p place) error {
+func (x *inspector) laterZip(l *level, p location) error {
 	for {
 		b, err := l.Peek(l.Size())
 		if at := bytes.Index(b, []byte(zipMark)); at >= 0 {
@@ -57,7 +57,7 @@ const (
 )
 
 // zip goes through the members of a zip archive in the order they stand, by their local headers (PKWARE APPNOTE.TXT).
-func (x *inspector) zip(l *level, p place) error {
+func (x *inspector) zip(l *level, p location) error {
 	for {
 		head, err := l.Peek(zipHeader)
 		if err != nil || binary.LittleEndian.Uint32(head) != zipLocal {
@@ -109,7 +109,7 @@ func zip64Size(extra []byte) int64 {
 }
 
 // zipMember looks into one member and leaves l behind it.
-func (x *inspector) zipMember(l *level, m zipMember, p place) error {
+func (x *inspector) zipMember(l *level, m zipMember, p location) error {
 	unknown := m.flags&zipStream != 0 && m.size == 0
 	switch {
 	case m.flags&zipEncrypt != 0:
@@ -137,7 +137,7 @@ func (x *inspector) zipMember(l *level, m zipMember, p place) error {
 }
 
 // stored looks into a stored member that ends where a descriptor with its size, or another record, stands.
-func (x *inspector) stored(l *level, p place) error {
+func (x *inspector) stored(l *level, p location) error {
 	r := &storedReader{l: l}
 	if err := x.look(r, p); err != nil && (unreadable(err) || errors.Is(err, errStopped)) {
 		return err
@@ -188,7 +188,7 @@ func (s *storedReader) ends(next []byte) bool {
 }
 
 // deflated looks into a member that says itself where it ends.
-func (x *inspector) deflated(l *level, p place) error {
+func (x *inspector) deflated(l *level, p location) error {
 	if l.flate == nil {
 		l.flate = flate.NewReader(l.Reader)
 	} else if err := l.flate.(flate.Resetter).Reset(l.Reader, nil); err != nil {
@@ -198,7 +198,7 @@ func (x *inspector) deflated(l *level, p place) error {
 }
 
 // zipSized looks into a member whose size is known.
-func (x *inspector) zipSized(l *level, m zipMember, p place) error {
+func (x *inspector) zipSized(l *level, m zipMember, p location) error {
 	var f format
 	switch m.method {
 	case zipStore:

@@ -23,11 +23,11 @@ type Caches interface {
 	Fetch(ctx context.Context, f *cache.Found, unpack func(r io.Reader) error) error
 }
 
-// Options is what a survey needs to know. Caches and Layout are mandatory.
+// Options is what a survey needs to know. Caches and View are mandatory.
 type Options struct {
 	Caches Caches
-	// Layout is what paths would be relocated to.
-	Layout relocate.Layout
+	// View is what paths would be relocated to.
+	View relocate.View
 	// Temp is a directory for single large files that have to be looked at as a whole; "" is the system's.
 	Temp string
 }
@@ -229,7 +229,7 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 	var report relocate.Report
 	err := s.Caches.Fetch(ctx, p.found, func(r io.Reader) error {
 		// What a path takes, it may take as if it were alone: otherwise what one survey says would depend on the others.
-		i := s.Layout.Within(relocate.NewBudget()).Inspect(self, p.references, s.Temp)
+		i := s.View.Within(relocate.NewBudget()).Inspect(self, p.references, s.Temp)
 		defer i.Discard()
 		if err := nar.Copy(i, nar.NewReader(r), nil); err != nil {
 			return err
@@ -262,7 +262,7 @@ func (s *survey) sum(c *Closure, members []storepath.Path) {
 			c.Blockers = append(c.Blockers, b)
 		}
 	}
-	for _, collision := range s.Layout.Collisions(members) {
+	for _, collision := range s.View.Collisions(members) {
 		c.Blocking++
 		block(Blocker{Path: collision.Paths[0], Kind: string(relocate.Ambiguous), Detail: collision.String()})
 	}

@@ -75,9 +75,9 @@ func testSurvey(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() {
 		RegisterTestingT(t)
 		c = &caches{infos: map[storepath.Path]*cache.Found{}, nars: map[storepath.Path][]byte{}, fetched: map[storepath.Path]int{}}
-		layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+		view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 		Expect(err).NotTo(HaveOccurred())
-		options = survey.Options{Caches: c, Layout: layout, Temp: t.TempDir()}
+		options = survey.Options{Caches: c, View: view, Temp: t.TempDir()}
 	})
 	run := func(roots ...storepath.Path) ([]survey.Closure, survey.Total) {
 		var all []survey.Closure
@@ -127,7 +127,7 @@ func testSurvey(t *testing.T, _ spec.G, it spec.S) {
 	it("takes as harmless what is said to be", func() {
 		lib := c.add(path("0", "lib"), "words", "/usr")
 		bad := c.add(path("2", "bad"), "table", lib.HashPart(), lib)
-		options.Layout = options.Layout.Overruling(relocate.Overrules{"table"})
+		options.View = options.View.Overruling(relocate.Overrules{"table"})
 		all, _ := run(bad)
 		Expect(all[0]).To(And(HaveField("Relocates", true), HaveField("Harmless", 1)))
 	})

@@ -84,7 +84,7 @@ func (r *Reader) startStream() error {
 	}
 	r.streams++
 	r.blocks = index{}
-	r.stage = atBlock
+	r.state = atBlock
 	return nil
 }
 
@@ -128,7 +128,7 @@ func (r *Reader) startBlock() error {
 	}
 	r.block = record{packed: int64(size)}
 	r.fresh, r.props = false, false
-	r.stage = atChunk
+	r.state = atChunk
 	return r.makeWindow(window)
 }
 
@@ -266,7 +266,7 @@ func (r *Reader) startChunk() error {
 	if control == 1 {
 		r.resetDict()
 	}
-	r.stage = inRaw
+	r.state = inRaw
 	return nil
 }
 
@@ -309,7 +309,7 @@ func (r *Reader) startLZMA(control byte) error {
 	}
 	r.block.packed += int64(size + packed)
 	d.inEnd = d.in + packed
-	r.stage = inLZMA
+	r.state = inLZMA
 	return d.startChunk()
 }
 
@@ -331,7 +331,7 @@ func (r *Reader) endBlock() error {
 	}
 	r.block.packed += int64(size)
 	r.blocks.add(r.block)
-	r.stage = atBlock
+	r.state = atBlock
 	return nil
 }
 

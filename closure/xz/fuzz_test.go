@@ -81,7 +81,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// otherDecoder is an independent implementation, as a judge.
+// otherDecoder is an independent implementation, as an oracle.
 func otherDecoder(file []byte) ([]byte, error) {
 	r, err := lola.NewReader(bytes.NewReader(file), 0)
 	if err != nil {

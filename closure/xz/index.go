@@ -93,7 +93,7 @@ func (r *Reader) readFooter(x *indexReader) error {
 		!bytes.Equal(footer[10:], footerMagic):
 		return errCorrupt
 	}
-	r.stage = atStream
+	r.state = atStream
 	return nil
 }
 

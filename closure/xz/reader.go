@@ -65,7 +65,7 @@ type Reader struct {
 	have    int // end of what input holds
 	err     error
 
-	stage   state
+	state   state
 	streams int
 	chunk   int // bytes of output left in the chunk
 	total   int64
@@ -93,7 +93,7 @@ func (r *Reader) Reset(src io.Reader, options Options) {
 		options.MaxWindow = 64 << 20
 	}
 	r.options, r.src, r.srcErr, r.err, r.have = options, src, nil, nil, 0
-	r.stage, r.streams, r.chunk, r.given, r.total = atStream, 0, 0, 0, 0
+	r.state, r.streams, r.chunk, r.given, r.total = atStream, 0, 0, 0, 0
 	r.lzma.in, r.lzma.inEnd, r.lzma.pos, r.lzma.full = 0, 0, 0, 0
 	r.blocks, r.block, r.sum = index{}, record{}, nil
 }
@@ -149,7 +149,7 @@ func (r *Reader) give(p []byte) int {
 
 // step does the next bit of work; everything decoded before has been given out.
 func (r *Reader) step() error {
-	switch r.stage {
+	switch r.state {
 	case atStream:
 		return r.startStream()
 	case atBlock:
@@ -181,7 +181,7 @@ func (r *Reader) decode() error {
 			return ErrSize
 		}
 	}
-	if r.stage == inRaw {
+	if r.state == inRaw {
 		if err := r.copyRaw(limit); err != nil {
 			return err
 		}
@@ -201,12 +201,12 @@ func (r *Reader) decode() error {
 	if r.chunk -= n; r.chunk > 0 {
 		return nil
 	}
-	if r.stage == inLZMA {
+	if r.state == inLZMA {
 		if err := d.endChunk(); err != nil {
 			return err
 		}
 	}
-	r.stage = atChunk
+	r.state = atChunk
 	return nil
 }
 

@@ -119,15 +119,15 @@ func (f Figure) Reaches() bool {
 
 // String is the figure's row: name, value, unit, bar and "ok" or "short", separated by tabs.
 func (f Figure) String() string {
-	verdict := "ok"
+	result := "ok"
 	if !f.Reaches() {
-		verdict = "short"
+		result = "short"
 	}
 	value := strconv.FormatFloat(f.Value, 'f', 3, 64)
 	if f.Value >= 1e4 {
 		value = strconv.FormatFloat(f.Value, 'f', 0, 64)
 	}
-	return strings.Join([]string{f.Name, value, f.Unit, cmp.Or(f.Bar, "-"), verdict}, "\t")
+	return strings.Join([]string{f.Name, value, f.Unit, cmp.Or(f.Bar, "-"), result}, "\t")
 }
 
 // row prints a figure.

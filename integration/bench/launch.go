@@ -113,11 +113,11 @@ func (b *Bench) worlds(ctx context.Context, f *fixture, dir string) (*worlds, er
 	if err != nil {
 		return nil, err
 	}
-	layout, err := relocate.NewLayout(filepath.Join(w.image.Layers(), "view"))
+	view, err := relocate.NewView(filepath.Join(w.image.Layers(), "view"))
 	if err != nil {
 		return nil, err
 	}
-	w.relocated = world{"relocated", launched(w.image, ""), layout.Rename}
+	w.relocated = world{"relocated", launched(w.image, ""), view.Rename}
 	w.userns = world{"userns", launched(plain, launch.EngineUserns), storepath.Path.String}
 	w.proot = world{"proot", launched(plain, launch.EngineProot), storepath.Path.String}
 	return w, nil

@@ -31,7 +31,7 @@ const sampleSize = 256 << 20
 const liblzmaSuite = "bookworm"
 
 // purego measures what there is assembly for on amd64, as it is and without: the xz decoder against liblzma, and the
-// stage that rewrites references. The build tag purego leaves assembly out, so that is another program.
+// rewriter of references. The build tag purego leaves assembly out, so that is another program.
 func (b *Bench) purego(ctx context.Context) error {
 	if b.PureGo == "" {
 		return errors.New("there is no program built with the tag purego: start scripts/bench")
@@ -128,7 +128,7 @@ var kinds = map[string]func(head []byte, size int64) bool{
 	},
 }
 
-// search measures the stage that rewrites references on one core, on programs and on small texts.
+// search measures the rewriter of references on one core, on programs and on small texts.
 func (b *Bench) search(ctx context.Context, f *fixture) error {
 	dir, err := b.cache(ctx, f, "zstd")
 	if err != nil {
@@ -156,14 +156,14 @@ func (b *Bench) search(ctx context.Context, f *fixture) error {
 	return nil
 }
 
-// searchChild gives the bytes a second of the stage, over files of a kind that are in memory: its best of some turns.
+// searchChild gives the bytes a second of the rewriter, over files of a kind that are in memory: its best of some turns.
 func searchChild(_ context.Context, args []string, stdout io.Writer) error {
 	dir, kind := args[0], kinds[args[1]]
 	turns, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
 	}
-	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func searchChild(_ context.Context, args []string, stdout io.Writer) error {
 		runtime.GC()
 		took, err := cpu(func() error {
 			for _, p := range picks {
-				if err := p.play(layout.Rewrite(p.path, p.references, nowhere{})); err != nil {
+				if err := p.play(view.Rewrite(p.path, p.references, nowhere{})); err != nil {
 					return err
 				}
 			}
@@ -238,7 +238,7 @@ func pick(dir string, kind func([]byte, int64) bool) (picks []*picked, size int6
 
 // Entry ends the file before it.
 func (p *picked) Entry(e *nar.Entry) error {
-	p.judge()
+	p.drop()
 	if e.Kind == nar.Regular && e.Size > 0 {
 		p.entries, p.contents = append(p.entries, *e), append(p.contents, nil)
 	}
@@ -254,12 +254,12 @@ func (p *picked) Write(b []byte) (int, error) {
 
 // Close ends the last file.
 func (p *picked) Close() error {
-	p.judge()
+	p.drop()
 	return nil
 }
 
-// judge drops the last file if it is not of the kind. One that is of it is judged again, which changes nothing.
-func (p *picked) judge() {
+// drop drops the last file if it is not of the kind. One that is of it is looked at again, which changes nothing.
+func (p *picked) drop() {
 	last := len(p.contents) - 1
 	if last < 0 {
 		return
@@ -270,18 +270,18 @@ func (p *picked) judge() {
 	}
 }
 
-// play gives the files to a stage, in pieces such as a nar.Reader's.
-func (p *picked) play(stage *relocate.Stage) error {
-	defer stage.Discard()
+// play gives the files to a rewriter, in pieces such as a nar.Reader's.
+func (p *picked) play(rewriter *relocate.Rewriter) error {
+	defer rewriter.Discard()
 	for i := range p.entries {
-		if err := stage.Entry(&p.entries[i]); err != nil {
+		if err := rewriter.Entry(&p.entries[i]); err != nil {
 			return err
 		}
 		for piece := range slices.Chunk(p.contents[i], 64<<10) {
-			if _, err := stage.Write(piece); err != nil {
+			if _, err := rewriter.Write(piece); err != nil {
 				return err
 			}
 		}
 	}
-	return stage.Close()
+	return rewriter.Close()
 }

@@ -29,7 +29,7 @@ type speeds struct {
 	Slowest string  // the path that took longest, with its share
 }
 
-// relocation measures the stage that rewrites references, on one core.
+// relocation measures the rewriter of references, on one core.
 func (b *Bench) relocation(ctx context.Context, f *fixture) error {
 	dir, err := b.cache(ctx, f, "zstd")
 	if err != nil {
@@ -57,7 +57,7 @@ func relocateChild(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func relocateChild(ctx context.Context, args []string, stdout io.Writer) error {
 			return err
 		}
 		rewrite, err := cpu(func() error {
-			return nar.Copy(layout.Rewrite(p, n.References, nowhere{}), nar.NewReader(bytes.NewReader(contents)), buf)
+			return nar.Copy(view.Rewrite(p, n.References, nowhere{}), nar.NewReader(bytes.NewReader(contents)), buf)
 		})
 		if err != nil {
 			return err

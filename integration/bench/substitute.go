@@ -54,10 +54,10 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var layout relocate.Layout
-	view := filepath.Join(s.Layers, "view")
+	var view relocate.View
+	dir := filepath.Join(s.Layers, "view")
 	if s.Relocate {
-		if layout, err = relocate.NewLayout(view); err != nil {
+		if view, err = relocate.NewView(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -69,7 +69,7 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 	}
 	staging := filepath.Join(s.Layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
-		Caches: caches, Roots: s.Roots, Staging: staging, Layout: layout,
+		Caches: caches, Roots: s.Roots, Staging: staging, View: view,
 	})
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 	if err := closure.Install(ctx, result, staging, s.Layers); err != nil {
 		return nil, err
 	}
-	return result, closure.View(ctx, view, result.Groups, s.Layers, result.Layout)
+	return result, closure.WriteView(ctx, dir, result.Groups, s.Layers, result.View)
 }
 
 // ours substitutes into a new directory by a process of its own.

@@ -134,7 +134,7 @@ func (b *Bench) undoAll(ctx context.Context, dir, public string, infos map[store
 		return err
 	}
 	defer caches.Close()
-	layout, err := relocate.NewLayout("/layers/nixproot_nix-hydra/view")
+	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (b *Bench) undoAll(ctx context.Context, dir, public string, infos map[store
 	for range runtime.NumCPU() {
 		workers.Go(func() {
 			for p := range paths {
-				err := undo(ctx, caches, layout.Within(relocate.NewBudget()), p, b.Dir)
+				err := undo(ctx, caches, view.Within(relocate.NewBudget()), p, b.Dir)
 				lock.Lock()
 				switch {
 				case err == nil:
@@ -177,7 +177,7 @@ func (b *Bench) undoAll(ctx context.Context, dir, public string, infos map[store
 var errSpoilt = errors.New("it does not come back as it was")
 
 // undo relocates a path below temp and verifies it.
-func undo(ctx context.Context, caches *cache.Set, layout relocate.Layout, p storepath.Path, temp string) error {
+func undo(ctx context.Context, caches *cache.Set, view relocate.View, p storepath.Path, temp string) error {
 	found, err := caches.Lookup(ctx, p)
 	if err != nil {
 		return err
@@ -190,20 +190,20 @@ func undo(ctx context.Context, caches *cache.Set, layout relocate.Layout, p stor
 	tree := filepath.Join(dir, "tree")
 	original := relocate.Original{Path: p, References: slices.DeleteFunc(slices.Clone(found.References),
 		func(ref storepath.Path) bool { return ref == p }), NarHash: found.NarHash}
-	var stage *relocate.Stage
+	var rewriter *relocate.Rewriter
 	err = caches.Fetch(ctx, found, func(r io.Reader) error {
-		stage = layout.Rewrite(p, original.References, nar.NewTree(tree))
-		return nar.Copy(stage, nar.NewReader(r), nil)
+		rewriter = view.Rewrite(p, original.References, nar.NewTree(tree))
+		return nar.Copy(rewriter, nar.NewReader(r), nil)
 	})
 	if err != nil {
 		return err
 	}
-	report, err := layout.FixTree(ctx, tree, original, stage.Report())
+	report, err := view.FixTree(ctx, tree, original, rewriter.Report())
 	if err != nil {
 		return err
 	}
 	original.Fixups = report.Fixups
-	if err := layout.VerifyTree(ctx, tree, dir, original); err != nil && ctx.Err() == nil {
+	if err := view.VerifyTree(ctx, tree, dir, original); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errSpoilt, err)
 	}
 	return ctx.Err()

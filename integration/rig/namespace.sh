@@ -1,4 +1,4 @@
-# Runs a program in a root folder that is this machine's, with another folder as /nix. Run it in a mount namespace of
+# Runs a program in a root directory that is this machine's, with another directory as /nix. Run it in a mount namespace of
 # its own: namespace.sh MOUNTPOINT NIX DIRECTORY PROGRAM [ARGUMENT...]
 set -e
 mnt=$1 nix=$2 here=$3

@@ -56,7 +56,7 @@ type question struct {
 	read   func(io.Reader) error // takes the answer in, from its beginning again after a failure
 	stop   func(*url.URL) bool   // a redirect to here is the answer
 	base   *url.URL              // nil is the client's
-	once   bool                  // what may get better is not asked for again
+	once   bool                  // what may get better is not requested again
 }
 
 // getJSON asks for JSON of a size that a single thing has.

@@ -232,18 +232,18 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	Expect(err).NotTo(HaveOccurred())
 	defer set.Close()
 	layers := libcnb.Layers{Path: tempDir(f.T)}
-	var layout relocate.Layout
+	var view relocate.View
 	if engine == launch.EngineRelocate {
-		layout, err = relocate.NewLayout(View)
+		view, err = relocate.NewView(View)
 		Expect(err).NotTo(HaveOccurred())
 	}
 	staging := filepath.Join(layers.Path, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
-		Caches: set, Roots: []storepath.Path{f.App}, Staging: staging, Layout: layout,
+		Caches: set, Roots: []storepath.Path{f.App}, Staging: staging, View: view,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(closure.Install(ctx, result, staging, layers.Path)).To(Succeed())
-	Expect(closure.View(ctx, filepath.Join(layers.Path, launchlayer.View), result.Groups, Dir, layout)).To(Succeed())
+	Expect(closure.WriteView(ctx, filepath.Join(layers.Path, launchlayer.View), result.Groups, Dir, view)).To(Succeed())
 	return result, layers
 }
 

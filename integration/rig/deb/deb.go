@@ -114,12 +114,12 @@ func decompress(name string, r io.Reader) (plain io.Reader, done func(), err err
 // links to directories, are kept, as dpkg does. Owners are not kept; device files are refused.
 func Extract(r io.Reader, dir string) error {
 	return Walk(r, func(header *tar.Header, contents io.Reader) error {
-		return Place(dir, header, contents)
+		return ExtractEntry(dir, header, contents)
 	})
 }
 
-// Place writes one entry of Walk below dir, as Extract does for each.
-func Place(dir string, header *tar.Header, contents io.Reader) error {
+// ExtractEntry writes one entry of Walk below dir, as Extract does for each.
+func ExtractEntry(dir string, header *tar.Header, contents io.Reader) error {
 	target := filepath.Join(dir, filepath.FromSlash(header.Name))
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err

@@ -87,11 +87,11 @@ func build(ctx context.Context, spec *Spec) error {
 		}
 	}
 	if err := tree.link(); err != nil {
-		return fmt.Errorf("mending links: %w", err)
+		return fmt.Errorf("correcting links: %w", err)
 	}
 	if spec.LibC == "" {
 		if err := tree.blindLoader(); err != nil {
-			return fmt.Errorf("mending loader: %w", err)
+			return fmt.Errorf("setting loader: %w", err)
 		}
 	}
 	if err := tree.patch(ctx); err != nil {

@@ -65,7 +65,7 @@ func (t *tree) libraries() (map[string]string, error) {
 	return own, err
 }
 
-// patchELF sets loader and library path with patchelf. What is no dynamic program or library is left alone.
+// patchELF sets loader and library path with patchelf. What is no dynamic program or library is left as it is.
 func (t *tree) patchELF(ctx context.Context, name string, own map[string]string) error {
 	file, err := elf.Open(name)
 	if err != nil {
@@ -218,7 +218,7 @@ func (t *tree) patchScript(name string) error {
 	return os.Chmod(name, info.Mode().Perm())
 }
 
-// interpreter mends a script's first line as nixpkgs' patchShebangs does.
+// interpreter sets a script's first line as nixpkgs' patchShebangs does.
 func (t *tree) interpreter(line string) string {
 	words := strings.Fields(strings.TrimPrefix(line, "#!"))
 	if len(words) == 0 {

@@ -18,7 +18,7 @@ import (
 func unpack(out string, debs []string) error {
 	for _, name := range debs {
 		if err := eachFile(name, func(header *tar.Header, contents io.Reader) error {
-			return deb.Place(out, header, contents)
+			return deb.ExtractEntry(out, header, contents)
 		}); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (t *tree) add(name string) error {
 		}
 		header.Name = placed
 		header.Mode &= 0o777
-		return deb.Place(t.spec.Out, header, contents)
+		return deb.ExtractEntry(t.spec.Out, header, contents)
 	})
 }
 

@@ -59,24 +59,24 @@ func main() {
 	}
 }
 
-// stages says what is done, and times it.
-type stages struct {
+// steps says what is done, and times it.
+type steps struct {
 	*speaker
 	start time.Time
 	rows  []string
 }
 
-func (s *stages) begin(what string) {
+func (s *steps) begin(what string) {
 	fmt.Fprintf(s, "\n==> %s\n", what)
 	s.start = time.Now()
 }
 
-func (s *stages) end(name string) {
+func (s *steps) end(name string) {
 	s.rows = append(s.rows, fmt.Sprintf("  %-42s %8.2f s", name, time.Since(s.start).Seconds()))
 }
 
 func try(ctx context.Context, s settings) error {
-	out := &stages{speaker: newSpeaker(os.Stdout)}
+	out := &steps{speaker: newSpeaker(os.Stdout)}
 	defer out.speaker.end()
 	r, err := rig.Open(rig.Options{
 		Arch: s.arch, Log: func(format string, args ...any) { fmt.Fprintf(out, "    "+format+"\n", args...) },

@@ -13,7 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-func testStage(t *testing.T, context spec.G, it spec.S) {
+func testRewriter(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("rewrites references in contents and symlink targets, and nothing else", func() {
@@ -29,7 +29,7 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue())
 	})
 
-	it("does not vouch for a file that names more strangers than it can remember", func() {
+	it("promises nothing of a file that names more paths besides than it can remember", func() {
 		var index strings.Builder
 		for i := range 1100 {
 			sum := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
@@ -64,10 +64,10 @@ func testStage(t *testing.T, context spec.G, it spec.S) {
 			files := archive(regular("f", contents))
 			want, wantReport := relocated(t, files[1:]...)
 			out := &events{}
-			stage := layout(t).Rewrite(self, []storepath.Path{dep}, out)
-			send(t, stage, files, pieces(r))
+			rewriter := view(t).Rewrite(self, []storepath.Path{dep}, out)
+			send(t, rewriter, files, pieces(r))
 			Expect(contentsOf(out.files, "f") == contentsOf(want, "f")).To(BeTrue())
-			Expect(stage.Report()).To(Equal(wantReport))
+			Expect(rewriter.Report()).To(Equal(wantReport))
 		}
 	})
 

@@ -11,12 +11,12 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Stage is a nar.Sink that passes an archive on to the next one with references rewritten. It makes one pass, in
+// Rewriter is a nar.Sink that passes an archive on to the next one with references rewritten. It makes one pass, in
 // memory that does not grow with the contents, and what it passes on does not depend on how they are cut into Write
 // calls. After an error, its own or its source's, Discard ends it.
-type Stage struct {
+type Rewriter struct {
 	collector
-	layout    Layout
+	view      View
 	self      storepath.Path
 	next      nar.Sink
 	known     *members // the path itself and its references
@@ -41,19 +41,19 @@ type Stage struct {
 	php      bool    // it is a PHP program, behind which a PHAR may stand
 }
 
-// Rewrite returns a stage that passes everything on to next with every reference to self or refs rewritten.
-func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink) *Stage {
+// Rewrite returns a Rewriter that passes everything on to next with every reference to self or refs rewritten.
+func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
 	known := newMembers(append([]storepath.Path{self}, refs...))
-	s := &Stage{layout: l, self: self, next: next, known: known, scan: newScanner(l, known)}
-	s.path, s.overrules = self, l.Overrules()
+	s := &Rewriter{view: v, self: self, next: next, known: known, scan: newScanner(v, known)}
+	s.path, s.overrules = self, v.Overrules()
 	for _, p := range known.paths {
-		s.targets = append(s.targets, l.target(p))
+		s.targets = append(s.targets, v.target(p))
 	}
-	for _, c := range l.Collisions(known.paths) {
+	for _, c := range v.Collisions(known.paths) {
 		s.blocker(Blocker{Offset: -1, Kind: Ambiguous, Detail: c.String()})
 	}
 	s.split.parts = newParts(known)
-	s.inspector = newInspector(s.scan, s.split.parts, l.budget)
+	s.inspector = newInspector(s.scan, s.split.parts, v.budget)
 	s.inspector.found = func(kind Kind, detail, harmless string) {
 		s.add(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
 	}
@@ -63,7 +63,7 @@ func (l Layout) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sin
 }
 
 // Entry passes e on, a symlink with its target rewritten.
-func (s *Stage) Entry(e *nar.Entry) error {
+func (s *Rewriter) Entry(e *nar.Entry) error {
 	if e.Kind == nar.Regular {
 		s.java = javaFolder(s.java, e.Path)
 	}
@@ -88,7 +88,7 @@ func (s *Stage) Entry(e *nar.Entry) error {
 }
 
 // Write takes contents of the last entry and passes them on, some of them later.
-func (s *Stage) Write(p []byte) (int, error) {
+func (s *Rewriter) Write(p []byte) (int, error) {
 	if int64(len(p)) > s.window.left {
 		return 0, fmt.Errorf("relocating %q: contents are longer than announced", s.file)
 	}
@@ -99,7 +99,7 @@ func (s *Stage) Write(p []byte) (int, error) {
 }
 
 // Close ends the archive.
-func (s *Stage) Close() error {
+func (s *Rewriter) Close() error {
 	s.Discard()
 	for _, h := range s.sidecars.blockers() {
 		s.blocker(h)
@@ -109,9 +109,9 @@ func (s *Stage) Close() error {
 	return s.next.Close()
 }
 
-// Discard frees what the stage holds besides memory, where the archive does not come to its end. It does not reach
+// Discard frees what the rewriter holds besides memory, where the archive does not come to its end. It does not reach
 // the next sink.
-func (s *Stage) Discard() {
+func (s *Rewriter) Discard() {
 	if s.inside != nil {
 		s.inside.stop()
 		s.inside = nil
@@ -123,10 +123,10 @@ func (s *Stage) Discard() {
 }
 
 // Report is what was found so far; of the whole path after Close.
-func (s *Stage) Report() Report { return s.result() }
+func (s *Rewriter) Report() Report { return s.result() }
 
 // search looks at the places buf[from:to] of the file at hand.
-func (s *Stage) search(buf []byte, from, to int) {
+func (s *Rewriter) search(buf []byte, from, to int) {
 	if s.window.off == 0 && from == 0 {
 		s.begin(buf)
 	}
@@ -154,7 +154,7 @@ func (s *Stage) search(buf []byte, from, to int) {
 }
 
 // begin looks at a file's first bytes, or at all of it.
-func (s *Stage) begin(buf []byte) {
+func (s *Rewriter) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(path.Base(s.file), head)
 	if s.harmless == "" {
@@ -182,7 +182,7 @@ func (s *Stage) begin(buf []byte) {
 }
 
 // inspect gives the inspector what it has not seen.
-func (s *Stage) inspect(buf []byte) {
+func (s *Rewriter) inspect(buf []byte) {
 	if s.inside == nil {
 		return
 	}
@@ -195,7 +195,7 @@ func (s *Stage) inspect(buf []byte) {
 }
 
 // end looks back at a whole file.
-func (s *Stage) end() {
+func (s *Rewriter) end() {
 	s.settle()
 	if s.written == 0 {
 		return
@@ -213,7 +213,7 @@ func (s *Stage) end() {
 }
 
 // searchName looks for hashes where no reference can stand.
-func (s *Stage) searchName(text, what string) {
+func (s *Rewriter) searchName(text, what string) {
 	for i := 0; i+hashLen <= len(text); i++ {
 		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 {
 			s.found(-1, BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
@@ -222,7 +222,7 @@ func (s *Stage) searchName(text, what string) {
 }
 
 // found reports a blocker of the file at hand.
-func (s *Stage) found(i int, kind Kind, detail string) {
+func (s *Rewriter) found(i int, kind Kind, detail string) {
 	at := int64(-1)
 	if i >= 0 {
 		at = s.window.off + int64(i)
@@ -235,7 +235,7 @@ func (s *Stage) found(i int, kind Kind, detail string) {
 }
 
 // add takes a blocker of the file at hand. Where the file's format can be rewritten as a whole, FixTree has a try.
-func (s *Stage) add(b Blocker) {
+func (s *Rewriter) add(b Blocker) {
 	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText ||
 		b.Kind == BareHash && s.format.always // the rest may be on another page
 	if b.Harmless == "" && s.format.fix != nil && fixable {
@@ -246,8 +246,8 @@ func (s *Stage) add(b Blocker) {
 }
 
 // hold keeps a blocker of the file at hand for FixTree.
-func (s *Stage) hold(b Blocker) {
-	if s.harmless != "" || s.layout.IsZero() {
+func (s *Rewriter) hold(b Blocker) {
+	if s.harmless != "" || s.view.IsZero() {
 		b.Harmless = s.harmless
 		s.blocker(b)
 		return
@@ -258,7 +258,7 @@ func (s *Stage) hold(b Blocker) {
 }
 
 // settle ends what is held of the file at hand.
-func (s *Stage) settle() {
+func (s *Rewriter) settle() {
 	if s.held.count > 0 {
 		s.held.format = s.format.name
 		switch {
@@ -272,7 +272,7 @@ func (s *Stage) settle() {
 }
 
 // searchPHAR looks for the end of the PHP program before a PHAR in buf[from:to]; behind it nothing may be rewritten.
-func (s *Stage) searchPHAR(buf []byte, from, to int) {
+func (s *Rewriter) searchPHAR(buf []byte, from, to int) {
 	at := pharHalt(buf[from:min(len(buf), to+len(pharStub)-1)])
 	if at < 0 {
 		return
@@ -282,8 +282,8 @@ func (s *Stage) searchPHAR(buf []byte, from, to int) {
 	s.found(-1, Opaque, "PHAR")
 }
 
-func (s *Stage) reference(i, member int) {
-	if s.layout.IsZero() {
+func (s *Rewriter) reference(i, member int) {
+	if s.view.IsZero() {
 		return
 	}
 	kind, detail := s.format.kind, s.format.name
@@ -309,7 +309,7 @@ func (s *Stage) reference(i, member int) {
 }
 
 // relative reports a reference that goes on from "..". It is left as it is.
-func (s *Stage) relative(i, member int) {
+func (s *Rewriter) relative(i, member int) {
 	b := Blocker{File: s.file, Offset: s.window.off + int64(i-behind), Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
 	if s.format.name != elfName && b.Harmless == "" {
@@ -318,9 +318,9 @@ func (s *Stage) relative(i, member int) {
 	s.blocker(b)
 }
 
-func (s *Stage) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }
+func (s *Rewriter) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }
 
-func (s *Stage) bareHash(i, member int) {
+func (s *Rewriter) bareHash(i, member int) {
 	from, ok := escapedReference(s.file, s.window.buf, i)
 	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
 		return
@@ -328,7 +328,7 @@ func (s *Stage) bareHash(i, member int) {
 	s.found(i, BareHash, fmt.Sprintf("the hash of %s", s.scan.members.paths[member]))
 }
 
-func (s *Stage) wideHash(i, width, member int) {
+func (s *Rewriter) wideHash(i, width, member int) {
 	if s.wideReference(i, width, member) {
 		return
 	}
@@ -342,20 +342,20 @@ func (s *Stage) wideHash(i, width, member int) {
 }
 
 // wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole.
-func (s *Stage) wideReference(i, width, member int) bool {
+func (s *Rewriter) wideReference(i, width, member int) bool {
 	from, ok := wideReference(s.window.buf, i, width)
 	return ok && s.rewritten(from, widen(s.targets[member], width), fmt.Sprintf("UTF-%d", 8*width))
 }
 
 // rewritten makes data stand at buf[from:] and records what stood there: Undo looks for plain references only.
-func (s *Stage) rewritten(from int, data []byte, how string) bool {
+func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
 	if kind, _ := s.program.sealed(s.window.off + int64(from)); kind != "" ||
-		s.format.kind != "" || s.format.fix != nil || s.layout.IsZero() {
+		s.format.kind != "" || s.format.fix != nil || s.view.IsZero() {
 		return false
 	}
 	fix := Fixup{File: s.file, Offset: s.window.off + int64(from),
 		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])}
-	if !s.record(fix.size(), s.layout.budget) {
+	if !s.record(fix.size(), s.view.budget) {
 		return false
 	}
 	s.report.Fixups = append(s.report.Fixups, fix)
@@ -365,10 +365,10 @@ func (s *Stage) rewritten(from int, data []byte, how string) bool {
 	return true
 }
 
-func (s *Stage) splitPart(i, member int) {
+func (s *Rewriter) splitPart(i, member int) {
 	s.found(i, SplitReference, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
 }
 
-func (s *Stage) relocatedName(i int) {
-	s.found(i, RelocatedName, fmt.Sprintf("%s and %d characters of a hash", s.scan.name, s.layout.keep))
+func (s *Rewriter) relocatedName(i int) {
+	s.found(i, RelocatedName, fmt.Sprintf("%s and %d characters of a hash", s.scan.name, s.view.keep))
 }

@@ -16,7 +16,7 @@ func testLayout(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("renames at equal length", func() {
-		l := layout(t)
+		l := view(t)
 		Expect(l.Rename(self)).To(Equal(selfNow))
 		Expect(l.Rename(self)).To(HaveLen(len(self)))
 		Expect(l.Base(dep)).To(Equal("1b9p07z77p-glibc-2.40"))
@@ -24,7 +24,7 @@ func testLayout(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is the store's own where it is zero", func() {
-		var l relocate.Layout
+		var l relocate.View
 		Expect(l.IsZero()).To(BeTrue())
 		Expect(l.Rename(self)).To(Equal(string(self)))
 		Expect(l.Collisions([]storepath.Path{self, dep})).To(BeEmpty())
@@ -32,12 +32,12 @@ func testLayout(t *testing.T, context spec.G, it spec.S) {
 
 	it("refuses a directory that leaves no room for hashes, with the limit and the way out", func() {
 		dir := strings.Repeat("/x", 18) + "yyy"
-		_, err := relocate.NewLayout(dir)
+		_, err := relocate.NewView(dir)
 		var tooLong *relocate.TooLongError
 		Expect(errors.As(err, &tooLong)).To(BeTrue())
 		Expect(*tooLong).To(Equal(relocate.TooLongError{Dir: dir, Max: 37}))
 		Expect(err).To(MatchError(And(ContainSubstring("39 characters and may have 37"), ContainSubstring("CNB_LAYERS_DIR"))))
-		_, err = relocate.NewLayout(dir[:37])
+		_, err = relocate.NewView(dir[:37])
 		Expect(err).NotTo(HaveOccurred())
 	})
 
@@ -57,21 +57,21 @@ func testLayout(t *testing.T, context spec.G, it spec.S) {
 			"/v":                                "has 2 characters and needs 10",
 			"/00bgd045z0d4icpbc2yyz4gx48ak44la": "looks like a store path's hash",
 		} {
-			_, err := relocate.NewLayout(dir)
+			_, err := relocate.NewView(dir)
 			Expect(err).To(MatchError(ContainSubstring(why)), dir)
 		}
 	})
 
 	it("finds the paths that it cannot tell apart", func() {
 		twin := storepath.Path("/nix/store/00bgd045z0xxxxxxxxxxxxxxxxxxxxxx-other")
-		Expect(layout(t).Collisions([]storepath.Path{dep, twin, self, self})).To(Equal([]relocate.Collision{
+		Expect(view(t).Collisions([]storepath.Path{dep, twin, self, self})).To(Equal([]relocate.Collision{
 			{Short: "00bgd045z0", Paths: []storepath.Path{self, twin}},
 		}))
-		Expect(layout(t).Collisions([]storepath.Path{dep, dep, other, self})).To(BeEmpty())
+		Expect(view(t).Collisions([]storepath.Path{dep, dep, other, self})).To(BeEmpty())
 	})
 
 	it("finds a path whose shortened hash could overlap the directory", func() {
-		l, err := relocate.NewLayout("/layers/00bgd045z/1b9p07z77phvv")
+		l, err := relocate.NewView("/layers/00bgd045z/1b9p07z77phvv")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(l.Collisions([]storepath.Path{self, dep})).To(HaveLen(1))
 		Expect(l.Collisions([]storepath.Path{self, dep})[0].String()).To(ContainSubstring("part of the view directory"))

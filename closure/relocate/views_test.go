@@ -26,7 +26,7 @@ var fileNames = []string{
 // roundTrip unpacks a path that holds one file, relocated to a place, with all fixups, and makes sure that the tree can be
 // taken back to the hash that it was signed with, and that a tree in which a byte was changed cannot.
 func roundTrip(t testing.TB, dir string, name, contents string, executable bool) {
-	l, err := relocate.NewLayout(dir)
+	l, err := relocate.NewView(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,10 +44,10 @@ func roundTrip(t testing.TB, dir string, name, contents string, executable bool)
 	}
 	defer nar.RemoveAll(scratch)
 	tree := filepath.Join(scratch, "tree")
-	stage := l.Rewrite(self, original.References, nar.NewTree(tree))
-	send(t, stage, files, whole)
+	rewriter := l.Rewrite(self, original.References, nar.NewTree(tree))
+	send(t, rewriter, files, whole)
 	ctx := stdcontext.Background()
-	report, err := l.FixTree(ctx, tree, original, stage.Report())
+	report, err := l.FixTree(ctx, tree, original, rewriter.Report())
 	if err != nil {
 		t.Fatalf("%s: %v", dir, err)
 	}

@@ -14,21 +14,21 @@ const (
 	storePrefix = storepath.Dir + "/"
 	// refLen is the length of what is rewritten: "/nix/store/" and the hash.
 	refLen = len(storePrefix) + storepath.HashLen
-	// MinHashLen is the fewest characters of the hash that a Layout keeps. At 5, 25 bits, a closure of 500 paths has
+	// MinHashLen is the fewest characters of the hash that a View keeps. At 5, 25 bits, a closure of 500 paths has
 	// two equal ones once in 270 closures, which Collisions finds; below that it would be the rule.
 	MinHashLen = 5
 	// MaxDirLen is the longest view directory, in bytes.
 	MaxDirLen = refLen - 1 - MinHashLen
 )
 
-// Layout is where relocated store paths are found: a view directory that holds one link per path, named by the first
-// characters of its hash. The zero Layout is /nix/store itself and rewrites nothing.
-type Layout struct {
+// View is where relocated store paths are found: a view directory that holds one link per path, named by the first
+// characters of its hash. The zero View is /nix/store itself and rewrites nothing.
+type View struct {
 	dir    string  // "" is /nix/store
 	keep   int     // hash characters kept
-	budget *Budget // of the stages that rewrite to it
+	budget *Budget // of the rewriters that rewrite to it
 
-	overrules string // separated by blanks, so that layouts can be compared
+	overrules string // separated by blanks, so that views can be compared
 }
 
 // TooLongError says that a view directory leaves no room for hashes.
@@ -44,35 +44,35 @@ func (e *TooLongError) Error() string {
 		"use a shorter layers directory (CNB_LAYERS_DIR, usually /layers)", e.Dir, len(e.Dir), e.Max, MinHashLen)
 }
 
-// NewLayout relocates to viewDir, an absolute path such as /layers/nixproot_nix-hydra/store. A *TooLongError says
+// NewView relocates to viewDir, an absolute path such as /layers/nixproot_nix-hydra/store. A *TooLongError says
 // that it has no room; other errors say that no path below it could stand in a script's first line or a search path.
-func NewLayout(viewDir string) (Layout, error) {
+func NewView(viewDir string) (View, error) {
 	if !path.IsAbs(viewDir) || path.Clean(viewDir) != viewDir || viewDir == "/" {
-		return Layout{}, fmt.Errorf("relocating to %q: want an absolute path without empty or dotted parts", viewDir)
+		return View{}, fmt.Errorf("relocating to %q: want an absolute path without empty or dotted parts", viewDir)
 	}
 	if viewDir == storepath.Dir || strings.HasPrefix(viewDir, storePrefix) {
-		return Layout{}, fmt.Errorf("relocating to %s: store paths are relocated out of %s", viewDir, storepath.Dir)
+		return View{}, fmt.Errorf("relocating to %s: store paths are relocated out of %s", viewDir, storepath.Dir)
 	}
 	for _, c := range []byte(viewDir) {
 		if !plainChar(c) {
-			return Layout{}, fmt.Errorf("relocating to %q: the character %q cannot stand in every place a store path "+
+			return View{}, fmt.Errorf("relocating to %q: the character %q cannot stand in every place a store path "+
 				"stands in; use letters, digits and +,-./@_~", viewDir, c)
 		}
 	}
 	for _, part := range strings.Split(viewDir, "/") {
 		if base32Run(part) >= storepath.HashLen {
-			return Layout{}, fmt.Errorf("relocating to %s: the part %s looks like a store path's hash", viewDir, part)
+			return View{}, fmt.Errorf("relocating to %s: the part %s looks like a store path's hash", viewDir, part)
 		}
 	}
 	if len(viewDir) > MaxDirLen {
-		return Layout{}, &TooLongError{Dir: viewDir, Max: MaxDirLen}
+		return View{}, &TooLongError{Dir: viewDir, Max: MaxDirLen}
 	}
 	keep := refLen - 1 - len(viewDir)
 	if keep > storepath.HashLen {
-		return Layout{}, fmt.Errorf("relocating to %s: the directory has %d characters and needs %d, to take the place "+
+		return View{}, fmt.Errorf("relocating to %s: the directory has %d characters and needs %d, to take the place "+
 			"of %s", viewDir, len(viewDir), len(storepath.Dir), storepath.Dir)
 	}
-	return Layout{dir: viewDir, keep: keep, budget: NewBudget()}, nil
+	return View{dir: viewDir, keep: keep, budget: NewBudget()}, nil
 }
 
 // plainChar reports whether c means itself in shell words, #! lines, search paths (":", ";", "$ORIGIN") and URLs.
@@ -97,35 +97,35 @@ func base32Run(s string) int {
 	return longest
 }
 
-// IsZero reports whether the layout is that of /nix/store itself.
-func (l Layout) IsZero() bool { return l.dir == "" }
+// IsZero reports whether the view is that of /nix/store itself.
+func (v View) IsZero() bool { return v.dir == "" }
 
 // Dir is the view directory.
-func (l Layout) Dir() string {
-	if l.IsZero() {
+func (v View) Dir() string {
+	if v.IsZero() {
 		return storepath.Dir
 	}
-	return l.dir
+	return v.dir
 }
 
 // Rename is where p is found in the view: as long as p itself.
-func (l Layout) Rename(p storepath.Path) string { return l.Dir() + "/" + l.Base(p) }
+func (v View) Rename(p storepath.Path) string { return v.Dir() + "/" + v.Base(p) }
 
 // Base is the name of p's link in the view directory.
-func (l Layout) Base(p storepath.Path) string { return l.short(p) + "-" + p.Name() }
+func (v View) Base(p storepath.Path) string { return v.short(p) + "-" + p.Name() }
 
 // short is what is kept of p's hash.
-func (l Layout) short(p storepath.Path) string {
-	if l.IsZero() {
+func (v View) short(p storepath.Path) string {
+	if v.IsZero() {
 		return p.HashPart()
 	}
-	return p.HashPart()[:l.keep]
+	return p.HashPart()[:v.keep]
 }
 
 // target is what a reference to p becomes: refLen bytes.
-func (l Layout) target(p storepath.Path) string { return l.Dir() + "/" + l.short(p) }
+func (v View) target(p storepath.Path) string { return v.Dir() + "/" + v.short(p) }
 
-// Collision is a set of store paths that a Layout cannot tell apart.
+// Collision is a set of store paths that a View cannot tell apart.
 type Collision struct {
 	Short string           // what is left of their hashes
 	Paths []storepath.Path // two or more; or one, when Short is a part of the view directory
@@ -143,10 +143,10 @@ func (c Collision) String() string {
 	return fmt.Sprintf("the shortened hash %s stands for all of %s", c.Short, strings.Join(names, ", "))
 }
 
-// Collisions lists what of paths, in any order and with repetitions, the layout cannot tell apart, sorted. A closure
+// Collisions lists what of paths, in any order and with repetitions, the view cannot tell apart, sorted. A closure
 // with a collision cannot be relocated.
-func (l Layout) Collisions(paths []storepath.Path) []Collision {
-	if l.IsZero() {
+func (v View) Collisions(paths []storepath.Path) []Collision {
+	if v.IsZero() {
 		return nil
 	}
 	sorted := slices.Clone(paths)
@@ -154,9 +154,9 @@ func (l Layout) Collisions(paths []storepath.Path) []Collision {
 	sorted = slices.Compact(sorted)
 	var found []Collision
 	for start := 0; start < len(sorted); {
-		short := l.short(sorted[start])
+		short := v.short(sorted[start])
 		end, hashes := start+1, 1
-		for ; end < len(sorted) && l.short(sorted[end]) == short; end++ {
+		for ; end < len(sorted) && v.short(sorted[end]) == short; end++ {
 			if sorted[end].HashPart() != sorted[end-1].HashPart() {
 				hashes++
 			}
@@ -164,7 +164,7 @@ func (l Layout) Collisions(paths []storepath.Path) []Collision {
 		switch {
 		case hashes > 1:
 			found = append(found, Collision{Short: short, Paths: sorted[start:end:end]})
-		case strings.Contains(l.dir, "/"+short):
+		case strings.Contains(v.dir, "/"+short):
 			// Two relocated names could overlap, and then undoing would not know which one was written.
 			found = append(found, Collision{Short: short, Paths: sorted[start : start+1 : start+1]})
 		}
