@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
+	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
@@ -27,7 +26,7 @@ func procfileBuildpacksAfter(ctx context.Context, layers, id string) []string {
 	var file struct {
 		Group []struct{ ID string }
 	}
-	if toml.Unmarshal(text, &file) != nil {
+	if _, err := boundedtoml.Decode(text, &file); err != nil {
 		return nil
 	}
 	var after []string

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
+	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -156,7 +156,7 @@ func previousLayers(layersDir, buildpackID string) (map[string]string, error) {
 		} `toml:"metadata"`
 	}
 	if err == nil {
-		err = toml.Unmarshal(text, &analyzed)
+		_, err = boundedtoml.Decode(text, &analyzed)
 	}
 	if err != nil {
 		return digests, fmt.Errorf("what the lifecycle says of the previous image cannot be read: %.200q", oneLine(err))

@@ -9,8 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
+	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
@@ -123,7 +122,7 @@ func readProjectMetadata(ctx context.Context, layers string) (provenance, error)
 			Metadata struct{ Repository, URL, Revision string }
 		}
 	}
-	if err := toml.Unmarshal(text, &file); err != nil {
+	if _, err := boundedtoml.Decode(text, &file); err != nil {
 		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
 	}
 	version, metadata := file.Source.Version, file.Source.Metadata

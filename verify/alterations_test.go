@@ -84,6 +84,12 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 		"which the lifecycle does not write": {
 			"a process type with a key more": inProcessTypes("direct = true", "direct = true\nuser = \"root\""),
 		},
+		"has a key of more than 32 parts": {
+			"process types that take gigabytes to read": func(f *imagetest.Image) {
+				e := f.Must(processTypes)
+				f.Replace(processTypes, e.Body+"\n"+strings.Repeat("a.", 100_000)+"b = 1\n", "")
+			},
+		},
 		"started through a shell": {
 			"a process that a shell starts": inProcessTypes("direct = true", "direct = false"),
 		},

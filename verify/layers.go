@@ -13,12 +13,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
@@ -121,7 +121,7 @@ func (c *layersCheck) buildTime(name string) bool {
 	var layer struct{ Types struct{ Launch bool } }
 	raw, err := c.layers.Child(name + ".toml").ReadAll(maxConfig)
 	if err == nil {
-		_, err = toml.Decode(string(raw), &layer)
+		_, err = boundedtoml.Decode(raw, &layer)
 	}
 	return err == nil && !layer.Types.Launch
 }

@@ -13,9 +13,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 )
 
 // The labels of an image.
@@ -197,7 +196,7 @@ func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 	if err != nil {
 		return l, err
 	}
-	decoded, err := toml.Decode(string(raw), &l)
+	decoded, err := boundedtoml.Decode(raw, &l)
 	if err != nil {
 		return l, err
 	}
