@@ -33,7 +33,7 @@ func (x *inspector) tar(l *level, p location) error {
 		if _, err := io.ReadFull(l, header[:]); err != nil {
 			return err
 		}
-		if header == [block]byte{} || string(header[257:262]) != "ustar" {
+		if header == [block]byte{} || !isTar(header[:]) {
 			return nil
 		}
 		name, _, _ := bytes.Cut(header[:100], []byte{0})
@@ -58,6 +58,32 @@ func (x *inspector) tar(l *level, p location) error {
 			return err
 		}
 	}
+}
+
+// isTar reports whether b begins with the header of a tar archive's member. Those of before POSIX have no mark, but the
+// sum of their bytes, with blanks for that sum.
+func isTar(b []byte) bool {
+	const block, sum, sumEnd, mark = 512, 148, 156, 257
+	if len(b) < block {
+		return false
+	}
+	if string(b[mark:mark+5]) == "ustar" {
+		return true
+	}
+	if b[0] == 0 || b[mark] != 0 {
+		return false
+	}
+	want, err := strconv.ParseInt(strings.Trim(string(b[sum:sumEnd]), " \x00"), 8, 64)
+	if err != nil {
+		return false
+	}
+	for i, c := range b[:block] {
+		if i >= sum && i < sumEnd {
+			c = ' '
+		}
+		want -= int64(c)
+	}
+	return want == 0
 }
 
 // tarSize reads a header's size field: octal, or GNU's base-256.
@@ -137,6 +163,19 @@ func (x *inspector) chunk(l *level, id string, size int64, p location) error {
 	return x.sized(l, size-int64(skip), p)
 }
 
+// erlangTermHead is how much stands before the zlib stream of an external term that is compressed (erts' "External Term
+// Format"): two bytes, and the size that it inflates to.
+const erlangTermHead = 6
+
+// erlangTerm goes through a term in a file of its own.
+func (x *inspector) erlangTerm(l *level, p location) error {
+	if _, err := l.Discard(erlangTermHead); err != nil {
+		return err
+	}
+	p.name = ""
+	return x.look(l, p)
+}
+
 // isUnusedChunk reports whether nothing that runs reads a chunk, so that it is not inflated, as in harmless places: only
 // the debugger, cover, dialyzer, the shell's help and Elixir's compiler read these.
 func isUnusedChunk(id string) bool {
@@ -154,8 +193,8 @@ func beamSkip(id string, head []byte) int {
 	case len(head) < 8:
 	case id == "LitT" && isZlibHeader(head[4:]):
 		return 4
-	case head[0] == 131 && head[1] == 80 && isZlibHeader(head[6:]):
-		return 6
+	case head[0] == 131 && head[1] == 80 && isZlibHeader(head[erlangTermHead:]):
+		return erlangTermHead
 	}
 	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
@@ -203,6 +204,40 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(unpacked(l, err)).To(Equal(now))
 	})
 
+	it("knows compressed data by what it is, and leaves alone what others know the places in", func() {
+		term := func(s string) string { return "\x83P" + size32(s) + zlibbed(s) }
+		dir, report := fixedTree(t, regular("lzma", decoded(scriptLZMA)),
+			regular("skipped.zst", zstandard(script)+"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"), regular("term", term(script)),
+			regular("x.tlz", decoded(scriptLZMA)), regular("x86.xz", decoded(scriptXZx86)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		for _, name := range []string{"lzma", "x.tlz"} {
+			r, err := lzma.NewReader(strings.NewReader(readBack(t, dir, name)))
+			Expect(unpacked(r, err)).To(Equal(now), name)
+		}
+		r, err := xz.NewReader(strings.NewReader(readBack(t, dir, "x86.xz")))
+		Expect(unpacked(r, err)).To(Equal(now))
+		got := readBack(t, dir, "term")
+		Expect(got[:6]).To(Equal(term(script)[:6]))
+		Expect(unzlibbed(got[6:])).To(Equal(now))
+		z, err := zstd.NewReader(strings.NewReader(readBack(t, dir, "skipped.zst")))
+		Expect(unpacked(z, err)).To(Equal(now))
+
+		const small = "\x18\x19" // a window of 512 bytes
+		for name, contents := range map[string]string{
+			"seekable.zst": zstandard(script) + "\x5e\x2a\x4d\x18\x09\x00\x00\x00" + "\x00\x00\x00\x00\x00\xb1\xea\x92\x8f",
+			"small":        small + zlibbed(script)[2:],
+			"a.dets":       "\x00\x00\x16\x04\x00\xab\xcd\xef" + script,
+		} {
+			dir, report := fixedTree(t, regular(name, contents))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents), name)
+		}
+		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self)} { // both could begin zlib
+			_, report := fixedTree(t, regular("text", text))
+			Expect(report.References).To(Equal(1), "%v", report.Blockers)
+		}
+	})
+
 	it("rewrites the members of zip archives, stored, deflated and nested, with their checksums and places", func() {
 		inner := storedZip("lib/a.properties", script)
 		for name, c := range map[string]struct{ contents, member string }{
@@ -250,6 +285,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 	it("rewrites archives behind programs and long scripts, of which a rewriter has rewritten what stands in plain sight", func() {
 		for name, before := range map[string]string{
 			"app": elf("a program of " + string(dep)), "sfx.exe": "MZ a program of " + string(dep), "app.run": launcher(80<<10) + string(dep) + "\n",
+			"app.dat": "anything of " + string(dep) + "\n",
 		} {
 			for _, c := range []string{
 				zipped(zip.Deflate, "a.txt", script), storedZip("a.txt", script), zipped(zip.Store, "a.txt", script),
@@ -268,6 +304,26 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			_, report := fixedTree(t, regular(name, before+strings.Replace(zipped(zip.Deflate, "a.txt", script), "PK\x01\x02", "PK\x01\x00", 1)))
 			Expect(report.Relocatable()).To(BeFalse())
 		}
+	})
+
+	it("rewrites the comments, names and other fields of a zip archive", func() {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		Expect(w.SetComment("of " + string(self))).To(Succeed())
+		m, err := w.CreateHeader(&zip.FileHeader{Name: "a" + string(dep), Comment: string(self), Method: zip.Deflate})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = io.WriteString(m, script)
+		Expect(err).NotTo(HaveOccurred())
+		_, err = w.Create("b" + string(dep))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(w.Close()).To(Succeed())
+		dir, report := fixedTree(t, regular("a.zip", b.String()))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		contents := readBack(t, dir, "a.zip")
+		Expect(unzipped(contents)).To(Equal(map[string]string{"a" + depNow: now, "b" + depNow: ""}))
+		r, err := zip.NewReader(strings.NewReader(contents), int64(len(contents)))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.Comment + r.File[0].Comment).To(Equal("of " + selfNow + selfNow))
 	})
 
 	it("leaves a signed archive alone, and says so", func() {
@@ -558,6 +614,21 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 		Expect(readBack(t, dir, "a.png")).To(Equal(picture(now)))
 		Expect(readBack(t, dir, "link.tar")).To(Equal(tarred("x", "", selfNow+"/bin")))
+		old := func(s string) string { // before POSIX
+			header := []byte(s[:512])
+			clear(header[257:])
+			copy(header[148:], "        ")
+			sum := 0
+			for _, c := range header {
+				sum += int(c)
+			}
+			copy(header[148:], fmt.Sprintf("%06o\x00 ", sum))
+			return string(header) + s[512:]
+		}
+		dir7, report := fixedTree(t, regular("link.tar", old(tarred("x", "", string(self)+"/bin"))), regular("z.tar", old(tarred("x.gz", gzipped(script), ""))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir7, "link.tar")).To(Equal(old(tarred("x", "", selfNow+"/bin"))))
+		Expect(report.Fixed).To(Equal(map[string]int{"tar": 2}))
 		Expect(readBack(t, dir, "p.tar")).To(Equal(tarred("a.png", picture(now), "")))
 		Expect(readBack(t, dir, "plain.tar")).To(Equal(tarred("etc/x", now, "")))
 		Expect(readBack(t, dir, "z.tar")).To(ContainSubstring("x.gz"))

@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+	lola "github.com/mikelolasagasti/xz"
 	ulikunitz "github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
@@ -95,8 +96,11 @@ func (f *fixer) zlib(s source) ([]edit, error) {
 		return nil, err
 	}
 	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), asZlib)
-	if data != nil && isGitObject(plain) {
+	switch {
+	case data != nil && isGitObject(plain):
 		return nil, blockedBy(Checksummed, "a reference in a git object, which is named by its hash")
+	case data != nil && s.data[0] != zlibLargest:
+		return nil, blockedBy(Compressed, "a reference in zlib whose reader may have no room for a larger window")
 	}
 	return whole(s, data, err)
 }
@@ -112,6 +116,9 @@ func isGitObject(b []byte) bool {
 	_, err := strconv.ParseUint(size, 10, 63)
 	return ok && err == nil && (kind == "blob" || kind == "tree" || kind == "commit" || kind == "tag")
 }
+
+// zstdSeekTable ends a zstd file that has the places of its frames (zstd's contrib/seekable_format).
+const zstdSeekTable = "\xb1\xea\x92\x8f"
 
 // zstd compresses a zstd file anew (RFC 8878), as one frame, for decoders of no larger a window than before.
 func (f *fixer) zstd(s source) ([]edit, error) {
@@ -131,6 +138,9 @@ func (f *fixer) zstd(s source) ([]edit, error) {
 		size *= 2
 	}
 	data, err := f.recompress(s, stem(s.name), r, asZstd(size))
+	if err == nil && data != nil && bytes.HasSuffix(s.data, []byte(zstdSeekTable)) {
+		return nil, blockedBy(Compressed, "a reference in zstd with an index of its frames")
+	}
 	return whole(s, data, err)
 }
 
@@ -144,7 +154,7 @@ func asZstd(window int) compressor {
 
 // xz compresses an .xz file anew (xz-file-format), with a dictionary no larger than before.
 func (f *fixer) xz(s source) ([]edit, error) {
-	r, err := ulikunitz.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(s.data))
+	r, err := xzReader(s.data)
 	if err != nil {
 		return nil, errMalformed
 	}
@@ -152,6 +162,14 @@ func (f *fixer) xz(s source) ([]edit, error) {
 		return ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}.NewWriter(w)
 	}})
 	return whole(s, data, err)
+}
+
+// xzReader reads an .xz file, with filters before the compression too.
+func xzReader(data []byte) (io.Reader, error) {
+	if onlyLZMA2(data) {
+		return ulikunitz.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(data))
+	}
+	return lola.NewReader(bytes.NewReader(data), maxWindows)
 }
 
 // bzip2 compresses a bzip2 file anew, in blocks of the same size.
@@ -195,6 +213,11 @@ func (f *fixer) brotli(s source) ([]edit, error) {
 			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: 9, LGWin: bits}), nil
 		}})
 	return whole(s, data, err)
+}
+
+// erlangTerm compresses anew a term in a file of its own.
+func (f *fixer) erlangTerm(s source) ([]edit, error) {
+	return f.compressedChunk(s, s.data, erlangTermHead)
 }
 
 // beam compresses the literals and terms of an Erlang module anew where that is needed (erts/emulator/beam/beam_file.c,
@@ -286,7 +309,7 @@ func (f *fixer) tar(s source) ([]edit, error) {
 	hashed := ""
 	for at := 0; at+block <= len(s.data); {
 		header := s.data[at : at+block]
-		if string(header[257:262]) != "ustar" {
+		if !isTar(header) {
 			break
 		}
 		size, ok := tarSize(header[124:136])

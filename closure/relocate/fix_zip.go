@@ -120,6 +120,11 @@ func (f *fixer) zip(s source) ([]edit, error) {
 		return nil, err
 	}
 	before := len(edits)
+	comment, err := f.text(source{data: s.data[z.end+zipEndLen:]}, format{})
+	if err != nil {
+		return nil, err
+	}
+	edits = append(edits, moved(comment, z.end+zipEndLen)...)
 	changed := make([]*zipChange, len(z.records))
 	signed := ""
 	for i, r := range z.records {
@@ -145,11 +150,11 @@ func (f *fixer) zip(s source) ([]edit, error) {
 	return f.zipDirectory(s, z, changed, edits)
 }
 
-// trailingZip rewrites an archive behind a program or a script, and what is before it.
+// trailingZip rewrites an archive behind something else, a program for instance, and what is before it.
 func (f *fixer) trailingZip(s source, format format) ([]edit, error) {
 	edits, err := f.zip(s)
 	if errors.Is(err, errMalformed) {
-		return nil, blockedBy(Opaque, "a zip archive behind a program or a script that cannot be read")
+		return nil, blockedBy(Opaque, "a zip archive behind something else that cannot be read")
 	}
 	if err != nil || format.name != elfName {
 		return edits, err
@@ -185,7 +190,7 @@ func isSignature(name string) bool {
 	dir, base, ok := strings.Cut(strings.ToUpper(name), "/")
 	return name == pharSignature || ok && dir == "META-INF" && !strings.Contains(base, "/") &&
 		(strings.HasSuffix(base, ".SF") || strings.HasSuffix(base, ".RSA") || strings.HasSuffix(base, ".DSA") ||
-			strings.HasSuffix(base, ".EC"))
+			strings.HasSuffix(base, ".EC") || base == "COSE.SIG")
 }
 
 // zipChange is what becomes of a member.
@@ -208,15 +213,12 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 	if begin > len(s.data) || end > len(s.data) {
 		return nil, errMalformed
 	}
-	for _, names := range [][]byte{head[zipHeader : zipHeader+names], s.data[r.at : r.at+r.length]} {
-		if found, err := f.text(source{data: names}, format{}); err != nil || len(found) > 0 {
-			return nil, blockedBy(Checksummed, "the zip member's name %.200q names a store path", r.name)
-		}
+	c, err := f.zipNames(s, r, at+zipHeader, begin)
+	if err != nil {
+		return nil, err
 	}
-	c := &zipChange{}
 	var plain, now []byte
 	var inner []edit
-	var err error
 	switch {
 	case r.flags&zipEncrypt != 0:
 		return nil, blockedBy(Opaque, "zip member %.200q is encrypted", r.name)
@@ -233,14 +235,15 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 			return nil, inMember(err, r.name)
 		}
 	default:
-		return nil, inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
+		return c.orNone(), inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
 	}
 	if len(inner) == 0 {
 		// In an archive behind a program a Rewriter may have rewritten what stands in plain sight.
-		c.crc, c.size, c.packed = crc32.ChecksumIEEE(plain), len(plain), r.packed
-		if c.crc == r.crc || !bytes.Contains(plain, f.scan.name) {
-			return nil, nil
+		crc := crc32.ChecksumIEEE(plain)
+		if crc == r.crc || !bytes.Contains(plain, f.scan.name) {
+			return c.orNone(), nil
 		}
+		c.crc, c.size = crc, len(plain)
 		return c, f.zipSums(s, r, c, at, end)
 	}
 	if err := sortEdits(inner); err != nil {
@@ -259,6 +262,27 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 		c.edits = append(c.edits, moved(inner, begin)...)
 	}
 	return c, f.zipSums(s, r, c, at, end)
+}
+
+// zipNames rewrites what an archive says of a member twice: its name, and the fields and the comment behind that.
+func (f *fixer) zipNames(s source, r zipRecord, begin, end int) (*zipChange, error) {
+	c := &zipChange{crc: r.crc, packed: r.packed, size: r.size}
+	for _, at := range [][2]int{{begin, end}, {r.at, r.at + r.length}} {
+		found, err := f.text(source{data: s.data[at[0]:at[1]]}, format{})
+		if err != nil {
+			return nil, blockedBy(Checksummed, "the zip member's name %.200q names a store path", r.name)
+		}
+		c.edits = append(c.edits, moved(found, at[0])...)
+	}
+	return c, nil
+}
+
+// orNone is nil where there is nothing to rewrite.
+func (c *zipChange) orNone() *zipChange {
+	if len(c.edits) == 0 {
+		return nil
+	}
+	return c
 }
 
 // zipSums puts right what stands before and behind a member.

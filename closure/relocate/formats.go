@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"math"
+	"math/bits"
 	"strings"
 	"sync"
 
@@ -76,10 +78,11 @@ func magics() []magic {
 		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
 		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam}},                                   // erl beam_lib
+		{0, "\x83P", format{name: erlangTermName, look: (*inspector).erlangTerm, kind: Compressed, fix: (*fixer).erlangTerm}},
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
 		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
 		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar, code: true}},
-		{257, "ustar", format{name: "tar", look: (*inspector).tar, code: true, fix: (*fixer).tar}},
+		{257, "ustar", tarFormat()},
 		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
 		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
 
@@ -98,6 +101,7 @@ func magics() []magic {
 		{0, "\x19\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		// What becomes a program with Node.js before it (src/node_sea.cc, kMagic).
 		{0, "\x20\xda\x43\x01", format{name: "Node.js app in a program", kind: Checksummed, fix: (*fixer).nodeProgram}},
+		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}},     // dets_v9.erl
 		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
 		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
 		{0, "\xcd\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
@@ -148,13 +152,15 @@ func (x *inspector) recognise(name string, head []byte) format {
 		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed, fix: (*fixer).rdb}
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
-	case strings.HasSuffix(name, ".lzma") && bytes.HasPrefix(head, []byte("\x5d\x00\x00")):
+	case isTar(head):
+		return tarFormat()
+	case isLZMA(head, strings.HasSuffix(name, ".lzma") || strings.HasSuffix(name, ".tlz")):
 		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed, fix: (*fixer).lzma}
 	}
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}
 	}
-	return format{}
+	return format{trailer: true}
 }
 
 // plausible checks more than the magic where the magic could be the start of a text.
@@ -163,6 +169,8 @@ func plausible(m *magic, head []byte) bool {
 	case "bzip2":
 		return len(head) >= 10 && '1' <= head[3] && head[3] <= '9' &&
 			(string(head[4:10]) == "\x31\x41\x59\x26\x53\x59" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90")
+	case erlangTermName:
+		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
 	case "beam":
 		return len(head) >= 12 && string(head[8:12]) == "BEAM"
 	case "git pack":
@@ -190,17 +198,42 @@ func afterSkippable(head []byte) []byte {
 	return head
 }
 
+// tarFormat is that of archives with POSIX's mark and of those of before.
+func tarFormat() format {
+	return format{name: "tar", look: (*inspector).tar, code: true, fix: (*fixer).tar}
+}
+
+// zlibLargest begins zlib streams with the largest window, which nearly all have.
+const zlibLargest = 0x78
+
 // isZlib reports whether head begins a zlib stream (RFC 1950). Two bytes are no proof ("x^2" begins like one), so
 // some of it has to inflate. Where that takes a dictionary ("x = 1" begins like that), any has to do and text does not.
+// With a smaller window, text does not, either.
 func isZlib(head []byte) bool {
-	const needsDictionary, maxDistance = 0x20, 32 << 10
-	switch {
-	case len(head) < 8 || !isZlibHeader(head):
+	const needsDictionary, maxDistance, deflated, most = 0x20, 32 << 10, 8, 0x80
+	if len(head) < 8 || (uint(head[0])<<8|uint(head[1]))%31 != 0 || head[0]&0xf != deflated || head[0] >= most {
 		return false
+	}
+	small := head[0] != zlibLargest
+	switch {
 	case head[1]&needsDictionary == 0:
-		return inflates(head[2:], nil)
+		return inflates(head[2:], nil) && !(small && isText(head[:min(len(head), 512)]))
+	case small:
+		return false
 	}
 	return !isText(head[:min(len(head), 512)]) && inflates(head[6:], make([]byte, maxDistance))
+}
+
+// isLZMA reports whether head begins an .lzma file, of the usual properties unless its name says what it is: a dictionary
+// of 2^n or 2^n + 2^(n-1) bytes, a size or none, and the zero that the compressed bytes begin with.
+func isLZMA(head []byte, named bool) bool {
+	const usual, most, noSize = 0x5d, 9 * 5 * 5, math.MaxUint64
+	if len(head) <= lzmaHeader || head[lzmaHeader] != 0 || head[0] >= most || head[0] != usual && !named {
+		return false
+	}
+	dictionary, size := binary.LittleEndian.Uint32(head[1:]), binary.LittleEndian.Uint64(head[5:])
+	rest := dictionary &^ (1 << (bits.Len32(dictionary) - 1))
+	return dictionary >= 1<<12 && (rest == 0 || rest == dictionary/3) && (size == noSize || size < 1<<38)
 }
 
 // trials are readers to try whether something inflates.
@@ -234,4 +267,7 @@ func elfFormat(head []byte) format {
 	return format{name: elfName, code: true, trailer: true}
 }
 
-const elfName = "ELF"
+const (
+	elfName        = "ELF"
+	erlangTermName = "Erlang term"
+)

@@ -77,7 +77,7 @@ func xzWindow(head []byte) int64 {
 	}
 	for range flags&3 + 1 {
 		filter, properties := number(), number()
-		if properties == 0 || properties > uint64(len(b)) {
+		if properties > uint64(len(b)) || filter == lzma2 && properties == 0 {
 			return 0
 		}
 		if filter == lzma2 {

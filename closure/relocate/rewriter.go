@@ -135,7 +135,7 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		s.program.search(buf, from, to, s.window.off)
 	}
 	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
-		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind a program or a script"})
+		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind something else"})
 	}
 	if s.format.name == elfName && s.window.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
 		s.program.lisp = true
@@ -266,6 +266,8 @@ func (s *Rewriter) settle() {
 			s.held.format = "V8 start-up snapshot in a program"
 		case s.program.lisp:
 			s.held.format = "SBCL core behind a program"
+		case s.format.name == "":
+			s.held.format = "zip behind other data"
 		}
 		s.hand(s.held)
 	}
