@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 )
 
@@ -58,13 +60,19 @@ func GitIdentity(ctx context.Context, dir string) (id Identity, ok bool, err err
 	return id, true, nil
 }
 
+// loginBeforeHost is a login in an address without a scheme, which scp's form has not.
+var loginBeforeHost = regexp.MustCompile(`^[^/@:]*:[^/@]+@`)
+
 // WithoutCredentials drops user and password of an HTTP URL: Hydra's input does not have them, and nobody may read
-// them. The user of an ssh URL belongs to the address. A URL that does not parse is "".
+// them. What comes after a question mark may be a token. The user of an ssh URL belongs to the address. A URL that does not
+// parse, or may have a login in another place, is "".
 func WithoutCredentials(raw string) string {
 	u, err := url.Parse(raw)
 	switch {
-	case err != nil && strings.Contains(raw, "://"):
+	case err != nil && strings.Contains(raw, "://"), err == nil && redact.IsMisread(u), loginBeforeHost.MatchString(raw):
 		return ""
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
+		u.User, u.RawQuery, u.ForceQuery, u.Fragment = nil, "", false, ""
 	case err != nil || u.User == nil: // host:path, as scp has it
 		return raw
 	case u.Scheme == "ssh", u.Scheme == "git+ssh":

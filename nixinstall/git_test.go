@@ -124,6 +124,10 @@ func testGitIdentity(t *testing.T, _ spec.G, it spec.S) {
 			"git@example.org:me/app.git":           "git@example.org:me/app.git",
 			"ssh://git:pw@example.org:22/me/app":   "ssh://git@example.org:22/me/app",
 			"https://token@example.org/me/app.git": "https://example.org/me/app.git",
+			"https://example.org/app?token=x#y":    "https://example.org/app",
+			"https://me:12/34@example.org/app.git": "",
+			"https://me:a@b/c@example.org/app.git": "",
+			"me:token@example.org/me/app.git":      "",
 			"/srv/git/app":                         "/srv/git/app",
 		} {
 			git("remote", "set-url", "origin", given)

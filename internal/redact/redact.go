@@ -28,6 +28,9 @@ var (
 // URL is a URL without user name and password, and with the values of unknown parameters hidden. The user name of ssh,
 // which is no secret, stays.
 func URL(u *url.URL) string {
+	if IsMisread(u) {
+		return u.Scheme + "://hidden"
+	}
 	clean := *u
 	if clean.User = nil; u.User != nil && strings.HasSuffix(u.Scheme, "ssh") {
 		clean.User = url.User(u.User.Username())
@@ -45,6 +48,13 @@ func URL(u *url.URL) string {
 		clean.RawQuery = strings.Join(parts, "&")
 	}
 	return clean.String()
+}
+
+// IsMisread reports whether a URL may have a login that was not found in it: a password with one of / ? # in it ends before that,
+// and is the host's name or its port.
+func IsMisread(u *url.URL) bool {
+	rest := u.Path + "?" + u.RawQuery + "#" + u.Fragment
+	return strings.Contains(rest, "@") && (u.User != nil || u.Port() != "" && !strings.Contains(u.Host, ".") && u.Hostname() != "localhost")
 }
 
 // Text redacts every URL inside a text, such as an error of net/http.

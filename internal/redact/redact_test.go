@@ -25,6 +25,11 @@ func TestHidesUserNamesPasswordsAndUnknownParametersWhereverAURLStands(t *testin
 		"git+ssh://git@h/x and ssh://git:p@h/y":        "git+ssh://git@h/x and ssh://git@h/y",
 		"git+https://h/x?ref=main&token=y&rev=1&dir=d": "git+https://h/x?ref=main&token=hidden&rev=1&dir=d",
 		"s3://b?endpoint=u:p%40h":                      "s3://b?endpoint=hidden",
+		"https://u:p/q@h/x and https://u:12/34@h/x":    "https://(unreadable URL) and https://hidden",
+		"https://u:12?34@h or https://u:12#34@h":       "https://hidden or https://hidden",
+		"https://u:p@q/r@h/x":                          "https://hidden",
+		"https://h.example.org:8443/@babel/core":       "https://h.example.org:8443/@babel/core",
+		"https://h/@babel and localhost:1/@babel":      "https://h/@babel and localhost:1/@babel",
 	} {
 		g.Expect(Text(text)).To(Equal(want))
 	}
