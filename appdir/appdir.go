@@ -204,7 +204,7 @@ func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bo
 	switch {
 	case len(full) > maxPath:
 		return true, &LongPathError{Dir: text.Cut(name, shownPath)}
-	case t.mounts.has(full):
+	case t.mounts.has(full) || isMountPoint(full):
 		return true, nil
 	case !dir && t.stays(name):
 		t.Kept++

@@ -173,6 +173,25 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		Expect(filepath.Join(dir, "src")).NotTo(BeADirectory())
 	})
 
+	it("does not go into what is mounted while the build runs", func() {
+		if os.Geteuid() != 0 {
+			t.Skip("NOT TESTED: only root mounts")
+		}
+		outside := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(outside, "precious"), []byte("p"), 0o644)).To(Succeed())
+		source, err := appdir.Open(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		for at, from := range map[string]string{"public/deep": outside, "secrets/key": filepath.Join(outside, "precious")} {
+			Expect(unix.Mount(from, filepath.Join(dir, at), "", unix.MS_BIND, "")).To(Succeed())
+			defer func() { Expect(unix.Unmount(filepath.Join(dir, at), unix.MNT_DETACH)).To(Succeed()) }()
+		}
+		_, err = source.Trim(t.Context())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.ReadFile(filepath.Join(dir, "public/deep/precious"))).To(Equal([]byte("p")))
+		Expect(os.ReadFile(filepath.Join(dir, "secrets/key"))).To(Equal([]byte("p")))
+		Expect(filepath.Join(dir, "public/a.css")).NotTo(BeAnExistingFile())
+	})
+
 	it("says first where a path is longer than Linux takes", func() {
 		deep, err := os.Open(dir)
 		Expect(err).NotTo(HaveOccurred())

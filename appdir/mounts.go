@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // mount is a line of /proc/self/mountinfo, as proc_pid_mountinfo(5) describes it.
@@ -58,6 +60,14 @@ func unescape(path string) string {
 // has reports whether something is mounted at a path without symbolic links.
 func (t mountTable) has(path string) bool {
 	return slices.ContainsFunc(t, func(m mount) bool { return m.Point == path })
+}
+
+// isMountPoint asks the kernel whether something is mounted at a path, by now: the table may be older. Kernels before Linux 5.8 do
+// not say.
+func isMountPoint(path string) bool {
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &stat)
+	return err == nil && stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // below are the paths, relative to dir, at which something is mounted in it, without those inside another of them.
