@@ -226,13 +226,15 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		for name, contents := range map[string]string{
 			"seekable.zst": zstandard(script) + "\x5e\x2a\x4d\x18\x09\x00\x00\x00" + "\x00\x00\x00\x00\x00\xb1\xea\x92\x8f",
 			"small":        small + zlibbed(script)[2:],
+			"a.so":         "\x00\x00\x00\x00chez\xd0\x80" + script,
+			"a_rkt.zo":     "#~\x048.16\x0bchez-schemeD" + script,
 			"a.dets":       "\x00\x00\x16\x04\x00\xab\xcd\xef" + script,
 		} {
 			dir, report := fixedTree(t, regular(name, contents))
 			Expect(report.Relocatable()).To(BeFalse(), name)
 			Expect(readBack(t, dir, name)).To(Equal(contents), name)
 		}
-		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self)} { // both could begin zlib
+		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self), "#~ of " + string(self)} {
 			_, report := fixedTree(t, regular("text", text))
 			Expect(report.References).To(Equal(1), "%v", report.Blockers)
 		}

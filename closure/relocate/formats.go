@@ -101,7 +101,10 @@ func magics() []magic {
 		{0, "\x19\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		// What becomes a program with Node.js before it (src/node_sea.cc, kMagic).
 		{0, "\x20\xda\x43\x01", format{name: "Node.js app in a program", kind: Checksummed, fix: (*fixer).nodeProgram}},
-		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}},     // dets_v9.erl
+		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}}, // dets_v9.erl
+		// LZ4 without a mark of its own: what stands in sight is copied to where it does not.
+		{0, "\x00\x00\x00\x00chez", format{name: "Chez Scheme code", kind: Compressed}},   // fasl.ss
+		{0, "#~", format{name: racketName, kind: Compressed}},                             // compiled-code
 		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
 		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
 		{0, "\xcd\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
@@ -169,6 +172,8 @@ func plausible(m *magic, head []byte) bool {
 	case "bzip2":
 		return len(head) >= 10 && '1' <= head[3] && head[3] <= '9' &&
 			(string(head[4:10]) == "\x31\x41\x59\x26\x53\x59" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90")
+	case racketName:
+		return bytes.Contains(head[:min(len(head), 64)], []byte("chez-scheme"))
 	case erlangTermName:
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
 	case "beam":
@@ -270,4 +275,5 @@ func elfFormat(head []byte) format {
 const (
 	elfName        = "ELF"
 	erlangTermName = "Erlang term"
+	racketName     = "Racket code"
 )
