@@ -19,6 +19,10 @@ type Source struct {
 	Name, URI, Revision string
 }
 
+// isCommit reports whether a revision is a whole commit of git or Mercurial. Subversion has numbers, and lists of pull
+// requests and branches have the time at which they were fetched (Plugin/GithubPulls.pm: 20261128123456).
+func isCommit(revision string) bool { return (len(revision) == 40 || len(revision) == 64) && isHex(revision) }
+
 // Sources are the repositories of an evaluation, by name. A flake is one; an input is one if its revision is a commit.
 func (e Eval) Sources() []Source {
 	var all []Source
@@ -27,7 +31,7 @@ func (e Eval) Sources() []Source {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Inputs)) {
 		input := e.Inputs[name]
-		if len(input.Revision) >= minRevision && isHex(input.Revision) {
+		if isCommit(input.Revision) {
 			all = append(all, Source{Name: name, URI: input.URI, Revision: strings.ToLower(input.Revision)})
 		}
 	}
@@ -127,7 +131,7 @@ func SplitFlake(ref string) (uri, revision string) {
 			uri = "https://" + host + "/" + owner + "/" + parts[1]
 		}
 	}
-	if len(revision) < 40 || !isHex(revision) {
+	if !isCommit(revision) {
 		return uri, ""
 	}
 	return uri, strings.ToLower(revision)

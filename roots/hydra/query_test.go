@@ -135,6 +135,19 @@ func testRepositories(t *testing.T, when spec.G, it spec.S) {
 		Expect(hydra.SameRepository("", "")).To(BeFalse())
 	})
 
+	it("takes whole commits for sources, and no numbers or times", func() {
+		commit := strings.Repeat("ab", 20)
+		e := hydra.Eval{Inputs: map[string]hydra.Input{
+			"src": {URI: "https://git.example.org/acme/shop", Revision: commit}, "long": {URI: "https://x", Revision: strings.Repeat("0c", 32)},
+			"prs":  {Revision: "20261128123456"}, // Plugin/GithubPulls.pm
+			"path": {URI: "/srv/x", Revision: "20261128123456:" + strings.Repeat("0c", 32)}, "svn": {URI: "https://svn", Revision: "1234567"},
+			"flag": {Value: "true"}, "short": {URI: "https://y", Revision: commit[:12]},
+		}}
+		Expect(e.Sources()).To(HaveExactElements(HaveField("Name", "long"), HaveField("Name", "src")))
+		delete(e.Inputs, "long")
+		Expect(e.Revision("")).To(Equal(commit), "of the only repository there is")
+	})
+
 	rev := strings.Repeat("0123456789abcdef", 3)[:40]
 	for ref, want := range sorted(map[string][2]string{
 		"github:acme/shop/" + rev:                                   {"https://github.com/acme/shop", rev},
