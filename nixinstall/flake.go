@@ -27,6 +27,8 @@ type flakeReference struct {
 	dir string
 	// alone says that the directory is the whole flake, as path: has it; else the flake is the repository.
 	alone bool
+	// named says that the directory is written as a path, and not as a URL or its query.
+	named bool
 	// submodules says that the repository's submodules belong to the flake.
 	submodules bool
 	// rev is the commit that was named, "" for none.
@@ -47,9 +49,10 @@ func parseFlakeReference(text string) (flakeReference, error) {
 	}
 	place, rawQuery, _ := strings.Cut(place, "?")
 	var err error
+	ref.named = true
 	for _, scheme := range []string{"path:", "git+file:"} {
 		if escaped, found := strings.CutPrefix(place, scheme); found { // a path by itself is none of a URL
-			ref.alone = scheme == "path:"
+			ref.alone, ref.named = scheme == "path:", false
 			if place, err = url.PathUnescape(escaped); err != nil {
 				return fail("reading the directory: %v", err)
 			}
@@ -70,7 +73,7 @@ func parseFlakeReference(text string) (flakeReference, error) {
 		value := query.Get(name)
 		switch {
 		case name == "dir" && (ref.alone || path.Clean(place) == "." || place == ""):
-			place = value
+			place, ref.named = value, false
 		case name == "dir":
 			return fail("both %s and dir=%s name a directory", place, value)
 		case ref.alone:
@@ -96,6 +99,35 @@ func parseFlakeReference(text string) (flakeReference, error) {
 	return ref, nil
 }
 
+// flakeAbove is the directory of the flake that a directory of the source belongs to: where its links lead, or the nearest
+// above that with a flake.nix. Where there is none it is the directory itself.
+func flakeAbove(source, dir string) (string, error) {
+	root, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		return "", err
+	}
+	place, err := filepath.EvalSymlinks(filepath.Join(root, filepath.FromSlash(dir)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return dir, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(root, place)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", fmt.Errorf("%s leads out of the source", dir)
+	}
+	rel = filepath.ToSlash(rel)
+	for above := rel; ; above = path.Dir(above) {
+		if isFile(filepath.Join(root, filepath.FromSlash(above), "flake.nix")) {
+			return above, nil
+		}
+		if above == "." {
+			return rel, nil
+		}
+	}
+}
+
 // flakeURL is the locked reference of the flake in the source. It is locked by the source's NAR hash, so that Nix
 // evaluates it purely and writes no lock file. r.Source becomes the flake's own source.
 func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference) (string, error) {
@@ -104,6 +136,12 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 			cmp.Or(r.Rev, "not known"))
 	}
 	directory := t.settings.physical(r.Source.String())
+	if ref.named {
+		var err error
+		if ref.dir, err = flakeAbove(directory, ref.dir); err != nil {
+			return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
+		}
+	}
 	options := SourceOptions{Name: flakeSource, Rule: GitKept}
 	if ref.alone {
 		directory = filepath.Join(directory, filepath.FromSlash(ref.dir))

@@ -163,6 +163,26 @@ func testEvaluateFlakes(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("finds the flake of a directory as Nix does: where links lead, and upwards", func() {
+		flake := func(name string) string {
+			return `{ outputs = { self }: { packages.x86_64-linux.x = derivation { name = "` + name +
+				`"; system = "x86_64-linux"; builder = "/bin/sh"; src = self; }; }; }` + "\n"
+		}
+		dir := tree(map[string]string{"flake.nix": flake("root"), "svc/flake.nix": flake("svc"), "svc/deep/f": "hello\n", "lib/f": "hello\n"})
+		Expect(os.Symlink("svc", filepath.Join(dir, "l"))).To(Succeed())
+		Expect(os.Symlink("../svc/deep", filepath.Join(dir, "lib/d"))).To(Succeed())
+		const root, svc = "/nix/store/8y320nq1v0lkyk25c3v5r8dngca7fyqs-root.drv", "/nix/store/c85v2bc4y0zvxaz90vv54dp4d1j4gmm8-svc.drv"
+		for reference, want := range map[string]string{".": root, "./lib": root, "./l": svc, "./svc/deep": svc, "./lib/d": svc,
+			"./svc/flake.nix": svc, "./l?shallow=1": svc, "lib/../svc": svc} {
+			Expect(drvOf(dir, reference+"#x")).To(Equal(want), reference)
+		}
+		Expect(os.Symlink("/etc", filepath.Join(dir, "out"))).To(Succeed())
+		for _, reference := range []string{"./out", "./none", "git+file:.?dir=lib", "path:./lib"} {
+			_, err := in(dir, nixinstall.Request{Flake: reference + "#x"})
+			Expect(err).To(HaveOccurred(), reference)
+		}
+	})
+
 	it("takes the outputs that are named after ^", func() {
 		dir := tree(repository)
 		for flake, want := range map[string][]string{".#x": {"out"}, ".#x^dev": {"dev"}, ".#x^*": {"dev", "out"}, ".^dev": {"dev"},

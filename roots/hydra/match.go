@@ -21,7 +21,9 @@ type Source struct {
 
 // isCommit reports whether a revision is a whole commit of git or Mercurial. Subversion has numbers, and lists of pull
 // requests and branches have the time at which they were fetched (Plugin/GithubPulls.pm: 20261128123456).
-func isCommit(revision string) bool { return (len(revision) == 40 || len(revision) == 64) && isHex(revision) }
+func isCommit(revision string) bool {
+	return (len(revision) == 40 || len(revision) == 64) && isHex(revision)
+}
 
 // Sources are the repositories of an evaluation, by name. A flake is one; an input is one if its revision is a commit.
 func (e Eval) Sources() []Source {
