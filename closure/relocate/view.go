@@ -37,11 +37,10 @@ type TooLongError struct {
 	Max int // bytes that it may have
 }
 
-// Error names the directory, the limit and the way out.
+// Error names the directory and the limit.
 func (e *TooLongError) Error() string {
 	return fmt.Sprintf("relocating to %s: the directory has %d characters and may have %d, because with %d characters "+
-		"of a store path's hash it has to fit where /nix/store/ and the whole hash stood; "+
-		"use a shorter layers directory (CNB_LAYERS_DIR, usually /layers)", e.Dir, len(e.Dir), e.Max, MinHashLen)
+		"of a store path's hash it has to fit where /nix/store/ and the whole hash stood", e.Dir, len(e.Dir), e.Max, MinHashLen)
 }
 
 // NewView relocates to viewDir, an absolute path such as /layers/nixproot_nix-hydra/store. A *TooLongError says

@@ -30,13 +30,13 @@ func testLayout(t *testing.T, context spec.G, it spec.S) {
 		Expect(l.Collisions([]storepath.Path{self, dep})).To(BeEmpty())
 	})
 
-	it("refuses a directory that leaves no room for hashes, with the limit and the way out", func() {
+	it("refuses a directory that leaves no room for hashes, with the limit", func() {
 		dir := strings.Repeat("/x", 18) + "yyy"
 		_, err := relocate.NewView(dir)
 		var tooLong *relocate.TooLongError
 		Expect(errors.As(err, &tooLong)).To(BeTrue())
 		Expect(*tooLong).To(Equal(relocate.TooLongError{Dir: dir, Max: 37}))
-		Expect(err).To(MatchError(And(ContainSubstring("39 characters and may have 37"), ContainSubstring("CNB_LAYERS_DIR"))))
+		Expect(err).To(MatchError(ContainSubstring("39 characters and may have 37")))
 		_, err = relocate.NewView(dir[:37])
 		Expect(err).NotTo(HaveOccurred())
 	})

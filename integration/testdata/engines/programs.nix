@@ -26,5 +26,6 @@ pkgs.writeShellApplication {
   text = ''
     export GREETER=${greeter}/share/java/greeter.jar NODE_PATH=${modules}/lib/node_modules
     ${builtins.readFile ./tasks.sh}
+    ${builtins.readFile ../run-tasks.sh}
   '';
 }

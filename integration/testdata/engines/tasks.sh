@@ -1,9 +1,4 @@
 # tasks NAME...: gives programs real tasks. What a task prints is the same under every engine, but for where the store is.
-umask 022
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export HOME=$work LC_ALL=C TZ=UTC
-cd "$work"
 
 # A module with a C extension; and no source that has to be compiled, also of a module that names its interpreter.
 task_python() {
@@ -130,17 +125,3 @@ await() {
     echo "$name did not start" >&2
     return 1
 }
-
-for name in "$@"; do
-    mkdir "$work/$name"
-    echo "== $name"
-    # A task ends at its first failure, which "if" and "||" would prevent.
-    set +o errexit
-    (cd "$work/$name" && set -o errexit && "task_$name") 2>"$work/$name.errors"
-    status=$?
-    set -o errexit
-    if [ "$status" -ne 0 ]; then
-        echo "FAILED with $status"
-        cat "$work/$name.errors"
-    fi
-done

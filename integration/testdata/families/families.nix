@@ -290,5 +290,6 @@ pkgs.writeShellApplication {
     ${builtins.concatStringsSep "\n" (builtins.attrValues
       (builtins.mapAttrs (name: value: "export ${name}='${toString value}'") exports))}
     ${builtins.readFile ./tasks.sh}
+    ${builtins.readFile ../run-tasks.sh}
   '';
 }
