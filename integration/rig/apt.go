@@ -1,9 +1,11 @@
 package rig
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net/textproto"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -197,30 +199,22 @@ func (a *apt) resolve(ctx context.Context, packages ...string) ([]Deb, error) {
 
 // parseStanza reads the fields that a Deb has from a stanza of a package index.
 func parseStanza(stanza string) (Deb, bool) {
-	fields := map[string]string{}
-	last := ""
-	for _, line := range strings.Split(stanza, "\n") {
-		if strings.HasPrefix(line, " ") {
-			fields[last] += line
-			continue
-		}
-		if key, value, ok := strings.Cut(line, ":"); ok {
-			last = key
-			fields[key] = strings.TrimSpace(value)
-		}
+	fields, err := textproto.NewReader(bufio.NewReader(strings.NewReader(strings.TrimSpace(stanza) + "\n\n"))).ReadMIMEHeader()
+	if err != nil {
+		return Deb{}, false
 	}
-	size, err := strconv.ParseInt(fields["Size"], 10, 64)
-	if err != nil || fields["Package"] == "" || fields["SHA256"] == "" {
+	size, err := strconv.ParseInt(fields.Get("Size"), 10, 64)
+	if err != nil || fields.Get("Package") == "" || fields.Get("SHA256") == "" {
 		return Deb{}, false
 	}
 	d := Deb{
-		Name: fields["Package"], Version: fields["Version"], Arch: fields["Architecture"],
-		Filename: fields["Filename"], SHA256: fields["SHA256"], Size: size,
+		Name: fields.Get("Package"), Version: fields.Get("Version"), Arch: fields.Get("Architecture"),
+		Filename: fields.Get("Filename"), SHA256: fields.Get("SHA256"), Size: size,
 	}
 	for _, key := range []string{"Pre-Depends", "Depends"} {
-		d.Depends = append(d.Depends, clauses(fields[key])...)
+		d.Depends = append(d.Depends, clauses(fields.Get(key))...)
 	}
-	for _, provided := range clauses(fields["Provides"]) {
+	for _, provided := range clauses(fields.Get("Provides")) {
 		d.Provides = append(d.Provides, bareName(provided))
 	}
 	return d, true
