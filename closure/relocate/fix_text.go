@@ -1,0 +1,123 @@
+package relocate
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// text rewrites what stands in plain sight: references, in UTF-16 and UTF-32 too.
+func (f *fixer) text(s source, format format) ([]edit, error) {
+	t := &textEdits{f: f, source: s, elf: format.name == elfName}
+	f.scan.scan(s.data, 0, len(s.data), t)
+	if format.code {
+		f.split.begin(s.data[:min(len(s.data), headLen)])
+		f.split.search(s.data, 0, len(s.data), 0, t)
+	}
+	return t.edits, f.counted(t)
+}
+
+// counted gives the error of what was found, too much among it.
+func (f *fixer) counted(t *textEdits) error {
+	if f.edits += len(t.edits); len(t.edits) > maxEdits || f.edits > maxFileEdits {
+		return blockedBy(Compressed, "it names store paths in more than %d places", min(len(t.edits)-1, maxFileEdits))
+	}
+	return t.err
+}
+
+// textEdits is the finder of a fixer.
+type textEdits struct {
+	f *fixer
+	source
+	elf   bool
+	edits []edit
+	err   error
+	// loose, if it is there, takes the places of hashes that stand alone; else those are an error.
+	loose *[]int
+}
+
+// alone takes a hash at i that stands alone.
+func (t *textEdits) alone(i, member int, how string) {
+	if t.loose != nil && len(*t.loose) < maxEdits {
+		*t.loose = append(*t.loose, i)
+		return
+	}
+	t.blocked(member, how)
+}
+
+func (t *textEdits) blocked(member int, how string) {
+	if t.err == nil {
+		t.err = blockedBy(Compressed, "the hash of %s %s", t.f.known.paths[member], how)
+	}
+}
+
+func (t *textEdits) reference(i, member int) {
+	if isRelative(t.data, i-behind) {
+		if t.elf {
+			t.blocked(member, "in a relative path")
+		}
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{i - behind, i + hashLen, t.f.targets[member], true})
+	}
+}
+
+func (t *textEdits) foreign(i int) { t.f.foreign(t.data[i : i+hashLen]) }
+
+func (t *textEdits) splitPart(_, member int) { t.blocked(member, "split") }
+
+func (t *textEdits) relocatedName(int) {}
+
+func (t *textEdits) bareHash(i, member int) {
+	from, ok := escapedReference(t.name, t.data, i)
+	data := escaped(string(t.f.targets[member]))
+	if !ok || data == nil {
+		t.alone(i, member, "without /nix/store")
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{from: from, to: i + hashLen, data: data})
+	}
+}
+
+func (t *textEdits) wideHash(i, width int, member int) {
+	from, ok := wideReference(t.data, i, width)
+	if !ok {
+		t.alone(i, member, fmt.Sprintf("in UTF-%d, without /nix/store", 8*width))
+		return
+	}
+	if len(t.edits) <= maxEdits {
+		t.edits = append(t.edits, edit{from: from, to: i + (hashLen-1)*width + 1,
+			data: widen(string(t.f.targets[member]), width)})
+	}
+}
+
+// isRelative reports whether the reference at buf[at:] goes on from "..", as the paths in source maps do: it does not
+// lead to /nix/store by itself, and where it leads depends on the place of what names it.
+func isRelative(buf []byte, at int) bool {
+	return at >= 2 && buf[at-1] == '.' && buf[at-2] == '.' && (at == 2 || !isNameChar(buf[at-3]))
+}
+
+// wideReference gives the place of the wide reference whose hash stands at buf[i:] in characters of width bytes.
+func wideReference(buf []byte, i, width int) (from int, ok bool) {
+	from = i - behind*width
+	if from < 0 {
+		return 0, false
+	}
+	for c := range behind {
+		at := from + c*width
+		if buf[at] != storePrefix[c] || len(bytes.Trim(buf[at+1:at+width], "\x00")) > 0 {
+			return 0, false
+		}
+	}
+	return from, true
+}
+
+// widen puts zeros between the characters of text.
+func widen(text string, width int) []byte {
+	wide := make([]byte, (len(text)-1)*width+1)
+	for i := range len(text) {
+		wide[i*width] = text[i]
+	}
+	return wide
+}
