@@ -110,11 +110,11 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if err != nil {
 		return nil, nil, err
 	}
-	if in.dependencies, err = NewDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
+	if in.dependencies, err = newDependencies(buildContext, architecture, scratch, b.Logger); err != nil {
 		clean()
 		return nil, nil, err
 	}
-	in.toolchain, err = NewToolchain(in.layers, Toolchain{
+	in.toolchain, err = newToolchain(in.layers, Toolchain{
 		dependencies: in.dependencies, caches: in.settings, config: in.config, scratch: scratch, logger: b.Logger,
 	})
 	if err != nil {

@@ -255,7 +255,7 @@ func (b Build) launchConfig(ctx context.Context, in *inputs, c *contents, layers
 	if c.Engine != launch.Unrelocated || in.config.Engine != launch.EngineAuto && in.config.Engine != launch.EngineProot {
 		return config, nil, nil
 	}
-	layer, program, err := PRootLayer(ctx, layers, in.dependencies)
+	layer, program, err := installPRoot(ctx, layers, in.dependencies)
 	config.PRoot = program
 	return config, []libcnb.Layer{layer}, err
 }

@@ -26,8 +26,8 @@ type Dependencies struct {
 	logger       log.Logger
 }
 
-// NewDependencies reads the pins of a buildpack. scratch is where downloads go.
-func NewDependencies(context libcnb.BuildContext, architecture, scratch string, logger log.Logger) (Dependencies, error) {
+// newDependencies reads the pins of a buildpack. scratch is where downloads go.
+func newDependencies(context libcnb.BuildContext, architecture, scratch string, logger log.Logger) (Dependencies, error) {
 	metadata, err := libpak.NewBuildModuleMetadata(context.Buildpack.Metadata)
 	if err != nil {
 		return Dependencies{}, fmt.Errorf("reading buildpack.toml: %w", err)

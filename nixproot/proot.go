@@ -17,9 +17,9 @@ import (
 
 const prootLayer = launchlayer.PRoot
 
-// PRootLayer puts the pinned static PRoot into an image that may need it. It returns the layer and the program's
+// installPRoot puts the pinned static PRoot into an image that may need it. It returns the layer and the program's
 // path.
-func PRootLayer(ctx context.Context, layers libcnb.Layers, dependencies Dependencies) (libcnb.Layer, string, error) {
+func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies Dependencies) (libcnb.Layer, string, error) {
 	layer, err := layers.Layer(prootLayer)
 	if err != nil {
 		return layer, "", err

@@ -49,8 +49,8 @@ func (m toolchainMetadata) table() map[string]any {
 	return map[string]any{"version": m.Version, "checksum": m.Checksum, "path": m.Path}
 }
 
-// NewToolchain reads the two layers as the last build left them, and opens nothing.
-func NewToolchain(layers libcnb.Layers, t Toolchain) (*Toolchain, error) {
+// newToolchain reads the two layers as the last build left them, and opens nothing.
+func newToolchain(layers libcnb.Layers, t Toolchain) (*Toolchain, error) {
 	var err error
 	if t.nix, err = layers.Layer(toolchainLayer); err != nil {
 		return nil, err

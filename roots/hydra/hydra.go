@@ -36,7 +36,7 @@ type Options struct {
 	UserAgent string
 	// Retry is what is done when an answer does not come; the zero value means DefaultRetry.
 	Retry Retry
-	// Poll is how often a wait looks again; the zero value means DefaultPoll.
+	// Poll is how often a wait looks again; the zero value means defaultPoll.
 	Poll Poll
 	// MaxPages bounds how many pages of evaluations, 20 each, are read to find a revision; 0 means 21, so that a
 	// search and what follows it stay below 25 requests.
@@ -75,8 +75,8 @@ type Poll struct {
 	Line       time.Duration // a line of progress at least this far from the last, unless something changed
 }
 
-// DefaultPoll looks again after two seconds at first and every 15 seconds in the end.
-func DefaultPoll() Poll {
+// defaultPoll looks again after two seconds at first and every 15 seconds in the end.
+func defaultPoll() Poll {
 	return Poll{First: 2 * time.Second, Max: 15 * time.Second, Line: 5 * time.Second}
 }
 
@@ -122,7 +122,7 @@ func New(o Options) (*Client, error) {
 		o.Retry = DefaultRetry()
 	}
 	if o.Poll == (Poll{}) {
-		o.Poll = DefaultPoll()
+		o.Poll = defaultPoll()
 	}
 	if o.MaxPages <= 0 {
 		o.MaxPages = defaultMaxPages
