@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 const (
@@ -70,7 +71,7 @@ func readPack(ctx context.Context, name string, dst nar.Sink, sum string) error 
 	}
 	defer z.Close()
 	hash := sha256.New()
-	stream := io.TeeReader(ctxReader{ctx, z}, hash)
+	stream := io.TeeReader(sourcefile.NewReader(ctx, z), hash)
 	if err := nar.Copy(dst, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
 		return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 	}
@@ -97,19 +98,6 @@ func (t Toolchain) unpack(ctx context.Context) error {
 		return errors.Join(err, trees.discard())
 	}
 	return os.WriteFile(filepath.Join(t.Dir, unpackedName), nil, 0o644)
-}
-
-// ctxReader stops reading when its context ends.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // spread is a sink that writes what is in the archive's root directory each to a tree of its own, in a directory that
