@@ -154,6 +154,21 @@ func testRepository(t *testing.T, when spec.G, it spec.S) {
 		})
 	}
 
+	it("says that refs are in a reftable, which it does not read", func() {
+		g := NewWithT(t)
+		dir := t.TempDir()
+		for name, text := range map[string]string{"HEAD": "ref: refs/heads/.invalid\n", "refs/heads": "this repository uses the reftable format\n",
+			"config": "[core]\n\trepositoryformatversion = 1\n[extensions]\n\trefstorage = reftable\n"} {
+			g.Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, ".git", name)), 0o755)).To(Succeed())
+			g.Expect(os.WriteFile(filepath.Join(dir, ".git", name), []byte(text), 0o644)).To(Succeed())
+		}
+		r, err := gitfiles.Open(t.Context(), dir)
+		g.Expect(err).NotTo(HaveOccurred())
+		defer r.Close()
+		_, _, err = r.Head(t.Context())
+		g.Expect(err).To(MatchError(ContainSubstring("reftable")))
+	})
+
 	it("says that a directory is no checkout", func() {
 		r, err := gitfiles.Open(t.Context(), t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())

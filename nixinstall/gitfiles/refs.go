@@ -17,6 +17,9 @@ import (
 // maxSymbolic is how many symbolic refs may point to each other.
 const maxSymbolic = 8
 
+// otherFormat is what HEAD names where refs are in no files of their own (git: Documentation/technical/reftable.txt).
+const otherFormat = "refs/heads/.invalid"
+
 // Head is the commit of HEAD, "" where its branch has none yet, and the branch, "" where HEAD is detached.
 func (r *Repository) Head(ctx context.Context) (rev, branch string, err error) {
 	name := "HEAD"
@@ -37,6 +40,9 @@ func (r *Repository) Head(ctx context.Context) (rev, branch string, err error) {
 			return text, branch, nil
 		}
 		name = strings.TrimSpace(target)
+		if name == otherFormat {
+			return "", "", errors.New("it keeps its refs in another format than files (reftable)")
+		}
 		if !isRefName(name) {
 			return "", "", fmt.Errorf("HEAD names %.80q, which is no ref", name)
 		}
