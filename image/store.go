@@ -237,7 +237,7 @@ func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
 	}
 	err = os.Remove(plain.Name())
 	if err == nil {
-		err = filetree.CopySparse(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize))
+		err = filetree.CopySparse(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize), make([]byte, 64<<10))
 	}
 	if err == nil {
 		_, err = plain.Seek(0, io.SeekStart)

@@ -40,6 +40,9 @@ func (r *Report) Text(out io.Writer) error {
 			fmt.Fprintf(&b, "%-9s %s: %s\n", f.Kind, text.Printable(f.Where), text.Printable(f.Why))
 		}
 	}
+	if r.More {
+		fmt.Fprintf(&b, "%-9s there are more than %d of these\n", Altered, maxProblems)
+	}
 	for _, fact := range r.Facts {
 		fmt.Fprintln(&b, text.Printable(fact))
 	}

@@ -47,7 +47,12 @@ type Report struct {
 	Facts []string
 	// NotCovered is what the report says nothing about, beyond what the app itself does.
 	NotCovered []string
+	// More says that there are more problems than Problems has.
+	More bool
 }
+
+// maxProblems bounds the problems that are kept. Of each kind many fewer are listed.
+const maxProblems = 50_000
 
 // Problem is something beside the store paths that is not as it should be, or that nobody can account for.
 type Problem struct {
@@ -69,6 +74,9 @@ const (
 )
 
 func (r *Report) add(kind Kind, where, format string, args ...any) {
+	if r.More = len(r.Problems) >= maxProblems; r.More {
+		return
+	}
 	r.Problems = append(r.Problems, Problem{kind, where, fmt.Sprintf(format, args...)})
 }
 
@@ -79,7 +87,7 @@ func (r *Report) Intact() bool {
 			return false
 		}
 	}
-	return len(r.Problems) == 0
+	return len(r.Problems) == 0 && !r.More
 }
 
 // Image verifies an image on disk, as package image reads it, or a buildpack's layers directory as a build or a container

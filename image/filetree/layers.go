@@ -69,6 +69,7 @@ type Overlay struct {
 	Notes []Note
 
 	spool    *os.File // of the contents, without a name; its holes are zeros
+	buffer   []byte   // for one file after the other
 	end      int64
 	read     int64
 	entries  int
@@ -412,11 +413,17 @@ func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
 
 // keep writes contents to the spool.
 func (o *Overlay) keep(file *File, contents io.Reader) error {
+	if file.Size == 0 {
+		return nil
+	}
 	start := o.end
+	if o.buffer == nil {
+		o.buffer = make([]byte, 64<<10)
+	}
 	if _, err := o.spool.Seek(start, io.SeekStart); err != nil {
 		return fmt.Errorf("writing a temporary file: %w", err)
 	}
-	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size)); err != nil {
+	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size), o.buffer); err != nil {
 		return err
 	}
 	end, err := o.spool.Seek(0, io.SeekCurrent)
@@ -430,9 +437,8 @@ func (o *Overlay) keep(file *File, contents io.Reader) error {
 	return nil
 }
 
-// CopySparse writes what it reads at a file's position. Zeros become holes: what has nothing else takes no space.
-func CopySparse(file *os.File, from io.Reader) error {
-	buf := make([]byte, 64<<10)
+// CopySparse writes what it reads at a file's position, by a buffer. Zeros become holes: what has nothing else takes no space.
+func CopySparse(file *os.File, from io.Reader, buf []byte) error {
 	for {
 		n, err := io.ReadFull(from, buf)
 		if n > 0 {
