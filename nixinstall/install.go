@@ -128,10 +128,10 @@ func (t *Toolchain) relocate(ctx context.Context, view relocate.View, r *release
 }
 
 // relocatePath checks one path of a release and writes it, rewritten, to where it will run.
-func relocatePath(ctx context.Context, l relocate.View, from string, reg Registration, o InstallOptions) error {
+func relocatePath(ctx context.Context, view relocate.View, from string, reg Registration, o InstallOptions) error {
 	sum := sha256.New()
-	tree := nar.NewTree(l.Rename(reg.Path))
-	rewriter := l.Rewrite(reg.Path, reg.References, tree)
+	tree := nar.NewTree(view.Rename(reg.Path))
+	rewriter := view.Rewrite(reg.Path, reg.References, tree)
 	if err := nar.DumpTo(ctx, nar.Tee(nar.NewWriter(sum), rewriter), from); err != nil {
 		return errors.Join(fmt.Errorf("relocating %s: %w", reg.Path, err), tree.Discard())
 	}

@@ -121,11 +121,11 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	late := time.AfterFunc(max(t.policy.Timeout, firstByte*t.policy.Stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(max(t.policy.Timeout, firstByte*t.policy.Stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
-		late.Stop()
+		first.Stop()
 	}
 }
 

@@ -79,14 +79,14 @@ type neighbour struct {
 	edits []edit
 }
 
-func newFixer(l View, paths []storepath.Path) *fixer {
+func newFixer(v View, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
-	f := &fixer{known: known, scan: newScanner(l, known), budget: l.budget, foreign: func([]byte) {}}
+	f := &fixer{known: known, scan: newScanner(v, known), budget: v.budget, foreign: func([]byte) {}}
 	for _, p := range known.paths {
-		f.targets = append(f.targets, []byte(l.target(p)))
+		f.targets = append(f.targets, []byte(v.target(p)))
 	}
 	f.split.parts = newParts(known)
-	f.inspector = newInspector(f.scan, f.split.parts, l.budget)
+	f.inspector = newInspector(f.scan, f.split.parts, v.budget)
 	return f
 }
 

@@ -37,11 +37,11 @@ const (
 	highBits = 0x8080808080808080
 )
 
-func newScanner(l View, m *members) *scanner {
+func newScanner(v View, m *members) *scanner {
 	s := &scanner{members: m}
-	if !l.IsZero() {
-		s.name, s.keep = []byte(l.dir+"/"), l.keep
-		s.rare = rarest(l.dir)
+	if !v.IsZero() {
+		s.name, s.keep = []byte(v.dir+"/"), v.keep
+		s.rare = rarest(v.dir)
 	}
 	return s
 }

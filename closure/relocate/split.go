@@ -173,7 +173,7 @@ type splitSearch struct {
 
 // evidence is what was seen of a member in a file.
 type evidence struct {
-	told      bool
+	reported  bool
 	whole     bool // there is a whole reference
 	endsEarly bool // and one may be the first of several pieces
 	vagueTail bool // something may be the last of them
@@ -323,10 +323,10 @@ func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
 // tell reports a piece, once per file and member.
 func (s *splitSearch) tell(i, member int, found finder) {
 	e := s.seen[member]
-	if e.told {
+	if e.reported {
 		return
 	}
-	e.told = true
+	e.reported = true
 	s.note(member, e)
 	found.splitPart(i, member)
 }
