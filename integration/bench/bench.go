@@ -180,7 +180,12 @@ func (b *Bench) settle(ctx context.Context) error {
 	if b.Disks {
 		return nil
 	}
-	rest := recently - time.Since(b.removed)
+	return b.outlast(ctx, b.removed)
+}
+
+// outlast waits until the file system has forgotten what was removed at a time.
+func (b *Bench) outlast(ctx context.Context, removed time.Time) error {
+	rest := recently - time.Since(removed)
 	if rest <= 0 {
 		return nil
 	}

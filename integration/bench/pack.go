@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
@@ -98,6 +99,8 @@ type packer struct {
 	buildpack string
 	cache     *rig.Server
 	source    string
+	// pulled is what it took to bring the changed app into the engine by a registry.
+	pulled time.Duration
 }
 
 // packs measures what a first deploy and a change of the app cost end to end, and what they cost by others' ways.
@@ -147,6 +150,12 @@ func (b *Bench) packs(ctx context.Context) error {
 	return p.toEngine(ctx, changed)
 }
 
+// settled waits until the engine's file system, which every image removed was on, is as a machine's at rest.
+func (p *packer) settled(ctx context.Context) error {
+	unix.Sync()
+	return p.b.outlast(ctx, time.Now())
+}
+
 // build builds once and prints its phases.
 func (p *packer) build(ctx context.Context, name, image string, roots []storepath.Path, more ...string) (phases, error) {
 	clock := newPhaseClock()
@@ -189,17 +198,37 @@ func (p *packer) toRegistry(ctx context.Context, changed *change) error {
 	defer closing.Close()
 	image := address + "/bench/app"
 	defer p.forget(image)
-	p.b.Log("pack build --publish, the whole closure and then a change of the app")
+	if err := p.settled(ctx); err != nil {
+		return err
+	}
+	p.b.Log("pack build --publish, the whole closure and then a change of the app, each pulled by the Docker engine")
 	first, err := p.build(ctx, "registry.first", image, p.f.roots, "--publish")
 	if err != nil {
+		return err
+	}
+	if _, err := p.pull(ctx, "registry.first", image); err != nil {
 		return err
 	}
 	second, err := p.build(ctx, "registry.change", image, changed.roots, "--publish")
 	if err != nil {
 		return err
 	}
+	pulling, err := p.pull(ctx, "registry.change", image)
+	if err != nil {
+		return err
+	}
+	p.pulled = second.whole() + pulling
 	p.bars("registry", first, second)
 	return nil
+}
+
+// pull has the engine pull an image that was published, and prints what that took.
+func (p *packer) pull(ctx context.Context, name, image string) (time.Duration, error) {
+	start := time.Now()
+	err := docker(ctx, "pull", "--quiet", image)
+	took := time.Since(start)
+	p.b.row("pack."+name+".pull", seconds(took), "s", "")
+	return took, err
 }
 
 // registry serves a registry on loopback that has the run image.
@@ -229,6 +258,9 @@ func (p *packer) registry(ctx context.Context) (address string, closing io.Close
 func (p *packer) toEngine(ctx context.Context, changed *change) error {
 	const image = "nix-hydra-bench/app"
 	defer p.forget(image)
+	if err := p.settled(ctx); err != nil {
+		return err
+	}
 	p.b.Log("pack build into the Docker engine, the whole closure and then a change of the app")
 	first, err := p.build(ctx, "engine.first", image, p.f.roots)
 	if err != nil {

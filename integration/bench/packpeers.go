@@ -35,8 +35,7 @@ func (p *packer) peers(ctx context.Context, changed *change, first, second phase
 		roots []storepath.Path
 		infos map[storepath.Path]*narinfo.NarInfo
 		ours  phases
-		bar   string
-	}{{"first", p.f.roots, p.f.infos, first, ""}, {"change", changed.roots, changed.infos, second, ">=5"}} {
+	}{{"first", p.f.roots, p.f.infos, first}, {"change", changed.roots, changed.infos, second}} {
 		copying, err := p.nixCopy(ctx, store, push.roots)
 		if err != nil {
 			return err
@@ -53,7 +52,10 @@ func (p *packer) peers(ctx context.Context, changed *change, first, second phase
 			}
 			name := "pack.engine." + push.name + "." + peer.name
 			p.b.row(name, seconds(copying+loading), "s", "")
-			p.b.row(name+"_against_ours", seconds(copying+loading)/seconds(push.ours.whole()), "ratio", push.bar)
+			p.b.row(name+"_against_ours", seconds(copying+loading)/seconds(push.ours.whole()), "ratio", "")
+			if push.name == "change" {
+				p.b.row(name+"_against_ours_by_registry", seconds(copying+loading)/seconds(p.pulled), "ratio", ">=5")
+			}
 		}
 	}
 	for _, name := range []string{"dockertools", "nix2container"} {
