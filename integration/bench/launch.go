@@ -82,35 +82,44 @@ func (b *Bench) launch(ctx context.Context) error {
 	} else {
 		b.Log("the closure has no nginx: requests are left out")
 	}
+	if b.Closure == "" {
+		if err := b.appStarts(ctx); err != nil {
+			return err
+		}
+	}
 	return b.relocation(ctx, f)
 }
 
 // worlds lays out the closure in all of the ways below dir.
 func (b *Bench) worlds(ctx context.Context, f *fixture, dir string) (*worlds, error) {
-	cache, err := b.cache(ctx, f, "zstd")
-	if err != nil {
-		return nil, err
-	}
-	server, err := rig.Serve(cache, rig.ServeOptions{})
+	server, err := b.serveClosure(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	defer server.Close()
-	b.Log("unpacking the closure as it is, for /nix")
+	w, err := b.nativeAndRelocated(ctx, f, server.URL, dir)
+	if err != nil {
+		return nil, err
+	}
+	b.Log("building an image of the closure as it is, for the other engines")
+	plain, err := b.image(ctx, f, server.URL, filepath.Join(dir, "u"), launch.EngineProot)
+	if err != nil {
+		return nil, err
+	}
+	w.userns = world{"userns", launched(plain, launch.EngineUserns), storepath.Path.String}
+	w.proot = world{"proot", launched(plain, launch.EngineProot), storepath.Path.String}
+	return w, nil
+}
+
+// nativeAndRelocated lays out the closure in these two ways below dir.
+func (b *Bench) nativeAndRelocated(ctx context.Context, f *fixture, url, dir string) (*worlds, error) {
+	b.Log("unpacking the closure as it is, for /nix, and building a relocated image of it")
 	w := &worlds{dir: dir}
-	if w.native, err = b.native(ctx, f, server.URL, filepath.Join(dir, "n")); err != nil {
+	var err error
+	if w.native, err = b.native(ctx, f, url, filepath.Join(dir, "n")); err != nil {
 		return nil, err
 	}
-	buildpack, err := b.buildpack(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b.Log("building two images of the closure, relocated and not")
-	if w.image, err = b.image(ctx, f, buildpack, server.URL, dir, launch.EngineRelocate); err != nil {
-		return nil, err
-	}
-	plain, err := b.image(ctx, f, buildpack, server.URL, filepath.Join(dir, "u"), launch.EngineProot)
-	if err != nil {
+	if w.image, err = b.image(ctx, f, url, dir, launch.EngineRelocate); err != nil {
 		return nil, err
 	}
 	view, err := relocate.NewView(filepath.Join(w.image.Layers(), "view"))
@@ -118,9 +127,16 @@ func (b *Bench) worlds(ctx context.Context, f *fixture, dir string) (*worlds, er
 		return nil, err
 	}
 	w.relocated = world{"relocated", launched(w.image, ""), view.Rename}
-	w.userns = world{"userns", launched(plain, launch.EngineUserns), storepath.Path.String}
-	w.proot = world{"proot", launched(plain, launch.EngineProot), storepath.Path.String}
 	return w, nil
+}
+
+// serveClosure serves the closure in zstd.
+func (b *Bench) serveClosure(ctx context.Context, f *fixture) (*rig.Server, error) {
+	cache, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return nil, err
+	}
+	return rig.Serve(cache, rig.ServeOptions{})
 }
 
 // buildpack packages the buildpack, once.
@@ -189,8 +205,11 @@ func program(storeDir, name string) storepath.Path {
 }
 
 // image builds the closure into layers by the buildpack.
-func (b *Bench) image(ctx context.Context, f *fixture, bp *integration.Buildpack, url, dir, engine string,
-) (*integration.Bare, error) {
+func (b *Bench) image(ctx context.Context, f *fixture, url, dir, engine string) (*integration.Bare, error) {
+	bp, err := b.buildpack(ctx)
+	if err != nil {
+		return nil, err
+	}
 	roots := slices.Clone(f.roots)
 	for _, p := range []storepath.Path{f.python, f.nginx} {
 		if p != "" && !slices.Contains(roots, p) {
@@ -319,10 +338,10 @@ func (b *Bench) looks(ctx context.Context, f *fixture, w *worlds) error {
 	return nil
 }
 
-func each(looks []look, of func(look) float64) []float64 {
+func each[T any](list []T, of func(T) float64) []float64 {
 	var values []float64
-	for _, l := range looks {
-		values = append(values, of(l))
+	for _, item := range list {
+		values = append(values, of(item))
 	}
 	return values
 }
