@@ -44,6 +44,10 @@ var golden = map[int]map[string]string{
 		"relocated": "2c877e66024ed76b47423123c611e6db8687f9dfc9b9873d31d086ee02f5f2b1",
 		"as it is":  "c6f84ec8949b1fe8ff117552a1dc8e298cb2bf08e7cfd70732678bef33ab4255",
 	},
+	6: { // links of the view are short: paths have the view's names in their layers
+		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
+		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",
+	},
 	3: { // fixups have a length, and compressed files are rewritten
 		"relocated": "14cb6715f9243eb3652763d2fbe3093a54a0d0702db7fbc11ba7eb48853d33da",
 		"as it is":  "4aed6267826d6be8a7ed89ff02d6b33dd8eb8a2883cb651b98d6be152735fb57",

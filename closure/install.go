@@ -60,7 +60,7 @@ func installGroup(ctx context.Context, s staging, group Group, view relocate.Vie
 		if err := os.Remove(s.sidecar(p)); err != nil {
 			return err
 		}
-		if err := move(ctx, s.tree(p), filepath.Join(dir, p.Base())); err != nil {
+		if err := move(ctx, s.tree(p), filepath.Join(dir, BaseName(p, view))); err != nil {
 			return err
 		}
 		infos.Paths = append(infos.Paths, st.Info)
@@ -89,7 +89,7 @@ func WriteView(ctx context.Context, dir string, groups []Group, layersDir string
 	want := map[string]string{}
 	for _, group := range groups {
 		for _, p := range group.Paths {
-			name, target := LinkName(p, view), LinkTarget(layersDir, group.Layer, p, view)
+			name, target := BaseName(p, view), LinkTarget(layersDir, group.Layer, p, view)
 			if other, ok := want[name]; ok {
 				return fmt.Errorf("making store view: %s and %s are both named %s", other, target, name)
 			}
@@ -124,17 +124,18 @@ func WriteView(ctx context.Context, dir string, groups []Group, layersDir string
 	return nil
 }
 
-// LinkTarget is where a path's link leads: up and down again, which the kernel follows a fifth faster than the whole way
-// from the root. A view that an engine shows at /nix/store is not where that leads from.
+// LinkTarget is where a path's link leads: up and down again, which is faster to follow and shorter than the whole way from
+// the root. What is shorter than 60 bytes ext4 keeps with the link itself, which halves what following it costs: hence the
+// short names of layers. A view that an engine shows at /nix/store is not where that leads from.
 func LinkTarget(layersDir, layer string, p storepath.Path, view relocate.View) string {
 	if view.IsZero() {
 		return filepath.Join(layersDir, layer, p.Base())
 	}
-	return filepath.Join("..", layer, p.Base())
+	return filepath.Join("..", layer, BaseName(p, view))
 }
 
-// LinkName is what a path's link is called in the view.
-func LinkName(p storepath.Path, view relocate.View) string {
+// BaseName is what a path is called in its layer and in the view.
+func BaseName(p storepath.Path, view relocate.View) string {
 	if view.IsZero() {
 		return p.Base()
 	}

@@ -68,12 +68,12 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 			layers = append(layers, group.Layer)
 			want := []string{closure.PathsName}
 			for _, p := range group.Paths {
-				want = append(want, p.Base())
+				want = append(want, closure.BaseName(p, img.view))
 				text, err := os.ReadFile(filepath.Join(img.view.Rename(p), "bin", "run"))
 				Expect(err).NotTo(HaveOccurred())
 				interpreter, _, _ := strings.Cut(strings.TrimPrefix(string(text), "#!"), "/bin/sh")
 				Expect(interpreter).To(BeADirectory())
-				info, err := os.Stat(filepath.Join(img.layers, group.Layer, p.Base()))
+				info, err := os.Stat(filepath.Join(img.layers, group.Layer, closure.BaseName(p, img.view)))
 				Expect(err).NotTo(HaveOccurred())
 				Expect(info.Mode().Perm()).To(Equal(os.FileMode(0o555)))
 			}
@@ -135,7 +135,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 				links = append(links, img.view.Base(p))
 				target, err := os.Readlink(img.view.Rename(p))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(filepath.Join(img.viewDir, target)).To(Equal(filepath.Join(img.layers, group.Layer, p.Base())))
+				Expect(filepath.Join(img.viewDir, target)).To(Equal(filepath.Join(img.layers, group.Layer, closure.BaseName(p, img.view))))
 			}
 		}
 		Expect(names(img.viewDir)).To(ConsistOf(links))

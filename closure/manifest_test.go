@@ -233,7 +233,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		}
 		m, err := closure.ParseManifest(nil)
 		Expect(err).NotTo(HaveOccurred())
-		_, notes := closure.ReadPrevious(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 24): m, "../etc": m}, relocate.View{})
+		_, notes := closure.ReadPrevious(map[string]closure.Manifest{"closure-0001-" + strings.Repeat("0", 12): m, "../etc": m}, relocate.View{})
 		Expect(notes).To(HaveLen(2))
 	})
 }

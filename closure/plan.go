@@ -40,8 +40,9 @@ const (
 	gathered = 6
 	// fewest and most, of a hundred layers and rounded down, are for the small ones.
 	fewest, most = 6, 80
-	// layerName is how much of a hash a layer's name has: 120 bits.
-	layerName = 24
+	// layerName is how much of a hash a layer's name has: 60 bits. What a layer holds is compared besides, and the shorter its
+	// name, the faster are links into it (see LinkTarget).
+	layerName = 12
 )
 
 func (l Limits) layers() int {

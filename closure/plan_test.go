@@ -32,7 +32,7 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		for _, group := range groups {
 			Expect(group.Paths).NotTo(BeEmpty())
 			Expect(slices.IsSorted(group.Paths)).To(BeTrue())
-			Expect(group.Layer).To(MatchRegexp(`^closure-\d{4}-[0-9a-z]{24}$`))
+			Expect(group.Layer).To(MatchRegexp(`^closure-\d{4}-[0-9a-z]{12}$`))
 			names[group.Layer] = true
 			all = append(all, group.Paths...)
 		}

@@ -153,9 +153,14 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 			r.Problems = append(r.Problems, fmt.Sprintf("layer %s does not say what it holds: %s", name, err))
 			continue
 		}
+		view, err := closure.ViewOf(prefix)
+		if err != nil {
+			r.Problems = append(r.Problems, fmt.Sprintf("layer %s: %s", name, err))
+			continue
+		}
 		r.Prefix = prefix
 		for _, info := range infos {
-			r.Paths = append(r.Paths, pathOf(info, name, layer))
+			r.Paths = append(r.Paths, pathOf(info, name, layer.Child(closure.BaseName(info.Path, view))))
 			counts[name]++
 		}
 	}
@@ -167,9 +172,9 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 }
 
 // pathOf is what a layer's path info says of a store path in it.
-func pathOf(info closure.PathInfo, name string, layer *filetree.File) Path {
+func pathOf(info closure.PathInfo, layer string, tree *filetree.File) Path {
 	p := Path{
-		Path: info.Path, Layer: name, NarHash: info.NarHash, ContentAddress: info.CA, Fixups: len(info.Fixups),
+		Path: info.Path, Layer: layer, NarHash: info.NarHash, ContentAddress: info.CA, Fixups: len(info.Fixups),
 		References: info.References,
 	}
 	var output string
@@ -181,6 +186,6 @@ func pathOf(info closure.PathInfo, name string, layer *filetree.File) Path {
 		key, _, _ := strings.Cut(signature, ":")
 		p.Keys = append(p.Keys, key)
 	}
-	p.Files, p.Size = sizeOf(layer.Child(info.Path.Base()))
+	p.Files, p.Size = sizeOf(tree)
 	return p
 }

@@ -205,7 +205,7 @@ func (h *hidden) testVerify(it spec.S) {
 		Expect(out).To(And(ContainSubstring("UNTRUSTED "+h.bash), ContainSubstring("signed by "+h.key.Name),
 			Not(ContainSubstring("ALTERED"))))
 
-		programs, err := filepath.Glob(filepath.Join(l.Layers(), "closure-*", filepath.Base(h.bash), "bin/bash"))
+		programs, err := filepath.Glob(filepath.Join(l.Layers(), "closure-*", "*"+filepath.Base(h.bash)[32:], "bin/bash"))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(programs).To(HaveLen(1))
 		flip(programs[0])

@@ -249,7 +249,7 @@ func (w *engineWorld) line(l *layered, p host, line string, args ...string) ende
 
 var (
 	storeHash = regexp.MustCompile(`/nix/store/([0-9a-z]{32})-`)
-	layerHash = regexp.MustCompile(`/closure-[0-9a-z-]*/([0-9a-z]{32})-`)
+	layerHash = regexp.MustCompile(`/closure-[0-9a-z-]*/([0-9a-z]{5,32})-`)
 	viewHash  = regexp.MustCompile(`/view/([0-9a-z]{5,31})-`)
 )
 

@@ -167,11 +167,16 @@ func (c *contents) dirOf(p storepath.Path) string {
 	for _, group := range c.Groups {
 		for _, member := range group.Paths {
 			if member == p {
-				return filepath.Join(c.layersDir, group.Layer, p.Base())
+				return c.treeIn(group.Layer, p)
 			}
 		}
 	}
 	return ""
+}
+
+// treeIn is where a path's files are in a layer.
+func (c *contents) treeIn(layer string, p storepath.Path) string {
+	return filepath.Join(c.layersDir, layer, closure.BaseName(p, c.View))
 }
 
 // bins are the directories put first on PATH, in the form the engine needs: where files are relocated, the real directories,

@@ -48,7 +48,7 @@ func checkMachine(result *closure.Result, layersDir string, roots []storepath.Pa
 	var all programs
 	for _, group := range result.Changed {
 		for _, p := range group.Paths {
-			found, err := programsIn(p, filepath.Join(layersDir, group.Layer, p.Base()), system)
+			found, err := programsIn(p, filepath.Join(layersDir, group.Layer, closure.BaseName(p, result.View)), system)
 			if err != nil {
 				return fmt.Errorf("checking programs: %w", err)
 			}

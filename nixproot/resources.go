@@ -16,7 +16,7 @@ func (c *contents) findResources(before buildRecord) map[storepath.Path][]string
 	found := map[storepath.Path][]string{}
 	for _, group := range c.Groups {
 		for _, p := range group.Paths {
-			dir := filepath.Join(c.layersDir, group.Layer, p.Base())
+			dir := c.treeIn(group.Layer, p)
 			here := exists(dir)
 			for _, r := range launchlayer.Resources() {
 				for _, file := range r.Files {

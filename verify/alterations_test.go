@@ -181,7 +181,7 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 		},
 		"verifying /nix/store/": {
 			"one signed path in another's place": func(f *imagetest.Image) {
-				from, to := path.Join(imagetest.Dir, f.LayerOf(f.Lib), f.Lib.Base()), path.Dir(path.Dir(f.AppFile))
+				from, to := path.Join(imagetest.Dir, f.Tree(f.Lib)), path.Dir(path.Dir(f.AppFile))
 				copied := moved(entriesOf(f, from), from, to)
 				f.Remove(to)
 				f.AddLayer("forged", copied...)
@@ -339,7 +339,7 @@ func withConfig(change func(*imagetest.Image, *launch.Config)) func(*imagetest.I
 // libraryBin is the bin directory of a signed path that is no root.
 func libraryBin(f *imagetest.Image, config *launch.Config) string {
 	if config.Engine == launch.EngineRelocate {
-		return path.Join(imagetest.Dir, f.LayerOf(f.Lib), f.Lib.Base(), "bin")
+		return path.Join(imagetest.Dir, f.Tree(f.Lib), "bin")
 	}
 	return f.Lib.String() + "/bin"
 }

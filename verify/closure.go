@@ -157,10 +157,10 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 			entry.Problem = "it is in two layers"
 		default:
 			v.seen[r.Path] = true
-			known[r.Path.Base()] = true
+			known[closure.BaseName(r.Path, view)] = true
 			entry.Problem = v.agrees(name, r, prefix)
 			v.trees = append(v.trees, unpacked{
-				file: dir.Child(r.Path.Base()), view: view, info: r, entry: len(v.report.Paths),
+				file: dir.Child(closure.BaseName(r.Path, view)), view: view, info: r, entry: len(v.report.Paths),
 			})
 		}
 		v.report.Paths = append(v.report.Paths, entry)
@@ -260,7 +260,7 @@ func (v *closureCheck) view() {
 	known := map[string]bool{}
 	for _, t := range v.trees {
 		entry := &v.report.Paths[t.entry]
-		name := closure.LinkName(t.info.Path, t.view)
+		name := closure.BaseName(t.info.Path, t.view)
 		link := view.Child(name)
 		if known[name] || link == nil || link.Kind != filetree.Symlink || !v.leads(link.Target, entry.Layer, t) ||
 			len(link.Attributes) > 0 {

@@ -43,7 +43,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		f = imagetest.New(t, launch.EngineRelocate)
 		victim, group, manifests = f.Lib, f.LayerOf(f.Lib), f.Manifests()
 		layer, viewDir = filepath.Join(f.LayersDir, group), filepath.Join(f.LayersDir, launchlayer.View)
-		file = filepath.Join(layer, victim.Base(), "bin", "lib")
+		file = filepath.Join(f.LayersDir, f.Tree(victim), "bin", "lib")
 		var err error
 		keys, err = narinfo.ParseKeys(f.Key)
 		Expect(err).NotTo(HaveOccurred())
@@ -155,8 +155,8 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("misses a path that is gone", func() {
-		Expect(os.Chmod(filepath.Join(layer, victim.Base()), 0o755)).To(Succeed())
-		Expect(nar.RemoveAll(filepath.Join(layer, victim.Base()))).To(Succeed())
+		Expect(os.Chmod(filepath.Join(f.LayersDir, f.Tree(victim)), 0o755)).To(Succeed())
+		Expect(nar.RemoveAll(filepath.Join(f.LayersDir, f.Tree(victim)))).To(Succeed())
 		Expect(problem(verifyAll())).To(Equal("it is not in the layer"))
 	})
 

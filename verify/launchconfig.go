@@ -51,7 +51,10 @@ func (c *layersCheck) roots() []storepath.Path {
 
 // files are those of a store path, nil where it is in no layer, and where they are in the image.
 func (c *layersCheck) files(p storepath.Path) (files *filetree.File, dir string) {
-	dir = path.Join(c.layerOf[p], p.Base())
+	dir, ok := c.treeOf[p]
+	if !ok {
+		return nil, ""
+	}
 	return c.layers.Find(dir), c.inImage(dir)
 }
 

@@ -45,7 +45,8 @@ type layersCheck struct {
 
 	config  launch.Config
 	closure *ClosureReport
-	layerOf map[storepath.Path]string
+	// treeOf is where a store path is in the directory.
+	treeOf map[storepath.Path]string
 }
 
 // check looks at every file in the directory.
@@ -63,9 +64,10 @@ func (c *layersCheck) check(ctx context.Context) error {
 		return err
 	}
 	c.Paths = append(c.Paths, c.closure.Paths...)
-	c.layerOf = map[storepath.Path]string{}
+	c.treeOf = map[storepath.Path]string{}
+	view, _ := closure.ViewOf(c.closure.Prefix) // one that is none was noted with its layer
 	for _, each := range c.closure.Paths {
-		c.layerOf[each.Path] = each.Layer
+		c.treeOf[each.Path] = path.Join(each.Layer, closure.BaseName(each.Path, view))
 	}
 	for _, name := range c.closure.Extra {
 		c.add(Extra, c.inImage(name), "it belongs to no store path")

@@ -221,14 +221,8 @@ func alterations() map[string]func(*imagetest.Image) {
 	env := func(variables ...string) func(*imagetest.Image) {
 		return func(f *imagetest.Image) { f.Config.Env = append(f.Config.Env, variables...) }
 	}
-	viewLink := func(f *imagetest.Image, p string) string {
-		for _, name := range f.NamesWith(imagetest.View + "/") {
-			if strings.HasSuffix(f.Must(name).Linkname, p) {
-				return name
-			}
-		}
-		f.T.Fatal("no link to ", p)
-		return ""
+	viewLink := func(f *imagetest.Image, p storepath.Path) string {
+		return path.Join(imagetest.View, path.Base(f.Tree(p)))
 	}
 	return map[string]func(*imagetest.Image){
 		"a byte": alter,
@@ -295,7 +289,7 @@ func alterations() map[string]func(*imagetest.Image) {
 		},
 		"a file below a link that a runtime may take for a directory": func(f *imagetest.Image) {
 			good := *f.Must(f.AppFile)
-			f.AddLayer("forged", evil(path.Join(viewLink(f, f.App.Base()), "bin/app")), good)
+			f.AddLayer("forged", evil(path.Join(viewLink(f, f.App), "bin/app")), good)
 		},
 		"an attribute that merges another directory": func(f *imagetest.Image) {
 			f.AddBelow(imagetest.Directory("/decoy"), evil("/decoy/more"))
@@ -352,18 +346,18 @@ func alterations() map[string]func(*imagetest.Image) {
 		"a file beside the paths": func(f *imagetest.Image) {
 			f.AddLayer("forged", evil(path.Join(path.Dir(path.Dir(path.Dir(f.AppFile))), "lib", "libc.so")))
 		},
-		"a link of the view to elsewhere": func(f *imagetest.Image) { f.Must(viewLink(f, f.App.Base())).Linkname = "/tmp" },
+		"a link of the view to elsewhere": func(f *imagetest.Image) { f.Must(viewLink(f, f.App)).Linkname = "/tmp" },
 		"a link of the view to another path": func(f *imagetest.Image) {
-			f.Must(viewLink(f, f.Lib.Base())).Linkname = f.Must(viewLink(f, f.App.Base())).Linkname
+			f.Must(viewLink(f, f.Lib)).Linkname = f.Must(viewLink(f, f.App)).Linkname
 		},
 		"a link of the view up and out": func(f *imagetest.Image) {
-			e := f.Must(viewLink(f, f.App.Base()))
+			e := f.Must(viewLink(f, f.App))
 			e.Linkname = "../../../" + strings.TrimPrefix(path.Join(imagetest.View, e.Linkname), "/")
 		},
 		"a link of the view more": func(f *imagetest.Image) {
 			f.Append(launchlayer.View, imagetest.Symlink(imagetest.View+"/more", "../run"))
 		},
-		"a link of the view less": func(f *imagetest.Image) { f.Remove(viewLink(f, f.Lib.Base())) },
+		"a link of the view less": func(f *imagetest.Image) { f.Remove(viewLink(f, f.Lib)) },
 		"the view a link": func(f *imagetest.Image) {
 			f.AddLayer("forged", append(copied(f, imagetest.View, "/v"), imagetest.Symlink(imagetest.View, "/v"))...)
 		},

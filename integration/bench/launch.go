@@ -358,7 +358,7 @@ func (b *Bench) starts(ctx context.Context, f *fixture, w *worlds) error {
 	}
 	bare := ""
 	for _, dir := range config.Bin {
-		if file := filepath.Join(dir, "python3"); strings.Contains(dir, f.python.Base()) {
+		if file := filepath.Join(dir, "python3"); strings.Contains(dir, filepath.Base(w.relocated.see(f.python))) {
 			bare = file
 		}
 	}

@@ -104,7 +104,7 @@ func New(t *testing.T, engine string) *Image {
 		f.data[group.Layer] = result.Manifests()[group.Layer].Metadata()
 	}
 	f.fromDisk(launchlayer.View, layers.Path)
-	program := filepath.Join(Dir, f.LayerOf(f.App), f.App.Base(), "bin")
+	program := path.Join(Dir, f.Tree(f.App), "bin")
 	f.AppFile = path.Join(program, "app")
 	config := launch.Config{Engine: engine, View: View, Bin: []string{program}, StorePaths: []string{f.App.String()}}
 	if engine == launch.Unrelocated {
@@ -256,6 +256,11 @@ func (f *Image) LayerOf(p storepath.Path) string {
 	}
 	f.T.Fatal("no layer has ", p)
 	return ""
+}
+
+// Tree is where a store path is below the layers directory.
+func (f *Image) Tree(p storepath.Path) string {
+	return path.Join(f.LayerOf(p), closure.BaseName(p, f.result.View))
 }
 
 // Manifests are the closure layers' metadata, by layer.
