@@ -57,7 +57,7 @@ func relocatedChoice(c Config, requested string) *choice {
 	case EngineNative:
 		missing := missingRoot(c.StorePaths)
 		if missing == "" {
-			return (&choice{bin: storeDirs(c.Bin)}).decide(EngineNative, EngineEnv+
+			return (&choice{bin: storeDirs(c)}).decide(EngineNative, EngineEnv+
 				" asks for it and the run image has every root")
 		}
 		ch.warning = fmt.Sprintf("%s=native: the run image has no %s; running the relocated closure instead", EngineEnv,
@@ -120,20 +120,17 @@ func missingRoot(roots []string) string {
 	return ""
 }
 
-// storeDirs gives directories of the layers the names they have in an ordinary store: …/<hash>-<name>/bin becomes
-// /nix/store/<hash>-<name>/bin.
-func storeDirs(dirs []string) []string {
-	out := make([]string, 0, len(dirs))
-	for _, dir := range dirs {
-		parts := strings.Split(dir, "/")
-		for i, part := range parts {
-			if p, err := storepath.FromBase(part); err == nil {
-				out = append(out, filepath.Join(append([]string{p.String()}, parts[i+1:]...)...))
-				break
+// storeDirs are the directories of Bin, which are in layers, as an ordinary store has them: those of the roots.
+func storeDirs(c Config) []string {
+	var dirs []string
+	for _, dir := range c.Bin {
+		for _, root := range c.StorePaths {
+			if filepath.Base(filepath.Dir(dir)) == filepath.Base(viewPath(c.View, filepath.Base(root))) {
+				dirs = append(dirs, filepath.Join(root, filepath.Base(dir)))
 			}
 		}
 	}
-	return out
+	return dirs
 }
 
 func reason(c Config) string {

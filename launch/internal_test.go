@@ -150,8 +150,11 @@ func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) 
 
 func TestNativeUsesTheStoresOwnNames(t *testing.T) {
 	RegisterTestingT(t)
-	dirs := []string{"/layers/x/closure-07/" + base + "/bin", "/nix/store/" + base + "/sbin", "/usr/bin"}
-	Expect(storeDirs(dirs)).To(Equal([]string{"/nix/store/" + base + "/bin", "/nix/store/" + base + "/sbin"}))
+	view := "/layers/x/view"
+	layer := "/layers/x/closure-07/" + filepath.Base(viewPath(view, base))
+	Expect(storeDirs(Config{
+		View: view, Bin: []string{layer + "/bin", "/usr/bin"}, StorePaths: []string{"/nix/store/" + strings.Repeat("1", 32) + "-other", "/nix/store/" + base},
+	})).To(Equal([]string{"/nix/store/" + base + "/bin"}))
 }
 
 func TestUnrelocatedOrder(t *testing.T) {
