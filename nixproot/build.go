@@ -158,7 +158,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 	if err := b.runHook(ctx, in, contents, launcher); err != nil {
 		return result, err
 	}
-	if err := in.writeBills(contents.Graph, launchLayers); err != nil {
+	if err := in.writeBills(contents, launchLayers); err != nil {
 		return result, err
 	}
 	if err := b.trimSource(ctx, in); err != nil {
@@ -289,16 +289,20 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 			"name here, and run by bash, which the run image has to have; leave it out of the order, or put it first", id)
 	}
 	if len(entries) == 0 {
+		none := "No Procfile"
+		if in.procfile.Empty {
+			none = "The Procfile names no process type"
+		}
 		program, because, err := c.mainProgram()
 		if err != nil {
 			return nil, err
 		}
 		if program == "" {
-			b.Logger.Bodyf("No Procfile, and the outputs have several programs or none: the image has no process type; "+
-				"add a Procfile with a line such as %q", "web: run_proot.sh myapp")
+			b.Logger.Bodyf("%s, and the outputs have several programs or none: the image has no process type; "+
+				"add a Procfile with a line such as %q", none, "web: run_proot.sh myapp")
 			return nil, nil
 		}
-		b.Logger.Bodyf("No Procfile: %s becomes %s, as %s", program, launchlayer.WebType, because)
+		b.Logger.Bodyf("%s: %s becomes %s, as %s", none, program, launchlayer.WebType, because)
 		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: "run_proot.sh " + program}}
 	}
 	for _, entry := range entries {

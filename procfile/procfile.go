@@ -71,6 +71,8 @@ func Visible(line string) string {
 type File struct {
 	// Entries are its process types, each once.
 	Entries []Entry
+	// Empty is set for a Procfile that is there and names no process type.
+	Empty bool
 	// Warnings say what was read otherwise than it is written, a line each: the first maxWarnings, and how many more.
 	Warnings []string
 }
@@ -133,7 +135,7 @@ func Parse(text string) (File, error) {
 	odd := 0                        // warnings, more than are spelled out
 	lines := map[string]entryLine{} // the last of each type
 	for i, text := range lineEnd.Split(strings.TrimPrefix(text, "\ufeff"), -1) {
-		line, err := parseLine(i+1, strings.TrimRight(text, " \t"))
+		line, err := parseLine(i+1, trimEnd(text))
 		if err != nil {
 			return File{}, err
 		}
@@ -162,7 +164,17 @@ func Parse(text string) (File, error) {
 		}
 		p.Entries = append(p.Entries, line.Entry)
 	}
+	p.Empty = len(p.Entries) == 0
 	return p, nil
+}
+
+// trimEnd is a line without the blanks at its end, but for one that a backslash makes part of the command.
+func trimEnd(text string) string {
+	trimmed := strings.TrimRight(text, " \t")
+	if escapes := len(trimmed) - len(strings.TrimRight(trimmed, `\`)); escapes%2 == 1 {
+		return text[:min(len(trimmed)+1, len(text))]
+	}
+	return trimmed
 }
 
 // warn counts a warning, and spells it out where there are few yet.
@@ -197,7 +209,7 @@ func parseLine(number int, text string) (entryLine, error) {
 		return l, l.refuse(len(text)+1, "no colon; a line is \"type: command\", for example \"web: run_proot.sh myapp\"")
 	}
 	l.written = name
-	l.Type = strings.ToLower(strings.ReplaceAll(name[indent:], "_", "-"))
+	l.Type = strings.Map(corrected, name[indent:])
 	l.Command = strings.TrimLeft(command, " \t")
 	switch {
 	case !processType.MatchString(l.Type):
@@ -213,6 +225,18 @@ func parseLine(number int, text string) (entryLine, error) {
 		return l, l.refuse(l.column()+strings.IndexByte(l.Command, 0), "the command holds a NUL byte")
 	}
 	return l, nil
+}
+
+// corrected is a character of a process type as it has to be written. Only ASCII has capitals here: other alphabets'
+// letters, among them some whose small form is an ASCII one, are refused.
+func corrected(c rune) rune {
+	switch {
+	case c == '_':
+		return '-'
+	case c >= 'A' && c <= 'Z':
+		return c - 'A' + 'a'
+	}
+	return c
 }
 
 // strangeAt is where in a process type stands what may not stand there.
