@@ -26,7 +26,8 @@ func testArguments(t *testing.T, _ spec.G, it spec.S) {
 		dir := t.TempDir()
 		for name, text := range map[string]string{
 			"default.nix": text, "nix/config.nix": `{ suffix = "-configured" + baseNameOf (dirOf (toString ./.)); }`,
-			"path.nix": "derivation { name = (import <dep>).name; system = builtins.currentSystem; builder = \"/bin/sh\"; }",
+			"license.nix": `{ license }: derivation { name = "x"; system = "x"; builder = "x"; } // { meta = { inherit license; }; }`,
+			"path.nix":    "derivation { name = (import <dep>).name; system = builtins.currentSystem; builder = \"/bin/sh\"; }",
 		} {
 			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
 			Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
@@ -37,6 +38,17 @@ func testArguments(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		return toolchain.Evaluate(ctx, r)
 	}
+
+	it("takes of meta.license what has an SPDX identifier, whatever else stands there", func() {
+		for expr, want := range map[string][]string{
+			`{ spdxId = "MIT"; }`: {"MIT"}, `"MIT"`: {}, `7`: {}, `throw "x"`: {}, `{ spdxId = throw "x"; }`: {}, `x: x`: {},
+			`[ { spdxId = "MIT"; } "GPL" { } (throw "x") null { spdxId = 7; } [ ] { spdxId = "0BSD"; } ]`: {"MIT", "0BSD"},
+		} {
+			r, err := evaluateWith(nixinstall.Request{File: "license.nix", ArgExprs: map[string]string{"license": expr}})
+			Expect(err).NotTo(HaveOccurred(), expr)
+			Expect(r.Outputs[0].Licenses).To(Equal(want), expr)
+		}
+	})
 
 	it("gives expressions to who asks for them, as nix-build --arg", func() {
 		for expr, want := range map[string]string{

@@ -67,6 +67,8 @@ type Derivation struct {
 	Install []string `json:"install"`
 	// MainProgram is meta.mainProgram; "" where it is not set.
 	MainProgram string `json:"mainProgram"`
+	// Licenses are the SPDX identifiers that meta.license gives; none where it has none.
+	Licenses []string `json:"licenses"`
 }
 
 // Output is one store path for the image.
@@ -74,6 +76,7 @@ type Output struct {
 	Attr        string
 	Path        storepath.Path
 	MainProgram string
+	Licenses    []string
 	Drv         storepath.Path
 }
 
@@ -367,7 +370,7 @@ func (r *Result) install() {
 				continue
 			}
 			seen[p] = true
-			r.Outputs = append(r.Outputs, Output{Attr: d.Attr, Path: p, MainProgram: d.MainProgram, Drv: d.Drv})
+			r.Outputs = append(r.Outputs, Output{Attr: d.Attr, Path: p, MainProgram: d.MainProgram, Licenses: d.Licenses, Drv: d.Drv})
 		}
 	}
 }

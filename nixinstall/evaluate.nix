@@ -98,6 +98,9 @@ let
         else if wanted != [ ] then wanted
         else [ outputName ];
       mainProgram = optionalText (meta.mainProgram or "");
+      licenses =
+        let l = optional (meta.license or [ ]) [ ]; in
+        filter (id: id != "") (map (each: optionalText ((optional each { }).spdxId or "")) (if isList l then l else [ l ]));
     };
 
   # What `nix run` runs: a program, and the derivations that its path speaks of.

@@ -59,11 +59,11 @@ func isApp(r nixinstall.Result) {
 	Expect(r.Derivations[0]).To(Equal(nixinstall.Derivation{
 		Name: "app-1.0", Drv: appDrv,
 		Outputs: map[string]storepath.Path{"out": appOut, "doc": appDoc}, Install: []string{"out", "doc"},
-		MainProgram: "serve",
+		MainProgram: "serve", Licenses: []string{"MIT"},
 	}))
 	Expect(r.Outputs).To(Equal([]nixinstall.Output{
-		{Path: appOut, MainProgram: "serve", Drv: appDrv},
-		{Path: appDoc, MainProgram: "serve", Drv: appDrv},
+		{Path: appOut, MainProgram: "serve", Licenses: []string{"MIT"}, Drv: appDrv},
+		{Path: appDoc, MainProgram: "serve", Licenses: []string{"MIT"}, Drv: appDrv},
 	}))
 }
 

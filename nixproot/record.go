@@ -123,6 +123,9 @@ func (r buildRecord) validate() error {
 	if !isProgramName(r.Roots.MainProgram) {
 		return fmt.Errorf("%.80q is no name of a program", r.Roots.MainProgram)
 	}
+	if !r.Roots.LicensesAreValid() {
+		return errors.New("its licences are none of an evaluation")
+	}
 	return nil
 }
 

@@ -41,7 +41,8 @@ func testRecord(t *testing.T, _ spec.G, it spec.S) {
 	it("reads what a build has written, from a layer that goes to the build cache and into no image", func() {
 		r := buildRecord{
 			Format: recordFormat, System: "x86_64-linux", Key: "k", Bins: []*bin{nil, {Programs: []string{"shop"}, Hook: true}},
-			Roots: roots.Result{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB},
+			Roots: roots.Result{Paths: []storepath.Path{shop, shopB}, MainProgram: "shop", Hook: shopB,
+				Licenses: map[storepath.Path][]string{shop: {"MIT", "GPL-2.0-or-later"}}},
 			Layers: map[string]recordedLayer{
 				"closure-x": {DiffID: "sha256:aa", Manifest: closure.Manifest{Version: 1, Paths: []string{"a"}}},
 			},
@@ -76,6 +77,8 @@ func testRecord(t *testing.T, _ spec.G, it spec.S) {
 			paths(`,"` + string(shop) + `"]`):      "twice",
 			paths(`],"hook":"x"`):                  "parsing store path",
 			paths(`],"mainProgram":"a;\"b"`):       "is no name of a program",
+			paths(`],"licenses":{"x":["MIT"]}`):    "licences",
+			paths(`],"licenses":{"` + string(shop) + `":["a b"]}`): "licences",
 		} {
 			Expect(os.WriteFile(name, []byte(text), 0o644)).To(Succeed())
 			r, err := readRecord(layers.Path, "x86_64-linux")

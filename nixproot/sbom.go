@@ -33,6 +33,8 @@ func billFormats() []libcnb.SBOMFormat {
 type BillOptions struct {
 	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says.
 	Version, Epoch string
+	// Licenses are the SPDX identifiers of store paths, where the expression tells them.
+	Licenses map[storepath.Path][]string
 	// Launcher is the launcher's program, to be hashed, and LauncherPath where it is in the image.
 	Launcher, LauncherPath string
 	// PRoot is set where it is in the image, at PRootPath.
@@ -64,7 +66,9 @@ func Bill(graph *closure.Graph, options BillOptions) (sbom.Bill, error) {
 		}
 	}
 	for _, node := range graph.Sorted() {
-		bill.Components = append(bill.Components, storeComponent(node))
+		c := storeComponent(node)
+		c.Licenses = options.Licenses[node.Path]
+		bill.Components = append(bill.Components, c)
 	}
 	if options.PRoot != nil {
 		c := dependencyComponent(*options.PRoot)
@@ -116,9 +120,9 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 
 // writeBills writes the image's bill of materials, and the build's own where a toolchain was used, which is not in the
 // image.
-func (in *inputs) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) error {
+func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 	options := BillOptions{
-		Version: in.version, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: in.launcher,
+		Version: in.version, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: in.launcher,
 		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
 	}
@@ -129,7 +133,7 @@ func (in *inputs) writeBills(graph *closure.Graph, launchLayers []libcnb.Layer) 
 		}
 		options.PRoot = &dependency
 	}
-	bill, err := Bill(graph, options)
+	bill, err := Bill(c.Graph, options)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.WriteFile(launcher, []byte("x"), 0o755)).To(Succeed())
 		var err error
 		bill, err = nixproot.Bill(graph, nixproot.BillOptions{
-			Version: "0.1.0", Launcher: launcher, LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
+			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher, LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
 			PRoot: &libpak.BuildModuleDependency{
 				ID: "proot", Name: "PRoot", Version: "5.4.1", PURLS: []string{"pkg:generic/proot@5.4.1?arch=amd64"},
 				Checksum: "sha256:19f44283f5c0e73091c60195f5fcd4f4c1165505e44410d434e2ab1b677c1a09",
@@ -100,6 +100,9 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 		Expect(byName["openssl"].PackageURL).To(HavePrefix("pkg:nix/openssl@3.0.6?output=bin&outputhash="))
 		Expect(byName["openssl"].CPE).To(Equal("cpe:2.3:a:openssl:openssl:3.0.6:*:*:*:*:*:*:*"))
 		Expect((*byName["PRoot"].Licenses)[0].License.ID).To(Equal("GPL-2.0-or-later"))
+		Expect(*byName["my-app"].Licenses).To(HaveLen(2))
+		Expect((*byName["my-app"].Licenses)[0].License.ID).To(Equal("MIT"))
+		Expect(byName["openssl"].Licenses).To(BeNil())
 		Expect(*byName["my-app"].Properties).To(ContainElement(cdx.Property{Name: "nix:signed_by", Value: "key-1"}))
 		depends := map[string][]string{}
 		for _, d := range *bom.Dependencies {
@@ -121,6 +124,11 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 			Expect(string(p.PackageSPDXIdentifier)).To(MatchRegexp(`^[A-Za-z0-9.-]+$`))
 			names[string(p.PackageSPDXIdentifier)] = true
 		}
+		licences := map[string]string{}
+		for _, p := range document.Packages {
+			licences[p.PackageName] = p.PackageLicenseDeclared
+		}
+		Expect(licences).To(And(HaveKeyWithValue("my-app", "MIT AND 0BSD"), HaveKeyWithValue("openssl", "NOASSERTION")))
 		depends := 0
 		for _, r := range document.Relationships {
 			if r.Relationship == "DEPENDS_ON" {
@@ -137,6 +145,7 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 			Artifacts []struct {
 				ID, Name, Version, Type, PURL string
 				CPEs                          []struct{ CPE string }
+				Licenses                      []struct{ SPDXExpression string }
 				Metadata                      struct{ OutputHash, Output string }
 			}
 			ArtifactRelationships []struct{ Parent, Child, Type string }
@@ -148,6 +157,10 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 		ids := map[string]string{}
 		for _, a := range document.Artifacts {
 			ids[a.ID] = a.Name
+			if a.Name == "my-app" {
+				Expect(a.Licenses).To(HaveLen(2))
+				Expect(a.Licenses[1].SPDXExpression).To(Equal("0BSD"))
+			}
 			if a.Name == "openssl" {
 				Expect(a.Type).To(Equal("nix"))
 				Expect(a.Metadata.Output).To(Equal("bin"))

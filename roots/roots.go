@@ -25,6 +25,8 @@ type Result struct {
 	Paths []storepath.Path `json:"paths"`
 	// MainProgram is meta.mainProgram of the first one, "" where nobody says.
 	MainProgram string `json:"mainProgram,omitempty"`
+	// Licenses are the SPDX identifiers that meta.license gives, by output; what gives none is left out.
+	Licenses map[storepath.Path][]string `json:"licenses,omitempty"`
 	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
 	Hook storepath.Path `json:"hook,omitempty"`
 	// SourceNames are the names under which the source was evaluated, the one that gave these paths last; none where

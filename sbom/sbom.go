@@ -92,7 +92,8 @@ func (c Component) ordered() Component {
 func (b Bill) digest() [sha256.Size]byte {
 	h := sha256.New()
 	for _, c := range append(b.sorted(), b.Root.ordered()) {
-		fmt.Fprintf(h, "%q %q %q %q %q %q %q\n", c.Ref, c.Name, c.Version, c.Output, c.SHA256, c.PURL, c.DependsOn)
+		fmt.Fprintf(h, "%q %q %q %q %q %q %q %q\n", c.Ref, c.Name, c.Version, c.Output, c.SHA256, c.PURL, c.Licenses,
+			c.DependsOn)
 	}
 	return [sha256.Size]byte(h.Sum(nil))
 }
