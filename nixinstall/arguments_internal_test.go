@@ -1,6 +1,8 @@
 package nixinstall
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,7 +58,31 @@ func TestNestedSubmodules(t *testing.T) {
 		g.Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
 	}
 	g.Expect(os.Mkdir(filepath.Join(dir, "a/empty"), 0o755)).To(Succeed())
-	g.Expect(NestedSubmodules(dir)).To(Equal([]string{"a/b/deep", "c d/e"}))
+	g.Expect(os.Symlink("..", filepath.Join(dir, "a/none"))).To(Succeed())
+	nested, entries, err := NestedSubmodules(t.Context(), dir)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(nested).To(Equal([]string{"a/b/deep", "c d/e"}), "a link is no submodule")
+	g.Expect(entries).To(Equal([]string{"a/b/deep/file", "c d/e/.gitmodules"}))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, _, err = NestedSubmodules(ended, dir)
+	g.Expect(err).To(MatchError(context.Canceled))
 	g.Expect(os.Remove(filepath.Join(dir, ".gitmodules"))).To(Succeed())
-	g.Expect(NestedSubmodules(dir)).To(BeEmpty())
+	nested, _, err = NestedSubmodules(t.Context(), dir)
+	g.Expect(nested, err).To(BeEmpty())
+}
+
+func TestSubmodulesThatLinksShowAgainAndAgainAreBounded(t *testing.T) {
+	g, dir := NewWithT(t), t.TempDir()
+	var outer, inner strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&outer, "path = l%d\n", i)
+		fmt.Fprintf(&inner, "path = d%d\n", i)
+		g.Expect(os.Symlink("a", filepath.Join(dir, fmt.Sprintf("l%d", i)))).To(Succeed())
+		g.Expect(os.MkdirAll(filepath.Join(dir, "a", fmt.Sprintf("d%d", i)), 0o755)).To(Succeed())
+	}
+	g.Expect(os.WriteFile(filepath.Join(dir, ".gitmodules"), []byte(outer.String()), 0o644)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(dir, "a/.gitmodules"), []byte(inner.String()), 0o644)).To(Succeed())
+	_, _, err := NestedSubmodules(t.Context(), dir)
+	g.Expect(err).To(MatchError(ContainSubstring("more than 16384 submodules")))
 }

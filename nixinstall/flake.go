@@ -185,8 +185,12 @@ var (
 	selfSubmodules = regexp.MustCompile(`\bself\.submodules\s*=\s*true\b`)
 )
 
-// maxModulesFile bounds the files that are read for submodules.
-const maxModulesFile = 1 << 20
+const (
+	// maxModulesFile bounds the files that are read for submodules, in bytes.
+	maxModulesFile = 1 << 20
+	// maxSubmodules bounds the submodules that submodules have, all together: links may show the same ones again and again.
+	maxSubmodules = 1 << 14
+)
 
 // submodules are the directories of a source's submodules, checked out or empty: Nix takes a repository without them, unless
 // the reference or the flake itself says otherwise.
@@ -202,18 +206,20 @@ func submodules(dir string) ([]string, error) {
 	return modulesIn(root, ".")
 }
 
-// modulesIn are the directories of the submodules of a repository in a source, from the source's root on.
+// modulesIn are the directories of the submodules of a repository in a source, from the source's root on, each once.
 func modulesIn(root *os.Root, repository string) ([]string, error) {
 	modules, err := readSourceFile(root, path.Join(repository, ".gitmodules"))
 	if err != nil {
 		return nil, err
 	}
 	var directories []string
+	seen := map[string]bool{}
 	for _, found := range submodulePath.FindAllStringSubmatch(modules, -1) {
 		directory := path.Clean(found[1])
-		if !fs.ValidPath(directory) || directory == "." {
+		if !fs.ValidPath(directory) || directory == "." || seen[directory] {
 			continue
 		}
+		seen[directory] = true
 		directory = path.Join(repository, directory)
 		if _, err := root.Lstat(directory); err == nil {
 			directories = append(directories, directory)
@@ -222,30 +228,53 @@ func modulesIn(root *os.Root, repository string) ([]string, error) {
 	return directories, nil
 }
 
-// NestedSubmodules are the submodules of a source's submodules that are not empty.
-func NestedSubmodules(source string) ([]string, error) {
+// NestedSubmodules are the submodules of a source's submodules that are not empty, and what lies in them, as entries that
+// SourceOptions.Exclude leaves out.
+func NestedSubmodules(ctx context.Context, source string) (nested, entries []string, err error) {
 	root, err := os.OpenRoot(source)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer root.Close()
 	modules, err := modulesIn(root, ".")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var nested []string
+	looked := 0
 	for _, module := range modules {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
 		inner, err := modulesIn(root, module)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if looked += len(inner) + 1; looked > maxSubmodules {
+			return nil, nil, fmt.Errorf("its submodules have more than %d submodules", maxSubmodules)
 		}
 		for _, directory := range inner {
-			if entries, err := fs.ReadDir(root.FS(), directory); err == nil && len(entries) > 0 {
-				nested = append(nested, directory)
+			if names := namesIn(root, directory); len(names) > 0 {
+				nested, entries = append(nested, directory), append(entries, names...)
 			}
 		}
 	}
-	return nested, nil
+	return nested, entries, nil
+}
+
+// namesIn are the entries of a directory in a source, from the source's root on; a symbolic link to one has none.
+func namesIn(root *os.Root, directory string) []string {
+	if info, err := root.Lstat(directory); err != nil || !info.IsDir() {
+		return nil
+	}
+	found, err := fs.ReadDir(root.FS(), directory)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, len(found))
+	for i, entry := range found {
+		names[i] = path.Join(directory, entry.Name())
+	}
+	return names
 }
 
 // readSourceFile reads a regular file of a source, "" where there is none or a large one.

@@ -50,26 +50,27 @@ func (o SourceOptions) name() string {
 	return o.Name
 }
 
-// keeps reports whether an entry belongs to the source.
-func (o SourceOptions) keeps(rel string) bool {
-	base := rel[strings.LastIndexByte(rel, '/')+1:]
-	switch {
-	case o.Rule == GitEntries && base == ".git", o.Rule == GitPrefixed && strings.HasPrefix(base, ".git"):
-		return false
+// filter gives what tells whether an entry belongs to the source.
+func (o SourceOptions) filter() func(rel string) bool {
+	excluded := map[string]bool{}
+	for _, name := range o.Exclude {
+		excluded[filepath.ToSlash(filepath.Clean(name))] = true
 	}
-	for _, excluded := range o.Exclude {
-		if rel == filepath.ToSlash(filepath.Clean(excluded)) {
+	return func(rel string) bool {
+		base := rel[strings.LastIndexByte(rel, '/')+1:]
+		switch {
+		case o.Rule == GitEntries && base == ".git", o.Rule == GitPrefixed && strings.HasPrefix(base, ".git"):
 			return false
 		}
+		return !excluded[rel]
 	}
-	return true
 }
 
 func keepAll(string) bool { return true }
 
 // SourcePath is the store path that AddSource gives to dir under the same options, computed without Nix.
 func SourcePath(ctx context.Context, dir string, o SourceOptions) (storepath.Path, error) {
-	hash, err := narHash(ctx, dir, o.keeps)
+	hash, err := narHash(ctx, dir, o.filter())
 	if err != nil {
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}

@@ -142,7 +142,7 @@ func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, 
 		}
 		switch file.Mode {
 		case gitfiles.Submodule:
-			err = restoreSubmodule(from, to, name)
+			err = restoreSubmodule(ctx, from, to, name)
 		case gitfiles.Symlink:
 			err = to.Symlink(string(content), name)
 		default:
@@ -156,18 +156,19 @@ func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, 
 }
 
 // restoreSubmodule copies a submodule's directory, and makes an empty one where the upload has none.
-func restoreSubmodule(from, to *os.Root, name string) error {
-	if err := to.MkdirAll(name, 0o755); err != nil {
+func restoreSubmodule(ctx context.Context, from, to *os.Root, name string) error {
+	info, err := from.Stat(name) // which leads nowhere else
+	if err != nil || !info.IsDir() {
+		return to.MkdirAll(name, 0o755)
+	}
+	if err := to.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if info, err := from.Stat(name); err != nil || !info.IsDir() {
-		return nil
-	}
-	module, err := fs.Sub(from.FS(), name)
+	directory, err := filepath.EvalSymlinks(filepath.Join(from.Name(), name))
 	if err != nil {
 		return err
 	}
-	return os.CopyFS(filepath.Join(to.Name(), name), module)
+	return nar.DumpTo(ctx, nar.NewTree(filepath.Join(to.Name(), name)), directory)
 }
 
 // contentOf is what git has of a file, from the upload if it can be made from that.

@@ -1,6 +1,7 @@
 package roots
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -54,6 +55,18 @@ func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 	g.Expect(restore(t.Context(), r, s, upload, dir)).To(BeFalse())
 	g.Expect(filepath.Join(dir, "mod/file")).To(BeAnExistingFile())
 	g.Expect(filepath.Join(dir, "changed")).NotTo(BeAnExistingFile())
+	from, err := os.OpenRoot(upload)
+	g.Expect(err).NotTo(HaveOccurred())
+	defer from.Close()
+	to, err := os.OpenRoot(t.TempDir())
+	g.Expect(err).NotTo(HaveOccurred())
+	defer to.Close()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	g.Expect(restoreSubmodule(ended, from, to, "mod")).To(MatchError(context.Canceled))
+	g.Expect(os.Symlink("/etc", filepath.Join(upload, "mod/out"))).To(Succeed())
+	g.Expect(restoreSubmodule(t.Context(), from, to, "mod")).To(Succeed())
+	g.Expect(os.Readlink(filepath.Join(to.Name(), "mod/out"))).To(Equal("/etc"), "it is not followed")
 	s.Files["../out"] = blob(gitfiles.Regular, "x")
 	_, err = restore(t.Context(), r, s, upload, t.TempDir())
 	g.Expect(err).To(MatchError(ContainSubstring("escapes")))

@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
@@ -101,42 +98,17 @@ func isElsewhere(f Finding) bool {
 // nestedSubmodules looks for what Hydra leaves out (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git), and evaluates
 // the source without: if a cache has that, it is the cause.
 func (d *diagnosis) nestedSubmodules(ctx context.Context) []Finding {
-	nested, err := nixinstall.NestedSubmodules(d.Source)
+	nested, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
 	if err != nil || len(nested) == 0 || d.Flake != "" { // which has none at all, or all of them
 		return nil
 	}
-	found := NestedSubmodules{Paths: nested}
-	dir, err := os.MkdirTemp("", "nix-hydra-submodules-")
-	if err != nil {
-		return []Finding{found}
-	}
-	defer func() { _ = nar.RemoveAll(dir) }()
-	if err := copyWithout(d.Source, dir, nested); err != nil {
-		return []Finding{found}
-	}
-	same := false
-	if found.Restored, found.Name, same = d.restored(ctx, files{dir: dir, exclude: d.Exclude}); same {
+	found, same := NestedSubmodules{Paths: nested}, false
+	without := files{dir: d.Source, exclude: slices.Concat(d.Exclude, entries)}
+	if found.Restored, found.Name, same = d.restored(ctx, without); same {
 		d.ruleOut("submodules of submodules: nothing of them is in what is built")
 		return nil
 	}
 	return []Finding{found}
-}
-
-// copyWithout copies a source, and empties some directories of the copy.
-func copyWithout(source, to string, empty []string) error {
-	if err := os.CopyFS(to, os.DirFS(source)); err != nil {
-		return err
-	}
-	for _, name := range empty {
-		directory := filepath.Join(to, filepath.FromSlash(name))
-		if err := nar.RemoveAll(directory); err != nil {
-			return err
-		}
-		if err := os.Mkdir(directory, 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (d *diagnosis) ruleOut(format string, args ...any) {
