@@ -127,7 +127,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 		if found.ProvesItself() {
 			tree.Limit(maxUnprovenEntries)
 		}
-		report, err := unpack(nar.NewReader(&counted), buf, info, view, tree)
+		report, err := unpack(ctx, nar.NewReader(&counted), buf, info, view, tree)
 		st.Report = report
 		return err
 	})
@@ -143,9 +143,10 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 }
 
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
-func unpack(src *nar.Reader, buf []byte, info PathInfo, view relocate.View, tree *nar.Tree,
+func unpack(ctx context.Context, src *nar.Reader, buf []byte, info PathInfo, view relocate.View, tree *nar.Tree,
 ) (relocate.Report, error) {
 	rewriter := info.Rewriter(view, tree)
+	rewriter.EndWith(ctx)
 	defer rewriter.Discard()
 	if err := nar.Copy(rewriter, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
@@ -184,6 +185,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View)
 	tree.LeaveTimes()
 	sum := sha256.New()
 	rewriter := st.Info.Rewriter(to, tree)
+	rewriter.EndWith(ctx)
 	defer rewriter.Discard()
 	both := nar.Tee(nar.NewWriter(sum), rewriter)
 	names := append([]storepath.Path{p}, original.References...)

@@ -18,6 +18,11 @@ const (
 	sqliteIndexLeaf, sqliteTableLeaf         = 10, 13
 	// maxSQLiteDepth is deeper than any b-tree of 2^32 pages.
 	maxSQLiteDepth = 40
+	// maxSQLiteTables bounds the tables and indices of a database, maxSQLiteName their names, in bytes, and
+	// maxSQLiteOptions what a virtual table says of other ones: of all that something is kept.
+	maxSQLiteTables, maxSQLiteName, maxSQLiteOptions = 1 << 14, 1 << 12, 16
+	// maxSQLiteSQL is the longest statement that SQLite takes unless it was built otherwise, in bytes.
+	maxSQLiteSQL = 1_000_000
 )
 
 // sqlite rewrites a database in place, provided that no index has to be sorted anew: the rewritten text has to stand
@@ -135,7 +140,11 @@ func (d *sqliteFile) keeps(expression string) bool {
 
 // generated gives the expressions of a table's columns that are made of others.
 func generated(sql string) (expressions []string) {
+	until := 0
 	for _, at := range sqliteGenerated.FindAllStringIndex(sql, -1) {
+		if at[0] < until {
+			continue // what an expression has in it is looked at with it
+		}
 		depth := 1
 		end := strings.IndexFunc(sql[at[1]:], func(c rune) bool {
 			switch c {
@@ -149,7 +158,8 @@ func generated(sql string) (expressions []string) {
 		if end < 0 {
 			end = len(sql) - at[1]
 		}
-		expressions = append(expressions, sql[at[1]:at[1]+end])
+		until = at[1] + end
+		expressions = append(expressions, sql[at[1]:until])
 	}
 	return expressions
 }
@@ -183,9 +193,12 @@ func (s *sqliteSchema) derived(table string) string {
 // schema reads the schema.
 func (d *sqliteFile) schema() (*sqliteSchema, error) {
 	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{}}
+	rows := 0
 	err := d.cells(1, 0, func(payload, _ []byte, _ bool) error {
 		columns, ok := sqliteRecord(payload)
-		if !ok || len(columns) < 5 {
+		rows++
+		if !ok || len(columns) < 5 || rows > maxSQLiteTables || len(columns[2].data) > maxSQLiteName ||
+			len(columns[4].data) > 2*maxSQLiteSQL { // in UTF-16
 			return errMalformed
 		}
 		text := func(i int) string { return string(bytes.ReplaceAll(columns[i].data, []byte{0}, nil)) }
@@ -202,7 +215,7 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		}
 		if m := sqliteVirtual.FindStringSubmatch(sql); m != nil && !strings.EqualFold(m[1], "rtree") {
 			s.virtual[m[1]] = append(s.virtual[m[1]], table)
-			for _, content := range sqliteContent.FindAllStringSubmatch(sql, -1) {
+			for _, content := range sqliteContent.FindAllStringSubmatch(sql, maxSQLiteOptions) {
 				s.virtual[m[1]] = append(s.virtual[m[1]], strings.ToLower(content[1]))
 			}
 		}
@@ -277,6 +290,12 @@ func (d *sqliteFile) payload(page int64, cell int, kind byte) (was, now []byte, 
 	begin += int64(n)
 	if n == 0 || size > uint64(len(d.data)) {
 		return nil, nil, errMalformed
+	}
+	if !d.f.budget.inflated(int64(size)) { // cells may lie over each other
+		return nil, nil, errBudget
+	}
+	if err := d.f.inspector.ctx.Err(); err != nil {
+		return nil, nil, err
 	}
 	most := (d.usable-12)*64/255 - 23
 	if kind == sqliteTableLeaf {

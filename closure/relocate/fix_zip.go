@@ -57,8 +57,8 @@ const zipLocator, zipLocatorLen, zipLong, zipLongLen = "PK\x06\x07", 20, "PK\x06
 // maxZipRecords bounds the members of an archive.
 const maxZipRecords = 1 << 20
 
-// readZip reads the directory of the archive that ends data. Members of 4 GiB, archives in several parts and gaps in the
-// directory are not read.
+// readZip reads the directory of the archive that ends data. Members of 4 GiB or that lie over each other, archives in
+// several parts and gaps in the directory are not read.
 func readZip(data []byte) (zipFile, error) {
 	z := zipFile{end: zipEndRecord(data)}
 	if z.end < 0 {
@@ -85,6 +85,7 @@ func readZip(data []byte) (zipFile, error) {
 		z.base = 0
 	}
 	z.directory = z.base + offset
+	packed := 0
 	for at := z.directory; len(z.records) < count; {
 		if at < 0 || at+zipCentralLen > len(data) || string(data[at:at+4]) != zipCentral {
 			return z, errMalformed
@@ -100,6 +101,10 @@ func readZip(data []byte) (zipFile, error) {
 			return z, errMalformed
 		}
 		r.name = string(b[zipCentralLen : zipCentralLen+name])
+		// Members that lie over each other would be gone through again and again.
+		if packed += r.packed; packed > len(data) {
+			return z, errMalformed
+		}
 		z.records = append(z.records, r)
 		at += r.length
 	}
@@ -398,7 +403,7 @@ func (f *fixer) deflate(data []byte, size int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(data); err != nil {
+	if err := f.write(w, data); err != nil {
 		return nil, err
 	}
 	if err := w.Flush(); err != nil { // ends with a whole byte

@@ -3,10 +3,12 @@ package relocate
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -79,7 +81,7 @@ type neighbour struct {
 	edits []edit
 }
 
-func newFixer(v View, paths []storepath.Path) *fixer {
+func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
 	f := &fixer{known: known, scan: newScanner(v, known), budget: v.budget, foreign: func([]byte) {}}
 	for _, p := range known.paths {
@@ -87,11 +89,15 @@ func newFixer(v View, paths []storepath.Path) *fixer {
 	}
 	f.split.parts = newParts(known)
 	f.inspector = newInspector(f.scan, f.split.parts, v.budget)
+	f.inspector.ctx = ctx
 	return f
 }
 
 // rewrite gives the edits that relocate what s holds; a *blockedError says that it cannot.
 func (f *fixer) rewrite(s source) ([]edit, error) {
+	if err := f.inspector.ctx.Err(); err != nil {
+		return nil, err
+	}
 	if s.depth > maxDepth {
 		return nil, errDepth
 	}
@@ -166,7 +172,7 @@ func (f *fixer) mustBeFree(s source, format format, cause error) error {
 // inflated reads all of r, within the bounds of a member and of the budget.
 func (f *fixer) inflated(r io.Reader) ([]byte, error) {
 	var b bytes.Buffer
-	n, err := b.ReadFrom(io.LimitReader(&meter{r, f.budget}, maxMember+1))
+	n, err := b.ReadFrom(io.LimitReader(&meter{r, f.inspector}, maxMember+1))
 	if errors.Is(err, errBudget) {
 		return nil, err
 	}
@@ -211,13 +217,30 @@ func (f *fixer) compressed(data []byte, c compressor) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(data); err != nil {
+	if err := f.write(w, data); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), f.hold(b.Len())
+}
+
+// compressedAtOnce is how many bytes are compressed before the next look at whether that is still wanted: the slowest
+// compressor takes some tens of milliseconds for them.
+const compressedAtOnce = 256 << 10
+
+// write writes data to a compressor, until the context ends.
+func (f *fixer) write(w io.Writer, data []byte) error {
+	for chunk := range slices.Chunk(data, compressedAtOnce) {
+		if err := f.inspector.ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := w.Write(chunk); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hold counts n bytes that are compressed anew and held until the file at hand is written.

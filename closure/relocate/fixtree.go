@@ -20,7 +20,7 @@ func (v View) fixPending(ctx context.Context, dir string, o Original, files []pe
 	}
 	v.budget.memory.take()
 	defer v.budget.memory.giveBack()
-	f := newFixer(v, o.paths())
+	f := newFixer(ctx, v, o.paths())
 	foreign := func(hash []byte) { c.sawForeign(hash) }
 	f.foreign = foreign
 	for _, p := range files {
@@ -30,6 +30,9 @@ func (v View) fixPending(ctx context.Context, dir string, o Original, files []pe
 		if err := f.file(filepath.Join(dir, filepath.FromSlash(p.file)), p, c); err != nil {
 			return fmt.Errorf("fixing %s: %s: %w", o.Path, p.file, err)
 		}
+	}
+	if err := ctx.Err(); err != nil { // what was not looked at then is no blocker
+		return fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	c.report = c.result()
 	return nil

@@ -67,6 +67,9 @@ func (i *Inspection) Close() error {
 	if err := i.Rewriter.Close(); err != nil {
 		return err
 	}
+	if err := i.inspector.ctx.Err(); err != nil { // what was not looked at then is no blocker
+		return fmt.Errorf("inspecting %s: %w", i.self, err)
+	}
 	for _, p := range i.report.pending {
 		i.block(p, "")
 	}
@@ -142,7 +145,7 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 	i.view.budget.memory.take()
 	defer i.view.budget.memory.giveBack()
 	if i.fixer == nil {
-		i.fixer = newFixer(i.view, Original{Path: i.self, References: i.refs}.paths())
+		i.fixer = newFixer(i.inspector.ctx, i.view, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign
 	}
 	i.fixer.read = read

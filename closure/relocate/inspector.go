@@ -3,6 +3,7 @@ package relocate
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,7 @@ func (p location) member(name string) location {
 // inspector looks for references where a plain search cannot see them: in what is compressed, in checksummed
 // members, in containers within containers. It reads once, in bounded memory.
 type inspector struct {
+	ctx       context.Context
 	scan      *scanner
 	parts     *parts
 	magics    []magic
@@ -88,7 +90,7 @@ var levels = sync.Pool{New: func() any {
 }}
 
 func newInspector(s *scanner, p *parts, b *Budget) *inspector {
-	return &inspector{scan: s, parts: p, budget: b, magics: magics()}
+	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics()}
 }
 
 // start makes the inspector ready for a file of size bytes.
@@ -119,7 +121,7 @@ func (x *inspector) look(r io.Reader, p location) error {
 		l.Reset(r)
 	} else {
 		l.begin(p)
-		l.Reset(io.TeeReader(&meter{r, x.budget}, windowWriter{l.window}))
+		l.Reset(io.TeeReader(&meter{r, x}, windowWriter{l.window}))
 	}
 	head, err := l.Peek(headLen)
 	if n := wanted(head); n > headLen {
@@ -255,15 +257,18 @@ func (x *inspector) report(kind Kind, detail, harmless string) {
 	}
 }
 
-// meter counts what is looked at.
+// meter counts what is looked at, until the inspector's context ends.
 type meter struct {
 	r io.Reader
-	b *Budget
+	x *inspector
 }
 
 func (m *meter) Read(p []byte) (int, error) {
+	if err := m.x.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := m.r.Read(p)
-	if !m.b.inflated(int64(n)) {
+	if !m.x.budget.inflated(int64(n)) {
 		return n, errBudget
 	}
 	return n, err

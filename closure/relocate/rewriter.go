@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"path"
@@ -62,8 +63,26 @@ func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink)
 	return s
 }
 
+// EndWith has the rewriter end with ctx: what it is given then is an error, and it does not go on to look into what it has.
+func (s *Rewriter) EndWith(ctx context.Context) {
+	if s.inspector != nil {
+		s.inspector.ctx = ctx
+	}
+}
+
+// ended is the error of a rewriter whose context has ended.
+func (s *Rewriter) ended() error {
+	if s.inspector == nil || s.inspector.ctx.Err() == nil {
+		return nil
+	}
+	return fmt.Errorf("relocating %s: %w", s.self, context.Cause(s.inspector.ctx))
+}
+
 // Entry passes e on, a symlink with its target rewritten.
 func (s *Rewriter) Entry(e *nar.Entry) error {
+	if err := s.ended(); err != nil {
+		return err
+	}
 	if e.Kind == nar.Regular {
 		s.java = javaFolder(s.java, e.Path)
 	}
@@ -95,7 +114,7 @@ func (s *Rewriter) Write(p []byte) (int, error) {
 	if err := s.window.write(p); err != nil {
 		return 0, err
 	}
-	return len(p), nil
+	return len(p), s.ended()
 }
 
 // Close ends the archive.

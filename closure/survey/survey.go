@@ -231,6 +231,7 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 		// What a path takes, it may take as if it were alone: otherwise what one survey says would depend on the others.
 		i := s.View.Within(relocate.NewBudget()).Inspect(self, p.references, s.Temp)
 		defer i.Discard()
+		i.EndWith(ctx)
 		if err := nar.Copy(i, nar.NewReader(r), nil); err != nil {
 			return err
 		}
