@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2"
@@ -63,14 +64,16 @@ func ReadBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependenc
 		case cacheBinding:
 			caches, err = readCaches(binding)
 		case authoritiesBinding:
-			caches, err = readAuthorities(binding)
+			if caches, err = readAuthorities(binding); err == nil && len(caches) == 0 {
+				read.unused(binding, "is of type "+authoritiesBinding+" and has no certificate")
+			}
 		case mappingBinding:
 			if !mapsAny(binding, pinned) {
 				read.unused(binding, "maps nothing that this buildpack downloads")
 			}
 		case mirrorBinding: // any host may be mirrored
 		case "":
-			read.unused(binding, "has no type: a file of that name says what it is for, here "+cacheBinding+", "+
+			read.unused(binding, `has no file "type", which says what it is for: here `+cacheBinding+", "+
 				authoritiesBinding+" or "+mappingBinding)
 		default:
 			read.unused(binding, otherType(binding.Type))
@@ -119,7 +122,7 @@ func withOldLayout(ctx context.Context, binding libcnb.Binding) (libcnb.Binding,
 		return binding, nil
 	}
 	kind, err := bindingFile(ctx, filepath.Join(binding.Path, "metadata", "kind"))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // as with a README beside the bindings
 		return binding, nil
 	}
 	secret := maps.Clone(binding.Secret)
@@ -178,6 +181,12 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	case (b.Username == "") != (b.Password == ""):
 		return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
 			binding.Name, cacheBinding)
+	case b.Netrc != "" && !namesMachine(b.Netrc):
+		return nil, fmt.Errorf("the service binding %q of type %s has a netrc that names no machine; a line is "+
+			"\"machine cache.example.org login NAME password WORD\"", binding.Name, cacheBinding)
+	case b.Username != "" && b.Token != "":
+		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
+			"one of them out", binding.Name, cacheBinding)
 	case len(urls) == 0:
 		return []CacheBinding{b}, nil
 	}
@@ -194,6 +203,11 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 		caches = append(caches, one)
 	}
 	return caches, nil
+}
+
+// namesMachine reports whether a netrc file has an entry.
+func namesMachine(netrc string) bool {
+	return slices.ContainsFunc(strings.Fields(netrc), func(word string) bool { return word == "machine" || word == "default" })
 }
 
 // readAuthorities reads a binding of type ca-certificates.

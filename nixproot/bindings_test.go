@@ -99,7 +99,9 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.WriteFile(filepath.Join(dir, "secret"), nil, 0o644)).To(Succeed())
 		_, err = nixproot.WithOldLayout(t.Context(), given)
 		Expect(err).To(MatchError(ContainSubstring(`reading the service binding "old"`)))
-		for _, other := range []libcnb.Binding{{Name: "typed", Type: "x", Path: dir}, {Name: "nowhere"}} {
+		for _, other := range []libcnb.Binding{
+			{Name: "typed", Type: "x", Path: dir}, {Name: "nowhere"}, {Name: "a file", Path: filepath.Join(dir, "secret")},
+		} {
 			all, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{other})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(all[0]).To(Equal(other))
@@ -112,12 +114,14 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{Name: "c", Type: "dependency-mapping", Secret: map[string]string{"abcd": "https://x"}},
 			{Name: "d", Type: "dependency-mapping", Secret: map[string]string{"00ff": "https://x"}},
 			{Name: "e", Type: "dependency-mirror", Secret: map[string]string{"default": "https://x"}},
+			{Name: "f", Type: "ca-certificates"},
 		})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all).To(Equal(nixproot.Bindings{Unused: []string{
-			`"a" has no type: a file of that name says what it is for, here nix-binary-cache, ca-certificates or dependency-mapping`,
+			`"a" has no file "type", which says what it is for: here nix-binary-cache, ca-certificates or dependency-mapping`,
 			`"b" is of type "nix-cache"; binary caches are of type nix-binary-cache`,
 			`"c" maps nothing that this buildpack downloads`,
+			`"f" is of type ca-certificates and has no certificate`,
 		}}))
 	})
 
@@ -135,6 +139,8 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		}{
 			{map[string]string{"url": "https://c", "pasword": "hunter2"}, `has "pasword"; it may have url`},
 			{map[string]string{"url": "https://c", "password": "hunter2"}, "needs both username and password"},
+			{map[string]string{"url": "https://c", "token": "hunter2", "username": "u", "password": "hunter2"}, "leave one of them out"},
+			{map[string]string{"netrc": "c hunter2"}, "names no machine"},
 			{map[string]string{"token": "hunter2"}, "has no url"},
 			{map[string]string{"url": "//a:hunter2@example.org/x"}, "a url without a scheme"},
 		} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/buildpacks/libcnb/v2"
 	cnblog "github.com/buildpacks/libcnb/v2/log"
+	"github.com/heroku/color"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 	"github.com/paketo-buildpacks/libpak/v2/utils"
@@ -29,6 +30,7 @@ func Main(args []string, out io.Writer) {
 	syscall.Umask(layersUmask)
 	noCoreDumps()
 	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
+	color.Disable(variables["NO_COLOR"] != "")                                // https://no-color.org
 	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks
 	out = newRedacting(out, variables)
 	switch filepath.Base(args[0]) {

@@ -46,6 +46,34 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("has colours in log and error, and none where NO_COLOR is set, by the environment or by the platform", func() {
+		buildpack, err := filepath.Abs("..")
+		Expect(err).NotTo(HaveOccurred())
+		run := func(ofPlatform string, environ ...string) string {
+			platform, app := t.TempDir(), t.TempDir()
+			Expect(os.Mkdir(filepath.Join(platform, "env"), 0o755)).To(Succeed())
+			if ofPlatform != "" {
+				Expect(os.WriteFile(filepath.Join(platform, "env", "NO_COLOR"), []byte(ofPlatform), 0o644)).To(Succeed())
+			}
+			layers, plan := t.TempDir(), filepath.Join(t.TempDir(), "plan.toml")
+			Expect(os.WriteFile(plan, nil, 0o644)).To(Succeed())
+			Expect(os.WriteFile(filepath.Join(app, "Procfile"), []byte("web\n"), 0o644)).To(Succeed())
+			command := exec.Command(os.Args[0])
+			command.Dir = app
+			command.Env = append(append(os.Environ(), programEnv+"="+buildpack+"/bin/build", "CNB_BUILDPACK_DIR="+buildpack,
+				"CNB_PLATFORM_DIR="+platform, "CNB_LAYERS_DIR="+layers, "CNB_BP_PLAN_PATH="+plan, "CNB_TARGET_OS=linux",
+				"CNB_TARGET_ARCH=amd64", "BP_NIX_STORE_PATH=/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-app"), environ...)
+			out, err := command.CombinedOutput()
+			Expect(err).To(HaveOccurred())
+			Expect(string(out)).To(And(ContainSubstring("Nix Hydra Buildpack"), ContainSubstring("no colon")))
+			return string(out)
+		}
+		Expect(run("")).To(ContainSubstring("\x1b[34m"))
+		Expect(run("", "NO_COLOR=")).To(ContainSubstring("\x1b[34m"))
+		Expect(run("", "NO_COLOR=1")).NotTo(ContainSubstring("\x1b"))
+		Expect(run("1")).NotTo(ContainSubstring("\x1b"))
+	})
+
 	it("shows no secret in a debug log, and what this buildpack is told", func() {
 		platform, app := t.TempDir(), t.TempDir()
 		buildpack, err := filepath.Abs("..")

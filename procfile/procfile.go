@@ -213,7 +213,7 @@ func parseLine(number int, text string) (entryLine, error) {
 	l.Command = strings.TrimLeft(command, " \t")
 	switch {
 	case !processType.MatchString(l.Type):
-		return l, l.refuse(indent+1+strangeAt(l.Type), "the process type %q may hold letters, digits and - only, and neither "+
+		return l, l.refuse(indent+1+strangeAt(l.Type), "the process type %q may hold the letters a to z, digits and - only, and neither "+
 			"begins nor ends with -", name[indent:])
 	case len(l.Type) > maxProcessType:
 		return l, l.refuse(indent+1, "the process type %q has more than %d characters", name[indent:], maxProcessType)

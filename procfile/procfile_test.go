@@ -143,7 +143,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		{"no colon", "web: a\nworker run it", "Procfile line 2, column 14: no colon; a line is \"type: command\", " +
 			"for example \"web: run_proot.sh myapp\"\n    worker run it\n                 ^"},
 		{"no command", "web:  ", "Procfile line 1, column 5: the process type \"web\" has no command\n    web:\n        ^"},
-		{"a bad name", "we b: x", "Procfile line 1, column 3: the process type \"we b\" may hold letters, digits and - only, " +
+		{"a bad name", "we b: x", "Procfile line 1, column 3: the process type \"we b\" may hold the letters a to z, digits and - only, " +
 			"and neither begins nor ends with -\n    we b: x\n      ^"},
 		{"a quote that never ends", "web: echo 'abc", "Procfile line 1, column 11: reached EOF without closing quote `'`\n" +
 			"    web: echo 'abc\n              ^"},

@@ -7,13 +7,13 @@ import "strings"
 func cpeNames() map[string][]string {
 	return map[string][]string{
 		"apr": {"apache:portable_runtime"}, "apache-httpd": {"apache:http_server"}, "avahi": {"avahi:avahi"},
-		"bash": {"gnu:bash"}, "bind": {"isc:bind"}, "binutils": {"gnu:binutils"}, "brotli": {"google:brotli"},
+		"bash": {"gnu:bash"}, "bash-interactive": {"gnu:bash"}, "bind": {"isc:bind"}, "binutils": {"gnu:binutils"}, "brotli": {"google:brotli"},
 		"busybox": {"busybox:busybox"}, "bzip2": {"bzip:bzip2"}, "c-ares": {"c-ares:c-ares"}, "cmake": {"kitware:cmake"},
 		"coreutils": {"gnu:coreutils"}, "cpio": {"gnu:cpio"}, "cups": {"openprinting:cups", "apple:cups"},
 		"curl": {"haxx:curl"}, "dbus": {"freedesktop:dbus"}, "emacs": {"gnu:emacs"}, "erlang": {"erlang:erlang\\/otp"},
 		"expat": {"libexpat_project:libexpat"}, "ffmpeg": {"ffmpeg:ffmpeg"}, "file": {"file_project:file"},
 		"freetype": {"freetype:freetype"}, "gawk": {"gnu:gawk"}, "gcc": {"gnu:gcc"}, "gdk-pixbuf": {"gnome:gdk-pixbuf"},
-		"ghostscript": {"artifex:ghostscript"}, "git": {"git-scm:git"}, "glib": {"gnome:glib"}, "glibc": {"gnu:glibc"},
+		"ghostscript": {"artifex:ghostscript"}, "git": {"git-scm:git"}, "git-minimal": {"git-scm:git"}, "glib": {"gnome:glib"}, "glibc": {"gnu:glibc"},
 		"gmp": {"gmplib:gmp"}, "gnupg": {"gnupg:gnupg"}, "gnutls": {"gnu:gnutls"}, "go": {"golang:go"}, "grep": {"gnu:grep"},
 		"gzip": {"gnu:gzip"}, "haproxy": {"haproxy:haproxy"}, "harfbuzz": {"harfbuzz_project:harfbuzz"},
 		"icu4c": {"icu-project:international_components_for_unicode"}, "imagemagick": {"imagemagick:imagemagick"},
@@ -26,14 +26,15 @@ func cpeNames() map[string][]string {
 		"lz4": {"lz4_project:lz4"}, "mariadb-server": {"mariadb:mariadb"}, "memcached": {"memcached:memcached"},
 		"mysql": {"oracle:mysql"}, "ncurses": {"gnu:ncurses"}, "nettle": {"nettle_project:nettle"},
 		"nghttp2": {"nghttp2:nghttp2"}, "nginx": {"f5:nginx", "nginx:nginx"}, "nix": {"nixos:nix"},
-		"nodejs": {"nodejs:node.js"}, "nodejs-slim": {"nodejs:node.js"}, "openjdk": {"oracle:openjdk"},
+		"nodejs": {"nodejs:node.js"}, "nodejs-slim": {"nodejs:node.js"}, "openjdk": {"oracle:openjdk"}, "openjdk-headless": {"oracle:openjdk"},
 		"openldap": {"openldap:openldap"}, "openssh": {"openbsd:openssh"}, "openssl": {"openssl:openssl"},
 		"p11-kit": {"p11-kit_project:p11-kit"}, "pcre": {"pcre:pcre"}, "pcre2": {"pcre:pcre2"}, "perl": {"perl:perl"},
-		"php": {"php:php"}, "postgresql": {"postgresql:postgresql"}, "procps": {"procps-ng_project:procps-ng"},
-		"python": {"python:python"}, "python3": {"python:python"}, "readline": {"gnu:readline"}, "redis": {"redis:redis"},
+		"php": {"php:php"}, "php-with-extensions": {"php:php"}, "postgresql": {"postgresql:postgresql"}, "postgresql-and-plugins": {"postgresql:postgresql"}, "procps": {"procps-ng_project:procps-ng"},
+		"python": {"python:python"}, "python3": {"python:python"}, "python3-minimal": {"python:python"}, "readline": {"gnu:readline"}, "redis": {"redis:redis"},
 		"rsync": {"samba:rsync"}, "ruby": {"ruby-lang:ruby"}, "rustc": {"rust-lang:rust"}, "sqlite": {"sqlite:sqlite"},
-		"sudo": {"sudo_project:sudo"}, "systemd": {"systemd_project:systemd"}, "gnutar": {"gnu:tar"},
-		"unbound": {"nlnetlabs:unbound"}, "unzip": {"unzip_project:unzip"}, "util-linux": {"kernel:util-linux"},
+		"sudo": {"sudo_project:sudo"}, "systemd": {"systemd_project:systemd"}, "systemd-minimal": {"systemd_project:systemd"},
+		"systemd-minimal-libs": {"systemd_project:systemd"}, "gnutar": {"gnu:tar"},
+		"unbound": {"nlnetlabs:unbound"}, "unzip": {"unzip_project:unzip"}, "util-linux": {"kernel:util-linux"}, "util-linux-minimal": {"kernel:util-linux"},
 		"vim": {"vim:vim"}, "wget": {"gnu:wget"}, "xz": {"tukaani:xz"}, "zlib": {"zlib:zlib"}, "zstd": {"facebook:zstandard"},
 	}
 }
@@ -45,9 +46,21 @@ func CPEs(name, version string) []string {
 	}
 	var all []string
 	for _, names := range cpeNames()[name] {
-		all = append(all, "cpe:2.3:a:"+names+":"+escapeCPE(version)+":*:*:*:*:*:*:*")
+		all = append(all, "cpe:2.3:a:"+names+":"+escapeCPE(released(name, version))+":*:*:*:*:*:*:*")
 	}
 	return all
+}
+
+// released is the version that a package's authors gave it, which advisories speak of: nixpkgs adds to glibc's how many
+// patches of the release's branch it has, and OpenJDK's has the number of a build.
+func released(name, version string) string {
+	switch name {
+	case "glibc":
+		version, _, _ = strings.Cut(version, "-")
+	case "openjdk", "openjdk-headless":
+		version, _, _ = strings.Cut(version, "+")
+	}
+	return version
 }
 
 // escapeCPE writes a value in a formatted string (NIST IR 7695, 6.2).
