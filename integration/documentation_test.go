@@ -169,6 +169,7 @@ var commands = map[string]string{
 	"bin/inspect verify [OPTION]... IMAGE":                                                 "TestInspect",
 	"pack sbom download IMAGE":                                                             "TestPackHasEveryFlagOfTheDocumentation",
 	"pack build --cache-image":                                                             "TestDocumentation",
+	"pack build --no-color":                                                                "TestPackHasEveryFlagOfTheDocumentation",
 	"pack build --env GITHUB_SHA --env GITHUB_REPOSITORY":                                  "TestDocumentation",
 	"pack build --volume DIR:/workspace/data:rw":                                           "TestPackSource",
 	"docker run --volume $PWD:/workspace …/creator":                                        "TestPackSource",
