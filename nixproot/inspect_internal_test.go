@@ -183,15 +183,7 @@ func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("opens in a browser", func() {
-		browser := ""
-		for _, each := range []string{"chromium", "chromium-browser", "google-chrome"} {
-			if found, err := exec.LookPath(each); err == nil {
-				browser = found
-			}
-		}
-		if browser == "" {
-			t.Skip("NO BROWSER: the page is not opened; apt-get install chromium")
-		}
+		browser := findBrowser(t)
 		dir := t.TempDir()
 		name := filepath.Join(dir, "page.html")
 		Expect(os.WriteFile(name, page, 0o644)).To(Succeed())
@@ -199,10 +191,7 @@ func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 		defer cancel()
 		open := func(args ...string) string {
 			var out, log bytes.Buffer
-			command := exec.CommandContext(ctx, browser, append([]string{
-				"--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--user-data-dir=" + filepath.Join(dir, "data"),
-				"--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1000,1400", "--enable-logging=stderr",
-			}, args...)...)
+			command := exec.CommandContext(ctx, browser, append(browserFlags(dir), args...)...)
 			command.Stdout, command.Stderr, command.WaitDelay = &out, &log, time.Second
 			command.Env = append(os.Environ(), "HOME="+dir)
 			Expect(command.Run()).To(Succeed(), log.String())
@@ -220,5 +209,52 @@ func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			Expect(os.WriteFile(keep, raw, 0o644)).To(Succeed())
 		}
+	})
+
+	it("is used by keyboard and heard by a screen reader in a browser, light or dark, wide or narrow", func() {
+		name := filepath.Join(t.TempDir(), "page.html")
+		Expect(os.WriteFile(name, page, 0o644)).To(Succeed())
+		tab := openTab(t, name)
+
+		const focus = "document.activeElement"
+		tab.press(t, "Tab", "", 9)
+		Expect(tab.ask(t, focus+".textContent")).To(Equal("Skip to the table of store paths"))
+		Expect(tab.ask(t, focus+".getBoundingClientRect().left >= 0")).To(Equal("true"), "it is seen")
+		var reached []string
+		for range 3 {
+			tab.press(t, "Tab", "", 9)
+			reached = append(reached, tab.ask(t, focus+".getAttribute('aria-label')"))
+			Expect(tab.ask(t, "getComputedStyle("+focus+".querySelector('rect')).strokeWidth")).To(Equal("4px"), "it is seen")
+		}
+		row := tab.ask(t, focus+".getAttribute('href')")
+		tab.press(t, "Enter", "\r", 13)
+		Expect(tab.ask(t, "location.hash")).To(Equal(row))
+		Expect(tab.ask(t, "document.querySelector(':target').id")).To(Equal(row[1:]))
+		Expect(tab.ask(t, focus+".id")).To(Equal(row[1:]), "the keyboard goes on from the row")
+
+		said := tab.names(t)
+		Expect(said["link"]).To(Equal(append([]string{"Skip to the table of store paths"}, reached...)))
+		Expect(said["table"]).To(Equal([]string{"Store paths, the largest first", "Layers"}))
+		Expect(said["heading"]).To(HaveLen(2))
+		Expect(said["group"]).To(Equal([]string{"Treemap"}))
+		Expect(said["region"]).To(Equal([]string{"Store paths", "Layers"}))
+		Expect(said["main"]).To(HaveLen(1))
+		Expect(said["columnheader"]).To(HaveLen(11))
+		Expect(len(said["rowheader"])).To(BeNumerically(">", 3))
+
+		for _, scheme := range []string{"light", "dark"} {
+			tab.call(t, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{
+				{"name": "prefers-color-scheme", "value": scheme}}}, nil)
+			Expect(tab.contrast(t, "main h1", "body")).To(BeNumerically(">=", 4.5), scheme)
+			Expect(tab.contrast(t, "a.skip", "body")).To(BeNumerically(">=", 4.5), scheme)
+		}
+		tab.call(t, "Emulation.setDeviceMetricsOverride", map[string]any{
+			"width": 320, "height": 600, "deviceScaleFactor": 1, "mobile": false}, nil)
+		Expect(tab.ask(t, "document.querySelector('h1').scrollWidth <= 320")).To(Equal("true"))
+		Expect(tab.ask(t, "document.documentElement.scrollWidth <= innerWidth")).To(Equal("true"), "only tables are scrolled sideways")
+		tab.press(t, "Tab", "", 9) // on from the path's row
+		Expect(tab.ask(t, focus+".getAttribute('aria-label')")).To(Equal("Layers"))
+		tab.press(t, "ArrowRight", "", 39)
+		Eventually(func() string { return tab.ask(t, focus+".scrollLeft > 0") }).Should(Equal("true"), "by keyboard, too")
 	})
 }
