@@ -23,7 +23,7 @@ func findBrowser(t *testing.T) string {
 			return found
 		}
 	}
-	t.Skip("NO BROWSER: the page is not opened; apt-get install chromium")
+	t.Skip("NOT TESTED: the page in a browser, as there is none: apt-get install chromium")
 	return ""
 }
 

@@ -56,7 +56,7 @@ var phases = []string{"analyzer", "builder", "creator", "detector", "exporter", 
 func (r *Rig) module(ctx context.Context, module, version, flags string, commands ...string) (string, error) {
 	inputs := append([]string{"2", module, version, flags, r.arch}, commands...)
 	return r.cached(ctx, "module", inputs, func(ctx context.Context, dir, _ string) error {
-		defer r.doing("building %s %s from source", module, version)()
+		defer r.doing("building %s %s from source, which takes a minute or more, once", module, version)()
 		source, err := os.MkdirTemp(dir, "source-")
 		if err != nil {
 			return err

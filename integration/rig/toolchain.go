@@ -53,7 +53,7 @@ func (r *Rig) Toolchain(ctx context.Context) (*Toolchain, error) {
 }
 
 func (r *Rig) packToolchain(ctx context.Context, store *Store, nix, dir, name string) error {
-	defer r.doing("packing %s.tar.xz", name)()
+	defer r.doing("packing %s.tar.xz, which takes half a minute, once", name)()
 	paths, err := store.Lines(ctx, "nix-store", "--query", "--requisites", nix)
 	if err != nil {
 		return err
