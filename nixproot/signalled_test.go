@@ -3,8 +3,10 @@ package nixproot_test
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,9 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/andybalholm/brotli"
+	"github.com/dsnet/compress/bzip2"
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
@@ -82,15 +87,32 @@ func TestSIGTERMEndsWhateverIsBeingRead(t *testing.T) {
 		most, peak = max(most, o.Dying), max(peak, o.Peak)
 	}
 
-	// Programs that read what lies on disk: an image with a layer of 60 GiB of zeros, which take no room.
+	// Files that take long to look into, and to compress anew.
+	heavyOnes := heavyPaths(t, s)
+	for what, heavy := range heavyOnes {
+		Expect(p.NewImage()).To(Succeed())
+		p.KillAfter, p.Signal = 3*time.Second, syscall.SIGTERM
+		o := p.try(heavy)
+		p.KillAfter, p.Signal = 0, 0
+		Expect(o.Status).NotTo(BeZero(), "%s: %s", what, o.Log)
+		t.Logf("%s: ended %v after SIGTERM, peak %d MiB", what, o.Dying.Round(time.Millisecond), o.Peak>>20)
+		most, peak = max(most, o.Dying), max(peak, o.Peak)
+	}
+
+	// Programs that read what lies on disk: a cache with such files, and an image with a layer of 60 GiB of zeros, which take no room.
 	self, err := os.Executable()
 	Expect(err).NotTo(HaveOccurred())
 	image := filepath.Join(t.TempDir(), "image.tar")
 	writeZeros(image, 60<<30)
-	for _, program := range []string{"verify", "inspect"} {
+	survey := []string{"survey", "--key", s.publicKey(), "file://" + s.dir}
+	for _, heavy := range heavyOnes {
+		survey = append(survey, heavy.String())
+	}
+	for _, arguments := range [][]string{{"verify", image}, {"inspect", image}, survey} {
+		program := arguments[0]
 		file := filepath.Join(t.TempDir(), program)
 		Expect(os.Symlink(self, file)).To(Succeed())
-		command := exec.Command(file, image)
+		command := exec.Command(file, arguments[1:]...)
 		var said bytes.Buffer
 		command.Stdout, command.Stderr = &said, &said
 		Expect(command.Start()).To(Succeed())
@@ -107,6 +129,39 @@ func TestSIGTERMEndsWhateverIsBeingRead(t *testing.T) {
 	Expect(most).To(BeNumerically("<", 10*time.Second))
 	Expect(peak).To(BeNumerically("<", 256<<20))
 	Expect(nar.RemoveAll(p.Layers())).To(Succeed())
+}
+
+// heavyPaths are paths whose files are small, and take long.
+func heavyPaths(t *testing.T, s *shelf) map[string]storepath.Path {
+	noise := make([]byte, 60<<20)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = "0123456789abcdef ghijklmnopqrstuv"[random.IntN(33)]
+	}
+	packed := func(open func(io.Writer) io.WriteCloser, text []byte) string {
+		var b bytes.Buffer
+		w := open(&b)
+		_, err := w.Write(text)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(w.Close()).To(Succeed())
+		return b.String()
+	}
+	withBzip2 := func(w io.Writer) io.WriteCloser {
+		z, err := bzip2.NewWriter(w, &bzip2.WriterConfig{Level: 9})
+		Expect(err).NotTo(HaveOccurred())
+		return z
+	}
+	withBrotli := func(w io.Writer) io.WriteCloser { return brotli.NewWriterLevel(w, 0) }
+	again := strings.Repeat(packed(withBzip2, noise[:4<<20]), 100)
+	named := func(name string) []byte {
+		sum := sha256.Sum256([]byte(name))
+		return append(noise[:len(noise):len(noise)], "/nix/store/"+storepath.Encode32(sum[:20])+"-"+name...)
+	}
+	return map[string]storepath.Path{
+		"a file that inflates for long":             s.add("inflates", map[string]string{"share/a.bz2": again}),
+		"a file that is long compressed with bzip2": s.add("bzip2", map[string]string{"share/a.bz2": packed(withBzip2, named("bzip2"))}),
+		"a file that is long compressed with br":    s.add("brotli", map[string]string{"share/a.br": packed(withBrotli, named("brotli"))}),
+	}
 }
 
 // writeZeros writes an image as docker save does, whose one layer has a file of so many zeros.

@@ -35,6 +35,13 @@ func NewBudget() *Budget {
 	return b
 }
 
+// Beside is the view with another budget, for a closure beside those under way: the memory is that of all of them.
+func (v View) Beside() View {
+	b := NewBudget()
+	b.memory = v.budget.memory
+	return v.Within(b)
+}
+
 // Within is the view with another budget, for another closure that is relocated to the same place.
 func (v View) Within(b *Budget) View {
 	v.budget = b

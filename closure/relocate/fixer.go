@@ -81,6 +81,7 @@ type neighbour struct {
 	edits []edit
 }
 
+// newFixer makes the fixer of a path, for one who has the memory of the view's budget.
 func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
 	f := &fixer{known: known, scan: newScanner(v, known), budget: v.budget, foreign: func([]byte) {}}
@@ -89,7 +90,7 @@ func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	}
 	f.split.parts = newParts(known)
 	f.inspector = newInspector(f.scan, f.split.parts, v.budget)
-	f.inspector.ctx = ctx
+	f.inspector.ctx, f.inspector.memory = ctx, nil
 	return f
 }
 
@@ -203,6 +204,12 @@ func (f *fixer) recompress(s source, name string, r io.Reader, c compressor) ([]
 	}
 	if err := sortEdits(edits); err != nil {
 		return nil, err
+	}
+	if sameLength(edits) { // without a second copy of what may be large
+		for _, e := range edits {
+			copy(plain[e.from:], e.data)
+		}
+		return f.compressed(plain, c)
 	}
 	return f.compressed(apply(plain, edits), c)
 }

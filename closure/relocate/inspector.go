@@ -61,6 +61,7 @@ type inspector struct {
 	found     func(kind Kind, detail, harmless string)
 	foreign   func(hash []byte)
 	budget    *Budget
+	memory    memoryLimit // nil where whoever inspects has the memory
 	hasMemory bool
 	held      int64 // what its decoders take, in bytes
 	levels    [maxDepth + 1]*level
@@ -90,7 +91,8 @@ var levels = sync.Pool{New: func() any {
 }}
 
 func newInspector(s *scanner, p *parts, b *Budget) *inspector {
-	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics()}
+	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics(),
+		memory: b.memory}
 }
 
 // start makes the inspector ready for a file of size bytes.

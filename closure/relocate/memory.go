@@ -45,7 +45,7 @@ func (x *inspector) holding(size int64, look func() error) error {
 	x.held += size
 	defer func() { x.held -= size }()
 	if x.held > smallWindows && !x.hasMemory {
-		x.budget.memory.take()
+		x.memory.take()
 		x.hasMemory = true
 	}
 	return look()
@@ -56,7 +56,7 @@ func (x *inspector) letGo() {
 	x.held = 0
 	if x.hasMemory {
 		x.hasMemory = false
-		x.budget.memory.giveBack()
+		x.memory.giveBack()
 	}
 }
 

@@ -3,9 +3,11 @@ package relocate_test
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 
@@ -138,6 +140,15 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 		// One of the large windows at a time, and the one before if it is not collected yet.
 		Expect(water.high - water.low).To(BeNumerically("<", 400<<20))
 		Expect(water.high-water.low).To(BeNumerically(">", 64<<20), "there was no large window")
+	})
+
+	it("lets a file that is rewritten have a large window in what cannot be", func() {
+		var window strings.Builder
+		_, _ = io.WriteString(zstdOf(&window, 27), script)
+		member := window.String()
+		archive := fmt.Sprintf("!<arch>\n%-16s%-12d%-6d%-6d%-8o%-10d`\n%s", "data.tar.zst/", 1, 0, 0, 0o644, len(member), member)
+		_, report := fixedTree(t, regular("a.gz", gzipped(archive)))
+		Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("the hash of"))))
 	})
 
 	it("finds what is behind large windows, and says so where there are too many of them", func() {

@@ -228,8 +228,9 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 	self := p.found.StorePath
 	var report relocate.Report
 	err := s.Caches.Fetch(ctx, p.found, func(r io.Reader) error {
-		// What a path takes, it may take as if it were alone: otherwise what one survey says would depend on the others.
-		i := s.View.Within(relocate.NewBudget()).Inspect(self, p.references, s.Temp)
+		// What a path takes, it may take as if it were alone, if not at the same time: otherwise what one survey says would
+		// depend on the others.
+		i := s.View.Beside().Inspect(self, p.references, s.Temp)
 		defer i.Discard()
 		i.EndWith(ctx)
 		if err := nar.Copy(i, nar.NewReader(r), nil); err != nil {
