@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		nixproot.Main([]string{program}, os.Stdout)
 		os.Exit(0)
 	}
-	if slices.Contains([]string{"detect", "build", "verify", "inspect"}, filepath.Base(os.Args[0])) {
+	if slices.Contains([]string{"detect", "build", "verify", "inspect", "survey"}, filepath.Base(os.Args[0])) {
 		nixproot.Main(os.Args, os.Stdout)
 		os.Exit(0)
 	}

@@ -40,6 +40,7 @@ var secrets = map[string]string{
 	"S3's secret key":                     "s3secret/of+env-4c77",
 	"S3's session token":                  "s3token-of-env-88aa",
 	"Hydra's password":                    "pw-of-hydra-d2d5",
+	"a proxy's password":                  "pw-of-proxy-5b5b",
 	"a variable of the app":               "variable-of-app-6e6e",
 	"an argument of the expression":       "argument-of-nix-3f3f",
 }
@@ -196,6 +197,49 @@ func TestSecretsAreNowhere(t *testing.T) {
 		}
 	}
 	used["Hydra's password"].Add(1) // else it had not answered
+	// A proxy that serves, refuses, is none, or is not there; its address with and without a scheme, and one that is none.
+	proxy := serve(func(w http.ResponseWriter, r *http.Request) bool {
+		login := strings.TrimPrefix(r.Header.Get("Proxy-Authorization"), "Basic ")
+		if text, _ := base64.StdEncoding.DecodeString(login); string(text) == "deploy:"+secrets["a proxy's password"] {
+			used["a proxy's password"].Add(1)
+		}
+		if failing.Load() || r.Method == http.MethodConnect {
+			w.Header().Set("Proxy-Authenticate", "Basic realm=\""+login+"\"")
+			w.WriteHeader(http.StatusProxyAuthRequired)
+			return false
+		}
+		return true
+	})
+	login := "deploy:" + secrets["a proxy's password"]
+	for _, through := range []struct {
+		address, cache string
+		fails          bool
+	}{
+		{"http://" + login + "@" + host(proxy), "http://cache.example.org", false},
+		{login + "@" + host(proxy), "http://cache.example.org", false},
+		{"http://" + login + "@" + host(proxy), "http://cache.example.org", true},
+		{"http://" + login + "@" + host(proxy), "https://cache.example.org", true},
+		{"http://" + login + "%zz@" + host(proxy), "http://127.0.0.2:1", true},
+		{login + "%zz@" + host(proxy), "http://127.0.0.2:1", true},
+		{login + "@127.0.0.1:1", "http://cache.example.org", true},
+		{"socks5://" + login + "@127.0.0.1:1", "https://cache.example.org", true},
+		{"https://" + login + "@" + host(proxy), "https://cache.example.org", true},
+	} {
+		failing.Store(through.fails)
+		Expect(p.NewImage()).To(Succeed())
+		o := run("BP_NIX_SUBSTITUTERS", through.cache, "http_proxy", through.address, "https_proxy", through.address)
+		Expect(o.Status == 0).To(Equal(!through.fails), "%s: %s", through.address, o.Log)
+	}
+	failing.Store(false)
+	// Hydra behind one.
+	for _, address := range []string{login + "%zz@" + host(proxy), "http://" + login + "@" + host(proxy), login + "@127.0.0.1:1"} {
+		failing.Store(true)
+		Expect(p.NewImage()).To(Succeed())
+		o := run("BP_NIX_STORE_PATH", "", "BP_NIX_HYDRA_URL", "http://hydra.example.org", "BP_NIX_HYDRA_JOB", "shop/main/app",
+			"BP_NIX_GIT_REV", revision, "http_proxy", address)
+		Expect(o.Status).NotTo(BeZero())
+	}
+	failing.Store(false)
 	// A path that nobody has, and a build that is told to dump its memory.
 	nobody, err := storepath.Parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-nobody")
 	Expect(err).NotTo(HaveOccurred())
