@@ -3,6 +3,7 @@ package launch_test
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -336,6 +337,14 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(modes()).To(Equal("mode \nmode 1\n"))
 		fake(``) // what it calls accelerated works as well as this PRoot can: before 5.3 it hides statx
 		Expect(modes()).To(Or(Equal("mode \n"), Equal("mode \nmode 1\n")))
+	})
+
+	it("withholds from programs under PRoot the system calls that it lets through without the closure", func() {
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = proot(t), launch.EngineProot })
+		said := "openat2: function not implemented, execveat: function not implemented, statx: %s, faccessat: <nil>\n"
+		r := run(img.command("app", "newer", appStore+"/settings"))
+		Expect(r.out).To(Or(Equal(fmt.Sprintf(said, "<nil>")), Equal(fmt.Sprintf(said, "function not implemented"))), r.err)
+		Expect(r.err).To(BeEmpty())
 	})
 
 	it("ends by a signal that comes while PRoot is being tried, as if the app had got it", func() {

@@ -6,10 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 )
 
 const base = "00bgd045z0d4icpbc2yyz4gx48ak44la-app-1.0"
@@ -283,4 +285,37 @@ func TestTheClosuresProgramsAreOfferedUpToTwentyFour(t *testing.T) {
 	}
 	g.Expect(os.WriteFile(filepath.Join(dir, ".p00-wrapped"), nil, 0o755)).To(Succeed())
 	g.Expect(l.offer()).To(And(HavePrefix("\nthe closure offers: p00, p01, "), HaveSuffix(", p22, p23 and 2 more")))
+}
+
+func TestWithheldSystemCallsAreNotImplemented(t *testing.T) {
+	RegisterTestingT(t)
+	machine := uint32(unix.AUDIT_ARCH_X86_64)
+	if runtime.GOARCH == "arm64" {
+		machine = unix.AUDIT_ARCH_AARCH64
+	}
+	filter := withholding([]uint32{437, 439, 452})
+	run := func(machine, call uint32) uint32 {
+		var value uint32
+		for at := 0; ; at++ {
+			switch op := filter[at]; op.Code {
+			case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
+				value = map[uint32]uint32{0: call, 4: machine}[op.K]
+			case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
+				if value == op.K {
+					at += int(op.Jt)
+				} else {
+					at += int(op.Jf)
+				}
+			default:
+				return op.K
+			}
+		}
+	}
+	for _, call := range []uint32{437, 439, 452} {
+		Expect(run(machine, call)).To(Equal(uint32(unix.SECCOMP_RET_ERRNO | int(unix.ENOSYS))))
+		Expect(run(unix.AUDIT_ARCH_I386, call)).To(Equal(uint32(unix.SECCOMP_RET_ALLOW)))
+	}
+	for _, call := range []uint32{0, 436, 438, 451, 453} {
+		Expect(run(machine, call)).To(Equal(uint32(unix.SECCOMP_RET_ALLOW)))
+	}
 }

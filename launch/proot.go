@@ -156,7 +156,7 @@ func (l *launcher) warnNewer(newer []string) {
 	text := fmt.Sprintf("this PRoot hides %s from %s: programs that use it miss their files", storepath.Dir,
 		strings.Join(newer, ", "))
 	if slices.Contains(newer, "statx") { // nearly every new program uses it
-		fmt.Fprintf(l.stderr, "%s: %s: PRoot 5.4.0 or newer does not\n", ProgramName, text)
+		fmt.Fprintf(l.stderr, "%s: %s: PRoot 5.3.0 or newer does not\n", ProgramName, text)
 		return
 	}
 	l.debugf("%s", text)

@@ -59,7 +59,8 @@ func parseShimCall(args []string) (c shimCall, err error) {
 
 // report is what the shim sends of a start, one after the other on the pipe.
 type report struct {
-	// Ready: the engine shows the closure. Newer lists the newer system calls to which it does not.
+	// Ready: the engine shows the closure. Newer lists the newer system calls to which it does not and which could not be
+	// withheld.
 	Ready bool     `json:",omitempty"`
 	Newer []string `json:",omitempty"`
 	// Group is the app's process group, once the app is up or about to take the shim's place.
@@ -115,6 +116,9 @@ func runShim(args, environ []string) int {
 		missed, newer, err := probe(call.Probe)
 		if call.Strict && slices.Contains(newer, "statx") || len(missed) > 0 {
 			return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(missed, newer...), ", "), err))
+		}
+		if call.Engine == EngineProot && withhold(newer) == nil {
+			newer = nil
 		}
 		r.Newer = newer
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +50,8 @@ func main() {
 	case "upper":
 		data, _ := os.ReadFile("/dev/stdin")
 		fmt.Print(strings.ToUpper(string(data)))
+	case "newer":
+		newer(arg[0])
 	case "err":
 		fmt.Fprintln(os.Stderr, strings.Join(arg, " "))
 	case "serve":
@@ -65,6 +68,18 @@ func main() {
 		n, _ := strconv.ParseFloat(arg[0], 64)
 		time.Sleep(time.Duration(n * float64(time.Second)))
 	}
+}
+
+// newer looks at a file by system calls of recent kernels, and says what each gave.
+func newer(path string) {
+	_, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_RDONLY})
+	name, _ := unix.BytePtrFromString(path)
+	argv := []*byte{name, nil}
+	_, _, exec := unix.Syscall6(unix.SYS_EXECVEAT, ^uintptr(99), uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), 0, 0, 0)
+	var stx unix.Statx_t
+	seen := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS, &stx)
+	fmt.Printf("openat2: %v, execveat: %v, statx: %v, faccessat: %v\n", err, exec, seen,
+		unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS))
 }
 
 func show() {
