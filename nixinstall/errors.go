@@ -81,7 +81,11 @@ func (e *MissingAttrError) Error() string {
 		}
 	}
 	if e.Missing == "" {
-		return fmt.Sprintf("evaluating attribute %q: it is not a derivation, and no set of them; %s", e.Attr, have)
+		what := "the expression"
+		if e.Attr != "" {
+			what = fmt.Sprintf("attribute %q", e.Attr)
+		}
+		return fmt.Sprintf("evaluating %s: it gives no derivation; %s", what, have)
 	}
 	return fmt.Sprintf("evaluating attribute %q: there is no %q; %s", e.Attr, e.Missing, have)
 }

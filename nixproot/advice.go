@@ -49,6 +49,7 @@ const (
 	topicTLSPort         topic = "tls-port"
 	topicPlainPort       topic = "plain-port"
 	topicAbsent          topic = "absent"
+	topicInvalid         topic = "invalid"
 	topicReference       topic = "reference"
 	topicDefaultCache    topic = "default-cache"
 	topicExtraFiles      topic = "extra-files"
@@ -125,7 +126,8 @@ func evaluationAdvice() []advice {
 			[]string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}},
 		{topicNoDerivation, "it gives no derivation",
 			"What was evaluated is a set without a derivation in it.",
-			[]string{"name one with BP_NIX_ATTRS"}},
+			[]string{"have it give a derivation, as pkgs.callPackage ./package.nix { } does, or a set of them, or",
+				"where one lies deeper, name it with BP_NIX_ATTRS"}},
 		{topicArgument, "an argument that has no default, arguments that have no default",
 			"The expression is a function that wants an argument for which it has no default.",
 			[]string{"if it is a text, give it: BP_NIX_ARGS={argument}=…, or",
@@ -149,7 +151,7 @@ func evaluationAdvice() []advice {
 		{topicFeature, "experimental Nix feature … is disabled",
 			"The expression uses what Nix has only where somebody asks for it. Features of the language are taken from `NIX_CONFIG` " +
 				"of the build, and from nowhere else: not from the `nixConfig` of a flake.",
-			[]string{"set NIX_CONFIG=extra-experimental-features = {feature}"}},
+			[]string{`set NIX_CONFIG="extra-experimental-features = {feature}"`}},
 		{topicWouldBuild, "would have to be built, and no substituter has it",
 			"Evaluation reads the output of a derivation (import from derivation), and nothing is compiled here.",
 			[]string{buildIt + ", or", nameIt}},
@@ -221,6 +223,9 @@ func cachesAdvice() []advice {
 		{topicAbsent, "not there",
 			"None of the caches has the path.",
 			[]string{"name the cache that has it in NIX_EXTRA_BINARY_CACHE, or have Hydra build it for this system"}},
+		{topicInvalid, "this is an HTML page, not a narinfo; its narinfo says …",
+			"What the cache serves for the path is no narinfo, one with a wrong field, or another file than its narinfo promises.",
+			[]string{"see that the cache's URL is that of a binary cache, then upload the path to it again (nix copy --to …)"}},
 		{topicReference, "the caches have … and not …, which it refers to",
 			"A path's closure was not uploaded whole.",
 			[]string{"the caches have {root} and not {reference}, which it refers to: whoever uploaded it has not uploaded all of " +

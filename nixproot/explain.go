@@ -72,8 +72,10 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicOwnDerivation)
 	case errors.As(err, &attribute) && foreignSystem(attribute) != "":
 		return systemFixes(foreignSystem(attribute))
-	case errors.As(err, &attribute):
+	case errors.As(err, &attribute) && len(attribute.Have) > 0:
 		return adviceOn(topicAttribute)
+	case errors.As(err, &attribute):
+		return adviceOn(topicNoDerivation)
 	case errors.As(err, &nothing):
 		return adviceOn(topicNoDerivation)
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
@@ -151,7 +153,7 @@ func cacheFixes(err error) []string {
 // answerFixes looks at what each cache said.
 func answerFixes(asked []cache.Answer) []string {
 	var fixes []string
-	for _, reason := range []cache.Reason{cache.Untrusted, cache.Login, cache.Down, cache.Absent} {
+	for _, reason := range []cache.Reason{cache.Untrusted, cache.Invalid, cache.Login, cache.Down, cache.Absent} {
 		for _, a := range asked {
 			if a.Reason != reason {
 				continue
@@ -182,6 +184,8 @@ func answerFix(a cache.Answer) []string {
 		return adviceOn(topicLogin)
 	case cache.Down:
 		return adviceOn(topicDown)
+	case cache.Invalid:
+		return adviceOn(topicInvalid)
 	}
 	return nil
 }

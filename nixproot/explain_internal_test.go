@@ -1,11 +1,13 @@
 package nixproot
 
 import (
+	"errors"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -23,10 +25,24 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		})).To(Equal("evaluating: undefined variable 'stdenvv'"))
 	})
 
+	it("says of an expression without a derivation what it would have to give", func() {
+		NewWithT(t).Expect(explain(&nixinstall.MissingAttrError{}).Error()).To(And(
+			HavePrefix("evaluating the expression: it gives no derivation; it has no attributes at all\n"),
+			ContainSubstring("callPackage"), Not(ContainSubstring("one of the attributes that there are"))))
+		NewWithT(t).Expect(explain(&nixinstall.MissingAttrError{Attr: "lib", Have: []string{"id"}}).Error()).To(And(
+			HavePrefix(`evaluating attribute "lib": it gives no derivation; it has id`), ContainSubstring("set BP_NIX_ATTRS to one")))
+	})
+
+	it("says what to do where a cache serves what is no narinfo", func() {
+		g := NewWithT(t)
+		g.Expect(answerFixes([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).
+			To(ConsistOf(ContainSubstring("upload the path to it again")))
+	})
+
 	it("says how an experimental feature is switched on", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{
 			Summary: "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
-		})).To(ContainSubstring("set NIX_CONFIG=extra-experimental-features = pipe-operators"))
+		})).To(ContainSubstring(`set NIX_CONFIG="extra-experimental-features = pipe-operators"`))
 	})
 
 	it("says what a flake has instead of what pure evaluation lacks", func() {

@@ -190,7 +190,7 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 		if page.html || strings.HasPrefix(strings.TrimSpace(string(page.data[:min(64, len(page.data))])), "<") {
 			err = fmt.Errorf("the answer is an HTML page, not a narinfo (a login page?): %w", err)
 		}
-		return nil, &invalidError{fmt.Errorf("narinfo: %w", err)}
+		return nil, &invalidError{err}
 	}
 	if info.StorePath != p {
 		return nil, &invalidError{fmt.Errorf("narinfo field StorePath: it is for %s, not for %s", info.StorePath, p)}
