@@ -21,8 +21,8 @@ var untranslated = []uint32{
 var newerCalls = map[string]uint32{"statx": unix.SYS_STATX, "faccessat2": unix.SYS_FACCESSAT2}
 
 // withhold makes this process and what it starts see a kernel that does not have what this PRoot does not translate, among
-// it the newer calls of those names. Programs then use an older call, which it does translate: glibc's faccessat, by which
-// shells look for programs, its stat and its fexecve do.
+// it the newer calls of those names. Programs then use an older call, which it does translate: glibc's eaccess, by which
+// the shells' test -x looks, its stat and its fexecve do.
 func withhold(newer []string) error {
 	calls := untranslated
 	for _, name := range newer {
