@@ -128,6 +128,25 @@ func flakeAbove(source, dir string) (string, error) {
 	}
 }
 
+// FlakeFile is the flake.nix that a flake reference leads to, relative to the source. Errors are of references that name
+// no directory of the source, and fs.ErrNotExist where there is no such file.
+func FlakeFile(source, flake string) (string, error) {
+	ref, err := parseFlakeReference(flake)
+	if err != nil {
+		return "", err
+	}
+	if ref.named {
+		if ref.dir, err = flakeAbove(source, ref.dir); err != nil {
+			return "", fmt.Errorf("evaluating flake %s: %w", flake, err)
+		}
+	}
+	file := filepath.Join(filepath.FromSlash(ref.dir), "flake.nix")
+	if !isFile(filepath.Join(source, file)) {
+		return file, fmt.Errorf("evaluating flake %s: %s: %w", flake, file, fs.ErrNotExist)
+	}
+	return file, nil
+}
+
 // flakeURL is the locked reference of the flake in the source. It is locked by the source's NAR hash, so that Nix
 // evaluates it purely and writes no lock file. r.Source becomes the flake's own source.
 func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference) (string, error) {

@@ -2,13 +2,16 @@ package nixproot
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 )
@@ -75,6 +78,13 @@ func FindEntry(source string, config Config) (Entry, error) {
 		return Entry{Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
 			redact.Text(config.HydraURL), config.HydraJob)}, nil
 	case config.Flake != "":
+		file, err := nixinstall.FlakeFile(source, config.Flake)
+		if errors.Is(err, fs.ErrNotExist) {
+			return Entry{}, fmt.Errorf("BP_NIX_FLAKE is %q, and the source has no %s (is it in .gitignore or excluded from "+
+				"the upload?)", config.Flake, file)
+		} else if err != nil {
+			return Entry{}, err
+		}
 		return Entry{Flake: config.Flake, Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
 	case config.File != "":
 		file := filepath.Clean(config.File)

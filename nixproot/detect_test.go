@@ -40,6 +40,24 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		Expect(output.String()).To(ContainSubstring("BP_NIX_STORE_PATH"))
 	})
 
+	it("fails before anything is downloaded where the flake that is named is not there, and finds it where Nix does", func() {
+		for reference, says := range map[string]string{
+			".#x": `the source has no flake.nix (is it`, ".?dir=nix#x": `the source has no nix/flake.nix`,
+			"./other#x": `the source has no other/flake.nix`, "path:other": "the source has no other/flake.nix",
+			"github:a/b": "want a directory of the source",
+		} {
+			t.Setenv("BP_NIX_FLAKE", reference)
+			_, err := detect()
+			Expect(err).To(MatchError(ContainSubstring(says)), reference)
+		}
+		file("sub/flake.nix")
+		Expect(os.Mkdir(filepath.Join(dir, "sub/deeper"), 0o755)).To(Succeed())
+		for _, reference := range []string{"./sub#x", ".?dir=sub#x^out", "path:sub", "./sub/deeper"} {
+			t.Setenv("BP_NIX_FLAKE", reference)
+			Expect(detect()).To(BeTrue(), reference)
+		}
+	})
+
 	it("takes the first file there is, and says how to choose another", func() {
 		for _, name := range []string{"default.nix", "shell.nix", "flake.nix", "deploy.nix"} {
 			file(name)
