@@ -3,6 +3,7 @@ package relocate_test
 import (
 	stdcontext "context"
 	"encoding/binary"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -142,6 +143,24 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 		_, err := rewriter.Write([]byte("ab"))
 		Expect(err).To(MatchError(stdcontext.Canceled))
 		Expect(rewriter.Entry(&nar.Entry{Path: "b", Kind: nar.Regular, Size: 2})).To(MatchError(stdcontext.Canceled))
+	})
+
+	it("does not compress anew what is too much to be recorded", func() {
+		noise := make([]byte, 4<<20)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range noise {
+			noise[i] = byte(random.Uint32())
+		}
+		for name, bomb := range map[string]string{"a.gz": gzipped(string(noise) + script), "a.zip": zipped(8, "a", string(noise)+script)} {
+			l, dir := view(t), filepath.Join(t.TempDir(), "tree")
+			t.Cleanup(func() { _ = nar.RemoveAll(dir) })
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+			send(t, rewriter, archive(regular(name, bomb)), whole)
+			report, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
+			Expect(err).NotTo(HaveOccurred())
+			Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("what has to be recorded to undo it"))), name)
+			Expect(relocate.CompressedAnew(l)).To(BeNumerically("<=", 0), name)
+		}
 	})
 
 	it("gives each closure an amount of its own", func() {

@@ -13,3 +13,6 @@ func WithPending(r Report) Report {
 // Inflated is how many bytes the rewriters of a view have looked at after inflating, or want to: what is left of what
 // they may, taken from what they might.
 func Inflated(l View) int64 { return inflateBase - l.budget.inflate.Load() }
+
+// CompressedAnew is the same for what is compressed anew.
+func CompressedAnew(l View) int64 { return compressBase - l.budget.anew.Load() }

@@ -269,7 +269,7 @@ func (f *fixer) compressedChunk(s source, chunk []byte, skip int) ([]edit, error
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, "", r, asZlib)
+	data, err := f.recompress(source{data: chunk, depth: s.depth}, "", r, asZlib)
 	if err != nil || data == nil {
 		return nil, err
 	}

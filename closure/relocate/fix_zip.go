@@ -254,6 +254,11 @@ func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 	if err := sortEdits(inner); err != nil {
 		return nil, err
 	}
+	if r.method == zipDeflate {
+		if err := f.replaces(s, r.packed); err != nil {
+			return nil, err
+		}
+	}
 	now = apply(plain, inner)
 	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
 	if r.method == zipDeflate {

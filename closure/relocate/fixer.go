@@ -68,6 +68,7 @@ type fixer struct {
 	foreign   func(hash []byte)
 	edits     int   // of the file at hand
 	packed    int64 // bytes of the file at hand that are compressed anew
+	replaced  int64 // bytes of the file at hand that others replace
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)
 	// beside is another file that the one at hand is rewritten with.
@@ -202,6 +203,9 @@ func (f *fixer) recompress(s source, name string, r io.Reader, c compressor) ([]
 	if err != nil || len(edits) == 0 {
 		return nil, err
 	}
+	if err := f.replaces(s, len(s.data)); err != nil {
+		return nil, err
+	}
 	if err := sortEdits(edits); err != nil {
 		return nil, err
 	}
@@ -249,6 +253,21 @@ func (f *fixer) write(w io.Writer, data []byte) error {
 	}
 	return nil
 }
+
+// replaces counts n bytes of s that are replaced as a whole, and so recorded as a whole, if s is a file and no member of one:
+// what cannot be recorded in the end need not be compressed anew.
+func (f *fixer) replaces(s source, n int) error {
+	if s.depth > 0 {
+		return nil
+	}
+	if f.replaced += int64(n); f.replaced > maxPathFixups {
+		return errRecord
+	}
+	return nil
+}
+
+// errRecord says that there is more to be recorded than a path may have.
+var errRecord = fmt.Errorf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20)
 
 // hold counts n bytes that are compressed anew and held until the file at hand is written.
 func (f *fixer) hold(n int) error {

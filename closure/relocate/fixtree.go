@@ -92,12 +92,12 @@ func readNeighbour(dir, name string) ([]byte, error) {
 
 // attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
 func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
-	f.beside, f.edits, f.packed = nil, 0, 0
+	f.beside, f.edits, f.packed, f.replaced = nil, 0, 0, 0
 	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
 	if err == nil {
 		err = sortEdits(edits)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errRecord) {
 		c.block(p, err.Error())
 		return nil, nil, false
 	}
@@ -109,7 +109,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 	for _, x := range fixed {
 		bytes += x.size()
 	}
-	if !c.record(bytes, f.budget) {
+	if err != nil || !c.record(bytes, f.budget) {
 		if isTeXFormat(p.file) {
 			for i := range p.blockers {
 				p.blockers[i].Harmless = texFormatUnused
@@ -118,7 +118,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 			c.report.Harmless += p.count - len(p.blockers)
 			return nil, nil, false
 		}
-		c.block(p, fmt.Sprintf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20))
+		c.block(p, errRecord.Error())
 		return nil, nil, false
 	}
 	if len(edits) > 0 {
