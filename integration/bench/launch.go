@@ -41,10 +41,16 @@ type worlds struct {
 }
 
 // near makes a directory whose layers are as few directories deep as a platform's, /layers/nixproot_nix-hydra, because each
-// one costs a look-up; elsewhere than below the root only where that cannot be written to.
+// one costs a look-up, and whose view has as long a name as there, since that decides how much of a hash relocated paths
+// keep; elsewhere than below the root only where that cannot be written to.
 func (b *Bench) near() (string, error) {
-	if dir, err := os.MkdirTemp("/", "nhb-"); err == nil {
-		return dir, os.Chmod(dir, 0o755)
+	const platform = "/layers/nixproot_nix-hydra/view"
+	// The layers are in Dir/l (integration.Bare).
+	for i := range 10 {
+		dir := fmt.Sprintf("/nhb-%0*d", len(platform)-len("/nhb-/l/view"), 10*os.Getpid()+i)
+		if err := os.Mkdir(dir, 0o755); err == nil {
+			return dir, nil
+		}
 	}
 	b.Log("the root directory cannot be written to: the relocated closure lies a directory deeper than on a platform")
 	return b.newDir()
