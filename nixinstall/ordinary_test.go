@@ -80,6 +80,40 @@ func testOrdinary(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	// As flake-compat does it: a default.nix that reads the lock file, fetches what it locks, and calls the flake's function.
+	it("gives for a flake called by its default.nix what it gives for the flake", func() {
+		files := map[string]string{
+			"flake.nix": `{
+  inputs.dep = { url = "path:./dep"; flake = false; };
+  outputs = { self, dep }: {
+    packages.x86_64-linux.default = derivation {
+      name = "app"; system = "x86_64-linux"; builder = "/bin/sh"; src = self.outPath; word = builtins.readFile (dep + "/word");
+    };
+  };
+}`,
+			"dep/word": "from the input",
+			"flake.lock": `{"nodes": {
+  "dep": {"flake": false, "locked": {"path": "./dep", "type": "path"}, "original": {"path": "./dep", "type": "path"}, "parent": []},
+  "root": {"inputs": {"dep": "dep"}}}, "root": "root", "version": 7}`,
+			"default.nix": `{ src ? ./. }:
+let
+  lock = builtins.fromJSON (builtins.readFile (src + "/flake.lock"));
+  source = builtins.path { path = src; name = "source"; };
+  inputOf = name:
+    let locked = lock.nodes.${lock.nodes.${lock.root}.inputs.${name}}.locked; in
+    builtins.fetchTree (locked // { path = toString src + "/" + locked.path; });
+  flake = import (source + "/flake.nix");
+  outputs = flake.outputs (builtins.mapAttrs (name: _: inputOf name) flake.inputs // { self = { outPath = source; }; });
+in outputs.packages.${builtins.currentSystem}.default`,
+		}
+		byFlake, err := evaluateOrdinary(t, files, nixinstall.Request{Flake: "."}, "")
+		Expect(err).NotTo(HaveOccurred())
+		byFile, err := evaluateOrdinary(t, files, nixinstall.Request{}, "")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(byFile.Derivations).To(HaveLen(1))
+		Expect(byFile.Derivations[0].Drv).To(Equal(byFlake.Derivations[0].Drv))
+	})
+
 	it("says as an ordinary Nix which feature is off", func() {
 		for text, variable := range map[string]string{
 			pipe: "experimental-features = pipe-operators\nexperimental-features = flakes", // the last one counts
