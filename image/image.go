@@ -43,6 +43,9 @@ type Image struct {
 	// ID is the digest of the configuration, which is what docker calls the image's ID.
 	ID     string
 	Layers []Layer
+	// Annotations are the names of what the image's manifest notes about the image, in order. Podman gives them to the
+	// runtime as the container's, and runtimes obey some.
+	Annotations []string
 
 	files store
 }
@@ -169,7 +172,7 @@ func readOCI(files store) (*Image, error) {
 		}
 	}
 	manifest := document.Manifest
-	img := &Image{files: files}
+	img := &Image{files: files, Annotations: slices.Sorted(maps.Keys(manifest.Annotations))}
 	if err := img.readConfig(blob(manifest.Config.Digest), manifest.Config.Digest.String()); err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func TestImage(t *testing.T) {
 }
 
 // tarOf is an archive of entries: name and contents; "-> target" makes a symlink, "=> target" a hard link, "|" a pipe,
-// and a name that ends in a slash a directory.
+// "global" a PAX global header, and a name that ends in a slash a directory.
 func tarOf(entries ...[2]string) []byte {
 	var text bytes.Buffer
 	w := tar.NewWriter(&text)
@@ -55,6 +55,8 @@ func tarOf(entries ...[2]string) []byte {
 			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, e[1][3:], 0
 		case strings.HasPrefix(e[1], "=> "):
 			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, e[1][3:], 0
+		case e[1] == "global":
+			h = &tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"path": e[0]}}
 		case e[1] == "|":
 			h.Typeflag, h.Size = tar.TypeFifo, 0
 		}
@@ -370,6 +372,7 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 			upper []byte
 			place string
 		}{
+			"a global header":     {tarOf([2]string{"a/b", "global"}), "/a/b"},
 			"writes it twice":     {tarOf([2]string{"a", "1"}, [2]string{"a/", ""}), "/a"},
 			"goes on after":       {append(tarOf([2]string{"a/", ""}), tarOf([2]string{"a/c", "2"})...), "the archive"},
 			"overlay file system": {attributed("./", map[string]string{"SCHILY.xattr.trusted.overlay.opaque": "y"}), "/"},

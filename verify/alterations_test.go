@@ -42,6 +42,18 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 				f.Layers = append(f.Layers, imagetest.Layer{Name: "forged", Entries: []imagetest.Entry{*f.Must(processTypes)}})
 			},
 		},
+		"has a global header of that name": globalHeaders(),
+		"where shells and interpreters look": {
+			"a home among the bills of materials": func(f *imagetest.Image) { f.Config.Env = append(f.Config.Env, "HOME=/layers/sbom/launch") },
+			"a home among the lifecycle's files":  func(f *imagetest.Image) { f.Config.Env = append(f.Config.Env, "HOME=/cnb") },
+		},
+		"it is no bill of materials": {
+			"a program among the bills of materials": func(f *imagetest.Image) { f.Append("sbom", evilFile("/layers/sbom/launch/evil.json")) },
+			"what Python reads among the bills of materials": func(f *imagetest.Image) {
+				f.Append("sbom", imagetest.Regular("/layers/sbom/launch/usercustomize.py", "evil", 0o644))
+			},
+			"a bill of materials with capabilities": withRecord("/layers/sbom/launch/sbom.json", "SCHILY.xattr.security.capability"),
+		},
 		"it goes on after its end": {
 			"an archive after the archive": func(f *imagetest.Image) {
 				more := imagetest.Layer{Entries: []imagetest.Entry{evilFile(runDir + "/exec.d/evil")}}
@@ -114,6 +126,7 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 		},
 		"stop signal":          {"a signal that cannot be caught": func(f *imagetest.Image) { f.Config.StopSignal = "SIGKILL" }},
 		"health check":         {"a health check of a shell": func(f *imagetest.Image) { f.Config.Healthcheck = &v1.HealthConfig{Test: []string{"CMD"}} }},
+		"made from it":         {"a shell for builds on top": func(f *imagetest.Image) { f.Config.Shell = []string{"/workspace/evil"} }},
 		"ONBUILD":              {"ONBUILD": func(f *imagetest.Image) { f.Config.OnBuild = []string{"RUN evil"} }},
 		"operating system":     {"another operating system": func(f *imagetest.Image) { f.OS = "windows" }},
 		"working directory":    {"the working directory by another name": func(f *imagetest.Image) { f.Config.WorkingDir = "/workspace/." }},
@@ -276,6 +289,25 @@ func whiteouts() map[string]func(*imagetest.Image) {
 			f.Append(launchlayer.Run, evilFile(runDir+"/exec.d/evil"))
 			last(append([]imagetest.Entry{emptyFile(imagetest.Dir + "/.wh.run")}, good...)...)(f)
 		},
+	}
+}
+
+// globalHeaders are headers that describe no file. Runtimes that look at their names only afterwards remove what is there.
+func globalHeaders() map[string]func(*imagetest.Image) {
+	named := func(name string) imagetest.Entry {
+		return imagetest.Entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", Format: tar.FormatPAX,
+			PAXRecords: map[string]string{"path": name}}}
+	}
+	last := func(name string) func(*imagetest.Image) {
+		return func(f *imagetest.Image) { f.AddLayer("forged", named(name)) }
+	}
+	return map[string]func(*imagetest.Image){
+		"a file removed by a global header":              last(runDir + "/env.launch/NIX_HYDRA_LAUNCH.override"),
+		"a directory removed by a global header":         last(imagetest.View),
+		"a file of the run image removed so":             last("/etc/passwd"),
+		"a whiteout as a global header":                  last(runDir + "/.wh.env.launch"),
+		"a directory made opaque by a global header":     last(runDir + "/.wh..wh..opq"),
+		"a path removed by a global header in its layer": func(f *imagetest.Image) { f.Append(f.LayerOf(f.Lib), named(path.Join(imagetest.Dir, f.Tree(f.Lib)))) },
 	}
 }
 

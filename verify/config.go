@@ -29,6 +29,8 @@ func (c *imageCheck) environment() {
 			c.appDir = value
 		case name == "PATH":
 			c.searchPath(value)
+		case name == "HOME" && (below(value, lifecycle.RootDir) || below(value, lifecycle.DefaultLayersDir)):
+			c.add(Altered, name, "the image's environment sets it to %.200q, where shells and interpreters look for what to run", value)
 		case !isHarmless(name, value):
 			c.add(Unknown, name, "the image's environment sets it to %.200q, which the lifecycle does not and may change what runs",
 				value)
@@ -164,7 +166,7 @@ func (c *imageCheck) layerDigests(metadata lifecycle.Metadata) {
 	}
 	for n, digest := range digests {
 		name := names[digest]
-		if noted := c.img.Layers[n].Annotations; n >= c.above && len(noted) > 0 {
+		if noted := c.img.Layers[n].Annotations; len(noted) > 0 { // also a run image's: its digest does not cover them
 			c.add(Unknown, digest, "layer %d of the image has the annotations %.200q, by which a runtime may make its files from "+
 				"something else", n+1, noted)
 		}
@@ -185,6 +187,15 @@ func (c *imageCheck) layerDigests(metadata lifecycle.Metadata) {
 		run += " (up to layer " + digests[c.above-1] + ")"
 	}
 	c.NotCovered = append(c.NotCovered, run)
+}
+
+// annotations names those of the image that may reach the runtime.
+func (c *imageCheck) annotations() {
+	for _, name := range c.img.Annotations {
+		if !strings.HasPrefix(name, "org.opencontainers.image.") && !strings.HasPrefix(name, "com.docker.official-images.") {
+			c.add(Unknown, name, "the image has this annotation, which some engines give to the runtime, and may change what runs")
+		}
+	}
 }
 
 // start checks how the image starts, beside its process types.
@@ -214,6 +225,9 @@ func (c *imageCheck) start() {
 	}
 	if len(config.OnBuild) > 0 {
 		c.add(Unknown, "ONBUILD", "the image has %.200q for images that are made from it", config.OnBuild)
+	}
+	if len(config.Shell) > 0 {
+		c.add(Unknown, "shell", "the image has %.200q, which runs health checks and commands of images that are made from it", config.Shell)
 	}
 	for volume := range config.Volumes {
 		if c.covers(path.Clean("/" + volume)) {

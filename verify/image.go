@@ -40,6 +40,7 @@ type imageCheck struct {
 // check looks at the whole image.
 func (c *imageCheck) check(ctx context.Context) error {
 	c.environment()
+	c.annotations()
 	labelled := c.labels()
 	overlay, err := c.img.Overlay(ctx, c.temp, c.keeps)
 	if err != nil {
@@ -196,17 +197,27 @@ func (c *imageCheck) otherLayers() {
 					}
 				}
 			case "sbom":
-				child.Walk(where, func(each string, file *filetree.File) bool {
-					if file.Kind != filetree.Directory && file.Kind != filetree.Regular {
-						c.add(Altered, each, "it is a %s", file.Kind)
-					}
-					return true
-				})
+				c.bills(where, child)
 			default:
 				c.add(Extra, where, "it is another buildpack's: its environment and programs reach the app%s", c.hooks(child))
 			}
 		}
 	}
+}
+
+// bills checks that the directory of the bills of materials holds nothing that a program could run or take for its own.
+func (c *imageCheck) bills(where string, dir *filetree.File) {
+	dir.Walk(where, func(name string, file *filetree.File) bool {
+		switch {
+		case file.Kind == filetree.Directory:
+		case file.Kind != filetree.Regular:
+			c.add(Altered, name, "it is a %s", file.Kind)
+		case path.Ext(name) != ".json" || file.Mode&0o111 != 0 || len(file.Attributes) > 0:
+			c.add(Extra, name, "it is no bill of materials")
+		}
+		return true
+	})
+	c.NotCovered = append(c.NotCovered, "what the bills of materials say")
 }
 
 // hooks says what of a buildpack's layers runs or is set before the app.

@@ -107,7 +107,7 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 		g.Expect(out).To(ContainSubstring("not /layers/acme_ca (--accept)"))
 	})
 
-	it("names notes about a layer by which some runtimes make its files of something else", func() {
+	it("names annotations: of a layer, by which some runtimes make its files of something else, and of the image", func() {
 		f := imagetest.New(t, launch.EngineRelocate)
 		name := filepath.Join(t.TempDir(), "image.tar")
 		f.Write(name, nil)
@@ -119,11 +119,20 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 		g.Expect(err).NotTo(HaveOccurred())
 		keys, err := narinfo.ParseKeys(f.Key)
 		g.Expect(err).NotTo(HaveOccurred())
-		for _, noted := range []int{-1, 0, len(layers) - 1} { // none, the run image's, ours
+		const none = -1
+		for _, c := range []struct {
+			layer  int
+			image  string
+			intact bool
+		}{
+			{none, "", true}, {none, "org.opencontainers.image.created", true}, {none, "run.oci.handler", false},
+			{0, "", false}, // the run image's
+			{len(layers) - 1, "", false},
+		} {
 			img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 			for n, layer := range layers {
 				add := mutate.Addendum{Layer: layer}
-				if n == noted {
+				if n == c.layer {
 					add.Annotations = map[string]string{"containerd.io/snapshot/stargz/toc.digest": "sha256:0"}
 				}
 				img, err = mutate.Append(img, add)
@@ -131,6 +140,9 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 			}
 			img, err = mutate.ConfigFile(img, config)
 			g.Expect(err).NotTo(HaveOccurred())
+			if c.image != "" {
+				img = mutate.Annotations(img, map[string]string{c.image: "wasm"}).(v1.Image)
+			}
 			dir := t.TempDir()
 			index, err := layout.Write(dir, empty.Index)
 			g.Expect(err).NotTo(HaveOccurred())
@@ -139,7 +151,7 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 				Keys: keys, OwnLauncher: func(string) string { return f.LauncherSHA256 },
 			})
 			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(intact(report)).To(Equal(noted <= 0), "%d: %v", noted, report.Problems)
+			g.Expect(intact(report)).To(Equal(c.intact), "%v: %v", c, report.Problems)
 		}
 	})
 

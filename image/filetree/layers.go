@@ -183,10 +183,11 @@ func (o *Overlay) note(layer int, place, text string) error {
 
 // apply lays one entry over the tree.
 func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error {
-	if header.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
 	place := path.Clean("/" + header.Name)
+	if header.Typeflag == tar.TypeXGlobalHeader { // it describes no file, and may give itself any name
+		return o.note(layer, place, "the layer has a global header of that name: to some runtimes it removes what is there, or what "+
+			"its name hides")
+	}
 	if len(place) > maxPath || len(path.Base(place)) > maxName {
 		return errors.New("the name is longer than Linux takes")
 	}
