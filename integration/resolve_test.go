@@ -78,7 +78,7 @@ func testWhyNot(t *testing.T, _ spec.G, it spec.S) {
 		must(os.Chmod(filepath.Join(w.source, "bin/run"), 0o755))
 		must(os.RemoveAll(filepath.Join(w.source, ".git/objects"))) // the index is enough here
 		w.write(map[string]string{"extra": ""})
-		w.fails(nil, "The reason:", "what git has (the index)", "in the upload, not in git: extra", "the caches have it")
+		w.fails(nil, "The reason:", "what Hydra fetches (compared with the index)", "in the upload, not in git: extra", "the caches have it")
 	})
 
 	it("says that Hydra is still building it, could not build it, or built it and serves it elsewhere", func() {
@@ -211,14 +211,14 @@ in mk "app-dep" "${mk "the-dependency" "x"} ${./why.txt}"`, "why.txt": "dependen
 		outs := w.hydraBuilds("source", "default.nix")
 		w.deploy(nil, outs...)
 		w.write(map[string]string{"a/b/c/file": "x"})
-		o := w.fails(nil, "The reason:", "the upload has submodules of submodules, a/b/c: Hydra checks submodules out one level deep",
+		o := w.fails(nil, "The reason:", "the upload is not what Hydra fetches:", "Hydra checks submodules out one level deep", ": a/b/c",
 			"Without that difference it is "+filepath.Base(outs[0]), "without --recursive")
 		Expect(o.Log).NotTo(ContainSubstring("What may be"))
 		w.write(map[string]string{"why.txt": "something else, too"})
-		w.fails(nil, "the upload has submodules of submodules, a/b/c:", "What may be")
+		w.fails(nil, "submodules of submodules (Hydra checks", "What may be", "so there is another reason, too")
 
 		w.write(map[string]string{"default.nix": strings.ReplaceAll(app, "${./.}", "${./why.txt}")})
-		o = w.fails(nil, "submodules of submodules: nothing of them is in what is built")
+		o = w.fails(nil, "the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
 		Expect(o.Log).NotTo(ContainSubstring("one level deep"))
 	})
 

@@ -90,8 +90,6 @@ func findingFixes(finding roots.Finding) []string {
 		return adviceOn(topic, "job", f.Build.JobPath())
 	case roots.DeepClone:
 		return adviceOn(topicDeepClone, "job", f.Build.JobPath())
-	case roots.NestedSubmodules:
-		return adviceOn(topicSubmodules)
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
 	case roots.Impure:
@@ -137,7 +135,7 @@ func fileFixes(f roots.FileDiff) []string {
 	}{
 		{topicExtraFiles, len(f[roots.Extra])}, {topicMissingFiles, len(f[roots.Missing])},
 		{topicChangedFiles, len(f[roots.Changed]) + len(f[roots.Endings]) + len(f[roots.Pointers])},
-		{topicModes, len(f[roots.Modes])},
+		{topicModes, len(f[roots.Modes])}, {topicSubmodules, len(f[roots.Nested])},
 	} {
 		if kind.names > 0 {
 			fixes = append(fixes, adviceOn(kind.topic)...)

@@ -36,7 +36,7 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 			"no binary cache has " + shop.Base() + `, and nothing is compiled here
 
 The reason:
-  1. the upload is not what git has (commit 0123456):
+  1. the upload is not what Hydra fetches (compared with commit 0123456):
        in the upload, not in git: x
        Without that difference it is ` + shopB.Base() + `, in a source named source, and the caches have it
      → remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or ` +
@@ -94,7 +94,7 @@ What is not the reason:
 				"build the image for linux/amd64"}},
 		"a deep clone": {roots.DeepClone{Build: build, Input: "src", Value: "https://git.example/x main 1"},
 			[]string{"input src of the jobset is a deep clone", "BP_NIX_HYDRA_JOB=shop/main/app", "the third word"}},
-		"nested submodules": {roots.NestedSubmodules{Paths: []string{"a/b"}}, []string{"submodules of submodules, a/b:", "--recursive"}},
+		"nested submodules": {roots.UploadDiffers{Files: roots.FileDiff{roots.Nested: {"a/b"}}}, []string{"submodules of submodules", ": a/b", "--recursive"}},
 		"another derivation": {roots.OtherBuild{Build: build, Commit: "c0ffee", OfCommit: true, Inputs: "flags=-O3"},
 			[]string{"Hydra has built this revision", "flags=-O3", "BP_NIX_HYDRA_JOB=shop/main/app"}},
 		"a build of another revision": {roots.OtherBuild{Build: build, Name: "app", Commit: "c0ffee", Inputs: "src=aa"},

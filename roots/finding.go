@@ -28,8 +28,6 @@ func Proven(f Finding) bool {
 		return true
 	case UploadDiffers:
 		return len(f.Restored) > 0
-	case NestedSubmodules:
-		return len(f.Restored) > 0
 	case Impure:
 		return f.Changed
 	}
@@ -175,50 +173,31 @@ func (c DeepClone) String() string {
 		c.Input, redact.Text(c.Value))
 }
 
-// NestedSubmodules are submodules of submodules that the upload has, of which Hydra has empty directories.
-type NestedSubmodules struct {
-	Paths []string
-	// Restored is what the upload gives with empty directories in their place, in a source of this Name, none where the caches
-	// do not have it.
-	Restored []storepath.Path
-	Name     string
-}
-
-func (n NestedSubmodules) String() string {
-	s := "the upload has submodules of submodules, " + text.List(n.Paths, listed) +
-		": Hydra checks submodules out one level deep, and has empty directories in their place"
-	if len(n.Restored) > 0 {
-		s += withoutIt(n.Restored, n.Name)
-	}
-	return s
-}
-
-// withoutIt says what the caches have where a difference is taken away.
-func withoutIt(outputs []storepath.Path, name string) string {
-	return fmt.Sprintf("\nWithout that difference it is %s, in a source named %s, and the caches have it", pathList(outputs), name)
-}
-
-// UploadDiffers is an upload that is not what git has.
+// UploadDiffers is an upload that is not what Hydra fetches: what git has, and of submodules one level.
 type UploadDiffers struct {
 	Files FileDiff
-	// From says what of git it was compared with.
+	// From says what of git it was compared with, "" where the upload has no .git.
 	From string
-	// Restored is what git's files give in a source of this Name, none where the caches do not have it. Complete says that
-	// all of git's files were there to be evaluated.
+	// Restored is what Hydra's files give in a source of this Name, none where the caches do not have it. Complete says that
+	// all of them were there to be evaluated.
 	Restored []storepath.Path
 	Name     string
 	Complete bool
 }
 
 func (u UploadDiffers) String() string {
-	s := fmt.Sprintf("the upload is not what git has (%s):\n%s", u.From, u.Files)
+	from := ""
+	if u.From != "" {
+		from = " (compared with " + u.From + ")"
+	}
+	s := fmt.Sprintf("the upload is not what Hydra fetches%s:\n%s\n", from, u.Files)
 	switch {
 	case len(u.Restored) > 0:
-		return s + withoutIt(u.Restored, u.Name)
+		return s + fmt.Sprintf("Without that difference it is %s, in a source named %s, and the caches have it", pathList(u.Restored), u.Name)
 	case u.Complete:
-		return s + "\nThe caches do not have what " + u.From + " gives, either, so there is another reason, too"
+		return s + "The caches do not have what that gives, either, so there is another reason, too"
 	}
-	return s + "\n(What git has could not be restored completely from .git, so that this is not proven)"
+	return s + "(What git has could not be restored completely from .git, so that this is not proven)"
 }
 
 // Impure are places with one kind of impurity.

@@ -60,22 +60,21 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
 		{roots.DeepClone{Build: build, Input: "src", Value: "https://me:secret@git/x main 1"}, false,
 			"input src of the jobset is a deep clone (https://git/x main 1): Hydra's source has its .git, which no other checkout has alike"},
-		{roots.NestedSubmodules{Paths: []string{"a/b", "c/d"}}, false, "the upload has submodules of submodules, a/b, c/d: Hydra checks " +
-			"submodules out one level deep, and has empty directories in their place"},
-		{roots.NestedSubmodules{Paths: []string{"a/b"}, Restored: []storepath.Path{app}, Name: "source"}, true, "the upload has submodules " +
-			"of submodules, a/b: Hydra checks submodules out one level deep, and has empty directories in their place\n" +
-			"Without that difference it is " + foundApp + ", in a source named source, and the caches have it"},
+		{roots.UploadDiffers{Files: roots.FileDiff{roots.Nested: {"a/b", "c/d"}}, Complete: true}, false,
+			"the upload is not what Hydra fetches:\nsubmodules of submodules (Hydra checks submodules out one level deep, and has empty " +
+				"directories in their place): a/b, c/d\n" +
+				"The caches do not have what that gives, either, so there is another reason, too"},
 		{roots.OtherBuild{Build: build, Ours: "/nix/store/y.drv", Inputs: "src=aa"}, false,
 			"Hydra's newest build of it differs from what was evaluated here (build 7 of p/main/app: https://hydra/build/7):\n" +
 				"Hydra's derivation is /nix/store/x.drv, here it is /nix/store/y.drv\nwhat Hydra evaluated: src=aa"},
 		{roots.UploadDiffers{Files: extra, From: "commit c", Restored: []storepath.Path{app}, Name: "source"}, true,
-			"the upload is not what git has (commit c):\nin the upload, not in git: x\nWithout that difference it is " + foundApp +
+			"the upload is not what Hydra fetches (compared with commit c):\nin the upload, not in git: x\nWithout that difference it is " + foundApp +
 				", in a source named source, and the caches have it"},
 		{roots.UploadDiffers{Files: extra, From: "commit c", Complete: true}, false,
-			"the upload is not what git has (commit c):\nin the upload, not in git: x\n" +
-				"The caches do not have what commit c gives, either, so there is another reason, too"},
+			"the upload is not what Hydra fetches (compared with commit c):\nin the upload, not in git: x\n" +
+				"The caches do not have what that gives, either, so there is another reason, too"},
 		{roots.UploadDiffers{Files: extra, From: "commit c"}, false,
-			"the upload is not what git has (commit c):\nin the upload, not in git: x\n" +
+			"the upload is not what Hydra fetches (compared with commit c):\nin the upload, not in git: x\n" +
 				"(What git has could not be restored completely from .git, so that this is not proven)"},
 		{roots.Impure{Kind: nixinstall.Clock, Places: []string{"a:1", "b:2"}}, false, "the clock is read at a:1, b:2"},
 		{roots.Impure{Kind: nixinstall.Clock, Places: []string{"a:1"}, Changed: true}, true,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
@@ -32,6 +34,7 @@ const (
 	Endings  Difference = "different in line endings"
 	Pointers Difference = "kept by git LFS, of which Hydra has the pointer only"
 	Modes    Difference = "different in the executable bit, or no symbolic link any more"
+	Nested   Difference = "submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their place)"
 )
 
 // FileDiff is in what the files of an upload differ from those of a commit.
@@ -42,7 +45,7 @@ func (f FileDiff) add(kind Difference, name string) { f[kind] = append(f[kind], 
 // String has a line for each kind of difference.
 func (f FileDiff) String() string {
 	var lines []string
-	for _, kind := range []Difference{Extra, Missing, Changed, Endings, Pointers, Modes} {
+	for _, kind := range []Difference{Extra, Missing, Changed, Endings, Pointers, Modes, Nested} {
 		if names := f[kind]; len(names) > 0 {
 			lines = append(lines, string(kind)+": "+text.List(names, listed))
 		}
@@ -50,56 +53,71 @@ func (f FileDiff) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// upload compares what was sent with what git has, and where they differ evaluates what git has: if a cache has that,
-// the difference is the cause.
+// upload compares what was sent with what Hydra fetches: what git has, and of submodules one level (NixOS/hydra:
+// subprojects/hydra/script/nix-prefetch-git). Where they differ, Hydra's files are evaluated: if a cache has what they give, the
+// difference is the cause.
 func (d *diagnosis) upload(ctx context.Context) []Finding {
-	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
-	defer cancel()
-	repository, err := gitfiles.Open(limited, d.Source)
-	if err == nil && repository == nil {
-		return nil
+	found := UploadDiffers{Files: FileDiff{}, Complete: true}
+	nested, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
+	if err == nil && len(nested) > 0 && d.Flake == "" { // which has no submodules, or all of them
+		found.Files[Nested] = nested
+	} else {
+		entries = nil
 	}
-	var snapshot *gitfiles.Snapshot
-	if err == nil {
-		defer repository.Close()
-		snapshot, err = repository.Snapshot(limited, d.commit())
-	}
+	fetched := files{dir: d.Source, exclude: slices.Concat(d.Exclude, entries)}
+	dir, err := os.MkdirTemp("", "nix-hydra-git-")
 	if err != nil {
-		d.Log("The source cannot be compared with its .git: %s", err)
 		return nil
 	}
-	found := UploadDiffers{From: snapshot.From}
-	if found.Files, err = compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize()); err != nil {
-		return nil
-	}
-	switch {
-	case len(found.Files) == 0:
-		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
-	case d.asGitHasIt(ctx, repository, snapshot, &found):
-		d.ruleOut("the upload: it differs from git, but nothing of it is in what is built")
-	default:
+	defer func() { _ = nar.RemoveAll(dir) }()
+	switch differs, err := d.compareWithGit(ctx, &found, dir); {
+	case differs && err != nil: // git's files cannot be written
 		return []Finding{found}
+	case err != nil:
+		d.Log("The source cannot be compared with its .git: %s", err)
+	case differs:
+		fetched = files{dir: dir, exclude: entries}
 	}
-	return nil
+	if len(found.Files) == 0 {
+		return nil
+	}
+	same := false
+	if found.Restored, found.Name, same = d.restored(ctx, fetched); same {
+		d.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
+		return nil
+	}
+	return []Finding{found}
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// asGitHasIt evaluates what git has, its submodules as the upload has them, and notes what the caches have of that. same
-// says that it gives what no cache has.
-func (d *diagnosis) asGitHasIt(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, u *UploadDiffers,
-) (same bool) {
-	dir, err := os.MkdirTemp("", "nix-hydra-git-")
+// compareWithGit notes in what the upload differs from git, and where it does writes git's files to dir, of submodules what the
+// upload has. An upload without .git does not differ.
+func (d *diagnosis) compareWithGit(ctx context.Context, found *UploadDiffers, dir string) (differs bool, err error) {
+	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
+	defer cancel()
+	repository, err := gitfiles.Open(limited, d.Source)
+	if err != nil || repository == nil {
+		return false, err
+	}
+	defer repository.Close()
+	snapshot, err := repository.Snapshot(limited, d.commit())
 	if err != nil {
-		return false
+		return false, err
 	}
-	defer func() { _ = nar.RemoveAll(dir) }()
-	if u.Complete, err = restore(ctx, r, s, d.Source, dir); err != nil {
-		return false
+	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
+	if err != nil {
+		return false, err
 	}
-	u.Restored, u.Name, same = d.restored(ctx, files{dir: dir})
-	return same
+	if len(diff) == 0 {
+		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
+		return false, nil
+	}
+	found.From = snapshot.From
+	maps.Copy(found.Files, diff)
+	found.Complete, err = restore(ctx, repository, snapshot, d.Source, dir)
+	return true, err
 }
 
 // restored evaluates what a source may have been where Hydra had it, and gives what the caches have of that. same says that

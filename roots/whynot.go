@@ -8,7 +8,6 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 // diagnosis looks for the reason why no cache has what an evaluation found.
@@ -75,7 +74,7 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 func (d *diagnosis) look(ctx context.Context) {
 	for _, question := range []func(context.Context) []Finding{
 		func(context.Context) []Finding { return cacheFindings(d.err.Asked) },
-		d.ofHydra, d.upload, d.nestedSubmodules,
+		d.ofHydra, d.upload,
 		func(context.Context) []Finding { return d.configured(d.err.Asked) },
 		d.impurity,
 	} {
@@ -93,22 +92,6 @@ func (d *diagnosis) look(ctx context.Context) {
 func isElsewhere(f Finding) bool {
 	b, ok := f.(HydraBuild)
 	return ok && b.Build.Finished && b.Failure == nil && b.Store.State != StoreCollected
-}
-
-// nestedSubmodules looks for what Hydra leaves out (NixOS/hydra: subprojects/hydra/script/nix-prefetch-git), and evaluates
-// the source without: if a cache has that, it is the cause.
-func (d *diagnosis) nestedSubmodules(ctx context.Context) []Finding {
-	nested, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
-	if err != nil || len(nested) == 0 || d.Flake != "" { // which has none at all, or all of them
-		return nil
-	}
-	found, same := NestedSubmodules{Paths: nested}, false
-	without := files{dir: d.Source, exclude: slices.Concat(d.Exclude, entries)}
-	if found.Restored, found.Name, same = d.restored(ctx, without); same {
-		d.ruleOut("submodules of submodules: nothing of them is in what is built")
-		return nil
-	}
-	return []Finding{found}
 }
 
 func (d *diagnosis) ruleOut(format string, args ...any) {
