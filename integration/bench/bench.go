@@ -167,8 +167,9 @@ func (b *Bench) sweep() error {
 }
 
 // recently is how long ext4 passes over inodes that were deleted when it looks for free ones (recently_deleted in
-// Linux, fs/ext4/ialloc.c): for so long whatever makes files there takes several times its time.
-const recently = 65 * time.Second
+// Linux, fs/ext4/ialloc.c): a minute, and five more where what it has changed of their block is not on the disk. For so
+// long whatever makes files there takes several times its time.
+const recently = 365 * time.Second
 
 // settle waits until the file system has written what came before, so that nobody has to wait for somebody else's
 // files, and, if it is the one to be measured, until it has forgotten what was removed.

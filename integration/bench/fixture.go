@@ -67,7 +67,7 @@ func (b *Bench) open(ctx context.Context) (*fixture, error) {
 		size += n.NarSize
 	}
 	b.Log("the closure: %d paths, %.2f GB", len(f.infos), float64(size)/1e9)
-	if time.Since(start) > recently/2 {
+	if time.Since(start) > time.Minute/2 {
 		b.removed = time.Now() // by the builds that made it
 	}
 	b.fixture = f
