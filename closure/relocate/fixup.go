@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -261,8 +262,8 @@ func fixCode(dir, file string, fresh func(code) (bool, error), record func(Fixup
 	if err != nil || !before.Mode().IsRegular() {
 		return nil, err
 	}
-	head := make([]byte, codeHeader)
-	if err := readHead(name, head); err != nil {
+	head, err := readHead(name, codeHeader)
+	if err != nil {
 		return nil, err
 	}
 	c, ok := codeOf(head)
@@ -286,16 +287,13 @@ func fixCode(dir, file string, fresh func(code) (bool, error), record func(Fixup
 }
 
 // readHead reads a file's first bytes, as many as there are.
-func readHead(name string, head []byte) error {
+func readHead(name string, length int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	if n, err := f.ReadAt(head, 0); n == 0 {
-		return err
-	}
-	return nil
+	return io.ReadAll(io.LimitReader(f, length))
 }
 
 // writeAt changes a file that nobody may write to, in place, and leaves its mode and time as before.

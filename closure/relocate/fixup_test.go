@@ -45,6 +45,8 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 	files := archive(
 		regular(cache+"checked.cpython-310.opt-1.pyc", pyc(magic310, 3, hash310)),
 		regular(cache+"checked.cpython-311.pyc", pyc(magic311, 3, hash311)),
+		regular(cache+"checked.cpython-312.pyc", ""),
+		regular(cache+"checked.cpython-313.pyc", magic311+"\x03"),
 		regular(cache+"orphan.cpython-311.pyc", pyc(magic311, 0, stamp(1, 3))),
 		regular(cache+"patched.cpython-311.pyc", pyc(magic311, 3, "\x00ldsourc")),
 		regular(cache+"plain.cpython-311.pyc", pyc(magic311, 3, "whatever")),

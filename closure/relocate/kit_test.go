@@ -48,7 +48,7 @@ func (e *events) Close() error { return nil }
 
 // regular is a file of a path that holds only this file's directory.
 func regular(path, contents string) file {
-	return file{nar.Entry{Path: path, Kind: nar.Regular, Size: int64(len(contents))}, []byte(contents)}
+	return file{nar.Entry{Path: path, Kind: nar.Regular, Size: int64(len(contents))}, append([]byte(nil), contents...)}
 }
 
 func symlink(path, target string) file {
