@@ -178,6 +178,15 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(ContainSubstring("the login that was sent is refused")))
 		})
 
+		it("does not wait for a netrc that is a pipe, nor for the end of one that has none", func() {
+			for _, file := range []string{pipe(t), "/dev/zero"} {
+				o := options(s.URL)
+				o.Getenv = environment(map[string]string{"NETRC": file})
+				_, err := cache.Open(stdcontext.Background(), o)
+				Expect(err).To(MatchError(And(ContainSubstring("reading netrc: "), ContainSubstring("not a regular file"))))
+			}
+		})
+
 		it("is opened by the user's own netrc where another is given too, which wins", func() {
 			home := t.TempDir()
 			Expect(os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login me password secret"), 0o600)).
@@ -285,7 +294,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			_, err = cache.Open(stdcontext.Background(), o)
 			Expect(err).To(MatchError(And(ContainSubstring("no certificate in PEM form"), ContainSubstring(`binding "mine"`))))
 			for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
-				for _, file := range []string{tempFile(t, "no certificate"), "/nowhere"} {
+				for _, file := range []string{tempFile(t, "no certificate"), "/nowhere", pipe(t), "/dev/zero"} {
 					o := options(secure.URL)
 					o.Getenv = environment(map[string]string{name: file})
 					_, err = cache.Open(stdcontext.Background(), o)

@@ -17,9 +17,11 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -295,6 +297,14 @@ func answers(err error) []cache.Answer {
 	var none *cache.NotFoundError
 	ExpectWithOffset(1, errors.As(err, &none)).To(BeTrue(), "%v", err)
 	return none.Asked
+}
+
+// pipe is a named pipe that nobody writes to.
+func pipe(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "pipe")
+	Expect(syscall.Mkfifo(name, 0o644)).To(Succeed())
+	return name
 }
 
 func tempFile(t *testing.T, text string) string {

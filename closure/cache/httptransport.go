@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,7 +112,7 @@ func rootCAs(o Options) (*x509.CertPool, error) {
 		if file == "" {
 			continue
 		}
-		pem, err := os.ReadFile(file)
+		pem, err := readSetting(file)
 		if err != nil {
 			return nil, &AuthoritiesError{Source: name, Err: err}
 		}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -28,7 +29,7 @@ func OwnNetrc(env func(string) string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := readSetting(path)
 	if os.IsNotExist(err) || os.IsPermission(err) {
 		return "", nil
 	}
@@ -36,6 +37,22 @@ func OwnNetrc(env func(string) string) (string, error) {
 		return "", fmt.Errorf("reading netrc: %w", err)
 	}
 	return string(data), nil
+}
+
+// maxSetting bounds a file that a setting names, in bytes.
+const maxSetting = 16 << 20
+
+// readSetting reads a file that a setting names.
+func readSetting(name string) ([]byte, error) {
+	file, info, err := openRegular(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info.Size() > maxSetting {
+		return nil, &os.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has more than %d bytes", maxSetting)}
+	}
+	return io.ReadAll(io.LimitReader(file, maxSetting))
 }
 
 // For is the login for a URL. An entry with a port is for that, one without for the scheme's own port, and both for nothing
