@@ -155,6 +155,25 @@ func beam(chunks ...string) string {
 	return "FOR1" + string(binary.BigEndian.AppendUint32(nil, uint32(body.Len()))) + body.String()
 }
 
+// cdb is a table of one pair, of which only the place of the first hash table is right.
+func cdb(key, value string) string {
+	little := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
+	tables := 2048 + 8 + len(key) + len(value)
+	s := little(tables) + little(1) + strings.Repeat(little(tables+8)+little(0), 255)
+	return s + little(len(key)) + little(len(value)) + key + value + little(0) + little(2048)
+}
+
+// catalogue is a message catalogue of one text.
+func catalogue(original, translated string) string {
+	const header = 28
+	at := header + 16
+	s := ""
+	for _, n := range []int{0x950412de, 0, 1, header, header + 8, 0, at, len(original), at, len(translated), at + len(original) + 1} {
+		s += string(binary.LittleEndian.AppendUint32(nil, uint32(n)))
+	}
+	return s + original + "\x00" + translated + "\x00"
+}
+
 func size32(text string) string { return string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) }
 
 // gitPack is a pack with one blob.
@@ -297,6 +316,15 @@ func artefacts(text string) []artefact {
 		{"rpm.db", strings.Repeat("\x00", 12) + "\x62\x31\x05\x00" + text, relocate.HashKeyed, "B-tree"},
 		{"data.mdb", strings.Repeat("\x00", 16) + "\xde\xc0\xef\xbe\x01\x00\x00\x00" + text, relocate.HashKeyed, "LMDB"},
 		{"keys.gdbm", "\xcf\x9a\x57\x13" + text, relocate.HashKeyed, "GDBM"},
+		{"keys.tdb", "TDB file\n" + text, relocate.HashKeyed, "TDB"},
+		{"keys.cdb", cdb(text, "value"), relocate.HashKeyed, "cdb"},
+		{"app.mo", catalogue(text, "translated"), relocate.HashKeyed, "message catalogue"},
+		{"index", "DIRC\x00\x00\x00\x02" + text, checksummed, "git index"},
+		{"_0.fdt", "\x3f\xd7\x6c\x17" + text, checksummed, "Lucene"},
+		{"dump.rdb", "REDIS0011" + text, checksummed, "Redis"},
+		{"a.duckdb", "checksumDUCK" + text, checksummed, "DuckDB"},
+		{"a.sz", "\xff\x06\x00\x00sNaPpY" + text, checksummed, "Snappy"},
+		{"new.h5", "\x89HDF\r\n\x1a\n\x02OHDR" + text, checksummed, "HDF5"},
 		{"wide.gz", gzipped(utf16LE(text)), compressed, "in UTF-16"},
 		{"url", strings.ReplaceAll(text, "/", "%2F"), relocate.BareHash, "the hash of"},
 		{"root.squashfs", "hsqs" + text, relocate.Opaque, "squashfs"},

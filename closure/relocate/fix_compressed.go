@@ -240,7 +240,7 @@ func (f *fixer) beam(s source) ([]edit, error) {
 		case skip > 0:
 			changed, err = f.compressedChunk(s, chunk, skip)
 		default:
-			changed, err = f.text(source{data: chunk}, format{})
+			changed, err = f.text(source{data: chunk}, format{code: true})
 		}
 		if err != nil {
 			return nil, err

@@ -103,6 +103,15 @@ func (f *fixer) rewrite(s source) ([]edit, error) {
 	if s.depth > maxDepth {
 		return nil, errDepth
 	}
+	edits, err := f.rewriteAs(s)
+	if err == nil && len(edits) > 0 && isDigest(s.name) && isNamedBy(s.name, s.data) {
+		return nil, blockedBy(Checksummed, "a reference in a file that is named by its hash")
+	}
+	return edits, err
+}
+
+// rewriteAs rewrites what s holds as its format wants it.
+func (f *fixer) rewriteAs(s source) ([]edit, error) {
 	head := s.data[:min(len(s.data), wanted(s.data))]
 	format := f.inspector.recognise(s.name, head)
 	if !format.opaque && format.fix == nil && isPHAR(s.data) {
@@ -120,6 +129,10 @@ func (f *fixer) rewrite(s source) ([]edit, error) {
 	case format.trailer && endsWithZip(s.data):
 		return f.trailingZip(s, format)
 	case format.look != nil || format.kind != "":
+		return nil, f.mustBeFree(s, format, nil)
+	}
+	if table := tableEnd(s.data); table != "" {
+		format.name, format.kind = table, Checksummed
 		return nil, f.mustBeFree(s, format, nil)
 	}
 	switch {

@@ -121,7 +121,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 		c.block(p, errRecord.Error())
 		return nil, nil, false
 	}
-	if len(edits) > 0 {
+	if len(fixed) > 0 {
 		c.fixedIn(p.format)
 	}
 	for _, e := range edits {

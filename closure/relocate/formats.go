@@ -77,10 +77,11 @@ func magics() []magic {
 		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // an empty one
 		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
-		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam}},                                   // erl beam_lib
+		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam, code: true}},                       // erl beam_lib
 		{0, "\x83P", format{name: erlangTermName, look: (*inspector).erlangTerm, kind: Compressed, fix: (*fixer).erlangTerm}},
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
 		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
+		{0, classMark, format{name: className, kind: HashKeyed, fix: (*fixer).class}},
 		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar, code: true}},
 		{257, "ustar", tarFormat()},
 		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
@@ -103,9 +104,18 @@ func magics() []magic {
 		{0, "\x20\xda\x43\x01", format{name: "Node.js app in a program", kind: Checksummed, fix: (*fixer).nodeProgram}},
 		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}}, // dets_v9.erl
 		// LZ4 without a mark of its own: what stands in sight is copied to where it does not.
-		{0, "\x00\x00\x00\x00chez", format{name: "Chez Scheme code", kind: Compressed}},   // fasl.ss
-		{0, "#~", format{name: racketName, kind: Compressed}},                             // compiled-code
-		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},             // newc, crc
+		{0, "\x00\x00\x00\x00chez", format{name: "Chez Scheme code", kind: Compressed}}, // fasl.ss
+		{0, "#~", format{name: racketName, kind: Compressed}},                           // compiled-code
+		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},           // newc, crc
+		{0, catalogueLittle, format{name: "message catalogue", kind: HashKeyed, fix: (*fixer).catalogue}},
+		{0, catalogueBig, format{name: "message catalogue", kind: HashKeyed, fix: (*fixer).catalogue}},
+		{0, "\x89HDF\r\n\x1a\n", format{name: "HDF5", kind: Checksummed, fix: (*fixer).hdf5}},
+		{0, "TDB file\n", format{name: "TDB table", kind: HashKeyed}},
+		{0, "DIRC\x00\x00\x00", format{name: "git index", kind: Checksummed}},             // gitformat-index
+		{0, "\x3f\xd7\x6c\x17", format{name: "Lucene index", kind: Checksummed}},          // CodecUtil.java
+		{0, "REDIS0", format{name: "Redis dump", kind: Checksummed}},                      // rdb.c
+		{8, "DUCK", format{name: "DuckDB database", kind: Checksummed}},                   // main_header.cpp
+		{0, "\xff\x06\x00\x00sNaPpY", format{name: "Snappy", kind: Checksummed}},          // framing_format.txt
 		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
 		{0, "\xcd\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
 		{0, "\xcf\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              //
@@ -155,6 +165,8 @@ func (x *inspector) recognise(name string, head []byte) format {
 		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed, fix: (*fixer).rdb}
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
+	case isCDB(head):
+		return format{name: "cdb table", kind: HashKeyed, fix: (*fixer).cdb}
 	case isTar(head):
 		return tarFormat()
 	case isLZMA(head, strings.HasSuffix(name, ".lzma") || strings.HasSuffix(name, ".tlz")):
@@ -162,6 +174,9 @@ func (x *inspector) recognise(name string, head []byte) format {
 	}
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}
+	}
+	if isDigest(name) {
+		return format{name: "file named by a hash of its contents", kind: Checksummed, fix: (*fixer).plain, trailer: true}
 	}
 	return format{trailer: true}
 }
@@ -176,6 +191,8 @@ func plausible(m *magic, head []byte) bool {
 		return bytes.Contains(head[:min(len(head), 64)], []byte("chez-scheme"))
 	case erlangTermName:
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
+	case className:
+		return len(head) >= 8 && binary.BigEndian.Uint16(head[6:]) >= firstClass
 	case "beam":
 		return len(head) >= 12 && string(head[8:12]) == "BEAM"
 	case "git pack":

@@ -61,6 +61,18 @@ func testInstalled(t *testing.T, _ spec.G, it spec.S) {
 		Expect(run(tree, "java", "-jar", "app.jar")).To(Equal(selfNow + "/x" + strings.TrimSpace(strings.Repeat(depNow+"\n", 3))))
 	})
 
+	it("Java finds the case of a switch over store paths", func() {
+		need("javac", "java")
+		dir := t.TempDir()
+		source := "public class A { public static void main(String[] a) { for (String s : a) { switch (s) { case \"" + string(self) +
+			"/x\": System.out.print(1); break; case \"" + string(dep) + "\": System.out.print(2); break; case \"z\": System.out.print(3); } } } }"
+		Expect(os.WriteFile(filepath.Join(dir, "A.java"), []byte(source), 0o644)).To(Succeed())
+		run(dir, "javac", "A.java")
+		tree, report := fixedTree(t, regular("A.class", read(filepath.Join(dir, "A.class"))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(run(tree, "java", "-cp", tree, "A", "z", depNow, string(dep), selfNow+"/x", selfNow)).To(Equal("321"))
+	})
+
 	it("zip and Python read archives that were relocated", func() {
 		need("zip", "unzip", "python3")
 		dir := t.TempDir()

@@ -20,6 +20,7 @@ func TestRelocate(t *testing.T) {
 	suite("programs", testPrograms)
 	suite("FixTree", testFixups)
 	suite("families", testFamilies)
+	suite("keys", testKeys)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)
 	suite("programs read what was relocated", testInstalled)

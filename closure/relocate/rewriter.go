@@ -168,7 +168,7 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 	}
 	s.scan.scan(buf, from, to, s)
 	if s.window.left == 0 {
-		s.end()
+		s.end(buf)
 	}
 }
 
@@ -213,8 +213,8 @@ func (s *Rewriter) inspect(buf []byte) {
 	}
 }
 
-// end looks back at a whole file.
-func (s *Rewriter) end() {
+// end looks back at a whole file, of which buf is the last part.
+func (s *Rewriter) end(buf []byte) {
 	s.settle()
 	if s.written == 0 {
 		return
@@ -225,6 +225,9 @@ func (s *Rewriter) end() {
 	}
 	if s.runs {
 		s.sidecars.rewrote(s.file)
+	}
+	if table := tableEnd(buf); table != "" {
+		s.found(-1, Checksummed, table)
 	}
 	if why := s.program.checksum(s.file); why != "" {
 		s.found(-1, Checksummed, why)

@@ -93,6 +93,7 @@ func FuzzLayouts(f *testing.F) {
 			f.Add([]byte(a.contents), uint8(i), uint8(i), i%2 == 0)
 		}
 	}
+	f.Add([]byte(decoded(switchClass)), uint8(0), uint8(0), false)
 	f.Add([]byte(pyc(magic311, 3, hash311)), uint8(6), uint8(0), false)
 	f.Add([]byte(fmt.Sprint(self, dep, other, "\x00", viewDir)), uint8(0), uint8(1), true)
 	f.Fuzz(func(t *testing.T, contents []byte, name, view uint8, executable bool) {

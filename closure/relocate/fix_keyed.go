@@ -1,0 +1,156 @@
+package relocate
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strings"
+)
+
+// Formats that look some of their texts up by a hash or an order, and others not: those may be rewritten.
+
+// unkeyed rewrites references in s that stand in none of the keys that each gives, from and to.
+func (f *fixer) unkeyed(s source, what string, each func(key func(from, to int)) bool) ([]edit, error) {
+	edits, err := f.text(s, format{})
+	if err != nil || len(edits) == 0 {
+		return nil, err
+	}
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	found := false
+	whole := each(func(from, to int) {
+		i, _ := slices.BinarySearchFunc(edits, from, func(e edit, from int) int { return e.to - from - 1 })
+		found = found || i < len(edits) && edits[i].from < to
+	})
+	switch {
+	case !whole:
+		return nil, errMalformed
+	case found:
+		return nil, blockedBy(HashKeyed, "a reference in %s", what)
+	}
+	return edits, nil
+}
+
+// catalogue rewrites translations. The texts that they are of are found by their hash, and by halves (GNU gettext, "The
+// Format of GNU MO Files").
+func (f *fixer) catalogue(s source) ([]edit, error) {
+	return f.unkeyed(s, "a text to translate, which is found by its hash", func(key func(from, to int)) bool {
+		order := binary.ByteOrder(binary.LittleEndian)
+		if string(s.data[:4]) == catalogueBig {
+			order = binary.BigEndian
+		}
+		if len(s.data) < 20 {
+			return false
+		}
+		count, at := int64(order.Uint32(s.data[8:])), int64(order.Uint32(s.data[12:]))
+		if at+8*count > int64(len(s.data)) {
+			return false
+		}
+		for ; count > 0; count-- {
+			from := int(order.Uint32(s.data[at+4:]))
+			key(from, from+int(order.Uint32(s.data[at:])))
+			at += 8
+		}
+		return true
+	})
+}
+
+// A catalogue's mark is a number in the order of the machine that it was made for.
+const catalogueLittle, catalogueBig = "\xde\x12\x04\x95", "\x95\x04\x12\xde"
+
+// cdbHeader is the size of a cdb's header: the places and sizes of 256 hash tables (cr.yp.to/cdb/cdb.txt).
+const cdbHeader = 256 * 8
+
+// isCDB reports whether head begins with tables one behind the other.
+func isCDB(head []byte) bool {
+	if len(head) < cdbHeader {
+		return false
+	}
+	next, slots := binary.LittleEndian.Uint32(head), uint32(0)
+	if next < cdbHeader {
+		return false
+	}
+	for table := range slices.Chunk(head[:cdbHeader], 8) {
+		at, size := binary.LittleEndian.Uint32(table), binary.LittleEndian.Uint32(table[4:])
+		if at != next {
+			return false
+		}
+		next, slots = at+8*size, slots|size
+	}
+	return slots > 0
+}
+
+// cdb rewrites what stands behind keys: pairs of sizes, key and value, up to the first table.
+func (f *fixer) cdb(s source) ([]edit, error) {
+	return f.unkeyed(s, "a key, which is found by its hash", func(key func(from, to int)) bool {
+		end := int64(binary.LittleEndian.Uint32(s.data))
+		for at := int64(cdbHeader); at < end; {
+			if at+8 > int64(len(s.data)) {
+				return false
+			}
+			from := at + 8
+			to := from + int64(binary.LittleEndian.Uint32(s.data[at:]))
+			at = to + int64(binary.LittleEndian.Uint32(s.data[at+4:]))
+			if at > int64(len(s.data)) {
+				return false
+			}
+			key(int(from), int(to))
+		}
+		return true
+	})
+}
+
+// hdf5 rewrites a file of HDF5 whose headers have no checksums: those of version 1 (HDF5 File Format Specification, IV.A).
+func (f *fixer) hdf5(s source) ([]edit, error) {
+	edits, err := f.text(s, format{})
+	if err == nil && len(edits) > 0 && bytes.Contains(s.data, []byte("OHDR")) {
+		return nil, blockedBy(Checksummed, "a reference in HDF5 with checksums")
+	}
+	return edits, err
+}
+
+// tableEnds end files of tables with a checksum over each block.
+var tableEnds = map[string]string{
+	"\x57\xfb\x80\x8b\x24\x75\x47\xdb": "LevelDB table", // table/format.h; RocksDB and TensorFlow have it, too
+	"\xf7\xcf\xf4\x85\xb7\x41\xe2\x88": "RocksDB table", // table/block_based/block_based_table_builder.cc
+}
+
+// tableEnd says which table with checksums ends as data does, or "".
+func tableEnd(data []byte) string {
+	if len(data) < 8 {
+		return ""
+	}
+	return tableEnds[string(data[len(data)-8:])]
+}
+
+// plain rewrites what has no format of its own.
+func (f *fixer) plain(s source) ([]edit, error) {
+	if endsWithZip(s.data) {
+		return f.trailingZip(s, format{trailer: true})
+	}
+	return f.text(s, format{})
+}
+
+// isDigest reports whether a file's name is a hash in hexadecimal, as in stores of contents: an OCI layout's
+// blobs/sha256/<hash>, npm's content-v2/sha512/<2>/<2>/<rest>.
+func isDigest(name string) bool {
+	digits := strings.TrimPrefix(strings.TrimPrefix(name, "sha256-"), "sha256:")
+	return len(digits) >= 2*md5.Size && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// isNamedBy reports whether a name that isDigest says yes to is that of data, or its end.
+func isNamedBy(name string, data []byte) bool {
+	const folders = 4 // digits that are the names of folders
+	end := name[strings.LastIndexAny(name, "-:")+1:]
+	md5, sha1, sha256, sha512 := md5.Sum(data), sha1.Sum(data), sha256.Sum256(data), sha512.Sum512(data)
+	return slices.ContainsFunc([][]byte{md5[:], sha1[:], sha256[:], sha512[:]}, func(sum []byte) bool {
+		digits := hex.EncodeToString(sum)
+		return len(digits)-len(end) <= folders && strings.HasSuffix(digits, end)
+	})
+}

@@ -1,0 +1,156 @@
+package relocate_test
+
+import (
+	"crypto/md5"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+)
+
+// switchClass is what javac makes of a method with a switch over three strings:
+//
+//	switch (s) { case "SELF/a": return 1; case "DEP/b": return 2; case "other": return 3; } return 0;
+const switchClass = `
+yv66vgAAADQAHQoAAgADBwAEDAAFAAYBABBqYXZhL2xhbmcvT2JqZWN0AQAGPGluaXQ+AQADKClWCgAIAAkHAAoMAAsADAEAEGphdmEvbGFuZy9TdHJpbm
+cBAAhoYXNoQ29kZQEAAygpSQgADgEANS9uaXgvc3RvcmUvMDBiZ2QwNDV6MGQ0aWNwYmMyeXl6NGd4NDhhazQ0bGEtYXBwLTEuMC9hCgAIABAMABEAEgEA
+BmVxdWFscwEAFShMamF2YS9sYW5nL09iamVjdDspWggAFAEAOC9uaXgvc3RvcmUvMWI5cDA3ejc3cGh2djJoZjZnbTlmMjhzeXAzOWYxYWctZ2xpYmMtMi
+40MC9iCAAWAQAFb3RoZXIHABgBAAFTAQAEQ29kZQEAAWYBABUoTGphdmEvbGFuZy9TdHJpbmc7KUkBAA1TdGFja01hcFRhYmxlACAAFwACAAAAAAACAAAA
+BQAGAAEAGQAAABEAAQABAAAABSq3AAGxAAAAAAAIABoAGwABABkAAACcAAIAAwAAAHgqTAI9K7YAB6sAAAAAAABLAAAAA54+THIAAAAy4yIq3AAAACQGUn
+8QAAAAQCsSDbYAD5kAIQM9pwAcKxITtgAPmQATBD2nAA4rEhW2AA+ZAAUFPRyqAAAAAAAAIgAAAAAAAAACAAAAHAAAAB4AAAAgBKwFrAasA6wAAAABABwA
+AAASAAj9ACwHAAgBDQ0KHAEB+QABAAA=
+`
+
+func sha256sum(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// javaHash is java.lang.String.hashCode.
+func javaHash(s string) (hash uint32) {
+	for _, c := range s {
+		hash = 31*hash + uint32(c)
+	}
+	return hash
+}
+
+// switchTable is the table of the class's switch, as pairs of a key and where it leads.
+func switchTable(class string) map[int32]uint32 {
+	at := strings.Index(class, "\xab\x00\x00\x00\x00\x00\x00\x4b\x00\x00\x00\x03") // lookupswitch, default, three pairs
+	Expect(at).To(BeNumerically(">", 0))
+	table, last := map[int32]uint32{}, int64(-1<<40)
+	for pair := range slices.Chunk([]byte(class[at+12:at+12+3*8]), 8) {
+		key := int32(binary.BigEndian.Uint32(pair))
+		Expect(int64(key)).To(BeNumerically(">", last), "the table is sorted")
+		last = int64(key)
+		table[key] = binary.BigEndian.Uint32(pair[4:])
+	}
+	return table
+}
+
+func testKeys(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+	class := func() string { return decoded(switchClass) }
+
+	it("puts right the hash codes of a Java switch over strings, in order", func() {
+		was := switchTable(class())
+		dir, report := fixedTree(t, regular("S.class", class()), regular("s.jar", zippedMembers("S.class", class())))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		for _, got := range []string{readBack(t, dir, "S.class"), unzipped(readBack(t, dir, "s.jar"))["S.class"]} {
+			now := switchTable(got)
+			for before, after := range map[string]string{
+				string(self) + "/a": selfNow + "/a", string(dep) + "/b": depNow + "/b", "other": "other",
+			} {
+				Expect(got).To(ContainSubstring(after))
+				Expect(now).To(HaveKeyWithValue(int32(javaHash(after)), was[int32(javaHash(before))]))
+			}
+			Expect(now).To(HaveLen(3))
+		}
+	})
+
+	it("leaves a class alone whose code has such a hash elsewhere", func() {
+		hash := string(binary.BigEndian.AppendUint32(nil, javaHash(string(self)+"/a")))
+		spoilt := class() + hash
+		dir, report := fixedTree(t, regular("S.class", spoilt))
+		Expect(report.Blockers).To(ContainElement(HaveField("Kind", relocate.HashKeyed)))
+		Expect(readBack(t, dir, "S.class")).To(Equal(spoilt))
+	})
+
+	it("rewrites a class without a switch, and what only begins like a class, in place", func() {
+		dir, report := fixedTree(t, regular("S.class", strings.Replace(class(), "\xab", "\xaa", 1)[:len(class())-200]), regular("fat", "\xca\xfe\xba\xbe\x00\x00\x00\x02"+string(dep)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(report.References).To(Equal(3))
+		Expect(report.Fixed).To(BeEmpty())
+		Expect(readBack(t, dir, "S.class")).To(ContainSubstring(selfNow + "/a"))
+		Expect(readBack(t, dir, "fat")).To(HaveSuffix(depNow))
+	})
+
+	it("rewrites what is not looked up: values of cdb, translations, HDF5 without checksums", func() {
+		for name, contents := range map[string]string{
+			"a.cdb": cdb("key", string(dep)), "a.mo": catalogue("greeting", string(dep)), "a.h5": "\x89HDF\r\n\x1a\n\x00" + string(dep),
+		} {
+			dir, report := fixedTree(t, regular(name, contents))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(report.Fixups).To(BeEmpty())
+			Expect(readBack(t, dir, name)).To(Equal(strings.ReplaceAll(contents, string(dep), depNow)))
+		}
+	})
+
+	it("refuses tables with a checksum over each block, known by how they end", func() {
+		for _, end := range []string{"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "\xf7\xcf\xf4\x85\xb7\x41\xe2\x88"} {
+			for _, size := range []int{10, 300 << 10} {
+				table := noise(size) + string(dep) + noise(size) + end
+				_, report := fixedTree(t, regular("000005.ldb", table))
+				Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.Checksummed)))
+				_, report = fixedTree(t, regular("000005.ldb", noise(size)+end))
+				Expect(report.Blockers).To(BeEmpty())
+				dir, report := fixedTree(t, regular("a.zip", storedZip("000005.ldb", table)))
+				Expect(report.Relocatable()).To(BeFalse())
+				Expect(readBack(t, dir, "a.zip")).To(Equal(storedZip("000005.ldb", table)))
+			}
+		}
+	})
+
+	it("leaves a file alone that is named by its hash, and rewrites one that is not", func() {
+		text := "{\"Cmd\": [\"" + string(self) + "/bin/app\"]}"
+		md5, sha256, sha512 := md5.Sum([]byte(text)), sha256.Sum256([]byte(text)), sha512.Sum512([]byte(text))
+		for _, name := range []string{
+			hex.EncodeToString(md5[:]), "blobs/sha256/" + hex.EncodeToString(sha256[:]), "blobs/sha256-" + hex.EncodeToString(sha256[:]),
+			"content-v2/sha512/00/11/" + hex.EncodeToString(sha512[:])[4:],
+		} {
+			dir, report := fixedTree(t, regular(name, text))
+			Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("named by its hash"))), name)
+			Expect(readBack(t, dir, name)).To(Equal(text))
+			dir, report = fixedTree(t, regular(name, text+"\n"))
+			Expect(report.Blockers).To(BeEmpty(), name)
+			Expect(readBack(t, dir, name)).To(ContainSubstring(selfNow))
+		}
+		packed := gzipped(text)
+		sum := sha256sum(packed)
+		dir, report := fixedTree(t, regular(sum, packed))
+		Expect(report.Relocatable()).To(BeFalse())
+		Expect(readBack(t, dir, sum)).To(Equal(packed))
+	})
+
+	it("finds what Erlang's compiler makes of patterns with several store paths: parts of their hashes", func() {
+		// One clause has its string in whole; of two, what is the same stands once and the rest apart.
+		one := beam("StrT", string(self)+"/a"+string(dep)+"/b")
+		dir, report := fixedTree(t, regular("one.beam", one))
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(readBack(t, dir, "one.beam")).To(Equal(strings.ReplaceAll(strings.ReplaceAll(one, string(self), selfNow), string(dep), depNow)))
+		two := beam("StrT", "/nix/store"+string(dep)[12:]+"/b"+string(self)[12:]+"/a")
+		for name, contents := range map[string]string{"two.beam": two, "packed.beam": gzipped(two)} {
+			dir, report = fixedTree(t, regular(name, contents))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents))
+		}
+	})
+}
