@@ -33,12 +33,6 @@ var fleetRules = []fleetRule{
 	{"ours", ours}, {"popularity", Popularity}, {"auto_layer", AutoLayer}, {"layer_per_path", layerPerPath},
 }
 
-// triedRules are what was tried on the way to ours.
-var triedRules = []fleetRule{
-	{"tried_rest_together", restTogether}, {"tried_rest_by_hash", restByHash},
-	{"tried_rest_by_largest_dependency", restByLargestDependency},
-}
-
 // fleetRule is a grouping and its name in rows.
 type fleetRule struct {
 	name string
@@ -80,8 +74,8 @@ func (b *Bench) fleet(ctx context.Context) error {
 	}
 	for _, size := range []int{40, 200} {
 		rules := fleetRules
-		if size == 40 { // where these take little time
-			rules = slices.Concat(rules, triedRules, fewerLayers())
+		if size == 40 { // where it takes little time
+			rules = slices.Concat(rules, fewerLayers())
 		}
 		totals, figures, err := b.playFleets(ctx, universes, size, rules)
 		if err != nil {

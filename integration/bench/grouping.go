@@ -2,10 +2,6 @@ package bench
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
-	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -145,69 +141,4 @@ func sorted(groups [][]storepath.Path) [][]storepath.Path {
 	}
 	slices.SortFunc(groups, func(a, b []storepath.Path) int { return strings.Compare(string(a[0]), string(b[0])) })
 	return groups
-}
-
-// What was tried before this buildpack's own rule: the largest paths alone, and the others by less.
-
-// restTogether has all but two layers' worth of the largest paths alone, and one layer for the others.
-func restTogether(g *closure.Graph, layers int) [][]storepath.Path {
-	return largestAlone(g, layers-2, func(*closure.Node) string { return "" })
-}
-
-// restByHash has seven of ten layers for the largest paths, and the others by a hash of their own path.
-func restByHash(g *closure.Graph, layers int) [][]storepath.Path {
-	alone := layers * 7 / 10
-	return largestAlone(g, alone, func(n *closure.Node) string {
-		sum := sha256.Sum256([]byte(n.Path))
-		return fmt.Sprint(binary.BigEndian.Uint64(sum[:8]) % uint64(layers-alone-1))
-	})
-}
-
-// restByLargestDependency has eight of ten layers for the largest paths, and the others by the largest path that each
-// refers to, of which those that most refer to have a layer.
-func restByLargestDependency(g *closure.Graph, layers int) [][]storepath.Path {
-	alone := layers * 8 / 10
-	largest := func(n *closure.Node) (of storepath.Path) {
-		for _, ref := range n.References {
-			if ref != n.Path && (of == "" || g.Nodes[ref].NarSize > g.Nodes[of].NarSize) {
-				of = ref
-			}
-		}
-		return of
-	}
-	count := map[storepath.Path]int{}
-	for _, n := range g.Nodes {
-		count[largest(n)]++
-	}
-	owners := slices.SortedFunc(maps.Keys(count), func(a, b storepath.Path) int {
-		return cmp.Or(cmp.Compare(count[b], count[a]), strings.Compare(string(a), string(b)))
-	})
-	owners = owners[:min(len(owners), layers-alone-2)]
-	return largestAlone(g, alone, func(n *closure.Node) string {
-		if of := largest(n); slices.Contains(owners, of) {
-			return string(of)
-		}
-		return "others"
-	})
-}
-
-// largestAlone has a layer for each of the n largest paths, for the roots together, and for those of the others that
-// have a key in common.
-func largestAlone(g *closure.Graph, n int, key func(*closure.Node) string) [][]storepath.Path {
-	nodes := g.Sorted()
-	slices.SortStableFunc(nodes, func(a, b *closure.Node) int { return cmp.Compare(b.NarSize, a.NarSize) })
-	nodes = slices.DeleteFunc(nodes, func(n *closure.Node) bool { return slices.Contains(g.Roots, n.Path) })
-	groups := [][]storepath.Path{slices.Clone(g.Roots)}
-	others := map[string][]storepath.Path{}
-	for i, node := range nodes {
-		if i < n {
-			groups = append(groups, []storepath.Path{node.Path})
-		} else {
-			others[key(node)] = append(others[key(node)], node.Path)
-		}
-	}
-	for _, paths := range others {
-		groups = append(groups, paths)
-	}
-	return sorted(groups)
 }
