@@ -6,9 +6,9 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// TestBeside knows a copy that a platform has laid out beside its layers from somebody's checkout, by mount tables as
+// TestACopyBesideItsLayersIsTheBuildsOwn knows a copy that a platform has laid out beside its layers from somebody's checkout, by mount tables as
 // the platforms have them.
-func TestBeside(t *testing.T) {
+func TestACopyBesideItsLayersIsTheBuildsOwn(t *testing.T) {
 	const root = "30 1 0:45 / / rw - overlay overlay rw\n"
 	for _, c := range []struct {
 		name, mounts, app, layers string

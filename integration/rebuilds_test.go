@@ -24,9 +24,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-// TestAgain builds again after all that can have happened in between.
-func TestAgain(t *testing.T) {
-	suite := spec.New("again", spec.Report(report.Terminal{}), spec.Sequential())
+// TestRebuilds builds again after all that can have happened in between.
+func TestRebuilds(t *testing.T) {
+	suite := spec.New("rebuilds", spec.Report(report.Terminal{}), spec.Sequential())
 	suite("changes", testChanges)
 	suite("moves", testMoves)
 	suite("doubts", testDoubts)

@@ -110,7 +110,7 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		program := filepath.Join(shared, "test")
 		copyProgram(program)
 
-		cmd := exec.Command(program, "-test.run=^TestChild$", "-test.v")
+		cmd := exec.Command(program, "-test.run=^TestAnotherUsersEvaluation$", "-test.v")
 		cmd.Dir = shared
 		cmd.Env = []string{childEnv + "=" + nix(t).Dir, "PATH=" + os.Getenv("PATH"), "SECRET_TOKEN=abc",
 			"CACHE=" + c.url(), "KEY=" + c.publicKey()}
@@ -169,8 +169,8 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
-// TestChild is the part of testEvaluate that another user runs.
-func TestChild(t *testing.T) {
+// TestAnotherUsersEvaluation is the part of testEvaluate that another user runs.
+func TestAnotherUsersEvaluation(t *testing.T) {
 	dir := os.Getenv(childEnv)
 	if dir == "" {
 		return

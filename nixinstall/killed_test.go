@@ -35,7 +35,7 @@ func testKilled(t *testing.T, _ spec.G, it spec.S) {
 
 		for after := 5 * time.Millisecond; after < 1500*time.Millisecond; after = after * 8 / 5 {
 			Expect(toolchain.Shed()).To(Succeed())
-			victim := exec.Command(os.Args[0], "-test.run=^TestVictim$")
+			victim := exec.Command(os.Args[0], "-test.run=^TestEvaluationToKill$")
 			victim.Env = append(os.Environ(), victimEnv+"="+dir, "STATE="+state, "CACHE="+c.url(), "KEY="+c.publicKey())
 			victim.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			Expect(victim.Start()).To(Succeed())
@@ -60,8 +60,8 @@ func testKilled(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
-// TestVictim is the build that testKilled kills.
-func TestVictim(t *testing.T) {
+// TestEvaluationToKill is the build that testKilled kills.
+func TestEvaluationToKill(t *testing.T) {
 	dir := os.Getenv(victimEnv)
 	if dir == "" {
 		return

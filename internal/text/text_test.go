@@ -10,7 +10,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-func TestClip(t *testing.T) {
+func TestClipLeavesOneLineOfWholeCharacters(t *testing.T) {
 	g := NewWithT(t)
 	for given, want := range map[string]string{
 		"": "", "short": "short", "  two\n\tlines ": "two lines", "\x1b[31mred\x7f\u009bx": "[31mred x",
@@ -20,7 +20,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
+func TestCutKeepsWholeCharacters(t *testing.T) {
 	g := NewWithT(t)
 	for given, want := range map[string]string{
 		"": "", "short": "short", "a\nb": "a\nb", "ten bytes!": "ten bytes!", "eleven byte": "eleven byt…",

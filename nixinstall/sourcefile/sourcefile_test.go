@@ -14,8 +14,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// TestRead reads regular files alone, within their limit, and without waiting.
-func TestRead(t *testing.T) {
+// TestOnlyBoundedRegularFilesAreRead reads regular files alone, within their limit, and without waiting.
+func TestOnlyBoundedRegularFilesAreRead(t *testing.T) {
 	g, ctx, dir := NewWithT(t), context.Background(), t.TempDir()
 	file := filepath.Join(dir, "file")
 	g.Expect(os.WriteFile(file, []byte("text"), 0o644)).To(Succeed())

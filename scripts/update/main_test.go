@@ -13,8 +13,8 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// TestText rewrites this project's own buildpack.toml: versions and checksums as they are published, and nothing else.
-func TestText(t *testing.T) {
+// TestUpdateChangesVersionsAndChecksumsAlone rewrites this project's own buildpack.toml: versions and checksums as they are published, and nothing else.
+func TestUpdateChangesVersionsAndChecksumsAlone(t *testing.T) {
 	g := NewWithT(t)
 	text, err := os.ReadFile("../../buildpack.toml")
 	g.Expect(err).NotTo(HaveOccurred())

@@ -14,7 +14,7 @@ import (
 	ulikunitz "github.com/ulikunitz/xz"
 )
 
-func TestMemory(t *testing.T) {
+func TestMemoryLimit(t *testing.T) {
 	spec.Run(t, "the memory of decoders", testMemory)
 }
 
