@@ -65,7 +65,7 @@ func (f *faulty) build(layers string, urls ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), faultTime, fmt.Errorf("the build took %v", faultTime))
 	defer cancel()
 	retry := cache.RetryPolicy{
-		Attempts: 3, Backoff: time.Millisecond, Timeout: 200 * time.Millisecond, Stall: 50 * time.Millisecond,
+		Backoff: time.Millisecond, Timeout: 200 * time.Millisecond, Stall: 50 * time.Millisecond,
 		Patience: 50 * time.Millisecond, Disable: 100 * time.Millisecond,
 	}
 	if slices.Equal(urls, []string{f.healthy}) {

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -97,7 +96,6 @@ func (c *binaryCache) open(others ...*binaryCache) *asked {
 	}
 	set, err := cache.Open(context.Background(), cache.Options{
 		URLs: urls, Keys: c.keys, RequireSigs: true,
-		Retry: cache.RetryPolicy{Attempts: 1, Backoff: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	c.t.Cleanup(func() { set.Close() })

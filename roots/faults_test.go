@@ -85,7 +85,7 @@ func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) 
 		Identity: nixinstall.Identity{URL: faultRepository},
 		Caches:   func() (*cache.Set, error) { return set, nil },
 		Servers: cache.Options{Getenv: func(string) string { return "" }, Retry: cache.RetryPolicy{
-			Attempts: 3, Backoff: time.Millisecond, Stall: 100 * time.Millisecond,
+			Backoff: time.Millisecond, Stall: 100 * time.Millisecond,
 		}},
 		Log: log,
 	}.Find(ctx)

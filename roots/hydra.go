@@ -145,7 +145,11 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 
 // hydraClient reaches Hydra as the caches are reached.
 func (f Finder) hydraClient() (*hydra.Client, error) {
-	options := hydra.Options{URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log, Retry: f.hydraRetry()}
+	options := hydra.Options{
+		URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log,
+		// Hydra's database is slow: an answer may take twice as long as a download may stand still.
+		Retry: hydra.Retry{Backoff: f.Servers.Retry.Backoff, Timeout: 2 * f.Servers.Retry.Stall},
+	}
 	transport, err := cache.NewTransport(f.Servers)
 	if err != nil {
 		return nil, fmt.Errorf("asking Hydra: %w", err)
@@ -155,22 +159,6 @@ func (f Finder) hydraClient() (*hydra.Client, error) {
 		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
 	}
 	return hydra.New(options)
-}
-
-// hydraRetry is as patient with Hydra as with caches: an answer of it may take twice as long as a download may stand still,
-// as Hydra's database is slow.
-func (f Finder) hydraRetry() hydra.Retry {
-	retry, given := hydra.DefaultRetry(), f.Servers.Retry
-	if given.Stall > 0 {
-		retry.Timeout = 2 * given.Stall
-	}
-	if given.Attempts > 0 {
-		retry.Attempts = given.Attempts
-	}
-	if given.Backoff > 0 {
-		retry.Backoff = given.Backoff
-	}
-	return retry
 }
 
 // login is what a cache at Hydra's address would get; an address that is none has no login.

@@ -59,7 +59,6 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 
 	refusal := func(o cache.Options) cache.Answer {
 		t.Helper()
-		o.Retry.Attempts = 2
 		_, err := cache.Open(stdcontext.Background(), o)
 		var none *cache.OpenError
 		Expect(errors.As(err, &none)).To(BeTrue(), "%v", err)

@@ -41,7 +41,6 @@ func testConnections(t *testing.T, context spec.G, it spec.S) {
 		open(t, o)
 		Expect(proxy.asked("nix-cache-info")[0].Host).To(Equal("cache.example"))
 		o.Getenv = environment(map[string]string{"HTTP_PROXY": proxy.URL, "NO_PROXY": "cache.example"})
-		o.Retry.Attempts = 1
 		_, err := cache.Open(stdcontext.Background(), o)
 		Expect(err).To(HaveOccurred())
 		Expect(proxy.asked("nix-cache-info")).To(HaveLen(1))
@@ -98,7 +97,6 @@ func testConnections(t *testing.T, context spec.G, it spec.S) {
 			return false
 		})
 		o := options(s.URL)
-		o.Retry.Attempts = 1
 		_, err := open(t, o).Lookup(stdcontext.Background(), n.StorePath)
 		Expect(err).To(MatchError(ContainSubstring("server response headers exceeded")))
 

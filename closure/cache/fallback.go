@@ -15,12 +15,12 @@ func (f fallback) there(ctx context.Context) bool { return f != nil && f(ctx) }
 
 // decide says what becomes of a request for a NAR that failed a number of times: nil, and it is made again, or the error
 // that ends it.
-func (f fallback) decide(ctx context.Context, policy RetryPolicy, failed int, err error) error {
+func (f fallback) decide(ctx context.Context, failed int, err error) error {
 	slow := timedOut(err) && failed >= maxTimeouts
 	switch {
 	case slow && f.there(ctx):
 		return &fallbackError{err}
-	case slow, failed >= policy.Attempts:
+	case slow, failed >= attempts:
 		return fmt.Errorf("%w (tried %d times)", err, failed)
 	}
 	return nil

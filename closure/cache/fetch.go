@@ -130,7 +130,7 @@ func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack fu
 		if !errors.As(err, &restart) || ctx.Err() != nil {
 			return err
 		}
-		if final := other.decide(ctx, policy, n, err); final != nil {
+		if final := other.decide(ctx, n, err); final != nil {
 			return final
 		}
 		if wait(ctx, policy.delay(n, restart.error), nil) != nil {

@@ -232,7 +232,7 @@ func (s *server) drop(name string) {
 
 // fast is a retry policy for tests.
 var fast = cache.RetryPolicy{
-	Attempts: 4, Backoff: time.Millisecond, Timeout: 2 * time.Second, Stall: 300 * time.Millisecond,
+	Backoff: time.Millisecond, Timeout: 2 * time.Second, Stall: 300 * time.Millisecond,
 	Patience: 150 * time.Millisecond, Disable: 30 * time.Second,
 }
 

@@ -19,9 +19,6 @@ import (
 // (NixOS/nix src/libstore/http-binary-cache-store.cc and filetransfer.cc). Zeros mean the constants below. A build sets
 // Stall at most; tests are shorter.
 type RetryPolicy struct {
-	// Attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
-	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
-	Attempts int
 	// Backoff is the wait before the second attempt. It doubles up to 40 times that; up to half is left to chance.
 	Backoff time.Duration
 	// Timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
@@ -40,13 +37,15 @@ type RetryPolicy struct {
 
 // The policy of a build: a dead cache costs seconds, a flapping one is waited for.
 const (
-	attempts = 5
 	backoff  = 250 * time.Millisecond
 	timeout  = 15 * time.Second
 	stall    = 30 * time.Second
 	patience = time.Second
 	disable  = 60 * time.Second
 
+	// attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
+	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
+	attempts = 5
 	// maxBackoff is the longest wait between two attempts, in times of the first.
 	maxBackoff = 40
 	// minRate is what a NAR has to bring in bytes per second.
@@ -59,8 +58,8 @@ const (
 
 func (p RetryPolicy) withDefaults() RetryPolicy {
 	return RetryPolicy{
-		Attempts: cmp.Or(p.Attempts, attempts), Backoff: cmp.Or(p.Backoff, backoff), Timeout: cmp.Or(p.Timeout, timeout),
-		Stall: cmp.Or(p.Stall, stall), Patience: cmp.Or(p.Patience, patience), Disable: cmp.Or(p.Disable, disable),
+		Backoff: cmp.Or(p.Backoff, backoff), Timeout: cmp.Or(p.Timeout, timeout), Stall: cmp.Or(p.Stall, stall),
+		Patience: cmp.Or(p.Patience, patience), Disable: cmp.Or(p.Disable, disable),
 	}
 }
 

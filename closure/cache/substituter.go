@@ -105,7 +105,7 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 		return nil, err
 	}
 	r := request{url: u, packed: true}
-	began, attempts := time.Now(), c.policy.Attempts
+	began, allowed := time.Now(), attempts
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
@@ -115,7 +115,7 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 		return nil, context.Cause(ctx)
 	}
 	if err := c.disabled(); err != nil && isFailure(err) {
-		attempts = 1
+		allowed = 1
 	}
 	for n := 1; ; n++ {
 		asked, err := c.limiter.start(ctx, moot)
@@ -136,7 +136,7 @@ func (c *substituter) small(ctx context.Context, name string, moot <-chan struct
 		case isRefusal(err) && c.limiter.aliveSince(asked):
 			n-- // the cache answers others, so it will answer this too
 			continue
-		case n >= attempts && !isRefusal(err), n >= c.policy.Attempts, timedOut(err) && n >= maxTimeouts:
+		case n >= allowed && !isRefusal(err), n >= attempts, timedOut(err) && n >= maxTimeouts:
 			c.disable(err)
 			return nil, err
 		case isRefusal(err): // for which the limiter has a pause

@@ -267,7 +267,7 @@ func (t *transfer) retry(err error) error {
 		t.timeouts++
 		failed = t.timeouts
 	}
-	if final := t.fallback.decide(t.ctx, t.policy, failed, err); final != nil {
+	if final := t.fallback.decide(t.ctx, failed, err); final != nil {
 		return t.ended(final)
 	}
 	if isRefusal(err) {

@@ -251,8 +251,8 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool { w.WriteHeader(503); return true })
 		_, err := fetch(open(t, options(s.URL)), n.StorePath)
 		Expect(err).To(MatchError(And(ContainSubstring("503 Service Unavailable"), ContainSubstring(n.URL),
-			ContainSubstring("tried 4 times"))))
-		Expect(s.asked(n.URL)).To(HaveLen(fast.Attempts))
+			ContainSubstring("tried 5 times"))))
+		Expect(s.asked(n.URL)).To(HaveLen(5))
 	})
 
 	it("falls over to the next cache when one keeps breaking", func() {

@@ -102,7 +102,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 			return nil, err
 		}
 		failed.Attempts = attempt
-		if attempt >= c.retry.Attempts || q.once || timedOutThere(failed) {
+		if attempt >= attempts || q.once || timedOutThere(failed) {
 			return nil, err
 		}
 		var asked time.Duration
@@ -111,7 +111,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		}
 		wait := c.retry.delay(attempt, asked)
 		if attempt == 1 {
-			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, c.retry.Attempts)
+			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, attempts)
 		}
 		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
 			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)

@@ -115,7 +115,7 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		failing = 100
 		err := resolve(client(s, as("bob", "hunter2", "")))
 		Expect(err).To(MatchError("asking Hydra for " + s.URL + "/login: its log-in answers 502 Bad Gateway with the HTML page " +
-			`"502 Bad Gateway" (asked 3 times)`))
+			`"502 Bad Gateway" (asked 4 times)`))
 
 		sessions := hydra.NewSessions("buildpack/1.2")
 		get := func() (*http.Response, error) {

@@ -342,12 +342,12 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 	it("tries again what may get better, and says how often it tried", func() {
 		for _, status := range []int{429, 500, 502, 503, 504} {
 			err, n := ask(always(status, "text/html", "<title>busy</title>"))
-			Expect(n).To(Equal(3))
+			Expect(n).To(Equal(4))
 			Expect(err).To(MatchError(ContainSubstring(fmt.Sprint("it answers ", status))))
-			Expect(err).To(MatchError(HaveSuffix("(asked 3 times)")))
+			Expect(err).To(MatchError(HaveSuffix("(asked 4 times)")))
 		}
 		err, n := ask(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-		Expect(n).To(BeNumerically(">=", 3))
+		Expect(n).To(BeNumerically(">=", 4))
 		Expect(err).To(MatchError(ContainSubstring("the connection broke off")))
 		_, n = ask(always(400, "application/json", `{"error":"no"}`))
 		Expect(n).To(Equal(1))
@@ -372,14 +372,14 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		s.Delay(200 * time.Millisecond)
 		c := client(s, func(o *hydra.Options) { o.Retry.Timeout = 20 * time.Millisecond })
 		_, err := c.Resolve(ctx, query(shopRev(0), "app"))
-		Expect(err).To(MatchError(HaveSuffix("/jobset/shop/main/evals?page=1: no answer came in time (asked 3 times)")))
+		Expect(err).To(MatchError(HaveSuffix("/jobset/shop/main/evals?page=1: no answer came in time (asked 4 times)")))
 	})
 
 	it("says that nobody listens", func() {
 		s := hydratest.New()
 		s.Close()
 		_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
-		Expect(err).To(MatchError(ContainSubstring("connection refused (asked 3 times)")))
+		Expect(err).To(MatchError(ContainSubstring("connection refused (asked 4 times)")))
 	})
 
 	it("bounds redirects and the length of answers", func() {

@@ -8,6 +8,7 @@
 package hydra
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,7 +35,7 @@ type Options struct {
 	Token string
 	// UserAgent names the program that asks.
 	UserAgent string
-	// Retry is what is done when an answer does not come; the zero value means DefaultRetry.
+	// Retry is what is done when an answer does not come.
 	Retry Retry
 	// Poll is how often a wait looks again; the zero value means defaultPoll.
 	Poll Poll
@@ -45,24 +46,23 @@ type Options struct {
 	Log func(format string, args ...any)
 }
 
-// Retry is how an unanswered request is repeated: network errors, time-outs, 429 and 5xx answers.
+// Retry is how an unanswered request is repeated: network errors, time-outs, 429 and 5xx answers. Zeros mean the constants
+// below, which suit a Hydra that is busy or being restarted.
 type Retry struct {
-	Attempts int           // requests in all, at least 1
-	Backoff  time.Duration // pause before the second request, doubled up to 16 times that, as long as Retry-After may be
-	Timeout  time.Duration // for one answer, from dialling to the last byte
+	Backoff time.Duration // pause before the second request, doubled up to 16 times that, as long as Retry-After may be
+	Timeout time.Duration // for one answer, from dialling to the last byte
 }
 
 const (
+	// attempts is how often a question is put in all.
+	attempts = 4
+	backoff  = 500 * time.Millisecond
+	timeout  = 60 * time.Second
 	// maxBackoff is the longest pause between two requests, in times of the first.
 	maxBackoff = 16
 	// searchRest is for how long Hydra is not searched again after a search that took it too long.
 	searchRest = time.Minute
 )
-
-// DefaultRetry suits a Hydra that is busy or being restarted.
-func DefaultRetry() Retry {
-	return Retry{Attempts: 4, Backoff: 500 * time.Millisecond, Timeout: 60 * time.Second}
-}
 
 // delay is the pause after an attempt, the first of which is 1, where a server asked for one with Retry-After.
 func (r Retry) delay(attempt int, asked time.Duration) time.Duration {
@@ -118,9 +118,7 @@ func New(o Options) (*Client, error) {
 		}
 		base.User = nil
 	}
-	if o.Retry == (Retry{}) {
-		o.Retry = DefaultRetry()
-	}
+	o.Retry = Retry{Backoff: cmp.Or(o.Retry.Backoff, backoff), Timeout: cmp.Or(o.Retry.Timeout, timeout)}
 	if o.Poll == (Poll{}) {
 		o.Poll = defaultPoll()
 	}

@@ -25,7 +25,7 @@ const (
 )
 
 var (
-	fastRetry = hydra.Retry{Attempts: 3, Backoff: time.Millisecond, Timeout: 2 * time.Second}
+	fastRetry = hydra.Retry{Backoff: time.Millisecond, Timeout: 2 * time.Second}
 	fastPoll  = hydra.Poll{First: 2 * time.Millisecond, Max: 5 * time.Millisecond, Line: time.Minute}
 )
 

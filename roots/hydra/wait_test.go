@@ -205,7 +205,7 @@ func testWait(t *testing.T, when spec.G, it spec.S) {
 		})
 		_, err := c.Resolve(ctx, waiting(shopRev(0), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(said.text()).To(ContainSubstring(`502 Bad Gateway with the HTML page "502 Bad Gateway" (asked 3 times)`))
+		Expect(said.text()).To(ContainSubstring(`502 Bad Gateway with the HTML page "502 Bad Gateway" (asked 4 times)`))
 	})
 
 	it("ends as soon as one of the builds has failed", func() {

@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
@@ -227,7 +226,6 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	f.App = add("app", "#!"+f.Lib.String()+"/bin/lib\nSELF "+other.String()+"\n", f.Lib, other)
 	set, err := cache.Open(ctx, cache.Options{
 		URLs: []string{f.Cache}, Keys: narinfo.Keys{public}, RequireSigs: true,
-		Retry: cache.RetryPolicy{Attempts: 1, Backoff: time.Millisecond},
 	})
 	Expect(err).NotTo(HaveOccurred())
 	defer set.Close()
