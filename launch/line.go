@@ -181,7 +181,7 @@ func usesArguments(file *syntax.File) (uses bool) {
 	syntax.Walk(file, func(node syntax.Node) bool {
 		if p, ok := node.(*syntax.ParamExp); ok && p.Param != nil {
 			name := p.Param.Value
-			uses = uses || strings.ContainsAny(name, "@*#") || name >= "1" && name <= "9999999999" && name[0] <= '9'
+			uses = uses || strings.ContainsAny(name, "@*#") || name != "0" && strings.Trim(name, "0123456789") == ""
 		}
 		return !uses
 	})

@@ -87,7 +87,7 @@ func isFailure(err error) bool {
 func (s *Set) noteFailed(e *FetchError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.calls, e.Path)
+	delete(s.lookups, e.Path)
 	for _, c := range e.caches {
 		s.failed[offer{c, e.Path}] = true
 	}

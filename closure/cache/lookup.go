@@ -14,8 +14,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// call is one look-up, shared by everybody who wants the same path.
-type call struct {
+// pending is one look-up, shared by everybody who wants the same path.
+type pending struct {
 	done  chan struct{}
 	found *Found
 	err   error
@@ -25,33 +25,34 @@ type call struct {
 // same time; a better one is only waited for within the policy's Patience. Answers are remembered for the run. When
 // no cache has it the error is a *NotFoundError.
 func (s *Set) Lookup(ctx context.Context, p storepath.Path) (*Found, error) {
-	c := s.call(p)
+	l := s.pending(p)
 	select {
-	case <-c.done:
-		return c.found, c.err
+	case <-l.done:
+		return l.found, l.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("looking up %s: %w", p, context.Cause(ctx))
 	}
 }
 
-func (s *Set) call(p storepath.Path) *call {
+// pending is the look-up of a path, begun where nobody has. One that failed is forgotten.
+func (s *Set) pending(p storepath.Path) *pending {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.calls[p]; c != nil {
-		return c
+	if l := s.lookups[p]; l != nil {
+		return l
 	}
-	c := &call{done: make(chan struct{})}
-	s.calls[p] = c
+	l := &pending{done: make(chan struct{})}
+	s.lookups[p] = l
 	go func() {
-		c.found, c.err = s.lookup(p)
-		if c.err != nil {
+		l.found, l.err = s.lookup(p)
+		if l.err != nil {
 			s.mu.Lock()
-			delete(s.calls, p)
+			delete(s.lookups, p)
 			s.mu.Unlock()
 		}
-		close(c.done)
+		close(l.done)
 	}()
-	return c
+	return l
 }
 
 // reply is what one cache said.
@@ -68,7 +69,7 @@ func (s *Set) lookup(p storepath.Path) (*Found, error) {
 	first := slices.DeleteFunc(slices.Clone(s.ready()), func(c *substituter) bool {
 		return c.disabled() != nil || s.hasFailed(offer{c, p})
 	})
-	if found := s.consult(p, first, refusals); found != nil {
+	if found := s.askAll(p, first, refusals); found != nil {
 		return found, nil
 	}
 	s.awaitProbes()
@@ -76,14 +77,14 @@ func (s *Set) lookup(p storepath.Path) (*Found, error) {
 		var unasked *disabledError
 		return slices.Contains(first, c) && !errors.As(refusals[c], &unasked)
 	})
-	if found := s.consult(p, rest, refusals); found != nil {
+	if found := s.askAll(p, rest, refusals); found != nil {
 		return found, nil
 	}
 	return nil, s.notFound(p, refusals)
 }
 
-// consult asks some of the caches; refusals gets what each one said where none has the path.
-func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
+// askAll asks some of the caches at the same time; refusals gets what each one said where none has the path.
+func (s *Set) askAll(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
 	decided := make(chan struct{})
 	defer close(decided)
 	replies := make(chan reply, len(caches))
@@ -104,7 +105,7 @@ func (s *Set) consult(p storepath.Path, caches []*substituter, refusals map[*sub
 				patience = time.After(s.options.Retry.Patience)
 			}
 		case <-patience:
-			return round.anyway(s.options.Retry.Patience)
+			return round.bestSoFar(s.options.Retry.Patience)
 		}
 		if best := round.best(); best != nil {
 			return best
@@ -132,9 +133,9 @@ func (r *round) best() *Found {
 	return nil
 }
 
-// anyway is the best answer so far; the better caches that are still silent are disabled, so that the next look-ups do
+// bestSoFar is the best answer of those that came; the better caches that are still silent are disabled, so that the next look-ups do
 // not wait for them.
-func (r *round) anyway(patience time.Duration) *Found {
+func (r *round) bestSoFar(patience time.Duration) *Found {
 	for i, reply := range r.replies {
 		if reply == nil {
 			r.caches[i].disable(fmt.Errorf("%w by %v", errLate, patience))
@@ -159,7 +160,7 @@ func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error 
 
 // ask gets one cache's narinfo and decides whether it may be used. moot ends waiting for a turn or a retry.
 func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-chan struct{}) (*Found, error) {
-	page, err := c.small(ctx, p.HashPart()+".narinfo", moot)
+	page, err := c.getFile(ctx, p.HashPart()+".narinfo", moot)
 	if err != nil {
 		var status *StatusError
 		if errors.As(err, &status) && status.login() {

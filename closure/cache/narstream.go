@@ -182,7 +182,7 @@ func (n *narStream) short() error {
 	if err := n.otherFile(); err != nil {
 		return err
 	}
-	return n.maybeCut(n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
+	return n.restartIfCut(n.mismatch("NarSize", fmt.Sprint(n.found.NarSize), fmt.Sprint(n.size)))
 }
 
 // otherFile is what is wrong with a file that came whole and ends early, where it is not as long as its narinfo says.
@@ -193,8 +193,8 @@ func (n *narStream) otherFile() error {
 	return nil
 }
 
-// maybeCut makes a broken transfer of what may have been cut off without anybody noticing.
-func (n *narStream) maybeCut(err error) error {
+// restartIfCut makes a *restartError of an error, where the file may have been cut off without anybody noticing.
+func (n *narStream) restartIfCut(err error) error {
 	if n.transfer.err == io.EOF && n.transfer.size < 0 && n.transfer.openEnd {
 		return &restartError{err}
 	}
@@ -240,7 +240,7 @@ func (n *narStream) causeOf(err error) error {
 	if n.transfer.html {
 		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)
 	}
-	return n.maybeCut(&CompressionError{
+	return n.restartIfCut(&CompressionError{
 		Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err,
 	})
 }

@@ -109,7 +109,7 @@ func (s *Set) whyUnusable() []Answer {
 
 // open reads nix-cache-info.
 func (c *substituter) open(ctx context.Context) error {
-	p, err := c.small(ctx, infoName, nil)
+	p, err := c.getFile(ctx, infoName, nil)
 	var status *StatusError
 	if errors.As(err, &status) && (status.Code == http.StatusNoContent || status.Code == http.StatusNotModified) {
 		p, err = &page{}, nil // as good as an empty one

@@ -34,7 +34,7 @@ type Set struct {
 	caches   []*substituter // that can be used, best first; replaced when one joins, never changed
 	probing  []*substituter // whose nix-cache-info is asked for
 	unusable []*substituter // that cannot be used
-	calls    map[storepath.Path]*call
+	lookups  map[storepath.Path]*pending
 	failed   map[offer]bool // narinfos whose NAR did not come
 }
 
@@ -107,7 +107,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 		options: options, http: connections, network: connections,
 		pool:    decompress.NewPool(decompress.DefaultMemory()),
 		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.MaxUnsignedSize),
-		calls: map[storepath.Path]*call{}, failed: map[offer]bool{},
+		lookups: map[storepath.Path]*pending{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
 		s.network = options.Wrap(connections)

@@ -97,9 +97,9 @@ func (c *substituter) failedSince(then time.Time) error {
 	return nil
 }
 
-// small gets a small file whole, with retries. moot ends the work early: its answer is no longer needed. So does another
+// getFile gets a small file whole, with retries. moot ends the work early: its answer is no longer needed. So does another
 // request for which the cache is disabled meanwhile.
-func (c *substituter) small(ctx context.Context, name string, moot <-chan struct{}) (*page, error) {
+func (c *substituter) getFile(ctx context.Context, name string, moot <-chan struct{}) (*page, error) {
 	u, err := c.address.resolve(name)
 	if err != nil {
 		return nil, err
