@@ -178,7 +178,7 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 		}
 		r.Source, directory = source, t.settings.physical(source.String())
 	}
-	hash, err := narHash(ctx, directory, keepAll)
+	hash, err := narHash(ctx, directory, func(string) bool { return true })
 	if err != nil {
 		return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 	}

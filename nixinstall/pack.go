@@ -25,14 +25,12 @@ const (
 
 // pack writes the toolchain's paths to one compressed NAR: the directory that holds them all.
 func (t *Toolchain) pack(ctx context.Context) (err error) {
-	t.Metadata.PackHash, err = writePack(filepath.Join(t.Dir, packName), func(dst nar.Sink) error {
-		return dump(ctx, dst, t.Dir, "", t.isProgram)
-	})
+	t.Metadata.PackHash, err = writePack(ctx, filepath.Join(t.Dir, packName), t.Dir, t.isProgram)
 	return err
 }
 
-// writePack writes a compressed NAR in one step and gives the hash of what is in it.
-func writePack(name string, write func(nar.Sink) error) (sum string, err error) {
+// writePack writes what keep accepts below dir to one compressed NAR, in one step, and gives the hash of what is in it.
+func writePack(ctx context.Context, name, dir string, keep func(rel string) bool) (sum string, err error) {
 	f, err := os.Create(name + ".new")
 	if err != nil {
 		return "", err
@@ -48,8 +46,7 @@ func writePack(name string, write func(nar.Sink) error) (sum string, err error) 
 	}
 	hash := sha256.New()
 	out := bufio.NewWriterSize(io.MultiWriter(z, hash), packBuffer)
-	w := nar.NewWriter(out)
-	if err := errors.Join(write(w), w.Close(), out.Flush(), z.Close()); err != nil {
+	if err := errors.Join(nar.DumpFiltered(ctx, nar.NewWriter(out), dir, keep), out.Flush(), z.Close()); err != nil {
 		return "", err
 	}
 	if err := f.Close(); err != nil {

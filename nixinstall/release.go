@@ -257,6 +257,9 @@ func (u *unpacking) file(h *tar.Header, name string, contents io.Reader) error {
 	return err
 }
 
+// writerOnly hides a file's ReadFrom, which would not use the buffer that there is.
+type writerOnly struct{ io.Writer }
+
 // complete checks that what is registered is there, and nothing else.
 func (u *unpacking) complete() error {
 	if !u.reginfo || len(u.release.paths) == 0 {

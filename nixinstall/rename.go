@@ -28,7 +28,7 @@ func (t Toolchain) RenameSource(ctx context.Context, r Result, from, to storepat
 		unaffected: unaffected, read: t.ReadDrv, from: from, to: to,
 		done: map[storepath.Path]*renamed{}, sources: map[storepath.Path]storepath.Path{},
 		narHash: func(p storepath.Path) (storepath.Hash, error) {
-			return narHash(ctx, t.settings.physical(p.String()), keepAll)
+			return narHash(ctx, t.settings.physical(p.String()), func(string) bool { return true })
 		},
 	}
 	out := Result{Notes: r.Notes, Used: r.Used}

@@ -5,15 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // GitRule says which version-control files stay out of the source, by the nix-prefetch-git that comes with the Hydra
@@ -66,8 +62,6 @@ func (o SourceOptions) filter() func(rel string) bool {
 	}
 }
 
-func keepAll(string) bool { return true }
-
 // SourcePath is the store path that AddSource gives to dir under the same options, computed without Nix.
 func SourcePath(ctx context.Context, dir string, o SourceOptions) (storepath.Path, error) {
 	hash, err := narHash(ctx, dir, o.filter())
@@ -83,86 +77,12 @@ func FixedPath(narHash storepath.Hash, name string) (storepath.Path, error) {
 	return storepath.Make("source", narHash, name)
 }
 
-// narHash is the hash of the NAR of what keeps accepts below dir.
-func narHash(ctx context.Context, dir string, keeps func(rel string) bool) (storepath.Hash, error) {
+// narHash is the hash of the NAR of what keep accepts below dir.
+func narHash(ctx context.Context, dir string, keep func(rel string) bool) (storepath.Hash, error) {
 	sum := sha256.New()
-	w := nar.NewWriter(sum)
-	if err := dump(ctx, w, dir, "", keeps); err != nil {
-		return storepath.Hash{}, err
-	}
-	if err := w.Close(); err != nil {
-		return storepath.Hash{}, err
-	}
-	return storepath.Hash(sum.Sum(nil)), nil
+	err := nar.DumpFiltered(ctx, nar.NewWriter(sum), dir, keep)
+	return storepath.Hash(sum.Sum(nil)), err
 }
-
-// dump writes what keeps accepts at dir/rel, in NAR order. It does not look into what it leaves out.
-func dump(ctx context.Context, dst nar.Sink, dir, rel string, keeps func(rel string) bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	full := filepath.Join(dir, filepath.FromSlash(rel))
-	info, err := os.Lstat(full)
-	if err != nil {
-		return err
-	}
-	switch info.Mode().Type() {
-	case fs.ModeDir:
-		return dumpDir(ctx, dst, dir, rel, keeps)
-	case fs.ModeSymlink:
-		target, err := os.Readlink(full)
-		if err != nil {
-			return err
-		}
-		return dst.Entry(&nar.Entry{Path: rel, Kind: nar.Symlink, Target: target})
-	case 0:
-		return dumpFile(ctx, dst, full, rel, info)
-	}
-	return fmt.Errorf("%s is neither a file, a directory nor a symbolic link (%s); leave it out of the source", full,
-		info.Mode().Type())
-}
-
-func dumpDir(ctx context.Context, dst nar.Sink, dir, rel string, keeps func(rel string) bool) error {
-	if err := dst.Entry(&nar.Entry{Path: rel, Kind: nar.Directory}); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(filepath.Join(dir, filepath.FromSlash(rel))) // sorted by bytes, as a NAR is
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		child := entry.Name()
-		if rel != "" {
-			child = rel + "/" + child
-		}
-		if !keeps(child) {
-			continue
-		}
-		if err := dump(ctx, dst, dir, child, keeps); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func dumpFile(ctx context.Context, dst nar.Sink, full, rel string, info fs.FileInfo) error {
-	executable := info.Mode().Perm()&0o100 != 0
-	if err := dst.Entry(&nar.Entry{Path: rel, Kind: nar.Regular, Executable: executable, Size: info.Size()}); err != nil {
-		return err
-	}
-	f, err := sourcefile.Open(full)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	n, err := io.Copy(writerOnly{dst}, io.LimitReader(sourcefile.NewReader(ctx, f), info.Size()))
-	if err == nil && n != info.Size() {
-		err = fmt.Errorf("%s changed while it was read", full)
-	}
-	return err
-}
-
-type writerOnly struct{ io.Writer }
 
 // addExpression copies a directory into the store, as Hydra copies a checkout.
 const addExpression = `requestText: let

@@ -15,7 +15,7 @@ import (
 // PackState writes the state directory to one compressed file, in one step, and gives the SHA-256 (hex) of what is in it:
 // a directory of tens of thousands of files is slow to keep, and nothing of it could be trusted afterwards.
 func (t Toolchain) PackState(ctx context.Context, file string) (sum string, err error) {
-	sum, err = writePack(file, func(dst nar.Sink) error { return dump(ctx, dst, t.settings.State, "", keepsState) })
+	sum, err = writePack(ctx, file, t.settings.State, keepsState)
 	if err != nil {
 		return "", fmt.Errorf("packing what evaluations left in %s: %w", t.settings.State, err)
 	}

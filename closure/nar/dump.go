@@ -20,7 +20,13 @@ func Dump(ctx context.Context, w io.Writer, path string) error {
 
 // DumpTo sends the archive of the tree at path to dst, and closes dst unless there is an error.
 func DumpTo(ctx context.Context, dst Sink, path string) error {
-	d := &dumper{ctx: ctx, dst: dst, buf: make([]byte, bufferSize)}
+	return DumpFiltered(ctx, dst, path, func(string) bool { return true })
+}
+
+// DumpFiltered is DumpTo of what keep accepts, which is asked by the path in the archive. It does not look at what is left
+// out, nor into it; the root is asked about by nobody.
+func DumpFiltered(ctx context.Context, dst Sink, path string, keep func(path string) bool) error {
+	d := &dumper{ctx: ctx, dst: dst, keep: keep, buf: make([]byte, bufferSize)}
 	if err := d.node(unix.AT_FDCWD, path, ""); err != nil {
 		return err
 	}
@@ -28,9 +34,10 @@ func DumpTo(ctx context.Context, dst Sink, path string) error {
 }
 
 type dumper struct {
-	ctx context.Context
-	dst Sink
-	buf []byte
+	ctx  context.Context
+	dst  Sink
+	keep func(path string) bool
+	buf  []byte
 }
 
 // node sends what name is in the directory dir; path is its place in the archive.
@@ -50,7 +57,7 @@ func (d *dumper) node(dir int, name, path string) error {
 	case unix.S_IFLNK:
 		return d.symlink(dir, name, path)
 	default:
-		return at(path, fmt.Errorf("a %s cannot be archived", special(st.Mode)))
+		return at(path, fmt.Errorf("a %s cannot be archived, leave it out", special(st.Mode)))
 	}
 }
 
@@ -74,6 +81,9 @@ func (d *dumper) directory(dir int, name, path string) error {
 		prefix += "/"
 	}
 	for _, name := range names {
+		if !d.keep(prefix + name) {
+			continue
+		}
 		if err := d.node(fd, name, prefix+name); err != nil {
 			return err
 		}

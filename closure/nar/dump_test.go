@@ -56,13 +56,27 @@ func testDump(t *testing.T, context spec.G, it spec.S) {
 		temp := tempDir(t)
 		Expect(unix.Mkfifo(filepath.Join(temp, "pipe"), 0o644)).To(Succeed())
 		Expect(nar.Dump(t.Context(), io.Discard, temp)).
-			To(MatchError(`nar: entry "pipe": a named pipe cannot be archived`))
+			To(MatchError(`nar: entry "pipe": a named pipe cannot be archived, leave it out`))
 		socket := filepath.Join(tempDir(t), "s")
 		listener, err := net.Listen("unix", socket)
 		Expect(err).NotTo(HaveOccurred())
 		defer listener.Close()
-		Expect(nar.Dump(t.Context(), io.Discard, socket)).To(MatchError(`nar: root: a socket cannot be archived`))
-		Expect(nar.Dump(t.Context(), io.Discard, "/dev/null")).To(MatchError(`nar: root: a device cannot be archived`))
+		Expect(nar.Dump(t.Context(), io.Discard, socket)).To(MatchError(`nar: root: a socket cannot be archived, leave it out`))
+		Expect(nar.Dump(t.Context(), io.Discard, "/dev/null")).To(MatchError(`nar: root: a device cannot be archived, leave it out`))
+	})
+
+	it("leaves out what it is told to, whatever that is, and does not look into it", func() {
+		temp := tempDir(t)
+		Expect(unix.Mkfifo(filepath.Join(temp, "pipe"), 0o644)).To(Succeed())
+		Expect(os.MkdirAll(filepath.Join(temp, "a/b/c"), 0o755)).To(Succeed())
+		var asked []string
+		var b bytes.Buffer
+		Expect(nar.DumpFiltered(t.Context(), nar.NewWriter(&b), temp, func(path string) bool {
+			asked = append(asked, path)
+			return path == "a"
+		})).To(Succeed())
+		Expect(asked).To(Equal([]string{"a", "a/b", "pipe"}))
+		Expect(b.String()).To(Equal(archive(dir(entry("a", dir())))))
 	})
 
 	it("names what is missing", func() {
