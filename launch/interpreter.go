@@ -18,7 +18,7 @@ const interpreterFlag = "--nix-hydra-interpreter"
 // interpreter is the command that interprets a line inside the engine, as a shell would run there.
 func (l *launcher) interpreter(text string, nameAndArgs []string) *command {
 	argv := append([]string{ProcessProgramName, interpreterFlag, text}, nameAndArgs...)
-	return &command{argv: argv, path: l.self, env: l.env, forced: true, line: true}
+	return &command{argv: argv, path: l.self, env: l.env, needsEngine: true, shell: true}
 }
 
 // interpret runs a line by mvdan.cc/sh, as that library runs it, and returns its exit status.

@@ -112,8 +112,8 @@ func (l *launcher) command(args []string) (*command, error) {
 
 // program is a command with its program's file found. "sh -c LINE" where the image has no such shell is given to the
 // interpreter.
-func (l *launcher) program(argv []string, env environment, forced bool) (*command, error) {
-	cmd := &command{argv: argv, env: env, forced: forced}
+func (l *launcher) program(argv []string, env environment, needsEngine bool) (*command, error) {
+	cmd := &command{argv: argv, env: env, needsEngine: needsEngine}
 	err := l.locate(cmd)
 	var failed *failure
 	if errors.As(err, &failed) && failed.code == exitNotFound && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
@@ -133,7 +133,7 @@ func (l *launcher) run(cmd *command) (status, error) {
 	return l.supervisor.run(func() (*app, error) {
 		a, err := l.startApp(cmd)
 		if err == nil {
-			a.line = cmd.line
+			a.shell = cmd.shell
 		}
 		return a, err
 	})

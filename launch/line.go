@@ -83,14 +83,14 @@ func (l *launcher) line(text string, args []string) (*command, error) {
 		return nil, &failure{1, fmt.Errorf("expanding command line %q: %w", text, err)}
 	}
 	argv = append(argv, args...)
-	forced := false
+	needsEngine := false
 	for len(argv) > 1 && l.isSelf(argv[0]) { // run_proot.sh in a line is no second start
-		argv, forced = argv[1:], true
+		argv, needsEngine = argv[1:], true
 	}
 	if len(argv) == 0 {
 		return nil, &failure{exitUsage, &LineError{Line: text, Problem: "no command"}}
 	}
-	return l.program(argv, env, forced)
+	return l.program(argv, env, needsEngine)
 }
 
 // plainCommand is the one command that a line consists of, where nothing in it needs a shell: words, quotes, variables
@@ -223,8 +223,8 @@ func (l *launcher) shell(text string, args []string) (*command, error) {
 			continue
 		}
 		name := filepath.Base(program)
-		cmd := &command{argv: append([]string{name, "-c", text, name}, args...), program: program, env: l.env, forced: true,
-			line: true}
+		cmd := &command{argv: append([]string{name, "-c", text, name}, args...), program: program, env: l.env,
+			needsEngine: true, shell: true}
 		if l.locate(cmd) == nil {
 			l.debugf("shell %s", cmd.path)
 			return cmd, nil

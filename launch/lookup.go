@@ -25,10 +25,11 @@ type command struct {
 	program string // what to look for where it is not argv[0]
 	path    string // the program's file, as the program itself will see it; locate sets it
 	env     environment
-	// forced: the user said run_proot.sh, so the engine is a must. closure: the program's file is in the closure.
-	forced, closure bool
-	// line: the program is a shell, or this one in its place, that runs a line.
-	line bool
+	// needsEngine: it is not started without an engine, as the user said run_proot.sh, or it is a line that may want the
+	// closure. closure: the program's file is in the closure.
+	needsEngine, closure bool
+	// shell: the program is a shell, or this one in its place, that runs a line.
+	shell bool
 }
 
 // locate finds the command's program: a name on PATH, whose directories below /nix/store are looked up in the view where

@@ -34,7 +34,7 @@ func (l *launcher) startApp(cmd *command) (*app, error) {
 		l.chosen(name)
 		return a, err
 	}
-	if !cmd.forced && !cmd.closure {
+	if !cmd.needsEngine && !cmd.closure {
 		l.debugf("no engine works here: starting %s, which is not in the closure, without one", cmd.path)
 		return l.startPlain(cmd)
 	}

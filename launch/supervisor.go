@@ -22,8 +22,8 @@ type app struct {
 	reported <-chan status
 	// terminal is the standard stream whose terminal the group was given, -1 for none.
 	terminal int
-	// line: the app is a shell that runs a line.
-	line bool
+	// shell: the app is a shell that runs a line.
+	shell bool
 }
 
 // supervisor is this process as the parent that an app needs under some engines, and as process 1. Like tini, it puts
@@ -150,7 +150,7 @@ func (s *supervisor) wait(a *app) (st status) {
 			st, ended = reportedOr(reported, child), true
 		}
 		if ended {
-			if !s.terminated || !a.line || syscall.Kill(-a.group, 0) != nil {
+			if !s.terminated || !a.shell || syscall.Kill(-a.group, 0) != nil {
 				return st
 			}
 			poll = time.After(drainPoll)
