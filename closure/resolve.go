@@ -110,13 +110,24 @@ func (w *walk) node(ctx context.Context, p storepath.Path) (*Node, error) {
 	if same {
 		n.Foreign, n.Overruled = known.Foreign, known.Overruled
 	}
-	w.mu.Lock()
-	w.nodes[p], w.found[p] = n, found
-	w.mu.Unlock()
+	if err := w.hold(p, n, found); err != nil {
+		return nil, err
+	}
 	if !same {
 		w.fetch(n)
 	}
 	return n, nil
+}
+
+// hold keeps what a cache says of a path.
+func (s *substitution) hold(p storepath.Path, n *Node, found *cache.Found) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes[p], s.found[p] = n, found
+	if s.held += found.Held(); s.held > cache.MaxHeld {
+		return fmt.Errorf("resolving closure: what the caches say of its paths takes more than %d bytes", cache.MaxHeld)
+	}
+	return nil
 }
 
 // lookUp asks the caches for a narinfo.

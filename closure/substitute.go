@@ -105,6 +105,7 @@ type substitution struct {
 	nodes     map[storepath.Path]*Node
 	found     map[storepath.Path]*cache.Found
 	staged    map[storepath.Path]staged // complete in staging
+	held      int                       // bytes of what found says
 }
 
 // Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,

@@ -342,6 +342,18 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("more than 20 paths")))
 	})
 
+	it("bounds what is held of narinfos, whose references may be many of few", func() {
+		options.Roots = []storepath.Path{pathOf("1", "a-1")}
+		crowd := &crowd{}
+		for i := range 10_000 {
+			crowd.all = append(crowd.all, pathOf("1", fmt.Sprint(strings.Repeat("n", 180), i)))
+		}
+		options.Caches = crowd
+		_, err := closure.Substitute(ctx, options)
+		Expect(err).To(MatchError(ContainSubstring("takes more than 50331648 bytes")))
+		Expect(crowd.asked.Load()).To(BeNumerically("<", 200))
+	})
+
 	it("makes nothing visible of a path that is not as signed, and keeps the others for the next run", func() {
 		g := c.stock(newWorld(2, 12))
 		options.Roots = g.Roots
@@ -525,3 +537,21 @@ func (c twice) Fetch(ctx context.Context, f *cache.Found, unpack func(io.Reader)
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
+
+// crowd is a cache in which each path refers to all.
+type crowd struct {
+	all   []storepath.Path
+	asked atomic.Int64
+}
+
+func (c *crowd) Lookup(_ context.Context, p storepath.Path) (*cache.Found, error) {
+	c.asked.Add(1)
+	return &cache.Found{NarInfo: &narinfo.NarInfo{StorePath: p, NarSize: 1, References: c.all}}, nil
+}
+
+func (c *crowd) Fetch(ctx context.Context, _ *cache.Found, _ func(io.Reader) error) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (c *crowd) Report() []cache.Report { return nil }

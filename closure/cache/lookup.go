@@ -208,6 +208,22 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 	return found, err
 }
 
+// MaxHeld is how much of narinfos is held for one closure, in bytes: some 600,000 references, where a large closure has 50,000.
+const MaxHeld = 48 << 20
+
+// Held is what is held of a narinfo, about, in bytes.
+func (f *Found) Held() int {
+	const header = 16 // of a string
+	n := len(f.URL)
+	for _, ref := range f.References {
+		n += header + len(ref)
+	}
+	return n
+}
+
+// maxUntrusted is how many signatures are kept that nobody asked for, to be named.
+const maxUntrusted = 4
+
 // checkSignature notes a trusted key's signature of the narinfo, or that the NAR has to prove the path by its content
 // address: the address follows from the path, but only the contents follow from the address, so nothing proves their size
 // until they have come.
@@ -215,12 +231,13 @@ func (s *Set) checkSignature(found *Found) error {
 	info := found.NarInfo
 	signature, err := s.options.Keys.Verify(info)
 	if err == nil {
-		found.Signature = signature
+		found.Signature, info.Sigs = signature, []narinfo.Signature{signature}
 		return nil
 	}
 	u := &untrustedError{trusted: s.options.Keys, cause: err}
 	if ok, caErr := info.VerifyCA(); ok && caErr == nil || !s.options.RequireSigs {
 		if found.provesItself = ok && caErr == nil; info.NarSize <= s.options.MaxUnsignedSize {
+			info.Sigs = slices.Clone(info.Sigs[:min(len(info.Sigs), maxUntrusted)])
 			return nil
 		}
 		u.size, u.limit = info.NarSize, s.options.MaxUnsignedSize

@@ -18,8 +18,10 @@ const (
 	// maxSize bounds a narinfo: room for more than 4,000 references of the greatest length a store path has, and for
 	// some 15,000 of ordinary length, where a whole NixOS system has a few thousand.
 	maxSize = 1 << 20
-	// maxSigs bounds the signatures, each of which costs a verification.
-	maxSigs = 256
+	// maxSigs bounds the signatures, each of which costs a verification, and maxSig a signature with the name of its key.
+	maxSigs, maxSig = 256, 512
+	// maxField bounds the other fields: an address that carries its own login has some 2,000 bytes.
+	maxField = 8 << 10
 	// maxNarSize bounds what a cache may declare: 1 TiB, more than any image holds and far from overflowing a sum.
 	maxNarSize = 1 << 40
 	// defaultCompression is what a missing or empty field means.
@@ -117,6 +119,12 @@ var errTwice = errors.New("the field is there twice")
 // Nix refuses that.
 func (p *parser) field(name, value string) (err error) {
 	n := p.info
+	if name != "References" { // whose names are copied one by one
+		if len(value) > maxField && slices.Contains([]string{"StorePath", "URL", "Compression", "CA"}, name) {
+			return fmt.Errorf("longer than %d bytes", maxField)
+		}
+		value = strings.Clone(value) // a part of the text would keep all of it, with what is in fields that nobody knows
+	}
 	switch name {
 	case "StorePath":
 		n.StorePath, err = storepath.Parse(path.Clean(value))
@@ -165,6 +173,9 @@ func isOtherHash(value string) bool {
 func (p *parser) sig(value string) error {
 	if len(p.info.Sigs) == maxSigs {
 		return fmt.Errorf("more than %d signatures", maxSigs)
+	}
+	if len(value) > maxSig {
+		return nil
 	}
 	if sig, err := ParseSignature(value); err == nil {
 		p.info.Sigs = append(p.info.Sigs, sig)

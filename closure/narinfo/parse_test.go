@@ -3,8 +3,10 @@ package narinfo_test
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -160,6 +162,22 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 		Expect(parse(with(netTools, "References", strings.Join(refs, " "))).References).To(HaveLen(4000))
 	})
 
+	it("keeps nothing of what it does not know, and no signature longer than any", func() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		var all []*narinfo.NarInfo
+		for range 100 {
+			all = append(all, parse(netTools+"X: "+strings.Repeat("x", 1<<19)+"\nURL: nar/"+strings.Repeat("/", 4000)+"\n"))
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		Expect(int64(after.HeapAlloc) - int64(before.HeapAlloc)).To(BeNumerically("<", 4<<20))
+		long := strings.Repeat("n", 1000) + "-1:" + base64.StdEncoding.EncodeToString(make([]byte, 64))
+		Expect(parse(netTools + "Sig: " + long + "\n").Sigs).To(Equal(all[0].Sigs))
+		runtime.KeepAlive(all)
+	})
+
 	refused := map[string]struct{ text, field, problem string }{
 		"nothing": {"", "", "empty"},
 		"blanks":  {"\n \r\n", "", "empty"},
@@ -176,6 +194,8 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 		"no NarSize":              {without(netTools, "NarSize"), "NarSize", "missing"},
 		"an empty URL":            {with(netTools, "URL", ""), "URL", "empty"},
 		"a URL with blanks":       {with(netTools, "URL", "nar/a b.nar"), "URL", "character ' '"},
+		"a URL beyond reason":     {with(netTools, "URL", strings.Repeat("n", 9000)), "URL", "longer than 8192 bytes"},
+		"a CA beyond reason":      {with(netTools, "CA", strings.Repeat("n", 9000)), "CA", "longer than 8192 bytes"},
 		"a URL with controls":     {with(netTools, "URL", "nar/\x1b[31m.nar"), "URL", `character '\x1b'`},
 		"a NarSize of zero":       {with(netTools, "NarSize", "0"), "NarSize", "zero"},
 		"a NarSize below zero":    {with(netTools, "NarSize", "-1"), "NarSize", `found "-1"`},

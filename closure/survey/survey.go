@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -152,8 +153,9 @@ func (s *survey) closure(ctx context.Context, root storepath.Path) Closure {
 // resolve looks up all that root needs, itself included, sorted.
 func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.Path, error) {
 	seen := map[storepath.Path]bool{root: true}
+	var held atomic.Int64
 	for wave := []storepath.Path{root}; len(wave) > 0; {
-		if err := s.lookup(ctx, wave); err != nil {
+		if err := s.lookup(ctx, wave, &held); err != nil {
 			return nil, err
 		}
 		var next []storepath.Path
@@ -164,28 +166,35 @@ func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.
 					next = append(next, ref)
 				}
 			}
-		}
-		if len(seen) > maxPaths {
-			return nil, fmt.Errorf("it has more than %d paths", maxPaths)
+			if len(seen) > maxPaths {
+				return nil, fmt.Errorf("it has more than %d paths", maxPaths)
+			}
 		}
 		wave = next
 	}
 	return slices.Sorted(maps.Keys(seen)), nil
 }
 
-// lookup asks for the narinfos of paths that are not known yet.
-func (s *survey) lookup(ctx context.Context, paths []storepath.Path) error {
+// lookup asks for the narinfos of paths that are not known yet, as long as what they say is not more than a closure may.
+func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomic.Int64) error {
 	unknown := slices.DeleteFunc(slices.Clone(paths), func(p storepath.Path) bool { return s.paths[p] != nil })
 	found := make([]*path, len(unknown))
 	s.each(len(unknown), func(i int) {
+		if held.Load() > cache.MaxHeld {
+			return
+		}
 		f, err := s.Caches.Lookup(ctx, unknown[i])
 		if err != nil {
 			found[i] = &path{err: err}
 			return
 		}
+		held.Add(int64(f.Held()))
 		found[i] = &path{found: f, narSize: f.NarSize, references: slices.DeleteFunc(slices.Clone(f.References),
 			func(ref storepath.Path) bool { return ref == unknown[i] })}
 	})
+	if held.Load() > cache.MaxHeld {
+		return fmt.Errorf("what the cache says of its paths takes more than %d bytes", cache.MaxHeld)
+	}
 	for i, p := range unknown {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

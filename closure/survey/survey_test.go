@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 
@@ -122,6 +124,20 @@ func testSurvey(t *testing.T, _ spec.G, it spec.S) {
 		Expect(all[0].Relocates).To(BeTrue())
 		Expect(all[1].Relocates).To(BeFalse())
 		Expect(all[1].Blockers[0].Detail).To(ContainSubstring("-lib"))
+	})
+
+	it("bounds what is held of narinfos, whose references may be many of few", func() {
+		var all []storepath.Path
+		for i := range 5_000 {
+			sum := sha256.Sum256([]byte(fmt.Sprint(i)))
+			all = append(all, storepath.Path("/nix/store/"+storepath.Encode32(sum[:20])+"-"+strings.Repeat("n", 180)))
+		}
+		for _, p := range all {
+			c.infos[p] = &cache.Found{NarInfo: &narinfo.NarInfo{StorePath: p, References: all, NarSize: 1}}
+		}
+		closures, _ := run(all[0])
+		Expect(closures[0].Error).To(ContainSubstring("takes more than 50331648 bytes"))
+		Expect(c.fetched).To(BeEmpty())
 	})
 
 	it("takes as harmless what is said to be", func() {
