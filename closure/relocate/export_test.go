@@ -16,3 +16,6 @@ func Inflated(l View) int64 { return inflateBase - l.budget.inflate.Load() }
 
 // CompressedAnew is the same for what is compressed anew.
 func CompressedAnew(l View) int64 { return compressBase - l.budget.anew.Load() }
+
+// KeepAtMost has an inspection keep files of up to that many bytes.
+func (i *Inspection) KeepAtMost(bytes int64) { i.most = bytes }

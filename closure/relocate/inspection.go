@@ -17,6 +17,10 @@ import (
 // whole. A larger one goes to a file that has no name.
 const keptInMemory = 16 << 20
 
+// keptOnDisk is the size up to which it keeps one at all. A larger one that would have to be looked at as a whole stands in
+// the way.
+const keptOnDisk = 4 << 30
+
 // Inspection is a nar.Sink that finds out what relocating a path would come to, without writing it: as Rewrite and
 // FixTree do it, but for the marks of Python byte code, which stand in nobody's way.
 type Inspection struct {
@@ -28,6 +32,8 @@ type Inspection struct {
 	keep   bool   // the file at hand is kept
 	memory []byte // of the file at hand
 	spool  *os.File
+	most   int64 // bytes of a file that are kept
+	size   int64 // of the file at hand, as far as it was kept
 	// first is a file that may have to be rewritten with the one at hand.
 	first *firstFile
 }
@@ -42,7 +48,7 @@ type firstFile struct {
 
 // Inspect returns an inspection of a path that refers to refs. Large files are kept in the directory temp for a moment.
 func (v View) Inspect(self storepath.Path, refs []storepath.Path, temp string) *Inspection {
-	i := &Inspection{self: self, refs: refs, temp: temp}
+	i := &Inspection{self: self, refs: refs, temp: temp, most: keptOnDisk}
 	i.Rewriter = v.Rewrite(self, refs, (*kept)(i))
 	return i
 }
@@ -104,6 +110,10 @@ func (i *Inspection) decide() error {
 		return nil // whether it is harmless shows at the end
 	}
 	i.report.pending = i.report.pending[:n-1]
+	if i.size > i.most {
+		i.block(p, fmt.Sprintf("it is larger than the %d MiB that are kept to be looked at as a whole", i.most>>20))
+		return nil
+	}
 	if second, ok := secondOf(p.file); ok {
 		if err := i.decideFirst(nil); err != nil {
 			return err
@@ -157,7 +167,7 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 
 // drop forgets the file at hand.
 func (i *Inspection) drop() {
-	i.memory = i.memory[:0]
+	i.memory, i.size = i.memory[:0], 0
 	if i.spool != nil {
 		_ = i.spool.Close()
 		i.spool = nil
@@ -186,6 +196,12 @@ func (k *kept) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		k.keep = true
+	}
+	if k.size += int64(len(p)); k.size > k.most {
+		size := k.size
+		(*Inspection)(k).drop()
+		k.size = size
+		return len(p), nil
 	}
 	if k.spool == nil && len(k.memory)+len(p) > keptInMemory {
 		spool, err := os.CreateTemp(k.temp, "inspect-")

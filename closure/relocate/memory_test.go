@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/binary"
 	"fmt"
@@ -193,6 +194,18 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 			end()
 			Expect(<-ended).To(Succeed())
 			Expect(next.Close()).To(Succeed())
+		}
+	})
+
+	it("keeps no file for an inspection that is larger than it may, and says so where that has to be looked at", func() {
+		plain, archived := noise(40<<20), elf(noise(40<<20)+zipped(zip.Deflate, "a", script))
+		for most, blocking := range map[int64]int{1 << 20: 1, 64 << 20: 0} {
+			i := view(t).Inspect(self, []storepath.Path{dep}, t.TempDir())
+			i.KeepAtMost(most)
+			send(t, i, archive(regular("a", plain), regular("b", archived), regular("c", elf(zipped(zip.Deflate, "a", script)))), whole)
+			Expect(i.Report().Blocking).To(Equal(blocking), "%v", i.Report().Blockers)
+			Expect(i.Report().Fixed).To(HaveLen(1))
+			i.Discard()
 		}
 	})
 }
