@@ -308,6 +308,25 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("rewrites an archive with something behind it where nothing moves, else refuses it, as a program of Perl's PAR", func() {
+		const behind = "\x00CACHE\x00\x14\x2b\x95\nPAR.pm\n"
+		program := elf(strings.Repeat("\x90", 300<<10) + string(dep))
+		for archive, ok := range map[string]bool{
+			storedZip("lib/PM.pm", script):                   true,
+			zipped(zip.Deflate, "lib/PM.pm", script):         false,
+			zipped(zip.Deflate, "lib/PM.pm", "no reference"): true,
+		} {
+			dir, report := fixedTree(t, regular("bin/par", program+archive+behind))
+			Expect(report.Relocatable()).To(Equal(ok), "%v", report.Blockers)
+			got := readBack(t, dir, "bin/par")
+			Expect(got).To(HaveSuffix(behind))
+			if members := unzipped(strings.TrimSuffix(got, behind)); ok {
+				Expect(members["lib/PM.pm"]).NotTo(ContainSubstring(string(self)))
+				Expect(members["lib/PM.pm"]).To(Or(Equal(now), Equal("no reference")))
+			}
+		}
+	})
+
 	it("rewrites the comments, names and other fields of a zip archive", func() {
 		var b bytes.Buffer
 		w := zip.NewWriter(&b)
@@ -446,7 +465,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("takes a JDK's modules as harmless beside its run-time image only", func() {
-		jmod := "JM\x01\x00" + zipped(zip.Deflate, "lib/x.so", string(self)) + "trailing that makes it unreadable"
+		jmod := "JM\x01\x00" + strings.Replace(zipped(zip.Deflate, "lib/x.so", string(self)), "PK\x01\x02", "PK\x01\x00", 1)
 		_, report := fixedTree(t, regular("lib/openjdk/jmods/java.base.jmod", jmod),
 			regular("lib/openjdk/lib/modules", "\xda\xda\xfe\xca"))
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)

@@ -41,14 +41,22 @@ type zipFile struct {
 // endsWithZip reports whether a zip archive ends data.
 func endsWithZip(data []byte) bool { return zipEndRecord(data) >= 0 }
 
-// zipEndRecord gives the place of the record that ends an archive and the data, or -1.
+// zipEndRecord gives the place of the record that ends an archive, or -1: the one that ends the data, too, or else the last
+// one that the archive's directory stands before, as in programs of Perl's PAR, which have something of theirs behind it.
 func zipEndRecord(data []byte) int {
+	last := -1
 	for i := len(data) - zipEndLen; i >= max(0, len(data)-maxZipTail); i-- {
-		if string(data[i:i+4]) == zipEnd && len(data)-i-zipEndLen == int(binary.LittleEndian.Uint16(data[i+20:])) {
+		if string(data[i:i+4]) != zipEnd {
+			continue
+		}
+		if len(data)-i-zipEndLen == int(binary.LittleEndian.Uint16(data[i+20:])) {
 			return i
 		}
+		if last < 0 && isZipEnd(data, i, int64(len(data)-i)) {
+			last = i
+		}
 	}
-	return -1
+	return last
 }
 
 // zipLocator begins what says where the record with fields of 64 bits is, right before the last record.
@@ -161,12 +169,18 @@ func (f *fixer) trailingZip(s source, format format) ([]edit, error) {
 	if errors.Is(err, errMalformed) {
 		return nil, blockedBy(Opaque, "a zip archive behind something else that cannot be read")
 	}
-	if err != nil || format.name != elfName {
-		return edits, err
+	if err != nil {
+		return nil, err
 	}
 	z, err := readZip(s.data)
 	if err != nil {
 		return nil, err
+	}
+	if z.behind(s.data) > 0 && !sameLength(edits) {
+		return nil, blockedBy(Compressed, "a reference in a zip archive that something is behind, which may know its place")
+	}
+	if format.name != elfName {
+		return edits, nil
 	}
 	start := z.start()
 	before, err := f.elf(source{data: s.data[:start], name: s.name, depth: s.depth}, format)
@@ -188,6 +202,11 @@ func (z zipFile) start() int {
 		first = min(first, z.base+r.local)
 	}
 	return max(first, 0)
+}
+
+// behind is how many bytes of data stand behind the archive.
+func (z zipFile) behind(data []byte) int {
+	return len(data) - z.end - zipEndLen - int(binary.LittleEndian.Uint16(data[z.end+20:]))
 }
 
 // isSignature reports whether a member is the signature of a jar or a PHAR.

@@ -248,7 +248,17 @@ const (
 	maxZipTail = zipEndLen + math.MaxUint16
 )
 
-// endsZip reports whether one of the places buf[from:to] begins the record that ends a zip archive, and with it the
+// isZipEnd reports whether the record at buf[i:], which begins like one that ends a zip archive, is one of an archive that
+// has members, with rest bytes from there to the file's end. Where the directory before it is out of sight, it may be.
+func isZipEnd(buf []byte, i int, rest int64) bool {
+	record := buf[i:]
+	size, comment := int64(binary.LittleEndian.Uint32(record[12:])), int64(binary.LittleEndian.Uint16(record[20:]))
+	return binary.LittleEndian.Uint32(record[4:]) == 0 && binary.LittleEndian.Uint16(record[8:]) > 0 &&
+		string(record[8:10]) == string(record[10:12]) && zipEndLen+comment <= rest && size >= zipCentralLen &&
+		(size > int64(i) || bytes.HasPrefix(buf[int64(i)-size:], []byte(zipCentral)))
+}
+
+// endsZip reports whether one of the places buf[from:to] begins the record that ends a zip archive, near the end of the
 // file, of which rest bytes stand behind buf.
 func endsZip(buf []byte, from, to int, rest int64) bool {
 	if rest > maxZipTail {
@@ -263,8 +273,8 @@ func endsZip(buf []byte, from, to int, rest int64) bool {
 		if i+zipEndLen > len(buf) {
 			break
 		}
-		comment := int64(binary.LittleEndian.Uint16(buf[i+zipEndLen-2:]))
-		if int64(len(buf)-i-zipEndLen)+rest == comment {
+		left := int64(len(buf)-i) + rest
+		if left-zipEndLen == int64(binary.LittleEndian.Uint16(buf[i+zipEndLen-2:])) || isZipEnd(buf, i, left) {
 			return true
 		}
 	}
