@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"math"
 	"regexp"
 	"slices"
 	"sort"
@@ -44,11 +45,11 @@ func (f *fixer) sqlite(s source) ([]edit, error) {
 		return nil, err
 	}
 	for _, tree := range schema.trees {
-		d.last, d.lastNow, d.changed = nil, nil, false
+		d.last, d.lastNow, d.changed, d.columns = nil, nil, false, 0
 		if err := d.cells(tree.root, 0, d.compare); err != nil {
 			return nil, err
 		}
-		if d.changed {
+		if d.changed && d.columns&^schema.unindexed[tree.table] != 0 {
 			if why := schema.derived(tree.table); why != "" {
 				return nil, blockedBy(HashKeyed, "a reference in the table %.200q, of which there is %s", tree.table, why)
 			}
@@ -83,6 +84,7 @@ type sqliteFile struct {
 	broken    []edit // parts of references that go over from one page to another
 	text      bool   // a reference stands in an index
 	changed   bool   // one stands in the b-tree at hand
+	columns   uint64 // those that one stands in, a bit for each
 	// The entry of an index that was looked at last.
 	last, lastNow []byte
 }
@@ -170,6 +172,7 @@ type sqliteSchema struct {
 	collations  string              // one that SQLite does not have itself, or ""
 	virtual     map[string][]string // modules of virtual tables, and the tables that they index
 	expressions map[string]string   // what tables have that is made of text and not rewritten with it
+	unindexed   map[string]uint64   // columns that an index of words leaves out, a bit for each, of tables with its text
 }
 
 // sqliteTree is a b-tree of a table or an index of it.
@@ -192,7 +195,8 @@ func (s *sqliteSchema) derived(table string) string {
 
 // schema reads the schema.
 func (d *sqliteFile) schema() (*sqliteSchema, error) {
-	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{}}
+	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{},
+		unindexed: map[string]uint64{}}
 	rows := 0
 	err := d.cells(1, 0, func(payload, _ []byte, _ bool) error {
 		columns, ok := sqliteRecord(payload)
@@ -215,6 +219,9 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		}
 		if m := sqliteVirtual.FindStringSubmatch(sql); m != nil && !strings.EqualFold(m[1], "rtree") {
 			s.virtual[m[1]] = append(s.virtual[m[1]], table)
+			if strings.EqualFold(m[1], "fts5") {
+				s.unindexed[table+"_content"] = sqliteUnindexed(sql[len(m[0]):])
+			}
 			for _, content := range sqliteContent.FindAllStringSubmatch(sql, maxSQLiteOptions) {
 				s.virtual[m[1]] = append(s.virtual[m[1]], strings.ToLower(content[1]))
 			}
@@ -232,6 +239,27 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 	clear(d.seen)
 	d.broken = nil
 	return s, err
+}
+
+// sqliteUnindexed gives the columns of an index of words (sqlite.org/fts5.html) that are not in it, by their places in the
+// table that holds the text, behind the number of the row. Where commas may be something else, it gives none.
+func sqliteUnindexed(arguments string) (columns uint64) {
+	arguments = strings.Trim(arguments, " \t\r\n()")
+	if strings.ContainsAny(arguments, "\"'`[(") {
+		return 0
+	}
+	place := 1
+	for argument := range strings.SplitSeq(arguments, ",") {
+		words := strings.Fields(argument)
+		if len(words) == 0 || strings.Contains(argument, "=") {
+			continue
+		}
+		if len(words) == 2 && strings.EqualFold(words[1], "unindexed") {
+			columns |= 1 << place
+		}
+		place++
+	}
+	return columns
 }
 
 // cells calls visit with each record below a page in order, before and after rewriting, and whether the text in it, not a
@@ -373,7 +401,10 @@ func (d *sqliteFile) alone(at int) bool {
 
 // compare makes sure that an index entry stands in the same order to the one before as it did.
 func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
-	d.changed = d.changed || !bytes.Equal(payload, now)
+	if !bytes.Equal(payload, now) {
+		d.changed = true
+		d.columns |= changedColumns(payload, now)
+	}
 	if !sorted {
 		return nil
 	}
@@ -408,6 +439,21 @@ func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
 		}
 	}
 	return nil
+}
+
+// changedColumns gives the columns of a record that are rewritten, a bit for each; all where there are too many.
+func changedColumns(payload, now []byte) (columns uint64) {
+	was, _ := sqliteRecord(payload)
+	is, ok := sqliteRecord(now)
+	if !ok || len(was) != len(is) || len(was) > 64 {
+		return math.MaxUint64
+	}
+	for i := range was {
+		if !bytes.Equal(was[i].data, is[i].data) {
+			columns |= 1 << i
+		}
+	}
+	return columns
 }
 
 // sqliteColumn is a value of a record, as it is stored.
