@@ -191,6 +191,10 @@ func plausible(m *magic, head []byte) bool {
 		return bytes.Contains(head[:min(len(head), 64)], []byte("chez-scheme"))
 	case erlangTermName:
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
+	case "Redis dump":
+		return len(head) >= 9 && len(bytes.Trim(head[6:9], "0123456789")) == 0 // the rest of its version
+	case "DuckDB database":
+		return len(head) >= 20 && string(head[16:20]) == "\x00\x00\x00\x00" // behind a version of eight bytes
 	case className:
 		return len(head) >= 8 && binary.BigEndian.Uint16(head[6:]) >= firstClass
 	case "beam":
