@@ -308,6 +308,13 @@ func testBadSettings(t *testing.T, _ spec.G, it spec.S) {
 		k.refuses(k.app.source, map[string]string{"BP_NIX_STORE_PATH": "/nix/store/nonsense"}, "BP_NIX_STORE_PATH")
 		k.refuses(k.app.source, map[string]string{"BP_NIX_ENGINE": "warp"}, "BP_NIX_ENGINE", "relocate")
 		k.refuses(k.app.source, map[string]string{"BP_INCLUDE_FILES": "[a"}, "BP_INCLUDE_FILES", "[a")
+		k.refuses(k.app.source, map[string]string{"BP_NIX_ATTR": "shop"}, "did you mean BP_NIX_ATTRS?")
+	})
+
+	it("names the settings that do nothing beside another", func() {
+		k := newDeployment(t)
+		o := k.builds(k.app.source, map[string]string{"BP_NIX_STORE_PATH": pathOf(k.app, "shop-1.0"), "BP_NIX_FILE": "shell.nix"})
+		Expect(o.Log).To(ContainSubstring("Warning: as BP_NIX_STORE_PATH is set, these settings do nothing: BP_NIX_FILE, BP_NIX_ATTRS"))
 	})
 }
 

@@ -19,6 +19,8 @@ type topic string
 
 // The entries, by where things go wrong.
 const (
+	topicMisspelt        topic = "misspelt"
+	topicUnknownSetting  topic = "unknown-setting"
 	topicAttribute       topic = "attribute"
 	topicOwnDerivation   topic = "derivation"
 	topicNoDerivation    topic = "no-derivation"
@@ -104,7 +106,7 @@ type chapter struct {
 // chapters are all entries, in the order of the page.
 func chapters() []chapter {
 	return []chapter{
-		{"Evaluation", evaluationAdvice()}, {"Binary caches", cachesAdvice()},
+		{"Settings", settingsAdvice()}, {"Evaluation", evaluationAdvice()}, {"Binary caches", cachesAdvice()},
 		{"No binary cache has it", notCachedAdvice()}, {"Hydra", hydraAdvice()}, {"The image", imageAdvice()},
 	}
 }
@@ -115,6 +117,17 @@ const (
 	onlyWay = "BP_NIX_REQUIRE_SIGS=false is the only way to do without"
 	takeJob = "take Hydra's build without evaluating: BP_NIX_HYDRA_JOB={job}"
 )
+
+func settingsAdvice() []advice {
+	return []advice{
+		{topicMisspelt, "is no setting of this buildpack; did you mean …",
+			"A variable begins as this buildpack's settings do, or differs from one by an S at its end, and is none: it would do nothing.",
+			[]string{"write {setting}, or leave {name} out"}},
+		{topicUnknownSetting, "is no setting of this version of the buildpack",
+			"The same, with no setting that is written nearly so: one of another version, perhaps, or of something else.",
+			[]string{"leave {name} out, or look up its name in the README of this version, which its image has"}},
+	}
+}
 
 func evaluationAdvice() []advice {
 	return []advice{

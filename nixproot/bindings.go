@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,9 +191,9 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	}
 	var caches []CacheBinding
 	for i, address := range urls {
-		if parsed, err := url.Parse(address); err != nil || parsed.Scheme == "" {
-			return nil, fmt.Errorf("the service binding %q of type %s has a url without a scheme; it takes URLs such as "+
-				"https://cache.example.org", binding.Name, cacheBinding)
+		if err := checkCache(address); err != nil {
+			return nil, fmt.Errorf("reading url of the service binding %q of type %s: %w; a cache looks like "+
+				"https://cache.example.org", binding.Name, cacheBinding, err)
 		}
 		one := b
 		if one.URL = address; i > 0 { // these are for all of them already

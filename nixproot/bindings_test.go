@@ -142,7 +142,8 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{map[string]string{"url": "https://c", "token": "hunter2", "username": "u", "password": "hunter2"}, "leave one of them out"},
 			{map[string]string{"netrc": "c hunter2"}, "names no machine"},
 			{map[string]string{"token": "hunter2"}, "has no url"},
-			{map[string]string{"url": "//a:hunter2@example.org/x"}, "a url without a scheme"},
+			{map[string]string{"url": "//a:hunter2@example.org/x"}, "it is no URL, or one without a scheme; a cache looks like https://"},
+			{map[string]string{"url": "ssh://a:hunter2@example.org/x"}, "begins with none of https://"},
 		} {
 			_, err := read(binding(c.secret))
 			Expect(err).To(MatchError(ContainSubstring(c.message)))

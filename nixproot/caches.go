@@ -48,7 +48,7 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 	for _, b := range bindings {
 		keys, err := narinfo.ParseKeys(b.PublicKeys)
 		if err != nil {
-			return s, fmt.Errorf("reading public-key of the service binding %q: %w", b.Name, err)
+			return s, fmt.Errorf("reading public-key of the service binding %q: %w; a key looks like %s", b.Name, err, defaultKey)
 		}
 		s.keys = append(s.keys, keys...)
 		if b.URL != "" {

@@ -4,17 +4,20 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/bmatcuk/doublestar/v4"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 const (
@@ -79,12 +82,25 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	c.Engine = r.engine("BP_NIX_ENGINE")
 	c.Harmless = r.harmless("BP_NIX_HARMLESS")
 	c.Substituters, c.TrustedKeys = r.caches()
-	// The URL alone is for finding out why an output is in no cache.
-	if r.err == nil && c.HydraURL == "" && c.HydraJob != "" {
-		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q, and BP_NIX_HYDRA_URL does not say which Hydra has it: they go "+
-			"together, set both, for example BP_NIX_HYDRA_URL=https://hydra.example.org", c.HydraJob)
-	}
+	r.hydra(c.HydraURL, c.HydraJob)
 	return c, r.err
+}
+
+// hydra checks that a Hydra can be asked for a job. The URL alone is for finding out why an output is in no cache.
+func (r *reader) hydra(address, job string) {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		r.fail("BP_NIX_HYDRA_URL", withoutLogin(address), "a URL such as https://hydra.example.org")
+	}
+	if job == "" {
+		return
+	}
+	if _, err := hydra.ParseJob(job); err != nil {
+		r.wrong("BP_NIX_HYDRA_JOB", err, "a job looks like shop/main/myapp")
+	}
+	if r.err == nil && address == "" {
+		r.err = fmt.Errorf("BP_NIX_HYDRA_JOB is %q, and BP_NIX_HYDRA_URL does not say which Hydra has it: they go "+
+			"together, set both, for example BP_NIX_HYDRA_URL=https://hydra.example.org", job)
+	}
 }
 
 // roots reads the settings of package roots.
@@ -103,12 +119,15 @@ func (r *reader) roots(architecture string) roots.Settings {
 		System:     r.system(architecture),
 	}
 	for _, text := range r.list("BP_NIX_STORE_PATH") {
-		p, err := storepath.Parse(text)
-		if err != nil {
-			r.fail("BP_NIX_STORE_PATH", text, "a store path such as /nix/store/<hash>-<name>")
-			continue
+		p, err := storepath.Parse(strings.TrimSuffix(text, "/")) // as a shell completes it
+		switch {
+		case err != nil:
+			r.wrong("BP_NIX_STORE_PATH", err, "a store path looks like /nix/store/<hash>-<name>")
+		case strings.HasSuffix(text, ".drv"):
+			r.fail("BP_NIX_STORE_PATH", text, "outputs, and this is a derivation: nix-store --query --outputs prints them")
+		default:
+			s.StorePaths = append(s.StorePaths, p)
 		}
-		s.StorePaths = append(s.StorePaths, p)
 	}
 	return s
 }
@@ -254,37 +273,54 @@ func (r *reader) harmless(name string) relocate.Overrules {
 // caches joins the list of substituters with the extra ones, and adds cache.nixos.org's key where that cache is
 // asked, so that naming a key of one's own does not take trust away from the default cache.
 func (r *reader) caches() ([]string, narinfo.Keys) {
-	urls := r.list("BP_NIX_SUBSTITUTERS")
+	urls := r.urls("BP_NIX_SUBSTITUTERS")
 	if len(urls) == 0 {
 		urls = []string{defaultCache}
 	}
-	urls = append(urls, r.list("NIX_EXTRA_BINARY_CACHE")...)
+	urls = append(urls, r.urls("NIX_EXTRA_BINARY_CACHE")...)
 	keys := r.text("BP_NIX_TRUSTED_PUBLIC_KEYS")
-	seen := map[string]bool{}
 	var unique []string
 	for _, u := range urls {
-		parsed, err := url.Parse(u)
-		if err != nil || parsed.Scheme == "" {
-			if at := strings.LastIndexByte(u, '@'); at >= 0 { // a login, also where this is no URL
-				u = "…" + u[at:]
-			}
-			r.fail("NIX_EXTRA_BINARY_CACHE or BP_NIX_SUBSTITUTERS", u, "URLs such as https://cache.example.org")
+		if slices.Contains(unique, u) {
 			continue
 		}
-		if seen[u] {
-			continue
-		}
-		seen[u] = true
 		unique = append(unique, u)
-		if parsed.Host == "cache.nixos.org" {
+		if parsed, err := url.Parse(u); err == nil && parsed.Host == "cache.nixos.org" {
 			keys += " " + defaultKey
 		}
 	}
 	parsed, err := narinfo.ParseKeys(keys)
-	if err != nil && r.err == nil {
-		r.err = fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w; a key looks like %s", err, defaultKey)
+	if err != nil {
+		r.wrong("BP_NIX_TRUSTED_PUBLIC_KEYS", err, "a key looks like "+defaultKey)
 	}
 	return unique, parsed
+}
+
+// urls are the addresses of binary caches.
+func (r *reader) urls(name string) []string {
+	urls := r.list(name)
+	for _, u := range urls {
+		if err := checkCache(u); err != nil {
+			r.wrong(name, err, "a cache looks like https://cache.example.org")
+		}
+	}
+	return urls
+}
+
+// checkCache says what keeps a text from being a binary cache's URL, without the login that may be in it.
+func checkCache(address string) error {
+	if parsed, err := url.Parse(address); err != nil || parsed.Scheme == "" {
+		return fmt.Errorf("parsing cache URL %q: it is no URL, or one without a scheme", withoutLogin(address))
+	}
+	return cache.CheckURL(address)
+}
+
+// withoutLogin is an address without what stands before its last @, also where it is no URL.
+func withoutLogin(address string) string {
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		return "…" + address[at:]
+	}
+	return address
 }
 
 // system names the platform as Nix does.
@@ -308,5 +344,12 @@ func (r *reader) system(architecture string) string {
 func (r *reader) fail(name, value, want string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%s is %q; it takes %s", name, value, want)
+	}
+}
+
+// wrong is for what has a reader of its own, which says what is wrong with it.
+func (r *reader) wrong(name string, err error, example string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("reading %s: %w; %s", name, err, example)
 	}
 }

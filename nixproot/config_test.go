@@ -7,6 +7,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
 
@@ -104,8 +105,24 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"a typo in a switch", map[string]string{"BP_NIX_REQUIRE_SIGS": "flase"}, `BP_NIX_REQUIRE_SIGS is "flase"; it takes true or false`},
 		{"an unknown engine", map[string]string{"BP_NIX_ENGINE": "chroot"}, "auto, relocate, native, userns or proot"},
 		{"a duration of no unit", map[string]string{"BP_NIX_HYDRA_WAIT": "15"}, "a duration such as 90s"},
-		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"}, "URLs such as https://"},
-		{"a store path of none", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"}, "BP_NIX_STORE_PATH"},
+		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"},
+			`reading NIX_EXTRA_BINARY_CACHE: parsing cache URL "cache.example.org": it is no URL, or one without a scheme; a cache looks like https://`},
+		{"a cache with a port and without scheme", map[string]string{"BP_NIX_SUBSTITUTERS": "cache.example.org:5000"},
+			"reading BP_NIX_SUBSTITUTERS: parsing cache URL \"cache.example.org:5000\": it begins with none of https://, http://, s3:// and file://"},
+		{"a cache that is reached by SSH", map[string]string{"NIX_EXTRA_BINARY_CACHE": "ssh-ng://build.example.org"}, "begins with none of https://"},
+		{"a directory of a file cache that is relative", map[string]string{"NIX_EXTRA_BINARY_CACHE": "file://cache"}, "file:///absolute/path"},
+		{"a store path of none", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/x"},
+			`reading BP_NIX_STORE_PATH: parsing store path "x": want a 32-character hash, a dash and a name; a store path looks like /nix/store/`},
+		{"a store path with a letter that no hash has", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/ec0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app"},
+			"small letters without e, o, t and u"},
+		{"a program of a store path", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app/bin/app"},
+			"name has the character '/'"},
+		{"a derivation", map[string]string{"BP_NIX_STORE_PATH": "/nix/store/0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app.drv"},
+			"it takes outputs, and this is a derivation: nix-store --query --outputs"},
+		{"a Hydra without scheme", map[string]string{"BP_NIX_HYDRA_URL": "hydra.example.org"},
+			`BP_NIX_HYDRA_URL is "hydra.example.org"; it takes a URL such as https://`},
+		{"a job without a jobset", map[string]string{"BP_NIX_HYDRA_URL": "https://h", "BP_NIX_HYDRA_JOB": "myapp"},
+			`reading BP_NIX_HYDRA_JOB: reading job "myapp": want project/jobset/job; a job looks like shop/main/myapp`},
 		{"a broken key", map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": "x:y"}, "BP_NIX_TRUSTED_PUBLIC_KEYS"},
 		{"an argument of no name", map[string]string{"BP_NIX_ARGS": "a=b c"}, `BP_NIX_ARGS is "c"; it takes name=value pairs`},
 		{"a quote that is open", map[string]string{"BP_NIX_ARGS": "a='b c"}, "a quote ' is not closed"},
@@ -125,8 +142,19 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 	}
 
 	it("does not show the password of a URL it refuses", func() {
-		_, err := read(map[string]string{"NIX_EXTRA_BINARY_CACHE": "://user:secret@host"})
-		Expect(err).To(HaveOccurred())
-		Expect(err.Error()).NotTo(ContainSubstring("secret"))
+		for name, value := range map[string]string{
+			"NIX_EXTRA_BINARY_CACHE": "://user:secret@host", "BP_NIX_SUBSTITUTERS": "ssh://user:secret@host/x",
+			"BP_NIX_HYDRA_URL": "user:secret@host",
+		} {
+			_, err := read(map[string]string{name: value})
+			Expect(err).To(MatchError(ContainSubstring(name)))
+			Expect(err.Error()).NotTo(ContainSubstring("secret"))
+		}
+	})
+
+	it("takes a store path as a shell completes it", func() {
+		c, err := read(map[string]string{"BP_NIX_STORE_PATH": "/nix/store/0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app/"})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(c.StorePaths).To(Equal([]storepath.Path{"/nix/store/0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app"}))
 	})
 }

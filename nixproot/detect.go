@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
@@ -31,6 +32,11 @@ type Detect struct {
 
 // Detect passes on a Nix expression in the source or on settings that name the store paths, and says why either way.
 func (d Detect) Detect(context libcnb.DetectContext) (libcnb.DetectResult, error) {
+	result, err := d.detect(context)
+	return result, explain(err)
+}
+
+func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error) {
 	lookup, err := settings(context.Buildpack)
 	if err != nil {
 		return libcnb.DetectResult{}, err
@@ -66,6 +72,34 @@ type Entry struct {
 	Flake string
 	// Why says how the entry was chosen and how to choose another.
 	Why string
+	// By is the setting that chose it, "" for none.
+	By string
+}
+
+// Settings that only count where an expression is evaluated, where anything is, and outside of flakes.
+var (
+	ofExpressions = []string{"BP_NIX_ARGS", "BP_NIX_ARG_EXPRS", "BP_NIX_PATH", "NIXPKGS_ALLOW_UNFREE", "NIXPKGS_ALLOW_INSECURE",
+		"NIXPKGS_ALLOW_BROKEN", "NIXPKGS_ALLOW_UNSUPPORTED_SYSTEM", "NIXPKGS_ALLOW_NONSOURCE", "NIXPKGS_CONFIG"}
+	ofEvaluation = slices.Concat([]string{"BP_NIX_FLAKE", "BP_NIX_FILE", "BP_NIX_ATTRS", "NIX_ATTRIBUTES", "BP_NIX_SOURCE_NAME"},
+		ofExpressions)
+)
+
+// idle are the settings that are given and do nothing for an entry, and why.
+func (e Entry) idle(lookup Lookup) (settings []string, because string) {
+	switch {
+	case e.By == "BP_NIX_STORE_PATH":
+		settings, because = append([]string{"BP_NIX_HYDRA_JOB", "BP_NIX_HYDRA_WAIT"}, ofEvaluation...), e.By+" is set"
+	case e.By == "BP_NIX_HYDRA_JOB":
+		settings, because = ofEvaluation, e.By+" is set"
+	case e.By == "BP_NIX_FLAKE":
+		settings, because = append([]string{"BP_NIX_FILE"}, ofExpressions...), e.By+" is set"
+	case e.Flake != "":
+		settings, because = ofExpressions, "a flake is evaluated"
+	}
+	return slices.DeleteFunc(slices.Clone(settings), func(name string) bool {
+		value, given := lookup(name)
+		return !given || strings.TrimSpace(value) == ""
+	}), because
 }
 
 // FindEntry chooses the entry: what the settings name, else the first of the known files. The zero Entry means
@@ -73,9 +107,9 @@ type Entry struct {
 func FindEntry(source string, config Config) (Entry, error) {
 	switch {
 	case len(config.StorePaths) > 0:
-		return Entry{Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
+		return Entry{By: "BP_NIX_STORE_PATH", Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
 	case config.HydraJob != "":
-		return Entry{Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
+		return Entry{By: "BP_NIX_HYDRA_JOB", Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
 			redact.Text(config.HydraURL), config.HydraJob)}, nil
 	case config.Flake != "":
 		file, err := nixinstall.FlakeFile(source, config.Flake)
@@ -83,9 +117,9 @@ func FindEntry(source string, config Config) (Entry, error) {
 			return Entry{}, fmt.Errorf("BP_NIX_FLAKE is %q, and the source has no %s (is it in .gitignore or excluded from "+
 				"the upload?)", config.Flake, file)
 		} else if err != nil {
-			return Entry{}, err
+			return Entry{}, fmt.Errorf("reading BP_NIX_FLAKE: %w", err)
 		}
-		return Entry{Flake: config.Flake, Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
+		return Entry{Flake: config.Flake, By: "BP_NIX_FLAKE", Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
 	case config.File != "":
 		file := filepath.Clean(config.File)
 		if !filepath.IsLocal(file) {
@@ -123,7 +157,7 @@ func entryOf(file, why string) Entry {
 	return Entry{Flake: cmp.Or(dir, "."), Why: why}
 }
 
-// settings finds a setting in the environment, else its default in buildpack.toml.
+// settings finds a setting in the environment, else its default in buildpack.toml. Its error may be a *MisspeltError.
 func settings(buildpack libcnb.Buildpack) (Lookup, error) {
 	metadata, err := libpak.NewBuildModuleMetadata(buildpack.Metadata)
 	if err != nil {
@@ -133,5 +167,9 @@ func settings(buildpack libcnb.Buildpack) (Lookup, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
 	}
-	return resolver.Resolve, nil
+	var names []string
+	for _, c := range metadata.Configurations {
+		names = append(names, c.Name)
+	}
+	return resolver.Resolve, checkNames(names, os.Environ())
 }

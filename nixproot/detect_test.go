@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 	"github.com/paketo-buildpacks/libpak/v2/log"
@@ -25,7 +26,12 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	detect := func() (bool, error) {
-		result, err := nixproot.Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{ApplicationPath: dir})
+		var buildpack libcnb.Buildpack
+		_, err := toml.DecodeFile("../buildpack.toml", &buildpack)
+		Expect(err).NotTo(HaveOccurred())
+		result, err := nixproot.Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{
+			ApplicationPath: dir, Buildpack: buildpack,
+		})
 		return result.Pass, err
 	}
 	file := func(name string) {
@@ -56,6 +62,13 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 			t.Setenv("BP_NIX_FLAKE", reference)
 			Expect(detect()).To(BeTrue(), reference)
 		}
+	})
+
+	it("fails where a variable is no setting and looks like one, and says which is meant", func() {
+		t.Setenv("BP_NIX_STORE_PATHS", "/nix/store/0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c-app")
+		_, err := detect()
+		Expect(err).To(MatchError(HavePrefix("BP_NIX_STORE_PATHS is no setting of this buildpack; did you mean BP_NIX_STORE_PATH?\n\n" +
+			"What to do:\n  - write BP_NIX_STORE_PATH, or leave BP_NIX_STORE_PATHS out")))
 	})
 
 	it("takes the first file there is, and says how to choose another", func() {

@@ -22,6 +22,9 @@ import (
 // explain makes of a package's error what a person needs: what happened, and what to change. It is the one place
 // where errors become advice (advice.go); an error it does not know passes as it is.
 func explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var notCached *roots.NotCachedError
 	if errors.As(err, &notCached) {
 		return &explained{err, notCachedReport(notCached)}
@@ -49,10 +52,21 @@ func (e *explained) Unwrap() error { return e.error }
 
 // fixesOf are what to do about an error.
 func fixesOf(err error) []string {
-	for _, fixes := range []func(error) []string{evaluationFixes, cacheFixes, hydraFixes, imageFixes} {
+	for _, fixes := range []func(error) []string{settingFixes, evaluationFixes, cacheFixes, hydraFixes, imageFixes} {
 		if found := fixes(err); len(found) > 0 {
 			return found
 		}
+	}
+	return nil
+}
+
+func settingFixes(err error) []string {
+	var misspelt *MisspeltError
+	switch {
+	case errors.As(err, &misspelt) && misspelt.Meant != "":
+		return adviceOn(topicMisspelt, "setting", misspelt.Meant, "name", misspelt.Name)
+	case errors.As(err, &misspelt):
+		return adviceOn(topicUnknownSetting, "name", misspelt.Name)
 	}
 	return nil
 }

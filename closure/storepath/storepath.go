@@ -41,7 +41,7 @@ func FromBase(base string) (Path, error) {
 		return "", fmt.Errorf("parsing store path %q: want a %d-character hash, a dash and a name", clip(base), HashLen)
 	}
 	if !IsHashPart(base[:HashLen]) {
-		return "", fmt.Errorf("parsing store path %q: hash part is not Nix base-32", clip(base))
+		return "", fmt.Errorf("parsing store path %q: hash part is not Nix base-32, which is digits and the small letters without e, o, t and u", clip(base))
 	}
 	if err := checkName(base[HashLen+1:]); err != nil {
 		return "", fmt.Errorf("parsing store path %q: %w", clip(base), err)

@@ -1,0 +1,73 @@
+package nixproot
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// MisspeltError says that a variable looks like a setting of this buildpack and is none, so that it would do nothing.
+type MisspeltError struct {
+	// Name is the variable's, Meant the setting that is nearest to it, "" where none is near.
+	Name, Meant string
+}
+
+// Error names both.
+func (e *MisspeltError) Error() string {
+	if e.Meant == "" {
+		return fmt.Sprintf("%s is no setting of this version of the buildpack", e.Name)
+	}
+	return fmt.Sprintf("%s is no setting of this buildpack; did you mean %s?", e.Name, e.Meant)
+}
+
+// checkNames refuses variables that are meant for this buildpack and that it does not know: those that begin as its own
+// do, and those that only differ from a setting in the plural. Others are none of its business.
+func checkNames(settings, environ []string) error {
+	for _, variable := range slices.Sorted(slices.Values(environ)) {
+		name, value, _ := strings.Cut(variable, "=")
+		if value == "" || slices.Contains(settings, name) {
+			continue
+		}
+		singular := func(setting string) bool { return strings.TrimSuffix(setting, "S") == strings.TrimSuffix(name, "S") }
+		switch i := slices.IndexFunc(settings, singular); {
+		case i >= 0:
+			return &MisspeltError{Name: name, Meant: settings[i]}
+		case strings.HasPrefix(name, "BP_NIX_"), strings.HasPrefix(name, "BPL_NIX_"):
+			return &MisspeltError{Name: name, Meant: nearest(name, settings)}
+		}
+	}
+	return nil
+}
+
+// nearest is the setting that is written most like a name, "" where more than a third of the name would have to be
+// written anew.
+func nearest(name string, settings []string) string {
+	best, least := "", len(name)/3+1
+	for _, setting := range settings {
+		if d := distance(name, setting); d < least {
+			best, least = setting, d
+		}
+	}
+	return best
+}
+
+// distance is how many characters have to be put in, left out or replaced to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
