@@ -119,7 +119,7 @@ func (e *LongPathError) Error() string {
 // A platform lays the source's copy and the layers out side by side: in two volumes (pack), two emptyDirs (kpack), or
 // two directories of one parent. A checkout that somebody works in lies elsewhere.
 func (d *Dir) Check(ctx context.Context, layers string, owned bool) error {
-	t := trimming{Dir: d, dry: true}
+	t := trimming{Dir: d, dry: true, matched: map[string]bool{}}
 	_, err := t.directory(ctx, "")
 	switch {
 	case errors.As(err, new(*LongPathError)):
@@ -140,16 +140,23 @@ type Trimmed struct {
 	Kept int
 	// Emptied are files whose directory belongs to another user, so that only their contents could be removed.
 	Emptied []string
+	// Unmatched are the patterns of what is to stay that no file matched.
+	Unmatched []string
 }
 
 // Trim removes what is not to stay. It never leaves the source, by a symbolic link or a mount.
 func (d *Dir) Trim(ctx context.Context) (Trimmed, error) {
-	t := trimming{Dir: d}
+	t := trimming{Dir: d, matched: map[string]bool{}}
 	if _, err := t.directory(ctx, ""); err != nil {
 		return t.Trimmed, fmt.Errorf("removing the source from the image: %w", err)
 	}
 	if len(t.blocked) > 0 {
 		return t.Trimmed, &UnremovableError{Files: t.blocked}
+	}
+	for _, pattern := range d.include[:len(d.include)-1] { // the last is the Procfile's, which need not be there
+		if !t.matched[pattern] {
+			t.Unmatched = append(t.Unmatched, pattern)
+		}
 	}
 	return t.Trimmed, nil
 }
@@ -159,8 +166,9 @@ type trimming struct {
 	*Dir
 	Trimmed
 	dry     bool
-	removed bool     // something was removed, or would be
-	blocked []string // what can be neither removed nor emptied
+	matched map[string]bool // patterns of what is to stay that matched a file
+	removed bool            // something was removed, or would be
+	blocked []string        // what can be neither removed nor emptied
 }
 
 // directory handles what a directory of the source holds, and reports whether anything remains in it.
@@ -257,6 +265,11 @@ func (t *trimming) file(name string) (remains bool, err error) {
 
 // stays reports whether a file is to stay in the image.
 func (t *trimming) stays(name string) bool {
+	for _, pattern := range t.include {
+		if !t.matched[pattern] && matches(name, []string{pattern}) {
+			t.matched[pattern] = true
+		}
+	}
 	return !slices.Contains(strings.Split(name, "/"), gitName) && matches(name, t.include) && !matches(name, t.exclude)
 }
 

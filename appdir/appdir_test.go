@@ -75,6 +75,14 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 			ConsistOf("Procfile", "src/main.c", "public/a.css", "public/deep/b.css"))
 	})
 
+	it("names the patterns that no file matches", func() {
+		source, err := appdir.Open(dir, []string{"public/*.css", "static/**", "a.css b.css", "secrets"}, []string{"secrets", "nothing"})
+		Expect(err).NotTo(HaveOccurred())
+		done, err := source.Trim(t.Context())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(done.Unmatched).To(Equal([]string{"static/**", "a.css b.css"}))
+	})
+
 	it("lets * stay within a directory", func() {
 		Expect(trimmed([]string{"public/*.css"}, nil)).To(ConsistOf("Procfile", "public/a.css"))
 	})

@@ -24,6 +24,7 @@ const (
 	topicAttribute       topic = "attribute"
 	topicOwnDerivation   topic = "derivation"
 	topicNoDerivation    topic = "no-derivation"
+	topicAbsentFile      topic = "absent-file"
 	topicArgument        topic = "argument"
 	topicSearchPath      topic = "search-path"
 	topicWouldBuild      topic = "would-build"
@@ -42,6 +43,9 @@ const (
 	topicDown            topic = "down"
 	topicProxyLogin      topic = "proxy-login"
 	topicProxy           topic = "proxy"
+	topicProxyDown       topic = "proxy-down"
+	topicHost            topic = "host"
+	topicLoopback        topic = "loopback"
 	topicRegion          topic = "bucket-region"
 	topicS3              topic = "bucket-credentials"
 	topicAuthority       topic = "unknown-authority"
@@ -132,13 +136,17 @@ func settingsAdvice() []advice {
 func evaluationAdvice() []advice {
 	return []advice{
 		{topicAttribute, "evaluating attribute …: there is no …",
-			"The expression does not have what `BP_NIX_ATTRS` (or `NIX_ATTRIBUTES`) names; the message lists what it has.",
-			[]string{"set BP_NIX_ATTRS to one of the attributes that there are"}},
+			"The expression does not have what `BP_NIX_ATTRS` (or `NIX_ATTRIBUTES`) or `BP_NIX_FLAKE` names; the message lists what it has.",
+			[]string{"set BP_NIX_ATTRS to one of the attributes that there are, or what follows # in BP_NIX_FLAKE"}},
 		{topicOwnDerivation, "what it is looked for in is a derivation itself",
 			"The expression is one derivation and not a set of them.",
 			[]string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}},
-		{topicNoDerivation, "it gives no derivation",
-			"What was evaluated is a set without a derivation in it.",
+		{topicAbsentFile, "path … does not exist",
+			"The expression reads a file that the source of this build does not have.",
+			[]string{"see whether {file} is committed, and whether .gitignore, .dockerignore or project.toml's [io.buildpacks] exclude " +
+				"leaves it out of the upload"}},
+		{topicNoDerivation, "it gives no derivation; not a derivation or a set of them",
+			"What was evaluated is no derivation, or a set without one in it.",
 			[]string{"have it give a derivation, as pkgs.callPackage ./package.nix { } does, or a set of them, or",
 				"where one lies deeper, name it with BP_NIX_ATTRS"}},
 		{topicArgument, "an argument that has no default, arguments that have no default",
@@ -204,6 +212,16 @@ func cachesAdvice() []advice {
 		{topicProxy, "the proxy … does not connect",
 			"The proxy in `HTTPS_PROXY` refuses to connect to the cache.",
 			[]string{"see what the proxy in HTTPS_PROXY allows, or leave it out for this cache: NO_PROXY=<the cache's host>"}},
+		{topicProxyDown, "proxyconnect tcp",
+			"The proxy in `HTTPS_PROXY` or `HTTP_PROXY` cannot be reached. In a build, localhost is the build's own container.",
+			[]string{"correct the proxy's address in HTTPS_PROXY and HTTP_PROXY, or leave it out for this cache: NO_PROXY=<the cache's host>"}},
+		{topicHost, "no such host",
+			"The name of the cache's host is unknown where the build runs.",
+			[]string{"correct the host in the cache's URL; where only a proxy knows it, name that in HTTPS_PROXY (HTTP_PROXY for http://)"}},
+		{topicLoopback, "connection refused, of a cache at localhost",
+			"In a build, localhost is the build's own container, not the machine that runs pack.",
+			[]string{"have the build use the machine's network, pack build --network host, or name the machine by an address that " +
+				"containers reach"}},
 		{topicRegion, "the bucket is in another region",
 			"An `s3://` cache without `?region=` is looked for in us-east-1.",
 			[]string{"add the bucket's region to its URL: s3://<bucket>?region={region}"}},

@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -86,10 +88,11 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 	for _, err := range []error{x509.UnknownAuthorityError{}, x509.CertificateInvalidError{Reason: x509.Expired}, name} {
 		code.WriteString(err.Error() + "\n")
 	}
+	fmt.Fprintf(&code, "%s\n%s\n", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}, &net.DNSError{Err: "no such host"})
 	// As the code has what an example stands for in a message, and what the page adds.
 	example := strings.NewReplacer("x86_64-linux", "%s", "aarch64-linux", "%s", "4095", "%d", "not in git", "", "no such project", "no such %s", "no such jobset", "no such %s",
 		"SignatureDoesNotMatch", "", "InvalidToken and others", "",
-		", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
+		", of a cache at localhost", "", ", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
 	pieces := 0
 	for _, chapter := range chapters() {
 		for _, entry := range chapter.entries {
@@ -106,6 +109,11 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 		}
 	}
 	g.Expect(pieces).To(BeNumerically(">", 80))
+	for _, w := range warnings {
+		for _, piece := range strings.Split(w.message, "…") {
+			g.Expect(code.String()).To(ContainSubstring(strings.TrimSpace(piece)), w.message)
+		}
+	}
 }
 
 func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
@@ -144,6 +152,25 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 	}
 }
 
+// warnings are what a build says and goes on after, in the order in which it does.
+var warnings = []struct{ message, meaning string }{
+	{"Service binding not used:", "the binding is for another buildpack, or its type is misspelt; the line says which"},
+	{"these settings do nothing:", "another setting decides already where the store paths come from, or they are not for flakes. " +
+		"Leave out the one that is not meant"},
+	{"source's .git cannot be read, and so its revision is not known", "the build goes on; only Hydra is asked by revision. " +
+		"`BP_NIX_GIT_REV` says it"},
+	{"not used:", "of a binary cache: it does not answer as one, for the reason that follows. If no cache can be used, that is an error"},
+	{"is not read: the file's name has to be", "to a build, `Procfile.txt` or `procfile` is another file than `Procfile`. Rename it"},
+	{"the process type … becomes", "a Procfile's process types have small letters, digits and `-`. Write it as the line says"},
+	{"was given in line … too; this line counts", "the Procfile has the process type twice. Remove one"},
+	{"and the outputs have several programs or none: the image has no process type",
+		"nothing says what to start. Add a Procfile, or give the derivation `meta.mainProgram`"},
+	{"has shell syntax and the closure has no shell", "see [command lines](engines.md#command-lines); an empty run image has no shell either"},
+	{"comes after this buildpack in the order", "its process types will count: see [a procfile buildpack](composition.md#a-procfile-buildpack)"},
+	{"which no file of the source matches", "a pattern of `BP_INCLUDE_FILES` is misspelt, or the file was left out of the upload. " +
+		"Patterns are separated by colons"},
+}
+
 // troubleshooting is the page of all entries.
 func troubleshooting() string {
 	var page strings.Builder
@@ -163,6 +190,10 @@ likeliest first; a reason that was proven stands alone.
 The app's image is the same with it. How an app starts, the launcher says where ` + "`BPL_NIX_LAUNCH_DEBUG=true`" + ` is in the
 container's environment.
 `)
+	page.WriteString("\n## Warnings\nA build goes on after these.\n\n| the log says | it means |\n|---|---|\n")
+	for _, w := range warnings {
+		fmt.Fprintf(&page, "| %s | %s |\n", w.message, w.meaning)
+	}
 	for _, chapter := range chapters() {
 		fmt.Fprintf(&page, "\n## %s\n", chapter.title)
 		for _, entry := range chapter.entries {

@@ -272,6 +272,9 @@ func (b Build) trimSource(ctx context.Context, in *inputs) error {
 		return err
 	}
 	b.Logger.Bodyf("Kept of the source: %s (BP_INCLUDE_FILES, BP_EXCLUDE_FILES)", text.Count(trimmed.Kept, "file"))
+	for _, pattern := range trimmed.Unmatched {
+		b.Logger.Bodyf("Warning: BP_INCLUDE_FILES has %q, which no file of the source matches", pattern)
+	}
 	if len(trimmed.Emptied) > 0 {
 		b.Logger.Bodyf("Emptied, as their directories belong to another user and nothing can be removed from them: %s",
 			text.Files(trimmed.Emptied, maxNames))

@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -74,6 +76,9 @@ func settingFixes(err error) []string {
 // disabledFeature is how Nix names an experimental feature that is off.
 var disabledFeature = regexp.MustCompile(`experimental Nix feature '([a-z0-9-]+)' is disabled`)
 
+// absentFile is how Nix says that a file of the source is not there.
+var absentFile = regexp.MustCompile(`^path '([^/'][^']*)' does not exist$`)
+
 func evaluationFixes(err error) []string {
 	var (
 		evaluation *nixinstall.EvalError
@@ -90,8 +95,10 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicAttribute)
 	case errors.As(err, &attribute):
 		return adviceOn(topicNoDerivation)
-	case errors.As(err, &nothing):
+	case errors.As(err, &nothing), errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "not a derivation or a set of them"):
 		return adviceOn(topicNoDerivation)
+	case errors.As(err, &evaluation) && absentFile.MatchString(evaluation.Summary):
+		return adviceOn(topicAbsentFile, "file", absentFile.FindStringSubmatch(evaluation.Summary)[1])
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
 		return argumentFixes(evaluation)
 	case errors.As(err, &evaluation) && evaluation.Pure:
@@ -197,12 +204,18 @@ func answerFix(a cache.Answer) []string {
 	case cache.Login:
 		return adviceOn(topicLogin)
 	case cache.Down:
+		if u, err := url.Parse(a.URL); err == nil && isLoopback(u.Hostname()) {
+			return adviceOn(topicLoopback)
+		}
 		return adviceOn(topicDown)
 	case cache.Invalid:
 		return adviceOn(topicInvalid)
 	}
 	return nil
 }
+
+// isLoopback reports whether a host is the machine that asks, which in a build is a container.
+func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
 // connectionFix is for what a server, a proxy or TLS said of a request.
 func connectionFix(err error) []string {
@@ -213,6 +226,8 @@ func connectionFix(err error) []string {
 		unknown     x509.UnknownAuthorityError
 		host        x509.HostnameError
 		certificate x509.CertificateInvalidError
+		dial        *net.OpError
+		name        *net.DNSError
 	)
 	switch {
 	case errors.As(err, &proxy) && proxy.Code == http.StatusProxyAuthRequired,
@@ -220,6 +235,10 @@ func connectionFix(err error) []string {
 		return adviceOn(topicProxyLogin)
 	case errors.As(err, &proxy):
 		return adviceOn(topicProxy)
+	case errors.As(err, &dial) && dial.Op == "proxyconnect":
+		return adviceOn(topicProxyDown)
+	case errors.As(err, &name) && name.IsNotFound:
+		return adviceOn(topicHost)
 	case errors.As(err, &status) && status.Region != "":
 		return adviceOn(topicRegion, "region", status.Region)
 	case errors.As(err, &status) && status.S3Code != "":

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -46,11 +47,21 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 			ContainSubstring("whether the path was altered"), Not(ContainSubstring("BP_NIX"))))
 	})
 
+	it("says of a cache at localhost whose that is in a build", func() {
+		for _, url := range []string{"http://localhost:5000", "http://127.0.0.1", "https://[::1]:8443/x"} {
+			err := explain(&cache.OpenError{Asked: []cache.Answer{{URL: url, Reason: cache.Down}}})
+			Expect(err).To(MatchError(And(ContainSubstring("--network host"), Not(ContainSubstring("are up")))), url)
+		}
+	})
+
 	it("has for each cause what corrects that, and not what corrects another", func() {
 		for _, c := range []struct {
 			err       error
 			want, not string
 		}{
+			{&net.OpError{Op: "proxyconnect", Net: "tcp", Err: &net.DNSError{IsNotFound: true}}, "correct the proxy's address", "whether a proxy is needed"},
+			{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host in the cache's URL", "are up"},
+			{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, "are up", "correct the host"},
 			{x509.UnknownAuthorityError{}, "SSL_CERT_FILE", "HTTPS_PROXY"},
 			{x509.UnknownAuthorityError{}, "ca-certificate", "HTTPS_PROXY"},
 			{x509.HostnameError{}, "the name in the cache's URL", "SSL_CERT_FILE"},

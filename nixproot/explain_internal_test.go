@@ -33,6 +33,14 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 			HavePrefix(`evaluating attribute "lib": it gives no derivation; it has id`), ContainSubstring("set BP_NIX_ATTRS to one")))
 	})
 
+	it("says what may have left a file out of the upload that the expression reads", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "path 'nix/app.nix' does not exist", File: "shell.nix"})).
+			To(ContainSubstring("see whether nix/app.nix is committed, and whether .gitignore"))
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "path '/etc/app.nix' does not exist"})).NotTo(ContainSubstring("committed"))
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "the expression is string, not a derivation or a set of them"})).
+			To(ContainSubstring("callPackage"))
+	})
+
 	it("says what to do where a cache serves what is no narinfo", func() {
 		g := NewWithT(t)
 		g.Expect(answerFixes([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).

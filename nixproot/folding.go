@@ -14,6 +14,9 @@ const logWidth = 80
 // folding breaks the lines of a log between words, so that each fits; what follows is indented by four more columns, as
 // two more are those of a line of its own that belongs to this one. A word that does not fit, such as a store path, stays
 // whole. A line may come in parts.
+//
+// What ends a build in an error is not folded: people look for its phrases and copy its lines, and a terminal wraps them
+// without breaking them.
 type folding struct {
 	to     io.Writer
 	indent int  // of the line

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -105,7 +106,7 @@ func Read(ctx context.Context, source string) (File, error) {
 	}
 	file, err := filepath.EvalSymlinks(filepath.Join(root, Name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return File{}, nil
+		return File{Warnings: misnamed(root)}, nil
 	}
 	if err != nil {
 		return File{}, fmt.Errorf("reading Procfile: %w", err)
@@ -120,6 +121,21 @@ func Read(ctx context.Context, source string) (File, error) {
 	return Parse(string(text))
 }
 
+// misnamed has a warning for each file that seems to be meant for a Procfile and has another name, which nobody reads.
+func misnamed(source string) []string {
+	entries, err := os.ReadDir(source)
+	if err != nil {
+		return nil
+	}
+	var warnings []string
+	for _, entry := range entries {
+		if base, _ := strings.CutSuffix(strings.ToLower(entry.Name()), ".txt"); base == "procfile" && entry.Name() != Name {
+			warnings = append(warnings, fmt.Sprintf("%s is not read: the file's name has to be %s", entry.Name(), Name))
+		}
+	}
+	return warnings
+}
+
 // Parse reads lines of the form "type: command" by the rules of Heroku's Cloud Native Buildpack: blank lines and
 // lines that begin with # are left out, capitals in a type become small and underscores hyphens, and of a type that is
 // given twice the last counts, each with a warning.
@@ -128,8 +144,11 @@ func Read(ctx context.Context, source string) (File, error) {
 // start of the app. Its error is a *Error.
 func Parse(text string) (File, error) {
 	var p File
-	if !utf8.ValidString(text) {
-		return p, errors.New("reading Procfile: it is not UTF-8")
+	switch {
+	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
+		return p, errors.New("reading Procfile: it is UTF-16, as PowerShell's > writes it; save it as UTF-8")
+	case !utf8.ValidString(text):
+		return p, errors.New("reading Procfile: it is not UTF-8; save it so")
 	}
 	var all []entryLine
 	odd := 0                        // warnings, more than are spelled out

@@ -115,6 +115,32 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		Expect(p.Warnings[9]).To(HavePrefix("Procfile line 11: "))
 	})
 
+	it("warns of a file that has nearly the name of a Procfile, where there is none", func() {
+		dir := t.TempDir()
+		for _, name := range []string{"Procfile.txt", "procfile", "Procfile.dev", "PROCFILE"} {
+			Expect(os.WriteFile(filepath.Join(dir, name), []byte("web: x"), 0o644)).To(Succeed())
+		}
+		p, err := procfile.Read(t.Context(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p).To(Equal(procfile.File{Warnings: []string{
+			"PROCFILE is not read: the file's name has to be Procfile", "Procfile.txt is not read: the file's name has to be Procfile",
+			"procfile is not read: the file's name has to be Procfile",
+		}}))
+		Expect(os.WriteFile(filepath.Join(dir, "Procfile"), []byte("web: x"), 0o644)).To(Succeed())
+		p, err = procfile.Read(t.Context(), dir)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(p.Warnings).To(BeEmpty())
+	})
+
+	it("says of a Procfile in PowerShell's encoding which it has to be", func() {
+		for _, text := range []string{"\xff\xfew\x00e\x00b\x00:\x00", "\xfe\xff\x00w"} {
+			_, err := procfile.Parse(text)
+			Expect(err).To(MatchError(ContainSubstring("it is UTF-16, as PowerShell's > writes it; save it as UTF-8")))
+		}
+		_, err := procfile.Parse("web: \xff")
+		Expect(err).To(MatchError(ContainSubstring("it is not UTF-8; save it so")))
+	})
+
 	it("reads a symbolic link inside the source, and nothing else but regular files", func() {
 		dir := t.TempDir()
 		file := filepath.Join(dir, "Procfile")
