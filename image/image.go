@@ -69,6 +69,9 @@ type Layer struct {
 // Open opens the image at a path. Close it after use.
 func Open(ctx context.Context, name string) (*Image, error) {
 	files, err := openStore(ctx, name)
+	if _, statErr := os.Stat(name); errors.Is(statErr, os.ErrNotExist) {
+		return nil, fmt.Errorf("opening image %s: there is no such file; docker save %s -o FILE writes one of an engine's image", name, name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("opening image %s: %w", name, err)
 	}

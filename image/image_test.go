@@ -139,6 +139,11 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		return tarOf([2]string{"manifest.json", string(raw)}, [2]string{"c.json", config}, [2]string{"l", string(tarOf())})
 	}
+	it("says how a file is made of an engine's image, where a name is no file's", func() {
+		_, err := image.Open(ctx, "myapp:1")
+		Expect(err).To(MatchError("opening image myapp:1: there is no such file; docker save myapp:1 -o FILE writes one of an engine's image"))
+	})
+
 	it("refuses what engines would read in different ways, and what is not an image", func() {
 		sum := sha256.Sum256(tarOf())
 		good := fmt.Sprintf(`{"rootfs":{"diff_ids":["sha256:%s"]}}`, hex.EncodeToString(sum[:]))
