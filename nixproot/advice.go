@@ -99,6 +99,7 @@ const (
 	topicForeign         topic = "foreign-source"
 	topicUnremovable     topic = "unremovable"
 	topicLongPath        topic = "long-path"
+	topicDiskFull        topic = "disk-full"
 )
 
 // chapter is a part of the page.
@@ -438,6 +439,10 @@ func imageAdvice() []advice {
 				"a directory that was copied into itself.",
 			[]string{"remove it from the source, or",
 				"leave it out of the upload: project.toml's [io.buildpacks] exclude"}},
+		{topicDiskFull, "no space left on device",
+			"The disk is full that the build writes its layers to, or the volume that it has for them.",
+			[]string{"make room there: with pack it is the Docker engine's disk (docker system df says what takes it), with kpack that of " +
+				"the build's node, and of the volume in spec.cache.volume"}},
 	}
 }
 

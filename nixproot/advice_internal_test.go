@@ -89,6 +89,7 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 		code.WriteString(err.Error() + "\n")
 	}
 	fmt.Fprintf(&code, "%s\n%s\n", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}, &net.DNSError{Err: "no such host"})
+	fmt.Fprintln(&code, syscall.ENOSPC)
 	// As the code has what an example stands for in a message, and what the page adds.
 	example := strings.NewReplacer("x86_64-linux", "%s", "aarch64-linux", "%s", "4095", "%d", "not in git", "", "no such project", "no such %s", "no such jobset", "no such %s",
 		"SignatureDoesNotMatch", "", "InvalidToken and others", "",

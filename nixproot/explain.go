@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -359,6 +360,8 @@ func imageFixes(err error) []string {
 		machine *MachineError
 	)
 	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return adviceOn(topicDiskFull)
 	case errors.As(err, &blocked):
 		globs := harmlessSetting(blocked.Reasons)
 		return slices.DeleteFunc(adviceOn(topicBlocked, "globs", globs), func(fix string) bool {

@@ -2,6 +2,8 @@ package nixproot
 
 import (
 	"errors"
+	"fmt"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -39,6 +41,11 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "path '/etc/app.nix' does not exist"})).NotTo(ContainSubstring("committed"))
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "the expression is string, not a derivation or a set of them"})).
 			To(ContainSubstring("callPackage"))
+	})
+
+	it("says which disk it is that is full", func() {
+		NewWithT(t).Expect(explain(fmt.Errorf("writing file: %w", syscall.ENOSPC)).Error()).To(
+			HavePrefix("writing file: no space left on device\n\nWhat to do:\n  - make room there: with pack it is the Docker engine's disk"))
 	})
 
 	it("says what to do where a cache serves what is no narinfo", func() {
