@@ -68,3 +68,25 @@ func TestLibraryAndLeafAreWhatTheirNamesSay(t *testing.T) {
 	Expect(library(g)).To(Equal(p("libc")))
 	Expect(leaf(g)).To(Equal(p("leaf")))
 }
+
+func TestFleetsThatMissABarAreCounted(t *testing.T) {
+	RegisterTestingT(t)
+	good := fleetFigures{share: 0.96, stored: 1.17, amplification: 1.1, most: 1.3}
+	few, many := newFleetFigures(), newFleetFigures()
+	for _, change := range []func(f *fleetFigures){
+		func(*fleetFigures) {},
+		func(f *fleetFigures) { f.share = 0.949 },
+		func(f *fleetFigures) { f.share, f.stored = 0.97, 1.21 },
+		func(f *fleetFigures) { f.share, f.amplification = 0.97, 1.13 },
+		func(f *fleetFigures) { f.share, f.most = 0.97, 1.36 },
+	} {
+		f := good
+		change(&f)
+		few.include(&f, 5, 40)
+		many.include(&f, 5, 200)
+	}
+	Expect(few.fleets).To(Equal(5))
+	Expect(few.short).To(Equal(4))
+	Expect(many.short).To(Equal(4), "of which two save too little, and none stores too much")
+	Expect(many.stored).To(Equal(1.21))
+}

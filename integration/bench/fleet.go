@@ -130,7 +130,7 @@ func (b *Bench) playFleets(ctx context.Context, universes []*fleetUniverse, size
 			figures := f.measure(rule.Grouping)
 			mu.Lock()
 			b.Log("%d apps of %s, seed %d, %s: %s", size, u.name, seed, rule.name, figures)
-			worst[at].include(figures, of)
+			worst[at].include(figures, of, size)
 			mu.Unlock()
 		}
 	})
