@@ -29,7 +29,7 @@ func constants() (all []constant) {
 	const digits, suffix = "0123456789abcdfghijklmnpqrsvwxyz", "/share/locale/x.mo:123"
 	number := uint64(1)
 	for _, prefix := range []string{"", "=", "PATH="} {
-		for _, name := range []string{"a%03d", "b%03d-5.2.37"} {
+		for _, name := range []string{"a%03d", "b%03d-5.2.37", "%02X"} {
 			for n := range len(suffix) {
 				hash := make([]byte, storepath.HashLen)
 				for i := range hash {
@@ -44,7 +44,8 @@ func constants() (all []constant) {
 	return all
 }
 
-// programOf is a program that prints, for each text, a copy of it and whether the argument of that number is equal to it.
+// programOf is a program that prints, for each text, a copy of it and whether the argument of that number is equal to it,
+// or, for every third in C, not less.
 func programOf(language string, all []constant) string {
 	var functions, calls strings.Builder
 	for i, c := range all {
@@ -56,7 +57,9 @@ func programOf(language string, all []constant) string {
 				"struct { int n; char s[150]; } c = {3, %q}; memcpy(b, c.s, sizeof c.s);",
 			}[i%3]
 			fmt.Fprintf(&functions, "static __attribute__((noinline)) void f%d(char *b) { "+copying+" }\n", i, c.text)
-			fmt.Fprintf(&functions, "static __attribute__((noinline)) int g%d(char *s) { return memcmp(s, %q, %d) == 0; }\n", i, c.text, len(c.text))
+			comparison := []string{"== 0", "== 0", ">= 0"}[i%3]
+			fmt.Fprintf(&functions, "static __attribute__((noinline)) int g%d(char *s) { return memcmp(s, %q, %d) %s; }\n",
+				i, c.text, len(c.text), comparison)
 			fmt.Fprintf(&calls, "\tf%d(b); printf(\"%%s\\t%%d\\n\", b, g%d(v[%d]));\n", i, i, i+1)
 		case "rs":
 			fmt.Fprintf(&functions, "#[inline(never)] fn f%d() -> [u8; %d] { *b%q }\n", i, len(c.text), c.text)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -47,8 +48,12 @@ func partRanges() [][2]int {
 // part is eight bytes of a member's reference.
 type part struct {
 	member int32
-	at     int32 // in "/nix/store/<hash>-<name>"
+	at     int32 // in "/nix/store/<hash>-<name>", or backwards
 }
+
+// backwards is the place of a part whose bytes are in reverse: LLVM, asked which of two texts is the greater, compares
+// eight bytes as a big-endian number, and turns the constant's around when it compiles.
+const backwards = -1
 
 // parts is the set of parts of all members' references. It is an open-addressed table; of equal parts it has one.
 type parts struct {
@@ -70,6 +75,11 @@ func newParts(m *members) *parts {
 		for _, r := range partRanges() {
 			for at := r[0]; at < r[1] && at+partLen <= len(path); at++ {
 				texts, entries = append(texts, string(path[at:at+partLen])), append(entries, part{int32(i), int32(at)})
+				if at >= behind && at < tailParts {
+					text := []byte(path[at : at+partLen])
+					slices.Reverse(text)
+					texts, entries = append(texts, string(text)), append(entries, part{int32(i), backwards})
+				}
 			}
 		}
 		if len(path) < lastPart+partLen {
@@ -240,7 +250,7 @@ func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 		return
 	}
 	first := i - at + behind
-	if !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
+	if at == backwards || !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
 		s.tell(i, member, found)
 	}
 }
@@ -344,23 +354,42 @@ func isARM64(head []byte) bool {
 }
 
 // immediates follows what the instructions in buf[from:to] make of registers, two bytes at a time (MOVZ, MOVK; Arm
-// Architecture Reference Manual, "Move wide (immediate)").
+// Architecture Reference Manual, "Move wide (immediate)"), or at once where the bytes repeat ("MOV (bitmask immediate)").
 func (s *splitSearch) immediates(buf []byte, from, to int, off int64, found finder) {
-	const wideMask, wide, keep = 0xdf800000, 0xd2800000, 1 << 29
+	const wideMask, wide, keep, bitmaskMask, bitmask = 0x5f800000, 0x52800000, 1 << 29, 0xff8003e0, 0xb20003e0
 	for i := from + int(-(off+int64(from))&3); i < to && i+4 <= len(buf); i += 4 {
 		w := binary.LittleEndian.Uint32(buf[i:])
-		if w&wideMask != wide {
+		register := &s.registers[w&31]
+		switch {
+		case w&wideMask == wide:
+			at := w >> 21 & 3 * 16
+			if w&keep == 0 {
+				*register = 0
+			}
+			*register = *register&^(0xffff<<at) | uint64(w>>5&0xffff)<<at
+		case w&bitmaskMask == bitmask:
+			*register = repeated(w)
+		default:
 			continue
 		}
-		register, at := &s.registers[w&31], w>>21&3*16
-		if w&keep == 0 {
-			*register = 0
-		}
-		*register = *register&^(0xffff<<at) | uint64(w>>5&0xffff)<<at
-		if at >= 32 { // eight bytes of text, of which the last may be NULs
+		if *register>>16 != 0 { // eight bytes of text, of which the last may be NULs, or four
 			s.register(*register, i, found)
 		}
 	}
+}
+
+// repeated is the operand of MOV (bitmask immediate): a run of ones, rotated, in each part of the register (Arm
+// Architecture Reference Manual, DecodeBitMasks).
+func repeated(instruction uint32) (value uint64) {
+	n, turn, ones := instruction>>22&1, int(instruction>>16&63), instruction>>10&63
+	size := 1 << max(0, bits.Len32(n<<6|^ones&63)-1)
+	run := uint64(1)<<(int(ones)&(size-1)+1) - 1
+	turn &= size - 1
+	run = (run>>turn | run<<(size-turn)) & (^uint64(0) >> (64 - size))
+	for at := 0; at < 64; at += size {
+		value |= run << at
+	}
+	return value
 }
 
 // register looks at what an instruction at buf[i:] completes in a register.

@@ -132,6 +132,51 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("finds what a program compares in the order of texts, eight bytes in reverse", func() {
+		for before := range 8 {
+			pieces := cut(strings.Repeat("=", before)+string(self)+"/x", 8)
+			for i, piece := range pieces {
+				reversed := []byte(piece)
+				slices.Reverse(reversed)
+				pieces[i] = string(reversed)
+			}
+			code := elf(strings.Join(pieces, "\x48\xb8"))
+			Expect(reported(self, "bin/x", code).Blockers).To(ConsistOf(inPieces(self)), "%d", before)
+			Expect(reported(self, "bin/x", arm64(pieces)).Blockers).To(ConsistOf(inPieces(self)), "%d", before)
+		}
+	})
+
+	it("finds what a program for 64-bit ARM makes of one instruction, where the bytes repeat", func() {
+		for char, operand := range map[string]uint32{"f": 3<<16 | 0x39<<10, "3": 0x39 << 10, "x": 5<<16 | 0x33<<10,
+			"8": 5<<16 | 0x32<<10, "p": 4<<16 | 0x32<<10, "0": 4<<16 | 0x31<<10} {
+			for other := range 4 { // the two bytes that MOVK puts in
+				piece := []byte(strings.Repeat(char, 8))
+				copy(piece[2*other:], "zq")
+				p := self[:16] + storepath.Path(piece) + self[24:]
+				code := []byte(arm64(nil))
+				for _, instruction := range []uint32{0xb20003e5 | operand, 0xf2800005 | uint32(other)<<21 | 0x717a<<5} {
+					code = binary.LittleEndian.AppendUint32(code, instruction)
+				}
+				Expect(reported(p, "bin/x", string(code)).Blockers).To(ConsistOf(inPieces(p)), "%s", piece)
+				Expect(reported(self, "bin/x", string(code)).Blockers).To(BeEmpty())
+			}
+		}
+	})
+
+	it("finds the end that a program for 64-bit ARM puts over a whole reference from half a register", func() {
+		for _, name := range []string{"a", "ab"} {
+			p := named(name)
+			piece := binary.LittleEndian.Uint32([]byte((string(p)[42:] + "/")[:4]))
+			code := []byte(arm64(nil))
+			for _, instruction := range []uint32{0x52800005 | piece&0xffff<<5, 0x72a00005 | piece>>16<<5} { // MOVZ, MOVK
+				code = binary.LittleEndian.AppendUint32(code, instruction)
+			}
+			whole := string(code) + string(p) + "/\x00"
+			Expect(reported(p, "bin/x", whole).Blockers).To(ConsistOf(inPieces(p)), name)
+			Expect(reported(p, "bin/x", string(code)).Blockers).To(BeEmpty(), name)
+		}
+	})
+
 	it("finds the end that a program for 64-bit ARM puts over a whole reference from a register, and nothing like it", func() {
 		whole := func(text string) string { return strings.Repeat("\x00", 5) + text + "\x00" }
 		for _, name := range names {
