@@ -187,16 +187,19 @@ func checkConstants(t *testing.T, all []constant, program []byte, run func(reloc
 
 	lines := strings.Split(strings.TrimSuffix(run(relocated, args), "\n"), "\n")
 	Expect(lines).To(HaveLen(len(all)))
-	broken := 0
+	broken, needless := 0, 0
 	for i, c := range all {
 		alone := &lastFile{}
 		_, report := through(view.Rewrite(c.path, nil, alone), alone, program)
-		right := lines[i] == args[i]+"\t1"
-		if !right {
+		switch right := lines[i] == args[i]+"\t1"; {
+		case !right:
 			broken++
+			Expect(report.Relocatable()).To(BeFalse(), "%q became %q", c.text, lines[i])
+		case !report.Relocatable():
+			needless++ // the end is put there before the rest, which lies over it
 		}
-		Expect(report.Relocatable()).To(Equal(right), "%q became %q", c.text, lines[i])
 	}
+	Expect(needless).To(BeNumerically("<=", len(all)/100))
 	t.Logf("of %d constants %d would break, and are reported", len(all), broken)
 }
 

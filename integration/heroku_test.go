@@ -3,7 +3,10 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -106,5 +109,23 @@ func (p *platform) testHeroku(t *testing.T, _ spec.G, it spec.S) {
 			options.Buildpack = append(options.Buildpack, dir)
 		})
 		Expect(p.page(image, rig.ContainerOptions{Confinement: rig.Hostile})).To(ContainSubstring("<html"))
+	})
+
+	it("evaluates, fetches and relocates in the memory of Heroku's smallest dyno, 512 MB", func() {
+		const limit = "512m"
+		java, checkout := sample(t, "java-web"), t.TempDir()
+		must(os.CopyFS(checkout, os.DirFS(java.source)))
+		must(filepath.WalkDir(checkout, func(name string, entry fs.DirEntry, err error) error {
+			must(err)
+			if !entry.IsDir() {
+				return nil
+			}
+			return os.Chmod(name, 0o777)
+		}))
+		log, err := p.phases(t, checkout, java.env(p.parts, "BP_NIX_REMOVE_SOURCE", "true"), "--memory", limit, "--memory-swap", limit)
+		Expect(err).NotTo(HaveOccurred(), log)
+		Expect(log).To(And(ContainSubstring("Evaluated shell.nix"), ContainSubstring("Engine: relocate")))
+		lines := strings.Split(strings.TrimSpace(log), "\n")
+		t.Logf("bytes of memory that it took: %s", lines[len(lines)-1])
 	})
 }

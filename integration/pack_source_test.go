@@ -140,8 +140,9 @@ func zipped(t *testing.T, dir string) string {
 	return file.Name()
 }
 
-// phases runs the lifecycle's detector and builder on a directory itself, which is the application directory.
-func (p *platform) phases(t *testing.T, app string, env map[string]string) (string, error) {
+// phases runs the lifecycle's detector and builder on a directory itself, which is the application directory, with further
+// options of docker run. The last line is how much memory that took, in bytes, files that it wrote included.
+func (p *platform) phases(t *testing.T, app string, env map[string]string, options ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	order := map[string]string{"order.toml": "[[order]]\n[[order.group]]\nid = \"nixproot/nix-hydra\"\nversion = \"0.1.0\"\n"}
@@ -153,10 +154,12 @@ func (p *platform) phases(t *testing.T, app string, env map[string]string) (stri
 		must(err)
 		return os.Chmod(name, 0o755)
 	}))
-	out, err := exec.CommandContext(t.Context(), "docker", "run", "--rm", "--network", "host", "--env", "CNB_PLATFORM_API=0.12",
+	args := append([]string{"run", "--rm", "--network", "host", "--env", "CNB_PLATFORM_API=0.12"}, options...)
+	out, err := exec.CommandContext(t.Context(), "docker", append(args,
 		"--volume", app+":/workspace", "--volume", p.buildpack+":/bps/nixproot_nix-hydra/0.1.0:ro", "--volume", dir+":/platform:ro",
 		"--entrypoint", "/bin/sh", p.pack.Builder, "-ec",
 		"phase() { \"/cnb/lifecycle/$@\" -app /workspace -buildpacks /bps -platform /platform -layers /layers; }\n"+
-			"phase detector -order /platform/order.toml; phase builder").CombinedOutput()
+			"phase detector -order /platform/order.toml; phase builder; cd /sys/fs/cgroup\n"+
+			"if [ -f memory.peak ]; then cat memory.peak; else cat memory/memory.max_usage_in_bytes; fi")...).CombinedOutput()
 	return string(out), err
 }
