@@ -44,7 +44,8 @@ func parseAddress(raw string) (*address, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping?)")
+		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping? An IPv6 " +
+			"address stands in brackets, its zone behind %%25: http://[fe80::1%%25eth0]:8080)")
 	}
 	a := &address{given: given, user: u.User}
 	if err := a.readSettings(u); err != nil {
