@@ -43,6 +43,24 @@ func NeedsShell(line string) bool {
 	return err == nil && plainCommand(file) == nil
 }
 
+// NamedProgram is the program that a process type's command line names, where the line is one command and says that word as
+// it is; "" for any other line, and where the line sets PATH itself.
+func NamedProgram(line string) string {
+	file, err := parseLine(line)
+	if err != nil {
+		return ""
+	}
+	call := plainCommand(file)
+	if call == nil || slices.ContainsFunc(call.Assigns, func(a *syntax.Assign) bool { return a.Name.Value == "PATH" }) {
+		return ""
+	}
+	words := call.Args
+	for len(words) > 1 && words[0].Lit() == ProgramName {
+		words = words[1:]
+	}
+	return words[0].Lit()
+}
+
 // maxBrackets bounds how deeply a line can nest, as each level takes memory and time of the parser.
 const maxBrackets = 5000
 

@@ -167,6 +167,8 @@ var warnings = []struct{ message, meaning string }{
 	{"and the outputs have several programs or none: the image has no process type",
 		"nothing says what to start. Add a Procfile, or give the derivation `meta.mainProgram`"},
 	{"has shell syntax and the closure has no shell", "see [command lines](engines.md#command-lines); an empty run image has no shell either"},
+	{"which no output has in its bin directory", "the Procfile's program is misspelt, or belongs to a path that is no output: add that " +
+		"to the expression's outputs. What the run image or another buildpack has is found, too"},
 	{"comes after this buildpack in the order", "its process types will count: see [a procfile buildpack](composition.md#a-procfile-buildpack)"},
 	{"which no file of the source matches", "a pattern of `BP_INCLUDE_FILES` is misspelt, or the file was left out of the upload. " +
 		"Patterns are separated by colons"},

@@ -18,11 +18,14 @@ import (
 // bin is what an output's bin directory holds, as far as a later build needs it, which does not see into a reused
 // layer.
 type bin struct {
-	// Programs are the names of its programs, of two where there are more; the hook is not one of them.
+	// Programs are the names of its programs, of maxPrograms where there are more; the hook is not one of them.
 	Programs []string `json:"programs,omitempty"`
 	// Hook says that it holds an executable heroku-compile-hook.
 	Hook bool `json:"hook,omitempty"`
 }
+
+// maxPrograms bounds what is remembered of a bin directory.
+const maxPrograms = 2000
 
 // readBin looks into a bin directory; nil says that there is none.
 func readBin(dir string) *bin {
@@ -38,7 +41,7 @@ func readBin(dir string) *bin {
 		case name == roots.HookName:
 			b.Hook = true
 		default:
-			if len(b.Programs) < 2 {
+			if len(b.Programs) < maxPrograms {
 				b.Programs = append(b.Programs, name)
 			}
 		}
@@ -78,6 +81,32 @@ func shellNote(p procfile.Entry, shell string) string {
 	}
 	return fmt.Sprintf("%s has shell syntax and the closure has no shell: the run image's runs it, else the launcher "+
 		"itself, which does not run all of it; bash among the outputs does", p.Type)
+}
+
+// programNote says that a process's command names a program that no output has; "" where that cannot be told.
+func programNote(p procfile.Entry, bins []*bin) string {
+	named := launch.NamedProgram(p.Command)
+	if named == "" || named[0] == '.' || named == roots.HookName || strings.Contains(named, "/") {
+		return ""
+	}
+	var programs []string
+	for _, b := range bins {
+		if b != nil && len(b.Programs) == maxPrograms {
+			return ""
+		}
+		if b != nil {
+			programs = append(programs, b.Programs...)
+		}
+	}
+	if slices.Contains(programs, named) {
+		return ""
+	}
+	note := fmt.Sprintf("%s names %s, which no output has in its bin directory: the run image or another buildpack has to "+
+		"have it", p.Type, procfile.Visible(named))
+	if meant := nearest(named, programs); meant != "" {
+		note += fmt.Sprintf("; did you mean %s?", procfile.Visible(meant))
+	}
+	return note
 }
 
 // bin is what the previous build saw of an output's bin directory, where that was one of its roots.

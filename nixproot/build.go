@@ -317,8 +317,10 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, procfile.Visible(entry.Command))
-		if note := shellNote(entry, c.shell()); note != "" {
-			b.Logger.Bodyf("%s", note)
+		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins)} {
+			if note != "" {
+				b.Logger.Bodyf("%s", note)
+			}
 		}
 	}
 	return entries, nil

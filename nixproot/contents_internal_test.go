@@ -2,6 +2,7 @@ package nixproot
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,11 +67,27 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(shellNote(entry("cd x && app"), "/nix/store/x/bin/sh")).To(BeEmpty())
 	})
 
-	it("remembers two of many programs, which is enough to tell that there are several", func() {
-		for _, name := range []string{"a", "b", "c", "d"} {
-			write(name, 0o555)
+	it("remembers so many programs and no more", func() {
+		for i := range maxPrograms + 1 {
+			write(fmt.Sprint("program", i), 0o555)
 		}
-		Expect(readBin(dir).Programs).To(Equal([]string{"a", "b"}))
+		Expect(readBin(dir).Programs).To(HaveLen(maxPrograms))
+	})
+
+	it("says of a program that no output has it, and which one may be meant", func() {
+		bins := []*bin{nil, {Programs: []string{"python3", "pip"}}, {Programs: []string{"gunicorn"}}}
+		note := func(command string) string { return programNote(procfile.Entry{Type: "web", Command: command}, bins) }
+		Expect(note("run_proot.sh gunicron app:app")).To(Equal("web names gunicron, which no output has in its bin directory: " +
+			"the run image or another buildpack has to have it; did you mean gunicorn?"))
+		Expect(note("X=1 exec java -jar app.jar")).To(HaveSuffix("has to have it"))
+		for _, fine := range []string{
+			"gunicorn app:app", "run_proot.sh run_proot.sh python3 server.py", "./server", "/bin/server", "$SERVER", "PATH=/opt server",
+			"cd x && server", "echo x", ".python3-wrapped", roots.HookName, "run_proot.sh gunicorn", `"gunicorn"`,
+		} {
+			Expect(note(fine)).To(BeEmpty(), fine)
+		}
+		bins[1].Programs = make([]string, maxPrograms)
+		Expect(note("server")).To(BeEmpty(), "not all names are known")
 	})
 
 	it("finds the one program of several directories, and none where there are two", func() {

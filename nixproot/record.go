@@ -31,7 +31,7 @@ const (
 	recordLayer = "record"
 	recordName  = "build.json"
 	// recordFormat is the version of what the record says. Another version's is not used.
-	recordFormat = 3
+	recordFormat = 4
 	// maxRecord bounds what is read of a record or of what the lifecycle says of the previous image, in bytes.
 	maxRecord = 64 << 20
 )
