@@ -150,7 +150,7 @@ image = '{"format":2,"system":"x86_64-linux","roots":{"paths":["` + other.String
 		record := filepath.Join(k.bare.Layers(), "record/build.json")
 		for says, damage := range map[string]func(){
 			"There is a previous image, and the build cache has no record of it (": func() { must(os.Remove(record)) },
-			"in format 99":         func() { alter(record, `"format":3`, `"format":99`) },
+			"in format 99":         func() { alter(record, `"format":4`, `"format":99`) },
 			"unexpected end":       func() { must(os.Truncate(record, 100)) },
 			"this build for":       func() { alter(record, `"system":"`, `"system":"not`) },
 			"is in no layer":       func() { alter(record, `"paths":["`+shop.String(), `"paths":["`+lib.String()[:43]+`-x`) },

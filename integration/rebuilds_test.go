@@ -173,7 +173,7 @@ func testMoves(t *testing.T, _ spec.G, it spec.S) {
 		system := map[string]string{"amd64": "x86_64-linux", "arm64": "aarch64-linux"}[runtime.GOARCH]
 		record := filepath.Join(k.bare.Layers(), "record/build.json")
 		for _, move := range []struct{ from, to, says string }{
-			{`"format":3`, `"format":4`, "it is in format 4, this version writes 3"},
+			{`"format":4`, `"format":5`, "it is in format 5, this version writes 4"},
 			{`"system":"` + system + `"`, `"system":"riscv64-linux"`, `it is for "riscv64-linux"`},
 			{`"format":`, `format:`, "invalid character"},
 			{layersFormat, `"format":0,"prefix"`, "made in format 0"},

@@ -206,7 +206,7 @@ func answerFix(a cache.Answer) []string {
 		return adviceOn(topicLogin)
 	case cache.Down:
 		if u, err := url.Parse(a.URL); err == nil && isLoopback(u.Hostname()) {
-			return adviceOn(topicLoopback)
+			return slices.Concat(adviceOn(topicLoopback), adviceOn(topicDown))
 		}
 		return adviceOn(topicDown)
 	case cache.Invalid:
