@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -282,4 +283,12 @@ func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
 		}
 	})
 	Expect(imports).To(BeNumerically(">", 50))
+}
+
+func TestThePackageScriptRefusesAnArchitectureThatThereIsNot(t *testing.T) {
+	g, dir := NewWithT(t), filepath.Join(t.TempDir(), "buildpack")
+	out, err := exec.CommandContext(t.Context(), "../scripts/package", "--output", dir, "--arch", "aarch64").CombinedOutput()
+	g.Expect(err).To(HaveOccurred())
+	g.Expect(string(out)).To(Equal("package: --arch is amd64 or arm64, not aarch64\n"))
+	g.Expect(dir).NotTo(BeAnExistingFile())
 }
