@@ -187,6 +187,13 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			}
 		})
 
+		it("takes /dev/null as a netrc of nothing, as Nix does", func() {
+			o := options(s.URL)
+			o.Getenv = environment(map[string]string{"NETRC": os.DevNull})
+			open(t, o)
+			Expect(s.asked("nix-cache-info")[0].Header.Get("Authorization")).To(BeEmpty())
+		})
+
 		it("is opened by the user's own netrc where another is given too, which wins", func() {
 			home := t.TempDir()
 			Expect(os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login me password secret"), 0o600)).

@@ -42,8 +42,11 @@ func OwnNetrc(env func(string) string) (string, error) {
 // maxSetting bounds a file that a setting names, in bytes.
 const maxSetting = 16 << 20
 
-// readSetting reads a file that a setting names.
+// readSetting reads a file that a setting names. People name /dev/null to have none.
 func readSetting(name string) ([]byte, error) {
+	if name == os.DevNull {
+		return nil, nil
+	}
 	file, info, err := openRegular(name)
 	if err != nil {
 		return nil, err
