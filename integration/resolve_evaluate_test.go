@@ -157,6 +157,27 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 		w.fails(map[string]string{"BP_NIX_FILE": "release.nix", "BP_NIX_ATTRS": "wep"}, `there is no "wep"`, "web")
 	})
 
+	it("says that the caches have it for another system only, where no Hydra is known", func() {
+		ours := newWorld(t).parts.rig.System()
+		other := map[string]string{"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[ours]
+		for _, sources := range []map[string]string{
+			{"default.nix": `{ system ? builtins.currentSystem }: derivation { name = "app-1.0"; for = system;
+  system = "` + ours + `"; builder = "/bin/sh"; args = [ "-c" "echo $for > $out" ]; }`},
+			{"flake.nix": `{ outputs = { self }: { packages = builtins.listToAttrs (map (system: { name = system; value.default =
+  import ./default.nix { inherit system; }; }) [ "x86_64-linux" "aarch64-linux" ]); }; }`,
+				"default.nix": `{ system }: derivation { name = "app-1.0"; for = system;
+  system = "` + ours + `"; builder = "/bin/sh"; args = [ "-c" "echo $for > $out" ]; }`},
+		} {
+			w := newWorld(t).write(sources)
+			w.hydraBuilds("source", "default.nix", "--argstr", "system", other)
+			o := w.fails(map[string]string{}, "The reason:", "the caches have app-1.0 for "+other+", not for "+ours,
+				"add "+ours+" to the jobset")
+			Expect(o.Log).NotTo(ContainSubstring("What may be"))
+			downloads, _ := w.server.Traffic(".nar")
+			Expect(downloads).To(BeZero())
+		}
+	})
+
 	it("leaves nothing out of a set of packages: what does not evaluate is an error, in Nix's words", func() {
 		w := newWorld(t).write(map[string]string{"default.nix": `let mk = name: derivation { inherit name;
   system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${name} > $out" ]; }; in

@@ -97,6 +97,12 @@ func (t Toolchain) With(s Settings) Toolchain {
 	return t
 }
 
+// For gives a toolchain that asks the same for another system.
+func (t Toolchain) For(system string) Toolchain {
+	t.settings.System = system
+	return t
+}
+
 // program is the path of one of the toolchain's programs.
 func (t Toolchain) program(name string) string {
 	return filepath.Join(t.Metadata.Prefix, t.Metadata.Program, "bin", name)

@@ -72,15 +72,20 @@ func (n NeverBuilt) String() string {
 	return fmt.Sprintf("%s has never built anything named %s: no job gives it", n.Hydra, n.Name)
 }
 
-// OtherSystem is an output that Hydra builds for other systems only.
+// OtherSystem is an output that Hydra builds, or the caches have, for other systems only.
 type OtherSystem struct {
 	Name, System string
-	// Have are the systems for which it is there, Build one of the builds.
-	Have  []string
-	Build hydra.Build
+	// Have are the systems for which it is there, Build one of the builds, and Cached what the caches have where they were
+	// asked and not Hydra.
+	Have   []string
+	Build  hydra.Build
+	Cached storepath.Path
 }
 
 func (o OtherSystem) String() string {
+	if o.Cached != "" {
+		return fmt.Sprintf("the caches have %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Cached)
+	}
 	return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Build.URL)
 }
 

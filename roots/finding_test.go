@@ -42,6 +42,8 @@ func TestFindingsSayWhatWasSeenAndWhetherThatProvesTheReason(t *testing.T) {
 		{roots.NeverBuilt{Hydra: "https://hydra", Name: "app"}, false, "https://hydra has never built anything named app: no job gives it"},
 		{roots.OtherSystem{Name: "app", System: "x", Have: []string{"y", "z"}, Build: build}, true,
 			"Hydra builds app for y, z, not for x: https://hydra/build/7"},
+		{roots.OtherSystem{Name: "app", System: "x", Have: []string{"y"}, Cached: "/nix/store/z-app"}, true,
+			"the caches have app for y, not for x: /nix/store/z-app"},
 		{roots.HydraBuild{Build: unfinished}, true,
 			"Hydra has not finished building it: build 7 of p/main/app: https://hydra/build/7"},
 		{roots.HydraBuild{Build: build, Failure: errors.New("exit 1")}, true, "Hydra could not build it: exit 1"},

@@ -74,7 +74,7 @@ func (d *diagnosis) missingDrvs() []storepath.Path {
 func (d *diagnosis) look(ctx context.Context) {
 	for _, question := range []func(context.Context) []Finding{
 		func(context.Context) []Finding { return cacheFindings(d.err.Asked) },
-		d.ofHydra, d.upload,
+		d.ofHydra, d.upload, d.otherSystem,
 		func(context.Context) []Finding { return d.configured(d.err.Asked) },
 		d.impurity,
 	} {
