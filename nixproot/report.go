@@ -84,12 +84,13 @@ func findingFixes(finding roots.Finding) []string {
 		return buildFixes(f)
 	case roots.OtherBuild:
 		topic := topicOtherDerivation
-		if f.Commit != "" && !f.OfCommit {
+		switch {
+		case f.Commit != "" && !f.OfCommit:
 			topic = topicOtherRevision
+		case f.DeepClone != "":
+			topic = topicDeepClone
 		}
 		return adviceOn(topic, "job", f.Build.JobPath())
-	case roots.DeepClone:
-		return adviceOn(topicDeepClone, "job", f.Build.JobPath())
 	case roots.UploadDiffers:
 		return fileFixes(f.Files)
 	case roots.Impure:
@@ -113,17 +114,18 @@ func buildFixes(b roots.HydraBuild) []string {
 }
 
 // storeFixes say which cache to name for what Hydra has built: Hydra itself, where it is one that signs.
-func storeFixes(s roots.HydraStore) []string {
-	url := redact.Text(s.URL)
-	switch {
-	case s.State == roots.StoreServes && len(s.Keys) == 0:
-		return adviceOn(topicHydraUnsigned, "hydra", url)
-	case s.State == roots.StoreServes:
-		return adviceOn(topicHydraServes, "hydra", url, "key", s.Keys[0])
-	case s.State == roots.StoreCollected:
-		return adviceOn(topicCollected)
+func storeFixes(s *roots.HydraStore) []string {
+	if s == nil {
+		return adviceOn(topicElsewhere)
 	}
-	return adviceOn(topicElsewhere)
+	switch url := redact.Text(s.URL); {
+	case s.Collected:
+		return adviceOn(topicCollected)
+	case len(s.Keys) == 0:
+		return adviceOn(topicHydraUnsigned, "hydra", url)
+	default:
+		return adviceOn(topicHydraServes, "hydra", url, "key", s.Keys[0])
+	}
 }
 
 // fileFixes are for files that differ, by the kinds of difference.

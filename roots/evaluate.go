@@ -50,9 +50,8 @@ type attempt struct {
 	sourceName
 	source storepath.Path
 	result nixinstall.Result
-	// missing are the outputs that no cache has for us, and why of each.
-	missing []storepath.Path
-	why     map[storepath.Path]*cache.NotFoundError
+	// lacks says which outputs no cache has for us; nil where they have all.
+	lacks *NotCachedError
 }
 
 // files are what is evaluated: the source as it was sent, or what it may have been where Hydra had it.
@@ -229,13 +228,7 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 	var first *attempt
 	for i := range attempts {
 		a := &attempts[i]
-		a.why = map[storepath.Path]*cache.NotFoundError{}
-		for _, p := range outputPaths(a.result) {
-			if why := absent[p]; why != nil {
-				a.missing, a.why[p] = append(a.missing, p), why
-			}
-		}
-		if first == nil && len(a.missing) == 0 {
+		if a.lacks = e.lacking(e.entryName(), outputPaths(a.result), absent); first == nil && a.lacks == nil {
 			first = a
 		}
 	}

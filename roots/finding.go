@@ -1,6 +1,7 @@
 package roots
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -38,11 +39,10 @@ func Proven(f Finding) bool {
 type CacheAnswer struct{ cache.Answer }
 
 func (a CacheAnswer) String() string {
-	switch a.Reason {
-	case cache.Untrusted, cache.Invalid, cache.Login:
-		return a.URL + ": " + a.Why
+	if a.Reason == cache.Down {
+		return a.URL + " could not be asked, and may have it: " + a.Why
 	}
-	return a.URL + " could not be asked, and may have it: " + a.Why
+	return a.URL + ": " + a.Why
 }
 
 // cacheFindings are those answers that say more than that the path is not there.
@@ -61,32 +61,22 @@ type HydraSilent struct{ Err error }
 
 func (s HydraSilent) String() string { return "Hydra could not be asked: " + s.Err.Error() }
 
-// NeverBuilt is a Hydra in which no build has an output of this name.
-type NeverBuilt struct {
-	Hydra, Name string
-	// File is what was evaluated.
-	File string
-}
+// NeverBuilt is a Hydra in which no build has an output of this name; File is what was evaluated.
+type NeverBuilt struct{ Hydra, Name, File string }
 
 func (n NeverBuilt) String() string {
 	return fmt.Sprintf("%s has never built anything named %s: no job gives it", n.Hydra, n.Name)
 }
 
-// OtherSystem is an output that Hydra builds, or the caches have, for other systems only.
+// OtherSystem is an output that is there for other systems only: Who is "Hydra builds" or "the caches have", Have are the
+// systems, and At is one of the builds, or the store path.
 type OtherSystem struct {
-	Name, System string
-	// Have are the systems for which it is there, Build one of the builds, and Cached what the caches have where they were
-	// asked and not Hydra.
-	Have   []string
-	Build  hydra.Build
-	Cached storepath.Path
+	Who, Name, System, At string
+	Have                  []string
 }
 
 func (o OtherSystem) String() string {
-	if o.Cached != "" {
-		return fmt.Sprintf("the caches have %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Cached)
-	}
-	return fmt.Sprintf("Hydra builds %s for %s, not for %s: %s", o.Name, strings.Join(o.Have, ", "), o.System, o.Build.URL)
+	return fmt.Sprintf("%s %s for %s, not for %s: %s", o.Who, o.Name, strings.Join(o.Have, ", "), o.System, o.At)
 }
 
 // HydraBuild is Hydra's build of the very output that no cache has.
@@ -94,8 +84,8 @@ type HydraBuild struct {
 	Build hydra.Build
 	// Failure is what Hydra knows of a build that did not succeed.
 	Failure error
-	// Store says whether Hydra serves the output itself, where it was built.
-	Store HydraStore
+	// Store is what Hydra itself has of what it built, nil where it is no binary cache or does not answer.
+	Store *HydraStore
 }
 
 func (b HydraBuild) String() string {
@@ -108,36 +98,24 @@ func (b HydraBuild) String() string {
 	return fmt.Sprintf("Hydra has built it, but no cache that was asked has it (%s)%s", pageOf(b.Build), b.Store)
 }
 
-// StoreState is whether Hydra serves an output from its own store, in the words that are shown.
-type StoreState string
-
-// What a Hydra's own store may be.
-const (
-	StoreUnknown   StoreState = "" // it is no binary cache, or did not answer
-	StoreServes    StoreState = "Hydra serves it itself"
-	StoreCollected StoreState = "it has been garbage-collected from Hydra's own store"
-)
-
-// HydraStore is what a Hydra's own store has of an output that it built.
+// HydraStore is what Hydra itself, at URL, has of an output that it built: nothing any more, or what Keys signed, none
+// where nobody did.
 type HydraStore struct {
-	// URL is Hydra's.
-	URL   string
-	State StoreState
-	// Keys are the names of the keys that signed it, none where nobody did.
-	Keys []string
+	URL       string
+	Collected bool
+	Keys      []string
 }
 
-func (s HydraStore) String() string {
-	signed := ""
+func (s *HydraStore) String() string {
 	switch {
-	case s.State == StoreUnknown:
+	case s == nil:
 		return ""
-	case s.State == StoreServes && len(s.Keys) == 0:
-		signed = ", without a signature"
-	case s.State == StoreServes:
-		signed = ", signed by " + strings.Join(s.Keys, ", ")
+	case s.Collected:
+		return fmt.Sprintf("; it has been garbage-collected from Hydra's own store (%s)", s.URL)
+	case len(s.Keys) == 0:
+		return fmt.Sprintf("; Hydra serves it itself, without a signature (%s)", s.URL)
 	}
-	return fmt.Sprintf("; %s%s (%s)", s.State, signed, s.URL)
+	return fmt.Sprintf("; Hydra serves it itself, signed by %s (%s)", strings.Join(s.Keys, ", "), s.URL)
 }
 
 // OtherBuild is Hydra's build of the output's name that has another path: of this revision, or the newest.
@@ -150,6 +128,8 @@ type OtherBuild struct {
 	// Commit is this source's, "" where it is not known; OfCommit says that the build is of it.
 	Commit   string
 	OfCommit bool
+	// DeepClone says which input of the jobset is one, "" where none is: then Hydra's source has its .git.
+	DeepClone string
 }
 
 func (o OtherBuild) String() string {
@@ -160,23 +140,14 @@ func (o OtherBuild) String() string {
 	case o.Commit != "":
 		return fmt.Sprintf("Hydra has built %s, last from %s (%s), not from %s", o.Name, o.Inputs, pageOf(o.Build), o.Commit)
 	}
+	if o.DeepClone != "" {
+		which += ": " + o.DeepClone + ", and its .git is in Hydra's source, which no other checkout has alike"
+	}
 	return fmt.Sprintf("%s (%s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which, pageOf(o.Build),
 		o.Build.DrvPath, o.Ours, o.Inputs)
 }
 
 func pageOf(b hydra.Build) string { return fmt.Sprintf("build %d of %s: %s", b.ID, b.JobPath(), b.URL) }
-
-// DeepClone is a source that Hydra has with its .git.
-type DeepClone struct {
-	Build hydra.Build
-	// Input is the jobset's name for it, Value what it is told to fetch.
-	Input, Value string
-}
-
-func (c DeepClone) String() string {
-	return fmt.Sprintf("input %s of the jobset is a deep clone (%s): Hydra's source has its .git, which no other checkout has alike",
-		c.Input, redact.Text(c.Value))
-}
 
 // UploadDiffers is an upload that is not what Hydra fetches: what git has, and of submodules one level.
 type UploadDiffers struct {
@@ -217,21 +188,16 @@ type Impure struct {
 
 func (i Impure) String() string {
 	places := strings.Join(i.Places, ", ")
-	switch i.Kind {
-	case nixinstall.Clock:
-		if i.Changed {
-			return "evaluating it again a second later gives another path: it depends on the clock, at " + places
-		}
+	switch {
+	case i.Changed:
+		return "evaluating it again a second later gives another path: it depends on the clock, at " + places
+	case i.Kind == nixinstall.Clock:
 		return "the clock is read at " + places
-	case nixinstall.Environment:
+	case i.Kind == nixinstall.Environment:
 		return "variables of the environment are read at " + places + "; they are empty here, and Hydra's may not be"
-	case nixinstall.SearchPath:
-		from := "empty"
-		if len(i.NixPath) > 0 {
-			from = redact.Text(strings.Join(i.NixPath, " "))
-		}
+	case i.Kind == nixinstall.SearchPath:
 		return fmt.Sprintf("the search path is used at %s; here it is %s, and Hydra's is the jobset's inputs of these names",
-			places, from)
+			places, cmp.Or(redact.Text(strings.Join(i.NixPath, " ")), "empty"))
 	}
 	return "something is fetched whose content is not pinned, at " + places
 }

@@ -71,34 +71,21 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 		return err
 	}
 	absent, err := lookUp(ctx, caches, roots.All())
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(absent) == 0:
+	}
+	e := f.lacking(fmt.Sprintf("evaluation %d of %s", r.Eval, redact.Text(client.URL())), roots.All(), absent)
+	if e == nil {
 		return f.checkSigned(ctx, caches, roots)
 	}
-	e := &NotCachedError{Entry: fmt.Sprintf("evaluation %d of %s", r.Eval, redact.Text(client.URL())), HydraAsked: true}
-	for _, p := range roots.All() {
-		if absent[p] != nil {
-			e.Missing = append(e.Missing, p)
-		} else {
-			e.Have++
-		}
-	}
-	e.Asked = absent[e.Missing[0]].Asked
-	if e.add(cacheFindings(e.Asked)) {
-		return e
-	}
-	found := HydraBuild{Store: f.hydraStore(ctx, client, e.Missing[0])}
-	for _, b := range r.Builds {
-		if slices.Contains(slices.Collect(maps.Values(b.Outputs)), e.Missing[0]) {
-			found.Build = b
-		}
-	}
-	if e.Findings = append(e.Findings, found); isElsewhere(found) {
-		e.Findings = append(e.Findings, f.configured(e.Asked)...)
-	}
-	return e
+	build := slices.IndexFunc(r.Builds, func(b hydra.Build) bool {
+		return slices.Contains(slices.Collect(maps.Values(b.Outputs)), e.Missing[0])
+	})
+	return f.look(ctx, e,
+		func(context.Context) []Finding {
+			return []Finding{f.builtThere(ctx, client, r.Builds[build], e.Missing[0])}
+		},
+		func(context.Context) []Finding { return f.configured(e) })
 }
 
 // UnsignedRootError is a path that Hydra names and whose only proof is its content address. That proves which contents
@@ -167,35 +154,28 @@ func (f Finder) login() (cache.Credential, bool) {
 	return login, ok && err == nil
 }
 
-// hydraStore asks Hydra's own store, where it is a binary cache, for what Hydra has built. A build's JSON does not
-// change when its outputs are garbage-collected.
-func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepath.Path) HydraStore {
-	store := HydraStore{URL: client.URL()}
-	own, err := f.ownCache(ctx)
-	if err != nil {
-		return store
-	}
-	defer own.Close()
-	found, err := own.Lookup(ctx, p)
-	var absent *cache.NotFoundError
-	switch {
-	case err == nil:
-		store.State = StoreServes
-		for _, sig := range found.Sigs {
-			store.Keys = append(store.Keys, text.Clip(sig.Name, shownName))
-		}
-	case errors.As(err, &absent) && !slices.ContainsFunc(absent.Asked, func(a cache.Answer) bool {
-		return a.Reason != cache.Absent
-	}):
-		store.State = StoreCollected
-	}
-	return store
-}
-
-// ownCache opens Hydra itself as a binary cache, whoever signs what it serves: nothing of it is fetched.
-func (f Finder) ownCache(ctx context.Context) (*cache.Set, error) {
+// hydraStore asks Hydra itself, where it is a binary cache, for what Hydra has built, whoever signed that: nothing of it is
+// fetched. A build's JSON does not change when its outputs are garbage-collected.
+func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepath.Path) *HydraStore {
 	options := f.Servers
 	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
 	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
-	return cache.Open(ctx, options)
+	own, err := cache.Open(ctx, options)
+	if err != nil {
+		return nil
+	}
+	defer own.Close()
+	store := &HydraStore{URL: client.URL()}
+	found, err := own.Lookup(ctx, p)
+	if err != nil {
+		var absent *cache.NotFoundError
+		if store.Collected = errors.As(err, &absent) && len(cacheFindings(absent.Asked)) == 0; !store.Collected {
+			return nil
+		}
+		return store
+	}
+	for _, sig := range found.Sigs {
+		store.Keys = append(store.Keys, text.Clip(sig.Name, shownName))
+	}
+	return store
 }

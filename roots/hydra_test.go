@@ -124,23 +124,22 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says which of several outputs the caches lack, and what Hydra's own store has", func() {
 		has(binaries, output("web."+system))
-		var states []roots.StoreState
+		var states []*roots.HydraStore
 		for _, store := range []string{"", t.TempDir()} {
 			h.Store(store)
 			e := notCached(errOf(find()))
 			Expect(e.Have).To(Equal(1))
 			Expect(e.Missing).To(Equal([]storepath.Path{storepath.Path(eval.Build("worker." + system).Outputs()["bin"])}))
 			Expect(e.Proven()).To(BeTrue())
-			states = append(states, e.Findings[0].(roots.HydraBuild).Store.State)
+			states = append(states, e.Findings[0].(roots.HydraBuild).Store)
 		}
-		Expect(states).To(Equal([]roots.StoreState{roots.StoreUnknown, roots.StoreCollected}))
+		Expect(states).To(Equal([]*roots.HydraStore{nil, {URL: h.URL, Collected: true}}))
 
 		own := t.TempDir()
 		has(own, notCached(errOf(find())).Missing...)
 		h.Store(own)
 		store := notCached(errOf(find())).Findings[0].(roots.HydraBuild).Store
-		Expect(store.State).To(Equal(roots.StoreServes))
-		Expect(store.Keys).To(BeEmpty())
+		Expect(store).To(Equal(&roots.HydraStore{URL: h.URL}))
 		Expect(store.String()).To(ContainSubstring("without a signature"))
 	})
 
@@ -222,7 +221,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		login := func(f *roots.Finder) {
 			f.Servers.Credentials = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
 		}
-		Expect(notCached(errOf(find(login))).Findings[0].(roots.HydraBuild).Store.State).To(Equal(roots.StoreCollected))
+		Expect(notCached(errOf(find(login))).Findings[0].(roots.HydraBuild).Store.Collected).To(BeTrue())
 		logins := 0
 		for _, r := range h.Requests() {
 			if r.Method == http.MethodPost {

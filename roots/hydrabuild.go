@@ -3,6 +3,7 @@ package roots
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -34,18 +35,15 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	defer client.CloseIdleConnections()
-	missing := d.nearest.missing[0]
-	for _, drv := range d.likeliest(missing) {
-		builds, err := client.FindDerivation(ctx, drv)
-		if err != nil {
-			return nil, err
-		}
-		if len(builds) > 0 {
-			return []Finding{d.builtThere(ctx, client, builds[0], missing)}, nil
-		}
+	missing := d.err.Missing[0]
+	builds, err := client.FindDerivation(ctx, d.missingDrvs()[0])
+	switch {
+	case err != nil:
+		return nil, err
+	case len(builds) > 0:
+		return []Finding{d.builtThere(ctx, client, builds[0], missing)}, nil
 	}
-	builds, err := client.FindNamed(ctx, missing)
-	if err != nil {
+	if builds, err = client.FindNamed(ctx, missing); err != nil {
 		return nil, err
 	}
 	var systems []string
@@ -61,32 +59,16 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	case len(builds) == 0:
 		return []Finding{NeverBuilt{Hydra: client.URL(), Name: missing.Name(), File: d.File}}, nil
 	case !slices.Contains(systems, d.Settings.System):
-		return []Finding{OtherSystem{Name: missing.Name(), System: d.Settings.System, Have: systems, Build: builds[0]}}, nil
+		return []Finding{OtherSystem{Who: "Hydra builds", Name: missing.Name(), System: d.Settings.System, Have: systems, At: builds[0].URL}}, nil
 	}
 	ours := slices.DeleteFunc(builds, func(b hydra.Build) bool { return b.System != d.Settings.System })
 	return d.otherBuild(ctx, client, ours, missing)
 }
 
-// searches bounds how often Hydra is searched for a derivation.
-const searches = 3
-
-// likeliest are the derivations of an output, under the names that were tried.
-func (d *diagnosis) likeliest(output storepath.Path) []storepath.Path {
-	var drvs []storepath.Path
-	for _, a := range d.tried {
-		for _, o := range a.result.Outputs {
-			if o.Path.Name() == output.Name() && len(drvs) < searches && !slices.Contains(drvs, o.Drv) {
-				drvs = append(drvs, o.Drv)
-			}
-		}
-	}
-	return drvs
-}
-
 // outputOf is the missing output that a build has, under any of the names that were tried; "" where it has none.
 func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
 	for _, output := range b.Outputs {
-		if slices.ContainsFunc(d.tried, func(a attempt) bool { return slices.Contains(a.missing, output) }) {
+		if slices.ContainsFunc(d.tried, func(a attempt) bool { return slices.Contains(a.lacks.Missing, output) }) {
 			return output
 		}
 	}
@@ -94,23 +76,22 @@ func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
 }
 
 // builtThere speaks of a build of the very output that no cache has.
-func (d *diagnosis) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Finding {
+func (f Finder) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Finding {
 	found := HydraBuild{Build: b}
 	switch {
 	case !b.Finished:
 	case b.Status != hydra.Succeeded:
 		found.Failure = client.Explain(ctx, b)
 	default:
-		found.Store = d.hydraStore(ctx, client, p)
+		found.Store = f.hydraStore(ctx, client, p)
 	}
 	return found
 }
 
 // otherBuild compares with the newest builds of the same name and another path: with one of this revision if there is one.
 func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build,
-	missing storepath.Path) (findings []Finding, err error) {
-	var newest OtherBuild
-	for i, b := range builds[:min(len(builds), lookedAt)] {
+	missing storepath.Path) (newest []Finding, err error) {
+	for _, b := range builds[:min(len(builds), lookedAt)] {
 		if len(b.Evals) == 0 {
 			break
 		}
@@ -119,23 +100,21 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 			return nil, err
 		}
 		found := OtherBuild{Build: b, Inputs: inputsOf(eval), Name: missing.Name(), Ours: d.missingDrvs()[0], Commit: d.commit()}
-		if i == 0 {
-			newest = found
-		}
 		for _, source := range eval.Sources() {
-			if found.OfCommit = d.commit() != "" && strings.HasPrefix(source.Revision, d.commit()); !found.OfCommit {
+			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
 				continue
 			}
+			found.OfCommit = true
 			if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, source.Name); err == nil && deep {
-				findings = append(findings, DeepClone{Build: b, Input: source.Name, Value: value})
+				found.DeepClone = fmt.Sprintf("input %s of the jobset is a deep clone (%s)", source.Name, redact.Text(value))
 			}
-			return append(findings, found), nil
+			return []Finding{found}, nil
+		}
+		if newest == nil {
+			newest = []Finding{found}
 		}
 	}
-	if newest.Build.ID == 0 {
-		return nil, nil
-	}
-	return []Finding{newest}, nil
+	return newest, nil
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.

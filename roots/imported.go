@@ -16,10 +16,7 @@ import (
 func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
 	// Nix names what those are built with, too.
 	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Warnings: unread.Warnings}
-	n := &NotCachedError{
-		Entry: "the evaluation of " + e.entryName() + ", which has to read " + text.List(unread.Names(), listed),
-		Build: unread.Drvs, HydraAsked: e.Settings.HydraURL != "",
-	}
+	var outputs []storepath.Path
 	imported := Imported{Names: unread.Names()}
 	for _, p := range unread.Drvs {
 		drv, err := e.nix.ReadDrv(p)
@@ -37,43 +34,36 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 			}
 		}
 		for _, o := range drv.Outputs {
-			n.Missing = append(n.Missing, o.Path)
+			outputs = append(outputs, o.Path)
 		}
 	}
-	slices.Sort(n.Missing)
-	absent, err := lookUp(ctx, e.caches, n.Missing)
+	slices.Sort(outputs)
+	absent, err := lookUp(ctx, e.caches, outputs)
 	if err != nil {
 		return err
 	}
-	n.Missing = slices.DeleteFunc(n.Missing, func(p storepath.Path) bool { return absent[p] == nil })
-	if len(n.Missing) == 0 {
+	entry := "the evaluation of " + e.entryName() + ", which has to read " + text.List(unread.Names(), listed)
+	n := e.lacking(entry, outputs, absent)
+	if n == nil {
 		return unread
 	}
-	n.Asked = absent[n.Missing[0]].Asked
-	if !n.add(cacheFindings(n.Asked)) {
-		n.Findings = append(append(n.Findings, imported), e.configured(n.Asked)...)
-	}
-	return n
+	n.Build, n.Have = unread.Drvs, 0 // what is wanted is what imports them
+	return e.look(ctx, n, func(context.Context) []Finding { return append([]Finding{imported}, e.configured(n)...) })
 }
 
 // outermost are the derivations that none of the others is made from.
 func outermost(drvs []storepath.Path, read func(storepath.Path) (*nixinstall.Drv, error)) []storepath.Path {
-	inner := map[storepath.Path]bool{}
-	var visit func(p storepath.Path)
-	visit = func(p storepath.Path) {
-		drv, err := read(p)
+	inner, unread := map[storepath.Path]bool{}, slices.Clone(drvs)
+	for ; len(unread) > 0; unread = unread[1:] {
+		drv, err := read(unread[0])
 		if err != nil {
-			return
+			continue
 		}
 		for input := range drv.InputDrvs {
 			if !inner[input] {
-				inner[input] = true
-				visit(input)
+				inner[input], unread = true, append(unread, input)
 			}
 		}
-	}
-	for _, p := range drvs {
-		visit(p)
 	}
 	return slices.DeleteFunc(slices.Clone(drvs), func(p storepath.Path) bool { return inner[p] })
 }

@@ -1,8 +1,6 @@
 package roots
 
 import (
-	"slices"
-
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -35,11 +33,21 @@ func (e *NotCachedError) Error() string { return "no binary cache has " + pathLi
 // Proven reports whether the reason is certain.
 func (e *NotCachedError) Proven() bool { return len(e.Findings) > 0 && Proven(e.Findings[0]) }
 
-// add adds findings, and reports whether they prove the reason: then those that do stand alone.
-func (e *NotCachedError) add(found []Finding) (proven bool) {
-	e.Findings = append(e.Findings, found...)
-	if proven = slices.ContainsFunc(found, Proven); proven {
-		e.Findings = slices.DeleteFunc(e.Findings, func(f Finding) bool { return !Proven(f) })
+// lacking is the error for those of the paths wanted that are absent from all caches, nil where none is.
+func (f Finder) lacking(entry string, wanted []storepath.Path, absent map[storepath.Path]*cache.NotFoundError) *NotCachedError {
+	e := &NotCachedError{Entry: entry, HydraAsked: f.Settings.HydraURL != ""}
+	for _, p := range wanted {
+		why := absent[p]
+		if why == nil {
+			e.Have++
+			continue
+		}
+		if e.Missing = append(e.Missing, p); e.Asked == nil {
+			e.Asked = why.Asked
+		}
 	}
-	return proven
+	if len(e.Missing) == 0 {
+		return nil
+	}
+	return e
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
@@ -57,32 +56,28 @@ func (f FileDiff) String() string {
 // subprojects/hydra/script/nix-prefetch-git). Where they differ, Hydra's files are evaluated: if a cache has what they give, the
 // difference is the cause.
 func (d *diagnosis) upload(ctx context.Context) []Finding {
-	found := UploadDiffers{Files: FileDiff{}, Complete: true}
+	found, fetched := UploadDiffers{Files: FileDiff{}, Complete: true}, files{dir: d.Source, exclude: d.Exclude}
 	nested, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
 	if err == nil && len(nested) > 0 && d.Flake == "" { // which has no submodules, or all of them
-		found.Files[Nested] = nested
-	} else {
-		entries = nil
+		found.Files[Nested], fetched.exclude = nested, slices.Concat(d.Exclude, entries)
 	}
-	fetched := files{dir: d.Source, exclude: slices.Concat(d.Exclude, entries)}
 	dir, err := os.MkdirTemp("", "nix-hydra-git-")
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = nar.RemoveAll(dir) }()
-	switch differs, err := d.compareWithGit(ctx, &found, dir); {
-	case differs && err != nil: // git's files cannot be written
-		return []Finding{found}
-	case err != nil:
+	if err := d.compareWithGit(ctx, &found, &fetched, filepath.Join(dir, "source")); err != nil {
 		d.Log("The source cannot be compared with its .git: %s", err)
-	case differs:
-		fetched = files{dir: dir, exclude: entries}
 	}
 	if len(found.Files) == 0 {
 		return nil
 	}
-	same := false
-	if found.Restored, found.Name, same = d.restored(ctx, fetched); same {
+	switch complete, tried, err := d.search(ctx, fetched, silent); {
+	case err == nil && complete != nil:
+		found.Restored, found.Name = outputPaths(complete.result), complete.name
+	case slices.ContainsFunc(tried, func(a attempt) bool {
+		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
+	}):
 		d.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
 		return nil
 	}
@@ -92,114 +87,86 @@ func (d *diagnosis) upload(ctx context.Context) []Finding {
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// compareWithGit notes in what the upload differs from git, and where it does writes git's files to dir, of submodules what the
-// upload has. An upload without .git does not differ.
-func (d *diagnosis) compareWithGit(ctx context.Context, found *UploadDiffers, dir string) (differs bool, err error) {
+// compareWithGit notes in what the upload differs from git, and where it does writes what Hydra fetches to dir. An upload
+// without .git does not differ.
+func (d *diagnosis) compareWithGit(ctx context.Context, found *UploadDiffers, fetched *files, dir string) error {
 	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
 	defer cancel()
 	repository, err := gitfiles.Open(limited, d.Source)
 	if err != nil || repository == nil {
-		return false, err
+		return err
 	}
 	defer repository.Close()
 	snapshot, err := repository.Snapshot(limited, d.commit())
 	if err != nil {
-		return false, err
+		return err
 	}
 	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
-	if err != nil {
-		return false, err
-	}
-	if len(diff) == 0 {
+	switch {
+	case err != nil:
+		return err
+	case len(diff) == 0:
 		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
-		return false, nil
+		return nil
 	}
-	found.From = snapshot.From
 	maps.Copy(found.Files, diff)
-	found.Complete, err = restore(ctx, repository, snapshot, d.Source, dir)
-	return true, err
+	found.From, found.Complete = snapshot.From, restore(ctx, repository, snapshot, diff, *fetched, dir) == nil
+	*fetched = files{dir: dir}
+	return nil
 }
 
-// restored evaluates what a source may have been where Hydra had it, and gives what the caches have of that. same says that
-// it gives what no cache has.
-func (d *diagnosis) restored(ctx context.Context, files files) (outputs []storepath.Path, name string, same bool) {
-	found, tried, err := d.search(ctx, files, silent)
-	if err == nil && found != nil {
-		return outputPaths(found.result), found.name, false
+// restore makes at dir what git has: a copy of the upload, in which what differs is written anew. Submodules are as in the
+// upload. A snapshot may have a symbolic link and a file below it, so nothing is written through one that leads out of
+// dir.
+func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, diff FileDiff, upload files, dir string) error {
+	differs := map[string]bool{}
+	for _, name := range slices.Concat(append(slices.Collect(maps.Values(diff)), upload.exclude)...) {
+		differs[strings.TrimSuffix(name, "/")] = true
 	}
-	return nil, "", slices.ContainsFunc(tried, func(a attempt) bool {
-		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
-	})
-}
-
-// restore writes a snapshot's files to dir, their content taken from the upload where it is git's, else from git, and
-// reports whether all content is known. A snapshot may have a symbolic link and a file below it, so nothing is written
-// through one that leads out of dir.
-func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, upload, dir string) (complete bool, err error) {
+	same := func(name string) bool { return path.Base(name) != ".git" && !differs[name] }
+	if err := nar.DumpFiltered(ctx, nar.NewTree(dir), upload.dir, same); err != nil {
+		return err
+	}
 	to, err := os.OpenRoot(dir)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer to.Close()
-	from, err := os.OpenRoot(upload)
-	if err != nil {
-		return false, err
-	}
-	defer from.Close()
-	complete = true
-	for name, file := range s.Files {
-		if err := errors.Join(ctx.Err(), to.MkdirAll(filepath.Dir(name), 0o755)); err != nil {
-			return false, err
+	err = fs.WalkDir(to.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = to.Chmod(name, 0o755) // which an archive's are not
 		}
-		var content []byte
-		if file.Mode != gitfiles.Submodule {
-			if content, err = contentOf(ctx, r, file, filepath.Join(upload, name)); err != nil {
-				complete = false
-				continue
+		return err
+	})
+	for name, file := range s.Files {
+		if differs[name] || file.Mode == gitfiles.Submodule {
+			if failed := restoreFile(ctx, r, to, name, file, filepath.Join(upload.dir, name)); failed != nil {
+				err = failed // and the rest may be enough
 			}
 		}
-		switch file.Mode {
-		case gitfiles.Submodule:
-			err = restoreSubmodule(ctx, from, to, name)
-		case gitfiles.Symlink:
-			err = to.Symlink(string(content), name)
-		default:
-			err = to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
-		}
-		if err != nil {
-			return false, err
-		}
 	}
-	return complete, nil
+	return err
 }
 
-// restoreSubmodule copies a submodule's directory, and makes an empty one where the upload has none.
-func restoreSubmodule(ctx context.Context, from, to *os.Root, name string) error {
-	info, err := from.Stat(name) // which leads nowhere else
-	if err != nil || !info.IsDir() {
+// restoreFile writes what git has of a file, from the upload's if it can be made from that; of a submodule a directory.
+func restoreFile(ctx context.Context, r *gitfiles.Repository, to *os.Root, name string, file gitfiles.File, sent string) error {
+	if file.Mode == gitfiles.Submodule {
 		return to.MkdirAll(name, 0o755)
+	}
+	_, content := compareFile(ctx, sent, file, r.HashSize())
+	if content == nil {
+		var err error
+		if content, err = r.Blob(ctx, file.ID); err != nil {
+			return err
+		}
 	}
 	if err := to.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	directory, err := filepath.EvalSymlinks(filepath.Join(from.Name(), name))
-	if err != nil {
-		return err
+	if file.Mode == gitfiles.Symlink {
+		return to.Symlink(string(content), name)
 	}
-	return nar.DumpTo(ctx, nar.NewTree(filepath.Join(to.Name(), name)), directory)
-}
-
-// contentOf is what git has of a file, from the upload if it can be made from that.
-func contentOf(ctx context.Context, r *gitfiles.Repository, file gitfiles.File, sent string) ([]byte, error) {
-	content, err := readAny(ctx, sent)
-	if err == nil {
-		for _, candidate := range [][]byte{content, unixEndings(content), lfsPointer(content)} {
-			if gitfiles.ObjectID("blob", candidate, r.HashSize()) == file.ID {
-				return candidate, nil
-			}
-		}
-	}
-	return r.Blob(ctx, file.ID)
+	return to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
 }
 
 // maxCompared bounds a file that is read to be compared.
@@ -211,10 +178,6 @@ func readAny(ctx context.Context, name string) ([]byte, error) {
 		return []byte(target), nil
 	}
 	return sourcefile.Read(ctx, name, maxCompared)
-}
-
-func unixEndings(content []byte) []byte {
-	return bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
 }
 
 // lfsPointer is what git has of a file that git LFS keeps (git-lfs: docs/spec.md).
@@ -240,7 +203,7 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 		case entry.Name() == ".git", slices.Contains(exclude, name):
 		case tracked:
 			seen[name] = true
-			if kind := difference(ctx, filepath.Join(dir, name), file, hashSize); kind != "" {
+			if kind, _ := compareFile(ctx, filepath.Join(dir, name), file, hashSize); kind != "" {
 				diff.add(kind, name)
 			}
 		case !entry.IsDir():
@@ -268,28 +231,34 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 	return diff, nil
 }
 
-// difference compares a file with git's; it is "" where they are the same, and of a submodule, whose files git does not
-// have here.
-func difference(ctx context.Context, full string, file gitfiles.File, hashSize int) Difference {
+// compareFile says in what a file differs from git's, "" where it does not, and gives git's content where the upload's can be
+// made to it. Of a submodule git does not have the files here.
+func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (Difference, []byte) {
 	info, err := os.Lstat(full)
 	switch {
-	case file.Mode == gitfiles.Submodule:
-		return ""
 	case err != nil:
-		return Missing
+		return Missing, nil
+	case file.Mode == gitfiles.Submodule && info.IsDir():
+		return "", nil
 	}
-	content, err := readAny(ctx, full)
-	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
+	sent, err := readAny(ctx, full)
+	if err != nil {
+		return Changed, nil
+	}
+	var mode Difference
 	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
-	switch {
-	case err == nil && !is(content) && is(unixEndings(content)):
-		return Endings
-	case err == nil && !is(content) && is(lfsPointer(content)):
-		return Pointers
-	case err != nil || !is(content):
-		return Changed
-	case link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable):
-		return Modes
+	if link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable) {
+		mode = Modes
 	}
-	return ""
+	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
+	if is(sent) {
+		return mode, sent
+	}
+	if unix := bytes.ReplaceAll(sent, []byte("\r\n"), []byte("\n")); is(unix) {
+		return Endings, unix
+	}
+	if pointer := lfsPointer(sent); is(pointer) {
+		return Pointers, pointer
+	}
+	return Changed, nil
 }

@@ -58,17 +58,21 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		g.Expect(err).NotTo(HaveOccurred())
 		defer r.Close()
 
+		restored := func(of map[string]gitfiles.File) (string, error) {
+			s, dir := &gitfiles.Snapshot{Files: of}, filepath.Join(t.TempDir(), "source")
+			diff, err := compareUpload(ctx, source, nil, s, 20)
+			g.Expect(err).NotTo(HaveOccurred())
+			return dir, restore(ctx, r, s, diff, files{dir: source}, dir)
+		}
 		link := gitfiles.File{Mode: gitfiles.Symlink, ID: gitfiles.ObjectID("blob", []byte(elsewhere), 20)}
 		for range 20 { // in which order they are written is up to chance
-			s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}}}
-			_, err = restore(ctx, r, s, source, t.TempDir())
+			_, err = restored(map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}})
 			g.Expect(err).To(HaveOccurred())
 			g.Expect(filepath.Join(elsewhere, "new")).NotTo(BeADirectory())
 		}
-		outside := &gitfiles.Snapshot{Files: map[string]gitfiles.File{"door": {Mode: gitfiles.Submodule}}}
-		dir := t.TempDir()
-		_, err = restore(ctx, r, outside, source, dir)
+		dir, err := restored(map[string]gitfiles.File{"door": {Mode: gitfiles.Submodule}})
 		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(filepath.Join(dir, "door")).To(BeADirectory())
 		g.Expect(filepath.Join(dir, "door/big")).NotTo(BeADirectory())
 	})
 }
