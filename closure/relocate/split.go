@@ -30,6 +30,10 @@ const (
 	vague = 2
 	// blockLen is the size of the constants that linkers put in a row, as they were.
 	blockLen = 16
+	// nearLen is how far around an immediate the code is looked at for what takes the rest of its text from elsewhere.
+	nearLen = 80
+	// maxNear bounds the pieces of a file that may belong to a text elsewhere, and the places of such texts.
+	maxNear = 1 << 10
 )
 
 // partRanges are the places in "/nix/store/<hash>-<name>" where the parts that are looked for begin.
@@ -176,6 +180,9 @@ func printable(eight uint64) uint64 {
 type splitSearch struct {
 	parts *parts
 	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
+	// Of a program for x86-64, whose instructions say how far from them a text is:
+	segments []segment
+	near     int // pieces and texts that are kept
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
 	arm       bool
 	registers [32]uint64
@@ -184,16 +191,19 @@ type splitSearch struct {
 // evidence is what was seen of a member in a file.
 type evidence struct {
 	reported  bool
-	whole     bool // there is a whole reference
-	endsEarly bool // and one may be the first of several pieces
-	vagueTail bool // something may be the last of them
-	vagueEnd  bool // something in a register may be what is put over the end of a whole one
+	whole     bool      // there is a whole reference
+	endsEarly bool      // and one may be the first of several pieces
+	vagueTail bool      // something may be the last of them
+	vagueEnd  bool      // something in a register may be what is put over the end of a whole one
+	texts     []uint64  // the addresses of whole ones
+	code      []snippet // around what may be the last of them
 }
 
 // begin makes the search ready for a file that begins with head.
 func (s *splitSearch) begin(head []byte) {
 	clear(s.seen)
 	s.arm = isARM64(head)
+	s.segments, s.near = segmentsOf(head), 0
 	s.registers = [32]uint64{}
 }
 
@@ -260,7 +270,12 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 	first := last + 1 - hashLen
 	if s.whole(buf, first, member) {
 		early := s.endsEarly(buf, last+1, off, member)
-		s.weigh(last, member, found, func(e *evidence) { e.whole, e.endsEarly = true, e.endsEarly || early })
+		s.weigh(last, member, found, func(e *evidence) {
+			e.whole, e.endsEarly = true, e.endsEarly || early
+			if at, _ := address(s.segments, off+int64(first-behind)); at > 0 && s.keepsNear() {
+				e.texts = append(e.texts, at)
+			}
+		})
 		return
 	}
 	if isWholeHash(buf, first) {
@@ -274,11 +289,21 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		s.tell(last, member, found)
 		return
 	}
-	for i := last + 1 - n; i <= last; i++ {
-		if startsPart(buf, i, off) {
-			s.weigh(last, member, found, func(e *evidence) { e.vagueTail = true })
+	s.weigh(last, member, found, func(e *evidence) {
+		for i := last + 1 - n; i <= last; i++ {
+			e.vagueTail = e.vagueTail || startsPart(buf, i, off)
 		}
-	}
+		from := max(0, last-nearLen)
+		if at, runs := address(s.segments, off+int64(from)); runs && s.keepsNear() {
+			e.code = append(e.code, snippet{at, bytes.Clone(buf[from:min(len(buf), last+nearLen)])})
+		}
+	})
+}
+
+// keepsNear reports whether one more piece, or text, may be kept.
+func (s *splitSearch) keepsNear() bool {
+	s.near++
+	return s.near <= maxNear
 }
 
 // whole reports whether the member's hash stands at buf[first:].
@@ -319,13 +344,14 @@ func startsPart(buf []byte, i int, off int64) bool {
 }
 
 // weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece. What an
-// instruction holds may be one also of a reference all of which stands elsewhere: Go copies that but for the end.
+// instruction holds may be one also of a reference all of which stands elsewhere: Go, Rust and Clang copy that but for the
+// end.
 func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
 	member = s.parts.likeness(member)
 	e := s.seen[member]
 	add(&e)
 	s.note(member, e)
-	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd {
+	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd || e.isCopied() {
 		s.tell(i, member, found)
 	}
 }

@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -67,6 +68,38 @@ func arm64(pieces []string) string {
 	return string(code)
 }
 
+// amd64 is a program for x86-64 whose code takes the text, or what stands distance bytes from it, and puts end over its last
+// bytes. The text is in front of the code or behind it, and its hash goes up to the end of a block, as by constants it does not.
+func amd64(text, end string, distance int, textFirst bool) string {
+	const header, size = 64, 56
+	from, to, base := header+2*size, 0x3000, 0x400000
+	code, data := make([]byte, 0x1000), []byte(strings.Repeat("\x00", 0x200-(strings.Index(text, "-")&15))+text+strings.Repeat("\x00", 0x200))
+	codeAt, dataAt := base+from, base+0x200000+to // the linker puts what is written on pages of its own
+	if textFirst {
+		from, to = header+2*size+len(data), header+2*size
+		codeAt, dataAt = base+0x200000+from, base+to
+	}
+	at := 0x100
+	load := append(code[:at:at], "\x0f\x10\x05"...) // MOVUPS
+	load = binary.LittleEndian.AppendUint32(load, uint32(dataAt+bytes.Index(data, []byte(text))+distance-codeAt-at-7))
+	copy(code, append(load, "\x0f\x11\x07\x48\xb8"+end+"\x48\x89\x47\x2a\xc3"...)) // MOVUPS, MOVABS, MOV, RET
+	head := []byte(elf(""))[:header:header]
+	head[4], head[5], head[18] = 2, 1, 62
+	binary.LittleEndian.PutUint64(head[32:], header)
+	binary.LittleEndian.PutUint16(head[56:], 2)
+	for _, s := range [][4]int{{5, from, codeAt, len(code)}, {4, to, dataAt, len(data)}} {
+		head = binary.LittleEndian.AppendUint32(append(head, 1, 0, 0, 0), uint32(s[0]))
+		for _, field := range []int{s[1], s[2], s[2], s[3], s[3], 0x1000} {
+			head = binary.LittleEndian.AppendUint64(head, uint64(field))
+		}
+	}
+	file := make([]byte, max(from+len(code), to+len(data)))
+	copy(file[copy(file, head):], "")
+	copy(file[from:], code)
+	copy(file[to:], data)
+	return string(file)
+}
+
 func testSplit(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
@@ -129,6 +162,27 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 				pieces[i] = strings.ToUpper(piece)
 			}
 			Expect(reported(self, "bin/x", arm64(pieces)).Blockers).To(BeEmpty())
+		}
+	})
+
+	it("finds the end that a program for x86-64 puts over a whole reference, by the code around it", func() {
+		for _, name := range []string{"a", "env", "source"} {
+			p := named(name)
+			for _, textFirst := range []bool{false, true} {
+				for n := 1; n < 3; n++ {
+					end := (string(p)[43-n:] + "/share")[:8]
+					for _, before := range []string{"", "PATH="} {
+						text := before + string(p) + "/share"
+						copied := func(distance int) string { return amd64(text, end, distance, textFirst) }
+						Expect(reported(p, "bin/x", copied(0)).Blockers).To(ConsistOf(inPieces(p)), "%q %v", end, textFirst)
+						Expect(reported(p, "bin/x", copied(16)).Blockers).To(ConsistOf(inPieces(p)), "%q %v", end, textFirst)
+						Expect(reported(p, "bin/x", copied(100)).Blockers).To(BeEmpty(), "another text: %q %v", end, textFirst)
+						Expect(reported(p, "bin/x", copied(-100)).Blockers).To(BeEmpty(), "another text: %q %v", end, textFirst)
+						Expect(reported(p, "bin/x", amd64(text, end[:n-1]+"="+end[n:], 0, textFirst)).Blockers).To(BeEmpty(), "another end")
+						Expect(reported(p, "bin/x", amd64(strings.ToUpper(text), end, 0, textFirst)).Blockers).To(BeEmpty(), "no reference")
+					}
+				}
+			}
 		}
 	})
 
