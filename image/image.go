@@ -4,6 +4,7 @@
 package image
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -17,6 +18,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -46,6 +48,8 @@ type Image struct {
 	// Annotations are the names of what the image's manifest notes about the image, in order. Podman gives them to the
 	// runtime as the container's, and runtimes obey some.
 	Annotations []string
+	// Unread are names in the image's documents that this package does not know, in order. Other readers may.
+	Unread []string
 
 	files store
 }
@@ -114,6 +118,7 @@ func read(files store) (*Image, error) {
 	case docker.ID != oci.ID || len(docker.Layers) != len(oci.Layers):
 		return nil, errors.New("it holds one image as manifest.json says and another as index.json says")
 	}
+	oci.Unread = sortedNames(oci.Unread, docker.Unread)
 	return oci, nil
 }
 
@@ -136,16 +141,20 @@ func has(files store, name string) bool {
 // readDocker reads docker save's format (moby/moby, image/tarexport).
 func readDocker(files store) (*Image, error) {
 	var manifests []struct {
-		Config string
-		Layers []string
+		Config       string
+		Layers       []string
+		RepoTags     []string
+		Parent       string
+		LayerSources map[string]v1.Descriptor
 	}
-	if err := readJSON(files, dockerManifest, "", &manifests); err != nil {
+	unread, err := readJSON(files, dockerManifest, "", &manifests)
+	if err != nil {
 		return nil, err
 	}
 	if len(manifests) != 1 {
 		return nil, fmt.Errorf("the archive holds %d images, it takes one", len(manifests))
 	}
-	img := &Image{files: files}
+	img := &Image{files: files, Unread: unread}
 	if err := img.readConfig(manifests[0].Config, ""); err != nil {
 		return nil, err
 	}
@@ -158,7 +167,8 @@ func readDocker(files store) (*Image, error) {
 // readOCI reads an OCI layout (opencontainers/image-spec, image-layout.md).
 func readOCI(files store) (*Image, error) {
 	var document ociDocument
-	if err := readJSON(files, ociIndex, "", &document); err != nil {
+	unread, err := readJSON(files, ociIndex, "", &document)
+	if err != nil {
 		return nil, err
 	}
 	for depth := 0; depth == 0 || document.isIndex(); depth++ {
@@ -167,15 +177,20 @@ func readOCI(files store) (*Image, error) {
 		}
 		next := document.Manifests[0]
 		document = ociDocument{}
-		if err := readJSON(files, blob(next.Digest), next.Digest.String(), &document); err != nil {
+		more, err := readJSON(files, blob(next.Digest), next.Digest.String(), &document)
+		if err != nil {
 			return nil, err
 		}
+		unread = append(unread, more...)
 		if next.MediaType.IsIndex() != document.isIndex() || document.MediaType != "" && document.MediaType != next.MediaType {
 			return nil, fmt.Errorf("%s is of the media type %q, and is said to be of %q", next.Digest, document.MediaType, next.MediaType)
 		}
 	}
 	manifest := document.Manifest
-	img := &Image{files: files, Annotations: slices.Sorted(maps.Keys(manifest.Annotations))}
+	if kind := manifest.Config.MediaType; kind != types.OCIConfigJSON && kind != types.DockerConfigJSON {
+		return nil, fmt.Errorf("its configuration has the media type %.80q, which is no image's", kind)
+	}
+	img := &Image{files: files, Unread: unread, Annotations: slices.Sorted(maps.Keys(manifest.Annotations))}
 	if err := img.readConfig(blob(manifest.Config.Digest), manifest.Config.Digest.String()); err != nil {
 		return nil, err
 	}
@@ -214,10 +229,11 @@ func (d *ociDocument) UnmarshalJSON(raw []byte) error {
 func blob(digest v1.Hash) string { return path.Join("blobs", digest.Algorithm, digest.Hex) }
 
 func (i *Image) readConfig(name, digest string) error {
-	raw, err := readDocument(i.files, name, digest)
+	raw, unread, err := readDocument(i.files, name, digest, namesOf(reflect.TypeFor[v1.ConfigFile]()))
 	if err != nil {
 		return fmt.Errorf("reading the image's configuration: %w", err)
 	}
+	i.Unread = sortedNames(i.Unread, unread)
 	sum := sha256.Sum256(raw)
 	i.ID = "sha256:" + hex.EncodeToString(sum[:])
 	if i.Config, err = v1.ParseConfigFile(bytes.NewReader(raw)); err != nil {
@@ -256,16 +272,21 @@ func (i *Image) complete() error {
 	return nil
 }
 
-// readJSON reads a document of a store.
-func readJSON(files store, name, digest string, v any) error {
-	raw, err := readDocument(files, name, digest)
+// readJSON reads a document of a store, and gives the names in it that v does not know.
+func readJSON(files store, name, digest string, v any) (unread []string, err error) {
+	t := reflect.TypeOf(v).Elem()
+	known := namesOf(t)
+	if t == reflect.TypeFor[ociDocument]() {
+		known = fieldsOf(t)
+	}
+	raw, unread, err := readDocument(files, name, digest, known)
 	if err != nil {
-		return fmt.Errorf("reading %.200s: %w", name, err)
+		return nil, fmt.Errorf("reading %.200s: %w", name, err)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("reading %.200s: %w", name, err)
+		return nil, fmt.Errorf("reading %.200s: %w", name, err)
 	}
-	return nil
+	return unread, nil
 }
 
 // maxValues bounds the values in a document: what is read of many small ones takes a hundred times their bytes.
@@ -287,30 +308,31 @@ func values(raw []byte) (n int) {
 	return n
 }
 
-func readDocument(files store, name, digest string) ([]byte, error) {
+// readDocument reads a document, and gives the names in it that are none of known's.
+func readDocument(files store, name, digest string, known *names) (raw []byte, unread []string, err error) {
 	file, size, err := files.openDocument(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer file.Close()
 	if size > maxDocument {
-		return nil, fmt.Errorf("it has %d bytes, more than %d", size, maxDocument)
+		return nil, nil, fmt.Errorf("it has %d bytes, more than %d", size, maxDocument)
 	}
-	raw, err := io.ReadAll(io.LimitReader(file, maxDocument))
+	raw, err = io.ReadAll(io.LimitReader(file, maxDocument))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if n := values(raw); n > maxValues {
-		return nil, fmt.Errorf("it has %d values, more than %d", n, maxValues)
+		return nil, nil, fmt.Errorf("it has %d values, more than %d", n, maxValues)
 	}
-	if err := unambiguous(raw); err != nil {
-		return nil, err
+	if unread, err = unambiguous(raw, known); err != nil {
+		return nil, nil, err
 	}
 	sum := sha256.Sum256(raw)
 	if got := "sha256:" + hex.EncodeToString(sum[:]); digest != "" && got != digest {
-		return nil, fmt.Errorf("its digest is %s, want %s", got, digest)
+		return nil, nil, fmt.Errorf("its digest is %s, want %s", got, digest)
 	}
-	return raw, nil
+	return raw, unread, nil
 }
 
 // MismatchError is a layer that is not what the image says of it.
@@ -347,7 +369,7 @@ func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int
 	defer file.Close()
 	packed, unpacked := sha256.New(), sha256.New()
 	whole := io.TeeReader(file, packed)
-	content, err := decompress(whole)
+	content, err := decompress(whole, func(text string) { overlay.NoteForeign(number, "the archive", text) })
 	if err != nil {
 		return err
 	}
@@ -369,8 +391,9 @@ func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int
 
 func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
 
-// decompress reads a layer by what its bytes begin with, as container engines do.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// decompress reads a layer by what its bytes begin with, as container engines do. note is told what no engine's compression
+// does, beside which a runtime that loads layers lazily could find other files.
+func decompress(r io.Reader, note func(string)) (io.ReadCloser, error) {
 	head := make([]byte, 4)
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -379,7 +402,7 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 	whole := io.MultiReader(bytes.NewReader(head[:n]), r)
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(whole)
+		return newMembers(bufio.NewReader(whole), note)
 	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		decoder, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow),
 			zstd.WithDecoderMaxWindow(zstdWindow))
@@ -389,6 +412,42 @@ func decompress(r io.Reader) (io.ReadCloser, error) {
 		return decoder.IOReadCloser(), nil
 	}
 	return io.NopCloser(whole), nil
+}
+
+// members reads the members of a gzip stream, of which there should be one, with nothing in its header.
+type members struct {
+	*gzip.Reader
+	from *bufio.Reader
+	note func(string)
+}
+
+func newMembers(from *bufio.Reader, note func(string)) (*members, error) {
+	reader, err := gzip.NewReader(from)
+	if err != nil {
+		return nil, err
+	}
+	reader.Multistream(false)
+	if len(reader.Extra)+len(reader.Name)+len(reader.Comment) > 0 {
+		note("its compression has a name, a comment or a field more")
+	}
+	return &members{reader, from, note}, nil
+}
+
+// Read reads a piece.
+func (m *members) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if _, more := m.from.Peek(1); more != nil {
+		return n, more // io.EOF, mostly
+	}
+	m.note("its compression has several parts")
+	if err := m.Reset(m.from); err != nil {
+		return n, err
+	}
+	m.Multistream(false)
+	return n, nil
 }
 
 // interruptible is a reader that ends when its context does.

@@ -176,7 +176,10 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 			`below that "c.json/x"`:        {manifest, config, {"c.json/x", ""}},
 			`"c.json" is a link`:           {manifest, {"c.json", "-> /evil/c.json"}, {"evil/c.json", good}},
 			`"manifest.json" is a link`:    {{"manifest.json", "=> m"}, {"m", manifest[1]}, config},
-			`"Config" twice`:               {{"manifest.json", `[{"config":"c.json","Config":"c.json","Layers":[]}]`}, config},
+			`"config" twice in`:            {{"manifest.json", `[{"Config":"c.json","config":"c.json","Layers":[]}]`}, config},
+			`which is "Layers" to`:         {{"manifest.json", `[{"Config":"c.json","layers":[]}]`}, config},
+			`which is "User" to`:           {manifest, {"c.json", `{"config":{"uſer":"0"},"rootfs":{"diff_ids":[]}}`}},
+			"goes on after its end":        {manifest, {"c.json", good + `{}`}},
 			`"config" twice`:               {manifest, {"c.json", `{"config":{"User":"0"},"config":{"User":"1"},"rootfs":{"diff_ids":[]}}`}},
 			`"Uſer" twice`:                 {manifest, {"c.json", `{"config":{"User":"0","Uſer":"1"},"rootfs":{"diff_ids":[]}}`}},
 			`"\x1b" twice`:                 {manifest, {"c.json", `{"config":{"Labels":{"\u001b":"","\u001b":""}},"rootfs":{"diff_ids":[]}}`}},
@@ -190,6 +193,17 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 		free := `{"config":{"Labels":{"a":"","A":"","config":"","Config":""},"Volumes":{"/a":{},"/A":{}}},"rootfs":{"diff_ids":[]}}`
 		opened, err := image.Open(ctx, writeFile(t, tarOf(manifest, [2]string{"c.json", free})))
 		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Unread).To(BeEmpty())
+		Expect(opened.Close()).To(Succeed())
+	})
+
+	it("says what it does not read of an image's documents, and other readers may", func() {
+		opened, err := image.Open(ctx, writeFile(t, tarOf(
+			[2]string{"manifest.json", `[{"Config":"c","Layers":[],"RepoTags":["a"],"Parent":"","LayerSources":{"sha256:0":{"size":1,"more":1}}}]`},
+			[2]string{"c", `{"id":"","config":{"StopTimeout":1,"Labels":{"x":"","X":""},"Volumes":{"/a":{"driver":"x"}}},"rootfs":{"diff_ids":[],"base":{"deep":1}},"id2":[{"a":1}]}`},
+		)))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Unread).To(Equal([]string{"StopTimeout", "base", "driver", "id", "id2", "more"}))
 		Expect(opened.Close()).To(Succeed())
 	})
 
@@ -218,11 +232,16 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 			"the layout holds 0":     tarOf([2]string{"index.json", plain}, stored(config)),
 			"docker load":            layout(plain, manifestType, [2]string{"repositories", `{"x":{"latest":"1"}}`}),
 			"another as index.json":  layout(plain, manifestType, [2]string{"manifest.json", `[{"Config":"c","Layers":[]}]`}, [2]string{"c", config + " "}),
+			"which is no image's":    layout(strings.Replace(plain, "image.config", "wasm.config", 1), manifestType),
 			"media type \"text/html": layout(`{`+described+`,"layers":[{"mediaType":"text/html"}]}`, manifestType),
 		} {
 			_, err := image.Open(ctx, writeFile(t, raw))
 			Expect(err).To(MatchError(ContainSubstring(what)), what)
 		}
+		opened, err := image.Open(ctx, writeFile(t, layout(`{"artifactType":"x/y",`+plain[1:], manifestType)))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(opened.Unread).To(Equal([]string{"artifactType"}))
+		Expect(opened.Close()).To(Succeed())
 		for _, raw := range [][]byte{layout(plain, manifestType), layout(nested, indexType, stored(plain))} {
 			opened, err := image.Open(ctx, writeFile(t, raw))
 			Expect(err).NotTo(HaveOccurred())

@@ -20,6 +20,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/pages"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
 const top = ".."
@@ -187,12 +188,14 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 	others := []string{"BP_LOG_LEVEL", "BP_DEPENDENCY_MIRROR"}
 
 	var descriptor struct {
+		API      string
 		Metadata struct {
 			Configurations []struct{ Name string }
 		}
 	}
 	_, err := toml.DecodeFile(filepath.Join(top, "buildpack.toml"), &descriptor)
 	Expect(err).NotTo(HaveOccurred())
+	Expect(descriptor.API).To(Equal(launchlayer.BuildpackAPI))
 	var declared []string
 	for _, c := range descriptor.Metadata.Configurations {
 		declared = append(declared, c.Name)

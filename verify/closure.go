@@ -194,8 +194,12 @@ func (v *closureCheck) plain(name string, f *filetree.File, mode fs.FileMode) bo
 	return why == ""
 }
 
-// unusual says what rights a file has that no store path gives, beyond those in mode.
+// unusual says what rights a file has that no store path gives, beyond those in mode. A layer's directory may have the bit of
+// its group, which it inherits from the volume of a Kubernetes pod.
 func unusual(f *filetree.File, mode fs.FileMode) string {
+	if f.Kind == filetree.Directory && mode&0o200 != 0 {
+		mode |= fs.ModeSetgid
+	}
 	switch {
 	case len(f.Attributes) > 0:
 		return fmt.Sprintf("it has the extended attribute %.80q", f.Attributes[0])

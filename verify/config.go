@@ -198,6 +198,29 @@ func (c *imageCheck) annotations() {
 	}
 }
 
+// unread names what other readers may find in the image's documents, and the labels that engines obey. Other labels say
+// something of the image, and no engine asks them.
+func (c *imageCheck) unread() {
+	for _, name := range c.img.Unread {
+		c.add(Unknown, name, "the image's documents have this name, which this program does not know and some engine may")
+	}
+	for name, value := range c.img.Config.Config.Labels {
+		if slices.ContainsFunc(obeyedLabels, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			c.add(Unknown, name, "the image has this label, which some engines obey, as %.200q", value)
+		}
+	}
+	if kind := c.img.Config.RootFS.Type; kind != "layers" {
+		c.add(Altered, "root file system", "it is of the type %.80q, want layers", kind)
+	}
+}
+
+// obeyedLabels begin labels that Podman, nerdctl, containerd, CRI-O and Compose look for: rights of the container, updates,
+// mounts, who a container belongs to.
+var obeyedLabels = []string{
+	"io.containers.", "io.podman.", "PODMAN_", "nerdctl/", "containerd.io/", "io.containerd.", "io.cri-containerd", "io.kubernetes.",
+	"run.oci.", "com.docker.compose.",
+}
+
 // start checks how the image starts, beside its process types.
 func (c *imageCheck) start() {
 	config := c.img.Config.Config
@@ -216,9 +239,9 @@ func (c *imageCheck) start() {
 	if config.WorkingDir != c.appDir {
 		c.add(Altered, "working directory", "it is %.200q, want %s", config.WorkingDir, c.appDir)
 	}
-	user, _, _ := strings.Cut(config.User, ":")
-	if n, err := strconv.Atoi(user); user == "" || user == "root" || err == nil && n == 0 { // as runtimes read it: "+0" too
-		c.add(Altered, "user", "it is %.80q: an image of buildpacks does not run as root", config.User)
+	user, group, grouped := strings.Cut(config.User, ":")
+	if !isAccount(user) || user == "0" || user == "root" || grouped && !isAccount(group) {
+		c.add(Altered, "user", "it is %.80q: an image of buildpacks does not run as root, nor as who some runtime takes for root", config.User)
 	}
 	if config.Healthcheck != nil && len(config.Healthcheck.Test) > 0 && config.Healthcheck.Test[0] != "NONE" {
 		c.add(Unknown, "health check", "the image runs %.200q, which no lifecycle has set", config.Healthcheck.Test)
@@ -240,6 +263,15 @@ func (c *imageCheck) start() {
 	if system := c.img.Config.OS; system != "linux" {
 		c.add(Altered, "operating system", "it is %.80q, want linux", system)
 	}
+}
+
+// isAccount reports whether a user or group is a name, or a number, that every runtime reads in the same way. Some take "+0"
+// for a number, and 4294967296 for 0 (CVE-2024-40635).
+func isAccount(name string) bool {
+	if n, err := strconv.ParseInt(name, 10, 32); err == nil {
+		return strconv.FormatInt(n, 10) == name && n >= 0
+	}
+	return name != "" && !strings.ContainsAny(name[:1], "0123456789+-.@") && isWord(name, "") && !strings.ContainsAny(name, ",:+")
 }
 
 // covers reports whether a mount at a path lies over what was proven: a runtime follows links on its way.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,6 +42,7 @@ type imageCheck struct {
 func (c *imageCheck) check(ctx context.Context) error {
 	c.environment()
 	c.annotations()
+	c.unread()
 	labelled := c.labels()
 	overlay, err := c.img.Overlay(ctx, c.temp, c.keeps)
 	if err != nil {
@@ -59,6 +61,12 @@ func (c *imageCheck) check(ctx context.Context) error {
 			c.add(Altered, note.Path, "layer %d of the image: %s", note.Layer+1, note.Text)
 		}
 	}
+	for _, note := range overlay.Foreign {
+		if note.Layer >= c.above {
+			c.add(Unknown, c.img.Layers[note.Layer].DiffID, "layer %d of the image is not as a lifecycle writes layers, and tools may read "+
+				"it in different ways: %s: %s", note.Layer+1, note.Path, note.Text)
+		}
+	}
 	for _, dir := range directories {
 		if err := c.layers(ctx, dir); err != nil {
 			return err
@@ -69,6 +77,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 	c.lifecycleLauncher()
 	c.NotCovered = append(c.NotCovered, "the app's own files in "+c.appDir)
 	c.start()
+	c.appRights()
 	c.elsewhere()
 	c.accept()
 	return ctx.Err()
@@ -124,7 +133,7 @@ func (c *imageCheck) parents() {
 				if len(file.Attributes) > 0 {
 					c.add(Altered, part, "it has the extended attribute %.80q", file.Attributes[0])
 				}
-				if file.Mode&0o022 != 0 {
+				if file.Mode&0o022 != 0 && part != c.layersDir { // which is a volume of its own on Kubernetes, for anybody to write to
 					c.add(Altered, part, "its mode is %v: others may write to it", file.Mode)
 				}
 				if file.Mode&0o555 != 0o555 {
@@ -261,6 +270,22 @@ func (c *imageCheck) lifecycleLauncher() {
 	case c.options.Lifecycle == "":
 		c.NotCovered = append(c.NotCovered, "the lifecycle's launcher (sha256:"+sum+", --lifecycle)")
 	}
+}
+
+// appRights names what of the app's files gives a process rights that its user has not. Directories may have the group's bit,
+// which they inherit from a volume.
+func (c *imageCheck) appRights() {
+	c.root.Find(c.appDir).Walk(c.appDir, func(name string, file *filetree.File) bool {
+		switch {
+		case file.Kind == filetree.Special:
+			c.add(Unknown, name, "it is a %s", file.Kind)
+		case len(file.Attributes) > 0:
+			c.add(Unknown, name, "it has the extended attribute %.80q", file.Attributes[0])
+		case file.Kind == filetree.Regular && file.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0:
+			c.add(Unknown, name, "its mode is %v: it runs with the rights of its owner or group", file.Mode)
+		}
+		return true
+	})
 }
 
 // elsewhere names what layers above the run image have outside of what the lifecycle writes to.

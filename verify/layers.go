@@ -222,11 +222,8 @@ func (c *layersCheck) proot(wanted bool) {
 
 // rights notes what lets others write to a file or gives it more rights than its user has.
 func (c *layersCheck) rights(name string, file *filetree.File) {
-	switch {
-	case file.Mode&^0o755 != 0:
-		c.add(Altered, name, "its mode is %v", file.Mode)
-	case unusual(file, 0o755) != "":
-		c.add(Altered, name, "%s", unusual(file, 0o755))
+	if why := unusual(file, 0o755); why != "" {
+		c.add(Altered, name, "%s", why)
 	}
 }
 

@@ -34,7 +34,9 @@ func (c *imageCheck) processTypes() {
 		// The lifecycle's launcher takes environment and programs from the directory of each.
 		switch name := lifecycle.LayersOf(buildpack.ID); {
 		case name == launchlayer.BuildpackDir:
-			ours++
+			if ours++; buildpack.API != launchlayer.BuildpackAPI {
+				c.add(Altered, where, "it has this buildpack as of the API %.80q, want %s", buildpack.API, launchlayer.BuildpackAPI)
+			}
 		case slices.Contains([]string{"", ".", "..", "config", "sbom"}, name), strings.Contains(name, "\x00"):
 			c.add(Altered, where, "it names the buildpack %.80q", buildpack.ID)
 		}

@@ -95,6 +95,11 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 		})
 	}
 
+	it("calls an image intact whose layers kpack had on a volume of the pod's group", func() {
+		report, out := verifyImage(imagetest.NewOnVolume(t, launch.EngineRelocate), nil)
+		g.Expect(intact(report)).To(BeTrue(), out)
+	})
+
 	it("takes the user's word for what no build makes", func() {
 		f := imagetest.New(t, launch.EngineRelocate)
 		other := func(f *imagetest.Image) {
@@ -614,11 +619,31 @@ func testAltered(t *testing.T, it spec.S, made map[string]*imagetest.Image) {
 		}
 	}
 
-	it("knows at least 200 ways", func() {
-		n := len(alterations())
-		for _, group := range furtherAlterations() {
-			n += len(group)
+	formats := formatAlterations()
+	for _, says := range slices.Sorted(maps.Keys(formats)) {
+		group := formats[says]
+		for _, name := range slices.Sorted(maps.Keys(group)) {
+			it(fmt.Sprintf("does not call %q intact, but says %q", name, says), func() {
+				if made[launch.EngineRelocate] == nil {
+					made[launch.EngineRelocate] = imagetest.New(t, launch.EngineRelocate)
+				}
+				report, out := verifyImage(made[launch.EngineRelocate].Clone(t), func(f *imagetest.Image) {
+					group[name](f)
+					f.Relabel = true
+				})
+				g.Expect(intact(report)).To(BeFalse(), out)
+				g.Expect(out).To(ContainSubstring(says))
+			})
 		}
-		g.Expect(n).To(BeNumerically(">=", 200))
+	}
+
+	it("knows at least 350 ways", func() {
+		n := len(alterations())
+		for _, groups := range []map[string]map[string]func(*imagetest.Image){furtherAlterations(), formats} {
+			for _, group := range groups {
+				n += len(group)
+			}
+		}
+		g.Expect(n).To(BeNumerically(">=", 350))
 	})
 }

@@ -67,6 +67,9 @@ type Overlay struct {
 	Memory int
 	// Notes are what is unusual about the layers. They count as memory.
 	Notes []Note
+	// Foreign are the layers whose archives no lifecycle has written, each with the first place that shows it. Many run
+	// images' are.
+	Foreign []Note
 
 	spool    *os.File // of the contents, without a name; its holes are zeros
 	buffer   []byte   // for one file after the other
@@ -102,21 +105,41 @@ func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
 	o.written, o.implied = map[*File]bool{}, map[*File]bool{}
 	defer o.imply()
 	counted := &counter{ctx: ctx, r: r, overlay: o}
-	archive := tar.NewReader(counted)
+	headers := &recorder{from: counted}
+	archive := tar.NewReader(headers)
+	var before int64
 	for {
+		headers.start()
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
+			if !headers.is(append(padding(before), archiveEnd()...)) {
+				o.NoteForeign(layer, "the archive", "it does not end as one that a lifecycle has written")
+			}
 			return o.rest(counted, layer)
 		}
 		if err != nil {
 			return err
 		}
+		if want := canonical(header); want == nil || !headers.is(append(padding(before), want...)) {
+			o.NoteForeign(layer, path.Clean("/"+header.Name), "no lifecycle writes such an entry")
+		}
+		headers.on, before = false, header.Size
 		if o.entries++; o.entries > maxEntries {
 			return fmt.Errorf("%w: it has more than %d files", ErrTooLarge, maxEntries)
 		}
 		if err := o.apply(header, archive, layer); err != nil {
 			return fmt.Errorf("%.200q: %w", header.Name, err)
 		}
+		if _, err := io.Copy(io.Discard, archive); err != nil {
+			return fmt.Errorf("%.200q: %w", header.Name, err)
+		}
+	}
+}
+
+// NoteForeign notes of a layer, once, that no lifecycle has written it.
+func (o *Overlay) NoteForeign(layer int, place, text string) {
+	if n := len(o.Foreign); n == 0 || o.Foreign[n-1].Layer != layer {
+		o.Foreign = append(o.Foreign, Note{Layer: layer, Path: place, Text: text})
 	}
 }
 
@@ -133,6 +156,9 @@ func (o *Overlay) rest(r io.Reader, layer int) error {
 	noted := false
 	for {
 		n, err := r.Read(buf)
+		if n > 0 {
+			o.NoteForeign(layer, "the archive", "it does not end as one that a lifecycle has written")
+		}
 		if !noted && len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
 			noted = true
 			if err := o.note(layer, "the archive", "it goes on after its end"); err != nil {
@@ -207,6 +233,9 @@ func (o *Overlay) apply(header *tar.Header, contents io.Reader, layer int) error
 	name := path.Base(place)
 	if err := o.unusual(header, place, path.Join(pathOf(dir), name), layer); err != nil {
 		return err
+	}
+	if parent != o.Root && parent.Layer != layer {
+		o.NoteForeign(layer, place, "no lifecycle writes a file before its directory")
 	}
 	if strings.HasPrefix(name, whiteoutPrefix) {
 		return o.whiteout(parent, place, layer)

@@ -182,6 +182,11 @@ type Launch struct {
 	} `toml:"buildpacks"`
 }
 
+// launchKeys are those that the lifecycle's launcher reads.
+var launchKeys = []string{
+	"processes", "type", "command", "args", "direct", "default", "buildpack-id", "working-dir", "exec-env", "buildpacks", "api", "id",
+}
+
 // LayersOf is the name of the directory, in that of all layers, from which the lifecycle's launcher takes a buildpack's layers.
 func LayersOf(buildpackID string) string { return strings.ReplaceAll(buildpackID, "/", "_") }
 
@@ -205,8 +210,8 @@ func ReadLaunch(layersDir *filetree.File) (l Launch, err error) {
 			return l, fmt.Errorf("it has the key %.80q, which the lifecycle does not write", key.String())
 		}
 	}
-	for _, key := range decoded.Keys() { // a decoder takes "Command" for "command", and of both either
-		if name := key[len(key)-1]; len(key) <= 2 && name != strings.ToLower(name) {
+	for _, key := range decoded.Keys() { // a decoder takes "Command" and "proceſſes" for others, and of both either
+		if name := key[len(key)-1]; len(key) <= 2 && slices.ContainsFunc(launchKeys, func(k string) bool { return k != name && strings.EqualFold(k, name) }) {
 			return l, fmt.Errorf("it has the key %.80q, which the lifecycle does not write", key.String())
 		}
 	}

@@ -22,6 +22,8 @@ const (
 	// BuildpackID is this buildpack's, BuildpackDir its directory among the layers of an image, as the lifecycle names it.
 	BuildpackID  = "nixproot/nix-hydra"
 	BuildpackDir = "nixproot_nix-hydra"
+	// BuildpackAPI is the API that buildpack.toml declares, and by which the lifecycle's launcher reads the layers.
+	BuildpackAPI = "0.10"
 )
 
 // The names of the buildpack's layers that are in the image, beside those that hold store paths.

@@ -44,8 +44,8 @@ type Image struct {
 	OS     string
 	// Relabel has the label list the layers as they are after an alteration.
 	Relabel bool
-	// Label, if set, changes the label's text at the end.
-	Label func(string) string
+	// Label, if set, changes the label's text at the end, Document that of the configuration.
+	Label, Document func(string) string
 
 	Key     string // the public key that signed the store paths
 	App     storepath.Path
@@ -63,6 +63,7 @@ type Image struct {
 	data   map[string]map[string]any
 	result *closure.Result
 	build  string // the label of the build
+	volume bool   // the layers are on a volume
 }
 
 // Layer is one layer: what the label knows it as, and its entries.
@@ -71,6 +72,8 @@ type Layer struct {
 	Entries []Entry
 	Cut     bool   // the archive ends in the middle
 	After   []byte // what comes after the archive
+	// Rewrite, if set, changes the archive's bytes, Pack those that are stored.
+	Rewrite, Pack func([]byte) []byte
 }
 
 // Entry is a file in a layer's archive.
@@ -86,8 +89,14 @@ const (
 )
 
 // New makes an image of a small signed closure.
-func New(t *testing.T, engine string) *Image {
-	f := &Image{T: t, OS: "linux", arch: runtime.GOARCH, data: map[string]map[string]any{}}
+func New(t *testing.T, engine string) *Image { return newImage(t, engine, false) }
+
+// NewOnVolume makes one whose layers were on a Kubernetes volume: it belongs to the pod's group, whose directories all belong
+// to that, and anybody may write to it.
+func NewOnVolume(t *testing.T, engine string) *Image { return newImage(t, engine, true) }
+
+func newImage(t *testing.T, engine string, volume bool) *Image {
+	f := &Image{T: t, OS: "linux", arch: runtime.GOARCH, data: map[string]map[string]any{}, volume: volume}
 	launcher := filepath.Join(tempDir(t), "launch")
 	Expect(os.WriteFile(launcher, []byte("the launcher"), 0o755)).To(Succeed())
 	sum := sha256.Sum256([]byte("the launcher"))
@@ -230,6 +239,9 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	Expect(err).NotTo(HaveOccurred())
 	defer set.Close()
 	layers := libcnb.Layers{Path: tempDir(f.T)}
+	if f.volume {
+		Expect(os.Chmod(layers.Path, 0o755|fs.ModeSetgid)).To(Succeed())
+	}
 	var view relocate.View
 	if engine == launch.EngineRelocate {
 		view, err = relocate.NewView(View)
@@ -370,6 +382,9 @@ func (f *Image) NamesWith(text string) []string {
 // fromDisk adds a layer of this buildpack as the lifecycle's exporter writes it.
 func (f *Image) fromDisk(name, layers string) {
 	entries := []Entry{Directory("/layers"), Directory(Dir)}
+	if f.volume {
+		entries[0].Mode, entries[1].Mode = 0o2777, 0o2755
+	}
 	root := filepath.Join(layers, name)
 	err := filepath.WalkDir(root, func(each string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -387,7 +402,11 @@ func (f *Image) fromDisk(name, layers string) {
 		switch {
 		case d.IsDir():
 			e := Directory(place)
-			e.Mode = int64(info.Mode().Perm())
+			header, err := tar.FileInfoHeader(info, "")
+			if err != nil {
+				return err
+			}
+			e.Mode = header.Mode
 			entries = append(entries, e)
 		case info.Mode().IsRegular():
 			raw, err := os.ReadFile(each)
@@ -449,7 +468,11 @@ func (l Layer) Archive() []byte {
 	if l.Cut {
 		return text.Bytes()[:text.Len()/2]
 	}
-	return append(text.Bytes(), l.After...)
+	archive := append(text.Bytes(), l.After...)
+	if l.Rewrite != nil {
+		return l.Rewrite(archive)
+	}
+	return archive
 }
 
 // metadata is the label's text for layers with these digests.
@@ -518,11 +541,18 @@ func (f *Image) Write(name string, alter func(*Image)) {
 	config.Config.Labels[lifecycle.BuildLabel] = f.build
 	raw, err := json.Marshal(config)
 	Expect(err).NotTo(HaveOccurred())
+	if f.Document != nil {
+		raw = []byte(f.Document(string(raw)))
+	}
 	files := Layer{Entries: []Entry{Regular("config.json", string(raw), 0o644)}}
 	var names []string
 	for i, layer := range f.Layers {
 		names = append(names, fmt.Sprintf("%d/layer.tar", i))
-		files.Entries = append(files.Entries, Regular(names[i], string(layer.Archive()), 0o644))
+		archive := layer.Archive()
+		if layer.Pack != nil {
+			archive = layer.Pack(archive)
+		}
+		files.Entries = append(files.Entries, Regular(names[i], string(archive), 0o644))
 	}
 	raw, err = json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": nil, "Layers": names}})
 	Expect(err).NotTo(HaveOccurred())
