@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -55,6 +58,22 @@ func withoutIPv4(t *testing.T, names ...string) {
 	must(unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""))
 }
 
+// addLoopback gives the loopback interface another address of IPv6.
+func addLoopback(address string) {
+	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	must(err)
+	defer unix.Close(socket)
+	lo, err := net.InterfaceByName("lo")
+	must(err)
+	request := struct { // in6_ifreq: linux/ipv6.h
+		address      [16]byte
+		prefixLength uint32
+		index        int32
+	}{address: netip.MustParseAddr(address).As16(), prefixLength: 64, index: int32(lo.Index)}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&request)))
+	Expect(errno).To(BeZero())
+}
+
 // TestIPv6 builds where there is no IPv4 at all, as on platforms whose pods have none.
 func TestIPv6(t *testing.T) {
 	realParts(t)
@@ -92,6 +111,58 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app",
 				"BP_NIX_SOURCE_NAME": "source"}, app...)
 			Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + address))
+		}
+	})
+
+	it("takes a link-local address with its zone, goes through a proxy at a literal address, and says which family there is not", func() {
+		withoutIPv4(t)
+		addLoopback("fe80::1")
+		addLoopback("fd00::1")
+		w := newWorld(t).importsWord()
+		w.hydraBuilds("source", "default.nix", "-A", "word")
+		app := w.hydraBuilds("source", "default.nix", "-A", "app")
+		server, err := rig.Serve(w.cache, rig.ServeOptions{Address: "[fe80::1%lo]:0"})
+		must(err)
+		defer server.Close()
+		listens, err := url.Parse(server.URL)
+		must(err)
+		zoned := "http://[fe80::1%25lo]:" + listens.Port()
+		settings := func(address string, more ...string) map[string]string {
+			env := map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app", "BP_NIX_SOURCE_NAME": "source"}
+			for i := 0; i < len(more); i += 2 {
+				env[more[i]] = more[i+1]
+			}
+			return env
+		}
+		o := w.deploy(settings(zoned), app...)
+		Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + zoned))
+
+		var through atomic.Int32
+		proxy := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			through.Add(1)
+			http.FileServer(http.Dir(w.cache)).ServeHTTP(rw, r)
+		}))
+		proxy.Listener.Close()
+		proxy.Listener, err = net.Listen("tcp", "[::1]:0")
+		must(err)
+		proxy.Start()
+		defer proxy.Close()
+		must(w.bare.NewImage())
+		w.deploy(settings("http://cache.example.org", "HTTP_PROXY", proxy.URL, "http_proxy", proxy.URL), app...)
+		Expect(through.Load()).To(BeNumerically(">", 2))
+		private, err := rig.Serve(w.cache, rig.ServeOptions{Address: "[fd00::1]:0"})
+		must(err)
+		defer private.Close()
+		const nobody = "http://[2001:db8::1]:3128"
+		must(w.bare.NewImage())
+		w.deploy(settings(private.URL, "HTTP_PROXY", nobody, "http_proxy", nobody, "NO_PROXY", "fe80::/10,fd00::/8"), app...)
+
+		for address, words := range map[string]string{
+			"http://192.0.2.1:8080": "the build has no IPv4: give the cache's host an address of the other kind (an AAAA record in DNS)",
+			"http://[fe80::1]:8080": "http://[fe80::1%25eth0]:8080",
+		} {
+			must(w.bare.NewImage())
+			w.fails(settings(address), words)
 		}
 	})
 

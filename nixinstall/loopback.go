@@ -22,8 +22,8 @@ import (
 )
 
 // loopback is where Nix finds the substituters that it cannot use by itself, for as long as one command runs: those
-// that want a header or a session, which it cannot send, and directories that it may not write to, as it makes directories of its own in a
-// file:// cache before it reads it.
+// that want a header or a session, which it cannot send, those at a link-local address, whose zone it does not pass on, and
+// directories that it may not write to, as it makes directories of its own in a file:// cache before it reads it.
 type loopback struct {
 	// urls are all substituters as Nix is to ask them.
 	urls []string
@@ -70,12 +70,12 @@ func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, err
 		}
 		return http.FileServer(http.Dir(dir)), nil
 	}
-	if authorization == "" && through == nil {
-		return nil, nil
-	}
 	base, err := url.Parse(plain)
 	if err != nil {
 		return nil, fmt.Errorf("%s is no URL", redact.Text(plain))
+	}
+	if authorization == "" && through == nil && !strings.Contains(base.Hostname(), "%") {
+		return nil, nil
 	}
 	var transport http.RoundTripper = s.transport(bundle)
 	if through != nil {

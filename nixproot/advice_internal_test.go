@@ -89,11 +89,11 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 		code.WriteString(err.Error() + "\n")
 	}
 	fmt.Fprintf(&code, "%s\n%s\n", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}, &net.DNSError{Err: "no such host"})
-	fmt.Fprintln(&code, syscall.ENOSPC)
+	fmt.Fprintln(&code, syscall.ENOSPC, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EINVAL)
 	// As the code has what an example stands for in a message, and what the page adds.
 	example := strings.NewReplacer("x86_64-linux", "%s", "aarch64-linux", "%s", "4095", "%d", "not in git", "", "no such project", "no such %s", "no such jobset", "no such %s",
 		"SignatureDoesNotMatch", "", "InvalidToken and others", "",
-		", of a cache at localhost", "", ", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
+		", of a cache at localhost", "", ", of a link-local address (fe80::…) without its zone", "", ", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
 	pieces := 0
 	for _, chapter := range chapters() {
 		for _, entry := range chapter.entries {

@@ -236,6 +236,8 @@ func connectionFix(err error) []string {
 		return adviceOn(topicProxyLogin)
 	case errors.As(err, &proxy):
 		return adviceOn(topicProxy)
+	case familyFix(err) != nil:
+		return familyFix(err)
 	case errors.As(err, &dial) && dial.Op == "proxyconnect":
 		return adviceOn(topicProxyDown)
 	case errors.As(err, &name) && name.IsNotFound:
@@ -254,6 +256,37 @@ func connectionFix(err error) []string {
 		return adviceOn(topicTLSPort)
 	case errors.As(err, &scheme):
 		return adviceOn(topicPlainPort)
+	}
+	return nil
+}
+
+// familyFix is for an address that no connection can be made to where the build runs: there is no network of its family, or
+// it is on a link that it does not name. For any other it is nil.
+func familyFix(err error) []string {
+	address := dialled(err)
+	if address == nil {
+		return nil
+	}
+	ipv4 := address.IP.To4() != nil
+	unreachable := errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL) && !ipv4 // which also is what a machine without free ports says
+	switch {
+	case address.IP.IsLinkLocalUnicast() && address.Zone == "" && errors.Is(err, syscall.EINVAL):
+		return adviceOn(topicZone, "address", address.IP.String())
+	case unreachable && ipv4:
+		return adviceOn(topicFamily, "family", "IPv4", "record", "an AAAA record")
+	case unreachable:
+		return adviceOn(topicFamily, "family", "IPv6", "record", "an A record")
+	}
+	return nil
+}
+
+// dialled is the address that a connection could not be made to, nil where that is not what an error is about.
+func dialled(err error) *net.TCPAddr {
+	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
+		if address, ok := op.Addr.(*net.TCPAddr); ok && op.Op == "dial" {
+			return address
+		}
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -64,6 +66,14 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 			{&net.OpError{Op: "proxyconnect", Net: "tcp", Err: &net.DNSError{IsNotFound: true}}, "correct the proxy's address", "whether a proxy is needed"},
 			{&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}, "correct the host in the cache's URL", "are up"},
 			{&net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}, "are up", "correct the host"},
+			{unreachable("192.0.2.1", "", syscall.ENETUNREACH), "the build has no IPv4: give the cache's host an address of the other kind (an AAAA record", "are up"},
+			{unreachable("2001:db8::1", "", syscall.ENETUNREACH), "the build has no IPv6: give the cache's host an address of the other kind (an A record", "are up"},
+			{unreachable("2001:db8::1", "", syscall.EADDRNOTAVAIL), "the build has no IPv6", "are up"},
+			{&net.OpError{Op: "proxyconnect", Net: "tcp", Err: unreachable("192.0.2.1", "", syscall.ENETUNREACH)}, "no IPv4", "correct the proxy's"},
+			{unreachable("192.0.2.1", "", syscall.EHOSTUNREACH), "are up", "no IPv4"},
+			{unreachable("192.0.2.1", "", syscall.EADDRNOTAVAIL), "are up", "no IPv4"},
+			{unreachable("fe80::1", "", syscall.EINVAL), "http://[fe80::1%25eth0]:8080", "are up"},
+			{unreachable("fe80::1", "eth0", syscall.EINVAL), "are up", "%25"},
 			{x509.UnknownAuthorityError{}, "SSL_CERT_FILE", "HTTPS_PROXY"},
 			{x509.UnknownAuthorityError{}, "ca-certificate", "HTTPS_PROXY"},
 			{x509.HostnameError{}, "the name in the cache's URL", "SSL_CERT_FILE"},
@@ -92,4 +102,10 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 		Expect(explain(fmt.Errorf("a step: %w", cache.ErrNoKeys))).To(MatchError(And(
 			ContainSubstring("BP_NIX_TRUSTED_PUBLIC_KEYS="), ContainSubstring("BP_NIX_REQUIRE_SIGS=false"))))
 	})
+}
+
+// unreachable is an address to which no connection can be made.
+func unreachable(ip, zone string, why syscall.Errno) error {
+	return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 443, Zone: zone},
+		Err: os.NewSyscallError("connect", why)}
 }

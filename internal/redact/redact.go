@@ -54,7 +54,7 @@ func URL(u *url.URL) string {
 // and is the host's name or its port.
 func IsMisread(u *url.URL) bool {
 	rest := u.Path + "?" + u.RawQuery + "#" + u.Fragment
-	return strings.Contains(rest, "@") && (u.User != nil || u.Port() != "" && !strings.Contains(u.Host, ".") && u.Hostname() != "localhost")
+	return strings.Contains(rest, "@") && (u.User != nil || u.Port() != "" && !strings.ContainsAny(u.Host, ".[") && u.Hostname() != "localhost")
 }
 
 // Text redacts every URL inside a text, such as an error of net/http.

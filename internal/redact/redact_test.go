@@ -30,6 +30,7 @@ func TestHidesUserNamesPasswordsAndUnknownParametersWhereverAURLStands(t *testin
 		"https://u:p@q/r@h/x":                          "https://hidden",
 		"https://h.example.org:8443/@babel/core":       "https://h.example.org:8443/@babel/core",
 		"https://h/@babel and localhost:1/@babel":      "https://h/@babel and localhost:1/@babel",
+		"http://[2001:db8::1]:8080/@babel":             "http://[2001:db8::1]:8080/@babel",
 	} {
 		g.Expect(Text(text)).To(Equal(want))
 	}
