@@ -41,17 +41,22 @@ done <Procfile >"$CNB_LAYERS_DIR/launch.toml"
 `,
 }
 
-// TestHeroku builds as Heroku's Fir does, as far as that can be had here: the user of its builder and a lifecycle of the
-// same series, a source without .git, its settings in project.toml, config vars and PORT at run time only.
+// TestHeroku builds as Heroku's Fir does, as far as that can be had here: the user of its builder and lifecycles of the
+// same series as it has and had, a source without .git, its settings in project.toml, config vars and PORT at run time only.
 func TestHeroku(t *testing.T) {
 	p := realPlatform(t)
-	var err error
-	p.pack, err = p.parts.rig.HerokuPack(t.Context())
-	must(err)
-	spec.Run(t, "builder", p.testHeroku, spec.Report(report.Terminal{}))
+	for _, lifecycle := range []string{rig.LifecycleVersion, rig.HerokuLifecycleVersion} {
+		var err error
+		p.pack, err = p.parts.rig.HerokuPack(t.Context(), lifecycle)
+		must(err)
+		spec.Run(t, "builder with "+lifecycle, func(t *testing.T, _ spec.G, it spec.S) {
+			p.testHeroku(t, it, lifecycle == rig.LifecycleVersion)
+		}, spec.Report(report.Terminal{}))
+	}
 }
 
-func (p *platform) testHeroku(t *testing.T, _ spec.G, it spec.S) {
+// testHeroku is the main job, and all that there is where all is set.
+func (p *platform) testHeroku(t *testing.T, it spec.S, all bool) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	// An app whose settings are in project.toml.
@@ -97,6 +102,10 @@ func (p *platform) testHeroku(t *testing.T, _ spec.G, it spec.S) {
 		Expect(p.says(image, "launcher", "bash", "-c", "run_proot.sh echo one-off")).To(Equal("one-off\n"))
 	})
 
+	if !all {
+		return
+	}
+
 	it("works before heroku/procfile too, whose process types take the place of its own, and says so", func() {
 		work, err := workDir()
 		must(err)
@@ -111,21 +120,30 @@ func (p *platform) testHeroku(t *testing.T, _ spec.G, it spec.S) {
 		Expect(p.page(image, rig.ContainerOptions{Confinement: rig.Hostile})).To(ContainSubstring("<html"))
 	})
 
-	it("evaluates, fetches and relocates in the memory of Heroku's smallest dyno, 512 MB", func() {
+	it("evaluates, fetches, relocates and exports in the memory of Heroku's smallest dyno, 512 MB, the first time and again", func() {
 		const limit = "512m"
-		java, checkout := sample(t, "java-web"), t.TempDir()
-		must(os.CopyFS(checkout, os.DirFS(java.source)))
-		must(filepath.WalkDir(checkout, func(name string, entry fs.DirEntry, err error) error {
-			must(err)
-			if !entry.IsDir() {
-				return nil
+		java, cache, registry := sample(t, "java-web"), t.TempDir(), newRegistry(t)
+		must(os.Chmod(cache, 0o777))
+		run := registry.push(t, p.pack.Images.Run, "heroku/run")
+		for _, said := range []string{"Adding layer 'nixproot/nix-hydra:closure", "Reusing layer 'nixproot/nix-hydra:closure"} {
+			checkout := t.TempDir()
+			must(os.CopyFS(checkout, os.DirFS(java.source)))
+			must(filepath.WalkDir(checkout, func(name string, entry fs.DirEntry, err error) error {
+				must(err)
+				if !entry.IsDir() {
+					return nil
+				}
+				return os.Chmod(name, 0o777)
+			}))
+			log, err := p.creates(t, registry.address+"/shop", run, checkout, java.env(p.parts, "BP_NIX_REMOVE_SOURCE", "true"),
+				"--memory", limit, "--memory-swap", limit, "--volume", cache+":/cache")
+			Expect(err).NotTo(HaveOccurred(), log)
+			Expect(log).To(ContainSubstring(said))
+			if strings.HasPrefix(said, "Adding") {
+				Expect(log).To(And(ContainSubstring("Evaluated shell.nix"), ContainSubstring("Engine: relocate")))
 			}
-			return os.Chmod(name, 0o777)
-		}))
-		log, err := p.phases(t, checkout, java.env(p.parts, "BP_NIX_REMOVE_SOURCE", "true"), "--memory", limit, "--memory-swap", limit)
-		Expect(err).NotTo(HaveOccurred(), log)
-		Expect(log).To(And(ContainSubstring("Evaluated shell.nix"), ContainSubstring("Engine: relocate")))
-		lines := strings.Split(strings.TrimSpace(log), "\n")
-		t.Logf("bytes of memory that it took: %s", lines[len(lines)-1])
+			lines := strings.Split(strings.TrimSpace(log), "\n")
+			t.Logf("bytes of memory that it took: %s", lines[len(lines)-1])
+		}
 	})
 }

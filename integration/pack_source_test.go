@@ -141,8 +141,22 @@ func zipped(t *testing.T, dir string) string {
 }
 
 // phases runs the lifecycle's detector and builder on a directory itself, which is the application directory, with further
-// options of docker run. The last line is how much memory that took, in bytes, files that it wrote included.
+// options of docker run.
 func (p *platform) phases(t *testing.T, app string, env map[string]string, options ...string) (string, error) {
+	t.Helper()
+	return p.lifecycle(t, "phase detector -order /platform/order.toml; phase builder", app, env, options...)
+}
+
+// creates runs all of the lifecycle's phases in one container, as phases does, of which the last exports to a registry. Its
+// cache is in the directory /cache. The last line is how much memory that took, in bytes, files that it wrote included.
+func (p *platform) creates(t *testing.T, image, run, app string, env map[string]string, options ...string) (string, error) {
+	t.Helper()
+	return p.lifecycle(t, "phase creator -order /platform/order.toml -cache-dir /cache -run-image "+run+" "+image+"\ncd /sys/fs/cgroup\n"+
+		"if [ -f memory.peak ]; then cat memory.peak; else cat memory/memory.max_usage_in_bytes; fi", app, env, options...)
+}
+
+// lifecycle runs phases of the lifecycle in a container of the builder.
+func (p *platform) lifecycle(t *testing.T, script, app string, env map[string]string, options ...string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	order := map[string]string{"order.toml": "[[order]]\n[[order.group]]\nid = \"nixproot/nix-hydra\"\nversion = \"0.1.0\"\n"}
@@ -158,8 +172,7 @@ func (p *platform) phases(t *testing.T, app string, env map[string]string, optio
 	out, err := exec.CommandContext(t.Context(), "docker", append(args,
 		"--volume", app+":/workspace", "--volume", p.buildpack+":/bps/nixproot_nix-hydra/0.1.0:ro", "--volume", dir+":/platform:ro",
 		"--entrypoint", "/bin/sh", p.pack.Builder, "-ec",
-		"phase() { \"/cnb/lifecycle/$@\" -app /workspace -buildpacks /bps -platform /platform -layers /layers; }\n"+
-			"phase detector -order /platform/order.toml; phase builder; cd /sys/fs/cgroup\n"+
-			"if [ -f memory.peak ]; then cat memory.peak; else cat memory/memory.max_usage_in_bytes; fi")...).CombinedOutput()
+		"phase() { name=$1; shift; /cnb/lifecycle/$name -app /workspace -buildpacks /bps -platform /platform -layers /layers \"$@\"; }\n"+
+			script)...).CombinedOutput()
 	return string(out), err
 }

@@ -21,7 +21,8 @@ const (
 	actionlintVersion = "v1.7.10"
 	// LifecycleVersion is the newest.
 	LifecycleVersion = "v0.21.0"
-	// HerokuLifecycleVersion is the nearest to that of heroku/builder:24, v0.20.14, that can be built from its module.
+	// HerokuLifecycleVersion is the nearest to v0.20.14 that can be built from its module: what heroku/builder:24 had in 2025.
+	// Now it has v0.21.12, to which LifecycleVersion is the nearest.
 	HerokuLifecycleVersion = "v0.20.12"
 )
 
@@ -156,9 +157,9 @@ func (r *Rig) Pack(ctx context.Context) (*Pack, error) {
 	return r.packWith(ctx, LifecycleVersion, User)
 }
 
-// HerokuPack is Pack with a builder like heroku/builder:24, as far as its lifecycle and its user go.
-func (r *Rig) HerokuPack(ctx context.Context) (*Pack, error) {
-	return r.packWith(ctx, HerokuLifecycleVersion, HerokuUser)
+// HerokuPack is Pack with a builder like heroku/builder:24, as far as its user and a lifecycle of its series go.
+func (r *Rig) HerokuPack(ctx context.Context, lifecycle string) (*Pack, error) {
+	return r.packWith(ctx, lifecycle, HerokuUser)
 }
 
 func (r *Rig) packWith(ctx context.Context, lifecycle string, user int) (*Pack, error) {
