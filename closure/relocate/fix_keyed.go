@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -119,6 +120,7 @@ func (f *fixer) hdf5(s source) ([]edit, error) {
 var tableEnds = map[string]string{
 	"\x57\xfb\x80\x8b\x24\x75\x47\xdb": "LevelDB table", // table/format.h; RocksDB and TensorFlow have it, too
 	"\xf7\xcf\xf4\x85\xb7\x41\xe2\x88": "RocksDB table", // table/block_based/block_based_table_builder.cc
+	"\xf0\x9f\xaa\xb3\xf0\x9f\xaa\xb3": "Pebble table",  // sstable/table.go
 }
 
 // tableEnd says which table with checksums ends as data does, or "".
@@ -127,6 +129,29 @@ func tableEnd(data []byte) string {
 		return ""
 	}
 	return tableEnds[string(data[len(data)-8:])]
+}
+
+// Files of database servers, which have no mark of their own but names, and a checksum over each page or record.
+var (
+	postgresTable = regexp.MustCompile(`^[0-9]+(_fsm|_vm|_init)?(\.[0-9]+)?$`)
+	postgresLog   = regexp.MustCompile(`^[0-9A-F]{24}$`)
+	levelLog      = regexp.MustCompile(`^(MANIFEST-[0-9]{6}|[0-9]{6}\.log)$`)
+)
+
+// serverFile says which of them the file of that name is, or "".
+func serverFile(name string, head []byte) string {
+	switch {
+	case len(head) < 24:
+	case string(head[18:20]) == "\x04\x20" && postgresTable.MatchString(name): // 8 KiB, layout 4: bufpage.h
+		return "PostgreSQL table"
+	case head[1] == 0xd1 && postgresLog.MatchString(name): // xlog_internal.h, XLOG_PAGE_MAGIC
+		return "PostgreSQL write-ahead log"
+	case strings.HasSuffix(name, ".ibd") || name == "ibdata1":
+		return "InnoDB table"
+	case 0 < head[6] && head[6] <= 8 && levelLog.MatchString(name): // sum, length and kind of a record: log_format.h
+		return "LevelDB log"
+	}
+	return ""
 }
 
 // plain rewrites what has no format of its own.

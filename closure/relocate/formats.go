@@ -79,6 +79,8 @@ func magics() []magic {
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
 		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam, code: true}},                       // erl beam_lib
 		{0, "\x83P", format{name: erlangTermName, look: (*inspector).erlangTerm, kind: Compressed, fix: (*fixer).erlangTerm}},
+		{0, "# v2 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}}, // gitformat-bundle
+		{0, "# v3 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}},
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
 		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
 		{0, classMark, format{name: className, kind: HashKeyed, fix: (*fixer).class}},
@@ -125,6 +127,12 @@ func magics() []magic {
 		{12, "\x62\x31\x05\x00", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     // sorted by its keys
 		{12, "\x00\x05\x31\x62", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     //
 		{16, "\xde\xc0\xef\xbe\x01\x00\x00\x00", format{name: "LMDB", kind: HashKeyed}},   // the same; mdb.c
+		{16, "\xed\xda\x0c\xed", format{name: "bbolt", kind: HashKeyed}},                  // sorted, too; db.go
+		{0, "ToKyO CaBiNeT\n", format{name: "Tokyo Cabinet table", kind: HashKeyed}},      // tchdb.c
+		{0, "KC\n\x00", format{name: "Kyoto Cabinet table", kind: HashKeyed}},             // kchashdb.h
+		{0, "[depot]\n\f", format{name: "QDBM table", kind: HashKeyed}},                   // depot.c
+		{0, "TkrzwHDB\n", format{name: "Tkrzw table", kind: HashKeyed}},                   // tkrzw_dbm_hash_impl.cc
+		{0, "\xfe\xfe\x07", format{name: "MyISAM index", kind: HashKeyed}},                // mi_open.c
 		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},     // ext4: inode checksums
 
 		// What cannot be looked into here.
@@ -133,6 +141,11 @@ func magics() []magic {
 		{0, "QFI\xfb", format{name: "qcow2 image", kind: Compressed, opaque: true}},
 		{0x400, "\xe2\xe1\xf5\xe0", format{name: "EROFS", kind: Compressed, opaque: true}},
 		{0, "7z\xbc\xaf\x27\x1c", format{name: "7z", kind: Compressed, opaque: true}},
+		{0, "MSCF\x00\x00\x00\x00", format{name: "cabinet", kind: Compressed, opaque: true}}, // [MS-CAB]
+		{0, "xar!\x00\x1c", format{name: "xar", kind: Compressed, opaque: true}},
+		{0, "\xed\xab\xee\xdb", format{name: "RPM package", kind: Compressed, opaque: true}},
+		{0, "\x45\x3d\xcd\x28", format{name: "cramfs", kind: Compressed, opaque: true}},
+		{0, "MSWIM\x00\x00\x00", format{name: "WIM image", kind: Compressed, opaque: true}},
 		{0, "Rar!\x1a\x07", format{name: "RAR", kind: Compressed, opaque: true}},
 		{0, "LZIP\x01", format{name: "lzip", kind: Compressed, opaque: true}},
 		{0, "\x04\x22\x4d\x18", format{name: "lz4", kind: Compressed, opaque: true}},
@@ -175,6 +188,9 @@ func (x *inspector) recognise(name string, head []byte) format {
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}
 	}
+	if server := serverFile(name, head); server != "" {
+		return format{name: server, kind: Checksummed}
+	}
 	if isDigest(name) {
 		return format{name: "file named by a hash of its contents", kind: Checksummed, fix: (*fixer).plain, trailer: true}
 	}
@@ -188,7 +204,7 @@ func plausible(m *magic, head []byte) bool {
 		return len(head) >= 10 && '1' <= head[3] && head[3] <= '9' &&
 			(string(head[4:10]) == "\x31\x41\x59\x26\x53\x59" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90")
 	case racketName:
-		return bytes.Contains(head[:min(len(head), 64)], []byte("chez-scheme"))
+		return isRacket(head)
 	case erlangTermName:
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
 	case "Redis dump":
@@ -209,6 +225,24 @@ func plausible(m *magic, head []byte) bool {
 			len(head) > 0x43e && head[0x43a] < 8 && head[0x43b] == 0 && head[0x43c]-1 < 3 && head[0x43d] == 0
 	}
 	return true
+}
+
+// isRacket reports whether head begins compiled code: a version, the virtual machine or the machine that the code is for,
+// and whether it is a bundle, a directory of them or a syntax literal (Racket's "printing compiled code").
+func isRacket(head []byte) bool {
+	word := func() (text []byte) {
+		if n := int(head[0]); n < len(head)-1 && n < 32 {
+			text, head = head[1:n+1], head[n+1:]
+		}
+		return text
+	}
+	head = head[len("#~"):]
+	if len(head) < 2 {
+		return false
+	}
+	version := word()
+	return len(version) > 1 && len(bytes.Trim(version, ".0123456789")) == 0 && len(word()) > 1 &&
+		bytes.IndexByte([]byte("BDS"), head[0]) >= 0
 }
 
 // afterSkippable is what stands behind the frames of zstd and lz4 that decoders skip (RFC 8878, 3.1.2), as pzstd

@@ -226,6 +226,19 @@ func (x *inspector) gitPack(l *level, p location) error {
 	return nil
 }
 
+// gitBundle goes through a bundle: lines up to an empty one, and a pack.
+func (x *inspector) gitBundle(l *level, p location) error {
+	for {
+		line, err := l.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) == 1 {
+			return x.gitPack(l, p)
+		}
+	}
+}
+
 // skipPackEntry reads what stands before an object's compressed data: type and size, and the base of a delta.
 func skipPackEntry(l *level) error {
 	const ofsDelta, refDelta = 6, 7

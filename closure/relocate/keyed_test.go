@@ -119,6 +119,45 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("refuses tables keyed by hashes, sorted ones, and files of database servers, by name", func() {
+		// How what the servers and tools of these formats wrote begins.
+		for _, f := range [][3]string{
+			{"a.tcb", "Tokyo Cabinet table", "ToKyO CaBiNeT\n1.0:911\n\x00"}, {"a.kch", "Kyoto Cabinet table", "KC\n\x00\x10\x0e\x06\xbc"},
+			{"a.dp", "QDBM table", "[depot]\n\x0c\x00\x00\x0014\x00"}, {"a.tkh", "Tkrzw table", "TkrzwHDB\n\x00"},
+			{"a.db", "bbolt", strings.Repeat("\x00", 8) + "\x04" + strings.Repeat("\x00", 7) + "\xed\xda\x0c\xed\x02\x00\x00\x00"},
+			{"t.MYI", "MyISAM index", "\xfe\xfe\x07\x01\x00\x03"},
+			{"16384", "PostgreSQL table", "\x00\x00\x00\x00\x40\x92\x79\x01\x04\xca\x00\x00\x28\x00\x18\x1f\x00\x20\x04\x20\x00\x00\x00\x00"},
+			{"2608_fsm", "PostgreSQL table", "\x00\x00\x00\x00\x40\x92\x79\x01\x04\xca\x00\x00\x28\x00\x18\x1f\x00\x20\x04\x20\x00\x00\x00\x00"},
+			{"000000010000000000000001", "PostgreSQL write-ahead log", "\x18\xd1\x07\x00\x01\x00\x00\x00" + strings.Repeat("\x00", 32)},
+			{"ibdata1", "InnoDB table", strings.Repeat("\x00", 40)}, {"t.ibd", "InnoDB table", strings.Repeat("\x00", 40)},
+			{"MANIFEST-000002", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01\x1aleveldb.BytewiseComparator"},
+			{"000003.log", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01" + strings.Repeat("\x00", 20)},
+			{"r.zo", "Racket code", "#~\x048.18\x05ta6leD\x02\x00\x00\x00"}, {"r.zo", "Racket code", "#~\x058.101\x0bchez-schemeB\x00"},
+		} {
+			_, report := fixedTree(t, regular(f[0], f[2]+string(dep)))
+			Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring(f[1]))), f[1])
+			_, report = fixedTree(t, regular(f[0], f[2]))
+			Expect(report.Blockers).To(BeEmpty(), f[1])
+		}
+		for name, contents := range map[string]string{"16384": "nothing of a server: ", "000003.log": "a text with lines\n", "x.zo": "#~ text of its own: "} {
+			dir, report := fixedTree(t, regular(name, contents+string(dep)))
+			Expect(report.Blockers).To(BeEmpty(), name)
+			Expect(readBack(t, dir, name)).To(HaveSuffix(depNow))
+		}
+		for _, head := range []string{"MSCF\x00\x00\x00\x00", "xar!\x00\x1c", "\xed\xab\xee\xdb", "\x45\x3d\xcd\x28", "MSWIM\x00\x00\x00"} {
+			_, report := fixedTree(t, regular("image", head+noise(100)))
+			Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.Opaque)), "%q", head)
+		}
+	})
+
+	it("looks into bundles of git", func() {
+		const head = "# v2 git bundle\n28f6c4b4a1c4d3a3d7a3b1c5e3f5a7d9e1b3c5d7 refs/heads/main\n\n"
+		_, report := fixedTree(t, regular("a.bundle", head+gitPack(script)))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("git bundle: the hash of"))))
+		_, report = fixedTree(t, regular("a.bundle", head+gitPack("nothing")))
+		Expect(report.Blockers).To(BeEmpty())
+	})
+
 	it("leaves a file alone that is named by its hash, and rewrites one that is not", func() {
 		text := "{\"Cmd\": [\"" + string(self) + "/bin/app\"]}"
 		md5, sha256, sha512 := md5.Sum([]byte(text)), sha256.Sum256([]byte(text)), sha512.Sum512([]byte(text))
