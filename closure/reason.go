@@ -68,6 +68,12 @@ func (e *BlockedError) Error() string {
 	return "relocating closure: " + strings.Join(reasons, "; ")
 }
 
+// LimitError is a closure beyond what a build takes: larger than any that is known, or made up by a cache.
+type LimitError struct{ What string }
+
+// Error says which limit it is.
+func (e *LimitError) Error() string { return "resolving closure: " + e.What }
+
 // MissingError says which reference could not be resolved, and who needs it.
 type MissingError struct {
 	Chain []storepath.Path // from a root to the path that is missing

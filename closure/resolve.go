@@ -64,7 +64,7 @@ func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
 			continue
 		}
 		if len(w.referrers) == w.MaxPaths {
-			return fmt.Errorf("resolving closure: it has more than %d paths", w.MaxPaths)
+			return &LimitError{fmt.Sprintf("it has more than %d paths", w.MaxPaths)}
 		}
 		w.referrers[p] = from
 		w.left++
@@ -125,7 +125,7 @@ func (s *substitution) hold(p storepath.Path, n *Node, found *cache.Found) error
 	defer s.mu.Unlock()
 	s.nodes[p], s.found[p] = n, found
 	if s.held += found.Held(); s.held > cache.MaxHeld {
-		return fmt.Errorf("resolving closure: what the caches say of its paths takes more than %d bytes", cache.MaxHeld)
+		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ const (
 	topicInvalid         topic = "invalid"
 	topicReference       topic = "reference"
 	topicDefaultCache    topic = "default-cache"
+	topicEndless         topic = "endless-closure"
 	topicExtraFiles      topic = "extra-files"
 	topicMissingFiles    topic = "missing-files"
 	topicChangedFiles    topic = "changed-files"
@@ -277,6 +278,11 @@ func cachesAdvice() []advice {
 			"`BP_NIX_SUBSTITUTERS` replaces the default cache.",
 			[]string{"what comes from nixpkgs unchanged is often in the default cache only, which BP_NIX_SUBSTITUTERS leaves out " +
 				"here: NIX_EXTRA_BINARY_CACHE=" + defaultCache}},
+		{topicEndless, "what the caches say of its paths takes more than … bytes, resolving closure: it has more than … paths",
+			"The closure is larger than any that is known: 100,000 paths, or some 600,000 references among them. A cache may make " +
+				"up paths without end.",
+			[]string{"compare with what Nix finds (nix path-info --recursive --store <cache> <root> | wc --lines): where that ends, " +
+				"leave what the app does not need out of its closure; where it does not, leave the cache out"}},
 	}
 }
 

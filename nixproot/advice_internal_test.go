@@ -16,6 +16,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -151,6 +152,11 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 	} {
 		NewWithT(t).Expect(explain(fmt.Errorf("a step: %w", c.err))).To(MatchError(ContainSubstring(c.want)), "%T", c.err)
 	}
+}
+
+func TestAnEndlessClosureHasItsAdvice(t *testing.T) {
+	err := explain(fmt.Errorf("a step: %w", &closure.LimitError{What: "it has more than 100000 paths"}))
+	NewWithT(t).Expect(err).To(MatchError(And(ContainSubstring("resolving closure: it has more"), ContainSubstring("nix path-info"))))
 }
 
 // warnings are what a build says and goes on after, in the order in which it does.

@@ -154,8 +154,11 @@ func cacheFixes(err error) []string {
 		unopened  *cache.OpenError
 		unfetched *cache.FetchError
 		unread    *cache.AuthoritiesError
+		limit     *closure.LimitError
 	)
 	switch {
+	case errors.As(err, &limit):
+		return adviceOn(topicEndless)
 	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
 		return dependencyFixes(reference, notFound)
 	case errors.As(err, &notFound):
