@@ -134,6 +134,15 @@ func systemFixes(system string) []string {
 	return adviceOn(topicOtherSystem, "system", system, "platform", platforms[system])
 }
 
+// machineFixes are for programs for another machine; of images there are those for two.
+func machineFixes(e *MachineError) []string {
+	fixes := adviceOn(topicMachine, "system", e.System, "machine", e.Machine)
+	if runsOn[e.Machine] == nil {
+		return []string{strings.TrimSuffix(fixes[0], ", or")}
+	}
+	return fixes
+}
+
 // argumentFixes are for a function that is called without what it needs: texts can be given, packages have to come from
 // an expression.
 func argumentFixes(e *nixinstall.EvalError) []string {
@@ -404,7 +413,7 @@ func imageFixes(err error) []string {
 			return globs == "" && strings.Contains(fix, "BP_NIX_HARMLESS")
 		})
 	case errors.As(err, &machine):
-		return adviceOn(topicMachine, "system", machine.System, "machine", machine.Machine)
+		return machineFixes(machine)
 	case errors.As(err, &tooLong):
 		return adviceOn(topicTooLong)
 	case errors.As(err, &foreign):

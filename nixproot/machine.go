@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -8,17 +9,19 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // MachineError says that a closure's programs are for another machine than the one the image is for.
 type MachineError struct {
-	// Path is the store path and Program the file in it that was looked at.
+	// Path is the store path and Program the file in it that was looked at, "" where the path is a file by itself.
 	Path    storepath.Path
 	Program string
 	// Machine is what the program runs on and System what the image is for, both as Nix names them where it does.
@@ -26,33 +29,45 @@ type MachineError struct {
 }
 
 func (e *MachineError) Error() string {
-	return fmt.Sprintf("checking programs: %s/%s is for %s, and the image is for %s", e.Path, e.Program, e.Machine, e.System)
+	return fmt.Sprintf("checking programs: %s is for %s, and the image is for %s", path.Join(e.Path.String(), e.Program), e.Machine, e.System)
 }
 
 // elfMachines are Nix's names of what programs are for.
 var elfMachines = map[elf.Machine]string{
 	elf.EM_X86_64: "x86_64-linux", elf.EM_386: "i686-linux", elf.EM_AARCH64: "aarch64-linux", elf.EM_ARM: "armv7l-linux",
-	elf.EM_RISCV: "riscv64-linux", elf.EM_PPC64: "powerpc64le-linux", elf.EM_S390: "s390x-linux",
-	elf.EM_LOONGARCH: "loongarch64-linux",
+	elf.EM_RISCV: "riscv64-linux", elf.EM_PPC64: "powerpc64le-linux", elf.EM_LOONGARCH: "loongarch64-linux",
 }
 
-// programMachines are those whose programs run on a system: its own and its 32-bit twin.
-var programMachines = map[string][]elf.Machine{
-	"x86_64-linux": {elf.EM_X86_64, elf.EM_386}, "aarch64-linux": {elf.EM_AARCH64, elf.EM_ARM},
+// bigEndian are those whose numbers begin with the highest byte.
+var bigEndian = map[elf.Machine]string{
+	elf.EM_S390: "s390x-linux", elf.EM_PPC64: "powerpc64-linux", elf.EM_AARCH64: "aarch64_be-linux",
+}
+
+// runsOn are the systems whose programs run on a system: its own and its 32-bit twin.
+var runsOn = map[string][]string{
+	"x86_64-linux": {"x86_64-linux", "i686-linux"}, "aarch64-linux": {"aarch64-linux", "armv7l-linux"},
 }
 
 // checkMachine looks at the programs of what was unpacked into the layers: a closure without one for system, and with
-// some for another machine, is refused. Programs for other machines beside ours may be there: emulators and compilers
-// bring some. Where paths are reused, their programs were looked at when they came, and only the roots are now.
+// some for another machine, is refused, and so is a root of that kind. Programs for other machines beside ours may be
+// there: emulators and compilers bring some, and scripts that look after guests. Where paths are reused, their programs
+// were looked at when they came, and only the roots are now.
 func checkMachine(result *closure.Result, layersDir string, roots []storepath.Path, system string) error {
+	u := unpacked{system: system, view: result.View, dirs: map[string]string{}, paths: map[string]storepath.Path{}}
+	for _, group := range result.Changed {
+		for _, p := range group.Paths {
+			base := closure.BaseName(p, result.View)
+			u.dirs[base], u.paths[base] = filepath.Join(layersDir, group.Layer, base), p
+		}
+	}
 	var all programs
 	for _, group := range result.Changed {
 		for _, p := range group.Paths {
-			found, err := programsIn(p, filepath.Join(layersDir, group.Layer, closure.BaseName(p, result.View)), system)
+			found, err := u.programsIn(p)
 			if err != nil {
 				return fmt.Errorf("checking programs: %w", err)
 			}
-			if found.foreign != nil && !found.ours && slices.Contains(roots, p) {
+			if found.foreign != nil && !found.ours && !found.file && slices.Contains(roots, p) {
 				return found.foreign
 			}
 			all.add(found)
@@ -68,6 +83,7 @@ func checkMachine(result *closure.Result, layersDir string, roots []storepath.Pa
 type programs struct {
 	ours    bool
 	foreign *MachineError
+	file    bool // the store path is a file by itself, which may be data as well
 }
 
 func (p *programs) add(others programs) {
@@ -77,12 +93,38 @@ func (p *programs) add(others programs) {
 	}
 }
 
-// programsIn looks at the programs of a store path, which is unpacked in dir.
-func programsIn(p storepath.Path, dir, system string) (programs, error) {
+// note notes what a program is for.
+func (p *programs) note(path storepath.Path, name, machine, system string) {
+	switch {
+	case machine == "":
+	case slices.Contains(runsOn[system], machine):
+		p.ours = true
+	case p.foreign == nil:
+		p.foreign = &MachineError{Path: path, Program: name, Machine: machine, System: system}
+	}
+}
+
+// unpacked are the store paths that were unpacked, by their names in the view: where they are, and which.
+type unpacked struct {
+	system string
+	view   relocate.View
+	dirs   map[string]string
+	paths  map[string]storepath.Path
+}
+
+// programsIn looks at the programs of a store path.
+func (u unpacked) programsIn(p storepath.Path) (programs, error) {
 	var found programs
+	dir := u.dirs[closure.BaseName(p, u.view)]
 	root, err := os.OpenRoot(dir)
-	if errors.Is(err, fs.ErrNotExist) || err != nil && isFile(dir) {
-		return found, nil // a file by itself
+	if err != nil && isFile(dir) {
+		machine, _, err := programFile(os.Open(dir))
+		found.file = true
+		found.note(p, "", machine, u.system)
+		return found, err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return found, nil
 	}
 	if err != nil {
 		return found, err
@@ -98,56 +140,125 @@ func programsIn(p storepath.Path, dir, system string) (programs, error) {
 			return found, err
 		}
 		for _, entry := range entries {
-			name := directory + "/" + entry.Name()
-			if !entry.Type().IsRegular() {
-				continue
-			}
-			machine, ok, err := machineOf(root, name)
-			switch {
-			case err != nil:
+			if err := u.program(&found, p, root, directory+"/"+entry.Name()); err != nil {
 				return found, err
-			case !ok:
-			case slices.Contains(programMachines[system], machine):
-				found.ours = true
-			case found.foreign == nil:
-				found.foreign = &MachineError{Path: p, Program: name, Machine: machineName(machine), System: system}
 			}
 		}
 	}
 	return found, nil
 }
 
+// program looks at what a file in a store path is for. A script is for what its interpreter is for, unless it is what
+// makeWrapper puts before a program, and a link for what it leads to.
+func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name string) error {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	var to string
+	switch {
+	case info.Mode().Type() == fs.ModeSymlink:
+		to, err = root.Readlink(name)
+	case info.Mode().IsRegular():
+		var machine string
+		machine, to, err = programFile(root.Open(name))
+		found.note(p, name, machine, u.system)
+	}
+	if err != nil || to == "" {
+		return err
+	}
+	if _, err := root.Lstat(path.Dir(name) + "/." + path.Base(name) + "-wrapped"); err == nil {
+		return nil
+	}
+	elsewhere, rest := u.find(to)
+	if elsewhere == "" || u.paths[elsewhere] == p {
+		return nil
+	}
+	target, err := os.OpenRoot(u.dirs[elsewhere])
+	if err != nil {
+		return nil // a file by itself
+	}
+	defer target.Close()
+	if machine, _, err := programFile(target.Open(rest)); err == nil {
+		found.note(u.paths[elsewhere], rest, machine, u.system)
+	}
+	return nil
+}
+
+// find gives the store path that a place is in, by its name in the view, and what is behind that; "" is one that was not
+// unpacked.
+func (u unpacked) find(place string) (base, rest string) {
+	for place != "" {
+		base, place, _ = strings.Cut(place, "/")
+		if _, ok := u.dirs[base]; ok && place != "" {
+			return base, place
+		}
+	}
+	return "", ""
+}
+
 func isFile(name string) bool {
 	info, err := os.Lstat(name)
-	return err == nil && !info.IsDir()
+	return err == nil && info.Mode().IsRegular()
 }
 
-// machineOf reads what an ELF program is for; ok is false for other files.
-func machineOf(root *os.Root, name string) (machine elf.Machine, ok bool, err error) {
-	f, err := root.Open(name)
+// headLen is how much of a program is read: as much as the kernel reads of a script.
+const headLen = 256
+
+// programFile reads what a program is for, or, of a script, what runs it; both are "" for other files.
+func programFile(f *os.File, err error) (machine, interpreter string, _ error) {
 	if err != nil {
-		return 0, false, err
+		return "", "", err
 	}
 	defer f.Close()
-	var head [20]byte // up to e_machine, in 32 and 64 bits alike
-	if _, err := io.ReadFull(f, head[:]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, false, nil
-	} else if err != nil {
-		return 0, false, err
+	head := make([]byte, headLen)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", "", err
 	}
-	if string(head[:4]) != elf.ELFMAG {
-		return 0, false, nil
+	head = head[:n]
+	if line, ok := bytes.CutPrefix(head, []byte("#!")); ok {
+		line, _, _ = bytes.Cut(line, []byte("\n"))
+		if words := strings.Fields(string(line)); len(words) > 0 {
+			return "", words[0], nil
+		}
 	}
-	order := binary.ByteOrder(binary.LittleEndian)
-	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
-		order = binary.BigEndian
-	}
-	return elf.Machine(order.Uint16(head[18:])), true, nil
+	return machineOf(head), "", nil
 }
 
-func machineName(m elf.Machine) string {
-	if name, ok := elfMachines[m]; ok {
-		return name
+// machineOf is what a program that begins with head is for, "" where that is none: ELF up to e_machine, which is in 32 and
+// 64 bits alike, and Darwin's Mach-O (mach-o/loader.h).
+func machineOf(head []byte) string {
+	switch {
+	case len(head) >= 20 && string(head[:4]) == elf.ELFMAG:
+		return elfMachine(head)
+	case len(head) >= 8 && (string(head[:4]) == "\xcf\xfa\xed\xfe" || string(head[:4]) == "\xce\xfa\xed\xfe"):
+		switch binary.LittleEndian.Uint32(head[4:]) {
+		case 0x01000007:
+			return "x86_64-darwin"
+		case 0x0100000c:
+			return "aarch64-darwin"
+		}
+		return "darwin"
+	// Of several machines: how many there are stands where a Java class has its version, 45 or more.
+	case len(head) >= 8 && string(head[:4]) == "\xca\xfe\xba\xbe" && binary.BigEndian.Uint32(head[4:]) < 45:
+		return "darwin"
 	}
-	return strings.TrimPrefix(m.String(), "EM_")
+	return ""
+}
+
+func elfMachine(head []byte) string {
+	names, order := elfMachines, binary.ByteOrder(binary.LittleEndian)
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		names, order = bigEndian, binary.BigEndian
+	}
+	machine := elf.Machine(order.Uint16(head[18:]))
+	name, ok := names[machine]
+	switch {
+	case !ok:
+		return strings.TrimPrefix(machine.String(), "EM_")
+	case elf.OSABI(head[elf.EI_OSABI]) == elf.ELFOSABI_FREEBSD:
+		return strings.Replace(name, "linux", "freebsd", 1)
+	}
+	return name
 }

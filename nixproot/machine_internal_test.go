@@ -6,12 +6,14 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -89,10 +91,100 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 			app: {"bin/serve": program(elf.EM_386, binary.LittleEndian)}}), "x86_64-linux")).To(Succeed())
 	})
 
-	it("takes a path that is a file by itself", func() {
-		result := unpacked(map[storepath.Path]map[string]string{app: {}})
-		Expect(os.MkdirAll(filepath.Join(layers, "closure-00"), 0o755)).To(Succeed())
-		Expect(os.WriteFile(filepath.Join(layers, "closure-00", app.Base()), []byte(amd64), 0o755)).To(Succeed())
-		Expect(check(result, "aarch64-linux")).To(Succeed())
-	})
+	const (
+		libc   = storepath.Path("/nix/store/22222222222222222222222222222222-libc")
+		qemu   = storepath.Path("/nix/store/33333333333333333333333333333333-qemu")
+		second = storepath.Path("/nix/store/44444444444444444444444444444444-second")
+	)
+	freebsd := []byte(amd64)
+	freebsd[elf.EI_OSABI] = byte(elf.ELFOSABI_FREEBSD)
+	byBash, byFile := "#!"+string(bash)+"/bin/bash -e\n", "\x00file by itself\x00"
+	type tree map[string]string
+	for name, c := range map[string]struct {
+		closure map[storepath.Path]tree
+		roots   []storepath.Path
+		foreign string // and its machine, "" where all is well
+	}{
+		"a static program":                     {map[storepath.Path]tree{app: {"bin/app": amd64}}, nil, app.String() + "/bin/app is for x86_64-linux"},
+		"a 32-bit one":                         {map[storepath.Path]tree{app: {"bin/app": program(elf.EM_386, binary.LittleEndian)}}, nil, "is for i686-linux"},
+		"a 32-bit one that runs":               {map[storepath.Path]tree{app: {"bin/app": program(elf.EM_ARM, binary.LittleEndian)}}, nil, ""},
+		"RISC-V":                               {map[storepath.Path]tree{app: {"bin/app": program(elf.EM_RISCV, binary.LittleEndian)}}, nil, "is for riscv64-linux"},
+		"a machine that Nix has no name for":   {map[storepath.Path]tree{app: {"bin/app": program(elf.EM_SPARCV9, binary.BigEndian)}}, nil, "is for SPARCV9"},
+		"the same machine the other way round": {map[storepath.Path]tree{app: {"bin/app": program(elf.EM_AARCH64, binary.BigEndian)}}, nil, "is for aarch64_be-linux"},
+		"another system":                       {map[storepath.Path]tree{app: {"bin/app": string(freebsd)}}, nil, "is for x86_64-freebsd"},
+		"Darwin, on the same machine":          {map[storepath.Path]tree{app: {"bin/app": "\xcf\xfa\xed\xfe\x0c\x00\x00\x01"}}, nil, "is for aarch64-darwin"},
+		"Darwin, on several":                   {map[storepath.Path]tree{app: {"bin/app": "\xca\xfe\xba\xbe\x00\x00\x00\x02"}}, nil, "is for darwin"},
+		"a Java class":                         {map[storepath.Path]tree{app: {"bin/App.class": "\xca\xfe\xba\xbe\x00\x00\x00\x41"}}, nil, ""},
+		"a program for Windows":                {map[storepath.Path]tree{app: {"bin/app.exe": "MZ\x90\x00", "bin/app": byBash}, bash: {"bin/bash": arm64}}, nil, ""},
+		"a script and its interpreter":         {map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}}, nil, bash.String() + "/bin/bash is for x86_64-linux"},
+		"a script with another's interpreter, in a closure of ours": {
+			map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}, libc: {"bin/ldd": arm64}}, nil, bash.String() + "/bin/bash is for"},
+		"a link to a program, in a closure of ours": {
+			map[storepath.Path]tree{app: {"bin/app": "-> " + string(qemu) + "/bin/q"}, qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil,
+			qemu.String() + "/bin/q is for"},
+		"a link to ours beside one to a guest's": {
+			map[storepath.Path]tree{app: {"bin/app": "-> " + string(libc) + "/bin/ldd", "bin/q": "-> " + string(qemu) + "/bin/q"},
+				qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil, ""},
+		"a script that looks after a guest": {
+			map[storepath.Path]tree{app: {"bin/run": byBash, "libexec/agent": amd64}, bash: {"bin/bash": arm64}}, nil, ""},
+		"a wrapped program": {
+			map[storepath.Path]tree{app: {"bin/app": byBash, "bin/.app-wrapped": amd64}, bash: {"bin/bash": arm64}}, nil, "/bin/.app-wrapped is for"},
+		"an emulator with programs of guests": {
+			map[storepath.Path]tree{app: {"bin/app": arm64}, qemu: {"bin/qemu": arm64, "libexec/init": amd64, "share/bios": amd64}}, nil, ""},
+		"a boot loader's modules": {
+			map[storepath.Path]tree{app: {"bin/install": arm64, "lib/grub/i386-pc/kernel.img": program(elf.EM_386, binary.LittleEndian)}}, nil, ""},
+		"a dependency with nothing of ours": {map[storepath.Path]tree{app: {"bin/app": arm64}, qemu: {"bin/init": amd64}}, nil, ""},
+		"a root of another machine's beside ours": {
+			map[storepath.Path]tree{app: {"bin/app": arm64}, second: {"bin/second": amd64}}, []storepath.Path{app, second}, second.String() + "/bin/second is for"},
+		"a file by itself": {map[storepath.Path]tree{app: {byFile: amd64}}, nil, app.String() + " is for x86_64-linux"},
+		"a guest's file by itself, beside ours": {
+			map[storepath.Path]tree{app: {"bin/app": arm64}, second: {byFile: amd64}}, []storepath.Path{app, second}, ""},
+	} {
+		it("knows "+name, func() {
+			for _, view := range []string{"", "/layers/nixproot_nix-hydra/view"} {
+				group := closure.Group{Layer: "closure-00"}
+				result := &closure.Result{}
+				if view != "" {
+					var err error
+					result.View, err = relocate.NewView(view)
+					Expect(err).NotTo(HaveOccurred())
+				}
+				Expect(os.RemoveAll(layers)).To(Succeed())
+				renamed := func(text string) string {
+					for p := range c.closure {
+						text = strings.ReplaceAll(text, p.String(), filepath.Join("/somewhere", closure.BaseName(p, result.View)))
+					}
+					return text
+				}
+				for p, files := range c.closure {
+					group.Paths = append(group.Paths, p)
+					dir := filepath.Join(layers, group.Layer, closure.BaseName(p, result.View))
+					for name, text := range files {
+						file := filepath.Join(dir, name)
+						if name == byFile {
+							file = dir
+						}
+						Expect(os.MkdirAll(filepath.Dir(file), 0o755)).To(Succeed())
+						if to, link := strings.CutPrefix(text, "-> "); link {
+							Expect(os.Symlink(renamed(to), file)).To(Succeed())
+							continue
+						}
+						Expect(os.WriteFile(file, []byte(renamed(text)), 0o755)).To(Succeed())
+					}
+				}
+				result.Changed = []closure.Group{group}
+				roots := c.roots
+				if roots == nil {
+					roots = []storepath.Path{app}
+				}
+				err := checkMachine(result, layers, roots, "aarch64-linux")
+				if c.foreign == "" {
+					Expect(err).NotTo(HaveOccurred())
+					continue
+				}
+				Expect(err).To(MatchError(And(ContainSubstring(c.foreign), HaveSuffix("and the image is for aarch64-linux"))))
+				Expect(explain(err)).To(MatchError(ContainSubstring("name the store path that was built for aarch64-linux")))
+			}
+		})
+	}
 }
