@@ -171,11 +171,11 @@ func cacheFixes(err error) []string {
 	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
 		return dependencyFixes(reference, notFound)
 	case errors.As(err, &notFound):
-		return answerFixes(notFound.Asked)
+		return askedFixes(notFound.Asked)
 	case errors.As(err, &unopened):
-		return answerFixes(unopened.Asked)
+		return askedFixes(unopened.Asked)
 	case errors.As(err, &unfetched):
-		return answerFixes(unfetched.Tried)
+		return askedFixes(unfetched.Tried)
 	case errors.As(err, &unread):
 		return adviceOn(topicAuthorities, "source", unread.Source)
 	case errors.Is(err, cache.ErrNoKeys):
@@ -184,15 +184,15 @@ func cacheFixes(err error) []string {
 	return nil
 }
 
-// answerFixes looks at what each cache said.
-func answerFixes(asked []cache.Answer) []string {
+// askedFixes looks at what each cache said.
+func askedFixes(asked []cache.Answer) []string {
 	var fixes []string
 	for _, reason := range []cache.Reason{cache.Untrusted, cache.Invalid, cache.Login, cache.Down, cache.Absent} {
 		for _, a := range asked {
 			if a.Reason != reason {
 				continue
 			}
-			for _, fix := range answerFix(a) {
+			for _, fix := range answerFixes(a) {
 				if !slices.Contains(fixes, fix) {
 					fixes = append(fixes, fix)
 				}
@@ -202,8 +202,8 @@ func answerFixes(asked []cache.Answer) []string {
 	return fixes
 }
 
-// answerFix is for one cache's answer.
-func answerFix(a cache.Answer) []string {
+// answerFixes is for one cache's answer.
+func answerFixes(a cache.Answer) []string {
 	switch a.Reason {
 	case cache.Untrusted:
 		return trustFix(a)
@@ -323,7 +323,7 @@ func trustFix(a cache.Answer) []string {
 func dependencyFixes(missing *closure.MissingError, why *cache.NotFoundError) []string {
 	for _, a := range why.Asked {
 		if a.Reason != cache.Absent {
-			return answerFixes(why.Asked) // the reference may be there, but not for us
+			return askedFixes(why.Asked) // the reference may be there, but not for us
 		}
 	}
 	needed, by := missing.Chain[len(missing.Chain)-1], missing.Chain[len(missing.Chain)-2]

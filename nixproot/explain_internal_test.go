@@ -50,7 +50,7 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says what to do where a cache serves what is no narinfo", func() {
 		g := NewWithT(t)
-		g.Expect(answerFixes([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).
+		g.Expect(askedFixes([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).
 			To(ConsistOf(ContainSubstring("upload the path to it again")))
 	})
 

@@ -72,7 +72,7 @@ func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
 func findingFixes(finding roots.Finding) []string {
 	switch f := finding.(type) {
 	case roots.CacheAnswer:
-		return answerFix(f.Answer)
+		return answerFixes(f.Answer)
 	case roots.HydraSilent:
 		return fixesOf(f.Err)
 	case roots.NeverBuilt:

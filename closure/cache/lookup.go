@@ -87,42 +87,42 @@ func (s *Set) lookup(p storepath.Path) (*Found, error) {
 func (s *Set) askAll(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
 	decided := make(chan struct{})
 	defer close(decided)
-	replies := make(chan reply, len(caches))
+	came := make(chan reply, len(caches))
 	for i, c := range caches {
 		go func() {
 			found, err := s.ask(s.background, c, p, decided)
-			replies <- reply{index: i, found: found, err: err}
+			came <- reply{index: i, found: found, err: err}
 		}()
 	}
-	round := &round{caches: caches, replies: make([]*reply, len(caches))}
+	replies := &replies{caches: caches, of: make([]*reply, len(caches))}
 	var patience <-chan time.Time
 	for range caches {
 		select {
-		case r := <-replies:
-			round.replies[r.index] = &r
+		case r := <-came:
+			replies.of[r.index] = &r
 			refusals[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
 				patience = time.After(s.options.Retry.Patience)
 			}
 		case <-patience:
-			return round.bestSoFar(s.options.Retry.Patience)
+			return replies.bestSoFar(s.options.Retry.Patience)
 		}
-		if best := round.best(); best != nil {
+		if best := replies.best(); best != nil {
 			return best
 		}
 	}
 	return nil
 }
 
-// round is the state of one look-up.
-type round struct {
-	caches  []*substituter
-	replies []*reply
+// replies are those of some caches to one look-up, nil of one that is silent yet.
+type replies struct {
+	caches []*substituter
+	of     []*reply
 }
 
 // best is the answer of the best cache that has the path, once those before it have said that they do not.
-func (r *round) best() *Found {
-	for _, reply := range r.replies {
+func (r *replies) best() *Found {
+	for _, reply := range r.of {
 		if reply == nil {
 			return nil
 		}
@@ -135,8 +135,8 @@ func (r *round) best() *Found {
 
 // bestSoFar is the best answer of those that came; the better caches that are still silent are disabled, so that the next look-ups do
 // not wait for them.
-func (r *round) bestSoFar(patience time.Duration) *Found {
-	for i, reply := range r.replies {
+func (r *replies) bestSoFar(patience time.Duration) *Found {
+	for i, reply := range r.of {
 		if reply == nil {
 			r.caches[i].disable(fmt.Errorf("%w by %v", errLate, patience))
 		} else if reply.found != nil {

@@ -3,12 +3,10 @@ package filetree
 import (
 	"archive/tar"
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -22,15 +20,6 @@ const (
 	opaqueName     = ".wh..wh..opq"
 	aufsPrefix     = ".wh..wh."
 )
-
-// attributePrefix begins the PAX records of extended attributes, as runtimes read them.
-const attributePrefix = "SCHILY.xattr."
-
-// plainRecords are the PAX records that say what a header says without them, or nothing of a file: all that Go's archive/tar
-// writes by itself. Whatever else there is gives a file an attribute, to some tool at least.
-var plainRecords = []string{
-	"path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime", "atime", "ctime", "comment",
-}
 
 const (
 	// maxEntries and maxMemory bound a tree: how many entries layers may have, and what they take, in bytes.
@@ -281,39 +270,6 @@ func (o *Overlay) root(header *tar.Header, layer int) error {
 	return nil
 }
 
-// describe gives a directory the rights of another entry for it. Attributes stay, as they do where a runtime sets those of
-// the later entry on the directory that it has made.
-func (o *Overlay) describe(dir, by *File) {
-	for _, name := range dir.Attributes {
-		if !slices.Contains(by.Attributes, name) {
-			by.Attributes = append(by.Attributes, name)
-		}
-	}
-	dir.Mode, dir.UID, dir.GID, dir.Attributes, dir.Layer = by.Mode, by.UID, by.GID, by.Attributes, by.Layer
-	dir.Implied = false
-	o.written[dir] = true
-}
-
-// unusual notes what runtimes take in different ways. Docker unpacks a layer apart from those below it: a symlink of
-// theirs in a name's path becomes a directory there, and stays a link where the layers are unpacked over each other. An
-// overlay file system takes its own attributes for removals and renames, and others (fuse-overlayfs) for owners and rights.
-func (o *Overlay) unusual(header *tar.Header, place, real string, layer int) error {
-	if place != real {
-		for _, each := range []string{place, real} {
-			if err := o.note(layer, each, "the layer writes it through a symlink, which is a directory to some runtimes"); err != nil {
-				return err
-			}
-		}
-	}
-	for record := range header.PAXRecords {
-		name, _ := strings.CutPrefix(record, attributePrefix)
-		if strings.Contains(name, "overlay") || strings.HasPrefix(name, "user.containers.") {
-			return o.note(layer, real, "the layer gives it an attribute of overlay file systems")
-		}
-	}
-	return nil
-}
-
 // directory is the way to a directory, which is made where it is missing.
 func (o *Overlay) directory(place string) ([]step, error) {
 	way, err := o.Root.steps(place, true, func() (*File, error) {
@@ -355,147 +311,4 @@ func (o *Overlay) hide(dir *File) bool {
 		}
 	}
 	return len(dir.children) > 0
-}
-
-// file makes the File that a header describes.
-func (o *Overlay) file(header *tar.Header, layer int) (*File, error) {
-	f := &File{Mode: modeOf(header), UID: header.Uid, GID: header.Gid, Layer: layer}
-	var err error
-	if f.Attributes, err = attributesOf(header); err != nil {
-		return nil, err
-	}
-	switch header.Typeflag {
-	case tar.TypeDir:
-		f.Kind, f.children = Directory, map[string]*File{}
-	case tar.TypeReg:
-		f.Kind, f.Size = Regular, header.Size
-	case tar.TypeSymlink:
-		if len(header.Linkname) > maxPath || header.Linkname == "" {
-			return nil, errors.New("the symlink's target is empty or longer than Linux takes")
-		}
-		f.Kind, f.Target = Symlink, header.Linkname
-	case tar.TypeLink:
-		return o.hardLink(header, layer)
-	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		f.Kind = Special
-	default:
-		return nil, fmt.Errorf("the entry has the unknown type %q", header.Typeflag)
-	}
-	size := len(header.Name) + len(f.Target)
-	if f.Kind == Directory {
-		size += dirMemory
-	}
-	for _, name := range f.Attributes {
-		size += len(name)
-	}
-	return f, o.charge(size)
-}
-
-// modeOf are the bits of a header's mode that a File has.
-func modeOf(header *tar.Header) fs.FileMode {
-	return header.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)
-}
-
-// attributesOf names a header's extended attributes.
-func attributesOf(header *tar.Header) ([]string, error) {
-	var names []string
-	for record := range header.PAXRecords {
-		if !slices.Contains(plainRecords, record) {
-			name, _ := strings.CutPrefix(record, attributePrefix)
-			names = append(names, name)
-		}
-		if strings.HasPrefix(record, "GNU.sparse.") {
-			return nil, errors.New("the file is sparse, and may be endless")
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// hardLink is another name of a file that is there.
-func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
-	target := path.Clean("/" + header.Linkname)
-	way, err := o.Root.steps(path.Dir(target), true, nil, &o.followed)
-	if err != nil {
-		return nil, fmt.Errorf("a hard link to %.200q: %w", target, err)
-	}
-	old := way[len(way)-1].file.Child(path.Base(target))
-	if old == nil || old.Kind == Directory {
-		return nil, fmt.Errorf("a hard link to %.200q, which is no file", target)
-	}
-	link := *old
-	link.Layer = layer
-	// Runtimes give the file, under all its names, the rights of its last entry.
-	own, err := attributesOf(header)
-	if err != nil {
-		return nil, err
-	}
-	if mode := modeOf(header); old.Kind == Regular && (mode != old.Mode || header.Uid != old.UID || header.Gid != old.GID) ||
-		len(own) > 0 {
-		for _, each := range []string{header.Name, target} {
-			if err := o.note(layer, path.Clean("/"+each), "a hard link to it gives it other rights"); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return &link, o.charge(len(header.Name))
-}
-
-// keep writes contents to the spool.
-func (o *Overlay) keep(file *File, contents io.Reader) error {
-	if file.Size == 0 {
-		return nil
-	}
-	start := o.end
-	if o.buffer == nil {
-		o.buffer = make([]byte, 64<<10)
-	}
-	if _, err := o.spool.Seek(start, io.SeekStart); err != nil {
-		return fmt.Errorf("writing a temporary file: %w", err)
-	}
-	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size), o.buffer); err != nil {
-		return err
-	}
-	end, err := o.spool.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return fmt.Errorf("writing a temporary file: %w", err)
-	}
-	if o.end = end; end-start != file.Size {
-		return io.ErrUnexpectedEOF
-	}
-	file.content = &spooled{file: o.spool, from: start, size: file.Size}
-	return nil
-}
-
-// CopySparse writes what it reads at a file's position, by a buffer. Zeros become holes: what has nothing else takes no space.
-func CopySparse(file *os.File, from io.Reader, buf []byte) error {
-	for {
-		n, err := io.ReadFull(from, buf)
-		if n > 0 {
-			if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
-				_, writeErr := file.Write(buf[:n])
-				err = cmp.Or(writeErr, err)
-			} else if end, seekErr := file.Seek(int64(n), io.SeekCurrent); seekErr != nil {
-				err = seekErr
-			} else if info, statErr := file.Stat(); statErr != nil || info.Size() < end {
-				err = cmp.Or(statErr, file.Truncate(end), err)
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil
-		case err != nil:
-			return err
-		}
-	}
-}
-
-// spooled is contents in the spool.
-type spooled struct {
-	file       *os.File
-	from, size int64
-}
-
-func (s *spooled) open() (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(s.file, s.from, s.size)), nil
 }
