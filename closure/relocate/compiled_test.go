@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -128,5 +129,40 @@ func testCompiled(t *testing.T, context spec.G, it spec.S) {
 		}
 		Expect(broken).To(BeNumerically(">=", 1))
 		Expect(needless).To(BeNumerically("<=", len(all)/10))
+	})
+
+	it("reports a switch of Go over references, which goes on by one character of a hash, and no other use of them", func() {
+		if runtime.GOARCH != "amd64" {
+			t.Skip("NOT TESTED: another machine's comparisons are not looked at")
+		}
+		paths := references(12)
+		for name, body := range map[string]string{"switch": "switch a {%s}", "if": "%s", "map": "m := map[string]int{%s}; return m[a]"} {
+			one := map[string]string{"switch": "case %q: return %d\n", "if": "if a == %q { return %d }\n", "map": "%q: %d,\n"}[name]
+			var cases strings.Builder
+			for i, p := range paths {
+				fmt.Fprintf(&cases, one, string(p)+"/bin/x", i+1)
+			}
+			source, program := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "program")
+			text := "package main\n\nimport \"os\"\n\n//go:noinline\nfunc number(a string) int {\n" + fmt.Sprintf(body, cases.String()) +
+				"\nreturn 0\n}\n\nfunc main() {\n\tfor _, a := range os.Args[1:] {\n\t\tprint(number(a), \" \")\n\t}\n}\n"
+			Expect(os.WriteFile(source, []byte(text), 0o644)).To(Succeed())
+			out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", program, source).CombinedOutput()
+			Expect(err).NotTo(HaveOccurred(), "%s", out)
+			contents, err := os.ReadFile(program)
+			Expect(err).NotTo(HaveOccurred())
+			now := &events{}
+			rewriter := view(t).Rewrite(self, paths, now)
+			send(t, rewriter, archive(regular("program", string(contents))), whole)
+			Expect(os.WriteFile(program, []byte(contentsOf(now.files, "program")), 0o755)).To(Succeed())
+			var args []string
+			for _, p := range paths {
+				args = append(args, view(t).Rename(p)+"/bin/x")
+			}
+			said, err := exec.Command(program, args...).CombinedOutput()
+			Expect(err).NotTo(HaveOccurred())
+			right := string(said) == "1 2 3 4 5 6 7 8 9 10 11 12 "
+			Expect(right).To(Equal(name != "switch"), "%s: %s", name, said)
+			Expect(rewriter.Report().Relocatable()).To(Equal(right), "%s: %v", name, rewriter.Report().Blockers)
+		}
 	})
 }

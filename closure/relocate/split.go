@@ -41,7 +41,8 @@ type splitSearch struct {
 	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
 	// Of a program for x86-64, whose instructions say how far from them a text is:
 	segments []segment
-	near     int // pieces and texts that are kept
+	near     int       // pieces and texts that are kept
+	branches *branches // of one by Go
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
 	arm       bool
 	registers [32]uint64
@@ -62,7 +63,10 @@ type evidence struct {
 func (s *splitSearch) begin(head []byte) {
 	clear(s.seen)
 	s.arm = isARM64(head)
-	s.segments, s.near = segmentsOf(head), 0
+	s.segments, s.near, s.branches = segmentsOf(head), 0, nil
+	if isGo(head) {
+		s.branches = &branches{make(map[uint64]int), make(map[uint64]bool)}
+	}
 	s.registers = [32]uint64{}
 }
 
@@ -76,6 +80,9 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 		from += lastPart
 	}
 	to += lastPart
+	if s.branches != nil {
+		s.searchBranches(buf, from, to, off, found)
+	}
 	for _, member := range s.parts.short {
 		s.shortTails(buf, from, to, off, member, found)
 	}
@@ -91,6 +98,21 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 	}
 	for i := max(from, at-gramLen+1); i < to; i++ {
 		s.look(buf, i, off, found)
+	}
+}
+
+// searchBranches looks for switches of Go over references.
+func (s *splitSearch) searchBranches(buf []byte, from, to int, off int64, found finder) {
+	const compare = 0x80
+	for i := from; i < min(to, len(buf)); i++ {
+		n := bytes.IndexByte(buf[i:min(to, len(buf))], compare)
+		if n < 0 {
+			return
+		}
+		i += n
+		for _, member := range s.branches.branch(buf, i, s.segments, off) {
+			s.tell(i, member, found)
+		}
 	}
 }
 
@@ -135,6 +157,9 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 				e.texts = append(e.texts, at)
 			}
 		})
+		if at, _ := address(s.segments, off+int64(first-behind)); s.branches != nil && s.branches.text(at, member) {
+			s.tell(last, member, found)
+		}
 		return
 	}
 	if isWholeHash(buf, first) {
