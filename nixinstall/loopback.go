@@ -162,6 +162,8 @@ func (s Settings) transport(bundle []byte) *http.Transport {
 		ForceAttemptHTTP2:  true,
 		DisableCompression: true, // what Nix did not ask for it cannot undo
 		IdleConnTimeout:    time.Minute,
+		// Go's own bound is 10 MiB, and Nix has 25 requests under way.
+		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

@@ -3,6 +3,7 @@ package nixproot
 import (
 	"context"
 	"io"
+	stdlog "log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,6 +30,7 @@ func Main(args []string, out io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
 	noCoreDumps()
+	stdlog.SetOutput(io.Discard) // where Go's HTTP client repeats a server's words, as often as they come
 	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
 	color.Disable(variables["NO_COLOR"] != "")                                // https://no-color.org
 	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks

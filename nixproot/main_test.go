@@ -1,12 +1,19 @@
 package nixproot_test
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -44,6 +51,41 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 			Expect(exit.ExitCode()).To(Equal(2), name)
 			Expect(string(out)).To(HavePrefix("usage: "+name), name)
 		}
+	})
+
+	it("repeats nothing of what a server says unasked", func() {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		Expect(err).NotTo(HaveOccurred())
+		defer listener.Close()
+		var said atomic.Int64
+		go func() {
+			for c, err := listener.Accept(); err == nil; c, err = listener.Accept() {
+				go func() {
+					defer c.Close()
+					for {
+						r, err := http.ReadRequest(bufio.NewReader(c))
+						if err != nil {
+							return
+						}
+						if strings.HasSuffix(r.URL.Path, ".narinfo") {
+							time.Sleep(400 * time.Millisecond)
+						}
+						fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\nStoreDir: /nix/store\nEVIL WORDS")
+						said.Add(1)
+					}
+				}()
+			}
+		}()
+		self, err := os.Executable()
+		Expect(err).NotTo(HaveOccurred())
+		survey := filepath.Join(t.TempDir(), "survey")
+		Expect(os.Symlink(self, survey)).To(Succeed())
+		command := exec.Command(survey, "http://"+listener.Addr().String(), "-")
+		command.Stdin = strings.NewReader("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-app\n")
+		out, err := command.CombinedOutput()
+		Expect(err).To(HaveOccurred(), "%s", out)
+		Expect(said.Load()).NotTo(BeZero(), "%s", out)
+		Expect(string(out)).NotTo(ContainSubstring("Unsolicited"))
 	})
 
 	it("has colours in log and error, and none where NO_COLOR is set, by the environment or by the platform", func() {

@@ -258,6 +258,14 @@ func testBadAnswers(t *testing.T, when spec.G, it spec.S) {
 		}
 	}
 
+	it("reads no header of any length", func() {
+		err, _ := ask(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
+			evals("{}")(w, r)
+		})
+		Expect(err).To(MatchError(ContainSubstring("server response headers exceeded")))
+	})
+
 	for name, c := range sorted(map[string]struct {
 		status           int
 		kind, body, want string

@@ -187,12 +187,16 @@ func httpClient(given *http.Client) *http.Client {
 		transport := http.DefaultTransport.(*http.Transport).Clone()
 		transport.MaxIdleConnsPerHost = lookupsAtOnce
 		transport.ForceAttemptHTTP2 = true
+		transport.MaxResponseHeaderBytes = maxHeader
 		client.Transport = transport
 	}
 	client.Jar = nil
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
 }
+
+// maxHeader bounds the header of an answer, in bytes: Go's own bound is 10 MiB, of each answer under way.
+const maxHeader = 64 << 10
 
 // clipped is how much of a stranger's words is repeated.
 const clipped = 160
