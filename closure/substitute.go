@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -97,6 +99,7 @@ type substitution struct {
 	staging  staging
 	progress *progress
 	underWay *semaphore.Weighted         // bytes of NARs, of a large one largeNAR
+	memory   *memory.Budget              // of all decoders
 	view     relocate.View               // what paths are relocated to, as far as is known: that of Options or the zero one
 	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
 
@@ -143,6 +146,7 @@ func newSubstitution(options Options) (*substitution, error) {
 		Options: options.withDefaults(), reasons: map[storepath.Path][]Reason{}, nodes: map[storepath.Path]*Node{},
 		found: map[storepath.Path]*cache.Found{}, staged: map[storepath.Path]staged{},
 		underWay: semaphore.NewWeighted(largeDownloads() * largeNAR),
+		memory:   memory.NewBudget(decompress.DefaultMemory()),
 	}
 	if s.Caches == nil || s.Staging == "" || len(s.Roots) == 0 {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
@@ -27,6 +29,9 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 		defer func() { <-s.fetches }()
 	case <-ctx.Done():
 		return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
+	}
+	if !memory.Has(ctx) {
+		ctx = s.pool.Share(ctx)
 	}
 	failure := &FetchError{Path: f.StorePath}
 	sources := s.sources(f)

@@ -3,6 +3,8 @@ package relocate
 import (
 	"math"
 	"sync/atomic"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 // Budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
 // inflate and to compress anew, bytes that fixups record. A View has one, which all its rewriters share.
 type Budget struct {
-	memory  memoryLimit
+	memory  *memory.Budget // of which only one at a time has the right to more
 	inflate atomic.Int64
 	anew    atomic.Int64
 	fixups  atomic.Int64
@@ -28,7 +30,7 @@ type Budget struct {
 
 // NewBudget is the budget of one closure.
 func NewBudget() *Budget {
-	b := &Budget{memory: newMemoryLimit()}
+	b := &Budget{memory: memory.NewBudget(0)}
 	b.inflate.Store(inflateBase)
 	b.anew.Store(compressBase)
 	b.fixups.Store(maxClosureFixups)

@@ -82,7 +82,7 @@ type neighbour struct {
 	edits []edit
 }
 
-// newFixer makes the fixer of a path, for one who has the memory of the view's budget.
+// newFixer makes the fixer of a path, for one who has a loan of memory.
 func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	known := newMembers(paths)
 	f := &fixer{known: known, scan: newScanner(v, known), budget: v.budget, foreign: func([]byte) {}}
@@ -91,7 +91,7 @@ func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	}
 	f.split.parts = newParts(known)
 	f.inspector = newInspector(f.scan, f.split.parts, v.budget)
-	f.inspector.ctx, f.inspector.memory = ctx, nil
+	f.inspector.ctx, f.inspector.lent = ctx, true
 	return f
 }
 

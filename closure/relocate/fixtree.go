@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 // fixPending rewrites the files that a rewriter has left to it, one by one.
@@ -18,8 +20,11 @@ func (v View) fixPending(ctx context.Context, dir string, o Original, files []pe
 	if len(files) == 0 {
 		return nil
 	}
-	v.budget.memory.take()
-	defer v.budget.memory.giveBack()
+	loan, err := memory.Of(ctx, v.budget.memory).Overdraw(ctx)
+	if err != nil {
+		return fmt.Errorf("fixing %s: %w", o.Path, err)
+	}
+	defer loan.Return()
 	f := newFixer(ctx, v, o.paths())
 	foreign := func(hash []byte) { c.sawForeign(hash) }
 	f.foreign = foreign

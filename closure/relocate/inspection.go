@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -152,8 +153,11 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		}
 		defer unix.Munmap(data)
 	}
-	i.view.budget.memory.take()
-	defer i.view.budget.memory.giveBack()
+	loan, err := memory.Of(i.inspector.ctx, i.view.budget.memory).Overdraw(i.inspector.ctx)
+	if err != nil {
+		return fmt.Errorf("inspecting %s: %w", i.self, err)
+	}
+	defer loan.Return()
 	if i.fixer == nil {
 		i.fixer = newFixer(i.inspector.ctx, i.view, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
@@ -54,18 +55,18 @@ func (p location) member(name string) location {
 // inspector looks for references where a plain search cannot see them: in what is compressed, in checksummed
 // members, in containers within containers. It reads once, in bounded memory.
 type inspector struct {
-	ctx       context.Context
-	scan      *scanner
-	parts     *parts
-	magics    []magic
-	found     func(kind Kind, detail, harmless string)
-	foreign   func(hash []byte)
-	budget    *Budget
-	memory    memoryLimit // nil where whoever inspects has the memory
-	hasMemory bool
-	held      int64 // what its decoders take, in bytes
-	levels    [maxDepth + 1]*level
-	seen      map[string]bool
+	ctx     context.Context
+	scan    *scanner
+	parts   *parts
+	magics  []magic
+	found   func(kind Kind, detail, harmless string)
+	foreign func(hash []byte)
+	budget  *Budget
+	held    int64        // what its decoders take, in bytes
+	loan    *memory.Loan // for more than is small
+	lent    bool         // whoever inspects has a loan
+	levels  [maxDepth + 1]*level
+	seen    map[string]bool
 }
 
 // level is what one depth of containers is read with; all of it is used again for the next file, and by the next
@@ -91,8 +92,7 @@ var levels = sync.Pool{New: func() any {
 }}
 
 func newInspector(s *scanner, p *parts, b *Budget) *inspector {
-	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics(),
-		memory: b.memory}
+	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics()}
 }
 
 // start makes the inspector ready for a file of size bytes.

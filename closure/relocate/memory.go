@@ -7,6 +7,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 const (
@@ -19,24 +20,6 @@ const (
 	bzip2Window = 4 << 20
 )
 
-// memoryLimit bounds the memory of many rewriters that run at once: of those with a file whose decoders want much, one has it.
-// Whoever has it waits for none of the others.
-type memoryLimit chan struct{}
-
-func newMemoryLimit() memoryLimit { return make(memoryLimit, 1) }
-
-func (t memoryLimit) take() {
-	if t != nil {
-		t <- struct{}{}
-	}
-}
-
-func (t memoryLimit) giveBack() {
-	if t != nil {
-		<-t
-	}
-}
-
 // holding calls look while the file at hand may take size bytes more.
 func (x *inspector) holding(size int64, look func() error) error {
 	if size > maxWindows-x.held {
@@ -44,9 +27,12 @@ func (x *inspector) holding(size int64, look func() error) error {
 	}
 	x.held += size
 	defer func() { x.held -= size }()
-	if x.held > smallWindows && !x.hasMemory {
-		x.memory.take()
-		x.hasMemory = true
+	if x.held > smallWindows && x.loan == nil && !x.lent {
+		loan, err := memory.Of(x.ctx, x.budget.memory).Overdraw(x.ctx)
+		if err != nil {
+			return err
+		}
+		x.loan = loan
 	}
 	return look()
 }
@@ -54,10 +40,8 @@ func (x *inspector) holding(size int64, look func() error) error {
 // letGo ends what the file at hand holds.
 func (x *inspector) letGo() {
 	x.held = 0
-	if x.hasMemory {
-		x.hasMemory = false
-		x.memory.giveBack()
-	}
+	x.loan.Return()
+	x.loan = nil
 }
 
 // xzWindow is the window that the first block of an .xz file wants (xz-file-format, 3.1), or 0 where there is none.

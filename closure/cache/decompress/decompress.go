@@ -17,6 +17,8 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 // maxWindow is the largest window or dictionary a stream may ask for. It is what `xz -9` writes and half of what
@@ -35,11 +37,11 @@ func (e *UnknownError) Error() string {
 
 // Pool makes decoders and keeps them for reuse. It is safe for concurrent use.
 type Pool struct {
-	files     *memory   // shared by the files that narinfos name
-	encodings *memory   // by Content-Encodings, which may be undone beneath another decoder
-	buffers   sync.Pool // *bufio.Reader
-	gzips     sync.Pool // *gzip.Reader
-	brotlis   sync.Pool // *brotli.Reader
+	files   *windows  // of a NAR: its own compression, and Content-Encodings beneath that
+	pages   *windows  // of Content-Encodings of anything else, which does not wait for NARs
+	buffers sync.Pool // *bufio.Reader
+	gzips   sync.Pool // *gzip.Reader
+	brotlis sync.Pool // *brotli.Reader
 }
 
 // bounds are those of one decoder's window, and the memory that it is taken from.
@@ -48,15 +50,17 @@ type bounds struct {
 	window int64
 }
 
-func (m *memory) bounds(ctx context.Context, window int64) bounds {
-	return bounds{lease: lease{ctx: ctx, memory: m}, window: window}
+// NewPool makes a Pool whose decoders hold windows of together no more than size bytes, but for the share that overdraws.
+// One that wants more runs alone.
+func NewPool(size int64) *Pool {
+	const pages = 2 * (maxEncodingWindow + zstdSlack)
+	return &Pool{files: &windows{budget: memory.NewBudget(size)}, pages: &windows{budget: memory.NewBudget(pages)}}
 }
 
-// NewPool makes a Pool whose decoders hold windows of together no more than size bytes. One that wants more runs alone.
-func NewPool(size int64) *Pool {
-	// Apart from the files' memory, so that nobody who holds some of that waits for more of it.
-	const encodings = 2 * (maxEncodingWindow + zstdSlack)
-	return &Pool{files: newMemory(size), encodings: newMemory(encodings)}
+// Share gives a context under which everything that is decoded of one file has one share of the pool's memory: its
+// compression, Content-Encodings beneath that, and what whoever reads it decodes of it.
+func (p *Pool) Share(ctx context.Context) context.Context {
+	return memory.With(ctx, p.files.budget.Share())
 }
 
 // Known reports whether name has a decoder. "" is bzip2, as in a narinfo without the field.
@@ -72,16 +76,19 @@ func Known(name string) bool {
 // back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits,
 // here or in Read, until there is memory for its window or ctx ends.
 func (p *Pool) Reader(ctx context.Context, name string, r io.Reader, size int64) (io.ReadCloser, error) {
-	return p.reader(name, r, size, p.files.bounds(ctx, maxWindow))
+	return p.reader(name, r, size, bounds{p.files.lease(ctx), maxWindow})
 }
 
-// Encoding is Reader for a Content-Encoding of HTTP. It has memory of its own, so that it may be undone beneath another
-// decoder, and knows deflate too.
+// Encoding is Reader for a Content-Encoding of HTTP, and knows deflate too. Without a Share it has memory of its own.
 func (p *Pool) Encoding(ctx context.Context, name string, r io.Reader) (io.ReadCloser, error) {
 	if name == "deflate" {
 		return p.deflate(r)
 	}
-	return p.reader(name, r, 0, p.encodings.bounds(ctx, maxEncodingWindow))
+	windows := p.pages
+	if memory.Has(ctx) {
+		windows = p.files
+	}
+	return p.reader(name, r, 0, bounds{windows.lease(ctx), maxEncodingWindow})
 }
 
 func (p *Pool) reader(name string, r io.Reader, size int64, b bounds) (io.ReadCloser, error) {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 const (
@@ -45,11 +45,9 @@ func allowedMemory(cgroup fs.FS) int64 {
 	return allowed
 }
 
-// memory is bytes that decoders hold their windows of, those in use and those that wait for their next use; who wants
-// more than there is gets all of it.
-type memory struct {
-	*semaphore.Weighted
-	size int64
+// windows are what decoders hold of a budget, those in use and those that wait for their next use.
+type windows struct {
+	budget *memory.Budget
 
 	mu    sync.Mutex
 	held  int64   // by leases
@@ -64,10 +62,8 @@ type spare struct {
 	decoder any
 }
 
-func newMemory(size int64) *memory { return &memory{Weighted: semaphore.NewWeighted(size), size: size} }
-
 // take is a decoder of that class, nil where none waits. The caller has a lease for what it holds.
-func (m *memory) take(class any) (decoder any) {
+func (m *windows) take(class any) (decoder any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, s := range slices.Backward(m.spare) {
@@ -82,7 +78,7 @@ func (m *memory) take(class any) (decoder any) {
 }
 
 // keep has a decoder wait for its next use, unless decoders in use need the memory that it holds.
-func (m *memory) keep(class any, bytes int64, decoder any) {
+func (m *windows) keep(class any, bytes int64, decoder any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.spare, m.kept = append(m.spare, spare{class, bytes, decoder}), m.kept+bytes
@@ -90,50 +86,54 @@ func (m *memory) keep(class any, bytes int64, decoder any) {
 }
 
 // fit lets go of what was not used for longest, until there is room for the leases.
-func (m *memory) fit() {
-	for len(m.spare) > 0 && m.held+m.kept > m.size {
+func (m *windows) fit() {
+	for len(m.spare) > 0 && m.held+m.kept > m.budget.Size() {
 		m.drop(0)
 	}
 }
 
-func (m *memory) drop(i int) {
+func (m *windows) drop(i int) {
 	m.kept -= m.spare[i].bytes
 	m.spare = slices.Delete(m.spare, i, i+1)
 }
 
 // hold counts what leases take and give back.
-func (m *memory) hold(n int64) {
+func (m *windows) hold(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.held += n
 }
 
-// lease is one decoder's part of some memory, nothing at first.
+// lease is what one decoder holds, nothing at first.
 type lease struct {
-	ctx    context.Context
-	memory *memory
-	n      int64
+	ctx     context.Context
+	windows *windows
+	share   *memory.Share
+	n       int64
+	loan    *memory.Loan
 }
 
-// grow waits until the part can be n bytes. A smaller one is given back before, so that nobody holds memory while
-// waiting for memory.
+func (m *windows) lease(ctx context.Context) lease {
+	return lease{ctx: ctx, windows: m, share: memory.Of(ctx, m.budget)}
+}
+
+// grow waits until the lease can be of n bytes. What it has is given back before.
 func (l *lease) grow(n int64) error {
-	if n = min(n, l.memory.size); n <= l.n {
+	if n = min(n, l.windows.budget.Size()); n <= l.n {
 		return nil
 	}
 	l.release()
-	if err := l.memory.Acquire(l.ctx, n); err != nil {
-		return context.Cause(l.ctx)
+	loan, err := l.share.Take(l.ctx, n)
+	if err != nil {
+		return err
 	}
-	l.n = n
-	l.memory.hold(n)
+	l.n, l.loan = n, loan
+	l.windows.hold(n)
 	return nil
 }
 
 func (l *lease) release() {
-	if l.n > 0 {
-		l.memory.hold(-l.n)
-		l.memory.Release(l.n)
-		l.n = 0
-	}
+	l.windows.hold(-l.n)
+	l.loan.Return()
+	l.n, l.loan = 0, nil
 }

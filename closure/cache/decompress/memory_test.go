@@ -2,16 +2,22 @@ package decompress
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"math"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	ulikunitz "github.com/ulikunitz/xz"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
 func TestMemoryLimit(t *testing.T) {
@@ -52,11 +58,11 @@ func testMemory(t *testing.T, _ spec.G, it spec.S) {
 func TestSpareDecoders(t *testing.T) {
 	RegisterTestingT(t)
 	const mib = 1 << 20
-	m := newMemory(10 * mib)
+	m := &windows{budget: memory.NewBudget(10 * mib)}
 	leased := func(n int64) *lease {
-		l := &lease{ctx: t.Context(), memory: m}
+		l := m.lease(t.Context())
 		Expect(l.grow(n)).To(Succeed())
-		return l
+		return &l
 	}
 	for class, bytes := range []int64{4 * mib, 2 * mib, 4 * mib} {
 		m.keep(class, bytes, class*10)
@@ -81,6 +87,77 @@ func TestSpareDecoders(t *testing.T) {
 	Expect(m.held + m.kept).To(BeZero())
 }
 
+// free reports whether all memory was given back.
+func free(t *testing.T, w *windows) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	all, err := w.budget.Share().Take(ctx, w.budget.Size())
+	all.Return()
+	return err == nil
+}
+
+// parts gives one after the other, each but the first when it is let.
+type parts struct {
+	parts [][]byte
+	let   chan struct{}
+}
+
+func (s *parts) Read(p []byte) (int, error) {
+	if len(s.parts) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.parts[0])
+	s.parts = s.parts[1:]
+	if s.let != nil && len(s.parts) == 0 {
+		<-s.let
+	}
+	return n, nil
+}
+
+// TestFramesWhoseWindowsGrowWaitForNobodyWhoWaitsForThem has a Content-Encoding ask for a larger window in its second frame,
+// while others hold all of that memory and wait for that of the file beneath which it is undone.
+func TestFramesWhoseWindowsGrowWaitForNobodyWhoWaitsForThem(t *testing.T) {
+	RegisterTestingT(t)
+	frame := func(window byte, text string) []byte {
+		size := len(text)<<3 | 1 // a raw block, the last
+		return append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, window << 3, byte(size), byte(size >> 8), byte(size >> 16)}, text...)
+	}
+	const small, usual = 0, 13 // windows of 1 KiB and 8 MiB
+	file := string(frame(usual, strings.Repeat("contents ", 20)))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("they wait for each other"))
+	defer cancel()
+	p := NewPool(usualWindow) // one file at a time
+	open := func(r io.Reader) error {
+		ctx := p.Share(ctx)
+		content, err := p.Encoding(ctx, "zstd", r)
+		if err != nil {
+			return err
+		}
+		defer content.Close()
+		nar, err := p.Reader(ctx, "zstd", content, 0)
+		if err != nil {
+			return err
+		}
+		defer nar.Close()
+		_, err = io.Copy(io.Discard, nar)
+		return err
+	}
+	ended := make(chan error)
+	grows := &parts{parts: [][]byte{frame(small, file[:60]), frame(usual, file[60:])}, let: make(chan struct{})}
+	go func() { ended <- open(grows) }()
+	time.Sleep(50 * time.Millisecond) // until it has the memory for a file
+	for range 3 {
+		go func() { ended <- open(bytes.NewReader(frame(usual, file))) }()
+	}
+	time.Sleep(50 * time.Millisecond)
+	close(grows.let)
+	for range 4 {
+		Expect(<-ended).To(Succeed())
+	}
+	Expect(free(t, p.files)).To(BeTrue())
+	Expect(free(t, p.pages)).To(BeTrue())
+}
+
 func TestXZReservesAtOnceWhatItHolds(t *testing.T) {
 	RegisterTestingT(t)
 	contents := make([]byte, 9<<20)
@@ -95,7 +172,9 @@ func TestXZReservesAtOnceWhatItHolds(t *testing.T) {
 	Expect(err).NotTo(HaveOccurred())
 	reserved := r.(*xzReader).lease.n
 	// Who has to wait for more holds its window meanwhile, which nobody counts.
-	Expect(p.files.TryAcquire(2*usualWindow - reserved)).To(BeTrue())
+	rest, err := p.files.budget.Share().Take(t.Context(), 2*usualWindow-reserved)
+	Expect(err).NotTo(HaveOccurred())
+	defer rest.Return()
 	Expect(io.ReadAll(r)).To(HaveLen(len(contents)))
 	Expect(r.(*xzReader).lease.n).To(Equal(reserved))
 	Expect(r.(*xzReader).z.Window()).To(BeNumerically("<=", reserved))

@@ -46,7 +46,7 @@ func xzDecoder(r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
 	if err := x.lease.grow(1<<class + windowSlack); err != nil {
 		return nil, err
 	}
-	z, ok := x.lease.memory.take(class).(*xz.Reader)
+	z, ok := x.lease.windows.take(class).(*xz.Reader)
 	if !ok {
 		z = xz.NewReader(nil, xz.Options{})
 	}
@@ -104,7 +104,7 @@ func (x *xzReader) Close() error {
 	x.lease.release()
 	if window := x.z.Window(); window <= 1<<maxXZClass+windowSlack {
 		x.z.Reset(nil, xz.Options{})
-		x.lease.memory.keep(xzClassOf(window-windowSlack), window, x.z)
+		x.lease.windows.keep(xzClassOf(window-windowSlack), window, x.z)
 	}
 	x.z, x.other = nil, nil
 	return nil

@@ -32,7 +32,7 @@ func zstdClassOf(window int64) zstdClass {
 func (c zstdClass) bytes() int64 { return 1<<c + zstdSlack }
 
 // zstdDecoder is one that waits in m, or a new one.
-func zstdDecoder(m *memory, c zstdClass) (*zstd.Decoder, error) {
+func zstdDecoder(m *windows, c zstdClass) (*zstd.Decoder, error) {
 	if z, ok := m.take(c).(*zstd.Decoder); ok {
 		return z, nil
 	}
@@ -129,7 +129,7 @@ func (z *zstdReader) decode(h zstd.Header) error {
 			return err
 		}
 		var err error
-		if z.z, err = zstdDecoder(z.lease.memory, c); err != nil {
+		if z.z, err = zstdDecoder(z.lease.windows, c); err != nil {
 			return err
 		}
 		z.class = c
@@ -141,7 +141,7 @@ func (z *zstdReader) decode(h zstd.Header) error {
 func (z *zstdReader) release() {
 	z.lease.release()
 	if z.z != nil && z.z.Reset(nil) == nil {
-		z.lease.memory.keep(z.class, z.class.bytes(), z.z)
+		z.lease.windows.keep(z.class, z.class.bytes(), z.z)
 	}
 	z.z = nil
 }
