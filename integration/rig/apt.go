@@ -45,20 +45,25 @@ type apt struct {
 func (r *Rig) Debs(ctx context.Context, suite string, packages ...string) (string, error) {
 	inputs := append([]string{"1", suite, r.arch}, packages...)
 	return r.cached(ctx, "debs", inputs, func(ctx context.Context, dir, _ string) error {
-		source, err := r.apt(ctx, suite)
-		if err != nil {
-			return err
-		}
-		debs, err := source.resolve(ctx, packages...)
-		if err != nil {
-			return err
-		}
-		files, err := source.download(ctx, debs)
+		files, err := r.debFiles(ctx, suite, packages...)
 		if err != nil {
 			return err
 		}
 		return extractAll(files, dir)
 	})
+}
+
+// debFiles gives the files of packages of a suite and of what they depend on.
+func (r *Rig) debFiles(ctx context.Context, suite string, packages ...string) ([]string, error) {
+	from, err := r.apt(ctx, suite)
+	if err != nil {
+		return nil, err
+	}
+	debs, err := from.resolve(ctx, packages...)
+	if err != nil {
+		return nil, err
+	}
+	return from.download(ctx, debs)
 }
 
 // extractAll unpacks packages over each other, with /bin, /lib and /sbin merged into /usr.

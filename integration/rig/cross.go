@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
 // CrossCompilers are Debian's compilers that make programs for 64-bit ARM, on whatever machine.
@@ -29,7 +27,7 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 	packages := crossPackages[r.arch]
 	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, packages...),
 		func(ctx context.Context, dir, _ string) error {
-			files, err := r.downloaded(ctx, packages...)
+			files, err := r.debFiles(ctx, BaseSuite, packages...)
 			if err != nil {
 				return err
 			}
@@ -50,39 +48,12 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 			if files, err = from.download(ctx, debs); err != nil {
 				return err
 			}
-			for _, name := range files {
-				if err := extractOne(name, dir); err != nil {
-					return err
-				}
-			}
-			return nil
+			return extract(files, dir)
 		})
 	if err != nil {
 		return nil, fmt.Errorf("finding compilers for 64-bit ARM: %w", err)
 	}
 	return &CrossCompilers{rig: r, root: root}, nil
-}
-
-// downloaded gives the files of packages of BaseSuite and of what they depend on.
-func (r *Rig) downloaded(ctx context.Context, packages ...string) ([]string, error) {
-	from, err := r.apt(ctx, BaseSuite)
-	if err != nil {
-		return nil, err
-	}
-	debs, err := from.resolve(ctx, packages...)
-	if err != nil {
-		return nil, err
-	}
-	return from.download(ctx, debs)
-}
-
-func extractOne(name, dir string) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return deb.Extract(file, dir)
 }
 
 // Run runs a compiler in dir, whose place it sees as /work. What it says is in the error.

@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -187,15 +187,8 @@ func (r *Rig) RootTar(ctx context.Context, packages ...string) (string, error) {
 	dir, err := r.cached(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
 		var files []string
 		if len(packages) > 0 {
-			from, err := r.apt(ctx, BaseSuite)
-			if err != nil {
-				return err
-			}
-			debs, err := from.resolve(ctx, packages...)
-			if err != nil {
-				return err
-			}
-			if files, err = from.download(ctx, debs); err != nil {
+			var err error
+			if files, err = r.debFiles(ctx, BaseSuite, packages...); err != nil {
 				return err
 			}
 		}
@@ -326,13 +319,8 @@ func (o *root) finish() error {
 	if len(o.certs) == 0 {
 		return nil
 	}
-	names := make([]string, 0, len(o.certs))
-	for name := range o.certs {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	var bundle []byte
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(o.certs)) {
 		bundle = append(bundle, o.certs[name]...)
 	}
 	return o.file("etc/ssl/certs/ca-certificates.crt", bundle)

@@ -20,11 +20,8 @@ type Fault int
 const (
 	NoFault   Fault = iota
 	Drop            // the connection ends without an answer
-	Broken          // an answer of status 500
-	Busy            // an answer of status 503 with Retry-After: 1
 	Truncated       // the full length is promised, half of it sent
 	Altered         // one byte in the middle is another
-	Stalled         // half of it is sent, then nothing until the client or the server gives up
 	Login           // an HTML page of status 200
 )
 
@@ -32,8 +29,8 @@ const (
 type ServeOptions struct {
 	// Latency is waited before each answer.
 	Latency time.Duration
-	// Rate limits each answer's body, and Bandwidth those of all answers together, in bytes a second. 0 is no limit.
-	Rate, Bandwidth int64
+	// Bandwidth limits the bodies of all answers together, in bytes a second. 0 is no limit.
+	Bandwidth int64
 	// Fault is asked before each answer; attempt counts the requests for this path from 1. Nil is no fault.
 	Fault func(path string, attempt int) Fault
 	// User and Password are demanded by Basic authentication, when User is not empty.
@@ -178,13 +175,6 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) {
 	switch fault {
 	case Drop:
 		panic(http.ErrAbortHandler)
-	case Broken:
-		http.Error(w, "broken", http.StatusInternalServerError)
-		return
-	case Busy:
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "busy", http.StatusServiceUnavailable)
-		return
 	case Login:
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = io.WriteString(w, "<!DOCTYPE html><html><body><form>Please log in</form></body></html>\n")
@@ -229,13 +219,6 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, fault Fault) {
 		one[0] ^= 0x55
 		_, _ = w.Write(one)
 		_, _ = io.Copy(w, file)
-	case Stalled:
-		_ = http.NewResponseController(w).Flush()
-		select {
-		case <-r.Context().Done():
-		case <-s.closed:
-		}
-		panic(http.ErrAbortHandler)
 	default: // Truncated
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
@@ -263,16 +246,12 @@ func (c *counter) WriteHeader(status int) {
 	c.ResponseWriter.WriteHeader(status)
 }
 
-// Write counts, in pieces of at most a tenth of a second where a rate is set, and of a packet or so where answers share
-// a line.
+// Write counts, in pieces of a packet or so where answers share a line.
 func (c *counter) Write(p []byte) (int, error) {
 	if c.status == 0 {
 		c.status = http.StatusOK
 	}
 	largest := len(p)
-	if rate := c.server.options.Rate; rate > 0 {
-		largest = int(max(rate/10, 1))
-	}
 	if c.server.options.Bandwidth > 0 {
 		largest = min(largest, linePiece)
 	}
@@ -294,25 +273,23 @@ const linePiece = 128 << 10
 
 // slow waits for as long as n bytes take.
 func (s *Server) slow(n int) {
-	if s.options.Rate > 0 {
-		time.Sleep(time.Duration(int64(n) * int64(time.Second) / s.options.Rate))
+	if s.options.Bandwidth <= 0 {
+		return
 	}
-	if s.options.Bandwidth > 0 {
-		s.mu.Lock()
-		now := time.Now()
-		if s.busy.Before(now) {
-			s.busy = now
-		}
-		s.busy = s.busy.Add(time.Duration(int64(n) * int64(time.Second) / s.options.Bandwidth))
-		wait := s.busy.Sub(now)
-		s.mu.Unlock()
-		time.Sleep(wait)
+	s.mu.Lock()
+	now := time.Now()
+	if s.busy.Before(now) {
+		s.busy = now
 	}
+	s.busy = s.busy.Add(time.Duration(int64(n) * int64(time.Second) / s.options.Bandwidth))
+	wait := s.busy.Sub(now)
+	s.mu.Unlock()
+	time.Sleep(wait)
 }
 
 // ReadFrom keeps the fast path of large files where nothing is slowed.
 func (c *counter) ReadFrom(r io.Reader) (int64, error) {
-	if c.server.options.Rate > 0 || c.server.options.Bandwidth > 0 {
+	if c.server.options.Bandwidth > 0 {
 		buf := make([]byte, linePiece)
 		return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -187,12 +188,7 @@ func merge(byName map[string]Deb, edges map[string][]string, c *choice) (map[str
 
 // group fills the groups with their packages and direct dependencies.
 func (u *packageSet) group(byName map[string]Deb, edges map[string][]string, c *choice) {
-	names := make([]string, 0, len(byName))
-	for name := range byName {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		id := u.Owner[name]
 		g := u.Groups[id]
 		if g == nil {
@@ -306,12 +302,7 @@ func circles(graph map[string][]string) [][]string {
 			found = append(found, circle)
 		}
 	}
-	nodes := make([]string, 0, len(graph))
-	for node := range graph {
-		nodes = append(nodes, node)
-	}
-	sort.Strings(nodes)
-	for _, node := range nodes {
+	for _, node := range slices.Sorted(maps.Keys(graph)) {
 		if index[node] == 0 {
 			visit(node)
 		}
