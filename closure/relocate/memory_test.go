@@ -3,18 +3,23 @@ package relocate_test
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -100,7 +105,7 @@ func (h *highWater) sample(n int) {
 	h.high = max(h.high, now.HeapInuse)
 }
 
-func testRoom(t *testing.T, context spec.G, it spec.S) {
+func testRoom(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	chunk := bytes.Repeat([]byte("Lorem ipsum dolor sit amet. 3210 "), 1800) // nearly 64 KiB
@@ -141,6 +146,57 @@ func testRoom(t *testing.T, context spec.G, it spec.S) {
 		// One of the large windows at a time, and the one before if it is not collected yet.
 		Expect(water.high - water.low).To(BeNumerically("<", 400<<20))
 		Expect(water.high-water.low).To(BeNumerically(">", 64<<20), "there was no large window")
+	})
+
+	it("waits for nobody who waits for it, where a NAR asks for more memory amid a file that has much", func() {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("they wait for each other"))
+		defer cancel()
+		const small, usual, large = 0, 13, 17 // windows of 1 KiB, 8 and 128 MiB
+		frame := func(window byte, contents []byte) []byte {
+			b := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, window << 3}
+			for blocks := slices.Collect(slices.Chunk(contents, 1<<10)); len(blocks) > 0; blocks = blocks[1:] {
+				size := len(blocks[0]) << 3 // of a raw block
+				if len(blocks) == 1 {
+					size |= 1
+				}
+				b = append(append(b, byte(size), byte(size>>8), byte(size>>16)), blocks[0]...)
+			}
+			return b
+		}
+		var archive bytes.Buffer
+		file := frame(large, make([]byte, 4<<20))
+		w := nar.NewWriter(&archive)
+		Expect(w.Entry(&nar.Entry{Kind: nar.Directory})).To(Succeed())
+		Expect(w.Entry(&nar.Entry{Path: "a.zst", Kind: nar.Regular, Size: int64(len(file))})).To(Succeed())
+		_, err := w.Write(file)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(w.Close()).To(Succeed())
+
+		l, pool := view(t), decompress.NewPool(10<<20)
+		ended := make(chan error)
+		unpack := func(r io.Reader) {
+			ctx := pool.Share(ctx)
+			plain, err := pool.Reader(ctx, "zstd", r, 0)
+			if err == nil {
+				rewriter := l.Rewrite(self, nil, discard{})
+				rewriter.EndWith(ctx)
+				err = errors.Join(nar.Copy(rewriter, nar.NewReader(plain), make([]byte, 32<<10)), plain.Close())
+				rewriter.Discard()
+			}
+			ended <- err
+		}
+		r, first := io.Pipe()
+		go unpack(r)
+		half := archive.Len() / 2
+		_, err = first.Write(frame(small, archive.Bytes()[:half]))
+		Expect(err).NotTo(HaveOccurred())
+		go unpack(bytes.NewReader(frame(usual, archive.Bytes())))
+		time.Sleep(200 * time.Millisecond) // until it wants as much, too
+		_, err = first.Write(frame(usual, archive.Bytes()[half:]))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Close()).To(Succeed())
+		Expect(<-ended).To(Succeed())
+		Expect(<-ended).To(Succeed())
 	})
 
 	it("lets a file that is rewritten have a large window in what cannot be", func() {
