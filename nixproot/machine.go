@@ -24,12 +24,18 @@ type MachineError struct {
 	// Path is the store path and Program the file in it that was looked at, "" where the path is a file by itself.
 	Path    storepath.Path
 	Program string
+	// By is what the program leads to where it is a script or a link: a script's interpreter, a link's end.
+	By string
 	// Machine is what the program runs on and System what the image is for, both as Nix names them where it does.
 	Machine, System string
 }
 
 func (e *MachineError) Error() string {
-	return fmt.Sprintf("checking programs: %s is for %s, and the image is for %s", path.Join(e.Path.String(), e.Program), e.Machine, e.System)
+	program := path.Join(e.Path.String(), e.Program)
+	if e.By != "" {
+		program += ", by " + e.By + ","
+	}
+	return fmt.Sprintf("checking programs: %s is for %s, and the image is for %s", program, e.Machine, e.System)
 }
 
 // elfMachines are Nix's names of what programs are for.
@@ -94,13 +100,13 @@ func (p *programs) add(others programs) {
 }
 
 // note notes what a program is for.
-func (p *programs) note(path storepath.Path, name, machine, system string) {
+func (p *programs) note(program MachineError) {
 	switch {
-	case machine == "":
-	case slices.Contains(runsOn[system], machine):
+	case program.Machine == "":
+	case slices.Contains(runsOn[program.System], program.Machine):
 		p.ours = true
 	case p.foreign == nil:
-		p.foreign = &MachineError{Path: path, Program: name, Machine: machine, System: system}
+		p.foreign = &program
 	}
 }
 
@@ -120,7 +126,7 @@ func (u unpacked) programsIn(p storepath.Path) (programs, error) {
 	if err != nil && isFile(dir) {
 		machine, _, err := programFile(os.Open(dir))
 		found.file = true
-		found.note(p, "", machine, u.system)
+		found.note(MachineError{Path: p, Machine: machine, System: u.system})
 		return found, err
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,7 +168,7 @@ func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name
 	case info.Mode().IsRegular():
 		var machine string
 		machine, to, err = programFile(root.Open(name))
-		found.note(p, name, machine, u.system)
+		found.note(MachineError{Path: p, Program: name, Machine: machine, System: u.system})
 	}
 	if err != nil || to == "" {
 		return err
@@ -180,7 +186,7 @@ func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name
 	}
 	defer target.Close()
 	if machine, _, err := programFile(target.Open(rest)); err == nil {
-		found.note(u.paths[elsewhere], rest, machine, u.system)
+		found.note(MachineError{Path: p, Program: name, By: path.Join(u.paths[elsewhere].String(), rest), Machine: machine, System: u.system})
 	}
 	return nil
 }

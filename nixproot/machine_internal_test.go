@@ -116,12 +116,14 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 		"Darwin, on several":                   {map[storepath.Path]tree{app: {"bin/app": "\xca\xfe\xba\xbe\x00\x00\x00\x02"}}, nil, "is for darwin"},
 		"a Java class":                         {map[storepath.Path]tree{app: {"bin/App.class": "\xca\xfe\xba\xbe\x00\x00\x00\x41"}}, nil, ""},
 		"a program for Windows":                {map[storepath.Path]tree{app: {"bin/app.exe": "MZ\x90\x00", "bin/app": byBash}, bash: {"bin/bash": arm64}}, nil, ""},
-		"a script and its interpreter":         {map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}}, nil, bash.String() + "/bin/bash is for x86_64-linux"},
+		"a script and its interpreter": {map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}}, nil,
+			app.String() + "/bin/app, by " + bash.String() + "/bin/bash, is for x86_64-linux"},
 		"a script with another's interpreter, in a closure of ours": {
-			map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}, libc: {"bin/ldd": arm64}}, nil, bash.String() + "/bin/bash is for"},
+			map[storepath.Path]tree{app: {"bin/app": byBash}, bash: {"bin/bash": amd64}, libc: {"bin/ldd": arm64}}, nil,
+			app.String() + "/bin/app, by " + bash.String() + "/bin/bash, is for"},
 		"a link to a program, in a closure of ours": {
 			map[storepath.Path]tree{app: {"bin/app": "-> " + string(qemu) + "/bin/q"}, qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil,
-			qemu.String() + "/bin/q is for"},
+			app.String() + "/bin/app, by " + qemu.String() + "/bin/q, is for"},
 		"a link to ours beside one to a guest's": {
 			map[storepath.Path]tree{app: {"bin/app": "-> " + string(libc) + "/bin/ldd", "bin/q": "-> " + string(qemu) + "/bin/q"},
 				qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil, ""},
