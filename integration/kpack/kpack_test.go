@@ -394,6 +394,7 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 
 		docker("pull", "--quiet", image.Spec.Tag)
 		defer docker("rmi", image.Spec.Tag)
+		c.verify(image.Spec.Tag)
 		port, err := rig.FreePort()
 		must(err)
 		container, err := c.rig.Start(ctx, image.Spec.Tag, rig.ContainerOptions{
@@ -411,6 +412,14 @@ func (c *cluster) testPod(t *testing.T, _ spec.G, it spec.S) {
 		must(err)
 		Expect(code).To(BeZero(), "it stands on the newer run image: %s", errs)
 	})
+}
+
+// verify has the buildpack's own command prove an image: kpack's volumes give the layers directory rights of their own.
+func (c *cluster) verify(image string) {
+	saved := filepath.Join(c.dir, "image.tar")
+	docker("save", image, "--output", saved)
+	out, err := exec.Command(filepath.Join(c.dir, "buildpack", "bin/verify"), "--key", c.cacheKey.Public, saved).CombinedOutput()
+	Expect(err).WithOffset(1).NotTo(HaveOccurred(), "%s", out)
 }
 
 // withFile makes a run image, of kpack's stack "base", that has one file more than another image.
