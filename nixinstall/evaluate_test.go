@@ -167,6 +167,21 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(MatchError(context.Canceled), "it has said so, and was told to stop")
 		Expect(time.Since(told)).To(BeNumerically("<", 20*time.Second))
 	})
+
+	it("stops while Nix is in what it does not interrupt", func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		toolchain, dir := nix(t), t.TempDir()
+		Expect(os.WriteFile(filepath.Join(dir, "default.nix"),
+			[]byte(`builtins.match "(a|a)*b" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"`), 0o644)).To(Succeed())
+		source, err := toolchain.AddSource(context.Background(), dir, nixinstall.SourceOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		var told time.Time
+		time.AfterFunc(2*time.Second, func() { told = time.Now(); cancel() })
+		_, err = toolchain.Evaluate(ctx, nixinstall.Request{Source: source})
+		Expect(err).To(MatchError(context.Canceled))
+		Expect(time.Since(told)).To(BeNumerically("<", 4*time.Second))
+	})
 }
 
 // TestAnotherUsersEvaluation is the part of testEvaluate that another user runs.

@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// stopDelay is how long Nix may take to stop once asked, before it is killed.
-const stopDelay = 5 * time.Second
+// stopDelay is how long Nix may take to stop once asked, before it is killed: in some of its builtins it does not look. A
+// build ends within a second of SIGTERM, and nothing of a state that is broken off is used again.
+const stopDelay = 500 * time.Millisecond
 
 // command is one run of one of the toolchain's programs.
 type command struct {
@@ -98,6 +99,9 @@ func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = stopDelay
 	err = cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started, and did not stop either
+	}
 	log.flush()
 	result := answer{stdout: stdout.Bytes(), log: log}
 	switch {
