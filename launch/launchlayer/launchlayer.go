@@ -42,14 +42,10 @@ const (
 // WriteLauncher writes the layer of the launcher's program, under both its names. A link leads to its configuration in
 // the run layer, for whoever starts it without the image's environment.
 func WriteLauncher(layers libcnb.Layers, launcher string) (libcnb.Layer, error) {
-	layer, err := layers.Layer(Launcher)
+	layer, err := newLayer(layers, Launcher)
 	if err != nil {
 		return layer, err
 	}
-	if layer, err = layer.Reset(); err != nil {
-		return layer, err
-	}
-	layer.LayerTypes = libcnb.LayerTypes{Launch: true}
 	if err := InstallProgram(launcher, filepath.Join(layer.Path, "bin", launch.ProcessProgramName)); err != nil {
 		return layer, fmt.Errorf("installing the launcher: %w", err)
 	}
@@ -66,14 +62,10 @@ func WriteLauncher(layers libcnb.Layers, launcher string) (libcnb.Layer, error) 
 
 // WriteRun writes the layer that says what the image holds: the launcher's configuration, and PATH.
 func WriteRun(layers libcnb.Layers, config launch.Config) (libcnb.Layer, error) {
-	layer, err := layers.Layer(Run)
+	layer, err := newLayer(layers, Run)
 	if err != nil {
 		return layer, err
 	}
-	if layer, err = layer.Reset(); err != nil {
-		return layer, err
-	}
-	layer.LayerTypes = libcnb.LayerTypes{Launch: true}
 	configPath := filepath.Join(layer.Path, launch.ConfigName)
 	if err := config.Write(configPath); err != nil {
 		return layer, err
@@ -83,6 +75,19 @@ func WriteRun(layers libcnb.Layers, config launch.Config) (libcnb.Layer, error) 
 		layer.LaunchEnvironment["PATH.append"] = strings.Join(config.Bin, string(os.PathListSeparator))
 		layer.LaunchEnvironment["PATH.delim"] = string(os.PathListSeparator)
 	}
+	return layer, nil
+}
+
+// newLayer is an empty layer of the image.
+func newLayer(layers libcnb.Layers, name string) (libcnb.Layer, error) {
+	layer, err := layers.Layer(name)
+	if err != nil {
+		return layer, err
+	}
+	if layer, err = layer.Reset(); err != nil {
+		return layer, err
+	}
+	layer.LayerTypes = libcnb.LayerTypes{Launch: true}
 	return layer, nil
 }
 
