@@ -78,11 +78,9 @@ func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
 // builtThere speaks of a build of the very output that no cache has.
 func (f Finder) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Finding {
 	found := HydraBuild{Build: b}
-	switch {
-	case !b.Finished:
-	case b.Status != hydra.Succeeded:
+	if b.Finished && b.Status != hydra.Succeeded {
 		found.Failure = client.Explain(ctx, b)
-	default:
+	} else if b.Finished {
 		found.Store = f.hydraStore(ctx, client, p)
 	}
 	return found
