@@ -142,6 +142,24 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 		Expect(left).To(BeEmpty())
 	})
 
+	it("kills a command that does not care, soon after the build is cancelled", func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		command := exec.CommandContext(ctx, "/bin/sh", "-c", `trap '' INT TERM; touch ready; while :; do sleep 0.05; done`)
+		command.Dir = dir
+		var told time.Time
+		go func() {
+			for ctx.Err() == nil && !exists(filepath.Join(dir, "ready")) {
+				time.Sleep(time.Millisecond)
+			}
+			told = time.Now()
+			cancel()
+		}()
+		_, err := runToEnd(command)
+		Expect(err).To(HaveOccurred())
+		Expect(time.Since(told)).To(BeNumerically("<", endGrace-100*time.Millisecond))
+	})
+
 	it("interrupts the command and all that it has started when the build is cancelled", func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -17,6 +17,9 @@ import (
 // while they still write.
 const endGrace = 2 * time.Second
 
+// interruptGrace is how long a command may take to end once it was interrupted: a build ends within a second of SIGTERM.
+const interruptGrace = 700 * time.Millisecond
+
 // runToEnd runs a command in a process group of its own, which its cancellation interrupts, and ends whatever it leaves
 // behind, in whatever group or session that is. It returns the names of what it ended. Nothing else that this process
 // has started may be running.
@@ -26,11 +29,18 @@ func runToEnd(command *exec.Cmd) (left []string, err error) {
 		return nil, err
 	}
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	command.Cancel = func() error { return unix.Kill(-command.Process.Pid, unix.SIGINT) }
+	killing := time.NewTimer(time.Hour)
+	killing.Stop()
+	command.Cancel = func() error {
+		group := -command.Process.Pid
+		killing = time.AfterFunc(interruptGrace, func() { _ = unix.Kill(group, unix.SIGKILL) })
+		return unix.Kill(group, unix.SIGINT)
+	}
 	command.WaitDelay = endGrace
 	if err = command.Run(); errors.Is(err, exec.ErrWaitDelay) {
 		err = nil // the command itself has succeeded
 	}
+	killing.Stop()
 	left = endChildren()
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	return left, err
