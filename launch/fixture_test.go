@@ -193,6 +193,15 @@ func end(cmd *exec.Cmd, sig os.Signal) int {
 	return cmd.ProcessState.ExitCode()
 }
 
+// catches reports whether a process has a handler for a signal.
+func catches(pid int, sig syscall.Signal) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, after, _ := strings.Cut(string(status), "SigCgt:")
+	line, _, _ := strings.Cut(after, "\n")
+	set, _ := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return set>>(uint(sig)-1)&1 == 1
+}
+
 // children lists the processes that a process is the parent of.
 func children(pid int) []int {
 	var list []int
