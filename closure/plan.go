@@ -37,7 +37,9 @@ const (
 	// gathered is how many paths beyond the number of layers there are for each layer of small ones: the more, the more
 	// of an image other images have too, as more paths have layers of their own; the fewer, the less is exported besides
 	// what has changed.
-	gathered = 6
+	gathered = 9
+	// carrierSize is the least size of a path with which small ones are put together.
+	carrierSize = 2 << 20
 	// fewest and most, of a hundred layers and rounded down, are for the small ones.
 	fewest, most = 6, 80
 	// layerName is how much of a hash a layer's name has: 60 bits. What a layer holds is compared besides, and the shorter its
@@ -128,12 +130,13 @@ type planner struct {
 	nodes   []*Node // each after those that it refers to
 	closure []set   // what each needs, itself included
 	count   []int   // how many that are
+	needed  []int   // by how many each is needed, itself included
 	heir    []int   // the one of a node's references that needs most itself; -1 for none
 	depth   []int   // how many heirs follow one another from it
 }
 
 func newPlanner(nodes []*Node) *planner {
-	p := &planner{nodes: nodes}
+	p := &planner{nodes: nodes, needed: make([]int, len(nodes))}
 	index := make(map[storepath.Path]int, len(nodes))
 	for i, n := range nodes {
 		index[n.Path] = i
@@ -154,6 +157,11 @@ func newPlanner(nodes []*Node) *planner {
 			depth = p.depth[heir] + 1
 		}
 		p.closure, p.count = append(p.closure, own), append(p.count, own.len())
+		for j := range i + 1 {
+			if own.has(j) {
+				p.needed[j]++
+			}
+		}
 		p.heir, p.depth = append(p.heir, heir), append(p.depth, depth)
 	}
 	return p
@@ -163,6 +171,11 @@ func newPlanner(nodes []*Node) *planner {
 // below it has changed.
 func (p *planner) byCount(i, j int) int {
 	return cmp.Or(cmp.Compare(p.count[i], p.count[j]), p.byName(i, j))
+}
+
+// byNeeded is what most others need first.
+func (p *planner) byNeeded(i, j int) int {
+	return cmp.Or(cmp.Compare(p.needed[j], p.needed[i]), p.byCount(i, j))
 }
 
 func (p *planner) byName(i, j int) int {
@@ -230,12 +243,13 @@ func (p *planner) part(i int) *part {
 	return &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]}
 }
 
-// bundles puts small nodes together that have the same carrier: of the large ones that need a node the one that itself
-// needs least. Where the carrier is in an image, all that it carries is; and when one of these has changed, the carrier
-// has, beside whose bytes theirs are few. What no large one needs stays single. Bundles are in the order of what their
-// carriers need.
+// bundles puts small nodes together that have the same carrier: of the large ones that need a node the one that most
+// others need, which most images have. Where the carrier is in an image, all that it carries is; and when one of these has
+// changed, the carrier has, beside whose bytes theirs are few. What no large one needs stays single. Bundles are in the
+// order of what their carriers need.
 func (p *planner) bundles(large, small []int) (bundles []*part) {
-	large = slices.SortedFunc(slices.Values(large), p.byCount)
+	large = slices.DeleteFunc(slices.Clone(large), func(i int) bool { return p.nodes[i].NarSize < carrierSize })
+	slices.SortFunc(large, p.byNeeded)
 	carrier := make(map[int]int, len(small))
 	for _, i := range small {
 		carrier[i] = i
