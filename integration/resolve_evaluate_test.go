@@ -176,6 +176,8 @@ in { web = each "web"; tools.admin = each "admin"; broken = throw "not yet"; }`}
 			downloads, _ := w.server.Traffic(".nar")
 			Expect(downloads).To(BeZero())
 		}
+		w := newWorld(t).write(map[string]string{"flake.nix": `{ outputs = { self }: { packages.` + other + `.default = 1; }; }`})
+		w.fails(nil, `there is no "packages.`+ours+`"; it has `+other, "have it give packages."+ours+".default", "add "+ours+" to")
 	})
 
 	it("leaves nothing out of a set of packages: what does not evaluate is an error, in Nix's words", func() {

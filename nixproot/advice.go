@@ -22,6 +22,7 @@ const (
 	topicMisspelt        topic = "misspelt"
 	topicUnknownSetting  topic = "unknown-setting"
 	topicAttribute       topic = "attribute"
+	topicAbsentSystem    topic = "absent-system"
 	topicOwnDerivation   topic = "derivation"
 	topicNoDerivation    topic = "no-derivation"
 	topicAbsentFile      topic = "absent-file"
@@ -142,6 +143,10 @@ func evaluationAdvice() []advice {
 		{topicAttribute, "evaluating attribute …: there is no …",
 			"The expression does not have what `BP_NIX_ATTRS` (or `NIX_ATTRIBUTES`) or `BP_NIX_FLAKE` names; the message lists what it has.",
 			[]string{"set BP_NIX_ATTRS to one of the attributes that there are, or what follows # in BP_NIX_FLAKE"}},
+		{topicAbsentSystem, "evaluating attribute …: there is no … (a system, and it has others)",
+			"The expression or the flake is for other systems than the image's.",
+			[]string{"have it give {attribute}: add {system} to the systems of `packages` in flake.nix, or to supportedSystems in " +
+				"release.nix,\nand a build of it to the jobset, with a build machine for it; or", "build the image for {platform}"}},
 		{topicOwnDerivation, "what it is looked for in is a derivation itself",
 			"The expression is one derivation and not a set of them.",
 			[]string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}},

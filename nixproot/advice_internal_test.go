@@ -147,7 +147,7 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{roots.ErrNoRevision, "BP_NIX_GIT_REV"},
 		{&roots.NoDerivationError{}, "BP_NIX_ATTRS"},
 		{&nixinstall.MissingAttrError{Attr: "packages.aarch64-linux.default", Missing: "packages.aarch64-linux",
-			Have: []string{"x86_64-linux", "x86_64-darwin"}}, "add aarch64-linux to the jobset"},
+			Have: []string{"x86_64-linux", "x86_64-darwin"}}, "have it give packages.aarch64-linux.default: add aarch64-linux to the systems of"},
 		{&nixinstall.MissingAttrError{Attr: "web", Missing: "web", Have: []string{"x86_64-linux"}}, "set BP_NIX_ATTRS"},
 	} {
 		NewWithT(t).Expect(explain(fmt.Errorf("a step: %w", c.err))).To(MatchError(ContainSubstring(c.want)), "%T", c.err)

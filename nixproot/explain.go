@@ -91,7 +91,7 @@ func evaluationFixes(err error) []string {
 	case errors.As(err, &attribute) && attribute.Derivation:
 		return adviceOn(topicOwnDerivation)
 	case errors.As(err, &attribute) && foreignSystem(attribute) != "":
-		return systemFixes(foreignSystem(attribute))
+		return systemFixes(topicAbsentSystem, foreignSystem(attribute), "attribute", attribute.Attr)
 	case errors.As(err, &attribute) && len(attribute.Have) > 0:
 		return adviceOn(topicAttribute)
 	case errors.As(err, &attribute):
@@ -129,9 +129,9 @@ func foreignSystem(e *nixinstall.MissingAttrError) string {
 }
 
 // systemFixes are for what is there for other systems only.
-func systemFixes(system string) []string {
+func systemFixes(t topic, system string, more ...string) []string {
 	platforms := map[string]string{"aarch64-linux": "linux/amd64", "x86_64-linux": "linux/arm64"}
-	return adviceOn(topicOtherSystem, "system", system, "platform", platforms[system])
+	return adviceOn(t, append([]string{"system", system, "platform", platforms[system]}, more...)...)
 }
 
 // machineFixes are for programs for another machine; of images there are those for two.
@@ -372,7 +372,7 @@ func hydraFixes(err error) []string {
 	case errors.As(err, &job):
 		return adviceOn(topicJob)
 	case errors.As(err, &system):
-		return systemFixes(system.System)
+		return systemFixes(topicOtherSystem, system.System)
 	case errors.As(err, &revision) && revision.Disabled:
 		return adviceOn(topicDisabled)
 	case errors.As(err, &revision):
