@@ -277,9 +277,10 @@ func (r *reader) jobs(b pages.Block) {
 	must(integration.WriteTree(r.dir, map[string]string{
 		"release.nix": b.Text, "default.nix": "{ system }: \"the app for ${system}\"",
 	}))
-	var jobs map[string]string
+	var jobs map[string]map[string]string
 	must(json.Unmarshal([]byte(r.runsWithNix("nix-instantiate --eval --strict --json -E 'import ./release.nix { }'")), &jobs))
-	Expect(jobs).To(Equal(map[string]string{"x86_64-linux": "the app for x86_64-linux", "aarch64-linux": "the app for aarch64-linux"}))
+	Expect(jobs).To(Equal(map[string]map[string]string{ // the page's settings name this job
+		"myapp": {"x86_64-linux": "the app for x86_64-linux", "aarch64-linux": "the app for aarch64-linux"}}))
 }
 
 func (r *reader) procfile(b pages.Block) {
