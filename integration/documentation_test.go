@@ -161,6 +161,8 @@ var commands = map[string]string{
 	"go test ./integration -run 'TestEngine|TestEvaluationConfined'":                       "TestEngines",
 	"git archive --prefix=source/ HEAD | tar x":                                            "TestDocumentation",
 	"pack build myapp --builder heroku/builder:24":                                         "TestDocumentation",
+	"heroku spaces:create --space SPACE --team TEAM --generation fir":                      "wants Heroku",
+	"heroku create APP --space SPACE":                                                      "wants Heroku",
 	"heroku run run_proot.sh myapp console":                                                "wants Heroku; TestHeroku runs such a command by the same launcher",
 	"bin/inspect --json IMAGE":                                                             "TestInspect",
 	"bin/inspect --html IMAGE > image.html":                                                "TestInspect",
