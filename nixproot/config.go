@@ -89,7 +89,11 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 // hydra checks that a Hydra can be asked for a job. The URL alone is for finding out why an output is in no cache.
 func (r *reader) hydra(address, job string) {
 	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		r.fail("BP_NIX_HYDRA_URL", withoutLogin(address), "a URL such as https://hydra.example.org")
+		want := "a URL such as https://hydra.example.org"
+		if lacks := lacksOfIPv6(address); lacks != "" {
+			want = "a URL: " + lacks
+		}
+		r.fail("BP_NIX_HYDRA_URL", withoutLogin(address), want)
 	}
 	if job == "" {
 		return
@@ -310,9 +314,26 @@ func (r *reader) urls(name string) []string {
 // checkCache says what keeps a text from being a binary cache's URL, without the login that may be in it.
 func checkCache(address string) error {
 	if parsed, err := url.Parse(address); err != nil || parsed.Scheme == "" {
+		if lacks := lacksOfIPv6(address); lacks != "" {
+			return fmt.Errorf("parsing cache URL %q: %s", withoutLogin(address), lacks)
+		}
 		return fmt.Errorf("parsing cache URL %q: it is no URL, or one without a scheme", withoutLogin(address))
 	}
 	return cache.CheckURL(address)
+}
+
+// lacksOfIPv6 says what an address of IPv6 lacks to stand in a URL, "" where a text that is no URL has none.
+func lacksOfIPv6(address string) string {
+	_, host, _ := strings.Cut(address, "://")
+	host, _, _ = strings.Cut(host[strings.LastIndexByte(host, '@')+1:], "/")
+	bare, _, zone := strings.Cut(host, "%")
+	switch {
+	case strings.HasPrefix(host, "[") && zone:
+		return "the zone of an IPv6 address begins with %25 there, as in http://[fe80::1%25eth0]:8080"
+	case strings.Count(bare, ":") > 1 && strings.Trim(bare, "0123456789abcdefABCDEF:.") == "":
+		return "an IPv6 address stands in brackets there, as in http://[2001:db8::1]:8080"
+	}
+	return ""
 }
 
 // withoutLogin is an address without what stands before its last @, also where it is no URL.
@@ -335,8 +356,8 @@ func (r *reader) system(architecture string) string {
 		return "aarch64-linux"
 	}
 	if r.err == nil {
-		r.err = fmt.Errorf("the target architecture %q is neither amd64 nor arm64, which are those Nix releases exist for",
-			architecture)
+		r.err = fmt.Errorf("the target architecture %q is neither amd64 nor arm64, which are those Nix releases exist for: "+
+			"build for linux/amd64 or linux/arm64, on a builder and a run image of that", architecture)
 	}
 	return ""
 }

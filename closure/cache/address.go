@@ -89,7 +89,7 @@ func (a *address) check(u *url.URL) error {
 func (a *address) checkEndpoint() error {
 	u, err := url.Parse(a.httpBase().String())
 	if err != nil || u.User != nil || u.Host == "" || strings.Contains(a.s3.endpoint, "@") {
-		return fmt.Errorf("parsing cache URL %q: its endpoint has to be a host, perhaps with a scheme and a port, "+
+		return fmt.Errorf("parsing cache URL %q: its endpoint has to be a host (of IPv6 in brackets), perhaps with a scheme and a port, "+
 			"and no login: AWS credentials are found the usual way", redact.URL(a.base))
 	}
 	return nil
