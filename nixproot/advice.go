@@ -88,6 +88,7 @@ const (
 	topicNotFront        topic = "not-front-page"
 	topicJobset          topic = "jobset"
 	topicJob             topic = "job"
+	topicJobSystem       topic = "job-system"
 	topicNoRevision      topic = "no-revision"
 	topicRevision        topic = "revision"
 	topicBranch          topic = "branch"
@@ -398,6 +399,10 @@ func hydraAdvice() []advice {
 		{topicJob, "has no such job",
 			"It is misspelt, was removed, or does not evaluate; the message has Hydra's error where there is one.",
 			[]string{"correct BP_NIX_HYDRA_JOB by the jobs there are, or fix the error that is quoted"}},
+		{topicJobSystem, "finding job … for …: Hydra builds it … (for the system that is in its name)",
+			"The setting comes from an image for the other architecture.",
+			[]string{"where Hydra has a job of that name for {system}, name it: BP_NIX_HYDRA_JOB=<project>/<jobset>/{job}; or",
+				"add {system} to the jobset, and a build machine for it to Hydra"}},
 		{topicNoRevision, "the revision of this source is not known",
 			"Hydra is asked by commit, and neither `.git` nor the platform tells it.",
 			[]string{"set BP_NIX_GIT_REV to the commit, or to latest or latest-finished"}},

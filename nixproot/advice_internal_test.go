@@ -133,6 +133,8 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.JobsetNotFoundError{}, "BP_NIX_HYDRA_JOB"},
 		{&hydra.JobNotFoundError{}, "by the jobs there are"},
 		{&hydra.SystemError{System: "aarch64-linux"}, "add aarch64-linux to the jobset"},
+		{&hydra.SystemError{Job: "packages.x86_64-linux.app", System: "aarch64-linux", Have: []string{"x86_64-linux"}},
+			"BP_NIX_HYDRA_JOB=<project>/<jobset>/packages.aarch64-linux.app; or\n"},
 		{&hydra.RevisionNotFoundError{}, "BP_NIX_HYDRA_WAIT=30m"},
 		{&hydra.RevisionNotFoundError{Disabled: true}, "have it enabled"},
 		{&hydra.RevisionError{}, "git rev-parse HEAD"},

@@ -134,6 +134,18 @@ func systemFixes(t topic, system string, more ...string) []string {
 	return adviceOn(t, append([]string{"system", system, "platform", platforms[system]}, more...)...)
 }
 
+// jobSystemFixes are for a job that is there for other systems: one whose name says for which may have a twin.
+func jobSystemFixes(e *hydra.SystemError) []string {
+	parts := strings.Split(e.Job, ".")
+	for i, part := range parts {
+		if len(parts) > 1 && slices.Contains(e.Have, part) {
+			parts[i] = e.System
+			return adviceOn(topicJobSystem, "system", e.System, "job", strings.Join(parts, "."))
+		}
+	}
+	return systemFixes(topicOtherSystem, e.System)
+}
+
 // machineFixes are for programs for another machine; of images there are those for two.
 func machineFixes(e *MachineError) []string {
 	fixes := adviceOn(topicMachine, "system", e.System, "machine", e.Machine)
@@ -372,7 +384,7 @@ func hydraFixes(err error) []string {
 	case errors.As(err, &job):
 		return adviceOn(topicJob)
 	case errors.As(err, &system):
-		return systemFixes(topicOtherSystem, system.System)
+		return jobSystemFixes(system)
 	case errors.As(err, &revision) && revision.Disabled:
 		return adviceOn(topicDisabled)
 	case errors.As(err, &revision):
