@@ -37,7 +37,7 @@ const (
 	// gathered is how many paths beyond the number of layers there are for each layer of small ones: the more, the more
 	// of an image other images have too, as more paths have layers of their own; the fewer, the less is exported besides
 	// what has changed.
-	gathered = 9
+	gathered = 7
 	// carrierSize is the least size of a path with which small ones are put together.
 	carrierSize = 2 << 20
 	// fewest and most, of a hundred layers and rounded down, are for the small ones.
