@@ -220,7 +220,7 @@ func (c *Client) lookUpOne(ctx context.Context, q Query, e Eval, job string) (Bu
 		}
 	}
 	if other != nil {
-		return Build{}, &SystemError{Job: job, System: q.System, Have: []string{other.System}, URL: other.URL}
+		return Build{}, &SystemError{Job: job, System: q.System, Have: []string{text.Clip(other.System, 40)}, URL: other.URL}
 	}
 	return Build{}, err
 }
