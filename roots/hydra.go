@@ -32,11 +32,11 @@ func (f Finder) askHydra(ctx context.Context) (Result, error) {
 	if f.revision() == "" {
 		return Result{}, ErrNoRevision
 	}
-	client, err := f.hydraClient()
+	client, closeConnections, err := f.hydraClient()
 	if err != nil {
 		return Result{}, err
 	}
-	defer client.CloseIdleConnections()
+	defer closeConnections()
 	resolution, err := client.Resolve(ctx, hydra.Query{
 		Project: target.Project, Jobset: target.Jobset, Jobs: target.Jobs,
 		Revision: f.revision(), System: f.Settings.System, GitURL: f.gitURL(), Wait: f.Settings.HydraWait,
@@ -131,7 +131,7 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 }
 
 // hydraClient reaches Hydra as the caches are reached.
-func (f Finder) hydraClient() (*hydra.Client, error) {
+func (f Finder) hydraClient() (client *hydra.Client, closeConnections func(), err error) {
 	options := hydra.Options{
 		URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log,
 		// Hydra's database is slow: an answer may take twice as long as a download may stand still.
@@ -139,13 +139,14 @@ func (f Finder) hydraClient() (*hydra.Client, error) {
 	}
 	transport, err := cache.NewTransport(f.Servers)
 	if err != nil {
-		return nil, fmt.Errorf("asking Hydra: %w", err)
+		return nil, nil, fmt.Errorf("asking Hydra: %w", err)
 	}
 	options.HTTP = &http.Client{Transport: transport}
 	if login, ok := f.login(); ok {
 		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
 	}
-	return hydra.New(options)
+	client, err = hydra.New(options)
+	return client, transport.Close, err
 }
 
 // login is what a cache at Hydra's address would get; an address that is none has no login.

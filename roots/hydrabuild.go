@@ -30,11 +30,11 @@ func (d *diagnosis) ofHydra(ctx context.Context) []Finding {
 }
 
 func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
-	client, err := d.hydraClient()
+	client, closeConnections, err := d.hydraClient()
 	if err != nil {
 		return nil, err
 	}
-	defer client.CloseIdleConnections()
+	defer closeConnections()
 	missing := d.err.Missing[0]
 	builds, err := client.FindDerivation(ctx, d.missingDrvs()[0])
 	switch {

@@ -3,14 +3,9 @@ package cache
 import (
 	"encoding/base64"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 )
-
-// NewTransport connects as a Set with these options does: by the same proxies, certificate authorities and time limits.
-// It is for other servers of whoever runs the caches.
-func NewTransport(o Options) (*http.Transport, error) { return newHTTPTransport(o.withDefaults()) }
 
 // LoginFor is the login that a Set with these options would send to an address that the user has named; ok is false where
 // there is none.

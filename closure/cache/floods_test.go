@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,8 +69,9 @@ func headers(stream uint32, whole bool, pairs ...string) http2.HeadersFrameParam
 	return http2.HeadersFrameParam{StreamID: stream, BlockFragment: block(pairs...), EndHeaders: whole}
 }
 
-// flooding is a server that answers each request with a flood.
-func flooding(t *testing.T, kind string) (url string, certificate *httptest.Server) {
+// flooding is a server that answers each request with a flood; connected is how many connections it has.
+func flooding(t *testing.T, kind string) (url string, certificate *httptest.Server, connected *atomic.Int32) {
+	connected = new(atomic.Int32)
 	certificate = httptest.NewTLSServer(nil)
 	t.Cleanup(certificate.Close)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: certificate.TLS.Certificates, NextProtos: []string{"h2"}})
@@ -81,10 +83,14 @@ func flooding(t *testing.T, kind string) (url string, certificate *httptest.Serv
 			if err != nil {
 				return
 			}
-			go flood(c, kind)
+			connected.Add(1)
+			go func() {
+				defer connected.Add(-1)
+				flood(c, kind)
+			}()
 		}
 	}()
-	return "https://" + listener.Addr().String(), certificate
+	return "https://" + listener.Addr().String(), certificate, connected
 }
 
 func flood(c net.Conn, kind string) {
@@ -104,7 +110,11 @@ func flood(c net.Conn, kind string) {
 		if frame.Header().Type != http2.FrameHeaders {
 			continue
 		}
-		go func() { _, _ = io.Copy(io.Discard, c) }()
+		var ended atomic.Bool
+		go func() {
+			_, _ = io.Copy(io.Discard, c)
+			ended.Store(true)
+		}()
 		stream := frame.Header().StreamID
 		switch kind {
 		case "a header":
@@ -112,7 +122,7 @@ func flood(c net.Conn, kind string) {
 		case "empty data", "padding":
 			err = f.WriteHeaders(headers(stream, true, ":status", "200"))
 		}
-		for err == nil {
+		for err == nil && !ended.Load() {
 			err = floods[kind](f, stream)
 		}
 		return
@@ -126,8 +136,9 @@ func TestFloods(t *testing.T) {
 	for kind := range floods {
 		t.Run(kind, func(t *testing.T) {
 			RegisterTestingT(t)
-			url, server := flooding(t, kind)
+			url, server, connected := flooding(t, kind)
 			o := options(url)
+			o.Retry.Timeout = 500 * time.Millisecond
 			o.RootCAs = []cache.Authorities{{PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})}}
 			ctx, cancel := stdcontext.WithTimeout(stdcontext.Background(), time.Minute)
 			defer cancel()
@@ -151,6 +162,7 @@ func TestFloods(t *testing.T) {
 			Expect(err).To(HaveOccurred())
 			Expect(ctx.Err()).NotTo(HaveOccurred(), "it goes on")
 			Expect(most.HeapInuse).To(BeNumerically("<", 64<<20))
+			Eventually(connected.Load).WithTimeout(10*time.Second).Should(BeZero(), "the flood goes on")
 		})
 	}
 }

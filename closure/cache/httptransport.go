@@ -37,7 +37,7 @@ const (
 // maxHeader bounds the header of an answer, in bytes.
 const maxHeader = 64 << 10
 
-// newHTTPTransport is the connection pool that all HTTP and S3 caches share.
+// newHTTPTransport is how all HTTP and S3 caches are reached.
 func newHTTPTransport(o Options) (*http.Transport, error) {
 	roots, err := rootCAs(o)
 	if err != nil {

@@ -20,7 +20,7 @@ type Set struct {
 	options Options
 	reports []func() Report
 	pool    *decompress.Pool
-	http    *http.Transport
+	http    *Transport
 	network http.RoundTripper // the same, or what Options.Wrap made of it
 	fetches chan struct{}     // NARs under way
 	// unproven is what NARs under way that no signature proves may come to, all together: see Options.MaxUnsignedSize.
@@ -99,7 +99,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	if err != nil {
 		return nil, nil, err
 	}
-	connections, err := newHTTPTransport(options)
+	connections, err := NewTransport(options)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,10 +166,10 @@ func (s *Set) Usable() []string {
 // RequiresSigs reports whether a path that neither a trusted key signed nor its content address proves is refused.
 func (s *Set) RequiresSigs() bool { return s.options.RequireSigs }
 
-// Close ends what is under way and lets go of the connections.
+// Close ends what is under way and closes the connections.
 func (s *Set) Close() error {
 	s.stop()
-	s.http.CloseIdleConnections()
+	s.http.Close()
 	return nil
 }
 

@@ -140,9 +140,6 @@ func New(o Options) (*Client, error) {
 // defaultMaxPages leaves room for the four requests that may follow a search.
 const defaultMaxPages = 21
 
-// CloseIdleConnections lets go of connections that are kept for the next question.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
-
 // URL is the address of the Hydra, without credentials and without a slash at its end.
 func (c *Client) URL() string { return c.baseURL().String() }
 
