@@ -1,8 +1,10 @@
 package launch_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -35,7 +37,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.ReadDir(dir)).To(HaveLen(1))
 	})
 
-	for name, c := range map[string]struct{ data, want string }{
+	refused := map[string]struct{ data, want string }{
 		"another format":         {`{"format":2,"engine":"relocate","view":"/v"}`, "format is 2, this launcher reads 1"},
 		"no format":              {`{"engine":"relocate","view":"/v","bin":[]}`, "format is missing"},
 		"another format's field": {`{"format":2,"engine":"x","new":1}`, "format is 2"},
@@ -46,7 +48,9 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		"a relative bin":         {`{"format":1,"engine":"relocate","view":"/v","bin":["b"]}`, `bin has "b"`},
 		"a relative proot":       {`{"format":1,"engine":"relocate","view":"/v","proot":"p"}`, `proot is "p"`},
 		"no JSON":                {`{`, "unexpected end of JSON input"},
-	} {
+	}
+	for _, name := range slices.Sorted(maps.Keys(refused)) { // a case is known by its place
+		c := refused[name]
 		it("refuses "+name+" and says where", func() {
 			path := filepath.Join(dir, "c.json")
 			Expect(os.WriteFile(path, []byte(c.data), 0o600)).To(Succeed())

@@ -132,9 +132,6 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.NotHydraError{}, "the page that lists its projects"},
 		{&hydra.JobsetNotFoundError{}, "BP_NIX_HYDRA_JOB"},
 		{&hydra.JobNotFoundError{}, "by the jobs there are"},
-		{&hydra.SystemError{System: "aarch64-linux"}, "add aarch64-linux to the jobset"},
-		{&hydra.SystemError{Job: "packages.x86_64-linux.app", System: "aarch64-linux", Have: []string{"x86_64-linux"}},
-			"BP_NIX_HYDRA_JOB=<project>/<jobset>/packages.aarch64-linux.app; or\n"},
 		{&hydra.RevisionNotFoundError{}, "BP_NIX_HYDRA_WAIT=30m"},
 		{&hydra.RevisionNotFoundError{Disabled: true}, "have it enabled"},
 		{&hydra.RevisionError{}, "git rev-parse HEAD"},
@@ -153,6 +150,45 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&nixinstall.MissingAttrError{Attr: "web", Missing: "web", Have: []string{"x86_64-linux"}}, "set BP_NIX_ATTRS"},
 	} {
 		NewWithT(t).Expect(explain(fmt.Errorf("a step: %w", c.err))).To(MatchError(ContainSubstring(c.want)), "%T", c.err)
+	}
+}
+
+func TestAJobForAnotherSystemHasItsAdvice(t *testing.T) {
+	const arm, intel = "aarch64-linux", "x86_64-linux"
+	name := func(job, system string) []string {
+		return []string{"where Hydra has a job of that name for " + system + ", name it: BP_NIX_HYDRA_JOB=<project>/<jobset>/" + job + "; or",
+			"add " + system + " to the jobset, and a build machine for it to Hydra"}
+	}
+	add := func(system, platform string) []string {
+		line := "add " + system + " to the jobset: to supportedSystems in release.nix, or as hydraJobs.<job>." + system +
+			" in flake.nix, and a build machine for it to Hydra"
+		if platform == "" {
+			return []string{line}
+		}
+		return []string{line + "; or", "build the image for " + platform}
+	}
+	for _, c := range []struct {
+		job, system string
+		have        []string
+		want        []string
+	}{
+		{"packages.x86_64-linux.app", arm, []string{intel}, name("packages.aarch64-linux.app", arm)},
+		{"app.aarch64-linux", intel, []string{arm}, name("app.x86_64-linux", intel)},
+		{"aarch64-darwin.app", intel, []string{"aarch64-darwin"}, name("x86_64-linux.app", intel)},
+		{"x86_64-linux", arm, []string{intel}, name("aarch64-linux", arm)},
+		{"app", arm, []string{intel}, add(arm, "linux/amd64")}, // a jobset that has app.x86_64-linux only
+		{"app", intel, []string{arm}, add(intel, "linux/arm64")},
+		{"app", arm, []string{"aarch64-darwin"}, add(arm, "")}, // of which there are no images
+		{"app", arm, []string{"aarch64-darwin", intel}, add(arm, "linux/amd64")},
+		{"app", "riscv64-linux", []string{arm}, add("riscv64-linux", "linux/arm64")},
+		{"x86_64-linux-tools.app", arm, []string{intel}, add(arm, "linux/amd64")},
+		{"", arm, []string{intel}, add(arm, "linux/amd64")}, // all of a jobset
+	} {
+		var fixes []string
+		for _, line := range hydraFixes(fmt.Errorf("a step: %w", &hydra.SystemError{Job: c.job, System: c.system, Have: c.have})) {
+			fixes = append(fixes, strings.ReplaceAll(line, "\n", " "))
+		}
+		NewWithT(t).Expect(fixes).To(Equal(c.want), "%s for %s", c.job, c.system)
 	}
 }
 

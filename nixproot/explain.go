@@ -91,7 +91,7 @@ func evaluationFixes(err error) []string {
 	case errors.As(err, &attribute) && attribute.Derivation:
 		return adviceOn(topicOwnDerivation)
 	case errors.As(err, &attribute) && foreignSystem(attribute) != "":
-		return systemFixes(topicAbsentSystem, foreignSystem(attribute), "attribute", attribute.Attr)
+		return systemFixes(topicAbsentSystem, foreignSystem(attribute), attribute.Have, "attribute", attribute.Attr)
 	case errors.As(err, &attribute) && len(attribute.Have) > 0:
 		return adviceOn(topicAttribute)
 	case errors.As(err, &attribute):
@@ -128,29 +128,44 @@ func foreignSystem(e *nixinstall.MissingAttrError) string {
 	return ""
 }
 
-// systemFixes are for what is there for other systems only.
-func systemFixes(t topic, system string, more ...string) []string {
-	platforms := map[string]string{"aarch64-linux": "linux/amd64", "x86_64-linux": "linux/arm64"}
-	return adviceOn(t, append([]string{"system", system, "platform", platforms[system]}, more...)...)
+// systemFixes are for what is there for other systems only. The last of them is to build the image for that: of images there
+// are those for two systems.
+func systemFixes(t topic, system string, have []string, more ...string) []string {
+	platforms := map[string]string{"aarch64-linux": "linux/arm64", "x86_64-linux": "linux/amd64"}
+	delete(platforms, system)
+	for other, platform := range platforms {
+		if slices.Contains(have, other) {
+			return adviceOn(t, append([]string{"system", system, "platform", platform}, more...)...)
+		}
+	}
+	return withoutLast(adviceOn(t, append([]string{"system", system}, more...)...))
+}
+
+// withoutLast are fixes but the last, which is no alternative.
+func withoutLast(fixes []string) []string {
+	fixes = slices.Clone(fixes[:len(fixes)-1])
+	last := &fixes[len(fixes)-1]
+	*last = strings.TrimRight(strings.TrimSuffix(*last, "or"), ",; ")
+	return fixes
 }
 
 // jobSystemFixes are for a job that is there for other systems: one whose name says for which may have a twin.
 func jobSystemFixes(e *hydra.SystemError) []string {
 	parts := strings.Split(e.Job, ".")
 	for i, part := range parts {
-		if len(parts) > 1 && slices.Contains(e.Have, part) {
+		if slices.Contains(e.Have, part) {
 			parts[i] = e.System
 			return adviceOn(topicJobSystem, "system", e.System, "job", strings.Join(parts, "."))
 		}
 	}
-	return systemFixes(topicOtherSystem, e.System)
+	return systemFixes(topicOtherSystem, e.System, e.Have)
 }
 
 // machineFixes are for programs for another machine; of images there are those for two.
 func machineFixes(e *MachineError) []string {
 	fixes := adviceOn(topicMachine, "system", e.System, "machine", e.Machine)
 	if runsOn[e.Machine] == nil {
-		return []string{strings.TrimSuffix(fixes[0], ", or")}
+		return withoutLast(fixes)
 	}
 	return fixes
 }

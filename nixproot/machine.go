@@ -49,17 +49,24 @@ var bigEndian = map[elf.Machine]string{
 	elf.EM_S390: "s390x-linux", elf.EM_PPC64: "powerpc64-linux", elf.EM_AARCH64: "aarch64_be-linux",
 }
 
-// runsOn are the systems whose programs run on a system: its own and its 32-bit twin.
+// runsOn are the systems whose programs run on every machine of a system, as Nix counts them (its extra-platforms by
+// default). Those for 32-bit ARM are not among what 64-bit ARM runs: Graviton 2 and 3 can, Graviton 4 and Apple's cannot.
 var runsOn = map[string][]string{
-	"x86_64-linux": {"x86_64-linux", "i686-linux"}, "aarch64-linux": {"aarch64-linux", "armv7l-linux"},
+	"x86_64-linux": {"x86_64-linux", "i686-linux"}, "aarch64-linux": {"aarch64-linux"},
 }
 
 // checkMachine looks at the programs of what was unpacked into the layers: a closure without one for system, and with
 // some for another machine, is refused, and so is a root of that kind. Programs for other machines beside ours may be
 // there: emulators and compilers bring some, and scripts that look after guests. Where paths are reused, their programs
-// were looked at when they came, and only the roots are now.
+// were looked at when they came, and only the roots are now. What is not in bin, sbin or libexec and not led to from there
+// is not looked at: packages of npm bring an addon for each machine there is, and take the one that fits.
 func checkMachine(result *closure.Result, layersDir string, roots []storepath.Path, system string) error {
 	u := unpacked{system: system, view: result.View, dirs: map[string]string{}, paths: map[string]storepath.Path{}}
+	for _, group := range result.Groups {
+		for _, p := range group.Paths {
+			u.paths[closure.BaseName(p, result.View)] = p
+		}
+	}
 	for _, group := range result.Changed {
 		for _, p := range group.Paths {
 			base := closure.BaseName(p, result.View)
@@ -73,7 +80,7 @@ func checkMachine(result *closure.Result, layersDir string, roots []storepath.Pa
 			if err != nil {
 				return fmt.Errorf("checking programs: %w", err)
 			}
-			if found.foreign != nil && !found.ours && !found.file && slices.Contains(roots, p) {
+			if found.foreign != nil && !found.ours && !found.reused && !found.file && slices.Contains(roots, p) {
 				return found.foreign
 			}
 			all.add(found)
@@ -90,6 +97,7 @@ type programs struct {
 	ours    bool
 	foreign *MachineError
 	file    bool // the store path is a file by itself, which may be data as well
+	reused  bool // a script or a link leads to what was looked at when it came
 }
 
 func (p *programs) add(others programs) {
@@ -110,7 +118,7 @@ func (p *programs) note(program MachineError) {
 	}
 }
 
-// unpacked are the store paths that were unpacked, by their names in the view: where they are, and which.
+// unpacked are the store paths of a closure by their names in the view, and where those are that were unpacked.
 type unpacked struct {
 	system string
 	view   relocate.View
@@ -164,7 +172,9 @@ func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name
 	var to string
 	switch {
 	case info.Mode().Type() == fs.ModeSymlink:
-		to, err = root.Readlink(name)
+		if to, err = root.Readlink(name); err == nil && !path.IsAbs(to) {
+			to = path.Join("/", closure.BaseName(p, u.view), path.Dir(name), to)
+		}
 	case info.Mode().IsRegular():
 		var machine string
 		machine, to, err = programFile(root.Open(name))
@@ -176,27 +186,44 @@ func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name
 	if _, err := root.Lstat(path.Dir(name) + "/." + path.Base(name) + "-wrapped"); err == nil {
 		return nil
 	}
-	elsewhere, rest := u.find(to)
-	if elsewhere == "" || u.paths[elsewhere] == p {
-		return nil
-	}
-	target, err := os.OpenRoot(u.dirs[elsewhere])
-	if err != nil {
-		return nil // a file by itself
-	}
-	defer target.Close()
-	if machine, _, err := programFile(target.Open(rest)); err == nil {
-		found.note(MachineError{Path: p, Program: name, By: path.Join(u.paths[elsewhere].String(), rest), Machine: machine, System: u.system})
-	}
+	u.follow(found, MachineError{Path: p, Program: name, System: u.system}, to)
 	return nil
 }
 
-// find gives the store path that a place is in, by its name in the view, and what is behind that; "" is one that was not
-// unpacked.
+// interpreters is how many scripts may run each other before there is a program: the kernel takes no more.
+const interpreters = 5
+
+// follow notes what a script or a link is for by the program at its end.
+func (u unpacked) follow(found *programs, program MachineError, to string) {
+	for range interpreters {
+		base, rest := u.find(to)
+		if base == "" {
+			return
+		}
+		if u.dirs[base] == "" {
+			found.reused = true
+			return
+		}
+		target, err := os.OpenRoot(u.dirs[base])
+		if err != nil {
+			return // a file by itself
+		}
+		program.By = path.Join(u.paths[base].String(), rest)
+		program.Machine, to, err = programFile(target.Open(rest))
+		target.Close()
+		if err != nil {
+			return
+		}
+		found.note(program)
+	}
+}
+
+// find gives the store path that a place is in, by its name in the view, and what is behind that; "" is one that is not of
+// the closure.
 func (u unpacked) find(place string) (base, rest string) {
 	for place != "" {
 		base, place, _ = strings.Cut(place, "/")
-		if _, ok := u.dirs[base]; ok && place != "" {
+		if _, ok := u.paths[base]; ok && place != "" {
 			return base, place
 		}
 	}

@@ -79,7 +79,7 @@ func findingFixes(finding roots.Finding) []string {
 		name, _, _ := strings.Cut(f.Name, "-")
 		return adviceOn(topicNeverBuilt, "name", name, "file", f.File)
 	case roots.OtherSystem:
-		return systemFixes(topicOtherSystem, f.System)
+		return systemFixes(topicOtherSystem, f.System, f.Have)
 	case roots.HydraBuild:
 		return buildFixes(f)
 	case roots.OtherBuild:

@@ -72,7 +72,7 @@ What is not the reason:
 	})
 
 	build := hydra.Build{ID: 7, Project: "shop", Jobset: "main", Job: "app", Finished: true, URL: "https://h/build/7"}
-	for name, c := range map[string]struct {
+	for name, c := range sorted(map[string]struct {
 		finding roots.Finding
 		words   []string
 	}{
@@ -113,7 +113,7 @@ What is not the reason:
 			[]string{`builtins.fetchTarball { url = "https://x.tar.gz"; sha256 = "0abc"; }`, "have Hydra build source, too"}},
 		"a search that took too long": {roots.HydraSilent{Err: &hydra.SearchTimeoutError{Text: "x", Problem: "statement timeout"}},
 			[]string{"it took too long", "BP_NIX_HYDRA_JOB=project/jobset/job"}},
-	} {
+	}) {
 		it("has advice for "+name, func() {
 			text := explain(&roots.NotCachedError{Missing: []storepath.Path{shop}, Findings: []roots.Finding{c.finding},
 				HydraAsked: true}).Error()

@@ -188,14 +188,15 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	context("nix-cache-info", func() {
-		for text, priority := range map[string]int{
+		priorities := map[string]int{
 			"": 50, "Priority: 40.5\n": 40, "StoreDir: /nix/store\r\nPriority: 30": 30, "Something: else": 50, "no colon": 50,
-		} {
+		}
+		for _, text := range sorted(priorities) {
 			it(fmt.Sprintf("is used as Nix uses it: %q", text), func() {
 				s := newServer(t)
 				s.put("nix-cache-info", []byte(text))
 				Expect(open(t, options(s.URL)).Report()).To(HaveLen(1))
-				Expect(cache.ParseInfo(strings.NewReader(text))).To(HaveField("Priority", priority))
+				Expect(cache.ParseInfo(strings.NewReader(text))).To(HaveField("Priority", priorities[text]))
 			})
 		}
 	})

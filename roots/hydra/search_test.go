@@ -119,10 +119,10 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		Expect(s.Requests()).To(HaveLen(2))
 	})
 
-	for name, fault := range map[string]hydratest.Fault{
+	for name, fault := range sorted(map[string]hydratest.Fault{
 		"a proxy that gives up": {Status: 504, ContentType: "text/html", Body: "<title>504 Gateway Time-out</title>"},
 		"no answer":             {Status: 200, Hang: time.Second},
-	} {
+	}) {
 		it("takes "+name+" for a search that takes too long, and asks once", func() {
 			c := client(s, func(o *hydra.Options) { o.Retry.Timeout = 100 * time.Millisecond })
 			s.Fail(fault)
