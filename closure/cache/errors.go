@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -133,6 +134,8 @@ type StatusError struct {
 	// S3Code and S3Message are S3's own words, "" where there are none (docs.aws.amazon.com, AmazonS3/latest/API,
 	// ErrorResponses).
 	S3Code, S3Message string
+
+	retryAfter time.Duration // of the answer's Retry-After, 0 for none
 }
 
 func (e *StatusError) Error() string {

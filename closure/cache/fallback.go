@@ -11,14 +11,14 @@ import (
 // fallback reports whether another cache could serve a NAR instead; nil means that none can. It may take a while.
 type fallback func(ctx context.Context) bool
 
-func (f fallback) there(ctx context.Context) bool { return f != nil && f(ctx) }
+func (f fallback) available(ctx context.Context) bool { return f != nil && f(ctx) }
 
 // decide says what becomes of a request for a NAR that failed a number of times: nil, and it is made again, or the error
 // that ends it.
 func (f fallback) decide(ctx context.Context, failed int, err error) error {
 	slow := timedOut(err) && failed >= maxTimeouts
 	switch {
-	case slow && f.there(ctx):
+	case slow && f.available(ctx):
 		return &fallbackError{err}
 	case slow, failed >= attempts:
 		return fmt.Errorf("%w (tried %d times)", err, failed)
@@ -38,10 +38,10 @@ type sources struct {
 	wanted *Found
 	first  *Found // nil once it was taken
 
-	mu    sync.Mutex
-	asked map[*substituter]bool
-	ahead *Found   // the next one, where it was looked for already
-	last  []*Found // disabled, or left for another one
+	mu        sync.Mutex
+	asked     map[*substituter]bool
+	peeked    *Found   // the next one, where it was looked for already
+	postponed []*Found // disabled, or left for another one
 }
 
 func (s *Set) sources(f *Found) *sources {
@@ -51,7 +51,7 @@ func (s *Set) sources(f *Found) *sources {
 	case f.cache.disabled() == nil:
 		sources.first = f
 	default:
-		sources.last = append(sources.last, f)
+		sources.postponed = append(sources.postponed, f)
 	}
 	return sources
 }
@@ -65,18 +65,18 @@ func (s *sources) next(ctx context.Context) (*Found, fallback) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.look(ctx); f != nil {
-		s.ahead = nil
+	if f := s.peek(ctx); f != nil {
+		s.peeked = nil
 		return f, s.another
 	}
-	if len(s.last) > 0 {
-		f := s.last[0]
-		s.last = s.last[1:]
+	if len(s.postponed) > 0 {
+		f := s.postponed[0]
+		s.postponed = s.postponed[1:]
 		return f, nil
 	}
 	s.set.awaitProbes()
-	f := s.look(ctx)
-	s.ahead = nil
+	f := s.peek(ctx)
+	s.peeked = nil
 	return f, nil
 }
 
@@ -87,13 +87,13 @@ func (s *sources) another(ctx context.Context) bool {
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.look(ctx) != nil
+	return s.peek(ctx) != nil
 }
 
-// look asks the caches that were not asked yet until one has the NAR.
-func (s *sources) look(ctx context.Context) *Found {
+// peek asks the caches that were not asked yet until one has the NAR.
+func (s *sources) peek(ctx context.Context) *Found {
 	for _, c := range s.set.ready() {
-		if s.ahead != nil {
+		if s.peeked != nil {
 			break
 		}
 		if s.asked[c] {
@@ -105,17 +105,17 @@ func (s *sources) look(ctx context.Context) *Found {
 		}
 		s.asked[c] = true
 		if err == nil && sameNAR(s.wanted.NarInfo, other.NarInfo) {
-			s.ahead = other
+			s.peeked = other
 		}
 	}
-	return s.ahead
+	return s.peeked
 }
 
-// leave puts a place last.
-func (s *sources) leave(f *Found) {
+// postpone puts a place last.
+func (s *sources) postpone(f *Found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last = append(s.last, f)
+	s.postponed = append(s.postponed, f)
 }
 
 // sameNAR reports whether another cache's narinfo stands for the same bytes with the same references.

@@ -51,7 +51,7 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 			return own.from(found)
 		}
 		if left := (*fallbackError)(nil); errors.As(err, &left) {
-			sources.leave(found)
+			sources.postpone(found)
 		} else {
 			failure.add(found.cache, err)
 		}

@@ -12,7 +12,7 @@ import (
 // fileTransport gets files of a cache in a directory. Absolute HTTP URLs in its narinfos are left to web.
 type fileTransport struct{ web transport }
 
-func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
+func (t *fileTransport) get(ctx context.Context, r request) (*response, error) {
 	if r.url.Scheme != "file" {
 		return t.web.get(ctx, r)
 	}
@@ -29,7 +29,7 @@ func (t *fileTransport) get(ctx context.Context, r request) (*answer, error) {
 			return nil, fmt.Errorf("reading the cache's file: %w", err)
 		}
 	}
-	return &answer{body: f, from: r.from, size: info.Size() - r.from}, nil
+	return &response{body: f, from: r.from, size: info.Size() - r.from}, nil
 }
 
 // openRegular opens a regular file. A pipe in its place would be waited for and a device read without end, and no signal ends

@@ -165,7 +165,7 @@ type httpTransport struct {
 	userAgent string
 }
 
-func (t *httpTransport) get(ctx context.Context, r request) (*answer, error) {
+func (t *httpTransport) get(ctx context.Context, r request) (*response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url.String(), nil)
 	if err != nil {
 		return nil, redact.Error(err)
@@ -205,8 +205,8 @@ func connectionError(u *url.URL, err error) error {
 	return fmt.Errorf("downloading %s: %w", redact.URL(u), redact.Error(err))
 }
 
-func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
-	a := &answer{
+func (t *httpTransport) read(r request, res *http.Response) (*response, error) {
+	a := &response{
 		body:      res.Body,
 		size:      res.ContentLength,
 		validator: strongETag(res.Header.Get("ETag")),
@@ -225,9 +225,9 @@ func (t *httpTransport) read(r request, res *http.Response) (*answer, error) {
 	if res.StatusCode == http.StatusBadRequest && res.TLS == nil && speaksTLS(body) {
 		return nil, &SchemeError{TLS: true, URL: redact.URL(r.url)}
 	}
-	failure := &statusFailure{
-		StatusError: StatusError{URL: redact.URL(r.url), Code: res.StatusCode, Status: clip(res.Status), LoginSent: a.login},
-		retryAfter:  retryAfter(res.Header.Get("Retry-After")),
+	failure := &StatusError{
+		URL: redact.URL(r.url), Code: res.StatusCode, Status: clip(res.Status), LoginSent: a.login,
+		retryAfter: retryAfter(res.Header.Get("Retry-After")),
 	}
 	failure.readS3(res.Header, body)
 	return nil, failure
@@ -247,23 +247,23 @@ func speaksTLS(body []byte) bool {
 
 // readS3 reads S3's own words.
 func (e *StatusError) readS3(header http.Header, body []byte) {
-	var answer struct {
+	var document struct {
 		XMLName xml.Name `xml:"Error"`
 		Code    string
 		Message string
 		Region  string
 	}
-	if xml.Unmarshal(body, &answer) == nil {
-		e.S3Code, e.S3Message = shownName(answer.Code), shownText(answer.Message)
+	if xml.Unmarshal(body, &document) == nil {
+		e.S3Code, e.S3Message = shownName(document.Code), shownText(document.Message)
 	}
-	e.Region = shownName(cmp.Or(header.Get("X-Amz-Bucket-Region"), answer.Region))
+	e.Region = shownName(cmp.Or(header.Get("X-Amz-Bucket-Region"), document.Region))
 }
 
 var errWrongRange = errors.New("continuing a transfer")
 
 // readRange checks that "bytes <from>-<to>/<size>" starts where it was asked to. Some servers answer so, too, where the
 // whole was asked for; then there need not be a range.
-func (a *answer) readRange(header string, from int64) error {
+func (r *response) readRange(header string, from int64) error {
 	if from == 0 && header == "" {
 		return nil
 	}
@@ -276,9 +276,9 @@ func (a *answer) readRange(header string, from int64) error {
 	if err != nil || n != from {
 		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
 	}
-	a.from = from
-	if size, err := strconv.ParseInt(whole, 10, 64); err == nil && from == 0 && a.encoding == "" {
-		a.size = size // of all of it, the rest of which is asked for when this has come
+	r.from = from
+	if size, err := strconv.ParseInt(whole, 10, 64); err == nil && from == 0 && r.encoding == "" {
+		r.size = size // of all of it, the rest of which is asked for when this has come
 	}
 	return nil
 }
@@ -301,22 +301,6 @@ func contentEncoding(h http.Header) string {
 		}
 	}
 	return strings.Join(encodings, ", ")
-}
-
-// statusFailure is a StatusError with what the retry policy needs besides.
-type statusFailure struct {
-	StatusError
-	retryAfter time.Duration
-}
-
-func (e *statusFailure) Error() string { return e.StatusError.Error() }
-
-func (e *statusFailure) As(target any) bool {
-	t, ok := target.(**StatusError)
-	if ok {
-		*t = &e.StatusError
-	}
-	return ok
 }
 
 // retryAfter reads seconds or a date; 0 when there is neither.

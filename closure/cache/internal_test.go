@@ -110,8 +110,8 @@ func testRetryPolicy(t *testing.T, context spec.G, it spec.S) {
 			Expect(retryAfter(nothing)).To(BeZero(), nothing)
 		}
 		p := RetryPolicy{Backoff: time.Millisecond, Disable: 5 * time.Second}
-		Expect(p.delay(1, &statusFailure{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
-		Expect(p.delay(1, &statusFailure{retryAfter: time.Hour})).To(Equal(5 * time.Second))
+		Expect(p.delay(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
+		Expect(p.delay(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
 	})
 }
 

@@ -36,8 +36,8 @@ func newLimiter(requests int, retry RetryPolicy) *limiter {
 	return &limiter{most: float64(requests), window: float64(requests), retry: retry, less: make(chan struct{})}
 }
 
-// start waits until a request may begin, ctx ends or moot is closed. It gives the time, which finish wants.
-func (l *limiter) start(ctx context.Context, moot <-chan struct{}) (time.Time, error) {
+// start waits until a request may begin, ctx ends or unwanted is closed. It gives the time, which finish wants.
+func (l *limiter) start(ctx context.Context, unwanted <-chan struct{}) (time.Time, error) {
 	for {
 		now := time.Now()
 		pause, less := l.admit(now)
@@ -49,8 +49,8 @@ func (l *limiter) start(ctx context.Context, moot <-chan struct{}) (time.Time, e
 		select {
 		case <-timer.C:
 		case <-less:
-		case <-moot:
-			err = errMoot
+		case <-unwanted:
+			err = errUnwanted
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}

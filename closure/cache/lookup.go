@@ -65,26 +65,26 @@ type reply struct {
 // lookup asks all caches and takes the best. Those that are disabled, those that could not serve the path's NAR
 // and those that had not answered when the set was opened count only where no other has the path.
 func (s *Set) lookup(p storepath.Path) (*Found, error) {
-	refusals := map[*substituter]error{}
+	failures := map[*substituter]error{}
 	first := slices.DeleteFunc(slices.Clone(s.ready()), func(c *substituter) bool {
 		return c.disabled() != nil || s.hasFailed(offer{c, p})
 	})
-	if found := s.askAll(p, first, refusals); found != nil {
+	if found := s.askAll(p, first, failures); found != nil {
 		return found, nil
 	}
 	s.awaitProbes()
 	rest := slices.DeleteFunc(slices.Clone(s.ready()), func(c *substituter) bool {
 		var unasked *disabledError
-		return slices.Contains(first, c) && !errors.As(refusals[c], &unasked)
+		return slices.Contains(first, c) && !errors.As(failures[c], &unasked)
 	})
-	if found := s.askAll(p, rest, refusals); found != nil {
+	if found := s.askAll(p, rest, failures); found != nil {
 		return found, nil
 	}
-	return nil, s.notFound(p, refusals)
+	return nil, s.notFound(p, failures)
 }
 
-// askAll asks some of the caches at the same time; refusals gets what each one said where none has the path.
-func (s *Set) askAll(p storepath.Path, caches []*substituter, refusals map[*substituter]error) *Found {
+// askAll asks some of the caches at the same time; failures gets what each one said where none has the path.
+func (s *Set) askAll(p storepath.Path, caches []*substituter, failures map[*substituter]error) *Found {
 	decided := make(chan struct{})
 	defer close(decided)
 	came := make(chan reply, len(caches))
@@ -100,12 +100,16 @@ func (s *Set) askAll(p storepath.Path, caches []*substituter, refusals map[*subs
 		select {
 		case r := <-came:
 			replies.of[r.index] = &r
-			refusals[caches[r.index]] = r.err
+			failures[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
 				patience = time.After(s.options.Retry.Patience)
 			}
 		case <-patience:
-			return replies.bestSoFar(s.options.Retry.Patience)
+			found, silent := replies.bestSoFar()
+			for _, c := range silent { // so that the next look-ups do not wait for them
+				c.disable(fmt.Errorf("%w by %v", errLate, s.options.Retry.Patience))
+			}
+			return found
 		}
 		if best := replies.best(); best != nil {
 			return best
@@ -133,23 +137,23 @@ func (r *replies) best() *Found {
 	return nil
 }
 
-// bestSoFar is the best answer of those that came; the better caches that are still silent are disabled, so that the next look-ups do
-// not wait for them.
-func (r *replies) bestSoFar(patience time.Duration) *Found {
+// bestSoFar is the best answer of those that came, and the better caches that are silent yet.
+func (r *replies) bestSoFar() (found *Found, silent []*substituter) {
 	for i, reply := range r.of {
-		if reply == nil {
-			r.caches[i].disable(fmt.Errorf("%w by %v", errLate, patience))
-		} else if reply.found != nil {
-			return reply.found
+		switch {
+		case reply == nil:
+			silent = append(silent, r.caches[i])
+		case reply.found != nil:
+			return reply.found, silent
 		}
 	}
-	return nil
+	return nil, silent
 }
 
-func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error {
+func (s *Set) notFound(p storepath.Path, failures map[*substituter]error) error {
 	e := &NotFoundError{Path: p}
 	for _, c := range s.ready() {
-		if err := refusals[c]; err != nil {
+		if err := failures[c]; err != nil {
 			e.Asked = append(e.Asked, c.answerFor(err))
 			e.errs = append(e.errs, err)
 		}
@@ -158,9 +162,9 @@ func (s *Set) notFound(p storepath.Path, refusals map[*substituter]error) error 
 	return e
 }
 
-// ask gets one cache's narinfo and decides whether it may be used. moot ends waiting for a turn or a retry.
-func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, moot <-chan struct{}) (*Found, error) {
-	page, err := c.getFile(ctx, p.HashPart()+".narinfo", moot)
+// ask gets one cache's narinfo and decides whether it may be used. unwanted ends waiting for a turn or a retry.
+func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, unwanted <-chan struct{}) (*Found, error) {
+	page, err := c.getFile(ctx, p.HashPart()+".narinfo", unwanted)
 	if err != nil {
 		var status *StatusError
 		if errors.As(err, &status) && status.login() {

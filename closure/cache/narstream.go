@@ -44,7 +44,7 @@ func (s *Set) openNAR(ctx context.Context, f *Found, other fallback) (*narStream
 		}
 	}
 	n.transfer = &transfer{
-		cache: f.cache, policy: s.options.Retry, fallback: other, onBytes: s.counted(f.cache),
+		cache: f.cache, policy: s.options.Retry, fallback: other,
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
 	}
 	switch {
@@ -71,15 +71,6 @@ func (n *narStream) located(u *url.URL, err error) error {
 			Want: redact.URL(u), Got: "a file that is not there"}
 	}
 	return fmt.Errorf("fetching %s from %s: %w", n.found.StorePath, n.found.CacheURL, err)
-}
-
-func (s *Set) counted(c *substituter) func(int64) {
-	return func(n int64) {
-		c.bytes.Add(n)
-		if f := s.onBytes.Load(); f != nil {
-			(*f)(n)
-		}
-	}
 }
 
 // decode stacks the decoders.

@@ -26,7 +26,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 	var (
 		l       *limiter
 		now     time.Time
-		refusal = &statusFailure{StatusError: StatusError{Code: http.StatusTooManyRequests}}
+		refusal = &StatusError{Code: http.StatusTooManyRequests}
 	)
 
 	it.Before(func() {
@@ -56,7 +56,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 		Expect(l.window).To(BeEquivalentTo(8))
 		Expect(l.refusals).To(Equal(1))
 		Expect(l.resume).To(Equal(resume))
-		l.refused(now.Add(-time.Second), now, &statusFailure{StatusError: refusal.StatusError, retryAfter: 7 * time.Second})
+		l.refused(now.Add(-time.Second), now, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
 		Expect(l.resume).To(Equal(now.Add(7 * time.Second)))
 	})
 
@@ -122,7 +122,7 @@ func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("are not made of what will be the same again", func() {
-		answer := func(code int) error { return &statusFailure{StatusError: StatusError{Code: code}} }
+		answer := func(code int) error { return &StatusError{Code: code} }
 		for _, code := range []int{408, 425, 429, 500, 502, 503, 504} {
 			Expect(worthRetrying(answer(code))).To(BeTrue(), "%d", code)
 		}

@@ -73,30 +73,30 @@ func (p RetryPolicy) delay(n int, err error) time.Duration {
 	return max(d, min(retryAfterOf(err), p.Disable))
 }
 
-// wait sleeps, unless ctx or moot ends first.
-func wait(ctx context.Context, d time.Duration, moot <-chan struct{}) error {
+// wait sleeps, unless ctx or unwanted ends first.
+func wait(ctx context.Context, d time.Duration, unwanted <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
-	case <-moot:
-		return errMoot
+	case <-unwanted:
+		return errUnwanted
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
 var (
-	errMoot    = errors.New("given up: no longer wanted")
-	errStalled = errors.New("no byte arrived in time")
-	errSlow    = errors.New("no answer in time")
-	errRate    = errors.New("too little arrives")
+	errUnwanted = errors.New("given up: no longer wanted")
+	errStalled  = errors.New("no byte arrived in time")
+	errSlow     = errors.New("no answer in time")
+	errRate     = errors.New("too little arrives")
 )
 
 // retryAfterOf is the wait of a server's Retry-After, 0 for none.
 func retryAfterOf(err error) time.Duration {
-	var status *statusFailure
+	var status *StatusError
 	if errors.As(err, &status) {
 		return status.retryAfter
 	}

@@ -129,7 +129,7 @@ type s3Transport struct {
 	web          transport
 }
 
-func (t *s3Transport) get(ctx context.Context, r request) (*answer, error) {
+func (t *s3Transport) get(ctx context.Context, r request) (*response, error) {
 	if r.url.Scheme == "s3" {
 		u := *t.base
 		u.Path += strings.TrimPrefix(r.url.Path, t.bucket.Path)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -25,7 +24,6 @@ type Set struct {
 	fetches chan struct{}     // NARs under way
 	// unproven is what NARs under way that no signature proves may come to, all together: see Options.MaxUnsignedSize.
 	unproven *semaphore.Weighted
-	onBytes  atomic.Pointer[func(int64)]
 
 	background context.Context // of probes and look-ups, which may outlive the caller that started them
 	stop       context.CancelFunc
@@ -181,9 +179,6 @@ func (s *Set) Report() []Report {
 	}
 	return out
 }
-
-// OnBytes sets a function that is told of every compressed byte of a NAR as it arrives, from many goroutines.
-func (s *Set) OnBytes(f func(n int64)) { s.onBytes.Store(&f) }
 
 // Found is a valid narinfo from a cache, with the signature that was checked.
 type Found struct {

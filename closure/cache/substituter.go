@@ -97,9 +97,9 @@ func (c *substituter) failedSince(then time.Time) error {
 	return nil
 }
 
-// getFile gets a small file whole, with retries. moot ends the work early: its answer is no longer needed. So does another
+// getFile gets a small file whole, with retries. unwanted ends the work early: its answer is no longer needed. So does another
 // request for which the cache is disabled meanwhile.
-func (c *substituter) getFile(ctx context.Context, name string, moot <-chan struct{}) (*page, error) {
+func (c *substituter) getFile(ctx context.Context, name string, unwanted <-chan struct{}) (*page, error) {
 	u, err := c.address.resolve(name)
 	if err != nil {
 		return nil, err
@@ -109,8 +109,8 @@ func (c *substituter) getFile(ctx context.Context, name string, moot <-chan stru
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-	case <-moot:
-		return nil, errMoot
+	case <-unwanted:
+		return nil, errUnwanted
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -118,7 +118,7 @@ func (c *substituter) getFile(ctx context.Context, name string, moot <-chan stru
 		allowed = 1
 	}
 	for n := 1; ; n++ {
-		asked, err := c.limiter.start(ctx, moot)
+		asked, err := c.limiter.start(ctx, unwanted)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +142,7 @@ func (c *substituter) getFile(ctx context.Context, name string, moot <-chan stru
 		case isRefusal(err): // for which the limiter has a pause
 			continue
 		}
-		if err := wait(ctx, c.policy.delay(n, err), moot); err != nil {
+		if err := wait(ctx, c.policy.delay(n, err), unwanted); err != nil {
 			return nil, err
 		}
 	}

@@ -12,16 +12,15 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
-// progress is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
+// progressBytes is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
 // take all of it.
-const progress = 256 << 10
+const progressBytes = 256 << 10
 
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
 type transfer struct {
 	cache    *substituter
 	policy   RetryPolicy
 	fallback fallback
-	onBytes  func(int64)
 	request  request
 	size     int64 // of the whole file, -1 while unknown
 
@@ -31,7 +30,7 @@ type transfer struct {
 	live     context.Context    // of the present connection
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer
-	answer   *answer
+	response *response
 	encoding string
 	html     bool
 	openEnd  bool
@@ -51,12 +50,12 @@ func (t *transfer) begin(ctx context.Context) error {
 	for {
 		err := t.connect()
 		if err == nil {
-			t.encoding, t.html, t.openEnd = t.answer.encoding, t.answer.html, t.answer.openEnd
+			t.encoding, t.html, t.openEnd = t.response.encoding, t.response.html, t.response.openEnd
 			switch {
 			case t.encoding != "":
 				t.size = -1
-			case t.answer.size >= 0:
-				t.size = t.answer.size
+			case t.response.size >= 0:
+				t.size = t.response.size
 			case !t.openEnd: // which says itself where it ends; what a narinfo says of that may be wrong
 				t.size = -1
 			}
@@ -71,7 +70,7 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
-	if pause := t.cache.limiter.pause(); pause > t.policy.Patience && t.fallback.there(t.ctx) {
+	if pause := t.cache.limiter.pause(); pause > t.policy.Patience && t.fallback.available(t.ctx) {
 		return &fallbackError{fmt.Errorf("%w (%v)", errPaused, pause.Round(time.Second/10))}
 	}
 	var err error
@@ -95,7 +94,7 @@ func (t *transfer) connect() error {
 		}
 		return t.meaning(err)
 	}
-	t.answer = a
+	t.response = a
 	t.stall = time.AfterFunc(t.policy.Stall, func() { cancel(errStalled) })
 	t.stall.Stop()
 	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
@@ -113,7 +112,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 	live, cancel := t.live, t.cancel
 	var over atomic.Bool
 	soon := time.AfterFunc(t.policy.Timeout, func() {
-		switch there := t.fallback.there(live); {
+		switch there := t.fallback.available(live); {
 		case over.Load():
 		case there:
 			cancel(&fallbackError{errSlow})
@@ -160,13 +159,13 @@ func (t *transfer) skip(n int64) error {
 func (t *transfer) read(p []byte) (int, error) {
 	began := time.Now()
 	t.stall.Reset(t.policy.Stall)
-	n, err := t.answer.body.Read(p)
+	n, err := t.response.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
 		err = fmt.Errorf("%w (%v)", errStalled, t.policy.Stall)
 	}
 	if slow := t.pace.add(n, time.Since(began), t.policy.Stall); err == nil && slow != nil {
-		if err = slow; t.fallback.there(t.ctx) {
+		if err = slow; t.fallback.available(t.ctx) {
 			err = &fallbackError{slow}
 		}
 	}
@@ -199,7 +198,7 @@ func (t *transfer) Read(p []byte) (int, error) {
 		if n > 0 {
 			t.offset += int64(n)
 			t.advance()
-			t.onBytes(int64(n))
+			t.cache.bytes.Add(int64(n))
 			t.cache.limiter.alive()
 		}
 		if err == io.EOF && t.size >= 0 && t.offset < t.size {
@@ -218,14 +217,14 @@ func (t *transfer) Read(p []byte) (int, error) {
 
 // advance makes attempts count anew when enough has come since they were counted.
 func (t *transfer) advance() {
-	enough := int64(progress)
+	enough := int64(progressBytes)
 	if t.size > 0 {
 		enough = min(enough, t.size/16+1)
 	}
 	if t.offset-t.mark >= enough {
 		t.mark, t.failed = t.offset, 0
 	}
-	if t.offset-t.timed >= progress {
+	if t.offset-t.timed >= progressBytes {
 		t.timed, t.timeouts = t.offset, 0
 	}
 }
@@ -291,9 +290,9 @@ func (t *transfer) ended(err error) error {
 }
 
 func (t *transfer) hangUp() {
-	if t.answer != nil {
-		t.answer.body.Close()
-		t.answer = nil
+	if t.response != nil {
+		t.response.body.Close()
+		t.response = nil
 	}
 	if t.cancel != nil {
 		t.cancel(context.Canceled)

@@ -17,8 +17,8 @@ type request struct {
 	packed bool
 }
 
-// answer is a file as it begins to arrive. Close the body.
-type answer struct {
+// response is a file as it begins to arrive. Close the body.
+type response struct {
 	body io.ReadCloser
 	// from is the first byte that body holds; 0 when the server started over.
 	from int64
@@ -38,7 +38,7 @@ type answer struct {
 
 // transport gets files. Its errors are redacted: errAbsent, a *StatusError, or a failure of the connection.
 type transport interface {
-	get(ctx context.Context, r request) (*answer, error)
+	get(ctx context.Context, r request) (*response, error)
 }
 
 // doer is what an HTTP transport needs of http.Client.
