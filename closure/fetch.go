@@ -35,8 +35,8 @@ func largestFirst(a, b download) int {
 	return cmp.Or(cmp.Compare(b.node.NarSize, a.node.NarSize), strings.Compare(string(a.node.Path), string(b.node.Path)))
 }
 
-// fetch takes downloads until there are no more.
-func (s *substitution) fetch(ctx context.Context, downloads *queue[download]) error {
+// fetchAll takes downloads until there are no more.
+func (s *substitution) fetchAll(ctx context.Context, downloads *queue[download]) error {
 	var buf []byte
 	for {
 		d, ok := downloads.next()
@@ -61,8 +61,12 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 	s.mu.Unlock()
 	if here {
 		st, err := s.rewrite(ctx, st, d.view)
-		if err == nil || ctx.Err() != nil {
-			return s.keep(d.found, st, err)
+		if err == nil {
+			s.complete(d.found, st)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
 		}
 		s.progress.expect(d.node.NarSize)
 	}
@@ -80,23 +84,22 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 			}
 		}
 		st, err := s.obtain(ctx, found, d.view, buf)
-		var unserved *cache.FetchError
-		if !errors.As(err, &unserved) {
-			return s.keep(found, st, err)
+		if err == nil {
+			s.complete(found, st)
+			return nil
+		}
+		if unserved := (*cache.FetchError)(nil); !errors.As(err, &unserved) {
+			return err
 		}
 		failure, tried[found.NarHash] = err, true
 	}
 }
 
-// keep notes that a path is complete in staging, unless it is not.
-func (s *substitution) keep(found *cache.Found, st staged, err error) error {
-	if err != nil {
-		return err
-	}
+// complete notes that a path is complete in staging, and which narinfo it is of.
+func (s *substitution) complete(found *cache.Found, st staged) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.found[found.StorePath], s.staged[found.StorePath] = found, st
-	return nil
 }
 
 // obtain unpacks a path into staging, or finds that an earlier run has.

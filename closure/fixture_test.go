@@ -196,12 +196,6 @@ func (l *lines) log(format string, args ...any) {
 	l.all = append(l.all, fmt.Sprintf(format, args...))
 }
 
-func (l *lines) has(text string) bool {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	return strings.Contains(strings.Join(l.all, "\n"), text)
-}
-
 // recalled is what the next build reads of a result: its metadata, after it went through a label.
 func recalled(result *closure.Result, view relocate.View) *closure.Previous {
 	manifests := map[string]closure.Manifest{}

@@ -14,7 +14,7 @@ import (
 )
 
 // Install moves the paths of result's changed groups from staging to <layers>/<layer>/<base name> and writes each
-// layer's RecordsName beside them. Every other closure-* directory in layers is removed: the previous image has those
+// layer's PathsName beside them. Every other closure-* directory in layers is removed: the previous image has those
 // layers' bytes, and a directory that a killed build left would take their place. Staging is removed at the end.
 func Install(ctx context.Context, result *Result, stagingDir, layersDir string) error {
 	s := staging{dir: stagingDir}

@@ -150,8 +150,8 @@ func jsonDelim(d *json.Decoder, want json.Delim) error {
 }
 
 // wellFormed checks that a path info, which anybody could have written, holds store paths where it should.
-func wellFormed(r PathInfo) error {
-	for _, p := range append([]storepath.Path{r.Path}, r.References...) {
+func wellFormed(info PathInfo) error {
+	for _, p := range append([]storepath.Path{info.Path}, info.References...) {
 		if _, err := storepath.Parse(string(p)); err != nil {
 			return err
 		}

@@ -67,20 +67,20 @@ type fixup struct {
 
 func newFixups(fixups []relocate.Fixup) []fixup {
 	var list []fixup
-	for _, m := range fixups {
-		next := fixup{File: m.File, Offset: m.Offset, Was: m.Was}
-		if !utf8.ValidString(m.File) {
-			next.File, next.RawFile = "", []byte(m.File)
+	for _, f := range fixups {
+		next := fixup{File: f.File, Offset: f.Offset, Was: f.Was}
+		if !utf8.ValidString(f.File) {
+			next.File, next.RawFile = "", []byte(f.File)
 		}
-		if m.Length != int64(len(m.Was)) {
-			next.Length = &m.Length
+		if f.Length != int64(len(f.Was)) {
+			next.Length = &f.Length
 		}
 		list = append(list, next)
 	}
 	return list
 }
 
-// PathInfos is the content of a layer's RecordsName.
+// PathInfos is the content of a layer's PathsName.
 type PathInfos struct {
 	Format int        `json:"format"`
 	Prefix string     `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
@@ -98,27 +98,27 @@ type staged struct {
 }
 
 func newPathInfo(f *cache.Found) PathInfo {
-	r := PathInfo{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
+	info := PathInfo{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
 	if f.ProvesItself() {
-		r.CA = f.CA
+		info.CA = f.CA
 	}
 	if f.Signature.Name != "" {
-		r.Signatures = []string{f.Signature.String()}
+		info.Signatures = []string{f.Signature.String()}
 	}
-	return r
+	return info
 }
 
-// Original is what package relocate wants to know of a path.
-func (r PathInfo) Original() (relocate.Original, error) {
-	hash, err := storepath.ParseHash(r.NarHash)
+// Original is what package relocate wants to know of a path. The error is that of a NarHash which is none.
+func (i PathInfo) Original() (relocate.Original, error) {
+	hash, err := storepath.ParseHash(i.NarHash)
 	if err != nil {
 		return relocate.Original{}, err
 	}
-	o := relocate.Original{Path: r.Path, References: r.References, NarHash: hash}
-	for _, m := range r.Fixups {
-		next := relocate.Fixup{File: m.File + string(m.RawFile), Offset: m.Offset, Was: m.Was, Length: int64(len(m.Was))}
-		if m.Length != nil {
-			next.Length = *m.Length
+	o := relocate.Original{Path: i.Path, References: i.References, NarHash: hash}
+	for _, f := range i.Fixups {
+		next := relocate.Fixup{File: f.File + string(f.RawFile), Offset: f.Offset, Was: f.Was, Length: int64(len(f.Was))}
+		if f.Length != nil {
+			next.Length = *f.Length
 		}
 		o.Fixups = append(o.Fixups, next)
 	}
@@ -126,11 +126,11 @@ func (r PathInfo) Original() (relocate.Original, error) {
 }
 
 // Rewriter sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that view.
-func (r PathInfo) Rewriter(view relocate.View, next nar.Sink) *relocate.Rewriter {
+func (i PathInfo) Rewriter(view relocate.View, next nar.Sink) *relocate.Rewriter {
 	if view.IsZero() {
-		return relocate.FixOnly(r.Path, r.References, next)
+		return relocate.FixOnly(i.Path, i.References, next)
 	}
-	return view.Rewrite(r.Path, r.References, next)
+	return view.Rewrite(i.Path, i.References, next)
 }
 
 // writeJSON writes v beside its place and renames it.

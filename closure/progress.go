@@ -10,6 +10,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
+// progressInterval is the time between two lines of progress.
+const progressInterval = 5 * time.Second
+
 // progress counts what is fetched and says so from time to time.
 type progress struct {
 	log   func(format string, args ...any)

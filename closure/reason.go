@@ -33,14 +33,14 @@ func (r Reason) String() string {
 	return fmt.Sprintf("%s: %s: %s", where, r.Kind, text.Printable(r.Detail))
 }
 
-// holds reports whether the reason is one for this closure too.
-func (r Reason) holds(g *Graph) bool {
+// appliesTo reports whether the reason is one for this closure too.
+func (r Reason) appliesTo(g *Graph) bool {
 	return g.Nodes[r.Path] != nil && !slices.ContainsFunc(r.With, func(p storepath.Path) bool { return g.Nodes[p] == nil })
 }
 
-// holding are those of reasons that are reasons for this closure too.
-func holding(reasons []Reason, g *Graph) []Reason {
-	return slices.DeleteFunc(slices.Clone(reasons), func(r Reason) bool { return !r.holds(g) })
+// applicable are those of reasons that are reasons for this closure too.
+func applicable(reasons []Reason, g *Graph) []Reason {
+	return slices.DeleteFunc(slices.Clone(reasons), func(r Reason) bool { return !r.appliesTo(g) })
 }
 
 // sortReasons puts reasons in an order that does not depend on how they were found or remembered: the first of them
@@ -112,10 +112,10 @@ func blockerReasons(p storepath.Path, report relocate.Report) []Reason {
 		return nil
 	}
 	var reasons []Reason
-	for _, h := range report.Blockers {
-		if h.Harmless == "" && len(reasons) < reasonsPerPath {
-			file := strings.ToValidUTF8(h.File, "?") // it is kept as JSON
-			reasons = append(reasons, Reason{Path: p, File: file, Kind: h.Kind, Detail: h.Detail})
+	for _, b := range report.Blockers {
+		if b.Harmless == "" && len(reasons) < reasonsPerPath {
+			file := strings.ToValidUTF8(b.File, "?") // it is kept as JSON
+			reasons = append(reasons, Reason{Path: p, File: file, Kind: b.Kind, Detail: b.Detail})
 		}
 	}
 	if more := report.Blocking - len(reasons); more > 0 && len(reasons) > 0 {

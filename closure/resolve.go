@@ -11,21 +11,24 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
+// maxPaths bounds a closure, against a cache that makes up references for ever.
+const maxPaths = 100_000
+
 // walk is the way over all references, breadth first, from the roots.
 type walk struct {
 	*substitution
 	graph     *Graph
 	paths     *queue[storepath.Path]
 	left      int                               // paths that are not nodes yet
-	fetch     func(*Node)                       // is told of what the previous image does not have
+	enqueue   func(*Node)                       // is told of what the previous image does not have
 	referrers map[storepath.Path]storepath.Path // who referred to a path first
 }
 
-// resolve finds out what the roots need: from the record of the previous image, else from the caches. fetch is told of
+// resolve finds out what the roots need: from the record of the previous image, else from the caches. enqueue is told of
 // each path whose bytes the previous image does not have, as soon as its narinfo is there.
-func (s *substitution) resolve(ctx context.Context, fetch func(*Node)) (*Graph, error) {
+func (s *substitution) resolve(ctx context.Context, enqueue func(*Node)) (*Graph, error) {
 	w := &walk{
-		substitution: s, graph: &Graph{Roots: s.Roots, Nodes: map[storepath.Path]*Node{}}, fetch: fetch,
+		substitution: s, graph: &Graph{Roots: s.Roots, Nodes: map[storepath.Path]*Node{}}, enqueue: enqueue,
 		paths: newQueue[storepath.Path](nil), referrers: map[storepath.Path]storepath.Path{},
 	}
 	s.mu.Lock()
@@ -63,8 +66,8 @@ func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
 		if _, seen := w.referrers[p]; seen {
 			continue
 		}
-		if len(w.referrers) == w.MaxPaths {
-			return &LimitError{fmt.Sprintf("it has more than %d paths", w.MaxPaths)}
+		if len(w.referrers) == maxPaths {
+			return &LimitError{fmt.Sprintf("it has more than %d paths", maxPaths)}
 		}
 		w.referrers[p] = from
 		w.left++
@@ -110,21 +113,21 @@ func (w *walk) node(ctx context.Context, p storepath.Path) (*Node, error) {
 	if same {
 		n.Foreign, n.Overruled = known.Foreign, known.Overruled
 	}
-	if err := w.hold(p, n, found); err != nil {
+	if err := w.remember(p, n, found); err != nil {
 		return nil, err
 	}
 	if !same {
-		w.fetch(n)
+		w.enqueue(n)
 	}
 	return n, nil
 }
 
-// hold keeps what a cache says of a path.
-func (s *substitution) hold(p storepath.Path, n *Node, found *cache.Found) error {
+// remember keeps what a cache says of a path, for the rounds to come and for its download.
+func (s *substitution) remember(p storepath.Path, n *Node, found *cache.Found) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes[p], s.found[p] = n, found
-	if s.held += found.Held(); s.held > cache.MaxHeld {
+	if s.foundSize += found.Held(); s.foundSize > cache.MaxHeld {
 		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
 	}
 	return nil

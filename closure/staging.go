@@ -78,19 +78,19 @@ func (s staging) commit(p storepath.Path, st staged) error {
 	return writeJSON(s.sidecar(p), st)
 }
 
-// reuse gives what an earlier run has staged for the path, provided that its tree, taken back to what it was, still
-// has the hash that record gives.
-func (s staging) reuse(ctx context.Context, r PathInfo, view relocate.View) (staged, bool) {
+// reuse gives what an earlier run has staged for a path, provided that its tree, taken back to the NAR that it was, still
+// has the NAR hash of info.
+func (s staging) reuse(ctx context.Context, info PathInfo, view relocate.View) (staged, bool) {
 	var st staged
-	err := readJSON(s.sidecar(r.Path), &st)
-	if err != nil || st.Format != Format || st.Prefix != view.Dir() || st.Info.Path != r.Path ||
-		st.Info.NarHash != r.NarHash || !slices.Equal(st.Overrules, view.Overrules()) {
+	err := readJSON(s.sidecar(info.Path), &st)
+	if err != nil || st.Format != Format || st.Prefix != view.Dir() || st.Info.Path != info.Path ||
+		st.Info.NarHash != info.NarHash || !slices.Equal(st.Overrules, view.Overrules()) {
 		return staged{}, false
 	}
-	r.Fixups, r.Overruled = st.Info.Fixups, st.Info.Overruled
-	st.Info = r
-	original, err := r.Original()
-	if err != nil || view.VerifyTree(ctx, s.tree(r.Path), s.dir, original) != nil {
+	info.Fixups, info.Overruled = st.Info.Fixups, st.Info.Overruled
+	st.Info = info
+	original, err := info.Original()
+	if err != nil || view.VerifyTree(ctx, s.tree(info.Path), s.dir, original) != nil {
 		return staged{}, false
 	}
 	return st, true

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -51,11 +50,8 @@ type Options struct {
 	Planned []Group
 	// Downloads is how many NARs are under way at the same time; 0 means DefaultDownloads.
 	Downloads int
-	// MaxPaths bounds the closure, against a cache that makes up references for ever; 0 means 100,000.
-	MaxPaths int
-	// Log receives a line of progress every Interval (0 means five seconds) and a summary; nil discards them.
-	Log      func(format string, args ...any)
-	Interval time.Duration
+	// Log receives a line of progress every five seconds and a summary; nil discards them.
+	Log func(format string, args ...any)
 }
 
 // Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.
@@ -108,7 +104,7 @@ type substitution struct {
 	nodes     map[storepath.Path]*Node
 	found     map[storepath.Path]*cache.Found
 	staged    map[storepath.Path]staged // complete in staging
-	held      int                       // bytes of what found says
+	foundSize int                       // bytes that found takes, about
 }
 
 // Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,
@@ -125,7 +121,7 @@ func Substitute(ctx context.Context, options Options) (*Result, error) {
 		return nil, err
 	}
 	var stop func()
-	s.progress, stop = startProgress(s.Log, s.Interval)
+	s.progress, stop = startProgress(s.Log, progressInterval)
 	defer stop()
 	for {
 		result, complete, err := s.round(ctx)
@@ -172,9 +168,9 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 	group, ctx := errgroup.WithContext(ctx)
 	downloads, queued := newQueue(largestFirst), map[storepath.Path]bool{}
 	for range s.Downloads {
-		group.Go(func() error { return s.fetch(ctx, downloads) })
+		group.Go(func() error { return s.fetchAll(ctx, downloads) })
 	}
-	fetch := func(n *Node) {
+	enqueue := func(n *Node) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if queued[n.Path] {
@@ -188,14 +184,14 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 	}
 	group.Go(func() error {
 		defer downloads.close()
-		graph, err := s.resolve(ctx, fetch)
+		graph, err := s.resolve(ctx, enqueue)
 		if err != nil {
 			return err
 		}
 		s.progress.knowsAll()
 		result = s.plan(graph)
 		for _, n := range s.lacking(result) {
-			fetch(n)
+			enqueue(n)
 		}
 		return nil
 	})
@@ -228,7 +224,7 @@ func (s *substitution) relocation(g *Graph) (relocate.View, []Reason) {
 	}
 	var reasons []Reason
 	if s.tried() {
-		reasons = holding(s.Previous.Blocked, g)
+		reasons = applicable(s.Previous.Blocked, g)
 	}
 	if len(reasons) == 0 {
 		reasons = graphReasons(g, s.View)
@@ -278,7 +274,7 @@ func (s *substitution) account(r *Result) (*Result, error) {
 	}
 	r.blockers, r.tried = r.Blocked, s.View.Dir()
 	if s.View.IsZero() {
-		r.blockers, r.tried = holding(s.Previous.Blocked, r.Graph), s.Previous.Tried
+		r.blockers, r.tried = applicable(s.Previous.Blocked, r.Graph), s.Previous.Tried
 	}
 	r.Fetched, r.Staged = s.progress.fetched, s.progress.staged
 	for _, group := range r.Groups {
@@ -309,12 +305,6 @@ func (s *substitution) account(r *Result) (*Result, error) {
 func (o Options) withDefaults() Options {
 	if o.Downloads <= 0 {
 		o.Downloads = DefaultDownloads()
-	}
-	if o.MaxPaths <= 0 {
-		o.MaxPaths = 100_000
-	}
-	if o.Interval <= 0 {
-		o.Interval = 5 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
