@@ -130,20 +130,25 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	}
 	file := cache.ParseNetrc(s.netrc() + own)
 	logins := curlNetrc{}
+	options := s.options(nil)
+	options.Getenv = lookup
 	for _, given := range urls {
 		u, err := url.Parse(given)
 		if err != nil {
 			return n, errors.New("giving the binary caches to Nix: one of their addresses is no URL")
 		}
-		login, token := s.loginFor(u, file)
+		login, _, err := cache.LoginFor(options, given)
+		if err != nil {
+			return n, fmt.Errorf("giving the binary caches to Nix: %w", err)
+		}
 		u.User, u.RawQuery = nil, withoutTrust(u.RawQuery)
 		plain := u.String()
 		n.Substituters = append(n.Substituters, plain)
 		switch {
-		case token != "":
-			n.Authorization[plain] = "Bearer " + token
-		case !logins.add(u.Hostname(), login):
-			n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Login+":"+login.Password))
+		case login.Token != "":
+			n.Authorization[plain] = "Bearer " + login.Token
+		case !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
+			n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Username+":"+login.Password))
 		}
 		if s.sessions != nil {
 			if wrap, ok := s.sessions.LoggedIn(u); ok {
@@ -166,33 +171,6 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	}
 	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String())
 	return n, err
-}
-
-// loginFor is what package cache logs in with to one of the caches: the URL's own login, the binding's for its scheme,
-// host and port, or the first of a netrc file.
-func (s cacheSettings) loginFor(u *url.URL, file cache.Netrc) (login cache.NetrcEntry, token string) {
-	if scheme := strings.ToLower(u.Scheme); scheme != "http" && scheme != "https" {
-		return cache.NetrcEntry{}, ""
-	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		return cache.NetrcEntry{Login: u.User.Username(), Password: password}, ""
-	}
-	longest := -1
-	for _, b := range s.bindings {
-		own, err := url.Parse(b.URL)
-		if err != nil || b.Token == "" && b.Username == "" || origin(own) != origin(u) {
-			continue
-		}
-		if path := strings.TrimRight(own.Path, "/"); len(path) > longest && strings.HasPrefix(u.Path+"/", path+"/") {
-			longest, token = len(path), b.Token
-			login = cache.NetrcEntry{Login: b.Username, Password: b.Password}
-		}
-	}
-	if longest < 0 {
-		login, _ = file.For(u, true)
-	}
-	return login, token
 }
 
 // curlNetrc is a netrc file for curl, which has no ports, takes the first entry of a host even where that has no login,
@@ -236,18 +214,6 @@ func wholeHost(machine string) (host string, ok bool) {
 		return "", false
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(machine, "["), "]"), true
-}
-
-// origin is a URL's scheme, host and port in one form.
-func origin(u *url.URL) string {
-	port := u.Port()
-	switch {
-	case port == "" && strings.EqualFold(u.Scheme, "https"):
-		port = "443"
-	case port == "" && strings.EqualFold(u.Scheme, "http"):
-		port = "80"
-	}
-	return strings.ToLower(u.Scheme + "://" + u.Hostname() + ":" + port)
 }
 
 // withoutTrust drops from a URL's query what would have Nix trust the cache without a signature.

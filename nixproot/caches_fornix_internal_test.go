@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 )
 
 func TestCachesForNix(t *testing.T) { spec.Run(t, "caches for Nix", testCachesForNix) }
@@ -100,6 +103,24 @@ machine own login "me" password "mine"
 			"https://cache.example.org:443/team": "Bearer t0ken", "http://plain.example.org?priority=1": "Bearer other",
 		}))
 		Expect(n.Authorities).To(Equal([]string{"PEM"}))
+	})
+
+	it("logs Nix in at each cache as this program does, also at one beside that of a binding", func() {
+		s := cacheSettings{bindings: []CacheBinding{
+			{URL: "https://h/a", Username: "u", Password: "a"}, {URL: "https://h/a/b", Username: "u", Password: "b"},
+		}}
+		urls := []string{"https://h/a/b/c", "https://h/a/x", "https://h/beside"}
+		n, err := s.forNix(scratch, urls, lookup)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(read(n.NetrcFile)).To(HavePrefix(`machine h login "u" password "b"` + "\n"))
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("u:a"))
+		Expect(n.Authorization).To(Equal(map[string]string{"https://h/a/x": basic, "https://h/beside": basic}))
+		for _, url := range urls {
+			login, ok, err := cache.LoginFor(s.options(nil), url)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(ok).To(BeTrue())
+			Expect(login.Password).To(Equal(map[bool]string{true: "b", false: "a"}[url == urls[0]]), url)
+		}
 	})
 
 	it("shows nothing of a URL that is none", func() {
