@@ -1,19 +1,27 @@
 package integration_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
@@ -24,14 +32,12 @@ import (
 )
 
 // withoutIPv4 puts the calling goroutine and what it starts into a network of their own, which has nothing but ::1.
-// names are what /etc/hosts says of it there. The goroutine's thread ends with it. It takes root: others leave the test
-// out, and say so.
+// names are what /etc/hosts says of it there. The goroutine's thread ends with it. It takes root, of a user namespace at least.
 func withoutIPv4(t *testing.T, names ...string) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
-		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: a network without IPv4: %s ***\n", t.Name(), err)
-		t.Skipf("NOT TESTED: a network without IPv4: %s", err)
+		notTested(t, "a network without IPv4: "+err.Error())
 	}
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(err)
@@ -74,9 +80,45 @@ func addLoopback(address string) {
 	Expect(errno).To(BeZero())
 }
 
+// asRoot runs the calling test again in a user namespace of its own, where the one who runs it is root, and reports whether it
+// did: root needs none. Where there are no such namespaces the test is left out, and says so.
+func asRoot(t *testing.T) bool {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return false
+	}
+	program, err := os.Executable()
+	must(err)
+	again := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=20m")
+	again.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+	}
+	again.Cancel = func() error { return again.Process.Signal(os.Interrupt) }
+	again.Stdout, again.Stderr = os.Stdout, os.Stderr
+	if err := again.Start(); err != nil {
+		notTested(t, "a network without IPv4: it takes root, or a user namespace: "+err.Error())
+	}
+	if err := again.Wait(); err != nil {
+		t.Errorf("in a user namespace: %s", err)
+	}
+	return true
+}
+
+func notTested(t *testing.T, why string) {
+	t.Helper()
+	fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: %s ***\n", t.Name(), why)
+	t.Skip("NOT TESTED: " + why)
+}
+
 // TestIPv6 builds where there is no IPv4 at all, as on platforms whose pods have none.
 func TestIPv6(t *testing.T) {
+	RegisterTestingT(t)
 	realParts(t)
+	if asRoot(t) {
+		return
+	}
 	spec.Run(t, "no IPv4", testIPv6, spec.Report(report.Terminal{}))
 }
 
@@ -100,18 +142,45 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 		}})
 		must(err)
 		defer private.Close()
-		literal, err := url.Parse(private.URL)
+		basic, err := rig.Serve(w.cache, rig.ServeOptions{User: "me", Password: "s3cret"})
 		must(err)
-		Expect(literal.Hostname()).To(Equal("::1"))
-		for _, address := range []string{private.URL, "http://cache.example.org:" + literal.Port()} {
-			w.bare.Bindings = map[string]map[string]string{
-				"own": {"type": "nix-binary-cache", "url": address, "token": token},
+		defer basic.Close()
+		for server, login := range map[string]map[string]string{
+			private.URL: {"token": token}, basic.URL: {"username": "me", "password": "s3cret"},
+		} {
+			literal, err := url.Parse(server)
+			must(err)
+			Expect(literal.Hostname()).To(Equal("::1"))
+			for _, address := range []string{server, "http://cache.example.org:" + literal.Port()} {
+				binding := map[string]string{"type": "nix-binary-cache", "url": address}
+				maps.Copy(binding, login)
+				w.bare.Bindings = map[string]map[string]string{"own": binding}
+				must(w.bare.NewImage())
+				o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app",
+					"BP_NIX_SOURCE_NAME": "source"}, app...)
+				Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + address))
+				said, err := w.bare.Start(w.ctx, "cat", app[0])
+				must(err)
+				Expect(said).To(Equal("a word\n"))
 			}
-			must(w.bare.NewImage())
-			o := w.deploy(map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app",
-				"BP_NIX_SOURCE_NAME": "source"}, app...)
-			Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + address))
 		}
+	})
+
+	it("evaluates a flake with an input at a literal address", func() {
+		withoutIPv4(t)
+		w := newWorld(t)
+		input := w.nixpkgsTarball("nixpkgs")
+		Expect(input).To(HavePrefix("http://[::1]:"))
+		w.write(map[string]string{"flake.nix": fmt.Sprintf(`{
+  inputs.nixpkgs = { url = "%s"; flake = false; };
+  outputs = { self, nixpkgs }: {
+    packages.%s.default = (import nixpkgs { system = "%[2]s"; }).writeShellScriptBin "flaked" "echo by IPv6";
+  };
+}`, input, w.parts.rig.System())})
+		w.deploy(nil, w.lockedFlakeBuilds()...)
+		said, err := w.bare.Start(w.ctx, "flaked")
+		must(err)
+		Expect(said).To(Equal("by IPv6\n"))
 	})
 
 	it("takes a link-local address with its zone, goes through a proxy at a literal address, and says which family there is not", func() {
@@ -180,26 +249,83 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 		address, err := url.Parse(h.URL)
 		must(err)
 		must(w.bare.NewImage())
-		w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_URL", "http://hydra.example.org:"+address.Port()), outs[0])
+		byName := "http://hydra.example.org:" + address.Port()
+		w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_URL", byName), outs[0])
+
+		h.Private("deploy", "s3cret")
+		w.has(h, w.parts.key, outs[0])
+		for _, front := range []string{h.URL, byName} {
+			settings := h.job("shop/main/web", "BP_NIX_HYDRA_URL", front, "BP_NIX_SUBSTITUTERS", front)
+			w.bare.Bindings = nil
+			w.fails(settings, "it wants a log-in")
+			w.bare.Bindings = map[string]map[string]string{"hydra": {"type": "nix-binary-cache", "url": front,
+				"username": "deploy", "password": "s3cret"}}
+			must(w.bare.NewImage())
+			w.deploy(settings, outs[0])
+		}
 	})
 
-	it("reads a bucket", func() {
+	it("reads a bucket, with and without a login, and imports from it while it evaluates", func() {
 		withoutIPv4(t, "s3.example.org")
-		w := newWorld(t).write(map[string]string{"release.nix": `{ web = derivation { name = "bucket";
-  system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo web > $out" ]; }; }`})
-		outs := w.hydraBuilds("source", "release.nix")
-		bucket, err := rig.Serve(w.cache, rig.ServeOptions{Wrap: func(next http.Handler) http.Handler {
-			return http.StripPrefix("/shop", next)
+		w := newWorld(t).importsWord()
+		w.hydraBuilds("source", "default.nix", "-A", "word")
+		app := w.hydraBuilds("source", "default.nix", "-A", "app")
+		in := func(next http.Handler) http.Handler { return http.StripPrefix("/shop", next) }
+		open, err := rig.Serve(w.cache, rig.ServeOptions{Wrap: in})
+		must(err)
+		defer open.Close()
+		private, err := rig.Serve(w.cache, rig.ServeOptions{Wrap: func(next http.Handler) http.Handler {
+			return signedFor("AKIDEXAMPLE", "s3cret", in(next))
 		}})
 		must(err)
-		defer bucket.Close()
-		address, err := url.Parse(bucket.URL)
-		must(err)
-		for _, host := range []string{address.Host, "s3.example.org:" + address.Port()} {
-			must(w.bare.NewImage())
-			o := w.deploy(map[string]string{"BP_NIX_STORE_PATH": outs[0],
-				"BP_NIX_SUBSTITUTERS": "s3://shop?region=eu-west-1&scheme=http&endpoint=" + host}, outs...)
-			Expect(o.Log).To(ContainSubstring("s3://shop"))
+		defer private.Close()
+		settings := func(server, host string, more ...string) map[string]string {
+			address, err := url.Parse(server)
+			must(err)
+			host = net.JoinHostPort(cmp.Or(host, address.Hostname()), address.Port())
+			env := map[string]string{"BP_NIX_SUBSTITUTERS": "s3://shop?region=eu-west-1&scheme=http&endpoint=" + host}
+			for i := 0; i < len(more); i += 2 {
+				env[more[i]] = more[i+1]
+			}
+			return env
 		}
+		for _, host := range []string{"", "s3.example.org"} {
+			must(w.bare.NewImage())
+			o := w.deploy(settings(open.URL, host, "BP_NIX_ATTRS", "app", "BP_NIX_SOURCE_NAME", "source"), app...)
+			Expect(o.Log).To(ContainSubstring("Fetching word.nix from s3://shop"))
+
+			must(w.bare.NewImage())
+			login := []string{"BP_NIX_STORE_PATH", app[0], "AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY"}
+			w.fails(settings(private.URL, host, append(login, "wrong")...), "SignatureDoesNotMatch")
+			w.deploy(settings(private.URL, host, append(login, "s3cret")...), app...)
+		}
+	})
+}
+
+// signedFor lets requests pass that are signed as S3 wants it, by a key for a region.
+func signedFor(id, secret string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		given := r.Header.Get("Authorization")
+		again := &http.Request{Method: r.Method, URL: r.URL, Host: r.Host, Header: http.Header{}}
+		_, rest, _ := strings.Cut(given, "SignedHeaders=")
+		names, _, _ := strings.Cut(rest, ",")
+		for _, name := range strings.Split(names, ";") {
+			for _, value := range r.Header.Values(name) {
+				again.Header.Add(name, value)
+			}
+		}
+		at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		if err == nil {
+			again.Header.Del("X-Amz-Date")
+			err = v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }).SignHTTP(r.Context(),
+				aws.Credentials{AccessKeyID: id, SecretAccessKey: secret}, again, r.Header.Get("X-Amz-Content-Sha256"),
+				"s3", "eu-west-1", at)
+		}
+		if err != nil || again.Header.Get("Authorization") != given {
+			rw.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(rw, "<Error><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error>")
+			return
+		}
+		next.ServeHTTP(rw, r)
 	})
 }

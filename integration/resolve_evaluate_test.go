@@ -87,16 +87,7 @@ in pkgs.callPackage ./. {}
 }`, w.nixpkgsTarball("nixpkgs"), w.parts.rig.System()),
 			"dep/flake.nix": `{ outputs = { self }: { word = "from the path"; }; }`,
 		})
-		store := w.parts.pkgs.Store
-		_, err := store.RunIn(w.ctx, w.source, "nix", "flake", "lock", "path:"+w.source)
-		must(err)
-		Expect(filepath.Join(w.source, "flake.lock")).To(BeARegularFile())
-		drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw",
-			"path:"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
-		must(err)
-		outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, strings.TrimSpace(drv))
-		must(err)
-		w.upload(outs...)
+		outs := w.lockedFlakeBuilds()
 		w.deploy(nil, outs...)
 		w.deploy(map[string]string{"BP_NIX_FLAKE": ".#default"}, outs...)
 		w.deploy(map[string]string{"BP_NIX_FILE": "flake.nix", "BP_NIX_ATTRS": "default"}, outs...)
@@ -318,6 +309,22 @@ in {
 			Expect(strings.Count(o.Log, "the hook runs in "+w.bare.App())).To(Equal(1), o.Log)
 		}
 	})
+}
+
+// lockedFlakeBuilds locks the source's flake and builds its default package as Hydra does.
+func (w *world) lockedFlakeBuilds() []string {
+	w.t.Helper()
+	store := w.parts.pkgs.Store
+	_, err := store.RunIn(w.ctx, w.source, "nix", "flake", "lock", "path:"+w.source)
+	must(err)
+	Expect(filepath.Join(w.source, "flake.lock")).To(BeARegularFile())
+	drv, err := store.RunIn(w.ctx, w.source, "nix", "eval", "--raw",
+		"path:"+w.source+"#packages."+w.parts.rig.System()+".default.drvPath")
+	must(err)
+	outs, err := w.parts.pkgs.RealiseDrvs(w.ctx, strings.TrimSpace(drv))
+	must(err)
+	w.upload(outs...)
+	return outs
 }
 
 // importsWord makes the source an app that imports what has to be built first.
