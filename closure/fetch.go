@@ -151,7 +151,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 func unpack(ctx context.Context, src *nar.Reader, buf []byte, info PathInfo, view relocate.View, tree *nar.Tree,
 ) (relocate.Report, error) {
 	rewriter := info.Rewriter(view, tree)
-	rewriter.EndWith(ctx)
+	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	if err := nar.Copy(rewriter, src, buf); err != nil {
 		return relocate.Report{}, errors.Join(err, tree.Discard())
@@ -191,7 +191,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View)
 	tree.LeaveTimes()
 	sum := sha256.New()
 	rewriter := st.Info.Rewriter(to, tree)
-	rewriter.EndWith(ctx)
+	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	both := nar.Tee(nar.NewWriter(sum), rewriter)
 	names := append([]storepath.Path{p}, original.References...)

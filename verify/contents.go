@@ -111,7 +111,7 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		made = nar.NewTree(copied)
 	}
 	rewriter := t.info.Rewriter(t.view, made)
-	rewriter.EndWith(ctx)
+	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	archive := nar.NewWriter(was)
 	address := func() error { return nil }

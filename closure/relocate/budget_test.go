@@ -137,7 +137,7 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 		}
 		ended, end := stdcontext.WithCancel(stdcontext.Background())
 		rewriter := view(t).Rewrite(self, nil, discard{})
-		rewriter.EndWith(ended)
+		rewriter.SetContext(ended)
 		Expect(rewriter.Entry(&nar.Entry{Path: "a", Kind: nar.Regular, Size: 2})).To(Succeed())
 		end()
 		_, err := rewriter.Write([]byte("ab"))

@@ -310,7 +310,7 @@ func (f *fixer) deflate(data []byte, size int) ([]byte, error) {
 		return nil, err
 	}
 	if end, ok := emptyBlocks(size - b.Len()); ok {
-		return append(b.Bytes(), end...), f.hold(size)
+		return append(b.Bytes(), end...), f.countPacked(size)
 	}
 	return f.compressed(data, compressor{0, func(out io.Writer) (io.WriteCloser, error) {
 		w.Reset(out)

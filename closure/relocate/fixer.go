@@ -91,7 +91,7 @@ func newFixer(ctx context.Context, v View, paths []storepath.Path) *fixer {
 	}
 	f.split.parts = newParts(known)
 	f.inspector = newInspector(f.scan, f.split.parts, v.budget)
-	f.inspector.ctx, f.inspector.lent = ctx, true
+	f.inspector.ctx, f.inspector.hasLoan = ctx, true
 	return f
 }
 
@@ -247,7 +247,7 @@ func (f *fixer) compressed(data []byte, c compressor) ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), f.hold(b.Len())
+	return b.Bytes(), f.countPacked(b.Len())
 }
 
 // compressedAtOnce is how many bytes are compressed before the next look at whether that is still wanted: the slowest
@@ -282,8 +282,8 @@ func (f *fixer) replaces(s source, n int) error {
 // errRecord says that there is more to be recorded than a path may have.
 var errRecord = fmt.Errorf("what has to be recorded to undo it is more than %d MiB", maxPathFixups>>20)
 
-// hold counts n bytes that are compressed anew and held until the file at hand is written.
-func (f *fixer) hold(n int) error {
+// countPacked counts n bytes that are compressed anew and held until the file at hand is written.
+func (f *fixer) countPacked(n int) error {
 	if f.packed += int64(n); f.packed > maxPacked {
 		return blockedBy(Compressed, "more than %d MiB of it would be compressed anew", maxPacked>>20)
 	}

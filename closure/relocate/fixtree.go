@@ -139,7 +139,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 
 // safely rewrites a whole file; a decoder that fails on it counts as one that cannot read it.
 func (f *fixer) safely(s source) (edits []edit, err error) {
-	defer f.inspector.letGo()
+	defer f.inspector.freeMemory()
 	defer func() {
 		if problem := recover(); problem != nil {
 			err = fmt.Errorf("its decoder failed: %v", problem)

@@ -31,7 +31,7 @@ func localFile(method, flags uint16, name, extra, data string, size uint32) stri
 func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	hazardsOf := func(name, contents string) []relocate.Blocker {
+	blockersOf := func(name, contents string) []relocate.Blocker {
 		_, report := relocated(t, regular(name, contents))
 		return report.Blockers
 	}
@@ -41,7 +41,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		for method, data := range map[uint16]string{
 			12: decoded(scriptBzip2), zstd.ZipMethodWinZip: zstandard(script), 95: decoded(scriptXZ),
 		} {
-			found := hazardsOf("x.zip", localFile(method, 0, "first", "", data, uint32(len(data)))+last)
+			found := blockersOf("x.zip", localFile(method, 0, "first", "", data, uint32(len(data)))+last)
 			Expect(len(found)).To(BeNumerically(">=", 2), "%d", method)
 			Expect(found[0].Detail).To(ContainSubstring(`zip member "first": `))
 			Expect(found[1].Detail).To(ContainSubstring(`zip member "last": the hash of`))
@@ -61,7 +61,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 			localFile(0, 8, "stored", "", "PPKPK\x07\x08dataP"+"PK\x07\x08sum.\x0c\x00\x00\x00\x0c\x00\x00\x00", 0),
 			localFile(0, 0, "zip64", extra, "data", 1<<32-1),
 		} {
-			Expect(hazardsOf("x.zip", first+last)).To(ConsistOf(
+			Expect(blockersOf("x.zip", first+last)).To(ConsistOf(
 				HaveField("Detail", ContainSubstring(`zip member "last": the hash of`))), "%q", first)
 		}
 	})
@@ -72,7 +72,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 			`member "b" is encrypted`:                  localFile(8, 1, "b", "", "data", 4),
 			`member "c" does not say its size`:         localFile(12, 8, "c", "", "data", 0),
 		} {
-			Expect(hazardsOf("x.zip", member)).To(ConsistOf(And(
+			Expect(blockersOf("x.zip", member)).To(ConsistOf(And(
 				HaveField("Kind", relocate.Opaque), HaveField("Detail", ContainSubstring(detail)))))
 		}
 	})
@@ -84,7 +84,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		} {
 			first := []byte(tarred("first", strings.Repeat("x", 512), ""))[:1024]
 			copy(first[124:136], field)
-			Expect(hazardsOf("x.tar", string(first)+second)).To(ConsistOf(
+			Expect(blockersOf("x.tar", string(first)+second)).To(ConsistOf(
 				HaveField("Detail", ContainSubstring(`tar member "second.gz": gzip: the hash of`))), field)
 		}
 	})
@@ -96,7 +96,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 			"\x65\x81\x01" + zlibbed("delta") + // to an offset
 			"\x75" + strings.Repeat("\xab", 20) + zlibbed("delta") + // to an object
 			entry + strings.Repeat("\x00", 20)
-		Expect(hazardsOf("x.pack", pack)).To(HaveLen(1))
+		Expect(blockersOf("x.pack", pack)).To(HaveLen(1))
 	})
 
 	it("recognises a V8 snapshot of each layout, and nothing else as one", func() {
@@ -116,7 +116,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 			header(4, 1, 1, "13.6.233.17-electron.0", 200, 300, 400, 500, 600, 700),
 			header(2, 0, 3, "14.1.0", 200, 300, 400, 500),
 		} {
-			Expect(hazardsOf("snapshot_blob.bin", b)).To(ConsistOf(HaveField("Kind", relocate.Checksummed)), "%q", b)
+			Expect(blockersOf("snapshot_blob.bin", b)).To(ConsistOf(HaveField("Kind", relocate.Checksummed)), "%q", b)
 		}
 		for _, b := range []string{
 			header(0, 0, 1, "8.4.371.23", 200, 300), header(1, 2, 1, "8.4.371.23", 200, 300),
@@ -124,7 +124,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 			header(1, 1, 1, "8.4.371.23\x00x", 200, 300, 400), header(1, 1, 1, "8.4.371.23", 300, 300, 400),
 			header(1, 1, 1, "8.4.371.23-\x01", 200, 300, 400),
 		} {
-			Expect(hazardsOf("x.bin", b)).To(BeEmpty(), "%q", b)
+			Expect(blockersOf("x.bin", b)).To(BeEmpty(), "%q", b)
 		}
 	})
 

@@ -5,6 +5,7 @@ import (
 	"compress/bzip2"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/gzip"
@@ -46,18 +47,18 @@ func (l *level) inflate() (err error) {
 }
 
 func (x *inspector) bzip2(l *level, p location) error {
-	return x.holding(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
+	return x.withMemory(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
 }
 
 func (x *inspector) brotli(l *level, p location) error {
 	head, _ := l.Peek(1)
-	return x.holding(brotliWindow(head), func() error { return x.look(brotli.NewReader(l.Reader), p) })
+	return x.withMemory(brotliWindow(head), func() error { return x.look(brotli.NewReader(l.Reader), p) })
 }
 
 func (x *inspector) xz(l *level, p location) error {
 	head, _ := l.Peek(headLen)
 	window := max(xzWindow(head), 1<<20)
-	return x.holding(window, func() error {
+	return x.withMemory(window, func() error {
 		if !onlyLZMA2(head) {
 			r, err := lola.NewReader(l.Reader, uint32(window))
 			if err != nil {
@@ -86,10 +87,18 @@ func xzError(err error) error {
 	if errors.As(err, &tooLarge) {
 		return unsupported(err.Error())
 	}
-	for _, refusal := range []error{xz.ErrFilter, lola.ErrMemlimit, lola.ErrOptions, lola.ErrUnsupportedCheck} {
-		if errors.Is(err, refusal) {
-			return unsupported(err.Error())
-		}
+	return markRefusal(err, xz.ErrFilter, lola.ErrMemlimit, lola.ErrOptions, lola.ErrUnsupportedCheck)
+}
+
+// zstdError marks what the decoder refuses though it may be intact.
+func zstdError(err error) error {
+	return markRefusal(err, zstd.ErrUnknownDictionary, zstd.ErrWindowSizeExceeded, zstd.ErrDecoderSizeExceeded)
+}
+
+// markRefusal makes of a decoder's error that is one of refusals one that says so: see unreadable.
+func markRefusal(err error, refusals ...error) error {
+	if slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) }) {
+		return unsupported(err.Error())
 	}
 	return err
 }
@@ -97,7 +106,7 @@ func xzError(err error) error {
 func (x *inspector) zstd(l *level, p location) error {
 	head, _ := l.Peek(headLen)
 	window := max(zstdWindow(head), smallWindows)
-	return x.holding(window, func() error {
+	return x.withMemory(window, func() error {
 		if l.zstd == nil || window > smallWindows {
 			if err := l.newZstd(window); err != nil {
 				return err
@@ -119,16 +128,6 @@ func (x *inspector) zstd(l *level, p location) error {
 func (l *level) newZstd(window int64) (err error) {
 	l.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(uint64(window)))
-	return err
-}
-
-// zstdError marks what the decoder refuses though it may be intact.
-func zstdError(err error) error {
-	for _, refusal := range []error{zstd.ErrUnknownDictionary, zstd.ErrWindowSizeExceeded, zstd.ErrDecoderSizeExceeded} {
-		if errors.Is(err, refusal) {
-			return unsupported(err.Error())
-		}
-	}
 	return err
 }
 

@@ -62,9 +62,9 @@ type inspector struct {
 	found   func(kind Kind, detail, harmless string)
 	foreign func(hash []byte)
 	budget  *Budget
-	held    int64        // what its decoders take, in bytes
+	taken   int64        // by its decoders, in bytes
 	loan    *memory.Loan // for more than is small
-	lent    bool         // whoever inspects has a loan
+	hasLoan bool         // whoever inspects has one
 	levels  [maxDepth + 1]*level
 	seen    map[string]bool
 }
@@ -104,7 +104,7 @@ func (x *inspector) start(size int64) {
 // file goes through a whole file. What can go wrong is reported: a container that is corrupt is as corrupt for its
 // reader, and all that a decoder here may refuse or trip over counts as not looked into.
 func (x *inspector) file(r io.Reader, name string) {
-	defer x.letGo()
+	defer x.freeMemory()
 	defer func() {
 		if problem := recover(); problem != nil {
 			x.report(Opaque, fmt.Sprintf("its decoder failed: %v", problem), "")

@@ -15,7 +15,7 @@ func (x *inspector) lzma(l *level, p location) error {
 	if err != nil {
 		return err
 	}
-	return x.holding(int64(binary.LittleEndian.Uint32(head[1:])), func() error {
+	return x.withMemory(int64(binary.LittleEndian.Uint32(head[1:])), func() error {
 		r, err := lzma.NewReader(l.Reader)
 		if err != nil {
 			return err

@@ -20,14 +20,14 @@ const (
 	bzip2Window = 4 << 20
 )
 
-// holding calls look while the file at hand may take size bytes more.
-func (x *inspector) holding(size int64, look func() error) error {
-	if size > maxWindows-x.held {
+// withMemory calls look while the file at hand may take size bytes more.
+func (x *inspector) withMemory(size int64, look func() error) error {
+	if size > maxWindows-x.taken {
 		return unsupported(fmt.Sprintf("decoding it takes more than %d MiB of memory", maxWindows>>20))
 	}
-	x.held += size
-	defer func() { x.held -= size }()
-	if x.held > smallWindows && x.loan == nil && !x.lent {
+	x.taken += size
+	defer func() { x.taken -= size }()
+	if x.taken > smallWindows && x.loan == nil && !x.hasLoan {
 		loan, err := memory.Of(x.ctx, x.budget.memory).Overdraw(x.ctx)
 		if err != nil {
 			return err
@@ -37,9 +37,9 @@ func (x *inspector) holding(size int64, look func() error) error {
 	return look()
 }
 
-// letGo ends what the file at hand holds.
-func (x *inspector) letGo() {
-	x.held = 0
+// freeMemory gives back what the file at hand has taken.
+func (x *inspector) freeMemory() {
+	x.taken = 0
 	x.loan.Return()
 	x.loan = nil
 }

@@ -179,7 +179,7 @@ func testRoom(t *testing.T, _ spec.G, it spec.S) {
 			plain, err := pool.Reader(ctx, "zstd", r, 0)
 			if err == nil {
 				rewriter := l.Rewrite(self, nil, discard{})
-				rewriter.EndWith(ctx)
+				rewriter.SetContext(ctx)
 				err = errors.Join(nar.Copy(rewriter, nar.NewReader(plain), make([]byte, 32<<10)), plain.Close())
 				rewriter.Discard()
 			}

@@ -103,12 +103,12 @@ func (s *sidecars) blockers() []Blocker {
 			if name != of && !strings.HasPrefix(name, of+".") && len(s.rewritten) < maxSidecars {
 				continue
 			}
-			h := Blocker{File: file, Offset: -1, Kind: Checksummed}
-			h.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
+			b := Blocker{File: file, Offset: -1, Kind: Checksummed}
+			b.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
 			if nss {
-				h.Harmless = "every NSS has one and looks at it in FIPS mode only"
+				b.Harmless = "every NSS has one and looks at it in FIPS mode only"
 			}
-			found = append(found, h)
+			found = append(found, b)
 			break
 		}
 	}

@@ -38,17 +38,17 @@ type Blocker struct {
 }
 
 // String says what was found where.
-func (h Blocker) String() string {
-	where := text.Printable(h.File)
+func (b Blocker) String() string {
+	where := text.Printable(b.File)
 	if where == "" {
 		where = "(the path itself)"
 	}
-	if h.Offset >= 0 {
-		where = fmt.Sprintf("%s at byte %d", where, h.Offset)
+	if b.Offset >= 0 {
+		where = fmt.Sprintf("%s at byte %d", where, b.Offset)
 	}
-	line := fmt.Sprintf("%s: %s: %s", where, h.Kind, text.Printable(h.Detail))
-	if h.Harmless != "" {
-		line += " (harmless: " + h.Harmless + ")"
+	line := fmt.Sprintf("%s: %s: %s", where, b.Kind, text.Printable(b.Detail))
+	if b.Harmless != "" {
+		line += " (harmless: " + b.Harmless + ")"
 	}
 	return line
 }
@@ -130,20 +130,20 @@ type collector struct {
 	crowded   bool // there were more
 }
 
-func (c *collector) blocker(h Blocker) {
-	if glob := c.overrules.Match(c.path, h.File); h.Harmless == "" && h.File != "" && h.Kind.overrulable() && glob != "" {
-		h.Harmless, h.Overrule = "taken as harmless by "+glob, glob
-		if o := c.report.Overruled; len(o) < maxOverruled &&
-			!slices.ContainsFunc(o, func(b Blocker) bool { return b.File == h.File }) {
-			c.report.Overruled = append(o, h)
+func (c *collector) blocker(b Blocker) {
+	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.File != "" && b.Kind.overrulable() && glob != "" {
+		b.Harmless, b.Overrule = "taken as harmless by "+glob, glob
+		if known := c.report.Overruled; len(known) < maxOverruled &&
+			!slices.ContainsFunc(known, func(o Blocker) bool { return o.File == b.File }) {
+			c.report.Overruled = append(known, b)
 		}
 	}
 	count := &c.report.Blocking
-	if h.Harmless != "" {
+	if b.Harmless != "" {
 		count = &c.report.Harmless
 	}
 	if *count++; *count <= maxBlockers {
-		c.report.Blockers = append(c.report.Blockers, h)
+		c.report.Blockers = append(c.report.Blockers, b)
 	}
 }
 
@@ -155,8 +155,8 @@ func (c *collector) fixedIn(format string) {
 	c.report.Fixed[format]++
 }
 
-// hand leaves a file to FixTree.
-func (c *collector) hand(p pending) {
+// leave leaves a file to FixTree.
+func (c *collector) leave(p pending) {
 	if len(c.report.pending) < maxPending {
 		c.report.pending = append(c.report.pending, p)
 		return

@@ -38,7 +38,7 @@ type Rewriter struct {
 	fed      int64   // how much of the file it has got
 	program  program
 	written  int     // references rewritten
-	held     pending // what FixTree may put right
+	unfixed  pending // what is left of it to FixTree
 	php      bool    // it is a PHP program, behind which a PHAR may stand
 }
 
@@ -63,8 +63,8 @@ func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink)
 	return s
 }
 
-// EndWith has the rewriter end with ctx: what it is given then is an error, and it does not go on to look into what it has.
-func (s *Rewriter) EndWith(ctx context.Context) {
+// SetContext has the rewriter end with ctx: what it is given then is an error, and it does not go on to look into what it has.
+func (s *Rewriter) SetContext(ctx context.Context) {
 	if s.inspector != nil {
 		s.inspector.ctx = ctx
 	}
@@ -87,7 +87,7 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 		s.java = javaFolder(s.java, e.Path)
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
-	s.held, s.php = pending{file: e.Path}, false
+	s.unfixed, s.php = pending{file: e.Path}, false
 	s.searchName(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
@@ -120,8 +120,8 @@ func (s *Rewriter) Write(p []byte) (int, error) {
 // Close ends the archive.
 func (s *Rewriter) Close() error {
 	s.Discard()
-	for _, h := range s.sidecars.blockers() {
-		s.blocker(h)
+	for _, b := range s.sidecars.blockers() {
+		s.blocker(b)
 	}
 	s.jmods()
 	s.sidecars = sidecars{}
@@ -154,11 +154,11 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		s.program.search(buf, from, to, s.window.off)
 	}
 	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
-		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind something else"})
+		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind something else"})
 	}
 	if s.format.name == elfName && s.window.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
 		s.program.lisp = true
-		s.hold(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "an SBCL core behind a program"})
+		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "an SBCL core behind a program"})
 	}
 	if s.php {
 		s.searchPHAR(buf, from, to)
@@ -215,7 +215,7 @@ func (s *Rewriter) inspect(buf []byte) {
 
 // end looks back at a whole file, of which buf is the last part.
 func (s *Rewriter) end(buf []byte) {
-	s.settle()
+	s.leaveFile()
 	if s.written == 0 {
 		return
 	}
@@ -249,11 +249,11 @@ func (s *Rewriter) found(i int, kind Kind, detail string) {
 	if i >= 0 {
 		at = s.window.off + int64(i)
 	}
-	h := Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
+	b := Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
 	if kind == RelocatedName {
-		h.Harmless = "" // undoing would take it for a reference, wherever it stands
+		b.Harmless = "" // undoing would take it for a reference, wherever it stands
 	}
-	s.add(h)
+	s.add(b)
 }
 
 // add takes a blocker of the file at hand. Where the file's format can be rewritten as a whole, FixTree has a try.
@@ -261,37 +261,37 @@ func (s *Rewriter) add(b Blocker) {
 	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText ||
 		b.Kind == BareHash && s.format.always // the rest may be on another page
 	if b.Harmless == "" && s.format.fix != nil && fixable {
-		s.hold(b)
+		s.leaveBlocker(b)
 		return
 	}
 	s.blocker(b)
 }
 
-// hold keeps a blocker of the file at hand for FixTree.
-func (s *Rewriter) hold(b Blocker) {
+// leaveBlocker leaves a blocker of the file at hand to FixTree.
+func (s *Rewriter) leaveBlocker(b Blocker) {
 	if s.harmless != "" || s.view.IsZero() {
 		b.Harmless = s.harmless
 		s.blocker(b)
 		return
 	}
-	if s.held.count++; len(s.held.blockers) < maxBlockers {
-		s.held.blockers = append(s.held.blockers, b)
+	if s.unfixed.count++; len(s.unfixed.blockers) < maxBlockers {
+		s.unfixed.blockers = append(s.unfixed.blockers, b)
 	}
 }
 
-// settle ends what is held of the file at hand.
-func (s *Rewriter) settle() {
-	if s.held.count > 0 {
-		s.held.format = s.format.name
+// leaveFile leaves the file at hand to FixTree, where something of it is left.
+func (s *Rewriter) leaveFile() {
+	if s.unfixed.count > 0 {
+		s.unfixed.format = s.format.name
 		switch {
 		case len(s.program.snapshots) > 0:
-			s.held.format = "V8 start-up snapshot in a program"
+			s.unfixed.format = "V8 start-up snapshot in a program"
 		case s.program.lisp:
-			s.held.format = "SBCL core behind a program"
+			s.unfixed.format = "SBCL core behind a program"
 		case s.format.name == "":
-			s.held.format = "zip behind other data"
+			s.unfixed.format = "zip behind other data"
 		}
-		s.hand(s.held)
+		s.leave(s.unfixed)
 	}
 }
 
@@ -324,7 +324,7 @@ func (s *Rewriter) reference(i, member int) {
 		return
 	}
 	if kind, detail = s.program.sealed(at); kind != "" {
-		s.hold(Blocker{File: s.file, Offset: at, Kind: kind,
+		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind,
 			Detail: fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail)})
 		return
 	}
@@ -359,7 +359,7 @@ func (s *Rewriter) wideHash(i, width, member int) {
 	detail := fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width)
 	at := s.window.off + int64(i)
 	if kind, where := s.program.sealed(at); kind != "" {
-		s.hold(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
+		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
 		return
 	}
 	s.found(i, WideText, detail)

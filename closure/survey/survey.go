@@ -241,7 +241,7 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 		// depend on the others.
 		i := s.View.Beside().Inspect(self, p.references, s.Temp)
 		defer i.Discard()
-		i.EndWith(ctx)
+		i.SetContext(ctx)
 		if err := nar.Copy(i, nar.NewReader(r), nil); err != nil {
 			return err
 		}
