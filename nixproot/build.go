@@ -141,7 +141,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 		b.Logger.Bodyf("Warning: as %s, these settings do nothing: %s", in.idleBecause, strings.Join(in.idle, ", "))
 	}
 	b.detailCaches(in)
-	before := b.previous(in)
+	before := b.previous(ctx, in)
 	found, key, err := b.roots(ctx, in, before.buildRecord)
 	if err != nil {
 		return result, err

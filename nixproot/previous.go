@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"reflect"
@@ -27,17 +28,17 @@ type previous struct {
 
 // previous reads the record of the last build and compares it with the layers that the previous image has. What is not
 // used is said in one line.
-func (b Build) previous(in *inputs) previous {
+func (b Build) previous(ctx context.Context, in *inputs) previous {
 	p := previous{closure: &closure.Previous{}}
 	if wantsRelocation(in.config.Engine) {
 		p.view, p.tooLong = relocate.NewView(filepath.Join(in.layers.Path, viewLayer))
 		p.view = p.view.Overruling(in.config.Harmless)
 	}
-	digests, err := previousLayers(in.layers.Path, in.buildpackID)
+	digests, err := previousLayers(ctx, in.layers.Path, in.buildpackID)
 	if err != nil {
 		b.Logger.Bodyf("%s", err)
 	}
-	record, err := readRecord(in.layers.Path, in.config.System)
+	record, err := readRecord(ctx, in.layers.Path, in.config.System)
 	if errors.Is(err, errNoRecord) {
 		if len(digests) > 0 {
 			b.Logger.Bodyf("There is a previous image, and the build cache has no record of it (it is new, or an older version made " +
@@ -83,7 +84,7 @@ func (b Build) keepOnly(found *closure.Previous, there []string) {
 	})
 	if len(absent) > 0 {
 		b.Logger.Bodyf("%s made anew, as the previous image does not have what the last build made of them: %s",
-			text.Count(len(absent), "layer"), someOf(absent))
+			text.Count(len(absent), "layer"), text.List(slices.Sorted(slices.Values(absent)), 3))
 	}
 }
 

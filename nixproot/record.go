@@ -6,14 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 	"golang.org/x/sync/errgroup"
@@ -23,6 +21,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -64,9 +63,9 @@ type recordedLayer struct {
 var errNoRecord = errors.New("the build cache has no record of an earlier build")
 
 // readRecord reads the record that the last build left in the build cache. Errors are lines for the log, or errNoRecord.
-func readRecord(layersDir, system string) (buildRecord, error) {
+func readRecord(ctx context.Context, layersDir, system string) (buildRecord, error) {
 	var r buildRecord
-	text, err := readBounded(filepath.Join(layersDir, recordLayer, recordName))
+	text, err := sourcefile.Read(ctx, filepath.Join(layersDir, recordLayer, recordName), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, errNoRecord
 	}
@@ -86,23 +85,6 @@ func readRecord(layersDir, system string) (buildRecord, error) {
 		return buildRecord{}, fmt.Errorf("the record of the last build in the build cache is not used: %s", oneLine(err))
 	}
 	return r, nil
-}
-
-// readBounded reads a regular file of at most maxRecord bytes.
-func readBounded(name string) ([]byte, error) {
-	info, err := os.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxRecord {
-		return nil, fmt.Errorf("%s is no regular file of at most %s", filepath.Base(name), closure.Bytes(maxRecord))
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxRecord))
 }
 
 // validate says what no build of this buildpack would have recorded.
@@ -139,9 +121,9 @@ func isProgramName(s string) bool { return s == "" || programName.MatchString(s)
 // is what the lifecycle has read in that image's label (<layers>/analyzed.toml, buildpacks/spec, platform.md), by
 // which its exporter finds layers that a build leaves as they are. Whoever can write the image can write that: only
 // what a record says too counts.
-func previousLayers(layersDir, buildpackID string) (map[string]string, error) {
+func previousLayers(ctx context.Context, layersDir, buildpackID string) (map[string]string, error) {
 	digests := map[string]string{}
-	text, err := readBounded(filepath.Join(filepath.Dir(layersDir), "analyzed.toml"))
+	text, err := sourcefile.Read(ctx, filepath.Join(filepath.Dir(layersDir), "analyzed.toml"), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return digests, nil
 	}
@@ -243,13 +225,4 @@ func (r buildRecord) write(layers libcnb.Layers) (libcnb.Layer, error) {
 		return layer, fmt.Errorf("writing the record of this build: %w", err)
 	}
 	return layer, nil
-}
-
-// someOf names the first of several things in a line of the log.
-func someOf(names []string) string {
-	slices.Sort(names)
-	if len(names) > 3 {
-		names = append(names[:3:3], "…")
-	}
-	return strings.Join(names, ", ")
 }

@@ -39,9 +39,9 @@ func FuzzRecord(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		digests, err := previousLayers(layers, "nixproot/nix-hydra")
+		digests, err := previousLayers(t.Context(), layers, "nixproot/nix-hydra")
 		clean(t, err)
-		r, err := readRecord(layers, "x86_64-linux")
+		r, err := readRecord(t.Context(), layers, "x86_64-linux")
 		clean(t, err)
 		if err != nil {
 			return
