@@ -66,7 +66,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		g2 := w.graph()
 		c.add(g2.Roots[0], map[string]string{"a": g2.Roots[0].String()}, g2.Nodes[g2.Roots[0]].References...)
 		caches.fetches = nil
-		options.Roots, options.Previous = g2.Roots, recalled(result, options.View)
+		options.Roots, options.Previous = g2.Roots, readBack(result, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.View.IsZero()).To(BeTrue())
@@ -95,7 +95,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 			}
 			return nil
 		}
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.View)
+		options.Roots, options.Previous = []storepath.Path{root}, readBack(first, options.View)
 		_, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(unpacked).To(Equal(string(c.nars[dep])))
@@ -125,7 +125,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(slices.IsSorted(byLayer)).To(BeFalse(), "else this shows nothing")
 
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		options.Previous = recalled(first, options.View)
+		options.Previous = readBack(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.Blocked).To(Equal(first.Blocked))
@@ -142,14 +142,14 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(first.Blocked).To(HaveLen(1))
 
 		wanted := options.View
-		options.View, options.Previous = relocate.View{}, recalled(first, relocate.View{})
+		options.View, options.Previous = relocate.View{}, readBack(first, relocate.View{})
 		between, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(between.Blocked).To(BeEmpty(), "nobody asked")
 		Expect(between.Manifests()).To(Equal(first.Manifests()))
 
 		caches.lookups, caches.fetches = nil, nil
-		options.View, options.Previous = wanted, recalled(between, wanted)
+		options.View, options.Previous = wanted, readBack(between, wanted)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.Blocked).To(Equal(first.Blocked))
@@ -169,7 +169,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 
 		root = c.add(pathOf("2", "root-1"), map[string]string{"a": good.String()}, good)
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(first, options.View)
+		options.Roots, options.Previous = []storepath.Path{root}, readBack(first, options.View)
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Blocked).To(BeEmpty())
@@ -191,7 +191,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(blocked.Blocked).NotTo(BeEmpty())
 
 		options.View = plain.Overruling(relocate.Overrules{"*-bad-1/lib/*"})
-		options.Previous = recalled(blocked, options.View)
+		options.Previous = readBack(blocked, options.View)
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(first.Blocked).To(BeEmpty())
@@ -199,7 +199,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(first.Overruled).To(ConsistOf(And(HaveField("File", "lib/table"), HaveField("By", "*-bad-1/lib/*"))))
 
 		caches.fetches = nil
-		options.Previous = recalled(first, options.View)
+		options.Previous = readBack(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caches.fetches).To(BeEmpty())
@@ -271,7 +271,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Blocked).To(BeEmpty())
 		root = c.add(pathOf("3", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
 		Expect(nar.RemoveAll(staging)).To(Succeed())
-		options.Roots, options.Previous = []storepath.Path{root}, recalled(result, options.View)
+		options.Roots, options.Previous = []storepath.Path{root}, readBack(result, options.View)
 		result, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Blocked).To(HaveLen(1))

@@ -196,8 +196,8 @@ func (l *lines) log(format string, args ...any) {
 	l.all = append(l.all, fmt.Sprintf(format, args...))
 }
 
-// recalled is what the next build reads of a result: its metadata, after it went through a label.
-func recalled(result *closure.Result, view relocate.View) *closure.Previous {
+// readBack is what the next build reads of a result: its metadata, after it went through a label.
+func readBack(result *closure.Result, view relocate.View) *closure.Previous {
 	manifests := map[string]closure.Manifest{}
 	for layer, m := range result.Manifests() {
 		parsed, err := closure.ParseManifest(m.Metadata())

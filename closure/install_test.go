@@ -112,7 +112,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		}
 		result := img.build(c, g, nil)
 		Expect(dump(img.layers)).To(Equal(first))
-		Expect(recalled(result, img.view).CheckSignatures(c.keys)).To(BeEmpty())
+		Expect(readBack(result, img.view).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("writes the layers that changed, and leaves no directory where the previous image's layer stays", func() {

@@ -85,7 +85,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		caches.lookups, caches.fetches = nil, nil
-		options.Previous = recalled(first, options.View)
+		options.Previous = readBack(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(caches.lookups).To(BeEmpty())
@@ -108,7 +108,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		w.version[30]++
 		g2 := c.stock(w)
 		caches.lookups, caches.fetches = nil, nil
-		options.Roots, options.Previous = g2.Roots, recalled(first, options.View)
+		options.Roots, options.Previous = g2.Roots, readBack(first, options.View)
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		var changed []storepath.Path
@@ -248,13 +248,13 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		c.key = secretKey("another")
 		c.keys = narinfo.Keys{{Name: keyName, Key: publicKey("another").Key}}
 		c.stock(w)
-		previous := recalled(first, options.View)
+		previous := readBack(first, options.View)
 		Expect(previous.CheckSignatures(c.keys)).To(ConsistOf(ContainSubstring("20 paths of the previous image")))
 		options.Previous, options.Caches = previous, c.open()
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Changed).To(Equal(result.Groups))
-		Expect(recalled(result, options.View).CheckSignatures(c.keys)).To(BeEmpty())
+		Expect(readBack(result, options.View).CheckSignatures(c.keys)).To(BeEmpty())
 	})
 
 	it("fetches a path again that was built anew under the same name", func() {
@@ -271,7 +271,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 				c.add(p, map[string]string{"a": "rebuilt"}, g.Nodes[p].References...)
 			}
 		}
-		options.Roots, options.Previous = g2.Roots, recalled(first, options.View)
+		options.Roots, options.Previous = g2.Roots, readBack(first, options.View)
 		options.Caches = c.open()
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
@@ -319,7 +319,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		Expect(os.Remove(filepath.Join(c.dir, gone.HashPart()+".narinfo"))).To(Succeed())
-		options.Roots, options.Previous, options.Caches = g.Roots, recalled(first, options.View), c.open()
+		options.Roots, options.Previous, options.Caches = g.Roots, readBack(first, options.View), c.open()
 		_, err = closure.Substitute(ctx, options)
 		var missing *closure.MissingError
 		Expect(errors.As(err, &missing)).To(BeTrue(), "%v", err)
@@ -506,7 +506,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		var log lines
-		options.Log, options.Previous = log.log, recalled(first, options.View)
+		options.Log, options.Previous = log.log, readBack(first, options.View)
 		_, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(log.all).To(BeEmpty())

@@ -292,25 +292,33 @@ func (t Toolchain) question(ctx context.Context, r *Request) (question, string, 
 			attrs = []string{""}
 		}
 	}
+	if err := q.setAttrs(attrs, r.Optional); err != nil {
+		return q, "", err
+	}
+	return q, doing, nil
+}
+
+// setAttrs asks for attribute paths, of a flake's with the outputs that they name, and for those that need not be there.
+func (q *question) setAttrs(attrs, optional []string) error {
 	for _, attr := range attrs {
 		outputs := []string{}
-		if name, listed, found := strings.Cut(attr, "^"); found && r.Flake != "" {
+		if name, listed, found := strings.Cut(attr, "^"); found && q.Flake != "" {
 			attr, outputs = name, strings.Split(listed, ",")
 		}
 		parts, err := parseAttrPath(attr)
 		if err != nil {
-			return q, "", err
+			return err
 		}
 		q.Attrs, q.Outputs = append(q.Attrs, parts), append(q.Outputs, outputs)
 	}
-	for _, attr := range r.Optional {
+	for _, attr := range optional {
 		parts, err := parseAttrPath(attr)
 		if err != nil {
-			return q, "", err
+			return err
 		}
 		q.Optional = append(q.Optional, parts)
 	}
-	return q, doing, nil
+	return nil
 }
 
 func (t Toolchain) system() string {

@@ -87,6 +87,11 @@ func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 
 	log := newJournal(t.settings, c.doing, local.names)
 	defer log.stop()
+	return t.exec(ctx, c, configDir, log)
+}
+
+// exec runs a program whose configuration is in configDir, and reads its log.
+func (t Toolchain) exec(ctx context.Context, c command, configDir string, log *journal) (answer, error) {
 	var stdout bytes.Buffer
 	cmd := exec.CommandContext(ctx, t.program(c.program), c.args...)
 	cmd.Env = t.environment(configDir)
@@ -98,7 +103,7 @@ func (t Toolchain) try(ctx context.Context, c command) (answer, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = stopDelay
-	err = cmd.Run()
+	err := cmd.Run()
 	if ctx.Err() != nil && cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started, and did not stop either
 	}

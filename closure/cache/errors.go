@@ -56,14 +56,14 @@ func (e *NotFoundError) Error() string {
 	return fmt.Sprintf("no binary cache has a usable %s: %s", e.Path, describe(e.Asked))
 }
 
-// VerifyError says that what a cache served is not what its narinfo or the path's signature promised.
+// VerifyError says that what a cache served is not what its narinfo or the path's signature says.
 type VerifyError struct {
 	// Cache is the cache's URL, redacted.
 	Cache string
 	Path  storepath.Path
 	// Field is the narinfo's field that does not hold: NarHash, NarSize, FileSize, URL, Compression or CA.
 	Field string
-	// Want and Got are the promised and the found value; Got may be a description.
+	// Want and Got are the narinfo's and the found value; Got may be a description.
 	Want, Got string
 }
 

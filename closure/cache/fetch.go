@@ -164,7 +164,7 @@ func (s *Set) stream(ctx context.Context, f *Found, other fallback, unpack func(
 		return &unpackError{err}
 	}
 	if _, rest := io.Copy(io.Discard, n); rest != nil {
-		return rest // what made unpack fail was not what the cache promised
+		return rest // what made unpack fail was not what the narinfo says
 	}
 	if err != nil {
 		return &unpackError{err}
