@@ -3,14 +3,11 @@
 package imagetest
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -21,7 +18,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/BurntSushi/toml"
 	"github.com/buildpacks/libcnb/v2"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	. "github.com/onsi/gomega"
@@ -64,22 +60,6 @@ type Image struct {
 	result *closure.Result
 	build  string // the label of the build
 	volume bool   // the layers are on a volume
-}
-
-// Layer is one layer: what the label knows it as, and its entries.
-type Layer struct {
-	Name    string
-	Entries []Entry
-	Cut     bool   // the archive ends in the middle
-	After   []byte // what comes after the archive
-	// Rewrite, if set, changes the archive's bytes, Pack those that are stored.
-	Rewrite, Pack func([]byte) []byte
-}
-
-// Entry is a file in a layer's archive.
-type Entry struct {
-	tar.Header
-	Body string
 }
 
 const (
@@ -158,41 +138,6 @@ func (f *Image) Clone(t *testing.T) *Image {
 	c.Config.Env = slices.Clone(f.Config.Env)
 	c.Config.Labels = maps.Clone(f.Config.Labels)
 	return &c
-}
-
-// SetProcess writes the process type into the layer and, where the label is to agree, there.
-func (f *Image) SetProcess(p lifecycle.Process, label bool) {
-	table := map[string]any{
-		"buildpacks": []map[string]string{{"api": "0.10", "id": launchlayer.BuildpackID}},
-		"processes": []map[string]any{{
-			"type": p.Type, "command": p.Command, "args": p.Args, "direct": p.Direct, "buildpack-id": p.BuildpackID,
-			"working-dir": p.WorkingDir,
-		}},
-	}
-	raw, err := toml.Marshal(table)
-	Expect(err).NotTo(HaveOccurred())
-	f.Replace("/layers/config/metadata.toml", string(raw), "config")
-	if label {
-		raw, err := json.Marshal(map[string]any{"processes": []lifecycle.Process{p}})
-		Expect(err).NotTo(HaveOccurred())
-		f.build = string(raw)
-	}
-}
-
-// LaunchConfig is the launcher's.
-func (f *Image) LaunchConfig() launch.Config {
-	config, err := launch.ParseConfig([]byte(f.Must(Dir + "/run/nix-hydra.json").Body))
-	Expect(err).NotTo(HaveOccurred())
-	return config
-}
-
-// SetLaunchConfig writes the launcher's configuration as the build does.
-func (f *Image) SetLaunchConfig(config launch.Config) {
-	name := filepath.Join(tempDir(f.T), launch.ConfigName)
-	Expect(config.Write(name)).To(Succeed())
-	raw, err := os.ReadFile(name)
-	Expect(err).NotTo(HaveOccurred())
-	f.Replace(Dir+"/run/nix-hydra.json", string(raw), "")
 }
 
 // closure substitutes three signed paths from a cache and places them.
@@ -275,290 +220,6 @@ func (f *Image) Tree(p storepath.Path) string {
 
 // Manifests are the closure layers' metadata, by layer.
 func (f *Image) Manifests() map[string]closure.Manifest { return f.result.Manifests() }
-
-// AddLayer adds a layer at the end, with the directories above what it holds, as lifecycles write them.
-func (f *Image) AddLayer(name string, entries ...Entry) {
-	var all []Entry
-	there := map[string]bool{"/": true, ".": true}
-	for _, e := range entries {
-		for _, dir := range f.directories(path.Dir(e.Name)) {
-			if !there[dir.Name] {
-				all = append(all, dir)
-			}
-			there[dir.Name] = true
-		}
-		there[e.Name] = true
-		all = append(all, e)
-	}
-	f.Layers = append(f.Layers, Layer{Name: name, Entries: all})
-}
-
-// directories are those from the root to a place that lifecycles write to, as the image has them, without those that are
-// something else.
-func (f *Image) directories(place string) []Entry {
-	first, _, _ := strings.Cut(strings.TrimPrefix(place, "/"), "/")
-	if !slices.Contains([]string{"layers", "workspace", "cnb"}, first) {
-		return nil
-	}
-	all := f.directories(path.Dir(place))
-	e, _ := f.Find(place)
-	switch {
-	case e == nil:
-		return append(all, Directory(place))
-	case e.Typeflag == tar.TypeDir:
-		return append(all, *e)
-	}
-	return all
-}
-
-// AddBelow puts a layer before all others, into the run image.
-func (f *Image) AddBelow(entries ...Entry) {
-	f.Layers = slices.Insert(f.Layers, 0, Layer{Name: "below", Entries: entries})
-	f.top++
-}
-
-// Append adds entries to a layer.
-func (f *Image) Append(name string, entries ...Entry) {
-	for i := range f.Layers {
-		if f.Layers[i].Name == name {
-			f.Layers[i].Entries = append(f.Layers[i].Entries, entries...)
-		}
-	}
-}
-
-// Find is an Entry, and the layer it is in.
-func (f *Image) Find(name string) (*Entry, *Layer) {
-	for i := len(f.Layers) - 1; i >= 0; i-- {
-		for j := range f.Layers[i].Entries {
-			if f.Layers[i].Entries[j].Name == name {
-				return &f.Layers[i].Entries[j], &f.Layers[i]
-			}
-		}
-	}
-	return nil, nil
-}
-
-// Must is an Entry that is there.
-func (f *Image) Must(name string) *Entry {
-	e, _ := f.Find(name)
-	if e == nil {
-		f.T.Fatal("the image has no ", name)
-	}
-	return e
-}
-
-// Remove takes an Entry, and what is below it, out of its layer.
-func (f *Image) Remove(name string) {
-	for i := range f.Layers {
-		f.Layers[i].Entries = slices.DeleteFunc(f.Layers[i].Entries, func(e Entry) bool {
-			return e.Name == name || strings.HasPrefix(e.Name, name+"/")
-		})
-	}
-}
-
-// Replace gives a file other contents, or adds it to a layer.
-func (f *Image) Replace(name, body, layer string) {
-	if e, _ := f.Find(name); e != nil {
-		e.Body, e.Size = body, int64(len(body))
-		return
-	}
-	f.Append(layer, Regular(name, body, 0o644))
-}
-
-// NamesWith are the names of entries that hold a text.
-func (f *Image) NamesWith(text string) []string {
-	var names []string
-	for _, layer := range f.Layers {
-		for _, e := range layer.Entries {
-			if strings.Contains(e.Name, text) {
-				names = append(names, e.Name)
-			}
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// fromDisk adds a layer of this buildpack as the lifecycle's exporter writes it.
-func (f *Image) fromDisk(name, layers string) {
-	entries := []Entry{Directory("/layers"), Directory(Dir)}
-	if f.volume {
-		entries[0].Mode, entries[1].Mode = 0o2777, 0o2755
-	}
-	root := filepath.Join(layers, name)
-	err := filepath.WalkDir(root, func(each string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(layers, each)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		place := path.Join(Dir, rel)
-		switch {
-		case d.IsDir():
-			e := Directory(place)
-			header, err := tar.FileInfoHeader(info, "")
-			if err != nil {
-				return err
-			}
-			e.Mode = header.Mode
-			entries = append(entries, e)
-		case info.Mode().IsRegular():
-			raw, err := os.ReadFile(each)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, Regular(place, string(raw), int64(info.Mode().Perm())))
-		default:
-			target, err := os.Readlink(each)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, Symlink(place, target))
-		}
-		return nil
-	})
-	Expect(err).NotTo(HaveOccurred())
-	f.AddLayer(name, entries...)
-}
-
-// Directory is a directory, which anybody may read.
-func Directory(name string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755, Uid: 1000, Gid: 1000}}
-}
-
-// Regular is a file.
-func Regular(name, body string, mode int64) Entry {
-	return Entry{tar.Header{
-		Name: name, Typeflag: tar.TypeReg, Mode: mode, Uid: 1000, Gid: 1000, Size: int64(len(body)),
-	}, body}
-}
-
-// Symlink is a symbolic link.
-func Symlink(name, target string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}}
-}
-
-// HardLink is a hard link.
-func HardLink(name, target string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target, Mode: 0o444}}
-}
-
-// Special is a device or a named pipe: kind is one of package tar.
-func Special(name string, kind byte) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: kind, Mode: 0o666, Devmajor: 1, Devminor: 5}}
-}
-
-// Archive is a layer's uncompressed bytes.
-func (l Layer) Archive() []byte {
-	var text bytes.Buffer
-	w := tar.NewWriter(&text)
-	for _, e := range l.Entries {
-		header := e.Header
-		Expect(w.WriteHeader(&header)).To(Succeed(), e.Name)
-		_, err := w.Write([]byte(e.Body))
-		Expect(err).NotTo(HaveOccurred())
-	}
-	Expect(w.Close()).To(Succeed())
-	if l.Cut {
-		return text.Bytes()[:text.Len()/2]
-	}
-	archive := append(text.Bytes(), l.After...)
-	if l.Rewrite != nil {
-		return l.Rewrite(archive)
-	}
-	return archive
-}
-
-// metadata is the label's text for layers with these digests.
-func (f *Image) metadata(digests map[string]string, top string) string {
-	layers := map[string]any{}
-	for _, name := range slices.Sorted(maps.Keys(digests)) {
-		if strings.HasPrefix(name, closure.LayerPrefix) || slices.Contains([]string{launchlayer.View, launchlayer.Run, launchlayer.Launcher}, name) {
-			layers[name] = map[string]any{"sha": digests[name], "data": f.data[name], "launch": true}
-		}
-	}
-	app := []map[string]string{{"sha": digests["app"]}}
-	if digests["forged"] != "" {
-		app = append(app, map[string]string{"sha": digests["forged"]})
-	}
-	raw, err := json.Marshal(map[string]any{
-		"app": app, "sbom": map[string]string{"sha": digests["sbom"]},
-		"config": map[string]string{"sha": digests["config"]}, "launcher": map[string]string{"sha": digests["launcher "]},
-		"process-types": map[string]string{"sha": digests["process-types"]},
-		"buildpacks":    []any{map[string]any{"key": launchlayer.BuildpackID, "version": "0.1.0", "layers": layers}},
-		"runImage":      map[string]string{"topLayer": top, "reference": "run"},
-	})
-	Expect(err).NotTo(HaveOccurred())
-	return string(raw)
-}
-
-// digests are those of the layers by name. The lifecycle's launcher has a blank after its name, as ours has it too.
-func (f *Image) digests() (byName map[string]string, all []v1.Hash) {
-	byName = map[string]string{}
-	for _, layer := range f.Layers {
-		sum := sha256.Sum256(layer.Archive())
-		digest := "sha256:" + hex.EncodeToString(sum[:])
-		name := layer.Name
-		if name == launchlayer.Launcher && len(layer.Entries) > 0 && layer.Entries[0].Name == "/cnb" {
-			name += " "
-		}
-		byName[name] = digest
-		hash, err := v1.NewHash(digest)
-		Expect(err).NotTo(HaveOccurred())
-		all = append(all, hash)
-	}
-	return byName, all
-}
-
-// Write writes the image as docker save does, after it was altered: the label is the one from before unless relabel
-// says otherwise.
-func (f *Image) Write(name string, alter func(*Image)) {
-	before, hashes := f.digests()
-	text := f.metadata(before, hashes[f.top-1].String())
-	if alter != nil {
-		alter(f)
-	}
-	byName, hashes := f.digests()
-	if f.Relabel {
-		text = f.metadata(byName, hashes[f.top-1].String())
-	}
-	if f.Label != nil {
-		text = f.Label(text)
-	}
-	config := &v1.ConfigFile{
-		Architecture: f.arch, OS: f.OS, Config: f.Config, RootFS: v1.RootFS{Type: "layers", DiffIDs: hashes},
-	}
-	config.Config.Labels = maps.Clone(f.Config.Labels)
-	if text != "" {
-		config.Config.Labels[lifecycle.MetadataLabel] = text
-	}
-	config.Config.Labels[lifecycle.BuildLabel] = f.build
-	raw, err := json.Marshal(config)
-	Expect(err).NotTo(HaveOccurred())
-	if f.Document != nil {
-		raw = []byte(f.Document(string(raw)))
-	}
-	files := Layer{Entries: []Entry{Regular("config.json", string(raw), 0o644)}}
-	var names []string
-	for i, layer := range f.Layers {
-		names = append(names, fmt.Sprintf("%d/layer.tar", i))
-		archive := layer.Archive()
-		if layer.Pack != nil {
-			archive = layer.Pack(archive)
-		}
-		files.Entries = append(files.Entries, Regular(names[i], string(archive), 0o644))
-	}
-	raw, err = json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": nil, "Layers": names}})
-	Expect(err).NotTo(HaveOccurred())
-	files.Entries = append(files.Entries, Regular("manifest.json", string(raw), 0o644))
-	Expect(os.WriteFile(name, files.Archive(), 0o644)).To(Succeed())
-}
 
 // tempDir is a directory that outlives the spec that asks for it.
 func tempDir(t *testing.T) string {
