@@ -1,9 +1,7 @@
 package launch
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -42,24 +40,3 @@ func dieBy(sig syscall.Signal) {
 
 // action is as large as the kernel's struct sigaction. Zeros are SIG_DFL, no flags, an empty mask.
 type action [64]byte
-
-// killAll kills every process whose status in /proc has pid in the field, and returns how many there were.
-func killAll(field string, pid int) int {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0
-	}
-	want, killed := []byte("\n"+field+":\t"+strconv.Itoa(pid)+"\n"), 0
-	for _, e := range entries {
-		other, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err == nil && bytes.Contains(data, want) && !bytes.Contains(data, []byte("\nState:\tZ")) {
-			_ = syscall.Kill(other, syscall.SIGKILL)
-			killed++
-		}
-	}
-	return killed
-}

@@ -1,10 +1,12 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -237,4 +239,25 @@ func endOrphans() {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
+}
+
+// killAll kills every process whose status in /proc has pid in the field, and returns how many there were.
+func killAll(field string, pid int) int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0
+	}
+	want, killed := []byte("\n"+field+":\t"+strconv.Itoa(pid)+"\n"), 0
+	for _, e := range entries {
+		other, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
+		if err == nil && bytes.Contains(data, want) && !bytes.Contains(data, []byte("\nState:\tZ")) {
+			_ = syscall.Kill(other, syscall.SIGKILL)
+			killed++
+		}
+	}
+	return killed
 }

@@ -102,9 +102,9 @@ func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 			{1 << 30, 256<<10 - 1, 3, 1}, {1 << 30, 256 << 10, 0, 0}, {-1, 256<<10 - 1, 3, 1}, {-1, 256 << 10, 0, 0},
 			{1600, 100, 3, 1}, {1600, 101, 0, 1},
 		} {
-			tr := &transfer{size: c.size, offset: c.offset, failed: 3, timeouts: 1}
+			tr := &transfer{size: c.size, offset: c.offset, failures: attemptCount{n: 3}, timeouts: attemptCount{n: 1}}
 			tr.advance()
-			Expect([]int{tr.failed, tr.timeouts}).To(Equal([]int{int(c.failed), int(c.timeouts)}), "%+v", c)
+			Expect([]int{tr.failures.n, tr.timeouts.n}).To(Equal([]int{int(c.failed), int(c.timeouts)}), "%+v", c)
 		}
 	})
 

@@ -35,11 +35,9 @@ type transfer struct {
 	html     bool
 	openEnd  bool
 	offset   int64 // bytes given out
-	failed   int   // attempts since the last progress
-	mark     int64 // the offset at that
-	timeouts int   // of those that took too long
-	timed    int64 // the offset at the last progress that counts for them
-	whole    bool  // ranges do not work here
+	failures attemptCount
+	timeouts attemptCount // those of failures that took too long
+	whole    bool         // ranges do not work here
 	pace     pace
 	err      error
 }
@@ -221,11 +219,19 @@ func (t *transfer) advance() {
 	if t.size > 0 {
 		enough = min(enough, t.size/16+1)
 	}
-	if t.offset-t.mark >= enough {
-		t.mark, t.failed = t.offset, 0
-	}
-	if t.offset-t.timed >= progressBytes {
-		t.timed, t.timeouts = t.offset, 0
+	t.failures.advance(t.offset, enough)
+	t.timeouts.advance(t.offset, progressBytes)
+}
+
+// attemptCount counts attempts that failed since so much has come that they count anew.
+type attemptCount struct {
+	n      int
+	offset int64 // at which they began to be counted
+}
+
+func (a *attemptCount) advance(offset, enough int64) {
+	if offset-a.offset >= enough {
+		*a = attemptCount{offset: offset}
 	}
 }
 
@@ -260,11 +266,11 @@ func (t *transfer) retry(err error) error {
 	if isRefusal(err) && t.cache.limiter.aliveSince(t.asked) {
 		return nil // the cache answers others, so it will answer this too
 	}
-	t.failed++
-	failed := t.failed
+	t.failures.n++
+	failed := t.failures.n
 	if timedOut(err) {
-		t.timeouts++
-		failed = t.timeouts
+		t.timeouts.n++
+		failed = t.timeouts.n
 	}
 	if final := t.fallback.decide(t.ctx, failed, err); final != nil {
 		return t.ended(final)
@@ -275,7 +281,7 @@ func (t *transfer) retry(err error) error {
 	if timedOut(err) {
 		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
-	if wait(t.ctx, t.policy.delay(t.failed, err), nil) != nil {
+	if wait(t.ctx, t.policy.delay(t.failures.n, err), nil) != nil {
 		return t.ended(err)
 	}
 	return nil
