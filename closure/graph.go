@@ -53,25 +53,6 @@ type Graph struct {
 	Nodes map[storepath.Path]*Node
 }
 
-// LoopError says that store paths refer to each other in a circle, which no Nix store can hold.
-type LoopError struct {
-	Loop []storepath.Path // each refers to the next, and the last one to the first
-	From []string         // the caches whose narinfos say so
-}
-
-// Error names the circle and who claims it.
-func (e *LoopError) Error() string {
-	var names []string
-	for _, p := range e.Loop {
-		names = append(names, p.Base())
-	}
-	claim := "resolving closure: reference loop: "
-	if len(e.From) > 0 {
-		claim = "resolving closure: narinfo field References at " + strings.Join(e.From, ", ") + ": reference loop: "
-	}
-	return claim + strings.Join(append(names, e.Loop[0].Base()), " → ")
-}
-
 // Sorted gives all nodes in the order of their paths.
 func (g *Graph) Sorted() []*Node {
 	nodes := make([]*Node, 0, len(g.Nodes))
