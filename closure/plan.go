@@ -34,14 +34,15 @@ const (
 	// BuildLayer is the group of what is needed while an image is made and goes into none. It is no layer.
 	BuildLayer = LayerPrefix + "build"
 
-	// gathered is how many paths beyond the number of layers there are for each layer of small ones: the more, the more
-	// of an image other images have too, as more paths have layers of their own; the fewer, the less is exported besides
-	// what has changed.
-	gathered = 7
+	// gathered is how many paths beyond the number of layers there are for each layer of small ones, those left out that
+	// are spared: the more, the more of an image other images have too, as more paths have layers of their own; the fewer,
+	// the less is exported besides what has changed.
+	gathered = 6
 	// carrierSize is the least size of a path with which small ones are put together.
 	carrierSize = 2 << 20
-	// fewest and most, of a hundred layers and rounded down, are for the small ones.
-	fewest, most = 6, 80
+	// fewest and most, of a hundred layers and rounded down, are for the small ones; and as many paths are spared: for
+	// closures with few too many, fewest is enough.
+	fewest, spared, most = 6, 40, 80
 	// layerName is how much of a hash a layer's name has: 60 bits. What a layer holds is compared besides, and the shorter its
 	// name, the faster are links into it (see LinkTarget).
 	layerName = 12
@@ -78,7 +79,7 @@ func Plan(g *Graph, view relocate.View, limits Limits) []Group {
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
-		alone = quota - min(max(1, quota*fewest/100, (len(rest)-quota)/gathered), max(1, quota*most/100))
+		alone = quota - min(max(1, quota*fewest/100, (len(rest)-quota-quota*spared/100)/gathered), max(1, quota*most/100))
 	}
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})

@@ -114,8 +114,8 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		Expect(float64(all-sum) / float64(all-root.NarSize-tool.NarSize)).To(BeNumerically(">", 0.97))
 	})
 
-	it("has a layer of small paths for every seven paths too many, at least six and at most eighty in a hundred", func() {
-		for paths, alone := range map[int]int{110: 94, 300: 71, 500: 42, 2000: 20} {
+	it("has a layer of small paths for every six paths too many beyond forty, at least six and at most eighty in a hundred", func() {
+		for paths, alone := range map[int]int{110: 94, 300: 73, 500: 39, 2000: 20} {
 			g := newWorld(3, paths).graph()
 			groups := plan(g, 0)
 			nodes := slices.DeleteFunc(g.Sorted(), func(n *closure.Node) bool { return n.Path == g.Roots[0] })
