@@ -59,7 +59,7 @@ func New(options Options) *Bench {
 
 // Suites are the parts that can be measured one by one, in order.
 func Suites() []string {
-	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "pack", "survey"}
+	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "instructions", "pack", "survey"}
 }
 
 // Measure measures one part and prints its rows.
@@ -80,6 +80,8 @@ func (b *Bench) Measure(ctx context.Context, suite string) error {
 		err = b.fleet(ctx)
 	case "purego":
 		err = b.purego(ctx)
+	case "instructions":
+		err = b.instructions(ctx)
 	case "survey":
 		err = b.survey(ctx)
 	default:

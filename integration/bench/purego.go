@@ -61,17 +61,9 @@ func (b *Bench) unxz(ctx context.Context, f *fixture) error {
 		return err
 	}
 	b.Log("%s", bytes.ReplaceAll(bytes.TrimSpace(version), []byte("\n"), []byte(", ")))
-	infos, err := readInfos(dir)
+	files, size, err := packed(dir, sampleSize)
 	if err != nil {
 		return err
-	}
-	var files []string
-	size := int64(0)
-	for _, n := range sample(infos) {
-		files = append(files, filepath.Join(dir, filepath.FromSlash(n.URL)))
-		if size += n.NarSize; size >= sampleSize {
-			break
-		}
 	}
 	run := func(command ...string) func(context.Context) (Usage, error) {
 		return func(ctx context.Context) (Usage, error) {
@@ -92,6 +84,21 @@ func (b *Bench) unxz(ctx context.Context, f *fixture) error {
 	b.row("purego.xz.speed", float64(size)/1e6/median(plain), "MB/s", "")
 	b.row("purego.xz.speed_liblzma", float64(size)/1e6/median(liblzma), "MB/s", "")
 	return nil
+}
+
+// packed are files of a cache that unpack to enough bytes.
+func packed(dir string, enough int64) (files []string, size int64, _ error) {
+	infos, err := readInfos(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, n := range sample(infos) {
+		files = append(files, filepath.Join(dir, filepath.FromSlash(n.URL)))
+		if size += n.NarSize; size >= enough {
+			break
+		}
+	}
+	return files, size, nil
 }
 
 // unxzChild decodes files to nowhere.
@@ -142,24 +149,34 @@ func (b *Bench) search(ctx context.Context, f *fixture) error {
 			{"purego.search.", ">=0.7", b.PureGo}, {"purego.search.assembly_", "", self("")[0]},
 		} {
 			_, out, err := process(ctx, append(os.Environ(), "GOMAXPROCS=1"),
-				way.program, child, "search", dir, kind, strconv.Itoa(b.Pairs))
+				way.program, child, "search", dir, kind, strconv.Itoa(b.Pairs), strconv.Itoa(sampleSize))
 			if err != nil {
 				return err
 			}
-			var speed float64
-			if err := json.Unmarshal(out, &speed); err != nil {
+			var found searched
+			if err := json.Unmarshal(out, &found); err != nil {
 				return err
 			}
-			b.row(way.name+kind, speed/1e9, "GB/s", way.bar)
+			b.row(way.name+kind, found.Speed/1e9, "GB/s", way.bar)
 		}
 	}
 	return nil
 }
 
-// searchChild gives the bytes a second of the rewriter, over files of a kind that are in memory: its best of some turns.
+// searched is what searchChild gives.
+type searched struct {
+	Size  int64   // bytes of the files
+	Speed float64 // bytes a second, the best of the turns
+}
+
+// searchChild measures the rewriter over files of a kind that are in memory.
 func searchChild(_ context.Context, args []string, stdout io.Writer) error {
 	dir, kind := args[0], kinds[args[1]]
 	turns, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	enough, err := strconv.ParseInt(args[3], 10, 64)
 	if err != nil {
 		return err
 	}
@@ -167,7 +184,7 @@ func searchChild(_ context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	picks, size, err := pick(dir, kind)
+	picks, size, err := pick(dir, kind, enough)
 	if err != nil {
 		return err
 	}
@@ -187,7 +204,7 @@ func searchChild(_ context.Context, args []string, stdout io.Writer) error {
 		}
 		best = min(best, seconds(took))
 	}
-	return json.NewEncoder(stdout).Encode(float64(size) / best)
+	return json.NewEncoder(stdout).Encode(searched{Size: size, Speed: float64(size) / best})
 }
 
 // picked are the files of one store path that are of a kind. It is a nar.Sink that picks them.
@@ -200,7 +217,7 @@ type picked struct {
 }
 
 // pick reads a cache's archives until it has enough.
-func pick(dir string, kind func([]byte, int64) bool) (picks []*picked, size int64, err error) {
+func pick(dir string, kind func([]byte, int64) bool, enough int64) (picks []*picked, size int64, err error) {
 	infos, err := readInfos(dir)
 	if err != nil {
 		return nil, 0, err
@@ -226,7 +243,7 @@ func pick(dir string, kind func([]byte, int64) bool) (picks []*picked, size int6
 		for _, contents := range p.contents {
 			size += int64(len(contents))
 		}
-		if picks = append(picks, p); size >= sampleSize {
+		if picks = append(picks, p); size >= enough {
 			break
 		}
 	}
