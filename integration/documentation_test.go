@@ -163,6 +163,7 @@ var commands = map[string]string{
 	"pack build myapp --builder heroku/builder:24":                                         "TestDocumentation",
 	"heroku spaces:create --space SPACE --team TEAM --generation fir":                      "wants Heroku",
 	"heroku create APP --space SPACE":                                                      "wants Heroku",
+	"heroku run launcher run_proot.sh myapp console":                                       "wants Heroku; TestHeroku runs such a command by the same launcher",
 	"heroku run run_proot.sh myapp console":                                                "wants Heroku; TestHeroku runs such a command by the same launcher",
 	"bin/inspect --json IMAGE":                                                             "TestInspect",
 	"bin/inspect --html IMAGE > image.html":                                                "TestInspect",
