@@ -112,7 +112,7 @@ func (l *launcher) line(text string, args []string) (*command, error) {
 }
 
 // plainCommand is the one command that a line consists of, where nothing in it needs a shell: words, quotes, variables
-// and assignments before it. nil for any other line.
+// and assignments before it. An exec before it is dropped. nil for any other line.
 func plainCommand(file *syntax.File) *syntax.CallExpr {
 	st := file.Stmts[0]
 	call, ok := st.Cmd.(*syntax.CallExpr)

@@ -36,12 +36,12 @@ type contents struct {
 }
 
 // contents substitutes the roots' closure into layers.
-func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key string, r previous) (*contents, error) {
-	if r.tooLong != nil {
+func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key string, before previous) (*contents, error) {
+	if before.tooLong != nil {
 		if in.config.Engine == launch.EngineRelocate {
-			return nil, r.tooLong
+			return nil, before.tooLong
 		}
-		b.Logger.Bodyf("The closure is not relocated: %s", r.tooLong)
+		b.Logger.Bodyf("The closure is not relocated: %s", before.tooLong)
 	}
 	if len(found.Paths) == 0 {
 		return nil, fmt.Errorf("there is nothing to put into the image but %s, which runs at build time; name the app too",
@@ -51,7 +51,7 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key
 		return nil, fmt.Errorf("removing what a build has left: %w", err)
 	}
 	result, err := b.substitute(ctx, in, in.layers.Path, closure.Options{
-		Roots: found.Paths, View: r.view, Previous: r.closure,
+		Roots: found.Paths, View: before.view, Previous: before.closure,
 	})
 	if err != nil {
 		return nil, err
@@ -60,15 +60,15 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key
 		Result: result, layersDir: in.layers.Path,
 		buildRecord: buildRecord{Format: recordFormat, System: in.config.System, Key: key, Roots: found},
 	}
-	c.Engine, c.Reason = b.describeRelocation(in, r, result)
+	c.Engine, c.Reason = b.describeRelocation(in, before, result)
 	b.detailContents(c)
 	if err := c.makeLayers(ctx, in); err != nil {
 		return nil, err
 	}
-	if err := b.findBins(ctx, in, c, r.buildRecord); err != nil {
+	if err := b.findBins(ctx, in, c, before.buildRecord); err != nil {
 		return nil, err
 	}
-	c.Resources = c.findResources(r.buildRecord)
+	c.Resources = c.findResources(before.buildRecord)
 	return c, nil
 }
 
@@ -95,7 +95,7 @@ func (b Build) substitute(ctx context.Context, in *inputs, dir string, options c
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating
 // them, and empty where nobody wanted that.
-func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result) (engine, reason string) {
+func (b Build) describeRelocation(in *inputs, before previous, result *closure.Result) (engine, reason string) {
 	if !result.View.IsZero() {
 		how, left := ", to ", ""
 		if result.References > 0 {
@@ -124,8 +124,8 @@ func (b Build) describeRelocation(in *inputs, r previous, result *closure.Result
 		if value := harmlessSetting(result.Blocked); value != "" {
 			b.Logger.Bodyf("  If the app does not read these files, or not the store paths in them: BP_NIX_HARMLESS=%s", value)
 		}
-	case r.tooLong != nil:
-		reason = r.tooLong.Error()
+	case before.tooLong != nil:
+		reason = before.tooLong.Error()
 		b.Logger.Bodyf("Engine: userns or proot, whichever the platform allows")
 	default:
 		b.Logger.Bodyf("Engine: %s, as BP_NIX_ENGINE says", in.config.Engine)

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
 )
 
 const (
@@ -227,7 +228,7 @@ func (t *httpTransport) read(r request, res *http.Response) (*response, error) {
 	}
 	failure := &StatusError{
 		URL: redact.URL(r.url), Code: res.StatusCode, Status: clip(res.Status), LoginSent: a.login,
-		retryAfter: retryAfter(res.Header.Get("Retry-After")),
+		retryAfter: retryafter.Of(res.Header),
 	}
 	failure.readS3(res.Header, body)
 	return nil, failure
@@ -301,15 +302,4 @@ func contentEncoding(h http.Header) string {
 		}
 	}
 	return strings.Join(encodings, ", ")
-}
-
-// retryAfter reads seconds or a date; 0 when there is neither.
-func retryAfter(header string) time.Duration {
-	if n, err := strconv.Atoi(header); err == nil && n > 0 && n < 1<<30 {
-		return time.Duration(n) * time.Second
-	}
-	if when, err := http.ParseTime(header); err == nil {
-		return max(0, time.Until(when))
-	}
-	return 0
 }

@@ -105,11 +105,7 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		if attempt >= attempts || q.once || timedOutThere(failed) {
 			return nil, err
 		}
-		var asked time.Duration
-		if later := (*retryAfter)(nil); errors.As(failed.Cause, &later) {
-			asked = later.delay
-		}
-		wait := c.retry.delay(attempt, asked)
+		wait := c.retry.delay(attempt, failed.retryAfter)
 		if attempt == 1 {
 			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, attempts)
 		}

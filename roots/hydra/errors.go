@@ -96,6 +96,8 @@ type AnswerError struct {
 	Attempts  int
 	Temporary bool // asking again later may help
 	Cause     error
+
+	retryAfter time.Duration // for which Hydra asks not to be asked, 0 where it does not
 }
 
 func (e *AnswerError) Error() string {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
 )
 
 // mayLogIn reports, until there was an answer to one, that Hydra's own log-in is worth trying: a private Hydra answers 403 until a session
@@ -108,7 +110,7 @@ func signIn(ctx context.Context, client *http.Client, base *url.URL, as credenti
 		return nil, errNoLogin
 	case refused == RefusedOtherwise && isTemporary(res.StatusCode): // which says nothing of the password
 		return nil, &AnswerError{URL: shown(at), Status: res.StatusCode, Attempts: 1, Temporary: true,
-			Problem: "its log-in answers " + statusWords(res, text), Cause: delayOf(res)}
+			Problem: "its log-in answers " + statusWords(res, text), retryAfter: retryafter.Of(res.Header)}
 	}
 	return nil, &LoginError{
 		URL: shown(at), Given: true, Problem: statusWords(res, text), Refused: refused,

@@ -15,8 +15,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -61,7 +61,7 @@ func (c *Client) readResponse(res *http.Response, asked, at *url.URL, q question
 	}
 	return nil, &AnswerError{
 		URL: shown(at), Status: res.StatusCode, Attempts: 1, Problem: "it answers " + statusWords(res, body),
-		Temporary: isTemporary(res.StatusCode), Cause: delayOf(res),
+		Temporary: isTemporary(res.StatusCode), retryAfter: retryafter.Of(res.Header),
 	}
 }
 
@@ -137,24 +137,6 @@ func transportError(at *url.URL, err error) error {
 func tooLong(at *url.URL, limit int64) error {
 	return &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
 		Problem: fmt.Sprintf("its answer is longer than %d MiB", limit>>20)}
-}
-
-// retryAfter carries the Retry-After header to the loop that obeys it.
-type retryAfter struct{ delay time.Duration }
-
-func (e *retryAfter) Error() string { return "retry after " + e.delay.String() }
-
-func delayOf(res *http.Response) error {
-	given := res.Header.Get("Retry-After")
-	seconds, err := strconv.Atoi(given)
-	delay := time.Duration(min(seconds, 24*60*60)) * time.Second
-	if when, notDate := http.ParseTime(given); err != nil && notDate == nil {
-		delay, err = time.Until(when), nil
-	}
-	if err != nil || delay <= 0 {
-		return nil
-	}
-	return &retryAfter{delay: delay}
 }
 
 var loginPath = regexp.MustCompile(`(?i)(^|[/_-])(log[-_]?in|sign[-_]?in|sso|saml2?|oauth2?|auth|authorize)([/_.?-]|$)`)
