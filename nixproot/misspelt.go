@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // MisspeltError says that a variable looks like a setting of this buildpack and is none, so that it would do nothing.
@@ -44,30 +46,9 @@ func checkNames(settings, environ []string) error {
 func nearest(name string, settings []string) string {
 	best, least := "", len(name)/3+1
 	for _, setting := range settings {
-		if d := distance(name, setting); d < least {
+		if d := text.Distance(name, setting); d < least {
 			best, least = setting, d
 		}
 	}
 	return best
-}
-
-// distance is how many characters have to be put in, left out or replaced to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

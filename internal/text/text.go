@@ -1,4 +1,4 @@
-// Package text writes what others have said into one line of a message: short, printable, counted.
+// Package text writes what others have said into one line of a message, short, printable, counted, and compares names.
 package text
 
 import (
@@ -78,4 +78,25 @@ func Printable(s string) string {
 	}
 	quoted := strconv.Quote(s)
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
+}
+
+// Distance is how many bytes have to be put in, left out or replaced to make b of a (Levenshtein's distance).
+func Distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -57,3 +57,16 @@ func ExampleFiles() {
 	fmt.Println(text.Files([]string{"a b", "c\n", "d"}, 2))
 	// Output: a b, "c\n" and 1 more
 }
+
+func TestDistanceCountsWhatIsPutInLeftOutAndReplaced(t *testing.T) {
+	g := NewWithT(t)
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{
+		{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"abc", "abc", 0}, {"abc", "abd", 1}, {"abc", "ac", 1}, {"ac", "abc", 1},
+		{"abc", "cab", 2}, {"kitten", "sitting", 3},
+	} {
+		g.Expect(text.Distance(c.a, c.b)).To(Equal(c.want), "%q %q", c.a, c.b)
+	}
+}

@@ -201,7 +201,7 @@ func nearest(want string, names []string) (near []string, more int) {
 	}
 	var list []ranked
 	for _, name := range firstOf(names, nearestLooked) {
-		far := distance(firstBytes(want, nearestLength), firstBytes(name, nearestLength))
+		far := text.Distance(firstBytes(want, nearestLength), firstBytes(name, nearestLength))
 		if want != "" && strings.Contains(name, want) {
 			far = min(far, 1)
 		}
@@ -220,24 +220,3 @@ func nearest(want string, names []string) (near []string, more int) {
 }
 
 func firstBytes(s string, n int) string { return s[:min(len(s), n)] }
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			substitute := diagonal
-			if a[i-1] != b[j-1] {
-				substitute++
-			}
-			diagonal = row[j]
-			row[j] = min(substitute, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
-}
