@@ -149,7 +149,7 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		tell := sync.OnceFunc(func() { told = time.Now(); cancel() })
 		goesOn := regexp.MustCompile("Evaluating default.nix: .* so far, at .*default.nix")
 		toolchain := nix(t, func(s *nixinstall.Settings) {
-			s.Quiet = 50 * time.Millisecond
+			s.SetQuiet(50 * time.Millisecond)
 			s.Log = func(format string, args ...any) {
 				if goesOn.MatchString(fmt.Sprintf(format, args...)) {
 					tell()

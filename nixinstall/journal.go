@@ -62,7 +62,7 @@ type journal struct {
 
 // newJournal starts a journal; names has addresses and what to call them, alternately.
 func newJournal(s Settings, doing string, names []string) *journal {
-	quiet := s.Quiet
+	quiet := s.quiet
 	if quiet <= 0 {
 		quiet = defaultQuiet
 	}

@@ -62,7 +62,7 @@ func (s Settings) serve(bundle []byte) (*loopback, error) {
 
 // handler answers for a substituter, as it is given and without its settings; nil is one that Nix can use.
 func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, error) {
-	authorization, through := s.Authorization[given], s.Through[given]
+	authorization, wrap := s.Authorization[given], s.Wrap[given]
 	if rest, ok := strings.CutPrefix(plain, "file://"); ok {
 		dir, err := url.PathUnescape(rest)
 		if err != nil || unix.Access(dir, unix.W_OK) == nil {
@@ -74,12 +74,12 @@ func (s Settings) handler(plain, given string, bundle []byte) (http.Handler, err
 	if err != nil {
 		return nil, fmt.Errorf("%s is no URL", redact.Text(plain))
 	}
-	if authorization == "" && through == nil && !strings.Contains(base.Hostname(), "%") {
+	if authorization == "" && wrap == nil && !strings.Contains(base.Hostname(), "%") {
 		return nil, nil
 	}
 	var transport http.RoundTripper = s.transport(bundle)
-	if through != nil {
-		transport = through(transport)
+	if wrap != nil {
+		transport = wrap(transport)
 	}
 	if authorization != "" {
 		transport = &authorizer{origin: base, header: authorization, next: transport}

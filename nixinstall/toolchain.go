@@ -61,9 +61,9 @@ type Settings struct {
 	// Authorization are the headers of that name for some of the Substituters, by what is written there, where a netrc has
 	// no field for them, such as a token. They go to these and nobody else.
 	Authorization map[string]string
-	// Through are what stands between some of the Substituters and the network, by what is written there: servers that
+	// Wrap are what puts itself between some of the Substituters and the network, by what is written there: for servers that
 	// want more of a login than Nix can send.
-	Through map[string]func(next http.RoundTripper) http.RoundTripper
+	Wrap map[string]func(next http.RoundTripper) http.RoundTripper
 	// TrustedPublicKeys are "name:base64" keys.
 	TrustedPublicKeys []string
 	// RequireSigs is false only where a setting says so.
@@ -86,8 +86,8 @@ type Settings struct {
 	Log func(format string, args ...any)
 	// registry has Nix ask the global registry of flakes, which it downloads, for flakes without an address.
 	registry bool
-	// Quiet is how long an evaluation runs before Log hears of it, and between two such lines; 0 is 5 seconds.
-	Quiet time.Duration
+	// quiet is how long an evaluation runs before Log hears of it, and between two such lines; 0 is 5 seconds, tests have less.
+	quiet time.Duration
 }
 
 // With gives a toolchain that asks its questions under s. What expressions fetch without a hash is the same for all of

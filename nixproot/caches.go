@@ -122,7 +122,7 @@ func writeNetrc(file, text string) (string, error) {
 func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string) string) (nixinstall.Settings, error) {
 	n := nixinstall.Settings{
 		TrustedPublicKeys: s.keyStrings(), RequireSigs: s.requireSigs, Authorization: map[string]string{},
-		Through: map[string]func(http.RoundTripper) http.RoundTripper{},
+		Wrap: map[string]func(http.RoundTripper) http.RoundTripper{},
 	}
 	own, err := cache.OwnNetrc(lookup)
 	if err != nil {
@@ -152,7 +152,7 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 		}
 		if s.sessions != nil {
 			if wrap, ok := s.sessions.LoggedIn(u); ok {
-				n.Through[plain] = wrap
+				n.Wrap[plain] = wrap
 			}
 		}
 	}

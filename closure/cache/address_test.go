@@ -54,11 +54,11 @@ func testContentAddress(t *testing.T, context spec.G, it spec.S) {
 		data := archive("hello\n")
 		publish(s, data)
 		o := options(s.URL)
-		o.MaxUnsignedSize = int64(len(data)) - 1
+		o.SetMaxUnsignedSize(int64(len(data)) - 1)
 		_, err := fetch(open(t, o), path)
 		Expect(answers(err)).To(ConsistOf(HaveField("Why", ContainSubstring("NarSize is %d", len(data)))))
 		Expect(s.asked("nar/hello.nar.zstd")).To(BeEmpty())
-		o.MaxUnsignedSize++
+		o.SetMaxUnsignedSize(int64(len(data)))
 		Expect(fetch(open(t, o), path)).To(Equal(data))
 	})
 

@@ -224,10 +224,10 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 			Expect(answers(err)).To(ConsistOf(And(HaveField("Reason", cache.Untrusted),
 				HaveField("Why", And(ContainSubstring("lacks a signature by a trusted key"), ContainSubstring("4294967296 bytes"),
 					ContainSubstring("NarSize is 1099511627776"))))))
-			o.MaxUnsignedSize = int64(len(zeros))
+			o.SetMaxUnsignedSize(int64(len(zeros)))
 			n = s.add(t, "b", "zstd", zeros, func(n *narinfo.NarInfo) { n.Sigs = nil })
 			Expect(fetch(open(t, o), n.StorePath)).To(HaveLen(len(zeros)))
-			o.MaxUnsignedSize--
+			o.SetMaxUnsignedSize(int64(len(zeros)) - 1)
 			_, err = open(t, o).Lookup(t.Context(), n.StorePath)
 			Expect(err).To(HaveOccurred())
 			n = s.add(t, "c", "zstd", zeros, nil)
@@ -248,7 +248,7 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 			})
 			paths = append(paths, n.StorePath)
 		}
-		o.MaxUnsignedSize = 130_000
+		o.SetMaxUnsignedSize(130_000)
 		set := open(t, o)
 		var group sync.WaitGroup
 		var now, most atomic.Int64

@@ -240,11 +240,11 @@ func (s *Set) checkSignature(found *Found) error {
 	}
 	u := &untrustedError{trusted: s.options.Keys, cause: err}
 	if ok, caErr := info.VerifyCA(); ok && caErr == nil || !s.options.RequireSigs {
-		if found.provesItself = ok && caErr == nil; info.NarSize <= s.options.MaxUnsignedSize {
+		if found.provesItself = ok && caErr == nil; info.NarSize <= s.options.maxUnsignedSize {
 			info.Sigs = slices.Clone(info.Sigs[:min(len(info.Sigs), maxUntrusted)])
 			return nil
 		}
-		u.size, u.limit = info.NarSize, s.options.MaxUnsignedSize
+		u.size, u.limit = info.NarSize, s.options.maxUnsignedSize
 	}
 	for _, sig := range info.Sigs {
 		u.keys = append(u.keys, shownName(sig.Name))

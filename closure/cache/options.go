@@ -41,16 +41,19 @@ type Options struct {
 	Log func(format string, args ...any)
 	// Retry says what is tried again and how patiently.
 	Retry RetryPolicy
-	// MaxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes,
-	// and what all NARs under way that only their content addresses prove may come to: a content address proves the
-	// contents only when all of them have come. 0 means 4 GiB.
-	MaxUnsignedSize int64
 	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
 	// for servers that want more of a login than that. Nil leaves it out.
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
+
+	maxUnsignedSize int64 // tests have less than the constant
 }
+
+// maxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes, and what
+// all NARs under way that only their content addresses prove may come to: a content address proves the contents only
+// when all of them have come.
+const maxUnsignedSize = 4 << 30
 
 // Authorities are certificates of authorities.
 type Authorities struct {
@@ -73,7 +76,7 @@ type Credential struct {
 func (o Options) withDefaults() Options {
 	o.Concurrency = cmp.Or(o.Concurrency, 16)
 	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
-	o.MaxUnsignedSize = cmp.Or(o.MaxUnsignedSize, 4<<30)
+	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
 	o.Retry = o.Retry.withDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}

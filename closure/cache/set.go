@@ -22,7 +22,7 @@ type Set struct {
 	http    *Transport
 	network http.RoundTripper // the same, or what Options.Wrap made of it
 	fetches chan struct{}     // NARs under way
-	// unproven is what NARs under way that no signature proves may come to, all together: see Options.MaxUnsignedSize.
+	// unproven is what NARs under way that no signature proves may come to, all together: see maxUnsignedSize.
 	unproven *semaphore.Weighted
 
 	background context.Context // of probes and look-ups, which may outlive the caller that started them
@@ -104,7 +104,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	s := &Set{
 		options: options, http: connections, network: connections,
 		pool:    decompress.NewPool(decompress.DefaultMemory()),
-		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.MaxUnsignedSize),
+		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.maxUnsignedSize),
 		lookups: map[storepath.Path]*pending{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {

@@ -156,12 +156,12 @@ func (t *Tree) dir() int {
 func (t *Tree) mkdir() error {
 	dir := t.dir()
 	if err := unix.Mkdirat(dir, t.name, fillMode); err != nil {
-		return t.oops("creating directory", err)
+		return t.diskError("creating directory", err)
 	}
 	t.created = true
 	fd, err := openat(dir, t.name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return t.oops("opening directory", err)
+		return t.diskError("opening directory", err)
 	}
 	t.dirs = append(t.dirs, fd)
 	return nil
@@ -193,7 +193,7 @@ func (t *Tree) create(e *Entry) error {
 	}
 	fd, err := openat(t.dir(), t.name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, t.mode)
 	if err != nil {
-		return t.oops("creating file", err)
+		return t.diskError("creating file", err)
 	}
 	t.created = true
 	t.file = fd
@@ -232,7 +232,7 @@ func (t *Tree) write(p []byte) error {
 			continue
 		}
 		if err != nil {
-			return t.oops("writing file", err)
+			return t.diskError("writing file", err)
 		}
 		p = p[n:]
 	}
@@ -250,7 +250,7 @@ func (t *Tree) endFile() error {
 		err = t.touch(t.dir(), t.name)
 	}
 	if err != nil {
-		return t.oops("finishing file", err)
+		return t.diskError("finishing file", err)
 	}
 	return nil
 }
@@ -275,17 +275,17 @@ func (t *Tree) setMode(fd int) error {
 
 func (t *Tree) symlink(target string) error {
 	if err := unix.Symlinkat(target, t.dir(), t.name); err != nil {
-		return t.oops("creating symlink", err)
+		return t.diskError("creating symlink", err)
 	}
 	t.created = true
 	if err := t.touch(t.dir(), t.name); err != nil {
-		return t.oops("finishing symlink", err)
+		return t.diskError("finishing symlink", err)
 	}
 	return nil
 }
 
-// oops names the file on disk that an operation failed on, when it is not one below the root that the entry names.
-func (t *Tree) oops(doing string, err error) error {
+// diskError names the file on disk that an operation failed on, when it is not one below the root that the entry names.
+func (t *Tree) diskError(doing string, err error) error {
 	if len(t.dirs) == 0 {
 		return &fs.PathError{Op: doing, Path: t.dest, Err: err}
 	}

@@ -1,0 +1,6 @@
+package nixinstall
+
+import "time"
+
+// SetQuiet has Log hear of a long evaluation earlier.
+func (s *Settings) SetQuiet(d time.Duration) { s.quiet = d }
