@@ -166,6 +166,7 @@ func readOCI(files store) (*Image, error) {
 		return nil, err
 	}
 	for depth := 0; depth == 0 || document.isIndex(); depth++ {
+		document.Manifests = slices.DeleteFunc(document.Manifests, isAttestation)
 		if len(document.Manifests) != 1 || depth == 2 {
 			return nil, fmt.Errorf("the layout holds %d images, it takes one", len(document.Manifests))
 		}
@@ -203,6 +204,13 @@ func readOCI(files store) (*Image, error) {
 type ociDocument struct {
 	v1.Manifest
 	Manifests []v1.Descriptor `json:"manifests"`
+}
+
+// isAttestation reports whether a manifest is what BuildKit notes of an image beside it: of a platform that no engine has, so
+// that none runs it.
+func isAttestation(d v1.Descriptor) bool {
+	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown" &&
+		d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
 }
 
 // isIndex reports whether the document lists manifests.

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
 
@@ -51,7 +53,7 @@ func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int
 	defer file.Close()
 	packed, unpacked := sha256.New(), sha256.New()
 	whole := io.TeeReader(file, packed)
-	content, err := decompress(whole, func(text string) { overlay.NoteForeign(number, "the archive", text) })
+	content, err := unpack(whole, func(text string) { overlay.NoteForeign(number, "the archive", text) })
 	if err != nil {
 		return err
 	}
@@ -73,9 +75,9 @@ func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int
 
 func digestOf(h hash.Hash) string { return "sha256:" + hex.EncodeToString(h.Sum(nil)) }
 
-// decompress reads a layer by what its bytes begin with, as container engines do. note is told what no engine's compression
+// unpack reads a layer by what its bytes begin with, as container engines do. note is told what no engine's compression
 // does, beside which a runtime that loads layers lazily could find other files.
-func decompress(r io.Reader, note func(string)) (io.ReadCloser, error) {
+func unpack(r io.Reader, note func(string)) (io.ReadCloser, error) {
 	head := make([]byte, 4)
 	n, err := io.ReadFull(r, head)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -85,8 +87,9 @@ func decompress(r io.Reader, note func(string)) (io.ReadCloser, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return newMembers(bufio.NewReader(whole), note)
-	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		decoder, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow),
+	case isZstd(head):
+		frames := decompress.ZstdParts(whole, func() { note("its compression has several parts") })
+		decoder, err := zstd.NewReader(frames, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow),
 			zstd.WithDecoderMaxWindow(zstdWindow))
 		if err != nil {
 			return nil, err
@@ -94,6 +97,12 @@ func decompress(r io.Reader, note func(string)) (io.ReadCloser, error) {
 		return decoder.IOReadCloser(), nil
 	}
 	return io.NopCloser(whole), nil
+}
+
+// isZstd reports whether a file begins with a frame of zstd's, or with one to skip.
+func isZstd(head []byte) bool {
+	magic := binary.LittleEndian.Uint32(head)
+	return magic == 0xfd2fb528 || magic&^0xf == 0x184d2a50
 }
 
 // members reads the members of a gzip stream, of which there should be one, with nothing in its header.

@@ -38,6 +38,7 @@ func TestVerify(t *testing.T) {
 	suite("Intact", testIntact)
 	made := map[string]*imagetest.Image{} // by engine; a spec's function is called once more for each of its cases
 	suite("Altered", func(t *testing.T, _ spec.G, it spec.S) { testAltered(t, it, made) })
+	suite("Exports", testExports)
 	suite("Closure", testClosure)
 	suite.Run(t)
 }

@@ -36,6 +36,26 @@ func (f *Image) SetProcess(p lifecycle.Process, label bool) {
 	}
 }
 
+// AddProcess adds a process type of another buildpack, with its link, and to the label.
+func (f *Image) AddProcess(p lifecycle.Process) {
+	types := f.Must("/layers/config/metadata.toml")
+	raw, err := toml.Marshal(map[string]any{
+		"buildpacks": []map[string]string{{"api": "0.10", "id": p.BuildpackID}},
+		"processes":  []lifecycle.Process{p},
+	})
+	Expect(err).NotTo(HaveOccurred())
+	f.Replace(types.Name, types.Body+"\n"+string(raw), "config")
+	f.Append("process-types", Symlink(path.Join("/cnb/process", p.Type), "/cnb/lifecycle/launcher"))
+	var build struct {
+		Processes []lifecycle.Process `json:"processes"`
+	}
+	Expect(json.Unmarshal([]byte(f.build), &build)).To(Succeed())
+	build.Processes = append(build.Processes, p)
+	raw, err = json.Marshal(build)
+	Expect(err).NotTo(HaveOccurred())
+	f.build = string(raw)
+}
+
 // LaunchConfig is the launcher's.
 func (f *Image) LaunchConfig() launch.Config {
 	config, err := launch.ParseConfig([]byte(f.Must(Dir + "/run/nix-hydra.json").Body))

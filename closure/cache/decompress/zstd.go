@@ -194,3 +194,37 @@ func (f *zstdFrame) block() error {
 	}
 	return nil
 }
+
+// ZstdParts reads a file as it is, and calls again at each frame after the first, and at each that decoders skip.
+func ZstdParts(r io.Reader, again func()) io.Reader {
+	return &zstdParts{frame: zstdFrame{src: bufio.NewReader(r), last: true}, again: again}
+}
+
+type zstdParts struct {
+	frame zstdFrame
+	began bool
+	again func()
+}
+
+// Read reads a piece of a frame, and what is no frame, for a decoder to refuse.
+func (z *zstdParts) Read(p []byte) (int, error) {
+	if z.frame.left == 0 && z.frame.last {
+		start, err := z.frame.src.Peek(zstd.HeaderMaxSize)
+		if len(start) == 0 {
+			return 0, err
+		}
+		var h zstd.Header
+		if h.Decode(start) != nil {
+			return z.frame.src.Read(p)
+		}
+		if z.began || h.Skippable {
+			z.again()
+		}
+		z.began = true
+		z.frame = zstdFrame{src: z.frame.src, left: h.HeaderSize, checksum: h.HasCheckSum}
+		if h.Skippable {
+			z.frame.left, z.frame.last = h.HeaderSize+int(h.SkippableSize), true
+		}
+	}
+	return z.frame.Read(p)
+}
