@@ -133,27 +133,8 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	options := s.options(nil)
 	options.Getenv = lookup
 	for _, given := range urls {
-		u, err := url.Parse(given)
-		if err != nil {
-			return n, errors.New("giving the binary caches to Nix: one of their addresses is no URL")
-		}
-		login, _, err := cache.LoginFor(options, given)
-		if err != nil {
-			return n, fmt.Errorf("giving the binary caches to Nix: %w", err)
-		}
-		u.User, u.RawQuery = nil, withoutTrust(u.RawQuery)
-		plain := u.String()
-		n.Substituters = append(n.Substituters, plain)
-		switch {
-		case login.Token != "":
-			n.Authorization[plain] = "Bearer " + login.Token
-		case !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
-			n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Username+":"+login.Password))
-		}
-		if s.sessions != nil {
-			if wrap, ok := s.sessions.LoggedIn(u); ok {
-				n.Wrap[plain] = wrap
-			}
+		if err := s.addSubstituter(&n, &logins, options, given); err != nil {
+			return n, err
 		}
 	}
 	for _, b := range s.bindings {
@@ -171,6 +152,33 @@ func (s cacheSettings) forNix(scratch string, urls []string, lookup func(string)
 	}
 	n.NetrcFile, err = writeNetrc(filepath.Join(scratch, "netrc"), logins.String())
 	return n, err
+}
+
+// addSubstituter adds a cache for Nix, with what package cache logs in with there.
+func (s cacheSettings) addSubstituter(n *nixinstall.Settings, logins *curlNetrc, options cache.Options, given string) error {
+	u, err := url.Parse(given)
+	if err != nil {
+		return errors.New("giving the binary caches to Nix: one of their addresses is no URL")
+	}
+	login, _, err := cache.LoginFor(options, given)
+	if err != nil {
+		return fmt.Errorf("giving the binary caches to Nix: %w", err)
+	}
+	u.User, u.RawQuery = nil, withoutTrust(u.RawQuery)
+	plain := u.String()
+	n.Substituters = append(n.Substituters, plain)
+	switch {
+	case login.Token != "":
+		n.Authorization[plain] = "Bearer " + login.Token
+	case !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
+		n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Username+":"+login.Password))
+	}
+	if s.sessions != nil {
+		if wrap, ok := s.sessions.LoggedIn(u); ok {
+			n.Wrap[plain] = wrap
+		}
+	}
+	return nil
 }
 
 // curlNetrc is a netrc file for curl, which has no ports, takes the first entry of a host even where that has no login,
