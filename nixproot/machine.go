@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -129,32 +128,21 @@ type unpacked struct {
 // programsIn looks at the programs of a store path.
 func (u unpacked) programsIn(p storepath.Path) (programs, error) {
 	var found programs
-	dir := u.dirs[closure.BaseName(p, u.view)]
-	root, err := os.OpenRoot(dir)
-	if err != nil && isFile(dir) {
-		machine, _, err := programFile(os.Open(dir))
+	base := closure.BaseName(p, u.view)
+	if isFile(u.dirs[base]) {
+		machine, _, err := programFile(u.dirs[base])
 		found.file = true
 		found.note(MachineError{Path: p, Machine: machine, System: u.system})
 		return found, err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return found, nil
-	}
-	if err != nil {
-		return found, err
-	}
-	defer root.Close()
 	for _, directory := range []string{"bin", "sbin", "libexec"} {
-		info, err := root.Lstat(directory)
-		if err != nil || !info.IsDir() {
-			continue
-		}
-		entries, err := fs.ReadDir(root.FS(), directory)
+		names, reused, err := u.names(path.Join(base, directory))
 		if err != nil {
 			return found, err
 		}
-		for _, entry := range entries {
-			if err := u.program(&found, p, root, directory+"/"+entry.Name()); err != nil {
+		found.reused = found.reused || reused
+		for _, name := range names {
+			if err := u.program(&found, p, path.Join(directory, name)); err != nil {
 				return found, err
 			}
 		}
@@ -162,59 +150,99 @@ func (u unpacked) programsIn(p storepath.Path) (programs, error) {
 	return found, nil
 }
 
-// program looks at what a file in a store path is for. A script is for what its interpreter is for, unless it is what
-// makeWrapper puts before a program, and a link for what it leads to.
-func (u unpacked) program(found *programs, p storepath.Path, root *os.Root, name string) error {
-	info, err := root.Lstat(name)
-	if err != nil {
-		return err
+// names are those of a directory's entries. The directory may be a link: buildEnv makes one where a single path has it.
+func (u unpacked) names(directory string) (names []string, reused bool, _ error) {
+	at, ok := u.resolve(directory)
+	if !ok || u.dirs[at.base] == "" {
+		return nil, ok, nil
 	}
-	var to string
-	switch {
-	case info.Mode().Type() == fs.ModeSymlink:
-		if to, err = root.Readlink(name); err == nil && !path.IsAbs(to) {
-			to = path.Join("/", closure.BaseName(p, u.view), path.Dir(name), to)
-		}
-	case info.Mode().IsRegular():
-		var machine string
-		machine, to, err = programFile(root.Open(name))
-		found.note(MachineError{Path: p, Program: name, Machine: machine, System: u.system})
+	if info, err := os.Lstat(u.file(at)); err != nil || !info.IsDir() {
+		return nil, false, nil
 	}
-	if err != nil || to == "" {
-		return err
+	entries, err := os.ReadDir(u.file(at))
+	for _, entry := range entries {
+		names = append(names, entry.Name())
 	}
-	if _, err := root.Lstat(path.Dir(name) + "/." + path.Base(name) + "-wrapped"); err == nil {
-		return nil
-	}
-	u.follow(found, MachineError{Path: p, Program: name, System: u.system}, to)
-	return nil
+	return names, false, err
 }
 
 // interpreters is how many scripts may run each other before there is a program: the kernel takes no more.
 const interpreters = 5
 
-// follow notes what a script or a link is for by the program at its end.
-func (u unpacked) follow(found *programs, program MachineError, to string) {
-	for range interpreters {
-		base, rest := u.find(to)
-		if base == "" {
-			return
-		}
-		if u.dirs[base] == "" {
+// program looks at what a file in a store path is for. A link is for what it leads to, and a script for what its interpreter
+// is for, unless it is what makeWrapper puts before a program.
+func (u unpacked) program(found *programs, p storepath.Path, name string) error {
+	program := MachineError{Path: p, Program: name, System: u.system}
+	named := place{closure.BaseName(p, u.view), name}
+	to := path.Join(named.base, named.rest)
+	for range 1 + interpreters {
+		at, ok := u.resolve(to)
+		if ok && u.dirs[at.base] == "" {
 			found.reused = true
-			return
+			return nil
 		}
-		target, err := os.OpenRoot(u.dirs[base])
-		if err != nil {
-			return // a file by itself
+		if !ok || !isFile(u.file(at)) {
+			return nil
 		}
-		program.By = path.Join(u.paths[base].String(), rest)
-		program.Machine, to, err = programFile(target.Open(rest))
-		target.Close()
-		if err != nil {
-			return
+		if at != named {
+			program.By = path.Join(u.paths[at.base].String(), at.rest)
 		}
-		found.note(program)
+		var err error
+		if program.Machine, to, err = programFile(u.file(at)); err != nil || to == "" {
+			found.note(program)
+			return err
+		}
+		wrapped := place{at.base, path.Join(path.Dir(at.rest), "."+path.Base(at.rest)+"-wrapped")}
+		if _, err := os.Lstat(u.file(wrapped)); err == nil {
+			to = path.Join(wrapped.base, wrapped.rest)
+		}
+	}
+	return nil
+}
+
+// place is a file in a store path, by that path's name in the view.
+type place struct{ base, rest string }
+
+// file is where a place is while the image is built.
+func (u unpacked) file(at place) string { return filepath.Join(u.dirs[at.base], at.rest) }
+
+// maxLinks is how many links may lead to a file: the kernel follows no more.
+const maxLinks = 40
+
+// resolve gives what is at the end of all links, through whichever store paths they lead; ok is false where that is in none
+// of the closure. A path that stays in the previous image is not here to be followed further.
+func (u unpacked) resolve(to string) (at place, ok bool) {
+	for range 1 + maxLinks {
+		at.base, at.rest = u.find(to)
+		if at.base == "" {
+			return at, false
+		}
+		if u.dirs[at.base] == "" {
+			return at, true
+		}
+		if to = u.firstLink(at); to == "" {
+			return at, true
+		}
+	}
+	return at, false
+}
+
+// firstLink is what a place is by the first link on the way to it, "" where there is none.
+func (u unpacked) firstLink(at place) string {
+	way, rest := place{base: at.base}, at.rest
+	for {
+		if link, err := os.Readlink(u.file(way)); err == nil {
+			if !path.IsAbs(link) {
+				link = path.Join("/", way.base, way.rest, "..", link)
+			}
+			return path.Join(link, rest)
+		}
+		if rest == "" {
+			return ""
+		}
+		var name string
+		name, rest, _ = strings.Cut(rest, "/")
+		way.rest = path.Join(way.rest, name)
 	}
 }
 
@@ -223,7 +251,7 @@ func (u unpacked) follow(found *programs, program MachineError, to string) {
 func (u unpacked) find(place string) (base, rest string) {
 	for place != "" {
 		base, place, _ = strings.Cut(place, "/")
-		if _, ok := u.paths[base]; ok && place != "" {
+		if _, ok := u.paths[base]; ok {
 			return base, place
 		}
 	}
@@ -239,7 +267,8 @@ func isFile(name string) bool {
 const headLen = 256
 
 // programFile reads what a program is for, or, of a script, what runs it; both are "" for other files.
-func programFile(f *os.File, err error) (machine, interpreter string, _ error) {
+func programFile(name string) (machine, interpreter string, _ error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return "", "", err
 	}

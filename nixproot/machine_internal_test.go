@@ -143,6 +143,24 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 		"a link to ours beside one to a guest's": {
 			map[storepath.Path]tree{app: {"bin/app": "-> " + string(libc) + "/bin/ldd", "bin/q": "-> " + string(qemu) + "/bin/q"},
 				qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil, ""},
+		"a link to a link of another path, as of an environment of environments": {
+			map[storepath.Path]tree{app: {"bin/app": "-> " + string(qemu) + "/bin/q"}, qemu: {"bin/q": "-> " + string(second) + "/bin/s"},
+				second: {"bin/s": "-> ../lib/s", "lib/s": amd64}, libc: {"bin/ldd": arm64}}, nil,
+			app.String() + "/bin/app, by " + second.String() + "/lib/s, is for"},
+		"a bin that is a link, as of an environment of one package": {
+			map[storepath.Path]tree{app: {"bin": "-> " + string(qemu) + "/bin"}, qemu: {"bin": "-> " + string(second) + "/bin"},
+				second: {"bin/s": amd64}, libc: {"bin/ldd": arm64}}, nil,
+			app.String() + "/bin/s, by " + second.String() + "/bin/s, is for"},
+		"a bin that is a link to ours beside a guest's": {
+			map[storepath.Path]tree{app: {"bin": "-> " + string(libc) + "/bin", "libexec/agent": amd64}, libc: {"bin/ldd": arm64}}, nil, ""},
+		"a link to a wrapper of another path": {
+			map[storepath.Path]tree{app: {"bin/app": "-> " + string(qemu) + "/bin/q"}, qemu: {"bin/q": byBash, "bin/.q-wrapped": amd64},
+				bash: {"bin/bash": arm64}}, nil, app.String() + "/bin/app, by " + qemu.String() + "/bin/.q-wrapped, is for"},
+		"a path that is a link to another": {
+			map[storepath.Path]tree{app: {byFile: "-> " + string(qemu)}, qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil,
+			app.String() + "/bin/q, by " + qemu.String() + "/bin/q, is for"},
+		"links in a circle": {
+			map[storepath.Path]tree{app: {"bin/app": "-> " + string(qemu) + "/bin/q"}, qemu: {"bin/q": "-> " + string(app) + "/bin/app"}}, nil, ""},
 		"a link by its own place to a program elsewhere": {
 			map[storepath.Path]tree{app: {"bin/app": "-> ../../../.." + string(qemu) + "/bin/q"}, qemu: {"bin/q": amd64}, libc: {"bin/ldd": arm64}}, nil,
 			app.String() + "/bin/app, by " + qemu.String() + "/bin/q, is for"},
