@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -144,4 +146,36 @@ func TestHydraFaults(t *testing.T) {
 	t.Logf("%d answers right, %d another build as an answer was altered, %d errors: %s", right, altered, count-right-altered, summary)
 	Expect(right).To(And(BeNumerically(">", 0), BeNumerically("<", max(2, count))), "faults that show, and do not always")
 	Expect(altered).To(BeNumerically("<=", count/20))
+}
+
+// TestHydraFloods asks a Hydra that never says anything, but says that without end.
+func TestHydraFloods(t *testing.T) {
+	log.SetOutput(io.Discard) // as the buildpack's program has it
+	defer log.SetOutput(os.Stderr)
+	for _, kind := range faults.Floods() {
+		t.Run(kind, func(t *testing.T) {
+			RegisterTestingT(t)
+			server, err := faults.NewFlood(kind)
+			Expect(err).NotTo(HaveOccurred())
+			defer server.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			most, err := faults.Peak(t, func() error {
+				_, err := roots.Finder{
+					Settings: roots.Settings{HydraURL: server.URL, HydraJob: "shop/main/web", GitRev: "latest", System: faultSystem},
+					Servers: cache.Options{
+						Getenv:  func(string) string { return "" },
+						Retry:   cache.RetryPolicy{Backoff: time.Millisecond, Stall: 250 * time.Millisecond},
+						RootCAs: []cache.Authorities{{PEM: server.Certificate}},
+					},
+					Log: func(string, ...any) {},
+				}.Find(ctx)
+				return err
+			})
+			Expect(err).To(MatchError(ContainSubstring(server.URL)))
+			Expect(ctx.Err()).NotTo(HaveOccurred(), "it goes on")
+			Expect(most).To(BeNumerically("<", 64<<20))
+			Eventually(server.Connected.Load).WithTimeout(10*time.Second).Should(BeZero(), "the flood goes on")
+		})
+	}
 }
