@@ -36,8 +36,8 @@ type Tree struct {
 	chmod   map[uint32]bool
 	untimed bool // leave times as the file system sets them
 	created bool
-	limit   int // entries that may still come, where limited
-	limited bool
+	entries int
+	limit   int // of entries; 0 for none
 	err     error
 }
 
@@ -46,8 +46,8 @@ func NewTree(dest string) *Tree {
 	return &Tree{dest: dest, file: -1, chmod: make(map[uint32]bool, 2)}
 }
 
-// Limit bounds how many entries the tree may have. A file takes a disk's block, however little of an archive it takes.
-func (t *Tree) Limit(entries int) { t.limit, t.limited = entries, true }
+// Limit bounds how many entries the tree may have; 0 is no bound. A file takes a disk's block, however little of an archive it takes.
+func (t *Tree) Limit(entries int) { t.limit = entries }
 
 // LeaveTimes makes the Tree leave every time as the file system sets it, which saves a system call for each file: for a
 // layer, whose exporter gives every file the same time (buildpacks/lifecycle, archive/writer.go).
@@ -58,8 +58,8 @@ func (t *Tree) Entry(e *Entry) error {
 	if t.err != nil {
 		return t.err
 	}
-	if t.limit--; t.limited && t.limit < 0 {
-		return t.fail(e.Path, errors.New("it has more entries than are taken of a path that nobody signed"))
+	if t.entries++; t.limit > 0 && t.entries > t.limit {
+		return t.fail(e.Path, fmt.Errorf("there are more than %d entries", t.limit))
 	}
 	ended, err := t.seq.enter(e)
 	if err != nil {
