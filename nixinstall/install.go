@@ -53,6 +53,9 @@ func (o InstallOptions) logf(format string, args ...any) {
 // earlier Install left there is removed first. A failed Install leaves nothing that Restore would take.
 func Install(ctx context.Context, tarball, dir string, o InstallOptions) (Toolchain, error) {
 	t, err := install(ctx, tarball, dir, o)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // a program that was killed for that only says that it was
+	}
 	if err != nil {
 		return Toolchain{}, fmt.Errorf("installing the Nix toolchain from %s: %w", filepath.Base(tarball), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -65,6 +66,31 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		again, err := nixinstall.Restore(ctx, dir)
 		Expect(err).NotTo(HaveOccurred())
 		runs(again)
+	})
+
+	it("ends at once when it is told to, unpacking, relocating or packing, and leaves nothing to restore", func() {
+		began := time.Now()
+		_, err := nixinstall.Install(ctx, tarball(t), dir, nixinstall.InstallOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		whole := time.Since(began)
+		const moments = 7
+		for i := range moments {
+			told, tell := context.WithCancel(ctx)
+			var at time.Time
+			timer := time.AfterFunc(whole*time.Duration(i)/moments, func() { at = time.Now(); tell() })
+			_, err := nixinstall.Install(told, tarball(t), dir, nixinstall.InstallOptions{})
+			if timer.Stop(); err == nil && i > 0 {
+				tell() // it was faster than the first, and done when it was told
+				continue
+			}
+			t.Logf("told after %d/%d of %v, it ended after %v: %.100v", i, moments, whole.Round(time.Millisecond),
+				time.Since(at).Round(time.Millisecond), err)
+			Expect(time.Since(at)).To(BeNumerically("<", 5*time.Second))
+			Expect(err).To(MatchError(context.Canceled))
+			_, err = nixinstall.Restore(ctx, dir)
+			var stale *nixinstall.StaleError
+			Expect(errors.As(err, &stale)).To(BeTrue(), "%v", err)
+		}
 	})
 
 	it("does not restore what was altered, made for another place or never there", func() {
