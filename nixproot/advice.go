@@ -229,13 +229,13 @@ func cachesAdvice() []advice {
 			"The name of the cache's host is unknown where the build runs.",
 			[]string{"correct the host in the cache's URL; where only a proxy knows it, name that in HTTPS_PROXY (HTTP_PROXY for http://)"}},
 		{topicFamily, "network is unreachable, cannot assign requested address (no IPv4, or no IPv6, where the build runs)",
-			"The address that the cache's name has, or that stands in its URL, is an IPv4 or IPv6 address, and there is no network " +
-				"for such where the build runs.",
-			[]string{"the build has no {family}: give the cache's host an address of the other kind ({record} in DNS), or let the " +
+			"The address that the host's name has (a cache's, Hydra's or a proxy's), or that stands in its URL, is an IPv4 or IPv6 " +
+				"address, and there is no network for such where the build runs.",
+			[]string{"the build has no {family}: give {host} an address of the other kind ({record} in DNS), or let the " +
 				"build go through a proxy that has both, HTTPS_PROXY (HTTP_PROXY for http://), or run it where there is {family}"}},
 		{topicZone, "invalid argument, of a link-local address (fe80::…) without its zone",
-			"A link-local address says nothing without the interface that it is on.",
-			[]string{"write the interface behind %25 into the URL: http://[{address}%25eth0]:8080, or use an address that is valid beyond " +
+			"A link-local address says nothing without the interface that it is on, by its name where the build runs.",
+			[]string{"write the interface of the build's machine behind %25 into the URL: http://[{address}%25eth0]:8080, or use an address that is valid beyond " +
 				"the link"}},
 		{topicLoopback, "connection refused, of a cache at localhost",
 			"In a build, localhost is the build's own container, not the machine that runs pack.",

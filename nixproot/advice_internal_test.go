@@ -127,6 +127,8 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.LoginError{Refused: hydra.RefusedPassword}, "correct username and password"},
 		{&hydra.LoginError{Refused: hydra.RefusedReferer, HydraURL: "http://hydra.internal:3000/"},
 			"BP_NIX_HYDRA_URL=http://hydra.internal:3000/"},
+		{&hydra.AnswerError{Cause: unreachable("192.0.2.1", "", syscall.ENETUNREACH)}, "the build has no IPv4: give Hydra's host an address"},
+		{&hydra.AnswerError{Cause: unreachable("fe80::1", "", syscall.EINVAL)}, "http://[fe80::1%25eth0]:8080"},
 		{&hydra.NotFrontPageError{Front: "https://h"}, "BP_NIX_HYDRA_URL=https://h"},
 		{&hydra.NotFrontPageError{}, "BP_NIX_HYDRA_URL=<hydra>"},
 		{&hydra.NotHydraError{}, "the page that lists its projects"},

@@ -192,10 +192,11 @@ func (r *reader) urls(name string) []string {
 
 // checkCache says what keeps a text from being a binary cache's URL, without the login that may be in it.
 func checkCache(address string) error {
-	if parsed, err := url.Parse(address); err != nil || parsed.Scheme == "" {
-		if lacks := lacksOfIPv6(address); lacks != "" {
-			return fmt.Errorf("parsing cache URL %q: %s", withoutLogin(address), lacks)
-		}
+	parsed, err := url.Parse(address)
+	if lacks := lacksOfIPv6(address); lacks != "" && (err != nil || parsed.Host == "") {
+		return fmt.Errorf("parsing cache URL %q: %s", withoutLogin(address), lacks)
+	}
+	if err != nil || parsed.Scheme == "" {
 		return fmt.Errorf("parsing cache URL %q: it is no URL, or one without a scheme", withoutLogin(address))
 	}
 	return cache.CheckURL(address)
@@ -203,13 +204,16 @@ func checkCache(address string) error {
 
 // lacksOfIPv6 says what an address of IPv6 lacks to stand in a URL, "" where a text that is no URL has none.
 func lacksOfIPv6(address string) string {
-	_, host, _ := strings.Cut(address, "://")
+	_, host, ok := strings.Cut(address, "://")
+	if !ok {
+		host = address
+	}
 	host, _, _ = strings.Cut(host[strings.LastIndexByte(host, '@')+1:], "/")
 	bare, _, zone := strings.Cut(host, "%")
 	switch {
 	case strings.HasPrefix(host, "[") && zone:
 		return "the zone of an IPv6 address begins with %25 there, as in http://[fe80::1%25eth0]:8080"
-	case strings.Count(bare, ":") > 1 && strings.Trim(bare, "0123456789abcdefABCDEF:.") == "":
+	case strings.HasPrefix(host, "["), strings.Count(bare, ":") > 1 && strings.Trim(bare, "0123456789abcdefABCDEF:.") == "":
 		return "an IPv6 address stands in brackets there, as in http://[2001:db8::1]:8080"
 	}
 	return ""

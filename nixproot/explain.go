@@ -306,16 +306,26 @@ func familyFix(err error) []string {
 	if address == nil {
 		return nil
 	}
+	var (
+		silent *hydra.AnswerError
+		host   = "the cache's host"
+	)
+	switch outer := (*net.OpError)(nil); {
+	case errors.As(err, &outer) && outer.Op == "proxyconnect":
+		host = "the proxy's host"
+	case errors.As(err, &silent):
+		host = "Hydra's host"
+	}
 	ipv4 := address.IP.To4() != nil
 	unreachable := errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
 		errors.Is(err, syscall.EADDRNOTAVAIL) && !ipv4 // which also is what a machine without free ports says
 	switch {
-	case address.IP.IsLinkLocalUnicast() && address.Zone == "" && errors.Is(err, syscall.EINVAL):
+	case address.IP.IsLinkLocalUnicast() && errors.Is(err, syscall.EINVAL): // of a zone that there is not, too
 		return adviceOn(topicZone, "address", address.IP.String())
 	case unreachable && ipv4:
-		return adviceOn(topicFamily, "family", "IPv4", "record", "an AAAA record")
+		return adviceOn(topicFamily, "family", "IPv4", "record", "an AAAA record", "host", host)
 	case unreachable:
-		return adviceOn(topicFamily, "family", "IPv6", "record", "an A record")
+		return adviceOn(topicFamily, "family", "IPv6", "record", "an A record", "host", host)
 	}
 	return nil
 }
@@ -416,6 +426,8 @@ func hydraFixes(err error) []string {
 		return adviceOn(topicDeleted)
 	case errors.As(err, &search):
 		return adviceOn(topicSearch)
+	case errors.As(err, &silent) && familyFix(silent) != nil:
+		return familyFix(silent)
 	case errors.As(err, &silent):
 		return adviceOn(topicSilent)
 	}

@@ -12,6 +12,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
+// bracketed is how an address of IPv6 stands in a URL.
+const bracketed = "An IPv6 address stands in brackets, its zone behind %25: http://[fe80::1%25eth0]:8080"
+
 // address is one cache as the user named it, taken apart.
 type address struct {
 	given    string   // with everything in it, for Nix; never shown
@@ -44,8 +47,7 @@ func parseAddress(raw string) (*address, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping? An IPv6 " +
-			"address stands in brackets, its zone behind %%25: http://[fe80::1%%25eth0]:8080)")
+		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping? %s)", bracketed)
 	}
 	a := &address{given: given, user: u.User}
 	if err := a.readSettings(u); err != nil {

@@ -80,7 +80,7 @@ func proxyFunc(env func(string) string, log func(string, ...any)) func(*url.URL)
 			switch v := env(name); {
 			case v == "":
 			case !isProxy(v):
-				log("the proxy in %s is not a URL (a character that wants escaping?) and is ignored", name)
+				log("the proxy in %s is not a URL (a character that wants escaping? %s) and is ignored", name, bracketed)
 			default:
 				return v
 			}
@@ -95,9 +95,13 @@ func proxyFunc(env func(string) string, log func(string, ...any)) func(*url.URL)
 	return c.ProxyFunc()
 }
 
-// isProxy reports whether httpproxy takes an address, which may lack its scheme, rather than leaving it out.
+// isProxy reports whether an address is a proxy's for httpproxy, which may lack its scheme. What has one and is no URL is
+// none: httpproxy would ask a host named "http".
 func isProxy(address string) bool {
 	u, err := url.Parse(address)
+	if err != nil && strings.Contains(address, "://") {
+		return false
+	}
 	if err != nil || u.Scheme == "" || u.Host == "" {
 		u, err = url.Parse("http://" + address)
 	}
