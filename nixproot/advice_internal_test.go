@@ -178,7 +178,8 @@ func TestAJobForAnotherSystemHasItsAdvice(t *testing.T) {
 		{"app.aarch64-linux", intel, []string{arm}, name("app.x86_64-linux", intel)},
 		{"aarch64-darwin.app", intel, []string{"aarch64-darwin"}, name("x86_64-linux.app", intel)},
 		{"x86_64-linux", arm, []string{intel}, name("aarch64-linux", arm)},
-		{"app", arm, []string{intel}, add(arm, "linux/amd64")}, // a jobset that has app.x86_64-linux only
+		{"app", arm, []string{intel}, add(arm, "linux/amd64")},               // a jobset that has app.x86_64-linux only
+		{"app.aarch64-linux", arm, []string{intel}, add(arm, "linux/amd64")}, // of the same, by the name that it should have
 		{"app", intel, []string{arm}, add(intel, "linux/arm64")},
 		{"app", arm, []string{"aarch64-darwin"}, add(arm, "")}, // of which there are no images
 		{"app", arm, []string{"aarch64-darwin", intel}, add(arm, "linux/amd64")},

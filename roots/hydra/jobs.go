@@ -1,6 +1,7 @@
 package hydra
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,11 +40,11 @@ func (c *Client) builds(ctx context.Context, q Query, e Eval) ([]Build, error) {
 		return found, err
 	}
 	if e.Builds > listedToExplain {
-		if err := c.otherSystems(ctx, q, e); err != nil {
+		none := &JobNotFoundError{Job: strings.Join(q.Jobs, " "), URL: e.URL, EvalError: c.evalError(ctx, q, e, q.Jobs[0])}
+		if err := c.otherSystems(ctx, q, e); err != nil && none.EvalError == "" {
 			return nil, err
 		}
-		return nil, &JobNotFoundError{Job: strings.Join(q.Jobs, " "), URL: e.URL,
-			EvalError: c.evalError(ctx, q, e, q.Jobs[0])}
+		return nil, none
 	}
 	all, err := c.allBuilds(ctx, e.ID)
 	if err != nil {
@@ -63,8 +64,9 @@ func (c *Client) otherSystems(ctx context.Context, q Query, e Eval) error {
 			if system == q.System {
 				continue
 			}
-			other := Query{Project: q.Project, Jobset: q.Jobset, Jobs: []string{job}, System: system}
-			if b, err := c.lookUpOne(ctx, other, e, job); err == nil && b.System != "" {
+			name := cmp.Or(forSystem(job, q.System, system), job)
+			other := Query{Project: q.Project, Jobset: q.Jobset, Jobs: []string{name}, System: system}
+			if b, err := c.lookUpOne(ctx, other, e, name); err == nil && b.System != "" {
 				found.Have = appendUnique(found.Have, text.Clip(b.System, 40))
 			}
 		}
@@ -245,6 +247,9 @@ func (c *Client) pick(ctx context.Context, q Query, e Eval, all []Build) ([]Buil
 		var none *JobNotFoundError
 		if errors.As(err, &none) {
 			none.EvalError = c.evalError(ctx, q, e, job)
+			if have := systemsOf(q, all, job); len(have) > 0 && none.EvalError == "" {
+				err = &SystemError{Job: job, System: q.System, Have: have, URL: e.URL}
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -279,6 +284,29 @@ func pickOne(q Query, e Eval, all []Build, job string) (Build, error) {
 	}
 	near, more := nearest(job, names)
 	return Build{}, &JobNotFoundError{Job: job, URL: e.URL, Have: near, More: more}
+}
+
+// systemsOf are the others for which there is a job that differs from the wanted one in the system in its name only.
+func systemsOf(q Query, all []Build, job string) []string {
+	var systems []string
+	for _, b := range all {
+		if b.System != q.System && b.Job == forSystem(job, q.System, b.System) {
+			systems = appendUnique(systems, text.Clip(b.System, 40))
+		}
+	}
+	slices.Sort(systems)
+	return systems
+}
+
+// forSystem is what a job with a system in its name is called for another one, "" where it has none.
+func forSystem(job, system, other string) string {
+	parts := strings.Split(job, ".")
+	i := slices.Index(parts, system)
+	if i < 0 {
+		return ""
+	}
+	parts[i] = other
+	return strings.Join(parts, ".")
 }
 
 func wholeJobset(q Query, e Eval, all []Build) ([]Build, error) {

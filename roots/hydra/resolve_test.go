@@ -146,6 +146,33 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			`finding job "packages.app" for i686-linux: Hydra builds it for aarch64-linux, x86_64-linux: ` + s.URL)))
 	})
 
+	it("says for which systems there is a job that is named for ours, unless Hydra could not evaluate that", func() {
+		for _, others := range []int{0, 250, 5001} {
+			jobs := []hydratest.Job{{Name: "app." + linux}, {Name: "packages." + linux + ".tool", System: linux}}
+			for i := range others {
+				jobs = append(jobs, hydratest.Job{Name: fmt.Sprintf("other%d", i)})
+			}
+			many := hydratest.New()
+			defer many.Close()
+			_, evals := shop(many, 1, jobs...)
+			evals[0].Succeed()
+			for _, revision := range []string{shopRev(0), "latest", "latest-finished"} {
+				for _, job := range []string{"app.aarch64-linux", "packages.aarch64-linux.tool"} {
+					q := query(revision, job)
+					q.System = "aarch64-linux"
+					_, err := client(many).Resolve(ctx, q)
+					Expect(err).To(MatchError(ContainSubstring(
+						fmt.Sprintf("finding job %q for aarch64-linux: Hydra builds it for x86_64-linux: ", job))))
+				}
+			}
+			evals[0].Fails("in job ‘app.aarch64-linux’:\nerror: undefined variable 'foo'")
+			q := query(shopRev(0), "app.aarch64-linux")
+			q.System = "aarch64-linux"
+			_, err := client(many).Resolve(ctx, q)
+			Expect(err).To(MatchError(ContainSubstring("its evaluation failed: error: undefined variable 'foo'")))
+		}
+	})
+
 	it("goes to the newest evaluation of a revision that has several", func() {
 		j, _ := shop(s, 1, hydratest.Job{Name: "app"})
 		newer := j.Evaluate(hydratest.Evaluation{Inputs: inputs(0), Jobs: []hydratest.Job{{Name: "app"}}}).Succeed()
