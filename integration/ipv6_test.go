@@ -190,12 +190,6 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 		w := newWorld(t).importsWord()
 		w.hydraBuilds("source", "default.nix", "-A", "word")
 		app := w.hydraBuilds("source", "default.nix", "-A", "app")
-		server, err := rig.Serve(w.cache, rig.ServeOptions{Address: "[fe80::1%lo]:0"})
-		must(err)
-		defer server.Close()
-		listens, err := url.Parse(server.URL)
-		must(err)
-		zoned := "http://[fe80::1%25lo]:" + listens.Port()
 		settings := func(address string, more ...string) map[string]string {
 			env := map[string]string{"BP_NIX_SUBSTITUTERS": address, "BP_NIX_ATTRS": "app", "BP_NIX_SOURCE_NAME": "source"}
 			for i := 0; i < len(more); i += 2 {
@@ -203,8 +197,18 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 			}
 			return env
 		}
-		o := w.deploy(settings(zoned), app...)
-		Expect(o.Log).To(ContainSubstring("Fetching word.nix from " + zoned))
+		for login, options := range map[string]rig.ServeOptions{"": {}, "me:s3cret@": {User: "me", Password: "s3cret"}} {
+			options.Address = "[fe80::1%lo]:0"
+			server, err := rig.Serve(w.cache, options)
+			must(err)
+			defer server.Close()
+			listens, err := url.Parse(server.URL)
+			must(err)
+			zoned := "[fe80::1%25lo]:" + listens.Port()
+			must(w.bare.NewImage())
+			o := w.deploy(settings("http://"+login+zoned), app...)
+			Expect(o.Log).To(ContainSubstring("Fetching word.nix from http://" + zoned))
+		}
 
 		var through atomic.Int32
 		proxy := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -212,6 +216,7 @@ func testIPv6(t *testing.T, _ spec.G, it spec.S) {
 			http.FileServer(http.Dir(w.cache)).ServeHTTP(rw, r)
 		}))
 		proxy.Listener.Close()
+		var err error
 		proxy.Listener, err = net.Listen("tcp", "[::1]:0")
 		must(err)
 		proxy.Start()

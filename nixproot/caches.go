@@ -167,10 +167,11 @@ func (s cacheSettings) addSubstituter(n *nixinstall.Settings, logins *curlNetrc,
 	u.User, u.RawQuery = nil, withoutTrust(u.RawQuery)
 	plain := u.String()
 	n.Substituters = append(n.Substituters, plain)
+	zoned := strings.Contains(u.Hostname(), "%") && login.Username+login.Password != "" // which Nix asks by another address
 	switch {
 	case login.Token != "":
 		n.Authorization[plain] = "Bearer " + login.Token
-	case !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
+	case zoned, !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
 		n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Username+":"+login.Password))
 	}
 	if s.sessions != nil {

@@ -90,6 +90,15 @@ machine own login "me" password "mine"
 		}
 	})
 
+	it("has the login of a cache at a link-local address beside its URL, as Nix asks that by another", func() {
+		Expect(os.WriteFile(own, []byte("machine fe80::1%eth0 login u password p"), 0o600)).To(Succeed())
+		for _, login := range []string{"", "u:p@"} {
+			n, err := cacheSettings{}.forNix(scratch, []string{"http://" + login + "[fe80::1%25eth0]:80", "http://[fe80::2%25eth0]"}, lookup)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(n.Authorization).To(Equal(map[string]string{"http://[fe80::1%25eth0]:80": "Basic dTpw"}))
+		}
+	})
+
 	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {
 		n, err := cacheSettings{bindings: []CacheBinding{
 			{URL: "https://Cache.example.org/team", Token: "t0ken", CACertificate: "PEM"},
