@@ -30,6 +30,7 @@ const (
 	topicSearchPath      topic = "search-path"
 	topicWouldBuild      topic = "would-build"
 	topicUnfetched       topic = "fetched-path"
+	topicUnreached       topic = "unreached"
 	topicFeature         topic = "experimental-feature"
 	topicPure            topic = "pure"
 	topicImported        topic = "import"
@@ -179,6 +180,14 @@ func evaluationAdvice() []advice {
 				"`outputs = inputs: import (fetchTree …)`.",
 			[]string{"have the flake take {directory} by builtins.path, which reads it through the store, or as an input of its own " +
 				"(inputs.NAME.url = \"path:./DIRECTORY\")"}},
+		{topicUnreached, "unable to download '…': Could not connect to server",
+			"What the expression fetches is on a host that cannot be reached from here: it is down, behind a proxy, or has IPv4 " +
+				"alone where the build has IPv6 alone, or the other way round.",
+			[]string{"upload what is fetched from {host} to a cache that is asked (nix copy --to …): a flake's locked inputs, and what " +
+				"fetchTarball has a hash for, come from there; or",
+				"let the build go through a proxy that reaches {host}, HTTPS_PROXY (HTTP_PROXY for http://); or",
+				"name the job, with which nothing is evaluated: BP_NIX_HYDRA_URL=https://your.hydra and " +
+					"BP_NIX_HYDRA_JOB=project/jobset/job"}},
 		{topicFeature, "experimental Nix feature … is disabled",
 			"The expression uses what Nix has only where somebody asks for it. Features of the language are taken from `NIX_CONFIG` " +
 				"of the build, and from nowhere else: not from the `nixConfig` of a flake.",

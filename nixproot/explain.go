@@ -77,6 +77,9 @@ func settingFixes(err error) []string {
 // disabledFeature is how Nix names an experimental feature that is off.
 var disabledFeature = regexp.MustCompile(`experimental Nix feature '([a-z0-9-]+)' is disabled`)
 
+// unreached is how Nix says that it could not connect to a host, in curl's words of two ages.
+var unreached = regexp.MustCompile(`unable to download '([^']+)'.*(?:Could not connect to server|Couldn't connect to server|Could not resolve host|Couldn't resolve host)`)
+
 // absentFile is how Nix says that a file of the source is not there.
 var absentFile = regexp.MustCompile(`^path '([^/'][^']*)' does not exist$`)
 
@@ -106,6 +109,8 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicPure)
 	case errors.As(err, &evaluation) && evaluation.Unfetched != "":
 		return adviceOn(topicUnfetched, "directory", evaluation.Unfetched)
+	case errors.As(err, &evaluation) && unreached.MatchString(evaluation.Summary):
+		return unreachedFixes(unreached.FindStringSubmatch(evaluation.Summary)[1])
 	case errors.As(err, &evaluation) && disabledFeature.MatchString(evaluation.Summary):
 		return adviceOn(topicFeature, "feature", disabledFeature.FindStringSubmatch(evaluation.Summary)[1])
 	case errors.As(err, &evaluation) && strings.Contains(evaluation.Summary, "was not found in the Nix search path"):
@@ -168,6 +173,15 @@ func machineFixes(e *MachineError) []string {
 		return withoutLast(fixes)
 	}
 	return fixes
+}
+
+// unreachedFixes are for an address that Nix was to fetch something from.
+func unreachedFixes(address string) []string {
+	host := ""
+	if u, err := url.Parse(address); err == nil {
+		host = u.Hostname()
+	}
+	return adviceOn(topicUnreached, "host", host)
 }
 
 // argumentFixes are for a function that is called without what it needs: texts can be given, packages have to come from

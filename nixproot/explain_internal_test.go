@@ -3,6 +3,7 @@ package nixproot
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -58,6 +59,21 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{
 			Summary: "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
 		})).To(ContainSubstring(`set NIX_CONFIG="extra-experimental-features = pipe-operators"`))
+	})
+
+	it("says what to do where Nix cannot reach what the expression fetches from, as where there is IPv6 alone", func() {
+		for address, host := range map[string]string{"http://192.0.2.1/n.tar.gz": "192.0.2.1", "https://u:secret@git.example.org:8443/n": "git.example.org"} {
+			for _, why := range []string{"Could not connect to server (7) Failed to connect to it", "Couldn't connect to server (7)",
+				"Could not resolve hostname (6)", "Couldn't resolve host name (6)"} {
+				text := explained(&nixinstall.EvalError{Summary: "Failed to open archive (Source threw exception: error: unable to download '" +
+					address + "': " + why + ")"})
+				_, advice, _ := strings.Cut(text, "What to do:")
+				Expect(advice).To(And(ContainSubstring("upload what is fetched from "+host+" to a cache"),
+					ContainSubstring("a proxy that reaches "+host+", HTTPS_PROXY"), ContainSubstring("BP_NIX_HYDRA_JOB=")), why)
+				Expect(advice).NotTo(ContainSubstring("secret"))
+			}
+		}
+		Expect(explained(&nixinstall.EvalError{Summary: "unable to download 'http://h/n': HTTP error 404"})).NotTo(ContainSubstring("What to do"))
 	})
 
 	it("says what a flake has instead of what pure evaluation lacks", func() {
