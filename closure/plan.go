@@ -270,8 +270,8 @@ func (p *planner) bundles(large, small []int) (bundles []*part) {
 }
 
 // joined joins neighbours until at most n parts are left, again and again those two for which it costs least. A part
-// costs its size times the number of paths that it needs: how much is exported, by how many changes. Sums are of whole
-// numbers, so that no processor rounds another way.
+// costs its size times the number of paths that it has and needs: how much is exported, by how many changes. Sums are of
+// whole numbers, so that no processor rounds another way.
 func joined(parts []*part, n int) [][]int {
 	costs := make([]int64, 0, len(parts)) // of joining each to the next
 	for i := 1; i < len(parts); i++ {

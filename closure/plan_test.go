@@ -115,7 +115,7 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("has a layer of small paths for every six paths too many beyond forty, at least six and at most eighty in a hundred", func() {
-		for paths, alone := range map[int]int{110: 94, 300: 73, 500: 39, 2000: 20} {
+		for paths, alone := range map[int]int{110: 94, 300: 73, 301: 72, 500: 39, 2000: 20} {
 			g := newWorld(3, paths).graph()
 			groups := plan(g, 0)
 			nodes := slices.DeleteFunc(g.Sorted(), func(n *closure.Node) bool { return n.Path == g.Roots[0] })
@@ -204,7 +204,7 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		Expect(order()).To(Equal([]storepath.Path{pair[0], pair[1], app}), "which needs three, so that 4 MB count as 2.3")
 		g.Nodes[app].NarSize = 6e6
 		Expect(order()).To(Equal([]storepath.Path{pair[0], app, pair[1]}))
-		for size, place := range map[int64]string{0: "9999", 1: "9999", 1 << 20: "7439", 1<<20 + 1<<14: "7437", 1 << 44: "4367"} {
+		for size, place := range map[int64]string{-1: "9999", 0: "9999", 1: "9999", 1 << 20: "7439", 1<<20 + 1<<14: "7437", 1 << 44: "4367"} {
 			g := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{app: {Path: app, NarSize: size}}}
 			Expect(plan(g, 0)[0].Layer).To(HavePrefix("closure-"+place+"-"), "of %d bytes", size)
 		}
@@ -312,8 +312,22 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		for i := range 58 {
 			small = append(small, node(fmt.Sprintf("small%02d", i), 1000))
 		}
-		g := needing(append(small, node("large", 1e6, small...))...)
+		g := needing(append(small, node("large", 3e6, small...))...)
 		Expect(plan(g, 60)).To(HaveLen(60))
+	})
+
+	it("puts nothing together because a path needs it that has less than 2 MiB itself", func() {
+		for size, layers := range map[int64]int{2 << 20: 96, 2<<20 - 1: 100} {
+			var nodes []*closure.Node
+			for i := range 8 {
+				nodes = append(nodes, node(fmt.Sprintf("small%d", i), 1000))
+			}
+			nodes = append(nodes, node("needing", size, nodes...))
+			for i := range 93 {
+				nodes = append(nodes, node(fmt.Sprintf("large%02d", i), 3e6))
+			}
+			Expect(plan(needing(nodes...), 0)).To(HaveLen(layers), "%d bytes", size)
+		}
 	})
 
 	it("joins what is small, and what needs nearly the same, rather than what is neither", func() {
@@ -345,6 +359,21 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		add(4, "a", 9_000, libc)
 		add(10, "b", 9_000, other)
 		split(4)
+	})
+
+	it("joins few paths rather than many, even where the many are all that one of the few needs", func() {
+		var many []*closure.Node
+		for i := range 25 {
+			many = append(many, node(fmt.Sprintf("many%02d", i), 1000))
+		}
+		one, two, three := node("one", 10_000, many...), node("two", 40_000), node("three", 40_000)
+		carrier := node("carrier", 3e6, many...)
+		groups := plan(needing(append(slices.Clone(many), one, two, three, carrier, node("needing", 3e6, carrier),
+			node("carrier1", 3e6, one), node("carrier2", 3e6, two), node("carrier3", 3e6, three))...), 9)
+		Expect(groups).To(HaveLen(9))
+		Expect(together(groups, many[0], many[24])).To(BeTrue())
+		Expect(together(groups, two, three)).To(BeTrue())
+		Expect(together(groups, many[0], one)).To(BeFalse())
 	})
 
 	it("exports little besides what a change rebuilds", func() {
@@ -455,6 +484,24 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		groups := plan(g, 0)
 		for _, root := range g.Roots {
 			Expect(holding(groups, root).Paths).To(Equal([]storepath.Path{root}), "a root that others need takes none of their layers")
+		}
+	})
+
+	it("keeps those roots together that need the same, where there are too many", func() {
+		languages := []*closure.Node{node("perl", 50e6), node("python", 50e6)}
+		g := needing(languages...)
+		delete(g.Nodes, g.Roots[0])
+		g.Roots = nil
+		for i := range 8 {
+			root := node(fmt.Sprintf("service%d", i), 1000, languages[i%2]) // by name, one is beside the other's
+			g.Nodes[root.Path], g.Roots = root, append(g.Roots, root.Path)
+		}
+		groups := plan(g, 20)
+		Expect(groups).To(HaveLen(4))
+		for _, p := range g.Roots {
+			for _, q := range holding(groups, p).Paths {
+				Expect(g.Nodes[q].References).To(Equal(g.Nodes[p].References))
+			}
 		}
 	})
 
