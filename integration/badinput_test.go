@@ -311,6 +311,24 @@ func testBadSettings(t *testing.T, _ spec.G, it spec.S) {
 		k.refuses(k.app.source, map[string]string{"BP_NIX_ATTR": "shop"}, "did you mean BP_NIX_ATTRS?")
 	})
 
+	it("refuses a store path whose programs are for another machine than the image, which leaves the last image as it is", func() {
+		k := newDeployment(t)
+		ours, other := "x86_64-linux", "aarch64-linux"
+		foreign := *k.bare.Buildpack
+		if foreign.Arch = "arm64"; k.bare.Buildpack.Arch == "arm64" {
+			foreign.Arch, ours, other = "amd64", other, ours
+		}
+		own := k.bare.Buildpack
+		k.bare.Buildpack = &foreign
+		o, err := k.bare.Build(context.Background(), k.app.source, map[string]string{"BP_NIX_STORE_PATH": pathOf(k.app, "shop-1.0")})
+		must(err)
+		Expect(o.Status).NotTo(BeZero(), o.Log)
+		Expect(o.Log).To(And(MatchRegexp("checking programs: .*-shop-1.0/bin/shop, by .*, is for "+ours+", and the image is for "+other),
+			ContainSubstring("name the store path that was built for "+other)))
+		k.bare.Buildpack = own
+		k.stands()
+	})
+
 	it("names the settings that do nothing beside another", func() {
 		k := newDeployment(t)
 		o := k.builds(k.app.source, map[string]string{"BP_NIX_STORE_PATH": pathOf(k.app, "shop-1.0"), "BP_NIX_FILE": "shell.nix"})
