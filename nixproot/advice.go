@@ -233,7 +233,8 @@ func cachesAdvice() []advice {
 			[]string{"see what the proxy in HTTPS_PROXY allows, or leave it out for this cache: NO_PROXY=<the cache's host>"}},
 		{topicProxyDown, "proxyconnect tcp",
 			"The proxy in `HTTPS_PROXY` or `HTTP_PROXY` cannot be reached. In a build, localhost is the build's own container.",
-			[]string{"correct the proxy's address in HTTPS_PROXY and HTTP_PROXY, or leave it out for this cache: NO_PROXY=<the cache's host>"}},
+			[]string{"correct the proxy's address in HTTPS_PROXY and HTTP_PROXY (of IPv6 in brackets: http://[2001:db8::1]:3128), or " +
+				"leave it out for this host: NO_PROXY=<the cache's host, or Hydra's>"}},
 		{topicHost, "no such host",
 			"The name of the cache's host is unknown where the build runs.",
 			[]string{"correct the host in the cache's URL; where only a proxy knows it, name that in HTTPS_PROXY (HTTP_PROXY for http://)"}},

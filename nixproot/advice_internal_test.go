@@ -128,6 +128,8 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.LoginError{Refused: hydra.RefusedReferer, HydraURL: "http://hydra.internal:3000/"},
 			"BP_NIX_HYDRA_URL=http://hydra.internal:3000/"},
 		{&hydra.AnswerError{Cause: unreachable("192.0.2.1", "", syscall.ENETUNREACH)}, "the build has no IPv4: give Hydra's host an address"},
+		{&hydra.AnswerError{Cause: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: &net.DNSError{IsNotFound: true}}},
+			"correct the proxy's address in HTTPS_PROXY and HTTP_PROXY (of IPv6 in brackets: http://[2001:db8::1]:3128)"},
 		{&hydra.AnswerError{Cause: unreachable("fe80::1", "", syscall.EINVAL)}, "http://[fe80::1%25eth0]:8080"},
 		{&hydra.NotFrontPageError{Front: "https://h"}, "BP_NIX_HYDRA_URL=https://h"},
 		{&hydra.NotFrontPageError{}, "BP_NIX_HYDRA_URL=<hydra>"},

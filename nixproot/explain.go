@@ -403,6 +403,7 @@ func hydraFixes(err error) []string {
 		deleted    *hydra.BuildDeletedError
 		search     *hydra.SearchTimeoutError
 		silent     *hydra.AnswerError
+		dial       *net.OpError
 		unsigned   *roots.UnsignedRootError
 	)
 	switch {
@@ -442,6 +443,8 @@ func hydraFixes(err error) []string {
 		return adviceOn(topicSearch)
 	case errors.As(err, &silent) && familyFix(silent) != nil:
 		return familyFix(silent)
+	case errors.As(err, &silent) && errors.As(silent, &dial) && dial.Op == "proxyconnect":
+		return adviceOn(topicProxyDown)
 	case errors.As(err, &silent):
 		return adviceOn(topicSilent)
 	}
