@@ -18,7 +18,7 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
-// BenchmarkLayers tells what the number of layers buys, for the table in docs/layers.md: what a change of each path in
+// BenchmarkLayers tells what the number of layers buys: what a change of each path in
 // turn exports, divided by what it rebuilds, both with the megabyte that any push costs on top.
 func BenchmarkLayers(b *testing.B) {
 	for _, n := range []int{100, 300, 1000} {

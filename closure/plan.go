@@ -109,14 +109,16 @@ func planBeside(g *Graph, planned []Group) []Group {
 }
 
 // Changed gives the groups whose layers previous does not have: those have to be written. All others stay in the
-// previous image, as a layer's name says what it holds.
+// previous image, as a layer's name says what it holds, and previous names the same paths.
 func Changed(previous, groups []Group) []Group {
 	return slices.DeleteFunc(slices.Clone(groups), func(g Group) bool { return contains(previous, g) })
 }
 
-// contains reports whether one of groups has g's layer.
+// contains reports whether one of groups has g's layer. A name is short enough that two might share it by intent.
 func contains(groups []Group, g Group) bool {
-	return slices.ContainsFunc(groups, func(other Group) bool { return other.Layer == g.Layer })
+	return slices.ContainsFunc(groups, func(other Group) bool {
+		return other.Layer == g.Layer && slices.Equal(other.Paths, g.Paths)
+	})
 }
 
 // isLayer reports whether a plan gives such names.

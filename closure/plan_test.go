@@ -188,6 +188,15 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 		Expect(relocated()[len("closure-0000"):]).NotTo(Equal(unsigned[len("closure-0000"):]), "as no signature covers what it refers to")
 	})
 
+	it("keeps a layer of the previous image by its name and by its paths", func() {
+		groups := plan(newWorld(3, 20).graph(), 0)
+		Expect(closure.Changed(groups, groups)).To(BeEmpty())
+		before := slices.Clone(groups)
+		before[2].Paths = before[3].Paths
+		before[5].Layer = before[6].Layer
+		Expect(closure.Changed(before, groups)).To(ConsistOf(groups[2], groups[5]))
+	})
+
 	it("orders layers so that images share the lower ones: the larger the lower, the more it needs the higher", func() {
 		app, pair := pathOf("a", "app-1"), []storepath.Path{pathOf("l", "large-1"), pathOf("m", "medium-1")}
 		g := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{
