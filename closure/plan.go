@@ -40,8 +40,8 @@ const (
 	gathered = 6
 	// carrierSize is the least size of a path with which small ones are put together.
 	carrierSize = 2 << 20
-	// fewest and most, of a hundred layers and rounded down, are for the small ones; and as many paths are spared: for
-	// closures with few too many, fewest is enough.
+	// fewest and most, of a hundred layers and rounded down, are for the small ones. spared, of a hundred layers too, is how
+	// many of the paths that are too many do not count: a closure with so few gets the fewest.
 	fewest, spared, most = 6, 40, 80
 	// layerName is how much of a hash a layer's name has: 60 bits. What a layer holds is compared besides, and the shorter its
 	// name, the faster are links into it (see LinkTarget).
