@@ -186,6 +186,9 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	case b.Username != "" && b.Token != "":
 		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
 			"one of them out", binding.Name, cacheBinding)
+	case b.CACertificate != "" && !hasCertificate(b.CACertificate):
+		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds no certificate in PEM form",
+			binding.Name, cacheBinding)
 	case len(urls) == 0:
 		return []CacheBinding{b}, nil
 	}
@@ -209,12 +212,15 @@ func namesMachine(netrc string) bool {
 	return slices.ContainsFunc(strings.Fields(netrc), func(word string) bool { return word == "machine" || word == "default" })
 }
 
+// hasCertificate reports whether a text holds a certificate in PEM form.
+func hasCertificate(pem string) bool { return x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) }
+
 // readAuthorities reads a binding of type ca-certificates.
 func readAuthorities(binding libcnb.Binding) ([]CacheBinding, error) {
 	var caches []CacheBinding
 	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
 		pem := binding.Secret[key]
-		if !x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) {
+		if !hasCertificate(pem) {
 			return nil, fmt.Errorf("the service binding %q of type %s has %q, which holds no certificate in PEM form",
 				binding.Name, authoritiesBinding, key)
 		}

@@ -43,20 +43,20 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("reads several caches of one binding, with its login for each", func() {
+		authority := certificate()
 		all, err := read(binding(map[string]string{
-			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": testKey, "token": "t", "ca-certificate": "pem",
+			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": testKey, "token": "t",
+			"ca-certificate": authority,
 		}))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all.Caches).To(Equal([]nixproot.CacheBinding{
-			{Name: "mine", URL: "https://a.example.org", PublicKeys: testKey, Token: "t", CACertificate: "pem"},
+			{Name: "mine", URL: "https://a.example.org", PublicKeys: testKey, Token: "t", CACertificate: authority},
 			{Name: "mine", URL: "s3://b", Token: "t"}, {Name: "mine", URL: "https://c.example.org/x", Token: "t"},
 		}))
 	})
 
 	it("reads certificates under whatever names they have", func() {
-		server := httptest.NewTLSServer(nil)
-		defer server.Close()
-		text := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+		text := certificate()
 		all, err := read(libcnb.Bindings{{Name: "ca", Type: "CA-Certificates", Secret: map[string]string{"b.pem": text, "a": text}}})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{
@@ -64,6 +64,8 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		}}))
 		_, err = read(libcnb.Bindings{{Name: "ca", Type: "ca-certificates", Secret: map[string]string{"a.pem": "hunter2"}}})
 		Expect(err).To(MatchError(`the service binding "ca" of type ca-certificates has "a.pem", which holds no certificate in PEM form`))
+		_, err = read(binding(map[string]string{"url": "https://a.example.org", "ca-certificate": "hunter2"}))
+		Expect(err).To(MatchError(`the service binding "mine" of type nix-binary-cache has a ca-certificate that holds no certificate in PEM form`))
 	})
 
 	it("reads the older layout, links of Kubernetes included", func() {
@@ -150,4 +152,11 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
 		}
 	})
+}
+
+// certificate is an authority's, in PEM form.
+func certificate() string {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }

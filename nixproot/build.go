@@ -50,10 +50,9 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 type inputs struct {
 	config Config
 	entry  Entry
-	// idle are settings that do nothing, and idleBecause is why.
-	idle        []string
-	idleBecause string
-	procfile    procfile.File
+	// idle are settings that do nothing.
+	idle     []idleSettings
+	procfile procfile.File
 	// procfileAfter are buildpacks that will replace this one's process types.
 	procfileAfter []string
 	identity      nixinstall.Identity
@@ -92,7 +91,7 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if in.entry, err = FindEntry(in.source, in.config); err != nil {
 		return nil, nil, err
 	}
-	in.idle, in.idleBecause = in.entry.idle(lookup)
+	in.idle = in.entry.idle(lookup)
 	in.procfileAfter = procfileBuildpacksAfter(ctx, in.layersRoot, buildContext.Buildpack.Info.ID)
 	if in.procfile, err = procfile.Read(ctx, in.source); err != nil {
 		return nil, nil, err
@@ -137,8 +136,8 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 	in.toolchain.answering = in.caches
 
 	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
-	if len(in.idle) > 0 {
-		b.Logger.Bodyf("Warning: as %s, these settings do nothing: %s", in.idleBecause, strings.Join(in.idle, ", "))
+	for _, idle := range in.idle {
+		b.Logger.Bodyf("Warning: as %s, these settings do nothing: %s", idle.because, strings.Join(idle.names, ", "))
 	}
 	b.detailCaches(in)
 	before := b.previous(ctx, in)

@@ -84,22 +84,45 @@ var (
 		ofExpressions)
 )
 
-// idle are the settings that are given and do nothing for an entry, and why.
-func (e Entry) idle(lookup Lookup) (settings []string, because string) {
-	switch {
-	case e.By == "BP_NIX_STORE_PATH":
-		settings, because = append([]string{"BP_NIX_HYDRA_JOB", "BP_NIX_HYDRA_WAIT"}, ofEvaluation...), e.By+" is set"
-	case e.By == "BP_NIX_HYDRA_JOB":
-		settings, because = ofEvaluation, e.By+" is set"
-	case e.By == "BP_NIX_FLAKE":
-		settings, because = append([]string{"BP_NIX_FILE"}, ofExpressions...), e.By+" is set"
-	case e.Flake != "":
-		settings, because = ofExpressions, "a flake is evaluated"
+// idleSettings are given and do nothing, because another setting or the source decides.
+type idleSettings struct {
+	names   []string
+	because string
+}
+
+// idle are the settings that do nothing for an entry.
+func (e Entry) idle(lookup Lookup) (all []idleSettings) {
+	given := func(name string) string {
+		value, ok := lookup(name)
+		if !ok {
+			return "" // a default is nobody's wish
+		}
+		return strings.TrimSpace(value)
 	}
-	return slices.DeleteFunc(slices.Clone(settings), func(name string) bool {
-		value, given := lookup(name)
-		return !given || strings.TrimSpace(value) == ""
-	}), because
+	add := func(because string, names ...string) {
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return given(name) == "" })
+		if len(names) > 0 {
+			all = append(all, idleSettings{names, because})
+		}
+	}
+	switch e.By {
+	case "BP_NIX_STORE_PATH":
+		add(e.By+" is set", append([]string{"BP_NIX_HYDRA_JOB", "BP_NIX_HYDRA_WAIT"}, ofEvaluation...)...)
+		return all
+	case "BP_NIX_HYDRA_JOB":
+		add(e.By+" is set", ofEvaluation...)
+		return all
+	case "BP_NIX_FLAKE":
+		add(e.By+" is set", append([]string{"BP_NIX_FILE"}, ofExpressions...)...)
+	default:
+		if e.Flake != "" {
+			add("a flake is evaluated", ofExpressions...)
+		}
+	}
+	if attrs := given("BP_NIX_ATTRS"); attrs != "" && attrs != given("NIX_ATTRIBUTES") {
+		add("BP_NIX_ATTRS is set", "NIX_ATTRIBUTES")
+	}
+	return all
 }
 
 // FindEntry chooses the entry: what the settings name, else the first of the known files. The zero Entry means

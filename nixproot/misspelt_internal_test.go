@@ -39,10 +39,16 @@ func TestSettingsThatDoNothingBesideAnotherAreNamed(t *testing.T) {
 		{Entry{By: "BP_NIX_HYDRA_JOB"}, "BP_NIX_HYDRA_JOB is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
 		{Entry{By: "BP_NIX_FLAKE", Flake: ".#x"}, "BP_NIX_FLAKE is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
 		{Entry{Flake: "."}, "a flake is evaluated", []string{"BP_NIX_ARGS"}},
-		{Entry{File: "a.nix"}, "", nil},
 	} {
-		idle, because := c.entry.idle(lookup)
-		Expect(because).To(Equal(c.because))
-		Expect(idle).To(ConsistOf(c.idle))
+		Expect(c.entry.idle(lookup)).To(Equal([]idleSettings{{c.idle, c.because}}))
 	}
+	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	given["NIX_ATTRIBUTES"] = "old"
+	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	given["BP_NIX_ATTRS"] = "old"
+	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	given["BP_NIX_ATTRS"] = "new"
+	Expect(Entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
+	Expect(Entry{Flake: "."}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BP_NIX_ARGS"}, "a flake is evaluated"},
+		{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
 }
