@@ -13,6 +13,16 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
+	for was, now := range f.texts {
+		for at := 0; len(t.edits) <= maxEdits; at += len(was) {
+			n := bytes.Index(s.data[at:], []byte(was))
+			if n < 0 {
+				break
+			}
+			at += n
+			t.edits = append(t.edits, edit{from: at, to: at + len(was), data: []byte(now)})
+		}
+	}
 	return t.edits, f.counted(t)
 }
 

@@ -101,7 +101,7 @@ func sourceOf(file string) string {
 // does not reach or has spoiled. Files that compress references or check a sum over them are rewritten as a whole.
 // Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
 // that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
-// was stale in the store stays so. FixTree returns the report with all fixups, for Undo, and with what turned out to
+// was stale in the store stays so. Hashes in pages, of scripts and style sheets that were rewritten, are made anew. FixTree returns the report with all fixups, for Undo, and with what turned out to
 // stand in the way. It is called once, after the tree is complete, and leaves modes and times as they are. What it does
 // depends on the archive and the view only.
 func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
@@ -146,14 +146,17 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 			}
 		}
 	}
-	c.report.sources, c.report.stamped = nameList{}, nameList{}
+	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
+		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
+	}
+	c.report.sources, c.report.stamped, c.report.assets = nameList{}, nameList{}, nameList{}
 	return c.report, nil
 }
 
 const (
 	// maxNames and maxNameBytes bound a nameList. Byte code beyond it counts as stale, which costs time at start-up.
 	maxNames, maxNameBytes = 1 << 16, 8 << 20
-	// maxSource bounds a Python source that is hashed, in bytes.
+	// maxSource bounds a file that is hashed, in bytes.
 	maxSource = 16 << 20
 )
 
@@ -236,17 +239,24 @@ func (v View) sameHash(dir, source string, o Original, c code) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	was := &line{}
-	undo := v.Undo(o.paths(), nil, contents{was})
-	if err := undo.Entry(&nar.Entry{Kind: nar.Regular, Size: int64(len(now))}); err != nil {
-		return false, err
-	}
-	if _, err := undo.Write(now); err != nil {
+	was, err := v.before(o, nil, source, now)
+	if err != nil {
 		return false, err
 	}
 	// CPython hashes with SipHash-1-3 since 3.11, with SipHash-2-4 before (Python/pyhash.c, _Py_KeyedHash).
 	key := uint64(c.magic)
-	return c.hash == siphash(1, 3, key, was.text) || c.hash == siphash(2, 4, key, was.text), nil
+	return c.hash == siphash(1, 3, key, was) || c.hash == siphash(2, 4, key, was), nil
+}
+
+// before is what a file held before it was rewritten.
+func (v View) before(o Original, fixups []Fixup, file string, now []byte) ([]byte, error) {
+	was := &line{}
+	undo := v.Undo(o.paths(), fixups, contents{was})
+	if err := undo.Entry(&nar.Entry{Path: file, Kind: nar.Regular, Size: int64(len(now))}); err != nil {
+		return nil, err
+	}
+	_, err := undo.Write(now)
+	return was.text, err
 }
 
 // contents is a Sink for one file's contents.

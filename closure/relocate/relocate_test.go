@@ -21,6 +21,7 @@ func TestRelocate(t *testing.T) {
 	suite("FixTree", testFixups)
 	suite("families", testFamilies)
 	suite("keys", testKeys)
+	suite("integrity", testIntegrity)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)
 	suite("programs read what was relocated", testInstalled)

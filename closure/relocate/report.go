@@ -98,12 +98,13 @@ type Report struct {
 	pending []pending // files that FixTree has to rewrite
 	sources nameList  // Python sources that were rewritten
 	stamped nameList  // Python byte code with the time stamp of a Nix store
+	assets  nameList  // scripts and style sheets of pages that were rewritten
 }
 
 // Relocatable reports whether nothing blocks.
 func (r Report) Relocatable() bool { return r.Blocking == 0 }
 
-// Complete reports whether nothing is left to FixTree but the marks of byte code, which are all recorded.
+// Complete reports whether nothing is left to FixTree but the marks of byte code and hashes in pages, which are all recorded.
 func (r Report) Complete() bool { return len(r.pending) == 0 }
 
 // pending is a file that has references where a Rewriter may not rewrite them. FixTree rewrites it; where it cannot,

@@ -223,6 +223,9 @@ func (s *Rewriter) end(buf []byte) {
 	if strings.HasSuffix(s.file, ".py") {
 		s.report.sources.add(s.file)
 	}
+	if isAsset(s.file) && s.format.name != "script" {
+		s.report.assets.add(s.file)
+	}
 	if s.runs {
 		s.sidecars.rewrote(s.file)
 	}

@@ -1,0 +1,276 @@
+package relocate
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
+)
+
+// A page may have the hash of a script or a style sheet, and a browser then takes nothing else (W3C, "Subresource
+// Integrity"). So may a script, of others, and a list of files, of which a server makes its pages. Where such a file was
+// rewritten, its hashes in the files of the same path are made anew, and then the hashes of those.
+
+// isAsset reports whether a browser may load the file of that name by its hash.
+func isAsset(name string) bool {
+	switch path.Ext(name) {
+	case ".css", ".js", ".mjs":
+		return true
+	}
+	return false
+}
+
+// isPage reports whether the file of that name may have hashes of what a browser loads.
+func isPage(name string) bool {
+	switch path.Ext(name) {
+	case ".ejs", ".erb", ".htm", ".html", ".js", ".json", ".mjs", ".php", ".tmpl", ".xhtml":
+		return true
+	}
+	return false
+}
+
+// isPackedPage reports whether the file of that name may be one that a server sends to those who can unpack it.
+func isPackedPage(name string) bool {
+	switch path.Ext(name) {
+	case ".br", ".gz", ".zst":
+		return isPage(stem(name))
+	}
+	return false
+}
+
+// integrityText is a hash in base-64: "sha384-…" in a page or a script, "sha512": "…" in a list.
+var integrityText = regexp.MustCompile(`sha(?:256|384|512)(?:-|": ?")([A-Za-z0-9+/]{43,86})`)
+
+// hashTexts are the hashes of data as pages have them, but for the padding.
+func hashTexts(data []byte) (texts []string) {
+	sha256, sha384, sha512 := sha256.Sum256(data), sha512.Sum384(data), sha512.Sum512(data)
+	for _, sum := range [][]byte{sha256[:], sha384[:], sha512[:]} {
+		texts = append(texts, base64.RawStdEncoding.EncodeToString(sum))
+	}
+	return texts
+}
+
+// hashed is a file that has hashes of others, or whose hashes others may have.
+type hashed struct {
+	file     string
+	hashes   []hashText // of others
+	was, now []string   // its own, where it changes
+}
+
+// hashText is a hash and where it stands.
+type hashText struct {
+	at   int
+	text string
+}
+
+// integrity makes hashes anew in a tree.
+type integrity struct {
+	view View
+	dir  string
+	o    Original
+	c    *collector
+	of   map[string]*hashed // files that change, by their hashes before
+	// packed are the files that may be compressed pages.
+	packed []string
+}
+
+// fixIntegrity makes the hashes of assets anew, which were rewritten.
+func (v View) fixIntegrity(ctx context.Context, dir string, o Original, assets []string, c *collector) error {
+	if len(assets) == 0 {
+		return nil
+	}
+	t := &integrity{view: v, dir: dir, o: o, c: c, of: map[string]*hashed{}}
+	pages, err := t.pages(ctx)
+	if err != nil {
+		return err
+	}
+	byName := map[string]*hashed{}
+	for _, p := range pages {
+		byName[p.file] = p
+	}
+	for _, file := range assets {
+		asset := byName[file]
+		if asset == nil {
+			asset = &hashed{file: file}
+		}
+		if err := t.changes(asset); err != nil {
+			return err
+		}
+	}
+	for again := true; again; { // a page that changes may have its own hashes in others
+		again = false
+		for _, p := range pages {
+			if p.was == nil && slices.ContainsFunc(p.hashes, func(h hashText) bool { return t.of[h.text] != nil }) {
+				again = true
+				if err := t.changes(p); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, p := range pages {
+		if err := t.become(p); err != nil {
+			return err
+		}
+	}
+	return t.fixPacked(ctx)
+}
+
+// pages finds the files that have hashes.
+func (t *integrity) pages(ctx context.Context) (found []*hashed, err error) {
+	err = filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !d.Type().IsRegular() || !isPage(name) && !isPackedPage(name) {
+			return err
+		}
+		file, err := filepath.Rel(t.dir, name)
+		if err != nil {
+			return err
+		}
+		p := &hashed{file: filepath.ToSlash(file)}
+		if isPackedPage(name) {
+			t.packed = append(t.packed, p.file)
+			return nil
+		}
+		data, err := t.read(name)
+		for _, at := range integrityText.FindAllSubmatchIndex(data, maxEdits) {
+			p.hashes = append(p.hashes, hashText{at[2], string(data[at[2]:at[3]])})
+		}
+		if len(p.hashes) > 0 {
+			found = append(found, p)
+		}
+		return err
+	})
+	return found, err
+}
+
+// read reads a file; one that is too large counts as empty.
+func (t *integrity) read(name string) ([]byte, error) {
+	if info, err := os.Lstat(name); err != nil || info.Size() > maxSource {
+		return nil, err
+	}
+	return os.ReadFile(name)
+}
+
+// name is where a file of the tree lies.
+func (t *integrity) name(file string) string { return filepath.Join(t.dir, filepath.FromSlash(file)) }
+
+// fixups are those that a file has already.
+func (t *integrity) fixups(file string) (list []Fixup) {
+	for _, f := range t.c.report.Fixups {
+		if f.File == file {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// changes notes that a file is not what it was, and the hashes that it had.
+func (t *integrity) changes(h *hashed) error {
+	now, err := t.read(t.name(h.file))
+	if err != nil {
+		return err
+	}
+	was, err := t.view.before(t.o, t.fixups(h.file), h.file, now)
+	if err != nil {
+		return err
+	}
+	h.was = hashTexts(was)
+	for _, text := range h.was {
+		t.of[text] = h
+	}
+	return nil
+}
+
+// become makes the hashes anew that a file has of others that change, and its own.
+func (t *integrity) become(h *hashed) error {
+	if h.was == nil || h.now != nil {
+		return nil
+	}
+	h.now = h.was // what a file has that has one of it
+	data, err := t.read(t.name(h.file))
+	if err != nil {
+		return err
+	}
+	var edits []edit
+	var list []Fixup
+	size := int64(0)
+	for _, known := range h.hashes {
+		other := t.of[known.text]
+		if other == nil {
+			continue
+		}
+		if err := t.become(other); err != nil {
+			return err
+		}
+		now := []byte(other.now[slices.Index(other.was, known.text)])
+		edits = append(edits, edit{from: known.at, to: known.at + len(now), data: now})
+		f := Fixup{File: h.file, Offset: int64(known.at), Length: int64(len(now)), Was: []byte(known.text)}
+		list, size = append(list, f), size+f.size()
+	}
+	if len(edits) > 0 {
+		before, err := os.Lstat(t.name(h.file))
+		if err != nil {
+			return err
+		}
+		if !t.c.record(size, t.view.budget) {
+			t.c.blocker(Blocker{File: h.file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten: " + errRecord.Error()})
+			return nil
+		}
+		if err := writeAt(t.name(h.file), before, edits); err != nil {
+			return err
+		}
+		t.c.report.Fixups = append(t.c.report.Fixups, list...)
+		data = apply(data, edits)
+	}
+	h.now = hashTexts(data)
+	return nil
+}
+
+// fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.
+func (t *integrity) fixPacked(ctx context.Context) error {
+	if len(t.packed) == 0 {
+		return nil
+	}
+	loan, err := memory.Of(ctx, t.view.budget.memory).Overdraw(ctx)
+	if err != nil {
+		return err
+	}
+	defer loan.Return()
+	f := newFixer(ctx, t.view, t.o.paths())
+	f.texts = map[string]string{}
+	for was, h := range t.of {
+		if err := t.become(h); err != nil {
+			return err
+		}
+		f.texts[was] = h.now[slices.Index(h.was, was)]
+	}
+	for _, file := range t.packed {
+		b := Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten"}
+		if len(t.fixups(file)) == 0 {
+			if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			continue
+		}
+		data, err := t.read(t.name(file))
+		if err != nil {
+			return err
+		}
+		if edits, err := f.safely(source{data: data, name: path.Base(file)}); err != nil || len(edits) > 0 {
+			t.c.blocker(b)
+		}
+	}
+	return nil
+}
