@@ -101,5 +101,5 @@ func TestDeltasTakeLittleMemory(t *testing.T) {
 	close(done)
 	g.Expect(err).To(HaveOccurred())
 	t.Logf("%d MiB above %d: %s", peak.Load()>>20, before.HeapInuse>>20, err)
-	g.Expect(peak.Load() - before.HeapInuse).To(BeNumerically("<", 192<<20))
+	g.Expect(peak.Load()-min(peak.Load(), before.HeapInuse)).To(BeNumerically("<", 16<<20), "a commit is not that large")
 }

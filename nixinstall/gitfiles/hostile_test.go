@@ -106,6 +106,14 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 			NewWithT(t).Expect(unix.Mkfifo(file, 0o644)).To(Succeed())
 			h.refused(t, "no regular file")
 		}
+		for _, store := range []string{"objects", "elsewhere"} { // where packs are looked for
+			h := newHostile(t)
+			h.write(t, "HEAD", []byte(id))
+			h.write(t, "objects/info/alternates", []byte("../elsewhere\n"))
+			NewWithT(t).Expect(os.MkdirAll(filepath.Join(h.dir, ".git", store), 0o755)).To(Succeed())
+			NewWithT(t).Expect(unix.Mkfifo(filepath.Join(h.dir, ".git", store, "pack"), 0o644)).To(Succeed())
+			h.refused(t, "not a directory")
+		}
 		h := hostile{t.TempDir()}
 		NewWithT(t).Expect(unix.Mkfifo(filepath.Join(h.dir, ".git"), 0o644)).To(Succeed())
 		h.refused(t, "no regular file")

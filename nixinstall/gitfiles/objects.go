@@ -36,13 +36,16 @@ func (r *Repository) name(id string) (objectName, error) {
 	return name, nil
 }
 
+// limits are how many bytes an object of a kind may have.
+var limits = map[string]int64{"commit": maxCommit, "tree": maxTree, "blob": maxObject}
+
 // read gives an object's content, checked against its name, if it is of the wanted kind.
 func (r *Repository) read(ctx context.Context, id, want string) ([]byte, error) {
 	name, err := r.name(id)
 	if err != nil {
 		return nil, err
 	}
-	kind, data, err := r.object(ctx, name, 0)
+	kind, data, err := r.object(ctx, name, limits[want], 0)
 	if err != nil {
 		return nil, err
 	}
@@ -69,11 +72,11 @@ func ObjectID(kind string, data []byte, size int) string {
 // HashSize is the length of this repository's object names in bytes.
 func (r *Repository) HashSize() int { return r.hashSize }
 
-// object reads an object, which is the base of that many deltas.
-func (r *Repository) object(ctx context.Context, name objectName, deltas int) (string, []byte, error) {
+// object reads an object of at most limit bytes, which is the base of that many deltas.
+func (r *Repository) object(ctx context.Context, name objectName, limit int64, deltas int) (string, []byte, error) {
 	id := name.hex(r.hashSize)
 	for _, store := range r.stores {
-		kind, data, err := r.loose(ctx, filepath.Join(store, id[:2], id[2:]))
+		kind, data, err := r.loose(ctx, filepath.Join(store, id[:2], id[2:]), limit)
 		if err == nil || !errors.Is(err, os.ErrNotExist) {
 			return kind, data, err
 		}
@@ -93,7 +96,7 @@ func (r *Repository) object(ctx context.Context, name objectName, deltas int) (s
 			return "", nil, fmt.Errorf("%s: %w", p.name, err)
 		}
 		if found {
-			kind, data, err := r.packed(ctx, p, offset, deltas)
+			kind, data, err := r.packed(ctx, p, offset, limit, deltas)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", p.name, err)
 			}
@@ -107,7 +110,7 @@ func (r *Repository) object(ctx context.Context, name objectName, deltas int) (s
 }
 
 // loose reads an object that has a file of its own: zlib of "<kind> <size>\0<content>".
-func (r *Repository) loose(ctx context.Context, file string) (string, []byte, error) {
+func (r *Repository) loose(ctx context.Context, file string, limit int64) (string, []byte, error) {
 	f, err := sourcefile.Open(file)
 	if err != nil {
 		return "", nil, err
@@ -124,8 +127,8 @@ func (r *Repository) loose(ctx context.Context, file string) (string, []byte, er
 	}
 	kind, text, _ := strings.Cut(strings.TrimSuffix(string(head), "\x00"), " ")
 	size, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || size < 0 || size > maxObject {
-		return "", nil, fmt.Errorf("%s: its size is %.40q, at most %d bytes are read", file, text, maxObject)
+	if err != nil || size < 0 || size > limit {
+		return "", nil, fmt.Errorf("%s: its size is %.40q, at most %d bytes are read", file, text, limit)
 	}
 	data, err := readExactly(in, size)
 	if err != nil {
@@ -148,15 +151,15 @@ func readExactly(r io.Reader, size int64) ([]byte, error) {
 	return data.Bytes(), nil
 }
 
-// applyDelta makes an object from another one and the instructions to change it.
-func applyDelta(base, delta []byte) ([]byte, error) {
+// applyDelta makes an object of at most limit bytes from another one and the instructions to change it.
+func applyDelta(base, delta []byte, limit int64) ([]byte, error) {
 	broken := errors.New("a delta is broken")
 	from, delta, ok := deltaSize(delta)
 	if !ok || from != uint64(len(base)) {
 		return nil, broken
 	}
 	to, delta, ok := deltaSize(delta)
-	if !ok || to > maxObject {
+	if !ok || to > uint64(limit) {
 		return nil, broken
 	}
 	out := bytes.NewBuffer(make([]byte, 0, min(to, maxSmall)))

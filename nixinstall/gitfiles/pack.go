@@ -16,6 +16,8 @@ import (
 	"sort"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
@@ -54,7 +56,8 @@ func (r *Repository) findPacks(ctx context.Context) error {
 
 // packNames are the packs of a directory, without the endings of their files.
 func packNames(dir string) ([]string, error) {
-	f, err := os.Open(dir)
+	// What is no directory is not waited for, as a FIFO would be.
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -191,7 +194,7 @@ const (
 var packedKinds = map[byte]string{1: "commit", 2: "tree", 3: "blob", 4: "tag"}
 
 // packed reads the object at an offset, and those it is a change of.
-func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas int) (string, []byte, error) {
+func (r *Repository) packed(ctx context.Context, p *pack, offset, limit int64, deltas int) (string, []byte, error) {
 	if deltas > maxDeltas {
 		return "", nil, fmt.Errorf("a chain of deltas is longer than %d", maxDeltas)
 	}
@@ -202,7 +205,7 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas i
 		return "", nil, err
 	}
 	in := r.at(ctx, p, offset)
-	kind, size, err := packedHead(in)
+	kind, size, err := packedHead(in, limit)
 	if err != nil {
 		return "", nil, err
 	}
@@ -215,7 +218,7 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas i
 			return "", nil, errors.New("a delta's base is not in it")
 		}
 		start := offset + in.Pos()
-		if baseKind, base, err = r.packed(ctx, p, offset-back, deltas+1); err != nil {
+		if baseKind, base, err = r.packed(ctx, p, offset-back, limit, deltas+1); err != nil {
 			return "", nil, err
 		}
 		if err := r.open(p); err != nil {
@@ -228,7 +231,7 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas i
 			return "", nil, err
 		}
 		start := offset + in.Pos()
-		if baseKind, base, err = r.object(ctx, name, deltas+1); err != nil {
+		if baseKind, base, err = r.object(ctx, name, limit, deltas+1); err != nil {
 			return "", nil, err
 		}
 		if err := r.open(p); err != nil {
@@ -245,7 +248,7 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset int64, deltas i
 		return "", nil, err
 	}
 	if kind == offsetDelta || kind == nameDelta {
-		data, err = applyDelta(base, data)
+		data, err = applyDelta(base, data, limit)
 		r.remaining -= int64(len(data))
 		return baseKind, data, err
 	}
@@ -285,7 +288,7 @@ func (c counting) Read(p []byte) (int, error) {
 }
 
 // packedHead reads an object's kind and size: 4 bits of the size in the first byte, then 7 bits a byte.
-func packedHead(in io.ByteReader) (kind byte, size int64, err error) {
+func packedHead(in io.ByteReader, limit int64) (kind byte, size int64, err error) {
 	b, err := in.ReadByte()
 	if err != nil {
 		return 0, 0, err
@@ -300,8 +303,8 @@ func packedHead(in io.ByteReader) (kind byte, size int64, err error) {
 		}
 		size |= int64(b&0x7f) << shift
 	}
-	if size > maxObject {
-		return 0, 0, fmt.Errorf("an object has %d bytes, at most %d are read", size, maxObject)
+	if size > limit {
+		return 0, 0, fmt.Errorf("an object has %d bytes, at most %d are read", size, limit)
 	}
 	return kind, size, nil
 }

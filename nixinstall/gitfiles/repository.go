@@ -55,7 +55,8 @@ const (
 	maxTrees     = 1 << 17 // directories of a commit
 	maxNames     = 64 << 20
 	maxObject    = 32 << 20 // bytes of one object
-	maxCommit    = 1 << 20  // bytes of a commit
+	maxCommit    = 1 << 20  // bytes of a commit, and of each that it is a change of
+	maxTree      = 8 << 20  // bytes of a tree, the same: 200,000 files in one directory
 	maxDirectory = 64       // depth of directories
 	maxDeltas    = 256      // length of a chain of deltas; git makes 50, and 250 where it is told to be aggressive
 	maxSmall     = 1 << 20  // bytes of a file such as HEAD or config
@@ -206,9 +207,6 @@ var ErrAbsent = errors.New("the object is not in this repository")
 // Commit reads a commit by its full object name in hex. The error is ErrAbsent where it is not here.
 func (r *Repository) Commit(ctx context.Context, rev string) (Commit, error) {
 	data, err := r.read(ctx, rev, "commit")
-	if err == nil && len(data) > maxCommit {
-		err = fmt.Errorf("it has more than %d bytes", maxCommit)
-	}
 	if err != nil {
 		return Commit{}, fmt.Errorf("reading commit %.80q: %w", rev, err)
 	}
