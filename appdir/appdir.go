@@ -78,7 +78,8 @@ func (e *ForeignError) Error() string {
 		"build: it does not lie beside the layers directory %s", e.Dir, e.Layers)
 }
 
-// UnremovableError says that files of the source can be neither removed nor emptied by the user who builds.
+// UnremovableError says that files of the source can be neither removed nor emptied by the user who builds: they belong to
+// another one, are on a read-only file system, or have an attribute that forbids it (chattr +i, +a).
 type UnremovableError struct {
 	// Files are relative to the source; there is at least one.
 	Files []string
@@ -91,7 +92,7 @@ func (e *UnremovableError) Error() string {
 		more = fmt.Sprintf(" and %d more", len(e.Files)-1)
 	}
 	return fmt.Sprintf("preparing the source: %q%s must not get into the image and cannot be removed, as it and its directory "+
-		"belong to another user", e.Files[0], more)
+		"belong to another user, or may not be changed by anybody", e.Files[0], more)
 }
 
 // maxPath is how long the name of a file may be that a program gives to Linux, in bytes (PATH_MAX less its NUL).
@@ -236,7 +237,8 @@ func (t *trimming) entry(ctx context.Context, name string, dir bool) (remains bo
 		return false, nil
 	}
 	err = unlink(full, unix.AT_REMOVEDIR)
-	if errors.Is(err, fs.ErrPermission) { // an empty directory in another user's holds nothing of the source
+	// An empty directory in one that cannot be changed holds nothing of the source.
+	if isForbidden(err) {
 		return true, nil
 	}
 	return false, err
@@ -253,7 +255,7 @@ func (t *trimming) file(name string) (remains bool, err error) {
 		return false, nil
 	}
 	switch err := unlink(full, 0); {
-	case !errors.Is(err, fs.ErrPermission):
+	case !isForbidden(err):
 		return false, err
 	case emptied(full):
 		t.Emptied = append(t.Emptied, name)
@@ -297,7 +299,7 @@ func openDir(dir string) error {
 // canRemove reports whether this user may remove a file.
 func canRemove(full string) bool {
 	above, err := os.Stat(filepath.Dir(full))
-	if err != nil {
+	if err != nil || isFixed(filepath.Dir(full)) || isFixed(full) {
 		return false
 	}
 	if isOwn(above) {
@@ -317,6 +319,9 @@ func canEmpty(full string) bool {
 	if err != nil || !info.Mode().IsRegular() {
 		return err == nil
 	}
+	if isFixed(full) {
+		return false
+	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && isOwn(info) && stat.Nlink == 1
 }
@@ -335,6 +340,22 @@ func emptied(full string) bool {
 	}
 	fd, err := unix.Open(full, unix.O_WRONLY|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	return err == nil && unix.Close(fd) == nil
+}
+
+// isForbidden reports whether an error says that something must not be changed.
+func isForbidden(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
+}
+
+// isFixed reports whether nobody may change a file, nor what a directory holds: it is on a read-only file system, or has an
+// attribute that says so. File systems without such attributes have none.
+func isFixed(full string) bool {
+	if errors.Is(unix.Faccessat(unix.AT_FDCWD, full, unix.W_OK, unix.AT_EACCESS|unix.AT_SYMLINK_NOFOLLOW), unix.EROFS) {
+		return true
+	}
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, full, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, 0, &stat)
+	return err == nil && stat.Attributes&(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND) != 0
 }
 
 // isOwn reports whether a file belongs to the user who builds, who may then change its mode.

@@ -200,6 +200,55 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		Expect(filepath.Join(dir, "public/a.css")).NotTo(BeAnExistingFile())
 	})
 
+	it("says first what nobody may change, and changes nothing else", func() {
+		if os.Geteuid() != 0 {
+			t.Skip("NOT TESTED: only root mounts")
+		}
+		check := func() error {
+			source, err := appdir.Open(dir, nil, nil)
+			Expect(err).NotTo(HaveOccurred())
+			return source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), true)
+		}
+		Expect(check()).To(Succeed())
+		Expect(unix.Mount(dir, dir, "", unix.MS_BIND, "")).To(Succeed())
+		defer func() { Expect(unix.Unmount(dir, unix.MNT_DETACH)).To(Succeed()) }()
+		Expect(unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")).To(Succeed())
+		var unremovable *appdir.UnremovableError
+		Expect(errors.As(check(), &unremovable)).To(BeTrue())
+		Expect(unremovable.Files).To(ConsistOf("default.nix", "src/main.c", "public/a.css", "public/deep/b.css", "secrets/key"))
+		source, err := appdir.Open(dir, []string{"**"}, nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), true)).To(Succeed())
+	})
+
+	it("says first what has an attribute that forbids to change it", func() {
+		const immutable, appendOnly = 0x10, 0x20 // of linux/fs.h
+		fixed := map[string]int{"secrets": immutable, "public/a.css": immutable, "src/main.c": appendOnly}
+		attribute := func(name string, flags int) error {
+			f, err := os.Open(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+		}
+		defer func() {
+			for name := range fixed {
+				_ = attribute(name, 0)
+			}
+		}()
+		for name, flag := range fixed {
+			if err := attribute(name, flag); err != nil {
+				t.Skipf("NOT TESTED: setting attributes of files: %v", err)
+			}
+		}
+		source, err := appdir.Open(dir, nil, nil)
+		Expect(err).NotTo(HaveOccurred())
+		var unremovable *appdir.UnremovableError
+		Expect(errors.As(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), true), &unremovable)).To(BeTrue())
+		Expect(unremovable.Files).To(ConsistOf("public/a.css", "src/main.c")) // what is in secrets can be emptied
+	})
+
 	it("says first where a path is longer than Linux takes", func() {
 		deep, err := os.Open(dir)
 		Expect(err).NotTo(HaveOccurred())

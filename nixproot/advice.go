@@ -467,7 +467,8 @@ func imageAdvice() []advice {
 			[]string{"run the lifecycle on a copy beside the layers directory, for example cp -a {source} {copy}, or",
 				"where the source may be removed from {source}, say so: BP_NIX_REMOVE_SOURCE=true"}},
 		{topicUnremovable, "must not get into the image and cannot be removed",
-			"The file and its directory belong to another user.",
+			"The file and its directory belong to another user, or nobody may change them: they are mounted read-only, or have an " +
+				"attribute that forbids it (chattr).",
 			[]string{"let it stay in the image: BP_INCLUDE_FILES={file}, or",
 				"leave it out of the upload: project.toml's [io.buildpacks] exclude, or",
 				"upload it with its directories, so that they belong to the user who builds"}},
