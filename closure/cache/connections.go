@@ -2,10 +2,22 @@ package cache
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 )
+
+// maxUnasked is how many bytes a server may send while nothing is asked of it: what was on its way when requests were given up,
+// as many as there may be, and a handshake.
+const maxUnasked = 32 << 20
+
+// errUnasked is the end of a connection on which a server goes on sending.
+var errUnasked = errors.New("the server sends what nobody asks for")
 
 // Transport is a pool of connections. Close ends them all, also those that a server goes on sending on though nothing is asked
 // of it: an HTTP/2 connection whose last request was given up is none that http.Transport would close.
@@ -20,7 +32,75 @@ type Transport struct {
 // connection is one that its pool can close.
 type connection struct {
 	net.Conn
-	pool *Transport
+	pool    *Transport
+	asking  atomic.Int32 // requests that are under way
+	unasked atomic.Int64 // bytes that came since there was none
+}
+
+// Read reads a piece, and closes the connection where that goes on though nobody asks: HTTP/2 has pings, settings and other
+// frames that a server may send at any time, and each costs time to read.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.asking.Load() > 0 {
+		c.unasked.Store(0)
+	} else if c.unasked.Add(int64(n)) > maxUnasked {
+		return n, errors.Join(errUnasked, c.Close())
+	}
+	return n, err
+}
+
+// RoundTrip makes a request. It is under way until the answer's body is closed.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	u := &asked{}
+	res, err := t.Transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: u.begin})))
+	if err != nil {
+		u.end()
+		return nil, err
+	}
+	res.Body = &askedBody{res.Body, u}
+	return res, nil
+}
+
+// asked are the connections on which one request was made: another one where the first had been closed by the server.
+type asked struct {
+	mu    sync.Mutex
+	on    []*connection
+	ended bool
+}
+
+func (a *asked) begin(info httptrace.GotConnInfo) {
+	conn := info.Conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c, ok := conn.(*connection); ok && !a.ended {
+		c.asking.Add(1)
+		a.on = append(a.on, c)
+	}
+}
+
+func (a *asked) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = true
+	for _, c := range a.on {
+		c.asking.Add(-1)
+	}
+	a.on = nil
+}
+
+// askedBody is an answer's body.
+type askedBody struct {
+	io.ReadCloser
+	asked *asked
+}
+
+// Close ends the request.
+func (b *askedBody) Close() error {
+	defer b.asked.end()
+	return b.ReadCloser.Close()
 }
 
 // NewTransport connects as a Set with these options does: by the same proxies, certificate authorities and time limits.

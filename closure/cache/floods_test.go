@@ -37,3 +37,30 @@ func TestFloods(t *testing.T) {
 		})
 	}
 }
+
+// TestFloodsBesideAnother opens a sound cache and one that floods: the flood ends when nothing is asked of that any more, and
+// not only with the build.
+func TestFloodsBesideAnother(t *testing.T) {
+	log.SetOutput(io.Discard)
+	defer log.SetOutput(os.Stderr)
+	for _, kind := range faults.Floods() {
+		if kind == "nothing at all" {
+			continue // a connection that costs nothing
+		}
+		t.Run(kind, func(t *testing.T) {
+			RegisterTestingT(t)
+			flood, err := faults.NewFlood(kind)
+			Expect(err).NotTo(HaveOccurred())
+			defer flood.Close()
+			sound := newServer(t)
+			o := options(sound.URL, flood.URL)
+			o.Retry.Timeout = 500 * time.Millisecond
+			o.RootCAs = []cache.Authorities{{PEM: flood.Certificate}}
+			set, err := cache.Open(t.Context(), o)
+			Expect(err).NotTo(HaveOccurred())
+			defer set.Close()
+			Eventually(flood.Connected.Load).WithTimeout(10*time.Second).ShouldNot(BeZero(), "it was not asked")
+			Eventually(flood.Connected.Load).WithTimeout(time.Minute).Should(BeZero(), "the flood goes on")
+		})
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -204,6 +205,54 @@ func testDecompress(t *testing.T, context spec.G, it spec.S) {
 		got, err = unpack("zstd", append(packed(t, want, "zstd", "-B1MiB"), packed(t, want, "zstd", "--check")...), 0)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(bytes.Equal(got, append(want, want...))).To(BeTrue())
+	})
+
+	it("counts the parts of a zstd file, and gives it as it is", func() {
+		frame := func(data []byte, options ...zstd.EOption) []byte {
+			w, err := zstd.NewWriter(nil, append(options, zstd.WithEncoderConcurrency(1))...)
+			Expect(err).NotTo(HaveOccurred())
+			return w.EncodeAll(data, nil)
+		}
+		one, noise := frame(data), make([]byte, 300<<10) // several blocks, which are not packed
+		for i := range noise {
+			noise[i] = byte(rand.Uint32())
+		}
+		skip := []byte{0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}
+		for what, c := range map[string]struct {
+			file  []byte
+			parts int // more than one frame
+		}{
+			"nothing":                         {nil, 0},
+			"a frame":                         {one, 0},
+			"a frame without a checksum":      {frame(data, zstd.WithEncoderCRC(false)), 0},
+			"a frame of several blocks":       {frame(noise), 0},
+			"a frame of one byte, repeated":   {frame(make([]byte, 1<<20)), 0},
+			"a frame of nothing":              {frame(nil, zstd.WithZeroFrames(true)), 0},
+			"two frames":                      {slices.Concat(one, frame(noise)), 1},
+			"three, one of them of nothing":   {slices.Concat(one, frame(nil, zstd.WithZeroFrames(true)), one), 2},
+			"one to skip":                     {skip, 1},
+			"one to skip before":              {slices.Concat(skip, one), 2},
+			"one to skip behind":              {slices.Concat(one, skip), 1},
+			"an empty one to skip":            {slices.Concat(one, []byte{0x5f, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}), 1},
+			"one to skip that is a frame":     {slices.Concat(one, []byte{0x50, 0x2a, 0x4d, 0x18, byte(len(one)), byte(len(one) >> 8), 0, 0}, one), 1},
+			"something that is none behind":   {slices.Concat(one, []byte("something else that is longer than a header")), 0},
+			"something that is none at first": {[]byte("something else that is longer than a header"), 0},
+		} {
+			for _, in := range []io.Reader{bytes.NewReader(c.file), iotest.OneByteReader(bytes.NewReader(c.file))} {
+				parts := 0
+				Expect(io.ReadAll(ZstdParts(in, func() { parts++ }))).To(Equal(append([]byte{}, c.file...)), what)
+				Expect(parts).To(Equal(c.parts), what)
+			}
+		}
+		for _, end := range []int{1, 4, 5, len(one) / 2, len(one) - 1, len(one) + 3, len(one) + 9} {
+			parts := 0
+			got, err := io.ReadAll(ZstdParts(bytes.NewReader(slices.Concat(one, skip)[:end]), func() { parts++ }))
+			decoder, newErr := zstd.NewReader(bytes.NewReader(got), zstd.WithDecoderConcurrency(1))
+			Expect(newErr).NotTo(HaveOccurred())
+			_, decodeErr := io.Copy(io.Discard, decoder)
+			decoder.Close()
+			Expect(errors.Join(err, decodeErr)).To(HaveOccurred(), "cut after %d bytes", end)
+		}
 	})
 
 	it("reads deflate with the header of zlib and without", func() {
