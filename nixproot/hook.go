@@ -70,9 +70,10 @@ func (b Build) callHook(ctx context.Context, in *inputs, c *contents, launcher l
 	command := exec.CommandContext(ctx, filepath.Join(launcher.Path, "bin", launch.ProgramName), program)
 	command.Dir = in.source
 	command.Env = append(os.Environ(), launch.ConfigEnv+"="+file)
-	command.Stdout = b.Logger.BodyWriter()
-	command.Stderr = command.Stdout
+	said := &wholeLines{to: b.Logger.BodyWriter()}
+	command.Stdout, command.Stderr = said, said
 	left, err := runToEnd(command)
+	said.end()
 	if len(left) > 0 {
 		b.Logger.Bodyf("%s left running, and this build ended: %s", roots.HookName, strings.Join(left, ", "))
 	}

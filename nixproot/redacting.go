@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"bytes"
 	"cmp"
 	"io"
 	"os"
@@ -30,13 +31,15 @@ const (
 	argumentsName = "BP_NIX_ARGS"
 	// expressionsName is the same as Nix expressions.
 	expressionsName = "BP_NIX_ARG_EXPRS"
+	// nixConfigName is Nix's variable with lines of its configuration.
+	nixConfigName = "NIX_CONFIG"
 )
 
 var (
 	secretURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]*[@?][^\s"'<>]*`)
 	// stringLiteral is a named text in a Nix expression.
 	stringLiteral = regexp.MustCompile(`([A-Za-z0-9_-]+)\s*=\s*'?"([^"]*)"`)
-	secretName    = regexp.MustCompile(`(?i)secret|token|passw|credential|private|api_?key|access_?key|_key$`)
+	secretName    = regexp.MustCompile(`(?i)secret|token|passw|_(pass|pwd|auth)$|auth_config|credential|private|api_?key|access_?key|_key$`)
 )
 
 // newRedacting hides an environment's secrets. Of variables that are not this buildpack's own no value is shown where
@@ -44,8 +47,14 @@ var (
 func newRedacting(to io.Writer, environment map[string]string) redacting {
 	hide := map[string]string{}
 	confide := func(name, value string) {
-		if secretName.MatchString(name) && len(value) >= shortestSecret {
-			hide[value] = hidden
+		if !secretName.MatchString(name) {
+			return
+		}
+		// Of several lines, such as a key's, each may come for itself, and indented.
+		for _, text := range append(strings.Split(value, "\n"), value) {
+			if text = strings.TrimSpace(text); len(text) >= shortestSecret {
+				hide[text] = hidden
+			}
 		}
 	}
 	for name, value := range environment {
@@ -60,6 +69,14 @@ func newRedacting(to io.Writer, environment map[string]string) redacting {
 	}
 	for _, literal := range stringLiteral.FindAllStringSubmatch(environment[expressionsName], -1) {
 		confide(literal[1], literal[2])
+	}
+	for line := range strings.Lines(environment[nixConfigName]) {
+		name, value, _ := strings.Cut(line, "=")
+		for _, token := range strings.Fields(value) { // access-tokens = HOST=TOKEN …
+			if _, secret, found := strings.Cut(token, "="); found {
+				confide(name, secret)
+			}
+		}
 	}
 	texts := make([]string, 0, len(hide))
 	for text := range hide {
@@ -109,4 +126,36 @@ func (r redacting) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// wholeLines passes on what a program says line by line: a secret that comes in pieces would not be seen.
+type wholeLines struct {
+	to   io.Writer
+	rest []byte // of a line that has not ended
+}
+
+// longestLine is how much of a line is waited for, in bytes.
+const longestLine = 64 << 10
+
+// Write takes a piece.
+func (w *wholeLines) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	end := bytes.LastIndexByte(w.rest, '\n') + 1
+	if end == 0 && len(w.rest) >= longestLine {
+		end = len(w.rest)
+	}
+	if end == 0 {
+		return len(p), nil
+	}
+	_, err := w.to.Write(w.rest[:end])
+	w.rest = append(w.rest[:0], w.rest[end:]...)
+	return len(p), err
+}
+
+// end passes on a last line that lacks its end.
+func (w *wholeLines) end() {
+	if len(w.rest) > 0 {
+		_, _ = w.to.Write(append(w.rest, '\n'))
+		w.rest = nil
+	}
 }
