@@ -39,14 +39,14 @@ func testVerifyCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("takes what is trusted, wanted and accepted from its command line, and the rest from beside itself", func() {
 		f := imagetest.New(t, launch.EngineRelocate)
 		name := filepath.Join(t.TempDir(), "image.tar")
-		f.Write(name, nil)
+		f.Write(name, func(f *imagetest.Image) { f.Config.Env = append(f.Config.Env, "FOO=bar") })
 		run := func(args ...string) (int, string) {
 			var out bytes.Buffer
 			return Verify(append(args, name), &out), out.String()
 		}
 		code, out := run("--key", f.Key, "--launcher", "sha256:"+f.LauncherSHA256, "--root", f.App.String(), "--accept", "FOO")
 		Expect(code).To(Equal(verifyIntact), out)
-		Expect(out).To(And(ContainSubstring("3 store paths: 3 intact and signed"), ContainSubstring("not FOO (--accept)"),
+		Expect(out).To(And(ContainSubstring("3 store paths: 3 intact and signed"), ContainSubstring("not FOO (--accept)"), ContainSubstring("accepted  FOO: "),
 			Not(ContainSubstring("--root"))))
 		code, out = run("--key", f.Key) // these tests have no launcher beside them
 		Expect(code).To(Equal(verifyAltered))
@@ -55,7 +55,7 @@ func testVerifyCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(code).To(Equal(verifyAltered))
 		Expect(out).To(ContainSubstring("3 signed by no trusted key"))
 		t.Setenv("BP_NIX_TRUSTED_PUBLIC_KEYS", f.Key)
-		code, out = run("--launcher", f.LauncherSHA256)
+		code, out = run("--launcher", f.LauncherSHA256, "--accept", "FOO")
 		Expect(code).To(Equal(verifyIntact), out)
 		code, out = run("--lifecycle", f.LauncherSHA256)
 		Expect(code).To(Equal(verifyAltered))

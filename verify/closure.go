@@ -47,7 +47,7 @@ type Path struct {
 	Layer string
 	// References are the paths that it refers to, as was signed.
 	References []storepath.Path
-	// Signed names the trusted key that signed it, "content address" where that proves it, or is "".
+	// Signed names the trusted key that signed it, contentAddress where nothing but that proves it, or is "".
 	Signed string
 	// Claimed are the keys that are said to have signed it.
 	Claimed []string
@@ -57,6 +57,9 @@ type Path struct {
 	// way.
 	Problem string
 }
+
+// contentAddress is Path.Signed of what no trusted key signed. It is no key's name, which has no blanks.
+const contentAddress = "content address"
 
 // Has reports whether the report is about a path, whatever it found.
 func (r *ClosureReport) Has(p storepath.Path) bool {

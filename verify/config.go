@@ -15,7 +15,7 @@ import (
 // environment reads where the image has its layers and the app, and names what of its environment no lifecycle sets.
 func (c *imageCheck) environment() {
 	c.layersDir, c.appDir = lifecycle.DefaultLayersDir, lifecycle.DefaultAppDir
-	seen := map[string]bool{}
+	seen, home := map[string]bool{}, ""
 	for _, variable := range c.img.Config.Config.Env {
 		name, value, _ := strings.Cut(variable, "=")
 		if seen[name] {
@@ -29,8 +29,8 @@ func (c *imageCheck) environment() {
 			c.appDir = value
 		case name == "PATH":
 			c.searchPath(value)
-		case name == "HOME" && (below(value, lifecycle.RootDir) || below(value, lifecycle.DefaultLayersDir)):
-			c.add(Altered, name, "the image's environment sets it to %.200q, where shells and interpreters look for what to run", value)
+		case name == "HOME" && isHarmless(name, value):
+			home = value
 		case !isHarmless(name, value):
 			c.add(Unknown, name, "the image's environment sets it to %.200q, which the lifecycle does not and may change what runs",
 				value)
@@ -44,6 +44,13 @@ func (c *imageCheck) environment() {
 			c.add(Altered, name, "the image's environment sets it to %.200q, which is no directory of its own", *dir)
 			*dir = clean
 		}
+	}
+	const readsHome = "where shells and interpreters look for what to run"
+	switch {
+	case below(home, lifecycle.RootDir), below(home, lifecycle.DefaultLayersDir), below(home, c.layersDir):
+		c.add(Altered, "HOME", "the image's environment sets it to %.200q, %s", home, readsHome)
+	case below(home, c.appDir):
+		c.add(Unknown, "HOME", "the image's environment sets it to %.200q, among the app's files, %s", home, readsHome)
 	}
 	if c.layersDir != lifecycle.DefaultLayersDir {
 		c.add(Unknown, lifecycle.LayersDirEnv, "the image's environment has the layers at %s instead of %s", c.layersDir, lifecycle.DefaultLayersDir)
@@ -205,7 +212,7 @@ func (c *imageCheck) unread() {
 		c.add(Unknown, name, "the image's documents have this name, which this program does not know and some engine may")
 	}
 	for name, value := range c.img.Config.Config.Labels {
-		if slices.ContainsFunc(obeyedLabels, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+		if slices.ContainsFunc(obeyedLabels, func(prefix string) bool { return isNamed(name, prefix) }) {
 			c.add(Unknown, name, "the image has this label, which some engines obey, as %.200q", value)
 		}
 	}
@@ -214,11 +221,19 @@ func (c *imageCheck) unread() {
 	}
 }
 
-// obeyedLabels begin labels that Podman, nerdctl, containerd, CRI-O and Compose look for: rights of the container, updates,
-// mounts, who a container belongs to.
+// obeyedLabels are labels, or begin labels, that Podman, nerdctl, containerd, CRI-O and Compose look for: rights of the container, updates,
+// mounts, who a container belongs to. A container has the labels of its image, and so what watches containers finds them, too:
+// commands to run in it (Watchtower, Ofelia, docker-volume-backup, Dev Containers), rights (balena), a command line for whoever
+// starts it by its label (podman container runlabel), scripts to start by (Source-to-Image).
 var obeyedLabels = []string{
-	"io.containers.", "io.podman.", "PODMAN_", "nerdctl/", "containerd.io/", "io.containerd.", "io.cri-containerd", "io.kubernetes.",
-	"run.oci.", "com.docker.compose.",
+	"io.containers.", "io.podman.", "PODMAN_", "nerdctl/", "containerd.io/", "io.containerd.", "io.cri-containerd.", "io.kubernetes.",
+	"run.oci.", "com.docker.compose.", "com.centurylinklabs.watchtower.", "ofelia.", "docker-volume-backup.", "devcontainer.",
+	"io.balena.features.", "io.openshift.s2i.", "RUN", "INSTALL", "UNINSTALL", "run", "install", "uninstall",
+}
+
+// isNamed reports whether a label is one of obeyedLabels: a whole name, or the beginning of one, up to a dot or another sign.
+func isNamed(label, each string) bool {
+	return label == each || strings.ContainsAny(each[len(each)-1:], "./_") && strings.HasPrefix(label, each)
 }
 
 // start checks how the image starts, beside its process types.

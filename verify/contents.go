@@ -77,17 +77,18 @@ func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 		info.Sigs = append(info.Sigs, sig)
 		entry.Claimed = append(entry.Claimed, sig.Name)
 	}
-	if ok, err := info.VerifyCA(); err == nil && ok {
-		entry.Signed = "content address"
-		return
-	}
-	if len(v.Keys) == 0 {
-		return
-	}
+	// A key says more than a content address: that somebody who is trusted has this path.
 	signature, err := v.Keys.Verify(info)
-	entry.Signed = signature.Name
+	if err == nil {
+		entry.Signed = signature.Name
+		return
+	}
+	if ok, err := info.VerifyCA(); err == nil && ok {
+		entry.Signed = contentAddress
+		return
+	}
 	var unsigned *narinfo.SignatureError
-	if err != nil && (!errors.As(err, &unsigned) || len(unsigned.Bad) > 0) {
+	if len(v.Keys) > 0 && (!errors.As(err, &unsigned) || len(unsigned.Bad) > 0) {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
 	}
 }

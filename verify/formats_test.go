@@ -11,6 +11,8 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
+	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/verify/imagetest"
 )
 
@@ -87,11 +89,32 @@ func formatAlterations() map[string]map[string]func(*imagetest.Image) {
 			"a root file system of no kind":      document(`"type":"layers",`, ``),
 		},
 		"which some engines obey": {
-			"capabilities for Podman":    label("io.containers.capabilities", "ALL"),
-			"updates by Podman":          label("io.containers.autoupdate", "registry"),
-			"mounts of nerdctl":          label("nerdctl/mounts", "[]"),
-			"a snapshot of containerd's": label("containerd.io/snapshot/remote", "x"),
-			"a runtime's handler":        label("run.oci.handler", "wasm"),
+			"capabilities for Podman":     label("io.containers.capabilities", "ALL"),
+			"updates by Podman":           label("io.containers.autoupdate", "registry"),
+			"mounts of nerdctl":           label("nerdctl/mounts", "[]"),
+			"a snapshot of containerd's":  label("containerd.io/snapshot/remote", "x"),
+			"a runtime's handler":         label("run.oci.handler", "wasm"),
+			"a command of Watchtower's":   label("com.centurylinklabs.watchtower.lifecycle.pre-update", "/workspace/evil"),
+			"a command of Ofelia's":       label("ofelia.job-exec.evil.command", "/workspace/evil"),
+			"a command of Dev Containers": label("devcontainer.metadata", `[{"postCreateCommand": "evil"}]`),
+			"a command before a backup":   label("docker-volume-backup.archive-pre", "evil"),
+			"a command line of Podman's":  label("run", "podman run --privileged IMAGE"),
+			"rights of balena's":          label("io.balena.features.dbus", "1"),
+		},
+		"among the app's files": {
+			"a home that the app fills":    env("HOME=/workspace"),
+			"a home in what the app fills": env("HOME=/workspace/home"),
+		},
+		"and the Procfile has no such type": {
+			"a process type that the Procfile lacks": func(f *imagetest.Image) {
+				f.AddProcess(lifecycle.Process{Type: "sh", Command: []any{launcherDir + "/bin/nix-hydra-launch", "--process", "evil"}, Direct: true,
+					BuildpackID: launchlayer.BuildpackID})
+			},
+		},
+		"of the Procfile is missing": {
+			"a process type that only the Procfile has": func(f *imagetest.Image) {
+				f.Replace("/workspace/Procfile", f.Must("/workspace/Procfile").Body+"worker: run_proot.sh app --work\n", "")
+			},
 		},
 		"want a process type's": {
 			"an entrypoint with an argument":    entrypoint("/cnb/process/web", "--"),

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
@@ -79,7 +80,6 @@ func (c *imageCheck) check(ctx context.Context) error {
 	c.start()
 	c.appRights()
 	c.elsewhere()
-	c.accept()
 	return ctx.Err()
 }
 
@@ -185,8 +185,9 @@ func (c *imageCheck) layers(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if check.config.Engine == launch.Unrelocated && c.root.Find("/nix/store") != nil {
-		c.add(Unknown, "/nix/store", "the run image has a store of its own, which the launcher takes where it has every root")
+	// Also by a link, as the launcher would find it.
+	if store, _, err := c.root.Resolve(storepath.Dir); check.config.Engine == launch.Unrelocated && (store != nil || err != nil) {
+		c.add(Unknown, storepath.Dir, "the run image has a store of its own, which the launcher takes where it has every root")
 	}
 	return nil
 }
@@ -313,16 +314,4 @@ func (c *imageCheck) elsewhere() {
 		}
 		return true
 	})
-}
-
-// accept drops the problems about what the person at the command line answers for.
-func (c *imageCheck) accept() {
-	c.Problems = slices.DeleteFunc(c.Problems, func(f Problem) bool {
-		return f.Kind != Altered && slices.ContainsFunc(c.options.Accept, func(name string) bool {
-			return f.Where == name || strings.HasPrefix(name, "/") && below(f.Where, path.Clean(name))
-		})
-	})
-	for _, name := range c.options.Accept {
-		c.NotCovered = append(c.NotCovered, name+" (--accept)")
-	}
 }

@@ -132,12 +132,40 @@ func lookUp(tree *filetree.File, name string) (found, linked bool) {
 
 // unneeded names paths that no root needs.
 func (c *layersCheck) unneeded() {
+	needed := c.closureOf(c.roots())
+	for _, each := range c.closure.Paths {
+		if !needed[each.Path] {
+			c.add(Extra, each.Path.String(), "no root needs it")
+		}
+	}
+}
+
+// anybodys names paths that nothing but their content address proves: it says what is in them, and whoever can write an image
+// can make such a path of anything. One that is signed answers for those that it refers to, and who names a root for that one's.
+func (c *layersCheck) anybodys() {
+	from := slices.Clone(c.options.Roots)
+	for _, each := range c.closure.Paths {
+		if each.Signed != "" && each.Signed != contentAddress && each.Problem == "" {
+			from = append(from, each.Path)
+		}
+	}
+	vouched := c.closureOf(from)
+	for _, each := range c.closure.Paths {
+		if each.Signed == contentAddress && !vouched[each.Path] {
+			c.add(Unknown, each.Path.String(), "its content address proves what is in it, and nothing that a trusted key signed needs it: "+
+				"anybody could have made it (--root, where it is a root that was wanted)")
+		}
+	}
+}
+
+// closureOf are some paths and those that they need.
+func (c *layersCheck) closureOf(next []storepath.Path) map[storepath.Path]bool {
 	references := map[storepath.Path][]storepath.Path{}
 	for _, each := range c.closure.Paths {
 		references[each.Path] = each.References
 	}
 	needed := map[storepath.Path]bool{}
-	for next := c.roots(); len(next) > 0; {
+	for len(next) > 0 {
 		p := next[len(next)-1]
 		next = next[:len(next)-1]
 		if !needed[p] {
@@ -145,9 +173,5 @@ func (c *layersCheck) unneeded() {
 			next = append(next, references[p]...)
 		}
 	}
-	for _, each := range c.closure.Paths {
-		if !needed[each.Path] {
-			c.add(Extra, each.Path.String(), "no root needs it")
-		}
-	}
+	return needed
 }

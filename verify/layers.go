@@ -76,6 +76,7 @@ func (c *layersCheck) check(ctx context.Context) error {
 		c.add(Altered, c.inImage(f.Where), "%s", f.Why)
 	}
 	c.members()
+	c.anybodys()
 	if configErr != nil {
 		c.add(Altered, c.inImage(path.Join(launchlayer.Run, launch.ConfigName)), "%s", configErr)
 	} else {

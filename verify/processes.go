@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -48,6 +49,11 @@ func (c *imageCheck) processTypes() {
 	for _, p := range c.processes {
 		c.processType(where, p, commands)
 	}
+	for _, name := range slices.Sorted(maps.Keys(commands)) {
+		if !slices.ContainsFunc(c.processes, func(p lifecycle.Process) bool { return p.Type == name }) {
+			c.add(Altered, where, "the process type %q of the Procfile is missing", name)
+		}
+	}
 	c.sameProcesses(where)
 	c.processLinks()
 }
@@ -73,14 +79,17 @@ func (c *imageCheck) procfile() map[string]string {
 	return commands
 }
 
-// processType checks one process type: it is started by this buildpack's launcher, in the app's directory.
+// processType checks one process type: it is started by this buildpack's launcher, in the app's directory, and where there is a
+// Procfile, it has the line.
 func (c *imageCheck) processType(where string, p lifecycle.Process, commands map[string]string) {
 	launcher := path.Join(c.layersDir, launchlayer.BuildpackDir, launchlayer.Launcher, "bin", launch.ProcessProgramName)
 	argv := p.Argv()
 	c.Facts = append(c.Facts, fmt.Sprintf("process   %s: %s", p.Type, strings.Join(argv, " ")))
 	switch {
 	case p.BuildpackID != launchlayer.BuildpackID:
-		c.add(Extra, where, "the process type %.80q is the buildpack's %.80q", p.Type, p.BuildpackID)
+		// Named by what starts it, so that one can be accepted and no other.
+		c.add(Extra, lifecycle.ProcessDir+"/"+p.Type, "the process type %.80q is the buildpack's %.80q, and runs %.200q", p.Type,
+			p.BuildpackID, argv)
 		return
 	case len(argv) != 3 || argv[0] != launcher || argv[1] != "--process":
 		c.add(Altered, where, "the process type %.80q is not started by the launcher but by %.200q", p.Type, argv)
@@ -91,7 +100,11 @@ func (c *imageCheck) processType(where string, p lifecycle.Process, commands map
 	case p.WorkingDir != "" && p.WorkingDir != c.appDir:
 		c.add(Altered, where, "the process type %.80q is started in %.200q", p.Type, p.WorkingDir)
 	}
-	if command, ok := commands[p.Type]; ok && len(argv) == 3 && command != argv[2] {
+	switch command, ok := commands[p.Type]; {
+	case len(commands) == 0 || len(argv) != 3:
+	case !ok:
+		c.add(Altered, where, "the process type %.80q runs %.200q, and the Procfile has no such type", p.Type, argv[2])
+	case command != argv[2]:
 		c.add(Altered, where, "the process type %.80q runs %.200q, and the Procfile has %.200q", p.Type, argv[2], command)
 	}
 }

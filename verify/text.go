@@ -43,6 +43,14 @@ func (r *Report) Text(out io.Writer) error {
 	if r.More {
 		fmt.Fprintf(&b, "%-9s there are more than %d of these\n", Altered, maxProblems)
 	}
+	for i, a := range r.Accepted {
+		if i == maxListed {
+			fmt.Fprintf(&b, "%-9s %d more\n", "accepted", len(r.Accepted)-i)
+			break
+		}
+		fmt.Fprintf(&b, "%-9s %s: %s (%s, --accept %s)\n", "accepted", text.Printable(a.Where), text.Printable(a.Why), a.Kind,
+			text.Printable(a.By))
+	}
 	for _, fact := range r.Facts {
 		fmt.Fprintln(&b, text.Printable(fact))
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -43,6 +44,8 @@ type Report struct {
 	Paths []Path
 	// Problems are what is not as it should be, in order.
 	Problems []Problem
+	// Accepted are what would be Problems, had Options.Accept not named them.
+	Accepted []Accepted
 	// Facts are lines about what cannot be proven, for people to compare.
 	Facts []string
 	// NotCovered is what the report says nothing about, beyond what the app itself does.
@@ -59,6 +62,12 @@ type Problem struct {
 	Kind  Kind
 	Where string // a file in the image, or what else it is about
 	Why   string
+}
+
+// Accepted is a problem that the caller answers for.
+type Accepted struct {
+	Problem
+	By string // the one of Options.Accept that is about it
 }
 
 // Kind is how bad a problem is.
@@ -106,8 +115,33 @@ func Image(ctx context.Context, name string, options Options) (*Report, error) {
 	if err := read(ctx, r, name, temp, options); err != nil {
 		return nil, err
 	}
+	r.accept(options.Accept)
 	r.sort()
 	return r, nil
+}
+
+// accept takes out the problems about what the person at the command line answers for, and says which those are.
+func (r *Report) accept(names []string) {
+	used := map[string]bool{}
+	r.Problems = slices.DeleteFunc(r.Problems, func(f Problem) bool {
+		by := slices.IndexFunc(names, func(name string) bool {
+			return f.Where == name || strings.HasPrefix(name, "/") && below(f.Where, path.Clean(name))
+		})
+		if f.Kind == Altered || by < 0 {
+			return false
+		}
+		name := names[by]
+		used[name] = true
+		r.Accepted = append(r.Accepted, Accepted{f, name})
+		return true
+	})
+	for _, name := range names {
+		if used[name] {
+			r.NotCovered = append(r.NotCovered, name+" (--accept)")
+		} else {
+			r.Facts = append(r.Facts, "unused    --accept "+name+" is about nothing that was found")
+		}
+	}
 }
 
 func verifyImage(ctx context.Context, r *Report, name, temp string, options Options) error {

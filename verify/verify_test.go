@@ -110,7 +110,49 @@ func testIntact(t *testing.T, _ spec.G, it spec.S) {
 		}
 		report, out := verifyImage(f, other, func(o *verify.Options) { o.Accept = []string{"/layers/acme_ca", "FOO"} })
 		g.Expect(intact(report)).To(BeTrue(), out)
-		g.Expect(out).To(ContainSubstring("not /layers/acme_ca (--accept)"))
+		g.Expect(out).To(And(ContainSubstring("not /layers/acme_ca (--accept)"),
+			MatchRegexp(`(?m)^accepted  FOO: the image's environment sets it to "bar", .* \(UNKNOWN, --accept FOO\)$`),
+			MatchRegexp(`(?m)^accepted  /layers/acme_ca: it is another buildpack's.* \(EXTRA, --accept /layers/acme_ca\)$`)))
+		report, out = verifyImage(f, nil, func(o *verify.Options) { o.Accept = []string{"/layers/acme_ca", "FOO", "BAR", "/layers/acme"} })
+		g.Expect(intact(report)).To(BeTrue(), out)
+		g.Expect(out).To(And(ContainSubstring("unused    --accept BAR"), ContainSubstring("unused    --accept /layers/acme is"),
+			Not(ContainSubstring("not BAR"))))
+	})
+
+	it("does not take a content address for a signature, but where something signed needs the path, or the user names it", func() {
+		for _, engine := range []string{launch.EngineRelocate, launch.Unrelocated} {
+			f := imagetest.NewAddressed(t, engine, "app")
+			report, out := verifyImage(f, nil)
+			g.Expect(intact(report)).To(BeFalse(), out)
+			g.Expect(report.Problems).To(ConsistOf(And(HaveField("Kind", verify.Unknown), HaveField("Where", f.App.String()))))
+			g.Expect(out).To(ContainSubstring("anybody could have made it"))
+			report, out = verifyImage(f, nil, func(o *verify.Options) { o.Roots = []storepath.Path{f.App} })
+			g.Expect(intact(report)).To(BeTrue(), out)
+			report, out = verifyImage(f, nil, func(o *verify.Options) { o.Accept = []string{f.App.String()} })
+			g.Expect(intact(report)).To(BeTrue(), out)
+			report, out = verifyImage(imagetest.NewAddressed(t, engine, "other"), nil)
+			g.Expect(intact(report)).To(BeTrue(), out)
+			g.Expect(out).To(MatchRegexp(`(?m)^intact .*-other \(.*\) content address$`))
+		}
+	})
+
+	it("finds a store of the run image's where a link leads to it, as the launcher would", func() {
+		for what, below := range map[string][]imagetest.Entry{
+			"a directory":     {imagetest.Directory("/nix"), imagetest.Directory("/nix/store")},
+			"a link":          {imagetest.Symlink("/nix", "usr/nix"), imagetest.Directory("/usr/nix"), imagetest.Directory("/usr/nix/store")},
+			"a link to it":    {imagetest.Directory("/nix"), imagetest.Symlink("/nix/store", "/usr/bin")},
+			"the app's":       {imagetest.Symlink("/nix", "/workspace")},
+			"links in a loop": {imagetest.Symlink("/nix", "/nix")},
+		} {
+			f := imagetest.New(t, launch.Unrelocated)
+			report, out := verifyImage(f, func(f *imagetest.Image) {
+				f.AddBelow(below...)
+				f.Append("app", imagetest.Directory("/workspace/store"))
+				f.Relabel = true
+			})
+			g.Expect(intact(report)).To(BeFalse(), "%s: %s", what, out)
+			g.Expect(out).To(ContainSubstring("the run image has a store of its own"), what)
+		}
 	})
 
 	it("names annotations: of a layer, by which some runtimes make its files of something else, and of the image", func() {

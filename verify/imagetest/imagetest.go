@@ -60,6 +60,8 @@ type Image struct {
 	result *closure.Result
 	build  string // the label of the build
 	volume bool   // the layers are on a volume
+	// addressed is the name of the store path that no key signed, and its content address proves.
+	addressed string
 }
 
 const (
@@ -69,15 +71,22 @@ const (
 )
 
 // New makes an image of a small signed closure.
-func New(t *testing.T, engine string) *Image { return newImage(t, engine, false) }
+func New(t *testing.T, engine string) *Image { return newImage(&Image{T: t}, engine) }
 
 // NewOnVolume makes one whose layers were on a Kubernetes volume: it belongs to the pod's group, whose directories all belong
 // to that, and anybody may write to it.
-func NewOnVolume(t *testing.T, engine string) *Image { return newImage(t, engine, true) }
+func NewOnVolume(t *testing.T, engine string) *Image {
+	return newImage(&Image{T: t, volume: true}, engine)
+}
 
-func newImage(t *testing.T, engine string, volume bool) *Image {
-	f := &Image{T: t, OS: "linux", arch: runtime.GOARCH, data: map[string]map[string]any{}, volume: volume}
-	launcher := filepath.Join(tempDir(t), "launch")
+// NewAddressed makes one in which no key signed the store path "app" or "other", and its content address proves it.
+func NewAddressed(t *testing.T, engine, name string) *Image {
+	return newImage(&Image{T: t, addressed: name}, engine)
+}
+
+func newImage(f *Image, engine string) *Image {
+	f.OS, f.arch, f.data = "linux", runtime.GOARCH, map[string]map[string]any{}
+	launcher := filepath.Join(tempDir(f.T), "launch")
 	Expect(os.WriteFile(launcher, []byte("the launcher"), 0o755)).To(Succeed())
 	sum := sha256.Sum256([]byte("the launcher"))
 	f.LauncherSHA256 = hex.EncodeToString(sum[:])
@@ -152,7 +161,9 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	add := func(name, text string, refs ...storepath.Path) storepath.Path {
 		sum := sha256.Sum256([]byte(name))
 		p := storepath.Path("/nix/store/" + storepath.Encode32(sum[:20]) + "-" + name)
-		text = strings.ReplaceAll(text, "SELF", p.String())
+		if name != f.addressed {
+			text = strings.ReplaceAll(text, "SELF", p.String())
+		}
 		var raw bytes.Buffer
 		w := nar.NewWriter(&raw)
 		for _, e := range []*nar.Entry{
@@ -166,9 +177,23 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 		Expect(w.Entry(&nar.Entry{Kind: nar.Symlink, Path: "bin/zz", Target: name})).To(Succeed())
 		Expect(w.Entry(&nar.Entry{Kind: nar.Regular, Path: "empty"})).To(Succeed())
 		Expect(w.Close()).To(Succeed())
-		info := &narinfo.NarInfo{StorePath: p, URL: p.Base() + ".nar", Compression: "none", NarHash: sha256.Sum256(raw.Bytes()),
-			NarSize: int64(raw.Len()), References: slices.Sorted(slices.Values(refs))}
-		info.Sigs = []narinfo.Signature{{Name: public.Name, Data: ed25519.Sign(key, []byte(info.Fingerprint()))}}
+		hash := storepath.Hash(sha256.Sum256(raw.Bytes()))
+		refs = slices.Sorted(slices.Values(refs))
+		if name == f.addressed {
+			kind := "source"
+			for _, ref := range refs {
+				kind += ":" + ref.String()
+			}
+			p, err = storepath.Make(kind, hash, name)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		info := &narinfo.NarInfo{StorePath: p, URL: p.Base() + ".nar", Compression: "none", NarHash: hash,
+			NarSize: int64(raw.Len()), References: refs}
+		if name == f.addressed {
+			info.CA = "fixed:r:" + hash.String()
+		} else {
+			info.Sigs = []narinfo.Signature{{Name: public.Name, Data: ed25519.Sign(key, []byte(info.Fingerprint()))}}
+		}
 		Expect(os.WriteFile(filepath.Join(store, info.URL), raw.Bytes(), 0o644)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(store, p.HashPart()+".narinfo"), []byte(info.String()), 0o644)).To(Succeed())
 		return p
