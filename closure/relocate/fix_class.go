@@ -32,6 +32,9 @@ func (f *fixer) class(s source) ([]edit, error) {
 	if c == nil {
 		return edits, nil // no virtual machine would load it
 	}
+	if len(c.hashes) > 0 && isClojureCase(s.data, c.code) {
+		return nil, blockedBy(HashKeyed, "a string with a store path beside Clojure's case over strings, which goes by parts of their hashes")
+	}
 	tables, hits := map[int]bool{}, 0
 	for at := c.code; at+4 <= len(s.data); at++ {
 		if _, ok := c.hashes[binary.BigEndian.Uint32(s.data[at:])]; !ok {
@@ -41,6 +44,18 @@ func (f *fixer) class(s source) ([]edit, error) {
 			return nil, blockedBy(HashKeyed, "more switches over strings than a class has")
 		}
 		from, to, ok := lookupSwitch(s.data, c.code, at)
+		if low, is := tableSwitch(s.data, c.code, at); !ok && is {
+			if tables[low] {
+				continue
+			}
+			tables[low] = true
+			table, ok := c.shifted(s.data, low)
+			if !ok {
+				return nil, blockedBy(HashKeyed, "a switch over strings whose hashes are no longer in a row")
+			}
+			edits = append(edits, edit{from: low, to: low + len(table), data: table})
+			continue
+		}
 		if !ok {
 			return nil, blockedBy(HashKeyed, "the hash of a string with a store path, in code that is no switch")
 		}
@@ -147,6 +162,67 @@ func lookupSwitch(data []byte, begin, at int) (from, to int, ok bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// isClojureCase reports whether a class whose code begins at begin has Clojure's case over strings: by some bits of their hash
+// codes it finds one, and then looks whether they are equal (Compiler.java, CaseExpr).
+func isClojureCase(data []byte, begin int) bool {
+	const shift, and = 0x7a, "\x7e\xaa" // ISHR; IAND, TABLESWITCH
+	if !bytes.Contains(data[:begin], []byte("clojure/lang/Util")) || !bytes.Contains(data[:begin], []byte("equiv")) {
+		return false
+	}
+	for at := begin; ; at++ {
+		n := bytes.Index(data[at:], []byte(and))
+		if at += n; n < 0 {
+			return false
+		}
+		if bytes.IndexByte(data[max(begin, at-4):at], shift) >= 0 { // and what is pushed behind it
+			return true
+		}
+	}
+}
+
+// tableSwitch gives the place of the least key of a switch whose least or greatest key stands at data[at:] (JVMS 6.5,
+// tableswitch), as that over the hash codes of strings is that differ in their last character: the instruction, up to three
+// zeros, where to go without a match, the least and the greatest key, and where to go for each in between.
+func tableSwitch(data []byte, begin, at int) (low int, ok bool) {
+	const instruction = 0xaa
+	for _, low := range []int{at, at - 4} {
+		before := low - 4 - 1
+		if before < begin || low+8 > len(data) {
+			continue
+		}
+		for data[before] == 0 && before > low-4-1-3 && before > begin {
+			before--
+		}
+		least, most := int32(binary.BigEndian.Uint32(data[low:])), int32(binary.BigEndian.Uint32(data[low+4:]))
+		n := int64(most) - int64(least) + 1
+		if data[before] == instruction && 0 < n && n <= 2*maxSwitch && int64(low)+8+4*n <= int64(len(data)) {
+			return low, true
+		}
+	}
+	return 0, false
+}
+
+// shifted are the least and the greatest key of such a switch for the rewritten strings; ok is false where its keys do not
+// move by the same number.
+func (c *class) shifted(data []byte, low int) (keys []byte, ok bool) {
+	word := func(at int) uint32 { return binary.BigEndian.Uint32(data[at:]) }
+	by, known := uint32(0), false
+	for at, key := low+8, word(low); ; at, key = at+4, key+1 {
+		if word(at) != word(low-4) { // where to go without a match
+			now, ok := c.hashes[key]
+			if !ok || known && now-key != by {
+				return nil, false
+			}
+			by, known = now-key, true
+		}
+		if key == word(low+4) {
+			break
+		}
+	}
+	least, most := int32(word(low)+by), int32(word(low+4)+by)
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, uint32(least)), uint32(most)), known && least <= most
 }
 
 // switched is a switch's table with the keys of the rewritten strings; ok is false where two are the same.

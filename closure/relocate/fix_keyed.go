@@ -65,6 +65,28 @@ func (f *fixer) catalogue(s source) ([]edit, error) {
 // A catalogue's mark is a number in the order of the machine that it was made for.
 const catalogueLittle, catalogueBig = "\xde\x12\x04\x95", "\x95\x04\x12\xde"
 
+// R's binary format begins with these, of either version.
+const rData2, rData3 = "X\n\x00\x00\x00\x02", "X\n\x00\x00\x00\x03"
+
+// rVariable begins a variable of an environment, and an element of other lists that has a name: types of a pair with a tag, of
+// a symbol and of a string of ASCII (R src/main/serialize.c: LISTSXP, SYMSXP, CHARSXP).
+const rVariable = "\x00\x00\x04\x02\x00\x00\x00\x01\x00\x04\x00\x09"
+
+// rData rewrites what is no variable's name: an environment finds its variables by a hash of their names, and is read with the
+// table of them that was written.
+func (f *fixer) rData(s source) ([]edit, error) {
+	return f.unkeyed(s, "the name of a variable, which is found by its hash", func(key func(from, to int)) bool {
+		for at := 0; ; {
+			n := bytes.Index(s.data[at:], []byte(rVariable))
+			at += n + len(rVariable)
+			if n < 0 || at+4 > len(s.data) {
+				return true
+			}
+			key(at+4, at+4+int(binary.BigEndian.Uint32(s.data[at:])))
+		}
+	})
+}
+
 // cdbHeader is the size of a cdb's header: the places and sizes of 256 hash tables (cr.yp.to/cdb/cdb.txt).
 const cdbHeader = 256 * 8
 
@@ -169,13 +191,14 @@ func isDigest(name string) bool {
 	return len(digits) >= 2*md5.Size && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// isNamedBy reports whether a name that isDigest says yes to is that of data, or its end.
+// isNamedBy reports whether a name that isDigest says yes to is that of data, or its end, or has it behind a few digits that
+// say which hash it is (multihash).
 func isNamedBy(name string, data []byte) bool {
 	const folders = 4 // digits that are the names of folders
 	end := name[strings.LastIndexAny(name, "-:")+1:]
 	md5, sha1, sha256, sha512 := md5.Sum(data), sha1.Sum(data), sha256.Sum256(data), sha512.Sum512(data)
 	return slices.ContainsFunc([][]byte{md5[:], sha1[:], sha256[:], sha512[:]}, func(sum []byte) bool {
 		digits := hex.EncodeToString(sum)
-		return len(digits)-len(end) <= folders && strings.HasSuffix(digits, end)
+		return len(digits)-len(end) <= folders && strings.HasSuffix(digits, end) || strings.HasSuffix(end, digits)
 	})
 }

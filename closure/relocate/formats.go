@@ -126,6 +126,10 @@ func magics() []magic {
 		{12, "\x00\x06\x15\x61", format{name: "Berkeley DB hash table", kind: HashKeyed}}, //
 		{12, "\x62\x31\x05\x00", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     // sorted by its keys
 		{12, "\x00\x05\x31\x62", format{name: "Berkeley DB B-tree", kind: HashKeyed}},     //
+		{0, "\x00\x06\x15\x61", format{name: "Berkeley DB hash table", kind: HashKeyed}},  // of version 1: db.h of 4.4BSD
+		{0, "\x61\x15\x06\x00", format{name: "Berkeley DB hash table", kind: HashKeyed}},  //
+		{0, "\x62\x31\x05\x00", format{name: "Berkeley DB B-tree", kind: HashKeyed}},      //
+		{0, "\x00\x05\x31\x62", format{name: "Berkeley DB B-tree", kind: HashKeyed}},      //
 		{16, "\xde\xc0\xef\xbe\x01\x00\x00\x00", format{name: "LMDB", kind: HashKeyed}},   // the same; mdb.c
 		{16, "\xed\xda\x0c\xed", format{name: "bbolt", kind: HashKeyed}},                  // sorted, too; db.go
 		{0, "ToKyO CaBiNeT\n", format{name: "Tokyo Cabinet table", kind: HashKeyed}},      // tchdb.c
@@ -133,7 +137,17 @@ func magics() []magic {
 		{0, "[depot]\n\f", format{name: "QDBM table", kind: HashKeyed}},                   // depot.c
 		{0, "TkrzwHDB\n", format{name: "Tkrzw table", kind: HashKeyed}},                   // tkrzw_dbm_hash_impl.cc
 		{0, "\xfe\xfe\x07", format{name: "MyISAM index", kind: HashKeyed}},                // mi_open.c
-		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},     // ext4: inode checksums
+		{0, "H:2,block:", format{name: "H2 database", kind: HashKeyed}},                   // sorted, too; MVStore
+		{0, "PAR1\x15", format{name: "Parquet", kind: HashKeyed}},                         // has least and greatest values
+		{0, rData2, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},         // R Internals, 1.8
+		{0, rData3, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},         //
+		{0, "RDX2\n" + rData2, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},
+		{0, "RDX3\n" + rData3, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},
+		{0, "\r\x00\x00\x00\x00\x00\x00\x00nix-archive-1", format{name: "NAR", kind: Checksummed}}, // narinfos have its hash
+		{0, "ESZIP_V2", format{name: "eszip", kind: Checksummed}},                                  // Deno
+		{0, "ESZIP2.", format{name: "eszip", kind: Checksummed}},                                   //
+		{0, "dex\n0", format{name: "Dalvik program", kind: Checksummed}},                           // and sorted strings
+		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},              // ext4: inode checksums
 
 		// What cannot be looked into here.
 		{0, "hsqs", format{name: "squashfs", kind: Compressed, opaque: true}},

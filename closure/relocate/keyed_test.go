@@ -29,6 +29,58 @@ BQAGAAEAGQAAABEAAQABAAAABSq3AAGxAAAAAAAIABoAGwABABkAAACcAAIAAwAAAHgqTAI9K7YAB6sA
 AAASAAj9ACwHAAgBDQ0KHAEB+QABAAA=
 `
 
+// rowClass is what javac makes of a switch over strings whose hash codes are in a row: SELF/a, SELF/b, SELF/d, SELF/c.
+const rowClass = `
+yv66vgAAADQARwoAAgADBwAEDAAFAAYBABBqYXZhL2xhbmcvT2JqZWN0AQAGPGluaXQ+AQADKClWCgAIAAkHAAoMAAsADAEAEGphdmEvbGFuZy9TdHJpbm
+cBAAhoYXNoQ29kZQEAAygpSQgADgEANS9uaXgvc3RvcmUvMDBiZ2QwNDV6MGQ0aWNwYmMyeXl6NGd4NDhhazQ0bGEtYXBwLTEuMC9hCgAIABAMABEAEgEA
+BmVxdWFscwEAFShMamF2YS9sYW5nL09iamVjdDspWggAFAEANS9uaXgvc3RvcmUvMDBiZ2QwNDV6MGQ0aWNwYmMyeXl6NGd4NDhhazQ0bGEtYXBwLTEuMC
+9iCAAWAQA1L25peC9zdG9yZS8wMGJnZDA0NXowZDRpY3BiYzJ5eXo0Z3g0OGFrNDRsYS1hcHAtMS4wL2QIABgBADUvbml4L3N0b3JlLzAwYmdkMDQ1ejBk
+NGljcGJjMnl5ejRneDQ4YWs0NGxhLWFwcC0xLjAvYwkAGgAbBwAcDAAdAB4BABBqYXZhL2xhbmcvU3lzdGVtAQADb3V0AQAVTGphdmEvaW8vUHJpbnRTdH
+JlYW07BwAgAQAXamF2YS9sYW5nL1N0cmluZ0J1aWxkZXIKAB8AAwoAIwAkBwAlDAAmACcBAANUYWIBAAFmAQAVKExqYXZhL2xhbmcvU3RyaW5nOylJCgAf
+ACkMACoAKwEABmFwcGVuZAEAHChJKUxqYXZhL2xhbmcvU3RyaW5nQnVpbGRlcjsIAC0BAAEgCgAfAC8MACoAMAEALShMamF2YS9sYW5nL1N0cmluZzspTG
+phdmEvbGFuZy9TdHJpbmdCdWlsZGVyOwoAHwAyDAAzADQBAAh0b1N0cmluZwEAFCgpTGphdmEvbGFuZy9TdHJpbmc7CgA2ADcHADgMADkAOgEAE2phdmEv
+aW8vUHJpbnRTdHJlYW0BAAVwcmludAEAFShMamF2YS9sYW5nL1N0cmluZzspVgoANgA8DAA9AAYBAAdwcmludGxuAQAEQ29kZQEAD0xpbmVOdW1iZXJUYW
+JsZQEADVN0YWNrTWFwVGFibGUBAARtYWluAQAWKFtMamF2YS9sYW5nL1N0cmluZzspVgcARAEAE1tMamF2YS9sYW5nL1N0cmluZzsBAApTb3VyY2VGaWxl
+AQAIVGFiLmphdmEAIQAjAAIAAAAAAAMAAQAFAAYAAQA+AAAAHQABAAEAAAAFKrcAAbEAAAABAD8AAAAGAAEAAAABAAgAJgAnAAEAPgAAALYAAgADAAAAhi
+pMAj0rtgAHqgAAAAAAAFXjIirc4yIq3wAAACAAAAAuAAAASgAAADwrEg22AA+ZAC8DPacAKisSE7YAD5kAIQQ9pwAcKxIVtgAPmQATBT2nAA4rEhe2AA+Z
+AAUGPRyqAAAAACYAAAAAAAAAAwAAAB4AAAAgAAAAIgAAACQErAWsBqwHrAOsAAAAAgA/AAAABgABAAAAAQBAAAAAEgAK/QAoBwAIAQ0NDQoeAQEBAQAJAE
+EAQgABAD4AAABmAAMABQAAADsqTCu+PQM+HRyiACsrHTI6BLIAGbsAH1m3ACEZBLgAIrYAKBIstgAutgAxtgA1hAMBp//WsgAZtgA7sQAAAAIAPwAAAAYA
+AQAAAAEAQAAAAA0AAv4ABwcAQwEB+AAsAAEARQAAAAIARg==
+`
+
+// caseClass is what Clojure 1.11 compiles (defn g [s] (case s "SELF/a" 1 "DEP/b" 2 3)) to.
+const caseClass = `
+yv66vgAAADQARQEABXMvYyRnBwABAQAWY2xvanVyZS9sYW5nL0FGdW5jdGlvbgcAAwEABWMuY2xqAQAGPGluaXQ+AQADKClWDAAGAAcKAAQACAEADGludm
+9rZVN0YXRpYwEAJihMamF2YS9sYW5nL09iamVjdDspTGphdmEvbGFuZy9PYmplY3Q7AQARY2xvanVyZS9sYW5nL1V0aWwHAAwBAARoYXNoAQAVKExqYXZh
+L2xhbmcvT2JqZWN0OylJDAAOAA8KAA0AEAEACGNvbnN0X18wAQASTGphdmEvbGFuZy9TdHJpbmc7DAASABMJAAIAFAEABWVxdWl2AQAnKExqYXZhL2xhbm
+cvT2JqZWN0O0xqYXZhL2xhbmcvT2JqZWN0OylaDAAWABcKAA0AGAEACGNvbnN0X18xAQASTGphdmEvbGFuZy9PYmplY3Q7DAAaABsJAAIAHAEACGNvbnN0
+X18yDAAeABMJAAIAHwEACGNvbnN0X18zDAAhABsJAAIAIgEACGNvbnN0X180DAAkABsJAAIAJQEABkdfXzEzMAEAAXMBABBqYXZhL2xhbmcvT2JqZWN0Bw
+ApAQAGaW52b2tlDAAKAAsKAAIALAEACDxjbGluaXQ+AQA1L25peC9zdG9yZS8wMGJnZDA0NXowZDRpY3BiYzJ5eXo0Z3g0OGFrNDRsYS1hcHAtMS4wL2EI
+AC8BABBqYXZhL2xhbmcvU3RyaW5nBwAxAQAOamF2YS9sYW5nL0xvbmcHADMBAAd2YWx1ZU9mAQATKEopTGphdmEvbGFuZy9Mb25nOwwANQA2CgA0ADcBAD
+gvbml4L3N0b3JlLzFiOXAwN3o3N3BodnYyaGY2Z205ZjI4c3lwMzlmMWFnLWdsaWJjLTIuNDAvYggAOQUAAAAAAAAAAgUAAAAAAAAAAwEABENvZGUBAA9M
+aW5lTnVtYmVyVGFibGUBAA1TdGFja01hcFRhYmxlAQASTG9jYWxWYXJpYWJsZVRhYmxlAQAKU291cmNlRmlsZQEAFFNvdXJjZURlYnVnRXh0ZW5zaW9uAD
+EAAgAEAAAABQAZABIAEwAAABkAGgAbAAAAGQAeABMAAAAZACEAGwAAABkAJAAbAAAABAABAAYABwABAD8AAAAdAAEAAQAAAAUqtwAJsQAAAAEAQAAAAAYA
+AQAAAAEACQAKAAsAAQA/AAAAmQACAAIAAABIKgFLTCu4ABEEegR+qgAAAAAAADgAAAAAAAAAAQAAABgAAAAoK7IAFbgAGZkAGbIAHacAFiuyACC4ABmZAA
+myACOnAAayACawAAAAAwBBAAAAEwAE/wAkAAIFBwAqAAAPD0IHACoAQAAAAAoAAgAAAAEABAABAEIAAAAWAAIABABDACcAGwABAAAARwAoABsAAAABACsA
+CwABAD8AAAAfAAIAAgAAAAcrAUy4AC2wAAAAAQBAAAAABgABAAMAAQAJAC4ABwABAD8AAABCAAIAAAAAACoSMMAAMrMAFQq4ADizAB0SOsAAMrMAIBQAO7
+gAOLMAIxQAPbgAOLMAJrEAAAABAEAAAAAGAAEAAAABAAIAQwAAAAIABQBEAAAAQVNNQVAKYy5qYXZhCkNsb2p1cmUKKlMgQ2xvanVyZQoqRgorIDEgYy5j
+bGoKcy9jLmNsagoqTAoxIzEsMToxCipF
+`
+
+// What R 4.2 writes of an environment, assign("SELF", "DEP", e), and of list(a = "SELF", b = 1).
+const (
+	rEnvironment = `
+WAoAAAADAAQCAgADBQAAAAAFVVRGLTgAAAAEAAAAAAAAAP0AAAD+AAAAEwAAAB0AAAD+AAAEAgAAAAEABAAJAAAAMy9uaXgvc3RvcmUvMDBiZ2QwNDV6MG
+Q0aWNwYmMyeXl6NGd4NDhhazQ0bGEtYXBwLTEuMAAAABAAAAABAAQACQAAADYvbml4L3N0b3JlLzFiOXAwN3o3N3BodnYyaGY2Z205ZjI4c3lwMzlmMWFn
+LWdsaWJjLTIuNDAAAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AA
+AA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/gAAAP4AAAD+AAAA/g==
+`
+	rList = `
+WAoAAAADAAQCAgADBQAAAAAFVVRGLTgAAAITAAAAAgAAABAAAAABAAQACQAAADMvbml4L3N0b3JlLzAwYmdkMDQ1ejBkNGljcGJjMnl5ejRneDQ4YWs0NG
+xhLWFwcC0xLjAAAAAOAAAAAT/wAAAAAAAAAAAEAgAAAAEABAAJAAAABW5hbWVzAAAAEAAAAAIABAAJAAAAAWEABAAJAAAAAWIAAAD+
+`
+)
+
 func sha256sum(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
@@ -84,6 +136,47 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		Expect(readBack(t, dir, "S.class")).To(Equal(spoilt))
 	})
 
+	it("puts right the hash codes of a Java switch over strings that are in a row", func() {
+		was := decoded(rowClass)
+		dir, report := fixedTree(t, regular("S.class", was))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		keys := func(store string) string {
+			return string(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, javaHash(store+"/a")), javaHash(store+"/d")))
+		}
+		Expect(was).To(ContainSubstring(keys(string(self))))
+		Expect(readBack(t, dir, "S.class")).To(Equal(strings.ReplaceAll(strings.Replace(was, keys(string(self)), keys(selfNow), 1), string(self), selfNow)))
+
+		other := strings.Replace(was, string(self)+"/b", string(self)+"/x", 1) // its hash is no longer in the row
+		dir, report = fixedTree(t, regular("S.class", other))
+		Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("no longer in a row"))))
+		Expect(readBack(t, dir, "S.class")).To(Equal(other))
+	})
+
+	it("leaves a class of Clojure's alone that goes by bits of the hash codes of strings, and none that does not", func() {
+		was := decoded(caseClass)
+		dir, report := fixedTree(t, regular("c$g.class", was))
+		Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("Clojure's case over strings"))))
+		Expect(readBack(t, dir, "c$g.class")).To(Equal(was))
+		for _, other := range []string{strings.Replace(was, "equiv", "equal", 1), strings.Replace(was, "\x7e\xaa", "\x7e\xab", 1)} {
+			dir, report = fixedTree(t, regular("c$g.class", other))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, "c$g.class")).To(Equal(strings.ReplaceAll(strings.ReplaceAll(other, string(self), selfNow), string(dep), depNow)))
+		}
+	})
+
+	it("leaves an environment of R's alone whose variables are found by a hash, and no other value", func() {
+		env, list := decoded(rEnvironment), decoded(rList)
+		for name, contents := range map[string]string{"env.rds": env, "packed.rds": gzipped(env), "env.rda": "RDX3\n" + env} {
+			dir, report := fixedTree(t, regular(name, contents))
+			Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("the name of a variable"))), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents), name)
+		}
+		dir, report := fixedTree(t, regular("list.rds", list), regular("packed.rds", gzipped(list)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "list.rds")).To(Equal(strings.ReplaceAll(list, string(self), selfNow)))
+		Expect(gunzipped(readBack(t, dir, "packed.rds"))).To(Equal(strings.ReplaceAll(list, string(self), selfNow)))
+	})
+
 	it("rewrites a class without a switch, and what only begins like a class, in place", func() {
 		dir, report := fixedTree(t, regular("S.class", strings.Replace(class(), "\xab", "\xaa", 1)[:len(class())-200]), regular("fat", "\xca\xfe\xba\xbe\x00\x00\x00\x02"+string(dep)))
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
@@ -129,6 +222,11 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 			{"16384", "PostgreSQL table", "\x00\x00\x00\x00\x40\x92\x79\x01\x04\xca\x00\x00\x28\x00\x18\x1f\x00\x20\x04\x20\x00\x00\x00\x00"},
 			{"2608_fsm", "PostgreSQL table", "\x00\x00\x00\x00\x40\x92\x79\x01\x04\xca\x00\x00\x28\x00\x18\x1f\x00\x20\x04\x20\x00\x00\x00\x00"},
 			{"000000010000000000000001", "PostgreSQL write-ahead log", "\x18\xd1\x07\x00\x01\x00\x00\x00" + strings.Repeat("\x00", 32)},
+			{"GPATH", "Berkeley DB B-tree", "\x62\x31\x05\x00\x03\x00\x00\x00\x00\x20\x00\x00"},        // GNU global's
+			{"cert8.db", "Berkeley DB hash table", "\x00\x06\x15\x61\x00\x00\x00\x02\x00\x00\x04\xd2"}, // of NSS
+			{"a.mv.db", "H2 database", "H:2,block:2,blockSize:1000,chunk:1,created:18c2d1,format:2,version:1,fletcher:4d3c\n"},
+			{"a.parquet", "Parquet", "PAR1\x15\x04\x15\x12\x15\x16"}, {"a.eszip2", "eszip", "ESZIP2.3\x00\x00\x00\x06"}, {"a", "eszip", "ESZIP_V2\x00\x00\x00\x06"},
+			{"a.nar", "NAR", "\r\x00\x00\x00\x00\x00\x00\x00nix-archive-1\x00\x00\x00"}, {"classes.dex", "Dalvik program", "dex\n035\x00\x11\x22"},
 			{"ibdata1", "InnoDB table", strings.Repeat("\x00", 40)}, {"t.ibd", "InnoDB table", strings.Repeat("\x00", 40)},
 			{"MANIFEST-000002", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01\x1aleveldb.BytewiseComparator"},
 			{"000003.log", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01" + strings.Repeat("\x00", 20)},
@@ -139,7 +237,8 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 			_, report = fixedTree(t, regular(f[0], f[2]))
 			Expect(report.Blockers).To(BeEmpty(), f[1])
 		}
-		for name, contents := range map[string]string{"16384": "nothing of a server: ", "000003.log": "a text with lines\n", "x.zo": "#~ text of its own: "} {
+		for name, contents := range map[string]string{"16384": "nothing of a server: ", "000003.log": "a text with lines\n", "x.zo": "#~ text of its own: ",
+			"a.parquet": "PAR1 is a name: ", "a.mv.db": "H:2, and more: "} {
 			dir, report := fixedTree(t, regular(name, contents+string(dep)))
 			Expect(report.Blockers).To(BeEmpty(), name)
 			Expect(readBack(t, dir, name)).To(HaveSuffix(depNow))
@@ -163,7 +262,7 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		md5, sha256, sha512 := md5.Sum([]byte(text)), sha256.Sum256([]byte(text)), sha512.Sum512([]byte(text))
 		for _, name := range []string{
 			hex.EncodeToString(md5[:]), "blobs/sha256/" + hex.EncodeToString(sha256[:]), "blobs/sha256-" + hex.EncodeToString(sha256[:]),
-			"content-v2/sha512/00/11/" + hex.EncodeToString(sha512[:])[4:],
+			"content-v2/sha512/00/11/" + hex.EncodeToString(sha512[:])[4:], "dhall/1220" + hex.EncodeToString(sha256[:]),
 		} {
 			dir, report := fixedTree(t, regular(name, text))
 			Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("named by its hash"))), name)
