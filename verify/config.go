@@ -278,6 +278,9 @@ func (c *imageCheck) start() {
 	if system := c.img.Config.OS; system != "linux" {
 		c.add(Altered, "operating system", "it is %.80q, want linux", system)
 	}
+	if machine := c.img.Config.Architecture; machine != "amd64" && machine != "arm64" {
+		c.add(Altered, "architecture", "it is %.80q, want amd64 or arm64", machine)
+	}
 }
 
 // isAccount reports whether a user or group is a name, or a number, that every runtime reads in the same way. Some take "+0"

@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"path"
+	"runtime"
 	"strings"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -83,6 +85,10 @@ func formatAlterations() map[string]map[string]func(*imagetest.Image) {
 			"a volume's driver":                  document(`"config":{`, `"config":{"Volumes":{"/data":{"driver":"evil"}},`),
 			"memory":                             document(`"config":{`, `"config":{"Memory":1,`),
 			"base layers":                        document(`"rootfs":{`, `"rootfs":{"base_layer":"x",`),
+		},
+		"want amd64 or arm64": {
+			"a machine that nobody has": document(`"architecture":"`, `"architecture":"x`),
+			"a machine without a name":  document(`"architecture":"`+runtime.GOARCH+`"`, `"architecture":""`),
 		},
 		"want layers": {
 			"a root file system of another kind": document(`"type":"layers"`, `"type":"layers+base"`),
@@ -348,6 +354,8 @@ func tarHeaders() map[string]func(*imagetest.Image) {
 		"a name as GNU writes long ones":   special(tar.TypeGNULongName, name+"\x00"),
 		"a name as GNU writes them, cut":   special(tar.TypeGNULongName, name+"\x00evil"),
 		"a target as GNU writes long ones": special(tar.TypeGNULongLink, "/workspace/evil\x00"),
+		"another time":                     format(func(h *tar.Header) { h.ModTime = time.Unix(1, 0) }),
+		"a time of its own":                format(func(h *tar.Header) { h.ModTime = h.ModTime.Add(time.Second) }),
 		"a part of a second":               special(tar.TypeXHeader, record("mtime", "315532801.5")),
 		"times as GNU writes them":         format(func(h *tar.Header) { h.Format = tar.FormatGNU }),
 		"a directory with contents": func(f *imagetest.Image) {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"path"
+	"time"
 )
 
 // maxHeaders bounds what is compared of one entry's headers, in bytes. A path of 4095 bytes and a link's target take 10 KB.
@@ -48,13 +49,16 @@ func padding(size int64) []byte { return make([]byte, -size&(blockSize-1)) }
 // archiveEnd is how an archive ends.
 func archiveEnd() []byte { return make([]byte, 2*blockSize) }
 
-// canonical is an entry as the lifecycle writes it, with Go's archive/tar, no names of users and whole seconds; nil for what it
-// does not write: it names each file from the root on and knows no hard links.
+// modTime is what the lifecycle gives every file.
+var modTime = time.Date(1980, time.January, 1, 0, 0, 1, 0, time.UTC)
+
+// canonical is an entry as the lifecycle writes it, with Go's archive/tar, no names of users and one time; nil for what it does
+// not write: it names each file from the root on and knows no hard links.
 func canonical(h *tar.Header) []byte {
 	if !path.IsAbs(h.Name) || path.Clean(h.Name) != h.Name || h.Mode&^0o7777 != 0 || h.Typeflag == tar.TypeLink {
 		return nil
 	}
-	plain := tar.Header{Typeflag: h.Typeflag, Name: h.Name, Size: h.Size, Mode: h.Mode, Uid: h.Uid, Gid: h.Gid, ModTime: h.ModTime}
+	plain := tar.Header{Typeflag: h.Typeflag, Name: h.Name, Size: h.Size, Mode: h.Mode, Uid: h.Uid, Gid: h.Gid, ModTime: modTime}
 	switch h.Typeflag {
 	case tar.TypeSymlink:
 		plain.Linkname = h.Linkname

@@ -3,6 +3,7 @@ package imagetest
 import (
 	"archive/tar"
 	"bytes"
+	"time"
 
 	. "github.com/onsi/gomega"
 )
@@ -23,31 +24,34 @@ type Entry struct {
 	Body string
 }
 
+// modTime is what the lifecycle gives every file.
+var modTime = time.Date(1980, time.January, 1, 0, 0, 1, 0, time.UTC)
+
 // Directory is a directory, which anybody may read.
 func Directory(name string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755, Uid: 1000, Gid: 1000}}
+	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755, Uid: 1000, Gid: 1000, ModTime: modTime}}
 }
 
 // Regular is a file.
 func Regular(name, body string, mode int64) Entry {
 	return Entry{tar.Header{
-		Name: name, Typeflag: tar.TypeReg, Mode: mode, Uid: 1000, Gid: 1000, Size: int64(len(body)),
+		Name: name, Typeflag: tar.TypeReg, Mode: mode, Uid: 1000, Gid: 1000, Size: int64(len(body)), ModTime: modTime,
 	}, body}
 }
 
 // Symlink is a symbolic link.
 func Symlink(name, target string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}}
+	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777, ModTime: modTime}}
 }
 
 // HardLink is a hard link.
 func HardLink(name, target string) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target, Mode: 0o444}}
+	return Entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target, Mode: 0o444, ModTime: modTime}}
 }
 
 // Special is a device or a named pipe: kind is one of package tar.
 func Special(name string, kind byte) Entry {
-	return Entry{Header: tar.Header{Name: name, Typeflag: kind, Mode: 0o666, Devmajor: 1, Devminor: 5}}
+	return Entry{Header: tar.Header{Name: name, Typeflag: kind, Mode: 0o666, Devmajor: 1, Devminor: 5, ModTime: modTime}}
 }
 
 // Archive is a layer's uncompressed bytes.
