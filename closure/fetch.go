@@ -150,7 +150,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 // unpack writes one NAR to tree, relocated. Nothing of the tree is left after an error.
 func unpack(ctx context.Context, src *nar.Reader, buf []byte, info PathInfo, view relocate.View, tree *nar.Tree,
 ) (relocate.Report, error) {
-	rewriter := info.Rewriter(view, tree)
+	rewriter := view.Rewrite(info.Path, info.References, tree)
 	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	if err := nar.Copy(rewriter, src, buf); err != nil {
@@ -190,7 +190,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View)
 	tree := nar.NewTree(s.staging.partial(p))
 	tree.LeaveTimes()
 	sum := sha256.New()
-	rewriter := st.Info.Rewriter(to, tree)
+	rewriter := to.Rewrite(p, st.Info.References, tree)
 	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	both := nar.Tee(nar.NewWriter(sum), rewriter)
@@ -203,7 +203,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View)
 		return staged{}, errors.Join(fmt.Errorf("rewriting %s: %w", p, err), tree.Discard(), s.staging.discard(p))
 	}
 	st.Prefix, st.Report = to.Dir(), rewriter.Report()
-	if err := errors.Join(nar.RemoveAll(s.staging.sidecar(p)), nar.RemoveAll(s.staging.tree(p))); err != nil {
+	if err := errors.Join(nar.RemoveAll(s.staging.infoFile(p)), nar.RemoveAll(s.staging.tree(p))); err != nil {
 		return staged{}, err
 	}
 	return st, s.finish(ctx, &st, to)

@@ -51,13 +51,13 @@ func installGroup(ctx context.Context, s staging, group Group, view relocate.Vie
 			return context.Cause(ctx)
 		}
 		var st staged
-		if err := readJSON(s.sidecar(p), &st); err != nil {
+		if err := readJSON(s.infoFile(p), &st); err != nil {
 			return err
 		}
 		if st.Info.Path != p || st.Prefix != view.Dir() {
 			return fmt.Errorf("%s was staged for %s, not for %s", p, st.Prefix, view.Dir())
 		}
-		if err := os.Remove(s.sidecar(p)); err != nil {
+		if err := os.Remove(s.infoFile(p)); err != nil {
 			return err
 		}
 		if err := move(ctx, s.tree(p), filepath.Join(dir, BaseName(p, view))); err != nil {

@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -123,14 +122,6 @@ func (i PathInfo) Original() (relocate.Original, error) {
 		o.Fixups = append(o.Fixups, next)
 	}
 	return o, nil
-}
-
-// Rewriter sends the files of the path, which come as they are in its NAR, to next as they are in a layer of that view.
-func (i PathInfo) Rewriter(view relocate.View, next nar.Sink) *relocate.Rewriter {
-	if view.IsZero() {
-		return relocate.FixOnly(i.Path, i.References, next)
-	}
-	return view.Rewrite(i.Path, i.References, next)
 }
 
 // writeJSON writes v beside its place and renames it.

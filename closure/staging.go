@@ -36,7 +36,7 @@ func openStaging(dir string) (staging, error) {
 	}
 	for _, e := range entries {
 		if s.complete(e.Name()) || s.complete(strings.TrimSuffix(e.Name(), stagedSuffix)) {
-			continue // a tree, whatever its name ends in, or the sidecar of one
+			continue // a tree, whatever its name ends in, or the JSON of one
 		}
 		if err := nar.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return s, fmt.Errorf("cleaning staging directory: %w", err)
@@ -45,14 +45,14 @@ func openStaging(dir string) (staging, error) {
 	return s, nil
 }
 
-// complete reports whether there are a tree of that name and its sidecar.
+// complete reports whether there are a tree of that name and its JSON.
 func (s staging) complete(base string) bool {
 	p, err := storepath.FromBase(base)
-	return err == nil && s.exists(s.tree(p)) && s.exists(s.sidecar(p))
+	return err == nil && s.exists(s.tree(p)) && s.exists(s.infoFile(p))
 }
 
-func (s staging) tree(p storepath.Path) string    { return filepath.Join(s.dir, p.Base()) }
-func (s staging) sidecar(p storepath.Path) string { return s.tree(p) + stagedSuffix }
+func (s staging) tree(p storepath.Path) string     { return filepath.Join(s.dir, p.Base()) }
+func (s staging) infoFile(p storepath.Path) string { return s.tree(p) + stagedSuffix }
 func (s staging) partial(p storepath.Path) string {
 	return filepath.Join(s.dir, partialPrefix+p.Base())
 }
@@ -62,9 +62,9 @@ func (s staging) exists(path string) bool {
 	return err == nil
 }
 
-// discard removes a path, its sidecar first, so that the path never seems complete.
+// discard removes a path, its JSON first, so that the path never seems complete.
 func (s staging) discard(p storepath.Path) error {
-	if err := os.Remove(s.sidecar(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.infoFile(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return errors.Join(nar.RemoveAll(s.tree(p)), nar.RemoveAll(s.partial(p)))
@@ -75,14 +75,14 @@ func (s staging) commit(p storepath.Path, st staged) error {
 	if err := os.Rename(s.partial(p), s.tree(p)); err != nil {
 		return err
 	}
-	return writeJSON(s.sidecar(p), st)
+	return writeJSON(s.infoFile(p), st)
 }
 
 // reuse gives what an earlier run has staged for a path, provided that its tree, taken back to the NAR that it was, still
 // has the NAR hash of info.
 func (s staging) reuse(ctx context.Context, info PathInfo, view relocate.View) (staged, bool) {
 	var st staged
-	err := readJSON(s.sidecar(info.Path), &st)
+	err := readJSON(s.infoFile(info.Path), &st)
 	if err != nil || st.Format != Format || st.Prefix != view.Dir() || st.Info.Path != info.Path ||
 		st.Info.NarHash != info.NarHash || !slices.Equal(st.Overrules, view.Overrules()) {
 		return staged{}, false

@@ -421,7 +421,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		}
 		write(filepath.Join(staging, paths[0].Base(), "bin", "run"), "altered")          // a file changed
 		write(filepath.Join(staging, paths[1].Base(), "extra"), "one more")              // a file added
-		write(filepath.Join(staging, paths[2].Base()+".json"), "{")                      // a torn sidecar
+		write(filepath.Join(staging, paths[2].Base()+".json"), "{")                      // torn
 		write(filepath.Join(staging, ".partial-"+paths[3].Base()), "half")               // left by a kill
 		Expect(os.Remove(filepath.Join(staging, paths[4].Base()+".json"))).To(Succeed()) // killed between two renames
 		Expect(nar.RemoveAll(filepath.Join(staging, paths[5].Base()))).To(Succeed())

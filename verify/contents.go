@@ -111,7 +111,7 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 		copied = filepath.Join(temp, t.info.Path.Base())
 		made = nar.NewTree(copied)
 	}
-	rewriter := t.info.Rewriter(t.view, made)
+	rewriter := t.view.Rewrite(t.info.Path, t.info.References, made)
 	rewriter.SetContext(ctx)
 	defer rewriter.Discard()
 	archive := nar.NewWriter(was)

@@ -27,13 +27,12 @@ func (x *inspector) sized(l *level, size int64, p location) error {
 // tar goes through an archive as POSIX pax and GNU tar write it. References in members can be rewritten, those in
 // a header cannot: it has a checksum.
 func (x *inspector) tar(l *level, p location) error {
-	const block = 512
-	var header [block]byte
+	var header [tarBlock]byte
 	for {
 		if _, err := io.ReadFull(l, header[:]); err != nil {
 			return err
 		}
-		if header == [block]byte{} || !isTar(header[:]) {
+		if header == [tarBlock]byte{} || !isTar(header[:]) {
 			return nil
 		}
 		name, _, _ := bytes.Cut(header[:100], []byte{0})
@@ -41,7 +40,7 @@ func (x *inspector) tar(l *level, p location) error {
 		if p.plain {
 			sealed := inner.in(": header", false)
 			sealed.kind = Checksummed
-			x.scan.scan(header[:], 0, block, &plainSearch{x: x, buf: header[:], location: sealed})
+			x.scan.scan(header[:], 0, tarBlock, &plainSearch{x: x, buf: header[:], location: sealed})
 		}
 		size, ok := tarSize(header[124:136])
 		if !ok {
@@ -54,7 +53,7 @@ func (x *inspector) tar(l *level, p location) error {
 		if err := x.sized(l, size, inner); err != nil {
 			return err
 		}
-		if _, err := l.Discard(int(-size & (block - 1))); err != nil {
+		if _, err := l.Discard(int(-size & (tarBlock - 1))); err != nil {
 			return err
 		}
 	}
@@ -63,8 +62,8 @@ func (x *inspector) tar(l *level, p location) error {
 // isTar reports whether b begins with the header of a tar archive's member. Those of before POSIX have no mark, but the
 // sum of their bytes, with blanks for that sum.
 func isTar(b []byte) bool {
-	const block, sum, sumEnd, mark = 512, 148, 156, 257
-	if len(b) < block {
+	const sum, sumEnd, mark = 148, 156, 257
+	if len(b) < tarBlock {
 		return false
 	}
 	if string(b[mark:mark+5]) == "ustar" {
@@ -77,7 +76,7 @@ func isTar(b []byte) bool {
 	if err != nil {
 		return false
 	}
-	for i, c := range b[:block] {
+	for i, c := range b[:tarBlock] {
 		if i >= sum && i < sumEnd {
 			c = ' '
 		}

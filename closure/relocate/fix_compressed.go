@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
-	"path"
 	"strconv"
 	"strings"
 
@@ -299,84 +298,4 @@ func (f *fixer) png(s source) ([]edit, error) {
 		at = end + 4
 	}
 	return edits, sortEdits(edits)
-}
-
-// tar rewrites members, and headers with their checksums (POSIX pax). What other members say of a member's hash is put
-// right where it is a PHAR's signature; an image of a container stays as it is.
-func (f *fixer) tar(s source) ([]edit, error) {
-	const block = 512
-	var edits []edit
-	hashed := ""
-	for at := 0; at+block <= len(s.data); {
-		header := s.data[at : at+block]
-		if !isTar(header) {
-			break
-		}
-		size, ok := tarSize(header[124:136])
-		if !ok || size > int64(len(s.data)-at-block) {
-			return nil, errMalformed
-		}
-		if c := header[156]; c >= '1' && c <= '6' {
-			size = 0
-		}
-		name, _, _ := bytes.Cut(header[:100], []byte{0})
-		begin, end := at+block, at+block+int(size)
-		switch path.Clean(string(name)) {
-		case pharSignature:
-			changed, err := f.tarSignature(s, at, begin, end, edits)
-			if err != nil {
-				return nil, err
-			}
-			edits = append(edits, changed...)
-			at = end + int(-size&(block-1))
-			continue
-		case "manifest.json", "oci-layout":
-			hashed = string(name)
-		}
-		member, err := f.rewrite(s.in(s.data[begin:end], string(name)))
-		if err != nil {
-			return nil, err
-		}
-		if header[156] == 'x' && !sameLength(member) {
-			return nil, errMalformed
-		}
-		changed, err := f.text(source{data: header}, format{})
-		if err != nil {
-			return nil, err
-		}
-		next := apply(header, changed)
-		pad := int(-size & (block - 1))
-		if !sameLength(member) {
-			if err := sortEdits(member); err != nil {
-				return nil, err
-			}
-			data := apply(s.data[begin:end], member)
-			octal := strconv.FormatInt(int64(len(data)), 8)
-			copy(next[124:136], strings.Repeat("0", max(0, 11-len(octal)))+octal+"\x00")
-			data = append(data, make([]byte, -len(data)&(block-1))...)
-			edits = append(edits, edit{from: begin, to: min(end+pad, len(s.data)), data: data})
-		} else {
-			edits = append(edits, moved(member, begin)...)
-		}
-		if !bytes.Equal(next, header) {
-			edits = append(edits, edit{from: at, to: at + block, data: tarChecksum(next)})
-		}
-		at = end + pad
-	}
-	if hashed != "" && len(edits) > 0 {
-		return nil, blockedBy(Checksummed, "a reference in an image of a container, whose layers are named by their hashes (%s)", hashed)
-	}
-	return edits, sortEdits(edits)
-}
-
-// tarChecksum puts a header's checksum right: the sum of its bytes, with blanks for the checksum itself.
-func tarChecksum(header []byte) []byte {
-	copy(header[148:156], "        ")
-	sum := 0
-	for _, c := range header {
-		sum += int(c)
-	}
-	octal := strconv.FormatInt(int64(sum), 8)
-	copy(header[148:156], strings.Repeat("0", max(0, 6-len(octal)))+octal+"\x00 ")
-	return header
 }

@@ -253,8 +253,8 @@ func (f *fixer) pharSum(s source, at int, edits []edit) ([]edit, error) {
 }
 
 // tarSignature puts right the signature of a PHAR that is a tar archive: the type, the length, and the hash of what stands
-// before the member, which begins at at.
-func (f *fixer) tarSignature(s source, at, begin, end int, edits []edit) ([]edit, error) {
+// before the member that it is.
+func (f *fixer) tarSignature(s source, e tarEntry, edits []edit) ([]edit, error) {
 	if len(edits) == 0 {
 		return nil, nil
 	}
@@ -262,7 +262,7 @@ func (f *fixer) tarSignature(s source, at, begin, end int, edits []edit) ([]edit
 		return nil, err
 	}
 	const head = 8
-	signature := s.data[begin:end]
+	signature := s.data[e.begin:e.end]
 	if len(signature) < head {
 		return nil, errMalformed
 	}
@@ -272,8 +272,8 @@ func (f *fixer) tarSignature(s source, at, begin, end int, edits []edit) ([]edit
 		return nil, privateKey(kind)
 	}
 	sum := hash()
-	sum.Write(apply(s.data[:at], edits))
-	return []edit{{from: begin + head, to: end, data: sum.Sum(nil)}}, nil
+	sum.Write(apply(s.data[:e.header], edits))
+	return []edit{{from: e.begin + head, to: e.end, data: sum.Sum(nil)}}, nil
 }
 
 func privateKey(kind uint32) error {

@@ -103,70 +103,80 @@ type zipChange struct {
 // zipEntry rewrites one member: nil if there is nothing to rewrite.
 func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
 	at := z.base + r.local
-	if at < 0 || at+zipHeader > len(s.data) || string(s.data[at:at+4]) != zipMark {
-		return nil, errMalformed
-	}
-	head := s.data[at:]
-	names := int(binary.LittleEndian.Uint16(head[26:])) + int(binary.LittleEndian.Uint16(head[28:]))
-	begin := at + zipHeader + names
-	end := begin + r.packed
-	if begin > len(s.data) || end > len(s.data) {
-		return nil, errMalformed
+	begin, end, err := zipContents(s.data, at, r)
+	if err != nil {
+		return nil, err
 	}
 	c, err := f.zipNames(s, r, at+zipHeader, begin)
 	if err != nil {
 		return nil, err
 	}
-	var plain, now []byte
-	var inner []edit
+	plain := s.data[begin:end]
 	switch {
 	case r.flags&zipEncrypt != 0:
 		return nil, blockedBy(Opaque, "zip member %.200q is encrypted", r.name)
 	case r.method == zipStore:
-		plain = s.data[begin:end]
-		if inner, err = f.rewrite(s.in(plain, r.name)); err != nil {
-			return nil, inMember(err, r.name)
-		}
 	case r.method == zipDeflate:
-		if plain, err = f.inflated(flate.NewReader(bytes.NewReader(s.data[begin:end]))); err != nil {
-			return nil, inMember(err, r.name)
-		}
-		if inner, err = f.rewrite(s.in(plain, r.name)); err != nil {
+		if plain, err = f.inflated(flate.NewReader(bytes.NewReader(plain))); err != nil {
 			return nil, inMember(err, r.name)
 		}
 	default:
-		return c.orNone(), inMember(f.otherMethod(s, r, s.data[begin:end]), r.name)
+		return c.orNone(), inMember(f.otherMethod(s, r, plain), r.name)
 	}
-	if len(inner) == 0 {
+	inner, err := f.rewrite(s.in(plain, r.name))
+	if err != nil {
+		return nil, inMember(err, r.name)
+	}
+	if len(inner) > 0 {
+		err = f.zipRewritten(s, r, c, begin, plain, inner)
+	} else {
 		// In an archive behind a program a Rewriter may have rewritten what stands in plain sight.
 		crc := crc32.ChecksumIEEE(plain)
 		if crc == r.crc || !bytes.Contains(plain, f.scan.name) {
 			return c.orNone(), nil
 		}
 		c.crc, c.size = crc, len(plain)
-		return c, f.zipSums(s, r, c, at, end)
 	}
-	if err := sortEdits(inner); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if r.method == zipDeflate {
-		if err := f.replaces(s, r.packed); err != nil {
-			return nil, err
-		}
-	}
-	now = apply(plain, inner)
-	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
-	if r.method == zipDeflate {
-		packed, err := f.deflate(now, r.packed)
-		if err != nil {
-			return nil, err
-		}
-		c.packed = len(packed)
-		c.edits = append(c.edits, edit{from: begin, to: end, data: packed})
-	} else {
-		c.edits = append(c.edits, moved(inner, begin)...)
-	}
 	return c, f.zipSums(s, r, c, at, end)
+}
+
+// zipContents is where the contents lie of the member whose local header is at at.
+func zipContents(data []byte, at int, r zipRecord) (begin, end int, err error) {
+	if at < 0 || at+zipHeader > len(data) || string(data[at:at+4]) != zipMark {
+		return 0, 0, errMalformed
+	}
+	head := data[at:]
+	begin = at + zipHeader + int(binary.LittleEndian.Uint16(head[26:])) + int(binary.LittleEndian.Uint16(head[28:]))
+	if end = begin + r.packed; begin > len(data) || end > len(data) {
+		return 0, 0, errMalformed
+	}
+	return begin, end, nil
+}
+
+// zipRewritten makes the edits in the contents of a member, which begin at begin, those of the archive.
+func (f *fixer) zipRewritten(s source, r zipRecord, c *zipChange, begin int, plain []byte, inner []edit) error {
+	if err := sortEdits(inner); err != nil {
+		return err
+	}
+	now := apply(plain, inner)
+	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
+	if r.method == zipStore {
+		c.edits = append(c.edits, moved(inner, begin)...)
+		return nil
+	}
+	if err := f.replaces(s, r.packed); err != nil {
+		return err
+	}
+	packed, err := f.deflate(now, r.packed)
+	if err != nil {
+		return err
+	}
+	c.packed = len(packed)
+	c.edits = append(c.edits, edit{from: begin, to: begin + r.packed, data: packed})
+	return nil
 }
 
 // zipNames rewrites what an archive says of a member twice: its name, and the fields and the comment behind that.
@@ -226,18 +236,6 @@ func (f *fixer) zipSums(s source, r zipRecord, c *zipChange, at, end int) error 
 		return errMalformed
 	}
 	return nil
-}
-
-// zip64Sizes gives the place of both sizes in a member's extra fields, or -1.
-func zip64Sizes(extra []byte) int {
-	for at := 0; at+4 <= len(extra); {
-		id, n := binary.LittleEndian.Uint16(extra[at:]), int(binary.LittleEndian.Uint16(extra[at+2:]))
-		if at += 4; id == 1 && n >= 16 && at+16 <= len(extra) {
-			return at
-		}
-		at += n
-	}
-	return -1
 }
 
 // otherMethod is nil if there is no reference in a member that is compressed by another method than deflate.

@@ -15,6 +15,33 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
+// FixTree puts right in the tree at dir, written through a rewriter with this report, what rewriting plain references
+// does not reach or has spoiled. Files that compress references or check a sum over them are rewritten as a whole.
+// Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
+// that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
+// was stale in the store stays so. Hashes in pages, of scripts and style sheets that were rewritten, are made anew.
+//
+// FixTree returns the report with all fixups, for Undo, and with what turned out to stand in the way. It is called once, after
+// the tree is complete, and leaves modes and times as they are. What it does depends on the archive and the view only.
+func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
+	c := &collector{report: r, path: o.Path, overrules: v.Overrules()}
+	c.report.pending = nil
+	for _, f := range r.Fixups {
+		c.fixed += f.size()
+	}
+	if err := v.fixPending(ctx, dir, o, r.pending, c); err != nil {
+		return Report{}, err
+	}
+	if err := v.markCode(ctx, dir, o, r, c); err != nil {
+		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
+	}
+	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
+		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
+	}
+	c.report.sources, c.report.stamped, c.report.assets = nameList{}, nameList{}, nameList{}
+	return c.report, nil
+}
+
 // fixPending rewrites the files that a rewriter has left to it, one by one.
 func (v View) fixPending(ctx context.Context, dir string, o Original, files []pending, c *collector) error {
 	if len(files) == 0 {
@@ -215,4 +242,30 @@ func replace(name string, before os.FileInfo, data []byte, edits []edit) (err er
 		}
 	}
 	return nil
+}
+
+// writeAt changes a file that nobody may write to, in place, and leaves its mode and time as before.
+func writeAt(name string, before os.FileInfo, edits []edit) (err error) {
+	if err := os.Chmod(name, before.Mode().Perm()|0o200); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if _, err = f.WriteAt(e.data, int64(e.from)); err != nil {
+			break
+		}
+	}
+	for _, next := range []func() error{
+		f.Close,
+		func() error { return os.Chmod(name, before.Mode().Perm()) },
+		func() error { return os.Chtimes(name, before.ModTime(), before.ModTime()) },
+	} {
+		if nextErr := next(); err == nil {
+			err = nextErr
+		}
+	}
+	return err
 }

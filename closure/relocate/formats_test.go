@@ -131,7 +131,7 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it("refuses contents longer than announced, and ends where it is discarded", func() {
 		for _, rewriter := range []nar.Sink{
 			view(t).Rewrite(self, nil, discard{}), view(t).Undo([]storepath.Path{self}, nil, discard{}),
-			relocate.FixOnly(self, nil, discard{}),
+			relocate.View{}.Rewrite(self, nil, discard{}),
 		} {
 			Expect(rewriter.Entry(&nar.Entry{Path: "x", Kind: nar.Regular, Size: 3})).To(Succeed())
 			_, err := rewriter.Write([]byte("four"))

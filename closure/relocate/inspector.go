@@ -123,7 +123,7 @@ func (x *inspector) look(r io.Reader, p location) error {
 		l.Reset(r)
 	} else {
 		l.begin(p)
-		l.Reset(io.TeeReader(&meter{r, x}, windowWriter{l.window}))
+		l.Reset(io.TeeReader(&meter{r, x}, l.window))
 	}
 	head, err := l.Peek(headLen)
 	if n := wanted(head); n > headLen {
@@ -161,7 +161,7 @@ func (x *inspector) searchSealed(f format, l *level, p location) error {
 	p = p.in(join(p.via)+f.name, false)
 	p.kind = f.kind
 	l.begin(p)
-	_, err := io.Copy(windowWriter{l.window}, l.Reader)
+	_, err := io.Copy(l.window, l.Reader)
 	return errors.Join(err, l.end())
 }
 
@@ -275,11 +275,6 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// windowWriter is a window as an io.Writer.
-type windowWriter struct{ *window }
-
-func (w windowWriter) Write(p []byte) (int, error) { return len(p), w.write(p) }
 
 // plainSearch is the finder for bytes inside a container: whatever is found there is a blocker.
 type plainSearch struct {

@@ -67,32 +67,32 @@ func (p *program) checksum(file string) string {
 	return ""
 }
 
-// sidecars pairs files that hold the checksum of another with programs and libraries that were rewritten. Either may
+// checksumFiles pairs files that hold the checksum of another with programs and libraries that were rewritten. Either may
 // come first.
-type sidecars struct {
+type checksumFiles struct {
 	files     []string // *.hmac, *.chk
 	rewritten []string // base names
 }
 
-// maxSidecars bounds both lists; beyond it every sidecar counts as that of a rewritten file.
-const maxSidecars = 1 << 14
+// maxChecksumFiles bounds both lists; beyond it every checksum counts as that of a rewritten file.
+const maxChecksumFiles = 1 << 14
 
 // saw notes the file if it is a checksum: of fipscheck, libgcrypt, GnuTLS, libkcapi (.hmac), of NSS (.chk).
-func (s *sidecars) saw(file string) {
-	if (strings.HasSuffix(file, ".hmac") || strings.HasSuffix(file, ".chk")) && len(s.files) < maxSidecars {
+func (s *checksumFiles) saw(file string) {
+	if (strings.HasSuffix(file, ".hmac") || strings.HasSuffix(file, ".chk")) && len(s.files) < maxChecksumFiles {
 		s.files = append(s.files, file)
 	}
 }
 
 // rewrote notes that a program or library was changed.
-func (s *sidecars) rewrote(file string) {
-	if len(s.rewritten) < maxSidecars {
+func (s *checksumFiles) rewrote(file string) {
+	if len(s.rewritten) < maxChecksumFiles {
 		s.rewritten = append(s.rewritten, path.Base(file))
 	}
 }
 
 // blockers lists the checksums that are no longer right.
-func (s *sidecars) blockers() []Blocker {
+func (s *checksumFiles) blockers() []Blocker {
 	var found []Blocker
 	for _, file := range s.files {
 		base := strings.TrimPrefix(path.Base(file), ".")
@@ -100,7 +100,7 @@ func (s *sidecars) blockers() []Blocker {
 		of := strings.TrimSuffix(strings.TrimSuffix(base, ".hmac"), ".chk")
 		for _, name := range s.rewritten {
 			// The checksum bears the name that programs ask for, libx.so.1, and the file may be libx.so.1.2.
-			if name != of && !strings.HasPrefix(name, of+".") && len(s.rewritten) < maxSidecars {
+			if name != of && !strings.HasPrefix(name, of+".") && len(s.rewritten) < maxChecksumFiles {
 				continue
 			}
 			b := Blocker{File: file, Offset: -1, Kind: Checksummed}

@@ -26,7 +26,7 @@ type Rewriter struct {
 	targets   []string // what references to scan.members.paths become
 	window    window
 	inspector *inspector
-	sidecars  sidecars
+	checksums checksumFiles
 
 	// Of the file at hand:
 	file     string
@@ -43,10 +43,23 @@ type Rewriter struct {
 }
 
 // Rewrite returns a Rewriter that passes everything on to next with every reference to self or refs rewritten.
+//
+// That of the zero View, for closures that are not relocated, rewrites none. It notes what FixTree has to look at, as the
+// image's file times differ from those of a Nix store under every engine, and makes relative symlinks to other store paths
+// absolute, as paths in layers are not each other's neighbours.
 func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
 	known := newMembers(append([]storepath.Path{self}, refs...))
 	s := &Rewriter{view: v, self: self, next: next, known: known, scan: newScanner(v, known)}
 	s.path, s.overrules = self, v.Overrules()
+	if v.IsZero() {
+		s.scan = newScanner(v, newMembers(nil))
+		s.window = window{next: next, search: func(buf []byte, from, _ int) {
+			if from == 0 && s.window.off == 0 {
+				s.noteCode(buf)
+			}
+		}}
+		return s
+	}
 	for _, p := range known.paths {
 		s.targets = append(s.targets, v.target(p))
 	}
@@ -93,7 +106,7 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 	case nar.Regular:
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
 		s.program = program{}
-		s.sidecars.saw(e.Path)
+		s.checksums.saw(e.Path)
 		s.window.open(e.Size)
 	case nar.Symlink:
 		target := s.symlink(e.Target)
@@ -111,7 +124,7 @@ func (s *Rewriter) Write(p []byte) (int, error) {
 	if int64(len(p)) > s.window.left {
 		return 0, fmt.Errorf("relocating %q: contents are longer than announced", s.file)
 	}
-	if err := s.window.write(p); err != nil {
+	if _, err := s.window.Write(p); err != nil {
 		return 0, err
 	}
 	return len(p), s.ended()
@@ -120,11 +133,11 @@ func (s *Rewriter) Write(p []byte) (int, error) {
 // Close ends the archive.
 func (s *Rewriter) Close() error {
 	s.Discard()
-	for _, b := range s.sidecars.blockers() {
+	for _, b := range s.checksums.blockers() {
 		s.blocker(b)
 	}
 	s.jmods()
-	s.sidecars = sidecars{}
+	s.checksums = checksumFiles{}
 	return s.next.Close()
 }
 
@@ -227,7 +240,7 @@ func (s *Rewriter) end(buf []byte) {
 		s.report.assets.add(s.file)
 	}
 	if s.runs {
-		s.sidecars.rewrote(s.file)
+		s.checksums.rewrote(s.file)
 	}
 	if table := tableEnd(buf); table != "" {
 		s.found(-1, Checksummed, table)
@@ -272,7 +285,7 @@ func (s *Rewriter) add(b Blocker) {
 
 // leaveBlocker leaves a blocker of the file at hand to FixTree.
 func (s *Rewriter) leaveBlocker(b Blocker) {
-	if s.harmless != "" || s.view.IsZero() {
+	if s.harmless != "" {
 		b.Harmless = s.harmless
 		s.blocker(b)
 		return
@@ -310,9 +323,6 @@ func (s *Rewriter) searchPHAR(buf []byte, from, to int) {
 }
 
 func (s *Rewriter) reference(i, member int) {
-	if s.view.IsZero() {
-		return
-	}
 	kind, detail := s.format.kind, s.format.name
 	at := s.window.off + int64(i-behind)
 	if s.format.fix != nil && kind == "" {
@@ -377,7 +387,7 @@ func (s *Rewriter) wideReference(i, width, member int) bool {
 // rewritten makes data stand at buf[from:] and records what stood there: Undo looks for plain references only.
 func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
 	if kind, _ := s.program.sealed(s.window.off + int64(from)); kind != "" ||
-		s.format.kind != "" || s.format.fix != nil || s.view.IsZero() {
+		s.format.kind != "" || s.format.fix != nil {
 		return false
 	}
 	fix := Fixup{File: s.file, Offset: s.window.off + int64(from),

@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"bytes"
 	"path"
 	"strings"
 
@@ -17,23 +18,15 @@ func (s *Rewriter) symlink(target string) string {
 	if s.view.IsZero() || len(target) < hashLen {
 		return target
 	}
-	line := &line{}
+	var line bytes.Buffer
 	contents := s.window
-	s.window = window{next: line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
+	s.window = window{next: &line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
 	s.window.buf = make([]byte, 0, len(target))
 	s.window.open(int64(len(target)))
-	_ = s.window.write([]byte(target)) // a line takes everything
+	_, _ = s.window.Write([]byte(target)) // a buffer takes everything
 	s.window = contents
 	s.report.References += s.written
-	return string(line.text)
-}
-
-// line is a writer into memory.
-type line struct{ text []byte }
-
-func (l *line) Write(p []byte) (int, error) {
-	l.text = append(l.text, p...)
-	return len(p), nil
+	return line.String()
 }
 
 // absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path

@@ -90,7 +90,7 @@ func (u *undo) begin(size int64) (int64, error) {
 // due undoes the fixups that begin at the next byte, and drops the bytes that they stand for.
 func (u *undo) due() error {
 	for len(u.fixed) > 0 && u.fixed[0].Offset == u.at && u.fixed[0].Was != nil {
-		if err := u.window.write(u.fixed[0].Was); err != nil {
+		if _, err := u.window.Write(u.fixed[0].Was); err != nil {
 			return err
 		}
 		if u.fixed[0].Was = nil; u.fixed[0].Length > 0 {
@@ -117,7 +117,7 @@ func (u *undo) Write(p []byte) (int, error) {
 			n = min(n, u.fixed[0].Offset-u.at)
 		}
 		if !dropped {
-			if err := u.window.write(rest[:n]); err != nil {
+			if _, err := u.window.Write(rest[:n]); err != nil {
 				return 0, err
 			}
 		}
@@ -179,3 +179,20 @@ func (u *undo) symlink(target string) string {
 	}
 	return string(b)
 }
+
+// before is what a file held before it was rewritten.
+func (v View) before(o Original, fixups []Fixup, file string, now []byte) ([]byte, error) {
+	var was bytes.Buffer
+	undo := v.Undo(o.paths(), fixups, contents{&was})
+	if err := undo.Entry(&nar.Entry{Path: file, Kind: nar.Regular, Size: int64(len(now))}); err != nil {
+		return nil, err
+	}
+	_, err := undo.Write(now)
+	return was.Bytes(), err
+}
+
+// contents is a Sink for one file's contents.
+type contents struct{ *bytes.Buffer }
+
+func (contents) Entry(*nar.Entry) error { return nil }
+func (contents) Close() error           { return nil }

@@ -130,7 +130,7 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 			symlink("bin/near", "../lib"),
 		)
 		out := &events{}
-		rewriter := relocate.FixOnly(self, []storepath.Path{dep}, out)
+		rewriter := relocate.View{}.Rewrite(self, []storepath.Path{dep}, out)
 		send(t, rewriter, files, whole)
 		Expect(contentsOf(out.files, "bin/app")).To(Equal(script))
 		Expect(contentsOf(out.files, "bin/absolute")).To(Equal(string(dep) + "/bin"))

@@ -17,7 +17,7 @@ type Original struct {
 	Path       storepath.Path
 	References []storepath.Path
 	NarHash    storepath.Hash
-	Fixups     []Fixup // as Rewrite, FixOnly and FixTree reported them
+	Fixups     []Fixup // as Rewrite and FixTree reported them
 }
 
 // paths are those that the tree's files may name.
@@ -55,7 +55,7 @@ func (v View) VerifyTree(ctx context.Context, dir, temp string, o Original) (err
 		}
 		defer func() { err = cmp.Or(err, nar.RemoveAll(made)) }()
 		made = filepath.Join(made, o.Path.Base())
-		rewriter = v.rewriter(o.Path, o.References, nar.NewTree(made))
+		rewriter = v.Rewrite(o.Path, o.References, nar.NewTree(made))
 		defer rewriter.Discard()
 		sink = nar.Tee(back, rewriter)
 	}
@@ -78,12 +78,4 @@ func (v View) VerifyTree(ctx context.Context, dir, temp string, o Original) (err
 		return fmt.Errorf("verifying %s: %s is not as it was fixed up", o.Path, dir)
 	}
 	return nil
-}
-
-// rewriter is the one that a view's trees are written through.
-func (v View) rewriter(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
-	if v.IsZero() {
-		return FixOnly(self, refs, next)
-	}
-	return v.Rewrite(self, refs, next)
 }

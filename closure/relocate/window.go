@@ -67,22 +67,22 @@ func (w *window) patch(i int, data []byte) {
 	w.patches = append(w.patches, patch{w.off + int64(i), data})
 }
 
-// write takes contents, no more than are left.
-func (w *window) write(p []byte) error {
+// Write takes contents, no more than are left.
+func (w *window) Write(p []byte) (int, error) {
 	if w.off == 0 && len(w.buf) == 0 && int64(len(p)) == w.left && len(p) <= windowSize {
-		return w.whole(p)
+		return len(p), w.whole(p)
 	}
-	for len(p) > 0 {
-		n := min(len(p), windowSize-len(w.buf))
-		w.buf = append(w.buf, p[:n]...)
-		p = p[n:]
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), windowSize-len(w.buf))
+		w.buf = append(w.buf, rest[:n]...)
+		rest = rest[n:]
 		if w.left -= int64(n); w.left == 0 || len(w.buf) == windowSize {
 			if err := w.slide(); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
-	return nil
+	return len(p), nil
 }
 
 // whole takes a file that comes at once, as small ones do, and copies it only to change it.

@@ -41,7 +41,6 @@ func (x *inspector) laterZip(l *level, p location) error {
 
 const (
 	zipMark    = "PK\x03\x04"
-	zipLocal   = 0x04034b50
 	zipHeader  = 30 // bytes before the name
 	zipEncrypt = 1 << 0
 	zipStream  = 1 << 3 // sizes and CRC stand behind the data
@@ -60,7 +59,7 @@ const (
 func (x *inspector) zip(l *level, p location) error {
 	for {
 		head, err := l.Peek(zipHeader)
-		if err != nil || binary.LittleEndian.Uint32(head) != zipLocal {
+		if err != nil || string(head[:len(zipMark)]) != zipMark {
 			return nil // the central directory: names again
 		}
 		m := zipMember{
@@ -79,8 +78,8 @@ func (x *inspector) zip(l *level, p location) error {
 		if _, err := io.ReadFull(l, extra); err != nil {
 			return err
 		}
-		if m.size == math.MaxUint32 {
-			m.size = zip64Size(extra)
+		if at := zip64Sizes(extra); at >= 0 && m.size == math.MaxUint32 {
+			m.size = int64(binary.LittleEndian.Uint64(extra[at+8:]) & math.MaxInt64)
 		}
 		if err := x.zipMember(l, m, p.member(string(name))); err != nil {
 			return err
@@ -93,19 +92,16 @@ type zipMember struct {
 	size          int64 // compressed
 }
 
-// zip64Size is the compressed size in a ZIP64 extra field.
-func zip64Size(extra []byte) int64 {
-	for len(extra) >= 4 {
-		id, n := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
-		if len(extra) < 4+n {
-			break
+// zip64Sizes gives the place of a member's size, and of its compressed size behind that, in its extra fields, or -1.
+func zip64Sizes(extra []byte) int {
+	for at := 0; at+4 <= len(extra); {
+		id, n := binary.LittleEndian.Uint16(extra[at:]), int(binary.LittleEndian.Uint16(extra[at+2:]))
+		if at += 4; id == 1 && n >= 16 && at+16 <= len(extra) {
+			return at
 		}
-		if id == 1 && n >= 16 {
-			return int64(binary.LittleEndian.Uint64(extra[12:]) & math.MaxInt64)
-		}
-		extra = extra[4+n:]
+		at += n
 	}
-	return math.MaxUint32
+	return -1
 }
 
 // zipMember looks into one member and leaves l behind it.

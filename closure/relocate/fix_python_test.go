@@ -129,7 +129,7 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("marks byte code by time stamps where nothing is relocated", func() {
-		rewriter := relocate.FixOnly(self, nil, nar.NewTree(dir))
+		rewriter := relocate.View{}.Rewrite(self, nil, nar.NewTree(dir))
 		send(t, rewriter, files, whole)
 		Expect(rewriter.Report().Blockers).To(BeEmpty())
 		report, err := relocate.View{}.FixTree(ctx, dir, original, rewriter.Report())
@@ -142,7 +142,7 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 
 	it("passes an archive on unchanged where nothing is relocated", func() {
 		out := &events{}
-		send(t, relocate.FixOnly(self, nil, out), files, func() int { return 7 })
+		send(t, relocate.View{}.Rewrite(self, nil, out), files, func() int { return 7 })
 		Expect(out.files).To(Equal(files))
 	})
 }

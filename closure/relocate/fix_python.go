@@ -14,24 +14,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
-
-// FixOnly returns a Rewriter for closures that are not relocated. It notes what FixTree has to look at, as the image's
-// file times differ from those of a Nix store under every engine, and makes relative symlinks to other store paths
-// absolute, as paths in layers are not each other's neighbours. All else it passes on unchanged.
-func FixOnly(self storepath.Path, refs []storepath.Path, next nar.Sink) *Rewriter {
-	known := newMembers(append([]storepath.Path{self}, refs...))
-	s := &Rewriter{self: self, next: next, known: known, scan: newScanner(View{}, newMembers(nil))}
-	s.window = window{next: next, search: func(buf []byte, from, _ int) {
-		if from == 0 && s.window.off == 0 {
-			s.noteCode(buf)
-		}
-	}}
-	return s
-}
 
 // The header of a Python byte-code file (CPython Lib/importlib/_bootstrap_external.py, PEP 552): a magic number,
 // flags, and either the source's time and size or the source's hash.
@@ -85,6 +68,41 @@ func (s *Rewriter) noteCode(head []byte) {
 	}
 }
 
+// markCode marks as not to be checked what was fresh in the store and counts as stale now.
+func (v View) markCode(ctx context.Context, dir string, o Original, r Report, c *collector) error {
+	mark := func(file string, fresh func(code) (bool, error)) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		fix, err := fixCode(dir, file, fresh, func(fix Fixup) bool { return c.record(fix.size(), v.budget) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if fix != nil {
+			c.report.Fixups = append(c.report.Fixups, *fix)
+		}
+		return nil
+	}
+	for _, file := range r.stamped.names {
+		if err := mark(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
+			return err
+		}
+	}
+	var compiled compiled
+	for _, source := range r.sources.names {
+		files, err := compiled.of(dir, source)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if err := mark(file, func(c code) (bool, error) { return v.sameHash(dir, source, o, c) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // sourceOf names the source of "<dir>/__pycache__/<module>.<tag>.pyc", or gives "" for other files, which Python
 // loads without looking for a source.
 func sourceOf(file string) string {
@@ -95,62 +113,6 @@ func sourceOf(file string) string {
 		return ""
 	}
 	return parent + module + ".py"
-}
-
-// FixTree puts right in the tree at dir, written through a rewriter with this report, what rewriting plain references
-// does not reach or has spoiled. Files that compress references or check a sum over them are rewritten as a whole.
-// Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
-// that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
-// was stale in the store stays so. Hashes in pages, of scripts and style sheets that were rewritten, are made anew. FixTree returns the report with all fixups, for Undo, and with what turned out to
-// stand in the way. It is called once, after the tree is complete, and leaves modes and times as they are. What it does
-// depends on the archive and the view only.
-func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
-	c := &collector{report: r, path: o.Path, overrules: v.Overrules()}
-	c.report.pending = nil
-	for _, f := range r.Fixups {
-		c.fixed += f.size()
-	}
-	if err := v.fixPending(ctx, dir, o, r.pending, c); err != nil {
-		return Report{}, err
-	}
-	fix := func(file string, fresh func(code) (bool, error)) error {
-		m, err := fixCode(dir, file, fresh, func(m Fixup) bool { return c.record(m.size(), v.budget) })
-		if err != nil {
-			return fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
-		}
-		if m != nil {
-			c.report.Fixups = append(c.report.Fixups, *m)
-		}
-		return nil
-	}
-	for _, file := range r.stamped.names {
-		if err := ctx.Err(); err != nil {
-			return Report{}, err
-		}
-		if err := fix(file, func(c code) (bool, error) { return sameSize(dir, sourceOf(file), c) }); err != nil {
-			return Report{}, err
-		}
-	}
-	var compiled compiled
-	for _, source := range r.sources.names {
-		if err := ctx.Err(); err != nil {
-			return Report{}, err
-		}
-		files, err := compiled.of(dir, source)
-		if err != nil {
-			return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
-		}
-		for _, file := range files {
-			if err := fix(file, func(c code) (bool, error) { return v.sameHash(dir, source, o, c) }); err != nil {
-				return Report{}, err
-			}
-		}
-	}
-	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
-		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
-	}
-	c.report.sources, c.report.stamped, c.report.assets = nameList{}, nameList{}, nameList{}
-	return c.report, nil
 }
 
 const (
@@ -248,23 +210,6 @@ func (v View) sameHash(dir, source string, o Original, c code) (bool, error) {
 	return c.hash == siphash(1, 3, key, was) || c.hash == siphash(2, 4, key, was), nil
 }
 
-// before is what a file held before it was rewritten.
-func (v View) before(o Original, fixups []Fixup, file string, now []byte) ([]byte, error) {
-	was := &line{}
-	undo := v.Undo(o.paths(), fixups, contents{was})
-	if err := undo.Entry(&nar.Entry{Path: file, Kind: nar.Regular, Size: int64(len(now))}); err != nil {
-		return nil, err
-	}
-	_, err := undo.Write(now)
-	return was.text, err
-}
-
-// contents is a Sink for one file's contents.
-type contents struct{ *line }
-
-func (contents) Entry(*nar.Entry) error { return nil }
-func (contents) Close() error           { return nil }
-
 // fixCode marks the byte code at file as not to be checked, if it is fresh and record can take that.
 func fixCode(dir, file string, fresh func(code) (bool, error), record func(Fixup) bool) (*Fixup, error) {
 	name := filepath.Join(dir, file)
@@ -304,30 +249,4 @@ func readHead(name string, length int64) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, length))
-}
-
-// writeAt changes a file that nobody may write to, in place, and leaves its mode and time as before.
-func writeAt(name string, before os.FileInfo, edits []edit) (err error) {
-	if err := os.Chmod(name, before.Mode().Perm()|0o200); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	for _, e := range edits {
-		if _, err = f.WriteAt(e.data, int64(e.from)); err != nil {
-			break
-		}
-	}
-	for _, next := range []func() error{
-		f.Close,
-		func() error { return os.Chmod(name, before.Mode().Perm()) },
-		func() error { return os.Chtimes(name, before.ModTime(), before.ModTime()) },
-	} {
-		if nextErr := next(); err == nil {
-			err = nextErr
-		}
-	}
-	return err
 }
