@@ -209,54 +209,55 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset, limit int64, d
 	if err != nil {
 		return "", nil, err
 	}
-	var baseKind string
-	var base []byte
-	switch kind {
-	case offsetDelta:
-		back, distanceErr := distance(in)
-		if distanceErr != nil || back <= 0 || back > offset {
-			return "", nil, errors.New("a delta's base is not in it")
-		}
+	readBase, err := r.baseOf(ctx, p, in, kind, offset, limit, deltas+1)
+	if err != nil {
+		return "", nil, err
+	}
+	name, base := packedKinds[kind], []byte(nil)
+	if readBase != nil {
 		start := offset + in.Pos()
-		if baseKind, base, err = r.packed(ctx, p, offset-back, limit, deltas+1); err != nil {
+		if name, base, err = readBase(); err != nil {
 			return "", nil, err
 		}
-		if err := r.open(p); err != nil {
+		if err := r.open(p); err != nil { // for the base it may have been closed
 			return "", nil, err
 		}
 		in = r.at(ctx, p, start)
-	case nameDelta:
-		var name objectName
-		if _, err := io.ReadFull(in, name[:r.hashSize]); err != nil {
-			return "", nil, err
-		}
-		start := offset + in.Pos()
-		if baseKind, base, err = r.object(ctx, name, limit, deltas+1); err != nil {
-			return "", nil, err
-		}
-		if err := r.open(p); err != nil {
-			return "", nil, err
-		}
-		in = r.at(ctx, p, start)
+	}
+	if name == "" {
+		return "", nil, fmt.Errorf("an object is of unknown kind %d", kind)
 	}
 	z, err := zlib.NewReader(in)
 	if err != nil {
 		return "", nil, err
 	}
 	data, err := readExactly(r.metered(ctx, z), size)
-	if err != nil {
-		return "", nil, err
+	if err != nil || readBase == nil {
+		return name, data, err
 	}
-	if kind == offsetDelta || kind == nameDelta {
-		data, err = applyDelta(base, data, limit)
-		r.remaining -= int64(len(data))
-		return baseKind, data, err
+	data, err = applyDelta(base, data, limit)
+	r.remaining -= int64(len(data))
+	return name, data, err
+}
+
+// baseOf reads which object that at an offset is a change of, and gives what reads that; nil where it is a change of none.
+func (r *Repository) baseOf(ctx context.Context, p *pack, in positioned, kind byte, offset, limit int64, deltas int,
+) (func() (string, []byte, error), error) {
+	switch kind {
+	case offsetDelta:
+		back, err := distance(in)
+		if err != nil || back <= 0 || back > offset {
+			return nil, errors.New("a delta's base is not in it")
+		}
+		return func() (string, []byte, error) { return r.packed(ctx, p, offset-back, limit, deltas) }, nil
+	case nameDelta:
+		var name objectName
+		if _, err := io.ReadFull(in, name[:r.hashSize]); err != nil {
+			return nil, err
+		}
+		return func() (string, []byte, error) { return r.object(ctx, name, limit, deltas) }, nil
 	}
-	name, known := packedKinds[kind]
-	if !known {
-		return "", nil, fmt.Errorf("an object is of unknown kind %d", kind)
-	}
-	return name, data, nil
+	return nil, nil
 }
 
 // positioned is a buffered reader that knows how far it has been read.
