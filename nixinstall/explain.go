@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 var (
@@ -35,7 +36,7 @@ func (t Toolchain) explain(err error, source storepath.Path) error {
 	if found := cannotLock.FindStringSubmatch(last.Raw); found != nil {
 		return notLocked(found[1:])
 	}
-	e := &EvalError{Summary: oneLine(t.userNames(last.Raw, source))}
+	e := &EvalError{Summary: text.Line(t.userNames(last.Raw, source))}
 	if found := notGiven.FindStringSubmatch(e.Summary); found != nil {
 		e.Unset = strings.Split(found[1], ", ")
 	}

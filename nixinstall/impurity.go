@@ -160,7 +160,7 @@ func impuritiesOf(ctx context.Context, file, content string, more func(Impurity)
 		}
 		if !pinned {
 			line := 1 + strings.Count(code[:at[0]], "\n")
-			if !more(Impurity{File: file, Line: line, What: text.Cut(redact.Text(oneLine(what)), 100)}) {
+			if !more(Impurity{File: file, Line: line, What: text.Cut(redact.Text(text.Line(what)), 100)}) {
 				return false, nil
 			}
 		}

@@ -178,11 +178,11 @@ func (t *Toolchain) probe(ctx context.Context) error {
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("trying %s: %w: %s", t.program("nix"), err, oneLine(output.String()))
+		return fmt.Errorf("trying %s: %w: %s", t.program("nix"), err, text.Line(output.String()))
 	}
 	fields := strings.Fields(output.String())
 	if len(fields) == 0 || fields[len(fields)-1] != t.Metadata.Version {
-		return fmt.Errorf("trying %s: it says %q, want version %s", t.program("nix"), oneLine(output.String()),
+		return fmt.Errorf("trying %s: it says %q, want version %s", t.program("nix"), text.Line(output.String()),
 			t.Metadata.Version)
 	}
 	return nil

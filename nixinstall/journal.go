@@ -10,6 +10,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -199,7 +200,7 @@ func (j *journal) tail() string {
 			last = rest
 		}
 	}
-	return ": " + oneLine(redact.Text(last))
+	return ": " + text.Line(redact.Text(last))
 }
 
 func keepLast[T any](list []T, item T) []T {
@@ -224,6 +225,3 @@ var colours = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 
 // stripColours removes terminal escapes.
 func stripColours(s string) string { return colours.ReplaceAllString(s, "") }
-
-// oneLine folds a message into one line.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -18,6 +18,7 @@ import (
 	"github.com/mikelolasagasti/xz"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -122,7 +123,7 @@ func (x *xzProgram) wait() error {
 	if !x.done {
 		x.done = true
 		if err := x.cmd.Wait(); err != nil {
-			x.err = fmt.Errorf("decompressing with xz: %w: %s", err, oneLine(x.stderr.String()))
+			x.err = fmt.Errorf("decompressing with xz: %w: %s", err, text.Line(x.stderr.String()))
 		}
 	}
 	return x.err

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // stopDelay is how long Nix may take to stop once asked, before it is killed: in some of its builtins it does not look. A
@@ -49,7 +51,7 @@ func (t Toolchain) run(ctx context.Context, c command) (answer, error) {
 		return result, err
 	}
 	t.logf("%s: what was kept of earlier evaluations is damaged (%s); starting without it", c.doing,
-		oneLine(failure.last().Raw))
+		text.Line(failure.last().Raw))
 	if err := emptyDir(t.settings.State); err != nil {
 		return result, fmt.Errorf("%s: %w", c.doing, err)
 	}
@@ -134,7 +136,7 @@ type nixError struct {
 func (e *nixError) last() message { return e.messages[len(e.messages)-1] }
 
 func (e *nixError) Error() string {
-	return fmt.Sprintf("%s: %s", e.doing, oneLine(e.last().Raw))
+	return fmt.Sprintf("%s: %s", e.doing, text.Line(e.last().Raw))
 }
 
 var _ io.Writer = (*journal)(nil)

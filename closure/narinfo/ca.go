@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // caMethod is how a content-addressed path's contents are hashed, by the prefix that a CA field has.
@@ -44,12 +45,12 @@ func parseCA(s string) (*contentAddress, error) {
 		}
 	}
 	if ca.method == "" {
-		return nil, fmt.Errorf("parsing content address %q: want text:, fixed: or fixed:r:", clip(s))
+		return nil, fmt.Errorf("parsing content address %q: want text:, fixed: or fixed:r:", text.Short(s))
 	}
 	algorithm, encoded, _ := strings.Cut(rest, ":")
 	want, ok := digestLen(algorithm)
 	if !ok {
-		return nil, fmt.Errorf("parsing content address %q: hash algorithm %q is not supported", clip(s), clip(algorithm))
+		return nil, fmt.Errorf("parsing content address %q: hash algorithm %q is not supported", text.Short(s), text.Short(algorithm))
 	}
 	ca.algorithm = algorithm
 	var err error
@@ -67,7 +68,7 @@ func parseCA(s string) (*contentAddress, error) {
 		err = fmt.Errorf("digest has %d bytes, want %d", len(ca.digest), want)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("parsing content address %q: %w", clip(s), err)
+		return nil, fmt.Errorf("parsing content address %q: %w", text.Short(s), err)
 	}
 	return ca, nil
 }

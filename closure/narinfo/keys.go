@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Signature is a narinfo's fingerprint signed by the key of that name: "<key name>:<base64>".
@@ -28,7 +29,7 @@ func ParseSignature(s string) (Signature, error) {
 	}
 	if len(data) != ed25519.SignatureSize {
 		return Signature{}, fmt.Errorf("parsing signature by %q: it has %d bytes, want %d",
-			clip(name), len(data), ed25519.SignatureSize)
+			text.Short(name), len(data), ed25519.SignatureSize)
 	}
 	return Signature{Name: name, Data: data}, nil
 }
@@ -55,10 +56,10 @@ func ParsePublicKey(s string) (PublicKey, error) {
 	case ed25519.PrivateKeySize:
 		return PublicKey{}, fmt.Errorf("parsing public key %q: this is a secret key, which belongs nowhere but with "+
 			"whoever signs: give the public one (nix key convert-secret-to-public), and replace the pair if the "+
-			"secret was seen", clip(name))
+			"secret was seen", text.Short(name))
 	default:
 		return PublicKey{}, fmt.Errorf("parsing public key %q: it has %d bytes, want %d",
-			clip(name), len(data), ed25519.PublicKeySize)
+			text.Short(name), len(data), ed25519.PublicKeySize)
 	}
 }
 
@@ -148,7 +149,7 @@ func named(s string) (name string, data []byte, err error) {
 	// As Nix, which reads up to the padding: a platform that splits NAME=VALUE at each "=" has lost it.
 	data, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
 	if err != nil {
-		return "", nil, fmt.Errorf("what follows the name %q is not base64", clip(name))
+		return "", nil, fmt.Errorf("what follows the name %q is not base64", text.Short(name))
 	}
 	return name, data, nil
 }
@@ -158,5 +159,5 @@ func add(names []string, name string) []string {
 	if slices.Contains(names, name) {
 		return names
 	}
-	return append(names, clip(name))
+	return append(names, text.Short(name))
 }

@@ -55,7 +55,7 @@ func (e *FieldError) Error() string {
 func Parse(r io.Reader, storeDir string) (*NarInfo, error) {
 	if storeDir != "" && storeDir != storepath.Dir {
 		return nil, &FieldError{Field: "StorePath",
-			Problem: fmt.Sprintf("the cache's store directory is %s, want %s", clip(storeDir), storepath.Dir)}
+			Problem: fmt.Sprintf("the cache's store directory is %s, want %s", text.Short(storeDir), storepath.Dir)}
 	}
 	text, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err != nil {
@@ -91,10 +91,10 @@ func checkText(text []byte) error {
 
 type parser struct{ info *NarInfo }
 
-func (p *parser) lines(text string) error {
-	for line := 1; text != ""; line++ {
-		row, rest, ended := strings.Cut(text, "\n")
-		text = rest
+func (p *parser) lines(all string) error {
+	for line := 1; all != ""; line++ {
+		row, rest, ended := strings.Cut(all, "\n")
+		all = rest
 		row = strings.TrimSuffix(row, "\r")
 		if !ended {
 			return &FieldError{Line: line, Problem: "the line does not end: the narinfo was cut short"}
@@ -104,7 +104,7 @@ func (p *parser) lines(text string) error {
 		}
 		name, value, ok := strings.Cut(row, ":")
 		if !ok {
-			return &FieldError{Line: line, Problem: fmt.Sprintf("want Name: value, found %q", clip(row))}
+			return &FieldError{Line: line, Problem: fmt.Sprintf("want Name: value, found %q", text.Short(row))}
 		}
 		if err := p.field(name, strings.TrimSpace(value)); err != nil {
 			return &FieldError{Field: name, Line: line, Problem: err.Error()}
@@ -226,7 +226,7 @@ func fileSize(value string) (int64, error) {
 func number(value string) (uint64, error) {
 	n, err := strconv.ParseUint(strings.TrimPrefix(value, "+"), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("want a number of bytes, found %q", clip(value))
+		return 0, fmt.Errorf("want a number of bytes, found %q", text.Short(value))
 	}
 	return n, nil
 }
@@ -267,6 +267,3 @@ func checkToken(value string) error {
 	}
 	return nil
 }
-
-// clip keeps text of somebody else's short in an error.
-func clip(s string) string { return text.Cut(s, 120) }

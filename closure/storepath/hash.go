@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // alphabet is Nix's base-32: digits and lower-case letters without e, o, u and t.
@@ -34,10 +36,10 @@ func ParseHash(s string) (Hash, error) {
 		algorithm, digest, found = strings.Cut(s, "-")
 	}
 	if !found {
-		return Hash{}, fmt.Errorf("parsing hash %q: want sha256:<digest>", clip(s))
+		return Hash{}, fmt.Errorf("parsing hash %q: want sha256:<digest>", text.Short(s))
 	}
 	if algorithm != "sha256" {
-		return Hash{}, fmt.Errorf("parsing hash %q: algorithm %q is not sha256", clip(s), clip(algorithm))
+		return Hash{}, fmt.Errorf("parsing hash %q: algorithm %q is not sha256", text.Short(s), text.Short(algorithm))
 	}
 	var raw []byte
 	var err error
@@ -50,10 +52,10 @@ func ParseHash(s string) (Hash, error) {
 		raw, err = base64.StdEncoding.DecodeString(digest)
 	}
 	if err != nil {
-		return Hash{}, fmt.Errorf("parsing hash %q: %w", clip(s), err)
+		return Hash{}, fmt.Errorf("parsing hash %q: %w", text.Short(s), err)
 	}
 	if len(raw) != sha256.Size {
-		return Hash{}, fmt.Errorf("parsing hash %q: digest has %d bytes, want %d", clip(s), len(raw), sha256.Size)
+		return Hash{}, fmt.Errorf("parsing hash %q: digest has %d bytes, want %d", text.Short(s), len(raw), sha256.Size)
 	}
 	return Hash(raw), nil
 }

@@ -30,7 +30,7 @@ type Path string
 func Parse(s string) (Path, error) {
 	base, ok := strings.CutPrefix(s, Dir+"/")
 	if !ok {
-		return "", fmt.Errorf("parsing store path %q: not below %s", clip(s), Dir)
+		return "", fmt.Errorf("parsing store path %q: not below %s", text.Short(s), Dir)
 	}
 	return FromBase(base)
 }
@@ -38,13 +38,13 @@ func Parse(s string) (Path, error) {
 // FromBase reads a store path's base name, "<hash>-<name>", as a narinfo's References field has it.
 func FromBase(base string) (Path, error) {
 	if len(base) < HashLen+2 || base[HashLen] != '-' {
-		return "", fmt.Errorf("parsing store path %q: want a %d-character hash, a dash and a name", clip(base), HashLen)
+		return "", fmt.Errorf("parsing store path %q: want a %d-character hash, a dash and a name", text.Short(base), HashLen)
 	}
 	if !IsHashPart(base[:HashLen]) {
-		return "", fmt.Errorf("parsing store path %q: hash part is not Nix base-32, which is digits and the small letters without e, o, t and u", clip(base))
+		return "", fmt.Errorf("parsing store path %q: hash part is not Nix base-32, which is digits and the small letters without e, o, t and u", text.Short(base))
 	}
 	if err := checkName(base[HashLen+1:]); err != nil {
-		return "", fmt.Errorf("parsing store path %q: %w", clip(base), err)
+		return "", fmt.Errorf("parsing store path %q: %w", text.Short(base), err)
 	}
 	return Path(Dir + "/" + base), nil
 }
@@ -116,6 +116,3 @@ func checkName(name string) error {
 	}
 	return nil
 }
-
-// clip keeps text of somebody else's short in an error.
-func clip(s string) string { return text.Cut(s, 120) }

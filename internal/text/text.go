@@ -17,7 +17,7 @@ func Clip(s string, limit int) string {
 		}
 		return r
 	}, s)
-	s = strings.Join(strings.Fields(s), " ")
+	s = Line(s)
 	if utf8.RuneCountInString(s) <= limit {
 		return s
 	}
@@ -36,6 +36,12 @@ func Cut(s string, limit int) string {
 	}
 	return s[:limit] + "…"
 }
+
+// Short is Cut to what one name or value may take in a message.
+func Short(s string) string { return Cut(s, 120) }
+
+// Line puts a text on one line: runs of blanks and line breaks become one blank.
+func Line(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // Count counts things: "1 path", "2 paths".
 func Count(n int, noun string) string {
