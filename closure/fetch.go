@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -114,7 +113,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 	if err := s.staging.discard(p); err != nil {
 		return staged{}, fmt.Errorf("unpacking %s: %w", p, err)
 	}
-	ctx = memory.With(ctx, s.memory.Share())
+	ctx = s.Caches.Share(ctx)
 	st := staged{Format: Format, Prefix: view.Dir(), Info: info}
 	size := min(max(found.NarSize, 0), largeNAR)
 	if err := s.underWay.Acquire(ctx, size); err != nil {
@@ -177,7 +176,7 @@ func (s *substitution) finish(ctx context.Context, st *staged, view relocate.Vie
 
 // rewrite writes a staged path anew for another view, by way of the NAR that it was and the hash of that.
 func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View) (staged, error) {
-	ctx = memory.With(ctx, s.memory.Share())
+	ctx = s.Caches.Share(ctx)
 	original, err := st.Info.Original()
 	if err != nil {
 		return staged{}, err

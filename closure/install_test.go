@@ -42,7 +42,7 @@ func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previou
 	staging := filepath.Join(i.layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
 		Caches: c.open(), Roots: g.Roots, Staging: staging, View: i.view, Previous: previous,
-		Limits: closure.Limits{Layers: 12},
+		Layers: 12,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(closure.Install(ctx, result, staging, i.layers)).To(Succeed())

@@ -15,6 +15,8 @@ type Caches interface {
 	Lookup(ctx context.Context, p storepath.Path) (*cache.Found, error)
 	// Fetch gives unpack the NAR. It returns nil only if unpack's last call returned nil and the NAR was as signed.
 	Fetch(ctx context.Context, f *cache.Found, unpack func(r io.Reader) error) error
+	// Share gives a context under which all that is decoded of one path has one share of the memory for that.
+	Share(ctx context.Context) context.Context
 	// Report says what came from which cache.
 	Report() []cache.Report
 }
@@ -32,8 +34,8 @@ type Options struct {
 	Strict bool
 	// Previous is what the previous image holds, as ReadPrevious read it; nil is nothing.
 	Previous *Previous
-	// Limits bounds the plan.
-	Limits Limits
+	// Layers is the most groups that the plan may have; 0 means DefaultLayers.
+	Layers int
 	// Planned is a plan that is already made, of the closure of some of the Roots. It stays as it is, and what it lacks
 	// becomes one more group, BuildLayer, which is for the build and not for the image. Previous then says what is here
 	// of it. Nil has Substitute plan.

@@ -18,15 +18,8 @@ type Group struct {
 	Paths []storepath.Path // sorted
 }
 
-// Limits bounds a plan.
-type Limits struct {
-	// Layers is the most groups there may be; 0 means DefaultLayers. An image may have 127 layers, of which the run
-	// image, the lifecycle and other buildpacks need theirs.
-	Layers int
-}
-
 const (
-	// DefaultLayers is the default of nixpkgs' dockerTools too. It leaves 27 of an image's 127 layers to the run image,
+	// DefaultLayers is the default of nixpkgs' dockerTools too. It leaves 27 of the 127 layers of an image to the run image,
 	// the lifecycle and other buildpacks.
 	DefaultLayers = 100
 	// LayerPrefix starts the name of every layer that a plan makes.
@@ -48,22 +41,15 @@ const (
 	layerName = 12
 )
 
-func (l Limits) layers() int {
-	if l.Layers <= 0 {
-		return DefaultLayers
-	}
-	return max(l.Layers, 2) // the app apart from its dependencies, whatever was asked for
-}
-
 // Plan says which layer holds which path of g: every node in exactly one group and nothing else in any, never more
-// groups than limits allows. Layers are named for paths relocated to view.
+// groups than layers, which is DefaultLayers where it is 0. Layers are named for paths relocated to view.
 //
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
 // the roots are apart from the rest; most layers hold one path each, the largest; the small ones are together with what
 // the same large path needs (see bundles), and neighbours among these bundles are joined until all fit (see joined). The
 // groups are in the order of their layers' names.
-func Plan(g *Graph, view relocate.View, limits Limits) []Group {
+func Plan(g *Graph, view relocate.View, layers int) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
 	}
@@ -73,7 +59,10 @@ func Plan(g *Graph, view relocate.View, limits Limits) []Group {
 	}
 	p := newPlanner(nodes)
 	apps, rest := p.apart(g)
-	quota := limits.layers()
+	quota := DefaultLayers
+	if layers > 0 {
+		quota = max(layers, 2) // the app apart from its dependencies, whatever was asked for
+	}
 	sets := joined(p.parts(apps), max(1, quota/10))
 	quota -= len(sets)
 	slices.SortFunc(rest, p.bySize)

@@ -18,7 +18,7 @@ import (
 
 // plan is a plan for paths that are not relocated.
 func plan(g *closure.Graph, layers int) []closure.Group {
-	return closure.Plan(g, relocate.View{}, closure.Limits{Layers: layers})
+	return closure.Plan(g, relocate.View{}, layers)
 }
 
 func testPlan(t *testing.T, _ spec.G, it spec.S) {
@@ -169,7 +169,7 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 			change(g.Nodes[p])
 			Expect(holding(plan(g, 0), p).Layer).NotTo(Equal(before), what)
 		}
-		relocated := func() string { return holding(closure.Plan(g, viewAt("/layers/x/view"), closure.Limits{}), p).Layer }
+		relocated := func() string { return holding(closure.Plan(g, viewAt("/layers/x/view"), 0), p).Layer }
 		was := relocated()
 		Expect(was).NotTo(Equal(before))
 		g.Nodes[p].Overruled = []closure.Overruled{{Path: p, File: "lib/table", By: "*/lib/*"}}

@@ -12,8 +12,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
-	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -24,7 +22,6 @@ type substitution struct {
 	staging  staging
 	progress *progress
 	underWay *semaphore.Weighted         // bytes of NARs, of a large one largeNAR
-	memory   *memory.Budget              // of all decoders
 	view     relocate.View               // what paths are relocated to, as far as is known: that of Options or the zero one
 	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
 
@@ -71,7 +68,6 @@ func newSubstitution(options Options) (*substitution, error) {
 		Options: options.withDefaults(), reasons: map[storepath.Path][]Reason{}, nodes: map[storepath.Path]*Node{},
 		found: map[storepath.Path]*cache.Found{}, staged: map[storepath.Path]staged{},
 		underWay: semaphore.NewWeighted(largeDownloads() * largeNAR),
-		memory:   memory.NewBudget(decompress.DefaultMemory()),
 	}
 	if s.Caches == nil || s.Staging == "" || len(s.Roots) == 0 {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
@@ -136,7 +132,7 @@ func (s *substitution) plan(g *Graph) *Result {
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)
 	} else {
-		result.Groups = Plan(g, view, s.Limits)
+		result.Groups = Plan(g, view, s.Layers)
 	}
 	var kept []Group
 	if s.Previous.Prefix == view.Dir() {

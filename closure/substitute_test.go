@@ -98,7 +98,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 
 	it("fetches only what is new, and what shares a layer with what is gone", func() {
 		w := newWorld(1, 60)
-		options.Limits.Layers = 10
+		options.Layers = 10
 		g := c.stock(w)
 		options.Roots = g.Roots
 		first, err := closure.Substitute(ctx, options)
@@ -118,7 +118,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(len(changed)).To(And(BeNumerically(">", 1), BeNumerically("<", 60)))
 		Expect(caches.fetches).To(ConsistOf(changed))
 		Expect(caches.lookups).To(ConsistOf(changed))
-		Expect(result.Groups).To(Equal(closure.Plan(result.Graph, options.View, options.Limits)))
+		Expect(result.Groups).To(Equal(closure.Plan(result.Graph, options.View, options.Layers)))
 		Expect(result.Removed.Paths).To(BeNumerically(">", 0))
 		Expect(result.Graph.Paths()).To(Equal(g2.Paths()))
 	})
@@ -260,7 +260,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 	it("fetches a path again that was built anew under the same name", func() {
 		w := newWorld(1, 30)
 		g := c.stock(w)
-		options.Roots, options.Limits.Layers = g.Roots, 4
+		options.Roots, options.Layers = g.Roots, 4
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
@@ -306,7 +306,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 
 	it("names the way to a path that the previous image has, whose layer has changed and that is in no cache any more", func() {
 		w := newWorld(1, 30)
-		options.Roots, options.Limits.Layers = c.stock(w).Roots, 2
+		options.Roots, options.Layers = c.stock(w).Roots, 2
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
@@ -548,5 +548,7 @@ func (c *crowd) Fetch(ctx context.Context, _ *cache.Found, _ func(io.Reader) err
 	<-ctx.Done()
 	return ctx.Err()
 }
+
+func (c *crowd) Share(ctx context.Context) context.Context { return ctx }
 
 func (c *crowd) Report() []cache.Report { return nil }

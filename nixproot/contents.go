@@ -80,7 +80,7 @@ func (b Build) substitute(ctx context.Context, in *inputs, dir string, options c
 	options.Caches = lazyCaches(in.caches)
 	options.Staging = in.staging()
 	options.Strict = in.config.Engine == launch.EngineRelocate
-	options.Limits = closure.Limits{Layers: in.config.MaxLayers}
+	options.Layers = in.config.MaxLayers
 	options.Downloads = in.config.Concurrency
 	options.Log = b.Logger.Bodyf
 	result, err := closure.Substitute(ctx, options)
@@ -284,6 +284,15 @@ func (open lazyCaches) Fetch(ctx context.Context, f *cache.Found, unpack func(io
 		return err
 	}
 	return set.Fetch(ctx, f, unpack)
+}
+
+// Share gives a context for what is decoded of one path.
+func (open lazyCaches) Share(ctx context.Context) context.Context {
+	set, err := open()
+	if err != nil {
+		return ctx
+	}
+	return set.Share(ctx)
 }
 
 // Report says what came from which cache.

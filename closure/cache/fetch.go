@@ -12,6 +12,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
 
+// Share gives a context under which all that is decoded of one path, by Fetch and by whoever unpacks what that gives, has one
+// share of the memory that decoders have together.
+func (s *Set) Share(ctx context.Context) context.Context { return s.pool.Share(ctx) }
+
 // Fetch gives unpack the NAR of f: decompressed, verified while it streams, never beyond NarSize bytes. The reader
 // returns io.EOF only after NarHash and NarSize were right, else a *VerifyError. (FileHash and FileSize, which nobody signs,
 // say nothing more.)
@@ -31,7 +35,7 @@ func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) erro
 		return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
 	}
 	if !memory.Has(ctx) {
-		ctx = s.pool.Share(ctx)
+		ctx = s.Share(ctx)
 	}
 	failure := &FetchError{Path: f.StorePath}
 	sources := s.sources(f)

@@ -224,7 +224,7 @@ func atOnce(n int, do func(i int)) {
 // ours is this buildpack's grouping.
 func ours(g *closure.Graph, layers int) [][]storepath.Path {
 	var groups [][]storepath.Path
-	for _, group := range closure.Plan(g, relocate.View{}, closure.Limits{Layers: layers}) {
+	for _, group := range closure.Plan(g, relocate.View{}, layers) {
 		groups = append(groups, group.Paths)
 	}
 	return groups
@@ -337,7 +337,7 @@ func planning(u *fleetUniverse) time.Duration {
 	slices.Sort(app.needs)
 	g := app.graph(-1)
 	start := time.Now()
-	closure.Plan(g, relocate.View{}, closure.Limits{})
+	closure.Plan(g, relocate.View{}, 0)
 	return time.Since(start)
 }
 
