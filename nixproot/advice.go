@@ -59,6 +59,7 @@ const (
 	topicTLSPort         topic = "tls-port"
 	topicPlainPort       topic = "plain-port"
 	topicAbsent          topic = "absent"
+	topicPrivate         topic = "private"
 	topicInvalid         topic = "invalid"
 	topicReference       topic = "reference"
 	topicDefaultCache    topic = "default-cache"
@@ -283,9 +284,13 @@ func cachesAdvice() []advice {
 		{topicAbsent, "not there",
 			"None of the caches has the path.",
 			[]string{"name the cache that has it in NIX_EXTRA_BINARY_CACHE, or have Hydra build it for this system"}},
+		{topicPrivate, "not there: … 403 Forbidden",
+			"The cache does not have the path, or is private: some caches say this of every path to who is not logged in.",
+			[]string{"where the cache is private, give its login as a service binding of type nix-binary-cache or in a netrc file"}},
 		{topicInvalid, "this is an HTML page, not a narinfo; its narinfo says …",
 			"What the cache serves for the path is no narinfo, one with a wrong field, or another file than its narinfo promises.",
-			[]string{"see that the cache's URL is that of a binary cache, then upload the path to it again (nix copy --to …)"}},
+			[]string{"see that the cache's URL is that of a binary cache, then upload the path to it again (nix copy --to …); a page " +
+				"in HTML may be one that asks for a login, which belongs into a service binding of type nix-binary-cache or a netrc file"}},
 		{topicReference, "the caches have … and not …, which it refers to",
 			"A path's closure was not uploaded whole.",
 			[]string{"the caches have {root} and not {reference}, which it refers to: whoever uploaded it has not uploaded all of " +

@@ -249,7 +249,11 @@ func answerFixes(a cache.Answer) []string {
 	case cache.Untrusted:
 		return trustFix(a)
 	case cache.Absent:
-		return adviceOn(topicAbsent)
+		fixes := adviceOn(topicAbsent)
+		if status := (*cache.StatusError)(nil); errors.As(a.Err, &status) && status.Code == http.StatusForbidden {
+			fixes = append(fixes, adviceOn(topicPrivate)...)
+		}
+		return fixes
 	}
 	if fixes := connectionFix(a.Err); fixes != nil {
 		return fixes

@@ -98,7 +98,10 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 	it("says where logins, proxies and caches are set", func() {
 		Expect(says(cache.Answer{Reason: cache.Login})).To(And(ContainSubstring("nix-binary-cache"), ContainSubstring("netrc")))
 		Expect(says(cache.Answer{Reason: cache.Down})).To(ContainSubstring("HTTPS_PROXY"))
-		Expect(says(cache.Answer{Reason: cache.Absent})).To(ContainSubstring("NIX_EXTRA_BINARY_CACHE"))
+		Expect(says(cache.Answer{Reason: cache.Absent})).To(And(ContainSubstring("NIX_EXTRA_BINARY_CACHE"), Not(ContainSubstring("private"))))
+		Expect(says(cache.Answer{Reason: cache.Absent, Err: fmt.Errorf("not there: %w", &cache.StatusError{Code: 403})})).
+			To(ContainSubstring("where the cache is private, give its login"))
+		Expect(says(cache.Answer{Reason: cache.Invalid})).To(ContainSubstring("asks for a login"))
 		Expect(explain(&cache.OpenError{Asked: []cache.Answer{{Reason: cache.Login}}})).
 			To(MatchError(ContainSubstring("nix-binary-cache")))
 		Expect(explain(fmt.Errorf("a step: %w", cache.ErrNoKeys))).To(MatchError(And(

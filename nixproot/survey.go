@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -107,6 +108,9 @@ func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, err
 		return o, err
 	}
 	o.view, o.cache = view.Overruling(overrules), flags.Arg(0)
+	if err := checkCache(o.cache); err != nil && !filepath.IsAbs(o.cache) { // a directory is a cache, too
+		return o, err
+	}
 	for _, arg := range flags.Args()[1:] {
 		roots, err := surveyRoots(arg, in)
 		if err != nil {

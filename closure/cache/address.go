@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"path"
@@ -11,9 +12,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
-
-// bracketed is how an address of IPv6 stands in a URL.
-const bracketed = "An IPv6 address stands in brackets, its zone behind %25: http://[fe80::1%25eth0]:8080"
 
 // address is one cache as the user named it, taken apart.
 type address struct {
@@ -47,7 +45,7 @@ func parseAddress(raw string) (*address, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, fmt.Errorf("parsing cache URL: it is not a URL (a space, or a character that wants escaping? %s)", bracketed)
+		return nil, errors.New("parsing cache URL: it is not a URL")
 	}
 	a := &address{given: given, user: u.User}
 	if err := a.readSettings(u); err != nil {

@@ -37,7 +37,7 @@ func ParseInfo(r io.Reader) (Info, error) {
 		return Info{}, fmt.Errorf("%s is longer than %d bytes", infoName, maxNarInfo)
 	}
 	if strings.HasPrefix(strings.TrimSpace(string(text[:min(64, len(text))])), "<") {
-		return Info{}, errors.New("it is an HTML page, not nix-cache-info (a login page?)")
+		return Info{}, errors.New("it is an HTML page, not nix-cache-info")
 	}
 	n := 0
 	for line := range strings.Lines(string(text)) {

@@ -145,13 +145,13 @@ func (e *StatusError) Error() string {
 	}
 	switch {
 	case e.Region != "" && e.Code >= 300 && e.Code != 403 && e.Code != 404:
-		return msg + fmt.Sprintf(" (the bucket is in another region: add ?region=%s to its URL)", clip(e.Region))
+		return msg + ": the bucket is in another region, " + clip(e.Region)
 	case e.Code == 401 && e.LoginSent:
-		return msg + " (the login that was sent is refused)"
+		return msg + ": the login that was sent is refused"
 	case e.Code == 401:
-		return msg + " (it wants a login)"
+		return msg + ": it wants a login"
 	case e.Code == 407:
-		return msg + " (the proxy wants a login)"
+		return msg + ": the proxy wants a login"
 	}
 	return msg
 }
@@ -202,9 +202,9 @@ type SchemeError struct {
 
 func (e *SchemeError) Error() string {
 	if e.TLS {
-		return fmt.Sprintf("downloading %s: the server speaks TLS at this port: its URL has to begin with https://", e.URL)
+		return fmt.Sprintf("downloading %s: the server speaks TLS at this port", e.URL)
 	}
-	return fmt.Sprintf("downloading %s: the server does not speak TLS at this port: its URL has to begin with http://", e.URL)
+	return fmt.Sprintf("downloading %s: the server does not speak TLS at this port", e.URL)
 }
 
 // AuthoritiesError says that certificates of authorities cannot be read.

@@ -193,7 +193,7 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 	info, err := narinfo.Parse(bytes.NewReader(page.data), storepath.Dir)
 	if err != nil {
 		if page.html && !strings.HasPrefix(strings.TrimSpace(string(page.data[:min(64, len(page.data))])), "<") { // else err says so
-			err = fmt.Errorf("the answer is an HTML page, not a narinfo (a login page?): %w", err)
+			err = fmt.Errorf("the answer is an HTML page, not a narinfo: %w", err)
 		}
 		return nil, &invalidError{err}
 	}

@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	stdcontext "context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -201,6 +202,11 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 				})
 				_, err := open(t, options(first.URL)).Lookup(ctx, storePath("a"))
 				Expect(answers(err)[0].Reason).To(Equal(reasons[code]), "%v", err)
+				if code == 403 {
+					Expect(answers(err)[0].Err).To(MatchError(ContainSubstring("HTTP error 403 Forbidden")))
+					var status *cache.StatusError
+					Expect(errors.As(answers(err)[0].Err, &status)).To(BeTrue(), "for whoever says that the cache may be private")
+				}
 				if code == 401 {
 					Expect(err).To(MatchError(ContainSubstring("wants a login")))
 				}

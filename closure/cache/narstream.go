@@ -229,7 +229,7 @@ func (n *narStream) causeOf(err error) error {
 		return other
 	}
 	if n.transfer.html {
-		err = fmt.Errorf("%w (the answer is an HTML page: a login page?)", err)
+		err = fmt.Errorf("the answer is an HTML page: %w", err)
 	}
 	return n.restartIfCut(&CompressionError{
 		Cache: n.found.CacheURL, Path: n.found.StorePath, Compression: n.found.Compression, Err: err,

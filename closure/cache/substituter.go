@@ -153,7 +153,7 @@ func (c *substituter) final(err error) error {
 	var status *StatusError
 	switch isStatus := errors.As(err, &status); {
 	case isStatus && status.Code == 403 && status.S3Code == "":
-		return fmt.Errorf("%w (HTTP error %q: a private cache would want a login)", errAbsent, status.Status)
+		return fmt.Errorf("%w: %w", errAbsent, err) // or not for us: a private cache may say so of everything
 	case isStatus && status.missing():
 		return errAbsent
 	case err != nil && !isStatus && !errors.Is(err, errAbsent):

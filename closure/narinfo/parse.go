@@ -81,10 +81,9 @@ func checkText(text []byte) error {
 	case len(start) == 0:
 		return &FieldError{Problem: "empty"}
 	case start[0] == '<':
-		return &FieldError{Line: 1,
-			Problem: "this is an HTML page, not a narinfo: does the cache want a login, or is its URL a web page's?"}
+		return &FieldError{Line: 1, Problem: "this is an HTML page, not a narinfo"}
 	case start[0] == '{':
-		return &FieldError{Line: 1, Problem: "this is JSON, not a narinfo: is the URL that of a binary cache?"}
+		return &FieldError{Line: 1, Problem: "this is JSON, not a narinfo"}
 	}
 	return nil
 }

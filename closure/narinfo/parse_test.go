@@ -182,7 +182,7 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 		"nothing": {"", "", "empty"},
 		"blanks":  {"\n \r\n", "", "empty"},
 		"a login page": {"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n", "",
-			"this is an HTML page, not a narinfo: does the cache want a login"},
+			"this is an HTML page, not a narinfo"},
 		"JSON":                {`{"error":"no such cache"}`, "", "this is JSON"},
 		"plain words":         {"missed hash\n", "", "want Name: value"},
 		"a body that was cut": {netTools[:len(netTools)-20], "", "cut short"},
