@@ -64,16 +64,11 @@ type faulty struct {
 func (f *faulty) build(layers string, urls ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), faultTime, fmt.Errorf("the build took %v", faultTime))
 	defer cancel()
-	retry := cache.RetryPolicy{
-		Backoff: time.Millisecond, Timeout: 200 * time.Millisecond, Stall: 50 * time.Millisecond,
-		Patience: 50 * time.Millisecond, Disable: 100 * time.Millisecond,
+	options := cache.Options{URLs: urls, Keys: f.cache.keys, RequireSigs: true, Getenv: func(string) string { return "" }}
+	if !slices.Equal(urls, []string{f.healthy}) { // that is waited for also on a machine that is busy with something else
+		options = options.Impatient()
 	}
-	if slices.Equal(urls, []string{f.healthy}) {
-		retry = cache.RetryPolicy{} // it is waited for also on a machine that is busy with something else
-	}
-	set, err := cache.Open(ctx, cache.Options{
-		URLs: urls, Keys: f.cache.keys, RequireSigs: true, Getenv: func(string) string { return "" }, Retry: retry,
-	})
+	set, err := cache.Open(ctx, options)
 	if err != nil {
 		return "", err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // projectMetadata is where a platform says in the layers directory what the source is (CNB Platform specification,
@@ -126,7 +127,7 @@ func readProjectMetadata(ctx context.Context, layers string) (provenance, error)
 		return o, fmt.Errorf("the platform's %s cannot be read: %w", projectMetadata, err)
 	}
 	version, metadata := file.Source.Version, file.Source.Metadata
-	if version.Commit == "" && isCommit(metadata.Revision) {
+	if version.Commit == "" && hydra.IsCommit(metadata.Revision) {
 		version.Commit = metadata.Revision
 	}
 	if version.Commit == "" {
@@ -172,7 +173,7 @@ func expand(template string, lookup Lookup) (text string, ok bool) {
 
 // of checks what an origin says: a whole commit, and an address without its login.
 func (o provenance) of(revision, repository string) (provenance, error) {
-	if revision = strings.ToLower(revision); !isCommit(revision) {
+	if revision = strings.ToLower(revision); !hydra.IsCommit(revision) {
 		return provenance{}, fmt.Errorf("the revision in %s is passed over, as %s is no commit", o.origin,
 			strconv.Quote(revision[:min(len(revision), 80)]))
 	}
@@ -181,11 +182,6 @@ func (o provenance) of(revision, repository string) (provenance, error) {
 		o.URL = nixinstall.WithoutCredentials(repository)
 	}
 	return o, nil
-}
-
-// isCommit reports whether s is the whole name of a commit, a SHA-1 or SHA-256 in hex.
-func isCommit(s string) bool {
-	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == "" && strings.Trim(s, "0") != ""
 }
 
 // isAddress reports whether s may be the address of a repository.

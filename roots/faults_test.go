@@ -86,10 +86,8 @@ func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) 
 		Settings: roots.Settings{HydraURL: url, HydraJob: q.job, GitRev: q.revision, System: faultSystem},
 		Identity: nixinstall.Identity{URL: faultRepository},
 		Caches:   func() (*cache.Set, error) { return set, nil },
-		Servers: cache.Options{Getenv: func(string) string { return "" }, Retry: cache.RetryPolicy{
-			Backoff: time.Millisecond, Stall: 100 * time.Millisecond,
-		}},
-		Log: log,
+		Servers:  cache.Options{Getenv: func(string) string { return "" }, Stall: 100 * time.Millisecond}.Impatient(),
+		Log:      log,
 	}.Find(ctx)
 }
 
@@ -165,9 +163,9 @@ func TestHydraFloods(t *testing.T) {
 					Settings: roots.Settings{HydraURL: server.URL, HydraJob: "shop/main/web", GitRev: "latest", System: faultSystem},
 					Servers: cache.Options{
 						Getenv:  func(string) string { return "" },
-						Retry:   cache.RetryPolicy{Backoff: time.Millisecond, Stall: 250 * time.Millisecond},
+						Stall:   250 * time.Millisecond,
 						RootCAs: []cache.Authorities{{PEM: server.Certificate}},
-					},
+					}.Impatient(),
 					Log: func(string, ...any) {},
 				}.Find(ctx)
 				return err

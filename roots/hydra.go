@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -58,7 +57,7 @@ func (f Finder) askHydra(ctx context.Context) (Result, error) {
 		}
 	}
 	if len(roots.Paths) == 0 {
-		return Result{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval, f.Settings.HydraJob)
+		return Result{}, fmt.Errorf("asking Hydra: evaluation %d has no outputs for %s", resolution.Eval.ID, f.Settings.HydraJob)
 	}
 	return roots, f.checkServed(ctx, client, resolution, roots)
 }
@@ -74,7 +73,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	if err != nil {
 		return err
 	}
-	e := f.lacking(fmt.Sprintf("evaluation %d of %s", r.Eval, redact.Text(client.URL())), roots.All(), absent)
+	e := f.lacking(fmt.Sprintf("evaluation %d of %s", r.Eval.ID, redact.Text(client.URL())), roots.All(), absent)
 	if e == nil {
 		return f.checkSigned(ctx, caches, roots)
 	}
@@ -134,14 +133,13 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 func (f Finder) hydraClient() (client *hydra.Client, closeConnections func(), err error) {
 	options := hydra.Options{
 		URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log,
-		// Hydra's database is slow: an answer may take twice as long as a download may stand still.
-		Retry: hydra.Retry{Backoff: f.Servers.Retry.Backoff, Timeout: 2 * f.Servers.Retry.Stall},
+		Timeout: 2 * f.Servers.Stall, // Hydra's database is slow: an answer may take twice as long as a download may stand still
 	}
 	transport, err := cache.NewTransport(f.Servers)
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking Hydra: %w", err)
 	}
-	options.HTTP = &http.Client{Transport: transport}
+	options.Transport = transport
 	if login, ok := f.login(); ok {
 		options.Username, options.Password, options.Token = login.Username, login.Password, login.Token
 	}

@@ -144,18 +144,18 @@ func (s *s3Settings) set(name, value string) bool {
 func (a *address) resolve(ref string) (*url.URL, error) {
 	u, err := url.Parse(ref)
 	if err != nil || u.Opaque != "" || ref == "" {
-		return nil, fmt.Errorf("URL %q is not a file of the cache", clip(redact.Text(ref)))
+		return nil, fmt.Errorf("URL %q is not a file of the cache", text.Short(redact.Text(ref)))
 	}
 	if u.IsAbs() {
 		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("URL %q: only http and https lead out of a cache", clip(redact.URL(u)))
+			return nil, fmt.Errorf("URL %q: only http and https lead out of a cache", text.Short(redact.URL(u)))
 		}
 		return u, nil
 	}
 	above := slices.Contains(strings.Split(u.Path, "/"), "..")
 	if u.Host != "" || strings.HasPrefix(u.Path, "/") || above {
 		if a.base.Scheme != "http" && a.base.Scheme != "https" { // where it may lead anywhere on this machine
-			return nil, fmt.Errorf("URL %q leads out of the cache", clip(redact.URL(u)))
+			return nil, fmt.Errorf("URL %q leads out of the cache", text.Short(redact.URL(u)))
 		}
 		return a.base.JoinPath("/").ResolveReference(u), nil
 	}
@@ -183,6 +183,3 @@ func (a *address) identity() string {
 	}
 	return a.base.String()
 }
-
-// clip keeps text of somebody else's short in an error.
-func clip(s string) string { return text.Cut(s, 120) }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // infoName is the file that makes a directory a binary cache.
@@ -65,7 +66,7 @@ func (i *Info) set(key, value string) error {
 	case "Priority":
 		n, err := strconv.Atoi(leadingInteger.FindString(value))
 		if err != nil {
-			return fmt.Errorf("field Priority: %q is not a number", clip(value))
+			return fmt.Errorf("field Priority: %q is not a number", text.Short(value))
 		}
 		i.Priority = n
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // maxEncodings is how many Content-Encodings an answer may have on top of each other: curl's own limit.
@@ -25,7 +26,7 @@ func decodeContent(ctx context.Context, pool *decompress.Pool, encodings string,
 	}
 	// Who holds memory for a window must not wait for more of the same.
 	if len(names) > maxEncodings || windows > 1 {
-		return nil, fmt.Errorf("Content-Encoding: %w", &decompress.UnknownError{Name: clip(encodings)})
+		return nil, fmt.Errorf("Content-Encoding: %w", &decompress.UnknownError{Name: text.Short(encodings)})
 	}
 	stack := &decoders{Reader: r}
 	for _, name := range slices.Backward(names) {

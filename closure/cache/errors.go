@@ -141,11 +141,11 @@ type StatusError struct {
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("downloading %s: HTTP error %s", e.URL, text.Clip(e.Status, 120))
 	if e.S3Code != "" {
-		msg += fmt.Sprintf(": S3 says %s: %s", clip(e.S3Code), clip(e.S3Message))
+		msg += fmt.Sprintf(": S3 says %s: %s", text.Short(e.S3Code), text.Short(e.S3Message))
 	}
 	switch {
 	case e.Region != "" && e.Code >= 300 && e.Code != 403 && e.Code != 404:
-		return msg + ": the bucket is in another region, " + clip(e.Region)
+		return msg + ": the bucket is in another region, " + text.Short(e.Region)
 	case e.Code == 401 && e.LoginSent:
 		return msg + ": the login that was sent is refused"
 	case e.Code == 401:

@@ -83,7 +83,7 @@ func (s *sources) next(ctx context.Context) (*Found, fallback) {
 // another reports whether there is a cache besides the present one that has the NAR. One that does not answer in time
 // does not count.
 func (s *sources) another(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.set.options.Retry.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.set.options.policy.timeout)
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +99,7 @@ func (s *sources) peek(ctx context.Context) *Found {
 		if s.asked[c] {
 			continue
 		}
-		other, err := s.set.ask(ctx, c, s.wanted.StorePath, nil)
+		other, err := s.set.ask(ctx, ctx, c, s.wanted.StorePath)
 		if ctx.Err() != nil {
 			break
 		}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 // Share gives a context under which all that is decoded of one path, by Fetch and by whoever unpacks what that gives, has one
@@ -126,7 +127,6 @@ func (e *unpackError) from(f *Found) error {
 
 // fetchFrom streams from one cache. A transfer whose decoding cannot be continued is begun again a few times.
 func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack func(r io.Reader) error) error {
-	policy := s.options.Retry
 	if f.provesItself {
 		if err := s.unproven.Acquire(ctx, f.NarSize); err != nil {
 			return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
@@ -142,7 +142,7 @@ func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack fu
 		if final := other.decide(ctx, n, err); final != nil {
 			return final
 		}
-		if wait(ctx, policy.delay(n, restart.error), nil) != nil {
+		if retry.Sleep(ctx, s.options.policy.pause(n, restart.error)) != nil {
 			return err
 		}
 	}

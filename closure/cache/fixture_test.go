@@ -230,12 +230,6 @@ func (s *server) drop(name string) {
 	delete(s.files, name)
 }
 
-// fast is a retry policy for tests.
-var fast = cache.RetryPolicy{
-	Backoff: time.Millisecond, Timeout: 2 * time.Second, Stall: 300 * time.Millisecond,
-	Patience: 150 * time.Millisecond, Disable: 30 * time.Second,
-}
-
 // logged collects what a Set logs.
 type logged struct {
 	mu    sync.Mutex
@@ -257,9 +251,8 @@ func (l *logged) String() string {
 // options are those of most tests: the trusted key, no environment, no netrc.
 func options(urls ...string) cache.Options {
 	return cache.Options{
-		URLs: urls, Keys: narinfo.Keys{trusted.public()}, RequireSigs: true, Retry: fast,
-		Getenv: func(string) string { return "" },
-	}
+		URLs: urls, Keys: narinfo.Keys{trusted.public()}, RequireSigs: true, Getenv: func(string) string { return "" },
+	}.Fast()
 }
 
 func open(t *testing.T, o cache.Options) *cache.Set {

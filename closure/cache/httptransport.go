@@ -21,7 +21,8 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
-	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -45,18 +46,18 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		return nil, err
 	}
 	proxy := proxyFunc(o.Getenv, o.Log)
-	dialer := &net.Dialer{Timeout: o.Retry.Timeout, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: o.policy.timeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
 			if res.StatusCode == http.StatusOK {
 				return nil
 			}
-			return &ProxyError{Proxy: redact.URL(proxy), Code: res.StatusCode, Status: clip(res.Status)}
+			return &ProxyError{Proxy: redact.URL(proxy), Code: res.StatusCode, Status: text.Short(res.Status)}
 		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: o.Retry.Timeout,
+		TLSHandshakeTimeout: o.policy.timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        512,
 		MaxIdleConnsPerHost: lookupsPerCache(o) + o.Concurrency + o.Concurrency,
@@ -67,8 +68,8 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		ReadBufferSize:         4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout:           o.Retry.Timeout,
-			PingTimeout:               o.Retry.Timeout,
+			SendPingTimeout:           o.policy.timeout,
+			PingTimeout:               o.policy.timeout,
 		},
 	}, nil
 }
@@ -232,8 +233,8 @@ func (t *httpTransport) read(r request, res *http.Response) (*response, error) {
 		return nil, &SchemeError{TLS: true, URL: redact.URL(r.url)}
 	}
 	failure := &StatusError{
-		URL: redact.URL(r.url), Code: res.StatusCode, Status: clip(res.Status), LoginSent: a.login,
-		retryAfter: retryafter.Of(res.Header),
+		URL: redact.URL(r.url), Code: res.StatusCode, Status: text.Short(res.Status), LoginSent: a.login,
+		retryAfter: retry.After(res.Header),
 	}
 	failure.readS3(res.Header, body)
 	return nil, failure
@@ -280,7 +281,7 @@ func (r *response) readRange(header string, from int64) error {
 		return nil // something that is no range of bytes; what it holds is checked like all
 	}
 	if err != nil || n != from {
-		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, clip(header))
+		return fmt.Errorf("%w: asked to continue at byte %d, the answer is range %q", errWrongRange, from, text.Short(header))
 	}
 	r.from = from
 	if size, err := strconv.ParseInt(whole, 10, 64); err == nil && from == 0 && r.encoding == "" {

@@ -100,35 +100,11 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 	})
 }
 
-func TestRetryPolicy(t *testing.T) {
-	spec.Run(t, "the retry policy", testRetryPolicy, spec.Report(report.Terminal{}))
-}
-
-func testRetryPolicy(t *testing.T, context spec.G, it spec.S) {
-	it.Before(func() { RegisterTestingT(t) })
-
-	it("doubles its delays up to a bound, each shortened by chance", func() {
-		p := RetryPolicy{Backoff: 100 * time.Millisecond}
-		for n, longest := range []int{1: 100, 2: 200, 3: 400, 4: 800, 5: 1600, 6: 3200, 7: 4000, 60: 4000} {
-			if longest == 0 {
-				continue
-			}
-			seen := map[time.Duration]bool{}
-			for range 50 {
-				d := p.delay(n, errSlow)
-				Expect(d).To(And(BeNumerically("<=", time.Duration(longest)*time.Millisecond),
-					BeNumerically(">=", time.Duration(longest)*time.Millisecond/2)))
-				seen[d] = true
-			}
-			Expect(len(seen)).To(BeNumerically(">", 25), "delays are alike")
-		}
-	})
-
-	it("waits as long as Retry-After says, and no longer than it may", func() {
-		p := RetryPolicy{Backoff: time.Millisecond, Disable: 5 * time.Second}
-		Expect(p.delay(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
-		Expect(p.delay(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
-	})
+func TestAPauseIsAsLongAsRetryAfterSaysAndNoLongerThanItMay(t *testing.T) {
+	RegisterTestingT(t)
+	p := policy{backoff: time.Millisecond, disable: 5 * time.Second}
+	Expect(p.pause(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
+	Expect(p.pause(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
 }
 
 func FuzzParseInfo(f *testing.F) {

@@ -17,27 +17,26 @@ const (
 // Unavailable) is given a pause, half as many requests may be unanswered, and the gap between two doubles; each answer
 // lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
 type limiter struct {
-	most  float64 // requests that may be unanswered where nothing is refused
-	retry RetryPolicy
+	most   float64 // requests that may be unanswered where nothing is refused
+	policy policy
 
 	mu         sync.Mutex
 	window     float64       // requests that may be unanswered
 	unanswered int           // how many are
 	less       chan struct{} // closed when they become fewer
-	gap        time.Duration
-	next       time.Time // when the gap is over
-	paused     time.Time // when the last pause began
-	resume     time.Time // when it is over
-	refusals   int       // pauses in a row
-	answered   time.Time // when something last came
+	gap        time.Duration // between two requests
+	paused     time.Time     // when the last pause began
+	resume     time.Time     // when the next request may begin
+	refusals   int           // pauses in a row
+	answered   time.Time     // when something last came
 }
 
-func newLimiter(requests int, retry RetryPolicy) *limiter {
-	return &limiter{most: float64(requests), window: float64(requests), retry: retry, less: make(chan struct{})}
+func newLimiter(requests int, p policy) *limiter {
+	return &limiter{most: float64(requests), window: float64(requests), policy: p, less: make(chan struct{})}
 }
 
-// start waits until a request may begin, ctx ends or unwanted is closed. It gives the time, which finish wants.
-func (l *limiter) start(ctx context.Context, unwanted <-chan struct{}) (time.Time, error) {
+// start waits until a request may begin, or ctx ends. It gives the time, which finish wants.
+func (l *limiter) start(ctx context.Context) (time.Time, error) {
 	for {
 		now := time.Now()
 		pause, less := l.admit(now)
@@ -49,8 +48,6 @@ func (l *limiter) start(ctx context.Context, unwanted <-chan struct{}) (time.Tim
 		select {
 		case <-timer.C:
 		case <-less:
-		case <-unwanted:
-			err = errUnwanted
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		}
@@ -65,16 +62,14 @@ func (l *limiter) start(ctx context.Context, unwanted <-chan struct{}) (time.Tim
 func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch left := max(l.next.Sub(now), l.resume.Sub(now)); {
+	switch left := l.resume.Sub(now); {
 	case left > 0:
 		return left, l.less
 	case l.unanswered >= max(1, int(l.window)):
 		return time.Hour, l.less
 	}
 	l.unanswered++
-	if l.gap > 0 {
-		l.next = now.Add(l.gap)
-	}
+	l.resume = now.Add(l.gap)
 	return 0, nil
 }
 
@@ -106,7 +101,7 @@ func (l *limiter) refused(began, now time.Time, err error) {
 		l.window = max(1, float64(l.unanswered)/2)
 		l.gap = min(max(2*l.gap, firstGap), maxGap)
 	}
-	if until := now.Add(l.retry.delay(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
+	if until := now.Add(l.policy.pause(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
 		l.resume = until
 	}
 }

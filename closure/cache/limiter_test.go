@@ -97,7 +97,8 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 					return refused
 				})
 				o := options(s.URL)
-				o.Retry.Backoff, o.Retry.Disable = 50*time.Millisecond, 100*time.Millisecond // which bounds Retry-After
+				o.SetBackoff(50 * time.Millisecond)
+				o.SetDisable(100 * time.Millisecond) // which bounds Retry-After
 				log := &logged{}
 				o.Log = log.log
 				set := open(t, o)

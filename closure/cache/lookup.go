@@ -12,6 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // pending is one look-up, shared by everybody who wants the same path.
@@ -22,7 +23,7 @@ type pending struct {
 }
 
 // Lookup gives the narinfo of p from the best cache that has a valid and trusted one. All caches are asked at the
-// same time; a better one is only waited for within the policy's Patience. Answers are remembered for the run. When
+// same time; a better one is only waited for within the policy's patience. Answers are remembered for the run. When
 // no cache has it the error is a *NotFoundError.
 func (s *Set) Lookup(ctx context.Context, p storepath.Path) (*Found, error) {
 	l := s.pending(p)
@@ -85,12 +86,12 @@ func (s *Set) lookup(p storepath.Path) (*Found, error) {
 
 // askAll asks some of the caches at the same time; failures gets what each one said where none has the path.
 func (s *Set) askAll(p storepath.Path, caches []*substituter, failures map[*substituter]error) *Found {
-	decided := make(chan struct{})
-	defer close(decided)
+	wanted, decided := context.WithCancelCause(s.background)
+	defer decided(errUnwanted)
 	came := make(chan reply, len(caches))
 	for i, c := range caches {
 		go func() {
-			found, err := s.ask(s.background, c, p, decided)
+			found, err := s.ask(s.background, wanted, c, p)
 			came <- reply{index: i, found: found, err: err}
 		}()
 	}
@@ -102,12 +103,12 @@ func (s *Set) askAll(p storepath.Path, caches []*substituter, failures map[*subs
 			replies.of[r.index] = &r
 			failures[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
-				patience = time.After(s.options.Retry.Patience)
+				patience = time.After(s.options.policy.patience)
 			}
 		case <-patience:
 			found, silent := replies.bestSoFar()
 			for _, c := range silent { // so that the next look-ups do not wait for them
-				c.disable(fmt.Errorf("%w by %v", errLate, s.options.Retry.Patience))
+				c.disable(fmt.Errorf("%w by %v", errLate, s.options.policy.patience))
 			}
 			return found
 		}
@@ -162,9 +163,9 @@ func (s *Set) notFound(p storepath.Path, failures map[*substituter]error) error 
 	return e
 }
 
-// ask gets one cache's narinfo and decides whether it may be used. unwanted ends waiting for a turn or a retry.
-func (s *Set) ask(ctx context.Context, c *substituter, p storepath.Path, unwanted <-chan struct{}) (*Found, error) {
-	page, err := c.getFile(ctx, p.HashPart()+".narinfo", unwanted)
+// ask gets one cache's narinfo and decides whether it may be used. wanted is getFile's.
+func (s *Set) ask(ctx, wanted context.Context, c *substituter, p storepath.Path) (*Found, error) {
+	page, err := c.getFile(ctx, wanted, p.HashPart()+".narinfo")
 	if err != nil {
 		var status *StatusError
 		if errors.As(err, &status) && status.login() {
@@ -204,8 +205,8 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 		return nil, &invalidError{fmt.Errorf("narinfo field URL: %w", err)}
 	}
 	if !decompress.Known(info.Compression) {
-		return nil, &CompressionError{Cache: c.String(), Path: p, Compression: clip(info.Compression),
-			Err: &decompress.UnknownError{Name: clip(info.Compression)}}
+		return nil, &CompressionError{Cache: c.String(), Path: p, Compression: text.Short(info.Compression),
+			Err: &decompress.UnknownError{Name: text.Short(info.Compression)}}
 	}
 	found := &Found{NarInfo: info, CacheURL: c.String(), cache: c}
 	err = s.checkSignature(found)

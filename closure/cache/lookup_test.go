@@ -78,7 +78,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		it("waits for the better of two that both answer", func() {
 			first.on(narinfos(50 * time.Millisecond))
 			o := options(first.URL, second.URL)
-			o.Retry.Patience = 10 * time.Second
+			o.SetPatience(10 * time.Second)
 			set := open(t, o)
 			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
@@ -93,19 +93,21 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			first.on(narinfos(1500 * time.Millisecond))
 			log := &logged{}
 			o := options(first.URL, second.URL)
-			o.Log, o.Retry.Patience = log.log, 500*time.Millisecond
+			const patience = 500 * time.Millisecond
+			o.Log = log.log
+			o.SetPatience(patience)
 			set := open(t, o)
 			began := time.Now()
 			for _, p := range names {
 				Expect(set.Lookup(ctx, p)).To(HaveField("CacheURL", second.URL))
 			}
-			Expect(time.Since(began)).To(BeNumerically("<", slowCount*o.Retry.Patience/2))
+			Expect(time.Since(began)).To(BeNumerically("<", slowCount*patience/2))
 			Expect(strings.Count(log.String(), "is quicker by")).To(Equal(1))
 		})
 
 		it("waits for a slow one where another says at once that it does not have the path", func() {
 			only := first.add(t, "only", "none", data, nil)
-			first.on(narinfos(3 * fast.Patience))
+			first.on(narinfos(3 * cache.FastPatience))
 			Expect(open(t, options(first.URL, second.URL)).Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
 
@@ -278,7 +280,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			return false
 		})
 		o := options(first.URL)
-		o.Retry.Timeout = time.Minute
+		o.SetTimeout(time.Minute)
 		set := open(t, o)
 		var group sync.WaitGroup
 		for i := range 2 * together {

@@ -44,7 +44,7 @@ func (s *Set) openNAR(ctx context.Context, f *Found, other fallback) (*narStream
 		}
 	}
 	n.transfer = &transfer{
-		cache: f.cache, policy: s.options.Retry, fallback: other,
+		cache: f.cache, fallback: other,
 		request: request{url: u, packed: f.Compression != "none"}, size: -1,
 	}
 	switch {

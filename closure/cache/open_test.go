@@ -46,7 +46,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		defer silent.Close()
 		o := options("http://" + silent.Addr().String())
-		o.Retry.Timeout = 200 * time.Millisecond
+		o.SetTimeout(200 * time.Millisecond)
 		began := time.Now()
 		_, err = cache.Open(ctx, o)
 		var none *cache.OpenError
@@ -65,7 +65,8 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		})
 		opened := func() *cache.Set {
 			o := options(slow.URL, s.URL)
-			o.Log, o.Retry.Patience = log.log, 50*time.Millisecond
+			o.Log = log.log
+			o.SetPatience(50 * time.Millisecond)
 			return open(t, o)
 		}
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // probe opens every cache. Once one can be used the others have a while to answer too; those that take longer, as
@@ -37,7 +38,7 @@ func (s *Set) probe(ctx context.Context, caches []*substituter) error {
 			return fmt.Errorf("opening binary caches: %w", context.Cause(ctx))
 		}
 		if enough == nil && len(s.ready()) > 0 {
-			enough = time.After(s.options.Retry.Patience)
+			enough = time.After(s.options.policy.patience)
 		}
 	}
 	if len(s.ready()) == 0 {
@@ -109,7 +110,7 @@ func (s *Set) whyUnusable() []Answer {
 
 // open reads nix-cache-info.
 func (c *substituter) open(ctx context.Context) error {
-	p, err := c.getFile(ctx, infoName, nil)
+	p, err := c.getFile(ctx, ctx, infoName)
 	var status *StatusError
 	if errors.As(err, &status) && (status.Code == http.StatusNoContent || status.Code == http.StatusNotModified) {
 		p, err = &page{}, nil // as good as an empty one
@@ -126,7 +127,7 @@ func (c *substituter) open(ctx context.Context) error {
 	}
 	if info.StoreDir != storepath.Dir {
 		return &invalidError{fmt.Errorf("%s field StoreDir: its paths live in %q, these here in %q",
-			infoName, clip(info.StoreDir), storepath.Dir)}
+			infoName, text.Short(info.StoreDir), storepath.Dir)}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,53 +1,59 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
-// RetryPolicy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause;
-// when that does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it
-// (NixOS/nix src/libstore/http-binary-cache-store.cc and filetransfer.cc). Zeros mean the constants below. A build sets
-// Stall at most; tests are shorter.
-type RetryPolicy struct {
-	// Backoff is the wait before the second attempt. It doubles up to 40 times that; up to half is left to chance.
-	Backoff time.Duration
-	// Timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
+// policy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause; when that
+// does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it (NixOS/nix
+// src/libstore/http-binary-cache-store.cc and filetransfer.cc).
+type policy struct {
+	// backoff is the wait before the second attempt: see retry.Pause.
+	backoff time.Duration
+	// timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
 	// where another cache has the NAR.
-	Timeout time.Duration
-	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout). Where no other cache has
-	// it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
-	Stall time.Duration
-	// Patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
+	timeout time.Duration
+	// stall is Options.Stall.
+	stall time.Duration
+	// patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
 	// how long a pause it may ask for before a NAR is fetched from another one.
-	Patience time.Duration
-	// Disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
+	patience time.Duration
+	// disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
 	// counts up to as much.
-	Disable time.Duration
+	disable time.Duration
 }
 
-// The policy of a build: a dead cache costs seconds, a flapping one is waited for.
-const (
-	backoff  = 250 * time.Millisecond
-	timeout  = 15 * time.Second
-	stall    = 30 * time.Second
-	patience = time.Second
-	disable  = 60 * time.Second
+// buildPolicy is that of a build: a dead cache costs seconds, a flapping one is waited for.
+func buildPolicy() policy {
+	return policy{
+		backoff: 250 * time.Millisecond, timeout: 15 * time.Second, stall: 30 * time.Second,
+		patience: time.Second, disable: time.Minute,
+	}
+}
 
+// Impatient are the options of a Set that waits next to nothing, for tests of what is done where something goes wrong.
+func (o Options) Impatient() Options {
+	o.policy = policy{
+		backoff: time.Millisecond, timeout: 200 * time.Millisecond, stall: 50 * time.Millisecond,
+		patience: 50 * time.Millisecond, disable: 100 * time.Millisecond,
+	}
+	return o
+}
+
+const (
 	// attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
 	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
 	attempts = 5
-	// maxBackoff is the longest wait between two attempts, in times of the first.
-	maxBackoff = 40
 	// minRate is what a NAR has to bring in bytes per second.
 	minRate = 4 << 10
 	// firstByte is how many times as long as for the next byte a NAR's first is waited for where no other cache has it.
@@ -56,35 +62,9 @@ const (
 	maxTimeouts = 2
 )
 
-func (p RetryPolicy) withDefaults() RetryPolicy {
-	return RetryPolicy{
-		Backoff: cmp.Or(p.Backoff, backoff), Timeout: cmp.Or(p.Timeout, timeout), Stall: cmp.Or(p.Stall, stall),
-		Patience: cmp.Or(p.Patience, patience), Disable: cmp.Or(p.Disable, disable),
-	}
-}
-
-// delay is the wait before attempt n (1 is the first repetition); a server's Retry-After wins, within its bound.
-func (p RetryPolicy) delay(n int, err error) time.Duration {
-	d := maxBackoff * p.Backoff
-	if shift := n - 1; shift < 20 {
-		d = min(p.Backoff<<shift, d)
-	}
-	d -= time.Duration(float64(d) / 2 * rand.Float64())
-	return max(d, min(retryAfterOf(err), p.Disable))
-}
-
-// wait sleeps, unless ctx or unwanted ends first.
-func wait(ctx context.Context, d time.Duration, unwanted <-chan struct{}) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-unwanted:
-		return errUnwanted
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+// pause is the wait after the n-th attempt, which failed with err: a server's Retry-After wins, within its bound.
+func (p policy) pause(n int, err error) time.Duration {
+	return max(retry.Pause(p.backoff, n), min(retryAfterOf(err), p.disable))
 }
 
 var (

@@ -12,6 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Set is several binary caches asked as one. It is safe for concurrent use; Close it when the run is over.
@@ -76,7 +77,7 @@ func parseAddresses(options Options) ([]*address, error) {
 			return nil, err
 		}
 		for _, name := range a.unknown {
-			options.Log("binary cache %s: setting %q is unknown and ignored", a, clip(name))
+			options.Log("binary cache %s: setting %q is unknown and ignored", a, text.Short(name))
 		}
 		if a.trusted && options.RequireSigs {
 			options.Log("binary cache %s: setting \"trusted\" is ignored: what it serves has to be signed by a trusted key", a)
@@ -128,9 +129,9 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 		}
 	}
 	c := &substituter{
-		address: a, policy: s.options.Retry, pool: s.pool, log: s.options.Log,
+		address: a, policy: s.options.policy, pool: s.pool, log: s.options.Log,
 		slots:   make(chan struct{}, lookupsPerCache(s.options)),
-		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.Retry), probed: make(chan struct{}),
+		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.policy), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 // maxNarInfo bounds a small file. One byte more is read, so that narinfo.Parse, whose bound it is, refuses a longer one.
@@ -24,7 +25,7 @@ type substituter struct {
 	address   *address
 	index     int // in the user's order
 	transport transport
-	policy    RetryPolicy
+	policy    policy
 	pool      *decompress.Pool
 	log       func(string, ...any)
 	priority  int
@@ -75,13 +76,13 @@ func (c *substituter) setDisabled(cause error) {
 	c.mu.Unlock()
 }
 
-func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.Disable) }
+func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.disable) }
 
 // disabled is why the cache is disabled at present, nil where it is not.
 func (c *substituter) disabled() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause != nil && time.Since(c.disabledAt) < c.policy.Disable {
+	if c.cause != nil && time.Since(c.disabledAt) < c.policy.disable {
 		return &disabledError{c.cause}
 	}
 	return nil
@@ -97,9 +98,9 @@ func (c *substituter) failedSince(then time.Time) error {
 	return nil
 }
 
-// getFile gets a small file whole, with retries. unwanted ends the work early: its answer is no longer needed. So does another
-// request for which the cache is disabled meanwhile.
-func (c *substituter) getFile(ctx context.Context, name string, unwanted <-chan struct{}) (*page, error) {
+// getFile gets a small file whole, with retries. wanted, which ends with ctx or before it, ends what waits: for its turn, or for
+// another attempt. So does another request for which the cache is disabled meanwhile.
+func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, error) {
 	u, err := c.address.resolve(name)
 	if err != nil {
 		return nil, err
@@ -109,16 +110,14 @@ func (c *substituter) getFile(ctx context.Context, name string, unwanted <-chan 
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
-	case <-unwanted:
-		return nil, errUnwanted
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	case <-wanted.Done():
+		return nil, context.Cause(wanted)
 	}
 	if err := c.disabled(); err != nil && isFailure(err) {
 		allowed = 1
 	}
 	for n := 1; ; n++ {
-		asked, err := c.limiter.start(ctx, unwanted)
+		asked, err := c.limiter.start(wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +141,7 @@ func (c *substituter) getFile(ctx context.Context, name string, unwanted <-chan 
 		case isRefusal(err): // for which the limiter has a pause
 			continue
 		}
-		if err := wait(ctx, c.policy.delay(n, err), unwanted); err != nil {
+		if err := retry.Sleep(wanted, c.policy.pause(n, err)); err != nil {
 			return nil, err
 		}
 	}
@@ -171,7 +170,7 @@ type page struct {
 // once makes one request within the policy's time for an answer.
 func (c *substituter) once(ctx context.Context, r request) (*page, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.Timeout, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.timeout, errSlow)
 	defer cancel()
 	p, err := c.read(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {

@@ -73,13 +73,14 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 
 	it("is asked again when its time is over", func() {
 		o := options(bad.URL, good.URL)
-		o.Retry.Disable = 50 * time.Millisecond
+		const disabled = 50 * time.Millisecond
+		o.SetDisable(disabled)
 		set = open(t, o)
 		badNarinfos(wrong["nonsense"])
 		fetchAll()
 		n := bad.add(t, "both", "none", data, nil)
 		good.add(t, "both", "none", data, nil)
-		time.Sleep(o.Retry.Disable)
+		time.Sleep(disabled)
 		Expect(set.Lookup(stdcontext.Background(), n.StorePath)).To(HaveField("CacheURL", bad.URL))
 	})
 
@@ -95,7 +96,7 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 
 	it("that hangs costs those who wait for their turn no more than those who have it", func() {
 		o := options(bad.URL, good.URL)
-		o.Retry.Timeout = 300 * time.Millisecond
+		o.SetTimeout(300 * time.Millisecond)
 		set = open(t, o)
 		bad.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true })
 		began := time.Now()

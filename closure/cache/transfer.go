@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 // progressBytes is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
@@ -19,7 +20,6 @@ const progressBytes = 256 << 10
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
 type transfer struct {
 	cache    *substituter
-	policy   RetryPolicy
 	fallback fallback
 	request  request
 	size     int64 // of the whole file, -1 while unknown
@@ -68,11 +68,11 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
-	if pause := t.cache.limiter.pause(); pause > t.policy.Patience && t.fallback.available(t.ctx) {
+	if pause := t.cache.limiter.pause(); pause > t.cache.policy.patience && t.fallback.available(t.ctx) {
 		return &fallbackError{fmt.Errorf("%w (%v)", errPaused, pause.Round(time.Second/10))}
 	}
 	var err error
-	if t.asked, err = t.cache.limiter.start(t.ctx, nil); err != nil {
+	if t.asked, err = t.cache.limiter.start(t.ctx); err != nil {
 		return err
 	}
 	t.live, t.cancel = context.WithCancelCause(t.ctx)
@@ -93,7 +93,7 @@ func (t *transfer) connect() error {
 		return t.meaning(err)
 	}
 	t.response = a
-	t.stall = time.AfterFunc(t.policy.Stall, func() { cancel(errStalled) })
+	t.stall = time.AfterFunc(t.cache.policy.stall, func() { cancel(errStalled) })
 	t.stall.Stop()
 	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
 		return &restartError{errors.New("the file changed while it was on its way")}
@@ -109,7 +109,7 @@ func (t *transfer) connect() error {
 func (t *transfer) expectAnswer() (answered func()) {
 	live, cancel := t.live, t.cancel
 	var over atomic.Bool
-	soon := time.AfterFunc(t.policy.Timeout, func() {
+	soon := time.AfterFunc(t.cache.policy.timeout, func() {
 		switch there := t.fallback.available(live); {
 		case over.Load():
 		case there:
@@ -118,7 +118,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	first := time.AfterFunc(max(t.policy.Timeout, firstByte*t.policy.Stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(max(t.cache.policy.timeout, firstByte*t.cache.policy.stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
@@ -146,8 +146,11 @@ func (t *transfer) skip(n int64) error {
 	for n > 0 {
 		got, err := t.read(buf[:min(n, int64(len(buf)))])
 		n -= int64(got)
+		if err == io.EOF && n > 0 {
+			return io.ErrUnexpectedEOF
+		}
 		if err != nil && n > 0 {
-			return noEOF(err)
+			return err
 		}
 	}
 	return nil
@@ -156,13 +159,13 @@ func (t *transfer) skip(n int64) error {
 // read is one read of the body, given up when no byte comes, or too few.
 func (t *transfer) read(p []byte) (int, error) {
 	began := time.Now()
-	t.stall.Reset(t.policy.Stall)
+	t.stall.Reset(t.cache.policy.stall)
 	n, err := t.response.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
-		err = fmt.Errorf("%w (%v)", errStalled, t.policy.Stall)
+		err = fmt.Errorf("%w (%v)", errStalled, t.cache.policy.stall)
 	}
-	if slow := t.pace.add(n, time.Since(began), t.policy.Stall); err == nil && slow != nil {
+	if slow := t.pace.add(n, time.Since(began), t.cache.policy.stall); err == nil && slow != nil {
 		if err = slow; t.fallback.available(t.ctx) {
 			err = &fallbackError{slow}
 		}
@@ -281,7 +284,7 @@ func (t *transfer) retry(err error) error {
 	if timedOut(err) {
 		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
-	if wait(t.ctx, t.policy.delay(t.failures.n, err), nil) != nil {
+	if retry.Sleep(t.ctx, t.cache.policy.pause(t.failures.n, err)) != nil {
 		return t.ended(err)
 	}
 	return nil
@@ -311,13 +314,6 @@ func (t *transfer) close() {
 	if t.err == nil {
 		t.err = errors.New("transfer is closed")
 	}
-}
-
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 var errPaused = errors.New("it asks for a pause (Retry-After)")

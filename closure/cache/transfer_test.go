@@ -220,10 +220,11 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 			return true
 		})
 		o := options(s.URL)
-		o.Retry.Disable = 30 * time.Millisecond
+		const disabled = 30 * time.Millisecond
+		o.SetDisable(disabled)
 		began := time.Now()
 		Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
-		Expect(time.Since(began)).To(And(BeNumerically(">=", o.Retry.Disable), BeNumerically("<", 5*time.Second)))
+		Expect(time.Since(began)).To(And(BeNumerically(">=", disabled), BeNumerically("<", 5*time.Second)))
 	})
 
 	for _, code := range []int{408, 425, 429, 500, 502, 503, 504} {

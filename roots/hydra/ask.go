@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"path"
 	"strings"
-	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 const (
@@ -105,11 +105,10 @@ func (c *Client) ask(ctx context.Context, q question) (*answer, error) {
 		if attempt >= attempts || q.once || timedOutThere(failed) {
 			return nil, err
 		}
-		wait := c.retry.delay(attempt, failed.retryAfter)
 		if attempt == 1 {
 			c.log("Waiting for Hydra: %s; it is asked up to %d times", failed, attempts)
 		}
-		if err := sleep(ctx, wait+rand.N(wait/4+1)); err != nil {
+		if err := retry.Sleep(ctx, c.pause(attempt, failed.retryAfter)); err != nil {
 			return nil, fmt.Errorf("asking Hydra for %s: %w", failed.URL, err)
 		}
 	}
@@ -122,7 +121,7 @@ func timedOutThere(e *AnswerError) bool { return strings.Contains(e.Problem, "st
 // askOnce follows redirects by hand: each hop is counted, keeps the Accept header, and gets credentials only where
 // they belong.
 func (c *Client) askOnce(ctx context.Context, q question) (*answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.retry.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	base := q.base
 	if base == nil {
@@ -223,17 +222,6 @@ func port(u *url.URL) string {
 func pathOnly(p string) string {
 	p, _, _ = strings.Cut(p, "?")
 	return path.Clean(p)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 func redirect(res *http.Response, at *url.URL) *url.URL {

@@ -246,7 +246,7 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		defer plain.Close()
 		s.Basic("bob", "hunter2")
 		for _, forgets = range []bool{false, true} {
-			c, err := hydra.New(hydra.Options{URL: plain.URL, HTTP: secure.Client(), Username: "bob", Password: "hunter2"})
+			c, err := hydra.New(hydra.Options{URL: plain.URL, Transport: secure.Client().Transport, Username: "bob", Password: "hunter2"})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(resolve(c)).To(Succeed())
 			Expect(c.URL()).To(Equal(secure.URL))
@@ -288,7 +288,9 @@ func FuzzAnswers(f *testing.F) {
 			}
 			return w.Result()
 		})
-		c, err := hydra.New(hydra.Options{URL: "http://hydra", HTTP: &http.Client{Transport: transport}, MaxPages: 2})
+		o := hydra.Options{URL: "http://hydra", Transport: transport}
+		o.SetMaxPages(2)
+		c, err := hydra.New(o)
 		if err != nil {
 			t.Fatal(err)
 		}

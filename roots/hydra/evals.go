@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -235,7 +236,7 @@ func (c *Client) jobsetHint(ctx context.Context, project, jobset string) (hint s
 	case j.ErrorMessage != "":
 		return "Hydra's last evaluation had errors: " + text.Clip(string(j.ErrorMessage), 300), false
 	case j.LastChecked > 0:
-		return "Hydra looked for changes last at " + unix(&j.LastChecked).Format("2006-01-02 15:04Z"), false
+		return "Hydra looked for changes last at " + unix(j.LastChecked).Format("2006-01-02 15:04Z"), false
 	}
 	return "", false
 }
@@ -325,10 +326,8 @@ func toStrings(texts []looseText) []string {
 }
 
 func appendUnique(s []string, v string) []string {
-	for _, have := range s {
-		if have == v {
-			return s
-		}
+	if slices.Contains(s, v) {
+		return s
 	}
 	return append(s, v)
 }

@@ -59,8 +59,9 @@ func (f FailedBuild) String() string {
 	return s + ", build: " + f.URL
 }
 
-// explain gathers what can be known of failed builds. Not learning more is no error: the failure is.
-func (c *Client) explain(ctx context.Context, failed []Build) error {
+// Explain says of builds that did not succeed what Hydra knows: the steps that failed, with their logs. It is a
+// *BuildFailedError, also where no more can be known.
+func (c *Client) Explain(ctx context.Context, failed ...Build) error {
 	e := &BuildFailedError{}
 	for i, b := range failed {
 		f := FailedBuild{Build: b}

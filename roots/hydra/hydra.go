@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -25,9 +26,8 @@ type Options struct {
 	// URL is the Hydra's front page, http or https, with or without a path. User name and password in it are
 	// taken as if given below.
 	URL string
-	// HTTP sends the requests; nil means a client of its own with keep-alive and time limits. Its redirect policy
-	// and cookie jar are not used.
-	HTTP *http.Client
+	// Transport sends the requests, and bounds the headers of answers; nil means http.DefaultTransport.
+	Transport http.RoundTripper
 	// Username and Password are sent as Basic authentication, which is what a proxy before Hydra wants, and given
 	// to Hydra's own log-in when it asks for one. They reach no other host than URL's.
 	Username, Password string
@@ -35,49 +35,47 @@ type Options struct {
 	Token string
 	// UserAgent names the program that asks.
 	UserAgent string
-	// Retry is what is done when an answer does not come.
-	Retry Retry
-	// Poll is how often a wait looks again; the zero value means defaultPoll.
-	Poll Poll
-	// MaxPages bounds how many pages of evaluations, 20 each, are read to find a revision; 0 means 21, so that a
-	// search and what follows it stay below 25 requests.
-	MaxPages int
+	// Timeout is how long one answer may take, from dialling to its last byte; 0 means a minute.
+	Timeout time.Duration
 	// Log gets a line of progress while waiting; nil means silence.
 	Log func(format string, args ...any)
+
+	poll     poll // tests wait for less
+	maxPages int  // tests have less than the constant
 }
 
-// Retry is how an unanswered request is repeated: network errors, time-outs, 429 and 5xx answers. Zeros mean the constants
-// below, which suit a Hydra that is busy or being restarted.
-type Retry struct {
-	Backoff time.Duration // pause before the second request, doubled up to 16 times that, as long as Retry-After may be
-	Timeout time.Duration // for one answer, from dialling to the last byte
-}
-
+// What follows suits a Hydra that is busy or being restarted.
 const (
-	// attempts is how often a question is put in all.
+	// attempts is how often a question is put in all, where the network fails, time runs out, or Hydra answers 429 or 5xx.
 	attempts = 4
-	backoff  = 500 * time.Millisecond
-	timeout  = 60 * time.Second
-	// maxBackoff is the longest pause between two requests, in times of the first.
-	maxBackoff = 16
+	timeout  = time.Minute
+	// backoffs is how many times as long as the pause before the second attempt an answer may take: the pause is half a
+	// second of a minute. See retry.Pause.
+	backoffs = 120
+	// maxRetryAfter is how many of these pauses a server may ask for.
+	maxRetryAfter = 16
+	// maxPages bounds how many pages of evaluations, 20 each, are read to find a revision, so that a search and the four
+	// requests that may follow it stay below 25.
+	maxPages = 21
 	// searchRest is for how long Hydra is not searched again after a search that took it too long.
 	searchRest = time.Minute
 )
 
-// delay is the pause after an attempt, the first of which is 1, where a server asked for one with Retry-After.
-func (r Retry) delay(attempt int, asked time.Duration) time.Duration {
-	return min(max(r.Backoff<<min(attempt-1, 20), asked), maxBackoff*r.Backoff)
+// pause is the wait after the n-th attempt, where Hydra asks not to be asked for a time.
+func (c *Client) pause(n int, asked time.Duration) time.Duration {
+	backoff := c.timeout / backoffs
+	return max(retry.Pause(backoff, n), min(asked, maxRetryAfter*backoff))
 }
 
-// Poll is the rhythm of a wait.
-type Poll struct {
-	First, Max time.Duration // pause before the second look, half as long again each time, up to Max
-	Line       time.Duration // a line of progress at least this far from the last, unless something changed
+// poll is the rhythm of a wait.
+type poll struct {
+	first, longest time.Duration // pause before the second look, half as long again each time, up to the longest
+	line           time.Duration // a line of progress at least this far from the last, unless something changed
 }
 
 // defaultPoll looks again after two seconds at first and every 15 seconds in the end.
-func defaultPoll() Poll {
-	return Poll{First: 2 * time.Second, Max: 15 * time.Second, Line: 5 * time.Second}
+func defaultPoll() poll {
+	return poll{first: 2 * time.Second, longest: 15 * time.Second, line: 5 * time.Second}
 }
 
 // Client asks one Hydra. It may be used by several goroutines at once.
@@ -85,8 +83,8 @@ type Client struct {
 	http      *http.Client
 	auth      credentials
 	userAgent string
-	retry     Retry
-	poll      Poll
+	timeout   time.Duration
+	poll      poll
 	maxPages  int
 	log       func(format string, args ...any)
 
@@ -118,12 +116,8 @@ func New(o Options) (*Client, error) {
 		}
 		base.User = nil
 	}
-	o.Retry = Retry{Backoff: cmp.Or(o.Retry.Backoff, backoff), Timeout: cmp.Or(o.Retry.Timeout, timeout)}
-	if o.Poll == (Poll{}) {
-		o.Poll = defaultPoll()
-	}
-	if o.MaxPages <= 0 {
-		o.MaxPages = defaultMaxPages
+	if o.poll == (poll{}) {
+		o.poll = defaultPoll()
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
@@ -132,13 +126,10 @@ func New(o Options) (*Client, error) {
 		o.UserAgent = "nix-hydra-buildpack"
 	}
 	return &Client{
-		http: httpClient(o.HTTP), auth: auth, userAgent: o.UserAgent, retry: o.Retry, poll: o.Poll,
-		maxPages: o.MaxPages, log: o.Log, base: base,
+		http: httpClient(o.Transport), auth: auth, userAgent: o.UserAgent, timeout: cmp.Or(o.Timeout, timeout), poll: o.poll,
+		maxPages: cmp.Or(o.maxPages, maxPages), log: o.Log, base: base,
 	}, nil
 }
-
-// defaultMaxPages leaves room for the four requests that may follow a search.
-const defaultMaxPages = 21
 
 // URL is the address of the Hydra, without credentials and without a slash at its end.
 func (c *Client) URL() string { return c.baseURL().String() }
@@ -174,26 +165,13 @@ func parseBase(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// httpClient is the caller's, or one made for this use, which never follows a redirect by itself: which host gets
-// the credentials is decided here.
-func httpClient(given *http.Client) *http.Client {
-	client := http.Client{}
-	if given != nil {
-		client = *given
-	} else {
-		transport := http.DefaultTransport.(*http.Transport).Clone()
-		transport.MaxIdleConnsPerHost = lookupsAtOnce
-		transport.ForceAttemptHTTP2 = true
-		transport.MaxResponseHeaderBytes = maxHeader
-		client.Transport = transport
+// httpClient never follows a redirect by itself: which host gets the credentials is decided here.
+func httpClient(transport http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	client.Jar = nil
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &client
 }
-
-// maxHeader bounds the header of an answer, in bytes: Go's own bound is 10 MiB, of each answer under way.
-const maxHeader = 64 << 10
 
 // clipped is how much of a stranger's words is repeated.
 const clipped = 160

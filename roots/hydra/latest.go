@@ -94,8 +94,7 @@ func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, e
 	if err != nil {
 		return nil, err
 	}
-	r.Evaluation = eval
-	r.Eval, r.Revision = int(eval.ID), eval.Revision(q.GitURL)
+	r.Eval, r.Revision = eval, eval.Revision(q.GitURL)
 	return r, nil
 }
 
@@ -126,7 +125,7 @@ func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) 
 			}
 			continue
 		}
-		return &Resolution{Eval: int(e.ID), Evaluation: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
+		return &Resolution{Eval: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
 	}
 	if none.Problem == "" && lacking != nil {
 		return nil, lacking

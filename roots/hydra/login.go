@@ -11,7 +11,7 @@ import (
 	"net/url"
 	"regexp"
 
-	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 // mayLogIn reports, until there was an answer to one, that Hydra's own log-in is worth trying: a private Hydra answers 403 until a session
@@ -28,7 +28,7 @@ func (c *Client) mayLogIn() bool {
 
 // logIn exchanges user name and password for a session cookie.
 func (c *Client) logIn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.retry.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	base := c.baseURL()
 	session, err := c.signInAt(ctx, base)
@@ -110,7 +110,7 @@ func signIn(ctx context.Context, client *http.Client, base *url.URL, as credenti
 		return nil, errNoLogin
 	case refused == RefusedOtherwise && isTemporary(res.StatusCode): // which says nothing of the password
 		return nil, &AnswerError{URL: shown(at), Status: res.StatusCode, Attempts: 1, Temporary: true,
-			Problem: "its log-in answers " + statusWords(res, text), retryAfter: retryafter.Of(res.Header)}
+			Problem: "its log-in answers " + statusWords(res, text), retryAfter: retry.After(res.Header)}
 	}
 	return nil, &LoginError{
 		URL: shown(at), Given: true, Problem: statusWords(res, text), Refused: refused,

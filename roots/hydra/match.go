@@ -19,10 +19,11 @@ type Source struct {
 	Name, URI, Revision string
 }
 
-// isCommit reports whether a revision is a whole commit of git or Mercurial. Subversion has numbers, and lists of pull
-// requests and branches have the time at which they were fetched (Plugin/GithubPulls.pm: 20261128123456).
-func isCommit(revision string) bool {
-	return (len(revision) == 40 || len(revision) == 64) && isHex(revision)
+// IsCommit reports whether a revision is a whole commit of git or Mercurial. Subversion has numbers, and lists of pull
+// requests and branches have the time at which they were fetched (Plugin/GithubPulls.pm: 20261128123456). All zeros are
+// git's name for none.
+func IsCommit(revision string) bool {
+	return (len(revision) == 40 || len(revision) == 64) && isHex(revision) && strings.Trim(revision, "0") != ""
 }
 
 // Sources are the repositories of an evaluation, by name. A flake is one; an input is one if its revision is a commit.
@@ -33,7 +34,7 @@ func (e Eval) Sources() []Source {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Inputs)) {
 		input := e.Inputs[name]
-		if isCommit(input.Revision) {
+		if IsCommit(input.Revision) {
 			all = append(all, Source{Name: name, URI: input.URI, Revision: strings.ToLower(input.Revision)})
 		}
 	}
@@ -133,7 +134,7 @@ func SplitFlake(ref string) (uri, revision string) {
 			uri = "https://" + host + "/" + owner + "/" + parts[1]
 		}
 	}
-	if !isCommit(revision) {
+	if !IsCommit(revision) {
 		return uri, ""
 	}
 	return uri, strings.ToLower(revision)

@@ -84,7 +84,9 @@ func TestHostileAnswersTakeLittleMemory(t *testing.T) {
 			var server *httptest.Server
 			server = httptest.NewServer(answer)
 			defer func() { server.CloseClientConnections(); server.Close() }()
-			c, err := hydra.New(hydra.Options{URL: server.URL, Retry: fastRetry, Poll: fastPoll, MaxPages: 2})
+			o := hydra.Options{URL: server.URL}.Fast()
+			o.SetMaxPages(2)
+			c, err := hydra.New(o)
 			Expect(err).NotTo(HaveOccurred())
 			job := "app"
 			if name == "errors without end" {

@@ -181,3 +181,14 @@ func sorted[V any](table map[string]V) iter.Seq2[string, V] {
 		}
 	}
 }
+
+func TestACommitIsAWholeHash(t *testing.T) {
+	g := NewWithT(t)
+	for text, want := range map[string]bool{
+		strings.Repeat("a1", 20): true, strings.Repeat("a1", 32): true, strings.Repeat("A1", 20): true,
+		strings.Repeat("a1", 19): false, strings.Repeat("a1", 24): false, strings.Repeat("z1", 20): false,
+		strings.Repeat("0", 40): false, "20261128123456": false, "": false,
+	} {
+		g.Expect(hydra.IsCommit(text)).To(Equal(want), text)
+	}
+}

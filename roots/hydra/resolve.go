@@ -8,10 +8,9 @@ import (
 
 // Resolution is what Hydra has for a query.
 type Resolution struct {
-	Eval       int     // the evaluation's number, 0 where Hydra does not tell it
-	Evaluation Eval    // the evaluation itself
-	Revision   string  // the commit it is of, "" where it cannot be told
-	Builds     []Build // in the order of the query's jobs; of a whole jobset, by name
+	Eval     Eval    // the zero one where Hydra does not tell it
+	Revision string  // the commit it is of, "" where it cannot be told
+	Builds   []Build // in the order of the query's jobs; of a whole jobset, by name
 }
 
 // Resolve finds the evaluation of a revision and takes the wanted jobs' builds, each of which has succeeded and has
@@ -50,7 +49,7 @@ func (c *Client) find(ctx context.Context, q Query, pages int) (*Resolution, err
 	if err != nil {
 		return nil, err
 	}
-	return &Resolution{Eval: int(eval.ID), Evaluation: eval, Revision: eval.matches(q), Builds: builds}, nil
+	return &Resolution{Eval: eval, Revision: eval.matches(q), Builds: builds}, nil
 }
 
 // findWaiting repeats find while what is missing may still come.
@@ -102,7 +101,7 @@ func (c *Client) findWaiting(ctx context.Context, q Query, w *wait) (*Resolution
 func (c *Client) finish(ctx context.Context, r *Resolution, w *wait) error {
 	for {
 		if failed := failedOf(r.Builds); len(failed) > 0 {
-			return c.explain(ctx, failed)
+			return c.Explain(ctx, failed...)
 		}
 		unfinished := unfinishedOf(r.Builds)
 		if len(unfinished) == 0 {
@@ -127,8 +126,8 @@ func (c *Client) finish(ctx context.Context, r *Resolution, w *wait) error {
 // refresh asks for the unfinished builds again: a few one by one, many by their evaluation.
 func (c *Client) refresh(ctx context.Context, r *Resolution, unfinished []Build) error {
 	fresh := map[int64]Build{}
-	if len(unfinished) > 4 && len(unfinished)*10 > r.Evaluation.Builds {
-		all, err := c.allBuilds(ctx, r.Evaluation.ID)
+	if len(unfinished) > 4 && len(unfinished)*10 > r.Eval.Builds {
+		all, err := c.allBuilds(ctx, r.Eval.ID)
 		if err != nil {
 			return err
 		}

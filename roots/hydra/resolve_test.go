@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -24,13 +23,8 @@ const (
 	linux      = "x86_64-linux"
 )
 
-var (
-	fastRetry = hydra.Retry{Backoff: time.Millisecond, Timeout: 2 * time.Second}
-	fastPoll  = hydra.Poll{First: 2 * time.Millisecond, Max: 5 * time.Millisecond, Line: time.Minute}
-)
-
 func client(s *hydratest.Server, change ...func(*hydra.Options)) *hydra.Client {
-	o := hydra.Options{URL: s.URL, Retry: fastRetry, Poll: fastPoll}
+	o := hydra.Options{URL: s.URL}.Fast()
 	for _, f := range change {
 		f(&o)
 	}
@@ -86,7 +80,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 					r, err := c.Resolve(ctx, query(rev, job))
 					Expect(err).NotTo(HaveOccurred())
 					Expect(hydratest.Roots(r)).To(Equal([]storepath.Path{outOf(e.Build("app.x86_64-linux"))}))
-					Expect(r.Eval).To(BeEquivalentTo(e.ID))
+					Expect(r.Eval.ID).To(BeEquivalentTo(e.ID))
 					Expect(r.Revision).To(Equal(shopRev(i)))
 					Expect(r.Builds[0].DrvPath).To(Equal(e.Build("app.x86_64-linux").DrvPath()))
 					Expect(r.Builds[0].URL).To(Equal(fmt.Sprintf("%s/build/%d", s.URL, r.Builds[0].ID)))
@@ -178,7 +172,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		newer := j.Evaluate(hydratest.Evaluation{Inputs: inputs(0), Jobs: []hydratest.Job{{Name: "app"}}}).Succeed()
 		r, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Eval).To(BeEquivalentTo(newer.ID))
+		Expect(r.Eval.ID).To(BeEquivalentTo(newer.ID))
 	})
 
 	it("takes the revision of the source's input, not of another", func() {
@@ -269,7 +263,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("Hydra builds it for aarch64-linux")))
 		_, err = client(s).Resolve(ctx, query(shopRev(0), "ap"))
 		Expect(err).To(MatchError(ContainSubstring(
-			`evaluation ` + r.Evaluation.URL + ` has no such job; jobs it has: app.x86_64-linux, `)))
+			`evaluation ` + r.Eval.URL + ` has no such job; jobs it has: app.x86_64-linux, `)))
 		Expect(err).To(MatchError(HaveSuffix("and 247 more")))
 	})
 
@@ -294,7 +288,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		c := client(s)
 		r, err := c.Resolve(ctx, query(shopRev(5), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
+		Expect(r.Eval.ID).To(BeEquivalentTo(evals[5].ID))
 		Expect(s.Requests()).To(HaveLen(1 + 4 + 1))
 		s.BelievesItIs("http://hydra.internal:3000") // which no redirect is followed to
 		for _, word := range []string{hydra.Latest, hydra.LatestFinished} {
@@ -303,12 +297,12 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 				q.System = system
 				r, err := client(s).Resolve(ctx, q)
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
+				Expect(r.Eval.ID).To(BeEquivalentTo(evals[5].ID))
 			}
 		}
 		r, err = client(s).Resolve(ctx, query(shopRev(5), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Eval).To(BeEquivalentTo(evals[5].ID))
+		Expect(r.Eval.ID).To(BeEquivalentTo(evals[5].ID))
 	})
 
 	it("takes jobs whose names have blanks and other letters", func() {
@@ -343,11 +337,11 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			for _, job := range []string{"app", "app.x86_64-linux", "packages.deep"} {
 				r, err := client(s).Resolve(ctx, query(hydra.Latest, job))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
+				Expect(r.Eval.ID).To(BeEquivalentTo(evals[1].ID))
 				Expect(r.Revision).To(Equal(shopRev(1)))
 				r, err = client(s).Resolve(ctx, query(hydra.LatestFinished, job))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
+				Expect(r.Eval.ID).To(BeEquivalentTo(evals[0].ID))
 			}
 		})
 
@@ -360,11 +354,11 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			evals[2].Build("worker").Fail(1)
 			r, err := client(s).Resolve(ctx, query(hydra.Latest, "app", "worker"))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
+			Expect(r.Eval.ID).To(BeEquivalentTo(evals[1].ID))
 			for _, jobs := range [][]string{{"app", "worker"}, nil} {
 				r, err = client(s).Resolve(ctx, query(hydra.LatestFinished, jobs...))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
+				Expect(r.Eval.ID).To(BeEquivalentTo(evals[0].ID))
 			}
 		})
 
@@ -376,7 +370,7 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 			for _, word := range []string{hydra.Latest, hydra.LatestFinished} {
 				r, err := client(s).Resolve(ctx, query(word, "app", "worker"))
 				Expect(err).NotTo(HaveOccurred())
-				Expect(r.Eval).To(BeEquivalentTo(evals[1].ID))
+				Expect(r.Eval.ID).To(BeEquivalentTo(evals[1].ID))
 			}
 			_, err := client(s).Resolve(ctx, query(hydra.Latest, "app", "never"))
 			var none *hydra.JobNotFoundError

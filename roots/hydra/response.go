@@ -16,7 +16,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/internal/retryafter"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -61,7 +61,7 @@ func (c *Client) readResponse(res *http.Response, asked, at *url.URL, q question
 	}
 	return nil, &AnswerError{
 		URL: shown(at), Status: res.StatusCode, Attempts: 1, Problem: "it answers " + statusWords(res, body),
-		Temporary: isTemporary(res.StatusCode), retryAfter: retryafter.Of(res.Header),
+		Temporary: isTemporary(res.StatusCode), retryAfter: retry.After(res.Header),
 	}
 }
 

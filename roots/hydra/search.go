@@ -128,9 +128,6 @@ func (c *Client) searchTimedOut(e *SearchTimeoutError) error {
 	return e
 }
 
-// Explain says of builds that did not succeed what Hydra knows: the steps that failed, with their logs.
-func (c *Client) Explain(ctx context.Context, failed ...Build) error { return c.explain(ctx, failed) }
-
 // Evaluation gives an evaluation by its number.
 func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 	var j evalJSON

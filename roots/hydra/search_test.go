@@ -124,7 +124,7 @@ func testSearch(t *testing.T, _ spec.G, it spec.S) {
 		"no answer":             {Status: 200, Hang: time.Second},
 	}) {
 		it("takes "+name+" for a search that takes too long, and asks once", func() {
-			c := client(s, func(o *hydra.Options) { o.Retry.Timeout = 100 * time.Millisecond })
+			c := client(s, func(o *hydra.Options) { o.Timeout = 100 * time.Millisecond })
 			s.Fail(fault)
 			_, err := c.FindNamed(ctx, path("one", "web-1.0"))
 			var timeout *hydra.SearchTimeoutError

@@ -113,7 +113,7 @@ func (s *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		return res, nil
 	}
 	cookies, refused, err := one.renew(req.Context(), sent, func(ctx context.Context) ([]*http.Cookie, error) {
-		return signIn(ctx, httpClient(&http.Client{Transport: s.next}), base, one.as, s.userAgent)
+		return signIn(ctx, httpClient(s.next), base, one.as, s.userAgent)
 	})
 	if err != nil { // nothing is known of the login
 		res.Body.Close()

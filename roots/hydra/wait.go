@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // wait is one stretch of patience, shared by the evaluation and the builds.
 type wait struct {
-	poll   Poll
+	poll   poll
 	limit  time.Duration
 	log    func(format string, args ...any)
 	start  time.Time
@@ -23,7 +24,7 @@ type wait struct {
 }
 
 func (c *Client) newWait(limit time.Duration) *wait {
-	return &wait{poll: c.poll, limit: limit, log: c.log, start: time.Now(), delay: c.poll.First}
+	return &wait{poll: c.poll, limit: limit, log: c.log, start: time.Now(), delay: c.poll.first}
 }
 
 func (w *wait) waited() time.Duration {
@@ -47,7 +48,7 @@ func (w *wait) again(line string) bool {
 // say logs a line when it is new or the last is a while ago.
 func (w *wait) say(line string) {
 	now := time.Now()
-	if line == w.line && now.Sub(w.lineAt) < w.poll.Line {
+	if line == w.line && now.Sub(w.lineAt) < w.poll.line {
 		return
 	}
 	w.line, w.lineAt = line, now
@@ -62,8 +63,8 @@ func (w *wait) say(line string) {
 func (w *wait) pause(ctx context.Context) error {
 	w.paused = true
 	d := min(w.delay, w.limit-time.Since(w.start))
-	w.delay = min(w.delay+w.delay/2, w.poll.Max)
-	return sleep(ctx, max(d, time.Millisecond))
+	w.delay = min(w.delay+w.delay/2, w.poll.longest)
+	return retry.Sleep(ctx, max(d, time.Millisecond))
 }
 
 // buildLine says what is being waited for, with a link.

@@ -134,7 +134,7 @@ func testWait(t *testing.T, when spec.G, it spec.S) {
 			})
 			r, err := c.Resolve(ctx, waiting(hydra.Latest, jobs...))
 			Expect(err).NotTo(HaveOccurred())
-			Expect(r.Eval).To(BeEquivalentTo(evals[0].ID))
+			Expect(r.Eval.ID).To(BeEquivalentTo(evals[0].ID))
 		}
 		Expect(said.text()).To(ContainSubstring("waiting for a successful build of shop/main/app: "))
 	})

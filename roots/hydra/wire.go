@@ -164,7 +164,7 @@ type evalJSON struct {
 func (c *Client) eval(j evalJSON) Eval {
 	e := Eval{
 		ID: int64(j.ID), Flake: string(j.Flake), Builds: int(j.Builds), Inputs: map[string]Input{},
-		Time: unix(&j.Timestamp), URL: c.link("/eval/%d", j.ID),
+		Time: unix(j.Timestamp), URL: c.link("/eval/%d", j.ID),
 	}
 	for name, i := range j.Inputs {
 		e.Inputs[shownText(name)] = Input{URI: string(i.URI), Revision: string(i.Revision), Value: string(i.Value)}
@@ -341,9 +341,9 @@ func (b Build) checkOutputs() error {
 	return nil
 }
 
-func unix(n *number) time.Time {
-	if n == nil || *n <= 0 {
+func unix(n number) time.Time {
+	if n <= 0 {
 		return time.Time{}
 	}
-	return time.Unix(int64(*n), 0).UTC()
+	return time.Unix(int64(n), 0).UTC()
 }
