@@ -59,7 +59,7 @@ func TestFloodsBesideAnother(t *testing.T) {
 			set, err := cache.Open(t.Context(), o)
 			Expect(err).NotTo(HaveOccurred())
 			defer set.Close()
-			Eventually(flood.Connected.Load).WithTimeout(10*time.Second).ShouldNot(BeZero(), "it was not asked")
+			Eventually(flood.Accepted.Load).WithTimeout(10*time.Second).ShouldNot(BeZero(), "it was not asked")
 			Eventually(flood.Connected.Load).WithTimeout(time.Minute).Should(BeZero(), "the flood goes on")
 		})
 	}

@@ -72,8 +72,8 @@ func headers(stream uint32, whole bool, pairs ...string) http2.HeadersFrameParam
 type Flood struct {
 	URL         string
 	Certificate []byte // in PEM, of whom to trust
-	// Connected is how many connections it has.
-	Connected atomic.Int32
+	// Connected is how many connections it has, Accepted how many it has had.
+	Connected, Accepted atomic.Int32
 
 	listener net.Listener
 }
@@ -100,6 +100,7 @@ func NewFlood(kind string) (*Flood, error) {
 				return
 			}
 			f.Connected.Add(1)
+			f.Accepted.Add(1)
 			go func() {
 				defer f.Connected.Add(-1)
 				flood(c, kind)
