@@ -16,9 +16,12 @@ type segment struct {
 	runs     bool
 }
 
-// segmentsOf reads the program headers of a program for x86-64 (ELF-64 Object File Format, "Program header table").
-func segmentsOf(head []byte) (list []segment) {
-	const header, size, machine, load, runs = 64, 56, 62, 1, 1
+// The machines of ELF files (ELF-64 Object File Format) whose code is looked at.
+const machineAMD64, machineARM64 = 62, 183
+
+// segmentsOf reads the program headers of a program for a machine ("Program header table").
+func segmentsOf(head []byte, machine uint16) (list []segment) {
+	const header, size, load, runs = 64, 56, 1, 1
 	if len(head) < header || string(head[:6]) != "\x7fELF\x02\x01" || binary.LittleEndian.Uint16(head[18:]) != machine {
 		return nil
 	}
@@ -75,32 +78,67 @@ const goNote = "\x04\x00\x00\x00Go\x00\x00"
 // branches are the places of a Go program at which a switch over strings of one length goes on by one character: what it
 // has to do with a reference shows where the code beside it takes that (cmd/compile/internal/walk/switch.go, stringSearch).
 type branches struct {
-	texts map[uint64]int  // the members of whole references, by address
-	taken map[uint64]bool // addresses that the code beside such a comparison takes
+	segments []segment
+	texts    map[uint64]int  // the members of whole references, by address
+	taken    map[uint64]bool // addresses that the code beside such a comparison takes
 }
 
 // maxBranches bounds both.
 const maxBranches = 1 << 16
 
-// isGo reports whether head begins a program for x86-64 by Go.
-func isGo(head []byte) bool { return len(segmentsOf(head)) > 0 && bytes.Contains(head, []byte(goNote)) }
+// newBranches looks for them in a program by Go that head begins; nil in others.
+func newBranches(head []byte) *branches {
+	for _, machine := range []uint16{machineAMD64, machineARM64} {
+		if list := segmentsOf(head, machine); len(list) > 0 && bytes.Contains(head, []byte(goNote)) {
+			return &branches{list, make(map[uint64]int), make(map[uint64]bool)}
+		}
+	}
+	return nil
+}
 
-// text notes a whole reference at an address, and reports whether a switch takes it.
-func (b *branches) text(at uint64, member int) bool {
+// text notes a whole reference at a place of the file, and reports whether a switch takes it.
+func (b *branches) text(off int64, member int) bool {
+	at, _ := address(b.segments, off)
 	if len(b.texts) < maxBranches {
 		b.texts[at] = member
 	}
 	return b.taken[at]
 }
 
-// branch looks at buf[i:]: CMPB of a character that a hash may have, and a jump by its sign, as no other code of Go has. It
+// near gives the code around buf[i:], and where it is in memory; nil where that is no code.
+func (b *branches) near(buf []byte, i int, off int64) (code []byte, at uint64) {
+	from := max(0, i-nearLen)
+	at, runs := address(b.segments, off+int64(from))
+	if !runs {
+		return nil, 0
+	}
+	return buf[from:min(len(buf), i+nearLen)], at
+}
+
+// takes notes that code takes what is at an address, and adds the member whose reference that is.
+func (b *branches) takes(at uint64, members []int) []int {
+	if len(b.taken) < maxBranches {
+		b.taken[at] = true
+	}
+	if member, ok := b.texts[at]; ok {
+		members = append(members, member)
+	}
+	return members
+}
+
+// The instructions of x86-64 that compare a byte with a number: CMP with a register or memory, with AL.
+const compareByte, compareAL = 0x80, 0x3c
+
+// amd64 looks at buf[i:]: CMPB of a character that a hash may have, and a jump by its sign, as no other code of Go has. It
 // gives the members that the code around takes by LEAQ.
-func (b *branches) branch(buf []byte, i int, list []segment, off int64) (members []int) {
+func (b *branches) amd64(buf []byte, i int, off int64) (members []int) {
 	if i+6 > len(buf) {
 		return nil
 	}
 	operand := i + 2
 	switch mode := buf[i+1]; {
+	case buf[i] == compareAL:
+		operand--
 	case mode >= 0xf8: // it is in a register
 	case mode&0xf8 == 0x78 && mode != 0x7c: // it is in memory, one byte of distance from a register
 		operand++
@@ -111,22 +149,43 @@ func (b *branches) branch(buf []byte, i int, list []segment, off int64) (members
 	if !isBase32[buf[operand]] || !(jump[0]&^1 == 0x7e || jump[0] == 0x0f && jump[1]&^1 == 0x8e) {
 		return nil
 	}
-	from := max(0, i-nearLen)
-	at, runs := address(list, off+int64(from))
-	if !runs {
+	code, at := b.near(buf, i, off)
+	for j := 0; j+7 <= len(code); j++ {
+		if code[j]&^4 == 0x48 && code[j+1] == 0x8d && code[j+2]&0xc7 == 5 {
+			members = b.takes(at+uint64(j+7)+uint64(int64(int32(binary.LittleEndian.Uint32(code[j+3:])))), members)
+		}
+	}
+	return members
+}
+
+// arm64 does the same to LDRSB, CMP and B.GT or B.LE, and what is taken by ADRP and ADD (Arm Architecture Reference Manual).
+// Other code of Go loads no byte with a sign.
+func (b *branches) arm64(buf []byte, i int, off int64) (members []int) {
+	const (
+		loadMask, load       = 0xff800000, 0x39800000
+		compareMask, compare = 0xffc0001f, 0x7100001f
+		jumpMask, jump       = 0xff00001e, 0x5400000c
+		pageMask, page       = 0x9f000000, 0x90000000
+		addMask, add         = 0xffc00000, 0x91000000
+	)
+	word := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
+	w := word(buf[i:])
+	if c := w >> 10 & 0xfff; w&compareMask != compare || c > 0xff || !isBase32[c] || word(buf[i+4:])&jumpMask != jump {
 		return nil
 	}
-	code := buf[from:min(len(buf), i+nearLen)]
-	for j := 0; j+7 <= len(code); j++ {
-		if code[j]&^4 != 0x48 || code[j+1] != 0x8d || code[j+2]&0xc7 != 5 {
-			continue
+	code, at := b.near(buf, i, off)
+	register, loaded, taken := w>>5&31, false, []uint64(nil)
+	for j := int(-at & 3); j+8 <= len(code); j += 4 {
+		w, next := word(code[j:]), word(code[j+4:])
+		loaded = loaded || w&loadMask == load && w&31 == register
+		if w&pageMask == page && next&addMask == add && next&31 == w&31 && next>>5&31 == w&31 {
+			pages := int64(int32(w<<8)>>13<<2 | int32(w>>29&3)) // signed, of 21 bits
+			taken = append(taken, (at+uint64(j))&^0xfff+uint64(pages<<12)+uint64(next>>10&0xfff))
 		}
-		taken := at + uint64(j+7) + uint64(int64(int32(binary.LittleEndian.Uint32(code[j+3:]))))
-		if len(b.taken) < maxBranches {
-			b.taken[taken] = true
-		}
-		if member, ok := b.texts[taken]; ok {
-			members = append(members, member)
+	}
+	for _, at := range taken {
+		if loaded {
+			members = b.takes(at, members)
 		}
 	}
 	return members

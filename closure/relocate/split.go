@@ -42,7 +42,7 @@ type splitSearch struct {
 	// Of a program for x86-64, whose instructions say how far from them a text is:
 	segments []segment
 	near     int       // pieces and texts that are kept
-	branches *branches // of one by Go
+	branches *branches // of one by Go, for 64-bit ARM, too
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
 	arm       bool
 	registers [32]uint64
@@ -63,10 +63,7 @@ type evidence struct {
 func (s *splitSearch) begin(head []byte) {
 	clear(s.seen)
 	s.arm = isARM64(head)
-	s.segments, s.near, s.branches = segmentsOf(head), 0, nil
-	if isGo(head) {
-		s.branches = &branches{make(map[uint64]int), make(map[uint64]bool)}
-	}
+	s.segments, s.near, s.branches = segmentsOf(head, machineAMD64), 0, newBranches(head)
 	s.registers = [32]uint64{}
 }
 
@@ -103,15 +100,25 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 
 // searchBranches looks for switches of Go over references.
 func (s *splitSearch) searchBranches(buf []byte, from, to int, off int64, found finder) {
-	const compare = 0x80
-	for i := from; i < min(to, len(buf)); i++ {
-		n := bytes.IndexByte(buf[i:min(to, len(buf))], compare)
-		if n < 0 {
-			return
-		}
-		i += n
-		for _, member := range s.branches.branch(buf, i, s.segments, off) {
+	tell := func(i int, members []int) {
+		for _, member := range members {
 			s.tell(i, member, found)
+		}
+	}
+	if s.arm {
+		for i := from + int(-(off+int64(from))&3); i < to && i+8 <= len(buf); i += 4 {
+			tell(i, s.branches.arm64(buf, i, off))
+		}
+		return
+	}
+	for _, compare := range []byte{compareByte, compareAL} {
+		for i := from; i < min(to, len(buf)); i++ {
+			n := bytes.IndexByte(buf[i:min(to, len(buf))], compare)
+			if n < 0 {
+				break
+			}
+			i += n
+			tell(i, s.branches.amd64(buf, i, off))
 		}
 	}
 }
@@ -157,7 +164,7 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 				e.texts = append(e.texts, at)
 			}
 		})
-		if at, _ := address(s.segments, off+int64(first-behind)); s.branches != nil && s.branches.text(at, member) {
+		if s.branches != nil && s.branches.text(off+int64(first-behind), member) {
 			s.tell(last, member, found)
 		}
 		return
