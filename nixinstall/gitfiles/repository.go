@@ -51,9 +51,9 @@ type Snapshot struct {
 // Limits for what strangers may have written. Linux has 90,000 files in 6,000 directories, a history of 1.3 million
 // commits, and objects that are smaller than these but for a few test files of other projects.
 const (
-	maxFiles     = 1 << 20 // of a commit, and entries of an index
+	maxFiles     = 1 << 19 // of a commit, and entries of an index
 	maxTrees     = 1 << 17 // directories of a commit
-	maxNames     = 64 << 20
+	maxNames     = 32 << 20
 	maxObject    = 32 << 20 // bytes of one object
 	maxCommit    = 1 << 20  // bytes of a commit, and of each that it is a change of
 	maxTree      = 8 << 20  // bytes of a tree, the same: 200,000 files in one directory

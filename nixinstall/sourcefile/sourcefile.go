@@ -4,6 +4,7 @@
 package sourcefile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,14 +40,22 @@ func Read(ctx context.Context, name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(NewReader(ctx, f), limit+1))
-	if err == nil && int64(len(data)) > limit {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var data bytes.Buffer
+	if info.Size() <= limit { // all at once, where it does not grow meanwhile: half the memory
+		data.Grow(int(info.Size()) + bytes.MinRead)
+		_, err = data.ReadFrom(io.LimitReader(NewReader(ctx, f), limit+1))
+	}
+	if err == nil && max(info.Size(), int64(data.Len())) > limit {
 		err = fmt.Errorf("it has more than %d bytes", limit)
 	}
 	if err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
-	return data, nil
+	return data.Bytes(), nil
 }
 
 // NewReader is r until ctx ends, and then its error.
