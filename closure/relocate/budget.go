@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// inflateBase and inflateRatio bound how many bytes are looked at after inflating, by all rewriters of a Budget
+	// inflateBase and inflateRatio bound how many bytes are looked at after inflating, by all rewriters of a budget
 	// together: inflateBase, and inflateRatio times the size of what is looked into.
 	inflateBase  = 1 << 30
 	inflateRatio = 32
@@ -19,39 +19,33 @@ const (
 	slowCost      = 8
 )
 
-// Budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
+// budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to
 // inflate and to compress anew, bytes that fixups record. A View has one, which all its rewriters share.
-type Budget struct {
+type budget struct {
 	memory  *memory.Budget // of which only one at a time has the right to more
 	inflate atomic.Int64
 	anew    atomic.Int64
 	fixups  atomic.Int64
 }
 
-// NewBudget is the budget of one closure.
-func NewBudget() *Budget {
-	b := &Budget{memory: memory.NewBudget(0)}
+// newBudget is the budget of one closure.
+func newBudget(m *memory.Budget) *budget {
+	b := &budget{memory: m}
 	b.inflate.Store(inflateBase)
 	b.anew.Store(compressBase)
 	b.fixups.Store(maxClosureFixups)
 	return b
 }
 
-// Beside is the view with another budget, for a closure beside those under way: the memory is that of all of them.
+// Beside is the view with a budget of its own, for another closure that is relocated to the same place. Only the memory is that
+// of all of them.
 func (v View) Beside() View {
-	b := NewBudget()
-	b.memory = v.budget.memory
-	return v.Within(b)
-}
-
-// Within is the view with another budget, for another closure that is relocated to the same place.
-func (v View) Within(b *Budget) View {
-	v.budget = b
+	v.budget = newBudget(v.budget.memory)
 	return v
 }
 
 // allow adds what a file of size bytes may inflate to.
-func (b *Budget) allow(size int64) {
+func (b *budget) allow(size int64) {
 	if size > 0 && size < (math.MaxInt64>>2)/inflateRatio && b.inflate.Load() < math.MaxInt64>>2 {
 		b.inflate.Add(inflateRatio * size)
 		b.anew.Add(compressRatio * size)
@@ -59,11 +53,11 @@ func (b *Budget) allow(size int64) {
 }
 
 // inflated takes n bytes, and reports whether they were there.
-func (b *Budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
+func (b *budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
 
 // compressed takes n bytes to be compressed anew, and reports whether they were there.
-func (b *Budget) compressed(n int64) bool { return b.anew.Add(-n) >= 0 }
+func (b *budget) compressed(n int64) bool { return b.anew.Add(-n) >= 0 }
 
-// record takes n bytes of fixups, and reports whether they were there. A nil Budget, of paths that are not relocated, has
+// record takes n bytes of fixups, and reports whether they were there. A nil budget, of paths that are not relocated, has
 // no end.
-func (b *Budget) record(n int64) bool { return b == nil || b.fixups.Add(-n) >= 0 }
+func (b *budget) record(n int64) bool { return b == nil || b.fixups.Add(-n) >= 0 }

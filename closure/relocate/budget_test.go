@@ -166,7 +166,7 @@ func testBudget(t *testing.T, _ spec.G, it spec.S) {
 	it("gives each closure an amount of its own", func() {
 		l := view(t)
 		for range 2 {
-			reports := closure(l.Within(relocate.NewBudget()), 1)
+			reports := closure(l.Beside(), 1)
 			Expect(fixedIn(reports[0])).NotTo(BeEmpty())
 		}
 	})

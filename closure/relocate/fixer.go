@@ -21,7 +21,7 @@ import (
 const (
 	// maxMember bounds what one compressed member, or one compressed file, inflates to and is compressed anew from.
 	maxMember = 64 << 20
-	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a Budget.
+	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a budget.
 	maxPathFixups    = 2 << 20
 	maxClosureFixups = 32 << 20
 	// maxEdits bounds the edits of one file, or of one member of it, maxFileEdits those of all members.
@@ -64,7 +64,7 @@ type fixer struct {
 	scan      *scanner
 	inspector *inspector
 	split     splitSearch
-	budget    *Budget
+	budget    *budget
 	foreign   func(hash []byte)
 	edits     int   // of the file at hand
 	packed    int64 // bytes of the file at hand that are compressed anew

@@ -61,7 +61,7 @@ type inspector struct {
 	magics  []magic
 	found   func(kind Kind, detail, harmless string)
 	foreign func(hash []byte)
-	budget  *Budget
+	budget  *budget
 	taken   int64        // by its decoders, in bytes
 	loan    *memory.Loan // for more than is small
 	hasLoan bool         // whoever inspects has one
@@ -91,7 +91,7 @@ var levels = sync.Pool{New: func() any {
 	return l
 }}
 
-func newInspector(s *scanner, p *parts, b *Budget) *inspector {
+func newInspector(s *scanner, p *parts, b *budget) *inspector {
 	return &inspector{ctx: context.Background(), scan: s, parts: p, budget: b, magics: magics()}
 }
 

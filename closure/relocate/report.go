@@ -179,7 +179,7 @@ func (c *collector) block(p pending, why string) {
 }
 
 // record takes n bytes of fixups, and reports whether they were there, in the path and in all of its closure.
-func (c *collector) record(n int64, b *Budget) bool {
+func (c *collector) record(n int64, b *budget) bool {
 	if c.fixed+n > maxPathFixups || !b.record(n) {
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -26,7 +27,7 @@ const (
 type View struct {
 	dir    string  // "" is /nix/store
 	keep   int     // hash characters kept
-	budget *Budget // of the rewriters that rewrite to it
+	budget *budget // of the rewriters that rewrite to it
 
 	overrules string // separated by blanks, so that views can be compared
 }
@@ -71,7 +72,7 @@ func NewView(viewDir string) (View, error) {
 		return View{}, fmt.Errorf("relocating to %s: the directory has %d characters and needs %d, to take the place "+
 			"of %s", viewDir, len(viewDir), len(storepath.Dir), storepath.Dir)
 	}
-	return View{dir: viewDir, keep: keep, budget: NewBudget()}, nil
+	return View{dir: viewDir, keep: keep, budget: newBudget(memory.NewBudget(0))}, nil
 }
 
 // plainChar reports whether c means itself in shell words, #! lines, search paths (":", ";", "$ORIGIN") and URLs.

@@ -146,7 +146,7 @@ func (b *Bench) undoAll(ctx context.Context, dir, public string, infos map[store
 	for range runtime.NumCPU() {
 		workers.Go(func() {
 			for p := range paths {
-				err := undo(ctx, caches, view.Within(relocate.NewBudget()), p, b.Dir)
+				err := undo(ctx, caches, view.Beside(), p, b.Dir)
 				lock.Lock()
 				switch {
 				case err == nil:
