@@ -32,5 +32,5 @@
 //	result, err = lifecycle.Build(ctx, options)
 //	process, err := lifecycle.Start(ctx, "x", t.TempDir()+"/root", "web", env)
 //
-// The command cmd/rig does the same by hand.
+// The command cmd/rig gives some of it to scripts, and by hand.
 package rig
