@@ -122,68 +122,96 @@ func expressionIn(source storepath.Path, text string) string {
 
 // codeOf blanks the comments and texts of an expression, and leaves what "${…}" puts into texts.
 func codeOf(text string) string {
-	const code = '{'
-	type level struct {
-		kind  byte // code, or the quote of a text
-		depth int  // open braces
-	}
-	out, levels, i := []byte(text), []level{{kind: code}}, 0
-	blank := func(n int) {
-		for end := min(i+n, len(text)); i < end; i++ {
-			out[i] = ' '
+	l := &lexer{text: text, code: []byte(text), levels: []level{{}}}
+	for l.at < len(text) {
+		if l.level().quote == 0 {
+			l.inCode()
+		} else {
+			l.inText()
 		}
 	}
-	through := func(end string) int {
-		if at := strings.Index(text[i:], end); at >= 0 {
-			return at + len(end)
-		}
-		return len(text) - i
+	return string(l.code)
+}
+
+// lexer goes through an expression.
+type lexer struct {
+	text   string
+	code   []byte // the text, blanked up to at
+	at     int
+	levels []level // the last is the innermost
+}
+
+// level is a text in code, or code in a text.
+type level struct {
+	quote byte // of a text, 0 of code
+	depth int  // braces that are open in code
+}
+
+func (l *lexer) level() *level           { return &l.levels[len(l.levels)-1] }
+func (l *lexer) begin(quote byte)        { l.levels = append(l.levels, level{quote: quote}) }
+func (l *lexer) end()                    { l.levels = l.levels[:max(1, len(l.levels)-1)] }
+func (l *lexer) starts(with string) bool { return strings.HasPrefix(l.text[l.at:], with) }
+
+// blank goes n bytes on and blanks them.
+func (l *lexer) blank(n int) {
+	for end := min(l.at+n, len(l.text)); l.at < end; l.at++ {
+		l.code[l.at] = ' '
 	}
-	begin := func(kind byte) { levels = append(levels, level{kind: kind}) }
-	end := func() { levels = levels[:max(1, len(levels)-1)] }
-	for i < len(text) {
-		starts := func(with string) bool { return strings.HasPrefix(text[i:], with) }
-		now := &levels[len(levels)-1]
-		switch {
-		case now.kind != code && starts("${"):
-			i += 2
-			begin(code)
-		case now.kind != code && starts("$$"), now.kind == '"' && starts(`\`):
-			blank(2)
-		case now.kind == '\'' && starts(`''\`):
-			blank(4)
-		case now.kind == '\'' && (starts("'''") || starts("''$")):
-			blank(3)
-		case now.kind == '"' && starts(`"`):
-			blank(1)
-			end()
-		case now.kind == '\'' && starts("''"):
-			blank(2)
-			end()
-		case now.kind != code:
-			blank(1)
-		case starts("#"):
-			blank(through("\n"))
-		case starts("/*"):
-			blank(through("*/"))
-		case starts(`"`):
-			blank(1)
-			begin('"')
-		case starts("''"):
-			blank(2)
-			begin('\'')
-		case starts("}") && now.depth == 0:
-			i++
-			end()
-		case starts("{"):
-			now.depth++
-			i++
-		case starts("}"):
-			now.depth--
-			i++
-		default:
-			i++
-		}
+}
+
+// blankThrough blanks all up to the end of a comment.
+func (l *lexer) blankThrough(end string) {
+	n := len(l.text) - l.at
+	if at := strings.Index(l.text[l.at:], end); at >= 0 {
+		n = at + len(end)
 	}
-	return string(out)
+	l.blank(n)
+}
+
+func (l *lexer) inText() {
+	switch double := l.level().quote == '"'; {
+	case l.starts("${"):
+		l.at += 2
+		l.begin(0)
+	case l.starts("$$"), double && l.starts(`\`):
+		l.blank(2)
+	case !double && l.starts(`''\`):
+		l.blank(4)
+	case !double && (l.starts("'''") || l.starts("''$")):
+		l.blank(3)
+	case double && l.starts(`"`):
+		l.blank(1)
+		l.end()
+	case !double && l.starts("''"):
+		l.blank(2)
+		l.end()
+	default:
+		l.blank(1)
+	}
+}
+
+func (l *lexer) inCode() {
+	switch {
+	case l.starts("#"):
+		l.blankThrough("\n")
+	case l.starts("/*"):
+		l.blankThrough("*/")
+	case l.starts(`"`):
+		l.blank(1)
+		l.begin('"')
+	case l.starts("''"):
+		l.blank(2)
+		l.begin('\'')
+	case l.starts("{"):
+		l.level().depth++
+		l.at++
+	case l.starts("}") && l.level().depth > 0:
+		l.level().depth--
+		l.at++
+	case l.starts("}"):
+		l.at++
+		l.end()
+	default:
+		l.at++
+	}
 }

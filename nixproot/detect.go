@@ -180,7 +180,7 @@ func entryOf(file, why string) Entry {
 	return Entry{Flake: cmp.Or(dir, "."), Why: why}
 }
 
-// settings finds a setting in the environment, else its default in buildpack.toml. Its error may be a *MisspeltError.
+// settings finds a setting in the environment, else its default in buildpack.toml. Its error may be a *misspeltError.
 func settings(buildpack libcnb.Buildpack) (Lookup, error) {
 	metadata, err := libpak.NewBuildModuleMetadata(buildpack.Metadata)
 	if err != nil {

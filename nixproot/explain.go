@@ -64,7 +64,7 @@ func fixesOf(err error) []string {
 }
 
 func settingFixes(err error) []string {
-	var misspelt *MisspeltError
+	var misspelt *misspeltError
 	switch {
 	case errors.As(err, &misspelt) && misspelt.Meant != "":
 		return adviceOn(topicMisspelt, "setting", misspelt.Meant, "name", misspelt.Name)
@@ -167,7 +167,7 @@ func jobSystemFixes(e *hydra.SystemError) []string {
 }
 
 // machineFixes are for programs for another machine; of images there are those for two.
-func machineFixes(e *MachineError) []string {
+func machineFixes(e *machineError) []string {
 	fixes := adviceOn(topicMachine, "system", e.System, "machine", e.Machine)
 	if runsOn[e.Machine] == nil {
 		return withoutLast(fixes)
@@ -462,7 +462,7 @@ func imageFixes(err error) []string {
 		foreign *appdir.ForeignError
 		fixed   *appdir.UnremovableError
 		long    *appdir.LongPathError
-		machine *MachineError
+		machine *machineError
 	)
 	switch {
 	case errors.Is(err, syscall.ENOSPC):

@@ -18,8 +18,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// MachineError says that a closure's programs are for another machine than the one the image is for.
-type MachineError struct {
+// machineError says that a closure's programs are for another machine than the one the image is for.
+type machineError struct {
 	// Path is the store path and Program the file in it that was looked at, "" where the path is a file by itself.
 	Path    storepath.Path
 	Program string
@@ -29,7 +29,7 @@ type MachineError struct {
 	Machine, System string
 }
 
-func (e *MachineError) Error() string {
+func (e *machineError) Error() string {
 	program := path.Join(e.Path.String(), e.Program)
 	if e.By != "" {
 		program += ", by " + e.By + ","
@@ -94,7 +94,7 @@ func checkMachine(result *closure.Result, layersDir string, roots []storepath.Pa
 // programs says whether some run on the system, and names one that does not.
 type programs struct {
 	ours    bool
-	foreign *MachineError
+	foreign *machineError
 	file    bool // the store path is a file by itself, which may be data as well
 	reused  bool // a script or a link leads to what was looked at when it came
 }
@@ -107,7 +107,7 @@ func (p *programs) add(others programs) {
 }
 
 // note notes what a program is for.
-func (p *programs) note(program MachineError) {
+func (p *programs) note(program machineError) {
 	switch {
 	case program.Machine == "":
 	case slices.Contains(runsOn[program.System], program.Machine):
@@ -132,7 +132,7 @@ func (u unpacked) programsIn(p storepath.Path) (programs, error) {
 	if isFile(u.dirs[base]) {
 		machine, _, err := programFile(u.dirs[base])
 		found.file = true
-		found.note(MachineError{Path: p, Machine: machine, System: u.system})
+		found.note(machineError{Path: p, Machine: machine, System: u.system})
 		return found, err
 	}
 	for _, directory := range []string{"bin", "sbin", "libexec"} {
@@ -172,7 +172,7 @@ const interpreters = 5
 // program looks at what a file in a store path is for. A link is for what it leads to, and a script for what its interpreter
 // is for, unless it is what makeWrapper puts before a program.
 func (u unpacked) program(found *programs, p storepath.Path, name string) error {
-	program := MachineError{Path: p, Program: name, System: u.system}
+	program := machineError{Path: p, Program: name, System: u.system}
 	named := place{closure.BaseName(p, u.view), name}
 	to := path.Join(named.base, named.rest)
 	for range 1 + interpreters {

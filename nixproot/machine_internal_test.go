@@ -80,7 +80,7 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 
 	it("looks at what a script's closure has, unless that was looked at before", func() {
 		result := unpacked(map[storepath.Path]map[string]string{app: {"bin/run": "#!/bin/sh\n"}, bash: {"bin/bash": s390x}})
-		var wrong *MachineError
+		var wrong *machineError
 		Expect(errors.As(check(result, "x86_64-linux"), &wrong)).To(BeTrue())
 		Expect(wrong.Machine).To(Equal("s390x-linux"))
 		result.Reused.Paths = 3

@@ -8,14 +8,14 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-// MisspeltError says that a variable looks like a setting of this buildpack and is none, so that it would do nothing.
-type MisspeltError struct {
+// misspeltError says that a variable looks like a setting of this buildpack and is none, so that it would do nothing.
+type misspeltError struct {
 	// Name is the variable's, Meant the setting that is nearest to it, "" where none is near.
 	Name, Meant string
 }
 
 // Error names both.
-func (e *MisspeltError) Error() string {
+func (e *misspeltError) Error() string {
 	if e.Meant == "" {
 		return fmt.Sprintf("%s is no setting of this version of the buildpack", e.Name)
 	}
@@ -33,9 +33,9 @@ func checkNames(settings, environ []string) error {
 		singular := func(setting string) bool { return strings.TrimSuffix(setting, "S") == strings.TrimSuffix(name, "S") }
 		switch i := slices.IndexFunc(settings, singular); {
 		case i >= 0:
-			return &MisspeltError{Name: name, Meant: settings[i]}
+			return &misspeltError{Name: name, Meant: settings[i]}
 		case strings.HasPrefix(name, "BP_NIX_"), strings.HasPrefix(name, "BPL_NIX_"):
-			return &MisspeltError{Name: name, Meant: nearest(name, settings)}
+			return &misspeltError{Name: name, Meant: nearest(name, settings)}
 		}
 	}
 	return nil
