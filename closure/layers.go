@@ -1,8 +1,10 @@
 package closure
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,4 +167,35 @@ func ViewOf(prefix string) (relocate.View, error) {
 		return relocate.View{}, nil
 	}
 	return relocate.NewView(prefix)
+}
+
+// IsAsWritten reports whether what a layer says that it holds has the bytes that Install writes for these paths: of the same in
+// other words another reader may take something else.
+func IsAsWritten(dir *filetree.File, prefix string, infos []PathInfo) (bool, error) {
+	file, err := dir.Child(PathsName).Open()
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	have, want := sha256.New(), sha256.New()
+	if _, err := io.Copy(have, file); err != nil {
+		return false, err
+	}
+	head, err := json.Marshal(PathInfos{Format: Format, Prefix: prefix, Paths: []PathInfo{}})
+	if err != nil {
+		return false, err
+	}
+	want.Write(bytes.TrimSuffix(head, []byte("]}")))
+	for i, info := range infos { // one at a time, as they are read
+		each, err := json.Marshal(info)
+		if err != nil {
+			return false, err
+		}
+		if i > 0 {
+			want.Write([]byte(","))
+		}
+		want.Write(each)
+	}
+	want.Write([]byte("]}\n"))
+	return bytes.Equal(have.Sum(nil), want.Sum(nil)), nil
 }

@@ -132,6 +132,11 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 		v.altered(filepath.Join(name, closure.PathsName), "it does not say what the layer holds: %s", err)
 		infos = nil
 	}
+	if err == nil {
+		if same, err := closure.IsAsWritten(dir, prefix, infos); !same || err != nil {
+			v.altered(filepath.Join(name, closure.PathsName), "it is not as this buildpack writes it")
+		}
+	}
 	v.prefix(name, prefix)
 	known[closure.PathsName] = err == nil && v.plain(filepath.Join(name, closure.PathsName), dir.Child(closure.PathsName), 0o644)
 	v.plain(name, dir, 0o755)

@@ -259,8 +259,8 @@ func (c *imageCheck) lifecycleLauncher() {
 		c.add(Altered, lifecycle.Launcher, "the lifecycle's launcher is missing, or no program")
 		return
 	}
-	if program.Mode&^0o755 != 0 || len(program.Attributes) > 0 {
-		c.add(Altered, lifecycle.Launcher, "its mode is %v and it has the extended attributes %q", program.Mode, program.Attributes)
+	if why := unusual(program, 0o755); why != "" {
+		c.add(Altered, lifecycle.Launcher, "%s", why)
 	}
 	sum, err := digestFile(program)
 	switch {
