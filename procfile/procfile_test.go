@@ -235,7 +235,7 @@ func FuzzParse(f *testing.F) {
 		seen := map[string]bool{}
 		for _, e := range p.Entries {
 			if !regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`).MatchString(e.Type) || seen[e.Type] ||
-				strings.TrimSpace(e.Command) == "" || strings.ContainsAny(e.Command, "\r\n\x00") {
+				strings.Trim(e.Command, " \t") == "" || strings.ContainsAny(e.Command, "\r\n\x00") {
 				t.Fatalf("entry %+v", e)
 			}
 			seen[e.Type] = true

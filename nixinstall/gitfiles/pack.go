@@ -310,10 +310,11 @@ func packedHead(in io.ByteReader, limit int64) (kind byte, size int64, err error
 	return kind, size, nil
 }
 
-// distance reads how far back a base is: 7 bits a byte, most significant first, each further byte adding one.
+// distance reads how far back a base is: 7 bits a byte, most significant first, each further byte adding one. It is never
+// negative: nine bytes would not fit, and no file is as long.
 func distance(in io.ByteReader) (int64, error) {
 	var n int64
-	for i := range 9 {
+	for i := range 8 {
 		b, err := in.ReadByte()
 		if err != nil {
 			return 0, err
