@@ -233,9 +233,9 @@ func parseLine(number int, text string) (entryLine, error) {
 	switch {
 	case !processType.MatchString(l.Type):
 		return l, l.refuse(indent+1+strangeAt(l.Type), "the process type %q may hold the letters a to z, digits and - only, and neither "+
-			"begins nor ends with -", name[indent:])
+			"begins nor ends with -", text[indent:min(len(name), indent+maxShown)])
 	case len(l.Type) > maxProcessType:
-		return l, l.refuse(indent+1, "the process type %q has more than %d characters", name[indent:], maxProcessType)
+		return l, l.refuse(indent+1, "the process type %q has more than %d characters", name[indent:min(len(name), indent+maxShown)], maxProcessType)
 	case l.Command == "":
 		return l, l.refuse(len(text)+1, "the process type %q has no command", l.Type)
 	case len(l.Command) > maxCommand:

@@ -19,6 +19,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // unpacked is an unpacked path that is to be proven; entry is its index in the report.
@@ -63,6 +64,9 @@ func (v *closureCheck) prove(ctx context.Context) error {
 // signed checks the signatures and the content address of a path.
 func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 	hash, err := storepath.ParseHash(r.NarHash)
+	if err == nil && hash.String() != r.NarHash {
+		err = fmt.Errorf("the NAR hash %q is not as this buildpack writes it", text.Short(r.NarHash))
+	}
 	if err != nil {
 		entry.Problem = cmp.Or(entry.Problem, err.Error())
 		return
@@ -70,6 +74,9 @@ func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 	info := &narinfo.NarInfo{StorePath: r.Path, NarHash: hash, NarSize: r.NarSize, References: r.References, CA: r.CA}
 	for _, s := range r.Signatures {
 		sig, err := narinfo.ParseSignature(s)
+		if err == nil && sig.String() != s {
+			err = fmt.Errorf("the signature by %q is not as this buildpack writes it", text.Short(sig.Name))
+		}
 		if err != nil {
 			entry.Problem = cmp.Or(entry.Problem, err.Error())
 			continue
@@ -77,13 +84,17 @@ func (v *closureCheck) signed(r closure.PathInfo, entry *Path) {
 		info.Sigs = append(info.Sigs, sig)
 		entry.Claimed = append(entry.Claimed, sig.Name)
 	}
+	addressed, _ := info.VerifyCA()
+	if r.CA != "" && !addressed { // it is only written down where it holds
+		entry.Problem = cmp.Or(entry.Problem, fmt.Sprintf("its content address %q does not hold", text.Short(r.CA)))
+	}
 	// A key says more than a content address: that somebody who is trusted has this path.
 	signature, err := v.Keys.Verify(info)
 	if err == nil {
 		entry.Signed = signature.Name
 		return
 	}
-	if ok, err := info.VerifyCA(); err == nil && ok {
+	if addressed {
 		entry.Signed = contentAddress
 		return
 	}
