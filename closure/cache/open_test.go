@@ -41,6 +41,16 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(fetch(set, s.add(t, "a", "none", data, nil).StorePath)).To(Equal(data))
 	})
 
+	it("says once that the only cache is down, in its error", func() {
+		s.Close()
+		log := &logged{}
+		o := options(s.URL)
+		o.Log = log.log
+		_, err := cache.Open(ctx, o)
+		Expect(err).To(MatchError(ContainSubstring("connection refused")))
+		Expect(log.lines).To(BeEmpty())
+	})
+
 	it("fails within seconds when a cache takes connections and never answers", func() {
 		silent, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())

@@ -54,7 +54,7 @@ func (s *Set) admit(c *substituter, err error) {
 	if s.background.Err() != nil {
 		return
 	}
-	if err != nil {
+	if err != nil && len(s.reports) > 1 { // of the only one, Open's error says it
 		c.note("unusable", "not used: "+err.Error())
 	}
 	s.mu.Lock()
