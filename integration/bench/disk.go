@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+
+	"golang.org/x/sys/unix"
 )
 
 // diskSize is what a file system of a run's own may hold, in bytes; its file has no more than what is written to it.
@@ -64,4 +66,13 @@ func mountNew(ctx context.Context, dir string) (unmount func() error, err error)
 		}
 		return errors.Join(os.Remove(image), os.Remove(dir))
 	}, nil
+}
+
+// readAnew has the kernel forget what it holds of files, so that all sides read theirs from disk as a container's are. A page
+// cache filled by writing is laid out as the writes were: relocated files took up to 2 % longer to map than unchanged ones.
+func (b *Bench) readAnew() {
+	unix.Sync()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+		b.Log("files stay in memory as they were written: %v", err)
+	}
 }

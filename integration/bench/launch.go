@@ -71,6 +71,7 @@ func (b *Bench) launch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.readAnew()
 	if f.python != "" {
 		if err := b.looks(ctx, f, w); err != nil {
 			return err

@@ -31,12 +31,14 @@ var startsNode []byte
 //go:embed starts.py
 var startsScript string
 
-// starting are the apps of starts.nix: the program of each, and how often it is started in a round.
+// starting are the apps of starts.nix: the program of each, how often it is started in a round, and how many rounds there
+// are for each pair. Short rounds in turn share what else the machine does among all sides.
 var starting = []struct {
 	name    string
 	program string
+	starts  int
 	rounds  int
-}{{"python", "start-python", 2}, {"node", "start-node", 10}, {"libraries", "start-libraries", 20}}
+}{{"python", "start-python", 2, 2}, {"node", "start-node", 4, 8}, {"libraries", "start-libraries", 5, 8}}
 
 // openStarts gives the closure of starts.nix, built by real Nix.
 func (b *Bench) openStarts(ctx context.Context) (*fixture, error) {
@@ -109,8 +111,9 @@ func (b *Bench) appStarts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.readAnew()
 	for _, app := range starting {
-		if err := b.appStart(ctx, w, f.roots[0], app.name, app.program, app.rounds); err != nil {
+		if err := b.appStart(ctx, w, f.roots[0], app.name, app.program, app.starts, app.rounds*b.Pairs); err != nil {
 			return err
 		}
 	}
@@ -119,7 +122,7 @@ func (b *Bench) appStarts(ctx context.Context) error {
 
 // appStart measures one app. The launcher is no part of what relocation costs, and has a figure and a bar of its own
 // (launch.start.added), so there are two relocated sides: by the program's own path, and by the launcher.
-func (b *Bench) appStart(ctx context.Context, w *worlds, root storepath.Path, name, program string, rounds int) error {
+func (b *Bench) appStart(ctx context.Context, w *worlds, root storepath.Path, name, program string, starts, rounds int) error {
 	launched, err := w.relocated.command(ctx, program)
 	if err != nil {
 		return err
@@ -133,10 +136,10 @@ func (b *Bench) appStart(ctx context.Context, w *worlds, root storepath.Path, na
 		{world: w.relocated, command: []string{filepath.Join(w.relocated.see(root), "bin", program)}},
 		{world: w.relocated, command: launched.Args},
 	}
-	for i := range 2*b.Pairs + 1 {
+	for i := range rounds + 1 {
 		for j := range sides {
 			side := &sides[(i+j)%len(sides)]
-			took, err := side.start(ctx, rounds, side.command, launched.Env)
+			took, err := side.start(ctx, starts, side.command, launched.Env)
 			if err != nil {
 				return err
 			}
@@ -168,7 +171,7 @@ func environmentOf(list []string) map[string]string {
 }
 
 // start starts a command by the world's own Python and gives what each start took, in seconds, and how much of a processor's time.
-func (w world) start(ctx context.Context, rounds int, command, environment []string) ([][2]float64, error) {
+func (w world) start(ctx context.Context, times int, command, environment []string) ([][2]float64, error) {
 	argv, err := json.Marshal(command)
 	if err != nil {
 		return nil, err
@@ -177,7 +180,7 @@ func (w world) start(ctx context.Context, rounds int, command, environment []str
 	if err != nil {
 		return nil, err
 	}
-	c, err := w.command(ctx, "python3", "-I", "-c", startsScript, fmt.Sprint(rounds), string(argv), string(env))
+	c, err := w.command(ctx, "python3", "-I", "-c", startsScript, fmt.Sprint(times), string(argv), string(env))
 	if err != nil {
 		return nil, err
 	}
