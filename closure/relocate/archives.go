@@ -101,7 +101,7 @@ func tarSize(field []byte) (int64, bool) {
 
 // ar goes through an archive as ar(5) describes it: static libraries, Debian packages.
 func (x *inspector) ar(l *level, p location) error {
-	if _, err := l.Discard(len("!<arch>\n")); err != nil {
+	if _, err := l.Discard(len(arMark)); err != nil {
 		return err
 	}
 	var header [60]byte

@@ -429,9 +429,7 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 
 	it("rewrites what is plain in a container", func() {
 		for name, contents := range map[string]string{
-			"x.a":     arred("x.o/", script),
-			"modules": "\xda\xda\xfe\xca" + strings.Repeat("\x00", 1000) + script,
-			"x.pyz":   "#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", "print()\n"),
+			"x.pyz": "#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", "print()\n"),
 		} {
 			out, report := relocated(t, regular(name, contents))
 			Expect(report.Blockers).To(BeEmpty(), name)

@@ -621,6 +621,31 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("rewrites the members of ar archives, Debian packages and static libraries, and finds nothing in them where there is nothing", func() {
+		member := func(name, text string) string {
+			return strings.TrimPrefix(arred(name, text)+strings.Repeat("\n", len(text)&1), "!<arch>\n")
+		}
+		long := strings.Repeat(noise(301), 20) + script
+		core, hidden := lispCore(32<<10, zlibbed("nothing")), phar("a", "x")
+		dir, report := fixedTree(t,
+			regular("broken.a", arred("x.o/", string(dep))+"x"), regular("clean.a", "!<arch>\n"+member("a.phar/", hidden)+member("a.core/", core)),
+			regular("lib.a", arred("/", "index of  ")+member("x.o/", elf(string(dep)))+member("y.phar/", phar("a", script))),
+			regular("moved.a", arred("/", "index of  ")+member("x.gz/", gzipped(long))),
+			regular("x.deb", arred("debian-binary/", "2.0\n")+member("data.tar.gz/", gzipped(tarred("etc/x", long, "")))+member("z/", string(dep))))
+		Expect(report.Blockers).To(ConsistOf(HaveField("File", "moved.a")))
+		Expect(readBack(t, dir, "broken.a")).To(HaveSuffix(depNow + "x"))
+		Expect(readBack(t, dir, "lib.a")).To(ContainSubstring(elf(depNow)))
+		Expect(readBack(t, dir, "lib.a")).To(ContainSubstring(phar("a", now)))
+		got := readBack(t, dir, "x.deb")
+		Expect(got).To(HavePrefix(arred("debian-binary/", "2.0\n")))
+		Expect(got).To(HaveSuffix(member("z/", depNow)))
+		data := strings.TrimPrefix(got, arred("debian-binary/", "2.0\n"))
+		size, err := strconv.Atoi(strings.TrimSpace(data[48:58]))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(gunzipped(data[60 : 60+size])).To(Equal(tarred("etc/x", strings.ReplaceAll(long, string(self), selfNow), "")))
+		Expect(data[60+size+size&1:]).To(Equal(member("z/", depNow)))
+	})
+
 	it("puts right the checksums of PNG chunks and of tar headers", func() {
 		chunk := func(text string) string {
 			c := "tEXt" + text

@@ -161,15 +161,7 @@ func absent(name string) error {
 
 // mustBeFree is nil if there is no reference in what this package does not know how to rewrite.
 func (f *fixer) mustBeFree(s source, format format, cause error) error {
-	kind, found := cmp.Or(format.kind, Compressed), ""
-	f.inspector.found = func(_ Kind, detail, harmless string) {
-		if harmless == "" && found == "" {
-			found = detail
-		}
-	}
-	f.inspector.foreign = f.foreign
-	f.inspector.start(0)
-	f.inspector.file(bytes.NewReader(s.data), s.name)
+	kind, found := cmp.Or(format.kind, Compressed), f.hidden(s)
 	edits, err := f.text(s, format)
 	switch {
 	case found != "":
@@ -184,6 +176,27 @@ func (f *fixer) mustBeFree(s source, format format, cause error) error {
 		found += ": " + cause.Error()
 	}
 	return &blockedError{kind, found}
+}
+
+// hidden says which reference is found in s but in plain sight, or "".
+func (f *fixer) hidden(s source) (found string) {
+	f.inspector.found = func(_ Kind, detail, harmless string) {
+		if harmless == "" && found == "" {
+			found = detail
+		}
+	}
+	f.inspector.foreign = f.foreign
+	f.inspector.start(0)
+	f.inspector.file(bytes.NewReader(s.data), s.name)
+	return found
+}
+
+// unread rewrites what is not as its format has it and has nothing else to be put right: nobody reads it but as text.
+func (f *fixer) unread(s source, format format) ([]edit, error) {
+	if found := f.hidden(s); found != "" {
+		return nil, blockedBy(Compressed, "%s: %s", found, errMalformed)
+	}
+	return f.text(s, format)
 }
 
 // inflated reads all of r, within the bounds of a member and of the budget.

@@ -41,10 +41,10 @@ type format struct {
 	fix func(*fixer, source) ([]edit, error)
 	// always says that fix has to look at every file of the format: a Rewriter cannot see what is in it.
 	always bool
+	// settles says that fix does away with whatever is found.
+	settles bool
 	// opaque says that the contents cannot be looked into.
 	opaque bool
-	// reason says why a reference in the file is harmless, or "".
-	reason string
 	// code says that there may be machine code in plain sight.
 	code bool
 	// trailer says that a zip archive may stand behind what the format describes.
@@ -57,13 +57,6 @@ type magic struct {
 	bytes string
 	format
 }
-
-// classDataUnused says why a class data archive may go on naming what is at another place now (JDK
-// src/hotspot/share/cds/filemap.cpp, FileMapInfo::validate_class_location).
-const (
-	classData       = "JVM class data archive"
-	classDataUnused = "the virtual machine compares the class path that it has with its own, and does without it"
-)
 
 // magics are the formats that bytes at the start tell. Sources are the formats' own documents; where a format is a
 // program's private one, the program's file that writes it is named.
@@ -84,20 +77,20 @@ func magics() []magic {
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
 		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
 		{0, classMark, format{name: className, kind: HashKeyed, fix: (*fixer).class}},
-		{0, "!<arch>\n", format{name: "ar", look: (*inspector).ar, code: true}},
+		{0, arMark, format{name: "ar", look: (*inspector).ar, code: true, fix: (*fixer).ar}},
 		{257, "ustar", tarFormat()},
-		{0, "\xda\xda\xfe\xca", format{name: "jimage", look: (*inspector).jimage}}, // JDK imageFile.hpp
-		{0, "\xca\xfe\xda\xda", format{name: "jimage", look: (*inspector).jimage}}, // the same, big-endian
+		{0, jimageLittle, format{name: "jimage", look: (*inspector).jimage, fix: (*fixer).jimage}},
+		{0, jimageBig, format{name: "jimage", look: (*inspector).jimage, fix: (*fixer).jimage}},
 
 		// What rewriting would break, and has nothing compressed worth looking for.
-		{0, "\xa2\xab\x0b\xf0", format{name: classData, kind: HashKeyed, reason: classDataUnused}},            // JDK cds.h, static
-		{0, "\xa8\xab\x0b\xf0", format{name: classData, kind: HashKeyed, reason: classDataUnused}},            // dynamic
-		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                              // Julia staticdata.c
-		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
-		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
-		{0, lispMark, format{name: lispName, fix: (*fixer).lisp, always: true}},                               // core.h
-		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                    // a sum over each frame
-		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                    //
+		{0, "\xa2\xab\x0b\xf0", format{name: classData, kind: HashKeyed, settles: true, fix: (*fixer).classData}}, // JDK cds.h, static
+		{0, "\xa8\xab\x0b\xf0", format{name: classData, kind: HashKeyed, settles: true, fix: (*fixer).classData}}, // dynamic
+		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                                  // Julia staticdata.c
+		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                       // a CRC per chunk
+		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}},     // fileformat2
+		{0, lispMark, format{name: lispName, fix: (*fixer).lisp, always: true}},                                   // core.h
+		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                        // a sum over each frame
+		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                        //
 		{0, "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", format{name: "SQLite rollback journal", kind: Checksummed}},
 		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}}, // RFC 3533, a CRC per page
 		// An app's own, with V8's in it (Node.js src/node_snapshotable.cc, SnapshotData::kMagic).

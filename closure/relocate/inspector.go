@@ -179,9 +179,6 @@ func (l *level) end() error {
 
 // lookAs goes through l as the format says.
 func (x *inspector) lookAs(f format, l *level, p location) error {
-	if f.reason != "" {
-		p.harmless = f.reason
-	}
 	switch {
 	case f.opaque:
 		x.report(Opaque, p.via+join(p.via)+f.name, p.harmless)

@@ -107,16 +107,6 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("leaves a class data archive as it is, and lets it not block", func() {
-		for _, mark := range []string{"\xa2\xab\x0b\xf0", "\xa8\xab\x0b\xf0"} {
-			archived := mark + strings.Repeat("\x00", 100) + script
-			out, report := relocated(t, regular("share/java/app.jsa", archived))
-			Expect(report.Relocatable()).To(BeTrue())
-			Expect(report.Blockers).To(ConsistOf(HaveField("Harmless", ContainSubstring("class path"))))
-			Expect(contentsOf(out, "share/java/app.jsa")).To(Equal(archived))
-		}
-	})
-
 	it("takes a src.zip for sources beside the libraries of a Java run-time environment only", func() {
 		for files, harmless := range map[string]bool{
 			"lib/jvm.cfg lib/src.zip": true, "lib/openjdk/lib/modules lib/openjdk/lib/security/x lib/openjdk/lib/src.zip": true,

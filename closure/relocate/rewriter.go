@@ -189,9 +189,6 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 func (s *Rewriter) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(path.Base(s.file), head)
-	if s.harmless == "" {
-		s.harmless = s.format.reason
-	}
 	s.noteCode(head)
 	s.split.begin(head)
 	if s.format.name == elfName {
@@ -275,7 +272,8 @@ func (s *Rewriter) found(i int, kind Kind, detail string) {
 // add takes a blocker of the file at hand. Where the file's format can be rewritten as a whole, FixTree has a try.
 func (s *Rewriter) add(b Blocker) {
 	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText ||
-		b.Kind == BareHash && s.format.always // the rest may be on another page
+		b.Kind == BareHash && s.format.always || // the rest may be on another page
+		s.format.settles && b.Kind.overrulable()
 	if b.Harmless == "" && s.format.fix != nil && fixable {
 		s.leaveBlocker(b)
 		return
