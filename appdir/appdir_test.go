@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 func TestAppDir(t *testing.T) {
@@ -149,7 +150,7 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 
 	it("never goes into a mount, also of the same file system, nor removes one or the directories above it", func() {
 		if os.Geteuid() != 0 {
-			t.Skip("NOT TESTED: only root mounts")
+			untested.Skip(t, "only root mounts")
 		}
 		outside := t.TempDir()
 		Expect(os.MkdirAll(filepath.Join(outside, "deep"), 0o755)).To(Succeed())
@@ -183,7 +184,7 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 
 	it("does not go into what is mounted while the build runs", func() {
 		if os.Geteuid() != 0 {
-			t.Skip("NOT TESTED: only root mounts")
+			untested.Skip(t, "only root mounts")
 		}
 		outside := t.TempDir()
 		Expect(os.WriteFile(filepath.Join(outside, "precious"), []byte("p"), 0o644)).To(Succeed())
@@ -202,7 +203,7 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 
 	it("says first what nobody may change, and changes nothing else", func() {
 		if os.Geteuid() != 0 {
-			t.Skip("NOT TESTED: only root mounts")
+			untested.Skip(t, "only root mounts")
 		}
 		check := func() error {
 			source, err := appdir.Open(dir, nil, nil)
@@ -239,7 +240,7 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		}()
 		for name, flag := range fixed {
 			if err := attribute(name, flag); err != nil {
-				t.Skipf("NOT TESTED: setting attributes of files: %v", err)
+				untested.Skip(t, "setting attributes of files: %v", err)
 			}
 		}
 		source, err := appdir.Open(dir, nil, nil)

@@ -16,6 +16,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // constant is a text in a program, and the path that it names.
@@ -131,8 +132,7 @@ func TestArm64Compiled(t *testing.T) {
 	r, err := rig.Open(rig.Options{Arch: arch})
 	must(err)
 	if err := errors.Join(r.Docker(t.Context()), r.Emulated(t.Context())); err != nil {
-		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: %s ***\n", t.Name(), err)
-		t.Skipf("NOT TESTED: %s", err)
+		untested.Skip(t, "%v", err)
 	}
 	images, err := r.Images(t.Context())
 	must(err)

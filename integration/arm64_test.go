@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 	"github.com/sclevine/spec/report"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // foreignParts are the parts for another architecture than this machine's. Where its programs do not run here the test
@@ -30,8 +30,7 @@ func foreignParts(t *testing.T, arch string) parts {
 	p.rig, err = rig.Open(rig.Options{Arch: arch})
 	must(err)
 	if err := errors.Join(p.rig.Docker(ctx), p.rig.Emulated(ctx)); err != nil {
-		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: %s ***\n", t.Name(), err)
-		t.Skipf("NOT TESTED: %s", err)
+		untested.Skip(t, "%v", err)
 	}
 	p.pkgs, err = p.rig.Nixpkgs(ctx)
 	must(err)

@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -46,7 +47,7 @@ done'`
 func TestEnginesUnderLoad(t *testing.T) {
 	seconds, err := strconv.Atoi(os.Getenv("ENGINES_TEST_LOAD_SECONDS"))
 	if err != nil {
-		t.Skip("NOT TESTED: engines under load: scripts/soak engines does it")
+		untested.Skip(t, "engines under load: scripts/soak engines does it")
 	}
 	w := newEngineWorld(t)
 	for _, r := range w.everyEngine() {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -49,9 +50,7 @@ type engineWorld struct {
 func needDocker(t *testing.T, r *rig.Rig) {
 	t.Helper()
 	if err := r.Docker(context.Background()); err != nil {
-		text := fmt.Sprintf("\n*** NOT TESTED: %s: %v ***\n", t.Name(), err)
-		fmt.Fprintln(os.Stderr, text)
-		t.Skip(text)
+		untested.Skip(t, "%v", err)
 	}
 }
 
@@ -66,8 +65,7 @@ func usernsRestricted() bool {
 func usernsTested(t *testing.T) bool {
 	t.Helper()
 	if usernsRestricted() {
-		fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s under userns: %s is 1 ***\n", t.Name(),
-			"kernel.apparmor_restrict_unprivileged_userns")
+		untested.Say("%s under userns: kernel.apparmor_restrict_unprivileged_userns is 1", t.Name())
 	}
 	return !usernsRestricted()
 }

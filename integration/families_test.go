@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -40,8 +40,7 @@ var families = map[string][]string{
 func onlyWhereAsked(t *testing.T) {
 	t.Helper()
 	if os.Getenv("NIX_HYDRA_FAMILIES") == "" {
-		fmt.Fprintf(os.Stderr, "NOT TESTED: %s: set NIX_HYDRA_FAMILIES=1\n", t.Name())
-		t.Skip("NOT TESTED")
+		untested.Skip(t, "set NIX_HYDRA_FAMILIES=1")
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
@@ -37,7 +38,7 @@ func withoutIPv4(t *testing.T, names ...string) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
-		notTested(t, "a network without IPv4: "+err.Error())
+		untested.Skip(t, "a network without IPv4: %v", err)
 	}
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	must(err)
@@ -98,18 +99,12 @@ func asRoot(t *testing.T) bool {
 	again.Cancel = func() error { return again.Process.Signal(os.Interrupt) }
 	again.Stdout, again.Stderr = os.Stdout, os.Stderr
 	if err := again.Start(); err != nil {
-		notTested(t, "a network without IPv4: it takes root, or a user namespace: "+err.Error())
+		untested.Skip(t, "a network without IPv4: it takes root, or a user namespace: %v", err)
 	}
 	if err := again.Wait(); err != nil {
 		t.Errorf("in a user namespace: %s", err)
 	}
 	return true
-}
-
-func notTested(t *testing.T, why string) {
-	t.Helper()
-	fmt.Fprintf(os.Stderr, "\n*** NOT TESTED: %s: %s ***\n", t.Name(), why)
-	t.Skip("NOT TESTED: " + why)
 }
 
 // TestIPv6 builds where there is no IPv4 at all, as on platforms whose pods have none.

@@ -13,6 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // parts is what the tests of this package share: it takes a while to make, and no test changes it.
@@ -84,8 +85,8 @@ func TestMain(m *testing.M) {
 	chosen := flag.Lookup("test.run").Value.String()+flag.Lookup("test.skip").Value.String()+
 		flag.Lookup("test.list").Value.String() != ""
 	if !chosen && flag.Lookup("test.timeout").Value.String() == (10*time.Minute).String() {
-		fmt.Fprint(os.Stderr, "\n*** NOT TESTED: the integration tests take longer than go test allows by itself: run "+
-			"scripts/test, or some of them by -run, or all by -timeout 45m ***\n")
+		untested.Say("the integration tests, which take longer than go test allows by itself: run scripts/test, or some of them " +
+			"by -run, or all by -timeout 45m")
 		return
 	}
 	code := m.Run()

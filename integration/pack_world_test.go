@@ -16,6 +16,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // platform is real pack with a real builder, and the buildpack with its dependencies bundled, as builds in containers
@@ -51,8 +52,7 @@ func realPlatform(t *testing.T) *platform {
 	RegisterTestingT(t)
 	p := &platform{t: t, parts: realParts(t)}
 	if err := p.parts.rig.Docker(t.Context()); err != nil {
-		fmt.Fprintf(os.Stderr, "NOT TESTED: %s: %s\n", t.Name(), err)
-		t.Skipf("NOT TESTED: %s", err)
+		untested.Skip(t, "%s", err)
 	}
 	var err error
 	p.pack, err = p.parts.rig.Pack(t.Context())

@@ -18,6 +18,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -32,7 +33,7 @@ func caged() []string {
 
 func TestDocker(t *testing.T) {
 	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
-		t.Skipf("\n\n*** NO DOCKER ENGINE: the launcher is NOT tested in containers ***\n%v: %s\n", err, out)
+		untested.Skip(t, "the launcher in containers, as no Docker engine answers: %v: %s", err, out)
 	}
 	RegisterTestingT(t)
 	profile := filepath.Join(t.TempDir(), "hostile.json")

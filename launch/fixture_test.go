@@ -17,6 +17,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -284,9 +285,7 @@ func proot(t *testing.T) string {
 	}
 	path, err := exec.LookPath("proot")
 	if err != nil {
-		const text = "NOT TESTED: no PRoot to test with: apt-get install proot, or set NIX_HYDRA_TEST_PROOT to one"
-		fmt.Fprintf(os.Stderr, "%s: %s\n", t.Name(), text)
-		t.Skip(text)
+		untested.Skip(t, "no PRoot to test with: apt-get install proot, or set NIX_HYDRA_TEST_PROOT to one")
 	}
 	return path
 }

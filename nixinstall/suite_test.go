@@ -12,6 +12,7 @@ import (
 	"github.com/sclevine/spec/report"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -74,7 +75,7 @@ func tarball(t *testing.T) string {
 	t.Helper()
 	name := os.Getenv(toolchainEnv)
 	if name == "" {
-		t.Skipf("NOT TESTED: %s names no Nix release tarball (nix-VERSION-SYSTEM.tar.xz); run scripts/test, which "+
+		untested.Skip(t, "%s names no Nix release tarball (nix-VERSION-SYSTEM.tar.xz); run scripts/test, which "+
 			"makes one", toolchainEnv)
 	}
 	return name

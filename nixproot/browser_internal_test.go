@@ -13,6 +13,8 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // findBrowser is a browser of this machine; the test is skipped where it has none.
@@ -23,7 +25,7 @@ func findBrowser(t *testing.T) string {
 			return found
 		}
 	}
-	t.Skip("NOT TESTED: the page in a browser, as there is none: apt-get install chromium")
+	untested.Skip(t, "the page in a browser, as there is none: apt-get install chromium")
 	return ""
 }
 

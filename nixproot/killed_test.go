@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // killSeeds is how many builds are killed: $NIXPROOT_TEST_KILLS, else these; from which seed on is
@@ -196,7 +197,7 @@ const roomy = "size=64m,nr_inodes=100k"
 func tmpfs(t *testing.T) (dir string, remount func(options string)) {
 	dir = shortDir(t)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, roomy+",mode=755"); err != nil {
-		t.Skipf("NOT TESTED: mounting a file system of a small size: %v", err)
+		untested.Skip(t, "mounting a file system of a small size: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir, func(options string) {
@@ -225,6 +226,6 @@ func limitMemory(t *testing.T, bytes int64) string {
 			return "echo $$ >" + strings.Join([]string{group, v.procs}, "/")
 		}
 	}
-	t.Skip("NOT TESTED: no control group can be made")
+	untested.Skip(t, "no control group can be made")
 	return ""
 }

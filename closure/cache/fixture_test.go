@@ -34,6 +34,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // signer is a key pair of the tests.
@@ -104,7 +105,7 @@ func compress(t *testing.T, name string, data []byte) []byte {
 		pack(zlib.NewWriter(&buf), data)
 	case "xz", "bzip2":
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("NOT TESTED: there is no %s here", name)
+			untested.Skip(t, "there is no %s here", name)
 		}
 		cmd := exec.Command(name, "-1", "-c") // -6 takes a second to set itself up
 		cmd.Stdin, cmd.Stdout = bytes.NewReader(data), &buf

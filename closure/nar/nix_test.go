@@ -2,7 +2,6 @@ package nar_test
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // nixStore is the real nix-store: $NIX_HYDRA_TEST_NIX, a program or the directory it is in, or one on PATH.
@@ -28,10 +29,7 @@ func nixStore(t *testing.T) string {
 		t.Fatalf("there is no nix-store at $NIX_HYDRA_TEST_NIX: %v", err)
 	}
 	if err != nil {
-		text := "NOT TESTED: " + t.Name() + ": there is no nix-store to compare with on PATH; run scripts/test, which gets " +
-			"one, or apt-get install nix-bin"
-		fmt.Fprintf(os.Stderr, "\n*** %s ***\n", text)
-		t.Skip(text)
+		untested.Skip(t, "there is no nix-store to compare with on PATH; run scripts/test, which gets one, or apt-get install nix-bin")
 	}
 	return program
 }

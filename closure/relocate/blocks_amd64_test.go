@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/guarded"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // These say of each function in assembly what it has to find, place by place.
@@ -71,7 +72,7 @@ func slowText(b []byte) int {
 // it has to find.
 func FuzzBlocks(f *testing.F) {
 	if !vectors {
-		f.Skip("NOT TESTED: this processor has no AVX2")
+		untested.Skip(f, "this processor has no AVX2")
 	}
 	name := []byte("/layers/nixproot_nix-hydra/view/")
 	f.Add([]byte(storePrefix+scannedHash+"-x and "+string(name)+"sl141d1g77w"), uint16(0))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // constant is a text in a C program, and the path that it names.
@@ -77,7 +78,7 @@ func testCompiled(t *testing.T, context spec.G, it spec.S) {
 
 	it("reports the references that GCC cut up and that relocation would break, and no others", func() {
 		if _, err := exec.LookPath("gcc"); err != nil {
-			t.Skip("NOT TESTED: there is no gcc here to cut references up")
+			untested.Skip(t, "there is no gcc here to cut references up")
 		}
 		source, program := filepath.Join(t.TempDir(), "copying.c"), filepath.Join(t.TempDir(), "copying")
 		all := constants([]string{"", "=", "PATH="}, []string{"a%03d", "b%03d-5.2.37"}, "/share/locale/x.mo:123")
@@ -111,7 +112,7 @@ func testCompiled(t *testing.T, context spec.G, it spec.S) {
 
 	it("reports the references that Rust copies but for the end, which it puts there by an instruction", func() {
 		if _, err := exec.LookPath("rustc"); err != nil {
-			t.Skip("NOT TESTED: there is no rustc here to cut references up")
+			untested.Skip(t, "there is no rustc here to cut references up")
 		}
 		source, program := filepath.Join(t.TempDir(), "copying.rs"), filepath.Join(t.TempDir(), "copying")
 		all := constants([]string{"", "PATH=", "A=1,2,3;PATH="}, []string{"%02X", "a%03d"}, "/share/locale/x.mo:123")

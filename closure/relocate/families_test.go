@@ -31,6 +31,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // fixedTree writes files relocated and fixed up, and makes sure that they come back byte for byte.
@@ -717,7 +718,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		database := func(statements string) string {
 			program, err := exec.LookPath("sqlite3")
 			if err != nil {
-				t.Skip("NOT TESTED: there is no sqlite3 here")
+				untested.Skip(t, "there is no sqlite3 here")
 			}
 			name := filepath.Join(t.TempDir(), "a.db")
 			out, err := exec.Command(program, name, statements).CombinedOutput()

@@ -9,6 +9,8 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // testInstalled relocates what the programs that are installed here make, and lets them read it.
@@ -18,7 +20,7 @@ func testInstalled(t *testing.T, _ spec.G, it spec.S) {
 	need := func(programs ...string) {
 		for _, p := range programs {
 			if _, err := exec.LookPath(p); err != nil {
-				t.Skipf("NOT TESTED: there is no %s here", p)
+				untested.Skip(t, "there is no %s here", p)
 			}
 		}
 	}

@@ -12,13 +12,15 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 // pack compresses with the real xz.
 func pack(t testing.TB, data []byte, args ...string) []byte {
 	t.Helper()
 	if _, err := exec.LookPath("xz"); err != nil {
-		t.Skip("NOT TESTED: there is no xz here")
+		untested.Skip(t, "there is no xz here")
 	}
 	cmd := exec.Command("xz", append([]string{"--compress", "--stdout", "--quiet"}, args...)...)
 	var out, stderr bytes.Buffer

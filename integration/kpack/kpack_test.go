@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra/hydratest"
 )
 
@@ -93,8 +94,7 @@ func newCluster(t *testing.T) *cluster {
 	r, err := rig.Open(rig.Options{})
 	must(err)
 	if err := r.Docker(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "NOT TESTED: %s: %s\n", t.Name(), err)
-		t.Skipf("NOT TESTED: %s", err)
+		untested.Skip(t, "%s", err)
 	}
 	c := &cluster{t: t, rig: r, builder: fmt.Sprintf("nh-kpack-%d", os.Getpid())}
 	c.dir, err = os.MkdirTemp("/tmp", "nh-kpack-")

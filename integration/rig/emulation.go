@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,11 +48,9 @@ func (r *Rig) Emulated(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return ErrNoEmulation
 	}
-	if err := r.register(ctx); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoEmulation, err)
-	}
+	registered := r.register(ctx) // may fail as another run was first
 	if err := starts(ctx, program); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoEmulation, err)
+		return fmt.Errorf("%w: %w", ErrNoEmulation, cmp.Or(registered, err))
 	}
 	return nil
 }

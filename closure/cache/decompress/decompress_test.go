@@ -19,6 +19,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
 func TestDecompress(t *testing.T) {
@@ -29,7 +31,7 @@ func TestDecompress(t *testing.T) {
 func packed(t *testing.T, data []byte, program string, args ...string) []byte {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("NOT TESTED: there is no %s here", program)
+		untested.Skip(t, "there is no %s here", program)
 	}
 	cmd := exec.Command(program, append([]string{"-c"}, args...)...)
 	cmd.Stdin = bytes.NewReader(data)
