@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -38,6 +39,19 @@ func isPage(name string) bool {
 	return false
 }
 
+// hasScripts reports whether the file of that name may have scripts and style sheets in it, whose hashes the policy of a page
+// may have (W3C, "Content Security Policy").
+func hasScripts(name string) bool {
+	switch path.Ext(name) {
+	case ".ejs", ".erb", ".htm", ".html", ".php", ".tmpl", ".xhtml":
+		return true
+	}
+	return false
+}
+
+// scriptText is a script or a style sheet in a page.
+var scriptText = regexp.MustCompile(`(?is)<(?:script|style)\b[^>]*>(.*?)</(?:script|style)\s*>`)
+
 // isPackedPage reports whether the file of that name may be one that a server sends to those who can unpack it.
 func isPackedPage(name string) bool {
 	switch path.Ext(name) {
@@ -70,6 +84,27 @@ type hashed struct {
 type hashText struct {
 	at   int
 	text string
+}
+
+// hashesIn are those that a page has.
+func hashesIn(data []byte) (hashes []hashText) {
+	for _, at := range integrityText.FindAllSubmatchIndex(data, maxEdits) {
+		hashes = append(hashes, hashText{at[2], string(data[at[2]:at[3]])})
+	}
+	return hashes
+}
+
+// changedScripts are the scripts and style sheets in a page that are others now.
+func changedScripts(file string, was, now []byte) (changed []*hashed) {
+	if !hasScripts(file) || len(was) != len(now) {
+		return nil
+	}
+	for _, at := range scriptText.FindAllSubmatchIndex(was, maxEdits) {
+		if from, to := at[2], at[3]; !bytes.Equal(was[from:to], now[from:to]) {
+			changed = append(changed, &hashed{file: file, was: hashTexts(was[from:to]), now: hashTexts(now[from:to])})
+		}
+	}
+	return changed
 }
 
 // integrity makes hashes anew in a tree.
@@ -144,10 +179,7 @@ func (t *integrity) pages(ctx context.Context) (found []*hashed, err error) {
 			return nil
 		}
 		data, err := t.read(name)
-		for _, at := range integrityText.FindAllSubmatchIndex(data, maxEdits) {
-			p.hashes = append(p.hashes, hashText{at[2], string(data[at[2]:at[3]])})
-		}
-		if len(p.hashes) > 0 {
+		if p.hashes = hashesIn(data); len(p.hashes) > 0 {
 			found = append(found, p)
 		}
 		return err
@@ -187,10 +219,18 @@ func (t *integrity) changes(h *hashed) error {
 		return err
 	}
 	h.was = hashTexts(was)
+	t.know(h)
+	for _, script := range changedScripts(h.file, was, now) {
+		t.know(script)
+	}
+	return nil
+}
+
+// know notes the hashes that something had.
+func (t *integrity) know(h *hashed) {
 	for _, text := range h.was {
 		t.of[text] = h
 	}
-	return nil
 }
 
 // become makes the hashes anew that a file has of others that change, and its own.
@@ -257,7 +297,7 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 		f.texts[was] = h.now[slices.Index(h.was, was)]
 	}
 	for _, file := range t.packed {
-		b := Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten"}
+		b := hashedPage(file)
 		if len(t.fixups(file)) == 0 {
 			if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
@@ -273,4 +313,53 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// hashedPage says that a compressed page has a hash that cannot be made anew.
+func hashedPage(file string) Blocker {
+	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten"}
+}
+
+// inspectedPages are the pages of a path, as an inspection sees them: of which compressed ones fixPacked would say that they have
+// a hash of what was rewritten.
+type inspectedPages struct {
+	pages  []*hashed
+	packed []*hashed // which are compressed anew
+}
+
+// note notes a page, or what it loads, before and after it is rewritten.
+func (i *inspectedPages) note(file string, was, now []byte) {
+	p := &hashed{file: file, hashes: hashesIn(now)}
+	if changed := !bytes.Equal(was, now); len(i.pages) < maxNames && (changed || len(p.hashes) > 0) {
+		p.was = hashTexts(was)
+		if changed {
+			p.now = p.was // as it is another already
+		}
+		i.pages = append(append(i.pages, p), changedScripts(file, was, now)...)
+	}
+}
+
+// spoilt are the compressed pages that have such a hash.
+func (i *inspectedPages) spoilt() (files []string) {
+	known := map[string]bool{}
+	has := func(p *hashed) bool {
+		return slices.ContainsFunc(p.hashes, func(h hashText) bool { return known[h.text] })
+	}
+	for again := true; again && len(i.packed) > 0; {
+		again = false
+		for n, p := range i.pages {
+			if p != nil && (p.now != nil || has(p)) {
+				again, i.pages[n] = true, nil
+				for _, text := range p.was {
+					known[text] = true
+				}
+			}
+		}
+	}
+	for _, p := range i.packed {
+		if has(p) {
+			files = append(files, p.file)
+		}
+	}
+	return files
 }

@@ -2,9 +2,12 @@ package relocate_test
 
 import (
 	stdcontext "context"
+	"crypto/md5"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/hex"
 	"path"
 	"path/filepath"
 	"strings"
@@ -85,6 +88,71 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("makes the hashes anew that the policy of a page has of the scripts and style sheets in it", func() {
+		page := func(store string) string {
+			script, style := "open('"+store+"/a')", "\n@import '"+store+"';\n"
+			return `<meta http-equiv=Content-Security-Policy content="script-src 'sha256-` + sha256of(script) + `' 'sha256-` + sha256of("other") +
+				`'; style-src 'sha384-` + sha384of(style) + `'"><Script type=module>` + script + "</script>\n<style>" + style + "</style ><script>other</script>"
+		}
+		dir, report := made([]file{regular("index.html", page(string(self)))})
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "index.html")).To(Equal(page(selfNow)))
+		before := "<script>" + string(self) + "</script>"
+		dir, report = made([]file{regular("index.html", before), regular("share/doc/index.html", page(string(self)))})
+		Expect(report.Fixups).To(BeEmpty())
+		Expect(readBack(t, dir, "index.html")).To(Equal(strings.ReplaceAll(before, string(self), selfNow)))
+	})
+
+	it("makes checksums anew in lists of them, where they were right, and no others", func() {
+		files := func(text, packed string) []file {
+			md5, sha1, sha256 := md5.Sum([]byte(text)), sha1.Sum([]byte(text)), sha256.Sum256([]byte(packed))
+			digits := func(sum []byte) string { return hex.EncodeToString(sum) }
+			return []file{
+				regular("0.md5", "no checksum\n"), regular("a.gz", packed), regular("a.gz.sha256", digits(sha256[:])+"\n"),
+				regular("share/SHA256SUMS", digits(sha256[:])+"  ../a.gz\n"+digits(sha256[:])+" *etc/x\n"+digits(sha256[:])+"  ../../x\n"),
+				regular("share/etc/x", text), regular("share/etc/y", "other"),
+				regular("share/md5sums.txt", digits(md5[:])+"  etc/x\n"+digits(md5[:])+"  etc/y\n"+digits(md5[:])+"  etc/z\nSHA1 (etc/x) = "+digits(sha1[:])+"\n"),
+				regular("share/ngsw.json", `{"hashTable": {"/etc/x": "`+digits(sha1[:])+`", "/etc/y": "`+digits(sha1[:])+`"}}`),
+				regular("share/other.txt", digits(md5[:])+"  etc/x\n"),
+			}
+		}
+		long := strings.Repeat(script, 20)
+		dir, report := made(files(script, gzipped(long)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		packed := readBack(t, dir, "a.gz")
+		Expect(gunzipped(packed)).To(Equal(strings.ReplaceAll(long, string(self), selfNow)))
+		was := files(script, gzipped(long))
+		for i, want := range files(strings.ReplaceAll(script, string(self), selfNow), packed) {
+			lines, then := strings.SplitAfter(string(want.contents), "\n"), strings.SplitAfter(string(was[i].contents), "\n")
+			switch want.Path {
+			case "share/SHA256SUMS":
+				lines = append(lines[:1], then[1:]...) // those of what is not the file
+			case "share/md5sums.txt":
+				lines = append(append(lines[:1:1], then[1:3]...), lines[3:]...)
+			case "share/ngsw.json":
+				sum := strings.Split(then[0], `"`)
+				lines = []string{strings.Replace(then[0], sum[5], strings.Split(lines[0], `"`)[5], 1)}
+			case "share/other.txt":
+				lines = then
+			}
+			Expect(readBack(t, dir, want.Path)).To(Equal(strings.Join(lines, "")), want.Path)
+		}
+	})
+
+	it("finds such pages in an inspection, by hashes of what changes because of others, too, and no others", func() {
+		chunk, other := "import '"+string(self)+"'", "import 'other'"
+		loader := `import "sha384-` + sha384of(chunk) + `"`
+		page := func(of string) string {
+			return gzipped(`<script integrity="sha384-` + sha384of(of) + `"> ` + string(dep))
+		}
+		files := []file{regular("a.html.gz", page(loader)), regular("b.html.gz", page(other)), regular("chunk.js", chunk),
+			regular("index.html.br", brotlied(sha384of(chunk))), regular("loader.js", loader), regular("other.js", other), regular("z.html.gz", page(chunk))}
+		_, report := made(files)
+		seen := inspected(t, files...)
+		Expect(seen.Blockers).To(ConsistOf(HaveField("File", "a.html.gz"), HaveField("File", "z.html.gz")))
+		Expect(seen.Blockers).To(Equal(report.Blockers))
+	})
+
 	it("leaves hashes alone that are of nothing that was rewritten, and of programs", func() {
 		const script = "#!" + string(self) + "/bin/node\n"
 		files := []file{
@@ -98,8 +166,10 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 
 	it("refuses a compressed page that has such a hash and was rewritten, and so was its page", func() {
 		page := `<script src=a.js integrity="sha384-` + sha384of(script) + `"> from ` + string(dep)
-		dir, report := made([]file{regular("a.js", script), regular("index.html", page), regular("index.html.gz", gzipped(page))})
+		files := []file{regular("a.js", script), regular("index.html", page), regular("index.html.gz", gzipped(page))}
+		dir, report := made(files)
 		Expect(report.Blockers).To(ConsistOf(And(HaveField("File", "index.html.gz"), HaveField("Kind", relocate.Checksummed))))
+		Expect(inspected(t, files...).Blockers).To(Equal(report.Blockers))
 		Expect(readBack(t, dir, "index.html")).To(ContainSubstring(sha384of(strings.ReplaceAll(script, string(self), selfNow))))
 	})
 }

@@ -129,6 +129,60 @@ func (f *fixer) cdb(s source) ([]edit, error) {
 	})
 }
 
+// sdbmPages are the sizes of pages that an SDBM table may have: that of the original and of Perl's and Ruby's, and APR's.
+var sdbmPages = []int{1 << 10, 8 << 10}
+
+// sdbmPairs gives the places of the keys in a page of an SDBM table, or says that it is none (sdbm's pair.c): a count, and for
+// each key and each value where it begins, from the page's end downwards.
+func sdbmPairs(page []byte, size int) (keys [][2]int, ok bool) {
+	word := func(i int) int { return int(binary.LittleEndian.Uint16(page[2*i:])) }
+	count, end := word(0), size
+	if count%2 != 0 || 2*(count+1) > min(size, len(page)) {
+		return nil, false
+	}
+	for i := 1; i < count; i += 2 {
+		key, value := word(i), word(i+1)
+		if key > end || value > key || value < 2*(count+1) {
+			return nil, false
+		}
+		keys, end = append(keys, [2]int{key, end}), value
+	}
+	return keys, true
+}
+
+// isSDBM reports whether head begins with the pages of a table, of which the first may be empty.
+func isSDBM(head []byte) bool {
+	return len(head) >= sdbmPages[0] && slices.ContainsFunc(sdbmPages, func(size int) bool {
+		_, ok := sdbmPairs(head, size)
+		return ok
+	})
+}
+
+// sdbm rewrites values of an SDBM table, pages of keys and values.
+func (f *fixer) sdbm(s source) ([]edit, error) {
+	return f.unkeyed(s, "a key, which is found by its hash", func(key func(from, to int)) bool {
+		return slices.ContainsFunc(sdbmPages, func(size int) bool {
+			var keys [][2]int
+			for at := 0; at < len(s.data); at += size {
+				if at+size > len(s.data) {
+					return false
+				}
+				found, ok := sdbmPairs(s.data[at:at+size], size)
+				if !ok {
+					return false
+				}
+				for _, k := range found {
+					keys = append(keys, [2]int{at + k[0], at + k[1]})
+				}
+			}
+			for _, k := range keys {
+				key(k[0], k[1])
+			}
+			return true
+		})
+	})
+}
+
 // hdf5 rewrites a file of HDF5 whose headers have no checksums: those of version 1 (HDF5 File Format Specification, IV.A).
 func (f *fixer) hdf5(s source) ([]edit, error) {
 	edits, err := f.text(s, format{})

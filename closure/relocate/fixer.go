@@ -73,6 +73,8 @@ type fixer struct {
 	texts map[string]string
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)
+	// unpacked is told what was compressed in a file that is rewritten.
+	unpacked func(plain []byte)
 	// beside is another file that the one at hand is rewritten with.
 	beside *neighbour
 }
@@ -230,6 +232,9 @@ func (f *fixer) recompress(s source, name string, r io.Reader, c compressor) ([]
 	edits, err := f.rewrite(s.in(plain, name))
 	if err != nil || len(edits) == 0 {
 		return nil, err
+	}
+	if f.unpacked != nil && s.depth == 0 {
+		f.unpacked(plain)
 	}
 	if err := f.replaces(s, len(s.data)); err != nil {
 		return nil, err

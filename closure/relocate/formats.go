@@ -187,6 +187,8 @@ func (x *inspector) recognise(name string, head []byte) format {
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
 	case isCDB(head):
 		return format{name: "cdb table", kind: HashKeyed, fix: (*fixer).cdb}
+	case strings.HasSuffix(name, ".pag") && isSDBM(head):
+		return format{name: "SDBM table", kind: HashKeyed, fix: (*fixer).sdbm}
 	case isTar(head):
 		return tarFormat()
 	case isLZMA(head, strings.HasSuffix(name, ".lzma") || strings.HasSuffix(name, ".tlz")):

@@ -23,7 +23,7 @@ const keptInMemory = 16 << 20
 const keptOnDisk = 4 << 30
 
 // Inspection is a nar.Sink that finds out what relocating a path would come to, without writing it: as Rewrite and
-// FixTree do it, but for the marks of Python byte code, which stand in nobody's way.
+// FixTree do it, but for the marks of Python byte code and for hashes in pages, which stand in nobody's way.
 type Inspection struct {
 	*Rewriter
 	fixer  *fixer
@@ -35,6 +35,7 @@ type Inspection struct {
 	spool  *os.File
 	most   int64 // bytes of a file that are kept
 	size   int64 // of the file at hand, as far as it was kept
+	pages  inspectedPages
 	// first is a file that may have to be rewritten with the one at hand.
 	first *firstFile
 }
@@ -81,6 +82,31 @@ func (i *Inspection) Close() error {
 		i.block(p, "")
 	}
 	i.report.pending = nil
+	for _, file := range i.pages.spoilt() {
+		i.blocker(hashedPage(file))
+	}
+	return nil
+}
+
+// notePage notes the file at hand if it is a page or what one loads. What is kept of it is rewritten.
+func (i *Inspection) notePage() error {
+	if !isPage(i.file) && !isAsset(i.file) && !hasScripts(i.file) || i.harmless != "" || i.spool != nil || i.size > maxSource || i.size == 0 {
+		return nil
+	}
+	was := i.memory
+	if i.written > 0 {
+		var own []Fixup
+		for _, f := range i.report.Fixups {
+			if f.File == i.file {
+				own = append(own, f)
+			}
+		}
+		var err error
+		if was, err = i.view.before(Original{Path: i.self, References: i.refs}, own, i.file, i.memory); err != nil {
+			return fmt.Errorf("inspecting %s: %w", i.self, err)
+		}
+	}
+	i.pages.note(i.file, was, i.memory)
 	return nil
 }
 
@@ -96,6 +122,9 @@ func (i *Inspection) decide() error {
 	defer i.drop()
 	if i.window.left > 0 {
 		return nil
+	}
+	if err := i.notePage(); err != nil {
+		return err
 	}
 	if i.first != nil && i.first.second == i.file {
 		if err := i.decideFirst(i.memory); err != nil {
@@ -162,7 +191,12 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		i.fixer = newFixer(i.inspector.ctx, i.view, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign
 	}
-	i.fixer.read = read
+	i.fixer.read, i.fixer.unpacked = read, nil
+	if isPackedPage(p.file) {
+		i.fixer.unpacked = func(plain []byte) {
+			i.pages.packed = append(i.pages.packed, &hashed{file: p.file, hashes: hashesIn(plain)})
+		}
+	}
 	if _, fixed, ok := i.fixer.attempt(data, p, &i.collector); ok {
 		i.report.Fixups = append(i.report.Fixups, fixed...)
 	}

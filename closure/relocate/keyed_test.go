@@ -197,6 +197,33 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("rewrites the values of an SDBM table, and leaves one alone that has a store path among its keys", func() {
+		table := func(size int, pairs ...string) string {
+			page, at := make([]byte, size), size
+			binary.LittleEndian.PutUint16(page, uint16(len(pairs)))
+			for i, text := range pairs {
+				at -= len(text)
+				copy(page[at:], text)
+				binary.LittleEndian.PutUint16(page[2*i+2:], uint16(at))
+			}
+			return strings.Repeat("\x00", size) + string(page)
+		}
+		for _, size := range []int{1 << 10, 8 << 10} {
+			values := table(size, "key", string(self)+"/a", "other", string(dep))
+			dir, report := fixedTree(t, regular("a.pag", values), regular("text.pag", "a text of "+string(self)+noise(2<<10)))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(report.References).To(Equal(3))
+			Expect(readBack(t, dir, "a.pag")).To(Equal(table(size, "key", selfNow+"/a", "other", depNow)))
+			for _, keys := range []string{table(size, string(self), "value"), table(size, "a", "b", string(dep)+"/x", "value")} {
+				dir, report = fixedTree(t, regular("a.pag", keys))
+				Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("SDBM table: a reference in a key"))))
+				Expect(readBack(t, dir, "a.pag")).To(Equal(keys))
+			}
+			_, report = fixedTree(t, regular("a.pag", values+"x"))
+			Expect(report.Relocatable()).To(BeFalse())
+		}
+	})
+
 	it("refuses tables with a checksum over each block, known by how they end", func() {
 		for _, end := range []string{"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "\xf7\xcf\xf4\x85\xb7\x41\xe2\x88"} {
 			for _, size := range []int{10, 300 << 10} {

@@ -98,7 +98,8 @@ type Report struct {
 	pending []pending // files that FixTree has to rewrite
 	sources nameList  // Python sources that were rewritten
 	stamped nameList  // Python byte code with the time stamp of a Nix store
-	assets  nameList  // scripts and style sheets of pages that were rewritten
+	assets  nameList  // scripts, style sheets and pages that were rewritten
+	sums    nameList  // lists of checksums
 }
 
 // Relocatable reports whether nothing blocks.

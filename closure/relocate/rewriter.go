@@ -107,6 +107,9 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
 		s.program = program{}
 		s.checksums.saw(e.Path)
+		if isSumList(e.Name()) {
+			s.report.sums.add(e.Path)
+		}
 		s.window.open(e.Size)
 	case nar.Symlink:
 		target := s.symlink(e.Target)
@@ -233,7 +236,7 @@ func (s *Rewriter) end(buf []byte) {
 	if strings.HasSuffix(s.file, ".py") {
 		s.report.sources.add(s.file)
 	}
-	if isAsset(s.file) && s.format.name != "script" {
+	if (isAsset(s.file) || hasScripts(s.file)) && s.format.name != "script" && s.harmless == "" {
 		s.report.assets.add(s.file)
 	}
 	if s.runs {

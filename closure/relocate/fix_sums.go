@@ -1,0 +1,170 @@
+package relocate
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A list of checksums has the hashes of files beside it, as md5sum and sha256sum write and check them, and as a service worker of
+// Angular's does (ngsw.json). Where such a file was rewritten, its hash is made anew.
+
+// isSumList reports whether the file of that name is one: SHA256SUMS, app.tar.sha512, md5sums.txt.
+func isSumList(name string) bool {
+	if name == "ngsw.json" {
+		return true
+	}
+	name = strings.TrimSuffix(strings.ToLower(name), ".txt")
+	name = strings.TrimSuffix(strings.TrimSuffix(name, "s"), "sum")
+	for _, kind := range []string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512"} {
+		if before, ok := strings.CutSuffix(name, kind); ok {
+			return before == "" || strings.ContainsAny(before[len(before)-1:], "-_.")
+		}
+	}
+	return false
+}
+
+var (
+	sumLine   = regexp.MustCompile(`(?m)^([0-9a-f]{32,128}) [ *]([^\r\n]+)`)              // of coreutils
+	sumTagged = regexp.MustCompile(`(?m)^[A-Z0-9-]+ \(([^\r\n]+)\) = ([0-9a-f]{32,128})`) // of BSD
+	sumJSON   = regexp.MustCompile(`"/?([^"\\]+)" *: *"([0-9a-f]{40})"`)                  // of Angular
+	sumAlone  = regexp.MustCompile(`^([0-9a-f]{32,128})\s*$`)
+)
+
+// sum is a file's hash in a list, and where it stands there.
+type sum struct {
+	from, to int
+	file     string // below the store path
+}
+
+// sumsOf reads a list of checksums.
+func sumsOf(list string, data []byte) (sums []sum) {
+	dir := path.Dir(list)
+	add := func(pattern *regexp.Regexp, digits, name int) {
+		for _, at := range pattern.FindAllSubmatchIndex(data, maxEdits-len(sums)) {
+			file := stem(path.Base(list))
+			if name > 0 {
+				file = string(data[at[2*name]:at[2*name+1]])
+			}
+			if file = path.Join(dir, file); fs.ValidPath(file) {
+				sums = append(sums, sum{at[2*digits], at[2*digits+1], file})
+			}
+		}
+	}
+	if path.Base(list) == "ngsw.json" {
+		add(sumJSON, 2, 1)
+		return sums
+	}
+	add(sumLine, 1, 2)
+	add(sumTagged, 2, 1)
+	add(sumAlone, 1, 0)
+	return sums
+}
+
+// hexSum is the hash of data that has as many digits, or "".
+func hexSum(data []byte, digits int) string {
+	var sum []byte
+	switch digits / 2 {
+	case md5.Size:
+		s := md5.Sum(data)
+		sum = s[:]
+	case sha1.Size:
+		s := sha1.Sum(data)
+		sum = s[:]
+	case sha256.Size224:
+		s := sha256.Sum224(data)
+		sum = s[:]
+	case sha256.Size:
+		s := sha256.Sum256(data)
+		sum = s[:]
+	case sha512.Size384:
+		s := sha512.Sum384(data)
+		sum = s[:]
+	case sha512.Size:
+		s := sha512.Sum512(data)
+		sum = s[:]
+	}
+	return hex.EncodeToString(sum)
+}
+
+// fixSums makes hashes anew in lists of checksums.
+func (v View) fixSums(ctx context.Context, dir string, o Original, lists []string, c *collector) error {
+	if v.IsZero() {
+		return nil
+	}
+	t := &integrity{view: v, dir: dir, o: o, c: c}
+	for _, list := range lists {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		data, err := t.read(t.name(list))
+		if err != nil {
+			return err
+		}
+		edits, err := t.sums(list, data)
+		if err != nil {
+			return err
+		}
+		if len(edits) == 0 {
+			continue
+		}
+		fixed, size := fixups(list, data, edits), int64(0)
+		for _, f := range fixed {
+			size += f.size()
+		}
+		if !c.record(size, v.budget) {
+			c.blocker(Blocker{File: list, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten: " + errRecord.Error()})
+			continue
+		}
+		before, err := os.Lstat(t.name(list))
+		if err != nil {
+			return err
+		}
+		if err := writeAt(t.name(list), before, edits); err != nil {
+			return err
+		}
+		c.report.Fixups = append(c.report.Fixups, fixed...)
+	}
+	return nil
+}
+
+// sums are the edits of a list of checksums. What stands there is a file's hash only if the file had it before it was
+// rewritten.
+func (t *integrity) sums(list string, data []byte) (edits []edit, err error) {
+	for _, s := range sumsOf(list, data) {
+		name := filepath.Join(t.dir, filepath.FromSlash(s.file))
+		info, err := os.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || s.file == list || !t.view.budget.inflated(2*info.Size()) {
+			continue
+		}
+		now, err := t.read(name)
+		if err != nil {
+			return nil, err
+		}
+		digits := s.to - s.from
+		sum := hexSum(now, digits)
+		if sum == "" || sum == string(data[s.from:s.to]) {
+			continue
+		}
+		was, err := t.view.before(t.o, t.fixups(s.file), s.file, now)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(was, now) && hexSum(was, digits) == string(data[s.from:s.to]) {
+			edits = append(edits, edit{from: s.from, to: s.to, data: []byte(sum)})
+		}
+	}
+	slices.SortFunc(edits, func(a, b edit) int { return a.from - b.from })
+	return edits, nil
+}
