@@ -93,9 +93,14 @@ func (r *Rig) runnable(ctx context.Context, root, name, bin string) error {
 	if err := os.WriteFile(copied, contents, 0o755); err != nil {
 		return err
 	}
+	return r.patch(ctx, root, copied)
+}
+
+// patch points a program at the loader and libraries below root, which has patchelf.
+func (r *Rig) patch(ctx context.Context, root, program string) error {
 	libraries := filepath.Join(root, "usr/lib", r.triplet())
-	_, err = run(ctx, bin, r.loader(root), "--library-path", libraries, filepath.Join(root, "usr/bin/patchelf"),
-		"--set-interpreter", r.loader(root), "--force-rpath", "--set-rpath", libraries, copied)
+	_, err := run(ctx, filepath.Dir(program), r.loader(root), "--library-path", libraries, filepath.Join(root, "usr/bin/patchelf"),
+		"--set-interpreter", r.loader(root), "--force-rpath", "--set-rpath", libraries, program)
 	return err
 }
 

@@ -16,6 +16,7 @@ import (
 const usage = `usage: rig set-up                  everything that tests use, so that they need not wait
        rig debs SUITE PACKAGE...   a directory with the packages' files
        rig program PACKAGE NAME    a program of a package, which runs here
+       rig browser                 a Chromium without a screen
        rig nix                     the directory of a Nix that runs here
        rig toolchain               the Nix release tarball and its SHA-256
        rig proot                   a static PRoot and its SHA-256
@@ -49,6 +50,8 @@ func try(ctx context.Context, args []string) error {
 		return say(r.Debs(ctx, args[1], args[2:]...))
 	case args[0] == "program" && len(args) == 3:
 		return say(r.Program(ctx, args[1], args[2]))
+	case args[0] == "browser":
+		return say(r.Browser(ctx))
 	case args[0] == "nix":
 		nix, err := r.Nix(ctx)
 		if err != nil {
