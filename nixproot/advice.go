@@ -1,6 +1,10 @@
 package nixproot
 
-import "regexp"
+import (
+	"regexp"
+
+	"github.com/nixproot/nix-hydra-buildpack/roots"
+)
 
 // advice is one entry of what can go wrong: what is said then, what it means, and what to do about it. The page
 // docs/troubleshooting.md is made of these. Words in braces stand for what is known when it happens.
@@ -17,96 +21,75 @@ type advice struct {
 // topic names an entry.
 type topic string
 
-// The entries, by where things go wrong.
+// The entries, by where things go wrong. Those of findings are named by their kinds.
 const (
-	topicMisspelt        topic = "misspelt"
-	topicUnknownSetting  topic = "unknown-setting"
-	topicAttribute       topic = "attribute"
-	topicAbsentSystem    topic = "absent-system"
-	topicOwnDerivation   topic = "derivation"
-	topicNoDerivation    topic = "no-derivation"
-	topicAbsentFile      topic = "absent-file"
-	topicArgument        topic = "argument"
-	topicSearchPath      topic = "search-path"
-	topicWouldBuild      topic = "would-build"
-	topicUnfetched       topic = "fetched-path"
-	topicUnreached       topic = "unreached"
-	topicFeature         topic = "experimental-feature"
-	topicPure            topic = "pure"
-	topicImported        topic = "import"
-	topicFetched         topic = "import-fetched"
-	topicConfigured      topic = "nix-config"
-	topicOtherSystem     topic = "other-system"
-	topicUnsigned        topic = "unsigned"
-	topicUntrusted       topic = "untrusted"
-	topicAltered         topic = "altered"
-	topicNoKeys          topic = "no-keys"
-	topicLogin           topic = "login"
-	topicDown            topic = "down"
-	topicProxyLogin      topic = "proxy-login"
-	topicProxy           topic = "proxy"
-	topicProxyDown       topic = "proxy-down"
-	topicHost            topic = "host"
-	topicFamily          topic = "address-family"
-	topicZone            topic = "zone"
-	topicLoopback        topic = "loopback"
-	topicRegion          topic = "bucket-region"
-	topicS3              topic = "bucket-credentials"
-	topicAuthority       topic = "unknown-authority"
-	topicAuthorities     topic = "authorities"
-	topicHostName        topic = "host-name"
-	topicExpired         topic = "expired"
-	topicTLSPort         topic = "tls-port"
-	topicPlainPort       topic = "plain-port"
-	topicAbsent          topic = "absent"
-	topicPrivate         topic = "private"
-	topicInvalid         topic = "invalid"
-	topicReference       topic = "reference"
-	topicDefaultCache    topic = "default-cache"
-	topicEndless         topic = "endless-closure"
-	topicExtraFiles      topic = "extra-files"
-	topicMissingFiles    topic = "missing-files"
-	topicChangedFiles    topic = "changed-files"
-	topicModes           topic = "modes"
-	topicClock           topic = "clock"
-	topicEnvironment     topic = "environment"
-	topicHydraPath       topic = "jobset-path"
-	topicUnpinned        topic = "unpinned"
-	topicNotFound        topic = "not-found"
-	topicHydraServes     topic = "hydra-serves"
-	topicHydraUnsigned   topic = "hydra-unsigned"
-	topicCollected       topic = "garbage-collected"
-	topicElsewhere       topic = "uploads-elsewhere"
-	topicNeverBuilt      topic = "never-built"
-	topicOtherRevision   topic = "other-revision"
-	topicOtherDerivation topic = "other-derivation"
-	topicDeepClone       topic = "deep-clone"
-	topicSubmodules      topic = "submodules"
-	topicHydraLogin      topic = "hydra-login"
-	topicHydraPassword   topic = "hydra-password"
-	topicUnsignedRoot    topic = "unsigned-root"
-	topicHydraReferer    topic = "hydra-referer"
-	topicNotHydra        topic = "not-hydra"
-	topicNotFront        topic = "not-front-page"
-	topicJobset          topic = "jobset"
-	topicJob             topic = "job"
-	topicJobSystem       topic = "job-system"
-	topicNoRevision      topic = "no-revision"
-	topicRevision        topic = "revision"
-	topicBranch          topic = "branch"
-	topicDisabled        topic = "disabled"
-	topicUnfinished      topic = "unfinished"
-	topicFailed          topic = "failed"
-	topicDeleted         topic = "deleted"
-	topicSearch          topic = "search"
-	topicSilent          topic = "hydra-silent"
-	topicBlocked         topic = "relocation"
-	topicMachine         topic = "machine"
-	topicTooLong         topic = "layers-directory"
-	topicForeign         topic = "foreign-source"
-	topicUnremovable     topic = "unremovable"
-	topicLongPath        topic = "long-path"
-	topicDiskFull        topic = "disk-full"
+	topicMisspelt       topic = "misspelt"
+	topicUnknownSetting topic = "unknown-setting"
+	topicAttribute      topic = "attribute"
+	topicAbsentSystem   topic = "absent-system"
+	topicOwnDerivation  topic = "derivation"
+	topicNoDerivation   topic = "no-derivation"
+	topicAbsentFile     topic = "absent-file"
+	topicArgument       topic = "argument"
+	topicSearchPath     topic = "search-path"
+	topicWouldBuild     topic = "would-build"
+	topicUnfetched      topic = "fetched-path"
+	topicUnreached      topic = "unreached"
+	topicFeature        topic = "experimental-feature"
+	topicPure           topic = "pure"
+	topicOtherSystem    topic = "other-system"
+	topicUnsigned       topic = "unsigned"
+	topicUntrusted      topic = "untrusted"
+	topicAltered        topic = "altered"
+	topicNoKeys         topic = "no-keys"
+	topicLogin          topic = "login"
+	topicDown           topic = "down"
+	topicProxyLogin     topic = "proxy-login"
+	topicProxy          topic = "proxy"
+	topicProxyDown      topic = "proxy-down"
+	topicHost           topic = "host"
+	topicFamily         topic = "address-family"
+	topicZone           topic = "zone"
+	topicLoopback       topic = "loopback"
+	topicRegion         topic = "bucket-region"
+	topicS3             topic = "bucket-credentials"
+	topicAuthority      topic = "unknown-authority"
+	topicAuthorities    topic = "authorities"
+	topicHostName       topic = "host-name"
+	topicExpired        topic = "expired"
+	topicTLSPort        topic = "tls-port"
+	topicPlainPort      topic = "plain-port"
+	topicAbsent         topic = "absent"
+	topicPrivate        topic = "private"
+	topicInvalid        topic = "invalid"
+	topicReference      topic = "reference"
+	topicDefaultCache   topic = "default-cache"
+	topicEndless        topic = "endless-closure"
+	topicHydraLogin     topic = "hydra-login"
+	topicHydraPassword  topic = "hydra-password"
+	topicUnsignedRoot   topic = "unsigned-root"
+	topicHydraReferer   topic = "hydra-referer"
+	topicNotHydra       topic = "not-hydra"
+	topicNotFront       topic = "not-front-page"
+	topicJobset         topic = "jobset"
+	topicJob            topic = "job"
+	topicJobSystem      topic = "job-system"
+	topicNoRevision     topic = "no-revision"
+	topicRevision       topic = "revision"
+	topicBranch         topic = "branch"
+	topicDisabled       topic = "disabled"
+	topicUnfinished     topic = "unfinished"
+	topicFailed         topic = "failed"
+	topicDeleted        topic = "deleted"
+	topicSearch         topic = "search"
+	topicSilent         topic = "hydra-silent"
+	topicBlocked        topic = "relocation"
+	topicMachine        topic = "machine"
+	topicTooLong        topic = "layers-directory"
+	topicForeign        topic = "foreign-source"
+	topicUnremovable    topic = "unremovable"
+	topicLongPath       topic = "long-path"
+	topicDiskFull       topic = "disk-full"
 )
 
 // chapter is a part of the page.
@@ -196,12 +179,13 @@ func evaluationAdvice() []advice {
 		{topicWouldBuild, "would have to be built, and no substituter has it",
 			"Evaluation reads the output of a derivation (import from derivation), and nothing is compiled here.",
 			[]string{buildIt + ", or", nameIt}},
-		{topicImported, "which has to be built or fetched by a builder first",
+		{topic(roots.Imported), "which has to be built or fetched by a builder first",
 			"The same, where the caches have been looked through.",
 			[]string{buildIt + ", or " + nameIt}},
-		{topicFetched, "the expression imports what a builder has to fetch first",
+		{topic(roots.Fetched), "the expression imports what a builder has to fetch first",
 			"Mostly it is nixpkgs, fetched by `fetchFromGitHub` at a revision that Hydra has not built with yet.",
-			[]string{"fetch it by what needs no builder and gives the same path: {fetch}\nor " + buildIt + ", or " + nameIt}},
+			[]string{"fetch it by what needs no builder and gives the same path: " +
+				"builtins.fetchTarball { url = \"{url}\"; sha256 = \"{hash}\"; }\nor " + buildIt + ", or " + nameIt}},
 	}
 }
 
@@ -309,34 +293,34 @@ func cachesAdvice() []advice {
 
 func notCachedAdvice() []advice {
 	return []advice{
-		{topicConfigured, "lists what is not obeyed here",
+		{topic(roots.Configured), "lists what is not obeyed here",
 			"`nixConfig` of a flake, a `nix.conf` of the source or `NIX_CONFIG` names caches and keys. They are not obeyed: " +
 				"whoever can write to the source could say with them whom to trust.",
-			[]string{"if you trust them: {lines}"}},
-		{topicExtraFiles, "in the upload, not in git",
+			[]string{"if you trust them:\nNIX_EXTRA_BINARY_CACHE=\"{caches}\"\nBP_NIX_TRUSTED_PUBLIC_KEYS=\"{keys}\""}},
+		{topic(roots.ExtraFiles), "in the upload, not in git",
 			"An expression that copies `./.` copies these, too, and the output's hash is another one.",
 			[]string{"remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or " +
 				"project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too"}},
-		{topicMissingFiles, "in git, not in the upload",
+		{topic(roots.MissingFiles), "in git, not in the upload",
 			"The upload leaves out what Hydra has.",
 			[]string{"upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude"}},
-		{topicChangedFiles, "different, different in line endings",
+		{topic(roots.ChangedFiles), "different, different in line endings",
 			"The upload has other contents than the commit.",
 			[]string{"commit and push the changes and let Hydra build them, or git stash them before the upload"}},
-		{topicModes, "different in the executable bit, or no symbolic link any more",
+		{topic(roots.LostModes), "different in the executable bit, or no symbolic link any more",
 			"The way of uploading loses modes or links.",
 			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},
-		{topicClock, "evaluating it again a second later gives another path",
+		{topic(roots.Clock), "evaluating it again a second later gives another path",
 			"The expression reads the clock.",
 			[]string{"take builtins.currentTime out: nobody can have built what is different every second"}},
-		{topicEnvironment, "variables of the environment are read",
+		{topic(roots.Environment), "variables of the environment are read",
 			"`builtins.getEnv` gives the empty string here, and may give something else on Hydra.",
 			[]string{"make it an argument with a default, and give its value in BP_NIX_ARGS=name=value"}},
-		{topicHydraPath, "the search path is used",
+		{topic(roots.SearchPath), "the search path is used",
 			"On Hydra `<nixpkgs>` is the jobset's input of this name, here what `BP_NIX_PATH` says.",
 			[]string{"pin it in the expression, or set BP_NIX_PATH to the very revision of the jobset's input, for example\n" +
 				"BP_NIX_PATH=nixpkgs=https://github.com/NixOS/nixpkgs/archive/<revision>.tar.gz"}},
-		{topicUnpinned, "something is fetched whose content is not pinned",
+		{topic(roots.Unpinned), "something is fetched whose content is not pinned",
 			"It may be another one today than when Hydra fetched it.",
 			[]string{"give it a revision and a sha256"}},
 		{topicOtherSystem, "for x86_64-linux, not for aarch64-linux",
@@ -344,7 +328,7 @@ func notCachedAdvice() []advice {
 			[]string{"add {system} to the jobset: to supportedSystems in release.nix, or as hydraJobs.<job>.{system} in flake.nix, " +
 				"and a build machine for it to Hydra; or",
 				"build the image for {platform}"}},
-		{topicNotFound, "no binary cache has …, and nothing is compiled here: Hydra may not build this at all",
+		{topic(roots.HydraUnknown), "no binary cache has …, and nothing is compiled here: Hydra may not build this at all",
 			"Hydra may not build this at all, may not have finished building this revision, or does not upload to the caches " +
 				"that were asked.",
 			[]string{"set BP_NIX_HYDRA_URL=https://your.hydra to have it asked, and BP_NIX_HYDRA_JOB=project/jobset/job and " +
@@ -354,11 +338,11 @@ func notCachedAdvice() []advice {
 
 func hydraAdvice() []advice {
 	return []advice{
-		{topicHydraServes, "Hydra has built it, but no cache that was asked has it; Hydra serves it itself, signed",
+		{topic(roots.HydraServes), "Hydra has built it, but no cache that was asked has it; Hydra serves it itself, signed",
 			"Hydra is a binary cache, and is not listed as one.",
 			[]string{"add Hydra itself as a cache: NIX_EXTRA_BINARY_CACHE={hydra}\nand the public key {key} to " +
 				"BP_NIX_TRUSTED_PUBLIC_KEYS"}},
-		{topicHydraUnsigned, "Hydra serves it itself, without a signature",
+		{topic(roots.HydraUnsigned), "Hydra serves it itself, without a signature",
 			"Hydra is a binary cache without a key, so that nothing proves that what comes from it is what it built.",
 			[]string{"have it signed: `nix-store --generate-binary-cache-key` makes a key, binary_cache_secret_key_file in hydra.conf " +
 				"names it; then NIX_EXTRA_BINARY_CACHE={hydra}\nand its public key in BP_NIX_TRUSTED_PUBLIC_KEYS; or",
@@ -367,27 +351,30 @@ func hydraAdvice() []advice {
 			"Hydra chose this path. Its content address proves what is in it, and no trusted key says that it is meant to run here.",
 			[]string{"have it signed: `nix store sign -k KEY -r {path}`, and upload it again; or a cache whose " +
 				"secret-key-files sign what Hydra builds; or", "name it yourself, without Hydra: BP_NIX_STORE_PATH={path}"}},
-		{topicCollected, "it has been garbage-collected from Hydra's own store",
+		{topic(roots.Collected), "it has been garbage-collected from Hydra's own store",
 			"The build's outputs are gone; its page still says that it succeeded.",
 			[]string{"restart the build on its page, and keep it (Keep), or have the jobset keep more evaluations"}},
-		{topicElsewhere, "Hydra has built it, but no cache that was asked has it",
+		{topic(roots.Uploaded), "Hydra has built it, but no cache that was asked has it",
 			"Hydra uploads to another cache, or has not finished uploading.",
 			[]string{"name the cache that this Hydra uploads to in NIX_EXTRA_BINARY_CACHE, and its key in " +
 				"BP_NIX_TRUSTED_PUBLIC_KEYS;\nif it is named, the upload may still be under way"}},
-		{topicNeverBuilt, "no job gives it",
+		{topic(roots.NeverBuilt), "no job gives it",
 			"No build of this Hydra ever had an output of this name.",
 			[]string{"add it to the jobset, for example to release.nix: {name} = import ./{file} { };"}},
-		{topicOtherRevision, "Hydra has built …, last from …, not from …",
+		{topic(roots.OtherRevision), "Hydra has built …, last from …, not from …",
 			"Hydra has not built this commit, or it changed nothing for Hydra.",
 			[]string{"push this commit to the branch that Hydra follows and have it waited for:\nBP_NIX_HYDRA_JOB={job}\n" +
 				"BP_NIX_HYDRA_WAIT=30m"}},
-		{topicOtherDerivation, "Hydra has built this revision, and the two differ",
+		{topic(roots.Unfinished), "Hydra has not finished building it",
+			"Hydra has this very build in its queue, or builds it.",
+			[]string{"deploy again when it is done, or have it waited for:\nBP_NIX_HYDRA_JOB={job}\nBP_NIX_HYDRA_WAIT=30m"}},
+		{topic(roots.OtherDerivation), "Hydra has built this revision, and the two differ",
 			"What Hydra evaluated is not what was evaluated here: other arguments, inputs or files.",
 			[]string{takeJob}},
-		{topicDeepClone, "of the jobset is a deep clone",
+		{topic(roots.DeepClone), "of the jobset is a deep clone",
 			"A git input with a third word keeps its `.git`.",
 			[]string{takeJob + "\nor take the third word out of the jobset's input"}},
-		{topicSubmodules, "Hydra checks submodules out one level deep",
+		{topic(roots.Submodules), "Hydra checks submodules out one level deep",
 			"An expression that copies `./.` copies these, too, and the output's hash is another one.",
 			[]string{"check submodules out as Hydra does, without --recursive, or make the nested ones the repository's own"}},
 		{topicHydraLogin, "it wants a log-in",

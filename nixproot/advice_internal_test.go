@@ -39,7 +39,7 @@ func TestThePageOfTroublesIsMadeOfTheAdvice(t *testing.T) {
 func TestEveryEntryIsGiven(t *testing.T) {
 	g := NewWithT(t)
 	var code string
-	for _, file := range []string{"explain.go", "report.go"} {
+	for _, file := range []string{"explain.go", "report.go", "../roots/whynot.go", "../roots/hydrabuild.go", "../roots/upload.go", "../roots/imported.go"} {
 		text, err := os.ReadFile(file)
 		g.Expect(err).NotTo(HaveOccurred())
 		code += string(text)
@@ -48,6 +48,12 @@ func TestEveryEntryIsGiven(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	names := map[string]string{}
 	for _, found := range regexp.MustCompile(`(topic\w+)\s+topic = "([a-z-]+)"`).FindAllStringSubmatch(string(table), -1) {
+		names[found[2]] = found[1]
+	}
+	kinds, err := os.ReadFile("../roots/finding.go")
+	g.Expect(err).NotTo(HaveOccurred())
+	for _, found := range regexp.MustCompile(`(\w+)\s+Kind = "([a-z-]+)"`).FindAllStringSubmatch(string(kinds), -1) {
+		g.Expect(names).NotTo(HaveKey(found[2]))
 		names[found[2]] = found[1]
 	}
 	seen := map[topic]bool{}

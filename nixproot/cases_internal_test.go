@@ -11,7 +11,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
-	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
 func TestASystemIsMissingOnlyAmongOtherSystems(t *testing.T) {
@@ -74,15 +73,6 @@ func TestAValueOfHarmlessIsOfferedWhereItWouldHelpAndBeRead(t *testing.T) {
 	g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "")})).To(BeEmpty())
 	g.Expect(strings.Fields(harmlessSetting(many(8)))).To(HaveLen(8))
 	g.Expect(harmlessSetting(many(9))).To(BeEmpty())
-}
-
-func TestSettingsThatObeyWhatASourceListsHoldNoMoreThanThat(t *testing.T) {
-	g := NewWithT(t)
-	g.Expect(configuredLines(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{Substituters: []string{"https://a", "https://me:x@b"}}})).
-		To(Equal(`NIX_EXTRA_BINARY_CACHE="https://a https://b"`))
-	g.Expect(configuredLines(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{TrustedPublicKeys: []string{"a-1:x", "b-1:y"}}})).
-		To(Equal(`BP_NIX_TRUSTED_PUBLIC_KEYS="a-1:x b-1:y"`))
-	g.Expect(configuredLines(roots.ConfiguredCaches{})).To(BeEmpty())
 }
 
 func TestAnAddressHasNoBlanks(t *testing.T) {

@@ -80,11 +80,10 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	build := slices.IndexFunc(r.Builds, func(b hydra.Build) bool {
 		return slices.Contains(slices.Collect(maps.Values(b.Outputs)), e.Missing[0])
 	})
-	return f.look(ctx, e,
-		func(context.Context) []Finding {
-			return []Finding{f.builtThere(ctx, client, r.Builds[build], e.Missing[0])}
-		},
-		func(context.Context) []Finding { return f.configured(e) })
+	builtThere := func(context.Context, *NotCachedError) []Finding {
+		return f.builtThere(ctx, client, r.Builds[build], e.Missing[0], e)
+	}
+	return f.look(ctx, e, builtThere, f.configured)
 }
 
 // UnsignedRootError is a path that Hydra names and whose only proof is its content address. That proves which contents
@@ -155,26 +154,14 @@ func (f Finder) login() (cache.Credential, bool) {
 
 // hydraStore asks Hydra itself, where it is a binary cache, for what Hydra has built, whoever signed that: nothing of it is
 // fetched. A build's JSON does not change when its outputs are garbage-collected.
-func (f Finder) hydraStore(ctx context.Context, client *hydra.Client, p storepath.Path) *HydraStore {
+func (f Finder) hydraStore(ctx context.Context, p storepath.Path) (*cache.Found, error) {
 	options := f.Servers
 	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
 	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
 	own, err := cache.Open(ctx, options)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer own.Close()
-	store := &HydraStore{URL: client.URL()}
-	found, err := own.Lookup(ctx, p)
-	if err != nil {
-		var absent *cache.NotFoundError
-		if store.Collected = errors.As(err, &absent) && len(cacheFindings(absent.Asked)) == 0; !store.Collected {
-			return nil
-		}
-		return store
-	}
-	for _, sig := range found.Sigs {
-		store.Keys = append(store.Keys, text.Clip(sig.Name, shownName))
-	}
-	return store
+	return own.Lookup(ctx, p)
 }

@@ -56,6 +56,17 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 			Expect(os.WriteFile(filepath.Join(dir, p.HashPart()+".narinfo"), []byte(text), 0o644)).To(Succeed())
 		}
 	}
+	// signed adds a signature to all narinfos of a directory.
+	signed := func(dir string) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.narinfo"))
+		Expect(err).NotTo(HaveOccurred())
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			Expect(err).NotTo(HaveOccurred())
+			text = fmt.Appendf(text, "Sig: a-1:%s==\n", strings.Repeat("A", 86))
+			Expect(os.WriteFile(file, text, 0o644)).To(Succeed())
+		}
+	}
 	output := func(job string) storepath.Path { return storepath.Path(eval.Build(job).Outputs()["out"]) }
 	find := func(change ...func(*roots.Finder)) (roots.Result, error) {
 		f := roots.Finder{
@@ -124,23 +135,32 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says which of several outputs the caches lack, and what Hydra's own store has", func() {
 		has(binaries, output("web."+system))
-		var states []*roots.HydraStore
-		for _, store := range []string{"", t.TempDir()} {
-			h.Store(store)
+		built := func() roots.Finding {
 			e := notCached(errOf(find()))
 			Expect(e.Have).To(Equal(1))
 			Expect(e.Missing).To(Equal([]storepath.Path{storepath.Path(eval.Build("worker." + system).Outputs()["bin"])}))
 			Expect(e.Proven()).To(BeTrue())
-			states = append(states, e.Findings[0].(roots.HydraBuild).Store)
+			Expect(e.Findings).To(HaveLen(1))
+			return e.Findings[0]
 		}
-		Expect(states).To(Equal([]*roots.HydraStore{nil, {URL: h.URL, Collected: true}}))
-
+		Expect(built().Kinds).To(Equal([]roots.Kind{roots.Uploaded}))
 		own := t.TempDir()
-		has(own, notCached(errOf(find())).Missing...)
 		h.Store(own)
-		store := notCached(errOf(find())).Findings[0].(roots.HydraBuild).Store
-		Expect(store).To(Equal(&roots.HydraStore{URL: h.URL}))
-		Expect(store.String()).To(ContainSubstring("without a signature"))
+		collected := built()
+		Expect(collected.Kinds).To(Equal([]roots.Kind{roots.Collected}))
+		Expect(collected.Text).To(HaveSuffix("); it has been garbage-collected from Hydra's own store"))
+
+		has(own, notCached(errOf(find())).Missing...)
+		unsigned := built()
+		Expect(unsigned.Kinds).To(Equal([]roots.Kind{roots.HydraUnsigned}))
+		Expect(unsigned.Text).To(HaveSuffix("); Hydra serves it itself, without a signature"))
+		Expect(unsigned.Facts).To(Equal([]string{"hydra", h.URL}))
+
+		signed(own)
+		serves := built()
+		Expect(serves.Kinds).To(Equal([]roots.Kind{roots.HydraServes}))
+		Expect(serves.Text).To(HaveSuffix("); Hydra serves it itself, signed by a-1"))
+		Expect(serves.Facts).To(Equal([]string{"hydra", h.URL, "key", "a-1"}))
 	})
 
 	it("names the caches that the source lists for Nix where Hydra has built it", func() {
@@ -153,12 +173,12 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		findings := notCached(errOf(find(in))).Findings
-		Expect(findings).To(HaveLen(2))
-		Expect(findings[1]).To(Equal(roots.ConfiguredCaches{ListedCaches: nixinstall.ListedCaches{
-			From:         []string{"nixConfig of flake.nix", "NIX_CONFIG"},
-			Substituters: []string{"https://a.example", "https://b.example"}, TrustedPublicKeys: []string{"a-1:x="}}}))
+		Expect(findings).To(HaveLen(1))
+		Expect(findings[0].Kinds).To(Equal([]roots.Kind{roots.Uploaded, roots.Configured}))
+		Expect(findings[0].Text).To(HaveSuffix(")\nnixConfig of flake.nix, NIX_CONFIG lists what is not obeyed here"))
+		Expect(findings[0].Facts[2:]).To(Equal([]string{"caches", "https://a.example https://b.example", "keys", "a-1:x="}))
 		h.Store(t.TempDir())
-		Expect(notCached(errOf(find(in))).Findings).To(HaveLen(1), "it has been garbage-collected")
+		Expect(notCached(errOf(find(in))).Findings).To(ConsistOf(HaveField("Kinds", []roots.Kind{roots.Collected})))
 	})
 
 	it("does not say that no cache has it where one could not be asked", func() {
@@ -175,7 +195,8 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		})
 		e := notCached(errOf(find(asked)))
 		Expect(e.Proven()).To(BeFalse(), "%v", e.Findings)
-		Expect(e.Findings[0]).To(BeAssignableToTypeOf(roots.CacheAnswer{}))
+		Expect(e.Findings[0].Text).To(ContainSubstring("401"))
+		Expect(e.Findings[1].Kinds).To(Equal([]roots.Kind{roots.Uploaded}))
 	})
 
 	it("repeats no control characters of Hydra's in the log", func() {
@@ -221,7 +242,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		login := func(f *roots.Finder) {
 			f.Servers.Credentials = []cache.Credential{{URL: h.URL, Username: "deploy", Password: "hunter2"}}
 		}
-		Expect(notCached(errOf(find(login))).Findings[0].(roots.HydraBuild).Store.Collected).To(BeTrue())
+		Expect(notCached(errOf(find(login))).Findings[0].Kinds).To(Equal([]roots.Kind{roots.Collected}))
 		logins := 0
 		for _, r := range h.Requests() {
 			if r.Method == http.MethodPost {

@@ -3,10 +3,12 @@ package roots
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -18,30 +20,30 @@ const lookedAt = 3
 
 // ofHydra asks Hydra, where it is known, for the builds of the missing output's derivation, and where it has none, for
 // those of the same name.
-func (d *diagnosis) ofHydra(ctx context.Context) []Finding {
+func (d diagnosis) ofHydra(ctx context.Context, e *NotCachedError) []Finding {
 	if d.Settings.HydraURL == "" {
 		return nil
 	}
-	findings, err := d.askHydraWhy(ctx)
+	found, err := d.askHydraWhy(ctx, e)
 	if err != nil {
-		return append(findings, HydraSilent{err})
+		return []Finding{{Text: "Hydra could not be asked: " + err.Error(), Err: err}}
 	}
-	return findings
+	return found
 }
 
-func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
+func (d diagnosis) askHydraWhy(ctx context.Context, e *NotCachedError) ([]Finding, error) {
 	client, closeConnections, err := d.hydraClient()
 	if err != nil {
 		return nil, err
 	}
 	defer closeConnections()
-	missing := d.err.Missing[0]
-	builds, err := client.FindDerivation(ctx, d.missingDrvs()[0])
+	missing := e.Missing[0]
+	builds, err := client.FindDerivation(ctx, d.drvs[0])
 	switch {
 	case err != nil:
 		return nil, err
 	case len(builds) > 0:
-		return []Finding{d.builtThere(ctx, client, builds[0], missing)}, nil
+		return d.builtThere(ctx, client, builds[0], missing, e), nil
 	}
 	if builds, err = client.FindNamed(ctx, missing); err != nil {
 		return nil, err
@@ -49,7 +51,7 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	var systems []string
 	for _, b := range builds {
 		if path := d.outputOf(b); path != "" {
-			return []Finding{d.builtThere(ctx, client, b, path)}, nil
+			return d.builtThere(ctx, client, b, path, e), nil
 		}
 		if !slices.Contains(systems, b.System) {
 			systems = append(systems, b.System)
@@ -57,16 +59,18 @@ func (d *diagnosis) askHydraWhy(ctx context.Context) ([]Finding, error) {
 	}
 	switch {
 	case len(builds) == 0:
-		return []Finding{NeverBuilt{Hydra: client.URL(), Name: missing.Name(), File: d.File}}, nil
+		name, _, _ := strings.Cut(missing.Name(), "-")
+		return []Finding{{Kinds: []Kind{NeverBuilt}, Facts: []string{"name", name, "file", d.File},
+			Text: fmt.Sprintf("%s has never built anything named %s: no job gives it", client.URL(), missing.Name())}}, nil
 	case !slices.Contains(systems, d.Settings.System):
-		return []Finding{OtherSystem{Who: "Hydra builds", Name: missing.Name(), System: d.Settings.System, Have: systems, At: builds[0].URL}}, nil
+		return forOthers("Hydra builds", missing, d.Settings.System, systems, builds[0].URL), nil
 	}
 	ours := slices.DeleteFunc(builds, func(b hydra.Build) bool { return b.System != d.Settings.System })
-	return d.otherBuild(ctx, client, ours, missing)
+	return d.otherBuild(ctx, client, ours, missing.Name())
 }
 
 // outputOf is the missing output that a build has, under any of the names that were tried; "" where it has none.
-func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
+func (d diagnosis) outputOf(b hydra.Build) storepath.Path {
 	for _, output := range b.Outputs {
 		if slices.ContainsFunc(d.tried, func(a attempt) bool { return slices.Contains(a.lacks.Missing, output) }) {
 			return output
@@ -75,37 +79,52 @@ func (d *diagnosis) outputOf(b hydra.Build) storepath.Path {
 	return ""
 }
 
-// builtThere speaks of a build of the very output that no cache has.
-func (f Finder) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path) Finding {
-	found := HydraBuild{Build: b}
-	if b.Finished && b.Status != hydra.Succeeded {
-		found.Failure = client.Explain(ctx, b)
-	} else if b.Finished {
-		found.Store = f.hydraStore(ctx, client, p)
+func pageOf(b hydra.Build) string { return fmt.Sprintf("build %d of %s: %s", b.ID, b.JobPath(), b.URL) }
+
+// builtThere speaks of a build of the very output that no cache has. It proves nothing while a cache could not be asked,
+// which may have it.
+func (f Finder) builtThere(ctx context.Context, client *hydra.Client, b hydra.Build, p storepath.Path, e *NotCachedError) []Finding {
+	switch {
+	case !b.Finished:
+		return []Finding{{Proven: true, Kinds: []Kind{Unfinished}, Facts: []string{"job", b.JobPath()},
+			Text: "Hydra has not finished building it: " + pageOf(b)}}
+	case b.Status != hydra.Succeeded:
+		err := client.Explain(ctx, b)
+		return []Finding{{Proven: true, Err: err, Text: "Hydra could not build it: " + err.Error()}}
 	}
-	return found
+	found := Finding{Proven: len(e.Findings) == 0, Kinds: []Kind{Uploaded}, Facts: []string{"hydra", client.URL()},
+		Text: fmt.Sprintf("Hydra has built it, but no cache that was asked has it (%s)", pageOf(b))}
+	own, err := f.hydraStore(ctx, p)
+	var absent *cache.NotFoundError
+	switch {
+	case errors.As(err, &absent) && len(cacheFindings(absent.Asked)) == 0:
+		found.Kinds[0], found.Text = Collected, found.Text+"; it has been garbage-collected from Hydra's own store"
+	case err != nil:
+	case len(own.Sigs) == 0:
+		found.Kinds[0], found.Text = HydraUnsigned, found.Text+"; Hydra serves it itself, without a signature"
+	default:
+		key := text.Clip(own.Sigs[0].Name, shownName)
+		found.Kinds[0], found.Text = HydraServes, found.Text+"; Hydra serves it itself, signed by "+key
+		found.Facts = append(found.Facts, "key", key)
+	}
+	if found.Proven && found.Kinds[0] != Collected { // a cache that the source lists may have it
+		for _, more := range f.configured(ctx, e) {
+			found.Text, found.Kinds = found.Text+"\n"+more.Text, append(found.Kinds, more.Kinds...)
+			found.Facts = append(found.Facts, more.Facts...)
+		}
+	}
+	return []Finding{found}
 }
 
 // otherBuild compares with the newest builds of the same name and another path: with one of this revision if there is one.
-func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build,
-	missing storepath.Path) (newest []Finding, err error) {
+func (d diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds []hydra.Build, name string) (newest []Finding, err error) {
 	for _, b := range builds[:min(len(builds), lookedAt)] {
-		if len(b.Evals) == 0 {
-			break
-		}
 		eval, err := client.Evaluation(ctx, slices.Max(b.Evals))
 		if err != nil {
 			return nil, err
 		}
-		found := OtherBuild{Build: b, Inputs: inputsOf(eval), Name: missing.Name(), Ours: d.missingDrvs()[0], Commit: d.commit()}
-		for _, source := range eval.Sources() {
-			if d.commit() == "" || !strings.HasPrefix(source.Revision, d.commit()) {
-				continue
-			}
-			found.OfCommit = true
-			if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, source.Name); err == nil && deep {
-				found.DeepClone = fmt.Sprintf("input %s of the jobset is a deep clone (%s)", source.Name, redact.Text(value))
-			}
+		found, ofCommit := d.compared(ctx, client, b, eval, name)
+		if ofCommit {
 			return []Finding{found}, nil
 		}
 		if newest == nil {
@@ -113,6 +132,30 @@ func (d *diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds
 		}
 	}
 	return newest, nil
+}
+
+// compared says how a build differs from what was evaluated here, and whether it is of this source's commit.
+func (d diagnosis) compared(ctx context.Context, client *hydra.Client, b hydra.Build, eval hydra.Eval, name string) (found Finding, ofCommit bool) {
+	found = Finding{Kinds: []Kind{OtherDerivation}, Facts: []string{"job", b.JobPath()}}
+	which := "Hydra's newest build of it differs from what was evaluated here"
+	if commit := d.commit(); commit != "" {
+		sources := eval.Sources()
+		i := slices.IndexFunc(sources, func(s hydra.Source) bool { return strings.HasPrefix(s.Revision, commit) })
+		if i < 0 {
+			found.Kinds[0] = OtherRevision
+			found.Text = fmt.Sprintf("Hydra has built %s, last from %s (%s), not from %s", name, inputsOf(eval), pageOf(b), commit)
+			return found, false
+		}
+		which, ofCommit = "Hydra has built this revision, and the two differ", true
+		if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, sources[i].Name); err == nil && deep {
+			found.Kinds[0] = DeepClone
+			which += fmt.Sprintf(": input %s of the jobset is a deep clone (%s), and its .git is in Hydra's source, which no other "+
+				"checkout has alike", sources[i].Name, redact.Text(value))
+		}
+	}
+	found.Text = fmt.Sprintf("%s (%s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which, pageOf(b), b.DrvPath,
+		d.drvs[0], inputsOf(eval))
+	return found, ofCommit
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.

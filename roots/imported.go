@@ -16,39 +16,46 @@ import (
 func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBuildError) error {
 	// Nix names what those are built with, too.
 	unread = &nixinstall.WouldBuildError{Drvs: outermost(unread.Drvs, e.nix.ReadDrv), Warnings: unread.Warnings}
+	names := text.List(unread.Names(), listed)
+	found := Finding{Kinds: []Kind{Imported}, Facts: []string{"names", names},
+		Text: "the expression imports " + names + ", which has to be built or fetched by a builder first"}
 	var outputs []storepath.Path
-	imported := Imported{Names: unread.Names()}
+	var fetched []string
 	for _, p := range unread.Drvs {
 		drv, err := e.nix.ReadDrv(p)
 		if err != nil {
 			return unread
 		}
-		if isFetched(drv) {
-			url, name := redact.Text(addressOf(drv)), strings.TrimSuffix(p.Name(), ".drv")
-			if url != "" {
-				name += " from " + url
-			}
-			imported.Fetched = append(imported.Fetched, name)
-			if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
-				imported.Tarball, imported.SHA256 = url, o.Hash
-			}
-		}
 		for _, o := range drv.Outputs {
 			outputs = append(outputs, o.Path)
 		}
+		if !isFetched(drv) {
+			continue
+		}
+		name, url := strings.TrimSuffix(p.Name(), ".drv"), redact.Text(addressOf(drv))
+		if url != "" {
+			name += " from " + url
+		}
+		fetched = append(fetched, name)
+		if o := drv.Outputs["out"]; strings.HasSuffix(url, ".tar.gz") && o.HashAlgo == "r:sha256" {
+			found.Facts = append(found.Facts, "url", text.Printable(url), "hash", o.Hash)
+		}
+	}
+	if len(fetched) > 0 {
+		found.Kinds = []Kind{Fetched}
+		found.Text = "the expression imports what a builder has to fetch first: " + text.List(fetched, listed)
 	}
 	slices.Sort(outputs)
 	absent, err := lookUp(ctx, e.caches, outputs)
 	if err != nil {
 		return err
 	}
-	entry := "the evaluation of " + e.entryName() + ", which has to read " + text.List(unread.Names(), listed)
-	n := e.lacking(entry, outputs, absent)
+	n := e.lacking("the evaluation of "+e.entryName()+", which has to read "+names, outputs, absent)
 	if n == nil {
 		return unread
 	}
 	n.Build, n.Have = unread.Drvs, 0 // what is wanted is what imports them
-	return e.look(ctx, n, func(context.Context) []Finding { return append([]Finding{imported}, e.configured(n)...) })
+	return e.look(ctx, n, func(context.Context, *NotCachedError) []Finding { return []Finding{found} }, e.configured)
 }
 
 // outermost are the derivations that none of the others is made from.

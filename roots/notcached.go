@@ -1,6 +1,9 @@
 package roots
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -19,23 +22,24 @@ type NotCachedError struct {
 	Build []storepath.Path
 	// Asked are the caches and what each said of the first missing output.
 	Asked []cache.Answer
-	// Findings are the nearest reasons: those that are proven alone where there are any, the likeliest first; after Hydra's
-	// having built it, which caches may have it.
+	// Findings are the nearest reasons, the likeliest first: those that are proven alone where there are any.
 	Findings []Finding
 	// RuledOut are reasons that were looked at and are none.
 	RuledOut []string
-	// HydraAsked says that a Hydra was asked, too.
-	HydraAsked bool
 }
 
 func (e *NotCachedError) Error() string { return "no binary cache has " + pathList(e.Missing) }
 
 // Proven reports whether the reason is certain.
-func (e *NotCachedError) Proven() bool { return len(e.Findings) > 0 && Proven(e.Findings[0]) }
+func (e *NotCachedError) Proven() bool { return slices.ContainsFunc(e.Findings, isProven) }
+
+func (e *NotCachedError) ruleOut(format string, args ...any) {
+	e.RuledOut = append(e.RuledOut, fmt.Sprintf(format, args...))
+}
 
 // lacking is the error for those of the paths wanted that are absent from all caches, nil where none is.
 func (f Finder) lacking(entry string, wanted []storepath.Path, absent map[storepath.Path]*cache.NotFoundError) *NotCachedError {
-	e := &NotCachedError{Entry: entry, HydraAsked: f.Settings.HydraURL != ""}
+	e := &NotCachedError{Entry: entry}
 	for _, p := range wanted {
 		why := absent[p]
 		if why == nil {

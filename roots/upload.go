@@ -22,66 +22,86 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
-// Difference is in what a file of an upload may differ from git's, in the words that are shown.
-type Difference string
+// difference is in what a file of an upload differs from git's: the words that are shown, and the kind of finding.
+type difference struct {
+	words string
+	kind  Kind
+}
 
 // The differences. Of a directory in which git has nothing, only its own name is listed.
-const (
-	Extra    Difference = "in the upload, not in git"
-	Missing  Difference = "in git, not in the upload"
-	Changed  Difference = "different"
-	Endings  Difference = "different in line endings"
-	Pointers Difference = "kept by git LFS, of which Hydra has the pointer only"
-	Modes    Difference = "different in the executable bit, or no symbolic link any more"
-	Nested   Difference = "submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their place)"
+var (
+	extra    = difference{"in the upload, not in git", ExtraFiles}
+	missing  = difference{"in git, not in the upload", MissingFiles}
+	changed  = difference{"different", ChangedFiles}
+	endings  = difference{"different in line endings", ChangedFiles}
+	pointers = difference{"kept by git LFS, of which Hydra has the pointer only", ChangedFiles}
+	modes    = difference{"different in the executable bit, or no symbolic link any more", LostModes}
+	nested   = difference{"submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their " +
+		"place)", Submodules}
 )
 
-// FileDiff is in what the files of an upload differ from those of a commit.
-type FileDiff map[Difference][]string
+// fileDiff is in what the files of an upload differ from what Hydra fetches.
+type fileDiff map[difference][]string
 
-func (f FileDiff) add(kind Difference, name string) { f[kind] = append(f[kind], name) }
+func (f fileDiff) add(d difference, name string) { f[d] = append(f[d], name) }
 
-// String has a line for each kind of difference.
-func (f FileDiff) String() string {
-	var lines []string
-	for _, kind := range []Difference{Extra, Missing, Changed, Endings, Pointers, Modes, Nested} {
-		if names := f[kind]; len(names) > 0 {
-			lines = append(lines, string(kind)+": "+text.List(names, listed))
+// describe has a line for each difference, and their kinds.
+func (f fileDiff) describe() (lines string, kinds []Kind) {
+	for _, d := range []difference{extra, missing, changed, endings, pointers, modes, nested} {
+		if names := f[d]; len(names) > 0 {
+			lines += d.words + ": " + text.List(names, listed) + "\n"
+			kinds = append(kinds, d.kind)
 		}
 	}
-	return strings.Join(lines, "\n")
+	return lines, slices.Compact(kinds)
 }
 
 // upload compares what was sent with what Hydra fetches: what git has, and of submodules one level (NixOS/hydra:
 // subprojects/hydra/script/nix-prefetch-git). Where they differ, Hydra's files are evaluated: if a cache has what they give, the
 // difference is the cause.
-func (d *diagnosis) upload(ctx context.Context) []Finding {
-	found, fetched := UploadDiffers{Files: FileDiff{}, Complete: true}, files{dir: d.Source, exclude: d.Exclude}
-	nested, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
-	if err == nil && len(nested) > 0 && d.Flake == "" { // which has no submodules, or all of them
-		found.Files[Nested], fetched.exclude = nested, slices.Concat(d.Exclude, entries)
-	}
+func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 	dir, err := os.MkdirTemp("", "nix-hydra-git-")
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = nar.RemoveAll(dir) }()
-	if err := d.compareWithGit(ctx, &found, &fetched, filepath.Join(dir, "source")); err != nil {
+	f := fetched{files: files{dir: d.Source, exclude: d.Exclude}, diff: fileDiff{}, whole: true}
+	modules, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
+	if err == nil && len(modules) > 0 && d.Flake == "" { // which has no submodules, or all of them
+		f.diff[nested], f.exclude = modules, slices.Concat(d.Exclude, entries)
+	}
+	if err := d.compareWithGit(ctx, &f, filepath.Join(dir, "source"), e); err != nil {
 		d.Log("The source cannot be compared with its .git: %s", err)
 	}
-	if len(found.Files) == 0 {
+	if len(f.diff) == 0 {
 		return nil
 	}
-	switch complete, tried, err := d.search(ctx, fetched, silent); {
+	differs, kinds := f.diff.describe()
+	found := Finding{Kinds: kinds, Text: "the upload is not what Hydra fetches" + f.from + ":\n" + differs}
+	switch complete, tried, err := d.search(ctx, f.files, silent); {
 	case err == nil && complete != nil:
-		found.Restored, found.Name = outputPaths(complete.result), complete.name
+		found.Proven = true
+		found.Text += fmt.Sprintf("Without that difference it is %s, in a source named %s, and the caches have it",
+			pathList(outputPaths(complete.result)), complete.name)
 	case slices.ContainsFunc(tried, func(a attempt) bool {
 		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
 	}):
-		d.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
+		e.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
 		return nil
+	case f.whole:
+		found.Text += "The caches do not have what that gives, either, so there is another reason, too"
+	default:
+		found.Text += "(What git has could not be restored completely from .git, so that this is not proven)"
 	}
 	return []Finding{found}
+}
+
+// fetched is what Hydra fetches.
+type fetched struct {
+	files
+	diff  fileDiff
+	from  string // says what of git the upload was compared with, "" where that has no .git
+	whole bool   // all of it is there
 }
 
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
@@ -89,7 +109,7 @@ const gitTime = 30 * time.Second
 
 // compareWithGit notes in what the upload differs from git, and where it does writes what Hydra fetches to dir. An upload
 // without .git does not differ.
-func (d *diagnosis) compareWithGit(ctx context.Context, found *UploadDiffers, fetched *files, dir string) error {
+func (d diagnosis) compareWithGit(ctx context.Context, f *fetched, dir string, e *NotCachedError) error {
 	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
 	defer cancel()
 	repository, err := gitfiles.Open(limited, d.Source)
@@ -106,19 +126,20 @@ func (d *diagnosis) compareWithGit(ctx context.Context, found *UploadDiffers, fe
 	case err != nil:
 		return err
 	case len(diff) == 0:
-		d.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
+		e.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
 		return nil
 	}
-	maps.Copy(found.Files, diff)
-	found.From, found.Complete = snapshot.From, restore(ctx, repository, snapshot, diff, *fetched, dir) == nil
-	*fetched = files{dir: dir}
+	maps.Copy(f.diff, diff)
+	f.from = " (compared with " + snapshot.From + ")"
+	f.whole = restore(ctx, repository, snapshot, diff, f.files, dir) == nil
+	f.files = files{dir: dir}
 	return nil
 }
 
 // restore makes at dir what git has: a copy of the upload, in which what differs is written anew. Submodules are as in the
 // upload. A snapshot may have a symbolic link and a file below it, so nothing is written through one that leads out of
 // dir.
-func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, diff FileDiff, upload files, dir string) error {
+func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, diff fileDiff, upload files, dir string) error {
 	differs := map[string]bool{}
 	for _, name := range slices.Concat(append(slices.Collect(maps.Values(diff)), upload.exclude)...) {
 		differs[strings.TrimSuffix(name, "/")] = true
@@ -187,8 +208,8 @@ func lfsPointer(content []byte) []byte {
 }
 
 // compareUpload compares a directory, without the entries to exclude, with a snapshot.
-func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (FileDiff, error) {
-	diff, seen, dirs := FileDiff{}, map[string]bool{}, map[string]bool{".": true}
+func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (fileDiff, error) {
+	diff, seen, dirs := fileDiff{}, map[string]bool{}, map[string]bool{".": true}
 	for name := range s.Files {
 		for parent := path.Dir(name); !dirs[parent]; parent = path.Dir(parent) {
 			dirs[parent] = true
@@ -203,15 +224,15 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 		case entry.Name() == ".git", slices.Contains(exclude, name):
 		case tracked:
 			seen[name] = true
-			if kind, _ := compareFile(ctx, filepath.Join(dir, name), file, hashSize); kind != "" {
+			if kind, _ := compareFile(ctx, filepath.Join(dir, name), file, hashSize); kind != (difference{}) {
 				diff.add(kind, name)
 			}
 		case !entry.IsDir():
-			diff.add(Extra, name)
+			diff.add(extra, name)
 		case dirs[name]:
 			return nil
 		default:
-			diff.add(Extra, name+"/")
+			diff.add(extra, name+"/")
 		}
 		if entry.IsDir() {
 			return fs.SkipDir
@@ -224,41 +245,41 @@ func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfile
 	for name, file := range s.Files {
 		// A submodule that was not fetched is an empty directory, which many a way of uploading loses.
 		if !seen[name] && file.Mode != gitfiles.Submodule {
-			diff.add(Missing, name)
+			diff.add(missing, name)
 		}
 	}
-	slices.Sort(diff[Missing])
+	slices.Sort(diff[missing])
 	return diff, nil
 }
 
-// compareFile says in what a file differs from git's, "" where it does not, and gives git's content where the upload's can be
+// compareFile says in what a file differs from git's, nothing where it does not, and gives git's content where the upload's can be
 // made to it. Of a submodule git does not have the files here.
-func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (Difference, []byte) {
+func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (difference, []byte) {
 	info, err := os.Lstat(full)
 	switch {
 	case err != nil:
-		return Missing, nil
+		return missing, nil
 	case file.Mode == gitfiles.Submodule && info.IsDir():
-		return "", nil
+		return difference{}, nil
 	}
 	sent, err := readAny(ctx, full)
 	if err != nil {
-		return Changed, nil
+		return changed, nil
 	}
-	var mode Difference
+	var mode difference
 	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
 	if link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable) {
-		mode = Modes
+		mode = modes
 	}
 	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
 	if is(sent) {
 		return mode, sent
 	}
 	if unix := bytes.ReplaceAll(sent, []byte("\r\n"), []byte("\n")); is(unix) {
-		return Endings, unix
+		return endings, unix
 	}
 	if pointer := lfsPointer(sent); is(pointer) {
-		return Pointers, pointer
+		return pointers, pointer
 	}
-	return Changed, nil
+	return changed, nil
 }

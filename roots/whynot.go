@@ -12,37 +12,33 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// look asks one question after the other for the reason, the caches' answers before all. What is proven ends it, and
-// stands alone: the questions are in the order of their cost.
-func (f Finder) look(ctx context.Context, e *NotCachedError, questions ...func(context.Context) []Finding) error {
+// question looks for one reason why no cache has an output.
+type question func(context.Context, *NotCachedError) []Finding
+
+// look asks one question after the other, in the order of their cost, the caches' answers before all. What is proven ends
+// it, and stands alone.
+func (f Finder) look(ctx context.Context, e *NotCachedError, questions ...question) error {
 	e.Findings = cacheFindings(e.Asked)
-	unasked := len(e.Findings) > 0
-	proves := func(f Finding) bool { return Proven(f) && !(isBuilt(f) && unasked) } // who was not asked may have it
 	for _, question := range questions {
-		if slices.ContainsFunc(e.Findings, proves) {
-			break
+		if !slices.ContainsFunc(e.Findings, isProven) {
+			e.Findings = append(e.Findings, question(ctx, e)...)
 		}
-		e.Findings = append(e.Findings, question(ctx)...)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return fmt.Errorf("looking for the reason: %w", context.Cause(ctx))
-	}
-	if slices.ContainsFunc(e.Findings, proves) {
-		e.Findings = slices.DeleteFunc(e.Findings, func(f Finding) bool { return !proves(f) })
-		if build, ok := e.Findings[0].(HydraBuild); ok && isBuilt(build) && (build.Store == nil || !build.Store.Collected) {
-			e.Findings = append(e.Findings, f.configured(e)...) // one of which may have it
-		}
+	case slices.ContainsFunc(e.Findings, isProven):
+		e.Findings = slices.DeleteFunc(e.Findings, func(f Finding) bool { return !f.Proven })
+	case f.Settings.HydraURL == "":
+		e.Findings = append(e.Findings, Finding{Kinds: []Kind{HydraUnknown}, Text: "Hydra may not build this at all, or may not have " +
+			"finished building this revision, or does not upload to the caches that were asked"})
 	}
 	return e
-}
-
-// isBuilt reports whether a finding is that Hydra has built an output.
-func isBuilt(f Finding) bool {
-	b, ok := f.(HydraBuild)
-	return ok && b.Build.Finished && b.Failure == nil
 }
 
 // diagnosis looks for the reason why no cache has what an evaluation found.
@@ -50,18 +46,22 @@ type diagnosis struct {
 	evaluation
 	tried   []attempt
 	nearest attempt
-	err     *NotCachedError // for the nearest
+	drvs    []storepath.Path // of the outputs that the nearest lacks
 }
 
 // whyNot makes the error for outputs that no cache has under any name.
 func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 	nearest := slices.MinFunc(tried, func(a, b attempt) int { return cmp.Compare(a.distance(), b.distance()) })
-	d := &diagnosis{evaluation: e, tried: tried, nearest: nearest, err: nearest.lacks}
+	d := diagnosis{evaluation: e, tried: tried, nearest: nearest}
 	e.Log("No cache has what %s gives under any name; looking for the reason", e.entryName())
-	d.err.Names = slices.Compact(namesUpTo(tried, tried[len(tried)-1].sourceName))
-	d.err.Build, _ = e.nix.WouldBuild(ctx, d.missingDrvs()) // which is told besides
-	return e.look(ctx, d.err, d.ofHydra, d.upload, d.otherSystem,
-		func(context.Context) []Finding { return d.configured(d.err) }, d.impurity)
+	for _, o := range nearest.result.Outputs {
+		if slices.Contains(nearest.lacks.Missing, o.Path) && !slices.Contains(d.drvs, o.Drv) {
+			d.drvs = append(d.drvs, o.Drv)
+		}
+	}
+	nearest.lacks.Names = slices.Compact(namesUpTo(tried, tried[len(tried)-1].sourceName))
+	nearest.lacks.Build, _ = e.nix.WouldBuild(ctx, d.drvs) // which is told besides
+	return e.look(ctx, nearest.lacks, d.ofHydra, d.upload, d.otherSystem, d.configured, d.impurity)
 }
 
 // distance is how many outputs the caches lack of what an attempt gives: none where one has it and is not trusted, which
@@ -73,87 +73,94 @@ func (a attempt) distance() int {
 	return len(a.lacks.Missing)
 }
 
-// missingDrvs are the derivations of the missing outputs.
-func (d *diagnosis) missingDrvs() []storepath.Path {
-	var drvs []storepath.Path
-	for _, o := range d.nearest.result.Outputs {
-		if slices.Contains(d.err.Missing, o.Path) && !slices.Contains(drvs, o.Drv) {
-			drvs = append(drvs, o.Drv)
-		}
-	}
-	return drvs
-}
-
-func (d *diagnosis) ruleOut(format string, args ...any) {
-	d.err.RuledOut = append(d.err.RuledOut, fmt.Sprintf(format, args...))
-}
-
 func silent(string, ...any) {}
 
 // otherSystem evaluates the source for the other system that images are for: where the caches have that, ours is what
 // nobody builds.
-func (d *diagnosis) otherSystem(ctx context.Context) []Finding {
-	other := "aarch64-linux"
-	if d.Settings.System == other {
+func (d diagnosis) otherSystem(ctx context.Context, e *NotCachedError) []Finding {
+	ours, other := d.Settings.System, "aarch64-linux"
+	if ours == other {
 		other = "x86_64-linux"
 	}
-	e := d.evaluation
-	e.Settings.System, e.nix = other, e.nix.For(other)
-	found, _, err := e.search(ctx, files{dir: d.Source, exclude: d.Exclude}, silent)
+	d.Settings.System, d.nix = other, d.nix.For(other)
+	found, _, err := d.search(ctx, files{dir: d.Source, exclude: d.Exclude}, silent)
 	if err != nil || found == nil { // an expression need not know the other system
 		return nil
 	}
-	return []Finding{OtherSystem{Who: "the caches have", Name: d.err.Missing[0].Name(), System: d.Settings.System,
-		Have: []string{other}, At: outputPaths(found.result)[0].String()}}
+	return forOthers("the caches have", e.Missing[0], ours, []string{other}, outputPaths(found.result)[0].String())
+}
+
+// forOthers speaks of an output that is there for other systems only: who has it, and at which page or store path.
+func forOthers(who string, missing storepath.Path, system string, have []string, at string) []Finding {
+	return []Finding{{Proven: true, Err: &hydra.SystemError{System: system, Have: have, URL: at},
+		Text: fmt.Sprintf("%s %s for %s, not for %s: %s", who, missing.Name(), strings.Join(have, ", "), system, at)}}
 }
 
 // configured looks for caches that the source lists for Nix, or the build's NIX_CONFIG, and that were not asked. They
 // are not obeyed: whoever can write to a source could say with them whom to trust.
-func (f Finder) configured(e *NotCachedError) []Finding {
+func (f Finder) configured(_ context.Context, e *NotCachedError) []Finding {
 	getenv := f.Servers.Getenv
 	if getenv == nil {
 		getenv = os.Getenv
 	}
 	all := nixinstall.ReadListedCaches(f.Source, f.Flake, getenv("NIX_CONFIG"))
-	all.Substituters = slices.DeleteFunc(all.Substituters, func(url string) bool {
-		address, _, _ := strings.Cut(strings.TrimRight(redact.Text(url), "/"), "?")
-		return slices.ContainsFunc(e.Asked, func(a cache.Answer) bool { return strings.TrimRight(a.URL, "/") == address })
+	caches := slices.DeleteFunc(all.Substituters, func(url string) bool {
+		address, _, _ := strings.Cut(redact.Text(url), "?")
+		return slices.ContainsFunc(e.Asked, func(a cache.Answer) bool {
+			return strings.TrimRight(a.URL, "/") == strings.TrimRight(address, "/")
+		})
 	})
-	if len(all.Substituters) == 0 {
+	if len(caches) == 0 {
 		return nil
 	}
-	return []Finding{ConfiguredCaches{all}}
+	shown := func(words []string) string { return text.Printable(redact.Text(strings.Join(words, " "))) }
+	return []Finding{{Text: strings.Join(all.From, ", ") + " lists what is not obeyed here", Kinds: []Kind{Configured},
+		Facts: []string{"caches", shown(caches), "keys", shown(all.TrustedPublicKeys)}}}
 }
 
 // impurity looks for expressions that give something else at another time or on another machine. The clock is proven
 // by evaluating again; the rest is a hint with its place.
-func (d *diagnosis) impurity(ctx context.Context) []Finding {
+func (d diagnosis) impurity(ctx context.Context, e *NotCachedError) []Finding {
 	if d.Flake != "" {
 		return nil // which is evaluated purely
 	}
 	places, err := nixinstall.Impurities(ctx, d.Source)
-	if err != nil {
-		return nil
+	if err == nil && len(places) == 0 {
+		e.ruleOut("impurity: no .nix file reads the clock, the environment, a search path or anything that is not pinned")
 	}
+	found := impure(places, d.Settings.NixPath)
+	if len(found) > 0 && found[0].Kinds[0] == Clock && d.changesByItself(ctx) {
+		found[0].Text, found[0].Proven = "evaluating it again a second later gives another path: "+found[0].Text, true
+	}
+	return found
+}
+
+// impure has a finding for each kind of impurity, the clock first.
+func impure(places []nixinstall.Impurity, searchPath []string) (found []Finding) {
 	at := map[nixinstall.ImpurityKind][]string{}
 	for _, place := range places {
 		at[place.Kind()] = append(at[place.Kind()], place.String())
 	}
-	var found []Finding
-	for kind := nixinstall.Clock; kind <= nixinstall.Unpinned; kind++ {
-		if len(at[kind]) > 0 {
-			found = append(found, Impure{Kind: kind, Places: at[kind], NixPath: d.Settings.NixPath,
-				Changed: kind == nixinstall.Clock && d.changesByItself(ctx)})
+	path := cmp.Or(redact.Text(strings.Join(searchPath, " ")), "empty")
+	for i, is := range []struct {
+		kind          Kind
+		before, after string
+	}{
+		nixinstall.Clock:       {Clock, "the clock is read at ", ""},
+		nixinstall.Environment: {Environment, "variables of the environment are read at ", "; they are empty here, and Hydra's may not be"},
+		nixinstall.SearchPath: {SearchPath, "the search path is used at ", "; here it is " + path + ", and Hydra's is the jobset's inputs " +
+			"of these names"},
+		nixinstall.Unpinned: {Unpinned, "something is fetched whose content is not pinned, at ", ""},
+	} {
+		if places := at[nixinstall.ImpurityKind(i)]; len(places) > 0 {
+			found = append(found, Finding{Kinds: []Kind{is.kind}, Text: is.before + strings.Join(places, ", ") + is.after})
 		}
-	}
-	if len(places) == 0 {
-		d.ruleOut("impurity: no .nix file reads the clock, the environment, a search path or anything that is not pinned")
 	}
 	return found
 }
 
 // changesByItself evaluates again, when the clock shows another second.
-func (d *diagnosis) changesByItself(ctx context.Context) bool {
+func (d diagnosis) changesByItself(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false

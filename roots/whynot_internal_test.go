@@ -42,10 +42,12 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 			"gone": {Mode: gitfiles.Regular, ID: blob("")}, "module": {Mode: gitfiles.Submodule},
 		}}, 20)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
-		NewWithT(t).Expect(u.String()).To(Equal("in the upload, not in git: extra/, new\n" +
+		lines, kinds := u.describe()
+		NewWithT(t).Expect(kinds).To(Equal([]Kind{ExtraFiles, MissingFiles, ChangedFiles, LostModes}))
+		NewWithT(t).Expect(lines).To(Equal("in the upload, not in git: extra/, new\n" +
 			"in git, not in the upload: gone\ndifferent: changed\ndifferent in line endings: dos\n" +
 			"kept by git LFS, of which Hydra has the pointer only: large\n" +
-			"different in the executable bit, or no symbolic link any more: run"))
+			"different in the executable bit, or no symbolic link any more: run\n"))
 	})
 
 	it("writes and removes nothing outside of its directory, whatever a stranger's .git says", func() {
