@@ -8,9 +8,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
-// listed is how many names a line of a report lists before it counts.
-const listed = 10
-
 // notCachedReport says of outputs that no cache has what was looked at, what was found, and what to do about it.
 func notCachedReport(e *roots.NotCachedError) string {
 	var s strings.Builder
@@ -32,11 +29,7 @@ func notCachedReport(e *roots.NotCachedError) string {
 	}
 	s.WriteString(".\n")
 	if len(e.Build) > 0 {
-		var names []string
-		for _, p := range e.Build {
-			names = append(names, strings.TrimSuffix(p.Name(), ".drv"))
-		}
-		fmt.Fprintf(&s, "What would have to be built: %s.\n", text.List(names, listed))
+		fmt.Fprintf(&s, "What would have to be built: %s.\n", text.List(e.Build, 10))
 	}
 	if e.Have > 0 {
 		fmt.Fprintf(&s, "What the caches have: %d of the %d outputs wanted.\n", e.Have, e.Have+len(e.Missing))

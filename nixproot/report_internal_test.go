@@ -21,7 +21,7 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says the proven reason, what to do about it, what was tried and what the caches said", func() {
 		e := &roots.NotCachedError{
-			Entry: "default.nix", Missing: []storepath.Path{shop}, Build: []storepath.Path{shopB + ".drv"},
+			Entry: "default.nix", Missing: []storepath.Path{shop}, Build: []string{shopB.Name()},
 			Names: []string{"source", "git-export"}, Asked: []cache.Answer{{URL: "https://cache.example.org", Why: "not there"}},
 			Findings: []roots.Finding{{Text: "the upload is not what Hydra fetches:\nand this", Proven: true, Kinds: []roots.Kind{roots.ExtraFiles, roots.LostModes}}},
 			RuledOut: []string{"the moon"},

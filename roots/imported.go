@@ -54,7 +54,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 	if n == nil {
 		return unread
 	}
-	n.Build, n.Have = unread.Drvs, 0 // what is wanted is what imports them
+	n.Build, n.Have = unread.Names(), 0 // what is wanted is what imports them
 	return e.look(ctx, n, func(context.Context, *NotCachedError) []Finding { return []Finding{found} }, e.configured)
 }
 
@@ -77,10 +77,8 @@ func outermost(drvs []storepath.Path, read func(storepath.Path) (*nixinstall.Drv
 
 // addressOf is where a derivation would fetch from, "" where it does not say.
 func addressOf(d *nixinstall.Drv) string {
-	for _, variable := range []string{"url", "urls"} {
-		if fields := strings.Fields(d.Env[variable]); len(fields) > 0 {
-			return fields[0]
-		}
+	if fields := strings.Fields(d.Env["url"] + " " + d.Env["urls"]); len(fields) > 0 {
+		return fields[0]
 	}
 	return ""
 }

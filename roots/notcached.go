@@ -18,8 +18,8 @@ type NotCachedError struct {
 	Have    int
 	// Names are the source names that were tried.
 	Names []string
-	// Build is what Nix would compile, were it allowed to.
-	Build []storepath.Path
+	// Build are the names of what Nix would compile, were it allowed to.
+	Build []string
 	// Asked are the caches and what each said of the first missing output.
 	Asked []cache.Answer
 	// Findings are the nearest reasons, the likeliest first: those that are proven alone where there are any.

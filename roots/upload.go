@@ -2,17 +2,16 @@ package roots
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -65,20 +64,26 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 		return nil
 	}
 	defer func() { _ = nar.RemoveAll(dir) }()
-	f := fetched{files: files{dir: d.Source, exclude: d.Exclude}, diff: fileDiff{}, whole: true}
+	c := comparison{upload: files{dir: d.Source, exclude: d.Exclude}, diff: fileDiff{}}
 	modules, entries, err := nixinstall.NestedSubmodules(ctx, d.Source)
 	if err == nil && len(modules) > 0 && d.Flake == "" { // which has no submodules, or all of them
-		f.diff[nested], f.exclude = modules, slices.Concat(d.Exclude, entries)
+		c.diff[nested], c.upload.exclude = modules, slices.Concat(d.Exclude, entries)
 	}
-	if err := d.compareWithGit(ctx, &f, filepath.Join(dir, "source"), e); err != nil {
+	fetched, from := c.upload, ""
+	switch git, err := d.compareWithGit(ctx, &c, dir); {
+	case err != nil:
 		d.Log("The source cannot be compared with its .git: %s", err)
+	case git != nil && len(c.diff) == 0:
+		e.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(git.Files), "file"), git.From)
+	case git != nil:
+		fetched, from = files{dir: dir}, " (compared with "+git.From+")"
 	}
-	if len(f.diff) == 0 {
+	if len(c.diff) == 0 {
 		return nil
 	}
-	differs, kinds := f.diff.describe()
-	found := Finding{Kinds: kinds, Text: "the upload is not what Hydra fetches" + f.from + ":\n" + differs}
-	switch complete, tried, err := d.search(ctx, f.files, silent); {
+	differs, kinds := c.diff.describe()
+	found := Finding{Kinds: kinds, Text: "the upload is not what Hydra fetches" + from + ":\n" + differs}
+	switch complete, tried, err := d.search(ctx, fetched, silent); {
 	case err == nil && complete != nil:
 		found.Proven = true
 		found.Text += fmt.Sprintf("Without that difference it is %s, in a source named %s, and the caches have it",
@@ -88,7 +93,7 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 	}):
 		e.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
 		return nil
-	case f.whole:
+	case c.lost == nil:
 		found.Text += "The caches do not have what that gives, either, so there is another reason, too"
 	default:
 		found.Text += "(What git has could not be restored completely from .git, so that this is not proven)"
@@ -96,98 +101,154 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 	return []Finding{found}
 }
 
-// fetched is what Hydra fetches.
-type fetched struct {
-	files
-	diff  fileDiff
-	from  string // says what of git the upload was compared with, "" where that has no .git
-	whole bool   // all of it is there
-}
-
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// compareWithGit notes in what the upload differs from git, and where it does writes what Hydra fetches to dir. An upload
-// without .git does not differ.
-func (d diagnosis) compareWithGit(ctx context.Context, f *fetched, dir string, e *NotCachedError) error {
+// compareWithGit compares the upload with what git has, nil where there is no .git, and writes what Hydra fetches to dir.
+func (d diagnosis) compareWithGit(ctx context.Context, c *comparison, dir string) (*gitfiles.Snapshot, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
 	defer cancel()
-	repository, err := gitfiles.Open(limited, d.Source)
-	if err != nil || repository == nil {
-		return err
+	git, err := gitfiles.Open(limited, d.Source)
+	if err != nil || git == nil {
+		return nil, err
 	}
-	defer repository.Close()
-	snapshot, err := repository.Snapshot(limited, d.commit())
+	defer git.Close()
+	snapshot, err := git.Snapshot(limited, d.commit())
 	if err != nil {
+		return nil, err
+	}
+	return snapshot, c.compare(ctx, git, snapshot.Files, dir)
+}
+
+// comparison is of an upload with what Hydra fetches.
+type comparison struct {
+	upload files
+	diff   fileDiff
+	lost   error // why some of what Hydra fetches could not be written
+
+	git *gitfiles.Repository
+	to  *os.Root
+}
+
+// compare notes in what the upload differs from files of git, and writes to dir what Hydra fetches: those, and submodules as
+// they are in the upload. There may be a symbolic link and a file below it, so nothing is written through one that leads
+// out of dir.
+func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has map[string]gitfiles.File, dir string) (err error) {
+	if c.to, err = os.OpenRoot(dir); err != nil {
 		return err
 	}
-	diff, err := compareUpload(ctx, d.Source, d.Exclude, snapshot, repository.HashSize())
-	switch {
-	case err != nil:
-		return err
-	case len(diff) == 0:
-		e.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(snapshot.Files), "file"), snapshot.From)
+	defer c.to.Close()
+	c.git = git
+	seen, dirs := map[string]bool{}, map[string]bool{".": true}
+	for name := range has {
+		for parent := path.Dir(name); !dirs[parent]; parent = path.Dir(parent) {
+			dirs[parent] = true
+		}
+	}
+	err = fs.WalkDir(os.DirFS(c.upload.dir), ".", func(name string, entry fs.DirEntry, err error) error {
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		file, tracked := has[name]
+		switch {
+		case entry.Name() == ".git", slices.Contains(c.upload.exclude, name):
+		case tracked && entry.IsDir() && file.Mode == gitfiles.Submodule:
+			seen[name] = true
+			c.note(c.copySubmodule(ctx, name))
+		case tracked:
+			seen[name] = true
+			kind, content := compareFile(ctx, filepath.Join(c.upload.dir, name), file, git.HashSize())
+			if kind != (difference{}) {
+				c.diff.add(kind, name)
+			}
+			c.note(c.write(ctx, name, file, content))
+		case !entry.IsDir():
+			c.diff.add(extra, name)
+		case dirs[name]:
+			return nil
+		default:
+			c.diff.add(extra, name+"/")
+		}
+		if entry.IsDir() {
+			return fs.SkipDir
+		}
 		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("comparing the upload with git: %w", err)
 	}
-	maps.Copy(f.diff, diff)
-	f.from = " (compared with " + snapshot.From + ")"
-	f.whole = restore(ctx, repository, snapshot, diff, f.files, dir) == nil
-	f.files = files{dir: dir}
+	for name, file := range has {
+		if seen[name] {
+			continue
+		}
+		if file.Mode != gitfiles.Submodule { // an empty directory, which many a way of uploading loses
+			c.diff.add(missing, name)
+		}
+		c.note(c.write(ctx, name, file, nil))
+	}
+	slices.Sort(c.diff[missing])
 	return nil
 }
 
-// restore makes at dir what git has: a copy of the upload, in which what differs is written anew. Submodules are as in the
-// upload. A snapshot may have a symbolic link and a file below it, so nothing is written through one that leads out of
-// dir.
-func restore(ctx context.Context, r *gitfiles.Repository, s *gitfiles.Snapshot, diff fileDiff, upload files, dir string) error {
-	differs := map[string]bool{}
-	for _, name := range slices.Concat(append(slices.Collect(maps.Values(diff)), upload.exclude)...) {
-		differs[strings.TrimSuffix(name, "/")] = true
+// note keeps an error for which something lacks; the rest may be enough.
+func (c *comparison) note(err error) { c.lost = cmp.Or(err, c.lost) }
+
+// copySubmodule writes a submodule as the upload has it, but what is in submodules of its own.
+func (c *comparison) copySubmodule(ctx context.Context, name string) error {
+	keep := func(inner string) bool {
+		return path.Base(inner) != ".git" && !slices.Contains(c.upload.exclude, path.Join(name, inner))
 	}
-	same := func(name string) bool { return path.Base(name) != ".git" && !differs[name] }
-	if err := nar.DumpFiltered(ctx, nar.NewTree(dir), upload.dir, same); err != nil {
+	if err := c.to.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	to, err := os.OpenRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	err = fs.WalkDir(to.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			err = to.Chmod(name, 0o755) // which an archive's are not
-		}
-		return err
-	})
-	for name, file := range s.Files {
-		if differs[name] || file.Mode == gitfiles.Submodule {
-			if failed := restoreFile(ctx, r, to, name, file, filepath.Join(upload.dir, name)); failed != nil {
-				err = failed // and the rest may be enough
-			}
-		}
-	}
-	return err
+	return nar.DumpFiltered(ctx, nar.NewTree(filepath.Join(c.to.Name(), name)), filepath.Join(c.upload.dir, name), keep)
 }
 
-// restoreFile writes what git has of a file, from the upload's if it can be made from that; of a submodule a directory.
-func restoreFile(ctx context.Context, r *gitfiles.Repository, to *os.Root, name string, file gitfiles.File, sent string) error {
+// write writes a file as git has it, content where that is known; of a submodule a directory.
+func (c *comparison) write(ctx context.Context, name string, file gitfiles.File, content []byte) (err error) {
 	if file.Mode == gitfiles.Submodule {
-		return to.MkdirAll(name, 0o755)
+		return c.to.MkdirAll(name, 0o755)
 	}
-	_, content := compareFile(ctx, sent, file, r.HashSize())
 	if content == nil {
-		var err error
-		if content, err = r.Blob(ctx, file.ID); err != nil {
+		if content, err = c.git.Blob(ctx, file.ID); err != nil {
 			return err
 		}
 	}
-	if err := to.MkdirAll(path.Dir(name), 0o755); err != nil {
+	if err := c.to.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
 	if file.Mode == gitfiles.Symlink {
-		return to.Symlink(string(content), name)
+		return c.to.Symlink(string(content), name)
 	}
-	return to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
+	return c.to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
+}
+
+// compareFile says in what a file differs from git's, nothing where it does not, and gives git's content where the upload's
+// can be made to it.
+func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (difference, []byte) {
+	info, err := os.Lstat(full)
+	if err != nil {
+		return missing, nil
+	}
+	sent, err := readAny(ctx, full)
+	if err != nil {
+		return changed, nil
+	}
+	var mode difference
+	if link := info.Mode().Type() == fs.ModeSymlink; link != (file.Mode == gitfiles.Symlink) || !link && (info.Mode()&0o100 != 0) != (file.Mode == gitfiles.Executable) {
+		mode = modes
+	}
+	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
+	if is(sent) {
+		return mode, sent
+	}
+	if unix := bytes.ReplaceAll(sent, []byte("\r\n"), []byte("\n")); is(unix) {
+		return endings, unix
+	}
+	if pointer := lfsPointer(sent); is(pointer) {
+		return pointers, pointer
+	}
+	return changed, nil
 }
 
 // maxCompared bounds a file that is read to be compared.
@@ -205,81 +266,4 @@ func readAny(ctx context.Context, name string) ([]byte, error) {
 func lfsPointer(content []byte) []byte {
 	return fmt.Appendf(nil, "version https://git-lfs.github.com/spec/v1\noid sha256:%x\nsize %d\n",
 		sha256.Sum256(content), len(content))
-}
-
-// compareUpload compares a directory, without the entries to exclude, with a snapshot.
-func compareUpload(ctx context.Context, dir string, exclude []string, s *gitfiles.Snapshot, hashSize int) (fileDiff, error) {
-	diff, seen, dirs := fileDiff{}, map[string]bool{}, map[string]bool{".": true}
-	for name := range s.Files {
-		for parent := path.Dir(name); !dirs[parent]; parent = path.Dir(parent) {
-			dirs[parent] = true
-		}
-	}
-	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, entry fs.DirEntry, err error) error {
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		file, tracked := s.Files[name]
-		switch {
-		case entry.Name() == ".git", slices.Contains(exclude, name):
-		case tracked:
-			seen[name] = true
-			if kind, _ := compareFile(ctx, filepath.Join(dir, name), file, hashSize); kind != (difference{}) {
-				diff.add(kind, name)
-			}
-		case !entry.IsDir():
-			diff.add(extra, name)
-		case dirs[name]:
-			return nil
-		default:
-			diff.add(extra, name+"/")
-		}
-		if entry.IsDir() {
-			return fs.SkipDir
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("comparing the upload with git: %w", err)
-	}
-	for name, file := range s.Files {
-		// A submodule that was not fetched is an empty directory, which many a way of uploading loses.
-		if !seen[name] && file.Mode != gitfiles.Submodule {
-			diff.add(missing, name)
-		}
-	}
-	slices.Sort(diff[missing])
-	return diff, nil
-}
-
-// compareFile says in what a file differs from git's, nothing where it does not, and gives git's content where the upload's can be
-// made to it. Of a submodule git does not have the files here.
-func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (difference, []byte) {
-	info, err := os.Lstat(full)
-	switch {
-	case err != nil:
-		return missing, nil
-	case file.Mode == gitfiles.Submodule && info.IsDir():
-		return difference{}, nil
-	}
-	sent, err := readAny(ctx, full)
-	if err != nil {
-		return changed, nil
-	}
-	var mode difference
-	link, executable := info.Mode().Type() == fs.ModeSymlink, info.Mode()&0o100 != 0
-	if link != (file.Mode == gitfiles.Symlink) || !link && executable != (file.Mode == gitfiles.Executable) {
-		mode = modes
-	}
-	is := func(content []byte) bool { return gitfiles.ObjectID("blob", content, hashSize) == file.ID }
-	if is(sent) {
-		return mode, sent
-	}
-	if unix := bytes.ReplaceAll(sent, []byte("\r\n"), []byte("\n")); is(unix) {
-		return endings, unix
-	}
-	if pointer := lfsPointer(sent); is(pointer) {
-		return pointers, pointer
-	}
-	return changed, nil
 }

@@ -31,48 +31,50 @@ func tree(g *WithT, dir string, files map[string]string) string {
 func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 	g := NewWithT(t)
 	upload := tree(g, t.TempDir(), map[string]string{".git/HEAD": "", "same": "x", "dos": "a\r\n", "run": "#!", "mod/file": "m",
-		"mod/out": "->/etc", "changed": "y", "lost": "z", "extra/deep/file": "e"})
-	r, err := gitfiles.Open(t.Context(), upload)
-	g.Expect(err).NotTo(HaveOccurred())
-	defer r.Close()
+		"mod/out": "->/etc", "mod/.git/config": "", "mod/in/own": "o", "none": "", "dir/keep": "k", "changed": "y", "lost": "z", "extra/deep/file": "e"})
+	git := repository(t, upload)
 	blob := func(mode gitfiles.Mode, text string) gitfiles.File {
 		return gitfiles.File{Mode: mode, ID: gitfiles.ObjectID("blob", []byte(text), 20)}
 	}
-	s := &gitfiles.Snapshot{Files: map[string]gitfiles.File{
+	has := map[string]gitfiles.File{
+		"none": blob(gitfiles.Executable, ""), "dir/keep": blob(gitfiles.Regular, "k"),
 		"same": blob(gitfiles.Regular, "x"), "dos": blob(gitfiles.Regular, "a\n"), "run": blob(gitfiles.Executable, "#!"),
 		"mod": {Mode: gitfiles.Submodule}, "empty/mod": {Mode: gitfiles.Submodule},
-	}}
-	restored := func(ctx context.Context) (string, error) {
-		diff, err := compareUpload(t.Context(), upload, []string{"lost"}, s, r.HashSize())
-		g.Expect(err).NotTo(HaveOccurred())
-		dir := filepath.Join(t.TempDir(), "source")
-		return dir, restore(ctx, r, s, diff, files{dir: upload, exclude: []string{"lost"}}, dir)
 	}
-	dir, err := restored(t.Context())
+	var differs fileDiff
+	restored := func() (string, error) {
+		c, dir := comparison{upload: files{dir: upload, exclude: []string{"lost", "mod/in/own"}}, diff: fileDiff{}}, t.TempDir()
+		g.Expect(c.compare(t.Context(), git, has, dir)).To(Succeed())
+		differs = c.diff
+		return dir, c.lost
+	}
+	dir, err := restored()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(os.ReadFile(filepath.Join(dir, "dos"))).To(Equal([]byte("a\n")))
 	g.Expect(os.Readlink(filepath.Join(dir, "mod/out"))).To(Equal("/etc"), "it is not followed")
 	g.Expect(filepath.Join(dir, "empty/mod")).To(BeADirectory())
-	for name, mode := range map[string]os.FileMode{"same": 0o644, "run": 0o755} {
+	for name, mode := range map[string]os.FileMode{"same": 0o644, "run": 0o755, "none": 0o755, "dir/keep": 0o644, "dir": 0o755} {
 		info, err := os.Stat(filepath.Join(dir, name))
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(info.Mode().Perm()&0o111).To(Equal(mode&0o111), name)
 	}
-	for _, name := range []string{"changed", "lost", "extra"} {
+	g.Expect(filepath.Join(dir, "mod/in")).To(BeADirectory())
+	g.Expect(differs).To(Equal(fileDiff{extra: {"changed", "extra/"}, modes: {"none"}, endings: {"dos"}}))
+	for _, name := range []string{"changed", "lost", "extra", "mod/.git", "mod/in/own"} {
 		g.Expect(filepath.Join(dir, name)).NotTo(BeAnExistingFile())
 	}
 
-	s.Files["changed"] = blob(gitfiles.Regular, "x, which is nowhere")
-	dir, err = restored(t.Context())
+	has["changed"] = blob(gitfiles.Regular, "x, which is nowhere")
+	dir, err = restored()
 	g.Expect(err).To(MatchError(gitfiles.ErrAbsent))
 	g.Expect(os.ReadFile(filepath.Join(dir, "dos"))).To(Equal([]byte("a\n")), "the rest is there")
 	g.Expect(filepath.Join(dir, "changed")).NotTo(BeAnExistingFile())
 
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = restored(ended)
-	g.Expect(err).To(MatchError(context.Canceled))
-	s.Files["../out"] = blob(gitfiles.Regular, "x")
-	_, err = restored(t.Context())
+	c := comparison{upload: files{dir: upload}, diff: fileDiff{}}
+	g.Expect(c.compare(ended, git, has, t.TempDir())).To(MatchError(context.Canceled))
+	has["../out"] = blob(gitfiles.Regular, "x")
+	_, err = restored()
 	g.Expect(err).To(HaveOccurred())
 }

@@ -18,6 +18,17 @@ func TestWhyNot(t *testing.T) {
 	suite.Run(t)
 }
 
+// repository opens the .git of a directory, an empty one where it has none.
+func repository(t *testing.T, dir string) *gitfiles.Repository {
+	g := NewWithT(t)
+	g.Expect(os.MkdirAll(filepath.Join(dir, ".git"), 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(dir, ".git/HEAD"), nil, 0o644)).To(Succeed())
+	git, err := gitfiles.Open(t.Context(), dir)
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { git.Close() })
+	return git
+}
+
 func testLooking(t *testing.T, _ spec.G, it spec.S) {
 	ctx := context.Background()
 	write := func(files map[string]string) string {
@@ -35,14 +46,16 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		pointer := string(lfsPointer([]byte("large")))
 		dir := write(map[string]string{"same": "x", "changed": "y", "dos": "a\r\n", "large": "large", "extra/deep": "", "new": "",
 			"run": "#!", "d/same": "x"})
-		u, err := compareUpload(ctx, dir, nil, &gitfiles.Snapshot{Files: map[string]gitfiles.File{
+		c := comparison{upload: files{dir: dir}, diff: fileDiff{}}
+		git := repository(t, dir)
+		err := c.compare(ctx, git, map[string]gitfiles.File{
 			"same": {Mode: gitfiles.Regular, ID: blob("x")}, "d/same": {Mode: gitfiles.Regular, ID: blob("x")},
 			"changed": {Mode: gitfiles.Regular, ID: blob("x")}, "dos": {Mode: gitfiles.Regular, ID: blob("a\n")},
 			"large": {Mode: gitfiles.Regular, ID: blob(pointer)}, "run": {Mode: gitfiles.Executable, ID: blob("#!")},
 			"gone": {Mode: gitfiles.Regular, ID: blob("")}, "module": {Mode: gitfiles.Submodule},
-		}}, 20)
+		}, t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
-		lines, kinds := u.describe()
+		lines, kinds := c.diff.describe()
 		NewWithT(t).Expect(kinds).To(Equal([]Kind{ExtraFiles, MissingFiles, ChangedFiles, LostModes}))
 		NewWithT(t).Expect(lines).To(Equal("in the upload, not in git: extra/, new\n" +
 			"in git, not in the upload: gone\ndifferent: changed\ndifferent in line endings: dos\n" +
@@ -56,19 +69,15 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		source := write(map[string]string{".git/HEAD": "", "mod/.gitmodules": "\tpath = door/x\n"})
 		g.Expect(os.Symlink(elsewhere, filepath.Join(source, "door"))).To(Succeed())
 		g.Expect(os.Symlink(elsewhere, filepath.Join(source, "mod/door"))).To(Succeed())
-		r, err := gitfiles.Open(ctx, source)
-		g.Expect(err).NotTo(HaveOccurred())
-		defer r.Close()
-
+		git := repository(t, source)
 		restored := func(of map[string]gitfiles.File) (string, error) {
-			s, dir := &gitfiles.Snapshot{Files: of}, filepath.Join(t.TempDir(), "source")
-			diff, err := compareUpload(ctx, source, nil, s, 20)
-			g.Expect(err).NotTo(HaveOccurred())
-			return dir, restore(ctx, r, s, diff, files{dir: source}, dir)
+			c, dir := comparison{upload: files{dir: source}, diff: fileDiff{}}, t.TempDir()
+			g.Expect(c.compare(ctx, git, of, dir)).To(Succeed())
+			return dir, c.lost
 		}
 		link := gitfiles.File{Mode: gitfiles.Symlink, ID: gitfiles.ObjectID("blob", []byte(elsewhere), 20)}
 		for range 20 { // in which order they are written is up to chance
-			_, err = restored(map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}})
+			_, err := restored(map[string]gitfiles.File{"door": link, "door/new": {Mode: gitfiles.Submodule}})
 			g.Expect(err).To(HaveOccurred())
 			g.Expect(filepath.Join(elsewhere, "new")).NotTo(BeADirectory())
 		}
