@@ -72,6 +72,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		f := roots.Finder{
 			Settings: roots.Settings{HydraURL: h.URL, HydraJob: "shop/main/web worker", System: system},
 			Identity: nixinstall.Identity{Rev: revision, URL: repository},
+			Servers:  cache.Options{Getenv: func(string) string { return "" }},
 			Caches: func() (*cache.Set, error) {
 				return cache.Open(ctx, cache.Options{URLs: []string{"file://" + binaries}})
 			},

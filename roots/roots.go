@@ -84,8 +84,8 @@ type Finder struct {
 	// Toolchain and Caches open what they name.
 	Toolchain func() (nixinstall.Toolchain, error)
 	Caches    func() (*cache.Set, error)
-	// Servers says how servers are reached: by which logins, certificate authorities and proxies. Its caches and keys do
-	// not count.
+	// Servers says how servers are reached: by which logins, certificate authorities and proxies. Its Getenv has to be
+	// there; its caches and keys do not count.
 	Servers cache.Options
 	// Conditions are what an answer depends on besides source and settings: the caches that have to have it, and this
 	// program.

@@ -152,16 +152,13 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 		file, tracked := has[name]
 		switch {
 		case entry.Name() == ".git", slices.Contains(c.upload.exclude, name):
-		case tracked && entry.IsDir() && file.Mode == gitfiles.Submodule:
-			seen[name] = true
-			c.note(c.copySubmodule(ctx, name))
 		case tracked:
 			seen[name] = true
 			kind, content := compareFile(ctx, filepath.Join(c.upload.dir, name), file, git.HashSize())
 			if kind != (difference{}) {
 				c.diff.add(kind, name)
 			}
-			c.note(c.write(ctx, name, file, content))
+			c.note(c.write(ctx, name, file, content, entry.IsDir()))
 		case !entry.IsDir():
 			c.diff.add(extra, name)
 		case dirs[name]:
@@ -184,7 +181,7 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 		if file.Mode != gitfiles.Submodule { // an empty directory, which many a way of uploading loses
 			c.diff.add(missing, name)
 		}
-		c.note(c.write(ctx, name, file, nil))
+		c.note(c.write(ctx, name, file, nil, false))
 	}
 	slices.Sort(c.diff[missing])
 	return nil
@@ -193,23 +190,10 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 // note keeps an error for which something lacks; the rest may be enough.
 func (c *comparison) note(err error) { c.lost = cmp.Or(err, c.lost) }
 
-// copySubmodule writes a submodule as the upload has it, but what is in submodules of its own.
-func (c *comparison) copySubmodule(ctx context.Context, name string) error {
-	keep := func(inner string) bool {
-		return path.Base(inner) != ".git" && !slices.Contains(c.upload.exclude, path.Join(name, inner))
-	}
-	if err := c.to.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return err
-	}
-	return nar.DumpFiltered(ctx, nar.NewTree(filepath.Join(c.to.Name(), name)), filepath.Join(c.upload.dir, name), keep)
-}
-
-// write writes a file as git has it, content where that is known; of a submodule a directory.
-func (c *comparison) write(ctx context.Context, name string, file gitfiles.File, content []byte) (err error) {
-	if file.Mode == gitfiles.Submodule {
-		return c.to.MkdirAll(name, 0o755)
-	}
-	if content == nil {
+// write writes a file as git has it, content where that is known; a submodule as the upload has it, but what is in
+// submodules of its own, and where that has no directory an empty one.
+func (c *comparison) write(ctx context.Context, name string, file gitfiles.File, content []byte, directory bool) (err error) {
+	if content == nil && file.Mode != gitfiles.Submodule {
 		if content, err = c.git.Blob(ctx, file.ID); err != nil {
 			return err
 		}
@@ -217,21 +201,29 @@ func (c *comparison) write(ctx context.Context, name string, file gitfiles.File,
 	if err := c.to.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	if file.Mode == gitfiles.Symlink {
+	switch {
+	case file.Mode == gitfiles.Symlink:
 		return c.to.Symlink(string(content), name)
+	case file.Mode != gitfiles.Submodule:
+		return c.to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
+	case !directory:
+		return c.to.Mkdir(name, 0o755)
 	}
-	return c.to.WriteFile(name, content, os.FileMode(file.Mode&0o777))
+	keep := func(inner string) bool {
+		return path.Base(inner) != ".git" && !slices.Contains(c.upload.exclude, path.Join(name, inner))
+	}
+	return nar.DumpFiltered(ctx, nar.NewTree(filepath.Join(c.to.Name(), name)), filepath.Join(c.upload.dir, name), keep)
 }
 
 // compareFile says in what a file differs from git's, nothing where it does not, and gives git's content where the upload's
-// can be made to it.
+// can be made to it. Of a submodule git does not have the files here.
 func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize int) (difference, []byte) {
 	info, err := os.Lstat(full)
-	if err != nil {
-		return missing, nil
+	if err == nil && file.Mode == gitfiles.Submodule && info.IsDir() {
+		return difference{}, nil
 	}
-	sent, err := readAny(ctx, full)
-	if err != nil {
+	sent, unread := readAny(ctx, full)
+	if err != nil || unread != nil {
 		return changed, nil
 	}
 	var mode difference

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -79,10 +79,8 @@ func silent(string, ...any) {}
 // otherSystem evaluates the source for the other system that images are for: where the caches have that, ours is what
 // nobody builds.
 func (d diagnosis) otherSystem(ctx context.Context, e *NotCachedError) []Finding {
-	ours, other := d.Settings.System, "aarch64-linux"
-	if ours == other {
-		other = "x86_64-linux"
-	}
+	ours := d.Settings.System
+	other := map[string]string{"x86_64-linux": "aarch64-linux", "aarch64-linux": "x86_64-linux"}[ours]
 	d.Settings.System, d.nix = other, d.nix.For(other)
 	found, _, err := d.search(ctx, files{dir: d.Source, exclude: d.Exclude}, silent)
 	if err != nil || found == nil { // an expression need not know the other system
@@ -100,11 +98,7 @@ func forOthers(who string, missing storepath.Path, system string, have []string,
 // configured looks for caches that the source lists for Nix, or the build's NIX_CONFIG, and that were not asked. They
 // are not obeyed: whoever can write to a source could say with them whom to trust.
 func (f Finder) configured(_ context.Context, e *NotCachedError) []Finding {
-	getenv := f.Servers.Getenv
-	if getenv == nil {
-		getenv = os.Getenv
-	}
-	all := nixinstall.ReadListedCaches(f.Source, f.Flake, getenv("NIX_CONFIG"))
+	all := nixinstall.ReadListedCaches(f.Source, f.Flake, f.Servers.Getenv("NIX_CONFIG"))
 	caches := slices.DeleteFunc(all.Substituters, func(url string) bool {
 		address, _, _ := strings.Cut(redact.Text(url), "?")
 		return slices.ContainsFunc(e.Asked, func(a cache.Answer) bool {
@@ -162,10 +156,8 @@ func impure(places []nixinstall.Impurity, searchPath []string) (found []Finding)
 
 // changesByItself evaluates again, when the clock shows another second.
 func (d diagnosis) changesByItself(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
+	if retry.Sleep(ctx, 1100*time.Millisecond) != nil {
 		return false
-	case <-time.After(1100 * time.Millisecond):
 	}
 	options := nixinstall.SourceOptions{Name: d.nearest.name, Rule: d.nearest.rule, Exclude: d.Exclude}
 	again, err := d.evaluateAs(ctx, d.Source, options, d.nearest.source, nil, silent)
