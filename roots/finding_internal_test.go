@@ -175,6 +175,12 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	}
 	g.Expect(h.says(g, &NotCachedError{}).Kinds).To(Equal([]Kind{OtherRevision}), "only the newest are looked into")
 
+	answer := hydratest.Fault{Status: 200, ContentType: "application/json", Body: `{"builds":[{"id":1,"finished":1,"buildstatus":0,"system":"` +
+		reasonSystem + `","project":"p","jobset":"main","job":"shop","nixname":"shop-1.0","buildoutputs":{"out":{"path":"` +
+		hydratest.StorePath("theirs", "shop-1.0") + `"}},"jobsetevals":[]}],"buildsdrv":[]}`}
+	h.server.Fail(answer, answer)
+	g.Expect(h.d.ofHydra(t.Context(), &NotCachedError{Missing: []storepath.Path{h.missing}})).To(BeEmpty(), "it is of no evaluation")
+
 	h.server.Fail(hydratest.Fault{Status: 501, Body: "no"})
 	silent := h.says(g, &NotCachedError{})
 	g.Expect(silent.Text).To(HavePrefix("Hydra could not be asked: asking Hydra for "))

@@ -65,7 +65,7 @@ func (d diagnosis) askHydraWhy(ctx context.Context, e *NotCachedError) ([]Findin
 	case !slices.Contains(systems, d.Settings.System):
 		return forOthers("Hydra builds", missing, d.Settings.System, systems, builds[0].URL), nil
 	}
-	ours := slices.DeleteFunc(builds, func(b hydra.Build) bool { return b.System != d.Settings.System })
+	ours := slices.DeleteFunc(builds, func(b hydra.Build) bool { return b.System != d.Settings.System || len(b.Evals) == 0 })
 	return d.otherBuild(ctx, client, ours, missing.Name())
 }
 
@@ -127,35 +127,30 @@ func (d diagnosis) otherBuild(ctx context.Context, client *hydra.Client, builds 
 		if ofCommit {
 			return []Finding{found}, nil
 		}
-		if newest == nil {
-			newest = []Finding{found}
-		}
+		newest = append(newest, found)
 	}
-	return newest, nil
+	return newest[:min(len(newest), 1)], nil
 }
 
 // compared says how a build differs from what was evaluated here, and whether it is of this source's commit.
 func (d diagnosis) compared(ctx context.Context, client *hydra.Client, b hydra.Build, eval hydra.Eval, name string) (found Finding, ofCommit bool) {
-	found = Finding{Kinds: []Kind{OtherDerivation}, Facts: []string{"job", b.JobPath()}}
-	which := "Hydra's newest build of it differs from what was evaluated here"
-	if commit := d.commit(); commit != "" {
-		sources := eval.Sources()
-		i := slices.IndexFunc(sources, func(s hydra.Source) bool { return strings.HasPrefix(s.Revision, commit) })
-		if i < 0 {
-			found.Kinds[0] = OtherRevision
-			found.Text = fmt.Sprintf("Hydra has built %s, last from %s (%s), not from %s", name, inputsOf(eval), pageOf(b), commit)
-			return found, false
-		}
-		which, ofCommit = "Hydra has built this revision, and the two differ", true
-		if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, sources[i].Name); err == nil && deep {
-			found.Kinds[0] = DeepClone
+	job, commit, sources := []string{"job", b.JobPath()}, d.commit(), eval.Sources()
+	ours := slices.IndexFunc(sources, func(s hydra.Source) bool { return strings.HasPrefix(s.Revision, commit) })
+	if ofCommit = commit != ""; ofCommit && ours < 0 {
+		return Finding{Kinds: []Kind{OtherRevision}, Facts: job, Text: fmt.Sprintf("Hydra has built %s, last from %s (%s), not from %s",
+			name, inputsOf(eval), pageOf(b), commit)}, false
+	}
+	kind, which := OtherDerivation, "Hydra's newest build of it differs from what was evaluated here"
+	if ofCommit {
+		which = "Hydra has built this revision, and the two differ"
+		if value, deep, err := client.DeepClone(ctx, b.Project, b.Jobset, sources[ours].Name); err == nil && deep {
+			kind = DeepClone
 			which += fmt.Sprintf(": input %s of the jobset is a deep clone (%s), and its .git is in Hydra's source, which no other "+
-				"checkout has alike", sources[i].Name, redact.Text(value))
+				"checkout has alike", sources[ours].Name, redact.Text(value))
 		}
 	}
-	found.Text = fmt.Sprintf("%s (%s):\nHydra's derivation is %s, here it is %s\nwhat Hydra evaluated: %s", which, pageOf(b), b.DrvPath,
-		d.drvs[0], inputsOf(eval))
-	return found, ofCommit
+	return Finding{Kinds: []Kind{kind}, Facts: job, Text: fmt.Sprintf("%s (%s):\nHydra's derivation is %s, here it is %s\n"+
+		"what Hydra evaluated: %s", which, pageOf(b), b.DrvPath, d.drvs[0], inputsOf(eval))}, ofCommit
 }
 
 // inputsOf lists an evaluation's inputs, revision by revision.

@@ -32,8 +32,9 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		if !isFetched(drv) {
 			continue
 		}
-		name, url := strings.TrimSuffix(p.Name(), ".drv"), redact.Text(addressOf(drv))
-		if url != "" {
+		name, url := strings.TrimSuffix(p.Name(), ".drv"), ""
+		if urls := strings.Fields(drv.Env["url"] + " " + drv.Env["urls"]); len(urls) > 0 {
+			url = redact.Text(urls[0])
 			name += " from " + url
 		}
 		fetched = append(fetched, name)
@@ -73,14 +74,6 @@ func outermost(drvs []storepath.Path, read func(storepath.Path) (*nixinstall.Drv
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(drvs), func(p storepath.Path) bool { return inner[p] })
-}
-
-// addressOf is where a derivation would fetch from, "" where it does not say.
-func addressOf(d *nixinstall.Drv) string {
-	if fields := strings.Fields(d.Env["url"] + " " + d.Env["urls"]); len(fields) > 0 {
-		return fields[0]
-	}
-	return ""
 }
 
 // isFetched reports whether a derivation only fetches something whose hash is known.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,8 +42,6 @@ var (
 
 // fileDiff is in what the files of an upload differ from what Hydra fetches.
 type fileDiff map[difference][]string
-
-func (f fileDiff) add(d difference, name string) { f[d] = append(f[d], name) }
 
 // describe has a line for each difference, and their kinds.
 func (f fileDiff) describe() (lines string, kinds []Kind) {
@@ -124,10 +123,9 @@ func (d diagnosis) compareWithGit(ctx context.Context, c *comparison, dir string
 type comparison struct {
 	upload files
 	diff   fileDiff
-	lost   error // why some of what Hydra fetches could not be written
-
-	git *gitfiles.Repository
-	to  *os.Root
+	lost   error // why some of what Hydra fetches could not be written; the rest may be enough
+	git    *gitfiles.Repository
+	to     *os.Root
 }
 
 // compare notes in what the upload differs from files of git, and writes to dir what Hydra fetches: those, and submodules as
@@ -139,7 +137,7 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 	}
 	defer c.to.Close()
 	c.git = git
-	seen, dirs := map[string]bool{}, map[string]bool{".": true}
+	diff, seen, dirs := fileDiff{}, map[string]bool{}, map[string]bool{".": true}
 	for name := range has {
 		for parent := path.Dir(name); !dirs[parent]; parent = path.Dir(parent) {
 			dirs[parent] = true
@@ -156,15 +154,15 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 			seen[name] = true
 			kind, content := compareFile(ctx, filepath.Join(c.upload.dir, name), file, git.HashSize())
 			if kind != (difference{}) {
-				c.diff.add(kind, name)
+				diff[kind] = append(diff[kind], name)
 			}
-			c.note(c.write(ctx, name, file, content, entry.IsDir()))
+			c.lost = cmp.Or(c.lost, c.write(ctx, name, file, content, entry.IsDir()))
 		case !entry.IsDir():
-			c.diff.add(extra, name)
+			diff[extra] = append(diff[extra], name)
 		case dirs[name]:
 			return nil
 		default:
-			c.diff.add(extra, name+"/")
+			diff[extra] = append(diff[extra], name+"/")
 		}
 		if entry.IsDir() {
 			return fs.SkipDir
@@ -179,16 +177,14 @@ func (c *comparison) compare(ctx context.Context, git *gitfiles.Repository, has 
 			continue
 		}
 		if file.Mode != gitfiles.Submodule { // an empty directory, which many a way of uploading loses
-			c.diff.add(missing, name)
+			diff[missing] = append(diff[missing], name)
 		}
-		c.note(c.write(ctx, name, file, nil, false))
+		c.lost = cmp.Or(c.lost, c.write(ctx, name, file, nil, false))
 	}
-	slices.Sort(c.diff[missing])
+	slices.Sort(diff[missing])
+	maps.Copy(c.diff, diff)
 	return nil
 }
-
-// note keeps an error for which something lacks; the rest may be enough.
-func (c *comparison) note(err error) { c.lost = cmp.Or(err, c.lost) }
 
 // write writes a file as git has it, content where that is known; a submodule as the upload has it, but what is in
 // submodules of its own, and where that has no directory an empty one.
