@@ -186,6 +186,10 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	g.Expect(silent.Text).To(HavePrefix("Hydra could not be asked: asking Hydra for "))
 	g.Expect(silent.Err).To(HaveOccurred())
 	g.Expect(silent.Proven).To(BeFalse())
+	h.server.SlowSearch()
+	g.Expect(h.says(g, &NotCachedError{}).Err).To(BeAssignableToTypeOf(&hydra.SearchTimeoutError{}))
+	h.d.Settings.HydraURL = "ftp://hydra"
+	g.Expect(h.says(g, &NotCachedError{}).Text).To(HavePrefix("Hydra could not be asked: reading Hydra's address"))
 	h.d.Settings.HydraURL = ""
 	g.Expect(h.d.ofHydra(t.Context(), &NotCachedError{})).To(BeEmpty())
 }
