@@ -215,6 +215,8 @@ var warnings = []struct{ message, meaning string }{
 		"Leave out the one that is not meant"},
 	{"source's .git cannot be read, and so its revision is not known", "the build goes on; only Hydra is asked by revision. " +
 		"`BP_NIX_GIT_REV` says it"},
+	{"the proxy in … is not a URL: it is ignored", "write the proxy of that variable as a URL, in which an IPv6 address stands in brackets and its zone " +
+		"behind %25: `http://[fe80::1%25eth0]:8080`"},
 	{"not used:", "of a binary cache: it does not answer as one, for the reason that follows. If no cache can be used, that is an error"},
 	{"is not read: the file's name has to be", "to a build, `Procfile.txt` or `procfile` is another file than `Procfile`. Rename it"},
 	{"the process type … becomes", "a Procfile's process types have small letters, digits and `-`. Write it as the line says"},

@@ -136,11 +136,13 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	g.Expect(h.says(g, &NotCachedError{})).To(Equal(Finding{Kinds: []Kind{NeverBuilt}, Facts: []string{"name", "shop", "file", "app.nix"},
 		Text: h.server.URL + " has never built anything named shop-1.0: no job gives it"}))
 
+	same := h.builds("older", hydratest.Job{System: "riscv64-linux"}, "")
 	b := h.builds("ours", hydratest.Job{System: "riscv64-linux"}, "")
 	other := h.says(g, &NotCachedError{})
 	g.Expect(other.Text).To(Equal(fmt.Sprintf("Hydra builds shop-1.0 for riscv64-linux, not for x86_64-linux: %s/build/%d", h.server.URL, b.ID)))
 	g.Expect(other.Proven).To(BeTrue())
 	g.Expect(other.Err).To(HaveField("Have", []string{"riscv64-linux"}))
+	same.Delete()
 	b.Delete()
 
 	h.builds("older", hydratest.Job{}, "")

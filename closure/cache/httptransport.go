@@ -81,8 +81,7 @@ func proxyFunc(env func(string) string, log func(string, ...any)) func(*url.URL)
 			switch v := env(name); {
 			case v == "":
 			case !isProxy(v):
-				log("the proxy in %s is not a URL, in which an IPv6 address stands in brackets, its zone behind %%25: "+
-					"http://[fe80::1%%25eth0]:8080; it is ignored", name)
+				log("the proxy in %s is not a URL: it is ignored", name)
 			default:
 				return v
 			}

@@ -49,8 +49,7 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			if want == "" {
 				Expect(proxy).To(BeNil(), address)
-				Expect(log).To(ContainSubstring("the proxy in HTTP_PROXY is not a URL"), address)
-				Expect(log).To(ContainSubstring("stands in brackets, its zone behind %25: http://[fe80::1%25eth0]:8080"), address)
+				Expect(log).To(Equal("the proxy in HTTP_PROXY is not a URL: it is ignored"), address)
 				continue
 			}
 			Expect(proxy).To(HaveField("String()", want))
