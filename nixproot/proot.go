@@ -2,10 +2,7 @@ package nixproot
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -50,16 +47,12 @@ func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies Depend
 	return layer, program, nil
 }
 
-// digestFile is the SHA-256 of a file, in hex.
+// digestFile is the digest of a program.
 func digestFile(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return "", err
 	}
 	defer file.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, file); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return launchlayer.Digest(file)
 }

@@ -262,7 +262,7 @@ func (c *imageCheck) lifecycleLauncher() {
 	if why := unusual(program, 0o755); why != "" {
 		c.add(Altered, lifecycle.Launcher, "%s", why)
 	}
-	sum, err := digestFile(program)
+	sum, err := digestOf(program)
 	switch {
 	case err != nil:
 		c.add(Altered, lifecycle.Launcher, "%s", err)

@@ -3,10 +3,7 @@ package verify
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -206,7 +203,7 @@ func (c *layersCheck) proot(wanted bool) {
 		switch {
 		case name == where && file.Kind == filetree.Regular:
 			c.rights(name, file)
-			sum, err := digestFile(file)
+			sum, err := digestOf(file)
 			if err != nil {
 				c.add(Altered, name, "%s", err)
 			} else if !slices.Contains(c.options.PRoots, sum) {
@@ -237,7 +234,7 @@ func (c *layersCheck) launcher() {
 		c.add(Altered, c.inImage(program), "the launcher is missing")
 		return
 	}
-	sum, err := digestFile(file)
+	sum, err := digestOf(file)
 	if err != nil {
 		c.add(Altered, c.inImage(program), "%s", err)
 		return
@@ -325,19 +322,15 @@ func sameContents(a, b *filetree.File) bool {
 	return err == nil && bytes.Equal(have, want)
 }
 
-// digestFile is the SHA-256 of a program, in hex.
-func digestFile(file *filetree.File) (string, error) {
-	if file.Size > maxProgram {
-		return "", fmt.Errorf("it has %d bytes, more than a program", file.Size)
+// digestOf is a program's digest.
+func digestOf(program *filetree.File) (string, error) {
+	if program.Size > maxProgram {
+		return "", fmt.Errorf("it has %d bytes, more than a program", program.Size)
 	}
-	r, err := file.Open()
+	r, err := program.Open()
 	if err != nil {
 		return "", err
 	}
 	defer r.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, r); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
+	return launchlayer.Digest(r)
 }

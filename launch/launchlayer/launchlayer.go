@@ -3,6 +3,8 @@
 package launchlayer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -143,4 +145,13 @@ func InstallProgram(from, to string) error {
 	}
 	_, err = io.Copy(out, in)
 	return errors.Join(err, out.Chmod(mode), out.Close())
+}
+
+// Digest is the SHA-256 of a program, in hex.
+func Digest(program io.Reader) (string, error) {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, program); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
