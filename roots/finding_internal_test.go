@@ -40,6 +40,14 @@ func TestAnAnswerOfACacheIsAReasonWhereItIsMoreThanThatThePathIsNotThere(t *test
 	g.Expect(e.Findings[0].Proven).To(BeTrue())
 }
 
+func TestWhereACacheHasAnOutputThatIsNotTrustedNothingLacks(t *testing.T) {
+	g := NewWithT(t)
+	a := attempt{lacks: &NotCachedError{Missing: make([]storepath.Path, 3), Asked: []cache.Answer{{Reason: cache.Down}}}}
+	g.Expect(a.distance()).To(Equal(3))
+	a.lacks.Asked = append(a.lacks.Asked, cache.Answer{Reason: cache.Untrusted})
+	g.Expect(a.distance()).To(BeZero())
+}
+
 func TestReasonsAreListedAsTheyAreAskedForUntilOneIsProven(t *testing.T) {
 	g := NewWithT(t)
 	says := func(findings ...Finding) question {

@@ -31,12 +31,13 @@ func tree(g *WithT, dir string, files map[string]string) string {
 func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 	g := NewWithT(t)
 	upload := tree(g, t.TempDir(), map[string]string{".git/HEAD": "", "same": "x", "dos": "a\r\n", "run": "#!", "mod/file": "m",
-		"mod/out": "->/etc", "mod/.git/config": "", "mod/in/own": "o", "none": "", "dir/keep": "k", "changed": "y", "lost": "z", "extra/deep/file": "e"})
+		"mod/out": "->/etc", "mod/.git/config": "", "mod/in/own": "o", "none": "", "dir/keep": "k", "link": "->same", "flat": "same", "changed": "y", "lost": "z", "extra/deep/file": "e"})
 	git := repository(t, upload)
 	blob := func(mode gitfiles.Mode, text string) gitfiles.File {
 		return gitfiles.File{Mode: mode, ID: gitfiles.ObjectID("blob", []byte(text), 20)}
 	}
 	has := map[string]gitfiles.File{
+		"link": blob(gitfiles.Symlink, "same"), "flat": blob(gitfiles.Symlink, "same"),
 		"none": blob(gitfiles.Executable, ""), "dir/keep": blob(gitfiles.Regular, "k"),
 		"same": blob(gitfiles.Regular, "x"), "dos": blob(gitfiles.Regular, "a\n"), "run": blob(gitfiles.Executable, "#!"),
 		"mod": {Mode: gitfiles.Submodule}, "empty/mod": {Mode: gitfiles.Submodule},
@@ -59,7 +60,10 @@ func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 		g.Expect(info.Mode().Perm()&0o111).To(Equal(mode&0o111), name)
 	}
 	g.Expect(filepath.Join(dir, "mod/in")).To(BeADirectory())
-	g.Expect(differs).To(Equal(fileDiff{extra: {"changed", "extra/"}, modes: {"none"}, endings: {"dos"}}))
+	for _, name := range []string{"link", "flat"} {
+		g.Expect(os.Readlink(filepath.Join(dir, name))).To(Equal("same"))
+	}
+	g.Expect(differs).To(Equal(fileDiff{extra: {"changed", "extra/"}, modes: {"flat", "none"}, endings: {"dos"}}))
 	for _, name := range []string{"changed", "lost", "extra", "mod/.git", "mod/in/own"} {
 		g.Expect(filepath.Join(dir, name)).NotTo(BeAnExistingFile())
 	}
