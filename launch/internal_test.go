@@ -123,6 +123,16 @@ func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
 	}
 }
 
+func TestALineNamesTheProgramThatItIsOneCommandOf(t *testing.T) {
+	g := NewWithT(t)
+	for line, want := range map[string]string{
+		"server --port 80": "server", "A=b exec server x": "server", "run_proot.sh run_proot.sh server": "server", "run_proot.sh": "run_proot.sh",
+		"PATH=/x server": "", "A=b PATH=/x server": "", "server | log": "", "$SERVER x": "", "'": "", "": "",
+	} {
+		g.Expect(NamedProgram(line)).To(Equal(want), line)
+	}
+}
+
 func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) {
 	RegisterTestingT(t)
 	dir := t.TempDir()
