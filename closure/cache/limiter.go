@@ -21,7 +21,7 @@ type limiter struct {
 	policy policy
 
 	mu         sync.Mutex
-	window     float64       // requests that may be unanswered
+	allowed    float64       // requests that may be unanswered
 	unanswered int           // how many are
 	less       chan struct{} // closed when they become fewer
 	gap        time.Duration // between two requests
@@ -32,7 +32,7 @@ type limiter struct {
 }
 
 func newLimiter(requests int, p policy) *limiter {
-	return &limiter{most: float64(requests), window: float64(requests), policy: p, less: make(chan struct{})}
+	return &limiter{most: float64(requests), allowed: float64(requests), policy: p, less: make(chan struct{})}
 }
 
 // start waits until a request may begin, or ctx ends. It gives the time, which finish wants.
@@ -65,7 +65,7 @@ func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{
 	switch left := l.resume.Sub(now); {
 	case left > 0:
 		return left, l.less
-	case l.unanswered >= max(1, int(l.window)):
+	case l.unanswered >= max(1, int(l.allowed)):
 		return time.Hour, l.less
 	}
 	l.unanswered++
@@ -81,7 +81,7 @@ func (l *limiter) finish(began time.Time, err error) {
 	if isRefusal(err) {
 		l.refused(began, now, err)
 	} else if err == nil || isAnswer(err) {
-		l.window = min(l.window+1/l.window, l.most)
+		l.allowed = min(l.allowed+1/l.allowed, l.most)
 		if l.gap -= l.gap / shrink; l.gap < noGap {
 			l.gap = 0
 		}
@@ -98,7 +98,7 @@ func (l *limiter) refused(began, now time.Time, err error) {
 	if first {
 		l.paused = now
 		l.refusals++
-		l.window = max(1, float64(l.unanswered)/2)
+		l.allowed = max(1, float64(l.unanswered)/2)
 		l.gap = min(max(2*l.gap, firstGap), maxGap)
 	}
 	if until := now.Add(l.policy.pause(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {

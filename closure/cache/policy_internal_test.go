@@ -37,7 +37,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 
 	it("halves what may be unanswered at a refusal, and doubles the gap from 4 ms to a second", func() {
 		l.refused(now, now, refusal)
-		Expect(l.window).To(BeEquivalentTo(8))
+		Expect(l.allowed).To(BeEquivalentTo(8))
 		for _, gap := range []int{4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000} {
 			Expect(l.gap).To(Equal(time.Duration(gap) * time.Millisecond))
 			now = now.Add(time.Hour)
@@ -45,7 +45,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 		}
 		l.unanswered = 1
 		l.refused(now.Add(time.Hour), now, refusal)
-		Expect(l.window).To(BeEquivalentTo(1), "one may always be")
+		Expect(l.allowed).To(BeEquivalentTo(1), "one may always be")
 	})
 
 	it("takes what began before a pause for the same refusal, unless the server says for how long", func() {
@@ -53,7 +53,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 		resume := l.resume
 		l.refused(now.Add(-time.Second), now.Add(time.Second), refusal)
 		Expect(l.gap).To(Equal(4 * time.Millisecond))
-		Expect(l.window).To(BeEquivalentTo(8))
+		Expect(l.allowed).To(BeEquivalentTo(8))
 		Expect(l.refusals).To(Equal(1))
 		Expect(l.resume).To(Equal(resume))
 		l.refused(now.Add(-time.Second), now, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
@@ -67,7 +67,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 		for range 9 {
 			l.finish(now, nil)
 		}
-		Expect(l.window).To(BeNumerically("~", 9, 0.2))
+		Expect(l.allowed).To(BeNumerically("~", 9, 0.2))
 		Expect(l.refusals).To(BeZero())
 		Expect(l.gap).To(BeNumerically("~", 6*time.Millisecond, 200*time.Microsecond), "a 32nd less each time")
 		for range 50 {
@@ -81,13 +81,13 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 		for range 10_000 {
 			l.finish(now, nil)
 		}
-		Expect(l.window).To(BeEquivalentTo(64))
+		Expect(l.allowed).To(BeEquivalentTo(64))
 	})
 
 	it("learns nothing from a connection that failed", func() {
 		l.refused(now, now, refusal)
 		l.finish(now, io.ErrUnexpectedEOF)
-		Expect(l.window).To(BeEquivalentTo(8))
+		Expect(l.allowed).To(BeEquivalentTo(8))
 		Expect(l.refusals).To(Equal(1))
 		l.finish(now, errAbsent)
 		Expect(l.refusals).To(BeZero())

@@ -120,7 +120,7 @@ func (i *Inspection) Discard() {
 // decide looks at the last file as FixTree would.
 func (i *Inspection) decide() error {
 	defer i.drop()
-	if i.window.left > 0 {
+	if i.buffer.left > 0 {
 		return nil
 	}
 	if err := i.notePage(); err != nil {
@@ -230,7 +230,7 @@ func (*kept) Close() error           { return nil }
 func (k *kept) Write(p []byte) (int, error) {
 	s := k.Rewriter
 	if !k.keep {
-		if s.window.off > 0 || s.harmless != "" || s.format.fix == nil && !s.php && !s.format.trailer {
+		if s.buffer.off > 0 || s.harmless != "" || s.format.fix == nil && !s.php && !s.format.trailer {
 			return len(p), nil
 		}
 		k.keep = true

@@ -78,15 +78,15 @@ type level struct {
 	zstd   *zstd.Decoder
 	xz     *xz.Reader
 	flate  io.ReadCloser
-	window *window
+	buffer *searchBuffer
 	search *plainSearch
 }
 
 // levels are those that no inspector has.
 var levels = sync.Pool{New: func() any {
 	l := &level{Reader: bufio.NewReaderSize(nil, scriptLen), search: &plainSearch{}}
-	l.window = &window{next: io.Discard, search: func(buf []byte, from, to int) {
-		l.search.look(buf, from, to, l.window.off)
+	l.buffer = &searchBuffer{next: io.Discard, search: func(buf []byte, from, to int) {
+		l.search.look(buf, from, to, l.buffer.off)
 	}}
 	return l
 }}
@@ -123,7 +123,7 @@ func (x *inspector) look(r io.Reader, p location) error {
 		l.Reset(r)
 	} else {
 		l.begin(p)
-		l.Reset(io.TeeReader(&meter{r, x}, l.window))
+		l.Reset(io.TeeReader(&meter{r, x}, l.buffer))
 	}
 	head, err := l.Peek(headLen)
 	if n := wanted(head); n > headLen {
@@ -161,20 +161,20 @@ func (x *inspector) searchSealed(f format, l *level, p location) error {
 	p = p.in(join(p.via)+f.name, false)
 	p.kind = f.kind
 	l.begin(p)
-	_, err := io.Copy(l.window, l.Reader)
+	_, err := io.Copy(l.buffer, l.Reader)
 	return errors.Join(err, l.end())
 }
 
-// begin makes the level's window search what stands at p.
+// begin has the level search what stands at p.
 func (l *level) begin(p location) {
 	l.search.location = p
-	l.window.open(math.MaxInt64)
+	l.buffer.open(math.MaxInt64)
 }
 
-// end searches what the window still holds.
+// end searches what the buffer still holds.
 func (l *level) end() error {
-	l.window.left = 0
-	return l.window.slide()
+	l.buffer.left = 0
+	return l.buffer.slide()
 }
 
 // lookAs goes through l as the format says.
@@ -238,7 +238,7 @@ func (x *inspector) release() {
 			continue
 		}
 		l.Reset(nil)
-		l.window.release()
+		l.buffer.release()
 		*l.search = plainSearch{}
 		levels.Put(l)
 		x.levels[i] = nil

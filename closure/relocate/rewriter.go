@@ -24,7 +24,7 @@ type Rewriter struct {
 	scan      *scanner
 	split     splitSearch
 	targets   []string // what references to scan.members.paths become
-	window    window
+	buffer    searchBuffer
 	inspector *inspector
 	checksums checksumFiles
 
@@ -34,7 +34,7 @@ type Rewriter struct {
 	harmless string // why nothing in it matters, or ""
 	runs     bool   // it is a program or a library
 	format   format
-	inside   *pushed // the inspector at work on a file too large for the window
+	inside   *pushed // the inspector at work on a file too large for the buffer
 	fed      int64   // how much of the file it has got
 	program  program
 	written  int     // references rewritten
@@ -53,8 +53,8 @@ func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink)
 	s.path, s.overrules = self, v.Overrules()
 	if v.IsZero() {
 		s.scan = newScanner(v, newMembers(nil))
-		s.window = window{next: next, search: func(buf []byte, from, _ int) {
-			if from == 0 && s.window.off == 0 {
+		s.buffer = searchBuffer{next: next, search: func(buf []byte, from, _ int) {
+			if from == 0 && s.buffer.off == 0 {
 				s.noteCode(buf)
 			}
 		}}
@@ -72,7 +72,7 @@ func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink)
 		s.add(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
 	}
 	s.inspector.foreign = s.sawForeign
-	s.window = window{next: next, search: s.search}
+	s.buffer = searchBuffer{next: next, search: s.search}
 	return s
 }
 
@@ -110,7 +110,7 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 		if isSumList(e.Name()) {
 			s.report.sums.add(e.Path)
 		}
-		s.window.open(e.Size)
+		s.buffer.open(e.Size)
 	case nar.Symlink:
 		target := s.symlink(e.Target)
 		if target != e.Target {
@@ -124,10 +124,10 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 
 // Write takes contents of the last entry and passes them on, some of them later.
 func (s *Rewriter) Write(p []byte) (int, error) {
-	if int64(len(p)) > s.window.left {
+	if int64(len(p)) > s.buffer.left {
 		return 0, fmt.Errorf("relocating %q: contents are longer than announced", s.file)
 	}
-	if _, err := s.window.Write(p); err != nil {
+	if _, err := s.buffer.Write(p); err != nil {
 		return 0, err
 	}
 	return len(p), s.ended()
@@ -154,7 +154,7 @@ func (s *Rewriter) Discard() {
 	if s.inspector != nil {
 		s.inspector.release()
 	}
-	s.window.release()
+	s.buffer.release()
 }
 
 // Report is what was found so far; of the whole path after Close.
@@ -162,17 +162,17 @@ func (s *Rewriter) Report() Report { return s.result() }
 
 // search looks at the places buf[from:to] of the file at hand.
 func (s *Rewriter) search(buf []byte, from, to int) {
-	if s.window.off == 0 && from == 0 {
+	if s.buffer.off == 0 && from == 0 {
 		s.begin(buf)
 	}
 	s.inspect(buf)
 	if s.format.name == elfName {
-		s.program.search(buf, from, to, s.window.off)
+		s.program.search(buf, from, to, s.buffer.off)
 	}
-	if s.format.trailer && endsZip(buf, from, to, s.window.left) {
+	if s.format.trailer && endsZip(buf, from, to, s.buffer.left) {
 		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind something else"})
 	}
-	if s.format.name == elfName && s.window.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
+	if s.format.name == elfName && s.buffer.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
 		s.program.lisp = true
 		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "an SBCL core behind a program"})
 	}
@@ -180,10 +180,10 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		s.searchPHAR(buf, from, to)
 	}
 	if s.format.code {
-		s.split.search(buf, from, to, s.window.off, s)
+		s.split.search(buf, from, to, s.buffer.off, s)
 	}
 	s.scan.scan(buf, from, to, s)
-	if s.window.left == 0 {
+	if s.buffer.left == 0 {
 		s.end(buf)
 	}
 }
@@ -195,7 +195,7 @@ func (s *Rewriter) begin(buf []byte) {
 	s.noteCode(head)
 	s.split.begin(head)
 	if s.format.name == elfName {
-		s.program.begin(head, s.window.off+int64(len(buf))+s.window.left)
+		s.program.begin(head, s.buffer.off+int64(len(buf))+s.buffer.left)
 	}
 	s.php = s.format.fix == nil && isPHP(head)
 	if s.format.opaque || s.format.always {
@@ -204,9 +204,9 @@ func (s *Rewriter) begin(buf []byte) {
 	if s.format.look == nil || s.harmless != "" {
 		return // what would be found in a harmless place is not worth the time it takes to inflate
 	}
-	s.inspector.start(int64(len(buf)) + s.window.left)
+	s.inspector.start(int64(len(buf)) + s.buffer.left)
 	look := func(r io.Reader) { s.inspector.file(r, path.Base(s.file)) }
-	if s.window.left == 0 {
+	if s.buffer.left == 0 {
 		look(bytes.NewReader(buf))
 		return
 	}
@@ -218,9 +218,9 @@ func (s *Rewriter) inspect(buf []byte) {
 	if s.inside == nil {
 		return
 	}
-	s.inside.push(buf[s.fed-s.window.off:])
-	s.fed = s.window.off + int64(len(buf))
-	if s.window.left == 0 {
+	s.inside.push(buf[s.fed-s.buffer.off:])
+	s.fed = s.buffer.off + int64(len(buf))
+	if s.buffer.left == 0 {
 		s.inside.finish()
 		s.inside = nil
 	}
@@ -263,7 +263,7 @@ func (s *Rewriter) searchName(text, what string) {
 func (s *Rewriter) found(i int, kind Kind, detail string) {
 	at := int64(-1)
 	if i >= 0 {
-		at = s.window.off + int64(i)
+		at = s.buffer.off + int64(i)
 	}
 	b := Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
 	if kind == RelocatedName {
@@ -319,13 +319,13 @@ func (s *Rewriter) searchPHAR(buf []byte, from, to int) {
 		return
 	}
 	s.php = false
-	s.format = format{name: "PHAR", kind: Checksummed, sealed: s.window.off + int64(from+at), fix: (*fixer).phar}
+	s.format = format{name: "PHAR", kind: Checksummed, sealed: s.buffer.off + int64(from+at), fix: (*fixer).phar}
 	s.found(-1, Opaque, "PHAR")
 }
 
 func (s *Rewriter) reference(i, member int) {
 	kind, detail := s.format.kind, s.format.name
-	at := s.window.off + int64(i-behind)
+	at := s.buffer.off + int64(i-behind)
 	if s.format.fix != nil && kind == "" {
 		kind = Checksummed // or what is beside it in the file
 	}
@@ -333,7 +333,7 @@ func (s *Rewriter) reference(i, member int) {
 		s.found(i-behind, kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
 		return
 	}
-	if isRelative(s.window.buf, i-behind) {
+	if isRelative(s.buffer.buf, i-behind) {
 		s.relative(i, member)
 		return
 	}
@@ -343,12 +343,12 @@ func (s *Rewriter) reference(i, member int) {
 		return
 	}
 	s.written++
-	s.window.patch(i-behind, []byte(s.targets[member]))
+	s.buffer.patch(i-behind, []byte(s.targets[member]))
 }
 
 // relative reports a reference that goes on from "..". It is left as it is.
 func (s *Rewriter) relative(i, member int) {
-	b := Blocker{File: s.file, Offset: s.window.off + int64(i-behind), Kind: RelativePath,
+	b := Blocker{File: s.file, Offset: s.buffer.off + int64(i-behind), Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
 	if s.format.name != elfName && b.Harmless == "" {
 		b.Harmless = "a path relative to its own place, as in source maps; it is left as it is"
@@ -356,10 +356,10 @@ func (s *Rewriter) relative(i, member int) {
 	s.blocker(b)
 }
 
-func (s *Rewriter) foreign(i int) { s.sawForeign(s.window.buf[i : i+hashLen]) }
+func (s *Rewriter) foreign(i int) { s.sawForeign(s.buffer.buf[i : i+hashLen]) }
 
 func (s *Rewriter) bareHash(i, member int) {
-	from, ok := escapedReference(s.file, s.window.buf, i)
+	from, ok := escapedReference(s.file, s.buffer.buf, i)
 	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
 		return
 	}
@@ -371,7 +371,7 @@ func (s *Rewriter) wideHash(i, width, member int) {
 		return
 	}
 	detail := fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width)
-	at := s.window.off + int64(i)
+	at := s.buffer.off + int64(i)
 	if kind, where := s.program.sealed(at); kind != "" {
 		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
 		return
@@ -381,24 +381,24 @@ func (s *Rewriter) wideHash(i, width, member int) {
 
 // wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole.
 func (s *Rewriter) wideReference(i, width, member int) bool {
-	from, ok := wideReference(s.window.buf, i, width)
+	from, ok := wideReference(s.buffer.buf, i, width)
 	return ok && s.rewritten(from, widen(s.targets[member], width), fmt.Sprintf("UTF-%d", 8*width))
 }
 
 // rewritten makes data stand at buf[from:] and records what stood there: Undo looks for plain references only.
 func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
-	if kind, _ := s.program.sealed(s.window.off + int64(from)); kind != "" ||
+	if kind, _ := s.program.sealed(s.buffer.off + int64(from)); kind != "" ||
 		s.format.kind != "" || s.format.fix != nil {
 		return false
 	}
-	fix := Fixup{File: s.file, Offset: s.window.off + int64(from),
-		Length: int64(len(data)), Was: bytes.Clone(s.window.buf[from : from+len(data)])}
+	fix := Fixup{File: s.file, Offset: s.buffer.off + int64(from),
+		Length: int64(len(data)), Was: bytes.Clone(s.buffer.buf[from : from+len(data)])}
 	if !s.record(fix.size(), s.view.budget) {
 		return false
 	}
 	s.report.Fixups = append(s.report.Fixups, fix)
 	s.fixedIn(how)
-	s.window.patch(from, data)
+	s.buffer.patch(from, data)
 	s.written++
 	return true
 }

@@ -67,7 +67,7 @@ func (s *splitSearch) begin(head []byte) {
 	s.registers = [32]uint64{}
 }
 
-// search looks at the places buf[from:to], as a window gives them; buf begins at off in the file. It looks lastPart
+// search looks at the places buf[from:to], as a searchBuffer gives them; buf begins at off in the file. It looks lastPart
 // bytes further on, to know what stands before.
 func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) {
 	if s.arm {

@@ -19,12 +19,12 @@ func (s *Rewriter) symlink(target string) string {
 		return target
 	}
 	var line bytes.Buffer
-	contents := s.window
-	s.window = window{next: &line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
-	s.window.buf = make([]byte, 0, len(target))
-	s.window.open(int64(len(target)))
-	_, _ = s.window.Write([]byte(target)) // a buffer takes everything
-	s.window = contents
+	contents := s.buffer
+	s.buffer = searchBuffer{next: &line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
+	s.buffer.buf = make([]byte, 0, len(target))
+	s.buffer.open(int64(len(target)))
+	_, _ = s.buffer.Write([]byte(target)) // a buffer takes everything
+	s.buffer = contents
 	s.report.References += s.written
 	return line.String()
 }

@@ -17,7 +17,7 @@ type undo struct {
 	name   []byte             // "<view directory>/"
 	full   map[string]string  // what is kept of a hash -> the reference
 	fixups map[string][]Fixup // by file
-	window window
+	buffer searchBuffer
 
 	// Of the file at hand:
 	file  string
@@ -41,7 +41,7 @@ func (v View) Undo(paths []storepath.Path, fixups []Fixup, next nar.Sink) nar.Si
 	for _, f := range fixups {
 		u.fixups[f.File] = append(u.fixups[f.File], f)
 	}
-	u.window = window{next: next, search: u.search}
+	u.buffer = searchBuffer{next: next, search: u.search}
 	return u
 }
 
@@ -55,7 +55,7 @@ func (u *undo) Entry(e *nar.Entry) error {
 		if restored.Size, err = u.begin(e.Size); err != nil {
 			return fmt.Errorf("undoing the relocation of %q: %w", u.file, err)
 		}
-		u.window.open(restored.Size)
+		u.buffer.open(restored.Size)
 		if err := u.next.Entry(&restored); err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func (u *undo) begin(size int64) (int64, error) {
 // due undoes the fixups that begin at the next byte, and drops the bytes that they stand for.
 func (u *undo) due() error {
 	for len(u.fixed) > 0 && u.fixed[0].Offset == u.at && u.fixed[0].Was != nil {
-		if _, err := u.window.Write(u.fixed[0].Was); err != nil {
+		if _, err := u.buffer.Write(u.fixed[0].Was); err != nil {
 			return err
 		}
 		if u.fixed[0].Was = nil; u.fixed[0].Length > 0 {
@@ -117,7 +117,7 @@ func (u *undo) Write(p []byte) (int, error) {
 			n = min(n, u.fixed[0].Offset-u.at)
 		}
 		if !dropped {
-			if _, err := u.window.Write(rest[:n]); err != nil {
+			if _, err := u.buffer.Write(rest[:n]); err != nil {
 				return 0, err
 			}
 		}
@@ -134,7 +134,7 @@ func (u *undo) Write(p []byte) (int, error) {
 
 // Close ends the archive.
 func (u *undo) Close() error {
-	u.window.release()
+	u.buffer.release()
 	return u.next.Close()
 }
 
@@ -147,7 +147,7 @@ func (u *undo) search(buf []byte, from, to int) {
 		}
 		i += n
 		if full, ok := u.original(buf[i:]); ok {
-			u.window.patch(i, []byte(full))
+			u.buffer.patch(i, []byte(full))
 			i += refLen - 1
 		}
 	}
