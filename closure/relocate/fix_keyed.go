@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -65,24 +66,58 @@ func (f *fixer) catalogue(s source) ([]edit, error) {
 // A catalogue's mark is a number in the order of the machine that it was made for.
 const catalogueLittle, catalogueBig = "\xde\x12\x04\x95", "\x95\x04\x12\xde"
 
-// R's binary format begins with these, of either version.
-const rData2, rData3 = "X\n\x00\x00\x00\x02", "X\n\x00\x00\x00\x03"
+// R writes data in three forms: in XDR's order, in the machine's, and as text, each of either version. save puts a word before
+// them ("RDX3").
+const (
+	rData2, rData3     = "X\n\x00\x00\x00\x02", "X\n\x00\x00\x00\x03"
+	rNative2, rNative3 = "B\n\x02\x00\x00\x00", "B\n\x03\x00\x00\x00"
+	rText2, rText3     = "A\n2\n", "A\n3\n"
+)
 
-// rVariable begins a variable of an environment, and an element of other lists that has a name: types of a pair with a tag, of
-// a symbol and of a string of ASCII (R src/main/serialize.c: LISTSXP, SYMSXP, CHARSXP).
-const rVariable = "\x00\x00\x04\x02\x00\x00\x00\x01\x00\x04\x00\x09"
+// rVariables begin a variable of an environment, and an element of other lists that has a name, in each form: types of a pair with
+// a tag, of a symbol and of a string of ASCII (R src/main/serialize.c: LISTSXP, SYMSXP, CHARSXP). The name's length is next.
+var rVariables = map[byte]string{
+	'X': "\x00\x00\x04\x02\x00\x00\x00\x01\x00\x04\x00\x09",
+	'B': "\x02\x04\x00\x00\x01\x00\x00\x00\x09\x00\x04\x00",
+	'A': "1026\n1\n262153\n",
+}
+
+// rName is where a variable's name stands whose length is at data[at:].
+func rName(form byte, data []byte, at int) (from, to int) {
+	if form == 'A' {
+		digits, _, _ := bytes.Cut(data[at:min(len(data), at+len("2147483647\n"))], []byte{'\n'})
+		n, err := strconv.Atoi(string(digits))
+		if err != nil {
+			return at, at
+		}
+		from = at + len(digits) + 1
+		return from, from + n
+	}
+	if at+4 > len(data) {
+		return at, at
+	}
+	n := binary.BigEndian.Uint32(data[at:])
+	if form == 'B' {
+		n = binary.LittleEndian.Uint32(data[at:])
+	}
+	return at + 4, at + 4 + int(n)
+}
 
 // rData rewrites what is no variable's name: an environment finds its variables by a hash of their names, and is read with the
 // table of them that was written.
 func (f *fixer) rData(s source) ([]edit, error) {
+	form := s.data[0]
+	if form == 'R' {
+		form = s.data[len("RDX3\n")]
+	}
 	return f.unkeyed(s, "the name of a variable, which is found by its hash", func(key func(from, to int)) bool {
-		for at := 0; ; {
-			n := bytes.Index(s.data[at:], []byte(rVariable))
-			at += n + len(rVariable)
-			if n < 0 || at+4 > len(s.data) {
+		for at, mark := 0, rVariables[form]; ; {
+			n := bytes.Index(s.data[at:], []byte(mark))
+			if n < 0 {
 				return true
 			}
-			key(at+4, at+4+int(binary.BigEndian.Uint32(s.data[at:])))
+			at += n + len(mark)
+			key(rName(form, s.data, at))
 		}
 	})
 }

@@ -61,6 +61,7 @@ type magic struct {
 // magics are the formats that bytes at the start tell. Sources are the formats' own documents; where a format is a
 // program's private one, the program's file that writes it is named.
 func magics() []magic {
+	rData := format{name: rDataName, kind: HashKeyed, fix: (*fixer).rData}
 	return []magic{
 		{0, "\x1f\x8b\x08", format{name: "gzip", look: (*inspector).gzip, kind: Compressed, fix: (*fixer).gzip}},         // RFC 1952
 		{0, "\xfd7zXZ\x00", format{name: "xz", look: (*inspector).xz, kind: Compressed, fix: (*fixer).xz}},               // xz-file-format
@@ -132,10 +133,18 @@ func magics() []magic {
 		{0, "\xfe\xfe\x07", format{name: "MyISAM index", kind: HashKeyed}},                // mi_open.c
 		{0, "H:2,block:", format{name: "H2 database", kind: HashKeyed}},                   // sorted, too; MVStore
 		{0, "PAR1\x15", format{name: "Parquet", kind: HashKeyed}},                         // has least and greatest values
-		{0, rData2, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},         // R Internals, 1.8
-		{0, rData3, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},         //
-		{0, "RDX2\n" + rData2, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},
-		{0, "RDX3\n" + rData3, format{name: "R data", kind: HashKeyed, fix: (*fixer).rData}},
+		{0, rData2, rData},            // R Internals, 1.8
+		{0, rData3, rData},            //
+		{0, rNative2, rData},          //
+		{0, rNative3, rData},          //
+		{0, rText2, rData},            //
+		{0, rText3, rData},            //
+		{0, "RDX2\n" + rData2, rData}, //
+		{0, "RDX3\n" + rData3, rData}, //
+		{0, "RDB2\n" + rNative2, rData},
+		{0, "RDB3\n" + rNative3, rData},
+		{0, "RDA2\n" + rText2, rData},
+		{0, "RDA3\n" + rText3, rData},
 		{0, "\r\x00\x00\x00\x00\x00\x00\x00nix-archive-1", format{name: "NAR", kind: Checksummed}}, // narinfos have its hash
 		{0, "ESZIP_V2", format{name: "eszip", kind: Checksummed}},                                  // Deno
 		{0, "ESZIP2.", format{name: "eszip", kind: Checksummed}},                                   //
@@ -216,6 +225,8 @@ func plausible(m *magic, head []byte) bool {
 		return isRacket(head)
 	case erlangTermName:
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
+	case rDataName: // as text, versions of R follow
+		return head[0] != 'A' || len(bytes.Trim(head[len(rText3):min(len(head), len(rText3)+14)], "0123456789\n")) == 0
 	case "Redis dump":
 		return len(head) >= 9 && len(bytes.Trim(head[6:9], "0123456789")) == 0 // the rest of its version
 	case "DuckDB database":
@@ -340,4 +351,5 @@ const (
 	elfName        = "ELF"
 	erlangTermName = "Erlang term"
 	racketName     = "Racket code"
+	rDataName      = "R data"
 )

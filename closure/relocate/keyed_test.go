@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -175,6 +176,29 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 		Expect(readBack(t, dir, "list.rds")).To(Equal(strings.ReplaceAll(list, string(self), selfNow)))
 		Expect(gunzipped(readBack(t, dir, "packed.rds"))).To(Equal(strings.ReplaceAll(list, string(self), selfNow)))
+	})
+
+	it("knows variables of R's in data as text and in the machine's order, too", func() {
+		variable := map[string]string{
+			"A": "4\n0\n1026\n1\n262153\n51\nNAME\n16\n1\n262153\n51\nVALUE\n254\n",
+			"B": "\x02\x04\x00\x00\x01\x00\x00\x00\x09\x00\x04\x00\x33\x00\x00\x00NAME\x10\x00\x00\x00\x01\x00\x00\x00\x09\x00\x04\x00\x33\x00\x00\x00VALUE",
+		}
+		head := map[string][]string{"A": {"A\n2\n263168\n131840\n", "A\n3\n263168\n197888\n5\nUTF-8\n"}, "B": {"B\n\x02\x00\x00\x00", "B\n\x03\x00\x00\x00"}}
+		other := strings.Repeat("x", 51)
+		for form, heads := range head {
+			for n, head := range heads {
+				for _, before := range []string{"", "RD" + form + strconv.Itoa(n+2) + "\n"} {
+					data := func(name, value string) string {
+						return before + head + strings.NewReplacer("NAME", name, "VALUE", value).Replace(variable[form])
+					}
+					dir, report := fixedTree(t, regular("a.rds", data(string(self), other)), regular("b.rds", data(other, string(self))))
+					Expect(report.Blockers).To(ConsistOf(And(HaveField("File", "a.rds"), HaveField("Detail", ContainSubstring("the name of a variable")))))
+					Expect(readBack(t, dir, "b.rds")).To(Equal(data(other, selfNow)))
+				}
+			}
+		}
+		_, report := fixedTree(t, regular("text", "A\n2\nis a text of "+string(self)+"\n1026\n1\n262153\n51\n"+string(self)))
+		Expect(report.Blockers).To(BeEmpty())
 	})
 
 	it("rewrites a class without a switch, and what only begins like a class, in place", func() {
