@@ -348,6 +348,28 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(r.Comment + r.File[0].Comment).To(Equal("of " + selfNow + selfNow))
 	})
 
+	it("rewrites store paths in the manifest of a jar that go over from one line to the next", func() {
+		folded := func(path string, at int, end string) string {
+			line := "Class-Path: " + strings.Repeat("x", at) + " file:" + path + "/a.jar " + path + "/b.jar"
+			text := line[:70]
+			for line = line[70:]; len(line) > 0; line = line[min(69, len(line)):] {
+				text += end + " " + line[:min(69, len(line))]
+			}
+			return "Manifest-Version: 1.0" + end + text + end + "Main-Class: A" + end + end
+		}
+		for _, end := range []string{"\r\n", "\n", "\r"} {
+			for at := range 60 {
+				was, want := folded(string(self), at, end), folded(selfNow, at, end)
+				dir, report := fixedTree(t, regular("META-INF/MANIFEST.MF", was), regular("a.jar", zipped(zip.Deflate, "META-INF/MANIFEST.MF", was)))
+				Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+				Expect(readBack(t, dir, "META-INF/MANIFEST.MF")).To(Equal(want))
+				Expect(unzipped(readBack(t, dir, "a.jar"))["META-INF/MANIFEST.MF"]).To(Equal(want))
+			}
+		}
+		_, report := fixedTree(t, regular("META-INF/MANIFEST.MF", "Built-By: "+self.HashPart()+"\n"))
+		Expect(report.Relocatable()).To(BeFalse())
+	})
+
 	it("leaves a signed archive alone, and says so", func() {
 		signed := zippedMembers("META-INF/APP.SF", "Signature-Version: 1.0\n", "a.txt", script)
 		dir, report := fixedTree(t, regular("app.jar", signed))

@@ -194,6 +194,8 @@ func (x *inspector) recognise(name string, head []byte) format {
 		return format{name: "R lazy-load database", look: (*inspector).rdb, kind: Compressed, fix: (*fixer).rdb}
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
+	case isManifest(name):
+		return format{name: "jar manifest", look: (*inspector).manifest, kind: Checksummed, fix: (*fixer).manifest}
 	case isCDB(head):
 		return format{name: "cdb table", kind: HashKeyed, fix: (*fixer).cdb}
 	case strings.HasSuffix(name, ".pag") && isSDBM(head):
