@@ -370,6 +370,17 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeFalse())
 	})
 
+	it("takes the last part of a larger archive for no archive, as in the tests of Python 3.13", func() {
+		whole := storedZip("a.txt", strings.Repeat(script, 20))
+		part := strings.Repeat("\x00", 100) + string(dep) + whole[strings.Index(whole, "PK\x01\x02"):]
+		program := elf("a program of " + string(dep))
+		dir, report := fixedTree(t, regular("bin/x", program+part), regular("sparse-zip64-c0-0x200000000.part", part))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		now := strings.ReplaceAll(part, string(dep), depNow)
+		Expect(readBack(t, dir, "sparse-zip64-c0-0x200000000.part")).To(Equal(now))
+		Expect(readBack(t, dir, "bin/x")).To(Equal(strings.ReplaceAll(program, string(dep), depNow) + now))
+	})
+
 	it("leaves a signed archive alone, and says so", func() {
 		signed := zippedMembers("META-INF/APP.SF", "Signature-Version: 1.0\n", "a.txt", script)
 		dir, report := fixedTree(t, regular("app.jar", signed))

@@ -64,8 +64,14 @@ func (f *fixer) zip(s source) ([]edit, error) {
 // trailingZip rewrites an archive behind something else, a program for instance, and what is before it.
 func (f *fixer) trailingZip(s source, format format) ([]edit, error) {
 	edits, err := f.zip(s)
-	if errors.Is(err, errMalformed) {
+	switch {
+	case !errors.Is(err, errMalformed):
+	case bytes.Contains(s.data, []byte(zipMark)):
 		return nil, blockedBy(Opaque, "a zip archive behind something else that cannot be read")
+	case format.name == elfName:
+		return f.elf(s, format)
+	default: // it has no members, as the last part of a larger archive
+		return f.text(s, format)
 	}
 	if err != nil {
 		return nil, err
