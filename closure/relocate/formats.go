@@ -41,7 +41,7 @@ type format struct {
 	fix func(*fixer, source) ([]edit, error)
 	// always says that fix has to look at every file of the format: a Rewriter cannot see what is in it.
 	always bool
-	// settles says that fix does away with whatever is found.
+	// settles says that fix decides on whatever is found, hashes that stand alone among it.
 	settles bool
 	// opaque says that the contents cannot be looked into.
 	opaque bool
@@ -195,7 +195,7 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case strings.HasSuffix(name, ".br"):
 		return format{name: "brotli", look: (*inspector).brotli, kind: Compressed, fix: (*fixer).brotli}
 	case isManifest(name):
-		return format{name: "jar manifest", look: (*inspector).manifest, kind: Checksummed, fix: (*fixer).manifest}
+		return format{name: "jar manifest", look: (*inspector).manifest, kind: Checksummed, settles: true, fix: (*fixer).manifest}
 	case isCDB(head):
 		return format{name: "cdb table", kind: HashKeyed, fix: (*fixer).cdb}
 	case strings.HasSuffix(name, ".pag") && isSDBM(head):
