@@ -82,3 +82,31 @@ func TestWhatGitHasIsRestoredFromTheUploadWhereThatHasIt(t *testing.T) {
 	_, err = restored()
 	g.Expect(err).To(HaveOccurred())
 }
+
+// TestSubmodulesOfSubmodulesAreWhatHydraLeavesOut looks at an upload of which nothing can be evaluated.
+func TestSubmodulesOfSubmodulesAreWhatHydraLeavesOut(t *testing.T) {
+	g := NewWithT(t)
+	var log []string
+	d := diagnosis{evaluation: evaluation{Finder: Finder{Source: t.TempDir(), Log: func(format string, args ...any) { log = append(log, format) }}}}
+	e := &NotCachedError{}
+	t.Setenv("TMPDIR", t.TempDir())
+	g.Expect(d.upload(t.Context(), e)).To(BeEmpty())
+	tree(g, d.Source, map[string]string{".gitmodules": "[submodule \"a\"]\n\tpath = a\n", "a/.gitmodules": "[submodule \"b\"]\n\tpath = b\n", "a/b/file": "x"})
+	found := d.upload(t.Context(), e)
+	g.Expect(found).To(HaveLen(1))
+	g.Expect(found[0].Text).To(Equal("the upload is not what Hydra fetches:\n" +
+		"submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their place): a/b\n" +
+		"The caches do not have what that gives, either, so there is another reason, too"))
+	g.Expect(found[0].Kinds).To(Equal([]Kind{Submodules}))
+	g.Expect(found[0].Proven).To(BeFalse())
+	g.Expect(log).To(BeEmpty())
+	d.Flake = ".#"
+	g.Expect(d.upload(t.Context(), e)).To(BeEmpty(), "a flake has no submodules, or all of them")
+	d.Flake = ""
+
+	tree(g, d.Source, map[string]string{".git/HEAD": "", ".git/index": "no index"})
+	g.Expect(d.upload(t.Context(), e)).To(HaveLen(1))
+	g.Expect(log).To(ConsistOf(HavePrefix("The source cannot be compared with its .git")))
+	g.Expect(e.RuledOut).To(BeEmpty())
+	g.Expect(os.ReadDir(os.TempDir())).To(BeEmpty(), "nothing is left")
+}
