@@ -2,12 +2,18 @@ package roots
 
 import (
 	"context"
+	"crypto/sha1"
+	"encoding/binary"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
 )
 
@@ -109,4 +115,41 @@ func TestSubmodulesOfSubmodulesAreWhatHydraLeavesOut(t *testing.T) {
 	g.Expect(log).To(ConsistOf(HavePrefix("The source cannot be compared with its .git")))
 	g.Expect(e.RuledOut).To(BeEmpty())
 	g.Expect(os.ReadDir(os.TempDir())).To(BeEmpty(), "nothing is left")
+}
+
+// gitIndex is an index of regular files with these contents (git: Documentation/gitformat-index.txt, version 2).
+func gitIndex(files map[string]string) string {
+	index := binary.BigEndian.AppendUint32([]byte("DIRC\x00\x00\x00\x02"), uint32(len(files)))
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		entry := binary.BigEndian.AppendUint32(make([]byte, 24), uint32(gitfiles.Regular))
+		id := sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(files[name]), files[name]))
+		entry = append(append(entry, make([]byte, 12)...), id[:]...)
+		entry = append(binary.BigEndian.AppendUint16(entry, uint16(len(name))), name...)
+		index = append(index, append(entry, make([]byte, 8-len(entry)%8)...)...)
+	}
+	sum := sha1.Sum(index)
+	return string(append(index, sum[:]...))
+}
+
+func TestAnUploadIsComparedWithWhatGitHas(t *testing.T) {
+	g := NewWithT(t)
+	d := diagnosis{evaluation: evaluation{Finder: Finder{Source: t.TempDir(), Log: t.Logf, Identity: nixinstall.Identity{Rev: commitOfGit}}}}
+	tree(g, d.Source, map[string]string{".git/HEAD": "", "a": "x", "b": "y",
+		".git/index": gitIndex(map[string]string{"a": "x", "b": "y"})})
+	e := &NotCachedError{}
+	g.Expect(d.upload(t.Context(), e)).To(BeEmpty())
+	g.Expect(e.RuledOut).To(Equal([]string{"the upload: it is exactly what git has (2 files of the index)"}))
+
+	e = &NotCachedError{}
+	tree(g, d.Source, map[string]string{"c": "z"})
+	found := d.upload(t.Context(), e)
+	g.Expect(found).To(HaveLen(1))
+	g.Expect(found[0].Text).To(Equal("the upload is not what Hydra fetches (compared with the index):\nin the upload, not in git: c\n" +
+		"The caches do not have what that gives, either, so there is another reason, too"))
+	tree(g, d.Source, map[string]string{"a": "changed"})
+	found = d.upload(t.Context(), e)
+	g.Expect(found[0].Text).To(HaveSuffix("different: a\n(What git has could not be restored completely from .git, so that this is not proven)"))
+	g.Expect(found[0].Kinds).To(Equal([]Kind{ExtraFiles, ChangedFiles}))
+	g.Expect(found[0].Proven).To(BeFalse())
+	g.Expect(e.RuledOut).To(BeEmpty())
 }
