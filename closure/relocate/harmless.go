@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"crypto/md5"
 	"path"
 	"slices"
 	"strings"
@@ -29,8 +30,18 @@ func harmlessPlace(name, java string) string {
 	case base == "src.zip" && path.Dir(name) == java,
 		strings.HasSuffix(base, "-sources.jar"), strings.HasSuffix(base, "-javadoc.jar"):
 		return "source text for development environments; it holds no class"
+	case isOpcache(name):
+		return "PHP's cache of compiled scripts, in which they are looked up by the paths that they have now"
 	}
 	return ""
+}
+
+// isOpcache reports whether the file at name is in PHP's cache, or is a directory of that: below the number of the system that
+// it is for, scripts have the paths that they had (php-src ext/opcache/zend_file_cache.c).
+func isOpcache(name string) bool {
+	before, _, ok := strings.Cut(name, storePrefix)
+	system := path.Base(before)
+	return ok && len(system) == 2*md5.Size && strings.Trim(system, "0123456789abcdef") == ""
 }
 
 // texFormatUnused says why a format of TeX may go on naming store paths where undoing its rewriting would take too much:

@@ -107,6 +107,14 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("lets PHP's cache of compiled scripts not block, whose directories are named by store paths", func() {
+		const system = "8367003f5367ff4ea504bc10acf50046"
+		for dir, harmless := range map[string]bool{"cache/" + system: true, system: true, "cache": false, "cache/" + system[1:]: false} {
+			_, report := relocated(t, regular(dir+string(self)+"/lib/a.php.bin", "OPCACHE"+system+string(self)+"/lib/a.php"))
+			Expect(report.Relocatable()).To(Equal(harmless), dir)
+		}
+	})
+
 	it("takes a src.zip for sources beside the libraries of a Java run-time environment only", func() {
 		for files, harmless := range map[string]bool{
 			"lib/jvm.cfg lib/src.zip": true, "lib/openjdk/lib/modules lib/openjdk/lib/security/x lib/openjdk/lib/src.zip": true,
