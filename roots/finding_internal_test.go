@@ -3,8 +3,10 @@ package roots
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -196,12 +198,32 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	g.Expect(silent.Text).To(HavePrefix("Hydra could not be asked: asking Hydra for "))
 	g.Expect(silent.Err).To(HaveOccurred())
 	g.Expect(silent.Proven).To(BeFalse())
+	h.server.OnRequest(func(_ int, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/eval/") {
+			h.server.Fail(hydratest.Fault{Status: 501, Body: "no"})
+		}
+	})
+	g.Expect(h.says(g, &NotCachedError{}).Text).To(HavePrefix("Hydra could not be asked: "))
 	h.server.SlowSearch()
 	g.Expect(h.says(g, &NotCachedError{}).Err).To(BeAssignableToTypeOf(&hydra.SearchTimeoutError{}))
 	h.d.Settings.HydraURL = "ftp://hydra"
 	g.Expect(h.says(g, &NotCachedError{}).Text).To(HavePrefix("Hydra could not be asked: reading Hydra's address"))
 	h.d.Settings.HydraURL = ""
 	g.Expect(h.d.ofHydra(t.Context(), &NotCachedError{})).To(BeEmpty())
+}
+
+func TestWhatHydraEvaluatedIsNamedInOrder(t *testing.T) {
+	g := NewWithT(t)
+	inputs := map[string]hydra.Input{"f": {Value: "v", Revision: "r"}}
+	for _, name := range []string{"e", "c", "a", "d", "b"} {
+		inputs[name] = hydra.Input{Value: name}
+	}
+	g.Expect(inputsOf(hydra.Eval{Inputs: inputs})).To(Equal("a=a, b=b, c=c, d=d, e=e, f=r"))
+	g.Expect(inputsOf(hydra.Eval{Flake: "git+https://me:secret@h/x"})).To(Equal("git+https://h/x"))
+	d := diagnosis{drvs: []storepath.Path{"/nix/store/x"}}
+	found, ofCommit := d.compared(t.Context(), nil, hydra.Build{}, hydra.Eval{}, "shop") // without a commit there, and here
+	g.Expect(ofCommit).To(BeFalse())
+	g.Expect(found.Kinds).To(Equal([]Kind{OtherDerivation}))
 }
 
 func TestImpuritiesAreNamedByKindTheClockFirst(t *testing.T) {

@@ -183,7 +183,10 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("does not say that no cache has it where one could not be asked", func() {
+		source := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(source, "nix.conf"), []byte("substituters = https://a.example"), 0o644)).To(Succeed())
 		asked := func(f *roots.Finder) {
+			f.Source = source
 			f.Caches = func() (*cache.Set, error) {
 				return cache.Open(ctx, cache.Options{URLs: []string{"file://" + binaries, h.URL}})
 			}
@@ -198,6 +201,7 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		Expect(e.Proven()).To(BeFalse(), "%v", e.Findings)
 		Expect(e.Findings[0].Text).To(ContainSubstring("401"))
 		Expect(e.Findings[1].Kinds).To(Equal([]roots.Kind{roots.Uploaded}))
+		Expect(e.Findings[2].Kinds).To(Equal([]roots.Kind{roots.Configured}))
 	})
 
 	it("repeats no control characters of Hydra's in the log", func() {
