@@ -127,6 +127,26 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("asks nobody by a job or an address that is none", func() {
+		_, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop" })
+		Expect(err).To(MatchError(ContainSubstring(`"shop"`)))
+		_, err = find(func(f *roots.Finder) { f.Settings.HydraURL = "ftp://hydra" })
+		Expect(err).To(MatchError(ContainSubstring("reading Hydra's address")))
+		Expect(h.Requests()).To(BeEmpty())
+	})
+
+	it("takes an output once that two jobs have", func() {
+		eval = h.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{
+			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: revision}},
+			Jobs: []hydratest.Job{{Name: "web", System: system, Outputs: map[string]string{"out": hydratest.StorePath("same", "same")}},
+				{Name: "worker", System: system, Outputs: map[string]string{"out": hydratest.StorePath("same", "same")}}},
+		}).Succeed()
+		has(binaries, output("web"))
+		found, err := find()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(found.Paths).To(HaveLen(1))
+	})
+
 	it("says before anything is downloaded that a job is there for another system only", func() {
 		_, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main/only" })
 		var typed *hydra.SystemError
