@@ -135,6 +135,14 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		Expect(h.Requests()).To(BeEmpty())
 	})
 
+	it("fails where only the hook is asked for, and where there are no caches", func() {
+		_, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main/heroku-compile-hook" })
+		Expect(err).To(MatchError(ContainSubstring("has no outputs for shop/main/heroku-compile-hook")))
+		none := errors.New("none")
+		_, err = find(func(f *roots.Finder) { f.Caches = func() (*cache.Set, error) { return nil, none } })
+		Expect(err).To(MatchError(none))
+	})
+
 	it("takes an output once that two jobs have", func() {
 		eval = h.Project("shop").Jobset("main").Evaluate(hydratest.Evaluation{
 			Inputs: map[string]hydratest.Input{"src": {URI: repository, Revision: revision}},
