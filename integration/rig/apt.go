@@ -10,12 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
 const (
@@ -31,6 +28,12 @@ type Deb struct {
 	Filename            string   // below the mirror's root
 	SHA256              string   // hex
 	Size                int64    // bytes
+	Installed           int64    // bytes, unpacked
+}
+
+// file is the package's file as apt-get names it.
+func (d Deb) file() string {
+	return d.Name + "_" + strings.ReplaceAll(d.Version, ":", "%3a") + "_" + d.Arch + ".deb"
 }
 
 // apt is a private root for apt: nothing of the machine's own package state is read or changed.
@@ -45,29 +48,24 @@ type apt struct {
 func (r *Rig) Debs(ctx context.Context, suite string, packages ...string) (string, error) {
 	inputs := append([]string{"1", suite, r.arch}, packages...)
 	return r.cached(ctx, "debs", inputs, func(ctx context.Context, dir, _ string) error {
-		files, err := r.debFiles(ctx, suite, packages...)
-		if err != nil {
-			return err
-		}
-		return extractAll(files, dir)
+		return r.unpack(ctx, dir, suite, packages...)
 	})
 }
 
-// debFiles gives the files of packages of a suite and of what they depend on.
-func (r *Rig) debFiles(ctx context.Context, suite string, packages ...string) ([]string, error) {
+// unpack unpacks packages of a suite and what they depend on, with /bin, /lib and /sbin merged into /usr.
+func (r *Rig) unpack(ctx context.Context, dir, suite string, packages ...string) error {
 	from, err := r.apt(ctx, suite)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	debs, err := from.resolve(ctx, packages...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return from.download(ctx, debs)
-}
-
-// extractAll unpacks packages over each other, with /bin, /lib and /sbin merged into /usr.
-func extractAll(files []string, dir string) error {
+	files, err := from.download(ctx, debs)
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := os.MkdirAll(filepath.Join(dir, "usr", name), 0o755); err != nil {
 			return err
@@ -76,22 +74,16 @@ func extractAll(files []string, dir string) error {
 			return err
 		}
 	}
-	return extract(files, dir)
+	return extract(ctx, dir, files...)
 }
 
-// extract unpacks packages over each other.
-func extract(files []string, dir string) error {
-	for _, name := range files {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		err = errors.Join(deb.Extract(file, dir), file.Close())
-		if err != nil {
-			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
-		}
-	}
-	return nil
+// extract unpacks packages over each other. Links to directories stay, as dpkg leaves them.
+func extract(ctx context.Context, dir string, files ...string) error {
+	const script = `for deb; do
+		dpkg-deb --fsys-tarfile "$deb" | tar -xp --no-same-owner --keep-directory-symlink || exit
+	done`
+	_, err := run(ctx, dir, "/bin/sh", append([]string{"-c", script, "sh"}, files...)...)
+	return err
 }
 
 // apt prepares the private root for a suite and brings its package index up to date when it is older than half a day.
@@ -212,9 +204,10 @@ func parseStanza(stanza string) (Deb, bool) {
 	if err != nil || fields.Get("Package") == "" || fields.Get("SHA256") == "" {
 		return Deb{}, false
 	}
+	installed, _ := strconv.ParseInt(fields.Get("Installed-Size"), 10, 64)
 	d := Deb{
 		Name: fields.Get("Package"), Version: fields.Get("Version"), Arch: fields.Get("Architecture"),
-		Filename: fields.Get("Filename"), SHA256: fields.Get("SHA256"), Size: size,
+		Filename: fields.Get("Filename"), SHA256: fields.Get("SHA256"), Size: size, Installed: installed << 10,
 	}
 	for _, key := range []string{"Pre-Depends", "Depends"} {
 		d.Depends = append(d.Depends, clauses(fields.Get(key))...)
@@ -242,7 +235,7 @@ func bareName(relation string) string {
 	return name
 }
 
-// download gives the packages' files, in the same order.
+// download gives the packages' files, in the same order. That they are what the index says is checked by apt-get.
 func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	pool := filepath.Join(a.rig.dir, "pool")
 	if err := os.MkdirAll(pool, 0o755); err != nil {
@@ -257,7 +250,7 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	var missing []string
 	var bytes int64
 	for i, d := range debs {
-		files[i] = filepath.Join(pool, d.SHA256+".deb")
+		files[i] = filepath.Join(pool, d.file())
 		if _, err := os.Stat(files[i]); err != nil {
 			missing = append(missing, d.Name+"="+d.Version)
 			bytes += d.Size
@@ -272,39 +265,16 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)
 	}
 	defer os.RemoveAll(incoming)
-	sort.Strings(missing)
 	if _, err := a.runIn(ctx, incoming, "apt-get", append([]string{"download", "-qq"}, missing...)...); err != nil {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)
 	}
-	return files, accept(incoming, files)
-}
-
-// accept moves downloaded files to their place in the pool, by their contents.
-func accept(incoming string, files []string) error {
-	entries, err := os.ReadDir(incoming)
-	if err != nil {
-		return fmt.Errorf("downloading Debian packages: %w", err)
-	}
-	for _, entry := range entries {
-		name := filepath.Join(incoming, entry.Name())
-		sum, err := fileSHA256(name)
-		if err != nil {
-			return fmt.Errorf("downloading Debian packages: %w", err)
-		}
-		if err := os.Rename(name, filepath.Join(filepath.Dir(incoming), sum+".deb")); err != nil {
-			return fmt.Errorf("downloading Debian packages: %w", err)
+	for _, file := range files {
+		err := os.Rename(filepath.Join(incoming, filepath.Base(file)), file)
+		if _, there := os.Stat(file); there != nil {
+			return nil, fmt.Errorf("downloading Debian packages: %w", err)
 		}
 	}
-	var absent error
-	for _, name := range files {
-		if _, err := os.Stat(name); err != nil {
-			absent = errors.Join(absent, err)
-		}
-	}
-	if absent != nil {
-		return fmt.Errorf("downloading Debian packages: a file has another hash than the index says: %w", absent)
-	}
-	return nil
+	return files, nil
 }
 
 var debianMirror = regexp.MustCompile(`(?m)^(?:deb\s.*?|URIs:\s*)(https?://\S+/debian)/?(?:\s|$)`)
@@ -373,7 +343,7 @@ func ownKeyring(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return extract(files, dir)
+	return extract(ctx, dir, files...)
 }
 
 func readable(name string) bool {
