@@ -280,7 +280,7 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 			s, log = newServer(t), &logged{}
 			n = s.add(t, "a", "zstd", content("a", 100_000), nil)
 			o = options(s.URL)
-			o.Log, o.Stall = log.log, 100*time.Millisecond
+			o.Log = log.log
 		})
 		ends := func(answer func(w http.ResponseWriter, r *http.Request)) error {
 			t.Helper()
@@ -314,7 +314,8 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("that never begins is given up, and the log says what was waited for", func() {
-			o.SetTimeout(20 * time.Millisecond)
+			o.Stall = 100 * time.Millisecond // the first byte has ten times that
+			o.SetTimeout(300 * time.Millisecond)
 			err := ends(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 			Expect(err).To(MatchError(ContainSubstring("no answer in time")))
 			Expect(log.String()).To(ContainSubstring("waiting for the first byte of " + s.URL + "/" + n.URL))

@@ -80,7 +80,6 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	}
 
 	it("is fetched from the other when one falls silent after every byte", func() {
-		o.Stall = 20 * time.Millisecond
 		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
 			begin(w, file, from, from+1)
 			<-r.Context().Done()
@@ -90,7 +89,6 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is fetched from the other when one is too slow", func() {
-		o.Stall = 50 * time.Millisecond
 		onNAR(drip)
 		log := &logged{}
 		o.Log = log.log
@@ -99,7 +97,6 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is taken up again where it was left when no other has it after all", func() {
-		o.Stall = 50 * time.Millisecond
 		slow := true
 		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
 			if slow {
@@ -114,7 +111,6 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is an error that says what was wrong with each when one is too slow and the other's is wrong", func() {
-		o.Stall = 50 * time.Millisecond
 		onNAR(drip)
 		second.put("nar/a.nar.zstd", []byte("broken"))
 		_, err := fetch(open(t, o), n.StorePath)
@@ -158,7 +154,6 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is not even asked for where one has hung, as the cache is disabled", func() {
-		o.Stall = 20 * time.Millisecond
 		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, from int) {
 			begin(w, file, from, from)
 			<-r.Context().Done()
