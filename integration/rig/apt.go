@@ -305,7 +305,8 @@ func (r *Rig) keyring(ctx context.Context) (string, error) {
 	}
 	dir, err := r.cached(ctx, "keyring", []string{"1"}, func(ctx context.Context, dir, _ string) error {
 		r.log("downloading debian-archive-keyring")
-		return ownKeyring(ctx, dir)
+		_, err := run(ctx, dir, "/bin/sh", "-c", ownKeyring)
+		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("finding Debian's archive keys (install debian-archive-keyring): %w", err)
@@ -318,33 +319,17 @@ func (r *Rig) keyring(ctx context.Context) (string, error) {
 	return "", errors.New("finding Debian's archive keys (install debian-archive-keyring): package without keys")
 }
 
-// ownKeyring takes the keyring package from the machine's own distribution, with a package index of its own when
-// the machine has none.
-func ownKeyring(ctx context.Context, dir string) error {
-	_, err := run(ctx, dir, "apt-get", "download", "-qq", "debian-archive-keyring")
-	if err != nil {
-		lists := filepath.Join(dir, "lists")
-		private := []string{"-o", "Dir::State::lists=" + lists, "-o", "APT::Sandbox::User="}
-		if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
-			return err
-		}
-		if _, err := run(ctx, dir, "apt-get", append(private, "update", "-qq")...); err != nil {
-			return err
-		}
-		_, err = run(ctx, dir, "apt-get", append(private, "download", "-qq", "debian-archive-keyring")...)
-		if err != nil {
-			return err
-		}
-		if err := os.RemoveAll(lists); err != nil {
-			return err
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil {
-		return err
-	}
-	return extract(ctx, dir, files...)
-}
+// ownKeyring takes the keyring package from the machine's own distribution, with a package index of its own when the
+// machine has none.
+const ownKeyring = `set -e
+package=debian-archive-keyring
+if ! apt-get download -qq "$package"; then
+	mkdir -p lists/partial
+	apt-get -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User= update -qq
+	apt-get -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User= download -qq "$package"
+	rm -r lists
+fi
+dpkg-deb -x "$package"_*.deb .`
 
 func readable(name string) bool {
 	file, err := os.Open(name)
