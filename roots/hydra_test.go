@@ -267,6 +267,9 @@ func testAskingHydra(t *testing.T, _ spec.G, it spec.S) {
 		Expect(errors.As(err, &typed)).To(BeTrue(), "%v", err)
 		Expect(typed.Path).To(Equal(p))
 		Expect(err).To(MatchError(And(ContainSubstring(h.URL), ContainSubstring("lacks a signature by a trusted key"))))
+		found, err := find(func(f *roots.Finder) { f.Settings.HydraJob = "shop/main/web" })
+		Expect(err).NotTo(HaveOccurred(), "where none is required")
+		Expect(found.Paths).To(Equal([]storepath.Path{p}))
 	})
 
 	it("looks into a private Hydra's own store with the login of its host", func() {
