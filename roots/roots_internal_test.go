@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -65,4 +66,14 @@ func TestAnAnswerIsOnlyKeptWhereNothingChangesByItself(t *testing.T) {
 	g.Expect(key(none)).To(Equal(before))
 	g.Expect(key(func(f *Finder) { f.File, f.Flake = "", "." })).NotTo(Equal(flake))
 	g.Expect(key(func(*Finder) {})).To(BeEmpty(), "it reads the clock")
+}
+
+func TestRootsAreTheOutputsAndTheHooksEachOnce(t *testing.T) {
+	g := NewWithT(t)
+	paths := func(names ...storepath.Path) []storepath.Path { return names }
+	g.Expect(Result{Paths: paths("a", "b")}.All()).To(Equal(paths("a", "b")))
+	g.Expect(Result{Paths: paths("a", "b"), Hook: "c"}.All()).To(Equal(paths("a", "b", "c")))
+	g.Expect(Result{Paths: paths("a", "b"), Hook: "b"}.All()).To(Equal(paths("a", "b")))
+	named := Settings{StorePaths: paths("a"), HydraJob: "p/j/x"}
+	g.Expect(Finder{Settings: named, File: "default.nix"}.Find(t.Context())).To(Equal(Result{Paths: paths("a")}), "nobody is asked")
 }
