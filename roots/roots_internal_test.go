@@ -77,3 +77,30 @@ func TestRootsAreTheOutputsAndTheHooksEachOnce(t *testing.T) {
 	named := Settings{StorePaths: paths("a"), HydraJob: "p/j/x"}
 	g.Expect(Finder{Settings: named, File: "default.nix"}.Find(t.Context())).To(Equal(Result{Paths: paths("a")}), "nobody is asked")
 }
+
+func TestTheKeyIsOfTheSourceWhereThatIsEvaluatedAndReadsNothingElse(t *testing.T) {
+	g := NewWithT(t)
+	f := Finder{Source: t.TempDir(), Log: t.Logf, Settings: Settings{NixPath: []string{"lib=./lib", "/nix/store/x"}}}
+	key := func(f Finder) string {
+		key, err := f.Key(t.Context(), "toolchain")
+		g.Expect(err).NotTo(HaveOccurred())
+		return key
+	}
+	file, flake := f, f
+	file.File, flake.Flake = "default.nix", ".#"
+	before := []string{key(f), key(file), key(flake)}
+	tree(g, f.Source, map[string]string{"default.nix": "1"})
+	g.Expect(key(f)).To(Equal(before[0]), "nothing is evaluated")
+	g.Expect(key(file)).NotTo(Equal(before[1]))
+	g.Expect(key(flake)).NotTo(Equal(before[2]))
+	file.Settings.NixPath = []string{"lib=https://example.org/lib.tar.gz"}
+	g.Expect(key(file)).To(BeEmpty(), "that may be another one tomorrow")
+	file.Settings.NixPath = nil
+	tree(g, f.Source, map[string]string{"default.nix": "builtins.currentTime"})
+	g.Expect(key(file)).To(BeEmpty())
+	g.Expect(key(flake)).NotTo(BeEmpty(), "it is locked")
+	file.Settings.HydraJob, file.File = "p/j/x", ""
+	g.Expect(key(file)).To(BeEmpty(), "it is of no commit")
+	file.Settings.GitRev = commitOfGit
+	g.Expect(key(file)).NotTo(BeEmpty())
+}
