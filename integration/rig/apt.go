@@ -144,6 +144,7 @@ func (a *apt) runIn(ctx context.Context, dir, name string, args ...string) (stri
 		"APT::Sandbox::User=",
 		"APT::Install-Recommends=false",
 		"APT::Update::Post-Invoke::=true",
+		"APT::Update::Error-Mode=any", // without a network, too, which is else a warning
 		"Acquire::Languages=none",
 		"Acquire::Retries=3",
 	}
