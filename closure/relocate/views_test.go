@@ -1,8 +1,10 @@
 package relocate_test
 
 import (
+	"archive/zip"
 	stdcontext "context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +22,7 @@ var views = []string{"/layers/vv", viewDir, "/layers/nixproot_nix-hydra/view", "
 // fileNames are names that decide how a file is looked at.
 var fileNames = []string{
 	"f", "bin/f", "lib/f.so", "app.jar", "R/app.rdb", "snapshot_blob.bin", "lib/__pycache__/m.cpython-311.pyc", "x.gz", "x.zst",
-	"app.phar", "data.sqlite", "jmods/x.jmod", "lib/modules", "x.tar",
+	"app.phar", "data.sqlite", "jmods/x.jmod", "lib/modules", "x.tar", "META-INF/MANIFEST.MF", "SHA256SUMS", "classes.jsa", "x.pag",
 }
 
 // roundTrip unpacks a path that holds one file, relocated to a place, with all fixups, and makes sure that the tree can be
@@ -96,6 +98,10 @@ func FuzzLayouts(f *testing.F) {
 	f.Add([]byte(decoded(switchClass)), uint8(0), uint8(0), false)
 	f.Add([]byte(pyc(magic311, 3, hash311)), uint8(6), uint8(0), false)
 	f.Add([]byte(fmt.Sprint(self, dep, other, "\x00", viewDir)), uint8(0), uint8(1), true)
+	image := jimage(binary.LittleEndian, resource{name: "a", stored: script}, packedResource(binary.LittleEndian, "b", script))
+	f.Add([]byte(image), uint8(12), uint8(0), false)
+	f.Add([]byte(arred("a.jar/", zipped(zip.Deflate, "a", script))), uint8(0), uint8(0), false)
+	f.Add([]byte("Class-Path: "+script[:40]+"\n "+script[40:]), uint8(14), uint8(0), false)
 	f.Fuzz(func(t *testing.T, contents []byte, name, view uint8, executable bool) {
 		roundTrip(t, views[int(view)%len(views)], fileNames[int(name)%len(fileNames)], string(contents), executable)
 	})
