@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,8 +37,12 @@ type Bare struct {
 	Bindings map[string]map[string]string
 	// Prepare, when not nil, changes the copy of the source before each build: a copy has regular files only.
 	Prepare func(app string) error
-	// KillAfter, when not zero, is how long bin/build may run until it is killed with all that it started.
+	// KillAfter, when not zero, is how long bin/build may run until Signal is sent to it and all that it started: SIGKILL
+	// where Signal is zero.
 	KillAfter time.Duration
+	Signal    syscall.Signal
+	// Died, when not nil, is called after a bin/build that did not succeed, before the previous image is put back.
+	Died func()
 	// Before is a line of shell that runs before bin/build in its process: limits, for example.
 	Before string
 }
@@ -48,6 +55,10 @@ type Outcome struct {
 	Log string
 	// Elapsed is what bin/build took.
 	Elapsed time.Duration
+	// Peak is how much memory bin/build had at most, in bytes.
+	Peak int64
+	// Dying is how long bin/build went on after it was sent a signal, 0 where it was sent none.
+	Dying time.Duration
 }
 
 // Layers is the buildpack's layers directory.
@@ -74,6 +85,9 @@ func (b *Bare) Build(ctx context.Context, source string, env map[string]string) 
 	o, err := b.run(ctx, &log, env, "build", b.Layers(), b.platform(), filepath.Join(b.Dir, "entries.toml"))
 	if err == nil && o.Status == 0 {
 		return o, errors.Join(b.export(ctx), b.keepToolchain())
+	}
+	if b.Died != nil {
+		b.Died()
 	}
 	return o, errors.Join(err, b.revert(), b.restoreToolchain())
 }
@@ -162,24 +176,14 @@ func (b *Bare) environment(more map[string]string) map[string]string {
 // run calls one of the buildpack's programs in the source.
 func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string, program string,
 	args ...string) (*Outcome, error) {
-	mayBeKilled := b.KillAfter > 0 && program == "build"
-	if mayBeKilled {
-		limited, cancel := context.WithTimeout(ctx, b.KillAfter)
-		defer cancel()
-		ctx = limited
-	}
 	command := exec.CommandContext(ctx, filepath.Join(b.Buildpack.Dir, "bin", program), args...)
 	if b.Before != "" && program == "build" {
 		command = exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", b.Before + ` && exec "$0" "$@"`, command.Path}, args...)...)
 	}
 	command.Dir = b.App()
 	command.Stdout, command.Stderr = log, log
-	command.WaitDelay = 10 * time.Second
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
-	if mayBeKilled {
-		command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	}
+	command.WaitDelay = 10 * time.Second
 	command.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Join(b.Dir, "home"), "TMPDIR=" + filepath.Join(b.Dir, "tmp"),
 		"CNB_BUILDPACK_DIR=" + b.Buildpack.Dir, "CNB_PLATFORM_DIR=" + b.platform(), "CNB_LAYERS_DIR=" + b.Layers(),
@@ -193,20 +197,75 @@ func (b *Bare) run(ctx context.Context, log *bytes.Buffer, env map[string]string
 	if len(b.Bindings) > 0 {
 		command.Env = append(command.Env, "SERVICE_BINDING_ROOT="+filepath.Join(b.platform(), "bindings"))
 	}
+	o := &Outcome{}
 	start := time.Now()
-	err := command.Run()
-	o := &Outcome{Elapsed: time.Since(start), Log: plainText(log.String())}
-	if command.ProcessState == nil {
-		return o, err
+	err := b.wait(command, o, program == "build")
+	o.Elapsed, o.Log = time.Since(start), plainText(log.String())
+	return o, err
+}
+
+// wait runs a command to its end, or kills its process group after a while, which is the signal's number and 128.
+func (b *Bare) wait(command *exec.Cmd, o *Outcome, mayBeKilled bool) error {
+	var signalled atomic.Int64 // when, in nanoseconds since 1970
+	if b.KillAfter > 0 && mayBeKilled {
+		command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
+	if err := command.Start(); err != nil {
+		return err
+	}
+	signal := cmp.Or(b.Signal, syscall.SIGKILL)
+	if command.SysProcAttr != nil {
+		timer := time.AfterFunc(b.KillAfter, func() {
+			signalled.Store(time.Now().UnixNano())
+			_ = syscall.Kill(-command.Process.Pid, signal)
+		})
+		defer timer.Stop()
+	}
+	peak, stop := watchMemory(command.Process.Pid)
+	err := command.Wait()
+	stop()
+	o.Peak = peak.Load()
+	if at := signalled.Load(); at != 0 {
+		o.Dying = time.Since(time.Unix(0, at))
+	}
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err
 	}
 	if o.Status = command.ProcessState.ExitCode(); o.Status < 0 {
-		if !mayBeKilled {
-			return o, err
+		if command.SysProcAttr == nil {
+			return err
 		}
-		o.Status = 128 + int(syscall.SIGKILL)
+		o.Status = 128 + int(signal)
 	}
-	return o, nil
+	return nil
 }
+
+// watchMemory looks again and again at how much memory a process has had at most, in bytes, until it is stopped. What the
+// kernel tells of an ended one counts its parent's, too.
+func watchMemory(pid int) (peak *atomic.Int64, stop func()) {
+	peak = new(atomic.Int64)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+				if found := highWater.FindSubmatch(text); found != nil {
+					kib, _ := strconv.ParseInt(string(found[1]), 10, 64)
+					peak.Store(max(peak.Load(), kib<<10))
+				}
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return peak, func() { close(done); <-ended }
+}
+
+var highWater = regexp.MustCompile(`VmHWM:\s+([0-9]+) kB`)
 
 // NewImage forgets the image and what evaluation kept, so that the next build is a first one, on a machine that has
 // the toolchain in its cache where an earlier build wanted it.
