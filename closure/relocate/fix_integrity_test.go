@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -137,6 +138,16 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 			}
 			Expect(readBack(t, dir, want.Path)).To(Equal(strings.Join(lines, "")), want.Path)
 		}
+	})
+
+	it("reads no file for a list of checksums that a symbolic link has elsewhere", func() {
+		outside := t.TempDir()
+		Expect(os.WriteFile(filepath.Join(outside, "x"), []byte(selfNow), 0o600)).To(Succeed())
+		list := sha256.Sum256([]byte(self))
+		text := hex.EncodeToString(list[:]) + "  out/x\n"
+		dir, report := made([]file{regular("SHA256SUMS", text), symlink("out", outside)})
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "SHA256SUMS")).To(Equal(text))
 	})
 
 	it("finds such pages in an inspection, by hashes of what changes because of others, too, and no others", func() {

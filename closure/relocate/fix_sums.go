@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -142,13 +141,17 @@ func (v View) fixSums(ctx context.Context, dir string, o Original, lists []strin
 // sums are the edits of a list of checksums. What stands there is a file's hash only if the file had it before it was
 // rewritten.
 func (t *integrity) sums(list string, data []byte) (edits []edit, err error) {
+	tree, err := os.OpenRoot(t.dir) // a symbolic link may lead anywhere
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
 	for _, s := range sumsOf(list, data) {
-		name := filepath.Join(t.dir, filepath.FromSlash(s.file))
-		info, err := os.Lstat(name)
-		if err != nil || !info.Mode().IsRegular() || s.file == list || !t.view.budget.inflated(2*info.Size()) {
+		info, err := tree.Lstat(s.file)
+		if err != nil || !info.Mode().IsRegular() || info.Size() > maxSource || s.file == list || !t.view.budget.inflated(2*info.Size()) {
 			continue
 		}
-		now, err := t.read(name)
+		now, err := tree.ReadFile(s.file)
 		if err != nil {
 			return nil, err
 		}
