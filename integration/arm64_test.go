@@ -52,8 +52,9 @@ func TestArm64(t *testing.T) {
 	must(err)
 	p.pack, err = p.parts.rig.Pack(t.Context())
 	must(err)
-	p.buildpack = filepath.Join(dir, "bundled-"+arch)
-	must(p.parts.rig.Buildpack(t.Context(), p.buildpack, rig.BuildpackOptions{}))
+	buildpack, err := p.parts.rig.Buildpack(t.Context(), filepath.Join(dir, "bundled-"+arch), rig.BuildpackOptions{})
+	must(err)
+	p.buildpack = buildpack.Dir
 	spec.Run(t, "main job", p.testMainJob(arch), spec.Report(report.Terminal{}))
 }
 

@@ -34,7 +34,15 @@ func (b *Bench) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dir, server, err := b.serveCopy(ctx, f, "rebuild")
+	base, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return err
+	}
+	dir, err := f.sign("rebuild", base, f.zstd)
+	if err != nil {
+		return err
+	}
+	server, err := rig.Serve(dir, rig.ServeOptions{})
 	if err != nil {
 		return err
 	}

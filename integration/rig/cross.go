@@ -10,7 +10,10 @@ import (
 )
 
 // CrossCompilers are Debian's compilers that make programs for 64-bit ARM, on whatever machine.
-type CrossCompilers struct{ root string }
+type CrossCompilers struct {
+	rig  *Rig
+	root string
+}
 
 // crossPackages are GCC, Clang, Rust and the C library, by the machine that they run on. GCC has one name in all.
 var crossPackages = map[string][]string{
@@ -24,7 +27,11 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 	packages := crossPackages[r.arch]
 	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, packages...),
 		func(ctx context.Context, dir, _ string) error {
-			if err := r.unpack(ctx, dir, BaseSuite, packages...); err != nil || r.arch == "arm64" {
+			files, err := r.debFiles(ctx, BaseSuite, packages...)
+			if err != nil {
+				return err
+			}
+			if err := extractAll(files, dir); err != nil || r.arch == "arm64" {
 				return err
 			}
 			// Rust's own library for the other machine.
@@ -38,16 +45,15 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 				return err
 			}
 			debs = slices.DeleteFunc(debs, func(d Deb) bool { return d.Name != "libstd-rust-dev" })
-			files, err := from.download(ctx, debs)
-			if err != nil {
+			if files, err = from.download(ctx, debs); err != nil {
 				return err
 			}
-			return extract(ctx, dir, files...)
+			return extract(files, dir)
 		})
 	if err != nil {
 		return nil, fmt.Errorf("finding compilers for 64-bit ARM: %w", err)
 	}
-	return &CrossCompilers{root}, nil
+	return &CrossCompilers{rig: r, root: root}, nil
 }
 
 // Run runs a compiler in dir, whose place it sees as /work. What it says is in the error.
@@ -57,11 +63,15 @@ func (c *CrossCompilers) Run(ctx context.Context, dir, name string, args ...stri
 		return err
 	}
 	defer os.Remove(mount)
-	command := sandbox{
-		Root: c.root, Mount: mount, Dir: "/work", Binds: append([][2]string{{"/work", dir}, {"/tmp", dir}}, kernel...),
-		Env:  []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},
-		Args: append([]string{filepath.Join("/usr/bin", name)}, args...),
-	}.command(ctx)
+	command, err := c.rig.sandboxed(ctx, sandbox{
+		Root: c.root, Mount: mount, Dir: "/work", User: -1,
+		Binds: [][2]string{{"/work", dir}, {"/tmp", dir}},
+		Env:   []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},
+		Args:  append([]string{filepath.Join("/usr/bin", name)}, args...),
+	})
+	if err != nil {
+		return err
+	}
 	if _, err := output(command); err != nil {
 		return fmt.Errorf("compiling by %s %s: %w", name, strings.Join(args, " "), err)
 	}

@@ -2,58 +2,51 @@ package rig
 
 import (
 	"context"
-	_ "embed"
+	"encoding/json"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
-var (
-	//go:embed root.sh
-	rootScript string
-	//go:embed enter.pl
-	enterScript string
-)
+const capSysAdmin = 21
 
-// sandbox is a program in a root directory of its own. Where the rig is not root, the program runs as the rig's user under
-// another number.
+// sandbox is the configuration of the sandbox program: see integration/rig/sandbox.
 type sandbox struct {
-	Root        string      // the directory whose entries make the root directory
-	Mount       string      // an empty directory to put it together on
-	Binds       [][2]string // further directories: their places inside, each with the directory outside
-	Dir         string      // the current directory inside
+	Root, Mount string
+	Binds       [][2]string
+	Dir         string
 	User, Group int
-	Env, Args   []string
+	Env         []string
+	Args        []string
 }
 
-// command is what runs the program, with what every Debian has.
-func (s sandbox) command(ctx context.Context) *exec.Cmd {
-	attributes, unshare := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}, 0
+// sandboxed gives the command that runs a program in a root directory of its own. Where the rig is not root, the program
+// runs as the rig's user under the number User.
+func (r *Rig) sandboxed(ctx context.Context, j sandbox) (*exec.Cmd, error) {
+	program, err := r.host().goBuild(ctx, "sandbox", "./integration/rig/sandbox")
+	if err != nil {
+		return nil, err
+	}
+	attributes := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if os.Geteuid() != 0 {
-		unshare = syscall.SYS_UNSHARE
 		attributes.Cloneflags |= syscall.CLONE_NEWUSER
-		attributes.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-		attributes.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
+		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: User, HostID: os.Getuid(), Size: 1}}
+		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: Group, HostID: os.Getgid(), Size: 1}}
+		attributes.AmbientCaps = []uintptr{capSysAdmin}
+		j.User = -1
 	}
-	args := []string{"-c", rootScript, "root.sh", s.Mount, strings.TrimSuffix(s.Root, "/")}
-	for _, pair := range s.Binds {
-		args = append(args, pair[0], pair[1])
+	for _, name := range []string{"/proc", "/dev", "/sys"} {
+		j.Binds = append(j.Binds, [2]string{name, name})
 	}
-	args = append(args, "--", "perl", "-e", enterScript, s.Dir)
-	for _, number := range []int{s.User, s.Group, unshare, len(s.Env)} {
-		args = append(args, strconv.Itoa(number))
+	config, err := json.Marshal(j)
+	if err != nil {
+		return nil, err
 	}
-	args = append(args, s.Env...)
-	command := exec.CommandContext(ctx, "/bin/sh", append(args, s.Args...)...)
+	command := exec.CommandContext(ctx, program)
+	command.Env = []string{"SANDBOX=" + string(config)}
 	command.SysProcAttr = attributes
-	command.Env = append(os.Environ(), "LC_ALL=C") // perl complains of languages that the machine has not
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 10 * time.Second
-	return command
+	return command, nil
 }
-
-// kernel are the directories that the kernel makes.
-var kernel = [][2]string{{"/proc", "/proc"}, {"/dev", "/dev"}, {"/sys", "/sys"}}

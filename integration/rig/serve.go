@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -183,34 +184,52 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request, fault Fault) {
-	local := strings.TrimPrefix(r.URL.Path, "/")
-	name := filepath.Join(s.dir, filepath.FromSlash(local))
-	if info, err := os.Stat(name); err != nil || info.IsDir() || !filepath.IsLocal(local) {
+	name := filepath.Join(s.dir, filepath.FromSlash(strings.TrimPrefix(r.URL.Path, "/")))
+	if !filepath.IsLocal(strings.TrimPrefix(r.URL.Path, "/")) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	if strings.HasSuffix(name, ".narinfo") {
-		w.Header().Set("Content-Type", "text/x-nix-narinfo")
+	file, err := os.Open(name)
+	if err != nil {
+		http.NotFound(w, r)
+		return
 	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil || info.IsDir() {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", contentType(name))
 	if fault == NoFault {
-		http.ServeFile(w, r, name)
+		http.ServeContent(w, r, name, info.ModTime(), file)
 		return
 	}
-	contents, err := os.ReadFile(name)
-	if err != nil || len(contents) == 0 {
+	w.Header().Set("Content-Length", fmt.Sprint(info.Size()))
+	half := info.Size() / 2
+	if _, err := io.CopyN(w, file, half); err != nil {
 		return
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(contents)))
-	half := len(contents) / 2
-	if fault == Altered {
-		contents[half] ^= 0x55
-		_, _ = w.Write(contents)
-		return
+	switch fault {
+	case Altered:
+		one := make([]byte, 1)
+		if _, err := io.ReadFull(file, one); errors.Is(err, io.EOF) {
+			return
+		}
+		one[0] ^= 0x55
+		_, _ = w.Write(one)
+		_, _ = io.Copy(w, file)
+	default: // Truncated
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
 	}
-	_, _ = w.Write(contents[:half])
-	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler)
+}
+
+func contentType(name string) string {
+	if strings.HasSuffix(name, ".narinfo") {
+		return "text/x-nix-narinfo"
+	}
+	return "application/octet-stream"
 }
 
 // counter counts and slows an answer.

@@ -1,10 +1,6 @@
 package rig
 
 import (
-	"context"
-	"errors"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/onsi/gomega"
@@ -82,24 +78,5 @@ func TestTheMachinesOwnMirrorIsFound(t *testing.T) {
 			found = match[1]
 		}
 		gomega.NewWithT(t).Expect(found).To(gomega.Equal(want), line)
-	}
-}
-
-func TestEveryWayShowsAStoreAsNix(t *testing.T) {
-	ctx, expect := context.Background(), gomega.NewWithT(t).Expect
-	r, err := Open(Options{Log: t.Logf})
-	expect(err).NotTo(gomega.HaveOccurred())
-	s, err := r.StoreAt(ctx, t.TempDir())
-	expect(err).NotTo(gomega.HaveOccurred())
-	ways := []string{byNamespace, byDocker, byPRoot}
-	for _, s.by = range ways[slices.Index(ways, s.by):] { // those before that one do not work here
-		said, err := s.Run(ctx, "sh", "-c", "pwd; test -d /nix/store && dpkg-deb --version | head -n 1 && nix --version")
-		if errors.Is(err, ErrNoDocker) {
-			t.Logf("NOT TESTED: %v", err)
-			continue
-		}
-		expect(err).NotTo(gomega.HaveOccurred(), s.by)
-		expect(strings.Split(said, "\n")).To(gomega.HaveExactElements(gomega.HaveSuffix("integration/rig"),
-			gomega.ContainSubstring("dpkg"), "nix (Nix) "+s.nix.Version, ""), s.by)
 	}
 }
