@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"hash"
 	"io/fs"
 	"os"
 	"path"
@@ -73,28 +74,13 @@ func sumsOf(list string, data []byte) (sums []sum) {
 
 // hexSum is the hash of data that has as many digits, or "".
 func hexSum(data []byte, digits int) string {
-	var sum []byte
-	switch digits / 2 {
-	case md5.Size:
-		s := md5.Sum(data)
-		sum = s[:]
-	case sha1.Size:
-		s := sha1.Sum(data)
-		sum = s[:]
-	case sha256.Size224:
-		s := sha256.Sum224(data)
-		sum = s[:]
-	case sha256.Size:
-		s := sha256.Sum256(data)
-		sum = s[:]
-	case sha512.Size384:
-		s := sha512.Sum384(data)
-		sum = s[:]
-	case sha512.Size:
-		s := sha512.Sum512(data)
-		sum = s[:]
+	for _, kind := range []func() hash.Hash{md5.New, sha1.New, sha256.New224, sha256.New, sha512.New384, sha512.New} {
+		if h := kind(); hex.EncodedLen(h.Size()) == digits {
+			h.Write(data)
+			return hex.EncodeToString(h.Sum(nil))
+		}
 	}
-	return hex.EncodeToString(sum)
+	return ""
 }
 
 // fixSums makes hashes anew in lists of checksums.
