@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -15,7 +16,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/faults"
 )
 
-func TestASeedGivesTheSameFaultsAndEveryKind(t *testing.T) {
+// In a bubble, where it is no question of time how much of an answer that trickles has come.
+func TestASeedGivesTheSameFaultsAndEveryKind(t *testing.T) { synctest.Test(t, aSeedGivesTheSameFaults) }
+
+func aSeedGivesTheSameFaults(t *testing.T) {
 	g := NewWithT(t)
 	ask := func(seed uint64) (map[faults.Fault]int, string) {
 		p := &faults.Proxy{Seed: seed, Rate: 0.9, Cache: http.HandlerFunc(
