@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,14 +38,14 @@ func TestFaults(t *testing.T) {
 	healthy := httptest.NewServer(http.FileServer(http.Dir(c.dir)))
 	defer healthy.Close()
 	f := &faulty{cache: c, graph: graph, healthy: healthy.URL}
-	want, err := f.build(t.TempDir(), healthy.URL)
+	want, err := f.build(t.TempDir(), 1, healthy.URL)
 	Expect(err).NotTo(HaveOccurred())
 
 	right := 0
 	rounds := faults.Rounds{Name: "CLOSURE", Seeds: 50, Time: 2 * faultTime, Memory: 256 << 20}
 	count, summary := rounds.Run(t, func(seed uint64) map[faults.Fault]int {
 		happened := map[faults.Fault]int{}
-		if f.survives(t, seed, want, happened) {
+		if f.survives(t, seed, 1, want, happened) {
 			right++
 		}
 		return happened
@@ -61,12 +62,12 @@ type faulty struct {
 }
 
 // build makes the closure's layers in a directory and gives a dump of them.
-func (f *faulty) build(layers string, urls ...string) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), faultTime, fmt.Errorf("the build took %v", faultTime))
+func (f *faulty) build(layers string, patience time.Duration, urls ...string) (string, error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), patience*faultTime, fmt.Errorf("the build took %v", patience*faultTime))
 	defer cancel()
 	options := cache.Options{URLs: urls, Keys: f.cache.keys, RequireSigs: true, Getenv: func(string) string { return "" }}
 	if !slices.Equal(urls, []string{f.healthy}) { // that is waited for also on a machine that is busy with something else
-		options = options.Impatient()
+		options = options.Impatient(patience)
 	}
 	set, err := cache.Open(ctx, options)
 	if err != nil {
@@ -89,8 +90,9 @@ func (f *faulty) build(layers string, urls ...string) (string, error) {
 	return string(dump(layers)), nil
 }
 
-// survives builds with one seed's faults. It reports whether the tree was right at once.
-func (f *faulty) survives(t *testing.T, seed uint64, want string, happened map[faults.Fault]int) bool {
+// survives builds with one seed's faults. It reports whether the tree was right at once. A server without faults may be
+// late on a machine that is busy with something else: then it is tried again with more patience.
+func (f *faulty) survives(t *testing.T, seed uint64, patience time.Duration, want string, happened map[faults.Fault]int) bool {
 	t.Helper()
 	layers, err := os.MkdirTemp(t.TempDir(), "")
 	Expect(err).NotTo(HaveOccurred())
@@ -116,15 +118,18 @@ func (f *faulty) survives(t *testing.T, seed uint64, want string, happened map[f
 		urls = append(urls, f.healthy)
 	}
 	began := time.Now()
-	got, err := f.build(layers, urls...)
-	Expect(time.Since(began)).To(BeNumerically("<", faultTime), "seed %d", seed)
+	got, err := f.build(layers, patience, urls...)
+	Expect(time.Since(began)).To(BeNumerically("<", patience*faultTime), "seed %d", seed)
 	if err == nil {
 		Expect(got == want).To(BeTrue(), "seed %d: another tree", seed)
 		return true
 	}
+	if !alone && patience == 1 && strings.Contains(err.Error(), "in time") {
+		return f.survives(t, seed, 5, want, happened)
+	}
 	Expect(alone).To(BeTrue(), "seed %d: failed although a cache without faults has everything: %v", seed, err)
 	Expect(err).To(MatchError(ContainSubstring("http://127.0.0.1:")), "seed %d: an error that names no cache", seed)
-	got, err = f.build(layers, f.healthy)
+	got, err = f.build(layers, patience, f.healthy)
 	Expect(err).NotTo(HaveOccurred(), "seed %d: the next build", seed)
 	Expect(got == want).To(BeTrue(), "seed %d: the next build has another tree", seed)
 	return false

@@ -86,7 +86,7 @@ func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) 
 		Settings: roots.Settings{HydraURL: url, HydraJob: q.job, GitRev: q.revision, System: faultSystem},
 		Identity: nixinstall.Identity{URL: faultRepository},
 		Caches:   func() (*cache.Set, error) { return set, nil },
-		Servers:  cache.Options{Getenv: func(string) string { return "" }, Stall: 100 * time.Millisecond}.Impatient(),
+		Servers:  cache.Options{Getenv: func(string) string { return "" }, Stall: 100 * time.Millisecond}.Impatient(1),
 		Log:      log,
 	}.Find(ctx)
 }
@@ -165,7 +165,7 @@ func TestHydraFloods(t *testing.T) {
 						Getenv:  func(string) string { return "" },
 						Stall:   250 * time.Millisecond,
 						RootCAs: []cache.Authorities{{PEM: server.Certificate}},
-					}.Impatient(),
+					}.Impatient(1),
 					Log: func(string, ...any) {},
 				}.Find(ctx)
 				return err

@@ -41,11 +41,12 @@ func buildPolicy() policy {
 	}
 }
 
-// Impatient are the options of a Set that waits next to nothing, for tests of what is done where something goes wrong.
-func (o Options) Impatient() Options {
+// Impatient are the options of a Set that waits next to nothing, or some times as long, for tests of what is done where
+// something goes wrong.
+func (o Options) Impatient(times time.Duration) Options {
 	o.policy = policy{
-		backoff: time.Millisecond, timeout: 200 * time.Millisecond, stall: 50 * time.Millisecond,
-		patience: 50 * time.Millisecond, disable: 100 * time.Millisecond,
+		backoff: time.Millisecond, timeout: times * 200 * time.Millisecond, stall: times * 50 * time.Millisecond,
+		patience: times * 50 * time.Millisecond, disable: 100 * time.Millisecond,
 	}
 	return o
 }
