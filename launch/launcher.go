@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 )
@@ -34,11 +33,8 @@ type launcher struct {
 // returns at all: mostly the app takes the process's place.
 //
 // The name in args[0] decides: run_proot.sh takes a command as its arguments, nix-hydra-launch takes
-// --process LINE [ARGUMENT…].
+// --process LINE [ARGUMENT…]. Main is to be called on the process's first thread (runtime.LockOSThread in an init function).
 func Main(args, environ []string) int {
-	// On the process's first thread. PRoot (5.1, 5.4) crashes one in five programs that exec from another; death signals
-	// and capabilities are a thread's, too.
-	runtime.LockOSThread()
 	if len(args) > 1 && args[1] == shimFlag {
 		return runShim(args[2:], environ)
 	}
