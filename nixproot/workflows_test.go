@@ -1,0 +1,105 @@
+package nixproot_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	. "github.com/onsi/gomega"
+)
+
+// workflow is what the tests below ask of a workflow of GitHub Actions.
+type workflow struct {
+	On   map[string]any
+	Jobs map[string]struct {
+		Uses        string
+		Needs       string
+		Permissions map[string]string
+		Steps       []struct {
+			Uses, Run string
+			With      map[string]string
+		}
+	}
+}
+
+func readWorkflow(t *testing.T, name string) workflow {
+	t.Helper()
+	RegisterTestingT(t)
+	text, err := os.ReadFile(filepath.Join(top, ".github/workflows", name))
+	Expect(err).NotTo(HaveOccurred())
+	var w workflow
+	Expect(yaml.Unmarshal(text, &w)).To(Succeed())
+	return w
+}
+
+// Of a tag GitHub knows nothing but that it was pushed.
+func TestAReleaseWaitsForTheTests(t *testing.T) {
+	release, ci := readWorkflow(t, "release.yml"), readWorkflow(t, "ci.yml")
+	Expect(release.Jobs["release"].Needs).To(Equal("ci"))
+	Expect(release.Jobs["ci"].Uses).To(Equal("./.github/workflows/ci.yml"))
+	Expect(ci.On).To(HaveKey("workflow_call"))
+	for name, job := range ci.Jobs {
+		for permission, access := range job.Permissions {
+			Expect(release.Jobs["ci"].Permissions).To(HaveKeyWithValue(permission, access), "what the job %s needs", name)
+		}
+	}
+}
+
+// setup-go takes the version of go.mod as it is, which is the oldest that does: its standard library is what a release must not have.
+func TestAReleaseIsCompiledWithTheNewestCorrectionsOfGo(t *testing.T) {
+	release := readWorkflow(t, "release.yml")
+	module, err := os.ReadFile(filepath.Join(top, "go.mod"))
+	Expect(err).NotTo(HaveOccurred())
+	series := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(module))[1]
+	found := false
+	for _, step := range release.Jobs["release"].Steps {
+		if strings.HasPrefix(step.Uses, "actions/setup-go@") {
+			found = true
+			Expect(step.With).To(HaveKeyWithValue("go-version", series+".x"))
+			Expect(step.With).To(HaveKeyWithValue("check-latest", "true"))
+		}
+	}
+	Expect(found).To(BeTrue())
+}
+
+// What a job pushes with its own token starts no workflow; to start one by name is allowed.
+func TestUpdatesOfDependenciesAreTested(t *testing.T) {
+	job := readWorkflow(t, "dependencies.yml").Jobs["update"]
+	Expect(job.Permissions).To(HaveKeyWithValue("actions", "write"))
+	Expect(job.Steps[len(job.Steps)-1].Run).To(HaveSuffix("\ngh workflow run ci.yml --ref dependencies\n"))
+	Expect(readWorkflow(t, "ci.yml").On).To(HaveKey("workflow_dispatch"))
+}
+
+func TestEveryModuleIsKeptUpToDate(t *testing.T) {
+	RegisterTestingT(t)
+	var modules []string
+	Expect(filepath.WalkDir(top, func(name string, entry os.DirEntry, err error) error {
+		if err == nil && entry.Name() == "go.mod" && !strings.Contains(name, "/testdata/") {
+			modules = append(modules, "/"+strings.TrimPrefix(strings.TrimPrefix(filepath.Dir(name), top), "/"))
+		}
+		return err
+	})).To(Succeed())
+	text, err := os.ReadFile(filepath.Join(top, ".github/dependabot.yml"))
+	Expect(err).NotTo(HaveOccurred())
+	var config struct {
+		Updates []struct {
+			Ecosystem   string `yaml:"package-ecosystem"`
+			Directories []string
+		}
+	}
+	Expect(yaml.Unmarshal(text, &config)).To(Succeed())
+	var kept []string
+	for _, u := range config.Updates {
+		if u.Ecosystem == "gomod" {
+			kept = append(kept, u.Directories...)
+		}
+	}
+	slices.Sort(kept)
+	slices.Sort(modules)
+	Expect(kept).To(Equal(modules))
+}
