@@ -33,6 +33,14 @@ type Change struct {
 	New Path `json:"new"`
 }
 
+// what says which path changed, and how: into another version, or into another build of the same.
+func (c Change) what() string {
+	if c.Old.Version == c.New.Version && c.New.Version != "" {
+		return c.New.Name + " " + c.New.Version + ": built anew"
+	}
+	return c.New.Name + ": " + cmp.Or(c.Old.Version, c.Old.Path.HashPart()) + " -> " + cmp.Or(c.New.Version, c.New.Path.HashPart())
+}
+
 // Setting is something about an image that differs.
 type Setting struct {
 	Name string `json:"name"`
@@ -123,8 +131,7 @@ func (d Diff) Text(w io.Writer) error {
 		t.printf("~ %s: %s -> %s\n", text.Printable(s.Name), text.Printable(s.Old), text.Printable(s.New))
 	}
 	for _, c := range d.Changed {
-		t.printf("~ %s: %s -> %s (%s, %s)\n", text.Printable(c.New.Name), text.Printable(cmp.Or(c.Old.Version, c.Old.Path.HashPart())),
-			text.Printable(cmp.Or(c.New.Version, c.New.Path.HashPart())), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
+		t.printf("~ %s (%s, %s)\n", text.Printable(c.what()), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
 	}
 	for _, p := range d.Added {
 		t.printf("+ %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))

@@ -39,14 +39,14 @@ type row struct {
 // HTML writes one page that needs nothing else: no network, no script. The treemap is a drawing of links into the tables
 // that say the same, so that a keyboard and a screen reader reach everything.
 func (r *Report) HTML(w io.Writer) error {
-	parsed, err := template.New("page").Parse(page)
+	parsed, err := template.New("page").Funcs(template.FuncMap{"printable": text.Printable}).Parse(page)
 	if err != nil {
 		return fmt.Errorf("reading the page's template: %w", err)
 	}
 	layers, paths := r.rows()
 	return parsed.Execute(w, map[string]any{
 		"Report": r, "Layers": layers, "Paths": paths, "Cells": r.treemap(paths), "Size": closure.Bytes(r.Size),
-		"Closure": closure.Bytes(r.ClosureSize()), "Engine": r.engine(), "Width": mapWidth, "Height": mapHeight,
+		"Closure": closure.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "Width": mapWidth, "Height": mapHeight,
 		"Fixups": r.Fixups(),
 	})
 }

@@ -60,6 +60,15 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(HaveOccurred())
 	})
 
+	it("tells another version from another build of the same one", func() {
+		before := made(nil, []any{"glibc", "2.40", 5}, []any{"app", "", 1})
+		after := made(nil, []any{"other", "1", 1}, []any{"glibc", "2.40", 5}, []any{"app", "", 1})
+		var out bytes.Buffer
+		Expect(Compare(before, after).Text(&out)).To(Succeed())
+		Expect(out.String()).To(And(ContainSubstring("~ glibc 2.40: built anew (5 B, +0 B)"),
+			ContainSubstring("~ app: 00000000000000000000000000000001 -> 00000000000000000000000000000002 (")))
+	})
+
 	it("pairs what changed by its name, and tells it from what came and went", func() {
 		before := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "1", 10}, []any{"old", "1", 3})
 		after := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "2", 12}, []any{"new", "1", 4})

@@ -3,9 +3,11 @@ package inspect
 import (
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
@@ -18,14 +20,17 @@ type Why struct {
 	Dependents []storepath.Path `json:"dependents"`
 }
 
-// Why finds what a name means, a store path, its base name or a part of that, and says why each match is there.
+// Why finds what a name means, a store path, its base name or a part of that, or a file in the image as a container names it,
+// and says why each match is there.
 func (r *Report) Why(name string) ([]Why, error) {
 	exact, partial := []storepath.Path{}, []storepath.Path{}
 	wanted := strings.TrimPrefix(name, storepath.Dir+"/")
 	wanted, _, _ = strings.Cut(wanted, "/")
+	view, _ := closure.ViewOf(r.Prefix) // the zero one where that is none
+	places := strings.Split(name, "/")
 	for _, p := range r.Paths {
 		switch base := p.Path.Base(); {
-		case base == wanted:
+		case base == wanted, path.IsAbs(name) && slices.Contains(places, closure.BaseName(p.Path, view)):
 			exact = append(exact, p.Path)
 		case wanted != "" && strings.Contains(base, wanted):
 			partial = append(partial, p.Path)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
@@ -16,13 +17,20 @@ import (
 // errUsage says that a command line was not understood, and that this was said.
 var errUsage = errors.New("usage")
 
-// newFlags are the flags of a command, whose help is usage.
-func newFlags(name, usage string, out io.Writer) *flag.FlagSet {
+// newFlags are the flags of a command, whose help is usage. What a command is asked for goes to out, help too; what is wrong
+// goes to errs, as out is mostly a file or another program's input.
+func newFlags(name, usage string, args []string, out, errs io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(out)
-	flags.Usage = func() { fmt.Fprint(out, usage) }
+	flags.SetOutput(errs)
+	if slices.ContainsFunc(args, isHelp) {
+		errs = out
+	}
+	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	return flags
 }
+
+// isHelp reports whether an argument asks for help, as package flag has it.
+func isHelp(arg string) bool { return slices.Contains([]string{"-h", "--h", "-help", "--help"}, arg) }
 
 // keyList collects --key flags.
 type keyList narinfo.Keys

@@ -21,20 +21,20 @@ const inspectUsage = `usage: inspect [--json | --html] IMAGE
 Shows what is in IMAGE: by store path and by layer, how large, and who is said to have signed it; with --html as one
 page with a treemap, which needs nothing else. It checks nothing of it: that is verify's, which bin/verify is too.
 
-  why     the chain of references from a root to PATH, which is a store path or a part of its name
+  why     the chain of references from a root to PATH, which is a store path, a part of its name, or a file of the image
   diff    what OTHER has that IMAGE has not, and the other way round
   verify  who signed what, and whether anything was altered; inspect verify --help says more
 
 IMAGE is a file that docker save wrote, an OCI layout (a directory or an archive), or a buildpack's layers directory.
 `
 
-// Inspect is the inspect command. It writes what it shows to out and returns the exit status: 0, or 2 where the image
-// cannot be read.
-func Inspect(args []string, out io.Writer) int {
+// Inspect is the inspect command. It writes what it shows to out, what keeps it from that to errs, and returns the exit status:
+// 0, or 2 where the image cannot be read.
+func Inspect(args []string, out, errs io.Writer) int {
 	if len(args) > 0 && args[0] == "verify" {
-		return Verify(args[1:], out)
+		return Verify(args[1:], out, errs)
 	}
-	flags := newFlags("inspect", inspectUsage, out)
+	flags := newFlags("inspect", inspectUsage, args, out, errs)
 	asJSON := flags.Bool("json", false, "")
 	asHTML := flags.Bool("html", false, "")
 	names, err := interspersed(flags, args)
@@ -63,7 +63,7 @@ func Inspect(args []string, out io.Writer) int {
 		_, err = out.Write(shown)
 	}
 	if err != nil {
-		fmt.Fprintf(out, "inspect: %s\n", text.Printable(err.Error()))
+		fmt.Fprintf(errs, "inspect: %s\n", text.Printable(err.Error()))
 		return verifyFailed
 	}
 	return 0

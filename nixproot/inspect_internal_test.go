@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/sclevine/spec"
 	"golang.org/x/net/html"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/inspect"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
@@ -40,7 +43,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 	})
 	run := func(args ...string) (int, string) {
 		var out bytes.Buffer
-		return Inspect(args, &out), out.String()
+		return Inspect(args, &out, &out), out.String()
 	}
 
 	it("shows what is in an image, by path and by layer, and who signed it", func() {
@@ -79,6 +82,13 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		code, out = run("why", name, f.App.String()+"/bin/app", "--json")
 		Expect(code).To(Equal(0), out)
 		Expect(out).To(ContainSubstring(`"chain": [`))
+		view, err := closure.ViewOf(imagetest.View)
+		Expect(err).NotTo(HaveOccurred())
+		for _, place := range []string{imagetest.View, path.Dir(imagetest.View) + "/closure-0001-aa"} {
+			code, out = run("why", name, place+"/"+closure.BaseName(f.App, view)+"/bin/app", "--json")
+			Expect(code).To(Equal(0), out)
+			Expect(out).To(ContainSubstring(`"path": "`+f.App.String()+`"`), "as a container has it")
+		}
 		code, out = run("why", name, "no-such-thing")
 		Expect(code).To(Equal(verifyFailed))
 		Expect(out).To(ContainSubstring(`no store path that is called "no-such-thing"`))
@@ -113,7 +123,34 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(out).NotTo(MatchRegexp("[\x1b\x07\u202e]"))
 		code, out = run("--html", name)
 		Expect(code).To(Equal(0), out)
-		Expect(out).NotTo(ContainSubstring("<script"))
+		Expect(out).NotTo(Or(ContainSubstring("<script"), MatchRegexp("[\x1b\x07\u202e]")))
+	})
+
+	it("says what is wrong beside what it shows, which is mostly a file or another program's input", func() {
+		for _, c := range []struct {
+			command func(args []string, out, errs io.Writer) int
+			args    []string
+			says    string
+		}{
+			{Inspect, []string{"--html", "/dev/null"}, "inspect: "},
+			{Inspect, []string{"diff", "--json", name, "/dev/null"}, "inspect: "},
+			{Inspect, []string{"--htlm", name}, "flag provided but not defined: -htlm"},
+			{Inspect, nil, "usage: inspect"},
+			{Verify, []string{"/dev/null"}, "verify: "},
+			{Inspect, []string{"verify"}, "usage: verify"},
+			{surveyNothing, []string{"--json", "file:///none", "-"}, "survey: "},
+		} {
+			var out, errs bytes.Buffer
+			Expect(c.command(c.args, &out, &errs)).To(Equal(verifyFailed))
+			Expect(errs.String()).To(HavePrefix(c.says))
+			Expect(out.String()).To(BeEmpty(), "%v", c.args)
+		}
+		for _, command := range []func([]string, io.Writer, io.Writer) int{Inspect, Verify, surveyNothing} {
+			var out, errs bytes.Buffer
+			command([]string{"--help"}, &out, &errs)
+			Expect(out.String()).To(HavePrefix("usage: "))
+			Expect(errs.String()).To(BeEmpty())
+		}
 	})
 
 	it("shows its usage where it is asked otherwise, and says what it cannot read", func() {
@@ -132,6 +169,10 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
+func surveyNothing(args []string, out, errs io.Writer) int {
+	return Survey(args, strings.NewReader(""), out, errs)
+}
+
 func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 	var page []byte
 	it.Before(func() {
@@ -140,7 +181,7 @@ func testInspectPage(t *testing.T, _ spec.G, it spec.S) {
 		name := filepath.Join(t.TempDir(), "image.tar")
 		f.Write(name, nil)
 		var out bytes.Buffer
-		Expect(Inspect([]string{"--html", name}, &out)).To(Equal(0), out.String())
+		Expect(Inspect([]string{"--html", name}, &out, &out)).To(Equal(0), out.String())
 		page = out.Bytes()
 	})
 

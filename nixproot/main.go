@@ -26,7 +26,7 @@ const GCPercent = 20
 const layersUmask = 0o022
 
 // Main is the buildpack's program: detect, build, inspect, survey or verify, by the name it is called under.
-func Main(args []string, out io.Writer) {
+func Main(args []string, out, errs io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
 	noCoreDumps()
@@ -34,14 +34,14 @@ func Main(args []string, out io.Writer) {
 	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
 	color.Disable(variables["NO_COLOR"] != "")                                // https://no-color.org
 	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks
-	out = newRedacting(out, variables)
+	out, errs = newRedacting(out, variables), newRedacting(errs, variables)
 	switch filepath.Base(args[0]) {
 	case "verify":
-		os.Exit(Verify(args[1:], out))
+		os.Exit(Verify(args[1:], out, errs))
 	case "inspect":
-		os.Exit(Inspect(args[1:], out))
+		os.Exit(Inspect(args[1:], out, errs))
 	case "survey":
-		os.Exit(Survey(args[1:], os.Stdin, out))
+		os.Exit(Survey(args[1:], os.Stdin, out, errs))
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)),

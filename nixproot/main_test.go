@@ -28,11 +28,11 @@ const programEnv = "NIXPROOT_TEST_PROGRAM"
 // buildpack's names.
 func TestMain(m *testing.M) {
 	if program := os.Getenv(programEnv); program != "" {
-		nixproot.Main([]string{program}, os.Stdout)
+		nixproot.Main([]string{program}, os.Stdout, os.Stderr)
 		os.Exit(0)
 	}
 	if slices.Contains([]string{"detect", "build", "verify", "inspect", "survey"}, filepath.Base(os.Args[0])) {
-		nixproot.Main(os.Args, os.Stdout)
+		nixproot.Main(os.Args, os.Stdout, os.Stderr)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

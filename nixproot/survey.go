@@ -60,9 +60,10 @@ type surveyOptions struct {
 	roots    []storepath.Path
 }
 
-// Survey is the survey command. It writes a line per closure to out and returns the exit status.
-func Survey(args []string, in io.Reader, out io.Writer) int {
-	options, err := parseSurvey(args, in, out)
+// Survey is the survey command. It writes a line per closure to out, what keeps it from that to errs, and returns the exit
+// status.
+func Survey(args []string, in io.Reader, out, errs io.Writer) int {
+	options, err := parseSurvey(args, in, out, errs)
 	if errors.Is(err, errUsage) {
 		return surveyFailed
 	}
@@ -73,16 +74,16 @@ func Survey(args []string, in io.Reader, out io.Writer) int {
 		status, err = runSurvey(ctx, options, out)
 	}
 	if err != nil {
-		fmt.Fprintf(out, "survey: %s\n", text.Printable(err.Error()))
+		fmt.Fprintf(errs, "survey: %s\n", text.Printable(err.Error()))
 		return surveyFailed
 	}
 	return status
 }
 
-func parseSurvey(args []string, in io.Reader, out io.Writer) (surveyOptions, error) {
+func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOptions, error) {
 	var o surveyOptions
 	var keys keyList
-	flags := newFlags("survey", surveyUsage, out)
+	flags := newFlags("survey", surveyUsage, args, out, errs)
 	flags.Var(&keys, "key", "")
 	flags.BoolVar(&o.unsigned, "unsigned", false, "")
 	flags.BoolVar(&o.json, "json", false, "")

@@ -22,28 +22,28 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 
 	it("explains itself where it is called wrongly", func() {
 		var out bytes.Buffer
-		Expect(Survey([]string{"https://cache.example.org"}, strings.NewReader(""), &out)).To(Equal(surveyFailed))
+		Expect(Survey([]string{"https://cache.example.org"}, strings.NewReader(""), &out, &out)).To(Equal(surveyFailed))
 		Expect(out.String()).To(HavePrefix("usage: survey"))
 	})
 
 	it("reads store paths from arguments, files and standard input, and says which line is none", func() {
 		list := filepath.Join(t.TempDir(), "list")
 		Expect(os.WriteFile(list, []byte("# a list\n\n"+path+"\n"), 0o644)).To(Succeed())
-		o, err := parseSurvey([]string{"--json", "file:///cache", path, list, "-"}, strings.NewReader(path+"\n"), &bytes.Buffer{})
+		o, err := parseSurvey([]string{"--json", "file:///cache", path, list, "-"}, strings.NewReader(path+"\n"), &bytes.Buffer{}, &bytes.Buffer{})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(o.roots).To(HaveLen(3))
-		_, err = parseSurvey([]string{"http://::1:8080", path}, strings.NewReader(""), &bytes.Buffer{})
+		_, err = parseSurvey([]string{"http://::1:8080", path}, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
 		Expect(err).To(MatchError(ContainSubstring("an IPv6 address stands in brackets")))
-		o, err = parseSurvey([]string{"/cache", path}, strings.NewReader(""), &bytes.Buffer{})
+		o, err = parseSurvey([]string{"/cache", path}, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(o.cache).To(Equal("/cache"))
-		_, err = parseSurvey([]string{"file:///cache", "-"}, strings.NewReader("glibc\n"), &bytes.Buffer{})
+		_, err = parseSurvey([]string{"file:///cache", "-"}, strings.NewReader("glibc\n"), &bytes.Buffer{}, &bytes.Buffer{})
 		Expect(err).To(MatchError(ContainSubstring("glibc")))
 	})
 
 	it("fails in one line where the cache is none", func() {
 		var out bytes.Buffer
-		Expect(Survey([]string{"file://" + t.TempDir(), path}, strings.NewReader(""), &out)).To(Equal(surveyFailed))
+		Expect(Survey([]string{"file://" + t.TempDir(), path}, strings.NewReader(""), &out, &out)).To(Equal(surveyFailed))
 		Expect(out.String()).To(HavePrefix("survey: "))
 	})
 
@@ -51,7 +51,7 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		f := imagetest.New(t, launch.EngineRelocate)
 		run := func(args ...string) (int, []string) {
 			var out bytes.Buffer
-			code := Survey(append(args, f.Cache, f.App.String(), f.Lib.String()), strings.NewReader(""), &out)
+			code := Survey(append(args, f.Cache, f.App.String(), f.Lib.String()), strings.NewReader(""), &out, &out)
 			return code, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 		}
 		code, lines := run("--key", f.Key)

@@ -40,9 +40,10 @@ IMAGE is a file that docker save wrote, an OCI layout (a directory or an archive
 Exit status: 0 all intact and signed, 1 something is not or cannot be accounted for, 2 the image cannot be read.
 `
 
-// Verify is the verify command. It writes a line per store path to out and returns the exit status.
-func Verify(args []string, out io.Writer) int {
-	options, name, err := parseVerify(args, out)
+// Verify is the verify command. It writes a line per store path to out, what keeps it from that to errs, and returns the exit
+// status.
+func Verify(args []string, out, errs io.Writer) int {
+	options, name, err := parseVerify(args, out, errs)
 	if errors.Is(err, errUsage) {
 		return verifyFailed
 	}
@@ -55,7 +56,7 @@ func Verify(args []string, out io.Writer) int {
 	}
 	switch {
 	case err != nil:
-		fmt.Fprintf(out, "verify: %s\n", text.Printable(err.Error()))
+		fmt.Fprintf(errs, "verify: %s\n", text.Printable(err.Error()))
 		return verifyFailed
 	case !report.Intact():
 		return verifyAltered
@@ -64,14 +65,14 @@ func Verify(args []string, out io.Writer) int {
 }
 
 // parseVerify reads the command line.
-func parseVerify(args []string, out io.Writer) (verify.Options, string, error) {
+func parseVerify(args []string, out, errs io.Writer) (verify.Options, string, error) {
 	bin := ownBin()
 	options := verify.Options{
 		OwnLauncher: func(architecture string) string { return ownLauncher(bin, architecture) },
 		PRoots:      ownPRoots(bin), BuildLayers: []string{recordLayer, toolchainLayer, evaluationLayer},
 	}
 	var keys keyList
-	flags := newFlags("verify", verifyUsage, out)
+	flags := newFlags("verify", verifyUsage, args, out, errs)
 	flags.Var(&keys, "key", "")
 	flags.Var((*rootList)(&options.Roots), "root", "")
 	flags.Var((*stringList)(&options.Accept), "accept", "")

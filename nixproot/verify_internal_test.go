@@ -42,7 +42,7 @@ func testVerifyCommand(t *testing.T, _ spec.G, it spec.S) {
 		f.Write(name, func(f *imagetest.Image) { f.Config.Env = append(f.Config.Env, "FOO=bar") })
 		run := func(args ...string) (int, string) {
 			var out bytes.Buffer
-			return Verify(append(args, name), &out), out.String()
+			return Verify(append(args, name), &out, &out), out.String()
 		}
 		code, out := run("--key", f.Key, "--launcher", "sha256:"+f.LauncherSHA256, "--root", f.App.String(), "--accept", "FOO")
 		Expect(code).To(Equal(verifyIntact), out)
@@ -65,11 +65,11 @@ func testVerifyCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("shows its usage where it is asked otherwise, and says what it cannot read", func() {
 		for _, args := range [][]string{{}, {"a", "b"}, {"--key", "x", "a"}, {"--help"}} {
 			var out bytes.Buffer
-			Expect(Verify(args, &out)).To(Equal(verifyFailed))
+			Expect(Verify(args, &out, &out)).To(Equal(verifyFailed))
 			Expect(out.String()).To(ContainSubstring("usage: verify"))
 		}
 		var out bytes.Buffer
-		Expect(Verify([]string{t.TempDir()}, &out)).To(Equal(verifyFailed))
+		Expect(Verify([]string{t.TempDir()}, &out, &out)).To(Equal(verifyFailed))
 		Expect(out.String()).To(HavePrefix("verify: "))
 	})
 
@@ -122,7 +122,7 @@ func testVerifyDirectory(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.Symlink("/dev/zero", filepath.Join(dir, "closure-01", closure.PathsName))).To(Succeed())
 		Expect(syscall.Mkfifo(filepath.Join(dir, "closure-02"), 0o644)).To(Succeed())
 		var out bytes.Buffer
-		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())
+		Expect(Verify([]string{dir}, &out, &out)).To(Equal(verifyAltered), out.String())
 		Expect(out.String()).To(And(ContainSubstring("closure-00: it is a symlink"), Not(ContainSubstring("passwd")),
 			ContainSubstring("closure-01/paths.json"), ContainSubstring("closure-02: it is a special file")))
 	})
@@ -140,7 +140,7 @@ func testVerifyBuildTime(t *testing.T, _ spec.G, it spec.S) {
 			Expect(os.WriteFile(filepath.Join(dir, name+".toml"), []byte(table), 0o644)).To(Succeed())
 		}
 		var out bytes.Buffer
-		Expect(Verify([]string{dir}, &out)).To(Equal(verifyAltered), out.String())
+		Expect(Verify([]string{dir}, &out, &out)).To(Equal(verifyAltered), out.String())
 		Expect(out.String()).To(And(ContainSubstring("evil: this buildpack makes no such layer"),
 			ContainSubstring(toolchainLayer+": this buildpack makes no such layer"),
 			Not(ContainSubstring(recordLayer+": this buildpack makes no such layer"))))
@@ -157,7 +157,7 @@ func testInterrupted(t *testing.T, _ spec.G, it spec.S) {
 		defer signal.Stop(safe)
 		var out bytes.Buffer
 		code := make(chan int, 1)
-		go func() { code <- Verify([]string{name}, &out) }()
+		go func() { code <- Verify([]string{name}, &out, &out) }()
 		Consistently(code, "300ms").ShouldNot(Receive())
 		Expect(syscall.Kill(os.Getpid(), syscall.SIGTERM)).To(Succeed())
 		Eventually(code, "20s").Should(Receive(Equal(verifyFailed)))

@@ -10,5 +10,5 @@ import (
 )
 
 func main() {
-	nixproot.Main(os.Args, os.Stdout)
+	nixproot.Main(os.Args, os.Stdout, os.Stderr)
 }
