@@ -320,6 +320,8 @@ func artefacts(text string) []artefact {
 		{"keys.cdb", cdb(text, "value"), relocate.HashKeyed, "cdb"},
 		{"app.mo", catalogue(text, "translated"), relocate.HashKeyed, "message catalogue"},
 		{"index", "DIRC\x00\x00\x00\x02" + text, checksummed, "git index"},
+		{"data/a.i", "\x00\x03\x00\x01" + strings.Repeat("\x00", 20) + strings.Repeat("\xff", 8) + strings.Repeat("\x00", 32) + "u" + text,
+			checksummed, "Mercurial"},
 		{"_0.fdt", "\x3f\xd7\x6c\x17" + text, checksummed, "Lucene"},
 		{"dump.rdb", "REDIS0011" + text, checksummed, "Redis"},
 		{"a.duckdb", "checksumDUCK\x40\x00\x00\x00\x00\x00\x00\x00" + text, checksummed, "DuckDB"},

@@ -108,6 +108,8 @@ func magics() []magic {
 		{0, "\x89HDF\r\n\x1a\n", format{name: "HDF5", kind: Checksummed, fix: (*fixer).hdf5}},
 		{0, "TDB file\n", format{name: "TDB table", kind: HashKeyed}},
 		{0, "DIRC\x00\x00\x00", format{name: "git index", kind: Checksummed}},             // gitformat-index
+		{0, "\x00\x01\x00\x01", format{name: revlogName, kind: Checksummed}},              // mercurial/revlogutils/constants.py
+		{0, "\x00\x03\x00\x01", format{name: revlogName, kind: Checksummed}},              // with deltas to any revision
 		{0, "\x3f\xd7\x6c\x17", format{name: "Lucene index", kind: Checksummed}},          // CodecUtil.java
 		{0, "REDIS0", format{name: "Redis dump", kind: Checksummed}},                      // rdb.c
 		{8, "DUCK", format{name: "DuckDB database", kind: Checksummed}},                   // main_header.cpp
@@ -239,6 +241,8 @@ func plausible(m *magic, head []byte) bool {
 		return len(head) >= 12 && string(head[8:12]) == "BEAM"
 	case "git pack":
 		return len(head) >= 12 && (head[7] == 2 || head[7] == 3)
+	case revlogName: // the first revision has no parents
+		return len(head) >= 64 && string(head[24:32]) == "\xff\xff\xff\xff\xff\xff\xff\xff"
 	case "cpio with checksums":
 		return len(head) >= 110 && len(bytes.Trim(head[:110], "0123456789abcdefABCDEF")) == 0
 	case "ext file system image":
@@ -353,5 +357,6 @@ const (
 	elfName        = "ELF"
 	erlangTermName = "Erlang term"
 	racketName     = "Racket code"
+	revlogName     = "Mercurial revlog"
 	rDataName      = "R data"
 )

@@ -48,6 +48,12 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("takes what only begins with Mercurial's version for no revlog", func() {
+		_, report := relocated(t, regular("a.i", "\x00\x03\x00\x01"+strings.Repeat("\x00", 60)+script), regular("b.i", "\x00\x01\x00\x01"+script))
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(report.References).To(Equal(2))
+	})
+
 	it("passes over empty members, large sizes and each form of descriptor", func() {
 		last := zipped(zip.Deflate, "last", script)
 		const four = "\x04\x00\x00\x00\x00\x00\x00\x00"
