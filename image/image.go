@@ -20,6 +20,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -168,7 +170,7 @@ func readOCI(files store) (*Image, error) {
 	for depth := 0; depth == 0 || document.isIndex(); depth++ {
 		document.Manifests = slices.DeleteFunc(document.Manifests, isAttestation)
 		if len(document.Manifests) != 1 || depth == 2 {
-			return nil, fmt.Errorf("the layout holds %d images, it takes one", len(document.Manifests))
+			return nil, severalImages(document.Manifests)
 		}
 		next := document.Manifests[0]
 		document = ociDocument{}
@@ -211,6 +213,21 @@ type ociDocument struct {
 func isAttestation(d v1.Descriptor) bool {
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown" &&
 		d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
+}
+
+// severalImages says that a layout does not hold one image, and how one of those for several machines is had.
+func severalImages(all []v1.Descriptor) error {
+	var platforms []string
+	for _, each := range all {
+		if each.Platform != nil {
+			platforms = append(platforms, each.Platform.String())
+		}
+	}
+	how := ""
+	if len(all) > 1 && len(platforms) == len(all) {
+		how = fmt.Sprintf(": %s; docker save --platform %s writes one of them", text.List(platforms, 8), text.List(platforms[:1], 1))
+	}
+	return fmt.Errorf("the layout holds %d images, it takes one%s", len(all), how)
 }
 
 // isIndex reports whether the document lists manifests.

@@ -73,6 +73,19 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 		Expect(bill.Write("text/plain", filepath.Join(t.TempDir(), "x"))).To(MatchError(ContainSubstring("no format")))
 	})
 
+	it("has a name for whatever a store path may be called, which every format wants", func() {
+		for _, name := range []string{"-1.0", "-1.0-lib", "--", "-", "1.0", "lib", "-lib", "x-", "source", "a-1.0-lib-lib"} {
+			path, err := storepath.Parse("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-" + name)
+			Expect(err).NotTo(HaveOccurred())
+			n, v, output := sbom.ParseName(path.Name())
+			Expect(n).NotTo(BeEmpty(), name)
+			purl, err := packageurl.FromString(sbom.NixPURL(n, v, output, path.HashPart()))
+			Expect(err).NotTo(HaveOccurred(), name)
+			Expect(purl.Name).To(Equal(n), name)
+			Expect(purl.Version).To(Equal(v), name)
+		}
+	})
+
 	it("dates from 1980 or SOURCE_DATE_EPOCH", func() {
 		Expect(sbom.Created("").Format("2006-01-02")).To(Equal("1980-01-01"))
 		Expect(sbom.Created("1700000000").Unix()).To(Equal(int64(1700000000)))

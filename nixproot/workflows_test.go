@@ -2,6 +2,7 @@ package nixproot_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -102,4 +103,27 @@ func TestEveryModuleIsKeptUpToDate(t *testing.T) {
 	slices.Sort(kept)
 	slices.Sort(modules)
 	Expect(kept).To(Equal(modules))
+}
+
+// A release is made with stand-ins for go and pack, by somebody whose files are nobody else's, beside what another release left.
+func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
+	g, bin, dist := NewWithT(t), t.TempDir(), t.TempDir()
+	for name, script := range map[string]string{
+		"go":   "#!/bin/sh\n[ \"$1\" = run ] && { echo " + bin + "/pack; exit; }\nwhile [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"; chmod +x \"$2\"\n",
+		"pack": "#!/bin/sh\nls -lR \"$5\" >\"$3\"\n",
+	} {
+		g.Expect(os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)).To(Succeed())
+	}
+	g.Expect(os.WriteFile(filepath.Join(dist, "nix-hydra-0.0.1-linux-amd64.cnb"), nil, 0o644)).To(Succeed())
+	command := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; exec ../scripts/release --version 9.9.9-dev --output "$0"`, dist)
+	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	out, err := command.CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), string(out))
+	sums, err := os.ReadFile(filepath.Join(dist, "SHA256SUMS"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(sums)).To(MatchRegexp(`^[0-9a-f]{64}  nix-hydra-9.9.9-dev-linux-amd64.cnb\n[0-9a-f]{64}  nix-hydra-9.9.9-dev-linux-arm64.cnb\n$`))
+	packed, err := os.ReadFile(filepath.Join(dist, "nix-hydra-9.9.9-dev-linux-arm64.cnb"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(packed)).To(And(MatchRegexp(`(?m)^drwxr-xr-x.* bin$`), MatchRegexp(`(?m)^-rwxr-xr-x.* main$`),
+		MatchRegexp(`(?m)^-rw-r--r--.* buildpack.toml$`), Not(MatchRegexp(`(?m)^..w?.------`))))
 }

@@ -131,12 +131,14 @@ func outputs() []string {
 func ParseName(storeName string) (name, version, output string) {
 	for _, each := range outputs() {
 		if rest, ok := strings.CutSuffix(storeName, "-"+each); ok {
-			if n, v := storepath.ParseName(rest); v != "" {
+			if n, v := storepath.ParseName(rest); n != "" && v != "" {
 				return n, v, each
 			}
 		}
 	}
-	name, version = storepath.ParseName(storeName)
+	if name, version = storepath.ParseName(storeName); name == "" { // "-1.0", as Nix allows: no format has what has no name
+		return storeName, "", ""
+	}
 	return name, version, ""
 }
 
