@@ -4,19 +4,39 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
-// FreePort gives a TCP port of loopback that nobody listens on at the moment.
+// claims are the ports that this process was given, each with the abstract socket that says so to others: a file that
+// nothing holds is closed.
+var claims sync.Map
+
+// FreePort gives a TCP port of loopback that nobody listens on, and gives it to nobody else on this machine while this
+// process lives. It is below those that Linux hands to whoever asks for any (ip_local_port_range, from 32768): a server
+// that starts between this call and the port's use is not given it.
 func FreePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("finding a free port: %w", err)
+	var last error
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			err = listener.Close()
+		}
+		var claim net.Listener
+		if err == nil {
+			claim, err = net.Listen("unix", fmt.Sprintf("@nix-hydra-rig-port-%d", port))
+		}
+		if err == nil {
+			claims.Store(port, claim)
+			return port, nil
+		}
+		last = err
 	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	return port, listener.Close()
+	return 0, fmt.Errorf("finding a free port: %w", last)
 }
 
 // Await asks a URL until it answers with status 200, at most for the given time, and gives the answer's body. When
