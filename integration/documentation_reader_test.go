@@ -339,7 +339,7 @@ func (r *reader) workflow(b pages.Block) {
 	var w githubWorkflow
 	must(yaml.Unmarshal([]byte(b.Text), &w))
 	withSite(func(r *reader, _ pages.Block) {
-		r.env = append(r.env, "GITHUB_ACTOR=reader", "TOKEN=secret", "GITHUB_REPOSITORY=shop/site",
+		r.env = append(r.env, "GITHUB_ACTOR=reader", "TOKEN=secret", "REGISTRY="+r.registry.locked(r.t, "reader", "secret"), "GITHUB_REPOSITORY=Shop/Site",
 			"GITHUB_SERVER_URL=https://git.example.org", "GITHUB_SHA="+strings.Repeat("1f", 20), "CACHE_KEY=")
 		job := w.Jobs["image"]
 		r.runs(job.step("Log in to the registry"))
@@ -393,8 +393,9 @@ func (r *reader) gitlabJob(b pages.Block) gitlabJob {
 func (r *reader) gitlabPublishes(b pages.Block) {
 	job := r.gitlabJob(b)
 	Expect(job.Script[0]).To(HavePrefix("wget "))
-	r.env = append(r.env, "CI_REGISTRY="+r.registry.address, "CI_REGISTRY_USER=reader", "CI_REGISTRY_PASSWORD=secret",
-		"CI_REGISTRY_IMAGE="+r.registry.address+"/gitlab/site", "CI_COMMIT_SHA="+strings.Repeat("2e", 20),
+	registry := r.registry.locked(r.t, "reader", "secret")
+	r.env = append(r.env, "CI_REGISTRY="+registry, "CI_REGISTRY_USER=reader", "CI_REGISTRY_PASSWORD=secret",
+		"CI_REGISTRY_IMAGE="+registry+"/gitlab/site", "CI_COMMIT_SHA="+strings.Repeat("2e", 20),
 		"CI_PROJECT_URL=https://git.example.org/shop/site", "CACHE_KEY=")
 	r.runs(strings.Join(job.Script[1:], "\n"))
 	r.has("gitlab/site", "latest")
@@ -408,8 +409,10 @@ func (r *reader) gitlabCreates(b pages.Block) {
 	pack.Images.Run = r.registry.address + "/heroku/heroku"
 	must(pack.BuilderWith(r.t.Context(), builder, r.buildpack))
 	defer func() { _ = exec.Command("docker", "rmi", "--force", builder).Run() }()
+	registry := r.registry.locked(r.t, "reader", "secret")
 	args := []string{"docker run --rm --network host --volume \"$PWD:/builds/site\" --user 0 --env CI_PROJECT_DIR=/builds/site",
-		"--env CI_REGISTRY_IMAGE=" + r.registry.address + "/gitlab/creator", "--env BP_NIX_SUBSTITUTERS"}
+		"--env CI_REGISTRY=" + registry + " --env CI_REGISTRY_USER=reader --env CI_REGISTRY_PASSWORD=secret",
+		"--env CI_REGISTRY_IMAGE=" + registry + "/gitlab/creator", "--env BP_NIX_SUBSTITUTERS"}
 	for name, value := range job.Variables {
 		args = append(args, "--env "+name+"="+quote(value))
 	}
