@@ -152,6 +152,18 @@ func pharWith(stub, metadata, name, text string) string {
 	return s + string(sum[:]) + number(4) + "GBMB"
 }
 
+// zipLZMA is the contents of a zip member of method 14, with a mark at their end or without.
+func zipLZMA(text string, mark bool) string {
+	var b bytes.Buffer
+	w, err := lzma.WriterConfig{SizeInHeader: !mark, Size: int64(len(text)), EOSMarker: mark}.NewWriter(&b)
+	Expect(err).NotTo(HaveOccurred())
+	_, err = io.WriteString(w, text)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(w.Close()).To(Succeed())
+	file := b.String()
+	return "\x13\x00\x05\x00" + file[:5] + file[13:]
+}
+
 // zippedMembers is a zip archive of members by name and text.
 func zippedMembers(members ...string) string {
 	var b bytes.Buffer
@@ -269,6 +281,41 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 			outer := unzipped(readBack(t, dir, "spring.jar"))
 			Expect(unzipped(outer["BOOT-INF/lib/inner.jar"])["lib/a.properties"]).To(Equal(now))
+		}
+	})
+
+	it("rewrites a zip archive beside a member of LZMA's, and refuses it where that one names a store path", func() {
+		for _, mark := range []bool{true, false} {
+			for text, refused := range map[string]bool{strings.Repeat("nothing here\n", 9): false, script: true} {
+				var b bytes.Buffer
+				w := zip.NewWriter(&b)
+				packed := zipLZMA(text, mark)
+				header := &zip.FileHeader{Name: "a.txt", Method: 14, CRC32: crc32.ChecksumIEEE([]byte(text)),
+					CompressedSize64: uint64(len(packed)), UncompressedSize64: uint64(len(text))}
+				if mark {
+					header.Flags = 1 << 1
+				}
+				raw, err := w.CreateRaw(header)
+				Expect(err).NotTo(HaveOccurred())
+				_, err = io.WriteString(raw, packed)
+				Expect(err).NotTo(HaveOccurred())
+				m, err := w.Create("b.txt")
+				Expect(err).NotTo(HaveOccurred())
+				_, err = io.WriteString(m, script)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(w.Close()).To(Succeed())
+				if refused {
+					_, report := relocated(t, regular("a.zip", b.String()))
+					Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring(`a.txt": lzma: the hash of`))))
+					continue
+				}
+				dir, _ := fixedTree(t, regular("a.zip", b.String()))
+				r, err := zip.NewReader(strings.NewReader(readBack(t, dir, "a.zip")), int64(len(readBack(t, dir, "a.zip"))))
+				Expect(err).NotTo(HaveOccurred())
+				f, err := r.Open("b.txt")
+				Expect(err).NotTo(HaveOccurred())
+				Expect(io.ReadAll(f)).To(BeEquivalentTo(now))
+			}
 		}
 	})
 

@@ -249,6 +249,13 @@ func (f *fixer) otherMethod(s source, r zipRecord, data []byte) error {
 	switch r.method {
 	case zipBzip2, zipZstd, zipXZ:
 		return f.mustBeFree(s.in(data, ""), f.inspector.recognise("", data[:min(len(data), headLen)]), nil)
+	case zipLZMA:
+		rest := bytes.NewReader(data)
+		head, err := lzmaOfZip(rest, r.flags, int64(r.size))
+		if err != nil {
+			return err
+		}
+		return f.mustBeFree(s.in(append(head, data[len(data)-rest.Len():]...), r.name+".lzma"), lzmaFormat(), nil)
 	}
 	return blockedBy(Opaque, "the compression method %d", r.method)
 }

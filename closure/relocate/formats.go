@@ -205,7 +205,7 @@ func (x *inspector) recognise(name string, head []byte) format {
 	case isTar(head):
 		return tarFormat()
 	case isLZMA(head, strings.HasSuffix(name, ".lzma") || strings.HasSuffix(name, ".tlz")):
-		return format{name: "lzma", look: (*inspector).lzma, kind: Compressed, fix: (*fixer).lzma}
+		return lzmaFormat()
 	}
 	if version, _, ok := snapshotHeader(head); ok {
 		return format{name: "V8 start-up snapshot (V8 " + version + ")", kind: Checksummed, fix: (*fixer).snapshotFile}

@@ -39,9 +39,9 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 	it("looks into zip members of other methods, and behind them", func() {
 		last := zipped(zip.Deflate, "last", script)
 		for method, data := range map[uint16]string{
-			12: decoded(scriptBzip2), zstd.ZipMethodWinZip: zstandard(script), 95: decoded(scriptXZ),
+			12: decoded(scriptBzip2), zstd.ZipMethodWinZip: zstandard(script), 95: decoded(scriptXZ), 14: zipLZMA(script, true),
 		} {
-			found := blockersOf("x.zip", localFile(method, 0, "first", "", data, uint32(len(data)))+last)
+			found := blockersOf("x.zip", localFile(method, 1<<1, "first", "", data, uint32(len(data)))+last)
 			Expect(len(found)).To(BeNumerically(">=", 2), "%d", method)
 			Expect(found[0].Detail).To(ContainSubstring(`zip member "first": `))
 			Expect(found[1].Detail).To(ContainSubstring(`zip member "last": the hash of`))
@@ -74,7 +74,8 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 
 	it("says which members it cannot look into", func() {
 		for detail, member := range map[string]string{
-			`member "a" has the compression method 14`: localFile(14, 0, "a", "", "data", 4),
+			`member "a" has the compression method 19`: localFile(19, 0, "a", "", "data", 4),
+			"its LZMA stream has no properties":        localFile(14, 0, "a", "", "data", 4),
 			`member "b" is encrypted`:                  localFile(8, 1, "b", "", "data", 4),
 			`member "c" does not say its size`:         localFile(12, 8, "c", "", "data", 0),
 		} {

@@ -43,6 +43,7 @@ const (
 	zipMark    = "PK\x03\x04"
 	zipHeader  = 30 // bytes before the name
 	zipEncrypt = 1 << 0
+	zipLZMAEnd = 1 << 1 // a mark ends what LZMA has compressed
 	zipStream  = 1 << 3 // sizes and CRC stand behind the data
 )
 
@@ -51,6 +52,7 @@ const (
 	zipStore   = 0
 	zipDeflate = 8
 	zipBzip2   = 12
+	zipLZMA    = 14
 	zipZstd    = 93
 	zipXZ      = 95
 )
@@ -65,7 +67,7 @@ func (x *inspector) zip(l *level, p location) error {
 		m := zipMember{
 			flags:  binary.LittleEndian.Uint16(head[6:]),
 			method: binary.LittleEndian.Uint16(head[8:]),
-			size:   int64(binary.LittleEndian.Uint32(head[18:])),
+			size:   int64(binary.LittleEndian.Uint32(head[18:])), unpacked: int64(binary.LittleEndian.Uint32(head[22:])),
 		}
 		name := make([]byte, binary.LittleEndian.Uint16(head[26:]))
 		extra := make([]byte, binary.LittleEndian.Uint16(head[28:]))
@@ -88,8 +90,8 @@ func (x *inspector) zip(l *level, p location) error {
 }
 
 type zipMember struct {
-	flags, method uint16
-	size          int64 // compressed
+	flags, method  uint16
+	size, unpacked int64 // compressed and not
 }
 
 // zip64Sizes gives the place of a member's size, and of its compressed size behind that, in its extra fields, or -1.
@@ -196,11 +198,19 @@ func (x *inspector) deflated(l *level, p location) error {
 // zipSized looks into a member whose size is known.
 func (x *inspector) zipSized(l *level, m zipMember, p location) error {
 	var f format
+	r := &io.LimitedReader{R: l.Reader, N: m.size}
+	var content io.Reader = r
 	switch m.method {
 	case zipStore:
 		return x.sized(l, m.size, p)
 	case zipBzip2:
 		f = format{name: "bzip2", look: (*inspector).bzip2, kind: Compressed}
+	case zipLZMA:
+		head, err := lzmaOfZip(r, m.flags, m.unpacked)
+		if err != nil {
+			return err
+		}
+		f, content = lzmaFormat(), io.MultiReader(bytes.NewReader(head), r)
 	case zipZstd:
 		f = format{name: "zstd", look: (*inspector).zstd, kind: Compressed}
 	case zipXZ:
@@ -211,9 +221,8 @@ func (x *inspector) zipSized(l *level, m zipMember, p location) error {
 	if p.depth > maxDepth {
 		return errDepth
 	}
-	r := &io.LimitedReader{R: l.Reader, N: m.size}
 	inner := x.level(p.depth)
-	inner.Reset(r)
+	inner.Reset(content)
 	if err := x.lookAs(f, inner, p); err != nil {
 		return err
 	}
