@@ -309,7 +309,6 @@ func artefacts(text string) []artefact {
 		{"modules", "\xda\xda\xfe\xca" + strings.Repeat("\x00", 1000) + "\xfa\xfa\xfe\xca" +
 			strings.Repeat("\x00", 25) + zlibbed(text), compressed, "jimage: resource"},
 		{"snapshot_blob.bin", snapshot(text), checksummed, "V8 start-up snapshot (V8 11.3.244.8-node.38)"},
-		{"sys.ji", "\xfbjli\r\n\x1a\n" + text, checksummed, "Julia"},
 		{"a.png", "\x89PNG\r\n\x1a\n" + text, checksummed, "PNG"},
 		{"a.db-wal", "\x37\x7f\x06\x82" + text, checksummed, "write-ahead log"},
 		{"a.db-journal", "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + text, checksummed, "rollback journal"},

@@ -86,12 +86,14 @@ func magics() []magic {
 		// What rewriting would break, and has nothing compressed worth looking for.
 		{0, "\xa2\xab\x0b\xf0", format{name: classData, kind: HashKeyed, settles: true, fix: (*fixer).classData}}, // JDK cds.h, static
 		{0, "\xa8\xab\x0b\xf0", format{name: classData, kind: HashKeyed, settles: true, fix: (*fixer).classData}}, // dynamic
-		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia image", kind: Checksummed}},                                  // Julia staticdata.c
-		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                       // a CRC per chunk
-		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}},     // fileformat2
-		{0, lispMark, format{name: lispName, fix: (*fixer).lisp, always: true}},                                   // core.h
-		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                        // a sum over each frame
-		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                        //
+		// Rewritten as text, which its checksum then says: Julia passes over it and compiles anew (base/loading.jl,
+		// isvalid_file_crc). With the checksum made right it would be used, and tables keyed by paths are in it.
+		{0, "\xfbjli\r\n\x1a\n", format{name: "Julia cache"}},
+		{0, "\x89PNG\r\n\x1a\n", format{name: "PNG", kind: Checksummed, fix: (*fixer).png}},                   // a CRC per chunk
+		{0, sqliteMark, format{name: "SQLite database", kind: HashKeyed, fix: (*fixer).sqlite, always: true}}, // fileformat2
+		{0, lispMark, format{name: lispName, fix: (*fixer).lisp, always: true}},                               // core.h
+		{0, "\x37\x7f\x06\x82", format{name: "SQLite write-ahead log", kind: Checksummed}},                    // a sum over each frame
+		{0, "\x37\x7f\x06\x83", format{name: "SQLite write-ahead log", kind: Checksummed}},                    //
 		{0, "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7", format{name: "SQLite rollback journal", kind: Checksummed}},
 		{0, "OggS\x00", format{name: "Ogg", kind: Checksummed}}, // RFC 3533, a CRC per page
 		// An app's own, with V8's in it (Node.js src/node_snapshotable.cc, SnapshotData::kMagic).

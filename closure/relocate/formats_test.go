@@ -54,6 +54,12 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.References).To(Equal(2))
 	})
 
+	it("rewrites a cache of Julia's and leaves its checksum, by which Julia then passes over it", func() {
+		dir, report := fixedTree(t, regular("Pkg.ji", "\xfbjli\r\n\x1a\n"+script+"\x01\x02\x03\x04"))
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(readBack(t, dir, "Pkg.ji")).To(Equal("\xfbjli\r\n\x1a\n" + strings.ReplaceAll(script, string(self), selfNow) + "\x01\x02\x03\x04"))
+	})
+
 	it("passes over empty members, large sizes and each form of descriptor", func() {
 		last := zipped(zip.Deflate, "last", script)
 		const four = "\x04\x00\x00\x00\x00\x00\x00\x00"
