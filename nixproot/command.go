@@ -32,6 +32,22 @@ func newFlags(name, usage string, args []string, out, errs io.Writer) *flag.Flag
 // isHelp reports whether an argument asks for help, as package flag has it.
 func isHelp(arg string) bool { return slices.Contains([]string{"-h", "--h", "-help", "--help"}, arg) }
 
+// interspersed parses flags before, between and after other arguments. The error is flag.ErrHelp where help was asked for and
+// given, else errUsage.
+func interspersed(flags *flag.FlagSet, args []string) (names []string, err error) {
+	for {
+		switch err := flags.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, err
+		case err != nil:
+			return nil, errUsage
+		case flags.NArg() == 0:
+			return names, nil
+		}
+		names, args = append(names, flags.Arg(0)), flags.Args()[1:]
+	}
+}
+
 // keyList collects --key flags.
 type keyList narinfo.Keys
 

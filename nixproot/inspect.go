@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/inspect"
@@ -43,7 +44,7 @@ func Inspect(args []string, out, errs io.Writer) int {
 	}
 	verb, want := "", 1
 	for i, name := range names[:min(len(names), 2)] { // before the image or after it
-		if len(names) == 3 && (name == "why" || name == "diff") {
+		if (len(names) == 3 || len(names) == 1 && !isThere(name)) && (name == "why" || name == "diff") {
 			verb, want, names = name, 2, slices.Delete(names, i, i+1)
 			break
 		}
@@ -69,17 +70,10 @@ func Inspect(args []string, out, errs io.Writer) int {
 	return 0
 }
 
-// interspersed parses flags before, between and after other arguments.
-func interspersed(flags *flag.FlagSet, args []string) (names []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		if flags.NArg() == 0 {
-			return names, nil
-		}
-		names, args = append(names, flags.Arg(0)), flags.Args()[1:]
-	}
+// isThere reports whether there is a file of a name.
+func isThere(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // inspectImage does what a verb says.

@@ -147,14 +147,14 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		}
 		for _, command := range []func([]string, io.Writer, io.Writer) int{Inspect, Verify, surveyNothing} {
 			var out, errs bytes.Buffer
-			command([]string{"--help"}, &out, &errs)
+			Expect(command([]string{"--help"}, &out, &errs)).To(Equal(0))
 			Expect(out.String()).To(HavePrefix("usage: "))
 			Expect(errs.String()).To(BeEmpty())
 		}
 	})
 
 	it("shows its usage where it is asked otherwise, and says what it cannot read", func() {
-		for _, args := range [][]string{{}, {"why", name}, {"--html", "--json", name}, {"diff", "--html", name, name}} {
+		for _, args := range [][]string{{}, {"why"}, {"diff", "--json"}, {"why", name}, {"--html", "--json", name}, {"diff", "--html", name, name}} {
 			code, out := run(args...)
 			Expect(code).To(Equal(verifyFailed))
 			Expect(out).To(HavePrefix("usage: inspect"))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -64,7 +65,10 @@ type surveyOptions struct {
 // status.
 func Survey(args []string, in io.Reader, out, errs io.Writer) int {
 	options, err := parseSurvey(args, in, out, errs)
-	if errors.Is(err, errUsage) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return surveyRelocates
+	case errors.Is(err, errUsage):
 		return surveyFailed
 	}
 	ctx, stop := interruptible()
@@ -89,14 +93,14 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 	flags.BoolVar(&o.json, "json", false, "")
 	harmless := flags.String("harmless", os.Getenv("BP_NIX_HARMLESS"), "")
 	layers := flags.String("layers", strings.TrimSuffix(surveyView, "/"+viewLayer), "")
-	if err := flags.Parse(args); err != nil {
-		return o, errUsage
+	names, err := interspersed(flags, args)
+	if err != nil {
+		return o, err
 	}
-	if flags.NArg() < 2 {
+	if len(names) < 2 {
 		flags.Usage()
 		return o, errUsage
 	}
-	var err error
 	if o.keys, err = keys.orDefault(); err != nil {
 		return o, err
 	}
@@ -108,11 +112,11 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 	if err != nil {
 		return o, err
 	}
-	o.view, o.cache = view.Overruling(overrules), flags.Arg(0)
+	o.view, o.cache = view.Overruling(overrules), names[0]
 	if err := checkCache(o.cache); err != nil && !filepath.IsAbs(o.cache) { // a directory is a cache, too
 		return o, err
 	}
-	for _, arg := range flags.Args()[1:] {
+	for _, arg := range names[1:] {
 		roots, err := surveyRoots(arg, in)
 		if err != nil {
 			return o, err

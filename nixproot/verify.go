@@ -3,6 +3,7 @@ package nixproot
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -44,7 +45,10 @@ Exit status: 0 all intact and signed, 1 something is not or cannot be accounted 
 // status.
 func Verify(args []string, out, errs io.Writer) int {
 	options, name, err := parseVerify(args, out, errs)
-	if errors.Is(err, errUsage) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return verifyIntact
+	case errors.Is(err, errUsage):
 		return verifyFailed
 	}
 	var report *verify.Report
@@ -78,18 +82,18 @@ func parseVerify(args []string, out, errs io.Writer) (verify.Options, string, er
 	flags.Var((*stringList)(&options.Accept), "accept", "")
 	flags.StringVar(&options.Launcher, "launcher", "", "")
 	flags.StringVar(&options.Lifecycle, "lifecycle", "", "")
-	if err := flags.Parse(args); err != nil {
-		return options, "", errUsage
+	names, err := interspersed(flags, args)
+	if err != nil {
+		return options, "", err
 	}
-	if flags.NArg() != 1 {
+	if len(names) != 1 {
 		flags.Usage()
 		return options, "", errUsage
 	}
 	options.Launcher = strings.TrimPrefix(options.Launcher, "sha256:")
 	options.Lifecycle = strings.TrimPrefix(options.Lifecycle, "sha256:")
-	var err error
 	options.Keys, err = keys.orDefault()
-	return options, flags.Arg(0), err
+	return options, names[0], err
 }
 
 // ownBin is the directory with this program and those that are packaged with it, "" where it cannot be found.
