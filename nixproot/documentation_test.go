@@ -288,10 +288,74 @@ func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
 	Expect(imports).To(BeNumerically(">", 50))
 }
 
-func TestThePackageScriptRefusesAnArchitectureThatThereIsNot(t *testing.T) {
-	g, dir := NewWithT(t), filepath.Join(t.TempDir(), "buildpack")
-	out, err := exec.CommandContext(t.Context(), "../scripts/package", "--output", dir, "--arch", "aarch64").CombinedOutput()
-	g.Expect(err).To(HaveOccurred())
-	g.Expect(string(out)).To(Equal("package: --arch is amd64 or arm64, not aarch64\n"))
-	g.Expect(dir).NotTo(BeAnExistingFile())
+// script runs one of scripts/ with a stand-in for go, which writes a file where a program is to be.
+func script(t *testing.T, args ...string) (status int, out, errs string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "../scripts/"+args[0], args[1:]...)
+	bin := t.TempDir()
+	NewWithT(t).Expect(os.WriteFile(filepath.Join(bin, "go"), []byte("#!/bin/sh\n[ \"$1\" = env ] && { echo amd64; exit; }\n"+
+		"while [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"\n"), 0o755)).To(Succeed())
+	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	var stdout, stderr strings.Builder
+	command.Stdout, command.Stderr = &stdout, &stderr
+	_ = command.Run()
+	return command.ProcessState.ExitCode(), stdout.String(), stderr.String()
+}
+
+func TestScriptsExplainThemselves(t *testing.T) {
+	for name, options := range map[string][]string{
+		"package": {"--output", "--arch", "--offline", "--cnb"}, "release": {"--version", "--output", "--publish"},
+		"fuzz": {"--minutes"}, "soak": {"--minutes", "--seed"}, "survey": {"--cache", "--channel", "--key", "--packages", "--output"},
+	} {
+		g := NewWithT(t)
+		status, help, errs := script(t, name, "--help")
+		g.Expect(status).To(Equal(0), name)
+		g.Expect(help).To(ContainSubstring("  scripts/"+name+" "), name)
+		g.Expect(errs).To(BeEmpty(), name)
+		status, out, errs := script(t, name, "--nothing")
+		g.Expect(status).To(Equal(2), name)
+		g.Expect(out).To(BeEmpty(), name)
+		g.Expect(errs).To(Equal(name + ": unknown argument --nothing\n" + help))
+		for _, option := range options {
+			status, _, errs := script(t, name, option)
+			g.Expect(status).To(Equal(2), name)
+			g.Expect(errs).To(MatchRegexp("^%s: %s needs an? [a-zA-Z]+\n$", name, option))
+		}
+	}
+}
+
+func TestThePackageScriptRefusesBeforeItCompiles(t *testing.T) {
+	g, top := NewWithT(t), t.TempDir()
+	both := filepath.Join(top, "both")
+	g.Expect(os.MkdirAll(filepath.Join(both, "linux/amd64"), 0o755)).To(Succeed())
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--arch", "aarch64"}, "--arch is amd64 or arm64, not aarch64"},
+		{[]string{"--cnb", filepath.Join(top, "none/x.cnb")}, "--cnb: there is no directory " + top + "/none"},
+		{[]string{"--cnb", filepath.Join(top, "x.tar")}, "--cnb: the file's name has to end in .cnb, and " + top + "/x.tar does not"},
+		{[]string{"--offline", filepath.Join(top, "none")}, "--offline: there is no directory " + top + "/none"},
+		{[]string{"--offline", both}, "--offline: there is no file in " + both},
+	} {
+		dir := filepath.Join(top, "buildpack")
+		status, _, errs := script(t, append([]string{"package", "--output", dir}, c.args...)...)
+		g.Expect(status).To(Equal(2))
+		g.Expect(errs).To(Equal("package: " + c.want + "\n"))
+		g.Expect(dir).NotTo(BeAnExistingFile())
+	}
+	_, _, errs := script(t, "package", "--output", both, "--arch", "amd64", "--arch", "amd64")
+	g.Expect(errs).To(HavePrefix("package: --output: " + both + " has a package for both architectures"))
+	status, out, errs := script(t, "package", "--output", both, "--arch", "amd64", "--arch", "arm64")
+	g.Expect(status).To(Equal(0), errs)
+	g.Expect(out).To(Equal(both + "\n"))
+}
+
+// What comes with a package and is not what its buildpack.toml pins would lie there unused.
+func TestThePackageScriptNamesWhatNoBuildWillUse(t *testing.T) {
+	g, top := NewWithT(t), t.TempDir()
+	g.Expect(os.WriteFile(filepath.Join(top, "nix.tar.xz"), []byte("another"), 0o644)).To(Succeed())
+	status, _, errs := script(t, "package", "--output", filepath.Join(top, "buildpack"), "--offline", top)
+	g.Expect(status).To(Equal(0), errs)
+	g.Expect(errs).To(ContainSubstring("warning: no build uses " + top + "/nix.tar.xz, as buildpack.toml has no dependency with its hash, sha256:"))
 }

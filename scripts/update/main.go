@@ -5,11 +5,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,13 +24,25 @@ import (
 	"time"
 )
 
+const usage = `usage: go run ./scripts/update [FILE]
+
+Rewrites the versions and checksums of Nix and PRoot in FILE (buildpack.toml) to what their publishers have now, and says
+what it changed. GITHUB_TOKEN, where it is set, logs in to GitHub's API.
+`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	file := "buildpack.toml"
-	if len(os.Args) > 1 {
-		file = os.Args[1]
+	flag.Usage = func() { fmt.Fprint(flag.CommandLine.Output(), usage) }
+	if slices.ContainsFunc(os.Args[1:], func(arg string) bool { return arg == "--help" || arg == "-h" }) {
+		flag.CommandLine.SetOutput(os.Stdout)
 	}
+	flag.Parse()
+	if flag.NArg() > 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	file := cmp.Or(flag.Arg(0), "buildpack.toml")
 	u := updater{
 		http: &http.Client{Timeout: time.Minute}, token: os.Getenv("GITHUB_TOKEN"),
 		api: "https://api.github.com/repos", nix: "https://releases.nixos.org/nix", out: os.Stdout,
@@ -65,8 +79,11 @@ func (u updater) file(ctx context.Context, name string) error {
 		return err
 	}
 	after, err := u.text(ctx, string(before))
-	if err != nil || after == string(before) {
-		return err
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if after == string(before) {
+		return nil
 	}
 	return os.WriteFile(name, []byte(after), 0o644)
 }
@@ -74,6 +91,9 @@ func (u updater) file(ctx context.Context, name string) error {
 // text rewrites each dependency of a buildpack.toml, with what follows it up to the next one.
 func (u updater) text(ctx context.Context, text string) (string, error) {
 	parts := strings.Split(text, header)
+	if len(parts) == 1 {
+		return "", fmt.Errorf("there is no %s in it", header)
+	}
 	for i, part := range parts[1:] {
 		updated, err := u.dependency(ctx, part)
 		if err != nil {

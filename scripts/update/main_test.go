@@ -65,7 +65,7 @@ func TestUpdateChangesVersionsAndChecksumsAlone(t *testing.T) {
 	g.Expect(again).To(Equal(after))
 }
 
-// TestTextRefuses what is no checksum.
+// TestTextRefuses what is no checksum, and a file that pins nothing.
 func TestTextRefuses(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/tags") {
@@ -78,4 +78,5 @@ func TestTextRefuses(t *testing.T) {
 	u := updater{http: server.Client(), api: server.URL, nix: server.URL + "/nix", out: io.Discard}
 	_, err := u.text(t.Context(), header+"\nid = \"nix\"\nversion = \"2.1.0\"\nuri = \"https://x/nix/nix-2.1.0/nix-2.1.0-x86_64-linux.tar.xz\"\n")
 	NewWithT(t).Expect(err).To(MatchError(ContainSubstring("holds no checksum")))
+	NewWithT(t).Expect(u.file(t.Context(), "main_test.go")).To(MatchError("main_test.go: there is no " + header + " in it"))
 }
