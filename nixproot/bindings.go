@@ -158,6 +158,43 @@ func bindingFile(ctx context.Context, name string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
+// bindingsDir is where libcnb looks for service bindings that are files.
+func bindingsDir() string {
+	if dir, ok := os.LookupEnv(libcnb.EnvServiceBindings); ok {
+		return dir
+	}
+	return filepath.Join(os.Getenv(libcnb.EnvPlatformDirectory), "bindings")
+}
+
+// checkBindings fails at the first file of a service binding that is none: libcnb, which reads all of them before this
+// buildpack is asked anything, waits at a FIFO, and does not say of a link that leads nowhere which binding has it.
+func checkBindings(dir string) error {
+	bindings, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // libcnb says so, where it is there
+	}
+	for _, binding := range bindings {
+		files, err := os.ReadDir(filepath.Join(dir, binding.Name()))
+		if err != nil || strings.HasPrefix(binding.Name(), ".") {
+			continue
+		}
+		for _, file := range files {
+			name := filepath.Join(dir, binding.Name(), file.Name())
+			info, err := os.Stat(name)
+			switch {
+			case strings.HasPrefix(file.Name(), "."), err == nil && info.IsDir():
+				continue
+			case errors.Is(err, fs.ErrNotExist):
+				return fmt.Errorf("the service binding %q has %q, a link that leads nowhere; correct the link or remove it",
+					binding.Name(), file.Name())
+			case err == nil && !info.Mode().IsRegular():
+				return fmt.Errorf("the service binding %q has %q, which is no regular file; remove it", binding.Name(), file.Name())
+			}
+		}
+	}
+	return nil
+}
+
 // readCaches reads a binding of type nix-binary-cache. An unknown key is an error.
 func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	b := CacheBinding{Name: binding.Name}
@@ -165,8 +202,14 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 		"url": &b.URL, "public-key": &b.PublicKeys, "username": &b.Username, "password": &b.Password,
 		"token": &b.Token, "netrc": &b.Netrc, "ca-certificate": &b.CACertificate,
 	}
+	taken := map[string]string{} // by which spelling
 	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
 		field, known := fields[strings.ToLower(key)]
+		if other, twice := taken[strings.ToLower(key)]; twice {
+			return nil, fmt.Errorf("the service binding %q of type %s has both %q and %q; leave one of them out", binding.Name,
+				cacheBinding, other, key)
+		}
+		taken[strings.ToLower(key)] = key
 		if !known {
 			return nil, fmt.Errorf("the service binding %q of type %s has %q; it may have url, public-key, username, "+
 				"password, token, netrc and ca-certificate", binding.Name, cacheBinding, key)

@@ -143,6 +143,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{map[string]string{"url": "https://c", "password": "hunter2"}, "needs both username and password"},
 			{map[string]string{"url": "https://c", "token": "hunter2", "username": "u", "password": "hunter2"}, "leave one of them out"},
 			{map[string]string{"netrc": "c hunter2"}, "names no machine"},
+			{map[string]string{"url": "https://c", "TOKEN": "hunter2", "token": "x"}, `has both "TOKEN" and "token"`},
 			{map[string]string{"token": "hunter2"}, "has no url"},
 			{map[string]string{"url": "//a:hunter2@example.org/x"}, "it is no URL, or one without a scheme; a cache looks like https://"},
 			{map[string]string{"url": "ssh://a:hunter2@example.org/x"}, "begins with none of https://"},

@@ -2,6 +2,7 @@ package nixproot
 
 import (
 	"context"
+	"fmt"
 	"io"
 	stdlog "log"
 	"os"
@@ -42,6 +43,10 @@ func Main(args []string, out, errs io.Writer) {
 		os.Exit(Inspect(args[1:], out, errs))
 	case "survey":
 		os.Exit(Survey(args[1:], os.Stdin, out, errs))
+	}
+	if err := checkBindings(bindingsDir()); err != nil {
+		fmt.Fprintln(errs, err)
+		os.Exit(1)
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)),

@@ -2,6 +2,7 @@ package nixproot_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +116,41 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		Expect(run("", "NO_COLOR=")).To(ContainSubstring("\x1b[34m"))
 		Expect(run("", "NO_COLOR=1")).NotTo(ContainSubstring("\x1b"))
 		Expect(run("1")).NotTo(ContainSubstring("\x1b"))
+	})
+
+	it("ends at a binding's file that cannot be read, whoever's it is, and names it", func() {
+		buildpack, err := filepath.Abs("..")
+		Expect(err).NotTo(HaveOccurred())
+		for _, c := range []struct {
+			put  func(file string) error
+			says string
+			root bool // by SERVICE_BINDING_ROOT
+		}{
+			{func(file string) error { return os.Symlink("nowhere", file) }, `has "url", a link that leads nowhere`, false},
+			{func(file string) error { return syscall.Mkfifo(file, 0o644) }, `has "url", which is no regular file`, true},
+			{func(file string) error { return os.Symlink("/dev/zero", file) }, `has "url", which is no regular file`, false},
+			{func(file string) error { return os.Mkdir(file, 0o755) }, "SKIPPED: ", true},
+			{func(file string) error { return os.Symlink("nowhere", filepath.Dir(file)+"/..data") }, "SKIPPED: ", true},
+		} {
+			platform := t.TempDir()
+			Expect(os.MkdirAll(filepath.Join(platform, "bindings/mine"), 0o755)).To(Succeed())
+			Expect(c.put(filepath.Join(platform, "bindings/mine/url"))).To(Succeed())
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			command := exec.CommandContext(ctx, os.Args[0])
+			command.Dir = t.TempDir()
+			command.Env = []string{programEnv + "=detect", "NO_COLOR=1", "CNB_BUILDPACK_DIR=" + buildpack, "CNB_PLATFORM_DIR=" + platform,
+				"CNB_BUILD_PLAN_PATH=" + filepath.Join(platform, "plan.toml"), "CNB_TARGET_ARCH=amd64"}
+			if c.root {
+				command.Env = append(command.Env, "CNB_PLATFORM_DIR=/none", "SERVICE_BINDING_ROOT="+platform+"/bindings")
+			}
+			out, err := command.CombinedOutput()
+			cancel()
+			Expect(err).To(HaveOccurred())
+			Expect(string(out)).To(ContainSubstring(c.says))
+			if !strings.HasPrefix(c.says, "SKIPPED") {
+				Expect(string(out)).To(HavePrefix(`the service binding "mine" `))
+			}
+		}
 	})
 
 	it("shows no secret in a debug log, and what this buildpack is told", func() {
