@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,9 +118,10 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 		}
 	}
 	g.Expect(pieces).To(BeNumerically(">", 80))
-	for _, w := range warnings {
-		for _, piece := range strings.Split(w.message, "…") {
-			g.Expect(code.String()).To(ContainSubstring(strings.TrimSpace(piece)), w.message)
+	for _, s := range slices.Concat(warnings, selfExplaining, atStart) {
+		for _, piece := range regexp.MustCompile(`…|, finding |, parsing `).Split(s.message, -1) {
+			piece = strings.Trim(piece, " ,")
+			g.Expect(strings.Contains(code.String(), piece)).To(BeTrue(), "nothing says %q, which %q has", piece, s.message)
 		}
 	}
 }
@@ -208,8 +210,54 @@ func TestAnEndlessClosureHasItsAdvice(t *testing.T) {
 	NewWithT(t).Expect(err).To(MatchError(And(ContainSubstring("resolving closure: it has more"), ContainSubstring("nix path-info"))))
 }
 
+// said is a message of which the page has a line, as it says itself what to do or is not ours.
+type said struct{ message, meaning string }
+
+// selfExplaining are errors that say what to do.
+var selfExplaining = []said{
+	{"Procfile line …, column …:", "the line could not be run; the mark below it stands where"},
+	{"reading Procfile:", "the file is no text in UTF-8, or leads out of the source"},
+	{"the service binding … of type …", "a key is unknown, missing, given twice, or does not go with another; the message has the keys that there are " +
+		"([private caches](../README.md#private-caches))"},
+	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
+	{"which is no regular file; remove it", "the same, of a pipe or device"},
+	{"; it takes …", "the setting has another value than it may have"},
+	{"and the source has no such file", "`BP_NIX_FILE` or `BP_NIX_FLAKE` names what is not in the upload: misspelt, not committed, or excluded"},
+	{"and BP_NIX_HYDRA_URL does not say which Hydra has it", "the two go together"},
+	{"reading BP_NIX_TRUSTED_PUBLIC_KEYS:", "a key is the line that `nix-store --generate-binary-cache-key` wrote: `name:base64`"},
+	{"the file is not the one that this buildpack pins", "what came for Nix or PRoot has another checksum: a mirror or proxy serves another version, or a page"},
+	{"give a service binding of type dependency-mapping", "Nix or PRoot cannot be downloaded; [offline and mirrors](../README.md#offline-and-mirrors)"},
+	{"it runs in the source directory at build time, and its own output is above", "`heroku-compile-hook` failed"},
+	{"there is nothing to put into the image but", "the expression has a `heroku-compile-hook` and no app: name it in `BP_NIX_ATTRS`, too"},
+}
+
+// atStart are messages of the launcher.
+var atStart = []said{
+	{": no such program:", "no directory of `PATH` has the program: it is misspelt, or of a path that is no output. What the closure offers is listed"},
+	{": no such file", "the same, of a program that is named with its directory"},
+	{"its interpreter … is not in the image", "the script's first line, or the program, names one of an operating system (`/bin/sh`, `/usr/bin/env`): have Nix " +
+		"put its own there (`patchShebangs`, `autoPatchelfHook`), or take [a run image that has it](engines.md#what-a-bare-run-image-lacks)"},
+	{"is not executable", "for the image's user. A file of the source needs its bit before it is committed (`git update-index --chmod=+x`), or is given to its interpreter"},
+	{"neither a program for this machine nor a script with a #! line", "write the interpreter into the first line, or before the program in the Procfile"},
+	{"a program for …, and this machine is …", "the image, or this program in it, is for another architecture"},
+	{"no engine can give … to the app on this platform", "the closure could not be relocated, and the platform denies what the other engines need. The message has " +
+		"what denies it and numbers what helps; see [engines](engines.md)"},
+	{"this image's closure is not relocated", "`BPL_NIX_ENGINE=relocate` asks for what the image does not have: unset it, or build with `BP_NIX_ENGINE=relocate`"},
+	{"want one of auto, relocate, native, userns, proot", "correct `BPL_NIX_ENGINE`"},
+	{"arguments were given, but the line does not end in a plain command", "say in the Procfile's line where they belong: `\"$@\"`"},
+	{"finding launch configuration, parsing launch configuration", "the launcher was taken out of its place in the image, or is another version's: build the image again"},
+}
+
+// ofOthers are messages of the lifecycle, with the reasons that have to do with this buildpack.
+var ofOthers = []said{
+	{"No buildpack groups passed detection", "this buildpack says `SKIPPED` or an error in the lines before: the source has none of the files that it looks for, or " +
+		"they did not get into the upload (`project.toml`'s exclude, `.gitignore`, another directory). Without a line of its own it is not in the order: name it with `--buildpack` or in `project.toml`"},
+	{"failed to fetch base layers: … EOF", "after minutes at `Saving`: [what helps](limits.md#what-helps)"},
+	{"failed to launch: bash exec", "a later buildpack has replaced the process type: [a procfile buildpack](composition.md#a-procfile-buildpack)"},
+}
+
 // warnings are what a build says and goes on after, in the order in which it does.
-var warnings = []struct{ message, meaning string }{
+var warnings = []said{
 	{"Service binding not used:", "the binding is for another buildpack, or its type is misspelt; the line says which"},
 	{"these settings do nothing:", "another setting decides already where the store paths come from, or they are not for flakes. " +
 		"Leave out the one that is not meant"},
@@ -229,6 +277,10 @@ var warnings = []struct{ message, meaning string }{
 	{"comes after this buildpack in the order", "its process types will count: see [a procfile buildpack](composition.md#a-procfile-buildpack)"},
 	{"which no file of the source matches", "a pattern of `BP_INCLUDE_FILES` is misspelt, or the file was left out of the upload. " +
 		"Patterns are separated by colons"},
+	{": a full build", "the build's cache has no record of the previous image, or not a good one: it is new, emptied, or was not given (`pack build --cache-image` " +
+		"in CI, kpack's `spec.cache`). All is fetched once more"},
+	{"made anew, as the previous image does not have what the last build made of them", "the cache is of another build than the image, as after a failed export: the layers are exported once more"},
+	{"may stand still at", "[what it is, and what helps](limits.md#what-helps)"},
 }
 
 // troubleshooting is the page of all entries.
@@ -250,10 +302,14 @@ likeliest first; a reason that was proven stands alone.
 The app's image is the same with it. How an app starts, the launcher says where ` + "`BPL_NIX_LAUNCH_DEBUG=true`" + ` is in the
 container's environment.
 `)
-	page.WriteString("\n## Warnings\nA build goes on after these.\n\n| the log says | it means |\n|---|---|\n")
-	for _, w := range warnings {
-		fmt.Fprintf(&page, "| %s | %s |\n", w.message, w.meaning)
+	lines := func(title, whose, where string, all []said) {
+		fmt.Fprintf(&page, "\n## %s\n%s\n\n| %s | it means |\n|---|---|\n", title, whose, where)
+		for _, s := range all {
+			fmt.Fprintf(&page, "| %s | %s |\n", s.message, s.meaning)
+		}
 	}
+	lines("Warnings", "A build goes on after these.", "the log says", warnings)
+	lines("Errors that say themselves what to do", "They end a build, and have the names and values at hand in them.", "the error says", selfExplaining)
 	for _, chapter := range chapters() {
 		fmt.Fprintf(&page, "\n## %s\n", chapter.title)
 		for _, entry := range chapter.entries {
@@ -264,5 +320,7 @@ container's environment.
 			}
 		}
 	}
+	lines("When the app does not start", "What the launcher says on the container's standard error.", "the container says", atStart)
+	lines("What the lifecycle says", "It ends a build or a start, by what is not in this buildpack.", "the lifecycle says", ofOthers)
 	return page.String()
 }
