@@ -64,6 +64,16 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.ReadDir(dir)).To(BeEmpty())
 	})
 
+	it("fails where the file cannot be read or written, and leaves no half of it", func() {
+		_, err := launch.ReadConfig(filepath.Join(dir, "none"))
+		Expect(err).To(MatchError(os.ErrNotExist))
+		good := launch.Config{Engine: launch.EngineRelocate, View: "/v"}
+		Expect(good.Write(filepath.Join(dir, "no", "c"))).To(MatchError(os.ErrNotExist))
+		Expect(os.Mkdir(filepath.Join(dir, "c"), 0o755)).To(Succeed())
+		Expect(good.Write(filepath.Join(dir, "c"))).NotTo(Succeed())
+		Expect(os.ReadDir(dir)).To(HaveLen(1))
+	})
+
 	it("is found beside the launcher, through links, and by its variable first", func() {
 		bin := filepath.Join(dir, "launch", "bin")
 		Expect(os.MkdirAll(bin, 0o755)).To(Succeed())

@@ -18,7 +18,7 @@ const noFile = ^uintptr(0)
 // is in the list, and never passed by leaving it open.
 func descriptors(files [3]*os.File, inherited []int, extra ...*os.File) (list []uintptr, firstExtra int) {
 	for _, file := range files {
-		list = append(list, descriptor(file))
+		list = append(list, file.Fd())
 	}
 	for _, fd := range inherited {
 		for len(list) < fd {
@@ -28,16 +28,9 @@ func descriptors(files [3]*os.File, inherited []int, extra ...*os.File) (list []
 	}
 	firstExtra = len(list)
 	for _, file := range extra {
-		list = append(list, descriptor(file))
+		list = append(list, file.Fd())
 	}
 	return list, firstExtra
-}
-
-func descriptor(file *os.File) uintptr {
-	if file == nil {
-		return noFile
-	}
-	return file.Fd()
 }
 
 // inherited lists the descriptors above the standard ones, in ascending order, that this process was started with for

@@ -185,6 +185,16 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 	})
 
+	it("leaves the terminal to whoever has it, where it is started in the background", func() {
+		cmd := img.command("sh")
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "set -m; " + img.bin(launch.ProgramName) + " app show & wait"}
+		_, lines := onTerminal(t, cmd)
+		var s shown
+		Expect(json.Unmarshal([]byte(until(lines, "Args")), &s)).To(Succeed())
+		Expect(s.Group).To(Equal(s.PID))
+		Expect(s.Foreground).NotTo(Equal(s.Group))
+	})
+
 	it("stops with its app and continues with it", func() {
 		cmd := img.command("sleep", "1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // job control stops no orphaned process group
@@ -304,6 +314,17 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.code).To(Equal(126))
 			Expect(strings.Count(r.err, "no engine can give")).To(Equal(1), r.err)
 		}
+		Expect(run(img.process("/bin/echo of the image")).out).To(Equal("of the image\n"), "which needs no engine")
+		Expect(run(img.command("/bin/echo", "asked for")).code).To(Equal(126))
+	})
+
+	it("refuses an engine that does not show the closure", func() {
+		path := filepath.Join(img.dir, "fake")
+		Expect(os.WriteFile(path, []byte("#!/bin/sh\nshift 2\nexec \"$@\"\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		r := run(img.command("app", "exit", "3"))
+		Expect(r.code).To(Equal(3), r.err)
+		Expect(r.err).To(MatchRegexp(`proot does not work here, running by userns: proot: ` + appStore + `/bin is not seen by open, `))
 	})
 
 	it("tries the engine that the build asked for first, and another rather than none", func() {
@@ -337,6 +358,8 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(modes()).To(Equal("mode \nmode 1\n"))
 		fake(``) // what it calls accelerated works as well as this PRoot can: before 5.3 it hides statx
 		Expect(modes()).To(Or(Equal("mode \n"), Equal("mode \nmode 1\n")))
+		img.env = append(img.env, "PROOT_NO_SECCOMP=1")
+		Expect(modes()).To(Equal("mode 1\n"), "as the user says")
 	})
 
 	it("withholds from programs under PRoot the system calls that it lets through without the closure", func() {
@@ -345,6 +368,19 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		r := run(img.command("app", "newer", appStore+"/settings"))
 		Expect(r.out).To(Or(Equal(fmt.Sprintf(said, "<nil>")), Equal(fmt.Sprintf(said, "function not implemented"))), r.err)
 		Expect(r.err).To(BeEmpty())
+	})
+
+	it("passes on once the app is up what else comes while PRoot is being tried", func() {
+		path := filepath.Join(img.dir, "slow")
+		Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\nsleep 0.3\nexec "+proot(t)+" \"$@\"\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		cmd := img.command("app", "sleep", "20")
+		out, err := cmd.StdoutPipe()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(cmd.Start()).To(Succeed())
+		until(bufio.NewScanner(out), "up")
+		end(cmd, syscall.SIGHUP)
+		Expect(killedBy(cmd.ProcessState)).To(Equal("hangup"))
 	})
 
 	it("ends by a signal that comes while PRoot is being tried, as if the app had got it", func() {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -21,8 +22,10 @@ func TestRelocatedNamesKeepThePathsLength(t *testing.T) {
 	got := viewPath("/layers/nixproot_nix-hydra/store", base)
 	Expect(got).To(Equal("/layers/nixproot_nix-hydra/store/00bgd045z0-app-1.0"))
 	Expect(got).To(HaveLen(len("/nix/store/" + base)))
-	Expect(viewPath("/l", base)).To(BeEmpty(), "more characters than a hash has")
-	Expect(viewPath("/"+strings.Repeat("x", 60), base)).To(BeEmpty(), "none left")
+	Expect(viewPath("/"+strings.Repeat("x", 9), base)).To(Equal("/xxxxxxxxx/" + base))
+	Expect(viewPath("/"+strings.Repeat("x", 8), base)).To(BeEmpty(), "more characters than a hash has")
+	Expect(viewPath("/"+strings.Repeat("x", 40), base)).To(HaveSuffix("x/0-app-1.0"))
+	Expect(viewPath("/"+strings.Repeat("x", 41), base)).To(BeEmpty(), "none left")
 	Expect(viewPath("/layers/nixproot_nix-hydra/store", "nohash")).To(BeEmpty())
 }
 
@@ -108,19 +111,22 @@ func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
 	RegisterTestingT(t)
 	for _, line := range []string{
 		"app", "run_proot.sh app -p $PORT", "A=1 B=$C app", `app "a $B" 'c' ${D:-e} "${F:-g h}" ${H+i} ~/x`, "exec app x",
-		"app # note", "$APP x", `app \$x a=b --c=d,e`,
+		"app ${B-c} ${D:+e}", "A= app", "app # note", "$APP x", `app \$x a=b --c=d,e`,
 	} {
 		Expect(CheckLine(line)).To(Succeed(), line)
 		Expect(NeedsShell(line)).To(BeFalse(), line)
 	}
 	for _, line := range []string{
 		"a && b", "a; b", "a | b", "a &", "! a", "a > b", "a < b", "a $(b)", "a `b`", "(a)", "{ a; }", "cd x", "exec -a b a", "exec",
-		"a $((1+1))", "A=1", "export A=1", "a ${B#c}", "a ${#B}", "a ${B:=c}", "a ${B?c}", "a $$", "a $?", "a $RANDOM", "a $1", `a "$@"`, "a $#", "a *.x", "a {b,c}",
+		"a $((1+1))", "A=1", "export A=1", "a ${B#c}", "a ${#B}", "a ${B:=c}", "a ${B?c}", "a $$", "a $?", "a $_", "a $LINENO", "a $RANDOM", "a $SRANDOM", "a $SECONDS", "a $UID", "a $EUID", "a $PPID", "a $SHLVL", "a $OLDPWD",
+		"a $GROUPS", "a $HOSTNAME", "a $HOSTTYPE", "a $MACHTYPE", "a $OSTYPE", "a $FUNCNAME", "a $PIPESTATUS", "a $DIRSTACK",
+		"a $BASH_VERSION", "a $EPOCHSECONDS", "a ${!B}", "a ${!B*}", "a ${B[0]}", "a ${B:1}", "a ${B/c/d}", "coproc a", "a |& b", "a $1", `a "$@"`, "a $#", "a $1 b", "a *.x", "a {b,c}",
 		"A+=1 b", "a <(b)", "if a; then b; fi", "f() { a; }; f", "echo a", "test a", ". a", "a ${B:-$(c)}", "[[ a ]]",
 	} {
 		Expect(CheckLine(line)).To(Succeed(), line)
 		Expect(NeedsShell(line)).To(BeTrue(), line)
 	}
+	Expect(NeedsShell("app 'x")).To(BeFalse(), "no shell runs it either")
 }
 
 func TestALineNamesTheProgramThatItIsOneCommandOf(t *testing.T) {
@@ -189,6 +195,157 @@ func TestUnrelocatedOrder(t *testing.T) {
 	}
 }
 
+func TestARelocatedImageRunsNativeWhereTheRunImageHasItsRoots(t *testing.T) {
+	RegisterTestingT(t)
+	root := filepath.Join(t.TempDir(), base)
+	Expect(os.Mkdir(root, 0o755)).To(Succeed())
+	view := "/layers/nixproot_nix-hydra/view"
+	layer := "/layers/x/closure-07/" + filepath.Base(viewPath(view, base))
+	ch := relocatedChoice(Config{View: view, Bin: []string{layer + "/bin"}, StorePaths: []string{root}}, EngineNative)
+	Expect(ch.name).To(Equal(EngineNative))
+	Expect(ch.why).To(Equal("BPL_NIX_ENGINE asks for it and the run image has every root"))
+	Expect(ch.bin).To(Equal([]string{root + "/bin"}))
+	Expect(ch.warning).To(BeEmpty())
+}
+
+func TestTheReasonForAnUnrelocatedClosureIsTheBuildsElseWhatWasAskedFor(t *testing.T) {
+	RegisterTestingT(t)
+	Expect(reason(Config{Reason: "a.jar", Requested: EngineProot})).To(Equal(" (a.jar)"))
+	Expect(reason(Config{Requested: EngineProot})).To(Equal(" (BP_NIX_ENGINE=proot asked for that)"))
+	Expect(reason(Config{Requested: EngineAuto})).To(BeEmpty())
+	Expect(reason(Config{})).To(BeEmpty())
+}
+
+func TestWhatWouldHelpIsNumberedAndNothingElseIsListed(t *testing.T) {
+	RegisterTestingT(t)
+	helped := &deniedError{what: "clone", by: "a filter", help: "no filter"}
+	l := &launcher{engine: &choice{denied: []denial{{EngineUserns, helped}, {EngineProot, &deniedError{what: "no PRoot"}}}}}
+	const head, fix = "no engine can give /nix/store to the app on this platform\n  userns: clone: a filter\n  proot: no PRoot\n" +
+		"  relocate: this image's closure is not relocated", "\nto fix it, either\n" +
+		"  1. build the image with BP_NIX_ENGINE=relocate, which needs nothing from the platform"
+	Expect(l.noEngine()).To(MatchError(head + fix + "\n  2. for userns: no filter"))
+	l.engine.strict, l.config.Reason = true, "a.jar"
+	Expect(l.noEngine()).To(MatchError(head + " (a.jar)" + fix + ";\n     the build refuses as long as the reason above holds" +
+		"\n  2. for userns: no filter\n  3. unset BPL_NIX_ENGINE, so that other engines may be tried"))
+}
+
+func TestWhatDeniesAnEngineIsSeenInProc(t *testing.T) {
+	RegisterTestingT(t)
+	const free, seccomp = "Name:\tx\nSeccomp:\t0\n", "Name:\tx\nSeccomp:\t2\nThreads:\t1\n"
+	for _, c := range []struct {
+		sysctl, value, status string
+		err                   error
+		by, help              string
+	}{
+		{"user/max_user_namespaces", "0", seccomp, unix.ENOSPC, "user.max_user_namespaces is 0", "max_user_namespaces=10000"},
+		{"user/max_user_namespaces", "10", free, unix.EUSERS, "too many user namespaces, or too deeply nested", "raise sysctl"},
+		{"user/max_user_namespaces", "10", free, unix.ENOSPC, "too many user namespaces, or too deeply nested", "raise sysctl"},
+		{"kernel/unprivileged_userns_clone", "0", seccomp, unix.EPERM, "kernel.unprivileged_userns_clone is 0", "clone=1"},
+		{"kernel/apparmor_restrict_unprivileged_userns", "1", seccomp, unix.EACCES, "AppArmor restricts", "userns=0"},
+		{"kernel/apparmor_restrict_unprivileged_userns", "0", seccomp, unix.EACCES, "a seccomp filter is in force", "seccomp=unconfined"},
+		{"kernel/x", "", seccomp, unix.ENOSYS, "this kernel or container runtime has no user namespaces", ""},
+		{"kernel/x", "", seccomp, unix.EINVAL, "this kernel or container runtime has no user namespaces", ""},
+		{"kernel/x", "", free, unix.EPERM, "", "let the platform allow unprivileged user namespaces"},
+		{"kernel/x", "", free, unix.EACCES, "", "let the platform allow unprivileged user namespaces"},
+		{"kernel/x", "", free, unix.ENOENT, "", ""},
+	} {
+		by, help := noNamespace(proc(t, c.sysctl, c.value, c.status), c.err)
+		Expect(by).To(HavePrefix(c.by), "%+v", c)
+		Expect(by == "").To(Equal(c.by == ""), "%+v", c)
+		Expect(help).To(ContainSubstring(c.help), "%+v", c)
+		Expect(help == "").To(Equal(c.help == ""), "%+v", c)
+	}
+	const scope, denied = "kernel/yama/ptrace_scope", "ptrace(TRACEME): Operation not permitted"
+	for _, c := range []struct{ value, status, output, by, help string }{
+		{"3", seccomp, denied, "kernel.yama.ptrace_scope is 3", "a lower kernel.yama.ptrace_scope"},
+		{"1", seccomp, denied, "ptrace is denied, and a seccomp filter is in force", "--cap-add=SYS_PTRACE"},
+		{"1", free, denied, "ptrace is denied", "let the platform allow ptrace"},
+		{"3", seccomp, "can't create temporary file; ptrace", "", "a writable and executable /tmp"},
+		{"3", seccomp, "out of memory", "", ""}, {"3", seccomp, "", "", ""},
+	} {
+		by, help := noTrace(proc(t, scope, c.value, c.status), c.output)
+		Expect(by).To(Equal(c.by), "%+v", c)
+		Expect(help).To(ContainSubstring(c.help), "%+v", c)
+		Expect(help == "").To(Equal(c.help == ""), "%+v", c)
+	}
+	Expect(prootDenied("proot ended", "").Error()).To(Equal("proot ended"))
+	Expect(prootDenied("proot ended", "why").Error()).To(Equal("proot ended (why)"))
+	Expect((&deniedError{what: "a", by: "b"}).Error()).To(Equal("a: b"))
+}
+
+// proc is a directory with one sysctl, and the status of the process that reads it.
+func proc(t *testing.T, sysctl, value, status string) string {
+	dir := t.TempDir()
+	for name, text := range map[string]string{filepath.Join("sys", sysctl): value + "\n", "self/status": status} {
+		file := filepath.Join(dir, name)
+		Expect(os.MkdirAll(filepath.Dir(file), 0o755)).To(Succeed())
+		Expect(os.WriteFile(file, []byte(text), 0o600)).To(Succeed())
+	}
+	return dir
+}
+
+func TestThePathThatAnEngineMustShowIsOneOfTheStore(t *testing.T) {
+	RegisterTestingT(t)
+	l := &launcher{config: Config{Bin: []string{"/usr/bin", "/nix/store/a/bin"}, StorePaths: []string{"/nix/store/b"}}}
+	Expect(l.probePath()).To(Equal("/nix/store/a/bin"))
+	l.config.Bin = l.config.Bin[:1]
+	Expect(l.probePath()).To(Equal("/nix/store/b"))
+	l.config.StorePaths = nil
+	Expect(l.probePath()).To(Equal("/nix/store"))
+}
+
+func TestAUserNamespaceHasTheIDsThatThisOneHas(t *testing.T) {
+	RegisterTestingT(t)
+	file := filepath.Join(t.TempDir(), "uid_map")
+	Expect(os.WriteFile(file, []byte("         0       1000          1\n         1     100000      65536\n"), 0o600)).To(Succeed())
+	Expect(allIDs(file)).To(Equal([]syscall.SysProcIDMap{{Size: 1}, {ContainerID: 1, HostID: 1, Size: 65536}}))
+	Expect(os.WriteFile(file, []byte("0 0\n"), 0o600)).To(Succeed())
+	Expect(allIDs(file)).To(BeEmpty())
+	Expect(allIDs(file + "x")).To(BeEmpty())
+}
+
+func TestPRootsLoaderGetsTheFirstDirectoryThatItCanBeIn(t *testing.T) {
+	RegisterTestingT(t)
+	l, dir := &launcher{}, t.TempDir()
+	for want, env := range map[string]environment{
+		"/anything": {"PROOT_TMP_DIR=/anything", "TMPDIR=" + dir},
+		dir:         {"TMPDIR=" + dir, "HOME=/"},
+		"/tmp":      {"TMPDIR=relative"},
+	} {
+		Expect(l.prootTemp(env)).To(Equal(want))
+	}
+	Expect(l.prootTemp(environment{"TMPDIR=" + dir + "/none"})).To(Equal("/tmp"))
+}
+
+func TestAnOldPRootIsWarnedOfWhereNearlyEveryProgramMissesItsFiles(t *testing.T) {
+	RegisterTestingT(t)
+	var out strings.Builder
+	l := &launcher{stderr: &out}
+	l.warnNewer(nil)
+	l.warnNewer([]string{"faccessat2"})
+	Expect(out.String()).To(BeEmpty())
+	l.warnNewer([]string{"faccessat2", "statx"})
+	Expect(out.String()).To(Equal("run_proot.sh: this PRoot hides /nix/store from faccessat2, statx: programs that use it miss their " +
+		"files: PRoot 5.3.0 or newer does not\n"))
+}
+
+func TestPRootsErrorsArePartOfTheMessageWithinBounds(t *testing.T) {
+	RegisterTestingT(t)
+	said := func(text string) string {
+		read, write, err := os.Pipe()
+		Expect(err).NotTo(HaveOccurred())
+		_, err = write.WriteString(text)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(write.Close()).To(Succeed())
+		messages := make(chan string, 1)
+		(&launcher{}).readMessages(read, messages)
+		return <-messages
+	}
+	Expect(said("proot info: x\nproot error: a\nelse\nproot error: b\n")).To(Equal("a; b"))
+	long := strings.Repeat("x", 300)
+	Expect(said("proot error: " + long + "\nproot error: " + long + "\nproot error: c\n")).To(Equal(long + "; c"))
+}
+
 func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {
 	RegisterTestingT(t)
 	outer := environment{"a.b=1", "PATH=/x", "GONE=1", "EMPTY="}
@@ -210,6 +367,8 @@ func TestTheShimIsGivenEverything(t *testing.T) {
 	Expect(reflect.DeepEqual(got, call)).To(BeTrue(), "%+v", got)
 	_, err = parseShimCall([]string{"x"})
 	Expect(err).To(HaveOccurred())
+	_, err = parseShimCall([]string{"{}", "/p"})
+	Expect(err).To(HaveOccurred())
 	_, err = parseShimCall(make([]string, 10))
 	Expect(err).To(HaveOccurred())
 }
@@ -224,6 +383,7 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 		"app | | b":    "column 5: ",
 		"if x; then y": "column 1: ",
 		"app $(":       "column 5: ",
+		"app ${%x}":    "is a mksh feature",
 		strings.Repeat("{", 2500) + strings.Repeat("(", 2501): "it has more than 5000 brackets",
 	} {
 		Expect(CheckLine(text)).To(MatchError(ContainSubstring(want)), text)
@@ -292,6 +452,9 @@ func TestTheClosuresProgramsAreOfferedUpToTwentyFour(t *testing.T) {
 	g.Expect(l.offer()).To(Equal("\nthe closure offers no programs"))
 	for i := range 26 {
 		g.Expect(os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%02d", i)), nil, 0o755)).To(Succeed())
+		if i == 23 {
+			g.Expect(l.offer()).To(HaveSuffix(", p22, p23"))
+		}
 	}
 	g.Expect(os.WriteFile(filepath.Join(dir, ".p00-wrapped"), nil, 0o755)).To(Succeed())
 	g.Expect(l.offer()).To(And(HavePrefix("\nthe closure offers: p00, p01, "), HaveSuffix(", p22, p23 and 2 more")))

@@ -116,7 +116,7 @@ func (l *launcher) line(text string, args []string) (*command, error) {
 func plainCommand(file *syntax.File) *syntax.CallExpr {
 	st := file.Stmts[0]
 	call, ok := st.Cmd.(*syntax.CallExpr)
-	if !ok || len(file.Stmts) > 1 || st.Negated || st.Background || st.Coprocess || len(st.Redirs) > 0 {
+	if !ok || len(file.Stmts) > 1 || st.Negated || st.Background || len(st.Redirs) > 0 {
 		return nil
 	}
 	if len(call.Args) > 1 && call.Args[0].Lit() == "exec" && !strings.HasPrefix(call.Args[1].Lit(), "-") {
@@ -144,14 +144,13 @@ func plainNode(node syntax.Node) bool {
 	case *syntax.Lit:
 		return !strings.ContainsAny(n.Value, "*?[{")
 	case *syntax.Assign:
-		return !n.Append && !n.Naked && n.Index == nil && n.Array == nil
+		return !n.Append
 	case *syntax.ParamExp:
 		if n.Exp != nil && n.Exp.Op != syntax.DefaultUnset && n.Exp.Op != syntax.DefaultUnsetOrNull &&
 			n.Exp.Op != syntax.AlternateUnset && n.Exp.Op != syntax.AlternateUnsetOrNull {
 			return false
 		}
-		return !n.Excl && !n.Length && !n.Width && n.Index == nil && n.Slice == nil && n.Repl == nil && n.Names == 0 &&
-			plainVariable(n.Param.Value)
+		return !n.Excl && !n.Length && n.Index == nil && n.Slice == nil && n.Repl == nil && plainVariable(n.Param.Value)
 	}
 	return false
 }
@@ -178,11 +177,9 @@ func (l *launcher) expand(call *syntax.CallExpr) (argv []string, env environment
 		return nil, nil, err
 	}
 	for _, assign := range call.Assigns { // the next one sees it, the words do not
-		value := ""
-		if assign.Value != nil {
-			if value, err = expand.Literal(config(), assign.Value); err != nil {
-				return nil, nil, err
-			}
+		value, err := expand.Literal(config(), assign.Value)
+		if err != nil {
+			return nil, nil, err
 		}
 		env.set(assign.Name.Value, value)
 	}
@@ -197,11 +194,11 @@ func (l *launcher) isSelf(word string) bool {
 // usesArguments reports whether a line says itself where the user's arguments belong.
 func usesArguments(file *syntax.File) (uses bool) {
 	syntax.Walk(file, func(node syntax.Node) bool {
-		if p, ok := node.(*syntax.ParamExp); ok && p.Param != nil {
+		if p, ok := node.(*syntax.ParamExp); ok {
 			name := p.Param.Value
 			uses = uses || strings.ContainsAny(name, "@*#") || name != "0" && strings.Trim(name, "0123456789") == ""
 		}
-		return !uses
+		return true
 	})
 	return uses
 }

@@ -125,9 +125,9 @@ func (l *launcher) resolve(path string) string {
 
 // sameFile reports whether two paths lead to one file.
 func sameFile(a, b string) bool {
-	one, err1 := os.Stat(a)
-	other, err2 := os.Stat(b)
-	return err1 == nil && err2 == nil && os.SameFile(one, other)
+	one, _ := os.Stat(a)
+	other, _ := os.Stat(b)
+	return os.SameFile(one, other) // false where one is not there
 }
 
 // executable reports why a file cannot be executed by this user; nil where it can.
@@ -157,10 +157,7 @@ func (l *launcher) notFound(name, path string) error {
 func (l *launcher) offer() string {
 	var names []string
 	for _, dir := range l.engine.bin {
-		entries, err := os.ReadDir(l.onDisk(dir))
-		if err != nil {
-			continue
-		}
+		entries, _ := os.ReadDir(l.onDisk(dir))
 		for _, e := range entries {
 			if !strings.HasPrefix(e.Name(), ".") {
 				names = append(names, e.Name())

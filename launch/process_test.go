@@ -1,6 +1,8 @@
 package launch_test
 
 import (
+	"bytes"
+	"debug/elf"
 	"maps"
 	"os"
 	"os/exec"
@@ -8,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -60,7 +63,37 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.code).To(Equal(127))
 			Expect(r.err).To(HavePrefix("run_proot.sh: ap: no such program: searched " + img.config.Bin[0] + ", /usr/bin"))
 			Expect(r.err).To(ContainSubstring("the closure offers: app, badscript, notexec, other"))
-			Expect(run(img.command("./nosuch")).code).To(Equal(127))
+			for _, name := range []string{"./nosuch", "./script/x", ""} {
+				Expect(os.WriteFile(filepath.Join(img.dir, "script"), nil, 0o755)).To(Succeed())
+				Expect(run(img.command(name)).code).To(Equal(127), name)
+			}
+			img.configure(func(c *launch.Config) { c.Bin = nil })
+			cmd := img.command("app")
+			cmd.Env = []string{}
+			Expect(run(cmd).err).To(HavePrefix("run_proot.sh: app: no such program: PATH is empty\n"))
+		})
+
+		it("looks in the working directory where PATH has an empty entry", func() {
+			Expect(os.WriteFile(filepath.Join(img.dir, "mine"), []byte("#!/bin/sh\necho here\n"), 0o755)).To(Succeed())
+			Expect(run(img.command("mine")).code).To(Equal(127))
+			img.env = []string{"PATH=/usr/bin:"}
+			Expect(run(img.command("mine")).out).To(Equal("here\n"))
+		})
+
+		it("takes the first program on PATH that this user can run, else says why the first cannot be", func() {
+			for name, mode := range map[string]os.FileMode{"one": 0o700, "two": 0o755} {
+				Expect(os.Mkdir(filepath.Join(img.dir, name), 0o755)).To(Succeed())
+				Expect(os.WriteFile(filepath.Join(img.dir, name, "mine"), []byte("#!/bin/sh\necho "+name+"\n"), mode)).To(Succeed())
+			}
+			img.attr = func(cmd *exec.Cmd) {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+			}
+			img.env = []string{"PATH=" + img.dir + "/one:" + img.dir + "/two:/usr/bin"}
+			Expect(run(img.command("mine")).out).To(Equal("two\n"))
+			Expect(os.Chmod(filepath.Join(img.dir, "two", "mine"), 0o700)).To(Succeed())
+			r := run(img.command("mine"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(Equal("run_proot.sh: " + img.dir + "/one/mine: is not executable\n"))
 		})
 
 		it("cannot run it: 126, with the reason", func() {
@@ -71,6 +104,29 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			Expect(r.code).To(Equal(126))
 			Expect(r.err).To(ContainSubstring("its interpreter /no/such/interpreter is not in the image"))
 			Expect(run(img.command("/")).err).To(ContainSubstring("is a directory"))
+			for name, want := range map[string]string{
+				"text": "text: neither a program for this machine nor a script with a #! line", "elsewhere": "elsewhere: a program for EM_",
+				"foreign": "foreign: its interpreter /no/ld.so is not in the image",
+			} {
+				r = run(img.command(filepath.Join(odd(img.dir), name)))
+				Expect(r.code).To(Equal(126))
+				Expect(r.err).To(ContainSubstring(want))
+			}
+			img.env = []string{"A=" + strings.Repeat("x", 100_000)}
+			r = run(img.process(`app echo $A$A`))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(HaveSuffix("app: argument list too long\n"))
+		})
+
+		it("says how it is called where that is not right", func() {
+			for _, args := range [][]string{{}, {"--process"}, {"app", "x"}, {"--nix-hydra-shim", "x"}} {
+				r := run(img.start(launch.ProcessProgramName, args...))
+				Expect(r.code).To(Equal(2), "%v", args)
+				Expect(r.err).To(MatchRegexp(`^nix-hydra-launch: (usage: nix-hydra-launch --process LINE|--nix-hydra-shim: .*own)`))
+			}
+			r := run(img.command())
+			Expect(r.code).To(Equal(2))
+			Expect(r.err).To(HavePrefix("run_proot.sh: usage: run_proot.sh PROGRAM"))
 		})
 
 		it("is missing: usage", func() {
@@ -163,6 +219,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				`exec app echo x >&1`:                    "x a b  c\n",
 				`exec 2>&1; app err e`:                   "e a b  c\n",
 				`app echo "$2" first`:                    "c first\n",
+				`app echo $PORT && app echo`:             "8080\na b  c\n",
+				`app echo $2 $PORT`:                      "c 8080\n",
+				`true && app echo $0`:                    "bash a b  c\n",
 				`if true; then app echo "<$*>"; fi`:      "<a b  c>\n",
 				`app echo "x" 3>/dev/null`:               "x a b  c\n",
 				`bash -c 'echo "$0 $1"; exit 0' zero`:    "zero a b \n",
@@ -175,9 +234,21 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("refuses arguments that have no place", func() {
-			r := run(img.process(`if true; then app echo; fi`, "a"))
-			Expect(r.code).To(Equal(2))
-			Expect(r.err).To(ContainSubstring(`say "$@" in the line where they belong`))
+			for _, line := range []string{`if true; then app echo; fi`, `true; A=1`, `true; app echo &`} {
+				r := run(img.process(line, "a"))
+				Expect(r.code).To(Equal(2))
+				Expect(r.err).To(ContainSubstring(`say "$@" in the line where they belong`))
+			}
+		})
+
+		it("means by a path that leads to run_proot.sh no second start, and by another file of that name itself", func() {
+			img.env = []string{launch.DebugEnv + "=1"}
+			r := run(img.process(img.bin(launch.ProgramName) + ` app echo a`))
+			Expect(r.out).To(Equal("a\n"))
+			Expect(strings.Count(r.err, "engine relocate")).To(Equal(1))
+			own := filepath.Join(img.dir, launch.ProgramName)
+			Expect(os.WriteFile(own, []byte("#!/bin/sh\necho own $1\n"), 0o755)).To(Succeed())
+			Expect(run(img.process(own + ` app`)).out).To(Equal("own app\n"))
 		})
 
 		it("execs one command, and the shell of a line that needs one", func() {
@@ -213,7 +284,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				`if app exit 5; then true; fi`: 0, `while app exit 5; do true; done`: 0, `app exit 5; exit`: 5,
 				`if app exit 5; then true; fi; exit`: 0, `set -e; app exit 6; app echo no`: 6, `app exit 5; true; exit`: 0,
 				`f() { return 4; }; f`: 4, `(app exit 3)`: 3, `(exit 2) || app exit 1`: 1, `trap 'true' EXIT; app exit 5`: 5,
-				`app exit 7 &`: 0, `X=$(app exit 6)`: 6, `cd /nosuchfolder`: 1, `false; trap : ERR`: 0,
+				`$NONE app exit 7`: 7, `$NONE`: 2, `"$NONE"`: 127, `app exit 7 &`: 0, `X=$(app exit 6)`: 6, `cd /nosuchfolder`: 1, `false; trap : ERR`: 0,
 			} {
 				Expect(run(img.process(line)).code).To(Equal(want), line)
 			}
@@ -255,6 +326,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			Expect(run(img.process(`run_proot.sh app echo a && run_proot.sh app echo $PORT`)).out).To(Equal("a\n8080\n"))
 			img.env = []string{"PATH=/nowhere"}
 			Expect(run(img.process(`x=1; run_proot.sh app echo $x`)).out).To(Equal("1\n"))
+			path := filepath.Dir(img.bin(launch.ProgramName)) + ":/usr/bin:/bin"
+			img.env = []string{"PATH=" + path}
+			Expect(run(img.process(`true; echo "$PATH"`)).out).To(Equal(img.config.Bin[0]+":"+path+"\n"), "it is not there twice")
 		})
 
 		it("is interpreted where the image has no shell, with what that cannot do said", func() {
@@ -274,16 +348,46 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			} {
 				Expect(run(img.process(line)).code).To(Equal(want), line)
 			}
+			Expect(run(img.process(`app echo a; sh -c 'app echo "$0 $1" && app exit 5' b c`)).out).To(Equal("a\nb c\n"))
+			for _, line := range []string{`app echo a; sh`, `app echo a; sh -c`, `app echo a; sh -x -c 'app echo b'`} {
+				Expect(run(img.process(line)).code).To(Equal(127), line)
+			}
 			r := run(img.process(`app echo x 3>&1 >&3`))
 			Expect(r.code).NotTo(Equal(0))
 			Expect(r.err).To(ContainSubstring("redirect"))
+			r = run(img.command("sh", "-c", "echo ${x@Z}"))
+			Expect(r.code).To(Equal(2))
+			Expect(r.err).To(ContainSubstring("the image has no shell, add bash to the closure"))
 		})
 
 		it("stands for a shell that the image does not have", func() {
 			img.env = []string{"PATH=/nowhere"}
 			Expect(run(img.command("bash", "-c", `app echo $0 "$@" && app echo b`, "zero", "1", "2")).out).To(Equal(
 				"zero 1 2\nb\n"))
-			Expect(run(img.command("bash", "-x")).code).To(Equal(127))
+			Expect(run(img.command("bash", "-c", `app echo $0`)).out).To(Equal("sh\n"))
+			for _, args := range [][]string{{"bash"}, {"bash", "-c"}, {"bash", "-x"}, {"bash", "-x", "app echo"}} {
+				Expect(run(img.command(args...)).code).To(Equal(127), "%v", args)
+			}
 		})
 	})
+}
+
+// odd makes files that no kernel starts in a directory, and returns it: a text, a program for another machine, and one whose
+// interpreter is not there.
+func odd(dir string) string {
+	program, err := os.ReadFile("/bin/sh")
+	Expect(err).NotTo(HaveOccurred())
+	parsed, err := elf.NewFile(bytes.NewReader(program))
+	Expect(err).NotTo(HaveOccurred())
+	elsewhere, foreign := bytes.Clone(program), bytes.Clone(program)
+	elsewhere[18], elsewhere[19] = 0x16, 0 // e_machine: S390
+	for _, p := range parsed.Progs {
+		if p.Type == elf.PT_INTERP {
+			copy(foreign[p.Off:p.Off+p.Filesz], append([]byte("/no/ld.so"), make([]byte, p.Filesz)...))
+		}
+	}
+	for name, data := range map[string][]byte{"text": []byte("echo x\n"), "elsewhere": elsewhere, "foreign": foreign} {
+		Expect(os.WriteFile(filepath.Join(dir, name), data, 0o755)).To(Succeed())
+	}
+	return dir
 }

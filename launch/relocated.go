@@ -62,10 +62,9 @@ func (l *launcher) relocatedAll(texts []string) []string {
 // with characters that belong to the text: "name=value", "name?query", a full stop.
 func (l *launcher) inView(base string) (name, path string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
-		if path := viewPath(l.config.View, name); path != "" {
-			if _, err := os.Lstat(path); err == nil {
-				return name, path
-			}
+		path := viewPath(l.config.View, name)
+		if _, err := os.Lstat(path); err == nil {
+			return name, path
 		}
 	}
 	return "", ""

@@ -55,7 +55,7 @@ func (l *launcher) chosen(name string) {
 	ch.name = name
 	l.debugf("engine %s: %s", name, ch.why)
 	for _, d := range ch.denied {
-		if d.engine == l.config.Requested && !ch.strict {
+		if d.engine == l.config.Requested {
 			fmt.Fprintf(l.stderr, "%s: BP_NIX_ENGINE=%s does not work here, running by %s: %v\n", ProgramName, d.engine, name,
 				d.err)
 		}
@@ -93,11 +93,8 @@ func forkExec(self string, cmd *command, files [3]*os.File, tty int, sys *syscal
 	if err != nil {
 		return 0, err
 	}
-	if _, err := readStart(json.NewDecoder(read), true); err != nil {
-		_, _ = syscall.Wait4(pid, nil, 0, nil)
-		return 0, err
-	}
-	return pid, nil
+	_, err = readStart(json.NewDecoder(read), true)
+	return pid, err
 }
 
 // readShim waits for what the shim in an engine reports of a start, at most for startTimeout, and no longer than exitGrace

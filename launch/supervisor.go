@@ -2,7 +2,6 @@ package launch
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -203,7 +202,6 @@ func (s *supervisor) reap(a *app) (st status, ended bool) {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED, nil)
 		switch {
-		case errors.Is(err, syscall.EINTR):
 		case err != nil || pid <= 0:
 			return st, ended
 		case ws.Stopped() && pid == a.child:

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -78,13 +76,8 @@ func allIDs(path string) []syscall.SysProcIDMap {
 	}
 	var maps []syscall.SysProcIDMap
 	for line := range bytes.Lines(data) {
-		fields := strings.Fields(string(line))
-		if len(fields) != 3 {
-			return nil
-		}
-		first, err1 := strconv.Atoi(fields[0])
-		size, err2 := strconv.Atoi(fields[2])
-		if err1 != nil || err2 != nil {
+		var first, outside, size int
+		if _, err := fmt.Sscan(string(line), &first, &outside, &size); err != nil {
 			return nil
 		}
 		maps = append(maps, syscall.SysProcIDMap{ContainerID: first, HostID: first, Size: size})
