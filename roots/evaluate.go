@@ -210,9 +210,6 @@ func (e evaluation) request(source storepath.Path) nixinstall.Request {
 	return request
 }
 
-// lookupsAtOnce bounds the paths that are looked up at the same time; the caches bound their connections themselves.
-const lookupsAtOnce = 64
-
 // firstComplete looks the outputs of several attempts up, all at once, and gives the first attempt that lacks none. What is
 // found is remembered by the caches for the closure.
 func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*attempt, error) {
@@ -235,13 +232,13 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 	return first, nil
 }
 
-// lookUp says of which paths no cache has a trusted narinfo, and why.
+// lookUp says of which paths no cache has a trusted narinfo, and why. It asks for all at once: the caches bound their
+// connections themselves.
 func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError,
 	error) {
 	var mu sync.Mutex
 	absent := map[storepath.Path]*cache.NotFoundError{}
 	group := errgroup.Group{}
-	group.SetLimit(lookupsAtOnce)
 	for _, p := range paths {
 		group.Go(func() error {
 			_, err := caches.Lookup(ctx, p)

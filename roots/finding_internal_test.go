@@ -69,6 +69,9 @@ func TestReasonsAreListedAsTheyAreAskedForUntilOneIsProven(t *testing.T) {
 	g.Expect(texts(known, says(may), says(may, is, is), says(Finding{Text: "not asked"}))).To(Equal([]string{"is", "is"}))
 	g.Expect(texts(Finder{}, says(may))).To(ConsistOf("may", HavePrefix("Hydra may not build this at all")))
 	g.Expect(texts(Finder{}, says(is))).To(ConsistOf("is"))
+	unknown := &NotCachedError{}
+	_ = Finder{}.look(t.Context(), unknown)
+	g.Expect(unknown.Findings[0].Kinds).To(Equal([]Kind{HydraUnknown}))
 
 	ended, end := context.WithCancel(t.Context())
 	end()
