@@ -19,7 +19,7 @@ import (
 )
 
 // ErrNoClosure is the error of layers that hold no closure.
-var ErrNoClosure = errors.New("there are no closure layers: this buildpack did not make them")
+var ErrNoClosure = errors.New("there are no closure layers: this buildpack did not make it")
 
 // OpenLayers reads a buildpack's layers directory on disk, which must have closure layers. The tree is of use until done.
 func OpenLayers(ctx context.Context, dir string) (layers *filetree.File, done func() error, err error) {

@@ -22,10 +22,15 @@ import (
 // container has it. What is wrong with a part of it is among the report's problems.
 func Read(ctx context.Context, name string) (*Report, error) {
 	r := &Report{Name: name, Roots: []string{}, Processes: []Process{}, Layers: []Layer{}, Paths: []Path{}}
+	read := r.readImage
 	if info, err := os.Stat(name); err == nil && info.IsDir() && !image.IsImage(name) {
-		return r, r.readDirectory(ctx, name)
+		read = r.readDirectory
 	}
-	return r, r.readImage(ctx, name)
+	err := read(ctx, name)
+	for _, l := range r.Layers {
+		r.Size += l.Size
+	}
+	return r, err
 }
 
 func (r *Report) readDirectory(ctx context.Context, name string) error {

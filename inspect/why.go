@@ -39,7 +39,10 @@ func (r *Report) Why(name string) ([]Why, error) {
 	if len(exact) == 0 {
 		exact = partial
 	}
-	if len(exact) == 0 {
+	switch {
+	case len(exact) == 0 && path.IsAbs(name) && !strings.HasPrefix(name, storepath.Dir+"/"):
+		return nil, fmt.Errorf("%q is in no store path of the image", name)
+	case len(exact) == 0:
 		return nil, fmt.Errorf("the image has no store path that is called %q", name)
 	}
 	slices.Sort(exact)

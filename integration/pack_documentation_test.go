@@ -22,7 +22,7 @@ func TestPackHasEveryFlagOfTheDocumentation(t *testing.T) {
 	must(err)
 
 	var pages []string
-	for _, pattern := range []string{"../*.md", "../docs/*.md", "../samples/*/README.md"} {
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../samples/*.md", "../samples/*/README.md"} {
 		found, err := filepath.Glob(pattern)
 		must(err)
 		pages = append(pages, found...)

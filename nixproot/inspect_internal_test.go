@@ -54,6 +54,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 			MatchRegexp(`(?m)^process +web: .*nix-hydra-launch --process run_proot.sh app$`),
 			MatchRegexp(`(?m)^ +1 .* run image`), MatchRegexp(`(?m)nixproot/nix-hydra:view$`),
 			ContainSubstring(f.Lib.Base()+" (forged-1)"), ContainSubstring("3 store paths"), Not(ContainSubstring("problem")),
+			MatchRegexp(`(?m)^size +[1-9].* in \d+ layers; [1-9]`),
 		))
 	})
 
@@ -65,11 +66,12 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(r.Paths).To(HaveLen(3))
 		Expect(r.Roots).To(Equal([]string{f.App.String()}))
 		Expect(r.Buildpack).To(Equal("nixproot/nix-hydra 0.1.0"))
-		paths := 0
+		paths, size := 0, int64(0)
 		for _, l := range r.Layers {
-			paths += l.Paths
+			paths, size = paths+l.Paths, size+l.Size
 		}
 		Expect(paths).To(Equal(3))
+		Expect(r.Size).To(And(Equal(size), BeNumerically(">", r.ClosureSize())))
 	})
 
 	it("says why a path is there", func() {
@@ -92,6 +94,9 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		code, out = run("why", name, "no-such-thing")
 		Expect(code).To(Equal(verifyFailed))
 		Expect(out).To(ContainSubstring(`no store path that is called "no-such-thing"`))
+		code, out = run("why", name, "/workspace/Procfile")
+		Expect(code).To(Equal(verifyFailed))
+		Expect(out).To(Equal("inspect: \"/workspace/Procfile\" is in no store path of the image\n"))
 	})
 
 	it("says what changed against another image", func() {

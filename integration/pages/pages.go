@@ -37,7 +37,7 @@ func (b Block) Begin() string {
 }
 
 // Patterns are the pages that people read, troubleshooting's included, which is made of the advice.
-var Patterns = []string{"*.md", "docs/*.md", "samples/*/README.md"}
+var Patterns = []string{"*.md", "docs/*.md", "samples/*.md", "samples/*/README.md"}
 
 // Read reads all pages below the repository's top.
 func Read(top string) ([]Page, error) {
