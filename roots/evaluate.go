@@ -218,7 +218,7 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 		wanted = append(wanted, outputPaths(a.result)...)
 	}
 	slices.Sort(wanted)
-	absent, err := lookUp(ctx, e.caches, slices.Compact(wanted))
+	absent, err := lookUp(ctx, e.caches.Lookup, slices.Compact(wanted))
 	if err != nil {
 		return nil, err
 	}
@@ -232,16 +232,20 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 	return first, nil
 }
 
-// lookUp says of which paths no cache has a trusted narinfo, and why. It asks for all at once: the caches bound their
-// connections themselves.
-func lookUp(ctx context.Context, caches *cache.Set, paths []storepath.Path) (map[storepath.Path]*cache.NotFoundError,
-	error) {
+// lookupsAtOnce bounds the paths that are looked up at the same time, as a cache that has many to answer would seem to be a
+// slow one.
+const lookupsAtOnce = 64
+
+// lookUp says of which paths no cache has a trusted narinfo, and why; look asks the caches for one.
+func lookUp(ctx context.Context, look func(context.Context, storepath.Path) (*cache.Found, error), paths []storepath.Path) (
+	map[storepath.Path]*cache.NotFoundError, error) {
 	var mu sync.Mutex
 	absent := map[storepath.Path]*cache.NotFoundError{}
 	group := errgroup.Group{}
+	group.SetLimit(lookupsAtOnce)
 	for _, p := range paths {
 		group.Go(func() error {
-			_, err := caches.Lookup(ctx, p)
+			_, err := look(ctx, p)
 			var why *cache.NotFoundError
 			if !errors.As(err, &why) {
 				return err

@@ -1,11 +1,16 @@
 package roots
 
 import (
+	"context"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -76,4 +81,43 @@ func TestAnOutputForOtherSystemsOnlyIsAProof(t *testing.T) {
 	g.Expect(found).To(Equal([]Finding{{Proven: true, Err: &hydra.SystemError{System: "x86_64-linux",
 		Have: []string{"aarch64-linux", "riscv64-linux"}, URL: "https://h/1"},
 		Text: "Hydra has app-1.0 for aarch64-linux, riscv64-linux, not for x86_64-linux: https://h/1"}}))
+}
+
+func TestSoManyPathsAreLookedUpAtATimeAndNoMore(t *testing.T) {
+	g := NewWithT(t)
+	var paths []storepath.Path
+	for i := range 3*lookupsAtOnce + 1 {
+		paths = append(paths, storepath.Path(strconv.Itoa(i)))
+	}
+	var mu sync.Mutex
+	now, most := 0, 0
+	full, none := make(chan struct{}), &cache.NotFoundError{}
+	absent, err := lookUp(t.Context(), func(_ context.Context, p storepath.Path) (*cache.Found, error) {
+		mu.Lock()
+		if now++; now > most {
+			if most = now; most == lookupsAtOnce {
+				close(full)
+			}
+		}
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			now--
+		}()
+		select {
+		case <-full:
+		case <-time.After(10 * time.Second):
+		}
+		time.Sleep(time.Millisecond)
+		if p == "7" {
+			return nil, none
+		}
+		return &cache.Found{}, nil
+	}, paths)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(absent).To(Equal(map[storepath.Path]*cache.NotFoundError{"7": none}))
+	g.Expect(most).To(Equal(lookupsAtOnce))
+	_, err = lookUp(t.Context(), func(context.Context, storepath.Path) (*cache.Found, error) { return nil, context.Canceled }, paths)
+	g.Expect(err).To(MatchError(context.Canceled))
 }

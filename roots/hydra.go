@@ -69,7 +69,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	if err != nil {
 		return err
 	}
-	absent, err := lookUp(ctx, caches, roots.All())
+	absent, err := lookUp(ctx, caches.Lookup, roots.All())
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		found.Text = "the expression imports what a builder has to fetch first: " + text.List(fetched, listed)
 	}
 	slices.Sort(outputs)
-	absent, err := lookUp(ctx, e.caches, outputs)
+	absent, err := lookUp(ctx, e.caches.Lookup, outputs)
 	if err != nil {
 		return err
 	}
