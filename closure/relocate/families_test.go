@@ -178,6 +178,32 @@ func zippedMembers(members ...string) string {
 	return b.String()
 }
 
+// chez is Chez Scheme code of one object, plain or LZ4 that comes to size bytes.
+func chez(size int, object string) string {
+	number := func(n int) string { return string([]byte{byte(n>>7) | 0x80, byte(n & 0x7f)}) }
+	head := ",d"
+	if size > 0 {
+		head = ".d" + number(size)
+	}
+	return "\x00\x00\x00\x00chez\xc8\x94\x92\x08\"()$" + number(len(head+object)) + head + object
+}
+
+// lz4 is a part of a block of LZ4: text, and as many bytes again as n that stand back before.
+func lz4(text string, back, n int) string {
+	long := func(n int) (int, string) {
+		if n < 15 {
+			return n, ""
+		}
+		return 15, string([]byte{byte(n - 15)})
+	}
+	literals, more := long(len(text))
+	if n == 0 {
+		return string([]byte{byte(literals << 4)}) + more + text
+	}
+	copied, even := long(n - 4)
+	return string([]byte{byte(literals<<4 | copied)}) + more + text + string([]byte{byte(back), byte(back >> 8)}) + even
+}
+
 func testFamilies(t *testing.T, context spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 	now := strings.ReplaceAll(script, string(self), selfNow)
@@ -250,6 +276,43 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self), "#~ of " + string(self)} {
 			_, report := fixedTree(t, regular("text", text))
 			Expect(report.References).To(Equal(1), "%v", report.Blockers)
+		}
+	})
+
+	it("rewrites Chez Scheme code and Racket code, where what is unpacked from LZ4 then is right", func() {
+		first := "a text of some length " + string(self) + "/bin/app\x00"
+		back, path, prefix := len(first)-strings.Index(first, "/nix/"), len(self)+4, len("/nix/store/")
+		racket := func(code string) string {
+			return "#~\x038.7\x0bchez-schemeB" + strings.Repeat("\x00", 20) + size32(code) + code
+		}
+		plain := func(first, _ string) string { return chez(0, first) }
+		again := func(first, _ string) string { return chez(len(first)+path+2, lz4(first, back, path)+lz4("xy", 0, 0)) }
+		another := func(first, hash string) string {
+			return chez(len(first)+prefix+len(hash), lz4(first, back, prefix)+lz4(hash, 0, 0))
+		}
+		for name, code := range map[string]func(first, hash string) string{
+			"plain.so": plain, "again.so": again, "another.so": another,
+			"both.so": func(first, hash string) string { return plain(first, hash) + another(first, hash) },
+			"a_rkt.zo": func(first, hash string) string {
+				return racket(chez(0, again(first, hash)+"between"+another(first, hash)))
+			},
+		} {
+			dir, report := fixedTree(t, regular(name, code(first, string(dep)[prefix:])))
+			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+			Expect(readBack(t, dir, name)).To(Equal(code(strings.ReplaceAll(first, string(self), selfNow), depNow[prefix:])), name)
+		}
+		for name, code := range map[string]string{
+			"other.so":  another(first, "is a text, too"), // which would begin with /layers/nix
+			"half.so":   chez(len(first)+prefix+20, lz4(first, back, prefix+20)+lz4("", 0, 0)),
+			"hash.so":   chez(0, dep.HashPart()),
+			"image.so":  strings.Replace(plain(first, ""), ",d", ",e", 1),
+			"broken.so": chez(len(first), lz4(first, 9999, 5)),
+			"none.so":   "\x00\x00\x00\x00chez\xc8\x94\x92\x08\"()" + first,
+			"beside.zo": racket("beside " + first + chez(0, first)),
+		} {
+			dir, report := fixedTree(t, regular(name, code))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+			Expect(readBack(t, dir, name)).To(Equal(code), name)
 		}
 	})
 

@@ -100,11 +100,10 @@ func magics() []magic {
 		{0, "\x19\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		// What becomes a program with Node.js before it (src/node_sea.cc, kMagic).
 		{0, "\x20\xda\x43\x01", format{name: "Node.js app in a program", kind: Checksummed, fix: (*fixer).nodeProgram}},
-		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}}, // dets_v9.erl
-		// LZ4 without a mark of its own: what stands in sight is copied to where it does not.
-		{0, "\x00\x00\x00\x00chez", format{name: "Chez Scheme code", kind: Compressed}}, // fasl.ss
-		{0, "#~", format{name: racketName, kind: Compressed}},                           // compiled-code
-		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},           // newc, crc
+		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}},                        // dets_v9.erl
+		{0, chezMark, format{name: "Chez Scheme code", kind: Compressed, settles: true, fix: (*fixer).chez}}, // fasl.ss
+		{0, "#~", format{name: racketName, kind: Compressed, settles: true, fix: (*fixer).chez}},             // compiled-code
+		{0, "070702", format{name: "cpio with checksums", kind: Checksummed}},                                // newc, crc
 		{0, catalogueLittle, format{name: "message catalogue", kind: HashKeyed, fix: (*fixer).catalogue}},
 		{0, catalogueBig, format{name: "message catalogue", kind: HashKeyed, fix: (*fixer).catalogue}},
 		{0, "\x89HDF\r\n\x1a\n", format{name: "HDF5", kind: Checksummed, fix: (*fixer).hdf5}},
