@@ -74,7 +74,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 		RemoveSource: r.boolean("BP_NIX_REMOVE_SOURCE", false),
 		Concurrency:  r.number("BP_NIX_CONCURRENCY", 256),
 		MaxLayers:    r.number("BP_NIX_MAX_LAYERS", 100),
-		StallTimeout: r.duration("BP_NIX_STALLED_DOWNLOAD_TIMEOUT"),
+		StallTimeout: r.duration("BP_NIX_STALLED_DOWNLOAD_TIMEOUT", time.Millisecond),
 	}
 	c.Engine = r.engine("BP_NIX_ENGINE")
 	c.Harmless = r.harmless("BP_NIX_HARMLESS")
@@ -109,7 +109,7 @@ func (r *reader) roots(architecture string) roots.Settings {
 	s := roots.Settings{
 		HydraURL:   strings.TrimRight(r.text("BP_NIX_HYDRA_URL"), "/"),
 		HydraJob:   r.text("BP_NIX_HYDRA_JOB"),
-		HydraWait:  r.duration("BP_NIX_HYDRA_WAIT"),
+		HydraWait:  r.duration("BP_NIX_HYDRA_WAIT", 0),
 		Attrs:      r.list("BP_NIX_ATTRS", "NIX_ATTRIBUTES"),
 		Args:       r.pairs("BP_NIX_ARGS"),
 		ArgExprs:   r.pairs("BP_NIX_ARG_EXPRS"),

@@ -115,13 +115,13 @@ func (r *reader) number(name string, most int) int {
 	return n
 }
 
-func (r *reader) duration(name string) time.Duration {
+func (r *reader) duration(name string, least time.Duration) time.Duration {
 	value := r.text(name)
 	if value == "" {
 		return 0
 	}
 	d, err := time.ParseDuration(value)
-	if err != nil || d < 0 {
+	if err != nil || d < least {
 		r.fail(name, value, "a duration such as 90s, 10m or 1h")
 		return 0
 	}
