@@ -19,14 +19,14 @@ const maxGroupFile = 1 << 20
 // procfileBuildpacksAfter are the buildpacks that come after the one of that id in this build's order and read the
 // Procfile too: their process types replace those of the same name. It is empty where the platform does not say.
 func procfileBuildpacksAfter(ctx context.Context, layers, id string) []string {
-	text, err := sourcefile.Read(ctx, filepath.Join(layers, groupFile), maxGroupFile)
-	if err != nil {
-		return nil
-	}
 	var file struct {
 		Group []struct{ ID string }
 	}
-	if _, err := boundedtoml.Decode(text, &file); err != nil {
+	text, err := sourcefile.Read(ctx, filepath.Join(layers, groupFile), maxGroupFile)
+	if err == nil {
+		_, err = boundedtoml.Decode(text, &file)
+	}
+	if err != nil {
 		return nil
 	}
 	var after []string

@@ -3,6 +3,7 @@ package nixproot
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -13,7 +14,10 @@ func TestProcfileBuildpacksAfter(t *testing.T) {
 	g, layers := NewWithT(t), t.TempDir()
 	after := func() []string { return procfileBuildpacksAfter(t.Context(), layers, "nixproot/nix-hydra") }
 	g.Expect(after()).To(BeEmpty())
+	const two = "[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"x/procfile\"\n#"
+	largest := two + strings.Repeat("x", maxGroupFile-len(two))
 	for text, want := range map[string][]string{
+		two: {"x/procfile"}, largest: {"x/procfile"}, largest + "x": nil, two + "\n[[group]]\nid = 3\n": nil,
 		"[[group]]\nid = \"heroku/procfile\"\n[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"other/one\"\n": nil,
 		"[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"paketo-buildpacks/procfile\"\nversion = \"5\"\n": {
 			"paketo-buildpacks/procfile"},
@@ -24,6 +28,6 @@ func TestProcfileBuildpacksAfter(t *testing.T) {
 		"[[group":                               nil,
 	} {
 		g.Expect(os.WriteFile(filepath.Join(layers, groupFile), []byte(text), 0o644)).To(Succeed())
-		g.Expect(after()).To(Equal(want), text)
+		g.Expect(after()).To(Equal(want), "%.200s", text)
 	}
 }

@@ -51,7 +51,7 @@ func (e *Error) Error() string {
 			return c
 		}
 		return ' '
-	}, prefix(text, column))
+	}, text[:min(column, len(text))])
 	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, Visible(text), caret)
 }
 
@@ -287,9 +287,4 @@ func (l entryLine) check() error {
 			l.Type, launch.ProgramName)
 	}
 	return nil
-}
-
-// prefix is the first n bytes of s, or all of it.
-func prefix(s string, n int) string {
-	return s[:min(max(n, 0), len(s))]
 }

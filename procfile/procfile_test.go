@@ -153,6 +153,12 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		p, err = procfile.Read(t.Context(), dir)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries).To(HaveLen(1))
+		largest := "web: x\n#" + strings.Repeat("x", procfile.MaxSize-8)
+		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte(largest), 0o644)).To(Succeed())
+		Expect(procfile.Read(t.Context(), dir)).To(Equal(p))
+		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte(largest+"x"), 0o644)).To(Succeed())
+		_, err = procfile.Read(t.Context(), dir)
+		Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
 		for _, make := range []func() error{
 			func() error { return os.Symlink("/etc/hostname", file) },
 			func() error { return unix.Mkfifo(file, 0o644) },
@@ -173,6 +179,10 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"and neither begins nor ends with -\n    we b: x\n      ^"},
 		{"a quote that never ends", "web: echo 'abc", "Procfile line 1, column 11: reached EOF without closing quote `'`\n" +
 			"    web: echo 'abc\n              ^"},
+		{"a name behind a tab, in a later line", "# a\n# b\n# c\n\t w\u00e9b: x", "Procfile line 4, column 4: the process type \"w\u00e9b\" may hold the " +
+			"letters a to z, digits and - only, and neither begins nor ends with -\n    \t w\u00e9b: x\n    \t  ^"},
+		{"a NUL", "web: a\x00b", "Procfile line 1, column 7: the command holds a NUL byte\n    web: a\uFFFDb\n          ^"},
+		{"a NUL that comes first", "web: \x00", "Procfile line 1, column 6: the command holds a NUL byte\n    web: \uFFFD\n         ^"},
 		{"run_proot.sh alone", "# x\nweb: run_proot.sh ", "Procfile line 2, column 18: run_proot.sh is given no program to run, " +
 			"for example \"web: run_proot.sh myapp\"\n    web: run_proot.sh\n                     ^"},
 	} {
