@@ -63,7 +63,7 @@ func ReadBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependenc
 		case cacheBinding:
 			caches, err = readCaches(binding)
 		case authoritiesBinding:
-			if caches, err = readAuthorities(binding); err == nil && len(caches) == 0 {
+			if caches, err = readAuthorities(binding); len(caches) == 0 {
 				read.unused(binding, "is of type "+authoritiesBinding+" and has no certificate")
 			}
 		case mappingBinding:
@@ -124,10 +124,8 @@ func withOldLayout(ctx context.Context, binding libcnb.Binding) (libcnb.Binding,
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // as with a README beside the bindings
 		return binding, nil
 	}
-	secret := maps.Clone(binding.Secret)
-	if secret == nil {
-		secret = map[string]string{}
-	}
+	secret := map[string]string{}
+	maps.Copy(secret, binding.Secret)
 	entries, dirErr := os.ReadDir(filepath.Join(binding.Path, "secret"))
 	if errors.Is(dirErr, fs.ErrNotExist) {
 		dirErr = nil

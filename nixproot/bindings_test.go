@@ -1,6 +1,7 @@
 package nixproot_test
 
 import (
+	"bytes"
 	"encoding/pem"
 	"net/http/httptest"
 	"os"
@@ -72,7 +73,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		dir := t.TempDir()
 		for name, text := range map[string]string{
 			"metadata/kind": "nix-binary-cache\n", "metadata/provider": "x", "secret/..data/url": "https://a.example.org\n",
-			"secret/..data/token": "t\n",
+			"secret/..data/token": "t\n", "public-key": testKey,
 		} {
 			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, "old", name)), 0o755)).To(Succeed())
 			Expect(os.WriteFile(filepath.Join(dir, "old", name), []byte(text), 0o644)).To(Succeed())
@@ -86,7 +87,8 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		all, err := read(bindings)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{{Name: "old", URL: "https://a.example.org", Token: "t"}}}))
+		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{
+			{Name: "old", URL: "https://a.example.org", Token: "t", PublicKeys: testKey}}}))
 	})
 
 	it("fails where the files of the layout before cannot be read, and takes a binding without any as it is", func() {
@@ -98,15 +100,34 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all[0].Type).To(Equal("nix-binary-cache"))
 		Expect(all[0].Secret).To(BeEmpty())
-		Expect(os.WriteFile(filepath.Join(dir, "secret"), nil, 0o644)).To(Succeed())
-		_, err = nixproot.WithOldLayout(t.Context(), given)
-		Expect(err).To(MatchError(ContainSubstring(`reading the service binding "old"`)))
+		secret := filepath.Join(dir, "secret")
+		for _, make := range []func() error{
+			func() error { return os.MkdirAll(filepath.Join(secret, "directory"), 0o755) },
+			func() error { return os.WriteFile(secret, nil, 0o644) },
+		} {
+			Expect(make()).To(Succeed())
+			_, err = nixproot.WithOldLayout(t.Context(), given)
+			Expect(err).To(MatchError(ContainSubstring(`reading the service binding "old"`)))
+			Expect(os.RemoveAll(secret)).To(Succeed())
+		}
+		Expect(os.WriteFile(secret, nil, 0o644)).To(Succeed())
+		t.Chdir(dir) // which is no binding's
 		for _, other := range []libcnb.Binding{
 			{Name: "typed", Type: "x", Path: dir}, {Name: "nowhere"}, {Name: "a file", Path: filepath.Join(dir, "secret")},
 		} {
 			all, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{other})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(all[0]).To(Equal(other))
+		}
+	})
+
+	it("reads files of the layout before up to a MiB", func() {
+		dir := t.TempDir()
+		Expect(os.MkdirAll(filepath.Join(dir, "metadata"), 0o755)).To(Succeed())
+		for size, want := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {
+			Expect(os.WriteFile(filepath.Join(dir, "metadata/kind"), bytes.Repeat([]byte("x"), size), 0o644)).To(Succeed())
+			_, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{{Name: "old", Path: dir}})
+			Expect(err == nil).To(Equal(want), "%d: %v", size, err)
 		}
 	})
 
@@ -130,8 +151,9 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 	it("accepts a token, or a netrc without a URL", func() {
 		_, err := read(binding(map[string]string{"url": "https://c", "token": "t"}))
 		Expect(err).NotTo(HaveOccurred())
-		_, err = read(binding(map[string]string{"netrc": "machine c login u password p"}))
+		all, err := read(binding(map[string]string{"netrc": "machine c login u password p"}))
 		Expect(err).NotTo(HaveOccurred())
+		Expect(all.Caches).To(Equal([]nixproot.CacheBinding{{Name: "mine", Netrc: "machine c login u password p"}}))
 	})
 
 	it("refuses what would silently do nothing, without showing a secret", func() {

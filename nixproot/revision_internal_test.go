@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -21,6 +22,7 @@ func TestFindIdentity(t *testing.T) {
 	const commit, other = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
 	kpack := "[source]\n  type = \"git\"\n  [source.metadata]\n    repository = \"https://me:secret@example.org/app\"\n    revision = \"main\"\n" +
 		"  [source.version]\n    commit = \"" + commit + "\"\n"
+	longest := "https://example.org/" + strings.Repeat("x", maxRepositoryURL-len("https://example.org/"))
 	for _, c := range []struct {
 		name     string
 		metadata string
@@ -42,7 +44,7 @@ func TestFindIdentity(t *testing.T) {
 		{name: "another commit", metadata: "[source.version]\ncommit = \"main\\u001b[31m\"\n",
 			log: `The revision in project-metadata.toml is passed over, as "main\x1b[31m" is no commit`},
 		{name: "Heroku", env: map[string]string{"SOURCE_VERSION": commit + "\n"}, rev: commit,
-			log: "as SOURCE_VERSION (Heroku) says"},
+			log: "Revision " + commit + ", as SOURCE_VERSION (Heroku) says"},
 		{name: "Heroku's API", env: map[string]string{"SOURCE_VERSION": "v1.3.0"}, log: "The revision in SOURCE_VERSION (Heroku) is passed over"},
 		{name: "GitHub", env: map[string]string{"GITHUB_SHA": commit, "GITHUB_REPOSITORY": "me/app"}, rev: commit,
 			url: "https://github.com/me/app", log: "as GITHUB_SHA (GitHub Actions) says"},
@@ -61,6 +63,16 @@ func TestFindIdentity(t *testing.T) {
 		{name: "a commit as the revision", metadata: "[source.metadata]\nrevision = \"" + commit + "\"\n", rev: commit},
 		{name: "another's repository", env: map[string]string{"SOURCE_VERSION": commit, "CI_COMMIT_SHA": other,
 			"CI_PROJECT_URL": "https://example.org/app"}, rev: commit},
+		{name: "a branch as the revision", metadata: "[source.metadata]\nrevision = \"main\"\n"},
+		{name: "the largest file", metadata: kpack + "#" + strings.Repeat("x", maxProjectMetadata-len(kpack)-1), rev: commit,
+			url: "https://example.org/app"},
+		{name: "a larger one", metadata: kpack + "#" + strings.Repeat("x", maxProjectMetadata-len(kpack)),
+			log: "The platform's project-metadata.toml cannot be read"},
+		{name: "no address", env: map[string]string{"CI_COMMIT_SHA": commit, "CI_PROJECT_URL": "https://example.org/a b"}, rev: commit},
+		{name: "the longest address", env: map[string]string{"CI_COMMIT_SHA": commit, "CI_PROJECT_URL": longest}, rev: commit, url: longest},
+		{name: "a longer one", env: map[string]string{"CI_COMMIT_SHA": commit, "CI_PROJECT_URL": longest + "x"}, rev: commit},
+		{name: "a long text", env: map[string]string{"SOURCE_VERSION": strings.Repeat("x", 81)},
+			log: `is passed over, as "` + strings.Repeat("x", 80) + `" is no commit`},
 		{name: "no commit at all", env: map[string]string{"GITHUB_SHA": "0000000000000000000000000000000000000000"}, log: "is no commit"},
 		{name: "the settings", metadata: kpack, settings: roots.Settings{GitRev: "latest", GitURL: "https://a:secret@example.org/mine"},
 			rev: commit, url: "https://example.org/app", log: "Revision latest of https://example.org/mine, as BP_NIX_GIT_REV says"},
@@ -78,6 +90,9 @@ func TestFindIdentity(t *testing.T) {
 		g.Expect(id.URL).To(Equal(c.url), c.name)
 		g.Expect(said.String()).To(ContainSubstring(c.log), c.name)
 		g.Expect(said.String()).NotTo(ContainSubstring("secret"), c.name)
+		if c.rev+c.log == "" {
+			g.Expect(said.String()).To(BeEmpty(), c.name)
+		}
 	}
 }
 
