@@ -225,6 +225,7 @@ var selfExplaining = []said{
 	{"and the source has no such file", "`BP_NIX_FILE` or `BP_NIX_FLAKE` names what is not in the upload: misspelt, not committed, or excluded"},
 	{"and BP_NIX_HYDRA_URL does not say which Hydra has it", "the two go together"},
 	{"reading BP_NIX_TRUSTED_PUBLIC_KEYS:", "a key is the line that `nix-store --generate-binary-cache-key` wrote: `name:base64`"},
+	{"its paths live in", "the cache is for a Nix whose store is not `/nix/store`, and of no use here"},
 	{"the file is not the one that this buildpack pins", "what came for Nix or PRoot has another checksum: a mirror or proxy serves another version, or a page"},
 	{"give a service binding of type dependency-mapping", "Nix or PRoot cannot be downloaded; [offline and mirrors](../README.md#offline-and-mirrors)"},
 	{"it runs in the source directory at build time, and its own output is above", "`heroku-compile-hook` failed"},
@@ -248,8 +249,12 @@ var atStart = []said{
 	{"finding launch configuration, parsing launch configuration", "the launcher was taken out of its place in the image, or is another version's: build the image again"},
 }
 
-// ofOthers are messages of the lifecycle, with the reasons that have to do with this buildpack.
+// ofOthers are messages that are not of this buildpack, with the reasons that have to do with it.
 var ofOthers = []said{
+	{"refusing to evaluate", "nixpkgs does not evaluate what has an unfree licence, a known vulnerability or a mark as broken. Give the build " +
+		"`NIXPKGS_ALLOW_UNFREE=1` or its like ([settings](../README.md#settings)), which flakes do not see, or say so where nixpkgs is imported: " +
+		"`import nixpkgs { config.allowUnfree = true; }`"},
+	{"signal: killed, exit status 137", "there was no more memory: give the build's container more, or have fewer paths fetched at once (`BP_NIX_CONCURRENCY`)"},
 	{"No buildpack groups passed detection", "this buildpack says `SKIPPED` or an error in the lines before: the source has none of the files that it looks for, or " +
 		"they did not get into the upload (`project.toml`'s exclude, `.gitignore`, another directory). Without a line of its own it is not in the order: name it with `--buildpack` or in `project.toml`"},
 	{"failed to fetch base layers: … EOF", "after minutes at `Saving`: [what helps](limits.md#what-helps)"},
@@ -321,6 +326,6 @@ container's environment.
 		}
 	}
 	lines("When the app does not start", "What the launcher says on the container's standard error.", "the container says", atStart)
-	lines("What the lifecycle says", "It ends a build or a start, by what is not in this buildpack.", "the lifecycle says", ofOthers)
+	lines("What nixpkgs, the kernel and the lifecycle say", "It ends a build or a start, and is not of this buildpack.", "they say", ofOthers)
 	return page.String()
 }
