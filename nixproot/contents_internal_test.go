@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
+	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -140,6 +142,12 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 		left, _, err := run("true & sleep 0.1; exit 7")
 		Expect(err).To(MatchError("exit status 7"))
 		Expect(left).To(BeEmpty())
+		left, _, err = run("(sleep 0 & exec sleep 1000) > /dev/null 2>&1 & sleep 0.2")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(left).To(Equal([]string{"sleep"}), "the other has ended, and nobody has asked how")
+		adopts := int32(-1)
+		Expect(unix.Prctl(unix.PR_GET_CHILD_SUBREAPER, uintptr(unsafe.Pointer(&adopts)), 0, 0, 0)).To(Succeed())
+		Expect(adopts).To(BeZero(), "what others leave behind is not this process's any more")
 	})
 
 	it("kills a command that does not care, soon after the build is cancelled", func() {

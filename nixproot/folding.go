@@ -55,7 +55,7 @@ func (f *folding) Write(p []byte) (int, error) {
 // word writes a word, in a new line where this one has no room for it.
 func (f *folding) word(out *strings.Builder, text string) {
 	width := columns(text)
-	if f.inText && f.blanks > 0 && f.at+f.blanks+width > logWidth {
+	if f.blanks > 0 && f.at+f.blanks+width > logWidth {
 		f.at = f.indent + 4
 		out.WriteString("\n" + strings.Repeat(" ", f.at))
 	} else {

@@ -21,6 +21,7 @@ func TestLinesOfTheLogFitOrAreOneWord(t *testing.T) {
 		"\x1b[2m    " + long[:76] + "\x1b[0m\n":       "\x1b[2m    " + long[:76] + "\x1b[0m\n",
 		"\x1b[2m    " + long[:71] + " of it\x1b[0m\n": "\x1b[2m    " + long[:71] + " of\n        it\x1b[0m\n",
 		long[:78] + "  two\n":                         long[:78] + "\n    two\n",
+		long[:78] + " \x1b[0m two\n":                  long[:78] + " \x1b[0m\n    two\n",
 		// What goes on is as wide as what begins.
 		"  " + long[:78] + " " + long[:70] + " 123 4\n": "  " + long[:78] + "\n      " + long[:70] + " 123\n      4\n",
 	} {
