@@ -360,6 +360,9 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(modes()).To(Or(Equal("mode \n"), Equal("mode \nmode 1\n")))
 		img.env = append(img.env, "PROOT_NO_SECCOMP=1")
 		Expect(modes()).To(Equal("mode 1\n"), "as the user says")
+		r := run(img.command("app", "show"))
+		Expect(r.err).To(ContainSubstring("; without seccomp acceleration"))
+		Expect(r.out).To(ContainSubstring(`"PROOT_NO_SECCOMP":"1"`), "which is the user's own")
 	})
 
 	it("withholds from programs under PRoot the system calls that it lets through without the closure", func() {
@@ -381,6 +384,24 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		until(bufio.NewScanner(out), "up")
 		end(cmd, syscall.SIGHUP)
 		Expect(killedBy(cmd.ProcessState)).To(Equal("hangup"))
+	})
+
+	it("goes on trying where what comes meanwhile asks nobody to end", func() {
+		path := filepath.Join(img.dir, "slow")
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		img.env = []string{"PROOT_NO_SECCOMP=1"}
+		for _, then := range []string{"exec " + proot(t) + " \"$@\"", "exit 1"} {
+			Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\nsleep 0.5\n"+then+"\n"), 0o755)).To(Succeed())
+			cmd := img.command("app", "exit", "3")
+			out, err := cmd.StdoutPipe()
+			Expect(err).NotTo(HaveOccurred())
+			var said strings.Builder
+			cmd.Stderr = &said
+			Expect(cmd.Start()).To(Succeed())
+			until(bufio.NewScanner(out), "up")
+			Expect(end(cmd, syscall.SIGWINCH)).To(Equal(3), said.String())
+			Expect(said.Len() == 0).To(Equal(then != "exit 1"), said.String())
+		}
 	})
 
 	it("ends by a signal that comes while PRoot is being tried, as if the app had got it", func() {

@@ -113,9 +113,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				Expect(r.err).To(ContainSubstring(want))
 			}
 			img.env = []string{"A=" + strings.Repeat("x", 100_000)}
-			r = run(img.process(`app echo $A$A`))
+			r = run(img.process(`/bin/sh $A$A`))
 			Expect(r.code).To(Equal(126))
-			Expect(r.err).To(HaveSuffix("app: argument list too long\n"))
+			Expect(r.err).To(Equal("nix-hydra-launch: starting /bin/sh: argument list too long\n"))
 		})
 
 		it("says how it is called where that is not right", func() {
@@ -288,6 +288,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			} {
 				Expect(run(img.process(line)).code).To(Equal(want), line)
 			}
+			Expect(run(img.process(`$NONE`)).err).To(HaveSuffix("no command\n"))
 			Expect(run(img.process(`app die 15`)).signal).To(Equal("terminated"))
 			Expect(run(img.process(`true; exec app die 15`)).signal).To(Equal("terminated"))
 		})
@@ -349,7 +350,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				Expect(run(img.process(line)).code).To(Equal(want), line)
 			}
 			Expect(run(img.process(`app echo a; sh -c 'app echo "$0 $1" && app exit 5' b c`)).out).To(Equal("a\nb c\n"))
-			for _, line := range []string{`app echo a; sh`, `app echo a; sh -c`, `app echo a; sh -x -c 'app echo b'`} {
+			for _, line := range []string{`app echo a; sh`, `app echo a; sh -c`, `app echo a; sh -x 'exit 5' x`} {
 				Expect(run(img.process(line)).code).To(Equal(127), line)
 			}
 			r := run(img.process(`app echo x 3>&1 >&3`))
