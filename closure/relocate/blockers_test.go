@@ -323,6 +323,12 @@ func artefacts(text string) []artefact {
 			checksummed, "Mercurial"},
 		{"_0.fdt", "\x3f\xd7\x6c\x17" + text, checksummed, "Lucene"},
 		{"dump.rdb", "REDIS0011" + text, checksummed, "Redis"},
+		{"valkey.rdb", "VALKEY080" + text, checksummed, "Valkey"},
+		{"collection-0.wt", "\x41\xd8\x01\x00\x01\x00\x00\x00" + text, checksummed, "WiredTiger"},
+		{"plugin.MAI", "\xfe\xfe\x09\x03" + text, checksummed, "Aria"},
+		{"db/revs/0/1", "DELTA\nSVN\x02\x00\x00A\x03B\x02\x80AA" + text, checksummed, "Subversion"},
+		{"db/revs/0/2", "PLAIN\nK 1\na\nV 51\n" + text, checksummed, "Subversion"},
+		{"db/revs/0.pack/pack", "PLAIN\nEND\nENDREP\n" + text, checksummed, "Subversion"},
 		{"a.duckdb", "checksumDUCK\x40\x00\x00\x00\x00\x00\x00\x00" + text, checksummed, "DuckDB"},
 		{"a.sz", "\xff\x06\x00\x00sNaPpY" + text, checksummed, "Snappy"},
 		{"new.h5", "\x89HDF\r\n\x1a\n\x02OHDR" + text, checksummed, "HDF5"},
@@ -441,7 +447,7 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 
 	it("does not take text for a compressed file", func() {
 		for _, text := range []string{
-			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "No more DUCKs than these; ",
+			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "VALKEY0 is a name; ", "No more DUCKs than these; ",
 		} {
 			out, report := relocated(t, regular("notes", text+script))
 			Expect(report.Blockers).To(BeEmpty(), text)

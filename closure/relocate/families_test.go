@@ -499,6 +499,43 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(readBack(t, dir, "app.jar")).To(Equal(signed))
 	})
 
+	it("leaves an archive alone that others have signed", func() {
+		const mark = "APK Sig Block 42"
+		end := strings.Index(zippedMembers("a.txt", script), "PK\x01\x02")
+		android := zippedMembers("a.txt", script)
+		android = android[:end] + mark + android[end:len(android)-6] // and where the directory begins, and no comment
+		android += string(binary.LittleEndian.AppendUint32(nil, uint32(end+len(mark)))) + "\x00\x00"
+		for name, signed := range map[string]string{
+			"a.apk": android, "a.crx": "Cr24\x03\x00\x00\x00" + zippedMembers("a.txt", script),
+			"a.nupkg": zippedMembers(".signature.p7s", "signature", "a.txt", script),
+			"a.odt":   zippedMembers("META-INF/documentsignatures.xml", "<x/>", "content.xml", script),
+		} {
+			dir, report := fixedTree(t, regular(name, signed))
+			Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("signed"))), name)
+			Expect(readBack(t, dir, name)).To(Equal(signed), name)
+		}
+	})
+
+	it("puts right the checksum over the constants of a program of Nuitka's", func() {
+		number := func(n uint32) string { return string(binary.LittleEndian.AppendUint32(nil, n)) }
+		constants := func(text string) string {
+			parts := ".bytecode\x00" + number(3) + "\x00\x00." + "\x00" + number(uint32(len(text)+5)) + "\x01\x00u" + text + "\x00."
+			return number(crc32.ChecksumIEEE([]byte(parts))) + number(uint32(len(parts))) + parts
+		}
+		program := func(self, dep string) string {
+			return elf("runpath " + dep + "/lib\x00.bytecode\x00" + constants(self+"/share") + "behind " + dep)
+		}
+		was := program(string(self), string(dep))
+		dir, report := fixedTree(t, regular("bin/app", was), regular("z/plain", program("nothing", string(dep))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "bin/app")).To(Equal(program(selfNow, depNow)))
+		Expect(readBack(t, dir, "z/plain")).To(Equal(program("nothing", depNow)))
+
+		spoilt := strings.Replace(was, "/share", "/other", 1)
+		dir, report = fixedTree(t, regular("bin/app", spoilt))
+		Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("Nuitka"))))
+	})
+
 	it("puts right the checksum of a V8 start-up snapshot, of either kind, in a file and in a program", func() {
 		for _, sum := range []func(string) uint32{adler, fletcher} {
 			blob := snapshotWith(sum, "context with "+string(self)+" in it")
@@ -757,6 +794,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			"private.phar.tar": signed(script, 0x10),
 			"app.phar.zip":     zippedMembers("place.php", script, ".phar/signature.bin", "x"),
 			"image.tar":        member("etc/x", script) + tarred("manifest.json", "[]", ""),
+			"a-1.0.gem":        member("data.tar.gz", gzipped(tarred("lib/a.rb", script, ""))) + tarred("checksums.yaml.gz", gzipped("---\n"), ""),
 			"oci.tar.gz":       gzipped(member("oci-layout", "{}") + tarred("etc/x", script, "")),
 		} {
 			dir, report := fixedTree(t, regular(name, contents))

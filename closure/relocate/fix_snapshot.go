@@ -101,7 +101,7 @@ func (f *fixer) nodeProgram(s source) ([]edit, error) {
 	return f.snapshots(s, findSnapshots(nil, s.data, 0, len(s.data), 0), edits)
 }
 
-// elf rewrites a program: what a snapshot in it holds, and, if it is a member of something, all else.
+// elf rewrites a program: what a snapshot or constants of Nuitka's in it hold, and, if it is a member of something, all else.
 func (f *fixer) elf(s source, format format) ([]edit, error) {
 	if s.depth == 0 {
 		format.code = false // a Rewriter has looked for split references, and rewritten what stands elsewhere
@@ -116,7 +116,10 @@ func (f *fixer) elf(s source, format format) ([]edit, error) {
 	if why := p.checksum(s.name); why != "" {
 		return nil, blockedBy(Checksummed, "%s", why)
 	}
-	return f.snapshots(s, p.snapshots, edits)
+	if edits, err = f.snapshots(s, p.snapshots, edits); err != nil {
+		return nil, err
+	}
+	return f.constants(s, p.constants, edits)
 }
 
 // snapshots adds the checksums of the snapshots in a file that edits rewrite.

@@ -38,7 +38,7 @@ func readTarEntry(data []byte, at int) (e tarEntry, ok bool, err error) {
 }
 
 // tar rewrites members, and headers with their checksums (POSIX pax). What other members say of a member's hash is put
-// right where it is a PHAR's signature; an image of a container stays as it is.
+// right where it is a PHAR's signature; an image of a container stays as it is, and a gem.
 func (f *fixer) tar(s source) ([]edit, error) {
 	var edits []edit
 	hashed := ""
@@ -54,7 +54,7 @@ func (f *fixer) tar(s source) ([]edit, error) {
 		switch path.Clean(e.name) {
 		case pharSignature:
 			changed, err = f.tarSignature(s, e, edits)
-		case "manifest.json", "oci-layout":
+		case "manifest.json", "oci-layout", "checksums.yaml.gz":
 			hashed = e.name
 			fallthrough
 		default:
@@ -66,7 +66,7 @@ func (f *fixer) tar(s source) ([]edit, error) {
 		edits, at = append(edits, changed...), e.next
 	}
 	if hashed != "" && len(edits) > 0 {
-		return nil, blockedBy(Checksummed, "a reference in an image of a container, whose layers are named by their hashes (%s)", hashed)
+		return nil, blockedBy(Checksummed, "a reference in an archive that has hashes of its parts, as an image of a container or a gem (%s)", hashed)
 	}
 	return edits, sortEdits(edits)
 }

@@ -38,6 +38,9 @@ func (f *fixer) zip(s source) ([]edit, error) {
 	edits = append(edits, moved(comment, z.end+zipEndLen)...)
 	changed := make([]*zipChange, len(z.records))
 	signed := ""
+	if bytes.HasSuffix(s.data[:z.directory], []byte("APK Sig Block 42")) || bytes.HasPrefix(s.data, []byte("Cr24")) {
+		signed = "a signature over the archive" // of an Android package, of a browser's extension
+	}
 	for i, r := range z.records {
 		if isSignature(r.name) {
 			signed = r.name

@@ -108,11 +108,17 @@ func magics() []magic {
 		{0, catalogueBig, format{name: "message catalogue", kind: HashKeyed, fix: (*fixer).catalogue}},
 		{0, "\x89HDF\r\n\x1a\n", format{name: "HDF5", kind: Checksummed, fix: (*fixer).hdf5}},
 		{0, "TDB file\n", format{name: "TDB table", kind: HashKeyed}},
-		{0, "DIRC\x00\x00\x00", format{name: "git index", kind: Checksummed}},             // gitformat-index
-		{0, "\x00\x01\x00\x01", format{name: revlogName, kind: Checksummed}},              // mercurial/revlogutils/constants.py
-		{0, "\x00\x03\x00\x01", format{name: revlogName, kind: Checksummed}},              // with deltas to any revision
-		{0, "\x3f\xd7\x6c\x17", format{name: "Lucene index", kind: Checksummed}},          // CodecUtil.java
-		{0, "REDIS0", format{name: "Redis dump", kind: Checksummed}},                      // rdb.c
+		{0, "DIRC\x00\x00\x00", format{name: "git index", kind: Checksummed}},                        // gitformat-index
+		{0, "\x00\x01\x00\x01", format{name: revlogName, kind: Checksummed}},                         // mercurial/revlogutils/constants.py
+		{0, "\x00\x03\x00\x01", format{name: revlogName, kind: Checksummed}},                         // with deltas to any revision
+		{0, "\x3f\xd7\x6c\x17", format{name: "Lucene index", kind: Checksummed}},                     // CodecUtil.java
+		{0, "REDIS0", format{name: "Redis dump", kind: Checksummed}},                                 // rdb.c
+		{0, "VALKEY", format{name: "Valkey dump", kind: Checksummed}},                                // rdb.c, since 9.0
+		{0, "\x41\xd8\x01\x00\x01\x00\x00\x00", format{name: "WiredTiger table", kind: Checksummed}}, // MongoDB; block.h
+		{0, "\xfe\xfe\x09", format{name: "Aria index", kind: Checksummed}},                           // MariaDB; maria_def.h
+		{0, "DELTA\nSVN", format{name: "Subversion revision", kind: Checksummed}},                    // libsvn_fs_fs/structure
+		{0, "PLAIN\nEND\n", format{name: "Subversion revision", kind: Checksummed}},                  // packed: the first revision has nothing
+		{0, "PLAIN\nK ", format{name: "Subversion revision", kind: Checksummed}},
 		{8, "DUCK", format{name: "DuckDB database", kind: Checksummed}},                   // main_header.cpp
 		{0, "\xff\x06\x00\x00sNaPpY", format{name: "Snappy", kind: Checksummed}},          // framing_format.txt
 		{0, "\xce\x9a\x57\x13", format{name: "GDBM table", kind: HashKeyed}},              // gdbmconst.h
@@ -232,7 +238,7 @@ func plausible(m *magic, head []byte) bool {
 		return len(head) > erlangTermHead && isZlib(head[erlangTermHead:])
 	case rDataName: // as text, versions of R follow
 		return head[0] != 'A' || len(bytes.Trim(head[len(rText3):min(len(head), len(rText3)+14)], "0123456789\n")) == 0
-	case "Redis dump":
+	case "Redis dump", "Valkey dump":
 		return len(head) >= 9 && len(bytes.Trim(head[6:9], "0123456789")) == 0 // the rest of its version
 	case "DuckDB database":
 		return len(head) >= 20 && string(head[16:20]) == "\x00\x00\x00\x00" // behind a version of eight bytes

@@ -25,6 +25,7 @@ type program struct {
 	boring    bool // it has BoringSSL's integrity test
 	lisp      bool // an SBCL core stands behind it
 	snapshots []snapshot
+	constants []constants // of Nuitka's
 }
 
 // begin looks at the first bytes of an ELF file of size bytes.
@@ -35,6 +36,7 @@ func (p *program) begin(head []byte, size int64) {
 
 // search looks at the places buf[from:to]; buf begins at off.
 func (p *program) search(buf []byte, from, to int, off int64) {
+	p.constants = findConstants(p.constants, buf, from, to, off)
 	if !p.large {
 		return
 	}
@@ -49,6 +51,11 @@ func (p *program) sealed(at int64) (Kind, string) {
 	for _, s := range p.snapshots {
 		if s.from <= at && at < s.end {
 			return Checksummed, s.String()
+		}
+	}
+	for _, c := range p.constants {
+		if c.from <= at && at < c.end {
+			return Checksummed, "constants of Nuitka's"
 		}
 	}
 	return "", ""

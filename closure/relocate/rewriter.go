@@ -303,6 +303,8 @@ func (s *Rewriter) leaveFile() {
 		switch {
 		case len(s.program.snapshots) > 0:
 			s.unfixed.format = "V8 start-up snapshot in a program"
+		case len(s.program.constants) > 0:
+			s.unfixed.format = "constants of Nuitka's in a program"
 		case s.program.lisp:
 			s.unfixed.format = "SBCL core behind a program"
 		case s.format.name == "":

@@ -122,8 +122,12 @@ func (z zipFile) behind(data []byte) int {
 	return len(data) - z.end - zipEndLen - int(binary.LittleEndian.Uint16(data[z.end+20:]))
 }
 
-// isSignature reports whether a member is the signature of a jar or a PHAR.
+// isSignature reports whether a member is the signature of a jar, a PHAR, a package of NuGet's, or a document.
 func isSignature(name string) bool {
+	switch name {
+	case ".signature.p7s", "META-INF/documentsignatures.xml", "META-INF/signatures.xml", "_xmlsignatures/origin.sigs":
+		return true
+	}
 	dir, base, ok := strings.Cut(strings.ToUpper(name), "/")
 	return name == pharSignature || ok && dir == "META-INF" && !strings.Contains(base, "/") &&
 		(strings.HasSuffix(base, ".SF") || strings.HasSuffix(base, ".RSA") || strings.HasSuffix(base, ".DSA") ||

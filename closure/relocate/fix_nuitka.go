@@ -1,0 +1,63 @@
+package relocate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+)
+
+// A program or module that Nuitka has compiled from Python holds its constants behind a checksum and their size, and ends where
+// that is wrong (Nuitka's DataComposer.py and HelpersConstantsBlob.c).
+
+const (
+	constantsHead = 8
+	// constantsName is the name of the first part, with which the constants begin; its size follows.
+	constantsName = ".bytecode\x00"
+)
+
+// constants are Nuitka's in a program, their head included.
+type constants struct{ from, end int64 }
+
+// findConstants looks for constants that begin in buf[from:to], which is at off in a program.
+func findConstants(found []constants, buf []byte, from, to int, off int64) []constants {
+	const names = constantsHead + len(constantsName)
+	for at := from; len(found) < maxSnapshots; at++ {
+		rest := buf[min(at+constantsHead, len(buf)):min(len(buf), to+names-1)]
+		n := bytes.Index(rest, []byte(constantsName))
+		if n < 0 || at+n+names+4 > len(buf) {
+			break
+		}
+		at += n
+		size, first := binary.LittleEndian.Uint32(buf[at+4:]), binary.LittleEndian.Uint32(buf[at+names:])
+		if uint64(first)+uint64(len(constantsName))+4 <= uint64(size) {
+			found = append(found, constants{off + int64(at), off + int64(at) + constantsHead + int64(size)})
+		}
+	}
+	return found
+}
+
+// constants adds the checksums of the constants in a file that edits rewrite.
+func (f *fixer) constants(s source, found []constants, edits []edit) ([]edit, error) {
+	if err := sortEdits(edits); err != nil || len(found) == 0 {
+		return edits, err
+	}
+	var now []byte
+	for _, c := range found {
+		if !slices.ContainsFunc(edits, func(e edit) bool { return c.from <= int64(e.from) && int64(e.from) < c.end }) {
+			continue
+		}
+		if c.end > int64(len(s.data)) || !f.budget.inflated(2*(c.end-c.from)) ||
+			crc32.ChecksumIEEE(s.data[c.from+constantsHead:c.end]) != binary.LittleEndian.Uint32(s.data[c.from:]) {
+			return nil, blockedBy(Checksummed, "a reference in what may be constants of Nuitka's, whose checksum is not right")
+		}
+		if now == nil {
+			if now = apply(s.data, edits); len(now) != len(s.data) {
+				return nil, errMalformed
+			}
+		}
+		sum := crc32.ChecksumIEEE(now[c.from+constantsHead : c.end])
+		edits = append(edits, edit{from: int(c.from), to: int(c.from) + 4, data: binary.LittleEndian.AppendUint32(nil, sum)})
+	}
+	return edits, sortEdits(edits)
+}
