@@ -24,7 +24,7 @@ import (
 // isAsset reports whether a browser may load the file of that name by its hash.
 func isAsset(name string) bool {
 	switch path.Ext(name) {
-	case ".css", ".js", ".mjs":
+	case ".css", ".dll", ".js", ".mjs", ".wasm": // .NET loads its own so, and Rust's Trunk names its module in a page
 		return true
 	}
 	return false

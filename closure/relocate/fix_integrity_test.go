@@ -42,10 +42,12 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 	site := func(store string) map[string]string {
 		files := map[string]string{
 			"chunk.js": "import 'file://" + store + "/lib/a.js'\n", "style.css": "@import url(" + store + ");\n", "other.js": "nothing\n",
+			"app_bg.wasm": "\x00asm\x01\x00\x00\x00" + store + "/src/lib.rs",
 		}
 		files["app.mjs"] = `var sri = {7: "sha256-` + sha256of(files["chunk.js"]) + `", 8: "sha256-` + sha256of(files["other.js"]) + `"};`
 		files["index.html"] = `<script src=app.mjs integrity="sha384-` + sha384of(files["app.mjs"]) + `"></script><link rel=stylesheet href=style.css ` +
-			`integrity="sha256-` + sha256of(files["style.css"]) + ` sha512-` + sha512of(files["style.css"]) + `"> from ` + store + "\n"
+			`integrity="sha256-` + sha256of(files["style.css"]) + ` sha512-` + sha512of(files["style.css"]) + `"><link rel=preload as=fetch href=app_bg.wasm integrity=sha384-` +
+			sha384of(files["app_bg.wasm"]) + "> from " + store + "\n"
 		files["manifest.json"] = `{"app.mjs": {"sha512": "` + sha512of(files["app.mjs"]) + `"}, "other.js": {"sha512":"` + sha512of(files["other.js"]) + `"}}`
 		files["manifest.json.gz"] = gzipped(files["manifest.json"])
 		files["page.html.br"] = brotlied(strings.ReplaceAll(files["index.html"], store, "here")) // with no page beside it
@@ -53,7 +55,7 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 	}
 	entries := func(files map[string]string) (list []file) {
 		for _, name := range []string{
-			"app.mjs", "chunk.js", "index.html", "manifest.json", "manifest.json.gz", "other.js", "page.html.br", "style.css",
+			"app.mjs", "app_bg.wasm", "chunk.js", "index.html", "manifest.json", "manifest.json.gz", "other.js", "page.html.br", "style.css",
 		} {
 			list = append(list, regular("share/www/"+name, files[name]))
 		}
