@@ -324,6 +324,23 @@ func TestScriptsExplainThemselves(t *testing.T) {
 	}
 }
 
+func TestLongScriptsRefuseBeforeTheyBegin(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"soak", "--minutes", "ten"}, "soak: ten is not a whole number of 1 or more\n"},
+		{[]string{"soak", "--seed", "0"}, "soak: 0 is not a whole number of 1 or more\n"},
+		{[]string{"soak", "signals", "nothing"}, "soak: there is no part nothing; --list has them\n"},
+		{[]string{"fuzz", "--minutes", "1s"}, "fuzz: 1s is not a whole number of 1 or more\n"},
+		{[]string{"fuzz", "./closure/nar:FuzzNothing"}, "fuzz: there is no target ./closure/nar:FuzzNothing; --list has them\n"},
+	} {
+		status, out, errs := script(t, c.args...)
+		NewWithT(t).Expect(status).To(Equal(2), errs)
+		NewWithT(t).Expect(out + errs).To(Equal(c.want))
+	}
+}
+
 func TestThePackageScriptRefusesBeforeItCompiles(t *testing.T) {
 	g, top := NewWithT(t), t.TempDir()
 	both := filepath.Join(top, "both")
