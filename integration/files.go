@@ -1,27 +1,11 @@
 package integration
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
-
-// moduleRoot is the checkout's directory, found from the current one.
-func moduleRoot(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", fmt.Errorf("finding the module: %w", err)
-	}
-	mod := strings.TrimSpace(string(out))
-	if filepath.Base(mod) != "go.mod" {
-		return "", errors.New("finding the module: the current directory is not in a checkout of it")
-	}
-	return filepath.Dir(mod), nil
-}
 
 func exists(name string) bool {
 	_, err := os.Lstat(name)

@@ -39,11 +39,8 @@ var bundled = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := p.rig.Buildpack(context.Background(), filepath.Join(dir, "bundled"), rig.BuildpackOptions{})
-	if err != nil {
-		return "", err
-	}
-	return b.Dir, nil
+	dir = filepath.Join(dir, "bundled")
+	return dir, p.rig.Buildpack(context.Background(), dir, rig.BuildpackOptions{})
 })
 
 // realPlatform needs a Docker engine; without one its test is left out, and says so.

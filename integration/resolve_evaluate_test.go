@@ -350,7 +350,7 @@ func (w *world) nixpkgsTarball(name string) string {
 		text, err := os.ReadFile(packages)
 		must(err)
 		must(os.Chmod(packages, 0o644))
-		changed := strings.ReplaceAll(string(text), `args = [ "build" ];`, `args = [ "build" ]; changed = "`+name+`";`)
+		changed := strings.ReplaceAll(string(text), "builder = repack;", `builder = repack; changed = "`+name+`";`)
 		Expect(changed).NotTo(Equal(string(text)))
 		must(os.WriteFile(packages, []byte(changed), 0o644))
 	}

@@ -41,10 +41,10 @@ func testToolchainWays(t *testing.T, _ spec.G, it spec.S) {
 		must(err)
 		downloads, err = p.rig.Downloads(t.Context())
 		must(err)
-		built, err := p.rig.Buildpack(t.Context(), t.TempDir(), rig.BuildpackOptions{BaseURL: unreachable})
-		must(err)
+		dir := t.TempDir()
+		must(p.rig.Buildpack(t.Context(), dir, rig.BuildpackOptions{BaseURL: unreachable}))
 		k = &deployment{t: t, app: source(t, shop("1.0")), bare: bare(t, "t")}
-		k.bare.Buildpack = &integration.Buildpack{Dir: built.Dir}
+		k.bare.Buildpack = &integration.Buildpack{Dir: dir}
 		must(k.bare.WithoutCache())
 		k.bare.Env = k.app.env(p, "BP_NIX_ATTRS", "shop")
 	})
@@ -167,13 +167,15 @@ func TestLifecycle(t *testing.T) {
 		must(err)
 		process, err := l.Start(t.Context(), "site", filepath.Join(state, "root"), "web", map[string]string{"PORT": fmt.Sprint(port)})
 		must(err)
-		body, err := rig.Await(t.Context(), fmt.Sprintf("http://127.0.0.1:%d/", port), time.Minute, process.Running)
-		code, took := process.Stop()
+		body, err := rig.Await(t.Context(), fmt.Sprintf("http://127.0.0.1:%d/", port), time.Minute,
+			func() bool { return process.Running(t.Context()) })
+		must(err)
+		code, took, err := process.Stop(t.Context())
 		must(err)
 		Expect(body).To(ContainSubstring("<html"))
 		t.Logf("ended by SIGTERM after %v, exit code %d", took, code)
 		Expect(took).To(BeNumerically("<", patience))
-		Expect(process.Output()).To(ContainSubstring("server stopped"))
+		Expect(process.Logs(t.Context())).To(ContainSubstring("server stopped"))
 
 		app.server.Reset()
 		result, err = l.Build(t.Context(), rig.BuildOptions{

@@ -57,36 +57,26 @@ func New(options Options) *Bench {
 	return &Bench{Options: options}
 }
 
-// Suites are the parts that can be measured one by one, in order.
-func Suites() []string {
-	return []string{"substitute", "launch", "rebuild", "resolve", "fleet", "purego", "instructions", "pack", "survey"}
+var suites = []struct {
+	name    string
+	measure func(*Bench, context.Context) error
+}{
+	{"substitute", (*Bench).substitute}, {"launch", (*Bench).launch}, {"rebuild", (*Bench).rebuild},
+	{"resolve", (*Bench).resolve}, {"fleet", (*Bench).fleet}, {"purego", (*Bench).purego},
+	{"instructions", (*Bench).instructions}, {"pack", (*Bench).packs}, {"survey", (*Bench).survey},
 }
 
-// Measure measures one part and prints its rows.
-func (b *Bench) Measure(ctx context.Context, suite string) error {
-	var err error
-	switch suite {
-	case "substitute":
-		err = b.substitute(ctx)
-	case "launch":
-		err = b.launch(ctx)
-	case "rebuild":
-		err = b.rebuild(ctx)
-	case "resolve":
-		err = b.resolve(ctx)
-	case "pack":
-		err = b.packs(ctx)
-	case "fleet":
-		err = b.fleet(ctx)
-	case "purego":
-		err = b.purego(ctx)
-	case "instructions":
-		err = b.instructions(ctx)
-	case "survey":
-		err = b.survey(ctx)
-	default:
-		err = fmt.Errorf("it is none of %s", strings.Join(Suites(), ", "))
+// Suites are the parts that can be measured one by one, in order.
+func Suites() (names []string) {
+	for _, s := range suites {
+		names = append(names, s.name)
 	}
+	return names
+}
+
+// Measure measures one part, which is one of Suites, and prints its rows.
+func (b *Bench) Measure(ctx context.Context, suite string) error {
+	err := suites[slices.Index(Suites(), suite)].measure(b, ctx)
 	if err != nil {
 		err = fmt.Errorf("measuring %s: %w", suite, err)
 	}

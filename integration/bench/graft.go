@@ -42,11 +42,15 @@ func (c *change) fileBytes() (sum int64) {
 	return sum
 }
 
-// graph is a closure as the planner takes it.
+// graph is the closure of roots as the planner takes it.
 func graph(roots []storepath.Path, infos map[storepath.Path]*narinfo.NarInfo) *closure.Graph {
 	g := &closure.Graph{Roots: roots, Nodes: map[storepath.Path]*closure.Node{}}
-	for p, n := range infos {
-		g.Nodes[p] = &closure.Node{Path: p, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References}
+	for queue := slices.Clone(roots); len(queue) > 0; queue = queue[1:] {
+		p := queue[0]
+		if n := infos[p]; n != nil && g.Nodes[p] == nil {
+			g.Nodes[p] = &closure.Node{Path: p, NarHash: n.NarHash, NarSize: n.NarSize, References: n.References}
+			queue = append(queue, n.References...)
+		}
 	}
 	return g
 }

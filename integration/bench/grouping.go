@@ -102,23 +102,13 @@ func split(order []*closure.Node, dependents map[storepath.Path][]storepath.Path
 // the same if they hold the same paths.
 func Exported(g *closure.Graph, before, after [][]storepath.Path) int64 {
 	had := map[string]bool{}
-	key := func(paths []storepath.Path) string {
-		var b strings.Builder
-		for _, p := range paths {
-			b.WriteString(string(p) + " ")
-		}
-		return b.String()
-	}
 	for _, paths := range before {
-		had[key(paths)] = true
+		had[contents(paths)] = true
 	}
 	var sum int64
 	for _, paths := range after {
-		if had[key(paths)] {
-			continue
-		}
-		for _, p := range paths {
-			sum += g.Nodes[p].NarSize
+		if !had[contents(paths)] {
+			sum += bytesOf(g, paths)
 		}
 	}
 	return sum

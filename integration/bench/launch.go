@@ -137,6 +137,19 @@ func (b *Bench) nativeAndRelocated(ctx context.Context, f *fixture, url, dir str
 	return w, nil
 }
 
+// serveCopy serves a copy of the closure in zstd that others may be added to.
+func (b *Bench) serveCopy(ctx context.Context, f *fixture, name string) (dir string, server *rig.Server, err error) {
+	base, err := b.cache(ctx, f, "zstd")
+	if err != nil {
+		return "", nil, err
+	}
+	if dir, err = f.sign(name, base, f.zstd); err != nil {
+		return "", nil, err
+	}
+	server, err = rig.Serve(dir, rig.ServeOptions{})
+	return dir, server, err
+}
+
 // serveClosure serves the closure in zstd.
 func (b *Bench) serveClosure(ctx context.Context, f *fixture) (*rig.Server, error) {
 	cache, err := b.cache(ctx, f, "zstd")

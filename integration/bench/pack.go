@@ -113,31 +113,23 @@ func (b *Bench) packs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	base, err := b.cache(ctx, f, "zstd")
-	if err != nil {
+	p := &packer{b: b, f: f, source: filepath.Join(b.Dir, "source")}
+	var dir string
+	if dir, p.cache, err = b.serveCopy(ctx, f, "pack"); err != nil {
 		return err
 	}
-	dir, err := f.sign("pack", base, f.zstd)
-	if err != nil {
-		return err
-	}
+	defer p.cache.Close()
 	changed, err := f.graft(ctx, dir, f.roots[0])
 	if err != nil {
 		return err
 	}
-	p := &packer{b: b, f: f, source: filepath.Join(b.Dir, "source")}
-	if p.cache, err = rig.Serve(dir, rig.ServeOptions{}); err != nil {
-		return err
-	}
-	defer p.cache.Close()
 	if p.pack, err = b.Rig.Pack(ctx); err != nil {
 		return err
 	}
-	packaged, err := b.Rig.Buildpack(ctx, filepath.Join(b.Dir, "buildpack"), rig.BuildpackOptions{})
-	if err != nil {
+	p.buildpack = filepath.Join(b.Dir, "buildpack")
+	if err := b.Rig.Buildpack(ctx, p.buildpack, rig.BuildpackOptions{}); err != nil {
 		return err
 	}
-	p.buildpack = packaged.Dir
 	if err := os.Mkdir(p.source, 0o755); err != nil {
 		return err
 	}
@@ -145,7 +137,7 @@ func (b *Bench) packs(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(p.source, "Procfile"), procfile, 0o644); err != nil {
 		return err
 	}
-	if err := readAll(base); err != nil {
+	if err := readAll(f.caches["zstd"]); err != nil {
 		return err
 	}
 	if err := p.toRegistry(ctx, changed); err != nil {

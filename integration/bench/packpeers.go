@@ -41,7 +41,7 @@ func (p *packer) peers(ctx context.Context, changed *change, first, second phase
 			return err
 		}
 		p.b.row("pack.engine."+push.name+".nix_copy", seconds(copying), "s", "")
-		g := graph(push.roots, reachable(push.roots, push.infos))
+		g := graph(push.roots, push.infos)
 		for _, peer := range []struct {
 			name string
 			Grouping
@@ -62,18 +62,6 @@ func (p *packer) peers(ctx context.Context, changed *change, first, second phase
 		_ = docker(ctx, "image", "rm", "--force", "nix-hydra-bench/"+name)
 	}
 	return nil
-}
-
-// reachable are the narinfos of the roots' closure.
-func reachable(roots []storepath.Path, infos map[storepath.Path]*narinfo.NarInfo) map[storepath.Path]*narinfo.NarInfo {
-	found := map[storepath.Path]*narinfo.NarInfo{}
-	for queue := roots; len(queue) > 0; queue = queue[1:] {
-		if n := infos[queue[0]]; n != nil && found[queue[0]] == nil {
-			found[queue[0]] = n
-			queue = append(queue, n.References...)
-		}
-	}
-	return found
 }
 
 // nixCopy has Nix copy a closure to the store of a directory.

@@ -34,15 +34,7 @@ func (b *Bench) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	base, err := b.cache(ctx, f, "zstd")
-	if err != nil {
-		return err
-	}
-	dir, err := f.sign("rebuild", base, f.zstd)
-	if err != nil {
-		return err
-	}
-	server, err := rig.Serve(dir, rig.ServeOptions{})
+	dir, server, err := b.serveCopy(ctx, f, "rebuild")
 	if err != nil {
 		return err
 	}

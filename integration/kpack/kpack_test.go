@@ -102,9 +102,9 @@ func newCluster(t *testing.T) *cluster {
 	t.Cleanup(func() { _ = exec.Command("rm", "-rf", c.dir).Run() })
 	c.pack, err = r.Pack(ctx)
 	must(err)
-	buildpack, err := r.Buildpack(ctx, filepath.Join(c.dir, "buildpack"), rig.BuildpackOptions{})
-	must(err)
-	must(c.pack.BuilderWith(ctx, c.builder, buildpack.Dir))
+	buildpack := filepath.Join(c.dir, "buildpack")
+	must(r.Buildpack(ctx, buildpack, rig.BuildpackOptions{}))
+	must(c.pack.BuilderWith(ctx, c.builder, buildpack))
 	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "--force", c.builder).Run() })
 
 	c.programs = filepath.Join(c.dir, "programs")

@@ -10,12 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
 const (
@@ -31,6 +28,12 @@ type Deb struct {
 	Filename            string   // below the mirror's root
 	SHA256              string   // hex
 	Size                int64    // bytes
+	Installed           int64    // bytes, unpacked
+}
+
+// file is the package's file as apt-get names it.
+func (d Deb) file() string {
+	return d.Name + "_" + strings.ReplaceAll(d.Version, ":", "%3a") + "_" + d.Arch + ".deb"
 }
 
 // apt is a private root for apt: nothing of the machine's own package state is read or changed.
@@ -45,29 +48,24 @@ type apt struct {
 func (r *Rig) Debs(ctx context.Context, suite string, packages ...string) (string, error) {
 	inputs := append([]string{"1", suite, r.arch}, packages...)
 	return r.cached(ctx, "debs", inputs, func(ctx context.Context, dir, _ string) error {
-		files, err := r.debFiles(ctx, suite, packages...)
-		if err != nil {
-			return err
-		}
-		return extractAll(files, dir)
+		return r.unpack(ctx, dir, suite, packages...)
 	})
 }
 
-// debFiles gives the files of packages of a suite and of what they depend on.
-func (r *Rig) debFiles(ctx context.Context, suite string, packages ...string) ([]string, error) {
+// unpack unpacks packages of a suite and what they depend on, with /bin, /lib and /sbin merged into /usr.
+func (r *Rig) unpack(ctx context.Context, dir, suite string, packages ...string) error {
 	from, err := r.apt(ctx, suite)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	debs, err := from.resolve(ctx, packages...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return from.download(ctx, debs)
-}
-
-// extractAll unpacks packages over each other, with /bin, /lib and /sbin merged into /usr.
-func extractAll(files []string, dir string) error {
+	files, err := from.download(ctx, debs)
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := os.MkdirAll(filepath.Join(dir, "usr", name), 0o755); err != nil {
 			return err
@@ -76,22 +74,16 @@ func extractAll(files []string, dir string) error {
 			return err
 		}
 	}
-	return extract(files, dir)
+	return extract(ctx, dir, files...)
 }
 
-// extract unpacks packages over each other.
-func extract(files []string, dir string) error {
-	for _, name := range files {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		err = errors.Join(deb.Extract(file, dir), file.Close())
-		if err != nil {
-			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
-		}
-	}
-	return nil
+// extract unpacks packages over each other. Links to directories stay, as dpkg leaves them.
+func extract(ctx context.Context, dir string, files ...string) error {
+	const script = `for deb; do
+		dpkg-deb --fsys-tarfile "$deb" | tar -xp --no-same-owner --keep-directory-symlink || exit
+	done`
+	_, err := run(ctx, dir, "/bin/sh", append([]string{"-c", script, "sh"}, files...)...)
+	return err
 }
 
 // apt prepares the private root for a suite and brings its package index up to date when it is older than half a day.
@@ -152,6 +144,7 @@ func (a *apt) runIn(ctx context.Context, dir, name string, args ...string) (stri
 		"APT::Sandbox::User=",
 		"APT::Install-Recommends=false",
 		"APT::Update::Post-Invoke::=true",
+		"APT::Update::Error-Mode=any", // without a network, too, which is else a warning
 		"Acquire::Languages=none",
 		"Acquire::Retries=3",
 	}
@@ -212,9 +205,10 @@ func parseStanza(stanza string) (Deb, bool) {
 	if err != nil || fields.Get("Package") == "" || fields.Get("SHA256") == "" {
 		return Deb{}, false
 	}
+	installed, _ := strconv.ParseInt(fields.Get("Installed-Size"), 10, 64)
 	d := Deb{
 		Name: fields.Get("Package"), Version: fields.Get("Version"), Arch: fields.Get("Architecture"),
-		Filename: fields.Get("Filename"), SHA256: fields.Get("SHA256"), Size: size,
+		Filename: fields.Get("Filename"), SHA256: fields.Get("SHA256"), Size: size, Installed: installed << 10,
 	}
 	for _, key := range []string{"Pre-Depends", "Depends"} {
 		d.Depends = append(d.Depends, clauses(fields.Get(key))...)
@@ -242,7 +236,7 @@ func bareName(relation string) string {
 	return name
 }
 
-// download gives the packages' files, in the same order.
+// download gives the packages' files, in the same order. That they are what the index says is checked by apt-get.
 func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	pool := filepath.Join(a.rig.dir, "pool")
 	if err := os.MkdirAll(pool, 0o755); err != nil {
@@ -257,7 +251,7 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 	var missing []string
 	var bytes int64
 	for i, d := range debs {
-		files[i] = filepath.Join(pool, d.SHA256+".deb")
+		files[i] = filepath.Join(pool, d.file())
 		if _, err := os.Stat(files[i]); err != nil {
 			missing = append(missing, d.Name+"="+d.Version)
 			bytes += d.Size
@@ -272,39 +266,16 @@ func (a *apt) download(ctx context.Context, debs []Deb) ([]string, error) {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)
 	}
 	defer os.RemoveAll(incoming)
-	sort.Strings(missing)
 	if _, err := a.runIn(ctx, incoming, "apt-get", append([]string{"download", "-qq"}, missing...)...); err != nil {
 		return nil, fmt.Errorf("downloading Debian packages: %w", err)
 	}
-	return files, accept(incoming, files)
-}
-
-// accept moves downloaded files to their place in the pool, by their contents.
-func accept(incoming string, files []string) error {
-	entries, err := os.ReadDir(incoming)
-	if err != nil {
-		return fmt.Errorf("downloading Debian packages: %w", err)
-	}
-	for _, entry := range entries {
-		name := filepath.Join(incoming, entry.Name())
-		sum, err := fileSHA256(name)
-		if err != nil {
-			return fmt.Errorf("downloading Debian packages: %w", err)
-		}
-		if err := os.Rename(name, filepath.Join(filepath.Dir(incoming), sum+".deb")); err != nil {
-			return fmt.Errorf("downloading Debian packages: %w", err)
+	for _, file := range files {
+		err := os.Rename(filepath.Join(incoming, filepath.Base(file)), file)
+		if _, there := os.Stat(file); there != nil {
+			return nil, fmt.Errorf("downloading Debian packages: %w", err)
 		}
 	}
-	var absent error
-	for _, name := range files {
-		if _, err := os.Stat(name); err != nil {
-			absent = errors.Join(absent, err)
-		}
-	}
-	if absent != nil {
-		return fmt.Errorf("downloading Debian packages: a file has another hash than the index says: %w", absent)
-	}
-	return nil
+	return files, nil
 }
 
 var debianMirror = regexp.MustCompile(`(?m)^(?:deb\s.*?|URIs:\s*)(https?://\S+/debian)/?(?:\s|$)`)
@@ -335,7 +306,8 @@ func (r *Rig) keyring(ctx context.Context) (string, error) {
 	}
 	dir, err := r.cached(ctx, "keyring", []string{"1"}, func(ctx context.Context, dir, _ string) error {
 		r.log("downloading debian-archive-keyring")
-		return ownKeyring(ctx, dir)
+		_, err := run(ctx, dir, "/bin/sh", "-c", ownKeyring)
+		return err
 	})
 	if err != nil {
 		return "", fmt.Errorf("finding Debian's archive keys (install debian-archive-keyring): %w", err)
@@ -348,33 +320,17 @@ func (r *Rig) keyring(ctx context.Context) (string, error) {
 	return "", errors.New("finding Debian's archive keys (install debian-archive-keyring): package without keys")
 }
 
-// ownKeyring takes the keyring package from the machine's own distribution, with a package index of its own when
-// the machine has none.
-func ownKeyring(ctx context.Context, dir string) error {
-	_, err := run(ctx, dir, "apt-get", "download", "-qq", "debian-archive-keyring")
-	if err != nil {
-		lists := filepath.Join(dir, "lists")
-		private := []string{"-o", "Dir::State::lists=" + lists, "-o", "APT::Sandbox::User="}
-		if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
-			return err
-		}
-		if _, err := run(ctx, dir, "apt-get", append(private, "update", "-qq")...); err != nil {
-			return err
-		}
-		_, err = run(ctx, dir, "apt-get", append(private, "download", "-qq", "debian-archive-keyring")...)
-		if err != nil {
-			return err
-		}
-		if err := os.RemoveAll(lists); err != nil {
-			return err
-		}
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil {
-		return err
-	}
-	return extract(files, dir)
-}
+// ownKeyring takes the keyring package from the machine's own distribution, with a package index of its own when the
+// machine has none.
+const ownKeyring = `set -e
+package=debian-archive-keyring
+if ! apt-get download -qq "$package"; then
+	mkdir -p lists/partial
+	apt-get -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User= update -qq
+	apt-get -o Dir::State::lists="$PWD/lists" -o APT::Sandbox::User= download -qq "$package"
+	rm -r lists
+fi
+dpkg-deb -x "$package"_*.deb .`
 
 func readable(name string) bool {
 	file, err := os.Open(name)

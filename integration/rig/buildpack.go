@@ -1,22 +1,17 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
-
-// Buildpack is the buildpack, unpacked.
-type Buildpack struct {
-	// Dir is what pack build --buildpack takes.
-	Dir string
-	// Toolchain says where its Nix comes from, and PRoot the same of PRoot, for people.
-	Toolchain, PRoot string
-}
 
 // BuildpackOptions say how the buildpack is packaged for a test.
 type BuildpackOptions struct {
@@ -28,50 +23,32 @@ type BuildpackOptions struct {
 }
 
 // standin is a file in place of a dependency that buildpack.toml pins.
-type standin struct {
-	id, name, version string
-	file, sha256      string
-}
+type standin struct{ id, version, file, sha256 string }
 
-// Buildpack packages the buildpack of this checkout with scripts/package into dir, by default with dependencies made
-// from Debian's packages in place of those that it pins.
-func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOptions) (*Buildpack, error) {
+// Buildpack packages the buildpack of this checkout with scripts/package into dir, which pack build --buildpack takes, by
+// default with dependencies made from Debian's packages in place of those that it pins.
+func (r *Rig) Buildpack(ctx context.Context, dir string, options BuildpackOptions) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := run(ctx, root, filepath.Join(root, "scripts/package"), "--output", dir, "--arch", r.arch); err != nil {
-		return nil, err
+	_, err = run(ctx, root, filepath.Join(root, "scripts/package"), "--output", dir, "--arch", r.arch)
+	if err != nil || options.Pinned {
+		return err
 	}
-	if options.Pinned {
-		return &Buildpack{Dir: dir, Toolchain: "the pinned release", PRoot: "the pinned release"}, nil
+	if options.BaseURL != "" {
+		return r.Repin(ctx, filepath.Join(dir, "buildpack.toml"), options.BaseURL)
 	}
 	standins, err := r.standins(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	base := options.BaseURL
-	if base == "" {
-		base = "https://stand-ins.invalid"
-		for _, s := range standins {
-			if err := bundle(dir, s); err != nil {
-				return nil, fmt.Errorf("bundling %s: %w", s.name, err)
-			}
-		}
-	}
-	if err := r.Repin(ctx, filepath.Join(dir, "buildpack.toml"), base); err != nil {
-		return nil, err
-	}
-	built := &Buildpack{Dir: dir}
 	for _, s := range standins {
-		text := fmt.Sprintf("%s %s, made from Debian's package", s.name, s.version)
-		if s.id == "nix" {
-			built.Toolchain = text
-		} else {
-			built.PRoot = text
+		if err := bundle(dir, s); err != nil {
+			return fmt.Errorf("bundling %s: %w", s.id, err)
 		}
 	}
-	return built, nil
+	return r.Repin(ctx, filepath.Join(dir, "buildpack.toml"), "https://stand-ins.invalid")
 }
 
 // Repin has a buildpack.toml pin the stand-ins, which are downloaded from below base: the directory Downloads, served.
@@ -116,56 +93,48 @@ func (r *Rig) standins(ctx context.Context) ([]standin, error) {
 		return nil, err
 	}
 	return []standin{
-		{"nix", "Nix", toolchain.Version, toolchain.Tarball, toolchain.SHA256},
-		{"proot", "PRoot", proot.Version, proot.Program, proot.SHA256},
+		{"nix", toolchain.Version, toolchain.Tarball, toolchain.SHA256},
+		{"proot", proot.Version, proot.Program, proot.SHA256},
 	}, nil
 }
 
 // bundle puts a stand-in where libpak looks before it downloads.
 func bundle(dir string, s standin) error {
-	directory := filepath.Join(dir, "dependencies", s.sha256)
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return err
-	}
 	contents, err := os.ReadFile(s.file)
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("id = %q\nchecksum = \"sha256:%s\"\n", s.id, s.sha256)
-	if err := os.WriteFile(directory+".toml", []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(directory, filepath.Base(s.file)), contents, 0o644)
+	return writeFiles(filepath.Join(dir, "dependencies"), map[string]string{
+		s.sha256 + ".toml": fmt.Sprintf("id = %q\nchecksum = \"sha256:%s\"\n", s.id, s.sha256),
+		filepath.Join(s.sha256, filepath.Base(s.file)): string(contents),
+	})
 }
 
-// repin rewrites the dependencies of a buildpack.toml.
+// repin has a buildpack.toml pin the stand-ins in place of its dependencies for one architecture. Those for others stay.
 func repin(file, base, arch string, standins []standin) error {
 	var descriptor map[string]any
 	if _, err := toml.DecodeFile(file, &descriptor); err != nil {
 		return err
 	}
-	metadata, ok := descriptor["metadata"].(map[string]any)
-	if !ok {
-		return fmt.Errorf("%s has no metadata", file)
+	metadata, _ := descriptor["metadata"].(map[string]any)
+	dependencies, _ := metadata["dependencies"].([]map[string]any)
+	pinned := 0
+	for _, d := range dependencies {
+		at := slices.IndexFunc(standins, func(s standin) bool { return s.id == d["id"] })
+		if at < 0 || !strings.Contains(fmt.Sprint(d["purls"]), "arch="+arch) {
+			continue
+		}
+		s := standins[at]
+		d["purls"] = []string{fmt.Sprintf("pkg:generic/%s@%s?arch=%s", s.id, s.version, arch)}
+		d["version"], d["uri"], d["checksum"] = s.version, base+"/"+path.Base(s.file), "sha256:"+s.sha256
+		pinned++
 	}
-	var dependencies []map[string]any
-	for _, s := range standins {
-		dependencies = append(dependencies, map[string]any{
-			"id": s.id, "name": s.name, "version": s.version,
-			"uri":      base + "/" + path.Base(s.file),
-			"checksum": "sha256:" + s.sha256,
-			"purls":    []string{fmt.Sprintf("pkg:generic/%s@%s?arch=%s", s.id, s.version, arch)},
-			"licenses": []map[string]any{{"type": "GPL-2.0-or-later", "uri": "https://www.debian.org/legal/licenses/"}},
-		})
+	if pinned != len(standins) {
+		return fmt.Errorf("%s does not pin Nix and PRoot for %s", file, arch)
 	}
-	metadata["dependencies"] = dependencies
-	out, err := os.Create(file)
-	if err != nil {
+	var text bytes.Buffer
+	if err := toml.NewEncoder(&text).Encode(descriptor); err != nil {
 		return err
 	}
-	err = toml.NewEncoder(out).Encode(descriptor)
-	if closeErr := out.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return os.WriteFile(file, text.Bytes(), 0o644)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -32,10 +33,13 @@ func (r *Rig) Key(ctx context.Context, name string) (*Key, error) {
 		if err := os.WriteFile(filepath.Join(dir, "secret"), []byte(secret), 0o600); err != nil {
 			return err
 		}
-		convert := append([]string{"-c", `"$@" <secret >public`, "sh", program}, features...)
-		convert = append(convert, "convert-secret-to-public")
-		_, err = run(ctx, dir, "/bin/sh", convert...)
-		return err
+		convert := exec.CommandContext(ctx, program, append(features, "convert-secret-to-public")...)
+		convert.Stdin = strings.NewReader(secret)
+		public, err := output(convert)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, "public"), []byte(public), 0o644)
 	})
 	if err != nil {
 		return nil, err
@@ -55,8 +59,6 @@ type CacheOptions struct {
 	Level int
 	// Key signs the paths. Nil leaves them unsigned.
 	Key *Key
-	// Only leaves out the paths that the given ones refer to.
-	Only bool
 }
 
 // Cache writes the closure of store paths to a binary cache in dir, which may have paths already. Real Nix compresses
@@ -80,9 +82,6 @@ func (s *Store) Cache(ctx context.Context, dir string, options CacheOptions, pat
 		settings.Set("secret-key", options.Key.File)
 	}
 	args := []string{"copy", "--no-check-sigs", "--to", "file://" + dir + "?" + settings.Encode()}
-	if options.Only {
-		args = append(args, "--no-recursive")
-	}
 	if _, err := s.RunIn(ctx, dir, "nix", append(args, paths...)...); err != nil {
 		return fmt.Errorf("writing binary cache: %w", err)
 	}
@@ -96,7 +95,7 @@ func (r *Rig) Cache(ctx context.Context, options CacheOptions, paths ...string) 
 	if err != nil {
 		return "", err
 	}
-	inputs := append([]string{"1", options.Compression, fmt.Sprint(options.Level, options.Only)}, paths...)
+	inputs := append([]string{"1", options.Compression, fmt.Sprint(options.Level)}, paths...)
 	if options.Key != nil {
 		inputs = append(inputs, options.Key.Public)
 	}

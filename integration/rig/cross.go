@@ -10,10 +10,7 @@ import (
 )
 
 // CrossCompilers are Debian's compilers that make programs for 64-bit ARM, on whatever machine.
-type CrossCompilers struct {
-	rig  *Rig
-	root string
-}
+type CrossCompilers struct{ root string }
 
 // crossPackages are GCC, Clang, Rust and the C library, by the machine that they run on. GCC has one name in all.
 var crossPackages = map[string][]string{
@@ -27,11 +24,7 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 	packages := crossPackages[r.arch]
 	root, err := r.cached(ctx, "cross", append([]string{"1", BaseSuite}, packages...),
 		func(ctx context.Context, dir, _ string) error {
-			files, err := r.debFiles(ctx, BaseSuite, packages...)
-			if err != nil {
-				return err
-			}
-			if err := extractAll(files, dir); err != nil || r.arch == "arm64" {
+			if err := r.unpack(ctx, dir, BaseSuite, packages...); err != nil || r.arch == "arm64" {
 				return err
 			}
 			// Rust's own library for the other machine.
@@ -45,15 +38,16 @@ func (r *Rig) CrossCompilers(ctx context.Context) (*CrossCompilers, error) {
 				return err
 			}
 			debs = slices.DeleteFunc(debs, func(d Deb) bool { return d.Name != "libstd-rust-dev" })
-			if files, err = from.download(ctx, debs); err != nil {
+			files, err := from.download(ctx, debs)
+			if err != nil {
 				return err
 			}
-			return extract(files, dir)
+			return extract(ctx, dir, files...)
 		})
 	if err != nil {
 		return nil, fmt.Errorf("finding compilers for 64-bit ARM: %w", err)
 	}
-	return &CrossCompilers{rig: r, root: root}, nil
+	return &CrossCompilers{root}, nil
 }
 
 // Run runs a compiler in dir, whose place it sees as /work. What it says is in the error.
@@ -63,15 +57,11 @@ func (c *CrossCompilers) Run(ctx context.Context, dir, name string, args ...stri
 		return err
 	}
 	defer os.Remove(mount)
-	command, err := c.rig.sandboxed(ctx, sandbox{
-		Root: c.root, Mount: mount, Dir: "/work", User: -1,
-		Binds: [][2]string{{"/work", dir}, {"/tmp", dir}},
-		Env:   []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},
-		Args:  append([]string{filepath.Join("/usr/bin", name)}, args...),
-	})
-	if err != nil {
-		return err
-	}
+	command := sandbox{
+		Root: c.root, Mount: mount, Dir: "/work", Binds: append([][2]string{{"/work", dir}, {"/tmp", dir}}, kernel...),
+		Env:  []string{"PATH=/usr/bin:/bin", "HOME=/work", "LANG=C.UTF-8"},
+		Args: append([]string{filepath.Join("/usr/bin", name)}, args...),
+	}.command(ctx)
 	if _, err := output(command); err != nil {
 		return fmt.Errorf("compiling by %s %s: %w", name, strings.Join(args, " "), err)
 	}

@@ -22,8 +22,8 @@
 //	source, err := pkgs.Sample(ctx, "python-web", t.TempDir())
 //	built, err := pkgs.AsHydra(ctx, source, "source", "shell.nix")
 //	dir, err = r.Cache(ctx, rig.CacheOptions{Key: key}, append(built.Paths, pkgs.Source)...)
-//	buildpack, err := r.Buildpack(ctx, t.TempDir(), rig.BuildpackOptions{})
-//	options := rig.BuildOptions{App: source, Buildpack: []string{buildpack.Dir}, Image: "x", Env: env}
+//	err = r.Buildpack(ctx, dir, rig.BuildpackOptions{})
+//	options := rig.BuildOptions{App: source, Buildpack: []string{dir}, Image: "x", Env: env}
 //	pack, err := r.Pack(ctx)                             // wraps ErrNoDocker where no engine answers
 //	result, err := pack.Build(ctx, options)
 //	container, err := r.Start(ctx, "x", rig.ContainerOptions{Confinement: rig.Hostile, Env: env})

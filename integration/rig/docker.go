@@ -75,12 +75,9 @@ func (r *Rig) SecurityOptions(ctx context.Context, confinement Confinement) ([]s
 	return nil, fmt.Errorf("no confinement %q", confinement)
 }
 
-// ContainerOptions say how Start and Output run an image.
+// ContainerOptions say how Start and Output run an image: as 1001:1000, with all capabilities dropped and no new privileges.
 type ContainerOptions struct {
 	Confinement Confinement
-	// Trusted leaves user, capabilities and privileges as they are. Without it the container runs as 1001:1000 with all
-	// capabilities dropped and no new privileges.
-	Trusted bool
 	// ReadOnly makes the root file system read-only, with a /tmp in memory.
 	ReadOnly   bool
 	Env        map[string]string
@@ -95,10 +92,7 @@ func (r *Rig) runArgs(ctx context.Context, image string, options ContainerOption
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"run"}, security...)
-	if !options.Trusted {
-		args = append(args, "--user", "1001:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-	}
+	args := append([]string{"run", "--user", "1001:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"}, security...)
 	if options.ReadOnly {
 		args = append(args, "--read-only", "--tmpfs", "/tmp")
 	}

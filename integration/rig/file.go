@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // fileSHA256 is the file's SHA-256 in hex.
@@ -19,6 +20,20 @@ func fileSHA256(name string) (string, error) {
 		err = closeErr
 	}
 	return hex.EncodeToString(hash.Sum(nil)), err
+}
+
+// writeFiles writes files by their names below dir.
+func writeFiles(dir string, files map[string]string) error {
+	for name, text := range files {
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shortSum is a short name for a text's contents.

@@ -64,6 +64,7 @@ func Await(ctx context.Context, url string, limit time.Duration, alive func() bo
 	}
 }
 
+// get asks once, by a connection of its own.
 func get(ctx context.Context, url string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -74,12 +75,10 @@ func get(ctx context.Context, url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("status %d", response.StatusCode)
+	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if closeErr := response.Body.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", response.StatusCode)
-	}
 	return string(body), err
 }

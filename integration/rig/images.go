@@ -1,8 +1,6 @@
 package rig
 
 import (
-	"archive/tar"
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -14,16 +12,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
+	"strconv"
 
 	imagename "github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
 
 // BaseSuite is the Debian suite of the base images: the stable one, older than what Suite has.
@@ -40,7 +35,7 @@ const (
 // runPackages make the Debian run image: about what Heroku's has.
 var runPackages = []string{
 	"base-files", "base-passwd", "bash", "ca-certificates", "coreutils", "curl", "dash", "debianutils", "diffutils",
-	"findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "ncurses-base", "perl-base", "procps", "sed", "tar",
+	"dpkg", "findutils", "grep", "gzip", "hostname", "libc-bin", "mawk", "ncurses-base", "perl-base", "procps", "sed", "tar",
 	"tzdata", "util-linux", "xz-utils", "zstd",
 }
 
@@ -66,18 +61,6 @@ func (r *Rig) images(ctx context.Context, user int) (*Images, error) {
 	if err := r.Docker(ctx); err != nil {
 		return nil, err
 	}
-	build, err := r.RootTar(ctx, append(append([]string{}, runPackages...), buildPackages...)...)
-	if err != nil {
-		return nil, err
-	}
-	runTar, err := r.RootTar(ctx, runPackages...)
-	if err != nil {
-		return nil, err
-	}
-	scratch, err := r.RootTar(ctx)
-	if err != nil {
-		return nil, err
-	}
 	api, err := apiVersion(ctx)
 	if err != nil {
 		return nil, err
@@ -96,74 +79,62 @@ func (r *Rig) images(ctx context.Context, user int) (*Images, error) {
 		"DOCKER_API_VERSION="+api)
 	images := &Images{}
 	for _, image := range []struct {
-		name   *string
-		kind   string
-		tar    string
-		config v1.Config
+		name     *string
+		kind     string
+		config   v1.Config
+		packages []string
 	}{
-		{&images.Build, "build", build, building},
-		{&images.Run, "run", runTar, debian},
-		{&images.RunScratch, "run-scratch", scratch, run},
+		{&images.Build, "build", building, slices.Concat(runPackages, buildPackages)},
+		{&images.Run, "run", debian, runPackages},
+		{&images.RunScratch, "run-scratch", run, nil},
 	} {
-		if *image.name, err = r.loadImage(ctx, image.kind, image.tar, image.config); err != nil {
-			return nil, err
+		if *image.name, err = r.loadImage(ctx, image.kind, image.config, image.packages...); err != nil {
+			return nil, fmt.Errorf("loading base image: %w", err)
 		}
 	}
 	return images, nil
 }
 
-// plainImage is a Docker image with a small Debian in it.
-func (r *Rig) plainImage(ctx context.Context) (string, error) {
-	images, err := r.Images(ctx)
+// loadImage makes an image of a root file system and gives its name, which stands for its contents. Engines of before
+// 2023 take no architecture when they import a file system, so the image comes with its configuration.
+func (r *Rig) loadImage(ctx context.Context, kind string, config v1.Config, packages ...string) (string, error) {
+	root, err := r.root(ctx, packages...)
 	if err != nil {
 		return "", err
 	}
-	return images.Run, nil
-}
-
-// loadImage makes an image of a root file system and gives its name, which stands for its contents. Engines of before
-// 2023 take no architecture when they import a file system, so the image comes with its configuration.
-func (r *Rig) loadImage(ctx context.Context, kind, rootTar string, config v1.Config) (string, error) {
 	key, err := json.Marshal(config)
 	if err != nil {
 		return "", err
 	}
-	name := "nix-hydra-rig/" + kind + ":" + filepath.Base(filepath.Dir(rootTar)) + shortSum(r.arch+string(key))
+	tag, err := imagename.NewTag("nix-hydra-rig/" + kind + ":" + filepath.Base(root) + shortSum(r.arch+string(key)))
+	if err != nil {
+		return "", err
+	}
 	unlock, err := r.lock(ctx, "image-"+kind)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
+	name := tag.String()
 	if _, err := run(ctx, "", "docker", "image", "inspect", name); err == nil {
 		return name, nil
 	}
 	defer r.doing("loading base image %s", name)()
-	if err := r.load(ctx, name, rootTar, config); err != nil {
-		return "", fmt.Errorf("loading base image: %w", err)
-	}
-	return name, nil
-}
-
-func (r *Rig) load(ctx context.Context, name, rootTar string, config v1.Config) error {
-	tag, err := imagename.NewTag(name)
+	image, err := r.rootImage(root, config)
 	if err != nil {
-		return err
-	}
-	image, err := r.rootImage(rootTar, config)
-	if err != nil {
-		return err
+		return "", err
 	}
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(tarball.Write(tag, image, writer)) }()
 	command := exec.CommandContext(ctx, "docker", "load", "--quiet")
 	command.Stdin = reader
 	_, err = output(command)
-	return errors.Join(err, reader.Close())
+	return name, errors.Join(err, reader.Close())
 }
 
 // rootImage is an image of a root file system.
-func (r *Rig) rootImage(rootTar string, config v1.Config) (v1.Image, error) {
-	layer, err := tarball.LayerFromFile(rootTar, tarball.WithCompressionLevel(gzip.BestSpeed))
+func (r *Rig) rootImage(root string, config v1.Config) (v1.Image, error) {
+	layer, err := tarball.LayerFromFile(filepath.Join(root, rootTar), tarball.WithCompressionLevel(gzip.BestSpeed))
 	if err != nil {
 		return nil, err
 	}
@@ -180,165 +151,93 @@ func (r *Rig) rootImage(rootTar string, config v1.Config) (v1.Image, error) {
 	return mutate.ConfigFile(image, file)
 }
 
-// RootTar gives a tar file with the root file system of a Debian of BaseSuite that has these packages, with the user
-// that builds and apps run as. Without packages it has that user and /tmp only. No package's scripts have run.
-func (r *Rig) RootTar(ctx context.Context, packages ...string) (string, error) {
-	inputs := append([]string{"4", BaseSuite, r.arch}, packages...)
-	dir, err := r.cached(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
-		var files []string
+// root gives a directory with a Debian of BaseSuite that has these packages, twice: in the directory rootDir, and as the
+// file rootTar, in which everybody's files are their own. Without packages it has the users and /tmp only. No package's
+// scripts have run.
+func (r *Rig) root(ctx context.Context, packages ...string) (string, error) {
+	inputs := append([]string{"5", BaseSuite, r.arch}, packages...)
+	return r.cached(ctx, "root", inputs, func(ctx context.Context, dir, _ string) error {
+		root := filepath.Join(dir, rootDir)
+		if err := os.Mkdir(root, 0o755); err != nil {
+			return err
+		}
 		if len(packages) > 0 {
-			var err error
-			if files, err = r.debFiles(ctx, BaseSuite, packages...); err != nil {
+			if err := r.unpack(ctx, root, BaseSuite, packages...); err != nil {
 				return err
 			}
 		}
-		out, err := os.Create(filepath.Join(dir, "root.tar"))
-		if err != nil {
+		if err := furnish(root); err != nil {
 			return err
 		}
-		err = writeRoot(out, files)
-		if closeErr := out.Close(); err == nil {
-			err = closeErr
-		}
-		return err
-	})
-	return filepath.Join(dir, "root.tar"), err
-}
-
-// root is a root file system being written.
-type root struct {
-	tar    *tar.Writer
-	seen   map[string]bool
-	certs  map[string][]byte
-	epoch  time.Time
-	merged bool
-}
-
-func writeRoot(w io.Writer, files []string) error {
-	out := &root{tar: tar.NewWriter(w), seen: map[string]bool{}, certs: map[string][]byte{}, epoch: time.Unix(1, 0)}
-	if len(files) > 0 {
-		for _, name := range []string{"bin", "lib", "lib64", "sbin"} {
-			if err := out.link(name, "usr/"+name); err != nil {
-				return err
-			}
-		}
-		out.merged = true
-	}
-	for _, name := range files {
-		file, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		err = deb.Walk(file, out.add)
-		if closeErr := file.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
-		}
-	}
-	if err := out.finish(); err != nil {
-		return err
-	}
-	return out.tar.Close()
-}
-
-// add takes a file of a package.
-func (o *root) add(header *tar.Header, contents io.Reader) error {
-	first, rest, _ := strings.Cut(header.Name, "/")
-	switch first {
-	case "bin", "lib", "lib64", "sbin":
-		if rest == "" {
-			return nil
-		}
-		header.Name = "usr/" + header.Name
-	}
-	if strings.HasPrefix(header.Name, "usr/share/doc/") || strings.HasPrefix(header.Name, "usr/share/man/") ||
-		strings.HasPrefix(header.Name, "usr/share/locale/") {
-		return nil
-	}
-	if o.seen[header.Name] {
-		return nil
-	}
-	o.seen[header.Name] = true
-	header.Uname, header.Gname, header.Format = "", "", tar.FormatPAX
-	if err := o.tar.WriteHeader(header); err != nil {
-		return err
-	}
-	if strings.HasPrefix(header.Name, "usr/share/ca-certificates/") && header.Typeflag == tar.TypeReg {
-		var copied bytes.Buffer
-		if _, err := io.Copy(io.MultiWriter(o.tar, &copied), contents); err != nil {
-			return err
-		}
-		o.certs[header.Name] = copied.Bytes()
-		return nil
-	}
-	_, err := io.Copy(o.tar, contents)
-	return err
-}
-
-// finish writes what packages' scripts would have made: accounts, certificates, the shell's and awk's names.
-func (o *root) finish() error {
-	accounts := map[string]string{
-		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n" +
-			fmt.Sprintf("cnb:x:%d:%d::/home/cnb:/bin/bash\n", User, Group) +
-			fmt.Sprintf("heroku:x:%d:%d::/home/heroku:/bin/bash\n", HerokuUser, Group),
-		"etc/group": fmt.Sprintf("root:x:0:\nnogroup:x:65534:\ncnb:x:%d:\n", Group),
-	}
-	for _, directory := range []struct {
-		name  string
-		mode  int64
-		owner int
-	}{{"tmp", 0o1777, 0}, {"home", 0o755, 0}, {"home/cnb", 0o755, User}, {"home/heroku", 0o755, HerokuUser}, {"root", 0o700, 0}, {"etc", 0o755, 0}} {
-		if o.seen[directory.name] {
-			continue
-		}
-		header := &tar.Header{Typeflag: tar.TypeDir, Name: directory.name + "/", Mode: directory.mode, ModTime: o.epoch}
-		if directory.owner != 0 {
-			header.Uid, header.Gid = directory.owner, Group
-		}
-		if err := o.tar.WriteHeader(header); err != nil {
-			return err
-		}
-	}
-	for _, name := range []string{"etc/passwd", "etc/group"} {
-		if err := o.file(name, []byte(accounts[name])); err != nil {
-			return err
-		}
-	}
-	if !o.merged {
-		return nil
-	}
-	for _, pair := range [][2]string{{"usr/bin/awk", "mawk"}, {"usr/bin/sh", "dash"}} {
-		if !o.seen[pair[0]] && o.seen["usr/bin/"+pair[1]] {
-			if err := o.link(pair[0], pair[1]); err != nil {
-				return err
-			}
-		}
-	}
-	if len(o.certs) == 0 {
-		return nil
-	}
-	var bundle []byte
-	for _, name := range slices.Sorted(maps.Keys(o.certs)) {
-		bundle = append(bundle, o.certs[name]...)
-	}
-	return o.file("etc/ssl/certs/ca-certificates.crt", bundle)
-}
-
-func (o *root) link(name, target string) error {
-	o.seen[name] = true
-	return o.tar.WriteHeader(&tar.Header{
-		Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777, ModTime: o.epoch,
+		return packRoot(ctx, root, filepath.Join(dir, rootTar))
 	})
 }
 
-func (o *root) file(name string, contents []byte) error {
-	header := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(contents)), ModTime: o.epoch}
-	if err := o.tar.WriteHeader(header); err != nil {
+const rootDir, rootTar = "root", "root.tar"
+
+// homes are the users of the images, besides root.
+var homes = map[string]int{"home/cnb": User, "home/heroku": HerokuUser}
+
+// furnish makes what packages' scripts would have made: accounts, certificates, the name of awk. Documentation goes.
+func furnish(root string) error {
+	passwd := "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+	for _, home := range slices.Sorted(maps.Keys(homes)) {
+		passwd += fmt.Sprintf("%s:x:%d:%d::/%s:/bin/bash\n", filepath.Base(home), homes[home], Group, home)
+	}
+	files := map[string]string{
+		"etc/passwd": passwd,
+		"etc/group":  fmt.Sprintf("root:x:0:\nnogroup:x:65534:\ncnb:x:%d:\n", Group),
+	}
+	certificates, err := filepath.Glob(filepath.Join(root, "usr/share/ca-certificates/*/*"))
+	if err != nil {
 		return err
 	}
-	_, err := o.tar.Write(contents)
+	for _, name := range certificates {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		files["etc/ssl/certs/ca-certificates.crt"] += string(text)
+	}
+	if err := writeFiles(root, files); err != nil {
+		return err
+	}
+	for _, name := range []string{"tmp", "root", "home/cnb", "home/heroku"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "usr/bin/mawk")); err == nil {
+		if err := os.Symlink("mawk", filepath.Join(root, "usr/bin/awk")); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		os.Chmod(filepath.Join(root, "tmp"), 0o777|os.ModeSticky), os.Chmod(filepath.Join(root, "root"), 0o700),
+		os.RemoveAll(filepath.Join(root, "usr/share/doc")), os.RemoveAll(filepath.Join(root, "usr/share/man")),
+		os.RemoveAll(filepath.Join(root, "usr/share/locale")),
+	)
+}
+
+// packRoot packs a root file system. All of it is root's but for the homes.
+func packRoot(ctx context.Context, root, archive string) error {
+	pack := func(how string, user, group int, names ...string) error {
+		args := append([]string{how, archive, "--owner=" + strconv.Itoa(user), "--group=" + strconv.Itoa(group)}, fixedTar...)
+		_, err := run(ctx, root, "tar", append(args, names...)...)
+		return err
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	all := []string{"--anchored", "--exclude=home/*"}
+	for _, entry := range entries {
+		all = append(all, entry.Name())
+	}
+	err = pack("-cf", 0, 0, all...)
+	for _, home := range slices.Sorted(maps.Keys(homes)) {
+		err = errors.Join(err, pack("-rf", homes[home], Group, home))
+	}
 	return err
 }
 

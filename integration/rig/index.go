@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -23,13 +22,12 @@ func (r *Rig) Index(ctx context.Context, suite string) ([]IndexedPackage, error)
 	if err != nil {
 		return nil, err
 	}
-	return indexed(dependencies(a.debs, a.providers), a.debs, a.sizes), nil
+	return indexed(dependencies(a.debs, a.providers), a.debs), nil
 }
 
 // available is what a suite's index says.
 type available struct {
-	debs      map[string]Deb   // by name
-	sizes     map[string]int64 // unpacked, in bytes
+	debs      map[string]Deb // by name
 	providers map[string]string
 }
 
@@ -43,21 +41,13 @@ func (r *Rig) available(ctx context.Context, suite string) (*available, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading package index of Debian %s: %w", suite, err)
 	}
-	a := &available{map[string]Deb{}, map[string]int64{}, map[string]string{}}
+	a := &available{map[string]Deb{}, map[string]string{}}
 	for _, stanza := range strings.Split(text, "\n\n") {
 		d, ok := parseStanza(stanza)
 		if !ok || a.debs[d.Name].Name != "" {
 			continue
 		}
 		a.debs[d.Name] = d
-		if _, rest, found := strings.Cut(stanza, "\nInstalled-Size: "); found {
-			kilobytes, _, _ := strings.Cut(rest, "\n")
-			size, err := strconv.ParseInt(kilobytes, 10, 64)
-			if err != nil {
-				return nil, fmt.Errorf("reading package index of Debian %s: %s: %w", suite, d.Name, err)
-			}
-			a.sizes[d.Name] = size << 10
-		}
 		for _, name := range d.Provides {
 			if a.providers[name] == "" || d.Name < a.providers[name] {
 				a.providers[name] = d.Name
@@ -72,7 +62,7 @@ func (r *Rig) available(ctx context.Context, suite string) (*available, error) {
 }
 
 // indexed numbers packages from those that need nothing, circles as one.
-func indexed(needs map[string][]string, byName map[string]Deb, sizes map[string]int64) []IndexedPackage {
+func indexed(needs map[string][]string, byName map[string]Deb) []IndexedPackage {
 	members := map[string][]string{}
 	owner := map[string]string{}
 	for _, circle := range circles(needs) {
@@ -100,7 +90,7 @@ func indexed(needs map[string][]string, byName map[string]Deb, sizes map[string]
 		}
 		p := IndexedPackage{Name: name, Members: members[name]}
 		for _, member := range p.Members {
-			p.Installed += sizes[member]
+			p.Installed += byName[member].Installed
 			for _, wanted := range needs[member] {
 				if other := owner[wanted]; other != "" && other != name {
 					visit(other)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -13,6 +14,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
 const (
@@ -39,18 +42,7 @@ func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
 	if l.dir, err = r.LifecycleDir(ctx); err != nil {
 		return nil, err
 	}
-	tarFile, err := r.RootTar(ctx, append(append([]string{}, runPackages...), buildPackages...)...)
-	if err != nil {
-		return nil, err
-	}
-	l.root, err = r.cached(ctx, "rootfs", []string{"1", tarFile}, func(_ context.Context, dir, _ string) error {
-		file, err := os.Open(tarFile)
-		if err != nil {
-			return err
-		}
-		return errors.Join(untar(file, dir, false), file.Close())
-	})
-	if err != nil {
+	if l.root, err = r.root(ctx, slices.Concat(runPackages, buildPackages)...); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"cache", "layout", "mount"} {
@@ -61,24 +53,17 @@ func (r *Rig) Lifecycle(ctx context.Context, state string) (*Lifecycle, error) {
 	return l, nil
 }
 
-// Build runs the lifecycle's creator, which runs all phases. RunImage is "scratch" for one that is empty but for its
-// user, else a Debian. Of the options, Phases and More are not used.
+// Build runs the lifecycle's creator, which runs all phases. RunImage is Scratch, else a Debian. Of the options, Phases and More are not used.
 func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResult, error) {
 	work, err := os.MkdirTemp(l.state, "build-")
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = removeAll(work) }()
-	if options.ClearCache {
-		cache := filepath.Join(l.state, "cache")
-		if err := errors.Join(removeAll(cache), os.Mkdir(cache, 0o755)); err != nil {
-			return nil, err
-		}
-	}
+	defer func() { _ = nar.RemoveAll(work) }()
 	if err := l.writeRunImage(ctx, options.RunImage); err != nil {
 		return nil, fmt.Errorf("writing run image: %w", err)
 	}
-	for _, name := range []string{"layers", "tmp", "home", "platform/env", "cnb/buildpacks"} {
+	for _, name := range []string{"layers", "tmp", "home", "platform/env", "cnb/buildpacks", "cnb/lifecycle"} {
 		if err := os.MkdirAll(filepath.Join(work, name), 0o755); err != nil {
 			return nil, err
 		}
@@ -93,15 +78,15 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 			}
 		}
 	}
-	command, err := l.rig.sandboxed(ctx, sandbox{
-		Root: l.root, Mount: filepath.Join(l.state, "mount"), Dir: "/workspace", User: -1,
-		Binds: [][2]string{
+	build := sandbox{
+		Root: filepath.Join(l.root, rootDir), Mount: filepath.Join(l.state, "mount"), Dir: "/workspace",
+		Binds: append([][2]string{
 			{"/workspace", filepath.Join(work, "workspace")}, {"/layers", filepath.Join(work, "layers")},
 			{"/tmp", filepath.Join(work, "tmp")}, {"/home", filepath.Join(work, "home")},
 			{"/platform", filepath.Join(work, "platform")}, {"/cnb", filepath.Join(work, "cnb")},
 			{"/cnb/lifecycle", l.dir},
 			{"/cache", filepath.Join(l.state, "cache")}, {"/layout", filepath.Join(l.state, "layout")},
-		},
+		}, kernel...),
 		Env: []string{
 			pathEnv, "HOME=/home",
 			fmt.Sprintf("CNB_USER_ID=%d", User), fmt.Sprintf("CNB_GROUP_ID=%d", Group),
@@ -110,11 +95,11 @@ func (l *Lifecycle) Build(ctx context.Context, options BuildOptions) (*BuildResu
 		},
 		Args: []string{"/cnb/lifecycle/creator", "-app", "/workspace", "-layers", "/layers", "-platform", "/platform",
 			"-cache-dir", "/cache", "-run-image", runImage, options.Image},
-	})
-	if err != nil {
-		return nil, err
 	}
-	return logged(command, options.Log)
+	if os.Geteuid() != 0 { // else the lifecycle takes that number by itself
+		build.User, build.Group = User, Group
+	}
+	return logged(build.command(ctx), options.Log)
 }
 
 // prepare lays out the directories of a build.
@@ -122,19 +107,9 @@ func (l *Lifecycle) prepare(work string, options BuildOptions) error {
 	if err := os.CopyFS(filepath.Join(work, "workspace"), os.DirFS(options.App)); err != nil {
 		return err
 	}
-	for name, value := range options.Env {
-		if err := os.WriteFile(filepath.Join(work, "platform/env", name), []byte(value), 0o644); err != nil {
-			return err
-		}
-	}
-	if len(options.Bindings) > 0 {
-		bindings := filepath.Join(work, "platform/bindings")
-		if err := os.Mkdir(bindings, 0o755); err != nil {
-			return err
-		}
-		if err := writeBindings(bindings, options.Bindings); err != nil {
-			return err
-		}
+	if err := errors.Join(writeFiles(filepath.Join(work, "platform/env"), options.Env),
+		writeBindings(filepath.Join(work, "platform/bindings"), options.Bindings)); err != nil {
+		return err
 	}
 	var order strings.Builder
 	order.WriteString("[[order]]\n")
@@ -149,12 +124,9 @@ func (l *Lifecycle) prepare(work string, options BuildOptions) error {
 		}
 		fmt.Fprintf(&order, "[[order.group]]\nid = %q\nversion = %q\n", id, version)
 	}
-	run := fmt.Sprintf("[[images]]\nimage = %q\n", runImage)
-	return errors.Join(
-		os.WriteFile(filepath.Join(work, "cnb/order.toml"), []byte(order.String()), 0o644),
-		os.WriteFile(filepath.Join(work, "cnb/run.toml"), []byte(run), 0o644),
-		os.Mkdir(filepath.Join(work, "cnb/lifecycle"), 0o755),
-	)
+	return writeFiles(filepath.Join(work, "cnb"), map[string]string{
+		"order.toml": order.String(), "run.toml": fmt.Sprintf("[[images]]\nimage = %q\n", runImage),
+	})
 }
 
 // buildpackID reads who a buildpack in a directory is.
@@ -183,18 +155,18 @@ func (l *Lifecycle) Layout(image string) string {
 // writeRunImage puts the run image where the lifecycle looks for it.
 func (l *Lifecycle) writeRunImage(ctx context.Context, kind string) error {
 	packages := runPackages
-	if kind == "scratch" {
+	if kind == Scratch {
 		packages = nil
 	}
-	tarFile, err := l.rig.RootTar(ctx, packages...)
+	root, err := l.rig.root(ctx, packages...)
 	if err != nil {
 		return err
 	}
 	dir := l.Layout(runImage)
-	if err := removeAll(dir); err != nil {
+	if err := nar.RemoveAll(dir); err != nil {
 		return err
 	}
-	image, err := l.rig.rootImage(tarFile, v1.Config{User: fmt.Sprintf("%d:%d", User, Group), Env: []string{pathEnv}})
+	image, err := l.rig.rootImage(root, v1.Config{User: fmt.Sprintf("%d:%d", User, Group), Env: []string{pathEnv}})
 	if err != nil {
 		return err
 	}
@@ -235,7 +207,7 @@ func (l *Lifecycle) Unpack(image, dir string) error {
 }
 
 // Size is the sum of the sizes of an image's layers, in bytes, as the layout holds them.
-func (l *Lifecycle) Size(image string) (int64, error) {
+func (l *Lifecycle) Size(_ context.Context, image string) (int64, error) {
 	built, err := l.Image(image)
 	if err != nil {
 		return 0, err

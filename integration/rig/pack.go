@@ -3,7 +3,9 @@ package rig
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -247,12 +249,10 @@ type BuildOptions struct {
 	App       string   // directory with the source
 	Buildpack []string // directories or .cnb files, in order
 	Image     string   // name of the image
-	RunImage  string   // "" is Images.Run
+	RunImage  string   // "" is a Debian, Scratch one that is empty but for its users
 	Env       map[string]string
 	// Bindings are service bindings by name, each a directory's files and their contents.
 	Bindings map[string]map[string]string
-	// ClearCache starts without what an earlier build of the same image kept.
-	ClearCache bool
 	// Phases runs each phase in a container of its own, as pack does with strangers' buildpacks; else one does all.
 	Phases bool
 	// More are further arguments of pack build.
@@ -260,6 +260,9 @@ type BuildOptions struct {
 	// Log gets the output while it comes, besides the result's Output. It may be nil.
 	Log io.Writer
 }
+
+// Scratch is the run image that is empty but for its users.
+const Scratch = "scratch"
 
 // BuildResult is a finished build.
 type BuildResult struct {
@@ -275,9 +278,9 @@ func (p *Pack) Build(ctx context.Context, options BuildOptions) (*BuildResult, e
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	runImage := options.RunImage
-	if runImage == "" {
-		runImage = p.Images.Run
+	runImage := cmp.Or(options.RunImage, p.Images.Run)
+	if runImage == Scratch {
+		runImage = p.Images.RunScratch
 	}
 	args := []string{"build", options.Image, "--path", options.App, "--builder", p.Builder, "--run-image", runImage,
 		"--pull-policy", "never", "--network", "host", "--no-color"}
@@ -285,9 +288,6 @@ func (p *Pack) Build(ctx context.Context, options BuildOptions) (*BuildResult, e
 		args = append(args, "--lifecycle-image", p.Builder)
 	} else {
 		args = append(args, "--trust-builder", "--trust-extra-buildpacks")
-	}
-	if options.ClearCache {
-		args = append(args, "--clear-cache")
 	}
 	for _, buildpack := range options.Buildpack {
 		args = append(args, "--buildpack", buildpack)
@@ -330,49 +330,31 @@ func logged(command *exec.Cmd, log io.Writer) (*BuildResult, error) {
 }
 
 func writeBindings(dir string, bindings map[string]map[string]string) error {
+	var failed error
 	for name, files := range bindings {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
-			return err
-		}
-		for file, contents := range files {
-			if err := os.WriteFile(filepath.Join(dir, name, file), []byte(contents), 0o644); err != nil {
-				return err
-			}
-		}
+		failed = errors.Join(failed, writeFiles(filepath.Join(dir, name), files))
 	}
-	return nil
+	return failed
 }
 
-// ImageFiles lists the files of an image's file system by name, as tar headers, from "docker save"'s layers: what
-// later layers hide is left out.
+// ImageFiles lists the files of an image's file system by name, as tar headers: what later layers hide is left out.
 func (r *Rig) ImageFiles(ctx context.Context, image string) (map[string]*tar.Header, error) {
-	out, err := run(ctx, "", "docker", "create", image, "true")
+	id, err := run(ctx, "", "docker", "create", image, "true")
 	if err != nil {
 		return nil, err
 	}
-	id := strings.TrimSpace(out)
+	id = strings.TrimSpace(id)
 	defer exec.Command("docker", "rm", id).Run()
-	command := exec.CommandContext(ctx, "docker", "export", id)
-	pipe, err := command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := command.Start(); err != nil {
-		return nil, err
-	}
-	files, err := headers(pipe)
-	if waitErr := command.Wait(); err == nil {
-		err = waitErr
-	}
-	return files, err
-}
-
-func headers(r io.Reader) (map[string]*tar.Header, error) {
+	export := exec.CommandContext(ctx, "docker", "export", id)
+	pipe, writer := io.Pipe()
+	defer pipe.Close()
+	export.Stdout = writer
+	go func() { writer.CloseWithError(export.Run()) }()
 	files := map[string]*tar.Header{}
-	reader := tar.NewReader(r)
+	reader := tar.NewReader(pipe)
 	for {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files, nil
 		}
 		if err != nil {

@@ -45,13 +45,10 @@ func (l *Lifecycle) Start(
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		environ = append(environ, name+"="+env[name])
 	}
-	command, err := l.rig.sandboxed(ctx, sandbox{
-		Root: dir, Mount: filepath.Join(l.state, "mount"), Dir: file.Config.WorkingDir, User: User, Group: Group,
+	command := sandbox{
+		Root: dir, Mount: filepath.Join(l.state, "mount"), Binds: kernel, Dir: file.Config.WorkingDir, User: User, Group: Group,
 		Env: environ, Args: append([]string{"/cnb/process/" + process}, args...),
-	})
-	if err != nil {
-		return nil, err
-	}
+	}.command(ctx)
 	p := &Process{command: command, done: make(chan struct{})}
 	command.Stdout, command.Stderr = &p.output, &p.output
 	if err := command.Start(); err != nil {
@@ -65,7 +62,7 @@ func (l *Lifecycle) Start(
 }
 
 // Running says whether the process still runs.
-func (p *Process) Running() bool {
+func (p *Process) Running(context.Context) bool {
 	select {
 	case <-p.done:
 		return false
@@ -74,9 +71,9 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Stop sends SIGTERM, waits, and gives the exit code and how long it took. A process that does not end within ten
-// seconds is killed, code 137.
-func (p *Process) Stop() (code int, took time.Duration) {
+// Stop sends SIGTERM, waits, and gives the exit code, 128 and the signal's number when a signal ended it, and how long it
+// took. A process that does not end within ten seconds is killed.
+func (p *Process) Stop(context.Context) (code int, took time.Duration, err error) {
 	start := time.Now()
 	_ = p.command.Process.Signal(syscall.SIGTERM)
 	select {
@@ -85,20 +82,15 @@ func (p *Process) Stop() (code int, took time.Duration) {
 		_ = p.command.Process.Kill()
 		<-p.done
 	}
-	return p.Wait(), time.Since(start)
-}
-
-// Wait waits for the end and gives the exit code, 128 and the signal's number when a signal ended it.
-func (p *Process) Wait() int {
-	<-p.done
+	took = time.Since(start)
 	if status, ok := p.command.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
+		return 128 + int(status.Signal()), took, nil
 	}
-	return p.command.ProcessState.ExitCode()
+	return p.command.ProcessState.ExitCode(), took, nil
 }
 
-// Output is what the process wrote, once it has ended.
-func (p *Process) Output() string {
+// Logs is what the process has written, once it has ended.
+func (p *Process) Logs(context.Context) (string, error) {
 	<-p.done
-	return p.output.String()
+	return p.output.String(), nil
 }

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 )
 
 // Suite is the Debian suite that real programs, Nix above all, are taken from. It is the newest one with a release
@@ -40,10 +43,7 @@ type Rig struct {
 
 // Open gives a Rig on a cache directory, made when missing.
 func Open(options Options) (*Rig, error) {
-	dir := options.Dir
-	if dir == "" {
-		dir = os.Getenv("NIX_HYDRA_CACHE")
-	}
+	dir := cmp.Or(options.Dir, os.Getenv("NIX_HYDRA_CACHE"))
 	if dir == "" {
 		base, err := os.UserCacheDir()
 		if err != nil {
@@ -62,13 +62,7 @@ func Open(options Options) (*Rig, error) {
 	if log == nil {
 		log = func(format string, args ...any) { fmt.Fprintf(os.Stderr, "rig: "+format+"\n", args...) }
 	}
-	arch := options.Arch
-	if arch == "" {
-		arch = os.Getenv("NIX_HYDRA_ARCH")
-	}
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
+	arch := cmp.Or(options.Arch, os.Getenv("NIX_HYDRA_ARCH"), runtime.GOARCH)
 	if arch != "amd64" && arch != "arm64" {
 		return nil, fmt.Errorf("opening rig: no architecture %q, it knows amd64 and arm64", arch)
 	}
@@ -121,14 +115,14 @@ func (r *Rig) cached(
 		return final, nil
 	}
 	dir := filepath.Join(r.dir, kind, ".making-"+key)
-	if err := removeAll(dir); err != nil {
+	if err := nar.RemoveAll(dir); err != nil {
 		return "", fmt.Errorf("making %s: %w", kind, err)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making %s: %w", kind, err)
 	}
 	if err := build(ctx, dir, final); err != nil {
-		return "", errors.Join(fmt.Errorf("making %s: %w", kind, err), removeAll(dir))
+		return "", errors.Join(fmt.Errorf("making %s: %w", kind, err), nar.RemoveAll(dir))
 	}
 	if err := os.Rename(dir, final); err != nil {
 		return "", fmt.Errorf("making %s: %w", kind, err)
@@ -176,20 +170,4 @@ func (r *Rig) lock(ctx context.Context, name string) (unlock func(), err error) 
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// removeAll removes a tree that may hold directories without write permission, as Nix store paths do.
-func removeAll(dir string) error {
-	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			if info, statErr := entry.Info(); statErr == nil && info.Mode().Perm()&0o700 != 0o700 {
-				return os.Chmod(path, 0o755)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return os.RemoveAll(dir)
 }

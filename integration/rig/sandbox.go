@@ -2,51 +2,54 @@ package rig
 
 import (
 	"context"
-	"encoding/json"
+	_ "embed"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-const capSysAdmin = 21
+var (
+	//go:embed root.sh
+	rootScript string
+	//go:embed enter.pl
+	enterScript string
+)
 
-// sandbox is the configuration of the sandbox program: see integration/rig/sandbox.
+// sandbox is a program in a root directory of its own. Where the rig is not root, the program runs as the rig's user under
+// another number.
 type sandbox struct {
-	Root, Mount string
-	Binds       [][2]string
-	Dir         string
+	Root        string      // the directory whose entries make the root directory
+	Mount       string      // an empty directory to put it together on
+	Binds       [][2]string // further directories: their places inside, each with the directory outside
+	Dir         string      // the current directory inside
 	User, Group int
-	Env         []string
-	Args        []string
+	Env, Args   []string
 }
 
-// sandboxed gives the command that runs a program in a root directory of its own. Where the rig is not root, the program
-// runs as the rig's user under the number User.
-func (r *Rig) sandboxed(ctx context.Context, j sandbox) (*exec.Cmd, error) {
-	program, err := r.host().goBuild(ctx, "sandbox", "./integration/rig/sandbox")
-	if err != nil {
-		return nil, err
-	}
-	attributes := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+// command is what runs the program, with what every Debian has. Its SysProcAttr is the caller's.
+func (s sandbox) command(ctx context.Context) *exec.Cmd {
+	args, unshare := []string{"--mount", "--propagation", "private"}, 0
 	if os.Geteuid() != 0 {
-		attributes.Cloneflags |= syscall.CLONE_NEWUSER
-		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: User, HostID: os.Getuid(), Size: 1}}
-		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: Group, HostID: os.Getgid(), Size: 1}}
-		attributes.AmbientCaps = []uintptr{capSysAdmin}
-		j.User = -1
+		args, unshare = append(args, "--user", "--map-root-user"), syscall.SYS_UNSHARE
 	}
-	for _, name := range []string{"/proc", "/dev", "/sys"} {
-		j.Binds = append(j.Binds, [2]string{name, name})
+	args = append(args, "--", "/bin/sh", "-c", rootScript, "root.sh", s.Mount, strings.TrimSuffix(s.Root, "/"))
+	for _, pair := range s.Binds {
+		args = append(args, pair[0], pair[1])
 	}
-	config, err := json.Marshal(j)
-	if err != nil {
-		return nil, err
+	args = append(args, "--", "perl", "-e", enterScript, s.Dir)
+	for _, number := range []int{s.User, s.Group, unshare, len(s.Env)} {
+		args = append(args, strconv.Itoa(number))
 	}
-	command := exec.CommandContext(ctx, program)
-	command.Env = []string{"SANDBOX=" + string(config)}
-	command.SysProcAttr = attributes
+	args = append(args, s.Env...)
+	command := exec.CommandContext(ctx, "unshare", append(args, s.Args...)...)
+	command.Env = append(os.Environ(), "LC_ALL=C") // perl complains of languages that the machine has not
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = 10 * time.Second
-	return command, nil
+	return command
 }
+
+// kernel are the directories that the kernel makes.
+var kernel = [][2]string{{"/proc", "/proc"}, {"/dev", "/dev"}, {"/sys", "/sys"}}

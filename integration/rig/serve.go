@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -184,52 +183,34 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) send(w http.ResponseWriter, r *http.Request, fault Fault) {
-	name := filepath.Join(s.dir, filepath.FromSlash(strings.TrimPrefix(r.URL.Path, "/")))
-	if !filepath.IsLocal(strings.TrimPrefix(r.URL.Path, "/")) {
+	local := strings.TrimPrefix(r.URL.Path, "/")
+	name := filepath.Join(s.dir, filepath.FromSlash(local))
+	if info, err := os.Stat(name); err != nil || info.IsDir() || !filepath.IsLocal(local) {
 		http.NotFound(w, r)
 		return
 	}
-	file, err := os.Open(name)
-	if err != nil {
-		http.NotFound(w, r)
-		return
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil || info.IsDir() {
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", contentType(name))
-	if fault == NoFault {
-		http.ServeContent(w, r, name, info.ModTime(), file)
-		return
-	}
-	w.Header().Set("Content-Length", fmt.Sprint(info.Size()))
-	half := info.Size() / 2
-	if _, err := io.CopyN(w, file, half); err != nil {
-		return
-	}
-	switch fault {
-	case Altered:
-		one := make([]byte, 1)
-		if _, err := io.ReadFull(file, one); errors.Is(err, io.EOF) {
-			return
-		}
-		one[0] ^= 0x55
-		_, _ = w.Write(one)
-		_, _ = io.Copy(w, file)
-	default: // Truncated
-		_ = http.NewResponseController(w).Flush()
-		panic(http.ErrAbortHandler)
-	}
-}
-
-func contentType(name string) string {
+	w.Header().Set("Content-Type", "application/octet-stream")
 	if strings.HasSuffix(name, ".narinfo") {
-		return "text/x-nix-narinfo"
+		w.Header().Set("Content-Type", "text/x-nix-narinfo")
 	}
-	return "application/octet-stream"
+	if fault == NoFault {
+		http.ServeFile(w, r, name)
+		return
+	}
+	contents, err := os.ReadFile(name)
+	if err != nil || len(contents) == 0 {
+		return
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(contents)))
+	half := len(contents) / 2
+	if fault == Altered {
+		contents[half] ^= 0x55
+		_, _ = w.Write(contents)
+		return
+	}
+	_, _ = w.Write(contents[:half])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
 }
 
 // counter counts and slows an answer.

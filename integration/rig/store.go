@@ -2,7 +2,6 @@ package rig
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -13,9 +12,6 @@ import (
 	"syscall"
 	"time"
 )
-
-//go:embed namespace.sh
-var namespaceScript string
 
 // settings is the nix.conf of the rig's stores: builds run, nothing is downloaded.
 const settings = `sandbox = false
@@ -83,14 +79,10 @@ func (s *Store) Dir() string { return s.dir }
 // Real is where a path below /nix lies on this machine.
 func (s *Store) Real(path string) string { return filepath.Join(s.dir, path) }
 
-// choose finds a way to show the directory as /nix by trying them: $NIX_HYDRA_RIG_STORE, else the cheapest that works.
+// choose finds the cheapest way to show the directory as /nix that works here.
 func (s *Store) choose(ctx context.Context) error {
-	ways := []string{byNamespace, byDocker, byPRoot}
-	if only := os.Getenv("NIX_HYDRA_RIG_STORE"); only != "" {
-		ways = []string{only}
-	}
 	var failed error
-	for _, way := range ways {
+	for _, way := range []string{byNamespace, byDocker, byPRoot} {
 		s.by = way
 		_, err := s.Run(ctx, "test", "-d", "/nix/store")
 		if err == nil {
@@ -143,13 +135,10 @@ func (s *Store) CommandIn(ctx context.Context, here, name string, args ...string
 	var command *exec.Cmd
 	switch s.by {
 	case byNamespace:
-		flags := "-m"
-		if os.Geteuid() != 0 {
-			flags = "-rm"
-		}
-		prefix := []string{flags, "--propagation", "private", "/bin/sh", "-c", namespaceScript, "namespace",
-			filepath.Join(s.dir, "mnt"), filepath.Join(s.dir, "nix"), here}
-		command = exec.CommandContext(ctx, "unshare", append(prefix, program...)...)
+		return sandbox{
+			Root: "/", Mount: filepath.Join(s.dir, "mnt"), Binds: [][2]string{{"/nix", filepath.Join(s.dir, "nix")}}, Dir: here,
+			Env: s.environ(), Args: append([]string{name}, args...),
+		}.command(ctx), nil
 	case byDocker:
 		command, err = s.docker(ctx, here, program)
 	case byPRoot:
@@ -178,7 +167,7 @@ func (s *Store) environ() []string {
 }
 
 func (s *Store) docker(ctx context.Context, here string, program []string) (*exec.Cmd, error) {
-	image, err := s.rig.plainImage(ctx)
+	images, err := s.rig.Images(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +181,7 @@ func (s *Store) docker(ctx context.Context, here string, program []string) (*exe
 			args = append(args, "--volume", directory+":"+directory)
 		}
 	}
-	return exec.CommandContext(ctx, "docker", append(append(args, image), program...)...), nil
+	return exec.CommandContext(ctx, "docker", append(append(args, images.Run), program...)...), nil
 }
 
 func (s *Store) proot(ctx context.Context, here string, program []string) (*exec.Cmd, error) {

@@ -33,7 +33,7 @@ func (r *Rig) sample(ctx context.Context, c *choice, want []string, suite string
 		for todo := []string{name}; len(todo) > 0; {
 			next := todo[0]
 			todo = todo[1:]
-			names, size = append(names, next), size+a.sizes[next]
+			names, size = append(names, next), size+a.debs[next].Installed
 			for _, other := range needs[next] {
 				if !seen[other] && !taken[other] && !drop.MatchString(other) {
 					seen[other], todo = true, append(todo, other)

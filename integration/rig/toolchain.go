@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -52,6 +53,9 @@ func (r *Rig) Toolchain(ctx context.Context) (*Toolchain, error) {
 	return &Toolchain{Tarball: tarball, SHA256: string(sum), Version: nix.Version, Nix: outs[0]}, nil
 }
 
+// fixedTar are the arguments of tar by which the same files make the same archive.
+var fixedTar = []string{"--sort=name", "--numeric-owner", "--mtime=@1", "--format=gnu"}
+
 func (r *Rig) packToolchain(ctx context.Context, store *Store, nix, dir, name string) error {
 	defer r.doing("packing %s.tar.xz, which takes half a minute, once", name)()
 	paths, err := store.Lines(ctx, "nix-store", "--query", "--requisites", nix)
@@ -62,26 +66,15 @@ func (r *Rig) packToolchain(ctx context.Context, store *Store, nix, dir, name st
 	if err != nil {
 		return err
 	}
-	root := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Join(root, "store"), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(root, ".reginfo"), []byte(registration), 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(root, "install"), []byte(installer), 0o755); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, ".reginfo"), []byte(registration), 0o644),
+		os.WriteFile(filepath.Join(dir, "install"), []byte(installer), 0o755)); err != nil {
 		return err
 	}
 	tarball := filepath.Join(dir, name+".tar")
-	fixed := []string{"--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@1", "--format=gnu"}
-	args := append([]string{"-cf", tarball}, fixed...)
-	if _, err := run(ctx, dir, "tar", append(args, name+"/.reginfo", name+"/install")...); err != nil {
-		return err
-	}
-	args = append([]string{"-rf", tarball}, fixed...)
-	args = append(args, "--transform=s,^,"+name+"/store/,rSh", "-C", store.Real("/nix/store"))
+	args := append([]string{"-cf", tarball, "--owner=0", "--group=0", "--transform=s,^," + name + "/,rSh"}, fixedTar...)
+	args = append(args, ".reginfo", "install", "-C", store.Real("/nix"))
 	for _, path := range paths {
-		args = append(args, filepath.Base(path))
+		args = append(args, strings.TrimPrefix(path, "/nix/"))
 	}
 	if _, err := run(ctx, dir, "tar", args...); err != nil {
 		return err
@@ -91,9 +84,6 @@ func (r *Rig) packToolchain(ctx context.Context, store *Store, nix, dir, name st
 		return err
 	}
 	if _, err := run(ctx, dir, xz, "-T0", "-2", tarball); err != nil {
-		return err
-	}
-	if err := removeAll(root); err != nil {
 		return err
 	}
 	sum, err := fileSHA256(tarball + ".xz")

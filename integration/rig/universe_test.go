@@ -1,8 +1,19 @@
 package rig
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/BurntSushi/toml"
 	"github.com/onsi/gomega"
 )
 
@@ -79,4 +90,91 @@ func TestTheMachinesOwnMirrorIsFound(t *testing.T) {
 		}
 		gomega.NewWithT(t).Expect(found).To(gomega.Equal(want), line)
 	}
+}
+
+func TestEveryWayShowsAStoreAsNix(t *testing.T) {
+	ctx, expect := context.Background(), gomega.NewWithT(t).Expect
+	r, err := Open(Options{Log: t.Logf})
+	expect(err).NotTo(gomega.HaveOccurred())
+	s, err := r.StoreAt(ctx, t.TempDir())
+	expect(err).NotTo(gomega.HaveOccurred())
+	ways := []string{byNamespace, byDocker, byPRoot}
+	for _, s.by = range ways[slices.Index(ways, s.by):] { // those before that one do not work here
+		said, err := s.Run(ctx, "sh", "-c", "pwd; test -d /nix/store && dpkg-deb --version | head -n 1 && nix --version")
+		if errors.Is(err, ErrNoDocker) {
+			t.Logf("NOT TESTED: %v", err)
+			continue
+		}
+		expect(err).NotTo(gomega.HaveOccurred(), s.by)
+		expect(strings.Split(said, "\n")).To(gomega.HaveExactElements(gomega.HaveSuffix("integration/rig"),
+			gomega.ContainSubstring("dpkg"), "nix (Nix) "+s.nix.Version, ""), s.by)
+	}
+}
+
+// Who runs a store's program sets what they like of its process: they have once set all, and the store was put together
+// outside, on this machine.
+func TestAStoresCommandMountsNothingOutsideWhateverAttributesItIsGiven(t *testing.T) {
+	expect := gomega.NewWithT(t).Expect
+	r, err := Open(Options{Log: t.Logf})
+	expect(err).NotTo(gomega.HaveOccurred())
+	s, err := r.StoreAt(t.Context(), t.TempDir())
+	expect(err).NotTo(gomega.HaveOccurred())
+	if s.by != byNamespace {
+		t.Skip("NOT TESTED: this machine shows a store by ", s.by)
+	}
+	done := make(chan struct{})
+	var before, after []byte
+	var said []byte
+	go func() { // ends with its thread, whose mounts are nobody else's
+		defer close(done)
+		runtime.LockOSThread()
+		if os.Geteuid() == 0 {
+			if err = syscall.Unshare(syscall.CLONE_NEWNS); err == nil {
+				err = syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+			}
+		}
+		if err != nil {
+			return
+		}
+		before, _ = os.ReadFile("/proc/thread-self/mountinfo")
+		var command *exec.Cmd
+		if command, err = s.Command(t.Context(), "true"); err != nil {
+			return
+		}
+		command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		said, err = command.CombinedOutput()
+		after, _ = os.ReadFile("/proc/thread-self/mountinfo")
+	}()
+	<-done
+	expect(err).NotTo(gomega.HaveOccurred(), string(said))
+	expect(before).NotTo(gomega.BeEmpty())
+	expect(string(after)).To(gomega.Equal(string(before)))
+}
+
+func TestStandInsArePinnedForOneArchitectureAndThoseOfOthersStay(t *testing.T) {
+	expect := gomega.NewWithT(t).Expect
+	file := filepath.Join(t.TempDir(), "buildpack.toml")
+	text := ""
+	for _, id := range []string{"nix", "proot"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			text += fmt.Sprintf("[[metadata.dependencies]]\nid = %q\nversion = \"1\"\nuri = \"https://example.org/%s\"\npurls = [\"pkg:generic/%s@1?arch=%s\"]\n",
+				id, arch, id, arch)
+		}
+	}
+	expect(os.WriteFile(file, []byte(text), 0o644)).To(gomega.Succeed())
+	standins := []standin{{"nix", "2", "/there/nix.tar.xz", "aa"}, {"proot", "3", "/there/proot", "bb"}}
+	expect(repin(file, "http://here", "arm64", standins)).To(gomega.Succeed())
+	var pinned struct {
+		Metadata struct {
+			Dependencies []struct{ ID, Version, URI, Checksum string }
+		}
+	}
+	_, err := toml.DecodeFile(file, &pinned)
+	expect(err).NotTo(gomega.HaveOccurred())
+	expect(pinned.Metadata.Dependencies).To(gomega.HaveExactElements(
+		gomega.And(gomega.HaveField("ID", "nix"), gomega.HaveField("URI", "https://example.org/amd64")),
+		gomega.And(gomega.HaveField("Version", "2"), gomega.HaveField("URI", "http://here/nix.tar.xz"), gomega.HaveField("Checksum", "sha256:aa")),
+		gomega.And(gomega.HaveField("ID", "proot"), gomega.HaveField("URI", "https://example.org/amd64")),
+		gomega.And(gomega.HaveField("Version", "3"), gomega.HaveField("URI", "http://here/proot"), gomega.HaveField("Checksum", "sha256:bb"))))
+	expect(repin(file, "http://here", "riscv64", standins)).To(gomega.MatchError(gomega.ContainSubstring("does not pin Nix and PRoot for riscv64")))
 }

@@ -30,8 +30,10 @@ let
   tools = derivation {
     name = "repack-tools";
     inherit (universe) system;
-    builder = repack;
-    args = [ "unpack" (placeholder "out") ] ++ map (name: debs.${name}) universe.tools;
+    builder = "/bin/sh";
+    args = [ "-euc" "for deb in $debs; do dpkg-deb -x $deb $out; done" ];
+    PATH = "/usr/bin:/bin";
+    debs = map (name: debs.${name}) universe.tools;
   };
 
   steps = import ./steps.nix { inherit universe groups; };
@@ -42,7 +44,6 @@ let
         name = "${id}-${version}";
         inherit (universe) system;
         builder = repack;
-        args = [ "build" ];
         spec = builtins.toJSON {
           out = placeholder "out";
           debs = map (name: "${fetched.${name}}") group.debs;

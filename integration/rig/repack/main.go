@@ -1,16 +1,12 @@
 // Command repack is the builder of the rig's derivations: it turns Debian packages into a Nix store path whose
-// programs find their loader, libraries and interpreters in other store paths.
+// programs find their loader, libraries and interpreters in other store paths. $spec says which: see Spec.
 //
-//	repack unpack OUT DEB...    the packages' files, as they are, below OUT
-//	repack build                $spec says what: see Spec
-//
-// It is a static program, so that builds need nothing of the machine they run on.
+// It is a static program, so that builds need nothing of the machine they run on but dpkg-deb and tar.
 package main
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,7 +26,7 @@ type Spec struct {
 	Inputs []string `json:"inputs"`
 	// Propagate are the store paths to list in nix-support/propagated-build-inputs.
 	Propagate []string `json:"propagate"`
-	// Tools is a directory made by "repack unpack" with patchelf and its libraries.
+	// Tools is a directory with patchelf and its libraries, as their packages have them.
 	Tools string `json:"tools"`
 	// Loader is the dynamic loader's path below the C library's store path, LibC that path ("" when Out is it).
 	Loader string `json:"loader"`
@@ -50,24 +46,15 @@ type Spec struct {
 }
 
 func main() {
-	if err := try(os.Args[1:]); err != nil {
+	var spec Spec
+	err := json.Unmarshal([]byte(os.Getenv("spec")), &spec)
+	if err == nil {
+		err = build(context.Background(), &spec)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "repack:", err)
 		os.Exit(1)
 	}
-}
-
-func try(args []string) error {
-	if len(args) > 1 && args[0] == "unpack" {
-		return unpack(args[1], args[2:])
-	}
-	if len(args) != 1 || args[0] != "build" {
-		return errors.New("usage: repack unpack OUT DEB... | repack build")
-	}
-	var spec Spec
-	if err := json.Unmarshal([]byte(os.Getenv("spec")), &spec); err != nil {
-		return fmt.Errorf("reading $spec: %w", err)
-	}
-	return build(context.Background(), &spec)
 }
 
 // build makes the store path.
@@ -77,7 +64,7 @@ func build(ctx context.Context, spec *Spec) error {
 		return err
 	}
 	for _, name := range spec.Debs {
-		if err := tree.add(name); err != nil {
+		if err := tree.add(ctx, name); err != nil {
 			return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 		}
 	}

@@ -1,42 +1,17 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
-	"io"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
-
-	"github.com/nixproot/nix-hydra-buildpack/integration/rig/deb"
 )
-
-// unpack extracts packages below out as they are.
-func unpack(out string, debs []string) error {
-	for _, name := range debs {
-		if err := eachFile(name, func(header *tar.Header, contents io.Reader) error {
-			return deb.ExtractEntry(out, header, contents)
-		}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func eachFile(name string, visit func(*tar.Header, io.Reader) error) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	err = deb.Walk(file, visit)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
 
 // tree is the store path being made.
 type tree struct {
@@ -75,25 +50,48 @@ func (t *tree) name(name string) string {
 }
 
 // add unpacks one package.
-func (t *tree) add(name string) error {
-	return eachFile(name, func(header *tar.Header, contents io.Reader) error {
-		placed := t.name(header.Name)
-		if placed == "" || header.Typeflag == tar.TypeDir {
-			return nil
+func (t *tree) add(ctx context.Context, deb string) error {
+	unpacked := filepath.Join(t.spec.Out, ".unpacked")
+	command := exec.CommandContext(ctx, "/usr/bin/dpkg-deb", "-x", deb, unpacked)
+	command.Env = []string{"PATH=/usr/bin:/bin"} // for tar
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	err := filepath.WalkDir(unpacked, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
 		}
-		if header.Typeflag == tar.TypeLink {
-			if header.Linkname = t.name(header.Linkname); header.Linkname == "" {
-				return nil
-			}
-		}
-		if header.Typeflag == tar.TypeSymlink {
-			header.Linkname = t.target(header.Name, header.Linkname)
-			t.links = append(t.links, placed)
-		}
-		header.Name = placed
-		header.Mode &= 0o777
-		return deb.ExtractEntry(t.spec.Out, header, contents)
+		return t.place(file, strings.TrimPrefix(file, unpacked+"/"), entry)
 	})
+	return errors.Join(err, os.RemoveAll(unpacked))
+}
+
+// place moves a file to where it goes, from its place in Debian.
+func (t *tree) place(file, at string, entry fs.DirEntry) error {
+	placed := t.name(at)
+	if placed == "" {
+		return nil
+	}
+	target := filepath.Join(t.spec.Out, placed)
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	if entry.Type().IsRegular() {
+		info, err := entry.Info()
+		if err == nil {
+			err = os.Chmod(file, info.Mode().Perm()|0o600)
+		}
+		return errors.Join(err, os.Rename(file, target))
+	}
+	link, err := os.Readlink(file)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	t.links = append(t.links, placed)
+	return os.Symlink(t.target(at, link), target)
 }
 
 // target turns the target of a symbolic link at a place in Debian into "/usr/..."'s place in a store path, with a

@@ -12,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +31,7 @@ Docker engine the lifecycle's own phases make an OCI layout on disk, and the pro
 type settings struct {
 	sample, engine, runImage, image string
 	sourceName, arch                string
-	noDocker, keep, standIns, quiet bool
+	noDocker, standIns, quiet       bool
 }
 
 func main() {
@@ -102,7 +101,7 @@ func try(ctx context.Context, s settings) error {
 	if docker != nil {
 		fmt.Fprintf(out, "    Docker: %v\n", docker)
 	}
-	builder, err := newBuilder(ctx, r, out, filepath.Join(r.Dir(), "try"), docker == nil)
+	platform, err := newPlatform(ctx, r, work, docker == nil)
 	if err != nil {
 		return err
 	}
@@ -114,11 +113,12 @@ func try(ctx context.Context, s settings) error {
 
 	out.begin("Packaging the buildpack")
 	options := rig.BuildpackOptions{Pinned: !s.standIns && reachable(ctx, "https://releases.nixos.org/")}
-	buildpack, err := r.Buildpack(ctx, filepath.Join(work, "buildpack"), options)
-	if err != nil {
+	buildpack := filepath.Join(work, "buildpack")
+	if err := r.Buildpack(ctx, buildpack, options); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "    Nix for evaluation: %s\n    PRoot: %s\n", buildpack.Toolchain, buildpack.PRoot)
+	from := map[bool]string{true: "the pinned releases", false: "made from Debian's packages"}[options.Pinned]
+	fmt.Fprintf(out, "    Nix for evaluation, and PRoot: %s\n", from)
 	out.end("package the buildpack")
 
 	out.begin("Building sample " + s.sample + " as Hydra would")
@@ -134,21 +134,24 @@ func try(ctx context.Context, s settings) error {
 		"BP_NIX_SUBSTITUTERS":        cache.server.URL,
 		"BP_NIX_TRUSTED_PUBLIC_KEYS": cache.key.Public, "BP_NIX_ENGINE": s.engine,
 	}
-	build := rig.BuildOptions{App: cache.source, Buildpack: []string{buildpack.Dir}, Image: s.image, Env: env}
+	build := rig.BuildOptions{App: cache.source, Buildpack: []string{buildpack}, Image: s.image, Env: env}
+	if s.runImage == rig.Scratch {
+		build.RunImage = rig.Scratch
+	}
 	if !s.quiet {
 		build.Log = out
 	}
-	result, err := builder.build(ctx, build, s.runImage)
+	result, err := platform.build(ctx, build)
 	if err != nil {
 		if s.quiet && result != nil {
 			fmt.Fprint(out, result.Output)
 		}
 		return err
 	}
-	out.end(builder.name())
+	out.end(platform.name)
 
 	out.begin("Starting the image's web process")
-	if err := builder.answer(ctx, s.image, work); err != nil {
+	if err := platform.answer(ctx, out, s.image); err != nil {
 		return err
 	}
 	out.end("start, ask, stop")
@@ -220,13 +223,4 @@ func show(out io.Writer, url, body string, waited time.Duration) {
 		}
 		fmt.Fprintf(out, "    | %s\n", line)
 	}
-}
-
-func address() (port string, url string, err error) {
-	free, err := rig.FreePort()
-	if err != nil {
-		return "", "", err
-	}
-	port = strconv.Itoa(free)
-	return port, "http://127.0.0.1:" + port + "/", nil
 }
