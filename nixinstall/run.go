@@ -21,6 +21,10 @@ import (
 // build ends within a second of SIGTERM, and nothing of a state that is broken off is used again.
 const stopDelay = 500 * time.Millisecond
 
+// outputDelay is how long what Nix wrote may take to be read once it has ended: on a busy machine longer than to end it, and
+// something that it has started may still hold the pipe.
+const outputDelay = 10 * time.Second
+
 // command is one run of one of the toolchain's programs.
 type command struct {
 	program string
@@ -103,11 +107,20 @@ func (t Toolchain) exec(ctx context.Context, c command, configDir string, log *j
 	cmd.Stderr = log
 	// A process group of its own, so that git and ssh stop with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = stopDelay
+	killing := time.NewTimer(time.Hour)
+	cmd.Cancel = func() error {
+		group := -cmd.Process.Pid
+		killing = time.AfterFunc(stopDelay, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+		return syscall.Kill(group, syscall.SIGTERM)
+	}
+	cmd.WaitDelay = outputDelay
 	err := cmd.Run()
+	killing.Stop()
 	if ctx.Err() != nil && cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started, and did not stop either
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it has ended well itself
 	}
 	log.flush()
 	result := answer{stdout: stdout.Bytes(), log: log}
