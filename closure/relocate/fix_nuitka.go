@@ -19,8 +19,8 @@ const (
 // constants are Nuitka's in a program, their head included.
 type constants struct{ from, end int64 }
 
-// findConstants looks for constants that begin in buf[from:to], which is at off in a program.
-func findConstants(found []constants, buf []byte, from, to int, off int64) []constants {
+// findConstants looks for what may be constants that begin in buf[from:to], which is at off in a program of size bytes.
+func findConstants(found []constants, buf []byte, from, to int, off, size int64) []constants {
 	const names = constantsHead + len(constantsName)
 	for at := from; len(found) < maxSnapshots; at++ {
 		rest := buf[min(at+constantsHead, len(buf)):min(len(buf), to+names-1)]
@@ -29,15 +29,17 @@ func findConstants(found []constants, buf []byte, from, to int, off int64) []con
 			break
 		}
 		at += n
-		size, first := binary.LittleEndian.Uint32(buf[at+4:]), binary.LittleEndian.Uint32(buf[at+names:])
-		if uint64(first)+uint64(len(constantsName))+4 <= uint64(size) {
-			found = append(found, constants{off + int64(at), off + int64(at) + constantsHead + int64(size)})
+		all, first := int64(binary.LittleEndian.Uint32(buf[at+4:])), int64(binary.LittleEndian.Uint32(buf[at+names:]))
+		c := constants{off + int64(at), off + int64(at) + constantsHead + all}
+		if first+int64(len(constantsName))+4 <= all && c.end <= size {
+			found = append(found, c)
 		}
 	}
 	return found
 }
 
-// constants adds the checksums of the constants in a file that edits rewrite.
+// constants adds the checksums of the constants in a file that edits rewrite. What has none that is right is none of Nuitka's:
+// the name of the first part is a word like others.
 func (f *fixer) constants(s source, found []constants, edits []edit) ([]edit, error) {
 	if err := sortEdits(edits); err != nil || len(found) == 0 {
 		return edits, err
@@ -47,9 +49,11 @@ func (f *fixer) constants(s source, found []constants, edits []edit) ([]edit, er
 		if !slices.ContainsFunc(edits, func(e edit) bool { return c.from <= int64(e.from) && int64(e.from) < c.end }) {
 			continue
 		}
-		if c.end > int64(len(s.data)) || !f.budget.inflated(2*(c.end-c.from)) ||
-			crc32.ChecksumIEEE(s.data[c.from+constantsHead:c.end]) != binary.LittleEndian.Uint32(s.data[c.from:]) {
-			return nil, blockedBy(Checksummed, "a reference in what may be constants of Nuitka's, whose checksum is not right")
+		if !f.budget.inflated(2 * (c.end - c.from)) {
+			return nil, errBudget
+		}
+		if crc32.ChecksumIEEE(s.data[c.from+constantsHead:c.end]) != binary.LittleEndian.Uint32(s.data[c.from:]) {
+			continue
 		}
 		if now == nil {
 			if now = apply(s.data, edits); len(now) != len(s.data) {

@@ -20,6 +20,7 @@ const (
 
 // program is what is known of an ELF file that a rewriting may break.
 type program struct {
+	size      int64 // bytes
 	large     bool
 	note      bool // libgcrypt's
 	boring    bool // it has BoringSSL's integrity test
@@ -30,13 +31,13 @@ type program struct {
 
 // begin looks at the first bytes of an ELF file of size bytes.
 func (p *program) begin(head []byte, size int64) {
-	p.large = size >= largeProgram
+	p.size, p.large = size, size >= largeProgram
 	p.note = bytes.Contains(head, []byte(integrityNote))
 }
 
 // search looks at the places buf[from:to]; buf begins at off.
 func (p *program) search(buf []byte, from, to int, off int64) {
-	p.constants = findConstants(p.constants, buf, from, to, off)
+	p.constants = findConstants(p.constants, buf, from, to, off, p.size)
 	if !p.large {
 		return
 	}
