@@ -13,13 +13,10 @@ const chezMark = "\x00\x00\x00\x00chez"
 // has no copy stands in sight. A reference there is rewritten where it stands, and a hash whose "/nix/store/" is a copy of
 // another's; what is unpacked then has to be what was unpacked before, rewritten.
 func (f *fixer) chez(s source) ([]edit, error) {
-	var loose []int
-	t := &textEdits{f: f, source: s, loose: &loose}
-	f.scan.scan(s.data, 0, len(s.data), t)
-	if err := f.counted(t); err != nil {
+	edits, loose, err := f.references(s)
+	if err != nil {
 		return nil, err
 	}
-	edits := t.edits
 	for _, at := range loose {
 		member := f.known.find(s.data[at : at+hashLen])
 		if member < 0 {

@@ -26,13 +26,10 @@ const (
 // sqlite rewrites a database in place, provided that no index has to be sorted anew: the rewritten text has to stand
 // in the same order among its neighbours, under each of SQLite's own collations.
 func (f *fixer) sqlite(s source) ([]edit, error) {
-	var loose []int
-	t := &textEdits{f: f, source: s, loose: &loose}
-	f.scan.scan(s.data, 0, len(s.data), t)
-	if err := f.counted(t); err != nil {
+	edits, loose, err := f.references(s)
+	if err != nil {
 		return nil, err
 	}
-	edits := t.edits
 	d, err := newSQLite(f, s.data, edits)
 	if err != nil {
 		return nil, err

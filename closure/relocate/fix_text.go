@@ -26,6 +26,13 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 	return t.edits, f.counted(t)
 }
 
+// references rewrites what stands in plain sight, and gives the places of hashes that stand alone.
+func (f *fixer) references(s source) (edits []edit, loose []int, err error) {
+	t := &textEdits{f: f, source: s, loose: &loose}
+	f.scan.scan(s.data, 0, len(s.data), t)
+	return t.edits, loose, f.counted(t)
+}
+
 // counted gives the error of what was found, too much among it.
 func (f *fixer) counted(t *textEdits) error {
 	if f.edits += len(t.edits); len(t.edits) > maxEdits || f.edits > maxFileEdits {
