@@ -105,6 +105,7 @@ func (e Entry) idle(lookup Lookup) (all []idleSettings) {
 			all = append(all, idleSettings{names, because})
 		}
 	}
+	add("only a started container reads them", "BPL_NIX_ENGINE", "BPL_NIX_LAUNCH_DEBUG")
 	switch e.By {
 	case "BP_NIX_STORE_PATH":
 		add(e.By+" is set", append([]string{"BP_NIX_HYDRA_JOB", "BP_NIX_HYDRA_WAIT"}, ofEvaluation...)...)

@@ -43,6 +43,10 @@ func TestSettingsThatDoNothingBesideAnotherAreNamed(t *testing.T) {
 		Expect(c.entry.idle(lookup)).To(Equal([]idleSettings{{c.idle, c.because}}))
 	}
 	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	given["BPL_NIX_ENGINE"] = "proot"
+	Expect(Entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BPL_NIX_ENGINE"},
+		"only a started container reads them"}}))
+	delete(given, "BPL_NIX_ENGINE")
 	given["NIX_ATTRIBUTES"] = "old"
 	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
 	given["BP_NIX_ATTRS"] = "old"

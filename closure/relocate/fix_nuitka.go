@@ -12,7 +12,8 @@ import (
 
 const (
 	constantsHead = 8
-	// constantsName is the name of the first part, with which the constants begin; its size follows.
+	// constantsName is the name of the first part, with which the constants begin; its size follows. It is looked for from its
+	// second byte: its first is in all padding between the functions of x86.
 	constantsName = ".bytecode\x00"
 )
 
@@ -23,12 +24,15 @@ type constants struct{ from, end int64 }
 func findConstants(found []constants, buf []byte, from, to int, off, size int64) []constants {
 	const names = constantsHead + len(constantsName)
 	for at := from; len(found) < maxSnapshots; at++ {
-		rest := buf[min(at+constantsHead, len(buf)):min(len(buf), to+names-1)]
-		n := bytes.Index(rest, []byte(constantsName))
+		rest := buf[min(at+constantsHead+1, len(buf)):min(len(buf), to+names-1)]
+		n := bytes.Index(rest, []byte(constantsName[1:]))
 		if n < 0 || at+n+names+4 > len(buf) {
 			break
 		}
 		at += n
+		if buf[at+constantsHead] != constantsName[0] {
+			continue
+		}
 		all, first := int64(binary.LittleEndian.Uint32(buf[at+4:])), int64(binary.LittleEndian.Uint32(buf[at+names:]))
 		c := constants{off + int64(at), off + int64(at) + constantsHead + all}
 		if first+int64(len(constantsName))+4 <= all && c.end <= size {
