@@ -73,8 +73,15 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		cmd := img.command("app", "show")
 		extra, err := os.Open(os.DevNull)
 		Expect(err).NotTo(HaveOccurred())
-		cmd.ExtraFiles = []*os.File{extra}
-		Expect(show(cmd).Files).To(ContainElement("3=/dev/null"))
+		cmd.ExtraFiles = []*os.File{extra, nil, extra}
+		files := show(cmd).Files
+		Expect(files).To(ContainElements("3=/dev/null", "5=/dev/null"))
+		Expect(files).NotTo(ContainElement(HavePrefix("4=/dev")))
+		high := img.command("bash")
+		high.Args = []string{"bash", "-c", "ulimit -n 2048; exec 1500< /dev/null; exec " + img.bin(launch.ProgramName) +
+			" sh -c 'readlink /proc/self/fd/1500'"}
+		high.Path = "/bin/bash"
+		Expect(run(high).out).To(Equal("/dev/null\n"))
 	})
 
 	it("needs no privilege and gives none", func() {
@@ -85,6 +92,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(s.UID).To(Equal(1234))
 		Expect(s.Caps).To(Equal("0000000000000000"))
 		Expect(s.Store).To(Equal([]string{appBase}))
+		Expect(run(img.command("grep", "-c", "^Cap[IPEA].*\t0*$", "/proc/self/status")).out).To(Equal("4\n"))
 	})
 
 	it("runs every kind of line as every engine does", func() {
@@ -209,6 +217,21 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
 	})
 
+	it("waits for all of a line that a signal ends, and ends as its shell did", func() {
+		cmd := img.process(`{ app drain 0.5 3 & exec env --ignore-signal=CHLD setsid sleep 1000; } & app serve 5; true`)
+		out, _ := cmd.StdoutPipe()
+		Expect(cmd.Start()).To(Succeed())
+		lines := bufio.NewScanner(out)
+		until(lines, "ready")
+		until(lines, "ready")
+		Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+		Expect(until(lines, "drained")).To(Equal("drained after 1"))
+		late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		_ = cmd.Wait()
+		Expect(killedBy(cmd.ProcessState)).To(Equal("terminated"))
+	})
+
 	it("loses no terminal's key while it starts, and gives none twice", func() {
 		step := time.Millisecond // of about a dozen to the app's start
 		if engine == launch.EngineProot {
@@ -244,15 +267,18 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	})
 
 	it("takes the app with it when it is killed", func() {
-		cmd := img.command("app", "serve", "5")
-		out, _ := cmd.StdoutPipe()
-		Expect(cmd.Start()).To(Succeed())
-		lines := bufio.NewScanner(out)
-		lines.Scan()
-		pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
-		Expect(cmd.Process.Kill()).To(Succeed())
-		_ = cmd.Wait()
-		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
+		for _, attr := range []*syscall.SysProcAttr{nil, {Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}} {
+			cmd := img.command("app", "serve", "5")
+			cmd.SysProcAttr = attr
+			out, _ := cmd.StdoutPipe()
+			Expect(cmd.Start()).To(Succeed())
+			lines := bufio.NewScanner(out)
+			lines.Scan()
+			pid, _ := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ready "))
+			Expect(cmd.Process.Kill()).To(Succeed())
+			_ = cmd.Wait()
+			Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
+		}
 	})
 
 	it("neither waits for what the app leaves behind nor lets it live on", func() {
@@ -261,6 +287,121 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		Expect(r.took).To(BeNumerically("<", 9*time.Second))
 		pid, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(r.out, "left ")))
 		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
+	})
+
+	it("ends what is left of the left behind, too", func() {
+		file := filepath.Join(img.dir, "pid")
+		script := `setsid sh -c 'sh -c "echo \$\$ > pid; sleep 1000; :"; :' & until [ -s pid ]; do sleep 0.01; done; exit 7`
+		Expect(run(img.command("sh", "-c", script)).code).To(Equal(7))
+		data, err := os.ReadFile(file)
+		Expect(err).NotTo(HaveOccurred())
+		pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
+	})
+
+	it("says that it is the one that was asked for", func() {
+		img.env = append(img.env, launch.DebugEnv+"=1")
+		Expect(run(img.command("app", "exit", "0")).err).To(ContainSubstring("engine " + engine + ": BPL_NIX_ENGINE asks for it, and "))
+	})
+
+	if engine != launch.EngineProot {
+		it("gives the terminal back to a shell with job control, and takes it again", func() {
+			cmd := img.command("bash")
+			cmd.Path, cmd.Args = "/bin/bash", []string{"bash", "--norc", "--noediting", "-i"}
+			tty, lines := onTerminal(t, cmd)
+			say := func(text string) {
+				_, err := tty.WriteString(text)
+				Expect(err).NotTo(HaveOccurred())
+			}
+			say(img.bin(launch.ProgramName) + " sh -c 'echo read''y; read x; echo got $x'\n")
+			until(lines, "ready")
+			say("\x1a") // Ctrl-Z
+			until(lines, "Stopped")
+			say("fg\nhello\n")
+			until(lines, "got hello")
+			say("exit 3\n")
+			for lines.Scan() {
+			}
+		})
+
+		it("keeps every user and group id what it is, as far as it may", func() {
+			own, err := os.ReadFile("/proc/self/uid_map")
+			Expect(err).NotTo(HaveOccurred())
+			want := fmt.Sprintf("%d %d 1", os.Geteuid(), os.Geteuid())
+			if os.Geteuid() == 0 {
+				first := strings.Fields(string(own))
+				want = first[0] + " " + first[0] + " " + first[2]
+			}
+			seen := func(cmd *exec.Cmd) string { return strings.Join(strings.Fields(run(cmd).out), " ") }
+			Expect(seen(img.command("cat", "/proc/self/uid_map"))).To(HavePrefix(want))
+			if os.Geteuid() != 0 {
+				return
+			}
+			for _, missing := range []string{"-setuid", "-setgid"} {
+				cmd := img.command("cat")
+				cmd.Path = "/usr/bin/setpriv"
+				cmd.Args = []string{"setpriv", "--bounding-set", missing, img.bin(launch.ProgramName), "cat", "/proc/self/uid_map"}
+				Expect(seen(cmd)).To(Equal("0 0 1"), missing)
+			}
+		})
+
+		it("lets / be written to by whoever may", func() {
+			may := "made\n"
+			if syscall.Access("/", 2) != nil {
+				may = ""
+			}
+			const script = "touch /made-by-a-test && echo made"
+			if may != "" { // in the app's own /, not in that of this machine
+				Expect(run(img.command("sh", "-c", script)).out).To(Equal(may))
+				Expect("/made-by-a-test").NotTo(BeAnExistingFile())
+			}
+			img.attr = func(cmd *exec.Cmd) {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+			}
+			r := run(img.command("sh", "-c", script))
+			Expect(r.out).To(BeEmpty())
+			Expect(r.err).To(ContainSubstring("Read-only file system"))
+		})
+
+		it("leaves what else is in /nix where it is", func() {
+			if os.Geteuid() != 0 {
+				t.Skip("only root may change what an engine shows")
+			}
+			inner := newImage(t, false)
+			script := `umount /nix/store && rmdir /nix/store && mkdir /nix/var && echo kept > /nix/var/file && ` +
+				inner.bin(launch.ProgramName) + ` sh -c 'cat /nix/var/file && ls /nix/store' && ls /nix`
+			r := run(img.command("sh", "-c", script))
+			Expect(r.out).To(Equal("kept\n"+appBase+"\nvar\n"), r.err)
+		})
+
+		it("does not stop with what the app has left behind", func() {
+			r := runFor(20*time.Second, img.command("sh", "-c", `(sh -c 'echo $$ > pid; kill -STOP $$' &)
+				until grep -q '^State:.T' "/proc/$(cat pid)/status"; do sleep 0.01; done 2>/dev/null; exit 3`))
+			Expect(r.code).To(Equal(3), r.err)
+		})
+		return
+	}
+
+	it("lets PRoot take its own files away where the app leaves something behind", func() {
+		dir := filepath.Join(img.dir, "temp")
+		Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+		img.env = append(img.env, "TMPDIR="+dir)
+		Expect(run(img.command("app", "leave", "7", "20")).code).To(Equal(7))
+		Expect(os.ReadDir(dir)).To(BeEmpty())
+	})
+
+	it("has not ended well where nobody knows how the app ended", func() {
+		cmd := img.command("app", "serve", "5")
+		out, _ := cmd.StdoutPipe()
+		Expect(cmd.Start()).To(Succeed())
+		pid, _ := strconv.Atoi(strings.TrimPrefix(until(bufio.NewScanner(out), "ready"), "ready "))
+		shim := parent(pid)
+		Expect(shim).NotTo(Equal(cmd.Process.Pid))
+		Expect(syscall.Kill(shim, syscall.SIGKILL)).To(Succeed())
+		_ = cmd.Wait()
+		Expect(cmd.ProcessState.ExitCode()).NotTo(BeZero())
 		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
 	})
 }
@@ -315,6 +456,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 			Expect(strings.Count(r.err, "no engine can give")).To(Equal(1), r.err)
 		}
 		Expect(run(img.process("/bin/echo of the image")).out).To(Equal("of the image\n"), "which needs no engine")
+		Expect(run(img.process("app exit 3")).code).To(Equal(126), "which is the closure's")
 		Expect(run(img.command("/bin/echo", "asked for")).code).To(Equal(126))
 	})
 
@@ -390,7 +532,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		path := filepath.Join(img.dir, "slow")
 		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
 		img.env = []string{"PROOT_NO_SECCOMP=1"}
-		for _, then := range []string{"exec " + proot(t) + " \"$@\"", "exit 1"} {
+		for _, then := range []string{"exec " + proot(t) + " \"$@\"", "exit 1", "(exec sleep 0 &); sleep 1; exec " + proot(t) + " \"$@\""} {
 			Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\nsleep 0.5\n"+then+"\n"), 0o755)).To(Succeed())
 			cmd := img.command("app", "exit", "3")
 			out, err := cmd.StdoutPipe()
@@ -419,6 +561,17 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 			Expect(code == 143 || killedBy(cmd.ProcessState) == "terminated").To(BeTrue(), "%d: %s", code, said.String())
 			Expect(said.String()).To(BeEmpty())
 		}
+	})
+
+	it("takes the next engine at once where one has ended, whatever that has left", func() {
+		path := filepath.Join(img.dir, "fake")
+		Expect(os.WriteFile(path, []byte("#!/bin/sh\nsleep 60 & exit 1\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		img.env = []string{"PROOT_NO_SECCOMP=1"}
+		r := run(img.command("app", "exit", "3"))
+		Expect(r.code).To(Equal(3), r.err)
+		Expect(r.err).To(ContainSubstring("proot does not work here, running by userns: proot ended with status 1\n"))
+		Expect(r.took).To(BeNumerically("<", 10*time.Second))
 	})
 
 	it("is quiet unless asked", func() {

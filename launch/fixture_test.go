@@ -184,6 +184,13 @@ func run(cmd *exec.Cmd) result {
 	}
 }
 
+// runFor is run for a command that a defect may keep from ending.
+func runFor(most time.Duration, cmd *exec.Cmd) result {
+	late := time.AfterFunc(most, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	return run(cmd)
+}
+
 // end sends a started command a signal and waits for its end, at most for five seconds; the code is -1 where it was
 // killed.
 func end(cmd *exec.Cmd, sig os.Signal) int {
@@ -201,6 +208,15 @@ func catches(pid int, sig syscall.Signal) bool {
 	line, _, _ := strings.Cut(after, "\n")
 	set, _ := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
 	return set>>(uint(sig)-1)&1 == 1
+}
+
+// parent is the process that a process is a child of.
+func parent(pid int) int {
+	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, after, _ := strings.Cut(string(stat), ") ")
+	words := strings.Fields(after + " x x")
+	found, _ := strconv.Atoi(words[1])
+	return found
 }
 
 // children lists the processes that a process is the parent of.

@@ -1,15 +1,18 @@
 package launch
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
@@ -282,6 +285,97 @@ func proc(t *testing.T, sysctl, value, status string) string {
 		Expect(os.WriteFile(file, []byte(text), 0o600)).To(Succeed())
 	}
 	return dir
+}
+
+func TestWhatIsThisProcesssOwnIsNotForwarded(t *testing.T) {
+	RegisterTestingT(t)
+	list := forwarded()
+	for _, sig := range []syscall.Signal{
+		syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34,
+	} {
+		Expect(list).NotTo(ContainElement(sig))
+	}
+	Expect(list).To(ContainElements(syscall.SIGTERM, syscall.SIGWINCH, syscall.SIGTSTP, syscall.Signal(35), syscall.Signal(64)))
+}
+
+func TestWhatAsksToEndEndsAStart(t *testing.T) {
+	RegisterTestingT(t)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
+		Expect((&supervisor{early: []syscall.Signal{syscall.SIGHUP, sig}}).interrupted()).To(Equal(&interruptedError{sig}))
+	}
+	Expect((&supervisor{early: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1}}).interrupted()).To(Succeed())
+}
+
+func TestSignalsAreCaughtOnceSoThatNoneIsLost(t *testing.T) {
+	RegisterTestingT(t)
+	s := &supervisor{}
+	s.watch()
+	defer signal.Stop(s.signals)
+	first := s.signals
+	s.watch()
+	Expect(s.signals).To(Equal(first))
+}
+
+func TestTheReportedEndCountsWhereThereIsOne(t *testing.T) {
+	RegisterTestingT(t)
+	const reported, child = status(7 << 8), status(255 << 8)
+	ends := make(chan status, 1)
+	ends <- reported
+	Expect(reportedOr(ends, child)).To(Equal(reported))
+	Expect(reportedOr(ends, child)).To(Equal(child), "PRoot has ended, and something holds the pipe")
+	close(ends)
+	Expect(reportedOr(ends, child)).To(Equal(child))
+	least := time.Hour
+	for range 5 {
+		begin := time.Now()
+		Expect(reportedOr(nil, child)).To(Equal(child))
+		least = min(least, time.Since(begin))
+	}
+	Expect(least).To(BeNumerically("<", exitGrace), "nobody reports it")
+}
+
+func TestAnEndIsReadHoweverLongTheAppRuns(t *testing.T) {
+	RegisterTestingT(t)
+	read, write, err := os.Pipe()
+	Expect(err).NotTo(HaveOccurred())
+	s := &supervisor{signals: make(chan os.Signal)}
+	reports := json.NewDecoder(read)
+	end := status(7 << 8)
+	go func() {
+		s.signals <- syscall.SIGTERM // from now on the start is hurried
+		_ = json.NewEncoder(write).Encode(report{Ready: true})
+		time.Sleep(exitGrace + 50*time.Millisecond)
+		_ = json.NewEncoder(write).Encode(report{Exit: &end})
+	}()
+	r, err := (&launcher{supervisor: s}).readShim(os.Getpid(), read, reports, false)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(r.Ready).To(BeTrue())
+	ends := make(chan status, 1)
+	readExit(read, reports, ends)
+	Expect(<-ends).To(Equal(end))
+}
+
+func TestAChildThatIsOfNoUseEnds(t *testing.T) {
+	RegisterTestingT(t)
+	cmd := exec.Command("sleep", "1000")
+	Expect(cmd.Start()).To(Succeed())
+	Expect(endChild(cmd.Process.Pid)).To(Equal(status(syscall.SIGKILL)))
+	cmd = exec.Command("sh", "-c", "exit 3")
+	Expect(cmd.Start()).To(Succeed())
+	Eventually(func() bool { return hasEnded(cmd.Process.Pid) }, "20s", "5ms").Should(BeTrue())
+	Expect(endChild(cmd.Process.Pid)).To(Equal(status(3 << 8)))
+}
+
+func TestAnEngineIsProbedByEveryCallThatProgramsUse(t *testing.T) {
+	RegisterTestingT(t)
+	missed, newer, why := probe(filepath.Join(t.TempDir(), "none"))
+	want := []string{"open", "stat", "lstat", "access"}
+	if _, err := os.ReadDir("/nix/store"); err != nil {
+		want = append(want, "getdents")
+	}
+	Expect(missed).To(Equal(want))
+	Expect(newer).To(Equal([]string{"statx", "faccessat2"}))
+	Expect(why).To(MatchError(os.ErrNotExist))
 }
 
 func TestThePathThatAnEngineMustShowIsOneOfTheStore(t *testing.T) {
