@@ -115,12 +115,9 @@ func (l *launcher) readShim(pid int, pipe *os.File, reports *json.Decoder, inPla
 	return o.report, o.err
 }
 
-// endChild kills a child that is of no use, unless it has ended by itself, and returns its status.
+// endChild kills a child that is of no use, and returns its status: its own where it has ended by itself.
 func endChild(pid int) status {
 	var ws syscall.WaitStatus
-	if done, _ := syscall.Wait4(pid, &ws, syscall.WNOHANG, nil); done == pid {
-		return status(ws)
-	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	_, _ = syscall.Wait4(pid, &ws, 0, nil)
 	return status(ws)

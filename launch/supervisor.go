@@ -200,9 +200,9 @@ func (s *supervisor) forward(a *app, sig syscall.Signal) {
 func (s *supervisor) reap(a *app) (st status, ended bool) {
 	for {
 		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED, nil)
+		pid, _ := syscall.Wait4(-1, &ws, syscall.WNOHANG|syscall.WUNTRACED, nil)
 		switch {
-		case err != nil || pid <= 0:
+		case pid <= 0: // none has ended, or there is none
 			return st, ended
 		case ws.Stopped() && pid == a.child:
 			stopWith(a)
