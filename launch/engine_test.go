@@ -321,7 +321,15 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			until(lines, "Stopped")
 			say("fg\nhello\n")
 			until(lines, "got hello")
-			say("exit 3\n")
+			say(img.bin(launch.ProgramName) + ` sh -c 'trap "echo contin''ued" CONT; echo prep''ared; while :; do sleep 0.01; done'` + "\n")
+			until(lines, "prepared")
+			say("\x1a")
+			until(lines, "Stopped")
+			say("bg\n")
+			until(lines, "continued")
+			say("echo fore''ground\n") // the shell still has the terminal
+			until(lines, "foreground")
+			say("kill %1; exit 3\n")
 			for lines.Scan() {
 			}
 		})
@@ -456,7 +464,10 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 			Expect(strings.Count(r.err, "no engine can give")).To(Equal(1), r.err)
 		}
 		Expect(run(img.process("/bin/echo of the image")).out).To(Equal("of the image\n"), "which needs no engine")
-		Expect(run(img.process("app exit 3")).code).To(Equal(126), "which is the closure's")
+		Expect(run(img.process("app exit 3")).err).To(ContainSubstring("no engine can give"), "which is the closure's")
+		img.env = append(img.env, launch.DebugEnv+"=1")
+		Expect(run(img.process("/bin/echo of the image")).err).To(And(ContainSubstring("engine proot does not work here: /no/proot: "),
+			ContainSubstring("no engine works here: starting /bin/echo, which is not in the closure, without one")))
 		Expect(run(img.command("/bin/echo", "asked for")).code).To(Equal(126))
 	})
 
@@ -498,6 +509,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		}
 		fake(`[ -n "$PROOT_NO_SECCOMP" ] || exec false`)
 		Expect(modes()).To(Equal("mode \nmode 1\n"))
+		Expect(run(img.command("app", "exit", "0")).err).To(ContainSubstring("proot with seccomp acceleration: proot ended with status 1\n"))
 		fake(``) // what it calls accelerated works as well as this PRoot can: before 5.3 it hides statx
 		Expect(modes()).To(Or(Equal("mode \n"), Equal("mode \nmode 1\n")))
 		img.env = append(img.env, "PROOT_NO_SECCOMP=1")

@@ -452,6 +452,29 @@ func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {
 	Expect(none).To(BeEmpty())
 }
 
+func TestAVariableIsKnownByItsWholeNameAndSetForItsHolderAlone(t *testing.T) {
+	RegisterTestingT(t)
+	env := environment{"AB=x", "A", "A=1=2", "B="}
+	Expect(env.get("A")).To(Equal("1=2"))
+	Expect(env.index("A")).To(Equal(2))
+	Expect(env.index("B")).To(Equal(3))
+	Expect(env.index("C")).To(BeNumerically("<", 0))
+	Expect(env.get("AB=")).To(BeEmpty())
+	other := env
+	other.set("AB", "y")
+	Expect(other).To(Equal(environment{"AB=y", "A", "A=1=2", "B="}))
+	other.set("C", "z")
+	Expect(other).To(Equal(environment{"AB=y", "A", "A=1=2", "B=", "C=z"}))
+	other.unset("A")
+	Expect(other).To(Equal(environment{"AB=y", "A", "B=", "C=z"}))
+	Expect(env).To(Equal(environment{"AB=x", "A", "A=1=2", "B="}))
+	roomy := append(make(environment, 0, 8), "A=1")
+	one, two := roomy, roomy
+	one.set("B", "1")
+	two.set("B", "2")
+	Expect(one.get("B")).To(Equal("1"))
+}
+
 func TestTheShimIsGivenEverything(t *testing.T) {
 	RegisterTestingT(t)
 	call := shimCall{Engine: EngineProot, Report: 7, Stderr: 9, Terminal: -1, View: "/v", Probe: "/nix/store/x", Strict: true,
