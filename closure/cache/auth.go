@@ -17,8 +17,11 @@ type logins struct {
 	trusted  map[string]bool // origins the user named as caches, where netrc holds also without TLS
 }
 
-// login is the Authorization header for a cache and what lies below its path.
-type login struct{ path, header string }
+// login is a credential for a cache and what lies below its path.
+type login struct {
+	path string
+	Credential
+}
 
 // covers reports whether the login is for a path.
 func (l login) covers(path string) bool {
@@ -62,7 +65,7 @@ func newLogins(addresses []*address, given []Credential, netrc string, env func(
 		l.trusted[origin(a.base)] = true
 		if a.user != nil {
 			password, _ := a.user.Password()
-			l.set(a.base, basic(a.user.Username(), password))
+			l.set(a.base, Credential{Username: a.user.Username(), Password: password})
 		}
 	}
 	return l, nil
@@ -77,31 +80,28 @@ func (l *logins) add(c Credential) error {
 	if err != nil || u.Host == "" {
 		return fmt.Errorf("reading the credential of a cache: its url is not a URL or host name")
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return nil
-	}
-	switch {
-	case c.Token != "":
-		l.set(u, "Bearer "+c.Token)
-	case c.Username != "" || c.Password != "":
-		l.set(u, basic(c.Username, c.Password))
+	if u.Scheme == "http" || u.Scheme == "https" {
+		l.set(u, c)
 	}
 	return nil
 }
 
 // set gives a cache its login, which replaces an earlier one of the same cache.
-func (l *logins) set(u *url.URL, header string) {
+func (l *logins) set(u *url.URL, c Credential) {
+	if c.header() == "" {
+		return
+	}
 	o, path := origin(u), strings.TrimRight(u.Path, "/")
 	others := slices.DeleteFunc(l.byOrigin[o], func(other login) bool { return other.path == path })
-	l.byOrigin[o] = append(others, login{path: path, header: header})
+	l.byOrigin[o] = append(others, login{path, c})
 }
 
 // given is the login of the cache that a URL lies below, of the innermost one where caches lie in one another. What
 // lies below none, such as a NAR beside its cache, takes the first login of its host.
-func (l *logins) given(u *url.URL) string {
+func (l *logins) given(u *url.URL) (c Credential, ok bool) {
 	all := l.byOrigin[origin(u)]
 	if len(all) == 0 {
-		return ""
+		return Credential{}, false
 	}
 	best := all[0]
 	for _, each := range all[1:] {
@@ -109,22 +109,52 @@ func (l *logins) given(u *url.URL) string {
 			best = each
 		}
 	}
-	return best.header
+	return best.Credential, true
 }
 
-// header is the Authorization for a URL, or "".
-func (l *logins) header(u *url.URL) string {
-	if h := l.given(u); h != "" {
-		return h
+// find is the login for a URL, the zero one where there is none.
+func (l *logins) find(u *url.URL) Credential {
+	if c, ok := l.given(u); ok {
+		return c
 	}
-	if e, ok := l.netrc.For(u, l.trusted[origin(u)]); ok {
-		return basic(e.Login, e.Password)
+	e, _ := l.netrc.For(u, l.trusted[origin(u)])
+	return Credential{Username: e.Login, Password: e.Password}
+}
+
+// header is the Authorization that a credential is sent as, "" of the zero one.
+func (c Credential) header() string {
+	switch {
+	case c.Token != "":
+		return "Bearer " + c.Token
+	case c.Username != "" || c.Password != "":
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(c.Username+":"+c.Password))
 	}
 	return ""
 }
 
-func basic(user, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+// LoginFor is the login that a Set with these options would send to a server whose address the user has named; ok is false where
+// there is none.
+func LoginFor(o Options, server string) (login Credential, ok bool, err error) {
+	o = o.withDefaults()
+	named, err := parseAddress(server)
+	if err != nil {
+		return Credential{}, false, err
+	}
+	addresses := []*address{named}
+	for _, raw := range o.URLs {
+		if a, err := parseAddress(raw); err == nil {
+			addresses = append(addresses, a)
+		}
+	}
+	all, err := newLogins(addresses, o.Credentials, o.Netrc, o.Getenv)
+	if err != nil {
+		return Credential{}, false, err
+	}
+	if login = all.find(named.base); login.header() == "" {
+		return Credential{}, false, nil
+	}
+	login.URL = named.base.String()
+	return login, true, nil
 }
 
 // authorizer adds the login of each request's own origin, on every hop of a redirect anew.
@@ -134,7 +164,7 @@ type authorizer struct {
 }
 
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
-	h := a.logins.header(req.URL)
+	h := a.logins.find(req.URL).header()
 	if h != "" && !signedURL(req.URL) && req.Header.Get("Authorization") == "" {
 		req = req.Clone(req.Context())
 		req.Header.Set("Authorization", h)

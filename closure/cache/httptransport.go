@@ -219,7 +219,6 @@ func (t *httpTransport) read(r request, res *http.Response) (*response, error) {
 		encoding:  contentEncoding(res.Header),
 		openEnd:   res.ContentLength < 0 && res.ProtoMajor == 1 && len(res.TransferEncoding) == 0,
 		html:      strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"),
-		login:     t.logins != nil && t.logins.header(r.url) != "",
 	}
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusCreated: // which some servers say of what they have just made, and Nix takes
@@ -232,7 +231,7 @@ func (t *httpTransport) read(r request, res *http.Response) (*response, error) {
 		return nil, &SchemeError{TLS: true, URL: redact.URL(r.url)}
 	}
 	failure := &StatusError{
-		URL: redact.URL(r.url), Code: res.StatusCode, Status: text.Short(res.Status), LoginSent: a.login,
+		URL: redact.URL(r.url), Code: res.StatusCode, Status: text.Short(res.Status), LoginSent: t.logins.find(r.url) != Credential{},
 		retryAfter: retry.After(res.Header),
 	}
 	failure.readS3(res.Header, body)

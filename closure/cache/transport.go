@@ -32,8 +32,6 @@ type response struct {
 	openEnd bool
 	// html says that the server calls the file a web page.
 	html bool
-	// login says that a credential went along.
-	login bool
 }
 
 // transport gets files. Its errors are redacted: errAbsent, a *StatusError, or a failure of the connection.
