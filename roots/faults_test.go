@@ -86,8 +86,10 @@ func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) 
 		Settings: roots.Settings{HydraURL: url, HydraJob: q.job, GitRev: q.revision, System: faultSystem},
 		Identity: nixinstall.Identity{URL: faultRepository},
 		Caches:   func() (*cache.Set, error) { return set, nil },
-		Servers:  cache.Options{Getenv: func(string) string { return "" }, Stall: 100 * time.Millisecond}.Impatient(1),
-		Log:      log,
+		Servers: cache.Options{
+			Getenv: func(string) string { return "" }, Policy: cache.Policy{Timeout: 200 * time.Millisecond, Stall: 100 * time.Millisecond},
+		},
+		Log: log,
 	}.Find(ctx)
 }
 
@@ -163,9 +165,9 @@ func TestHydraFloods(t *testing.T) {
 					Settings: roots.Settings{HydraURL: server.URL, HydraJob: "shop/main/web", GitRev: "latest", System: faultSystem},
 					Servers: cache.Options{
 						Getenv:  func(string) string { return "" },
-						Stall:   250 * time.Millisecond,
+						Policy:  cache.Policy{Timeout: 200 * time.Millisecond, Stall: 250 * time.Millisecond},
 						RootCAs: []cache.Authorities{{PEM: server.Certificate}},
-					}.Impatient(1),
+					},
 					Log: func(string, ...any) {},
 				}.Find(ctx)
 				return err

@@ -314,8 +314,8 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("that never begins is given up, and the log says what was waited for", func() {
-			o.Stall = 100 * time.Millisecond // the first byte has ten times that
-			o.SetTimeout(300 * time.Millisecond)
+			o.Policy.Stall = 100 * time.Millisecond // the first byte has ten times that
+			o.Policy.Timeout = 300 * time.Millisecond
 			err := ends(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 			Expect(err).To(MatchError(ContainSubstring("no answer in time")))
 			Expect(log.String()).To(ContainSubstring("waiting for the first byte of " + s.URL + "/" + n.URL))

@@ -10,20 +10,8 @@ const FastPatience = 150 * time.Millisecond
 
 // Fast has waits that a test can wait for, and a busy machine keeps.
 func (o Options) Fast() Options {
-	o.policy = policy{
-		backoff: time.Millisecond, timeout: 2 * time.Second, stall: 300 * time.Millisecond, patience: FastPatience, disable: 30 * time.Second,
+	o.Policy = Policy{
+		Backoff: time.Millisecond, Timeout: 2 * time.Second, Stall: 300 * time.Millisecond, Patience: FastPatience, Disable: 30 * time.Second,
 	}
 	return o
 }
-
-// SetBackoff has another wait before the second attempt, of options that are Fast.
-func (o *Options) SetBackoff(d time.Duration) { o.policy.backoff = d }
-
-// SetTimeout has connections and narinfos waited for as long, of options that are Fast.
-func (o *Options) SetTimeout(d time.Duration) { o.policy.timeout = d }
-
-// SetPatience has a better cache be silent for another time, of options that are Fast.
-func (o *Options) SetPatience(d time.Duration) { o.policy.patience = d }
-
-// SetDisable has caches disabled for another time, of options that are Fast.
-func (o *Options) SetDisable(d time.Duration) { o.policy.disable = d }

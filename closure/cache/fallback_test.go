@@ -139,7 +139,7 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is fetched from the other when one does not begin, and waited for where there is no other", func() {
-		o.SetTimeout(50 * time.Millisecond)
+		o.Policy.Timeout = 50 * time.Millisecond
 		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, _ int) {
 			select {
 			case <-time.After(500 * time.Millisecond):

@@ -99,9 +99,18 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 	})
 }
 
+func TestAPolicyIsABuildsWhereNothingElseIsSaid(t *testing.T) {
+	RegisterTestingT(t)
+	Expect(Policy{}.withDefaults()).To(Equal(Policy{
+		Backoff: 250 * time.Millisecond, Timeout: 15 * time.Second, Stall: 30 * time.Second, Patience: time.Second, Disable: time.Minute,
+	}))
+	own := Policy{Backoff: 1, Timeout: 2, Stall: 3, Patience: 4, Disable: 5}
+	Expect(own.withDefaults()).To(Equal(own))
+}
+
 func TestAPauseIsAsLongAsRetryAfterSaysAndNoLongerThanItMay(t *testing.T) {
 	RegisterTestingT(t)
-	p := policy{backoff: time.Millisecond, disable: 5 * time.Second}
+	p := Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
 	Expect(p.pause(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
 	Expect(p.pause(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
 }

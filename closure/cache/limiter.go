@@ -18,7 +18,7 @@ const (
 // lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
 type limiter struct {
 	most   float64 // requests that may be unanswered where nothing is refused
-	policy policy
+	policy Policy
 
 	mu         sync.Mutex
 	allowed    float64       // requests that may be unanswered
@@ -31,7 +31,7 @@ type limiter struct {
 	answered   time.Time     // when something last came
 }
 
-func newLimiter(requests int, p policy) *limiter {
+func newLimiter(requests int, p Policy) *limiter {
 	return &limiter{most: float64(requests), allowed: float64(requests), policy: p, less: make(chan struct{})}
 }
 

@@ -97,8 +97,8 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 					return refused
 				})
 				o := options(s.URL)
-				o.SetBackoff(50 * time.Millisecond)
-				o.SetDisable(100 * time.Millisecond) // which bounds Retry-After
+				o.Policy.Backoff = 50 * time.Millisecond
+				o.Policy.Disable = 100 * time.Millisecond // which bounds Retry-After
 				log := &logged{}
 				o.Log = log.log
 				set := open(t, o)

@@ -78,7 +78,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		it("waits for the better of two that both answer", func() {
 			first.on(narinfos(50 * time.Millisecond))
 			o := options(first.URL, second.URL)
-			o.SetPatience(10 * time.Second)
+			o.Policy.Patience = 10 * time.Second
 			set := open(t, o)
 			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
@@ -95,7 +95,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			o := options(first.URL, second.URL)
 			const patience = 500 * time.Millisecond
 			o.Log = log.log
-			o.SetPatience(patience)
+			o.Policy.Patience = patience
 			set := open(t, o)
 			began := time.Now()
 			for _, p := range names {
@@ -280,7 +280,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			return false
 		})
 		o := options(first.URL)
-		o.SetTimeout(time.Minute)
+		o.Policy.Timeout = time.Minute
 		set := open(t, o)
 		var group sync.WaitGroup
 		for i := range 2 * together {

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"net/http"
 	"os"
-	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
@@ -40,17 +39,15 @@ type Options struct {
 	// Log receives one line per thing worth telling (a cache that is down, the first failure of each kind); nil
 	// discards them.
 	Log func(format string, args ...any)
-	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout); 0 means 30 s. Where no
-	// other cache has it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
-	Stall time.Duration
+	// Policy says how patient the Set is.
+	Policy Policy
 	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
 	// for servers that want more of a login than that. Nil leaves it out.
 	Wrap func(http.RoundTripper) http.RoundTripper
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
 
-	policy          policy // tests are less patient than a build: see Impatient
-	maxUnsignedSize int64  // tests have less than the constant
+	maxUnsignedSize int64 // tests have less than the constant
 }
 
 // maxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes, and what
@@ -80,10 +77,7 @@ func (o Options) withDefaults() Options {
 	o.Concurrency = cmp.Or(o.Concurrency, 16)
 	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
 	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
-	if o.policy == (policy{}) {
-		o.policy = buildPolicy()
-	}
-	o.policy.stall = cmp.Or(o.Stall, o.policy.stall)
+	o.Policy = o.Policy.withDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}

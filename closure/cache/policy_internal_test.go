@@ -31,7 +31,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		l = newLimiter(64, policy{backoff: time.Millisecond, disable: time.Minute})
+		l = newLimiter(64, Policy{Backoff: time.Millisecond, Disable: time.Minute})
 		l.unanswered, now = 16, time.Now()
 	})
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,41 +15,33 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
-// policy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause; when that
+// Policy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause; when that
 // does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it (NixOS/nix
-// src/libstore/http-binary-cache-store.cc and filetransfer.cc).
-type policy struct {
-	// backoff is the wait before the second attempt: see retry.Pause.
-	backoff time.Duration
-	// timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
-	// where another cache has the NAR.
-	timeout time.Duration
-	// stall is Options.Stall.
-	stall time.Duration
-	// patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
-	// how long a pause it may ask for before a NAR is fetched from another one.
-	patience time.Duration
-	// disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
-	// counts up to as much.
-	disable time.Duration
+// src/libstore/http-binary-cache-store.cc and filetransfer.cc). What is 0 is as a build wants it: a dead cache costs
+// seconds, a flapping one is waited for.
+type Policy struct {
+	// Backoff is the wait before the second attempt; 0 means 250 ms. Each further one is up to twice as long, with a
+	// bound, and partly left to chance.
+	Backoff time.Duration
+	// Timeout is how long to wait for a connection (Nix: connect-timeout), for a whole narinfo, and for a NAR's first byte
+	// where another cache has the NAR; 0 means 15 s.
+	Timeout time.Duration
+	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout); 0 means 30 s. Where no
+	// other cache has it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
+	Stall time.Duration
+	// Patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
+	// how long a pause it may ask for before a NAR is fetched from another one; 0 means 1 s.
+	Patience time.Duration
+	// Disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
+	// counts up to as much. 0 means 60 s.
+	Disable time.Duration
 }
 
-// buildPolicy is that of a build: a dead cache costs seconds, a flapping one is waited for.
-func buildPolicy() policy {
-	return policy{
-		backoff: 250 * time.Millisecond, timeout: 15 * time.Second, stall: 30 * time.Second,
-		patience: time.Second, disable: time.Minute,
+func (p Policy) withDefaults() Policy {
+	return Policy{
+		Backoff: cmp.Or(p.Backoff, 250*time.Millisecond), Timeout: cmp.Or(p.Timeout, 15*time.Second),
+		Stall: cmp.Or(p.Stall, 30*time.Second), Patience: cmp.Or(p.Patience, time.Second), Disable: cmp.Or(p.Disable, time.Minute),
 	}
-}
-
-// Impatient are the options of a Set that waits next to nothing, or some times as long, for tests of what is done where
-// something goes wrong.
-func (o Options) Impatient(times time.Duration) Options {
-	o.policy = policy{
-		backoff: time.Millisecond, timeout: times * 200 * time.Millisecond, stall: times * 50 * time.Millisecond,
-		patience: times * 50 * time.Millisecond, disable: 100 * time.Millisecond,
-	}
-	return o
 }
 
 const (
@@ -64,8 +57,8 @@ const (
 )
 
 // pause is the wait after the n-th attempt, which failed with err: a server's Retry-After wins, within its bound.
-func (p policy) pause(n int, err error) time.Duration {
-	return max(retry.Pause(p.backoff, n), min(retryAfterOf(err), p.disable))
+func (p Policy) pause(n int, err error) time.Duration {
+	return max(retry.Pause(p.Backoff, n), min(retryAfterOf(err), p.Disable))
 }
 
 var (

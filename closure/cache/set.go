@@ -129,9 +129,9 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 		}
 	}
 	c := &substituter{
-		address: a, policy: s.options.policy, pool: s.pool, log: s.options.Log,
+		address: a, policy: s.options.Policy, pool: s.pool, log: s.options.Log,
 		slots:   make(chan struct{}, lookupsPerCache(s.options)),
-		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.policy), probed: make(chan struct{}),
+		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.Policy), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {

@@ -25,7 +25,7 @@ type substituter struct {
 	address   *address
 	index     int // in the user's order
 	transport transport
-	policy    policy
+	policy    Policy
 	pool      *decompress.Pool
 	log       func(string, ...any)
 	priority  int
@@ -76,13 +76,13 @@ func (c *substituter) setDisabled(cause error) {
 	c.mu.Unlock()
 }
 
-func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.disable) }
+func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.Disable) }
 
 // disabled is why the cache is disabled at present, nil where it is not.
 func (c *substituter) disabled() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause != nil && time.Since(c.disabledAt) < c.policy.disable {
+	if c.cause != nil && time.Since(c.disabledAt) < c.policy.Disable {
 		return &disabledError{c.cause}
 	}
 	return nil
@@ -170,7 +170,7 @@ type page struct {
 // once makes one request within the policy's time for an answer.
 func (c *substituter) once(ctx context.Context, r request) (*page, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.timeout, errSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.Timeout, errSlow)
 	defer cancel()
 	p, err := c.read(ctx, r)
 	if err != nil && errors.Is(context.Cause(ctx), errSlow) {

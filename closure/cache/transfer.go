@@ -68,7 +68,7 @@ func (t *transfer) begin(ctx context.Context) error {
 // connect asks for the file from offset on and skips what a server sends that starts over.
 func (t *transfer) connect() error {
 	t.hangUp()
-	if pause := t.cache.limiter.pause(); pause > t.cache.policy.patience && t.fallback.available(t.ctx) {
+	if pause := t.cache.limiter.pause(); pause > t.cache.policy.Patience && t.fallback.available(t.ctx) {
 		return &fallbackError{fmt.Errorf("%w (%v)", errPaused, pause.Round(time.Second/10))}
 	}
 	var err error
@@ -93,7 +93,7 @@ func (t *transfer) connect() error {
 		return t.meaning(err)
 	}
 	t.response = a
-	t.stall = time.AfterFunc(t.cache.policy.stall, func() { cancel(errStalled) })
+	t.stall = time.AfterFunc(t.cache.policy.Stall, func() { cancel(errStalled) })
 	t.stall.Stop()
 	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
 		return &restartError{errors.New("the file changed while it was on its way")}
@@ -109,7 +109,7 @@ func (t *transfer) connect() error {
 func (t *transfer) expectAnswer() (answered func()) {
 	live, cancel := t.live, t.cancel
 	var over atomic.Bool
-	soon := time.AfterFunc(t.cache.policy.timeout, func() {
+	soon := time.AfterFunc(t.cache.policy.Timeout, func() {
 		switch there := t.fallback.available(live); {
 		case over.Load():
 		case there:
@@ -118,7 +118,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	first := time.AfterFunc(max(t.cache.policy.timeout, firstByte*t.cache.policy.stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.policy.Stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
@@ -159,13 +159,13 @@ func (t *transfer) skip(n int64) error {
 // read is one read of the body, given up when no byte comes, or too few.
 func (t *transfer) read(p []byte) (int, error) {
 	began := time.Now()
-	t.stall.Reset(t.cache.policy.stall)
+	t.stall.Reset(t.cache.policy.Stall)
 	n, err := t.response.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
-		err = fmt.Errorf("%w (%v)", errStalled, t.cache.policy.stall)
+		err = fmt.Errorf("%w (%v)", errStalled, t.cache.policy.Stall)
 	}
-	if slow := t.pace.add(n, time.Since(began), t.cache.policy.stall); err == nil && slow != nil {
+	if slow := t.pace.add(n, time.Since(began), t.cache.policy.Stall); err == nil && slow != nil {
 		if err = slow; t.fallback.available(t.ctx) {
 			err = &fallbackError{slow}
 		}
