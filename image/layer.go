@@ -17,6 +17,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // MismatchError is a layer that is not what the image says of it.
@@ -61,7 +62,7 @@ func (i *Image) apply(ctx context.Context, overlay *filetree.Overlay, number int
 	if err := overlay.Apply(ctx, io.TeeReader(content, unpacked), number); err != nil {
 		return err
 	}
-	if _, err := io.Copy(io.Discard, &interruptible{ctx, whole}); err != nil {
+	if _, err := io.Copy(io.Discard, regularfile.NewReader(ctx, whole)); err != nil {
 		return err
 	}
 	if got := digestOf(unpacked); got != layer.DiffID {
@@ -139,18 +140,4 @@ func (m *members) Read(p []byte) (int, error) {
 	}
 	m.Multistream(false)
 	return n, nil
-}
-
-// interruptible is a reader that ends when its context does.
-type interruptible struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read reads a piece.
-func (i *interruptible) Read(p []byte) (int, error) {
-	if i.ctx.Err() != nil {
-		return 0, context.Cause(i.ctx)
-	}
-	return i.r.Read(p)
 }

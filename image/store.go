@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // store is where the files of an image are: a directory, or an archive.
@@ -63,14 +64,11 @@ func openStore(ctx context.Context, name string) (store, error) {
 type directory struct{ root *os.Root }
 
 func (d directory) open(name string) (io.ReadCloser, int64, error) {
-	file, err := d.root.OpenFile(path.Clean(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := regularfile.OpenIn(d.root, path.Clean(name))
 	if err != nil {
 		return nil, 0, err
 	}
 	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%.200s is not a file", name)
-	}
 	if err != nil {
 		file.Close()
 		return nil, 0, err
@@ -125,7 +123,7 @@ func openArchive(ctx context.Context, file *os.File) (store, error) {
 // index reads where an archive's files are.
 func index(ctx context.Context, file *os.File) (*archive, error) {
 	a := &archive{file: file, files: map[string]archived{}}
-	reader := tar.NewReader(&interruptibleSeeker{interruptible{ctx, file}, file})
+	reader := tar.NewReader(&interruptibleSeeker{regularfile.NewReader(ctx, file), ctx, file})
 	for {
 		header, err := reader.Next()
 		if errors.Is(err, io.EOF) {
@@ -213,7 +211,8 @@ func (a *archive) close() error { return a.file.Close() }
 
 // interruptibleSeeker lets tar skip contents without reading them.
 type interruptibleSeeker struct {
-	interruptible
+	io.Reader
+	ctx    context.Context
 	seeker io.Seeker
 }
 
@@ -227,7 +226,7 @@ func (s *interruptibleSeeker) Seek(offset int64, whence int) (int64, error) {
 
 // gunzip writes an archive that was compressed as a whole to a file without a name, and closes the one it was given.
 func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
-	content, err := gzip.NewReader(bufio.NewReader(&interruptible{ctx, packed}))
+	content, err := gzip.NewReader(bufio.NewReader(regularfile.NewReader(ctx, packed)))
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +236,7 @@ func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
 	}
 	err = os.Remove(plain.Name())
 	if err == nil {
-		err = filetree.CopySparse(plain, io.LimitReader(&interruptible{ctx, content}, MaxSize), make([]byte, 64<<10))
+		err = filetree.CopySparse(plain, io.LimitReader(regularfile.NewReader(ctx, content), MaxSize), make([]byte, 64<<10))
 	}
 	if err == nil {
 		_, err = plain.Seek(0, io.SeekStart)

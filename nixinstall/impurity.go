@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // Impurity is a place in an expression that may give another result on another machine or another day.
@@ -115,7 +115,7 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 		if err != nil || info.Size() > maxNixFile {
 			return err
 		}
-		text, err := sourcefile.Read(ctx, path, maxNixFile)
+		text, err := regularfile.Read(ctx, path, maxNixFile)
 		if err != nil {
 			return err
 		}

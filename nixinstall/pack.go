@@ -15,7 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 const (
@@ -68,7 +68,7 @@ func readPack(ctx context.Context, name string, dst nar.Sink, sum string) error 
 	}
 	defer z.Close()
 	hash := sha256.New()
-	stream := io.TeeReader(sourcefile.NewReader(ctx, z), hash)
+	stream := io.TeeReader(regularfile.NewReader(ctx, z), hash)
 	if err := nar.Copy(dst, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
 		return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // The types of service bindings that are used here. Their letters' case does not matter.
@@ -148,11 +148,7 @@ func withOldLayout(ctx context.Context, binding libcnb.Binding) (libcnb.Binding,
 
 // bindingFile reads a file of a binding, which may be a link, as Kubernetes makes them.
 func bindingFile(ctx context.Context, name string) (string, error) {
-	resolved, err := filepath.EvalSymlinks(name)
-	if err != nil {
-		return "", err
-	}
-	text, err := sourcefile.Read(ctx, resolved, maxBindingFile)
+	text, err := regularfile.ReadLinked(ctx, name, maxBindingFile)
 	return strings.TrimSpace(string(text)), err
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // groupFile is where the lifecycle keeps which buildpacks take part in a build, in their order (CNB Platform
@@ -22,7 +22,7 @@ func procfileBuildpacksAfter(ctx context.Context, layers, id string) []string {
 	var file struct {
 		Group []struct{ ID string }
 	}
-	text, err := sourcefile.Read(ctx, filepath.Join(layers, groupFile), maxGroupFile)
+	text, err := regularfile.Read(ctx, filepath.Join(layers, groupFile), maxGroupFile)
 	if err == nil {
 		_, err = boundedtoml.Decode(text, &file)
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
 	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -65,7 +65,7 @@ var errNoRecord = errors.New("the build cache has no record of an earlier build"
 // readRecord reads the record that the last build left in the build cache. Errors are lines for the log, or errNoRecord.
 func readRecord(ctx context.Context, layersDir, system string) (buildRecord, error) {
 	var r buildRecord
-	text, err := sourcefile.Read(ctx, filepath.Join(layersDir, recordLayer, recordName), maxRecord)
+	text, err := regularfile.Read(ctx, filepath.Join(layersDir, recordLayer, recordName), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, errNoRecord
 	}
@@ -123,7 +123,7 @@ func isProgramName(s string) bool { return s == "" || programName.MatchString(s)
 // what a record says too counts.
 func previousLayers(ctx context.Context, layersDir, buildpackID string) (map[string]string, error) {
 	digests := map[string]string{}
-	text, err := sourcefile.Read(ctx, filepath.Join(filepath.Dir(layersDir), "analyzed.toml"), maxRecord)
+	text, err := regularfile.Read(ctx, filepath.Join(filepath.Dir(layersDir), "analyzed.toml"), maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return digests, nil
 	}

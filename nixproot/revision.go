@@ -11,8 +11,8 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/boundedtoml"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -110,7 +110,7 @@ func (b Build) logIdentity(settings roots.Settings, found provenance) {
 // readProjectMetadata reads what a platform says in the layers directory; nothing where it says nothing of git.
 func readProjectMetadata(ctx context.Context, layers string) (provenance, error) {
 	o := provenance{origin: projectMetadata}
-	text, err := sourcefile.Read(ctx, filepath.Join(layers, projectMetadata), maxProjectMetadata)
+	text, err := regularfile.Read(ctx, filepath.Join(layers, projectMetadata), maxProjectMetadata)
 	if errors.Is(err, fs.ErrNotExist) {
 		return o, nil
 	}

@@ -13,8 +13,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 const (
@@ -114,7 +114,7 @@ func Read(ctx context.Context, source string) (File, error) {
 	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
 		return File{}, errors.New("reading Procfile: it is a symbolic link to what is not in the source")
 	}
-	text, err := sourcefile.Read(ctx, file, MaxSize)
+	text, err := regularfile.Read(ctx, file, MaxSize)
 	if err != nil {
 		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}

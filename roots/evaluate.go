@@ -15,8 +15,8 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // sourceName is one way in which Hydra may have put the source into the store.
@@ -349,7 +349,7 @@ func asksForCount(ctx context.Context, dir string) (asks bool) {
 		case !strings.HasSuffix(entry.Name(), ".nix"):
 			return nil
 		}
-		text, err := sourcefile.Read(ctx, file, maxCompared)
+		text, err := regularfile.Read(ctx, file, maxCompared)
 		if asks = err == nil && usesCount.Match(text); asks {
 			return filepath.SkipAll
 		}

@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall/gitfiles"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
 )
 
 // difference is in what a file of an upload differs from git's: the words that are shown, and the kind of finding.
@@ -247,7 +247,7 @@ func readAny(ctx context.Context, name string) ([]byte, error) {
 	if target, err := os.Readlink(name); err == nil {
 		return []byte(target), nil
 	}
-	return sourcefile.Read(ctx, name, maxCompared)
+	return regularfile.Read(ctx, name, maxCompared)
 }
 
 // lfsPointer is what git has of a file that git LFS keeps (git-lfs: docs/spec.md).

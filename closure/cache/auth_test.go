@@ -183,7 +183,7 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 				o := options(s.URL)
 				o.Getenv = environment(map[string]string{"NETRC": file})
 				_, err := cache.Open(stdcontext.Background(), o)
-				Expect(err).To(MatchError(And(ContainSubstring("reading netrc: "), ContainSubstring("not a regular file"))))
+				Expect(err).To(MatchError(And(ContainSubstring("reading netrc: "), ContainSubstring("no regular file"))))
 			}
 		})
 

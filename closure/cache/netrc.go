@@ -1,13 +1,15 @@
 package cache
 
 import (
+	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // Netrc is a netrc file: the first entry that is for a server and has a login counts.
@@ -47,15 +49,7 @@ func readSetting(name string) ([]byte, error) {
 	if name == os.DevNull {
 		return nil, nil
 	}
-	file, info, err := openRegular(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if info.Size() > maxSetting {
-		return nil, &os.PathError{Op: "read", Path: name, Err: fmt.Errorf("it has more than %d bytes", maxSetting)}
-	}
-	return io.ReadAll(io.LimitReader(file, maxSetting))
+	return regularfile.ReadLinked(context.Background(), name, maxSetting)
 }
 
 // For is the login for a URL. An entry with a port is for that, one without for the scheme's own port, and both for nothing

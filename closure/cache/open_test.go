@@ -224,7 +224,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 				Expect(os.Remove(filepath.Join(dir, name))).To(Succeed())
 				Expect(syscall.Mkfifo(filepath.Join(dir, name), 0o644)).To(Succeed())
 				_, err := fetch(open(t, options(dir)), storePath("a"))
-				Expect(err).To(MatchError(ContainSubstring("not a regular file")))
+				Expect(err).To(MatchError(ContainSubstring("no regular file")))
 			}
 		})
 

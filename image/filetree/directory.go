@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // ReadDirectory reads what a directory on disk holds, without following links out of it or into anything. Contents are read
@@ -90,7 +92,7 @@ func (d *directoryReader) entries(name string) (map[string]*File, error) {
 // capabilities names the attribute that gives a program rights, where it has that.
 func capabilities(root *os.Root, name string) []string {
 	const attribute = "security.capability"
-	file, err := open(root, name)
+	file, err := regularfile.OpenIn(root, name)
 	if err != nil {
 		return nil
 	}
@@ -101,19 +103,6 @@ func capabilities(root *os.Root, name string) []string {
 	return nil
 }
 
-// open opens a regular file. What became something else meanwhile is not waited for.
-func open(root *os.Root, name string) (*os.File, error) {
-	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		file.Close()
-		return nil, fmt.Errorf("%s is no longer a file", name)
-	}
-	return file, nil
-}
-
 // onDisk is the contents of a file of a directory.
 type onDisk struct {
 	root *os.Root
@@ -122,7 +111,7 @@ type onDisk struct {
 }
 
 func (c *onDisk) open() (io.ReadCloser, error) {
-	file, err := open(c.root, c.name)
+	file, err := regularfile.OpenIn(c.root, c.name)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // maxIndex bounds the index file in bytes; a million files take about 100 MB.
@@ -17,7 +17,7 @@ const maxIndex = 64 << 20
 
 // index is the files of .git/index: those of the last commit, with what was added since.
 func (r *Repository) index(ctx context.Context) (*Snapshot, error) {
-	data, err := sourcefile.Read(ctx, filepath.Join(r.dir, "index"), maxIndex)
+	data, err := regularfile.Read(ctx, filepath.Join(r.dir, "index"), maxIndex)
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // objectName is an object's name in bytes, of which SHA-1 fills the first 20.
@@ -111,7 +111,7 @@ func (r *Repository) object(ctx context.Context, name objectName, limit int64, d
 
 // loose reads an object that has a file of its own: zlib of "<kind> <size>\0<content>".
 func (r *Repository) loose(ctx context.Context, file string, limit int64) (string, []byte, error) {
-	f, err := sourcefile.Open(file)
+	f, err := regularfile.Open(file)
 	if err != nil {
 		return "", nil, err
 	}

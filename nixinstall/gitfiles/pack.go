@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // pack is a pack with its index, of which only what is asked for is read.
@@ -88,13 +88,13 @@ func packNames(dir string) ([]string, error) {
 
 // readFanout reads the index's table of how many objects have names up to each first byte.
 func (p *pack) readFanout(ctx context.Context) error {
-	f, err := sourcefile.Open(p.name + ".idx")
+	f, err := regularfile.Open(p.name + ".idx")
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	head := make([]byte, 8+4*len(p.fanout))
-	if _, err := io.ReadFull(sourcefile.NewReader(ctx, f), head); err != nil {
+	if _, err := io.ReadFull(regularfile.NewReader(ctx, f), head); err != nil {
 		return err
 	}
 	if !bytes.HasPrefix(head, []byte("\xfftOc\x00\x00\x00\x02")) {
@@ -125,10 +125,10 @@ func (r *Repository) open(p *pack) (err error) {
 			return err
 		}
 	}
-	if p.index, err = sourcefile.Open(p.name + ".idx"); err != nil {
+	if p.index, err = regularfile.Open(p.name + ".idx"); err != nil {
 		return err
 	}
-	p.data, err = sourcefile.Open(p.name + ".pack")
+	p.data, err = regularfile.Open(p.name + ".pack")
 	if err != nil {
 		return errors.Join(err, p.close())
 	}

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // maxSymbolic is how many symbolic refs may point to each other.
@@ -54,7 +54,7 @@ func (r *Repository) Head(ctx context.Context) (rev, branch string, err error) {
 // ref is a ref's text, from its file or packed-refs; "" where it is in neither.
 func (r *Repository) ref(ctx context.Context, name string) (string, error) {
 	for _, dir := range []string{r.dir, r.common} {
-		text, err := sourcefile.Read(ctx, filepath.Join(dir, filepath.FromSlash(name)), maxSmall)
+		text, err := regularfile.Read(ctx, filepath.Join(dir, filepath.FromSlash(name)), maxSmall)
 		if err == nil {
 			return strings.TrimSpace(string(text)), nil
 		}
@@ -68,7 +68,7 @@ func (r *Repository) ref(ctx context.Context, name string) (string, error) {
 // packedRef looks a ref up in packed-refs, a line "<object name> <ref>" for each; "" where it is not in there.
 func (r *Repository) packedRef(ctx context.Context, name string) (string, error) {
 	file := filepath.Join(r.common, "packed-refs")
-	f, err := sourcefile.Open(file)
+	f, err := regularfile.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -79,7 +79,7 @@ func (r *Repository) packedRef(ctx context.Context, name string) (string, error)
 	if info, err := f.Stat(); err != nil || info.Size() > maxRefs {
 		return "", errors.Join(err, fmt.Errorf("%s has more than %d bytes", file, maxRefs))
 	}
-	lines := bufio.NewScanner(sourcefile.NewReader(ctx, f))
+	lines := bufio.NewScanner(regularfile.NewReader(ctx, f))
 	for lines.Scan() {
 		rev, ref, found := strings.Cut(strings.TrimSpace(lines.Text()), " ")
 		if found && ref == name && isObjectName(rev) {

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall/sourcefile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // Mode is a file's mode as git knows it.
@@ -87,13 +87,13 @@ func Open(ctx context.Context, dir string) (*Repository, error) {
 		return nil, err
 	}
 	r := &Repository{dir: gitDir, common: gitDir, hashSize: 20, remaining: maxBytes}
-	switch text, err := sourcefile.Read(ctx, filepath.Join(gitDir, "commondir"), maxSmall); {
+	switch text, err := regularfile.Read(ctx, filepath.Join(gitDir, "commondir"), maxSmall); {
 	case err == nil:
 		r.common = below(gitDir, strings.TrimSpace(string(text)))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("opening %s: %w", gitDir, err)
 	}
-	switch text, err := sourcefile.Read(ctx, filepath.Join(r.common, "config"), maxSmall); {
+	switch text, err := regularfile.Read(ctx, filepath.Join(r.common, "config"), maxSmall); {
 	case err == nil:
 		r.settings = parseSettings(string(text))
 	case !errors.Is(err, fs.ErrNotExist):
@@ -120,7 +120,7 @@ func find(ctx context.Context, dir string) (string, error) {
 	case info.IsDir():
 		return dotGit, nil
 	}
-	text, err := sourcefile.Read(ctx, dotGit, maxSmall)
+	text, err := regularfile.Read(ctx, dotGit, maxSmall)
 	if err != nil {
 		return "", fmt.Errorf("opening %s: %w", dotGit, err)
 	}
@@ -139,7 +139,7 @@ func find(ctx context.Context, dir string) (string, error) {
 func (r *Repository) addStores(ctx context.Context) error {
 	r.stores = []string{filepath.Join(r.common, "objects")}
 	for i := 0; i < len(r.stores); i++ {
-		text, err := sourcefile.Read(ctx, filepath.Join(r.stores[i], "info", "alternates"), maxSmall)
+		text, err := regularfile.Read(ctx, filepath.Join(r.stores[i], "info", "alternates"), maxSmall)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -174,7 +174,7 @@ var errTooMuch = fmt.Errorf("more than %d bytes would have to be read", int64(ma
 
 // metered is what is read from in, as long as the context and the repository's budget allow.
 func (r *Repository) metered(ctx context.Context, in io.Reader) io.Reader {
-	return meter{r: r, in: sourcefile.NewReader(ctx, in)}
+	return meter{r: r, in: regularfile.NewReader(ctx, in)}
 }
 
 type meter struct {
