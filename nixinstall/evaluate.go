@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed" // evaluate.nix
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ var expression string
 // Expression identifies the question, by its hash in hex: another version may ask another one.
 func Expression() string {
 	sum := sha256.Sum256([]byte(expression))
-	return hexHash(sum[:])
+	return hex.EncodeToString(sum[:])
 }
 
 // question is what evaluate.nix reads.

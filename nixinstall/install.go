@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -307,6 +306,3 @@ func writeFile(name string, data []byte) error {
 	}
 	return os.Rename(name+".new", name)
 }
-
-// hexHash is a hash as Metadata has it.
-func hexHash(sum []byte) string { return hex.EncodeToString(sum) }

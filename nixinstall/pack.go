@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func writePack(ctx context.Context, name, dir string, keep func(rel string) bool
 	if err := f.Close(); err != nil {
 		return "", err
 	}
-	return hexHash(hash.Sum(nil)), os.Rename(name+".new", name)
+	return hex.EncodeToString(hash.Sum(nil)), os.Rename(name+".new", name)
 }
 
 // readPack sends what is in a pack to dst, and closes dst. What was sent is as it was packed only if there is no error.
@@ -72,7 +73,7 @@ func readPack(ctx context.Context, name string, dst nar.Sink, sum string) error 
 	if err := nar.Copy(dst, nar.NewReader(stream), make([]byte, packBuffer)); err != nil {
 		return fmt.Errorf("unpacking %s: %w", filepath.Base(name), err)
 	}
-	if got := hexHash(hash.Sum(nil)); got != sum {
+	if got := hex.EncodeToString(hash.Sum(nil)); got != sum {
 		return fmt.Errorf("the contents of %s have the sha256 %s, want %s", filepath.Base(name), got, sum)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -102,9 +103,9 @@ func programNote(p procfile.Entry, bins []*bin) string {
 		return ""
 	}
 	note := fmt.Sprintf("%s names %s, which no output has in its bin directory: the run image or another buildpack has to "+
-		"have it", p.Type, procfile.Visible(named))
+		"have it", p.Type, text.Printable(named))
 	if meant := nearest(named, programs); meant != "" {
-		note += fmt.Sprintf("; did you mean %s?", procfile.Visible(meant))
+		note += fmt.Sprintf("; did you mean %s?", text.Printable(meant))
 	}
 	return note
 }

@@ -315,7 +315,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: "run_proot.sh " + program}}
 	}
 	for _, entry := range entries {
-		b.Logger.Bodyf("%s: %s", entry.Type, procfile.Visible(entry.Command))
+		b.Logger.Bodyf("%s: %s", entry.Type, text.Printable(entry.Command))
 		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins)} {
 			if note != "" {
 				b.Logger.Bodyf("%s", note)

@@ -82,6 +82,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		Expect(note("run_proot.sh gunicron app:app")).To(Equal("web names gunicron, which no output has in its bin directory: " +
 			"the run image or another buildpack has to have it; did you mean gunicorn?"))
 		Expect(note("X=1 exec java -jar app.jar")).To(HaveSuffix("has to have it"))
+		Expect(note("ser\u202ever")).To(HavePrefix(`web names ser\u202ever, which`), "and not in another order than it is in")
 		for _, fine := range []string{
 			"gunicorn app:app", "run_proot.sh run_proot.sh python3 server.py", "./server", "/bin/server", "$SERVER", "PATH=/opt server",
 			"cd x && server", "echo x", ".python3-wrapped", roots.HookName, "run_proot.sh gunicorn", `"gunicorn"`,

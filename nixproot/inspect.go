@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/inspect"
@@ -44,7 +43,7 @@ func Inspect(args []string, out, errs io.Writer) int {
 	}
 	verb, want := "", 1
 	for i, name := range names[:min(len(names), 2)] { // before the image or after it
-		if (len(names) == 3 || len(names) == 1 && !isThere(name)) && (name == "why" || name == "diff") {
+		if (len(names) == 3 || len(names) == 1 && !exists(name)) && (name == "why" || name == "diff") {
 			verb, want, names = name, 2, slices.Delete(names, i, i+1)
 			break
 		}
@@ -68,12 +67,6 @@ func Inspect(args []string, out, errs io.Writer) int {
 		return verifyFailed
 	}
 	return 0
-}
-
-// isThere reports whether there is a file of a name.
-func isThere(name string) bool {
-	_, err := os.Lstat(name)
-	return err == nil
 }
 
 // inspectImage does what a verb says.

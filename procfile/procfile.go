@@ -52,16 +52,16 @@ func (e *Error) Error() string {
 		}
 		return ' '
 	}, text[:min(column, len(text))])
-	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, Visible(text), caret)
+	return fmt.Sprintf("Procfile line %d, column %d: %s\n    %s\n    %s^", e.Line, e.Column, e.Problem, visible(text), caret)
 }
 
 // maxShown is how much of a line is shown on either side of the place, in bytes.
 const maxShown = 120
 
-// Visible is a line with what would steer a terminal made visible.
-func Visible(line string) string {
+// visible is a line with a character in place of each that would steer a terminal, so that the caret stays below its place.
+func visible(line string) string {
 	return strings.Map(func(c rune) rune {
-		if c != '\t' && unicode.IsControl(c) {
+		if c != '\t' && !unicode.IsGraphic(c) {
 			return '\uFFFD'
 		}
 		return c

@@ -220,7 +220,7 @@ func testErrors(t *testing.T, _ spec.G, it spec.S) {
 			{strings.Repeat("a", 121), "", "…" + strings.Repeat("a", 120)},
 			{"a", strings.Repeat("b", 120), "a" + strings.Repeat("b", 120)},
 			{"a", strings.Repeat("b", 121), "a" + strings.Repeat("b", 120) + "…"},
-			{"a\tb\x1b", "", "a\tb\uFFFD"},
+			{"a\tb\x1b\u202e", "", "a\tb\uFFFD\uFFFD"},
 		} {
 			e := procfile.Error{Line: 1, Column: len(c.before) + 1, Text: c.before + c.after, Problem: "p"}
 			lines := strings.Split(e.Error(), "\n")

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -141,11 +143,11 @@ type StatusError struct {
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("downloading %s: HTTP error %s", e.URL, text.Clip(e.Status, 120))
 	if e.S3Code != "" {
-		msg += fmt.Sprintf(": S3 says %s: %s", text.Short(e.S3Code), text.Short(e.S3Message))
+		msg += fmt.Sprintf(": S3 says %s: %s", e.S3Code, e.S3Message)
 	}
 	switch {
 	case e.Region != "" && e.Code >= 300 && e.Code != 403 && e.Code != 404:
-		return msg + ": the bucket is in another region, " + text.Short(e.Region)
+		return msg + ": the bucket is in another region, " + e.Region
 	case e.Code == 401 && e.LoginSent:
 		return msg + ": the login that was sent is refused"
 	case e.Code == 401:
@@ -270,6 +272,16 @@ func (e *untrustedError) Unwrap() error { return e.cause }
 // altered reports whether a trusted key's name stands on a signature that is not its own.
 func (e *untrustedError) altered() bool {
 	return slices.ContainsFunc(e.trusted, func(key narinfo.PublicKey) bool { return slices.Contains(e.keys, key.Name) })
+}
+
+// shownName is a name that a cache made up, fit for logs: short, and quoted where it has blanks or what moves a terminal's
+// cursor.
+func shownName(name string) string {
+	name = text.Short(name)
+	if quoted := strconv.Quote(name); quoted != `"`+name+`"` || strings.ContainsFunc(name, unicode.IsSpace) {
+		return quoted
+	}
+	return name
 }
 
 // answerFor is what an error says about its cache.

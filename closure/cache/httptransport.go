@@ -259,7 +259,7 @@ func (e *StatusError) readS3(header http.Header, body []byte) {
 		Region  string
 	}
 	if xml.Unmarshal(body, &document) == nil {
-		e.S3Code, e.S3Message = shownName(document.Code), shownText(document.Message)
+		e.S3Code, e.S3Message = shownName(document.Code), text.Printable(text.Line(text.Short(redact.Text(document.Message))))
 	}
 	e.Region = shownName(cmp.Or(header.Get("X-Amz-Bucket-Region"), document.Region))
 }
