@@ -156,7 +156,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		Expect(previous.Nodes).To(BeEmpty())
 	})
 
-	it("knows whom to ask about again: what nobody vouches for, or not as it is described", func() {
+	it("knows whom to ask about again: what no trusted key signed, or not as it is described", func() {
 		trusted := narinfo.Keys{publicKey("other-1"), publicKey("kept-1")}
 		for what, change := range map[string]func(n *closure.Node){
 			"":                                  func(*closure.Node) {},
@@ -186,7 +186,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
-	it("vouches for a path by its content address alone, as far as that goes", func() {
+	it("takes a path for proven by its content address alone, as far as that goes", func() {
 		hash := storepath.Hash(sha256.Sum256([]byte("contents")))
 		p, err := nixinstall.FixedPath(hash, "source")
 		Expect(err).NotTo(HaveOccurred())

@@ -11,8 +11,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// maxPaths bounds a closure, against a cache that makes up references for ever.
-const maxPaths = 100_000
+// MaxPaths bounds the store paths of a closure, against a cache that makes up references for ever.
+const MaxPaths = 100_000
 
 // walk is the way over all references, breadth first, from the roots.
 type walk struct {
@@ -66,8 +66,8 @@ func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
 		if _, seen := w.referrers[p]; seen {
 			continue
 		}
-		if len(w.referrers) == maxPaths {
-			return &LimitError{fmt.Sprintf("it has more than %d paths", maxPaths)}
+		if len(w.referrers) == MaxPaths {
+			return &LimitError{fmt.Sprintf("it has more than %d paths", MaxPaths)}
 		}
 		w.referrers[p] = from
 		w.left++

@@ -239,7 +239,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(result.Manifests()).To(Equal(first.Manifests()))
 	})
 
-	it("writes the layers anew whose paths another key of the same name vouches for by now", func() {
+	it("writes the layers anew whose paths another key of the same name signs by now", func() {
 		w := newWorld(1, 20)
 		options.Roots = c.stock(w).Roots
 		first, err := closure.Substitute(ctx, options)

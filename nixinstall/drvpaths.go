@@ -25,8 +25,8 @@ func (t Toolchain) ReadDrv(p storepath.Path) (*Drv, error) {
 	return d, nil
 }
 
-// fixed reports whether the derivation's one output has a content that is known beforehand.
-func (d *Drv) fixed() bool {
+// IsFixedOutput reports whether this is a fixed-output derivation: the content of its one output is known beforehand.
+func (d *Drv) IsFixedOutput() bool {
 	o, ok := d.Outputs["out"]
 	return ok && len(d.Outputs) == 1 && o.Hash != ""
 }
@@ -38,7 +38,7 @@ type moduloFunc func(storepath.Path) (digestHex string, err error)
 // differ only in how a known content is fetched are the same (NixOS/nix: src/libstore/derivations.cc,
 // hashDerivationModulo). masked leaves the outputs' own paths out: that is what they are made from.
 func (d *Drv) modulo(masked bool, input moduloFunc) (string, error) {
-	if d.fixed() {
+	if d.IsFixedOutput() {
 		o := d.Outputs["out"]
 		return hexSum("fixed:out:" + o.HashAlgo + ":" + o.Hash + ":" + o.Path.String()), nil
 	}

@@ -146,3 +146,14 @@ func FuzzGitIdentity(f *testing.F) {
 		}
 	})
 }
+
+func TestADerivationIsAFixedOutputOneWhereItHasOneOutputOfKnownHash(t *testing.T) {
+	g := NewWithT(t)
+	known := nixinstall.DrvOutput{Hash: "aa"}
+	fixed := func(outputs map[string]nixinstall.DrvOutput) bool {
+		return (&nixinstall.Drv{Outputs: outputs}).IsFixedOutput()
+	}
+	g.Expect(fixed(map[string]nixinstall.DrvOutput{"out": known})).To(BeTrue())
+	g.Expect(fixed(map[string]nixinstall.DrvOutput{"out": {}})).To(BeFalse())
+	g.Expect(fixed(map[string]nixinstall.DrvOutput{"out": known, "doc": known})).To(BeFalse())
+}

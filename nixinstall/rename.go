@@ -230,7 +230,7 @@ func (n *renaming) moduloOf(p storepath.Path) (string, error) {
 // fillInOutputPaths computes the output paths of the derivation and writes them into it.
 func (d *Drv) fillInOutputPaths(name string, input moduloFunc) (map[string]storepath.Path, error) {
 	outputs := map[string]storepath.Path{}
-	if d.fixed() {
+	if d.IsFixedOutput() {
 		outputs["out"] = d.Outputs["out"].Path
 		return outputs, nil
 	}

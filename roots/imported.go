@@ -29,7 +29,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 		for _, o := range drv.Outputs {
 			outputs = append(outputs, o.Path)
 		}
-		if !isFetched(drv) {
+		if !drv.IsFixedOutput() {
 			continue
 		}
 		name, url := strings.TrimSuffix(p.Name(), ".drv"), ""
@@ -75,6 +75,3 @@ func outermost(drvs []storepath.Path, read func(storepath.Path) (*nixinstall.Drv
 	}
 	return slices.DeleteFunc(slices.Clone(drvs), func(p storepath.Path) bool { return inner[p] })
 }
-
-// isFetched reports whether a derivation only fetches something whose hash is known.
-func isFetched(d *nixinstall.Drv) bool { return len(d.Outputs) == 1 && d.Outputs["out"].Hash != "" }

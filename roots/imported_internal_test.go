@@ -39,11 +39,3 @@ func TestOfDerivationsThoseAreNamedThatNoOtherIsMadeFrom(t *testing.T) {
 	}
 	g.Expect(outermost(given, all.read)).To(Equal([]storepath.Path{drvHash + "app", drvHash + "other"}))
 }
-
-func TestADerivationIsFetchedWhereItHasOneOutputOfKnownHash(t *testing.T) {
-	g := NewWithT(t)
-	known := nixinstall.DrvOutput{Hash: "aa"}
-	g.Expect(isFetched(&nixinstall.Drv{Outputs: map[string]nixinstall.DrvOutput{"out": known}})).To(BeTrue())
-	g.Expect(isFetched(&nixinstall.Drv{Outputs: map[string]nixinstall.DrvOutput{"out": {}}})).To(BeFalse())
-	g.Expect(isFetched(&nixinstall.Drv{Outputs: map[string]nixinstall.DrvOutput{"out": known, "doc": known}})).To(BeFalse())
-}

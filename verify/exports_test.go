@@ -163,7 +163,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 		RegisterTestingT(t)
 		g, made = NewWithT(t), imagetest.New(t, launch.EngineRelocate)
 	})
-	judge := func(name string, accept ...string) (*verify.Report, error) {
+	check := func(name string, accept ...string) (*verify.Report, error) {
 		keys, err := narinfo.ParseKeys(made.Key)
 		g.Expect(err).NotTo(HaveOccurred())
 		return verify.Image(context.Background(), name, verify.Options{
@@ -188,11 +188,11 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 	for _, what := range slices.Sorted(maps.Keys(exports)) {
 		e := exports[what]
 		it("calls what nobody altered intact, and else not: "+what, func() {
-			report, err := judge(e.write(made.Clone(t), nil))
+			report, err := check(e.write(made.Clone(t), nil))
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(report.Problems).To(BeEmpty())
 			g.Expect(intact(report)).To(BeTrue())
-			report, err = judge(e.write(made.Clone(t), func(f *imagetest.Image) { f.Relabel = true; alter(f) }))
+			report, err = check(e.write(made.Clone(t), func(f *imagetest.Image) { f.Relabel = true; alter(f) }))
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(intact(report)).To(BeFalse())
 		})
@@ -211,7 +211,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 		pack := packs[what]
 		it("names layers in which some runtime may find other files, but for the run image's, and takes them if told to: "+what, func() {
 			name := export{pack: pack, manifest: oci, layer: ociZstd}.write(made.Clone(t), nil)
-			report, err := judge(name)
+			report, err := check(name)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(report.Problems).To(HaveLen(len(made.Layers) - 1))
 			var accept []string
@@ -221,7 +221,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 				accept = append(accept, p.Where)
 			}
 			g.Expect(intact(report)).To(BeFalse())
-			report, err = judge(name, accept...)
+			report, err = check(name, accept...)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(intact(report)).To(BeTrue())
 		})
@@ -230,7 +230,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 	for _, engine := range slices.Sorted(maps.Keys(engineArchives())) {
 		it("reads what engines save, and sees what was altered in it: "+engine, func() {
 			for _, altered := range []bool{false, true} {
-				report, err := judge(saveAs(made.Clone(t), engineArchives()[engine], func(f *imagetest.Image) {
+				report, err := check(saveAs(made.Clone(t), engineArchives()[engine], func(f *imagetest.Image) {
 					if f.Relabel = true; altered {
 						alter(f)
 					}
@@ -255,7 +255,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 			}
 			return append(files, imagetest.Regular("c.json", string(img.config), 0o644), dockerManifest("c.json", names))
 		}, nil)
-		report, err := judge(name)
+		report, err := check(name)
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(intact(report)).To(BeFalse())
 		var why []string
@@ -272,7 +272,7 @@ func testExports(t *testing.T, _ spec.G, it spec.S) {
 			attested(v1.Platform{OS: "unknown", Architecture: "amd64"}, "attestation-manifest"),
 			attested(v1.Platform{OS: "unknown", Architecture: "unknown"}, "image"),
 		} {
-			_, err := judge(export{gzipped(6), oci, ociGzip, index, false}.write(made.Clone(t), nil))
+			_, err := check(export{gzipped(6), oci, ociGzip, index, false}.write(made.Clone(t), nil))
 			g.Expect(err).To(MatchError(MatchRegexp(`the layout holds 2 images, it takes one: linux/amd64, \w+/\w+; docker save --platform linux/amd64 writes`)))
 		}
 	})

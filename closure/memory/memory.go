@@ -115,7 +115,7 @@ func (s *Share) holdsNothing() bool {
 	return s.loans == 0
 }
 
-// Return gives back what was lent, once; nil is no loan.
+// Return gives back what was borrowed, once; nil is no loan.
 func (l *Loan) Return() {
 	if l == nil || l.share == nil {
 		return

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -33,12 +34,8 @@ type Options struct {
 	Temp string
 }
 
-const (
-	// parallel is how many paths are read at the same time.
-	parallel = 4
-	// maxPaths bounds a closure.
-	maxPaths = 100_000
-)
+// parallel is how many paths are read at the same time.
+const parallel = 4
 
 // Blocker is a file that stands in the way.
 type Blocker struct {
@@ -166,8 +163,8 @@ func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.
 					next = append(next, ref)
 				}
 			}
-			if len(seen) > maxPaths {
-				return nil, fmt.Errorf("it has more than %d paths", maxPaths)
+			if len(seen) > closure.MaxPaths {
+				return nil, fmt.Errorf("it has more than %d paths", closure.MaxPaths)
 			}
 		}
 		wave = next
@@ -296,7 +293,7 @@ func (s *survey) sum(c *Closure, members []storepath.Path) {
 		for _, hash := range p.foreign {
 			if other := hashes[hash]; other != "" && other != name {
 				c.Blocking++
-				block(Blocker{Path: name, Kind: "reference that its narinfo does not declare", Detail: "it names " + other.String()})
+				block(Blocker{Path: name, Kind: string(closure.Undeclared), Detail: "it names " + other.String()})
 			}
 		}
 	}
