@@ -65,8 +65,8 @@ type inputs struct {
 	buildpackID   string
 	bindings      []CacheBinding
 	settings      cacheSettings
-	dependencies  Dependencies
-	toolchain     *Toolchain
+	dependencies  pinnedDependencies
+	toolchain     *toolchainLayers
 	caches        func() (*cache.Set, error)
 }
 
@@ -108,6 +108,7 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if in.settings, err = gatherCaches(in.config, in.bindings); err != nil {
 		return nil, nil, err
 	}
+	in.caches = sync.OnceValues(func() (*cache.Set, error) { return in.settings.open(ctx, b.Logger.Bodyf) })
 	in.launcher = filepath.Join(buildContext.Buildpack.Path, "bin", "launch")
 	scratch, clean, err := scratchDir()
 	if err != nil {
@@ -117,8 +118,9 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 		clean()
 		return nil, nil, err
 	}
-	in.toolchain, err = newToolchain(in.layers, Toolchain{
-		dependencies: in.dependencies, caches: in.settings, config: in.config, scratch: scratch, logger: b.Logger,
+	in.toolchain, err = newToolchain(in.layers, toolchainLayers{
+		dependencies: in.dependencies, caches: in.settings, openCaches: in.caches, config: in.config, scratch: scratch,
+		logger: b.Logger,
 	})
 	if err != nil {
 		clean()
@@ -130,11 +132,6 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 // build does the work: roots, closure, layers, launch.
 func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error) {
 	result := libcnb.NewBuildResult()
-	in.caches = sync.OnceValues(func() (*cache.Set, error) {
-		return in.settings.open(ctx, b.Logger.Bodyf)
-	})
-	in.toolchain.answering = in.caches
-
 	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
 	for _, idle := range in.idle {
 		b.Logger.Bodyf("Warning: as %s, these settings do nothing: %s", idle.because, strings.Join(idle.names, ", "))

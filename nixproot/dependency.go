@@ -12,14 +12,15 @@ import (
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
 // downloadAttempts is how often a dependency's download is tried before the build fails.
 const downloadAttempts = 3
 
-// Dependencies finds and downloads what buildpack.toml pins, through libpak's cache, so that offline packages,
+// pinnedDependencies finds and downloads what buildpack.toml pins, through libpak's cache, so that offline packages,
 // mirrors and dependency-mapping bindings work as everywhere.
-type Dependencies struct {
+type pinnedDependencies struct {
 	pinned       []libpak.BuildModuleDependency
 	cache        libpak.DependencyCache
 	architecture string
@@ -27,22 +28,22 @@ type Dependencies struct {
 }
 
 // newDependencies reads the pins of a buildpack. scratch is where downloads go.
-func newDependencies(context libcnb.BuildContext, architecture, scratch string, logger log.Logger) (Dependencies, error) {
+func newDependencies(context libcnb.BuildContext, architecture, scratch string, logger log.Logger) (pinnedDependencies, error) {
 	metadata, err := libpak.NewBuildModuleMetadata(context.Buildpack.Metadata)
 	if err != nil {
-		return Dependencies{}, fmt.Errorf("reading buildpack.toml: %w", err)
+		return pinnedDependencies{}, fmt.Errorf("reading buildpack.toml: %w", err)
 	}
 	info := context.Buildpack.Info
 	cache, err := libpak.NewDependencyCache(info.ID, info.Version, context.Buildpack.Path, context.Platform.Bindings, logger)
 	if err != nil {
-		return Dependencies{}, fmt.Errorf("opening dependency cache: %w", err)
+		return pinnedDependencies{}, fmt.Errorf("opening dependency cache: %w", err)
 	}
 	cache.DownloadPath = scratch
-	return Dependencies{pinned: metadata.Dependencies, cache: cache, architecture: architecture, logger: logger}, nil
+	return pinnedDependencies{pinned: metadata.Dependencies, cache: cache, architecture: architecture, logger: logger}, nil
 }
 
 // Pinned is the dependency of that name for this architecture.
-func (d Dependencies) Pinned(id string) (libpak.BuildModuleDependency, error) {
+func (d pinnedDependencies) Pinned(id string) (libpak.BuildModuleDependency, error) {
 	for _, dependency := range d.pinned {
 		arch, err := dependency.GetArch()
 		if err != nil {
@@ -56,7 +57,7 @@ func (d Dependencies) Pinned(id string) (libpak.BuildModuleDependency, error) {
 }
 
 // Fetch gives the path of a dependency's verified file. A failed download is tried again; a wrong hash is not.
-func (d Dependencies) Fetch(ctx context.Context, dependency libpak.BuildModuleDependency) (string, error) {
+func (d pinnedDependencies) Fetch(ctx context.Context, dependency libpak.BuildModuleDependency) (string, error) {
 	for attempt := 1; ; attempt++ {
 		file, err := d.cache.Artifact(dependency)
 		if err == nil {
@@ -69,10 +70,7 @@ func (d Dependencies) Fetch(ctx context.Context, dependency libpak.BuildModuleDe
 			return "", dependencyError(dependency, cause, mismatch)
 		}
 		d.logger.Bodyf("Download failed (%s); trying again", cause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(attempt) * time.Second):
-		}
+		_ = retry.Sleep(ctx, time.Duration(attempt)*time.Second) // where ctx ends, the next attempt is the last
 	}
 }
 

@@ -16,7 +16,7 @@ const prootLayer = launchlayer.PRoot
 
 // installPRoot puts the pinned static PRoot into an image that may need it. It returns the layer and the program's
 // path.
-func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies Dependencies) (libcnb.Layer, string, error) {
+func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies pinnedDependencies) (libcnb.Layer, string, error) {
 	layer, err := layers.Layer(prootLayer)
 	if err != nil {
 		return layer, "", err

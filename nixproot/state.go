@@ -28,7 +28,7 @@ const (
 
 // stateConditions are what the evaluation's state was made under. It holds what was imported from caches on the word
 // of trusted keys, in a database of that Nix: under other conditions it is not used.
-func (t *Toolchain) stateConditions() (map[string]any, error) {
+func (t *toolchainLayers) stateConditions() (map[string]any, error) {
 	toolchain, err := t.Identity()
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func (s cacheSettings) identity() []string {
 
 // openState makes the state directory as the last build left it. Where it cannot be used, the directory is new and one line
 // says why.
-func (t *Toolchain) openState(ctx context.Context) (string, error) {
+func (t *toolchainLayers) openState(ctx context.Context) (string, error) {
 	dir := filepath.Join(t.state.Path, stateDir)
 	conditions, err := t.stateConditions()
 	if err != nil {
@@ -102,7 +102,7 @@ func changedCondition(have, want map[string]any) string {
 
 // keepState packs what the evaluations of this build used. Nothing of it is needed, so where that fails it is dropped
 // and the build goes on.
-func (t *Toolchain) keepState(ctx context.Context) error {
+func (t *toolchainLayers) keepState(ctx context.Context) error {
 	table, err := t.stateConditions()
 	if err != nil {
 		return err
@@ -122,12 +122,12 @@ func (t *Toolchain) keepState(ctx context.Context) error {
 }
 
 // dropState forgets all of it.
-func (t *Toolchain) dropState() error {
+func (t *toolchainLayers) dropState() error {
 	t.state.Metadata = nil
 	return t.removeLayer(t.state.Path)
 }
 
-func (t *Toolchain) removeLayer(path string) error {
+func (t *toolchainLayers) removeLayer(path string) error {
 	if err := nar.RemoveAll(path); err != nil {
 		return fmt.Errorf("clearing what evaluation needs: %w", err)
 	}

@@ -21,10 +21,10 @@ const (
 	evaluationLayer = "eval"
 )
 
-// Toolchain is the two cached layers that evaluation needs: Nix itself and what evaluation may reuse, each kept as a
+// toolchainLayers are the two cached layers that evaluation needs: Nix itself and what evaluation may reuse, each kept as a
 // compressed pack so that a build which evaluates nothing restores little.
-type Toolchain struct {
-	dependencies Dependencies
+type toolchainLayers struct {
+	dependencies pinnedDependencies
 	caches       cacheSettings
 	config       Config
 	scratch      string
@@ -34,8 +34,8 @@ type Toolchain struct {
 	opened     *nixinstall.Toolchain
 	// used are the store paths that the next evaluation will want again.
 	used []storepath.Path
-	// answering are the caches that can be used: Nix waits long for one that does not answer. Nil is all.
-	answering func() (*cache.Set, error)
+	// openCaches gives the caches that can be used: Nix waits long for one that does not answer.
+	openCaches func() (*cache.Set, error)
 }
 
 // toolchainMetadata is what the nix layer's contents depend on.
@@ -50,7 +50,7 @@ func (m toolchainMetadata) table() map[string]any {
 }
 
 // newToolchain reads the two layers as the last build left them, and opens nothing.
-func newToolchain(layers libcnb.Layers, t Toolchain) (*Toolchain, error) {
+func newToolchain(layers libcnb.Layers, t toolchainLayers) (*toolchainLayers, error) {
 	var err error
 	if t.nix, err = layers.Layer(toolchainLayer); err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func newToolchain(layers libcnb.Layers, t Toolchain) (*Toolchain, error) {
 }
 
 // Identity names the toolchain's version and hash, as part of what an evaluation's result depends on.
-func (t *Toolchain) Identity() (string, error) {
+func (t *toolchainLayers) Identity() (string, error) {
 	dependency, err := t.dependencies.Pinned("nix")
 	if err != nil {
 		return "", err
@@ -74,19 +74,16 @@ func (t *Toolchain) Identity() (string, error) {
 
 // Open gives a Nix that is ready to evaluate: the cached one where it is the pinned one and unharmed, else a
 // download.
-func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
+func (t *toolchainLayers) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if t.opened != nil {
 		return *t.opened, nil
 	}
-	substituters := t.caches.urls
-	if t.answering != nil {
-		set, err := t.answering()
-		if err != nil {
-			return nixinstall.Toolchain{}, err
-		}
-		usable := set.Usable()
-		substituters = slices.DeleteFunc(slices.Clone(substituters), func(u string) bool { return !slices.Contains(usable, u) })
+	set, err := t.openCaches()
+	if err != nil {
+		return nixinstall.Toolchain{}, err
 	}
+	usable := set.Usable()
+	substituters := slices.DeleteFunc(slices.Clone(t.caches.urls), func(u string) bool { return !slices.Contains(usable, u) })
 	nix, err := t.install(ctx)
 	if err != nil {
 		return nix, err
@@ -106,7 +103,7 @@ func (t *Toolchain) Open(ctx context.Context) (nixinstall.Toolchain, error) {
 	return nix, nil
 }
 
-func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
+func (t *toolchainLayers) install(ctx context.Context) (nixinstall.Toolchain, error) {
 	dependency, err := t.dependencies.Pinned("nix")
 	if err != nil {
 		return nixinstall.Toolchain{}, err
@@ -146,7 +143,7 @@ func (t *Toolchain) install(ctx context.Context) (nixinstall.Toolchain, error) {
 
 // Layers closes the toolchain and gives its two layers back, whether it was opened or not, so that their metadata
 // is kept. Where nothing is evaluated any more there are none.
-func (t *Toolchain) Layers(ctx context.Context) ([]libcnb.Layer, error) {
+func (t *toolchainLayers) Layers(ctx context.Context) ([]libcnb.Layer, error) {
 	if t.opened == nil && !t.config.evaluates() {
 		return nil, errors.Join(t.removeLayer(t.nix.Path), t.dropState())
 	}
