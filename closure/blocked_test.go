@@ -52,10 +52,10 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.View.IsZero()).To(BeTrue())
-		Expect(result.Blocked).To(HaveLen(1))
-		Expect(result.Blocked[0].Path).To(Equal(bad))
-		Expect(result.Blocked[0].File).To(Equal("lib/table"))
-		Expect(result.Blocked[0].Kind).To(Equal(relocate.BareHash))
+		Expect(result.Blockers).To(HaveLen(1))
+		Expect(result.Blockers[0].Path).To(Equal(bad))
+		Expect(result.Blockers[0].File).To(Equal("lib/table"))
+		Expect(result.Blockers[0].Kind).To(Equal(relocate.BareHash))
 		Expect(caches.fetches).To(HaveLen(20))
 		for p := range g.Nodes {
 			Expect(dump(filepath.Join(staging, p.Base()))).To(Equal(c.nars[p]))
@@ -70,7 +70,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(again.View.IsZero()).To(BeTrue())
-		Expect(again.Blocked).To(Equal(result.Blocked))
+		Expect(again.Blockers).To(Equal(result.Blockers))
 		Expect(caches.fetches).To(Equal(g2.Roots))
 		Expect(dump(filepath.Join(staging, g2.Roots[0].Base()))).To(Equal(c.nars[g2.Roots[0]]))
 	})
@@ -116,7 +116,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
 		var paths []storepath.Path
-		for _, reason := range first.Blocked {
+		for _, reason := range first.Blockers {
 			paths = append(paths, reason.Path)
 		}
 		Expect(slices.Compact(paths)).To(Equal(deps))
@@ -128,7 +128,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Previous = readBack(first, options.View)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(again.Blocked).To(Equal(first.Blocked))
+		Expect(again.Blockers).To(Equal(first.Blockers))
 		Expect(again.Manifests()).To(Equal(first.Manifests()))
 	})
 
@@ -139,20 +139,20 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{root}
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(first.Blocked).To(HaveLen(1))
+		Expect(first.Blockers).To(HaveLen(1))
 
 		wanted := options.View
 		options.View, options.Previous = relocate.View{}, readBack(first, relocate.View{})
 		between, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(between.Blocked).To(BeEmpty(), "nobody asked")
+		Expect(between.Blockers).To(BeEmpty(), "nobody asked")
 		Expect(between.Manifests()).To(Equal(first.Manifests()))
 
 		caches.lookups, caches.fetches = nil, nil
 		options.View, options.Previous = wanted, readBack(between, wanted)
 		again, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(again.Blocked).To(Equal(first.Blocked))
+		Expect(again.Blockers).To(Equal(first.Blockers))
 		Expect(caches.lookups).To(BeEmpty())
 		Expect(caches.fetches).To(BeEmpty())
 	})
@@ -165,14 +165,14 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{root}
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(first.Blocked).NotTo(BeEmpty())
+		Expect(first.Blockers).NotTo(BeEmpty())
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 
 		root = c.add(pathOf("2", "root-1"), map[string]string{"a": good.String()}, good)
 		options.Roots, options.Previous = []storepath.Path{root}, readBack(first, options.View)
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Blockers).To(BeEmpty())
 		Expect(result.View).To(Equal(options.View))
 		Expect(result.Changed).To(Equal(result.Groups))
 		text, err := os.ReadFile(filepath.Join(staging, root.Base(), "a"))
@@ -188,13 +188,13 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{bad}
 		blocked, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(blocked.Blocked).NotTo(BeEmpty())
+		Expect(blocked.Blockers).NotTo(BeEmpty())
 
 		options.View = plain.Overruling(relocate.Overrules{"*-bad-1/lib/*"})
 		options.Previous = readBack(blocked, options.View)
 		first, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(first.Blocked).To(BeEmpty())
+		Expect(first.Blockers).To(BeEmpty())
 		Expect(first.View.IsZero()).To(BeFalse())
 		Expect(first.Overruled).To(ConsistOf(And(HaveField("File", "lib/table"), HaveField("By", "*-bad-1/lib/*"))))
 
@@ -236,7 +236,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{good}
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).NotTo(BeEmpty())
+		Expect(result.Blockers).NotTo(BeEmpty())
 		Expect(caches.fetches).To(ConsistOf(good, bad, good))
 		Expect(dump(filepath.Join(staging, good.Base()))).To(Equal(c.nars[good]))
 	})
@@ -258,9 +258,9 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{root}
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).To(HaveLen(1))
-		Expect(result.Blocked[0].Kind).To(Equal(closure.Undeclared))
-		Expect(result.Blocked[0].String()).To(HavePrefix(sly.String()))
+		Expect(result.Blockers).To(HaveLen(1))
+		Expect(result.Blockers[0].Kind).To(Equal(closure.Undeclared))
+		Expect(result.Blockers[0].String()).To(HavePrefix(sly.String()))
 
 		// Without lib it is harmless; when lib comes back the metadata still knows.
 		root = c.add(pathOf("2", "root-1"), map[string]string{"a": sly.String()}, sly)
@@ -268,13 +268,13 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{root}
 		result, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Blockers).To(BeEmpty())
 		root = c.add(pathOf("3", "root-1"), map[string]string{"a": sly.String() + lib.String()}, sly, lib)
 		Expect(nar.RemoveAll(staging)).To(Succeed())
 		options.Roots, options.Previous = []storepath.Path{root}, readBack(result, options.View)
 		result, err = closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).To(HaveLen(1))
+		Expect(result.Blockers).To(HaveLen(1))
 		Expect(result.View.IsZero()).To(BeTrue())
 		Expect(dump(filepath.Join(staging, sly.Base()))).To(Equal(c.nars[sly]))
 	})
@@ -289,8 +289,8 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		options.Roots = []storepath.Path{two}
 		result, err := closure.Substitute(ctx, options)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(result.Blocked).NotTo(BeEmpty())
-		Expect(result.Blocked[0].Kind).To(Equal(relocate.Ambiguous))
+		Expect(result.Blockers).NotTo(BeEmpty())
+		Expect(result.Blockers[0].Kind).To(Equal(relocate.Ambiguous))
 		Expect(dump(filepath.Join(staging, two.Base()))).To(Equal(c.nars[two]))
 	})
 }

@@ -9,16 +9,16 @@ import (
 )
 
 // BlockedError says that the closure cannot be relocated although it has to be.
-type BlockedError struct{ Reasons []Reason }
+type BlockedError struct{ Blockers []Blocker }
 
 // Error names the first reasons.
 func (e *BlockedError) Error() string {
 	const most = 5
 	var reasons []string
-	for _, r := range e.Reasons[:min(most, len(e.Reasons))] {
+	for _, r := range e.Blockers[:min(most, len(e.Blockers))] {
 		reasons = append(reasons, r.String())
 	}
-	if more := len(e.Reasons) - most; more > 0 {
+	if more := len(e.Blockers) - most; more > 0 {
 		reasons = append(reasons, fmt.Sprintf("and %d more", more))
 	}
 	return "relocating closure: " + strings.Join(reasons, "; ")

@@ -83,7 +83,7 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 				Caches: c.open(), Roots: []storepath.Path{app}, Staging: staging, View: l,
 			})
 			Expect(err).NotTo(HaveOccurred())
-			Expect(result.Blocked).To(BeEmpty())
+			Expect(result.Blockers).To(BeEmpty())
 			Expect(closure.Install(ctx, result, staging, dir)).To(Succeed())
 			Expect(closure.WriteView(ctx, filepath.Join(dir, "view"), result.Groups, layers, l)).To(Succeed())
 			if !l.IsZero() {

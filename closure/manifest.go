@@ -27,7 +27,7 @@ type Manifest struct {
 	Prefix  string   `json:"prefix" toml:"prefix"` // the view directory that the paths were relocated to, or /nix/store
 	Keys    []string `json:"keys,omitempty" toml:"keys,omitempty"`
 	Paths   []string `json:"paths" toml:"paths"`
-	Blocked []string `json:"blocked,omitempty" toml:"blocked,omitempty"` // JSON of each Reason about a path in here
+	Blocked []string `json:"blocked,omitempty" toml:"blocked,omitempty"` // JSON of each Blocker about a path in here
 	// Overruled is JSON of each Overruled of a path in here.
 	Overruled []string `json:"overruled,omitempty" toml:"overruled,omitempty"`
 	// Tried is the view directory that Blocked is about.
@@ -48,7 +48,7 @@ const (
 	addressed, unproven = "+", "-"
 	// maxNarSize bounds what is believed of a NAR's size, so that no sum of sizes overflows.
 	maxNarSize = 1 << 44
-	// maxBlocked bounds the reasons that are remembered.
+	// maxBlocked bounds the blockers that are remembered.
 	maxBlocked = 32
 )
 
@@ -68,9 +68,9 @@ func (r *Result) Manifests() map[string]Manifest {
 				}
 			}
 		}
-		for _, reason := range r.blockers[:min(len(r.blockers), maxBlocked)] {
-			if slices.Contains(group.Paths, reason.Path) {
-				raw, err := json.Marshal(reason)
+		for _, blocker := range r.recorded[:min(len(r.recorded), maxBlocked)] {
+			if slices.Contains(group.Paths, blocker.Path) {
+				raw, err := json.Marshal(blocker)
 				if err == nil {
 					m.Blocked, m.Tried = append(m.Blocked, string(raw)), r.tried
 				}

@@ -54,8 +54,8 @@ type Result struct {
 	Changed []Group
 	// View is what the paths are relocated to: that of Options, or the zero View if that was not possible.
 	View relocate.View
-	// Blocked says why the closure was not relocated although Options asked for it.
-	Blocked []Reason
+	// Blockers say why the closure was not relocated although Options asked for it.
+	Blockers []Blocker
 	// Fetched counts what was downloaded, Staged what an earlier run had left in staging, Reused what stays in the
 	// previous image and Removed what it held besides.
 	Fetched, Staged, Reused, Removed Tally
@@ -64,9 +64,9 @@ type Result struct {
 	// Overruled are the files that stand in the way of relocation and that somebody takes as harmless, sorted by path.
 	Overruled []Overruled
 
-	// blockers say why the closure cannot be relocated to tried: Blocked, or what is remembered of an earlier build
+	// recorded say why the closure cannot be relocated to tried: Blockers, or what is remembered of an earlier build
 	// where this one was not asked to relocate.
-	blockers []Reason
+	recorded []Blocker
 	tried    string
 }
 

@@ -20,9 +20,9 @@ type Previous struct {
 	Groups []Group
 	// Nodes are their paths. What they refer to may not all be known.
 	Nodes map[storepath.Path]*Node
-	// Blocked says why the paths could not be relocated to Tried, if that was tried once.
-	Blocked []Reason
-	Tried   string
+	// Blockers say why the paths could not be relocated to Tried, if that was tried once.
+	Blockers []Blocker
+	Tried    string
 
 	partial map[storepath.Path]bool // nodes of which not all is known, or that lack a proof
 }
@@ -54,7 +54,7 @@ func ReadPrevious(layers map[string]Manifest, view relocate.View) (previous *Pre
 		}
 	}
 	previous.resolve(lines)
-	sortReasons(previous.Blocked)
+	sortBlockers(previous.Blockers)
 	if _, err := (&Graph{Nodes: previous.Nodes}).Topological(); err != nil {
 		return &Previous{}, []string{fmt.Sprintf("the previous image is not reused: %s", err)}
 	}
@@ -185,13 +185,13 @@ func (p *Previous) read(name string, m Manifest, view relocate.View) (Group, map
 	if err := overruled(m, nodes, view.Overrules()); err != nil {
 		return group, nil, err
 	}
-	reasons, err := decodeReasons(m, group)
-	reasons = slices.DeleteFunc(reasons, func(r Reason) bool { return view.Overrules().Match(r.Path, r.File) != "" })
-	if err == nil && len(reasons) > 0 && p.Tried != "" && p.Tried != m.Tried {
+	blockers, err := decodeBlockers(m, group)
+	blockers = slices.DeleteFunc(blockers, func(r Blocker) bool { return view.Overrules().Match(r.Path, r.File) != "" })
+	if err == nil && len(blockers) > 0 && p.Tried != "" && p.Tried != m.Tried {
 		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
 	}
-	if err == nil && len(reasons) > 0 {
-		p.Blocked, p.Tried = append(p.Blocked, reasons...), m.Tried
+	if err == nil && len(blockers) > 0 {
+		p.Blockers, p.Tried = append(p.Blockers, blockers...), m.Tried
 	}
 	return group, nodes, err
 }
@@ -215,17 +215,17 @@ func overruled(m Manifest, nodes map[*Node][]string, overrules relocate.Overrule
 	return nil
 }
 
-// decodeReasons reads why the paths of one layer could not be relocated.
-func decodeReasons(m Manifest, group Group) (reasons []Reason, err error) {
+// decodeBlockers reads why the paths of one layer could not be relocated.
+func decodeBlockers(m Manifest, group Group) (blockers []Blocker, err error) {
 	for _, raw := range m.Blocked {
-		var reason Reason
-		err := json.Unmarshal([]byte(raw), &reason)
-		if err != nil || m.Tried == "" || !slices.Contains(group.Paths, reason.Path) {
+		var blocker Blocker
+		err := json.Unmarshal([]byte(raw), &blocker)
+		if err != nil || m.Tried == "" || !slices.Contains(group.Paths, blocker.Path) {
 			return nil, fmt.Errorf("it does not say well why it could not be relocated: %.80q", raw)
 		}
-		reasons = append(reasons, reason)
+		blockers = append(blockers, blocker)
 	}
-	return reasons, nil
+	return blockers, nil
 }
 
 // resolve turns the short references of all nodes into paths. Where one leads nowhere or to several, the node is

@@ -21,9 +21,9 @@ type substitution struct {
 	Options
 	staging  staging
 	progress *progress
-	underWay *semaphore.Weighted         // bytes of NARs, of a large one largeNAR
-	view     relocate.View               // what paths are relocated to, as far as is known: that of Options or the zero one
-	reasons  map[storepath.Path][]Reason // why those that were fetched cannot be relocated
+	underWay *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
+	view     relocate.View                // what paths are relocated to, as far as is known: that of Options or the zero one
+	blockers map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
 
 	mu        sync.Mutex // of what look-ups and downloads find out
 	referrers map[storepath.Path]storepath.Path
@@ -65,7 +65,7 @@ func Substitute(ctx context.Context, options Options) (*Result, error) {
 
 func newSubstitution(options Options) (*substitution, error) {
 	s := &substitution{
-		Options: options.withDefaults(), reasons: map[storepath.Path][]Reason{}, nodes: map[storepath.Path]*Node{},
+		Options: options.withDefaults(), blockers: map[storepath.Path][]Blocker{}, nodes: map[storepath.Path]*Node{},
 		found: map[storepath.Path]*cache.Found{}, staged: map[storepath.Path]staged{},
 		underWay: semaphore.NewWeighted(largeDownloads() * largeNAR),
 	}
@@ -74,7 +74,7 @@ func newSubstitution(options Options) (*substitution, error) {
 	}
 	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
 	if s.view = s.View; s.tried() {
-		s.view = relocate.View{} // as last time, unless the closure turns out to have none of the reasons
+		s.view = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
 	}
 	var err error
 	s.staging, err = openStaging(s.Staging)
@@ -126,9 +126,9 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 
 // plan decides what the closure is relocated to and which layer holds which path.
 func (s *substitution) plan(g *Graph) *Result {
-	view, blocked := s.relocation(g)
+	view, blockers := s.relocation(g)
 	s.view = view
-	result := &Result{Graph: g, View: view, Blocked: blocked}
+	result := &Result{Graph: g, View: view, Blockers: blockers}
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)
 	} else {
@@ -143,25 +143,25 @@ func (s *substitution) plan(g *Graph) *Result {
 }
 
 // relocation is what the closure is relocated to, by all that is known, and what is in the way.
-func (s *substitution) relocation(g *Graph) (relocate.View, []Reason) {
+func (s *substitution) relocation(g *Graph) (relocate.View, []Blocker) {
 	if s.View.IsZero() {
 		return relocate.View{}, nil
 	}
-	var reasons []Reason
+	var blockers []Blocker
 	if s.tried() {
-		reasons = applicable(s.Previous.Blocked, g)
+		blockers = applicable(s.Previous.Blockers, g)
 	}
-	if len(reasons) == 0 {
-		reasons = graphReasons(g, s.View)
+	if len(blockers) == 0 {
+		blockers = graphBlockers(g, s.View)
 		for p := range g.Nodes {
-			reasons = append(reasons, s.reasons[p]...)
+			blockers = append(blockers, s.blockers[p]...)
 		}
-		sortReasons(reasons)
+		sortBlockers(blockers)
 	}
-	if len(reasons) > 0 && !s.Strict {
-		return relocate.View{}, reasons
+	if len(blockers) > 0 && !s.Strict {
+		return relocate.View{}, blockers
 	}
-	return s.View, reasons
+	return s.View, blockers
 }
 
 // lacking are the paths of layers that changed which are not in staging as they are planned.
@@ -184,7 +184,7 @@ func (s *substitution) learn() {
 		n := newNode(s.found[p])
 		if st.Prefix != storepath.Dir {
 			n.Foreign, n.Overruled = st.Report.Foreign, st.Info.Overruled
-			s.reasons[p] = blockerReasons(p, st.Report)
+			s.blockers[p] = pathBlockers(p, st.Report)
 		} else if old := cmp.Or(s.nodes[p], s.Previous.Nodes[p]); old != nil { // as it was when it was relocated
 			n.Foreign, n.Overruled = old.Foreign, old.Overruled
 		}
@@ -194,12 +194,12 @@ func (s *substitution) learn() {
 
 // account says in a complete result how it came about.
 func (s *substitution) account(r *Result) (*Result, error) {
-	if len(r.Blocked) > 0 && s.Strict {
-		return nil, &BlockedError{Reasons: r.Blocked}
+	if len(r.Blockers) > 0 && s.Strict {
+		return nil, &BlockedError{Blockers: r.Blockers}
 	}
-	r.blockers, r.tried = r.Blocked, s.View.Dir()
+	r.recorded, r.tried = r.Blockers, s.View.Dir()
 	if s.View.IsZero() {
-		r.blockers, r.tried = applicable(s.Previous.Blocked, r.Graph), s.Previous.Tried
+		r.recorded, r.tried = applicable(s.Previous.Blockers, r.Graph), s.Previous.Tried
 	}
 	r.Fetched, r.Staged = s.progress.fetched, s.progress.staged
 	for _, group := range r.Groups {

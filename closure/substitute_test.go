@@ -52,7 +52,7 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(result.Graph.Paths()).To(Equal(g.Paths()))
 		Expect(result.View).To(Equal(options.View))
-		Expect(result.Blocked).To(BeEmpty())
+		Expect(result.Blockers).To(BeEmpty())
 		Expect(result.Fetched.Paths).To(Equal(40))
 		Expect(result.Changed).To(Equal(result.Groups))
 		Expect(result.References).To(BeNumerically(">", 80))

@@ -55,22 +55,22 @@ func TestAdviceOnAMissingReferenceDependsOnWhoWasAsked(t *testing.T) {
 
 func TestAValueOfHarmlessIsOfferedWhereItWouldHelpAndBeRead(t *testing.T) {
 	g := NewWithT(t)
-	reason := func(kind relocate.Kind, file string) closure.Reason {
-		return closure.Reason{Path: shop, File: file, Kind: kind}
+	blocker := func(kind relocate.Kind, file string) closure.Blocker {
+		return closure.Blocker{Path: shop, File: file, Kind: kind}
 	}
-	many := func(n int) (reasons []closure.Reason) {
+	many := func(n int) (blockers []closure.Blocker) {
 		for i := range n {
-			reasons = append(reasons, reason(relocate.Opaque, "f"+string(rune('a'+i))))
+			blockers = append(blockers, blocker(relocate.Opaque, "f"+string(rune('a'+i))))
 		}
-		return reasons
+		return blockers
 	}
 	g.Expect(harmlessSetting(nil)).To(BeEmpty())
-	g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "a"), reason(relocate.BareHash, "a")})).
+	g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "a"), blocker(relocate.BareHash, "a")})).
 		To(Equal("'" + relocate.OverruleOf(shop, "a") + "'"))
 	for _, kind := range []relocate.Kind{relocate.RelocatedName, relocate.Ambiguous} {
-		g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "a"), reason(kind, "b")})).To(BeEmpty(), string(kind))
+		g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "a"), blocker(kind, "b")})).To(BeEmpty(), string(kind))
 	}
-	g.Expect(harmlessSetting([]closure.Reason{reason(relocate.Opaque, "")})).To(BeEmpty())
+	g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "")})).To(BeEmpty())
 	g.Expect(strings.Fields(harmlessSetting(many(8)))).To(HaveLen(8))
 	g.Expect(harmlessSetting(many(9))).To(BeEmpty())
 }

@@ -111,17 +111,17 @@ func (b Build) describeRelocation(in *inputs, before previous, result *closure.R
 		return launch.EngineRelocate, ""
 	}
 	switch {
-	case len(result.Blocked) > 0:
-		reason = result.Blocked[0].String()
+	case len(result.Blockers) > 0:
+		reason = result.Blockers[0].String()
 		b.Logger.Bodyf("Engine: userns or proot, whichever the platform allows, as the closure cannot be relocated safely:")
-		for i, blocked := range result.Blocked {
+		for i, blocked := range result.Blockers {
 			if i == 10 {
-				b.Logger.Bodyf("  … and %d more", len(result.Blocked)-i)
+				b.Logger.Bodyf("  … and %d more", len(result.Blockers)-i)
 				break
 			}
 			b.Logger.Bodyf("  %s", blocked)
 		}
-		if value := harmlessSetting(result.Blocked); value != "" {
+		if value := harmlessSetting(result.Blockers); value != "" {
 			b.Logger.Bodyf("  If the app does not read these files, or not the store paths in them: BP_NIX_HARMLESS=%s", value)
 		}
 	case before.tooLong != nil:

@@ -273,7 +273,7 @@ func imageFixes(err error) []string {
 	case errors.Is(err, syscall.ENOSPC):
 		return adviceOn(topicDiskFull)
 	case errors.As(err, &blocked):
-		globs := harmlessSetting(blocked.Reasons)
+		globs := harmlessSetting(blocked.Blockers)
 		return slices.DeleteFunc(adviceOn(topicBlocked, "globs", globs), func(fix string) bool {
 			return globs == "" && strings.Contains(fix, "BP_NIX_HARMLESS")
 		})

@@ -16,7 +16,7 @@ func testHarmlessAdvice(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("prints the value that overrules a refusal, which the setting takes", func() {
-		err := explain(&closure.BlockedError{Reasons: []closure.Reason{
+		err := explain(&closure.BlockedError{Blockers: []closure.Blocker{
 			{Path: path, File: "bin/node", Kind: relocate.Checksummed}, {Path: path, File: "bin/node", Kind: relocate.BareHash},
 			{Path: path, File: "share/a b", Kind: relocate.Opaque},
 		}})
@@ -30,14 +30,14 @@ func testHarmlessAdvice(t *testing.T, _ spec.G, it spec.S) {
 
 	it("prints no name that a terminal or a shell would take for a command", func() {
 		for _, file := range []string{"share/'; curl x | sh; '", "bin/\x1b[2Kall is well\r", "lib/\u202egpj"} {
-			err := explain(&closure.BlockedError{Reasons: []closure.Reason{{Path: path, File: file, Kind: relocate.Opaque, Detail: file}}})
+			err := explain(&closure.BlockedError{Blockers: []closure.Blocker{{Path: path, File: file, Kind: relocate.Opaque, Detail: file}}})
 			Expect(err).NotTo(MatchError(MatchRegexp(`BP_NIX_HARMLESS='[^']*[^' ]*;`)), file)
 			Expect(err).NotTo(MatchError(MatchRegexp("[\\x1b\\r\\x{202e}]")), file)
 		}
 	})
 
 	it("prints none where nothing can be overruled", func() {
-		err := explain(&closure.BlockedError{Reasons: []closure.Reason{{Path: path, Kind: relocate.Ambiguous}}})
+		err := explain(&closure.BlockedError{Blockers: []closure.Blocker{{Path: path, Kind: relocate.Ambiguous}}})
 		Expect(err).NotTo(MatchError(ContainSubstring("BP_NIX_HARMLESS")))
 	})
 }

@@ -10,14 +10,14 @@ import (
 
 // harmlessSetting is the value of BP_NIX_HARMLESS that takes all that stands in the way of relocation as harmless,
 // quoted for a shell, or "" if that cannot be done.
-func harmlessSetting(reasons []closure.Reason) string {
+func harmlessSetting(blockers []closure.Blocker) string {
 	const most = 8 // a longer value would be set without being read
 	var globs []string
-	for _, r := range reasons {
-		if r.File == "" || r.Kind == relocate.RelocatedName || r.Kind == relocate.Ambiguous {
+	for _, b := range blockers {
+		if b.File == "" || b.Kind == relocate.RelocatedName || b.Kind == relocate.Ambiguous {
 			return ""
 		}
-		if glob := relocate.OverruleOf(r.Path, r.File); !slices.Contains(globs, glob) {
+		if glob := relocate.OverruleOf(b.Path, b.File); !slices.Contains(globs, glob) {
 			globs = append(globs, glob)
 		}
 	}

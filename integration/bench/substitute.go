@@ -43,8 +43,8 @@ func substituteChild(ctx context.Context, args []string, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	for _, reason := range result.Blocked {
-		fmt.Fprintln(stdout, reason)
+	for _, blocker := range result.Blockers {
+		fmt.Fprintln(stdout, blocker)
 	}
 	return nil
 }
