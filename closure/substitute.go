@@ -22,7 +22,7 @@ type substitution struct {
 	staging  staging
 	progress *progress
 	underWay *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
-	view     relocate.View                // what paths are relocated to, as far as is known: that of Options or the zero one
+	expected relocate.View                // what paths are relocated to, as far as is known: Options.View or the zero one
 	blockers map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
 
 	mu        sync.Mutex // of what look-ups and downloads find out
@@ -73,8 +73,8 @@ func newSubstitution(options Options) (*substitution, error) {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
 	}
 	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
-	if s.view = s.View; s.tried() {
-		s.view = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
+	if s.expected = s.View; s.tried() {
+		s.expected = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
 	}
 	var err error
 	s.staging, err = openStaging(s.Staging)
@@ -105,7 +105,7 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 		if _, here := s.staged[n.Path]; !here {
 			s.progress.expect(n.NarSize)
 		}
-		downloads.add(download{node: n, found: s.found[n.Path], view: s.view})
+		downloads.add(download{node: n, found: s.found[n.Path], view: s.expected})
 	}
 	group.Go(func() error {
 		defer downloads.close()
@@ -127,7 +127,7 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 // plan decides what the closure is relocated to and which layer holds which path.
 func (s *substitution) plan(g *Graph) *Result {
 	view, blockers := s.relocation(g)
-	s.view = view
+	s.expected = view
 	result := &Result{Graph: g, View: view, Blockers: blockers}
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)

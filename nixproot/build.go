@@ -17,6 +17,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/procfile"
@@ -309,7 +310,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 			return nil, nil
 		}
 		b.Logger.Bodyf("%s: %s becomes %s, as %s", none, program, launchlayer.WebType, because)
-		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: "run_proot.sh " + program}}
+		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: launch.ProgramName + " " + program}}
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, text.Printable(entry.Command))

@@ -101,9 +101,9 @@ func (f Finder) evaluate(ctx context.Context) (Result, error) {
 		return Result{}, e.whyNot(ctx, tried)
 	}
 	f.Log("Evaluated %s in a source named %q; the caches have what it gives", f.entryName(), found.source.Name())
-	set := rootsOf(*found)
-	set.SourceNames = namesUpTo(tried, found.sourceName)
-	return set, nil
+	roots := rootsOf(*found)
+	roots.SourceNames = namesUpTo(tried, found.sourceName)
+	return roots, nil
 }
 
 // namesUpTo are the names of the attempts up to one of them.

@@ -199,7 +199,8 @@ func (f Finder) gitURL() string {
 	return f.Identity.URL
 }
 
-// isRevision reports whether s is a commit, which always has the same outputs, and not a word such as latest.
+// isRevision reports whether s is a commit or short for one, of which the outputs are always the same, and not a word such as
+// latest.
 func isRevision(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
 }
