@@ -31,7 +31,7 @@ type cacheSettings struct {
 	keys        narinfo.Keys
 	requireSigs bool
 	bindings    []CacheBinding
-	concurrency int
+	downloads   int
 	stall       time.Duration // see Config.StallTimeout
 	// sessions are those with private Hydras among the caches.
 	sessions *hydra.Sessions
@@ -42,7 +42,7 @@ type cacheSettings struct {
 func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error) {
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
-		bindings: bindings, concurrency: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,
+		bindings: bindings, downloads: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,
 		sessions: hydra.NewSessions(userAgent),
 	}
 	for _, b := range bindings {
@@ -67,7 +67,7 @@ func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error)
 // scheme of the same host, so they do not stand in its netrc.
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
-		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Concurrency: s.concurrency,
+		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Downloads: s.downloads,
 		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Policy: cache.Policy{Stall: s.stall}, Getenv: os.Getenv,
 	}
 	if s.sessions != nil {

@@ -77,7 +77,7 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		for setting, want := range map[int]int{3: 3, 0: closure.DefaultDownloads()} {
 			s, err := gatherCaches(Config{Concurrency: setting}, nil)
 			Expect(err).NotTo(HaveOccurred())
-			Expect(s.options(quiet).Concurrency).To(Equal(want))
+			Expect(s.options(quiet).Downloads).To(Equal(want))
 		}
 	})
 

@@ -105,7 +105,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	s := &Set{
 		options: options, http: connections, network: connections,
 		pool:    decompress.NewPool(decompress.DefaultMemory()),
-		fetches: make(chan struct{}, options.Concurrency), unproven: semaphore.NewWeighted(options.maxUnsignedSize),
+		fetches: make(chan struct{}, options.Downloads), unproven: semaphore.NewWeighted(options.maxUnsignedSize),
 		lookups: map[storepath.Path]*pending{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
@@ -131,7 +131,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	c := &substituter{
 		address: a, policy: s.options.Policy, pool: s.pool, log: s.options.Log,
 		slots:   make(chan struct{}, lookupsPerCache(s.options)),
-		limiter: newLimiter(lookupsPerCache(s.options)+s.options.Concurrency, s.options.Policy), probed: make(chan struct{}),
+		limiter: newLimiter(requestsPerCache(s.options), s.options.Policy), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {
@@ -150,7 +150,10 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 }
 
 // lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
-func lookupsPerCache(o Options) int { return max(64, 4*o.Concurrency) }
+func lookupsPerCache(o Options) int { return max(64, 4*o.Downloads) }
+
+// requestsPerCache is how many requests, for narinfos and NARs, may be unanswered.
+func requestsPerCache(o Options) int { return lookupsPerCache(o) + o.Downloads }
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.
