@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // errUsage says that a command line was not understood, and that this was said.
@@ -48,51 +47,25 @@ func interspersed(flags *flag.FlagSet, args []string) (names []string, err error
 	}
 }
 
-// keyList collects --key flags.
-type keyList narinfo.Keys
-
-func (k *keyList) String() string { return "" }
-
-// Set adds a key.
-func (k *keyList) Set(s string) error {
-	keys, err := narinfo.ParseKeys(s)
-	*k = append(*k, keys...)
-	return err
-}
-
-// orDefault are the keys, or those that a build of these settings trusts where none is given.
-func (k keyList) orDefault() (narinfo.Keys, error) {
-	if len(k) > 0 {
-		return narinfo.Keys(k), nil
+// keyFlag defines --key, which may be given several times. What it returns gives these keys, or those that a build of these
+// settings trusts where none is given.
+func keyFlag(flags *flag.FlagSet) func() (narinfo.Keys, error) {
+	var given narinfo.Keys
+	flags.Func("key", "", func(s string) error {
+		keys, err := narinfo.ParseKeys(s)
+		given = append(given, keys...)
+		return err
+	})
+	return func() (narinfo.Keys, error) {
+		if len(given) > 0 {
+			return given, nil
+		}
+		keys, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
+		if err != nil {
+			return nil, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
+		}
+		return keys, nil
 	}
-	keys, err := narinfo.ParseKeys(os.Getenv("BP_NIX_TRUSTED_PUBLIC_KEYS") + " " + defaultKey)
-	if err != nil {
-		return nil, fmt.Errorf("reading BP_NIX_TRUSTED_PUBLIC_KEYS: %w", err)
-	}
-	return keys, nil
-}
-
-// rootList collects --root flags.
-type rootList []storepath.Path
-
-func (r *rootList) String() string { return "" }
-
-// Set adds a store path.
-func (r *rootList) Set(s string) error {
-	p, err := storepath.Parse(s)
-	*r = append(*r, p)
-	return err
-}
-
-// stringList collects flags that may be given several times.
-type stringList []string
-
-func (l *stringList) String() string { return "" }
-
-// Set adds a value.
-func (l *stringList) Set(s string) error {
-	*l = append(*l, s)
-	return nil
 }
 
 // interruptedWithin is how long what is being read may take to end after a signal.

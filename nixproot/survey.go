@@ -86,9 +86,8 @@ func Survey(args []string, in io.Reader, out, errs io.Writer) int {
 
 func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOptions, error) {
 	var o surveyOptions
-	var keys keyList
 	flags := newFlags("survey", surveyUsage, args, out, errs)
-	flags.Var(&keys, "key", "")
+	keys := keyFlag(flags)
 	flags.BoolVar(&o.unsigned, "unsigned", false, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	harmless := flags.String("harmless", os.Getenv("BP_NIX_HARMLESS"), "")
@@ -101,7 +100,7 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 		flags.Usage()
 		return o, errUsage
 	}
-	if o.keys, err = keys.orDefault(); err != nil {
+	if o.keys, err = keys(); err != nil {
 		return o, err
 	}
 	overrules, err := relocate.ParseOverrules(*harmless)

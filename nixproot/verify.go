@@ -13,6 +13,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/verify"
 )
@@ -75,11 +76,17 @@ func parseVerify(args []string, out, errs io.Writer) (verify.Options, string, er
 		OwnLauncher: func(architecture string) string { return ownLauncher(bin, architecture) },
 		PRoots:      ownPRoots(bin), BuildLayers: []string{recordLayer, toolchainLayer, evaluationLayer},
 	}
-	var keys keyList
 	flags := newFlags("verify", verifyUsage, args, out, errs)
-	flags.Var(&keys, "key", "")
-	flags.Var((*rootList)(&options.Roots), "root", "")
-	flags.Var((*stringList)(&options.Accept), "accept", "")
+	keys := keyFlag(flags)
+	flags.Func("root", "", func(s string) error {
+		p, err := storepath.Parse(s)
+		options.Roots = append(options.Roots, p)
+		return err
+	})
+	flags.Func("accept", "", func(s string) error {
+		options.Accept = append(options.Accept, s)
+		return nil
+	})
 	flags.StringVar(&options.Launcher, "launcher", "", "")
 	flags.StringVar(&options.Lifecycle, "lifecycle", "", "")
 	names, err := interspersed(flags, args)
@@ -92,7 +99,7 @@ func parseVerify(args []string, out, errs io.Writer) (verify.Options, string, er
 	}
 	options.Launcher = strings.TrimPrefix(options.Launcher, "sha256:")
 	options.Lifecycle = strings.TrimPrefix(options.Lifecycle, "sha256:")
-	options.Keys, err = keys.orDefault()
+	options.Keys, err = keys()
 	return options, names[0], err
 }
 
