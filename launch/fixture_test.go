@@ -236,12 +236,14 @@ func children(pid int) []int {
 
 // until reads lines up to one that holds text, and returns it.
 func until(lines *bufio.Scanner, text string) string {
+	var before []string
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), text) {
 			return lines.Text()
 		}
+		before = append(before, lines.Text())
 	}
-	Expect(text).To(BeEmpty(), "it ended before it said this")
+	Expect(before).To(ContainElement(ContainSubstring(text)), "it ended (%v)", lines.Err())
 	return ""
 }
 
