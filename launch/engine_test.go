@@ -558,18 +558,23 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("ends by a signal that comes while PRoot is being tried, as if the app had got it", func() {
+	it("ends by a signal that comes while PRoot is being tried, as if the app had got it, whether PRoot ends or not", func() {
 		path := filepath.Join(img.dir, "slow")
-		Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\nsleep 0.5\nexit 1\n"), 0o755)).To(Succeed())
 		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
-		for _, cmd := range []*exec.Cmd{img.command("app", "exit", "0"), img.process("app exit 0; app exit 1")} {
+		for then, cmd := range map[string]*exec.Cmd{
+			"sleep 0.5\nexit 1": img.command("app", "exit", "0"), "sleep 0.4\nexit 1": img.process("app exit 0; app exit 1"),
+			"exec sleep 1000": img.command("app", "exit", "0"),
+		} {
+			Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\n"+then+"\n"), 0o755)).To(Succeed())
 			out, err := cmd.StdoutPipe()
 			Expect(err).NotTo(HaveOccurred())
 			var said strings.Builder
 			cmd.Stderr = &said
 			Expect(cmd.Start()).To(Succeed())
 			until(bufio.NewScanner(out), "up")
+			begin := time.Now()
 			code := end(cmd, syscall.SIGTERM)
+			Expect(time.Since(begin)).To(BeNumerically("<", 10*time.Second), then)
 			Expect(code == 143 || killedBy(cmd.ProcessState) == "terminated").To(BeTrue(), "%d: %s", code, said.String())
 			Expect(said.String()).To(BeEmpty())
 		}
