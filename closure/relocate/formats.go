@@ -325,8 +325,11 @@ func isLZMA(head []byte, named bool) bool {
 		return false
 	}
 	dictionary, size := binary.LittleEndian.Uint32(head[1:]), binary.LittleEndian.Uint64(head[5:])
+	if dictionary < 1<<12 {
+		return false
+	}
 	rest := dictionary &^ (1 << (bits.Len32(dictionary) - 1))
-	return dictionary >= 1<<12 && (rest == 0 || rest == dictionary/3) && (size == noSize || size < 1<<38)
+	return (rest == 0 || rest == dictionary/3) && (size == noSize || size < 1<<38)
 }
 
 // trials are readers to try whether something inflates.

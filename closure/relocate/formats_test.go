@@ -48,6 +48,19 @@ func testFormats(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("takes numbers in a header that can be none", func() {
+		_, report := relocated(t, regular("a", "]"+strings.Repeat("\x00", 100)+script)) // LZMA with a dictionary of no bytes
+		Expect(report.References).To(Equal(1))
+		for _, machine := range []byte{62, 183} { // program headers before the beginning of all files
+			program := []byte(elf(strings.Repeat("\x00", 200) + script))
+			program[4], program[5], program[18], program[19] = 2, 1, machine, 0
+			binary.LittleEndian.PutUint64(program[32:], 1<<64-56)
+			binary.LittleEndian.PutUint16(program[56:], 1)
+			_, report := relocated(t, regular("bin/a", string(program)))
+			Expect(report.References).To(Equal(1))
+		}
+	})
+
 	it("takes what only begins with Mercurial's version for no revlog", func() {
 		_, report := relocated(t, regular("a.i", "\x00\x03\x00\x01"+strings.Repeat("\x00", 60)+script), regular("b.i", "\x00\x01\x00\x01"+script))
 		Expect(report.Blockers).To(BeEmpty())

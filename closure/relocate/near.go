@@ -26,7 +26,7 @@ func segmentsOf(head []byte, machine uint16) (list []segment) {
 		return nil
 	}
 	at, count := binary.LittleEndian.Uint64(head[32:]), int(binary.LittleEndian.Uint16(head[56:]))
-	for ; count > 0 && at+size <= uint64(len(head)); count-- {
+	for ; count > 0 && at <= uint64(len(head)) && size <= uint64(len(head))-at; count-- {
 		h := head[at : at+size]
 		from, length := int64(binary.LittleEndian.Uint64(h[8:])), int64(binary.LittleEndian.Uint64(h[32:]))
 		if binary.LittleEndian.Uint32(h) == load {
