@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 )
@@ -76,7 +78,7 @@ func hashTexts(data []byte) (texts []string) {
 // hashed is a file that has hashes of others, or whose hashes others may have.
 type hashed struct {
 	file     string
-	hashes   []hashText // of others
+	hashes   []hashText // of others, in an inspection
 	was, now []string   // its own, where it changes
 }
 
@@ -107,6 +109,10 @@ func changedScripts(file string, was, now []byte) (changed []*hashed) {
 	return changed
 }
 
+// maxChained is how often the pages of a path are gone through, where pages have the hashes of pages. Within one time a page
+// is only found after those whose hashes it has.
+const maxChained = 16
+
 // integrity makes hashes anew in a tree.
 type integrity struct {
 	view View
@@ -114,8 +120,27 @@ type integrity struct {
 	o    Original
 	c    *collector
 	of   map[string]*hashed // files that change, by their hashes before
-	// packed are the files that may be compressed pages.
-	packed []string
+	// fixed are the fixups so far, by file.
+	fixed map[string][]Fixup
+	// maybe are files that may have changed, and hashed the hashes of those that were looked at, before and now.
+	maybe  map[string]bool
+	hashed map[changedSum][2]string
+}
+
+func newIntegrity(v View, dir string, o Original, c *collector) *integrity {
+	t := &integrity{view: v, dir: dir, o: o, c: c, of: map[string]*hashed{}, fixed: map[string][]Fixup{}}
+	for _, f := range c.report.Fixups {
+		t.fixed[f.File] = append(t.fixed[f.File], f)
+	}
+	return t
+}
+
+// addFixups adds some to the report.
+func (t *integrity) addFixups(list ...Fixup) {
+	t.c.report.Fixups = append(t.c.report.Fixups, list...)
+	for _, f := range list {
+		t.fixed[f.File] = append(t.fixed[f.File], f)
+	}
 }
 
 // fixIntegrity makes the hashes of assets anew, which were rewritten.
@@ -123,68 +148,68 @@ func (v View) fixIntegrity(ctx context.Context, dir string, o Original, assets [
 	if len(assets) == 0 {
 		return nil
 	}
-	t := &integrity{view: v, dir: dir, o: o, c: c, of: map[string]*hashed{}}
-	pages, err := t.pages(ctx)
-	if err != nil {
-		return err
-	}
-	byName := map[string]*hashed{}
-	for _, p := range pages {
-		byName[p.file] = p
-	}
+	t := newIntegrity(v, dir, o, c)
+	known := map[string]bool{}
 	for _, file := range assets {
-		asset := byName[file]
-		if asset == nil {
-			asset = &hashed{file: file}
-		}
-		if err := t.changes(asset); err != nil {
+		known[file] = true
+	}
+	var pages []*hashed
+	for _, file := range assets {
+		p := &hashed{file: file}
+		pages = append(pages, p)
+		if err := t.changes(p); err != nil {
 			return err
 		}
 	}
-	for again := true; again; { // a page that changes may have its own hashes in others
+	for times, again := 0, true; again; times++ { // a page that changes may have its own hashes in others
 		again = false
-		for _, p := range pages {
-			if p.was == nil && slices.ContainsFunc(p.hashes, func(h hashText) bool { return t.of[h.text] != nil }) {
-				again = true
-				if err := t.changes(p); err != nil {
-					return err
-				}
+		err := t.pages(ctx, func(file string, packed bool) error {
+			if packed || known[file] {
+				return nil
 			}
+			data, err := t.read(t.name(file))
+			if err != nil || !slices.ContainsFunc(hashesIn(data), func(h hashText) bool { return t.of[h.text] != nil }) {
+				return err
+			}
+			if known[file], again = true, true; times == maxChained || len(pages) >= 2*maxNames {
+				t.c.blocker(Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a page that has the hash of another, and so on"})
+				return nil
+			}
+			p := &hashed{file: file}
+			pages = append(pages, p)
+			return t.changes(p)
+		})
+		if err != nil {
+			return err
 		}
+		again = again && times < maxChained
 	}
+	inOrder := func(p *hashed) string { return strings.ReplaceAll(p.file, "/", "\x00") }
+	slices.SortFunc(pages, func(a, b *hashed) int { return strings.Compare(inOrder(a), inOrder(b)) })
 	for _, p := range pages {
-		if err := t.become(p); err != nil {
+		if err := cmp.Or(ctx.Err(), t.become(p)); err != nil {
 			return err
 		}
 	}
 	return t.fixPacked(ctx)
 }
 
-// pages finds the files that have hashes.
-func (t *integrity) pages(ctx context.Context) (found []*hashed, err error) {
-	err = filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
+// pages calls see with each file that may have hashes, compressed or not.
+func (t *integrity) pages(ctx context.Context, see func(file string, packed bool) error) error {
+	return filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err != nil || !d.Type().IsRegular() || !isPage(name) && !isPackedPage(name) {
+		packed := isPackedPage(name)
+		if err != nil || !d.Type().IsRegular() || !isPage(name) && !packed {
 			return err
 		}
 		file, err := filepath.Rel(t.dir, name)
 		if err != nil {
 			return err
 		}
-		p := &hashed{file: filepath.ToSlash(file)}
-		if isPackedPage(name) {
-			t.packed = append(t.packed, p.file)
-			return nil
-		}
-		data, err := t.read(name)
-		if p.hashes = hashesIn(data); len(p.hashes) > 0 {
-			found = append(found, p)
-		}
-		return err
+		return see(filepath.ToSlash(file), packed)
 	})
-	return found, err
 }
 
 // read reads a file; one that is too large counts as empty.
@@ -199,14 +224,7 @@ func (t *integrity) read(name string) ([]byte, error) {
 func (t *integrity) name(file string) string { return filepath.Join(t.dir, filepath.FromSlash(file)) }
 
 // fixups are those that a file has already.
-func (t *integrity) fixups(file string) (list []Fixup) {
-	for _, f := range t.c.report.Fixups {
-		if f.File == file {
-			list = append(list, f)
-		}
-	}
-	return list
-}
+func (t *integrity) fixups(file string) []Fixup { return t.fixed[file] }
 
 // changes notes that a file is not what it was, and the hashes that it had.
 func (t *integrity) changes(h *hashed) error {
@@ -246,9 +264,9 @@ func (t *integrity) become(h *hashed) error {
 	var edits []edit
 	var list []Fixup
 	size := int64(0)
-	for _, known := range h.hashes {
+	for _, known := range hashesIn(data) {
 		other := t.of[known.text]
-		if other == nil {
+		if other == nil || !isPage(h.file) {
 			continue
 		}
 		if err := t.become(other); err != nil {
@@ -271,7 +289,7 @@ func (t *integrity) become(h *hashed) error {
 		if err := writeAt(t.name(h.file), before, edits); err != nil {
 			return err
 		}
-		t.c.report.Fixups = append(t.c.report.Fixups, list...)
+		t.addFixups(list...)
 		data = apply(data, edits)
 	}
 	h.now = hashTexts(data)
@@ -280,29 +298,32 @@ func (t *integrity) become(h *hashed) error {
 
 // fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.
 func (t *integrity) fixPacked(ctx context.Context) error {
-	if len(t.packed) == 0 {
-		return nil
-	}
-	loan, err := memory.Of(ctx, t.view.budget.memory).Overdraw(ctx)
-	if err != nil {
-		return err
-	}
-	defer loan.Return()
-	f := newFixer(ctx, t.view, t.o.paths())
-	f.texts = map[string]string{}
-	for was, h := range t.of {
-		if err := t.become(h); err != nil {
-			return err
+	var loan *memory.Loan
+	defer func() { loan.Return() }()
+	var f *fixer
+	return t.pages(ctx, func(file string, packed bool) (err error) {
+		if !packed {
+			return nil
 		}
-		f.texts[was] = h.now[slices.Index(h.was, was)]
-	}
-	for _, file := range t.packed {
+		if f == nil {
+			if loan, err = memory.Of(ctx, t.view.budget.memory).Overdraw(ctx); err != nil {
+				return err
+			}
+			f = newFixer(ctx, t.view, t.o.paths())
+			f.texts = map[string]string{}
+			for was, h := range t.of {
+				if err := t.become(h); err != nil {
+					return err
+				}
+				f.texts[was] = h.now[slices.Index(h.was, was)]
+			}
+		}
 		b := hashedPage(file)
 		if len(t.fixups(file)) == 0 {
 			if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
 				return fmt.Errorf("%s: %w", file, err)
 			}
-			continue
+			return nil
 		}
 		data, err := t.read(t.name(file))
 		if err != nil {
@@ -311,8 +332,8 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 		if edits, err := f.safely(source{data: data, name: path.Base(file)}); err != nil || len(edits) > 0 {
 			t.c.blocker(b)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // hashedPage says that a compressed page has a hash that cannot be made anew.
@@ -325,11 +346,22 @@ func hashedPage(file string) Blocker {
 type inspectedPages struct {
 	pages  []*hashed
 	packed []*hashed // which are compressed anew
+	hashes int       // in all of them
+}
+
+// add keeps the hashes in a page, as long as those of all pages are not too many.
+func (i *inspectedPages) add(file string, data []byte) *hashed {
+	p := &hashed{file: file}
+	if i.hashes < maxFileEdits {
+		p.hashes = hashesIn(data)
+		i.hashes += len(p.hashes)
+	}
+	return p
 }
 
 // note notes a page, or what it loads, before and after it is rewritten.
 func (i *inspectedPages) note(file string, was, now []byte) {
-	p := &hashed{file: file, hashes: hashesIn(now)}
+	p := i.add(file, now)
 	if changed := !bytes.Equal(was, now); len(i.pages) < maxNames && (changed || len(p.hashes) > 0) {
 		p.was = hashTexts(was)
 		if changed {
@@ -345,7 +377,7 @@ func (i *inspectedPages) spoilt() (files []string) {
 	has := func(p *hashed) bool {
 		return slices.ContainsFunc(p.hashes, func(h hashText) bool { return known[h.text] })
 	}
-	for again := true; again && len(i.packed) > 0; {
+	for times, again := 0, true; times <= maxChained && again && len(i.packed) > 0; times++ {
 		again = false
 		for n, p := range i.pages {
 			if p != nil && (p.now != nil || has(p)) {

@@ -89,13 +89,16 @@ func (v View) markCode(ctx context.Context, dir string, o Original, r Report, c 
 		}
 	}
 	var compiled compiled
-	for _, source := range r.sources.names {
+	sources := slices.Clone(r.sources.names) // by directory, as each is listed once
+	slices.SortStableFunc(sources, func(a, b string) int { return strings.Compare(path.Dir(a), path.Dir(b)) })
+	for _, source := range sources {
 		files, err := compiled.of(dir, source)
 		if err != nil {
 			return err
 		}
+		h := sourceHash{view: v, dir: dir, source: source, original: o}
 		for _, file := range files {
-			if err := mark(file, func(c code) (bool, error) { return v.sameHash(dir, source, o, c) }); err != nil {
+			if err := mark(file, h.is); err != nil {
 				return err
 			}
 		}
@@ -157,7 +160,8 @@ func (c *compiled) of(dir, source string) ([]string, error) {
 		if !strings.HasPrefix(name, module) {
 			break
 		}
-		if strings.HasSuffix(name, ".pyc") {
+		// Behind a module's name are the machine's and the optimisation's: m.cpython-311.opt-1.pyc.
+		if strings.HasSuffix(name, ".pyc") && strings.Count(name[len(module):], ".") <= 2 {
 			files = append(files, path.Join(cache, name))
 		}
 	}
@@ -188,26 +192,47 @@ func sameSize(dir, source string, c code) (bool, error) {
 	return err == nil && info.Mode().IsRegular() && uint32(info.Size()) == c.size && c.flags == codeStamped, err
 }
 
-// sameHash reports whether the source, before it was rewritten, had the hash that its byte code says.
-func (v View) sameHash(dir, source string, o Original, c code) (bool, error) {
+// sourceHash tells the hash of a source before it was rewritten, which depends on the byte code's magic number. However much
+// byte code there is of one source, it is read once and hashed for a few versions of Python; more of it counts as stale.
+type sourceHash struct {
+	view        View
+	dir, source string
+	original    Original
+	read        bool
+	was         []byte
+	hashes      map[uint32][2]uint64 // by magic number
+}
+
+// maxVersions is how many versions of Python have byte code of one source that is looked at.
+const maxVersions = 16
+
+// is reports whether the source had the hash that its byte code says.
+func (h *sourceHash) is(c code) (bool, error) {
 	if c.flags != codeChecked {
 		return false, nil
 	}
-	file := filepath.Join(dir, source)
-	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() > maxSource {
-		return false, err
+	if !h.read {
+		h.read = true
+		file := filepath.Join(h.dir, h.source)
+		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() > maxSource {
+			return false, err
+		}
+		now, err := os.ReadFile(file)
+		if err == nil {
+			h.was, err = h.view.before(h.original, nil, h.source, now)
+		}
+		if err != nil {
+			return false, err
+		}
+		h.hashes = make(map[uint32][2]uint64)
 	}
-	now, err := os.ReadFile(file)
-	if err != nil {
-		return false, err
+	known, ok := h.hashes[c.magic]
+	if !ok && h.hashes != nil && len(h.hashes) < maxVersions {
+		// CPython hashes with SipHash-1-3 since 3.11, with SipHash-2-4 before (Python/pyhash.c, _Py_KeyedHash).
+		known, ok = [2]uint64{siphash(1, 3, uint64(c.magic), h.was), siphash(2, 4, uint64(c.magic), h.was)}, true
+		h.hashes[c.magic] = known
 	}
-	was, err := v.before(o, nil, source, now)
-	if err != nil {
-		return false, err
-	}
-	// CPython hashes with SipHash-1-3 since 3.11, with SipHash-2-4 before (Python/pyhash.c, _Py_KeyedHash).
-	key := uint64(c.magic)
-	return c.hash == siphash(1, 3, key, was) || c.hash == siphash(2, 4, key, was), nil
+	return ok && (c.hash == known[0] || c.hash == known[1]), nil
 }
 
 // fixCode marks the byte code at file as not to be checked, if it is fresh and record can take that.

@@ -1,7 +1,6 @@
 package relocate
 
 import (
-	"bytes"
 	"context"
 	"crypto/md5"
 	"crypto/sha1"
@@ -84,18 +83,31 @@ func hexSum(data []byte, digits int) string {
 }
 
 // fixSums makes hashes anew in lists of checksums.
-func (v View) fixSums(ctx context.Context, dir string, o Original, lists []string, c *collector) error {
-	if v.IsZero() {
+func (v View) fixSums(ctx context.Context, dir string, o Original, r Report, c *collector) error {
+	if v.IsZero() || len(r.sums.names) == 0 {
 		return nil
 	}
-	t := &integrity{view: v, dir: dir, o: o, c: c}
-	for _, list := range lists {
+	t := newIntegrity(v, dir, o, c)
+	t.maybe, t.hashed = map[string]bool{}, map[changedSum][2]string{}
+	for _, file := range r.rewritten.names {
+		t.maybe[file] = true
+	}
+	for _, p := range r.pending {
+		t.maybe[p.file] = true
+	}
+	for file := range t.fixed {
+		t.maybe[file] = true
+	}
+	for _, list := range r.sums.names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		data, err := t.read(t.name(list))
 		if err != nil {
 			return err
+		}
+		if !isText(data) { // of another format, which may have a checksum over it
+			continue
 		}
 		edits, err := t.sums(list, data)
 		if err != nil {
@@ -119,7 +131,8 @@ func (v View) fixSums(ctx context.Context, dir string, o Original, lists []strin
 		if err := writeAt(t.name(list), before, edits); err != nil {
 			return err
 		}
-		c.report.Fixups = append(c.report.Fixups, fixed...)
+		t.addFixups(fixed...)
+		t.maybe[list] = true
 	}
 	return nil
 }
@@ -133,27 +146,41 @@ func (t *integrity) sums(list string, data []byte) (edits []edit, err error) {
 	}
 	defer tree.Close()
 	for _, s := range sumsOf(list, data) {
-		info, err := tree.Lstat(s.file)
-		if err != nil || !info.Mode().IsRegular() || info.Size() > maxSource || s.file == list || !t.view.budget.inflated(2*info.Size()) {
+		if s.file == list || !t.maybe[s.file] {
 			continue
 		}
-		now, err := tree.ReadFile(s.file)
-		if err != nil {
-			return nil, err
+		key := changedSum{s.file, s.to - s.from}
+		sums, known := t.hashed[key]
+		if !known {
+			if sums, err = t.changedSums(tree, key); err != nil {
+				return nil, err
+			}
+			t.hashed[key] = sums
 		}
-		digits := s.to - s.from
-		sum := hexSum(now, digits)
-		if sum == "" || sum == string(data[s.from:s.to]) {
-			continue
-		}
-		was, err := t.view.before(t.o, t.fixups(s.file), s.file, now)
-		if err != nil {
-			return nil, err
-		}
-		if !bytes.Equal(was, now) && hexSum(was, digits) == string(data[s.from:s.to]) {
-			edits = append(edits, edit{from: s.from, to: s.to, data: []byte(sum)})
+		if sums[0] != sums[1] && sums[0] == string(data[s.from:s.to]) {
+			edits = append(edits, edit{from: s.from, to: s.to, data: []byte(sums[1])})
 		}
 	}
 	slices.SortFunc(edits, func(a, b edit) int { return a.from - b.from })
 	return edits, nil
+}
+
+// changedSum is a hash of so many digits of a file.
+type changedSum struct {
+	file   string
+	digits int
+}
+
+// changedSums are the hashes of a file before and after it was rewritten, or none.
+func (t *integrity) changedSums(tree *os.Root, of changedSum) (sums [2]string, err error) {
+	info, err := tree.Lstat(of.file)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxSource {
+		return sums, nil
+	}
+	now, err := tree.ReadFile(of.file)
+	if err != nil {
+		return sums, err
+	}
+	was, err := t.view.before(t.o, t.fixups(of.file), of.file, now)
+	return [2]string{hexSum(was, of.digits), hexSum(now, of.digits)}, err
 }

@@ -13,14 +13,11 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
-	for was, now := range f.texts {
-		for at := 0; len(t.edits) <= maxEdits; at += len(was) {
-			n := bytes.Index(s.data[at:], []byte(was))
-			if n < 0 {
-				break
+	if len(f.texts) > 0 {
+		for _, h := range hashesIn(s.data) {
+			if now, ok := f.texts[h.text]; ok {
+				t.edits = append(t.edits, edit{from: h.at, to: h.at + len(now), data: []byte(now)})
 			}
-			at += n
-			t.edits = append(t.edits, edit{from: at, to: at + len(was), data: []byte(now)})
 		}
 	}
 	return t.edits, f.counted(t)

@@ -69,7 +69,7 @@ type fixer struct {
 	edits     int   // of the file at hand
 	packed    int64 // bytes of the file at hand that are compressed anew
 	replaced  int64 // bytes of the file at hand that others replace
-	// texts are others that are put in the place of some, of the same length.
+	// texts are hashes that are put in the place of some in pages, of the same length.
 	texts map[string]string
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)

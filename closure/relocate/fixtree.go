@@ -39,10 +39,11 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
-	if err := v.fixSums(ctx, dir, o, r.sums.names, c); err != nil {
+	if err := v.fixSums(ctx, dir, o, r, c); err != nil {
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	c.report.sources, c.report.stamped, c.report.assets, c.report.sums = nameList{}, nameList{}, nameList{}, nameList{}
+	c.report.rewritten = nameList{}
 	return c.report, nil
 }
 

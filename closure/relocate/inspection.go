@@ -194,7 +194,9 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 	i.fixer.read, i.fixer.unpacked = read, nil
 	if isPackedPage(p.file) {
 		i.fixer.unpacked = func(plain []byte) {
-			i.pages.packed = append(i.pages.packed, &hashed{file: p.file, hashes: hashesIn(plain)})
+			if page := i.pages.add(p.file, plain); len(page.hashes) > 0 {
+				i.pages.packed = append(i.pages.packed, page)
+			}
 		}
 	}
 	if _, fixed, ok := i.fixer.attempt(data, p, &i.collector); ok {

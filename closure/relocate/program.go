@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -99,26 +100,39 @@ func (s *checksumFiles) rewrote(file string) {
 	}
 }
 
+// rewrittenAs is the file among those that were rewritten, which are sorted, whose checksum bears a name, or "": that which
+// programs ask for, libx.so.1, while the file may be libx.so.1.2.
+func (s *checksumFiles) rewrittenAs(name string) string {
+	for _, wanted := range []string{name, name + "."} {
+		at, found := slices.BinarySearch(s.rewritten, wanted)
+		if found || at < len(s.rewritten) && wanted != name && strings.HasPrefix(s.rewritten[at], wanted) {
+			return s.rewritten[at]
+		}
+	}
+	if len(s.rewritten) == maxChecksumFiles {
+		return s.rewritten[0]
+	}
+	return ""
+}
+
 // blockers lists the checksums that are no longer right.
 func (s *checksumFiles) blockers() []Blocker {
 	var found []Blocker
+	slices.Sort(s.rewritten)
 	for _, file := range s.files {
 		base := strings.TrimPrefix(path.Base(file), ".")
 		nss := strings.HasSuffix(base, ".chk")
 		of := strings.TrimSuffix(strings.TrimSuffix(base, ".hmac"), ".chk")
-		for _, name := range s.rewritten {
-			// The checksum bears the name that programs ask for, libx.so.1, and the file may be libx.so.1.2.
-			if name != of && !strings.HasPrefix(name, of+".") && len(s.rewritten) < maxChecksumFiles {
-				continue
-			}
-			b := Blocker{File: file, Offset: -1, Kind: Checksummed}
-			b.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
-			if nss {
-				b.Harmless = "every NSS has one and looks at it in FIPS mode only"
-			}
-			found = append(found, b)
-			break
+		name := s.rewrittenAs(of)
+		if name == "" {
+			continue
 		}
+		b := Blocker{File: file, Offset: -1, Kind: Checksummed}
+		b.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
+		if nss {
+			b.Harmless = "every NSS has one and looks at it in FIPS mode only"
+		}
+		found = append(found, b)
 	}
 	return found
 }

@@ -100,6 +100,8 @@ type Report struct {
 	stamped nameList  // Python byte code with the time stamp of a Nix store
 	assets  nameList  // scripts, style sheets and pages that were rewritten
 	sums    nameList  // lists of checksums
+	// rewritten are the files that were.
+	rewritten nameList
 }
 
 // Relocatable reports whether nothing blocks.

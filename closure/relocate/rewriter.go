@@ -233,6 +233,7 @@ func (s *Rewriter) end(buf []byte) {
 		return
 	}
 	s.report.References += s.written
+	s.report.rewritten.add(s.file)
 	if strings.HasSuffix(s.file, ".py") {
 		s.report.sources.add(s.file)
 	}
@@ -291,7 +292,9 @@ func (s *Rewriter) leaveBlocker(b Blocker) {
 		s.blocker(b)
 		return
 	}
-	if s.unfixed.count++; len(s.unfixed.blockers) < maxBlockers {
+	// Of more files than are named if all of them block, one is enough to say so.
+	few := len(s.report.pending) < maxBlockers || len(s.unfixed.blockers) == 0
+	if s.unfixed.count++; few && len(s.unfixed.blockers) < maxBlockers {
 		s.unfixed.blockers = append(s.unfixed.blockers, b)
 	}
 }
