@@ -55,6 +55,9 @@ func (b *budget) allow(size int64) {
 // inflated takes n bytes, and reports whether they were there.
 func (b *budget) inflated(n int64) bool { return b.inflate.Add(-n) >= 0 }
 
+// takes is inflated for a decoder's n bytes of memory, which are taken and cleared faster than others are inflated.
+func (b *budget) takes(n int64) bool { return b.inflated(n / inflateRatio) }
+
 // compressed takes n bytes to be compressed anew, and reports whether they were there.
 func (b *budget) compressed(n int64) bool { return b.anew.Add(-n) >= 0 }
 

@@ -19,3 +19,11 @@ func CompressedAnew(l View) int64 { return compressBase - l.budget.anew.Load() }
 
 // KeepAtMost has an inspection keep files of up to that many bytes.
 func (i *Inspection) KeepAtMost(bytes int64) { i.most = bytes }
+
+// PendingBlockers is how many blockers a report keeps of files that are left to FixTree.
+func PendingBlockers(r Report) (n int) {
+	for _, p := range r.pending {
+		n += len(p.blockers)
+	}
+	return n
+}

@@ -8,6 +8,8 @@ const (
 	classDataMachine = " VM ("
 	// runTimeImage ends the name of the image that a virtual machine has its own classes from.
 	runTimeImage = "/lib/modules\x00"
+	// longestPath is how long a path may be, its NUL included (PATH_MAX).
+	longestPath = 4096
 )
 
 // classData keeps the virtual machine from using an archive of classes with store paths in them: strings are found by their hash
@@ -18,7 +20,7 @@ func (f *fixer) classData(s source) ([]edit, error) {
 	edits, err := f.text(s, format{})
 	used := err != nil
 	for _, e := range edits {
-		name := s.data[e.to:]
+		name := s.data[e.to:min(len(s.data), e.to+longestPath)]
 		end := bytes.IndexByte(name, 0) + 1
 		used = used || !bytes.HasSuffix(name[:end], []byte(runTimeImage))
 	}

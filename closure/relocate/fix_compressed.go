@@ -17,6 +17,8 @@ import (
 	lola "github.com/mikelolasagasti/xz"
 	ulikunitz "github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
 // gzip compresses a gzip file anew, as one member with the header of the first (RFC 1952). Files with an index over
@@ -132,6 +134,9 @@ func (f *fixer) zstd(s source) ([]edit, error) {
 		return nil, err
 	}
 	defer r.Close()
+	if window > smallWindows && !f.budget.takes(window) {
+		return nil, errBudget
+	}
 	size := 1 << 10
 	for int64(2*size) <= min(window, smallWindows) {
 		size *= 2
@@ -166,13 +171,16 @@ func (f *fixer) xz(s source) ([]edit, error) {
 // xzReader reads an .xz file, with filters before the compression too.
 func xzReader(data []byte) (io.Reader, error) {
 	if onlyLZMA2(data) {
-		return ulikunitz.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(data))
+		return xz.NewReader(bytes.NewReader(data), xz.Options{MaxWindow: maxWindows}), nil
 	}
 	return lola.NewReader(bytes.NewReader(data), maxWindows)
 }
 
 // bzip2 compresses a bzip2 file anew, in blocks of the same size.
 func (f *fixer) bzip2(s source) ([]edit, error) {
+	if !f.budget.takes(bzip2Window) {
+		return nil, errBudget
+	}
 	data, err := f.recompress(s, stem(s.name), stdbzip2.NewReader(bytes.NewReader(s.data)), asBzip2(s.data))
 	return whole(s, data, err)
 }
@@ -190,11 +198,14 @@ func asBzip2(like []byte) compressor {
 
 // lzma compresses an .lzma file anew, with a dictionary no larger than before.
 func (f *fixer) lzma(s source) ([]edit, error) {
+	dictionary := int64(binary.LittleEndian.Uint32(s.data[1:]))
+	if !f.budget.takes(dictionary) {
+		return nil, errBudget
+	}
 	r, err := lzma.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(s.data))
 	if err != nil {
 		return nil, errMalformed
 	}
-	dictionary := int64(binary.LittleEndian.Uint32(s.data[1:]))
 	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
 	}})

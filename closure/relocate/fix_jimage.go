@@ -61,7 +61,10 @@ func readJimage(data []byte) (j jimage, ok bool) {
 // location gives the attributes of a resource.
 func (j jimage) location(i int) (attributes [jimageKinds]uint64, ok bool) {
 	at := j.locations + int(j.order.Uint32(j.data[j.offsets+4*i:]))
-	for at < j.names {
+	for range jimageKinds { // each is there once at most
+		if at >= j.names {
+			break
+		}
 		kind, size := int(j.data[at]>>3), int(j.data[at]&7)+1
 		if at++; kind == jimageEnd {
 			return attributes, true
@@ -90,12 +93,13 @@ func appendLocation(b []byte, attributes [jimageKinds]uint64) []byte {
 	return append(b, jimageEnd)
 }
 
-// name is a text of an image's table.
+// name is a text of an image's table, or as much of it as a name has.
 func (j jimage) name(at uint64) string {
 	if at >= uint64(j.resources-j.names) {
 		return ""
 	}
-	name, _, _ := bytes.Cut(j.data[j.names+int(at):j.resources], []byte{0})
+	text := j.data[j.names+int(at) : j.resources]
+	name, _, _ := bytes.Cut(text[:min(len(text), longestPath)], []byte{0})
 	return string(name)
 }
 
@@ -106,13 +110,17 @@ func (j jimage) number(at, n int) edit {
 	return edit{from: at, to: at + 4, data: b}
 }
 
-// sharedHashes are those of the texts that edits rewrite in an image's table, which may be strings of classes (jlink's
-// compact-cp), before that.
-func (j jimage) sharedHashes(edits []edit) (hashes [][]byte) {
+// sharedHashes are those of the texts that edits, which are sorted, rewrite in an image's table, which may be strings of
+// classes (jlink's compact-cp), before that.
+func (j jimage) sharedHashes(edits []edit) map[uint32]bool {
+	hashes, end := map[uint32]bool{}, 0
 	for _, e := range edits {
-		from := bytes.LastIndexByte(j.data[:e.from], 0) + 1
+		if e.from < end {
+			continue // it is of the text that the one before is of
+		}
+		from := end + bytes.LastIndexByte(j.data[end:e.from], 0) + 1
 		text, _, _ := bytes.Cut(j.data[from:j.resources], []byte{0})
-		hashes = append(hashes, binary.BigEndian.AppendUint32(nil, hashCode(text)))
+		hashes[hashCode(text)], end = true, from+len(text)
 	}
 	return hashes
 }
@@ -133,7 +141,7 @@ func (f *fixer) jimageResources(s source) ([]edit, error) {
 		return nil, errMalformed
 	}
 	names, err := f.text(source{data: s.data[:j.resources]}, format{})
-	if err != nil {
+	if err := cmp.Or(err, sortEdits(names)); err != nil {
 		return nil, err
 	}
 	edits, shared := slices.Clone(names), j.sharedHashes(names)
@@ -194,7 +202,7 @@ func (f *fixer) jimageResources(s source) ([]edit, error) {
 }
 
 // jimageResource gives what a compressed resource becomes, or nil where it stays.
-func (f *fixer) jimageResource(j jimage, s source, shared [][]byte) ([]byte, error) {
+func (f *fixer) jimageResource(j jimage, s source, shared map[uint32]bool) ([]byte, error) {
 	if len(s.data) < jimagePacked || j.order.Uint32(s.data) != jimagePackedMark {
 		return nil, errMalformed
 	}
@@ -237,9 +245,13 @@ func (f *fixer) jimageResource(j jimage, s source, shared [][]byte) ([]byte, err
 
 // jimageShared makes sure that a class whose strings stand in the image's table has no switch over one that is rewritten, and
 // that there is no reference in what else is compressed in a way that is not known.
-func (f *fixer) jimageShared(s source, data []byte, shared [][]byte) error {
+func (f *fixer) jimageShared(s source, data []byte, shared map[uint32]bool) error {
 	edits, err := f.text(source{data: data}, format{})
-	if err == nil && (len(edits) > 0 || slices.ContainsFunc(shared, func(hash []byte) bool { return bytes.Contains(data, hash) })) {
+	found := len(edits) > 0
+	for at := 0; len(shared) > 0 && !found && at+4 <= len(data); at++ {
+		found = shared[binary.BigEndian.Uint32(data[at:])]
+	}
+	if err == nil && found {
 		err = blockedBy(HashKeyed, "a reference in a class whose strings are shared with others (compact-cp)")
 	}
 	return err

@@ -193,27 +193,29 @@ func isSDBM(head []byte) bool {
 	})
 }
 
+// sdbmKeys gives the places of the keys in a table of pages of that size, or says that it is none.
+func sdbmKeys(data []byte, size int, key func(from, to int)) bool {
+	for at := 0; at < len(data); at += size {
+		if at+size > len(data) {
+			return false
+		}
+		keys, ok := sdbmPairs(data[at:at+size], size)
+		if !ok {
+			return false
+		}
+		for _, k := range keys {
+			key(at+k[0], at+k[1])
+		}
+	}
+	return true
+}
+
 // sdbm rewrites values of an SDBM table, pages of keys and values.
 func (f *fixer) sdbm(s source) ([]edit, error) {
 	return f.unkeyed(s, "a key, which is found by its hash", func(key func(from, to int)) bool {
 		return slices.ContainsFunc(sdbmPages, func(size int) bool {
-			var keys [][2]int
-			for at := 0; at < len(s.data); at += size {
-				if at+size > len(s.data) {
-					return false
-				}
-				found, ok := sdbmPairs(s.data[at:at+size], size)
-				if !ok {
-					return false
-				}
-				for _, k := range found {
-					keys = append(keys, [2]int{at + k[0], at + k[1]})
-				}
-			}
-			for _, k := range keys {
-				key(k[0], k[1])
-			}
-			return true
+			// The keys only count once all pages have turned out to be some.
+			return sdbmKeys(s.data, size, func(int, int) {}) && sdbmKeys(s.data, size, key)
 		})
 	})
 }

@@ -67,7 +67,7 @@ func lispPage(core []byte, parts []int) uint64 {
 				return true
 			}
 			part := core[min((page+1)*size, uint64(len(core))):]
-			return !isZlibHeader(part) && zstdFrameSize(part) == 0
+			return !isZlibHeader(part) && !isZstdFrame(part)
 		}) {
 			return size
 		}
@@ -104,7 +104,11 @@ func (f *fixer) lisp(s source) ([]edit, error) {
 	for _, at := range parts {
 		at += core
 		page := binary.LittleEndian.Uint64(s.data[at:])
-		packed, err := f.lispPart(s, s.data[core+(int(page)+1)*size:])
+		part := s.data[core+(int(page)+1)*size:]
+		if !f.budget.inflated(slowCost * int64(len(part))) { // parts may lie over each other, and have nothing in them
+			return nil, errBudget
+		}
+		packed, err := f.lispPart(s, part)
 		if err != nil {
 			return nil, err
 		}
@@ -135,6 +139,9 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 		return f.lispText(in, r, asZlib)
 	}
 	n := zstdFrameSize(data)
+	if n == 0 {
+		return nil, blockedBy(Opaque, "a compressed part of an SBCL core that cannot be read")
+	}
 	r, err := zstd.NewReader(bytes.NewReader(data[:n]), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindows))
 	if err != nil {
@@ -162,10 +169,16 @@ func (f *fixer) lispText(s source, r io.Reader, c compressor) ([]byte, error) {
 	return f.compressed(apply(plain, edits), c)
 }
 
+// isZstdFrame reports whether a zstd frame begins data.
+func isZstdFrame(data []byte) bool {
+	var h zstd.Header
+	return h.Decode(data[:min(len(data), zstd.HeaderMaxSize)]) == nil && !h.Skippable
+}
+
 // zstdFrameSize is how long the zstd frame is that begins data (RFC 8878, 3.1.1), or 0.
 func zstdFrameSize(data []byte) int {
 	var h zstd.Header
-	if err := h.Decode(data[:min(len(data), zstd.HeaderMaxSize)]); err != nil || h.Skippable {
+	if !isZstdFrame(data) || h.Decode(data[:min(len(data), zstd.HeaderMaxSize)]) != nil {
 		return 0
 	}
 	for at := h.HeaderSize; at+3 <= len(data); {

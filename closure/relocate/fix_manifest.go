@@ -3,6 +3,7 @@ package relocate
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"io"
 	"path"
 )
@@ -53,30 +54,50 @@ func (x *inspector) manifest(l *level, p location) error {
 
 // manifest rewrites references, and leaves the breaks where they are.
 func (f *fixer) manifest(s source) ([]edit, error) {
-	var text []byte
-	var places []int
-	for at := 0; at < len(s.data); {
-		if n := fold(s.data[at:]); n > 0 {
-			at += n
-			continue
-		}
-		text, places = append(text, s.data[at]), append(places, at)
-		at++
+	if len(s.data) > maxMember {
+		return nil, f.mustBeFree(s, format{name: "jar manifest", kind: Checksummed}, nil)
 	}
+	text := make([]byte, 0, len(s.data))
+	eachUnfolded(s.data, func(at int) bool {
+		text = append(text, s.data[at])
+		return true
+	})
 	whole, err := f.text(source{data: text, name: s.name}, format{})
-	if err != nil {
+	if err := cmp.Or(err, sortEdits(whole)); err != nil || len(whole) == 0 {
 		return nil, err
 	}
 	var edits []edit
-	for _, e := range whole {
-		for from := e.from; from < e.to; {
-			to := from + 1
-			for to < e.to && places[to] == places[to-1]+1 {
-				to++
+	n := 0
+	eachUnfolded(s.data, func(at int) bool {
+		e := whole[0]
+		if n >= e.from {
+			last := len(edits) - 1
+			if n > e.from && edits[last].to == at {
+				edits[last].to, edits[last].data = at+1, e.data[n-e.from-len(edits[last].data):n-e.from+1]
+			} else {
+				edits = append(edits, edit{from: at, to: at + 1, data: e.data[n-e.from : n-e.from+1]})
 			}
-			edits = append(edits, edit{places[from], places[to-1] + 1, e.data[from-e.from : to-e.from], e.plain && to-from == e.to-e.from})
-			from = to
+			last = len(edits) - 1
+			edits[last].plain = e.plain && len(edits[last].data) == len(e.data)
 		}
-	}
+		if n++; n == e.to {
+			whole = whole[1:]
+		}
+		return len(whole) > 0
+	})
 	return edits, nil
+}
+
+// eachUnfolded gives the places of a manifest's bytes but for the breaks within lines, as long as it is wanted.
+func eachUnfolded(data []byte, each func(at int) bool) {
+	for at := 0; at < len(data); {
+		if n := fold(data[at:]); n > 0 {
+			at += n
+			continue
+		}
+		if !each(at) {
+			return
+		}
+		at++
+	}
 }

@@ -162,9 +162,13 @@ func (f *fixer) rdbValue(data []byte, at int) (rdbValue, error) {
 	case rdbStored:
 		r = io.LimitReader(in, size)
 	case rdbBzip2:
+		if !f.budget.takes(bzip2Window) {
+			return v, errBudget
+		}
 		r = bzip2.NewReader(in)
 	case rdbLZMA2:
-		r, err = lzma.Reader2Config{DictCap: rdbWindow}.NewReader2(in)
+		// Nothing is copied from further back than the value is long, and what a dictionary takes is taken for each value.
+		r, err = lzma.Reader2Config{DictCap: int(min(max(size, lzma.MinDictCap), rdbWindow))}.NewReader2(in)
 	default:
 		if v.letter != rdbZlib {
 			v.letter, v.begin = 0, at+4

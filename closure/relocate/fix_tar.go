@@ -41,7 +41,7 @@ func readTarEntry(data []byte, at int) (e tarEntry, ok bool, err error) {
 // right where it is a PHAR's signature; an image of a container stays as it is, and a gem.
 func (f *fixer) tar(s source) ([]edit, error) {
 	var edits []edit
-	hashed := ""
+	hashed, signed := "", false
 	for at := 0; ; {
 		e, ok, err := readTarEntry(s.data, at)
 		if err != nil {
@@ -53,6 +53,10 @@ func (f *fixer) tar(s source) ([]edit, error) {
 		var changed []edit
 		switch path.Clean(e.name) {
 		case pharSignature:
+			if signed { // each is over all that stands before it
+				return nil, errMalformed
+			}
+			signed = true
 			changed, err = f.tarSignature(s, e, edits)
 		case "manifest.json", "oci-layout", "checksums.yaml.gz":
 			hashed = e.name

@@ -45,7 +45,7 @@ func (f *fixer) zip(s source) ([]edit, error) {
 		if isSignature(r.name) {
 			signed = r.name
 		}
-		if changed[i], err = f.zipEntry(s, z, r); err != nil {
+		if changed[i], err = f.zipEntry(s, &z, r); err != nil {
 			return nil, err
 		}
 		if changed[i] != nil {
@@ -110,11 +110,15 @@ type zipChange struct {
 }
 
 // zipEntry rewrites one member: nil if there is nothing to rewrite.
-func (f *fixer) zipEntry(s source, z zipFile, r zipRecord) (*zipChange, error) {
+func (f *fixer) zipEntry(s source, z *zipFile, r zipRecord) (*zipChange, error) {
 	at := z.base + r.local
 	begin, end, err := zipContents(s.data, at, r)
 	if err != nil {
 		return nil, err
+	}
+	// Headers that lie over each other would be searched again and again.
+	if z.headers += begin - at; z.headers > len(s.data) {
+		return nil, errMalformed
 	}
 	c, err := f.zipNames(s, r, at+zipHeader, begin)
 	if err != nil {

@@ -47,7 +47,7 @@ func (l *level) inflate() (err error) {
 }
 
 func (x *inspector) bzip2(l *level, p location) error {
-	return x.withMemory(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
+	return x.withNew(bzip2Window, func() error { return x.look(bzip2.NewReader(l.Reader), p) })
 }
 
 func (x *inspector) brotli(l *level, p location) error {
@@ -105,8 +105,11 @@ func markRefusal(err error, refusals ...error) error {
 
 func (x *inspector) zstd(l *level, p location) error {
 	head, _ := l.Peek(headLen)
-	window := max(zstdWindow(head), smallWindows)
-	return x.withMemory(window, func() error {
+	window, with := max(zstdWindow(head), smallWindows), x.withMemory
+	if window > smallWindows {
+		with = x.withNew
+	}
+	return with(window, func() error {
 		if l.zstd == nil || window > smallWindows {
 			if err := l.newZstd(window); err != nil {
 				return err
@@ -137,10 +140,11 @@ func (x *inspector) jimage(l *level, p location) error {
 	const headerLen = 29
 	marks := [][]byte{{0xfa, 0xfa, 0xfe, 0xca}, {0xca, 0xfe, 0xfa, 0xfa}}
 	for {
-		b, err := l.Peek(l.Size())
+		b, err := l.Peek(headerLen)
 		if len(b) < headerLen {
 			return err
 		}
+		b, _ = l.Peek(min(l.Buffered(), headLen)) // one may follow soon, so all of the buffer would be gone through each time
 		at := -1
 		for _, mark := range marks {
 			if i := bytes.Index(b[:len(b)-headerLen+len(mark)], mark); i >= 0 && (at < 0 || i < at) {

@@ -34,7 +34,7 @@ func (x *inspector) lzma(l *level, p location) error {
 	if err != nil {
 		return err
 	}
-	return x.withMemory(int64(binary.LittleEndian.Uint32(head[1:])), func() error {
+	return x.withNew(int64(binary.LittleEndian.Uint32(head[1:])), func() error {
 		r, err := lzma.NewReader(l.Reader)
 		if err != nil {
 			return err

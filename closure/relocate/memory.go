@@ -37,6 +37,15 @@ func (x *inspector) withMemory(size int64, look func() error) error {
 	return look()
 }
 
+// withNew is withMemory for a decoder that takes all of it anew, however little it then reads: as that takes time, it is
+// charged for as if so much less were inflated.
+func (x *inspector) withNew(size int64, look func() error) error {
+	if !x.budget.takes(size) {
+		return errBudget
+	}
+	return x.withMemory(size, look)
+}
+
 // freeMemory gives back what the file at hand has taken.
 func (x *inspector) freeMemory() {
 	x.taken = 0

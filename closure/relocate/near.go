@@ -3,7 +3,6 @@ package relocate
 import (
 	"bytes"
 	"encoding/binary"
-	"slices"
 )
 
 // On x86-64 the last characters of a text may be an immediate, and the rest be taken from where the whole text stands. Few
@@ -65,11 +64,6 @@ func (c snippet) takes(text uint64) bool {
 		}
 	}
 	return false
-}
-
-// isCopied reports whether the code around one of the pieces takes one of the whole references.
-func (e evidence) isCopied() bool {
-	return slices.ContainsFunc(e.code, func(c snippet) bool { return slices.ContainsFunc(e.texts, c.takes) })
 }
 
 // goNote is in the note of a program that Go's linker has numbered (cmd/link/internal/ld/elf.go): its type and name.

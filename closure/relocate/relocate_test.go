@@ -25,6 +25,7 @@ func TestRelocate(t *testing.T) {
 	suite("Java's run-time images", testRunTimeImages)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)
+	suite("hostile files", testHostile)
 	suite("programs read what was relocated", testInstalled)
 	suite.Run(t)
 }

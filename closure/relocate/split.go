@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -57,6 +58,7 @@ type evidence struct {
 	vagueEnd  bool      // something in a register may be what is put over the end of a whole one
 	texts     []uint64  // the addresses of whole ones
 	code      []snippet // around what may be the last of them
+	copied    bool      // one of them takes one of those
 }
 
 // begin makes the search ready for a file that begins with head.
@@ -162,6 +164,7 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 			e.whole, e.endsEarly = true, e.endsEarly || early
 			if at, _ := address(s.segments, off+int64(first-behind)); at > 0 && s.keepsNear() {
 				e.texts = append(e.texts, at)
+				e.copied = e.copied || slices.ContainsFunc(e.code, func(c snippet) bool { return c.takes(at) })
 			}
 		})
 		if s.branches != nil && s.branches.text(off+int64(first-behind), member) {
@@ -186,7 +189,8 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		}
 		from := max(0, last-nearLen)
 		if at, runs := address(s.segments, off+int64(from)); runs && s.keepsNear() {
-			e.code = append(e.code, snippet{at, bytes.Clone(buf[from:min(len(buf), last+nearLen)])})
+			c := snippet{at, bytes.Clone(buf[from:min(len(buf), last+nearLen)])}
+			e.code, e.copied = append(e.code, c), e.copied || slices.ContainsFunc(e.texts, c.takes)
 		}
 	})
 }
@@ -242,7 +246,7 @@ func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
 	e := s.seen[member]
 	add(&e)
 	s.note(member, e)
-	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd || e.isCopied() {
+	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd || e.copied {
 		s.tell(i, member, found)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
@@ -60,5 +61,6 @@ func (s *Rewriter) absolute(target string) (string, bool) {
 	if tail != "" && !s.view.IsZero() {
 		s.searchName(tail, "the symlink's target")
 	}
-	return path.Join(s.view.Rename(p), tail), true
+	there := path.Join(s.view.Rename(p), tail)
+	return there, len(there) <= nar.MaxTargetLen
 }

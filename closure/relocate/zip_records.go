@@ -25,6 +25,7 @@ type zipFile struct {
 	long      int // the record before that with fields of 64 bits, or 0
 	directory int
 	records   []zipRecord
+	headers   int // bytes of members' headers that were gone through
 }
 
 // endsWithZip reports whether a zip archive ends data.
@@ -81,7 +82,9 @@ func readZip(data []byte) (zipFile, error) {
 		size > 0 && !bytes.HasPrefix(data[z.base+offset:], []byte(zipCentral)) {
 		z.base = 0
 	}
-	z.directory = z.base + offset
+	if z.directory = z.base + offset; z.directory > len(data) {
+		return z, errMalformed
+	}
 	packed := 0
 	for at := z.directory; len(z.records) < count; {
 		if at < 0 || at+zipCentralLen > len(data) || string(data[at:at+4]) != zipCentral {

@@ -1,0 +1,227 @@
+package relocate_test
+
+import (
+	stdcontext "context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// testHostile is about small files that somebody has made so that looking at them, or rewriting them, takes far longer than
+// their size says.
+func testHostile(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	// processorTime is what this process has had of it, all threads together.
+	processorTime := func() time.Duration {
+		var u unix.Rusage
+		Expect(unix.Getrusage(unix.RUSAGE_SELF, &u)).To(Succeed())
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	// bounded relocates files, which has to take less than 8 seconds of a processor.
+	bounded := func(files ...file) relocate.Report {
+		dir := filepath.Join(t.TempDir(), "tree")
+		t.Cleanup(func() { _ = nar.RemoveAll(dir) })
+		l, begin := view(t), processorTime()
+		rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+		send(t, rewriter, archive(files...), whole)
+		o := relocate.Original{Path: self, References: []storepath.Path{dep}}
+		report, err := l.FixTree(stdcontext.Background(), dir, o, rewriter.Report())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(processorTime() - begin).To(BeNumerically("<", 8*time.Second))
+		return report
+	}
+	number := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
+	short := func(n int) string { return string(binary.LittleEndian.AppendUint16(nil, uint16(n))) }
+
+	it("compares each piece of a reference with each whole one once", func() {
+		program := []byte(elf(strings.Repeat("\x00", 200)))[:120]
+		program[4], program[5], program[18], program[19] = 2, 1, 62, 0
+		binary.LittleEndian.PutUint64(program[32:], 64)
+		binary.LittleEndian.PutUint16(program[56:], 1)
+		program[64], program[68] = 1, 5 // all of it is code
+		binary.LittleEndian.PutUint64(program[80:], 0x400000)
+		binary.LittleEndian.PutUint64(program[96:], 1<<30)
+		text := string(program) + strings.Repeat("\xcc", 8) + strings.Repeat(string(dep)+"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 60)
+		text += strings.Repeat("\xcc", -len(text)&15) + strings.Repeat("\xcc\xcc\xccg-glibc-2.40\x00", 8000)
+		Expect(bounded(regular("bin/a", text)).References).To(Equal(60))
+	})
+
+	it("looks for the hashes of rewritten files in a compressed page all at once", func() {
+		var files []file
+		for i := range 3000 {
+			files = append(files, regular(fmt.Sprintf("a%04d.js", i), fmt.Sprint(dep, i)))
+		}
+		for i := range 3 {
+			files = append(files, regular(fmt.Sprintf("z%d.html.gz", i), gzipped(strings.Repeat("\x00", 8<<20)+fmt.Sprint(i))))
+		}
+		Expect(bounded(files...).References).To(Equal(3000))
+	})
+
+	it("gives up on pages that have each other's hashes in a long row, and says so", func() {
+		text := string(dep)
+		files := []file{regular("a.js", text)}
+		for i := range 40 {
+			sum := sha256.Sum256([]byte(text))
+			text = "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+			files = append(files[:1:1], append([]file{regular(fmt.Sprintf("p%03d.html", 40-i), text)}, files[1:]...)...)
+		}
+		Expect(bounded(files...).Blockers).To(ConsistOf(And(
+			HaveField("Kind", relocate.Checksummed), HaveField("Detail", ContainSubstring("the hash of a page that has the hash of another")))))
+	})
+
+	it("reads a file once for all lines of a list of checksums, and none that was not rewritten", func() {
+		var list strings.Builder
+		for i := range 60_000 {
+			fmt.Fprintf(&list, "%032x  %s\n", i, []string{"a", "b"}[i%2])
+		}
+		files := []file{regular("MD5SUMS", list.String()), regular("a", string(dep)), regular("b", strings.Repeat("b", 15<<20))}
+		for i := range 10_000 {
+			files = append(files, symlink(fmt.Sprintf("l%04d", i), "../"+dep.Base()))
+		}
+		bounded(files...)
+	})
+
+	it("leaves what is called a list of checksums and is none alone", func() {
+		sum := sha256sum(string(dep))
+		list := zipped(0, "a", fmt.Sprintf("\n%s  a.txt\n%s\n", sum, dep))
+		dir, report := fixedTree(t, regular("a.sha256", list), regular("a.txt", string(dep)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(unzipped(readBack(t, dir, "a.sha256"))["a"]).To(ContainSubstring(sum))
+	})
+
+	it("hashes a source once for all byte code that says it is of it", func() {
+		var files []file
+		for i := range 400 {
+			files = append(files, regular(fmt.Sprintf("lib/__pycache__/m.a%04d.pyc", i), pyc(magic311, 3, "01234567")))
+		}
+		bounded(append(files, regular("lib/m.py", "# "+string(dep)+strings.Repeat("#", 15<<20)))...)
+	})
+
+	it("pairs checksums with the files that they are of without comparing all with all", func() {
+		var files []file
+		for i := range 16_000 {
+			files = append(files, regular(fmt.Sprintf("a/x%05d.hmac", i), ""))
+		}
+		for i := range 16_000 {
+			f := regular(fmt.Sprintf("b/y%05d", i), string(dep))
+			f.Executable = true
+			files = append(files, f)
+		}
+		rewriter, begin := view(t).Rewrite(self, []storepath.Path{dep}, discard{}), processorTime()
+		send(t, rewriter, archive(append(files, regular("c/.y00001.hmac", ""), regular("c/y.hmac", ""))...), whole)
+		Expect(processorTime() - begin).To(BeNumerically("<", 8*time.Second))
+		Expect(rewriter.Report().Blockers).To(ConsistOf(HaveField("File", "c/.y00001.hmac")))
+	})
+
+	it("goes through no header of a zip archive, signature of a tar archive or part of a core again and again", func() {
+		const members = 20_000
+		name := strings.Repeat("n", 65535)
+		local := "PK\x03\x04\x14\x00\x00\x00\x00\x00" + strings.Repeat("\x00", 16) + "\xff\xff\xff\xff" + name + string(dep) + name[len(dep):]
+		archive := local + strings.Repeat("PK\x01\x02"+strings.Repeat("\x00", 42), members) +
+			"PK\x05\x06\x00\x00\x00\x00" + short(members) + short(members) + number(46*members) + number(len(local)) + "\x00\x00"
+		Expect(bounded(regular("a.zip", archive)).Blocking).To(BeNumerically(">", 0))
+
+		member := func(name, body string) string {
+			header := make([]byte, 512)
+			copy(header, name)
+			copy(header[124:], fmt.Sprintf("%011o\x000", len(body)))
+			copy(header[257:], "ustar")
+			return string(header) + body + strings.Repeat("\x00", -len(body)&511)
+		}
+		signature := member(".phar/signature.bin", number(1)+number(16)+strings.Repeat("s", 16))
+		report := bounded(regular("a.tar", member("a", gzipped(script))+strings.Repeat(signature, 10_000)))
+		Expect(report.Blocking).To(BeNumerically(">", 0))
+
+		word := func(n uint64) string { return string(binary.LittleEndian.AppendUint64(nil, n)) }
+		const parts, page = 200, 64 << 10
+		core := "LCBS\x00\x00\x00\x00" + word(3861) + word(2+5*parts) + strings.Repeat(word(8)+word(0)+word(0)+word(0)+word(0), parts)
+		core += strings.Repeat("\x00", page-len(core)) + "\x28\xb5\x2f\xfd\x00\x00" + strings.Repeat("\x00", 3<<14) + "\x01\x00\x00"
+		l, dir := view(t), filepath.Join(t.TempDir(), "tree")
+		rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+		send(t, rewriter, []file{regular("", core+string(dep))}, whole)
+		_, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(relocate.Inflated(l)).To(BeNumerically(">", 32<<20), "the parts of a core that all begin at one place count")
+	})
+
+	it("takes no large dictionary for each of many small streams", func() {
+		var window strings.Builder
+		_, _ = io.WriteString(xzOf(&window, 31), script)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		Expect(bounded(regular("a.xz", window.String())).Blocking).To(BeNumerically(">", 0))
+		runtime.ReadMemStats(&after)
+		Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 1<<30))
+		big := "\x00\x00\x00\x00Z\x00" // a value of no bytes
+		bounded(regular("R/a.rdb", strings.Repeat(big, 1000)))
+		for name, stream := range map[string]string{
+			"lzma": "\x5d\x00\x00\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 10),
+			"bz2":  "BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00", "zst": "\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00",
+		} {
+			var files []file
+			for i := range 12 {
+				files = append(files, regular(fmt.Sprintf("a%03d.%s", i, name), stream))
+			}
+			l := view(t)
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, discard{})
+			send(t, rewriter, archive(files...), whole)
+			Expect(relocate.Inflated(l)).To(BeNumerically(">", 1<<20), name)
+		}
+	})
+
+	it("reads a run-time image whose texts, attributes and resources go on and on", func() {
+		image := func(count, locations, names int) string {
+			return number(0xcafedada) + number(1<<16) + number(0) + number(count) + number(count) + number(locations) + number(names)
+		}
+		names := strings.Repeat(string(dep)+"-", 20_000)
+		Expect(bounded(regular("lib/modules", image(0, 0, len(names))+names)).References).To(BeNumerically(">", 0))
+		const count = 20_000
+		attributes, offsets := strings.Repeat("\x08x", 2_000_000), strings.Repeat(number(0), 2*count)
+		bounded(regular("lib/modules", image(count, len(attributes), 60)+offsets+attributes+string(dep)+"\x00\x00\x00\x00"))
+		mark := "\xfa\xfa\xfe\xca" + strings.Repeat("\x00", 25)
+		bounded(regular("lib/modules", image(0, 0, 0)+strings.Repeat(mark, 1<<17)))
+	})
+
+	it("does not go through the rest of an archive of classes for each reference", func() {
+		archive := "\xa2\xab\x0b\xf0" + strings.Repeat("\x00", 100) + "OpenJDK VM (21)" + strings.Repeat(string(dep), 60_000)
+		bounded(regular("classes.jsa", archive+strings.Repeat("x", 48<<20)+"/lib/modules\x00"))
+	})
+
+	it("says of a symlink that has no room for an absolute target that it stands in the way", func() {
+		Expect(bounded(symlink("l", "../"+dep.Base()+strings.Repeat("/a", 2022))).Blockers).To(ConsistOf(
+			And(HaveField("File", "l"), HaveField("Kind", relocate.BareHash))))
+	})
+
+	it("keeps little of each of many files that have much to be rewritten", func() {
+		var members []string
+		for i := range 40 {
+			members = append(members, fmt.Sprint(i, strings.Repeat("n", 200)), string(dep))
+		}
+		archived := zippedMembers(members...)
+		rewriter := view(t).Rewrite(self, []storepath.Path{dep}, discard{})
+		var files []file
+		for i := range 100 {
+			files = append(files, regular(fmt.Sprintf("a%03d.zip", i), archived))
+		}
+		send(t, rewriter, archive(files...), whole)
+		report := relocate.WithPending(rewriter.Report())
+		Expect(report.Blocking).To(BeNumerically(">=", 100*40))
+		Expect(relocate.PendingBlockers(rewriter.Report())).To(BeNumerically("<=", 32*32+100))
+	})
+}
