@@ -933,6 +933,26 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 				Expect(report.Blockers[0].Detail).To(ContainSubstring("sorted"))
 			}
 		})
+		it("refuses one whose index would be out of order behind what its collation takes for equal", func() {
+			for statements, ok := range map[string]bool{
+				"create table t(n text collate nocase, p text, unique(n, p)); insert into t values('App','SELF'),('app','/lib/x');":                         false,
+				"create table t(n text collate nocase, p text, primary key(n, p)) without rowid; insert into t values('b','SELF'),('B','/m');":              false,
+				"create table t(n text, p text); create index i on t(n collate rtrim, p); insert into t values('a','SELF'),('a ','/lib/x');":                false,
+				"pragma encoding='UTF-16le'; create table t(n text collate [NoCase], p text, unique(n, p)); insert into t values('a','SELF'),('A','/lib');": false,
+				"create table t(n, p text); create index i on t(n, p); insert into t values(1,'SELF'),(1.0,'/lib/x');":                                      false,
+				"create table t(n text collate nocase, p text, unique(n, p)); insert into t values('App','SELF'),('app','DEP'),('x','/lib');":               true,
+				"create table t(n text, p text); create index i on t(n, p); insert into t values('App','SELF'),('app','/lib/x');":                           true,
+				"create table t(n, p text); create index i on t(n, p); insert into t values(1,'SELF'),(500,'/lib/x'),(null,'/lib/y');":                      true,
+				"create table t(p text primary key); insert into t values('SELF'),('/Library/x');":                                                          true,
+			} {
+				statements = strings.NewReplacer("SELF", string(self), "DEP", string(dep)).Replace(statements)
+				dir, report := fixedTree(t, regular("a.db", database(statements)))
+				Expect(report.Relocatable()).To(Equal(ok), "%s: %v", statements, report.Blockers)
+				if ok {
+					Expect(ask(dir, "pragma integrity_check")).To(Equal("ok"), statements)
+				}
+			}
+		})
 		it("rewrites references that go over from one page to another", func() {
 			for _, encoding := range []string{"UTF-8", "UTF-16le", "UTF-16be"} {
 				statements := "pragma page_size=512; pragma encoding='" + encoding + "'; create table t(p text, n int); create index i on t(p);"
@@ -955,27 +975,30 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		})
 		it("refuses one with what is made of a text that has a reference, and knows what is not", func() {
 			for statements, ok := range map[string]bool{
-				"create virtual table t using fts5(p); insert into t values('SELF/a');":                                                                false,
-				"create virtual table t using fts4(p); insert into t values('SELF/a');":                                                                false,
-				"create table s(id integer primary key, p text); create virtual table t using fts5(p, content='s'); insert into s values(1,'SELF/a');": false,
-				"create table s(p text); create index i on s(substr(p, 1, 9)); insert into s values('SELF/a');":                                        false,
-				"create table s(p text); create index i on s(length(p), lower(p)); insert into s values('SELF/a');":                                    true,
-				"create table s(p text); create index i on s(json_extract(p, '$.a')); insert into s values('{\"a\":\"SELF/a\"}');":                     true,
-				"create table s(p text); create index i on s(p ->> '$.a'); insert into s values('{\"a\":\"SELF/a\"}');":                                true,
-				"create table s(p text, n int); create index i on s(n) where p like '/nix/%'; insert into s values('SELF/a', 1);":                      false,
-				"create table s(p text, n int); create index i on s(n) where p > '/m'; insert into s values('SELF/a', 1);":                             false,
-				"create table s(p text, n int); create index i on s(p) where n > 0 and p <> 'x'; insert into s values('SELF/a', 1);":                   true,
-				"create table s(p text, g text as (substr(p, 1, 9))); create index i on s(g); insert into s values('SELF/a');":                         false,
-				"create table s(p text, g text generated always as ((p || '/b')) stored); create index i on s(g); insert into s(p) values('SELF/a');":  true,
-				"create table s(p text); create virtual table t using fts5(p); insert into s values('SELF/a'); insert into t values('a word');":        true,
-				"create virtual table t using fts5(body, p unindexed); insert into t values('a word', 'SELF/a');":                                      true,
-				"create virtual table t using FTS5(p UNINDEXED, tokenize=porter, body); insert into t values('SELF/a', 'a word');":                     true,
-				"create virtual table t using fts5(p unindexed, body); insert into t values('SELF/a', 'a word of SELF/b');":                            false,
-				"create virtual table t using fts5(body, p unindexed); insert into t values('SELF/a', 'a word');":                                      false,
-				"create virtual table t using fts5(body, \"p unindexed\"); insert into t values('a word', 'SELF/a');":                                  false,
-				"create table s(p text); create virtual table t using rtree(id, a, b); insert into s values('SELF/a');":                                true,
-				"create table s(p text, n text); create index i on s(n); insert into s values('SELF/a', 'x');":                                         true,
-				"create table s(p text primary key, n) without rowid; create index i on s(n, p); insert into s values('SELF/a', 1), ('DEP/a', 1);":     true,
+				"create virtual table t using fts5(p); insert into t values('SELF/a');":                                                                                                false,
+				"create virtual table t using fts4(p); insert into t values('SELF/a');":                                                                                                false,
+				"create table s(id integer primary key, p text); create virtual table t using fts5(p, content='s'); insert into s values(1,'SELF/a');":                                 false,
+				"create table \"my s\"(id integer primary key, p text); create virtual table t using fts5(p, content='my s'); insert into \"my s\" values(1,'SELF/a');":                false,
+				"create table s(id integer primary key, p text); create view v as select * from s; create virtual table t using fts5(p, content=v); insert into s values(1,'SELF/a');": false,
+				"create table s(p text); create virtual table t using fts5(p, content=''); insert into s values('SELF/a');":                                                            true,
+				"create table s(p text); create index i on s(substr(p, 1, 9)); insert into s values('SELF/a');":                                                                        false,
+				"create table s(p text); create index i on s(length(p), lower(p)); insert into s values('SELF/a');":                                                                    true,
+				"create table s(p text); create index i on s(json_extract(p, '$.a')); insert into s values('{\"a\":\"SELF/a\"}');":                                                     true,
+				"create table s(p text); create index i on s(p ->> '$.a'); insert into s values('{\"a\":\"SELF/a\"}');":                                                                true,
+				"create table s(p text, n int); create index i on s(n) where p like '/nix/%'; insert into s values('SELF/a', 1);":                                                      false,
+				"create table s(p text, n int); create index i on s(n) where p > '/m'; insert into s values('SELF/a', 1);":                                                             false,
+				"create table s(p text, n int); create index i on s(p) where n > 0 and p <> 'x'; insert into s values('SELF/a', 1);":                                                   true,
+				"create table s(p text, g text as (substr(p, 1, 9))); create index i on s(g); insert into s values('SELF/a');":                                                         false,
+				"create table s(p text, g text generated always as ((p || '/b')) stored); create index i on s(g); insert into s(p) values('SELF/a');":                                  true,
+				"create table s(p text); create virtual table t using fts5(p); insert into s values('SELF/a'); insert into t values('a word');":                                        true,
+				"create virtual table t using fts5(body, p unindexed); insert into t values('a word', 'SELF/a');":                                                                      true,
+				"create virtual table t using FTS5(p UNINDEXED, tokenize=porter, body); insert into t values('SELF/a', 'a word');":                                                     true,
+				"create virtual table t using fts5(p unindexed, body); insert into t values('SELF/a', 'a word of SELF/b');":                                                            false,
+				"create virtual table t using fts5(body, p unindexed); insert into t values('SELF/a', 'a word');":                                                                      false,
+				"create virtual table t using fts5(body, \"p unindexed\"); insert into t values('a word', 'SELF/a');":                                                                  false,
+				"create table s(p text); create virtual table t using rtree(id, a, b); insert into s values('SELF/a');":                                                                true,
+				"create table s(p text, n text); create index i on s(n); insert into s values('SELF/a', 'x');":                                                                         true,
+				"create table s(p text primary key, n) without rowid; create index i on s(n, p); insert into s values('SELF/a', 1), ('DEP/a', 1);":                                     true,
 			} {
 				statements = strings.NewReplacer("SELF", string(self), "DEP", string(dep)).Replace(statements)
 				dir, report := fixedTree(t, regular("a.db", database(statements)))

@@ -2,7 +2,6 @@ package relocate
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"math"
 	"sort"
@@ -77,6 +76,7 @@ type sqliteFile struct {
 	seen      map[uint32]bool
 	broken    []edit // parts of references that go over from one page to another
 	text      bool   // a reference stands in an index
+	folded    bool   // there is a collation of SQLite's that takes different texts for equal
 	changed   bool   // one stands in the b-tree at hand
 	columns   uint64 // those that one stands in, a bit for each
 	// The entry of an index that was looked at last.
@@ -269,22 +269,36 @@ func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
 	if !okA || !okB || !okANow || !okBNow || len(a) != len(aNow) || len(b) != len(bNow) {
 		return errMalformed
 	}
+	folds := []func([]byte) []byte{bytes.Clone}
+	if d.folded {
+		folds = append(folds, foldSQLite)
+	}
 	for i := range min(len(a), len(b)) {
-		if a[i].kind != b[i].kind && (!a[i].isText() || !b[i].isText()) {
-			return nil // of different types, or numbers, which are not rewritten
+		if !a[i].isText() || !b[i].isText() {
+			if a[i].differs(b[i]) {
+				return nil
+			}
+			continue
 		}
-		for _, fold := range []func([]byte) []byte{bytes.Clone, bytes.ToLower} {
-			was, is := bytes.Compare(fold(a[i].data), fold(b[i].data)), bytes.Compare(fold(aNow[i].data), fold(bNow[i].data))
+		tie := false
+		for _, fold := range folds {
+			left, right := fold(a[i].data), fold(b[i].data)
+			was, is := bytes.Compare(left, right), bytes.Compare(fold(aNow[i].data), fold(bNow[i].data))
 			if was != is {
 				return blockedBy(HashKeyed, "a reference in an index, which would not be sorted any more")
 			}
+			tie = tie || was == 0
 		}
-		if cmp.Compare(string(a[i].data), string(b[i].data)) != 0 {
+		if !tie {
 			return nil
 		}
 	}
 	return nil
 }
+
+// foldSQLite makes equal what NOCASE or RTRIM takes for equal, in either encoding: the columns behind it say then where an
+// entry stands.
+func foldSQLite(text []byte) []byte { return bytes.ToLower(bytes.TrimRight(text, " \x00")) }
 
 // changedColumns gives the columns of a record that are rewritten, a bit for each; all where there are too many.
 func changedColumns(payload, now []byte) (columns uint64) {
@@ -308,6 +322,15 @@ type sqliteColumn struct {
 }
 
 func (c sqliteColumn) isText() bool { return c.kind >= 12 }
+
+// differs reports whether two values, of which one is no text, are not equal: a real number may be equal to an integer.
+func (c sqliteColumn) differs(o sqliteColumn) bool {
+	const null, real = 0, 7
+	if c.isText() != o.isText() || (c.kind == null) != (o.kind == null) {
+		return true
+	}
+	return (c.kind == real) == (o.kind == real) && (c.kind != o.kind || !bytes.Equal(c.data, o.data))
+}
 
 // number is a positive integer.
 func (c sqliteColumn) number() uint64 {

@@ -10,7 +10,7 @@ import (
 var (
 	sqliteCollation  = regexp.MustCompile(`(?i)\bcollate\s+["'\[` + "`" + `]?(\w+)`)
 	sqliteVirtual    = regexp.MustCompile(`(?is)^\s*create\s+virtual\s+table\b.*?\busing\s+(\w+)`)
-	sqliteContent    = regexp.MustCompile(`(?i)\bcontent\s*=\s*["'\[` + "`" + `]?(\w+)`)
+	sqliteContent    = regexp.MustCompile(`(?i)\bcontent\s*=\s*(?:"([^"]*)"|'([^']*)'|\[([^\]]*)\]|` + "`([^`]*)`" + `|(\w+))`)
 	sqliteIndex      = regexp.MustCompile(`(?is)^\s*create\s+(?:unique\s+)?index\b.*?\bon\b[^(]*\((.*)`)
 	sqliteGenerated  = regexp.MustCompile(`(?i)\bas\s*\(`)
 	sqliteCall       = regexp.MustCompile(`(\w+)["\]` + "`" + `]?\s*\(`)
@@ -67,6 +67,7 @@ type sqliteSchema struct {
 	virtual     map[string][]string // modules of virtual tables, and the tables that they index
 	expressions map[string]string   // what tables have that is made of text and not rewritten with it
 	unindexed   map[string]uint64   // columns that an index of words leaves out, a bit for each, of tables with its text
+	views       bool                // there is an index of words whose text is in a view, of any table
 }
 
 // sqliteTree is a b-tree of a table or an index of it.
@@ -84,6 +85,9 @@ func (s *sqliteSchema) derived(table string) string {
 			}
 		}
 	}
+	if s.views {
+		return "an index of words of a view"
+	}
 	return s.expressions[table]
 }
 
@@ -92,6 +96,7 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{},
 		unindexed: map[string]uint64{}}
 	rows := 0
+	tables := map[string]bool{}
 	err := d.cells(1, 0, func(payload, _ []byte, _ bool) error {
 		columns, ok := sqliteRecord(payload)
 		rows++
@@ -101,12 +106,15 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		}
 		text := func(i int) string { return string(bytes.ReplaceAll(columns[i].data, []byte{0}, nil)) }
 		table, sql := strings.ToLower(text(2)), text(4)
+		tables[table] = tables[table] || text(0) == "table"
 		if root := columns[3].number(); root > 1 {
 			s.trees = append(s.trees, sqliteTree{uint32(root), table})
 		}
 		for _, m := range sqliteCollation.FindAllStringSubmatch(sql, -1) {
 			switch strings.ToLower(m[1]) {
-			case "binary", "nocase", "rtrim":
+			case "binary":
+			case "nocase", "rtrim":
+				d.folded = true
 			default:
 				s.collations = "the collation " + m[1]
 			}
@@ -117,7 +125,9 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 				s.unindexed[table+"_content"] = sqliteUnindexed(sql[len(m[0]):])
 			}
 			for _, content := range sqliteContent.FindAllStringSubmatch(sql, maxSQLiteOptions) {
-				s.virtual[m[1]] = append(s.virtual[m[1]], strings.ToLower(content[1]))
+				if of := strings.ToLower(strings.Join(content[1:], "")); of != "" {
+					s.virtual[m[1]] = append(s.virtual[m[1]], of)
+				}
 			}
 		}
 		if m := sqliteIndex.FindStringSubmatch(sql); m != nil && !d.keeps(m[1]) {
@@ -130,6 +140,9 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		}
 		return nil
 	})
+	for _, of := range s.virtual {
+		s.views = s.views || slices.ContainsFunc(of, func(name string) bool { return !tables[name] })
+	}
 	clear(d.seen)
 	d.broken = nil
 	return s, err
