@@ -279,6 +279,18 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("leaves compressed data alone that has something behind it, which would be lost", func() {
+		for name, contents := range map[string]string{
+			"a.z": zlibbed(script) + "behind", "b.z": zlibbed("nothing to be seen here") + script, "c.z": zlibbed(script) + zlibbed("x"),
+			"a.lzma": decoded(scriptLZMA) + "behind", "a.term": "\x83P" + size32(script) + zlibbed(script) + "behind",
+			"a.gz": gzipped(script) + "behind", "a.xz": decoded(scriptXZ) + "behind", "a.bz2": decoded(scriptBzip2) + "behind",
+		} {
+			dir, report := fixedTree(t, regular(name, contents))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents), name)
+		}
+	})
+
 	it("rewrites Chez Scheme code and Racket code, where what is unpacked from LZ4 then is right", func() {
 		first := "a text of some length " + string(self) + "/bin/app\x00"
 		back, path, prefix := len(first)-strings.Index(first, "/nix/"), len(self)+4, len("/nix/store/")
@@ -380,6 +392,20 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 				Expect(io.ReadAll(f)).To(BeEquivalentTo(now))
 			}
 		}
+	})
+
+	it("rewrites an archive with gaps between its members", func() {
+		archive := zippedMembers("a.txt", "x", "b.txt", strings.Repeat(noise(400), 9)+script)
+		at, gap := strings.LastIndex(archive, "PK\x03\x04"), strings.Repeat("\x00", 13)
+		moved := func(field int) { // by the gap
+			n := binary.LittleEndian.Uint32([]byte(archive[field:]))
+			archive = archive[:field] + string(binary.LittleEndian.AppendUint32(nil, n+uint32(len(gap)))) + archive[field+4:]
+		}
+		moved(strings.LastIndex(archive, "PK\x01\x02") + 42)
+		moved(len(archive) - 6)
+		dir, report := fixedTree(t, regular("a.zip", archive[:at]+gap+archive[at:]))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(unzipped(readBack(t, dir, "a.zip"))["b.txt"]).To(HaveSuffix(now))
 	})
 
 	it("rewrites an archive of more members than 16 bits can count", func() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdbzip2 "compress/bzip2"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"strconv"
@@ -36,6 +37,9 @@ func (f *fixer) gzip(s source) ([]edit, error) {
 	}
 	return whole(s, data, err)
 }
+
+// errMore says that something stands behind what is compressed, which would be lost.
+var errMore = fmt.Errorf("%w: something is behind it", errMalformed)
 
 // gzipMembers reads the members of a gzip file, and the zeros that may fill its last block, as gzip(1) does.
 type gzipMembers struct {
@@ -88,13 +92,17 @@ func asGzip(header gzip.Header) compressor {
 
 // zlib compresses a zlib file anew (RFC 1950), but for git's objects, whose names are hashes of what they hold.
 func (f *fixer) zlib(s source) ([]edit, error) {
-	r, err := zlib.NewReader(bytes.NewReader(s.data))
+	in := bytes.NewReader(s.data)
+	r, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, errMalformed
 	}
 	plain, err := f.inflated(r)
 	if err != nil {
 		return nil, err
+	}
+	if in.Len() > 0 {
+		return nil, errMore
 	}
 	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), asZlib)
 	switch {
@@ -202,13 +210,17 @@ func (f *fixer) lzma(s source) ([]edit, error) {
 	if !f.budget.takes(dictionary) {
 		return nil, errBudget
 	}
-	r, err := lzma.ReaderConfig{DictCap: maxWindows}.NewReader(bytes.NewReader(s.data))
+	in := bytes.NewReader(s.data)
+	r, err := lzma.ReaderConfig{DictCap: maxWindows}.NewReader(in)
 	if err != nil {
 		return nil, errMalformed
 	}
 	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
 	}})
+	if err == nil && in.Len() > 0 {
+		err = errMore
+	}
 	return whole(s, data, err)
 }
 
@@ -275,11 +287,15 @@ func (f *fixer) beam(s source) ([]edit, error) {
 
 // compressedChunk rewrites the zlib stream behind a chunk's first bytes.
 func (f *fixer) compressedChunk(s source, chunk []byte, skip int) ([]edit, error) {
-	r, err := zlib.NewReader(bytes.NewReader(chunk[skip:]))
+	in := bytes.NewReader(chunk[skip:])
+	r, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, errMalformed
 	}
 	data, err := f.recompress(source{data: chunk, depth: s.depth}, "", r, asZlib)
+	if err == nil && in.Len() > 0 {
+		err = errMore
+	}
 	if err != nil || data == nil {
 		return nil, err
 	}

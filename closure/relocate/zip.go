@@ -22,13 +22,19 @@ func (x *inspector) jmod(l *level, p location) error {
 // laterZip goes through a zip archive that stands behind something else: a #! line or script, as Python's zipapp and
 // Java's launchers make them, or its own directory.
 func (x *inspector) laterZip(l *level, p location) error {
+	if err := l.toZipMember(); err != nil {
+		return err
+	}
+	return x.zip(l, p)
+}
+
+// toZipMember goes on to where a member of a zip archive begins.
+func (l *level) toZipMember() error {
 	for {
 		b, err := l.Peek(l.Size())
 		if at := bytes.Index(b, []byte(zipMark)); at >= 0 {
-			if _, err := l.Discard(at); err != nil {
-				return err
-			}
-			return x.zip(l, p)
+			_, err := l.Discard(at)
+			return err
 		}
 		if err != nil {
 			return err
@@ -58,11 +64,18 @@ const (
 )
 
 // zip goes through the members of a zip archive in the order they stand, by their local headers (PKWARE APPNOTE.TXT).
+// Between them may be anything.
 func (x *inspector) zip(l *level, p location) error {
 	for {
 		head, err := l.Peek(zipHeader)
-		if err != nil || string(head[:len(zipMark)]) != zipMark {
+		if err != nil || string(head[:len(zipCentral)]) == zipCentral {
 			return nil // the central directory: names again
+		}
+		if string(head[:len(zipMark)]) != zipMark {
+			if err := l.toZipMember(); err != nil {
+				return err
+			}
+			continue
 		}
 		m := zipMember{
 			flags:  binary.LittleEndian.Uint16(head[6:]),
@@ -230,8 +243,8 @@ func (x *inspector) zipSized(l *level, m zipMember, p location) error {
 	return err
 }
 
-// skipDescriptor skips what stands behind a member whose header could not say its sizes: at most 24 bytes, up to the
-// next header.
+// skipDescriptor skips what stands behind a member whose header could not say its sizes, at most 24 bytes, where the next
+// header is right behind it.
 func skipDescriptor(l *level) error {
 	next, err := l.Peek(28)
 	if err != nil && err != io.EOF {
@@ -243,7 +256,7 @@ func skipDescriptor(l *level) error {
 			return err
 		}
 	}
-	return errors.New("no header follows a member")
+	return nil
 }
 
 const (
