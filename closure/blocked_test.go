@@ -43,6 +43,23 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 	// bareHash is a text that relocation can see but not rewrite.
 	bareHash := func(p storepath.Path) string { return "hash=" + p.HashPart() }
 
+	it("names each file of a path that stands in the way, so that all of them can be overruled at once", func() {
+		bad := pathOf("bad", "many")
+		files, all := map[string]string{}, []string{}
+		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
+			files[name], all = strings.Repeat(bareHash(bad)+"\n", 4), append(all, name)
+		}
+		c.add(bad, files, bad)
+		options.Roots = []storepath.Path{bad}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		var named []string
+		for _, r := range result.Blockers {
+			named = append(named, r.File)
+		}
+		Expect(named).To(Equal(all))
+	})
+
 	it("leaves a closure as it is that cannot be relocated, says why, and does not try again", func() {
 		w := newWorld(4, 20)
 		g := c.stock(w)

@@ -53,8 +53,8 @@ func sortBlockers(blockers []Blocker) {
 	})
 }
 
-// blockersPerPath bounds how many files of one path are named.
-const blockersPerPath = 4
+// blockersPerPath bounds how many files of one path are named: one more than the advice names.
+const blockersPerPath = 9
 
 // pathBlockers are those that relocating one path gave.
 func pathBlockers(p storepath.Path, report relocate.Report) []Blocker {
@@ -63,8 +63,9 @@ func pathBlockers(p storepath.Path, report relocate.Report) []Blocker {
 	}
 	var blockers []Blocker
 	for _, b := range report.Blockers {
-		if b.Harmless == "" && len(blockers) < blockersPerPath {
-			file := strings.ToValidUTF8(b.File, "?") // it is kept as JSON
+		file := strings.ToValidUTF8(b.File, "?") // it is kept as JSON
+		named := slices.ContainsFunc(blockers, func(other Blocker) bool { return other.File == file })
+		if b.Harmless == "" && !named && len(blockers) < blockersPerPath {
 			blockers = append(blockers, Blocker{Path: p, File: file, Kind: b.Kind, Detail: b.Detail})
 		}
 	}

@@ -67,10 +67,10 @@ func TestAValueOfHarmlessIsOfferedWhereItWouldHelpAndBeRead(t *testing.T) {
 	g.Expect(harmlessSetting(nil)).To(BeEmpty())
 	g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "a"), blocker(relocate.BareHash, "a")})).
 		To(Equal("'" + relocate.OverruleOf(shop, "a") + "'"))
-	for _, kind := range []relocate.Kind{relocate.RelocatedName, relocate.Ambiguous} {
+	for _, kind := range []relocate.Kind{relocate.RelocatedName, relocate.Ambiguous, closure.Undeclared} {
 		g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "a"), blocker(kind, "b")})).To(BeEmpty(), string(kind))
 	}
-	g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "")})).To(BeEmpty())
+	g.Expect(harmlessSetting([]closure.Blocker{blocker(relocate.Opaque, "")})).To(Equal("'*-" + shop.Name() + "'"))
 	g.Expect(strings.Fields(harmlessSetting(many(8)))).To(HaveLen(8))
 	g.Expect(harmlessSetting(many(9))).To(BeEmpty())
 }

@@ -36,8 +36,15 @@ func testHarmlessAdvice(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("prints the name of a store path that is a file", func() {
+		err := explain(&closure.BlockedError{Blockers: []closure.Blocker{{Path: path, Kind: relocate.Opaque}}})
+		Expect(err).To(MatchError(ContainSubstring("BP_NIX_HARMLESS='*-nodejs-20.1'")))
+	})
+
 	it("prints none where nothing can be overruled", func() {
-		err := explain(&closure.BlockedError{Blockers: []closure.Blocker{{Path: path, Kind: relocate.Ambiguous}}})
-		Expect(err).NotTo(MatchError(ContainSubstring("BP_NIX_HARMLESS")))
+		for _, kind := range []relocate.Kind{relocate.Ambiguous, relocate.RelocatedName, closure.Undeclared} {
+			err := explain(&closure.BlockedError{Blockers: []closure.Blocker{{Path: path, Kind: kind}}})
+			Expect(err).NotTo(MatchError(ContainSubstring("BP_NIX_HARMLESS")), string(kind))
+		}
 	})
 }

@@ -14,7 +14,8 @@ func harmlessSetting(blockers []closure.Blocker) string {
 	const most = 8 // a longer value would be set without being read
 	var globs []string
 	for _, b := range blockers {
-		if b.File == "" || b.Kind == relocate.RelocatedName || b.Kind == relocate.Ambiguous {
+		switch b.Kind {
+		case relocate.RelocatedName, relocate.Ambiguous, closure.Undeclared:
 			return ""
 		}
 		if glob := relocate.OverruleOf(b.Path, b.File); !slices.Contains(globs, glob) {

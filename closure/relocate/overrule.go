@@ -11,8 +11,9 @@ import (
 )
 
 // Overrules are globs of files whose blockers somebody takes as harmless. A glob names files below any store path
-// ("share/foo/**"), or with the store path's base name before them ("*-nodejs-*/bin/node"). "**" stands for any number of
-// directories, "*" and "?" for characters of one name, [a-z] and {a,b} for one of several.
+// ("share/foo/**"), or with the store path's base name before them ("*-nodejs-*/bin/node"); a store path that is a file is
+// named by its base name alone ("*-foo.jar"). "**" stands for any number of directories, "*" and "?" for characters of one
+// name, [a-z] and {a,b} for one of several.
 type Overrules []string
 
 // ParseOverrules reads globs, separated by white space.
@@ -29,7 +30,11 @@ func ParseOverrules(text string) (Overrules, error) {
 // Match gives the first glob that a file of a store path is taken as harmless by, or "".
 func (o Overrules) Match(p storepath.Path, file string) string {
 	for _, glob := range o {
-		for _, name := range []string{file, p.Base() + "/" + file} {
+		names := []string{file, p.Base() + "/" + file}
+		if file == "" {
+			names = []string{p.Base()}
+		}
+		for _, name := range names {
 			if ok, err := doublestar.Match(glob, name); ok && err == nil {
 				return glob
 			}
@@ -40,6 +45,9 @@ func (o Overrules) Match(p storepath.Path, file string) string {
 
 // OverruleOf is a glob of one file of a store path and of other builds of it.
 func OverruleOf(p storepath.Path, file string) string {
+	if file == "" {
+		return "*-" + p.Name()
+	}
 	return "*-" + p.Name() + "/" + strings.Map(func(c rune) rune {
 		if c < utf8.RuneSelf && (plainChar(byte(c)) || c == '=' || c == ':') {
 			return c

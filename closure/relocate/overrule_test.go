@@ -32,7 +32,7 @@ func testOverrule(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("makes a glob of a file that matches it, whatever its name", func() {
-		for _, file := range []string{"bin/node", "a b/[c]", "x*{y}\\z'"} {
+		for _, file := range []string{"bin/node", "a b/[c]", "x*{y}\\z'", "a:b\n\xff", ""} {
 			o, err := relocate.ParseOverrules(relocate.OverruleOf(self, file))
 			Expect(err).NotTo(HaveOccurred(), file)
 			Expect(o.Match(self, file)).NotTo(Equal(""), file)
@@ -49,6 +49,16 @@ func testOverrule(t *testing.T, _ spec.G, it spec.S) {
 			Expect(report.Relocatable()).To(Equal(relocatable), globs)
 			Expect(report.Overruled).To(ContainElement(HaveField("File", "share/y")), globs)
 			Expect(report.Blockers[len(report.Blockers)-1].Overrule).NotTo(Equal(""), globs)
+		}
+	})
+
+	it("takes a store path that is a file as harmless by its name", func() {
+		for glob, relocatable := range map[string]bool{relocate.OverruleOf(self, ""): true, "*-app-*": true, "*-app-1.0/**": true, "share/**": false} {
+			o, err := relocate.ParseOverrules(glob)
+			Expect(err).NotTo(HaveOccurred())
+			rewriter := view(t).Overruling(o).Rewrite(self, []storepath.Path{dep}, &events{})
+			send(t, rewriter, archive(regular("", "7z\xbc\xaf\x27\x1c")), whole)
+			Expect(rewriter.Report().Relocatable()).To(Equal(relocatable), glob)
 		}
 	})
 

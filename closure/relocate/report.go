@@ -135,7 +135,7 @@ type collector struct {
 }
 
 func (c *collector) blocker(b Blocker) {
-	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.File != "" && b.Kind.overrulable() && glob != "" {
+	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.Kind.overrulable() && glob != "" {
 		b.Harmless, b.Overrule = "taken as harmless by "+glob, glob
 		if known := c.report.Overruled; len(known) < maxOverruled &&
 			!slices.ContainsFunc(known, func(o Blocker) bool { return o.File == b.File }) {
