@@ -18,6 +18,7 @@ import (
 // A PHAR is a PHP archive behind a stub in PHP (php-src ext/phar/phar.c; the manual, "Phar File Format"): a manifest with
 // a CRC-32 for each file, what the files hold, and a signature over all that, then its type and "GBMB".
 const (
+	pharName     = "PHAR"
 	pharStub     = "__HALT_COMPILER();"
 	pharEnd      = "GBMB"
 	pharDeflated = 0x1000
@@ -165,7 +166,7 @@ func (f *fixer) phar(s source) ([]edit, error) {
 
 // pharUnread says that a PHAR cannot be read, if it may have a reference.
 func (f *fixer) pharUnread(s source) error {
-	return f.mustBeFree(s, format{name: "PHAR", kind: Checksummed}, errMalformed)
+	return f.mustBeFree(s, format{name: pharName, kind: Checksummed}, errMalformed)
 }
 
 // pharFile rewrites one file of a PHAR.

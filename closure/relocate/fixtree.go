@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -92,6 +93,10 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 	dir := filepath.Dir(name)
 	f.read = func(name string) ([]byte, error) { return readNeighbour(dir, name) }
 	edits, fixed, ok := f.attempt(data, p, c)
+	if !ok && p.format == pharName {
+		// A Rewriter has rewritten what stands before the archive, which its signature covers.
+		return write(name, before, data, f.original(data))
+	}
 	if !ok || len(edits) == 0 {
 		return nil
 	}
@@ -110,6 +115,21 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 	}
 	c.report.Fixups = append(c.report.Fixups, fixed...)
 	return nil
+}
+
+// original are the edits that take back what a Rewriter has done to data.
+func (f *fixer) original(data []byte) (edits []edit) {
+	for i, target := range f.targets {
+		for at := 0; ; at += len(target) {
+			n := bytes.Index(data[at:], target)
+			if n < 0 {
+				break
+			}
+			at += n
+			edits = append(edits, edit{from: at, to: at + len(target), data: []byte(f.known.paths[i][:refLen])})
+		}
+	}
+	return edits
 }
 
 // readNeighbour reads a regular file that may be rewritten with another. A *blockedError says that there is none.

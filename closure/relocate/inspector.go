@@ -135,7 +135,7 @@ func (x *inspector) look(r io.Reader, p location) error {
 	f := x.recognise(p.name, head)
 	l.search.begin(f, head)
 	if p.depth > 0 && (f.name == lispName || f.look == nil && isPHP(head) && l.beginsPHAR()) {
-		x.report(Opaque, p.via+join(p.via)+cmp.Or(f.name, "PHAR"), p.harmless)
+		x.report(Opaque, p.via+join(p.via)+cmp.Or(f.name, pharName), p.harmless)
 	}
 	if p.plain && p.depth > 0 && f.kind != "" && f.look == nil && !f.opaque {
 		return x.searchSealed(f, l, p)

@@ -324,8 +324,8 @@ func (s *Rewriter) searchPHAR(buf []byte, from, to int) {
 		return
 	}
 	s.php = false
-	s.format = format{name: "PHAR", kind: Checksummed, sealed: s.buffer.off + int64(from+at), fix: (*fixer).phar}
-	s.found(-1, Opaque, "PHAR")
+	s.format = format{name: pharName, kind: Checksummed, sealed: s.buffer.off + int64(from+at), fix: (*fixer).phar}
+	s.found(-1, Opaque, pharName)
 }
 
 func (s *Rewriter) reference(i, member int) {
