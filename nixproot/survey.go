@@ -130,11 +130,15 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 
 // surveyRoots reads a store path, or a file of them.
 func surveyRoots(arg string, in io.Reader) ([]storepath.Path, error) {
-	if p, err := storepath.Parse(arg); err == nil {
+	p, none := storepath.Parse(arg)
+	if none == nil {
 		return []storepath.Path{p}, nil
 	}
 	if arg != "-" {
 		file, err := os.Open(arg)
+		if os.IsNotExist(err) && strings.HasPrefix(arg, storepath.Dir+"/") {
+			return nil, none // such as that of a file below one
+		}
 		if err != nil {
 			return nil, fmt.Errorf("reading store paths: %w", err)
 		}
@@ -211,7 +215,8 @@ func surveyText(out io.Writer, c survey.Closure) error {
 			c.Paths, float64(c.NarBytes)/1e6, c.Blocking, c.Harmless, 100*c.HarmlessShare(), surveyFixups(c.Fixups))
 	}
 	for _, blocker := range c.Blockers {
-		fmt.Fprintf(&b, "  %s/%s: %s: %s\n", blocker.Path, text.Printable(blocker.File), blocker.Kind, text.Printable(blocker.Detail))
+		file := strings.TrimSuffix(blocker.Path.String()+"/"+text.Printable(blocker.File), "/") // the path itself may be one
+		fmt.Fprintf(&b, "  %s: %s: %s\n", file, blocker.Kind, text.Printable(blocker.Detail))
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

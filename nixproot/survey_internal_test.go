@@ -40,6 +40,10 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(o.json).To(BeTrue())
 		_, err = parseSurvey([]string{"file:///cache", "-"}, strings.NewReader("glibc\n"), &bytes.Buffer{}, &bytes.Buffer{})
 		Expect(err).To(MatchError(ContainSubstring("glibc")))
+		for _, below := range []string{path + "/", path + "/bin/app"} {
+			_, err = parseSurvey([]string{"file:///cache", below}, strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
+			Expect(err).To(MatchError(ContainSubstring("parsing store path")), below)
+		}
 	})
 
 	it("fails in one line where the cache is none", func() {
@@ -80,7 +84,8 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("names what stands in the way, with nothing that a terminal obeys", func() {
 		var out bytes.Buffer
 		Expect(surveyText(&out, survey.Closure{Root: path, Paths: 2, Blocking: 1, Harmless: 3, Fixups: map[string]int{"zip": 2},
-			Blockers: []survey.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}}})).To(Succeed())
+			Blockers: []survey.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}, {Path: path, Kind: "data", Detail: "7z"}}})).To(Succeed())
+		Expect(out.String()).To(ContainSubstring(path + ": data: 7z\n"))
 		Expect(out.String()).To(ContainSubstring("3 are harmless (75 %); fixups: zip 2"))
 		Expect(out.String()).To(ContainSubstring(`bin/\x1b[2J: data: squashfs`))
 	})
