@@ -282,7 +282,7 @@ func testFailure(t *testing.T, when spec.G, it spec.S) {
 				Output: hydratest.StorePath(fmt.Sprint(i), "part")})
 		}
 		evals[0].Build("app").Fail(2, many...)
-		_, err := client(s).Resolve(ctx, query(shopRev(0), "app"))
+		_, err := client(s, func(o *hydra.Options) { o.Timeout = time.Minute }).Resolve(ctx, query(shopRev(0), "app"))
 		Expect(err).To(MatchError(ContainSubstring("a dependency failed to build, step 2, lib-2.0, failed, log: http://")))
 	})
 
