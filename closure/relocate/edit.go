@@ -3,6 +3,7 @@ package relocate
 import (
 	"bytes"
 	"cmp"
+	"hash"
 	"slices"
 	"sort"
 )
@@ -17,17 +18,32 @@ type edit struct {
 
 // apply makes the edits, which are sorted and apart, to data.
 func apply(data []byte, edits []edit) []byte {
-	size := len(data)
-	for _, e := range edits {
-		size += len(e.data) - (e.to - e.from)
-	}
-	out := make([]byte, 0, size)
+	out := make([]byte, 0, len(data)+grown(edits))
 	at := 0
 	for _, e := range edits {
 		out = append(append(out, data[at:e.from]...), e.data...)
 		at = e.to
 	}
 	return append(out, data[at:]...)
+}
+
+// applyTo writes what apply makes to a hash: files and stored members are of any size, and a copy of one would be, too.
+func applyTo(h hash.Hash, data []byte, edits []edit) {
+	at := 0
+	for _, e := range edits {
+		h.Write(data[at:e.from])
+		h.Write(e.data)
+		at = e.to
+	}
+	h.Write(data[at:])
+}
+
+// grown is how many bytes longer the edits make a file.
+func grown(edits []edit) (by int) {
+	for _, e := range edits {
+		by += len(e.data) - (e.to - e.from)
+	}
+	return by
 }
 
 // sortEdits puts edits in order, and refuses those that overlap.

@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -49,7 +50,7 @@ func (f *fixer) arMembers(s source) ([]edit, error) {
 			edits = append(edits, moved(inner, begin)...)
 		} else {
 			resized = true
-			if err := sortEdits(inner); err != nil {
+			if err := cmp.Or(sortEdits(inner), f.countPacked(size)); err != nil {
 				return nil, err
 			}
 			data := apply(s.data[begin:end], inner)

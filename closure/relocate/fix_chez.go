@@ -27,6 +27,9 @@ func (f *fixer) chez(s source) ([]edit, error) {
 	if err := sortEdits(edits); err != nil {
 		return nil, err
 	}
+	if err := copied(s, Compressed); err != nil && len(edits) > 0 {
+		return nil, err
+	}
 	beside, err := f.chezObjects(s.data, edits, s.depth)
 	if err == nil && len(beside) > 0 {
 		return nil, blockedBy(Compressed, "a hash beside objects of Chez Scheme")
@@ -39,7 +42,10 @@ func (f *fixer) chezObjects(data []byte, edits []edit, depth int) (beside []edit
 	if depth > maxDepth {
 		return nil, errDepth
 	}
-	now := apply(data, edits)
+	now := data
+	if len(edits) > 0 {
+		now = apply(data, edits)
+	}
 	for at := 0; ; {
 		n := bytes.Index(data[at:], []byte(chezMark))
 		if n < 0 {

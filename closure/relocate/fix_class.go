@@ -25,7 +25,7 @@ func (f *fixer) class(s source) ([]edit, error) {
 	if err != nil || len(edits) == 0 {
 		return nil, err
 	}
-	if err := sortEdits(edits); err != nil {
+	if err := cmp.Or(copied(s, HashKeyed), sortEdits(edits)); err != nil {
 		return nil, err
 	}
 	c := newClass(s.data, apply(s.data, edits))

@@ -270,6 +270,9 @@ func (f *fixer) beam(s source) ([]edit, error) {
 		if sameLength(changed) {
 			edits = append(edits, moved(changed, begin)...)
 		} else {
+			if err := f.countPacked(size); err != nil {
+				return nil, err
+			}
 			next := apply(chunk, changed)
 			edits = append(edits,
 				edit{from: at + 4, to: at + 8, data: binary.BigEndian.AppendUint32(nil, uint32(len(next)))},
@@ -310,6 +313,9 @@ func (f *fixer) png(s source) ([]edit, error) {
 	}
 	if !sameLength(edits) {
 		return nil, errMalformed
+	}
+	if err := copied(s, Checksummed); err != nil {
+		return nil, err
 	}
 	data := apply(s.data, edits)
 	for at := len("\x89PNG\r\n\x1a\n"); at+12 <= len(data); {

@@ -48,7 +48,7 @@ func (f *fixer) constants(s source, found []constants, edits []edit) ([]edit, er
 	if err := sortEdits(edits); err != nil || len(found) == 0 {
 		return edits, err
 	}
-	var now []byte
+	plain := edits
 	for _, c := range found {
 		if !slices.ContainsFunc(edits, func(e edit) bool { return c.from <= int64(e.from) && int64(e.from) < c.end }) {
 			continue
@@ -59,13 +59,14 @@ func (f *fixer) constants(s source, found []constants, edits []edit) ([]edit, er
 		if crc32.ChecksumIEEE(s.data[c.from+constantsHead:c.end]) != binary.LittleEndian.Uint32(s.data[c.from:]) {
 			continue
 		}
-		if now == nil {
-			if now = apply(s.data, edits); len(now) != len(s.data) {
-				return nil, errMalformed
-			}
+		from := int(c.from) + constantsHead
+		own := moved(slices.Clone(plain[placeOf(plain, from):placeOf(plain, int(c.end))]), -from)
+		if !sameLength(own) || len(own) > 0 && own[len(own)-1].to > int(c.end)-from {
+			return nil, errMalformed
 		}
-		sum := crc32.ChecksumIEEE(now[c.from+constantsHead : c.end])
-		edits = append(edits, edit{from: int(c.from), to: int(c.from) + 4, data: binary.LittleEndian.AppendUint32(nil, sum)})
+		sum := crc32.NewIEEE()
+		applyTo(sum, s.data[from:c.end], own)
+		edits = append(edits, edit{from: int(c.from), to: int(c.from) + 4, data: binary.LittleEndian.AppendUint32(nil, sum.Sum32())})
 	}
 	return edits, sortEdits(edits)
 }

@@ -182,8 +182,9 @@ func (f *fixer) pharFile(s source, name string, begin, end, sums int, crc uint32
 	if err := sortEdits(inner); err != nil {
 		return nil, err
 	}
-	now := apply(data, inner)
-	return append(pharSums(sums, len(now), len(now), crc32.ChecksumIEEE(now)), moved(inner, begin)...), nil
+	sum, size := crc32.NewIEEE(), len(data)+grown(inner)
+	applyTo(sum, data, inner)
+	return append(pharSums(sums, size, size, sum.Sum32()), moved(inner, begin)...), nil
 }
 
 // pharCompressed rewrites a file of a PHAR that is compressed.
@@ -235,8 +236,7 @@ func (f *fixer) pharSum(s source, at int, edits []edit) ([]edit, error) {
 	if len(tail) < 8 || string(tail[len(tail)-4:]) != pharEnd {
 		return nil, f.pharUnread(s)
 	}
-	now := apply(s.data[:at], edits)
-	rewritten := len(edits) > 0 || bytes.Contains(now, f.scan.name)
+	rewritten := len(edits) > 0 || bytes.Contains(s.data[:at], f.scan.name)
 	kind := binary.LittleEndian.Uint32(tail[len(tail)-8:])
 	hash, ok := pharHashes[kind]
 	if !ok || len(tail) != hash().Size()+8 {
@@ -249,7 +249,7 @@ func (f *fixer) pharSum(s source, at int, edits []edit) ([]edit, error) {
 		return nil, nil
 	}
 	sum := hash()
-	sum.Write(now)
+	applyTo(sum, s.data[:at], edits)
 	return append(edits, edit{from: at, to: at + sum.Size(), data: sum.Sum(nil)}), nil
 }
 
@@ -273,7 +273,7 @@ func (f *fixer) tarSignature(s source, e tarEntry, edits []edit) ([]edit, error)
 		return nil, privateKey(kind)
 	}
 	sum := hash()
-	sum.Write(apply(s.data[:e.header], edits))
+	applyTo(sum, s.data[:e.header], edits)
 	return []edit{{from: e.begin + head, to: e.end, data: sum.Sum(nil)}}, nil
 }
 

@@ -1,6 +1,7 @@
 package relocate
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -124,7 +125,10 @@ func (f *fixer) elf(s source, format format) ([]edit, error) {
 
 // snapshots adds the checksums of the snapshots in a file that edits rewrite.
 func (f *fixer) snapshots(s source, found []snapshot, edits []edit) ([]edit, error) {
-	now := []byte(nil)
+	if err := sortEdits(edits); err != nil {
+		return nil, err
+	}
+	plain := edits
 	for _, snap := range found {
 		if !slices.ContainsFunc(edits, func(e edit) bool { return int64(e.from) >= snap.from && int64(e.from) < snap.end }) {
 			continue
@@ -144,16 +148,21 @@ func (f *fixer) snapshots(s source, found []snapshot, edits []edit) ([]edit, err
 		case was[4] == 0:
 			return nil, blockedBy(Checksummed, "a reference in %s that is not rehashed when it is read", snap)
 		}
-		if now == nil {
-			if err := sortEdits(edits); err != nil || !sameLength(edits) {
-				return nil, errMalformed
-			}
-			now = append([]byte(nil), s.data...)
-			for _, e := range edits {
-				copy(now[e.from:], e.data)
-			}
+		from, size := int(snap.from), int(snap.end-snap.from)
+		for _, sum := range sums {
+			size = max(size, sum.to)
 		}
-		blob := now[snap.from:]
+		if size > maxPacked {
+			return nil, blockedBy(Checksummed, "a reference in %s of more than %d MiB", snap, maxPacked>>20)
+		}
+		own := plain[placeOf(plain, from):placeOf(plain, from+size)]
+		if !sameLength(own) {
+			return nil, errMalformed
+		}
+		blob := bytes.Clone(was[:size]) // and no more: programs are of any size
+		for _, e := range own {
+			copy(blob[e.from-from:], e.data)
+		}
 		for _, sum := range sums {
 			value := binary.LittleEndian.AppendUint32(nil, sum.of(blob[sum.from:sum.to]))
 			copy(blob[sum.at:], value) // the next one covers it

@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
 	"path"
 	"strconv"
 	"strings"
@@ -95,7 +96,7 @@ func (f *fixer) tarEntry(s source, e tarEntry) ([]edit, error) {
 	if !resized {
 		edits = moved(inner, e.begin)
 	} else {
-		if err := sortEdits(inner); err != nil {
+		if err := cmp.Or(sortEdits(inner), f.countPacked(len(contents))); err != nil {
 			return nil, err
 		}
 		data := apply(contents, inner)

@@ -174,12 +174,15 @@ func (f *fixer) zipRewritten(s source, r zipRecord, c *zipChange, begin int, pla
 	if err := sortEdits(inner); err != nil {
 		return err
 	}
-	now := apply(plain, inner)
-	c.crc, c.size, c.packed = crc32.ChecksumIEEE(now), len(now), len(now)
 	if r.method == zipStore {
+		sum, size := crc32.NewIEEE(), len(plain)+grown(inner)
+		applyTo(sum, plain, inner)
+		c.crc, c.size, c.packed = sum.Sum32(), size, size
 		c.edits = append(c.edits, moved(inner, begin)...)
 		return nil
 	}
+	now := apply(plain, inner)
+	c.crc, c.size = crc32.ChecksumIEEE(now), len(now)
 	if err := f.replaces(s, r.packed); err != nil {
 		return err
 	}

@@ -313,6 +313,14 @@ func (f *fixer) countPacked(n int) error {
 // errCompress says that a closure's budget is spent.
 var errCompress = errors.New("compressing it anew takes more than is spent on a closure")
 
+// copied says that a file, or a stored member, is too large for a copy of it to be looked at.
+func copied(s source, kind Kind) error {
+	if len(s.data) > maxMember {
+		return blockedBy(kind, "a reference in a file of more than %d MiB", maxMember>>20)
+	}
+	return nil
+}
+
 // whole is the edit that replaces all of s.
 func whole(s source, data []byte, err error) ([]edit, error) {
 	if err != nil || data == nil {

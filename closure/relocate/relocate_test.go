@@ -26,6 +26,7 @@ func TestRelocate(t *testing.T) {
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)
 	suite("hostile files", testHostile)
+	suite("copies", testCopies)
 	suite("programs read what was relocated", testInstalled)
 	suite.Run(t)
 }
