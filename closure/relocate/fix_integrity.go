@@ -172,7 +172,7 @@ func (v View) fixIntegrity(ctx context.Context, dir string, o Original, assets [
 				return err
 			}
 			if known[file], again = true, true; times == maxChained || len(pages) >= 2*maxNames {
-				t.c.blocker(Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a page that has the hash of another, and so on"})
+				t.c.blocker(chainedPage(file))
 				return nil
 			}
 			p := &hashed{file: file}
@@ -187,7 +187,7 @@ func (v View) fixIntegrity(ctx context.Context, dir string, o Original, assets [
 	inOrder := func(p *hashed) string { return strings.ReplaceAll(p.file, "/", "\x00") }
 	slices.SortFunc(pages, func(a, b *hashed) int { return strings.Compare(inOrder(a), inOrder(b)) })
 	for _, p := range pages {
-		if err := cmp.Or(ctx.Err(), t.become(p)); err != nil {
+		if err := cmp.Or(ctx.Err(), t.become(p, 0)); err != nil {
 			return err
 		}
 	}
@@ -252,7 +252,7 @@ func (t *integrity) know(h *hashed) {
 }
 
 // become makes the hashes anew that a file has of others that change, and its own.
-func (t *integrity) become(h *hashed) error {
+func (t *integrity) become(h *hashed, depth int) error {
 	if h.was == nil || h.now != nil {
 		return nil
 	}
@@ -261,6 +261,25 @@ func (t *integrity) become(h *hashed) error {
 	if err != nil {
 		return err
 	}
+	if first := t.others(h, data); len(first) > 0 {
+		switch {
+		case depth == maxChained:
+			t.c.blocker(chainedPage(h.file))
+			return nil
+		case t.isSealed(h.file, data):
+			t.c.blocker(Blocker{File: h.file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten, in what is no text"})
+			return nil
+		}
+		data = nil // or there would be one of each page in a row
+		for _, other := range first {
+			if err := t.become(other, depth+1); err != nil {
+				return err
+			}
+		}
+		if data, err = t.read(t.name(h.file)); err != nil {
+			return err
+		}
+	}
 	var edits []edit
 	var list []Fixup
 	size := int64(0)
@@ -268,9 +287,6 @@ func (t *integrity) become(h *hashed) error {
 		other := t.of[known.text]
 		if other == nil || !isPage(h.file) {
 			continue
-		}
-		if err := t.become(other); err != nil {
-			return err
 		}
 		now := []byte(other.now[slices.Index(other.was, known.text)])
 		edits = append(edits, edit{from: known.at, to: known.at + len(now), data: now})
@@ -296,6 +312,32 @@ func (t *integrity) become(h *hashed) error {
 	return nil
 }
 
+// others are the files whose hashes a page has and that change, once each.
+func (t *integrity) others(h *hashed, data []byte) (others []*hashed) {
+	if !isPage(h.file) {
+		return nil
+	}
+	seen := map[*hashed]bool{}
+	for _, known := range hashesIn(data) {
+		if other := t.of[known.text]; other != nil && !seen[other] {
+			seen[other], others = true, append(others, other)
+		}
+	}
+	return others
+}
+
+// isSealed reports whether a file is no page but for its name: an archive, or another format that a change would break.
+func (t *integrity) isSealed(file string, data []byte) bool {
+	x := inspector{magics: magics()}
+	f := x.recognise(path.Base(file), data[:min(len(data), wanted(data))])
+	return f.fix != nil || f.kind != "" || f.opaque || isPHAR(data) || endsWithZip(data)
+}
+
+// chainedPage says that there are too many pages in a row.
+func chainedPage(file string) Blocker {
+	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a page that has the hash of another, and so on"}
+}
+
 // fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.
 func (t *integrity) fixPacked(ctx context.Context) error {
 	var loan *memory.Loan
@@ -312,7 +354,7 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 			f = newFixer(ctx, t.view, t.o.paths())
 			f.texts = map[string]string{}
 			for was, h := range t.of {
-				if err := t.become(h); err != nil {
+				if err := t.become(h, 0); err != nil {
 					return err
 				}
 				f.texts[was] = h.now[slices.Index(h.was, was)]

@@ -1,6 +1,7 @@
 package relocate_test
 
 import (
+	"archive/zip"
 	stdcontext "context"
 	"crypto/md5"
 	"crypto/sha1"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -175,6 +177,31 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue())
 		Expect(report.Fixups).To(BeEmpty())
 		Expect(readBack(t, dir, "index.html")).To(Equal(string(files[1].contents)))
+	})
+
+	it("follows scripts that have the hashes of those behind them only so far, as each is read meanwhile", func() {
+		text := string(dep)
+		var files []file
+		for i := range 40 {
+			files = append([]file{regular("a"+strconv.Itoa(99-i)+".js", text)}, files...)
+			text = string(dep) + ` "sha256-` + sha256of(text) + `"`
+		}
+		_, report := made(files[len(files)-16:])
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		_, report = made(files)
+		Expect(report.Blockers).To(ContainElement(And(HaveField("File", "a76.js"), HaveField("Kind", relocate.Checksummed),
+			HaveField("Detail", ContainSubstring("the hash of a page that has the hash of another")))))
+	})
+
+	it("changes no hash in an archive that is called a page", func() {
+		integrity := `"sha256-` + sha256of(script) + `"`
+		for name, contents := range map[string]string{
+			"b.php": phar("index.php", integrity), "b.js": zipped(zip.Store, "a", integrity), "b.html": "<html>" + zipped(zip.Store, "a", integrity),
+		} {
+			dir, report := made([]file{regular("a.js", script), regular(name, contents)})
+			Expect(report.Blockers).To(ConsistOf(And(HaveField("File", name), HaveField("Kind", relocate.Checksummed))), name)
+			Expect(readBack(t, dir, name)).To(Equal(contents))
+		}
 	})
 
 	it("refuses a compressed page that has such a hash and was rewritten, and so was its page", func() {
