@@ -1007,6 +1007,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 				"create table s(id integer primary key, p text); create virtual table t using fts5(p, content='s'); insert into s values(1,'SELF/a');":                                 false,
 				"create table \"my s\"(id integer primary key, p text); create virtual table t using fts5(p, content='my s'); insert into \"my s\" values(1,'SELF/a');":                false,
 				"create table s(id integer primary key, p text); create view v as select * from s; create virtual table t using fts5(p, content=v); insert into s values(1,'SELF/a');": false,
+				"create table \"my s\"(id integer primary key, p text); create virtual table t using fts5(p, content='my s'); create table u(p text); insert into u values('SELF/a');": true,
 				"create table s(p text); create virtual table t using fts5(p, content=''); insert into s values('SELF/a');":                                                            true,
 				"create table s(p text); create index i on s(substr(p, 1, 9)); insert into s values('SELF/a');":                                                                        false,
 				"create table s(p text); create index i on s(length(p), lower(p)); insert into s values('SELF/a');":                                                                    true,

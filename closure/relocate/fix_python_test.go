@@ -47,6 +47,7 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		regular(cache+"checked.cpython-311.pyc", pyc(magic311, 3, hash311)),
 		regular(cache+"checked.cpython-312.pyc", ""),
 		regular(cache+"checked.cpython-313.pyc", magic311+"\x03"),
+		regular(cache+"checked.in.a.package.cpython-311.pyc", pyc(magic311, 3, hash311)), // of the module checked.in.a.package, by its name
 		regular(cache+"orphan.cpython-311.pyc", pyc(magic311, 0, stamp(1, 3))),
 		regular(cache+"patched.cpython-311.pyc", pyc(magic311, 3, "\x00ldsourc")),
 		regular(cache+"plain.cpython-311.pyc", pyc(magic311, 3, "whatever")),
