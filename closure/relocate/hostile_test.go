@@ -9,6 +9,8 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +60,7 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		binary.LittleEndian.PutUint64(program[80:], 0x400000)
 		binary.LittleEndian.PutUint64(program[96:], 1<<30)
 		text := string(program) + strings.Repeat("\xcc", 8) + strings.Repeat(string(dep)+"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 60)
-		text += strings.Repeat("\xcc", -len(text)&15) + strings.Repeat("\xcc\xcc\xccg-glibc-2.40\x00", 8000)
+		text += strings.Repeat("\xcc", -len(text)&15+1<<16) + strings.Repeat("\xcc\xcc\xccg-glibc-2.40\x00", 8000)
 		Expect(bounded(regular("bin/a", text)).References).To(Equal(60))
 	})
 
@@ -90,7 +92,7 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		for i := range 60_000 {
 			fmt.Fprintf(&list, "%032x  %s\n", i, []string{"a", "b"}[i%2])
 		}
-		files := []file{regular("MD5SUMS", list.String()), regular("a", string(dep)), regular("b", strings.Repeat("b", 15<<20))}
+		files := []file{regular("MD5SUMS", list.String()), regular("a", string(dep)+strings.Repeat("a", 1<<20)), regular("b", strings.Repeat("b", 15<<20))}
 		for i := range 10_000 {
 			files = append(files, symlink(fmt.Sprintf("l%04d", i), "../"+dep.Base()))
 		}
@@ -107,26 +109,46 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 
 	it("hashes a source once for all byte code that says it is of it", func() {
 		var files []file
-		for i := range 400 {
-			files = append(files, regular(fmt.Sprintf("lib/__pycache__/m.a%04d.pyc", i), pyc(magic311, 3, "01234567")))
+		for i := range 800 {
+			magic := magic311
+			if i >= 400 {
+				magic = short(4000+i) + "\r\n"
+			}
+			files = append(files, regular(fmt.Sprintf("lib/__pycache__/m.a%04d.pyc", i), pyc(magic, 3, "01234567")))
 		}
-		bounded(append(files, regular("lib/m.py", "# "+string(dep)+strings.Repeat("#", 15<<20)))...)
+		bounded(append(files, regular("lib/m.py", "# "+string(dep)+strings.Repeat("#", 10<<20)))...)
+	})
+
+	it("lists the byte code of a directory once for all its sources, whatever lies between them", func() {
+		var files []file
+		for i := range 2000 {
+			files = append(files, symlink(fmt.Sprintf("lib/__pycache__/%s%05d", strings.Repeat("m", 240), i), "m"))
+		}
+		for i := range 1000 {
+			files = append(files, regular(fmt.Sprintf("lib/m%04d.py", i), string(dep)), regular(fmt.Sprintf("lib/m%04dx/a.py", i), string(dep)))
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		bounded(files...)
+		runtime.ReadMemStats(&after)
+		Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 256<<20))
 	})
 
 	it("pairs checksums with the files that they are of without comparing all with all", func() {
 		var files []file
+		long := strings.Repeat("n", 230)
 		for i := range 16_000 {
-			files = append(files, regular(fmt.Sprintf("a/x%05d.hmac", i), ""))
+			files = append(files, regular("a/"+long+fmt.Sprintf("x%05d.hmac", i), ""))
 		}
 		for i := range 16_000 {
-			f := regular(fmt.Sprintf("b/y%05d", i), string(dep))
+			f := regular("b/"+long+fmt.Sprintf("y%05d", i), string(dep))
 			f.Executable = true
 			files = append(files, f)
 		}
 		rewriter, begin := view(t).Rewrite(self, []storepath.Path{dep}, discard{}), processorTime()
-		send(t, rewriter, archive(append(files, regular("c/.y00001.hmac", ""), regular("c/y.hmac", ""))...), whole)
+		send(t, rewriter, archive(append(files, regular("c/."+long+"y00001.hmac", ""), regular("c/"+long+"y.hmac", ""))...), whole)
 		Expect(processorTime() - begin).To(BeNumerically("<", 8*time.Second))
-		Expect(rewriter.Report().Blockers).To(ConsistOf(HaveField("File", "c/.y00001.hmac")))
+		Expect(rewriter.Report().Blockers).To(ConsistOf(HaveField("File", "c/."+long+"y00001.hmac")))
 	})
 
 	it("goes through no header of a zip archive, signature of a tar archive or part of a core again and again", func() {
@@ -136,6 +158,9 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		archive := local + strings.Repeat("PK\x01\x02"+strings.Repeat("\x00", 42), members) +
 			"PK\x05\x06\x00\x00\x00\x00" + short(members) + short(members) + number(46*members) + number(len(local)) + "\x00\x00"
 		Expect(bounded(regular("a.zip", archive)).Blocking).To(BeNumerically(">", 0))
+		beyond := "PK\x05\x06" + strings.Repeat("\x00", 12) + "\xff\xff\xff\x7f\x00\x00" // a directory behind the end of the file
+		_, report := fixedTree(t, regular("a", script+beyond))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 
 		member := func(name, body string) string {
 			header := make([]byte, 512)
@@ -145,7 +170,7 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 			return string(header) + body + strings.Repeat("\x00", -len(body)&511)
 		}
 		signature := member(".phar/signature.bin", number(1)+number(16)+strings.Repeat("s", 16))
-		report := bounded(regular("a.tar", member("a", gzipped(script))+strings.Repeat(signature, 10_000)))
+		report = bounded(regular("a.tar", member("a", gzipped(script))+strings.Repeat(signature, 10_000)))
 		Expect(report.Blocking).To(BeNumerically(">", 0))
 
 		word := func(n uint64) string { return string(binary.LittleEndian.AppendUint64(nil, n)) }
@@ -158,6 +183,14 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		_, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(relocate.Inflated(l)).To(BeNumerically(">", 32<<20), "the parts of a core that all begin at one place count")
+
+		// The first part is no zlib stream though it begins as one, so none is unpacked.
+		const more = 1500
+		core = "LCBS\x00\x00\x00\x00" + word(3861) + word(2+5*more) + word(8) + strings.Repeat(word(0), 4) +
+			strings.Repeat(word(8)+word(0)+word(1)+word(0)+word(0), more-1)
+		core += strings.Repeat("\x00", page-len(core)) + "\x78\x9c" + strings.Repeat("\xff", page-2) +
+			"\x28\xb5\x2f\xfd\x00\x00" + strings.Repeat("\x00", 12<<20) + "\x01\x00\x00"
+		Expect(bounded(regular("a.core", core+string(dep))).Blocking).To(BeNumerically(">", 0))
 	})
 
 	it("takes no large dictionary for each of many small streams", func() {
@@ -170,19 +203,31 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		Expect(after.TotalAlloc - before.TotalAlloc).To(BeNumerically("<", 1<<30))
 		big := "\x00\x00\x00\x00Z\x00" // a value of no bytes
 		bounded(regular("R/a.rdb", strings.Repeat(big, 1000)))
+		frame := "\x28\xb5\x2f\xfd\x00\x88" + number(len(script)<<3 | 1)[:3] + script // a window of 128 MiB
 		for name, stream := range map[string]string{
-			"lzma": "\x5d\x00\x00\x00\x08\xff\xff\xff\xff\xff\xff\xff\xff\x00" + strings.Repeat("\x00", 10),
-			"bz2":  "BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00", "zst": "\x28\xb5\x2f\xfd\x00\x88\x01\x00\x00",
+			"lzma": "\x5d\x00\x00\x00\x08" + decoded(scriptLZMA)[5:], "bz2": decoded(scriptBzip2), "zst": frame,
 		} {
 			var files []file
 			for i := range 12 {
 				files = append(files, regular(fmt.Sprintf("a%03d.%s", i, name), stream))
 			}
-			l := view(t)
-			rewriter := l.Rewrite(self, []storepath.Path{dep}, discard{})
+			l, dir := view(t), filepath.Join(t.TempDir(), "tree")
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
 			send(t, rewriter, archive(files...), whole)
-			Expect(relocate.Inflated(l)).To(BeNumerically(">", 1<<20), name)
+			seen := relocate.Inflated(l)
+			Expect(seen).To(BeNumerically(">", 1<<20), name)
+			_, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
+			Expect(err).NotTo(HaveOccurred())
+			Expect(relocate.Inflated(l)-seen).To(BeNumerically(">", 1<<20), name)
 		}
+		stored := "\x00\x00\x00\x400" + string(dep) + strings.Repeat(" ", 64-len(dep))
+		l, dir := view(t), filepath.Join(t.TempDir(), "tree")
+		rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+		send(t, rewriter, archive(regular("R/a.rdb", stored+strings.Repeat("\x00\x00\x00\x002BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00", 100))), whole)
+		seen := relocate.Inflated(l)
+		_, err := l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(relocate.Inflated(l)-seen).To(BeNumerically(">", 4<<20), "the memory of each bzip2 value counts")
 	})
 
 	it("reads a run-time image whose texts, attributes and resources go on and on", func() {
@@ -192,10 +237,19 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		names := strings.Repeat(string(dep)+"-", 20_000)
 		Expect(bounded(regular("lib/modules", image(0, 0, len(names))+names)).References).To(BeNumerically(">", 0))
 		const count = 20_000
-		attributes, offsets := strings.Repeat("\x08x", 2_000_000), strings.Repeat(number(0), 2*count)
-		bounded(regular("lib/modules", image(count, len(attributes), 60)+offsets+attributes+string(dep)+"\x00\x00\x00\x00"))
+		attributes, offsets := strings.Repeat("\x08x", 2_000_000)+"\x00", strings.Repeat(number(0), 2*count)
+		bounded(regular("lib/modules", image(count, len(attributes), len(dep)+4)+offsets+attributes+string(dep)+"\x00\x00\x00\x00"))
+		endless := string(dep) + strings.Repeat("n", 4<<20) // what a location without attributes has its extension from
+		bounded(regular("lib/modules", image(count, 4, len(endless))+offsets+"\x00\x00\x00\x00"+endless))
+		var texts strings.Builder
+		for i := range 20_000 {
+			fmt.Fprintf(&texts, "%s/%d\x00", dep, i)
+		}
+		packed := number(0xcafefafa) + number(1<<20) + number(0) + number(1<<20) + number(0) + number(0) + strings.Repeat("\x00", 5+1<<20)
+		bounded(regular("lib/modules", image(1, 8, texts.Len())+number(0)+number(0)+"\x33"+string(binary.BigEndian.AppendUint32(nil, uint32(len(packed))))+
+			"\x00\x00\x00"+texts.String()+packed))
 		mark := "\xfa\xfa\xfe\xca" + strings.Repeat("\x00", 25)
-		bounded(regular("lib/modules", image(0, 0, 0)+strings.Repeat(mark, 1<<17)))
+		bounded(regular("lib/modules", image(0, 0, 0)+strings.Repeat(mark, 1<<19)))
 	})
 
 	it("does not go through the rest of an archive of classes for each reference", func() {
@@ -206,6 +260,40 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 	it("says of a symlink that has no room for an absolute target that it stands in the way", func() {
 		Expect(bounded(symlink("l", "../"+dep.Base()+strings.Repeat("/a", 2022))).Blockers).To(ConsistOf(
 			And(HaveField("File", "l"), HaveField("Kind", relocate.BareHash))))
+	})
+
+	it("takes little more memory for a manifest, or an SDBM table, than that is large", func() {
+		folded := "Class-Path: " + string(dep)[:30] + "\r\n " + string(dep)[30:] + "/lib\r\n"
+		manifest := folded + strings.Repeat("Name: "+strings.Repeat("n", 60)+"\r\n", 24<<20/68)
+		page := func(value string) string { // of pairs without bytes, and one with a value
+			const pairs = 255
+			b := binary.LittleEndian.AppendUint16(nil, 2*pairs)
+			if value != "" {
+				b = binary.LittleEndian.AppendUint16(nil, 2)
+				b = binary.LittleEndian.AppendUint16(b, 1<<10)
+				b = binary.LittleEndian.AppendUint16(b, uint16(1<<10-len(value)))
+			} else {
+				for range 2 * pairs {
+					b = binary.LittleEndian.AppendUint16(b, 1<<10-2)
+				}
+			}
+			return string(b) + strings.Repeat("\x00", 1<<10-len(b)-len(value)) + value
+		}
+		table := page(string(dep)) + strings.Repeat(page(""), 24<<10)
+		for name, contents := range map[string]string{"META-INF/MANIFEST.MF": manifest, "a.pag": table} {
+			l, dir := view(t), filepath.Join(t.TempDir(), "tree")
+			rewriter := l.Rewrite(self, []storepath.Path{dep}, nar.NewTree(dir))
+			send(t, rewriter, archive(regular(name, contents)), whole)
+			var report relocate.Report
+			most := peak(func() {
+				var err error
+				report, err = l.FixTree(stdcontext.Background(), dir, relocate.Original{Path: self, References: []storepath.Path{dep}}, rewriter.Report())
+				Expect(err).NotTo(HaveOccurred())
+			})
+			Expect(report.References+len(report.Fixups)).To(BeNumerically(">", 0), name)
+			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+			Expect(most).To(BeNumerically("<", 96<<20), name)
+		}
 	})
 
 	it("keeps little of each of many files that have much to be rewritten", func() {
@@ -224,4 +312,31 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		Expect(report.Blocking).To(BeNumerically(">=", 100*40))
 		Expect(relocate.PendingBlockers(rewriter.Report())).To(BeNumerically("<=", 32*32+100))
 	})
+}
+
+// peak is how many bytes more than before the heap has at most while it does something.
+func peak(something func()) int64 {
+	defer debug.SetGCPercent(debug.SetGCPercent(10))
+	runtime.GC()
+	heap := func() int64 {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(s)
+		return int64(s[0].Value.Uint64())
+	}
+	before, stop, most := heap(), make(chan bool), make(chan int64)
+	go func() {
+		high := before
+		for {
+			select {
+			case <-stop:
+				most <- max(high, heap()) - before
+				return
+			case <-time.After(time.Millisecond):
+				high = max(high, heap())
+			}
+		}
+	}()
+	something()
+	close(stop)
+	return <-most
 }
