@@ -34,6 +34,10 @@ func testCopies(t *testing.T, _ spec.G, it spec.S) {
 	number := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
 	short := func(n int) string { return string(binary.LittleEndian.AppendUint16(nil, uint16(n))) }
 
+	member := func(name, text string) string {
+		return fmt.Sprintf("%-16s%-12d%-6d%-6d%-8o%-10d`\n%s%s", name+"/", 1, 0, 0, 0o644, len(text), text, strings.Repeat("\n", len(text)&1))
+	}
+
 	// allocated relocates a file, and gives what was said of it and how many bytes that took in all.
 	allocated := func(files ...contained) (relocate.Report, uint64) {
 		dir := filepath.Join(t.TempDir(), "tree")
@@ -69,6 +73,30 @@ func testCopies(t *testing.T, _ spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 		Expect(report.Fixed).To(HaveKey("zip"))
 		Expect(bytes).To(BeNumerically("<", 64<<20))
+	})
+
+	it("takes back what was rewritten before a PHAR that cannot be, however much that is", func() {
+		const references = 1 << 20
+		report, bytes := allocated(contained{"a.phar", func(w io.Writer) {
+			_, _ = io.WriteString(w, "<?php ")
+			line := strings.Repeat(string(dep[:43])+" ", 1<<10)
+			for range references >> 10 {
+				_, _ = io.WriteString(w, line)
+			}
+			archive := phar("a", "x")
+			_, _ = io.WriteString(w, archive[:len(archive)-8]+number(16)+archive[len(archive)-4:]) // signed with a private key
+		}})
+		Expect(report.Blockers).To(ConsistOf(HaveField("File", "a.phar")))
+		Expect(bytes).To(BeNumerically("<", 64<<20))
+	})
+
+	it("holds not more than a file's share of what is compressed in one another", func() {
+		zeros := strings.Repeat("\x00", 44<<20)
+		text := gzipped(zeros + string(dep))
+		_, report := fixedTree(t, regular("a.gz", gzipped(text+zeros)))
+		Expect(report.Blockers).To(BeEmpty())
+		_, report = fixedTree(t, regular("a.gz", gzipped("!<arch>\n"+member("b.gz", gzipped("!<arch>\n"+member("c.gz", text)+member("z", zeros)))+member("z", zeros))))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("are held at once"))))
 	})
 
 	it("says of what it would have to copy that it is too large", func() {

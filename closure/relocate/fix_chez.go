@@ -30,7 +30,7 @@ func (f *fixer) chez(s source) ([]edit, error) {
 	if err := copied(s, Compressed); err != nil && len(edits) > 0 {
 		return nil, err
 	}
-	beside, err := f.chezObjects(s.data, edits, s.depth)
+	beside, err := f.chezObjects(s, edits)
 	if err == nil && len(beside) > 0 {
 		return nil, blockedBy(Compressed, "a hash beside objects of Chez Scheme")
 	}
@@ -38,11 +38,11 @@ func (f *fixer) chez(s source) ([]edit, error) {
 }
 
 // chezObjects checks the objects in data that edits change, and gives the edits that are in none.
-func (f *fixer) chezObjects(data []byte, edits []edit, depth int) (beside []edit, err error) {
-	if depth > maxDepth {
+func (f *fixer) chezObjects(s source, edits []edit) (beside []edit, err error) {
+	if s.depth > maxDepth {
 		return nil, errDepth
 	}
-	now := data
+	data, now := s.data, s.data
 	if len(edits) > 0 {
 		now = apply(data, edits)
 	}
@@ -67,7 +67,7 @@ func (f *fixer) chezObjects(data []byte, edits []edit, depth int) (beside []edit
 			if own[len(own)-1].to > at {
 				return nil, errMalformed
 			}
-			if err := f.chezObject(data[from:at], now[from:at], moved(slices.Clone(own), -from), depth+1); err != nil {
+			if err := f.chezObject(s.in(data[from:at], ""), now[from:at], moved(slices.Clone(own), -from)); err != nil {
 				return nil, err
 			}
 		}
@@ -75,20 +75,21 @@ func (f *fixer) chezObjects(data []byte, edits []edit, depth int) (beside []edit
 }
 
 // chezObject checks an object that edits change to now.
-func (f *fixer) chezObject(data, now []byte, edits []edit, depth int) error {
+func (f *fixer) chezObject(s source, now []byte, edits []edit) error {
+	data := s.data
 	const plain, packed, fasl = 44, 46, 100
 	isHash := func(e edit) bool { return e.to-e.from == hashLen }
 	switch {
 	case len(data) < 2 || data[1] != fasl:
 	case data[0] == plain:
-		beside, err := f.chezObjects(data, edits, depth)
+		beside, err := f.chezObjects(s, edits)
 		if err == nil && slices.ContainsFunc(beside, isHash) {
 			return blockedBy(BareHash, "a hash without /nix/store in an object of Chez Scheme")
 		}
 		return err
 	case data[0] == packed:
 		size, n := chezNumber(data[2:])
-		if n == 0 || size > maxMember {
+		if n == 0 || 2*size > maxUnpacked-s.unpacked { // it is held as it was and as it is
 			break
 		}
 		if !f.budget.inflated(2 * int64(size)) {
@@ -108,7 +109,9 @@ func (f *fixer) chezObject(data, now []byte, edits []edit, depth int) error {
 		if got, ok := unpackLZ4(now[2+n:], size); !ok || !bytes.Equal(got, apply(was, edits)) {
 			return blockedBy(Compressed, "a reference in LZ4 that other text is copied from")
 		}
-		_, err = f.chezObjects(was, edits, depth)
+		in := s
+		in.data, in.unpacked = was, s.unpacked+2*size
+		_, err = f.chezObjects(in, edits)
 		return err
 	}
 	return blockedBy(Compressed, "a reference in an object of Chez Scheme of a form that is not known")

@@ -36,8 +36,13 @@ func (f *fixer) class(s source) ([]edit, error) {
 		return nil, blockedBy(HashKeyed, "a string with a store path beside Clojure's case over strings, which goes by parts of their hashes")
 	}
 	tables, hits := map[int]bool{}, 0
+	var until [8]int // where the last switch ends, by where in eight bytes its keys are
+	size := 0        // of all switches; those of a virtual machine do not lie over each other
 	for at := c.code; at+4 <= len(s.data); at++ {
 		if _, ok := c.hashes[binary.BigEndian.Uint32(s.data[at:])]; !ok {
+			continue
+		}
+		if at < until[at%8] {
 			continue
 		}
 		if hits++; hits > maxSwitch {
@@ -49,6 +54,9 @@ func (f *fixer) class(s source) ([]edit, error) {
 				continue
 			}
 			tables[low] = true
+			if size += tableSize(s.data, low); size > len(s.data) {
+				return nil, errMalformed
+			}
 			table, ok := c.shifted(s.data, low)
 			if !ok {
 				return nil, blockedBy(HashKeyed, "a switch over strings whose hashes are no longer in a row")
@@ -63,6 +71,9 @@ func (f *fixer) class(s source) ([]edit, error) {
 			continue
 		}
 		tables[from] = true
+		if until[from%8], size = to, size+to-from; size > len(s.data) {
+			return nil, errMalformed
+		}
 		table, ok := c.switched(s.data[from:to])
 		if !ok {
 			return nil, blockedBy(HashKeyed, "a switch over strings that have one hash when they are rewritten")
@@ -202,6 +213,11 @@ func tableSwitch(data []byte, begin, at int) (low int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// tableSize is how many bytes such a switch has from its least key on.
+func tableSize(data []byte, low int) int {
+	return 8 + 4*(int(int32(binary.BigEndian.Uint32(data[low+4:])))-int(int32(binary.BigEndian.Uint32(data[low:])))+1)
 }
 
 // shifted are the least and the greatest key of such a switch for the rewritten strings; ok is false where its keys do not

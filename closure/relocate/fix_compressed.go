@@ -97,16 +97,17 @@ func (f *fixer) zlib(s source) ([]edit, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		return nil, err
 	}
 	if in.Len() > 0 {
 		return nil, errMore
 	}
-	data, err := f.recompress(s, stem(s.name), bytes.NewReader(plain), asZlib)
+	isObject := isGitObject(plain)
+	data, err := f.recompressPlain(s, stem(s.name), plain, asZlib)
 	switch {
-	case data != nil && isGitObject(plain):
+	case data != nil && isObject:
 		return nil, blockedBy(Checksummed, "a reference in a git object, which is named by its hash")
 	case data != nil && s.data[0] != zlibLargest:
 		return nil, blockedBy(Compressed, "a reference in zlib whose reader may have no room for a larger window")
@@ -295,7 +296,7 @@ func (f *fixer) compressedChunk(s source, chunk []byte, skip int) ([]edit, error
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(source{data: chunk, depth: s.depth}, "", r, asZlib)
+	data, err := f.recompress(source{data: chunk, depth: s.depth, unpacked: s.unpacked}, "", r, asZlib)
 	if err == nil && in.Len() > 0 {
 		err = errMore
 	}

@@ -218,14 +218,14 @@ func (f *fixer) jimageResource(j jimage, s source, shared map[uint32]bool) ([]by
 	if err != nil {
 		return nil, errMalformed
 	}
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		return nil, err
 	}
 	if len(plain) >= 4 && j.order.Uint32(plain) == jimagePackedMark {
 		return nil, f.jimageShared(s, plain, shared)
 	}
-	inner, err := f.rewrite(s.in(plain, s.name))
+	inner, err := f.rewrite(s.inflated(plain, s.name))
 	if err != nil || len(inner) == 0 {
 		return nil, err
 	}

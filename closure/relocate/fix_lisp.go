@@ -154,7 +154,7 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 
 // lispText rewrites what r holds.
 func (f *fixer) lispText(s source, r io.Reader, c compressor) ([]byte, error) {
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		// Too large to be rewritten, but perhaps there is nothing to rewrite.
 		return nil, f.mustBeFree(s, f.inspector.recognise("", s.data[:min(len(s.data), headLen)]), err)

@@ -194,11 +194,11 @@ func (f *fixer) pharCompressed(s source, name string, begin, end, sums, kind int
 	if kind&pharBzip2 != 0 {
 		r = stdbzip2.NewReader(bytes.NewReader(data))
 	}
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		return nil, err
 	}
-	inner, err := f.rewrite(s.in(plain, name))
+	inner, err := f.rewrite(s.inflated(plain, name))
 	if err != nil || len(inner) == 0 {
 		return nil, err
 	}

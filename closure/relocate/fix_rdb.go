@@ -41,13 +41,13 @@ func (f *fixer) rdb(s source) ([]edit, error) {
 	var more []byte
 	places := map[rdbRange]rdbRange{}
 	for at := 0; at < len(s.data); {
-		v, err := f.rdbValue(s.data, at)
+		v, err := f.rdbValue(s, at)
 		if err != nil {
 			return nil, err
 		}
 		was := rdbRange{at, v.end - at}
 		at = v.end
-		inner, err := f.rewrite(s.in(v.plain, ""))
+		inner, err := f.rewrite(s.inflated(v.plain, ""))
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +112,7 @@ func (f *fixer) rdbIndex(s source, moved map[rdbRange]rdbRange) error {
 		return blockedBy(Compressed, "values to move, and %s is not gzip", name)
 	}
 	header := r.Header
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,8 @@ func (f *fixer) rdbIndex(s source, moved map[rdbRange]rdbRange) error {
 }
 
 // rdbValue reads the value at at: its inflated size in four bytes, a letter or not, and the compressed bytes.
-func (f *fixer) rdbValue(data []byte, at int) (rdbValue, error) {
+func (f *fixer) rdbValue(s source, at int) (rdbValue, error) {
+	data := s.data
 	if at+6 > len(data) {
 		return rdbValue{}, errMalformed
 	}
@@ -179,7 +180,7 @@ func (f *fixer) rdbValue(data []byte, at int) (rdbValue, error) {
 	if err != nil {
 		return v, errMalformed
 	}
-	if v.plain, err = f.inflated(io.LimitReader(r, size)); err != nil {
+	if v.plain, err = f.inflated(s, io.LimitReader(r, size)); err != nil {
 		return v, err
 	}
 	if int64(len(v.plain)) != size {

@@ -17,9 +17,11 @@ const (
 	maxSQLiteDepth = 40
 	// maxSQLiteTables bounds the tables and indices of a database, maxSQLiteName their names, in bytes, and
 	// maxSQLiteOptions what a virtual table says of other ones: of all that something is kept.
-	maxSQLiteTables, maxSQLiteName, maxSQLiteOptions = 1 << 14, 1 << 12, 16
+	maxSQLiteTables, maxSQLiteName, maxSQLiteOptions = 1 << 14, 1 << 9, 16
 	// maxSQLiteSQL is the longest statement that SQLite takes unless it was built otherwise, in bytes.
 	maxSQLiteSQL = 1_000_000
+	// statementCost is how much longer it takes to look at a statement than to inflate it.
+	statementCost = 256
 )
 
 // sqlite rewrites a database in place, provided that no index has to be sorted anew: the rewritten text has to stand

@@ -124,19 +124,20 @@ func (f *fixer) zipEntry(s source, z *zipFile, r zipRecord) (*zipChange, error) 
 	if err != nil {
 		return nil, err
 	}
-	plain := s.data[begin:end]
+	plain, in := s.data[begin:end], s.in
 	switch {
 	case r.flags&zipEncrypt != 0:
 		return nil, blockedBy(Opaque, "zip member %.200q is encrypted", r.name)
 	case r.method == zipStore:
 	case r.method == zipDeflate:
-		if plain, err = f.inflated(flate.NewReader(bytes.NewReader(plain))); err != nil {
+		if plain, err = f.inflated(s, flate.NewReader(bytes.NewReader(plain))); err != nil {
 			return nil, inMember(err, r.name)
 		}
+		in = s.inflated
 	default:
 		return c.orNone(), inMember(f.otherMethod(s, r, plain), r.name)
 	}
-	inner, err := f.rewrite(s.in(plain, r.name))
+	inner, err := f.rewrite(in(plain, r.name))
 	if err != nil {
 		return nil, inMember(err, r.name)
 	}

@@ -21,6 +21,8 @@ import (
 const (
 	// maxMember bounds what one compressed member, or one compressed file, inflates to and is compressed anew from.
 	maxMember = 64 << 20
+	// maxUnpacked bounds what is held of a member, and of those around it, at once.
+	maxUnpacked = 2 * maxMember
 	// maxPathFixups and maxClosureFixups bound the bytes that fixups record, of one path and of all of a budget.
 	maxPathFixups    = 2 << 20
 	maxClosureFixups = 32 << 20
@@ -52,10 +54,18 @@ type source struct {
 	data  []byte
 	name  string // its base name
 	depth int    // containers around it
+	// unpacked is how many bytes are held of what it, and what is around it, was compressed in.
+	unpacked int
 }
 
 func (s source) in(data []byte, name string) source {
-	return source{data: data, name: path.Base(name), depth: s.depth + 1}
+	return source{data: data, name: path.Base(name), depth: s.depth + 1, unpacked: s.unpacked}
+}
+
+// inflated is in for what was compressed.
+func (s source) inflated(data []byte, name string) source {
+	s.unpacked += len(data)
+	return s.in(data, name)
 }
 
 type fixer struct {
@@ -201,14 +211,17 @@ func (f *fixer) unread(s source, format format) ([]edit, error) {
 	return f.text(s, format)
 }
 
-// inflated reads all of r, within the bounds of a member and of the budget.
-func (f *fixer) inflated(r io.Reader) ([]byte, error) {
+// inflated reads all of r, which is in s, within the bounds of a member and of the budget.
+func (f *fixer) inflated(s source, r io.Reader) ([]byte, error) {
 	var b bytes.Buffer
-	n, err := b.ReadFrom(io.LimitReader(&meter{r, f.inspector}, maxMember+1))
-	if errors.Is(err, errBudget) {
+	most := int64(min(maxMember, maxUnpacked-s.unpacked))
+	n, err := b.ReadFrom(io.LimitReader(&meter{r, f.inspector}, most+1))
+	switch {
+	case errors.Is(err, errBudget):
 		return nil, err
-	}
-	if n > maxMember {
+	case n > most && most < maxMember:
+		return nil, unsupported(fmt.Sprintf("it and what is around it inflate to more than the %d MiB that are held at once", maxUnpacked>>20))
+	case n > most:
 		return nil, unsupported(fmt.Sprintf("it inflates to more than the %d MiB that are compressed anew", maxMember>>20))
 	}
 	if err != nil {
@@ -225,11 +238,16 @@ type compressor struct {
 
 // recompress rewrites compressed data and compresses it anew. It gives nil where there is nothing to rewrite.
 func (f *fixer) recompress(s source, name string, r io.Reader, c compressor) ([]byte, error) {
-	plain, err := f.inflated(r)
+	plain, err := f.inflated(s, r)
 	if err != nil {
 		return nil, err
 	}
-	edits, err := f.rewrite(s.in(plain, name))
+	return f.recompressPlain(s, name, plain, c)
+}
+
+// recompressPlain is recompress for what is inflated already.
+func (f *fixer) recompressPlain(s source, name string, plain []byte, c compressor) ([]byte, error) {
+	edits, err := f.rewrite(s.inflated(plain, name))
 	if err != nil || len(edits) == 0 {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 	edits, fixed, ok := f.attempt(data, p, c)
 	if !ok && p.format == pharName {
 		// A Rewriter has rewritten what stands before the archive, which its signature covers.
-		return write(name, before, data, f.original(data))
+		return f.restore(name, before, data)
 	}
 	if !ok || len(edits) == 0 {
 		return nil
@@ -117,19 +117,33 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 	return nil
 }
 
-// original are the edits that take back what a Rewriter has done to data.
-func (f *fixer) original(data []byte) (edits []edit) {
+// restore takes back what a Rewriter has done to a file, which data is, as many references at a time as a file may have edits.
+func (f *fixer) restore(name string, before os.FileInfo, data []byte) error {
+	known := make(map[string][]byte, len(f.targets))
 	for i, target := range f.targets {
-		for at := 0; ; at += len(target) {
-			n := bytes.Index(data[at:], target)
-			if n < 0 {
-				break
+		known[string(target)] = []byte(f.known.paths[i][:refLen])
+	}
+	var edits []edit
+	for at := 0; len(data)-at >= refLen; {
+		n := bytes.Index(data[at:], f.scan.name)
+		if n < 0 || len(data)-at-n < refLen {
+			break
+		}
+		at += n
+		was, ok := known[string(data[at:at+refLen])]
+		if !ok {
+			at++
+			continue
+		}
+		edits = append(edits, edit{from: at, to: at + refLen, data: was})
+		if at += refLen; len(edits) == maxEdits {
+			if err := writeAt(name, before, edits); err != nil {
+				return err
 			}
-			at += n
-			edits = append(edits, edit{from: at, to: at + len(target), data: []byte(f.known.paths[i][:refLen])})
+			edits = edits[:0]
 		}
 	}
-	return edits
+	return writeAt(name, before, edits)
 }
 
 // readNeighbour reads a regular file that may be rewritten with another. A *blockedError says that there is none.

@@ -257,6 +257,39 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		bounded(regular("classes.jsa", archive+strings.Repeat("x", 48<<20)+"/lib/modules\x00"))
 	})
 
+	it("looks at no statement of a database again and again, nor at the switches of a class", func() {
+		const page, cells, text, at = 64 << 10, 16_000, 30_000, 33_000
+		database := make([]byte, page)
+		copy(database, "SQLite format 3\x00\x00\x01\x01\x01\x00\x40\x20\x20")
+		copy(database[100:], "\x0d")
+		binary.BigEndian.PutUint16(database[103:], cells)
+		for i := range cells {
+			binary.BigEndian.PutUint16(database[108+2*i:], at)
+		}
+		varint := func(n int) string { return string([]byte{0x80 | byte(n>>14), 0x80 | byte(n>>7), byte(n & 0x7f)}) }
+		record := "\x08\x17\x0d\x0d\x08" + varint(13+2*text) + "tableab" + strings.Repeat("as(collate x", text/12)
+		copy(database[at:], varint(len(record))+"\x01"+record)
+		Expect(bounded(regular("a.db", string(database)+string(dep))).Blocking).To(BeNumerically(">", 0))
+
+		// Each of the switches has all the others in it, and is of as many strings as there are.
+		const texts, width = 24_000, 16_000
+		hash := uint32(0)
+		for _, c := range []byte(string(dep)) {
+			hash = 31*hash + uint32(c)
+		}
+		var class strings.Builder
+		class.WriteString("\xca\xfe\xba\xbe\x00\x00\x00\x34" + string(binary.BigEndian.AppendUint16(nil, texts+1)))
+		for i := range texts {
+			class.WriteString("\x01\x00" + string([]byte{byte(len(dep) + 3)}) + string(dep) + string([]byte{1 + byte(i/961), 1 + byte(i/31%31), 1 + byte(i%31)}))
+		}
+		least := hash*29791 + 961 + 31 + 1
+		for i := range uint32(4_000) {
+			class.WriteString("\xaa\x11\x11\x11\x11" + string(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, least+i), least+i+width)))
+		}
+		report := bounded(regular("a.class", class.String()+strings.Repeat("\x22", 4*width+64)))
+		Expect(report.Blockers).To(ContainElement(HaveField("Detail", ContainSubstring("it is not as its format has it"))))
+	})
+
 	it("says of a symlink that has no room for an absolute target that it stands in the way", func() {
 		Expect(bounded(symlink("l", "../"+dep.Base()+strings.Repeat("/a", 2022))).Blockers).To(ConsistOf(
 			And(HaveField("File", "l"), HaveField("Kind", relocate.BareHash))))

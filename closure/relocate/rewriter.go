@@ -162,6 +162,7 @@ func (s *Rewriter) Report() Report { return s.result() }
 
 // search looks at the places buf[from:to] of the file at hand.
 func (s *Rewriter) search(buf []byte, from, to int) {
+	defer s.recovered()
 	if s.buffer.off == 0 && from == 0 {
 		s.begin(buf)
 	}
@@ -186,6 +187,20 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 	if s.buffer.left == 0 {
 		s.end(buf)
 	}
+}
+
+// recovered makes a blocker of a file that something here trips over: what is in an archive is not known to be what was
+// signed as long as it is read, and ends no build.
+func (s *Rewriter) recovered() {
+	problem := recover()
+	if problem == nil {
+		return
+	}
+	if s.inside != nil {
+		s.inside.stop()
+		s.inside = nil
+	}
+	s.blocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: fmt.Sprintf("it cannot be read: %v", problem), Harmless: s.harmless})
 }
 
 // begin looks at a file's first bytes, or at all of it.

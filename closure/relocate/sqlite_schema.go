@@ -63,11 +63,11 @@ func generated(sql string) (expressions []string) {
 // sqliteSchema is what a database's schema says of what may be derived from text.
 type sqliteSchema struct {
 	trees       []sqliteTree
-	collations  string              // one that SQLite does not have itself, or ""
-	virtual     map[string][]string // modules of virtual tables, and the tables that they index
-	expressions map[string]string   // what tables have that is made of text and not rewritten with it
-	unindexed   map[string]uint64   // columns that an index of words leaves out, a bit for each, of tables with its text
-	views       bool                // there is an index of words whose text is in a view, of any table
+	collations  string            // one that SQLite does not have itself, or ""
+	virtual     map[string]string // virtual tables and those that they index, and by which module
+	expressions map[string]string // what tables have that is made of text and not rewritten with it
+	unindexed   map[string]uint64 // columns that an index of words leaves out, a bit for each, of tables with its text
+	views       bool              // there is an index of words whose text is in a view, of any table
 }
 
 // sqliteTree is a b-tree of a table or an index of it.
@@ -78,11 +78,12 @@ type sqliteTree struct {
 
 // derived says what there is that is made of a table's text and does not change with it, or "".
 func (s *sqliteSchema) derived(table string) string {
-	for module, tables := range s.virtual {
-		for _, of := range tables {
-			if table == of || strings.HasPrefix(table, of+"_") {
-				return "an index of words (" + module + ")"
-			}
+	for at := range len(table) + 1 { // or what such an index keeps beside a table
+		if at < len(table) && table[at] != '_' {
+			continue
+		}
+		if module, ok := s.virtual[table[:at]]; ok {
+			return "an index of words (" + module + ")"
 		}
 	}
 	if s.views {
@@ -93,7 +94,7 @@ func (s *sqliteSchema) derived(table string) string {
 
 // schema reads the schema.
 func (d *sqliteFile) schema() (*sqliteSchema, error) {
-	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string][]string{}, expressions: map[string]string{},
+	s := &sqliteSchema{trees: []sqliteTree{{root: 1}}, virtual: map[string]string{}, expressions: map[string]string{},
 		unindexed: map[string]uint64{}}
 	rows := 0
 	tables := map[string]bool{}
@@ -103,6 +104,10 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		if !ok || len(columns) < 5 || rows > maxSQLiteTables || len(columns[2].data) > maxSQLiteName ||
 			len(columns[4].data) > 2*maxSQLiteSQL { // in UTF-16
 			return errMalformed
+		}
+		// Cells may lie over each other, and what looks at statements is slow.
+		if !d.f.budget.inflated(statementCost * int64(len(columns[4].data))) {
+			return errBudget
 		}
 		text := func(i int) string { return string(bytes.ReplaceAll(columns[i].data, []byte{0}, nil)) }
 		table, sql := strings.ToLower(text(2)), text(4)
@@ -120,13 +125,13 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 			}
 		}
 		if m := sqliteVirtual.FindStringSubmatch(sql); m != nil && !strings.EqualFold(m[1], "rtree") {
-			s.virtual[m[1]] = append(s.virtual[m[1]], table)
+			s.virtual[table] = m[1]
 			if strings.EqualFold(m[1], "fts5") {
 				s.unindexed[table+"_content"] = sqliteUnindexed(sql[len(m[0]):])
 			}
 			for _, content := range sqliteContent.FindAllStringSubmatch(sql, maxSQLiteOptions) {
 				if of := strings.ToLower(strings.Join(content[1:], "")); of != "" {
-					s.virtual[m[1]] = append(s.virtual[m[1]], of)
+					s.virtual[of] = m[1]
 				}
 			}
 		}
@@ -140,8 +145,8 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 		}
 		return nil
 	})
-	for _, of := range s.virtual {
-		s.views = s.views || slices.ContainsFunc(of, func(name string) bool { return !tables[name] })
+	for of := range s.virtual {
+		s.views = s.views || !tables[of]
 	}
 	clear(d.seen)
 	d.broken = nil

@@ -31,7 +31,11 @@ func (x *inspector) laterZip(l *level, p location) error {
 // toZipMember goes on to where a member of a zip archive begins.
 func (l *level) toZipMember() error {
 	for {
-		b, err := l.Peek(l.Size())
+		// Not more than is there, where that will do: the next one may be near, and the buffer would be moved for each.
+		if l.Buffered() < len(zipMark) {
+			_, _ = l.Peek(len(zipMark))
+		}
+		b, err := l.Peek(max(l.Buffered(), len(zipMark)))
 		if at := bytes.Index(b, []byte(zipMark)); at >= 0 {
 			_, err := l.Discard(at)
 			return err
