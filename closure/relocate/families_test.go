@@ -971,6 +971,8 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 				"create table t(n text, p text); create index i on t(n, p); insert into t values('App','SELF'),('app','/lib/x');":                           true,
 				"create table t(n, p text); create index i on t(n, p); insert into t values(1,'SELF'),(500,'/lib/x'),(null,'/lib/y');":                      true,
 				"create table t(p text primary key); insert into t values('SELF'),('/Library/x');":                                                          true,
+				"create table t(n text collate rtrim, p text); create index i on t(p); insert into t values('a','SELF'),('b','/Library/x');":                true,
+				"create table t(n text collate nocase, p text, unique(n, p)); insert into t values('\u00c9a','SELF'),('\u00e9a','/lib/x');":                 true,
 			} {
 				statements = strings.NewReplacer("SELF", string(self), "DEP", string(dep)).Replace(statements)
 				dir, report := fixedTree(t, regular("a.db", database(statements)))

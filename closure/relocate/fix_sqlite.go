@@ -71,16 +71,16 @@ var errSQLiteSize = blockedBy(HashKeyed, "a reference in a database of more than
 
 // sqliteFile is a database before and after it is rewritten.
 type sqliteFile struct {
-	f         *fixer
-	data, now []byte
-	page      int // size in bytes
-	usable    int
-	seen      map[uint32]bool
-	broken    []edit // parts of references that go over from one page to another
-	text      bool   // a reference stands in an index
-	folded    bool   // there is a collation of SQLite's that takes different texts for equal
-	changed   bool   // one stands in the b-tree at hand
-	columns   uint64 // those that one stands in, a bit for each
+	f          *fixer
+	data, now  []byte
+	page       int // size in bytes
+	usable     int
+	seen       map[uint32]bool
+	broken     []edit   // parts of references that go over from one page to another
+	text       bool     // a reference stands in an index
+	collations []string // those of SQLite's that a column or index may have
+	changed    bool     // one stands in the b-tree at hand
+	columns    uint64   // those that one stands in, a bit for each
 	// The entry of an index that was looked at last.
 	last, lastNow []byte
 }
@@ -89,7 +89,8 @@ func newSQLite(f *fixer, data []byte, edits []edit) (*sqliteFile, error) {
 	if len(data) < 100 {
 		return nil, errMalformed
 	}
-	d := &sqliteFile{f: f, data: data, now: data, page: int(binary.BigEndian.Uint16(data[16:])), seen: map[uint32]bool{}}
+	d := &sqliteFile{f: f, data: data, now: data, page: int(binary.BigEndian.Uint16(data[16:])), seen: map[uint32]bool{},
+		collations: []string{"binary"}}
 	if d.page == 1 {
 		d.page = 64 << 10
 	}
@@ -271,10 +272,6 @@ func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
 	if !okA || !okB || !okANow || !okBNow || len(a) != len(aNow) || len(b) != len(bNow) {
 		return errMalformed
 	}
-	folds := []func([]byte) []byte{bytes.Clone}
-	if d.folded {
-		folds = append(folds, foldSQLite)
-	}
 	for i := range min(len(a), len(b)) {
 		if !a[i].isText() || !b[i].isText() {
 			if a[i].differs(b[i]) {
@@ -283,7 +280,8 @@ func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
 			continue
 		}
 		tie := false
-		for _, fold := range folds {
+		for _, collation := range d.collations {
+			fold := sqliteCollations[collation]
 			left, right := fold(a[i].data), fold(b[i].data)
 			was, is := bytes.Compare(left, right), bytes.Compare(fold(aNow[i].data), fold(bNow[i].data))
 			if was != is {
@@ -298,9 +296,21 @@ func (d *sqliteFile) compare(payload, now []byte, sorted bool) error {
 	return nil
 }
 
-// foldSQLite makes equal what NOCASE or RTRIM takes for equal, in either encoding: the columns behind it say then where an
-// entry stands.
-func foldSQLite(text []byte) []byte { return bytes.ToLower(bytes.TrimRight(text, " \x00")) }
+// sqliteCollations are SQLite's own, each by what makes equal what it takes for equal, in either encoding: the columns behind it
+// say then where an entry stands. NOCASE knows the letters of ASCII only.
+var sqliteCollations = map[string]func(text []byte) []byte{
+	"binary": func(text []byte) []byte { return text },
+	"nocase": func(text []byte) []byte {
+		text = bytes.Clone(text)
+		for i, c := range text {
+			if 'A' <= c && c <= 'Z' {
+				text[i] += 'a' - 'A'
+			}
+		}
+		return text
+	},
+	"rtrim": func(text []byte) []byte { return bytes.TrimRight(text, " \x00") },
+}
 
 // changedColumns gives the columns of a record that are rewritten, a bit for each; all where there are too many.
 func changedColumns(payload, now []byte) (columns uint64) {

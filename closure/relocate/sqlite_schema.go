@@ -116,12 +116,11 @@ func (d *sqliteFile) schema() (*sqliteSchema, error) {
 			s.trees = append(s.trees, sqliteTree{uint32(root), table})
 		}
 		for _, m := range sqliteCollation.FindAllStringSubmatch(sql, -1) {
-			switch strings.ToLower(m[1]) {
-			case "binary":
-			case "nocase", "rtrim":
-				d.folded = true
-			default:
+			switch name := strings.ToLower(m[1]); {
+			case sqliteCollations[name] == nil:
 				s.collations = "the collation " + m[1]
+			case !slices.Contains(d.collations, name):
+				d.collations = append(d.collations, name)
 			}
 		}
 		if m := sqliteVirtual.FindStringSubmatch(sql); m != nil && !strings.EqualFold(m[1], "rtree") {
