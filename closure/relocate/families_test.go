@@ -911,6 +911,9 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			_, report := fixedTree(t, regular(name, text))
 			Expect(report.Relocatable()).To(BeFalse(), name)
 		}
+		_, report = fixedTree(t, symlink("link.json", "a"+slashes.Replace(string(dep))+"/b"))
+		Expect(report.Fixups).To(BeEmpty(), "one of a symlink is all of its target")
+		Expect(report.Relocatable()).To(BeFalse())
 	})
 
 	it("leaves a path that is relative to its own place as it is", func() {

@@ -40,6 +40,7 @@ type Rewriter struct {
 	written  int     // references rewritten
 	unfixed  pending // what is left of it to FixTree
 	php      bool    // it is a PHP program, behind which a PHAR may stand
+	link     bool    // it is a symlink: a fixup would say what all of its target was
 }
 
 // Rewrite returns a Rewriter that passes everything on to next with every reference to self or refs rewritten.
@@ -408,7 +409,7 @@ func (s *Rewriter) wideReference(i, width, member int) bool {
 // rewritten makes data stand at buf[from:] and records what stood there: Undo looks for plain references only.
 func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
 	if kind, _ := s.program.sealed(s.buffer.off + int64(from)); kind != "" ||
-		s.format.kind != "" || s.format.fix != nil {
+		s.format.kind != "" || s.format.fix != nil || s.link {
 		return false
 	}
 	fix := Fixup{File: s.file, Offset: s.buffer.off + int64(from),

@@ -24,8 +24,9 @@ func (s *Rewriter) symlink(target string) string {
 	s.buffer = searchBuffer{next: &line, search: func(buf []byte, from, to int) { s.scan.scan(buf, from, to, s) }}
 	s.buffer.buf = make([]byte, 0, len(target))
 	s.buffer.open(int64(len(target)))
+	s.link = true
 	_, _ = s.buffer.Write([]byte(target)) // a buffer takes everything
-	s.buffer = contents
+	s.buffer, s.link = contents, false
 	s.report.References += s.written
 	return line.String()
 }
