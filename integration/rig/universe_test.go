@@ -148,7 +148,8 @@ func TestAStoresCommandMountsNothingOutsideWhateverAttributesItIsGiven(t *testin
 	<-done
 	expect(err).NotTo(gomega.HaveOccurred(), string(said))
 	expect(before).NotTo(gomega.BeEmpty())
-	expect(string(after)).To(gomega.Equal(string(before)))
+	// What others have mounted may go meanwhile, here too, as the directory under it is removed.
+	expect(strings.Split(string(before), "\n")).To(gomega.ContainElements(strings.Split(string(after), "\n")))
 }
 
 func TestStandInsArePinnedForOneArchitectureAndThoseOfOthersStay(t *testing.T) {
