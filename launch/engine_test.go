@@ -174,7 +174,8 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	it("lets a terminal interrupt the app once, and whoever else", func() {
 		for _, byKey := range []bool{true, false} {
 			Expect(interrupted(t, img.command("app", "count"), byKey)).To(Equal("interrupts 1"))
-			Expect(interrupted(t, img.process("true; app count; true"), byKey)).To(Equal("interrupts 1"))
+			// A shell without a trap dies of the key where it does not wait yet: bash for a moment, dash at any time.
+			Expect(interrupted(t, img.process("trap : INT; app count; true"), byKey)).To(Equal("interrupts 1"))
 		}
 	})
 
