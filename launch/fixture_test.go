@@ -43,8 +43,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// What this process catches is not ignored by those that it starts, even where nohup started it with SIGHUP ignored.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	// What this process catches is not ignored by those that it starts, even where it was started with it ignored: SIGHUP by
+	// nohup, the others by a script's "&".
+	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
