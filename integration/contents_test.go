@@ -93,7 +93,7 @@ make "app" (scripts "$out" {
 		old := syscall.Umask(0o077) // which the build inherits
 		o := w.pushes(outputs)
 		syscall.Umask(old)
-		Expect(o.Log).To(ContainSubstring("Substituting 3 store paths"))
+		Expect(o.Log).To(ContainSubstring("Gathering the closure of 3 store paths"))
 		Expect(o.Log).To(ContainSubstring(says))
 		Expect(o.Log).To(ContainSubstring("the hook runs for the app"))
 		Expect(o.Log).NotTo(ContainSubstring("Fetched for the hook alone"))

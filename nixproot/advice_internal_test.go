@@ -216,7 +216,7 @@ type said struct{ message, meaning string }
 // selfExplaining are errors that say what to do.
 var selfExplaining = []said{
 	{"Procfile line …, column …:", "the line could not be run; the mark below it stands where"},
-	{"reading Procfile:", "the file is no text in UTF-8, or leads out of the source"},
+	{"reading Procfile:", "the file is no text in UTF-8, is no file, or is a link that leads out of the source or nowhere"},
 	{"the service binding … of type …", "a key is unknown, missing, given twice, or does not go with another; the message has the keys that there are " +
 		"([private caches](../README.md#private-caches))"},
 	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
@@ -264,6 +264,7 @@ var ofOthers = []said{
 // warnings are what a build says and goes on after, in the order in which it does.
 var warnings = []said{
 	{"Service binding not used:", "the binding is for another buildpack, or its type is misspelt; the line says which"},
+	{"and takes info or debug", "the value of `BP_LOG_LEVEL` does nothing here: [a log that tells more](#a-log-that-tells-more)"},
 	{"these settings do nothing:", "another setting decides already where the store paths come from, or they are not for flakes. " +
 		"Leave out the one that is not meant"},
 	{"source's .git cannot be read, and so its revision is not known", "the build goes on; only Hydra is asked by revision. " +

@@ -103,8 +103,8 @@ func programNote(p procfile.Entry, bins []*bin) string {
 		return ""
 	}
 	note := fmt.Sprintf("%s names %s, which no output has in its bin directory: the run image or another buildpack has to "+
-		"have it", p.Type, text.Printable(named))
-	if meant := nearest(named, programs); meant != "" {
+		"have it", p.Type, text.Short(text.Printable(named)))
+	if meant := nearest(text.Short(named), programs); meant != "" { // a name of any length takes as long to compare
 		note += fmt.Sprintf("; did you mean %s?", text.Printable(meant))
 	}
 	return note

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -213,7 +214,8 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	urls := strings.FieldsFunc(b.URL, func(c rune) bool { return strings.ContainsRune(" \t\r\n,", c) })
 	switch {
 	case len(urls) == 0 && b.Netrc == "":
-		return nil, fmt.Errorf("the service binding %q of type %s has no url", binding.Name, cacheBinding)
+		return nil, fmt.Errorf("the service binding %q of type %s has no url; add a file of that name with the cache's address, "+
+			"such as https://cache.example.org", binding.Name, cacheBinding)
 	case (b.Username == "") != (b.Password == ""):
 		return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
 			binding.Name, cacheBinding)
@@ -224,8 +226,8 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
 			"one of them out", binding.Name, cacheBinding)
 	case b.CACertificate != "" && !hasCertificate(b.CACertificate):
-		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds no certificate in PEM form",
-			binding.Name, cacheBinding)
+		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds %s", binding.Name, cacheBinding,
+			noCertificate)
 	case len(urls) == 0:
 		return []CacheBinding{b}, nil
 	}
@@ -234,6 +236,10 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 		if err := checkCache(address); err != nil {
 			return nil, fmt.Errorf("reading url of the service binding %q of type %s: %w; a cache looks like "+
 				"https://cache.example.org", binding.Name, cacheBinding, err)
+		}
+		if hasLogin(address) && (b.Username != "" || b.Token != "") {
+			return nil, fmt.Errorf("the service binding %q of type %s has a login in its url and another beside it; leave one of "+
+				"them out", binding.Name, cacheBinding)
 		}
 		one := b
 		if one.URL = address; i > 0 { // these are for all of them already
@@ -244,10 +250,19 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	return caches, nil
 }
 
+// hasLogin reports whether a cache's address has a login in it.
+func hasLogin(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.User != nil
+}
+
 // namesMachine reports whether a netrc file has an entry.
 func namesMachine(netrc string) bool {
 	return slices.ContainsFunc(strings.Fields(netrc), func(word string) bool { return word == "machine" || word == "default" })
 }
+
+// noCertificate is what a text without a certificate lacks. Others than PEM are read nowhere else either.
+const noCertificate = "no certificate in PEM form (BEGIN CERTIFICATE); convert it (openssl x509 -inform der) or leave it out"
 
 // hasCertificate reports whether a text holds a certificate in PEM form.
 func hasCertificate(pem string) bool { return x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) }
@@ -258,8 +273,8 @@ func readAuthorities(binding libcnb.Binding) ([]CacheBinding, error) {
 	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
 		pem := binding.Secret[key]
 		if !hasCertificate(pem) {
-			return nil, fmt.Errorf("the service binding %q of type %s has %q, which holds no certificate in PEM form",
-				binding.Name, authoritiesBinding, key)
+			return nil, fmt.Errorf("the service binding %q of type %s has %q, which holds %s", binding.Name,
+				authoritiesBinding, key, noCertificate)
 		}
 		caches = append(caches, CacheBinding{Name: binding.Name, CACertificate: pem})
 	}

@@ -64,9 +64,11 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{Name: "ca", CACertificate: text}, {Name: "ca", CACertificate: text},
 		}}))
 		_, err = read(libcnb.Bindings{{Name: "ca", Type: "ca-certificates", Secret: map[string]string{"a.pem": "hunter2"}}})
-		Expect(err).To(MatchError(`the service binding "ca" of type ca-certificates has "a.pem", which holds no certificate in PEM form`))
+		Expect(err).To(MatchError(`the service binding "ca" of type ca-certificates has "a.pem", which holds no certificate in PEM form (BEGIN CERTIFICATE); ` +
+			`convert it (openssl x509 -inform der) or leave it out`))
 		_, err = read(binding(map[string]string{"url": "https://a.example.org", "ca-certificate": "hunter2"}))
-		Expect(err).To(MatchError(`the service binding "mine" of type nix-binary-cache has a ca-certificate that holds no certificate in PEM form`))
+		Expect(err).To(MatchError(`the service binding "mine" of type nix-binary-cache has a ca-certificate that holds no certificate in ` +
+			`PEM form (BEGIN CERTIFICATE); convert it (openssl x509 -inform der) or leave it out`))
 	})
 
 	it("reads the older layout, links of Kubernetes included", func() {
@@ -166,7 +168,10 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{map[string]string{"url": "https://c", "token": "hunter2", "username": "u", "password": "hunter2"}, "leave one of them out"},
 			{map[string]string{"netrc": "c hunter2"}, "names no machine"},
 			{map[string]string{"url": "https://c", "TOKEN": "hunter2", "token": "x"}, `has both "TOKEN" and "token"`},
-			{map[string]string{"token": "hunter2"}, "has no url"},
+			{map[string]string{"token": "hunter2"}, "has no url; add a file of that name"},
+			{map[string]string{"url": "https://u:hunter2@a.example.org", "token": "hunter2"}, "has a login in its url and another beside it; leave"},
+			{map[string]string{"url": "https://b.example.org https://u:hunter2@a.example.org", "username": "u", "password": "hunter2"},
+				"has a login in its url and another beside it; leave"},
 			{map[string]string{"url": "//a:hunter2@example.org/x"}, "it is no URL, or one without a scheme; a cache looks like https://"},
 			{map[string]string{"url": "ssh://a:hunter2@example.org/x"}, "begins with none of https://"},
 		} {

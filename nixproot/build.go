@@ -134,6 +134,9 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error) {
 	result := libcnb.NewBuildResult()
 	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
+	if warning := oddLogLevel(os.Getenv("BP_LOG_LEVEL")); warning != "" && !b.Logger.IsDebugEnabled() {
+		b.Logger.Body(warning)
+	}
 	for _, idle := range in.idle {
 		b.Logger.Bodyf("Warning: as %s, these settings do nothing: %s", idle.because, strings.Join(idle.names, ", "))
 	}
@@ -144,7 +147,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 		return result, err
 	}
 
-	b.Logger.Headerf("Substituting %s", text.Count(len(found.Paths), "store path"))
+	b.Logger.Headerf("Gathering the closure of %s", text.Count(len(found.Paths), "store path"))
 	contents, err := b.contents(ctx, in, found, key, before)
 	if err != nil {
 		return result, err
@@ -313,7 +316,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: launch.ProgramName + " " + program}}
 	}
 	for _, entry := range entries {
-		b.Logger.Bodyf("%s: %s", entry.Type, text.Printable(entry.Command))
+		b.Logger.Bodyf("%s: %s", entry.Type, text.Cut(text.Printable(entry.Command), maxCommandShown))
 		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins)} {
 			if note != "" {
 				b.Logger.Bodyf("%s", note)
@@ -322,6 +325,9 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 	}
 	return entries, nil
 }
+
+// maxCommandShown is how much of a command line the log has, in bytes: a Procfile may give one of 128 KiB.
+const maxCommandShown = 500
 
 // targetArchitecture is the architecture the image is for; lifecycles before targets existed do not say.
 func targetArchitecture(fromContext string) string {

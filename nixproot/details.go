@@ -1,12 +1,23 @@
 package nixproot
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
+
+// oddLogLevel warns of a log level that does nothing. It is no error, as other buildpacks read the variable too and may
+// know more. Levels are libpak's: log.NewPaketoLogger.
+func oddLogLevel(level string) string {
+	switch strings.ToLower(level) {
+	case "", "info", "debug":
+		return ""
+	}
+	return fmt.Sprintf("Warning: BP_LOG_LEVEL is %.40q and takes info or debug: the log is that of info", level)
+}
 
 // detailCaches says at debug level which caches are asked, and whose signatures count.
 func (b Build) detailCaches(in *inputs) {

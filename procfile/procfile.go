@@ -106,17 +106,20 @@ func Read(ctx context.Context, source string) (File, error) {
 	}
 	file, err := filepath.EvalSymlinks(filepath.Join(root, Name))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(filepath.Join(root, Name)); err == nil { // as of one to a submodule that is not there
+			return File{}, errors.New("reading Procfile: it is a link that leads nowhere; correct the link or remove it")
+		}
 		return File{Warnings: misnamed(root)}, nil
 	}
 	if err != nil {
 		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
 	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
-		return File{}, errors.New("reading Procfile: it is a symbolic link to what is not in the source")
+		return File{}, errors.New("reading Procfile: it is a link to what is not in the source; have it lead to a file there")
 	}
 	text, err := regularfile.Read(ctx, file, MaxSize)
 	if err != nil {
-		return File{}, fmt.Errorf("reading Procfile: %w", err)
+		return File{}, fmt.Errorf("reading Procfile: %w; it has to be a file with a line for each process type", err)
 	}
 	return Parse(string(text))
 }

@@ -159,15 +159,19 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte(largest+"x"), 0o644)).To(Succeed())
 		_, err = procfile.Read(t.Context(), dir)
 		Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
-		for _, make := range []func() error{
-			func() error { return os.Symlink("/etc/hostname", file) },
-			func() error { return unix.Mkfifo(file, 0o644) },
-			func() error { return os.Mkdir(file, 0o755) },
+		for _, c := range []struct {
+			make   func() error
+			advice string
+		}{
+			{func() error { return os.Symlink("/etc/hostname", file) }, "it is a link to what is not in the source; have it lead to a file there"},
+			{func() error { return os.Symlink("vendor/shop/Procfile", file) }, "it is a link that leads nowhere; correct the link or remove it"},
+			{func() error { return unix.Mkfifo(file, 0o644) }, "it is no regular file; it has to be a file with a line for each process type"},
+			{func() error { return os.Mkdir(file, 0o755) }, "it is no regular file; it has to be a file with a line for each process type"},
 		} {
 			Expect(os.Remove(file)).To(Succeed())
-			Expect(make()).To(Succeed())
+			Expect(c.make()).To(Succeed())
 			_, err = procfile.Read(t.Context(), dir)
-			Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
+			Expect(err).To(MatchError(And(HavePrefix("reading Procfile: "), HaveSuffix(c.advice))))
 		}
 	})
 
