@@ -41,7 +41,7 @@ func cpeNames() map[string][]string {
 
 // CPEs are the names by which the National Vulnerability Database knows a package of nixpkgs, where this package does.
 func CPEs(name, version string) []string {
-	if version == "" {
+	if version == "" || strings.HasSuffix(version, "-env") { // links to what is in the closure by its own name: buildEnv
 		return nil
 	}
 	var all []string

@@ -20,6 +20,7 @@ func TestCPEsOfStorePathsAsNixpkgsNamesThem(t *testing.T) {
 		"systemd-minimal-libs-258.2":      "systemd_project:systemd:258.2",
 		"util-linux-minimal-2.41.2-lib":   "kernel:util-linux:2.41.2",
 		"python3-3.14.8":                  "python:python:3.14.8",
+		"python3-3.14.8-env":              "",
 		"nodejs-slim-22.21.1":             "nodejs:node.js:22.21.1",
 		"postgresql-and-plugins-17.7":     "postgresql:postgresql:17.7",
 		"sqlite-3.50.4+x":                 "sqlite:sqlite:3.50.4\\+x",
