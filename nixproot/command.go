@@ -47,6 +47,19 @@ func interspersed(flags *flag.FlagSet, args []string) (names []string, err error
 	}
 }
 
+// misused writes what is wrong with a command line, then the usage, which alone answers a command without any arguments.
+func misused(errs io.Writer, flags *flag.FlagSet, args []string, wrong string) {
+	if len(args) > 0 {
+		fmt.Fprintf(errs, "%s: %s\n", flags.Name(), wrong)
+	}
+	flags.Usage()
+}
+
+// oneImage says how many images are given where one is wanted.
+func oneImage(names []string) string {
+	return fmt.Sprintf("it takes one image, and %s given", map[bool]string{true: "none is", false: fmt.Sprint(len(names), " are")}[len(names) == 0])
+}
+
 // keyFlag defines --key, which may be given several times. What it returns gives these keys, or those that a build of these
 // settings trusts where none is given.
 func keyFlag(flags *flag.FlagSet) func() (narinfo.Keys, error) {

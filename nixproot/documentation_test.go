@@ -181,6 +181,37 @@ func TestScriptsTestsAndFilesThatTheDocumentationNamesExist(t *testing.T) {
 	Expect(files).To(BeNumerically(">", 40))
 }
 
+// TestSupportedVersionsAreThoseThatArePinned holds the page of limits and the workflows to copy to what is updated elsewhere, by
+// scripts/update and by pull requests of a bot.
+func TestSupportedVersionsAreThoseThatArePinned(t *testing.T) {
+	RegisterTestingT(t)
+	text := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(top, name))
+		Expect(err).NotTo(HaveOccurred())
+		return string(text)
+	}
+	const rigged = "integration/rig/pack.go"
+	for _, c := range []struct{ page, line, file, pinned string }{
+		{"docs/limits.md", "| Nix that evaluates |", "buildpack.toml", `id = "nix"\nname = "Nix"\nversion = "([^"]+)"`},
+		{"docs/limits.md", "| kpack |", "integration/kpack/go.mod", `github.com/pivotal/kpack v(\S+)`},
+		{"docs/limits.md", "| Tekton |", "integration/tekton/go.mod", `github.com/tektoncd/pipeline v(\S+)`},
+		{"docs/limits.md", "| pack |", rigged, `packVersion += "v([^"]+)"`},
+		{"docs/limits.md", "| lifecycle |", rigged, `\sLifecycleVersion = "v([^"]+)"`},
+		{"docs/limits.md", "| lifecycle |", rigged, `HerokuLifecycleVersion = "v([^"]+)"`},
+		{"docs/limits.md", "| Buildpack API |", "buildpack.toml", `api = "([^"]+)"`},
+		{"docs/github-actions.md", "buildpacks/pack/releases", rigged, `packVersion += "(v[^"]+)"`},
+		{"docs/gitlab-ci.md", "buildpacks/pack/releases", rigged, `packVersion += "(v[^"]+)"`},
+	} {
+		pinned := regexp.MustCompile(c.pinned).FindStringSubmatch(text(c.file))
+		Expect(pinned).To(HaveLen(2), "%s: %s", c.file, c.pinned)
+		found := false
+		for line := range strings.Lines(text(c.page)) {
+			found = found || strings.Contains(line, c.line) && strings.Contains(line, pinned[1])
+		}
+		Expect(found).To(BeTrue(), "%s: %q lacks %s, which %s has", c.page, c.line, pinned[1], c.file)
+	}
+}
+
 func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 	all := documentation(t)
 	name := regexp.MustCompile(`\b(?:BPL?_[A-Z][A-Z_]*[A-Z]|NIX_EXTRA_BINARY_CACHE|NIX_ATTRIBUTES|NIXPKGS_[A-Z_]*[A-Z])\b`)

@@ -50,7 +50,7 @@ func Inspect(args []string, out, errs io.Writer) int {
 	}
 	if err != nil || len(names) != want || *asHTML && (*asJSON || verb != "") {
 		if err == nil {
-			flags.Usage()
+			misused(errs, flags, args, wrongCall(verb, names, *asJSON, *asHTML))
 		}
 		return verifyFailed
 	}
@@ -67,6 +67,21 @@ func Inspect(args []string, out, errs io.Writer) int {
 		return verifyFailed
 	}
 	return 0
+}
+
+// wrongCall says what a command line lacks, or has too much.
+func wrongCall(verb string, names []string, asJSON, asHTML bool) string {
+	switch {
+	case asHTML && asJSON:
+		return "--html and --json do not go together"
+	case asHTML && verb != "":
+		return "--html is of one image, without " + verb
+	case verb == "why" || slices.Contains(names, "why"):
+		return "why takes an image and a path"
+	case verb == "diff" || slices.Contains(names, "diff"):
+		return "diff takes two images"
+	}
+	return oneImage(names)
 }
 
 // inspectImage does what a verb says.

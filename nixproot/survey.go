@@ -97,7 +97,7 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 		return o, err
 	}
 	if len(names) < 2 {
-		flags.Usage()
+		misused(errs, flags, args, "it takes a binary cache, and a store path at least")
 		return o, errUsage
 	}
 	if o.keys, err = keys(); err != nil {

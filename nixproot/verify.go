@@ -94,7 +94,7 @@ func parseVerify(args []string, out, errs io.Writer) (verify.Options, string, er
 		return options, "", err
 	}
 	if len(names) != 1 {
-		flags.Usage()
+		misused(errs, flags, args, oneImage(names))
 		return options, "", errUsage
 	}
 	options.Launcher = strings.TrimPrefix(options.Launcher, "sha256:")
