@@ -23,15 +23,19 @@ func (r *Report) sort() {
 // Text writes the report for people: a line per store path and problem, and what the report covers at the end.
 func (r *Report) Text(out io.Writer) error {
 	var b strings.Builder
-	altered, untrusted := 0, 0
+	altered, untrusted, signed := 0, 0, false
 	for _, p := range r.Paths {
 		p.line(&b)
+		signed = signed || p.Problem == "" && p.Signed == "" && len(p.Claimed) > 0
 		switch {
 		case p.Problem != "":
 			altered++
 		case p.Signed == "":
 			untrusted++
 		}
+	}
+	if signed {
+		fmt.Fprintln(&b, "if you trust a key that is named here, give it: --key NAME:BASE64")
 	}
 	intact := len(r.Paths) - altered - untrusted
 	counts := map[Kind]int{}
