@@ -22,18 +22,18 @@ import (
 
 // The types of service bindings that are used here. Their letters' case does not matter.
 const (
-	// cacheBinding describes private binary caches.
-	cacheBinding = "nix-binary-cache"
-	// authoritiesBinding holds certificates in PEM form, under any names (paketo-buildpacks/ca-certificates).
-	authoritiesBinding = "ca-certificates"
-	// mappingBinding and mirrorBinding say where to download dependencies from; libpak reads them.
-	mappingBinding = "dependency-mapping"
-	mirrorBinding  = "dependency-mirror"
+	// cacheType describes private binary caches.
+	cacheType = "nix-binary-cache"
+	// authoritiesType holds certificates in PEM form, under any names (paketo-buildpacks/ca-certificates).
+	authoritiesType = "ca-certificates"
+	// mappingType and mirrorType say where to download dependencies from; libpak reads them.
+	mappingType = "dependency-mapping"
+	mirrorType  = "dependency-mirror"
 )
 
-// CacheBinding is a private binary cache as a service binding gives it: files named url, public-key, and one of
+// cacheBinding is a private binary cache as a service binding gives it: files named url, public-key, and one of
 // username with password, token, or netrc. ca-certificate is optional. One of type ca-certificates has that alone.
-type CacheBinding struct {
+type cacheBinding struct {
 	Name          string
 	URL           string
 	PublicKeys    string
@@ -44,49 +44,49 @@ type CacheBinding struct {
 	CACertificate string
 }
 
-// Bindings are a platform's service bindings, as far as they are for this buildpack.
-type Bindings struct {
+// serviceBindings are a platform's service bindings, as far as they are for this buildpack.
+type serviceBindings struct {
 	// Caches are those of type nix-binary-cache, one for each of their URLs, and of ca-certificates.
-	Caches []CacheBinding
+	Caches []cacheBinding
 	// Unused says of each of the others why it is not used.
 	Unused []string
 }
 
-// ReadBindings sorts the service bindings by their types. What could be meant for this buildpack and cannot be used is
+// sortBindings sorts the service bindings by their types. What could be meant for this buildpack and cannot be used is
 // an error, since the cache would be without its password and the reader of the log without a reason; what is meant for
 // somebody else is said in Unused. pinned are what this buildpack may download.
-func ReadBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependency) (Bindings, error) {
-	var read Bindings
+func sortBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependency) (serviceBindings, error) {
+	var read serviceBindings
 	for _, binding := range bindings {
-		var caches []CacheBinding
+		var caches []cacheBinding
 		var err error
 		switch strings.ToLower(binding.Type) {
-		case cacheBinding:
+		case cacheType:
 			caches, err = readCaches(binding)
-		case authoritiesBinding:
+		case authoritiesType:
 			if caches, err = readAuthorities(binding); len(caches) == 0 {
-				read.unused(binding, "is of type "+authoritiesBinding+" and has no certificate")
+				read.unused(binding, "is of type "+authoritiesType+" and has no certificate")
 			}
-		case mappingBinding:
+		case mappingType:
 			if !mapsAny(binding, pinned) {
 				read.unused(binding, "maps nothing that this buildpack downloads")
 			}
-		case mirrorBinding: // any host may be mirrored
+		case mirrorType: // any host may be mirrored
 		case "":
-			read.unused(binding, `has no file "type", which says what it is for: here `+cacheBinding+", "+
-				authoritiesBinding+" or "+mappingBinding)
+			read.unused(binding, `has no file "type", which says what it is for: here `+cacheType+", "+
+				authoritiesType+" or "+mappingType)
 		default:
 			read.unused(binding, otherType(binding.Type))
 		}
 		if err != nil {
-			return Bindings{}, err
+			return serviceBindings{}, err
 		}
 		read.Caches = append(read.Caches, caches...)
 	}
 	return read, nil
 }
 
-func (b *Bindings) unused(binding libcnb.Binding, why string) {
+func (b *serviceBindings) unused(binding libcnb.Binding, why string) {
 	b.Unused = append(b.Unused, fmt.Sprintf("%q %s", binding.Name, why))
 }
 
@@ -94,7 +94,7 @@ func (b *Bindings) unused(binding libcnb.Binding, why string) {
 func otherType(is string) string {
 	lower := strings.ToLower(is)
 	if strings.Contains(lower, "nix") || strings.Contains(lower, "cache") {
-		return fmt.Sprintf("is of type %q; binary caches are of type %s", is, cacheBinding)
+		return fmt.Sprintf("is of type %q; binary caches are of type %s", is, cacheType)
 	}
 	return fmt.Sprintf("is of type %q, which is not for this buildpack", is)
 }
@@ -102,8 +102,8 @@ func otherType(is string) string {
 // maxBindingFile bounds a file of a binding, in bytes.
 const maxBindingFile = 1 << 20
 
-// WithOldLayout are bindings as they are, those of the layout before included.
-func WithOldLayout(ctx context.Context, bindings libcnb.Bindings) (libcnb.Bindings, error) {
+// withOldLayouts are bindings as they are, those of the layout before included.
+func withOldLayouts(ctx context.Context, bindings libcnb.Bindings) (libcnb.Bindings, error) {
 	var all libcnb.Bindings
 	for _, binding := range bindings {
 		binding, err := withOldLayout(ctx, binding)
@@ -191,8 +191,8 @@ func checkBindings(dir string) error {
 }
 
 // readCaches reads a binding of type nix-binary-cache. An unknown key is an error.
-func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
-	b := CacheBinding{Name: binding.Name}
+func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
+	b := cacheBinding{Name: binding.Name}
 	fields := map[string]*string{
 		"url": &b.URL, "public-key": &b.PublicKeys, "username": &b.Username, "password": &b.Password,
 		"token": &b.Token, "netrc": &b.Netrc, "ca-certificate": &b.CACertificate,
@@ -202,12 +202,12 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 		field, known := fields[strings.ToLower(key)]
 		if other, twice := taken[strings.ToLower(key)]; twice {
 			return nil, fmt.Errorf("the service binding %q of type %s has both %q and %q; leave one of them out", binding.Name,
-				cacheBinding, other, key)
+				cacheType, other, key)
 		}
 		taken[strings.ToLower(key)] = key
 		if !known {
 			return nil, fmt.Errorf("the service binding %q of type %s has %q; it may have url, public-key, username, "+
-				"password, token, netrc and ca-certificate", binding.Name, cacheBinding, key)
+				"password, token, netrc and ca-certificate", binding.Name, cacheType, key)
 		}
 		*field = binding.Secret[key]
 	}
@@ -215,31 +215,31 @@ func readCaches(binding libcnb.Binding) ([]CacheBinding, error) {
 	switch {
 	case len(urls) == 0 && b.Netrc == "":
 		return nil, fmt.Errorf("the service binding %q of type %s has no url; add a file of that name with the cache's address, "+
-			"such as https://cache.example.org", binding.Name, cacheBinding)
+			"such as https://cache.example.org", binding.Name, cacheType)
 	case (b.Username == "") != (b.Password == ""):
 		return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
-			binding.Name, cacheBinding)
+			binding.Name, cacheType)
 	case b.Netrc != "" && !namesMachine(b.Netrc):
 		return nil, fmt.Errorf("the service binding %q of type %s has a netrc that names no machine; a line is "+
-			"\"machine cache.example.org login NAME password WORD\"", binding.Name, cacheBinding)
+			"\"machine cache.example.org login NAME password WORD\"", binding.Name, cacheType)
 	case b.Username != "" && b.Token != "":
 		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
-			"one of them out", binding.Name, cacheBinding)
+			"one of them out", binding.Name, cacheType)
 	case b.CACertificate != "" && !hasCertificate(b.CACertificate):
-		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds %s", binding.Name, cacheBinding,
+		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds %s", binding.Name, cacheType,
 			noCertificate)
 	case len(urls) == 0:
-		return []CacheBinding{b}, nil
+		return []cacheBinding{b}, nil
 	}
-	var caches []CacheBinding
+	var caches []cacheBinding
 	for i, address := range urls {
 		if err := checkCache(address); err != nil {
 			return nil, fmt.Errorf("reading url of the service binding %q of type %s: %w; a cache looks like "+
-				"https://cache.example.org", binding.Name, cacheBinding, err)
+				"https://cache.example.org", binding.Name, cacheType, err)
 		}
 		if hasLogin(address) && (b.Username != "" || b.Token != "") {
 			return nil, fmt.Errorf("the service binding %q of type %s has a login in its url and another beside it; leave one of "+
-				"them out", binding.Name, cacheBinding)
+				"them out", binding.Name, cacheType)
 		}
 		one := b
 		if one.URL = address; i > 0 { // these are for all of them already
@@ -268,15 +268,15 @@ const noCertificate = "no certificate in PEM form (BEGIN CERTIFICATE); convert i
 func hasCertificate(pem string) bool { return x509.NewCertPool().AppendCertsFromPEM([]byte(pem)) }
 
 // readAuthorities reads a binding of type ca-certificates.
-func readAuthorities(binding libcnb.Binding) ([]CacheBinding, error) {
-	var caches []CacheBinding
+func readAuthorities(binding libcnb.Binding) ([]cacheBinding, error) {
+	var caches []cacheBinding
 	for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
 		pem := binding.Secret[key]
 		if !hasCertificate(pem) {
 			return nil, fmt.Errorf("the service binding %q of type %s has %q, which holds %s", binding.Name,
-				authoritiesBinding, key, noCertificate)
+				authoritiesType, key, noCertificate)
 		}
-		caches = append(caches, CacheBinding{Name: binding.Name, CACertificate: pem})
+		caches = append(caches, cacheBinding{Name: binding.Name, CACertificate: pem})
 	}
 	return caches, nil
 }

@@ -50,7 +50,7 @@ func (b Build) Build(buildContext libcnb.BuildContext) (libcnb.BuildResult, erro
 // inputs is everything a build starts from.
 type inputs struct {
 	config Config
-	entry  Entry
+	entry  entry
 	// idle are settings that do nothing.
 	idle     []idleSettings
 	procfile procfile.File
@@ -64,7 +64,7 @@ type inputs struct {
 	launcher      string
 	version       string
 	buildpackID   string
-	bindings      []CacheBinding
+	bindings      []cacheBinding
 	settings      cacheSettings
 	dependencies  pinnedDependencies
 	toolchain     *toolchainLayers
@@ -89,7 +89,7 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if in.tree, err = b.openSource(ctx, in); err != nil {
 		return nil, nil, err
 	}
-	if in.entry, err = FindEntry(in.source, in.config); err != nil {
+	if in.entry, err = findEntry(in.source, in.config); err != nil {
 		return nil, nil, err
 	}
 	in.idle = in.entry.idle(lookup)
@@ -100,7 +100,7 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if in.identity, err = b.findIdentity(ctx, in, lookup); err != nil {
 		return nil, nil, err
 	}
-	if buildContext.Platform.Bindings, err = WithOldLayout(ctx, buildContext.Platform.Bindings); err != nil {
+	if buildContext.Platform.Bindings, err = withOldLayouts(ctx, buildContext.Platform.Bindings); err != nil {
 		return nil, nil, err
 	}
 	if in.bindings, err = b.readBindings(buildContext); err != nil {
@@ -229,12 +229,12 @@ func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots
 }
 
 // readBindings are the caches of the service bindings. The log has those that are not used.
-func (b Build) readBindings(buildContext libcnb.BuildContext) ([]CacheBinding, error) {
+func (b Build) readBindings(buildContext libcnb.BuildContext) ([]cacheBinding, error) {
 	metadata, err := libpak.NewBuildModuleMetadata(buildContext.Buildpack.Metadata)
 	if err != nil {
 		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
 	}
-	bindings, err := ReadBindings(buildContext.Platform.Bindings, metadata.Dependencies)
+	bindings, err := sortBindings(buildContext.Platform.Bindings, metadata.Dependencies)
 	for _, why := range bindings.Unused {
 		b.Logger.Bodyf("Service binding not used: %s", why)
 	}

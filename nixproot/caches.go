@@ -30,7 +30,7 @@ type cacheSettings struct {
 	urls        []string
 	keys        narinfo.Keys
 	requireSigs bool
-	bindings    []CacheBinding
+	bindings    []cacheBinding
 	downloads   int
 	stall       time.Duration // see Config.StallTimeout
 	// sessions are those with private Hydras among the caches.
@@ -39,7 +39,7 @@ type cacheSettings struct {
 
 // gatherCaches joins the settings with the service bindings. Caches of bindings are asked first: they are the
 // user's own.
-func gatherCaches(config Config, bindings []CacheBinding) (cacheSettings, error) {
+func gatherCaches(config Config, bindings []cacheBinding) (cacheSettings, error) {
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
 		bindings: bindings, downloads: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,

@@ -50,7 +50,7 @@ func testCachesForNix(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("gives Nix the logins of URLs, bindings and the user, whatever characters they have", func() {
-		n, err := cacheSettings{bindings: []CacheBinding{
+		n, err := cacheSettings{bindings: []cacheBinding{
 			{URL: "https://b.example.org:8443/x", Username: "deploy", Password: `pass "word" \`},
 			{Netrc: "machine c login u password p\n"},
 		}}.forNix(scratch, []string{"https://T0KEN@a.example.org", "https://u:p%20q@d.example.org"}, lookup)
@@ -100,7 +100,7 @@ machine own login "me" password "mine"
 	})
 
 	it("gives Nix the tokens of bindings, each for its own origin, and their authorities", func() {
-		n, err := cacheSettings{bindings: []CacheBinding{
+		n, err := cacheSettings{bindings: []cacheBinding{
 			{URL: "https://Cache.example.org/team", Token: "t0ken", CACertificate: "PEM"},
 			{URL: "http://plain.example.org", Token: "other"}, {URL: "s3://bucket", Token: "useless"},
 		}}.forNix(scratch, []string{
@@ -115,7 +115,7 @@ machine own login "me" password "mine"
 	})
 
 	it("logs Nix in at each cache as this program does, also at one beside that of a binding", func() {
-		s := cacheSettings{bindings: []CacheBinding{
+		s := cacheSettings{bindings: []cacheBinding{
 			{URL: "https://h/a", Username: "u", Password: "a"}, {URL: "https://h/a/b", Username: "u", Password: "b"},
 		}}
 		urls := []string{"https://h/a/b/c", "https://h/a/x", "https://h/beside"}

@@ -41,13 +41,13 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 	it.After(func() { server.Close() })
 
 	// opens opens the caches of a setting and of bindings.
-	opens := func(substituter string, bindings ...CacheBinding) {
+	opens := func(substituter string, bindings ...cacheBinding) {
 		t.Helper()
 		config := Config{RequireSigs: true}
 		if substituter != "" {
 			config.Substituters = []string{substituter}
 		}
-		s, err := gatherCaches(config, append(bindings, CacheBinding{PublicKeys: key}))
+		s, err := gatherCaches(config, append(bindings, cacheBinding{PublicKeys: key}))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(s.keyStrings()).To(Equal([]string{key}))
 		set, err := s.open(context.Background(), quiet)
@@ -57,19 +57,19 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 
 	it("sends a binding's login to its cache", func() {
 		server.Start()
-		opens("", CacheBinding{URL: server.URL, Username: "u", Password: "p"})
+		opens("", cacheBinding{URL: server.URL, Username: "u", Password: "p"})
 		Expect(login).To(Equal("Basic dTpw"))
-		opens("", CacheBinding{URL: server.URL, Token: "t"})
+		opens("", cacheBinding{URL: server.URL, Token: "t"})
 		Expect(login).To(Equal("Bearer t"))
-		opens("", CacheBinding{URL: server.URL, Netrc: "machine 127.0.0.1 login u password p"})
+		opens("", cacheBinding{URL: server.URL, Netrc: "machine 127.0.0.1 login u password p"})
 		Expect(login).To(Equal("Basic dTpw"))
-		opens(server.URL, CacheBinding{Netrc: "machine 127.0.0.1 login u password p"})
+		opens(server.URL, cacheBinding{Netrc: "machine 127.0.0.1 login u password p"})
 		Expect(login).To(Equal("Basic dTpw"))
 	})
 
 	it("sends it to no other port or scheme of the same host", func() {
 		server.Start()
-		opens(server.URL, CacheBinding{URL: "https://127.0.0.1:1", Username: "u", Password: "p"})
+		opens(server.URL, cacheBinding{URL: "https://127.0.0.1:1", Username: "u", Password: "p"})
 		Expect(login).To(BeEmpty())
 	})
 
@@ -93,7 +93,7 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 
 	it("names the binding whose certificate authorities cannot be read", func() {
 		server.Start()
-		s, err := gatherCaches(Config{}, []CacheBinding{{Name: "mine", URL: server.URL, CACertificate: "none"}})
+		s, err := gatherCaches(Config{}, []cacheBinding{{Name: "mine", URL: server.URL, CACertificate: "none"}})
 		Expect(err).NotTo(HaveOccurred())
 		s.requireSigs = false
 		_, err = s.open(t.Context(), quiet)
@@ -103,7 +103,7 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 	it("trusts a binding's certificate authority", func() {
 		server.StartTLS()
 		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-		opens("", CacheBinding{URL: server.URL, Token: "t", CACertificate: string(authority)})
+		opens("", cacheBinding{URL: server.URL, Token: "t", CACertificate: string(authority)})
 		Expect(login).To(Equal("Bearer t"))
 	})
 
@@ -111,7 +111,7 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		server.Start()
 		Expect(os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login u password p\n"), 0o600)).
 			To(Succeed())
-		for _, other := range []CacheBinding{
+		for _, other := range []cacheBinding{
 			{URL: "https://127.0.0.1:1", Username: "x", Password: "y"}, {Netrc: "machine other.example login x password y"},
 		} {
 			login = ""

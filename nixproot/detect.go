@@ -45,16 +45,16 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 	if err != nil {
 		return libcnb.DetectResult{}, err
 	}
-	entry, err := FindEntry(context.ApplicationPath, config)
+	chosen, err := findEntry(context.ApplicationPath, config)
 	if err != nil {
 		return libcnb.DetectResult{}, err
 	}
-	if entry == (Entry{}) {
+	if chosen == (entry{}) {
 		d.Logger.Bodyf("SKIPPED: no %s in the source, and none of BP_NIX_FILE, BP_NIX_FLAKE, BP_NIX_STORE_PATH and "+
 			"BP_NIX_HYDRA_JOB is set", strings.Join(entryFiles, ", "))
 		return libcnb.DetectResult{Pass: false}, nil
 	}
-	d.Logger.Bodyf("PASSED: %s", entry.Why)
+	d.Logger.Bodyf("PASSED: %s", chosen.Why)
 	return libcnb.DetectResult{
 		Pass: true,
 		Plans: []libcnb.BuildPlan{{
@@ -64,8 +64,8 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 	}, nil
 }
 
-// Entry is where a build gets its store paths from.
-type Entry struct {
+// entry is where a build gets its store paths from.
+type entry struct {
 	// File is the expression to evaluate, relative to the source; Flake is the flake reference. Both are empty where
 	// nothing is evaluated.
 	File  string
@@ -91,7 +91,7 @@ type idleSettings struct {
 }
 
 // idle are the settings that do nothing for an entry.
-func (e Entry) idle(lookup Lookup) (all []idleSettings) {
+func (e entry) idle(lookup Lookup) (all []idleSettings) {
 	given := func(name string) string {
 		value, ok := lookup(name)
 		if !ok {
@@ -126,32 +126,32 @@ func (e Entry) idle(lookup Lookup) (all []idleSettings) {
 	return all
 }
 
-// FindEntry chooses the entry: what the settings name, else the first of the known files. The zero Entry means
+// findEntry chooses the entry: what the settings name, else the first of the known files. The zero entry means
 // that there is none.
-func FindEntry(source string, config Config) (Entry, error) {
+func findEntry(source string, config Config) (entry, error) {
 	switch {
 	case len(config.StorePaths) > 0:
-		return Entry{By: "BP_NIX_STORE_PATH", Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
+		return entry{By: "BP_NIX_STORE_PATH", Why: "BP_NIX_STORE_PATH names the store paths; nothing is evaluated"}, nil
 	case config.HydraJob != "":
-		return Entry{By: "BP_NIX_HYDRA_JOB", Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
+		return entry{By: "BP_NIX_HYDRA_JOB", Why: fmt.Sprintf("BP_NIX_HYDRA_JOB: %s is asked for the outputs of %s; nothing is evaluated",
 			redact.Text(config.HydraURL), config.HydraJob)}, nil
 	case config.Flake != "":
 		file, err := nixinstall.FlakeFile(source, config.Flake)
 		if errors.Is(err, fs.ErrNotExist) {
-			return Entry{}, fmt.Errorf("BP_NIX_FLAKE is %q, and the source has no %s (is it in .gitignore or excluded from "+
+			return entry{}, fmt.Errorf("BP_NIX_FLAKE is %q, and the source has no %s (is it in .gitignore or excluded from "+
 				"the upload?)", config.Flake, file)
 		} else if err != nil {
-			return Entry{}, fmt.Errorf("reading BP_NIX_FLAKE: %w", err)
+			return entry{}, fmt.Errorf("reading BP_NIX_FLAKE: %w", err)
 		}
-		return Entry{Flake: config.Flake, By: "BP_NIX_FLAKE", Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
+		return entry{Flake: config.Flake, By: "BP_NIX_FLAKE", Why: fmt.Sprintf("BP_NIX_FLAKE is %s", config.Flake)}, nil
 	case config.File != "":
 		file := filepath.Clean(config.File)
 		if !filepath.IsLocal(file) {
-			return Entry{}, fmt.Errorf("BP_NIX_FILE is %q; it takes a path inside the source", config.File)
+			return entry{}, fmt.Errorf("BP_NIX_FILE is %q; it takes a path inside the source", config.File)
 		}
 		info, err := os.Stat(filepath.Join(source, file))
 		if err != nil {
-			return Entry{}, fmt.Errorf("BP_NIX_FILE is %q, and the source has no such file (is it in .gitignore or "+
+			return entry{}, fmt.Errorf("BP_NIX_FILE is %q, and the source has no such file (is it in .gitignore or "+
 				"excluded from the upload?)", config.File)
 		}
 		if info.IsDir() {
@@ -166,19 +166,19 @@ func FindEntry(source string, config Config) (Entry, error) {
 		}
 		return entryOf(file, fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)), nil
 	}
-	return Entry{}, nil
+	return entry{}, nil
 }
 
 // entryOf is the entry of a file in the source. A flake.nix is nothing by itself: what is meant is its directory's flake.
-func entryOf(file, why string) Entry {
+func entryOf(file, why string) entry {
 	dir, base := filepath.Split(file)
 	if base != flakeFile {
-		return Entry{File: file, Why: why}
+		return entry{File: file, Why: why}
 	}
 	if dir != "" {
 		dir = "./" + strings.TrimSuffix(dir, "/")
 	}
-	return Entry{Flake: cmp.Or(dir, "."), Why: why}
+	return entry{Flake: cmp.Or(dir, "."), Why: why}
 }
 
 // settings finds a setting in the environment, else its default in buildpack.toml. Its error may be a *misspeltError.

@@ -26,7 +26,7 @@ func TestKey(t *testing.T) {
 type pushed struct {
 	t         *testing.T
 	config    Config
-	entry     Entry
+	entry     entry
 	identity  nixinstall.Identity
 	source    string
 	version   string
@@ -38,7 +38,7 @@ type pushed struct {
 
 func newPushed(t *testing.T) *pushed {
 	p := &pushed{
-		t: t, source: t.TempDir(), version: "1.0", toolchain: "sha256:aa", entry: Entry{File: "shell.nix"},
+		t: t, source: t.TempDir(), version: "1.0", toolchain: "sha256:aa", entry: entry{File: "shell.nix"},
 		config:   Config{Settings: roots.Settings{System: "x86_64-linux", Args: map[string]string{"name": "shop"}}},
 		identity: nixinstall.Identity{URL: "https://example.org/shop.git", Rev: "73b550b0000000000000000000000000000000aa"},
 		urls:     []string{"https://me:secret@cache.example.org", "https://other.example.org"},
@@ -86,8 +86,8 @@ func testKey(t *testing.T, _ spec.G, it spec.S) {
 			"a file's mode":        func(p *pushed) { p.write("run", "#!/bin/sh", 0o644) },
 			"a link's target":      func(p *pushed) { p.link("link", "shell.nix") },
 			"a link to a file":     func(p *pushed) { p.link("link", "x"); p.write("link2", "", 0o644) },
-			"the file to evaluate": func(p *pushed) { p.entry = Entry{File: "default.nix"} },
-			"a flake":              func(p *pushed) { p.entry = Entry{Flake: "."} },
+			"the file to evaluate": func(p *pushed) { p.entry = entry{File: "default.nix"} },
+			"a flake":              func(p *pushed) { p.entry = entry{Flake: "."} },
 			"BP_NIX_ATTRS":         func(p *pushed) { p.config.Attrs = []string{"shop"} },
 			"BP_NIX_ARGS":          func(p *pushed) { p.config.Args = map[string]string{"name": "ship"} },
 			"BP_NIX_PATH":          func(p *pushed) { p.config.NixPath = []string{"nixpkgs=./nixpkgs"} },

@@ -31,28 +31,28 @@ func TestSettingsThatDoNothingBesideAnotherAreNamed(t *testing.T) {
 		"BP_NIX_HYDRA_URL": "https://h", "BP_NIX_ENGINE": "auto"}
 	lookup := func(name string) (string, bool) { value, ok := given[name]; return value, ok }
 	for _, c := range []struct {
-		entry   Entry
+		entry   entry
 		because string
 		idle    []string
 	}{
-		{Entry{By: "BP_NIX_STORE_PATH"}, "BP_NIX_STORE_PATH is set", []string{"BP_NIX_HYDRA_JOB", "BP_NIX_FILE", "BP_NIX_ARGS"}},
-		{Entry{By: "BP_NIX_HYDRA_JOB"}, "BP_NIX_HYDRA_JOB is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
-		{Entry{By: "BP_NIX_FLAKE", Flake: ".#x"}, "BP_NIX_FLAKE is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
-		{Entry{Flake: "."}, "a flake is evaluated", []string{"BP_NIX_ARGS"}},
+		{entry{By: "BP_NIX_STORE_PATH"}, "BP_NIX_STORE_PATH is set", []string{"BP_NIX_HYDRA_JOB", "BP_NIX_FILE", "BP_NIX_ARGS"}},
+		{entry{By: "BP_NIX_HYDRA_JOB"}, "BP_NIX_HYDRA_JOB is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
+		{entry{By: "BP_NIX_FLAKE", Flake: ".#x"}, "BP_NIX_FLAKE is set", []string{"BP_NIX_FILE", "BP_NIX_ARGS"}},
+		{entry{Flake: "."}, "a flake is evaluated", []string{"BP_NIX_ARGS"}},
 	} {
 		Expect(c.entry.idle(lookup)).To(Equal([]idleSettings{{c.idle, c.because}}))
 	}
-	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
 	given["BPL_NIX_ENGINE"] = "proot"
-	Expect(Entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BPL_NIX_ENGINE"},
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BPL_NIX_ENGINE"},
 		"only a started container reads them"}}))
 	delete(given, "BPL_NIX_ENGINE")
 	given["NIX_ATTRIBUTES"] = "old"
-	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
 	given["BP_NIX_ATTRS"] = "old"
-	Expect(Entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(BeEmpty())
 	given["BP_NIX_ATTRS"] = "new"
-	Expect(Entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
-	Expect(Entry{Flake: "."}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BP_NIX_ARGS"}, "a flake is evaluated"},
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
+	Expect(entry{Flake: "."}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BP_NIX_ARGS"}, "a flake is evaluated"},
 		{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
 }

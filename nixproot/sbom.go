@@ -29,8 +29,8 @@ func billFormats() []libcnb.SBOMFormat {
 	return []libcnb.SBOMFormat{libcnb.CycloneDXJSON, libcnb.SPDXJSON, libcnb.SyftJSON}
 }
 
-// BillOptions is what an image holds beside its closure.
-type BillOptions struct {
+// billOptions is what an image holds beside its closure.
+type billOptions struct {
 	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says.
 	Version, Epoch string
 	// Licenses are the SPDX identifiers of store paths, where the expression tells them.
@@ -42,9 +42,9 @@ type BillOptions struct {
 	PRootPath string
 }
 
-// Bill is the bill of materials of an image with a closure: a component for each store path with its NAR hash, the
+// billOf is the bill of materials of an image with a closure: a component for each store path with its NAR hash, the
 // references among them, the launcher, and PRoot where the image has it.
-func Bill(graph *closure.Graph, options BillOptions) (sbom.Bill, error) {
+func billOf(graph *closure.Graph, options billOptions) (sbom.Bill, error) {
 	sum, err := digestFile(options.Launcher)
 	if err != nil {
 		return sbom.Bill{}, fmt.Errorf("hashing the launcher: %w", err)
@@ -121,7 +121,7 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 // writeBills writes the image's bill of materials, and the build's own where a toolchain was used, which is not in the
 // image.
 func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
-	options := BillOptions{
+	options := billOptions{
 		Version: in.version, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: in.launcher,
 		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
@@ -133,7 +133,7 @@ func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 		}
 		options.PRoot = &dependency
 	}
-	bill, err := Bill(c.Graph, options)
+	bill, err := billOf(c.Graph, options)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package nixproot_test
+package nixproot
 
 import (
 	"bytes"
@@ -18,11 +18,12 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
 
-func testSBOM(t *testing.T, context spec.G, it spec.S) {
+func TestSBOM(t *testing.T) { spec.Run(t, "SBOM", testSBOM) }
+
+func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 	const (
 		app     = storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-my-app-1.2-rc1")
 		openssl = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-openssl-3.0.6-bin")
@@ -41,7 +42,7 @@ func testSBOM(t *testing.T, context spec.G, it spec.S) {
 		launcher := filepath.Join(t.TempDir(), "launch")
 		Expect(os.WriteFile(launcher, []byte("x"), 0o755)).To(Succeed())
 		var err error
-		bill, err = nixproot.Bill(graph, nixproot.BillOptions{
+		bill, err = billOf(graph, billOptions{
 			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher, LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
 			PRoot: &libpak.BuildModuleDependency{
 				ID: "proot", Name: "PRoot", Version: "5.4.1", PURLS: []string{"pkg:generic/proot@5.4.1?arch=amd64"},

@@ -1,4 +1,4 @@
-package nixproot_test
+package nixproot
 
 import (
 	"bytes"
@@ -11,11 +11,11 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 	"github.com/sclevine/spec"
-
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
 
-func testDetect(t *testing.T, context spec.G, it spec.S) {
+func TestDetect(t *testing.T) { spec.Run(t, "detect", testDetect) }
+
+func testDetect(t *testing.T, _ spec.G, it spec.S) {
 	var dir string
 	var output *bytes.Buffer
 
@@ -29,7 +29,7 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		var buildpack libcnb.Buildpack
 		_, err := toml.DecodeFile("../buildpack.toml", &buildpack)
 		Expect(err).NotTo(HaveOccurred())
-		result, err := nixproot.Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{
+		result, err := Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{
 			ApplicationPath: dir, Buildpack: buildpack,
 		})
 		return result.Pass, err
@@ -92,23 +92,23 @@ func testDetect(t *testing.T, context spec.G, it spec.S) {
 		file("flake.nix")
 		file("nix/deep/flake.nix")
 		for named, flake := range map[string]string{"flake.nix": ".", "./flake.nix": ".", "nix/deep/flake.nix": "./nix/deep"} {
-			entry, err := nixproot.FindEntry(dir, nixproot.Config{File: named})
+			chosen, err := findEntry(dir, Config{File: named})
 			Expect(err).NotTo(HaveOccurred())
-			Expect(entry.Flake).To(Equal(flake), named)
-			Expect(entry.File).To(BeEmpty(), named)
+			Expect(chosen.Flake).To(Equal(flake), named)
+			Expect(chosen.File).To(BeEmpty(), named)
 		}
 	})
 
 	it("takes the default.nix of a directory that is named, and no directory for a file", func() {
 		file("nix/app/default.nix")
-		entry, err := nixproot.FindEntry(dir, nixproot.Config{File: "nix/app/"})
+		chosen, err := findEntry(dir, Config{File: "nix/app/"})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(entry.File).To(Equal("nix/app/default.nix"))
+		Expect(chosen.File).To(Equal("nix/app/default.nix"))
 		Expect(os.Mkdir(filepath.Join(dir, "shell.nix"), 0o755)).To(Succeed())
 		file("default.nix")
-		entry, err = nixproot.FindEntry(dir, nixproot.Config{})
+		chosen, err = findEntry(dir, Config{})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(entry.File).To(Equal("default.nix"))
+		Expect(chosen.File).To(Equal("default.nix"))
 	})
 
 	it("refuses a named file that is not there or not inside the source", func() {

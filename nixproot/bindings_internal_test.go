@@ -1,4 +1,4 @@
-package nixproot_test
+package nixproot
 
 import (
 	"bytes"
@@ -12,11 +12,12 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/sclevine/spec"
-
-	"github.com/nixproot/nix-hydra-buildpack/nixproot"
 )
 
-func testBindings(t *testing.T, context spec.G, it spec.S) {
+func TestBindings(t *testing.T) { spec.Run(t, "bindings", testBindings) }
+
+func testBindings(t *testing.T, _ spec.G, it spec.S) {
+	const key = "hydra.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="
 	it.Before(func() { RegisterTestingT(t) })
 
 	binding := func(secret map[string]string) libcnb.Bindings {
@@ -26,18 +27,18 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		}
 	}
 
-	read := func(bindings libcnb.Bindings) (nixproot.Bindings, error) {
-		return nixproot.ReadBindings(bindings, []libpak.BuildModuleDependency{{Checksum: "sha256:00ff"}})
+	read := func(bindings libcnb.Bindings) (serviceBindings, error) {
+		return sortBindings(bindings, []libpak.BuildModuleDependency{{Checksum: "sha256:00ff"}})
 	}
 
 	it("reads a private cache and says which bindings are for others", func() {
 		all, err := read(binding(map[string]string{
-			"url": "https://cache.example.org", "public-key": testKey, "username": "u", "password": "p",
+			"url": "https://cache.example.org", "public-key": key, "username": "u", "password": "p",
 		}))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all).To(Equal(nixproot.Bindings{
-			Caches: []nixproot.CacheBinding{{
-				Name: "mine", URL: "https://cache.example.org", PublicKeys: testKey, Username: "u", Password: "p",
+		Expect(all).To(Equal(serviceBindings{
+			Caches: []cacheBinding{{
+				Name: "mine", URL: "https://cache.example.org", PublicKeys: key, Username: "u", Password: "p",
 			}},
 			Unused: []string{`"db" is of type "postgresql", which is not for this buildpack`},
 		}))
@@ -46,12 +47,12 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 	it("reads several caches of one binding, with its login for each", func() {
 		authority := certificate()
 		all, err := read(binding(map[string]string{
-			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": testKey, "token": "t",
+			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": key, "token": "t",
 			"ca-certificate": authority,
 		}))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all.Caches).To(Equal([]nixproot.CacheBinding{
-			{Name: "mine", URL: "https://a.example.org", PublicKeys: testKey, Token: "t", CACertificate: authority},
+		Expect(all.Caches).To(Equal([]cacheBinding{
+			{Name: "mine", URL: "https://a.example.org", PublicKeys: key, Token: "t", CACertificate: authority},
 			{Name: "mine", URL: "s3://b", Token: "t"}, {Name: "mine", URL: "https://c.example.org/x", Token: "t"},
 		}))
 	})
@@ -60,7 +61,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		text := certificate()
 		all, err := read(libcnb.Bindings{{Name: "ca", Type: "CA-Certificates", Secret: map[string]string{"b.pem": text, "a": text}}})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{
+		Expect(all).To(Equal(serviceBindings{Caches: []cacheBinding{
 			{Name: "ca", CACertificate: text}, {Name: "ca", CACertificate: text},
 		}}))
 		_, err = read(libcnb.Bindings{{Name: "ca", Type: "ca-certificates", Secret: map[string]string{"a.pem": "hunter2"}}})
@@ -75,7 +76,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		dir := t.TempDir()
 		for name, text := range map[string]string{
 			"metadata/kind": "nix-binary-cache\n", "metadata/provider": "x", "secret/..data/url": "https://a.example.org\n",
-			"secret/..data/token": "t\n", "public-key": testKey,
+			"secret/..data/token": "t\n", "public-key": key,
 		} {
 			Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, "old", name)), 0o755)).To(Succeed())
 			Expect(os.WriteFile(filepath.Join(dir, "old", name), []byte(text), 0o644)).To(Succeed())
@@ -85,12 +86,12 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		}
 		bindings, err := libcnb.NewBindingsFromPath(dir)
 		Expect(err).NotTo(HaveOccurred())
-		bindings, err = nixproot.WithOldLayout(t.Context(), bindings)
+		bindings, err = withOldLayouts(t.Context(), bindings)
 		Expect(err).NotTo(HaveOccurred())
 		all, err := read(bindings)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all).To(Equal(nixproot.Bindings{Caches: []nixproot.CacheBinding{
-			{Name: "old", URL: "https://a.example.org", Token: "t", PublicKeys: testKey}}}))
+		Expect(all).To(Equal(serviceBindings{Caches: []cacheBinding{
+			{Name: "old", URL: "https://a.example.org", Token: "t", PublicKeys: key}}}))
 	})
 
 	it("fails where the files of the layout before cannot be read, and takes a binding without any as it is", func() {
@@ -98,7 +99,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.MkdirAll(filepath.Join(dir, "metadata"), 0o755)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(dir, "metadata/kind"), []byte("nix-binary-cache"), 0o644)).To(Succeed())
 		given := libcnb.Bindings{{Name: "old", Path: dir}}
-		all, err := nixproot.WithOldLayout(t.Context(), given)
+		all, err := withOldLayouts(t.Context(), given)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all[0].Type).To(Equal("nix-binary-cache"))
 		Expect(all[0].Secret).To(BeEmpty())
@@ -108,7 +109,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			func() error { return os.WriteFile(secret, nil, 0o644) },
 		} {
 			Expect(make()).To(Succeed())
-			_, err = nixproot.WithOldLayout(t.Context(), given)
+			_, err = withOldLayouts(t.Context(), given)
 			Expect(err).To(MatchError(ContainSubstring(`reading the service binding "old"`)))
 			Expect(os.RemoveAll(secret)).To(Succeed())
 		}
@@ -117,7 +118,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		for _, other := range []libcnb.Binding{
 			{Name: "typed", Type: "x", Path: dir}, {Name: "nowhere"}, {Name: "a file", Path: filepath.Join(dir, "secret")},
 		} {
-			all, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{other})
+			all, err := withOldLayouts(t.Context(), libcnb.Bindings{other})
 			Expect(err).NotTo(HaveOccurred())
 			Expect(all[0]).To(Equal(other))
 		}
@@ -128,7 +129,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.MkdirAll(filepath.Join(dir, "metadata"), 0o755)).To(Succeed())
 		for size, want := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {
 			Expect(os.WriteFile(filepath.Join(dir, "metadata/kind"), bytes.Repeat([]byte("x"), size), 0o644)).To(Succeed())
-			_, err := nixproot.WithOldLayout(t.Context(), libcnb.Bindings{{Name: "old", Path: dir}})
+			_, err := withOldLayouts(t.Context(), libcnb.Bindings{{Name: "old", Path: dir}})
 			Expect(err == nil).To(Equal(want), "%d: %v", size, err)
 		}
 	})
@@ -142,7 +143,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 			{Name: "f", Type: "ca-certificates"},
 		})
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all).To(Equal(nixproot.Bindings{Unused: []string{
+		Expect(all).To(Equal(serviceBindings{Unused: []string{
 			`"a" has no file "type", which says what it is for: here nix-binary-cache, ca-certificates or dependency-mapping`,
 			`"b" is of type "nix-cache"; binary caches are of type nix-binary-cache`,
 			`"c" maps nothing that this buildpack downloads`,
@@ -155,7 +156,7 @@ func testBindings(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		all, err := read(binding(map[string]string{"netrc": "machine c login u password p"}))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(all.Caches).To(Equal([]nixproot.CacheBinding{{Name: "mine", Netrc: "machine c login u password p"}}))
+		Expect(all.Caches).To(Equal([]cacheBinding{{Name: "mine", Netrc: "machine c login u password p"}}))
 	})
 
 	it("refuses what would silently do nothing, without showing a secret", func() {
