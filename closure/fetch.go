@@ -74,7 +74,7 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 	for found := d.found; ; found = nil {
 		if found == nil {
 			var err error
-			found, err = s.lookUp(ctx, p)
+			found, err = s.Caches.Lookup(ctx, p)
 			if failure != nil && (err != nil || tried[found.NarHash]) {
 				return failure
 			}

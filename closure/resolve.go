@@ -103,7 +103,7 @@ func (w *walk) node(ctx context.Context, p storepath.Path) (*Node, error) {
 	if n, ok := w.Previous.complete(p); ok {
 		return n, nil
 	}
-	found, err := w.lookUp(ctx, p)
+	found, err := w.Caches.Lookup(ctx, p)
 	if err != nil {
 		return nil, w.missing(p, err)
 	}
@@ -131,15 +131,6 @@ func (s *substitution) remember(p storepath.Path, n *Node, found *cache.Found) e
 		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
 	}
 	return nil
-}
-
-// lookUp asks the caches for a narinfo.
-func (s *substitution) lookUp(ctx context.Context, p storepath.Path) (*cache.Found, error) {
-	found, err := s.Caches.Lookup(ctx, p)
-	if err == nil && found.StorePath != p {
-		err = fmt.Errorf("looking up %s: the narinfo is for %s", p, found.StorePath)
-	}
-	return found, err
 }
 
 // missing says of a path that no cache has how it came to be looked up.
