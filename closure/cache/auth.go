@@ -3,11 +3,12 @@ package cache
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/origin"
 )
 
 // logins knows which authorization goes to which origin, and to nobody else.
@@ -29,22 +30,6 @@ func (l login) covers(path string) bool {
 	return below && (rest == "" || rest[0] == '/')
 }
 
-// origin is the scheme, host and port of a URL in one canonical form.
-func origin(u *url.URL) string {
-	scheme := strings.ToLower(u.Scheme)
-	return scheme + "://" + net.JoinHostPort(strings.ToLower(u.Hostname()), portOf(u))
-}
-
-func portOf(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if strings.EqualFold(u.Scheme, "http") {
-		return "80"
-	}
-	return "443"
-}
-
 // newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
 func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
 	l := &logins{byOrigin: map[string][]login{}, trusted: map[string]bool{}}
@@ -62,7 +47,7 @@ func newLogins(addresses []*address, given []Credential, netrc string, env func(
 		if a.base.Scheme != "http" && a.base.Scheme != "https" {
 			continue
 		}
-		l.trusted[origin(a.base)] = true
+		l.trusted[origin.Of(a.base)] = true
 		if a.user != nil {
 			password, _ := a.user.Password()
 			l.set(a.base, Credential{Username: a.user.Username(), Password: password})
@@ -91,7 +76,7 @@ func (l *logins) set(u *url.URL, c Credential) {
 	if c.header() == "" {
 		return
 	}
-	o, path := origin(u), strings.TrimRight(u.Path, "/")
+	o, path := origin.Of(u), strings.TrimRight(u.Path, "/")
 	others := slices.DeleteFunc(l.byOrigin[o], func(other login) bool { return other.path == path })
 	l.byOrigin[o] = append(others, login{path, c})
 }
@@ -99,7 +84,7 @@ func (l *logins) set(u *url.URL, c Credential) {
 // given is the login of the cache that a URL lies below, of the innermost one where caches lie in one another. What
 // lies below none, such as a NAR beside its cache, takes the first login of its host.
 func (l *logins) given(u *url.URL) (c Credential, ok bool) {
-	all := l.byOrigin[origin(u)]
+	all := l.byOrigin[origin.Of(u)]
 	if len(all) == 0 {
 		return Credential{}, false
 	}
@@ -117,7 +102,7 @@ func (l *logins) find(u *url.URL) Credential {
 	if c, ok := l.given(u); ok {
 		return c
 	}
-	e, _ := l.netrc.For(u, l.trusted[origin(u)])
+	e, _ := l.netrc.For(u, l.trusted[origin.Of(u)])
 	return Credential{Username: e.Login, Password: e.Password}
 }
 

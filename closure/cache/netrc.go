@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/origin"
 	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
@@ -72,10 +73,10 @@ func (e NetrcEntry) matches(u *url.URL, known bool) bool {
 	}
 	host, port, err := net.SplitHostPort(e.Machine)
 	if err == nil {
-		return strings.EqualFold(host, u.Hostname()) && port == portOf(u)
+		return strings.EqualFold(host, u.Hostname()) && port == origin.Port(u)
 	}
 	machine := strings.TrimSuffix(strings.TrimPrefix(e.Machine, "["), "]")
-	return strings.EqualFold(machine, u.Hostname()) && (known || portOf(u) == "443")
+	return strings.EqualFold(machine, u.Hostname()) && (known || origin.Port(u) == "443")
 }
 
 // ParseNetrc reads the format as curl does, and with it Nix (curl's lib/netrc.c): machine, default, login, password and

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/origin"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
@@ -181,7 +182,7 @@ func (c *Client) send(ctx context.Context, at *url.URL, accept string) (*http.Re
 func (c *Client) authorize(req *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !sameOrigin(req.URL, c.base) {
+	if origin.Of(req.URL) != origin.Of(c.base) {
 		return
 	}
 	switch {
@@ -199,24 +200,10 @@ func (c *Client) authorize(req *http.Request) {
 func (c *Client) upgrade(from, to *url.URL) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sameOrigin(from, c.base) && from.Scheme == "http" && to.Scheme == "https" &&
+	if origin.Of(from) == origin.Of(c.base) && from.Scheme == "http" && to.Scheme == "https" &&
 		strings.EqualFold(from.Hostname(), to.Hostname()) && from.EscapedPath() == to.EscapedPath() {
 		c.base.Scheme, c.base.Host = to.Scheme, to.Host
 	}
-}
-
-func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
-}
-
-func port(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "https":
-		return "443"
-	}
-	return "80"
 }
 
 func pathOnly(p string) string {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/origin"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -69,7 +70,7 @@ type loggedIn struct {
 }
 
 func (l *loggedIn) RoundTrip(req *http.Request) (*http.Response, error) {
-	if sameOrigin(req.URL, l.base) && strings.HasPrefix(req.URL.Path, l.base.Path+"/") {
+	if origin.Of(req.URL) == origin.Of(l.base) && strings.HasPrefix(req.URL.Path, l.base.Path+"/") {
 		req = req.Clone(req.Context())
 		req.SetBasicAuth(l.as.username, l.as.password)
 	}
