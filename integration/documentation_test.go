@@ -154,6 +154,7 @@ var commands = map[string]string{
 	"go test ./closure/nar -run TestNAR":                                                   "TestNAR",
 	"go test ./integration -run TestPack/samples -update":                                  "TestPack",
 	"scripts/test -run 'TestPack/samples'":                                                 "TestPack",
+	"scripts/release --version 1.2.3-rc.1 --output dist":                                   "TestAReleaseIsReadByOthersAndListsItsOwnFiles",
 	"scripts/soak --minutes 10":                                                            "runs for as long as it says; its parts are tests",
 	"nix copy --from http://… --to local?root=…":                                           "scripts/bench runs it",
 	"docker run -e SSL_CERT_FILE=/nix/store/<hash>-nss-cacert/etc/ssl/certs/ca-bundle.crt": "TestEngines",

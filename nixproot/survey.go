@@ -208,11 +208,11 @@ func surveyText(out io.Writer, c survey.Closure) error {
 	case c.Error != "":
 		fmt.Fprintf(&b, "unknown    %s: %s\n", c.Root, text.Printable(c.Error))
 	case c.Relocates:
-		fmt.Fprintf(&b, "relocates  %s: %d paths, %.1f MB, %d references%s\n", c.Root, c.Paths, float64(c.NarBytes)/1e6,
-			c.References, surveyFixups(c.Fixups))
+		fmt.Fprintf(&b, "relocates  %s: %s, %.1f MB, %s%s\n", c.Root, text.Count(c.Paths, "path"), float64(c.NarBytes)/1e6,
+			text.Count(c.References, "reference"), surveyFixups(c.Fixups))
 	default:
-		fmt.Fprintf(&b, "BLOCKED    %s: %d paths, %.1f MB; %d places stand in the way, %d are harmless (%.0f %%)%s\n", c.Root,
-			c.Paths, float64(c.NarBytes)/1e6, c.Blocking, c.Harmless, 100*c.HarmlessShare(), surveyFixups(c.Fixups))
+		fmt.Fprintf(&b, "BLOCKED    %s: %s, %.1f MB; %s in the way, %d harmless (%.0f %%)%s\n", c.Root,
+			text.Count(c.Paths, "path"), float64(c.NarBytes)/1e6, text.Count(c.Blocking, "place"), c.Harmless, 100*c.HarmlessShare(), surveyFixups(c.Fixups))
 	}
 	for _, blocker := range c.Blockers {
 		file := strings.TrimSuffix(blocker.Path.String()+"/"+text.Printable(blocker.File), "/") // the path itself may be one

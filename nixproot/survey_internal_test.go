@@ -23,7 +23,7 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("explains itself where it is called wrongly", func() {
 		var out bytes.Buffer
 		Expect(Survey([]string{"https://cache.example.org"}, strings.NewReader(""), &out, &out)).To(Equal(surveyFailed))
-		Expect(out.String()).To(HavePrefix("usage: survey"))
+		Expect(out.String()).To(HavePrefix("survey: it takes a binary cache, and a store path at least\nusage: survey"))
 	})
 
 	it("reads store paths from arguments, files and standard input, and says which line is none", func() {
@@ -63,7 +63,7 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(code).To(Equal(surveyRelocates), strings.Join(lines, "\n"))
 		Expect(lines).To(HaveLen(3))
 		Expect(lines[0]).To(MatchRegexp("^relocates  " + f.App.String() + ": 3 paths, .* MB, [1-9][0-9]* references$"))
-		Expect(lines[1]).To(HavePrefix("relocates  " + f.Lib.String() + ": 1 paths"))
+		Expect(lines[1]).To(HavePrefix("relocates  " + f.Lib.String() + ": 1 path, "))
 		Expect(lines[2]).To(HavePrefix("2 closures: 2 relocate, 0 of them with fixups; 0 do not; 0 could not be read. 3 store paths, "))
 		code, lines = run("--key", f.Key, "--json")
 		Expect(code).To(Equal(surveyRelocates))
@@ -86,7 +86,7 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(surveyText(&out, survey.Closure{Root: path, Paths: 2, Blocking: 1, Harmless: 3, Fixups: map[string]int{"zip": 2},
 			Blockers: []survey.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}, {Path: path, Kind: "data", Detail: "7z"}}})).To(Succeed())
 		Expect(out.String()).To(ContainSubstring(path + ": data: 7z\n"))
-		Expect(out.String()).To(ContainSubstring("3 are harmless (75 %); fixups: zip 2"))
+		Expect(out.String()).To(ContainSubstring(": 2 paths, 0.0 MB; 1 place in the way, 3 harmless (75 %); fixups: zip 2"))
 		Expect(out.String()).To(ContainSubstring(`bin/\x1b[2J: data: squashfs`))
 	})
 }
