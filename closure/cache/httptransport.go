@@ -60,7 +60,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		TLSHandshakeTimeout: o.Policy.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        512,
-		MaxIdleConnsPerHost: requestsPerCache(o) + o.Downloads, // those that are not answered yet, and NARs that stream
+		MaxIdleConnsPerHost: lookupsPerCache(o) + 2*o.Downloads, // narinfos, and NARs that are asked for and that stream
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 		// Each of many requests at once may have as much.

@@ -2,13 +2,14 @@ package cache
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 )
 
 const (
-	// firstGap is the time between two requests after the first refusal, maxGap the longest, noGap none worth waiting for.
-	firstGap, maxGap, noGap = 4 * time.Millisecond, time.Second, time.Millisecond
+	// firstGap is the time between two requests after the first refusal, maxGap the longest.
+	firstGap, maxGap = 4 * time.Millisecond, time.Second
 	// shrink is the part of the gap that an answer takes from it.
 	shrink = 32
 )
@@ -17,7 +18,6 @@ const (
 // Unavailable) is given a pause, half as many requests may be unanswered, and the gap between two doubles; each answer
 // lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
 type limiter struct {
-	most   float64 // requests that may be unanswered where nothing is refused
 	policy Policy
 
 	mu         sync.Mutex
@@ -27,12 +27,11 @@ type limiter struct {
 	gap        time.Duration // between two requests
 	paused     time.Time     // when the last pause began
 	resume     time.Time     // when the next request may begin
-	refusals   int           // pauses in a row
 	answered   time.Time     // when something last came
 }
 
-func newLimiter(requests int, p Policy) *limiter {
-	return &limiter{most: float64(requests), allowed: float64(requests), policy: p, less: make(chan struct{})}
+func newLimiter(p Policy) *limiter {
+	return &limiter{policy: p, allowed: math.Inf(1), less: make(chan struct{})}
 }
 
 // start waits until a request may begin, or ctx ends. It gives the time, which finish wants.
@@ -65,7 +64,7 @@ func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{
 	switch left := l.resume.Sub(now); {
 	case left > 0:
 		return left, l.less
-	case l.unanswered >= max(1, int(l.allowed)):
+	case float64(l.unanswered+1) > l.allowed:
 		return time.Hour, l.less
 	}
 	l.unanswered++
@@ -73,19 +72,17 @@ func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{
 	return 0, nil
 }
 
-// finish ends a request that began at a time, with its error, if any.
-func (l *limiter) finish(began time.Time, err error) {
+// finish ends a request that began at a time, with its error, if any: the n-th attempt, of which each is waited for longer.
+func (l *limiter) finish(began time.Time, n int, err error) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if isRefusal(err) {
-		l.refused(began, now, err)
+		l.refused(began, now, n, err)
 	} else if err == nil || isAnswer(err) {
-		l.allowed = min(l.allowed+1/l.allowed, l.most)
-		if l.gap -= l.gap / shrink; l.gap < noGap {
-			l.gap = 0
-		}
-		l.refusals, l.answered = 0, now
+		l.allowed += 1 / l.allowed
+		l.gap -= l.gap / shrink
+		l.answered = now
 	}
 	l.unanswered--
 	close(l.less)
@@ -93,15 +90,14 @@ func (l *limiter) finish(began time.Time, err error) {
 }
 
 // refused begins a pause. What began before it, and is refused too, only makes it longer where the server says so.
-func (l *limiter) refused(began, now time.Time, err error) {
+func (l *limiter) refused(began, now time.Time, n int, err error) {
 	first := began.After(l.paused)
 	if first {
 		l.paused = now
-		l.refusals++
 		l.allowed = max(1, float64(l.unanswered)/2)
 		l.gap = min(max(2*l.gap, firstGap), maxGap)
 	}
-	if until := now.Add(l.policy.pause(max(1, l.refusals), err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
+	if until := now.Add(l.policy.pause(n, err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
 		l.resume = until
 	}
 }

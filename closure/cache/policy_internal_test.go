@@ -31,66 +31,87 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		l = newLimiter(64, Policy{Backoff: time.Millisecond, Disable: time.Minute})
+		l = newLimiter(Policy{Backoff: time.Millisecond, Disable: time.Minute})
 		l.unanswered, now = 16, time.Now()
 	})
 
 	it("halves what may be unanswered at a refusal, and doubles the gap from 4 ms to a second", func() {
-		l.refused(now, now, refusal)
+		l.refused(now, now, 1, refusal)
 		Expect(l.allowed).To(BeEquivalentTo(8))
 		for _, gap := range []int{4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000} {
 			Expect(l.gap).To(Equal(time.Duration(gap) * time.Millisecond))
 			now = now.Add(time.Hour)
-			l.refused(now, now, refusal)
+			l.refused(now, now, 1, refusal)
 		}
 		l.unanswered = 1
-		l.refused(now.Add(time.Hour), now, refusal)
+		l.refused(now.Add(time.Hour), now, 1, refusal)
 		Expect(l.allowed).To(BeEquivalentTo(1), "one may always be")
 	})
 
 	it("takes what began before a pause for the same refusal, unless the server says for how long", func() {
-		l.refused(now, now, refusal)
+		l.refused(now, now, 1, refusal)
 		resume := l.resume
-		l.refused(now.Add(-time.Second), now.Add(time.Second), refusal)
+		l.refused(now.Add(-time.Second), now.Add(time.Second), 1, refusal)
 		Expect(l.gap).To(Equal(4 * time.Millisecond))
 		Expect(l.allowed).To(BeEquivalentTo(8))
-		Expect(l.refusals).To(Equal(1))
 		Expect(l.resume).To(Equal(resume))
-		l.refused(now.Add(-time.Second), now, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
+		l.refused(now.Add(-time.Second), now, 1, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
 		Expect(l.resume).To(Equal(now.Add(7 * time.Second)))
 	})
 
-	it("lets one more in when as many were answered as may be unanswered, and has no gap once it is worth no wait", func() {
-		l.refused(now, now, refusal)
-		l.refused(now.Add(time.Second), now, refusal)
-		Expect(l.refusals).To(Equal(2))
+	it("lets one more in when as many were answered as may be unanswered, and takes the gap away bit by bit", func() {
+		l.refused(now, now, 1, refusal)
+		l.refused(now.Add(time.Second), now, 1, refusal)
 		for range 9 {
-			l.finish(now, nil)
+			l.finish(now, 1, nil)
 		}
 		Expect(l.allowed).To(BeNumerically("~", 9, 0.2))
-		Expect(l.refusals).To(BeZero())
 		Expect(l.gap).To(BeNumerically("~", 6*time.Millisecond, 200*time.Microsecond), "a 32nd less each time")
-		for range 50 {
-			l.finish(now, nil)
-		}
-		Expect(l.gap).To(BeNumerically(">", time.Millisecond))
-		for range 10 {
-			l.finish(now, nil)
-		}
-		Expect(l.gap).To(BeZero())
 		for range 10_000 {
-			l.finish(now, nil)
+			l.finish(now, 1, nil)
 		}
-		Expect(l.allowed).To(BeEquivalentTo(64))
+		Expect(l.gap).To(BeNumerically("<", time.Microsecond))
 	})
 
 	it("learns nothing from a connection that failed", func() {
-		l.refused(now, now, refusal)
-		l.finish(now, io.ErrUnexpectedEOF)
+		l.refused(now, now, 1, refusal)
+		l.finish(now, 1, io.ErrUnexpectedEOF)
 		Expect(l.allowed).To(BeEquivalentTo(8))
-		Expect(l.refusals).To(Equal(1))
-		l.finish(now, errAbsent)
-		Expect(l.refusals).To(BeZero())
+		Expect(l.gap).To(Equal(4 * time.Millisecond))
+		Expect(l.aliveSince(now)).To(BeFalse())
+		l.finish(now, 1, errAbsent)
+		Expect(l.allowed).To(BeNumerically(">", 8))
+		Expect(l.aliveSince(now)).To(BeTrue())
+	})
+
+	it("gives a longer pause after each attempt at the same", func() {
+		for n := 1; n < 5; n++ {
+			now = now.Add(time.Hour)
+			l.refused(now, now, n, refusal)
+			longest := time.Millisecond << (n - 1)
+			Expect(l.resume).To(BeTemporally("~", now.Add(longest*3/4), longest/4), "attempt %d", n)
+		}
+	})
+
+	it("lets in any number until something is refused, then as many as may be unanswered, with the gap between them", func() {
+		admitted := func() bool { _, less := l.admit(now); return less == nil }
+		for range 1000 {
+			Expect(admitted()).To(BeTrue())
+		}
+		l.unanswered = 2
+		l.refused(now, now.Add(-time.Second), 1, refusal)
+		Expect(admitted()).To(BeFalse(), "one may be, and two are")
+		l.finish(now, 1, io.ErrUnexpectedEOF)
+		Expect(admitted()).To(BeFalse())
+		_, less := l.admit(now)
+		l.finish(now, 1, io.ErrUnexpectedEOF)
+		Expect(less).To(BeClosed())
+		Expect(admitted()).To(BeTrue())
+		l.finish(now, 1, io.ErrUnexpectedEOF)
+		pause, _ := l.admit(now)
+		Expect(pause).To(Equal(4 * time.Millisecond))
+		now = now.Add(pause)
+		Expect(admitted()).To(BeTrue())
 	})
 }
 

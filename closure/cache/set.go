@@ -131,7 +131,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	c := &substituter{
 		address: a, policy: s.options.Policy, pool: s.pool, log: s.options.Log,
 		slots:   make(chan struct{}, lookupsPerCache(s.options)),
-		limiter: newLimiter(requestsPerCache(s.options), s.options.Policy), probed: make(chan struct{}),
+		limiter: newLimiter(s.options.Policy), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {
@@ -151,9 +151,6 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 
 // lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
 func lookupsPerCache(o Options) int { return max(64, 4*o.Downloads) }
-
-// requestsPerCache is how many requests, for narinfos and NARs, may be unanswered.
-func requestsPerCache(o Options) int { return lookupsPerCache(o) + o.Downloads }
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.

@@ -122,11 +122,11 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 			return nil, err
 		}
 		if err := c.failedSince(began); err != nil {
-			c.limiter.finish(asked, err)
+			c.limiter.finish(asked, n, err)
 			return nil, err
 		}
 		p, err := c.once(ctx, r)
-		c.limiter.finish(asked, err)
+		c.limiter.finish(asked, n, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

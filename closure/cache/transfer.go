@@ -84,7 +84,7 @@ func (t *transfer) connect() error {
 	answered := t.expectAnswer()
 	a, err := t.cache.transport.get(live, r)
 	answered()
-	t.cache.limiter.finish(t.asked, err)
+	t.cache.limiter.finish(t.asked, t.failures.n+1, err)
 	if err != nil {
 		t.whole = t.whole || errors.Is(err, errWrongRange)
 		if cause := context.Cause(live); cause != nil {
