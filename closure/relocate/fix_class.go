@@ -49,6 +49,9 @@ func (f *fixer) class(s source) ([]edit, error) {
 			return nil, blockedBy(HashKeyed, "more switches over strings than a class has")
 		}
 		from, to, ok := lookupSwitch(s.data, c.code, at)
+		if !f.budget.inflated(int64(at - from)) { // which were gone through, and may be so for each hash
+			return nil, errBudget
+		}
 		if low, is := tableSwitch(s.data, c.code, at); !ok && is {
 			if tables[low] {
 				continue
@@ -155,7 +158,8 @@ func hashCode(text []byte) (hash uint32) {
 }
 
 // lookupSwitch gives the table that has a key at data[at:] (JVMS 6.5, lookupswitch): the instruction, up to three zeros,
-// where to go without a match, how many pairs there are, and the pairs, sorted by their keys.
+// where to go without a match, how many pairs there are, and the pairs, sorted by their keys. from is how far it has looked
+// where there is none.
 func lookupSwitch(data []byte, begin, at int) (from, to int, ok bool) {
 	const instruction, pair, head = 0xab, 8, 9
 	key := func(at int) int32 { return int32(binary.BigEndian.Uint32(data[at:])) }
@@ -172,7 +176,7 @@ func lookupSwitch(data []byte, begin, at int) (from, to int, ok bool) {
 			break
 		}
 	}
-	return 0, 0, false
+	return from, 0, false
 }
 
 // isClojureCase reports whether a class whose code begins at begin has Clojure's case over strings: by some bits of their hash

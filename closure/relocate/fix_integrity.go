@@ -96,13 +96,13 @@ func hashesIn(data []byte) (hashes []hashText) {
 	return hashes
 }
 
-// changedScripts are the scripts and style sheets in a page that are others now.
-func changedScripts(file string, was, now []byte) (changed []*hashed) {
+// changedScripts are the scripts and style sheets in a page that are others now, as many as are wanted.
+func changedScripts(file string, was, now []byte, most int) (changed []*hashed) {
 	if !hasScripts(file) || len(was) != len(now) {
 		return nil
 	}
 	for _, at := range scriptText.FindAllSubmatchIndex(was, maxEdits) {
-		if from, to := at[2], at[3]; !bytes.Equal(was[from:to], now[from:to]) {
+		if from, to := at[2], at[3]; len(changed) < most && !bytes.Equal(was[from:to], now[from:to]) {
 			changed = append(changed, &hashed{file: file, was: hashTexts(was[from:to]), now: hashTexts(now[from:to])})
 		}
 	}
@@ -120,6 +120,8 @@ type integrity struct {
 	o    Original
 	c    *collector
 	of   map[string]*hashed // files that change, by their hashes before
+	// scripts is how many of these are scripts in pages.
+	scripts int
 	// fixed are the fixups so far, by file.
 	fixed map[string][]Fixup
 	// maybe are files that may have changed, and hashed the hashes of those that were looked at, before and now.
@@ -238,7 +240,12 @@ func (t *integrity) changes(h *hashed) error {
 	}
 	h.was = hashTexts(was)
 	t.know(h)
-	for _, script := range changedScripts(h.file, was, now) {
+	scripts := changedScripts(h.file, was, now, maxNames-t.scripts+1)
+	if t.scripts += len(scripts); t.scripts > maxNames {
+		t.scripts, scripts = maxNames, nil
+		t.c.blocker(Blocker{File: h.file, Offset: -1, Kind: Checksummed, Detail: "the hash of one of too many scripts in pages"})
+	}
+	for _, script := range scripts {
 		t.know(script)
 	}
 	return nil
@@ -409,7 +416,7 @@ func (i *inspectedPages) note(file string, was, now []byte) {
 		if changed {
 			p.now = p.was // as it is another already
 		}
-		i.pages = append(append(i.pages, p), changedScripts(file, was, now)...)
+		i.pages = append(append(i.pages, p), changedScripts(file, was, now, maxNames)...)
 	}
 }
 

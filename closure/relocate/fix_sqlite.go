@@ -18,6 +18,8 @@ const (
 	// maxSQLiteTables bounds the tables and indices of a database, maxSQLiteName their names, in bytes, and
 	// maxSQLiteOptions what a virtual table says of other ones: of all that something is kept.
 	maxSQLiteTables, maxSQLiteName, maxSQLiteOptions = 1 << 14, 1 << 9, 16
+	// maxSQLiteColumns is the most columns that a table may have, SQLITE_MAX_COLUMN, and a record behind them.
+	maxSQLiteColumns = 1 << 15
 	// maxSQLiteSQL is the longest statement that SQLite takes unless it was built otherwise, in bytes.
 	maxSQLiteSQL = 1_000_000
 	// statementCost is how much longer it takes to look at a statement than to inflate it.
@@ -192,6 +194,9 @@ func (d *sqliteFile) payload(page int64, cell int, kind byte) (was, now []byte, 
 	}
 	if local == int(size) {
 		return d.data[begin:end], d.now[begin:end], nil
+	}
+	if end+4 > page+int64(d.page) { // of the page that it goes on with
+		return nil, nil, errMalformed
 	}
 	was = bytes.Clone(d.data[begin:end])
 	parts := []sqlitePart{{0, int(begin)}}
@@ -369,7 +374,7 @@ func sqliteRecord(b []byte) ([]sqliteColumn, bool) {
 	var columns []sqliteColumn
 	for len(header) > 0 {
 		kind, n := sqliteVarint(header)
-		if n == 0 {
+		if n == 0 || len(columns) == maxSQLiteColumns {
 			return nil, false
 		}
 		header = header[n:]

@@ -329,6 +329,80 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("keeps no more of the scripts in pages, and of the columns of a table, than there may be", func() {
+		var files []file
+		for page := range 2 {
+			var text strings.Builder
+			for i := range 40_000 {
+				fmt.Fprintf(&text, "<script>%s/%d</script>", dep, 40_000*page+i)
+			}
+			files = append(files, regular(fmt.Sprintf("a%d.html", page), text.String()))
+		}
+		Expect(bounded(files...).Blockers).To(ConsistOf(And(
+			HaveField("File", "a1.html"), HaveField("Detail", ContainSubstring("too many scripts")))))
+
+		const page, pages = 64 << 10, 256
+		const local, overflow = (page-12)*32/255 - 23, page - 4
+		const size = local + pages*overflow
+		database := make([]byte, page, size+page)
+		copy(database, "SQLite format 3\x00\x00\x01\x01\x01\x00\x40\x20\x20")
+		copy(database[100:], "\x0d\x00\x00\x00\x01")
+		const cell = 200
+		binary.BigEndian.PutUint16(database[108:], cell)
+		varint := func(n int) string {
+			return string([]byte{0x80 | byte(n>>21), 0x80 | byte(n>>14), 0x80 | byte(n>>7), byte(n & 0x7f)})
+		}
+		record := varint(size) + "\x01" + varint(size) // all of it says of which kinds columns are
+		copy(database[cell:], record)
+		binary.BigEndian.PutUint32(database[cell+len(record)-4+local:], 2)
+		for n := range pages {
+			next := make([]byte, page)
+			if n < pages-1 {
+				binary.BigEndian.PutUint32(next, uint32(n+3))
+			}
+			database = append(database, next...)
+		}
+		most := peak(func() { bounded(regular("a.db", string(database))) })
+		Expect(most).To(BeNumerically("<", 128<<20))
+	})
+
+	it("looks for the ends of references all at once, however many there are", func() {
+		program := func(machine byte) string {
+			head := []byte(elf(strings.Repeat("\x00", 200)))[:120]
+			head[4], head[5], head[18], head[19] = 2, 1, machine, 0
+			binary.LittleEndian.PutUint64(head[32:], 64)
+			binary.LittleEndian.PutUint16(head[56:], 1)
+			head[64], head[68] = 1, 5 // all of it is code
+			binary.LittleEndian.PutUint64(head[80:], 0x400000)
+			binary.LittleEndian.PutUint64(head[96:], 1<<30)
+			return string(head)
+		}
+		const amd64, arm64 = 62, 183
+		// What may be the ends of a text before the text itself.
+		text := program(amd64) + strings.Repeat("\xcc", 8) + strings.Repeat("\xcc\xcc\xccg-glibc-2.40\x00", 512) + strings.Repeat("\x00", 200) +
+			strings.Repeat(string(dep)+"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", 512)
+		var files []file
+		for i := range 200 {
+			files = append(files, regular(fmt.Sprintf("a%03d", i), text))
+		}
+		Expect(bounded(files...).References).To(Equal(200 * 512))
+
+		const digits = "0123456789abcdfghijklmnpqrsvwxyz"
+		var refs []storepath.Path
+		for i := range 5000 {
+			end := string([]byte{digits[i/1024], digits[i/32%32], digits[i%32]})
+			refs = append(refs, storepath.Path("/nix/store/"+strings.Repeat("b", 29)+end+"-"+digits[i/32%32:][:1]+digits[i/1024:][:1]))
+		}
+		code := []byte(program(arm64))
+		for range 1 << 18 { // MOVZ of "b-", MOVK of "q"
+			code = append(code, number(0xd2800000|('b'|'-'<<8)<<5)+number(0xf2a00000|'q'<<5)...)
+		}
+		begin := processorTime()
+		rewriter := view(t).Rewrite(self, refs, discard{})
+		send(t, rewriter, archive(regular("a", program(amd64)+strings.Repeat("\x00", 64<<20)), regular("b", string(code))), whole)
+		Expect(processorTime() - begin).To(BeNumerically("<", 8*time.Second))
+	})
+
 	it("keeps little of each of many files that have much to be rewritten", func() {
 		var members []string
 		for i := range 40 {

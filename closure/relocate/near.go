@@ -2,7 +2,9 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
+	"slices"
 )
 
 // On x86-64 the last characters of a text may be an immediate, and the rest be taken from where the whole text stands. Few
@@ -52,14 +54,17 @@ type snippet struct {
 	bytes []byte
 }
 
-// takes reports whether an instruction has the address of some of the reference at text, or of up to beforeText bytes
-// before it, where what begins in front of the reference does: from where the instruction ends, or as it is.
-func (c snippet) takes(text uint64) bool {
-	const beforeText, length = 32, 32 + uint64(refLen)
+// takes reports whether an instruction has the address of some of one of the references at texts, which are sorted, or of up to
+// beforeText bytes before it, where what begins in front of the reference does: from where the instruction ends, or as it is.
+func (c snippet) takes(texts []uint64) bool {
+	const beforeText = 32
+	takes := func(address uint64) bool {
+		at, _ := slices.BinarySearchFunc(texts, address, func(text, address uint64) int { return cmp.Compare(text+uint64(refLen), address+1) })
+		return at < len(texts) && texts[at] <= address+beforeText
+	}
 	for i := 0; i+4 <= len(c.bytes); i++ {
 		value := binary.LittleEndian.Uint32(c.bytes[i:])
-		relative, absolute := c.at+uint64(i+4)+uint64(int64(int32(value))), uint64(value)
-		if relative-text+beforeText < length || absolute-text+beforeText < length {
+		if takes(c.at+uint64(i+4)+uint64(int64(int32(value)))) || takes(uint64(value)) {
 			return true
 		}
 	}

@@ -37,12 +37,18 @@ type parts struct {
 	shift   uint8
 	// grams has a bit for every gramLen bytes in a row of a part, by a hash of them.
 	grams [1 << gramBits / 64]uint64
-	// short are the members whose names are too short for the last parts.
-	short []int
+	// short are the members whose names are too short for the last parts, by the last character of the hash and the name, some
+	// of those that are alike.
+	short map[string][]int
+	// shortest has a bit for the characters before and behind the dash in the keys of short.
+	shortest [1 << 16 / 64]uint64
 }
 
+// maxAlike is how many members are looked for of those that have the same end.
+const maxAlike = 8
+
 func newParts(m *members) *parts {
-	p := &parts{members: m}
+	p := &parts{members: m, short: map[string][]int{}}
 	var texts []string
 	var entries []part
 	for i, path := range m.paths {
@@ -56,8 +62,10 @@ func newParts(m *members) *parts {
 				}
 			}
 		}
-		if len(path) < lastPart+partLen {
-			p.short = append(p.short, i)
+		if end := string(path[lastPart:]); len(end) < partLen && len(p.short[end]) < maxAlike {
+			p.short[end] = append(p.short[end], i)
+			slot := uint16(end[0])<<8 | uint16(end[2])
+			p.shortest[slot>>6] |= 1 << (slot & 63)
 		}
 	}
 	size := bits.Len(uint(2*len(entries) + 63))
@@ -80,6 +88,22 @@ func (p *parts) add(text []byte, entry part) {
 		p.grams[slot>>6] |= 1 << (slot & 63)
 		key >>= 8
 	}
+}
+
+// ends gives the members whose names are short and that end as b begins.
+func (p *parts) ends(b []byte) (members []int) {
+	const least = len("h-n")
+	if len(b) < least {
+		return nil
+	}
+	slot := uint16(b[0])<<8 | uint16(b[2])
+	if p.shortest[slot>>6]>>(slot&63)&1 == 0 {
+		return nil
+	}
+	for n := least; n < partLen && n <= len(b); n++ {
+		members = append(members, p.short[string(b[:n])]...)
+	}
+	return members
 }
 
 // find gives the place of key, or a free one.

@@ -42,8 +42,9 @@ type splitSearch struct {
 	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
 	// Of a program for x86-64, whose instructions say how far from them a text is:
 	segments []segment
-	near     int       // pieces and texts that are kept
-	branches *branches // of one by Go, for 64-bit ARM, too
+	near     int                        // pieces and texts that are kept
+	compare  []struct{ member, at int } // the first of more texts of a member
+	branches *branches                  // of one by Go, for 64-bit ARM, too
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
 	arm       bool
 	registers [32]uint64
@@ -56,7 +57,8 @@ type evidence struct {
 	endsEarly bool      // and one may be the first of several pieces
 	vagueTail bool      // something may be the last of them
 	vagueEnd  bool      // something in a register may be what is put over the end of a whole one
-	texts     []uint64  // the addresses of whole ones
+	texts     []uint64  // the addresses of whole ones, sorted
+	more      []uint64  // those that were found since search began, which code is not compared with yet
 	code      []snippet // around what may be the last of them
 	copied    bool      // one of them takes one of those
 }
@@ -64,6 +66,7 @@ type evidence struct {
 // begin makes the search ready for a file that begins with head.
 func (s *splitSearch) begin(head []byte) {
 	clear(s.seen)
+	s.compare = s.compare[:0]
 	s.arm = isARM64(head)
 	s.segments, s.near, s.branches = segmentsOf(head, machineAMD64), 0, newBranches(head)
 	s.registers = [32]uint64{}
@@ -82,8 +85,8 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 	if s.branches != nil {
 		s.searchBranches(buf, from, to, off, found)
 	}
-	for _, member := range s.parts.short {
-		s.shortTails(buf, from, to, off, member, found)
+	if len(s.parts.short) > 0 {
+		s.shortTails(buf, from, to, off, found)
 	}
 	to = min(to, len(buf)-partLen+1)
 	at := from
@@ -98,6 +101,23 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 	for i := max(from, at-gramLen+1); i < to; i++ {
 		s.look(buf, i, off, found)
 	}
+	s.compareTexts(found)
+}
+
+// compareTexts compares code with texts that were found behind it, all at once.
+func (s *splitSearch) compareTexts(found finder) {
+	for _, first := range s.compare {
+		e := s.seen[first.member]
+		slices.Sort(e.more)
+		e.copied = e.copied || slices.ContainsFunc(e.code, func(c snippet) bool { return c.takes(e.more) })
+		e.texts, e.more = append(e.texts, e.more...), nil
+		slices.Sort(e.texts)
+		s.note(first.member, e)
+		if e.copied {
+			s.tell(first.at, first.member, found)
+		}
+	}
+	s.compare = s.compare[:0]
 }
 
 // searchBranches looks for switches of Go over references.
@@ -125,16 +145,17 @@ func (s *splitSearch) searchBranches(buf []byte, from, to int, off int64, found 
 	}
 }
 
-// shortTails looks for the last pieces of a reference with a short name.
-func (s *splitSearch) shortTails(buf []byte, from, to int, off int64, member int, found finder) {
-	end := []byte(s.parts.members.paths[member][lastPart:])
-	for i := from; i < to; i++ {
-		n := bytes.Index(buf[i:min(to+len(end)-1, len(buf))], end)
+// shortTails looks for the last pieces of references with a short name.
+func (s *splitSearch) shortTails(buf []byte, from, to int, off int64, found finder) {
+	for i := from; i+1 < len(buf) && i < to; i++ {
+		n := bytes.IndexByte(buf[i+1:min(to+1, len(buf))], '-')
 		if n < 0 {
 			return
 		}
 		i += n
-		s.tail(buf, i, off, member, found)
+		for _, member := range s.parts.ends(buf[i:]) {
+			s.tail(buf, i, off, member, found)
+		}
 	}
 }
 
@@ -163,8 +184,9 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		s.weigh(last, member, found, func(e *evidence) {
 			e.whole, e.endsEarly = true, e.endsEarly || early
 			if at, _ := address(s.segments, off+int64(first-behind)); at > 0 && s.keepsNear() {
-				e.texts = append(e.texts, at)
-				e.copied = e.copied || slices.ContainsFunc(e.code, func(c snippet) bool { return c.takes(at) })
+				if e.more = append(e.more, at); len(e.more) == 1 {
+					s.compare = append(s.compare, struct{ member, at int }{s.parts.likeness(member), last})
+				}
 			}
 		})
 		if s.branches != nil && s.branches.text(off+int64(first-behind), member) {
@@ -190,7 +212,7 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		from := max(0, last-nearLen)
 		if at, runs := address(s.segments, off+int64(from)); runs && s.keepsNear() {
 			c := snippet{at, bytes.Clone(buf[from:min(len(buf), last+nearLen)])}
-			e.code, e.copied = append(e.code, c), e.copied || slices.ContainsFunc(e.texts, c.takes)
+			e.code, e.copied = append(e.code, c), e.copied || c.takes(e.texts)
 		}
 	})
 }
@@ -327,7 +349,7 @@ func (s *splitSearch) register(value uint64, i int, found finder) {
 	if n < 1 {
 		return
 	}
-	for _, member := range s.parts.short {
+	for _, member := range s.parts.ends(text[n-1:]) {
 		if bytes.HasPrefix(text[:], []byte(s.parts.members.paths[member][refLen-n:])) {
 			s.end(n, member, i, found)
 		}
