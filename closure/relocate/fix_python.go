@@ -70,8 +70,12 @@ func (s *Rewriter) noteCode(head []byte) {
 
 // markCode marks as not to be checked what was fresh in the store and counts as stale now.
 func (v View) markCode(ctx context.Context, dir string, o Original, r Report, c *collector) error {
+	fixed := map[string]bool{} // those that are of another format, too, by which the header is another already
+	for _, f := range c.report.Fixups {
+		fixed[f.File] = fixed[f.File] || f.Offset < codeProof
+	}
 	mark := func(file string, fresh func(code) (bool, error)) error {
-		if err := ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil || fixed[file] {
 			return err
 		}
 		fix, err := fixCode(dir, file, fresh, func(fix Fixup) bool { return c.record(fix.size(), v.budget) })

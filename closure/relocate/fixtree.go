@@ -90,17 +90,33 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 		return err
 	}
 	defer unmap()
+	// What a Rewriter has recorded of it may stand in what is rewritten as a whole, so it is looked at as it was. On disk, it
+	// stays as it is until that has turned out well.
+	var taken []Fixup
+	var restored []edit
+	if p.rewritten {
+		taken = c.takeBack(p.file, data, f.budget)
+	}
+	for _, t := range taken {
+		restored = append(restored, edit{from: int(t.Offset), to: int(t.Offset) + len(t.Was), data: t.Was})
+	}
 	dir := filepath.Dir(name)
 	f.read = func(name string) ([]byte, error) { return readNeighbour(dir, name) }
 	edits, fixed, ok := f.attempt(data, p, c)
 	if !ok && p.format == pharName {
 		// A Rewriter has rewritten what stands before the archive, which its signature covers.
-		return f.restore(name, before, data)
+		return cmp.Or(writeAt(name, before, restored), f.restore(name, before, data))
 	}
 	if !ok || len(edits) == 0 {
+		c.giveBack(taken, f.budget)
 		return nil
 	}
-	if err := write(name, before, data, edits); err != nil {
+	if sameLength(edits) {
+		err = writeAt(name, before, append(restored, edits...))
+	} else {
+		err = write(name, before, data, edits)
+	}
+	if err != nil {
 		return err
 	}
 	if b := f.beside; b != nil {
@@ -215,7 +231,7 @@ func (f *fixer) safely(s source) (edits []edit, err error) {
 	return f.rewrite(s)
 }
 
-// mapped maps a file, which nobody changes, into memory.
+// mapped maps a file, which nobody changes, into memory. What is written there stays there.
 func mapped(name string, size int64) (data []byte, unmap func(), err error) {
 	if size == 0 {
 		return nil, func() {}, nil
@@ -225,7 +241,7 @@ func mapped(name string, size int64) (data []byte, unmap func(), err error) {
 		return nil, nil, err
 	}
 	defer file.Close()
-	data, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	data, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, nil, fmt.Errorf("mapping: %w", err)
 	}

@@ -1,12 +1,17 @@
 package relocate_test
 
 import (
+	"archive/zip"
+	"bytes"
 	stdcontext "context"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -327,6 +332,85 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
 			Expect(most).To(BeNumerically("<", 96<<20), name)
 		}
+	})
+
+	it("says of more symlinks than are recorded, and of one that leads out by its own path, that they stand in the way", func() {
+		var links []file
+		for i := range 600 {
+			links = append(links, symlink(fmt.Sprintf("l%03d", i), "../"+dep.Base()+"/"+strings.Repeat("t", 3900)))
+		}
+		_, report := fixedTree(t, append(links, regular("z", script))...)
+		Expect(report.Blocking).To(And(BeNumerically(">", 0), BeNumerically("<", 100)))
+		Expect(len(report.Fixups) + report.Blocking).To(Equal(600))
+		rewriter := relocate.View{}.Rewrite(self, []storepath.Path{dep}, discard{})
+		Expect(rewriter.Entry(&nar.Entry{Kind: nar.Directory})).To(Succeed())
+		var err error
+		for i := 0; i < len(links) && err == nil; i++ {
+			err = rewriter.Entry(&links[i].Entry)
+		}
+		Expect(err).To(MatchError(ContainSubstring("what has to be recorded to undo it is more than")))
+
+		_, report = fixedTree(t, symlink("b/c", "x/../../../../../nix/store/"+dep.Base()+"/lib"))
+		Expect(report.Blockers).To(ConsistOf(And(HaveField("File", "b/c"), HaveField("Kind", relocate.RelativePath), HaveField("Harmless", ""))))
+	})
+
+	it("rewrites a symlink behind a program that has a checksum over its first bytes", func() {
+		program := "\x7fELF" + number(150) + ".bytecode\x00" + strings.Repeat("\x00", 200)
+		dir, report := fixedTree(t, regular("a", program), symlink("b", string(dep)+"/lib"))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(os.Readlink(filepath.Join(dir, "b"))).To(Equal(depNow + "/lib"))
+	})
+
+	it("looks into an archive behind another", func() {
+		for _, name := range []string{"a.zip", "a"} {
+			dir, report := fixedTree(t, regular(name, zippedMembers("a", "nothing")+zippedMembers("b", script+strings.Repeat(" ", 100))))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(unzipped(readBack(t, dir, name))["b"]).To(ContainSubstring(selfNow))
+		}
+	})
+
+	it("makes checksums anew, and takes back, where only wide text is rewritten in an archive behind something else", func() {
+		text := utf16LE(script)
+		dir, report := fixedTree(t, regular("a", elf(strings.Repeat("x", 10_000))+zipped(0, "a", text)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(unzipped(readBack(t, dir, "a"))["a"]).To(ContainSubstring(utf16LE(selfNow)))
+
+		// In plain sight, in a block that is stored, and compressed behind it.
+		deflated := "\x00" + short(len(text)) + short(0xffff&^len(text)) + text + gzipped(script)[10:]
+		deflated = deflated[:len(deflated)-8]
+		var archived bytes.Buffer
+		w := zip.NewWriter(&archived)
+		plain := text + script
+		member, err := w.CreateRaw(&zip.FileHeader{Name: "a", Method: zip.Deflate, CRC32: crc32.ChecksumIEEE([]byte(plain)),
+			CompressedSize64: uint64(len(deflated)), UncompressedSize64: uint64(len(plain))})
+		Expect(err).NotTo(HaveOccurred())
+		_, err = io.WriteString(member, deflated)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(w.Close()).To(Succeed())
+		for _, before := range []string{elf(strings.Repeat("x", 10_000)), elf(utf16LE(script) + strings.Repeat("x", 10_000))} {
+			dir, report = fixedTree(t, regular("a", before+archived.String()))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(unzipped(readBack(t, dir, "a"))["a"]).To(And(ContainSubstring(utf16LE(selfNow)), ContainSubstring(selfNow)))
+			Expect(readBack(t, dir, "a")).NotTo(ContainSubstring(utf16LE(string(self))))
+		}
+
+		stub := "<?php // " + utf16LE(string(self)) + "\n__HALT_COMPILER(); ?>\r\n"
+		dir, report = fixedTree(t, regular("a", pharWith(stub, "", "a", "text")))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		archive := readBack(t, dir, "a")
+		Expect(archive).To(ContainSubstring(utf16LE(selfNow)))
+		sum := sha512.Sum512([]byte(archive[:len(archive)-72]))
+		Expect(archive[len(archive)-72 : len(archive)-8]).To(Equal(string(sum[:])))
+	})
+
+	it("marks no byte code that is an archive, too, of which the header is rewritten", func() {
+		contents := gzipped(script)
+		header := make([]byte, 512)
+		copy(header, pyc(magic311, 0, "\x01\x00\x00\x00"+number(len("# "+string(dep)))))
+		copy(header[124:], fmt.Sprintf("%011o\x00", len(contents)))
+		copy(header[257:], "ustar")
+		fixedTree(t, regular("lib/__pycache__/m.cpython-311.pyc", string(header)+contents+strings.Repeat("\x00", -len(contents)&511)),
+			regular("lib/m.py", "# "+string(dep)))
 	})
 
 	it("keeps no more of the scripts in pages, and of the columns of a table, than there may be", func() {

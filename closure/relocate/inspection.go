@@ -176,7 +176,7 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		if err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
-		data, err = unix.Mmap(int(spool.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+		data, err = unix.Mmap(int(spool.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
 		if err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
@@ -199,9 +199,15 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 			}
 		}
 	}
-	if _, fixed, ok := i.fixer.attempt(data, p, &i.collector); ok {
-		i.report.Fixups = append(i.report.Fixups, fixed...)
+	var taken []Fixup
+	if p.rewritten {
+		taken = i.takeBack(p.file, data, i.view.budget)
 	}
+	edits, fixed, ok := i.fixer.attempt(data, p, &i.collector)
+	if !ok || len(edits) == 0 {
+		i.giveBack(taken, i.view.budget)
+	}
+	i.report.Fixups = append(i.report.Fixups, fixed...)
 	return nil
 }
 

@@ -117,6 +117,8 @@ type pending struct {
 	format   string
 	blockers []Blocker
 	count    int // of all, those left out included
+	// rewritten says that a Rewriter has recorded fixups of it.
+	rewritten bool
 }
 
 const (
@@ -188,6 +190,30 @@ func (c *collector) record(n int64, b *budget) bool {
 	}
 	c.fixed += n
 	return true
+}
+
+// takeBack takes back in data, a file's contents, what a Rewriter has recorded of that file. They are no fixups any more.
+func (c *collector) takeBack(file string, data []byte, b *budget) (taken []Fixup) {
+	c.report.Fixups = slices.DeleteFunc(c.report.Fixups, func(f Fixup) bool {
+		if f.File != file {
+			return false
+		}
+		copy(data[f.Offset:], f.Was)
+		c.fixed -= f.size()
+		b.fixups.Add(f.size())
+		taken = append(taken, f)
+		return true
+	})
+	return taken
+}
+
+// giveBack has what was taken back be fixups again, as it stays.
+func (c *collector) giveBack(taken []Fixup, b *budget) {
+	for _, f := range taken {
+		c.fixed += f.size()
+		b.fixups.Add(-f.size())
+	}
+	c.report.Fixups = append(c.report.Fixups, taken...)
 }
 
 func (c *collector) sawForeign(hash []byte) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -101,19 +102,21 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 		s.java = javaFolder(s.java, e.Path)
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
-	s.unfixed, s.php = pending{file: e.Path}, false
+	s.unfixed, s.php, s.program = pending{file: e.Path}, false, program{}
 	s.searchName(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
-		s.program = program{}
 		s.checksums.saw(e.Path)
 		if isSumList(e.Name()) {
 			s.report.sums.add(e.Path)
 		}
 		s.buffer.open(e.Size)
 	case nar.Symlink:
-		target := s.symlink(e.Target)
+		target, err := s.symlink(e.Target)
+		if err != nil {
+			return err
+		}
 		if target != e.Target {
 			changed := *e
 			changed.Target = target
@@ -367,11 +370,12 @@ func (s *Rewriter) reference(i, member int) {
 	s.buffer.patch(i-behind, []byte(s.targets[member]))
 }
 
-// relative reports a reference that goes on from "..". It is left as it is.
+// relative reports a reference that goes on from "..". It is left as it is, and leads out of /nix/store where a symlink or a
+// program has it.
 func (s *Rewriter) relative(i, member int) {
 	b := Blocker{File: s.file, Offset: s.buffer.off + int64(i-behind), Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
-	if s.format.name != elfName && b.Harmless == "" {
+	if s.format.name != elfName && !s.link && b.Harmless == "" {
 		b.Harmless = "a path relative to its own place, as in source maps; it is left as it is"
 	}
 	s.blocker(b)
@@ -384,14 +388,14 @@ func (s *Rewriter) bareHash(i, member int) {
 	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
 		return
 	}
-	s.found(i, BareHash, fmt.Sprintf("the hash of %s", s.scan.members.paths[member]))
+	s.found(i, BareHash, "the hash of "+string(s.scan.members.paths[member])) // there may be one at each byte
 }
 
 func (s *Rewriter) wideHash(i, width, member int) {
 	if s.wideReference(i, width, member) {
 		return
 	}
-	detail := fmt.Sprintf("the hash of %s in UTF-%d", s.scan.members.paths[member], 8*width)
+	detail := "the hash of " + string(s.scan.members.paths[member]) + " in UTF-" + strconv.Itoa(8*width)
 	at := s.buffer.off + int64(i)
 	if kind, where := s.program.sealed(at); kind != "" {
 		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
@@ -412,6 +416,7 @@ func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
 		s.format.kind != "" || s.format.fix != nil || s.link {
 		return false
 	}
+	s.unfixed.rewritten = true
 	fix := Fixup{File: s.file, Offset: s.buffer.off + int64(from),
 		Length: int64(len(data)), Was: bytes.Clone(s.buffer.buf[from : from+len(data)])}
 	if !s.record(fix.size(), s.view.budget) {

@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"bytes"
+	"fmt"
 	"path"
 	"strings"
 
@@ -9,15 +10,24 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// symlink gives what a symlink's target becomes.
-func (s *Rewriter) symlink(target string) string {
+// symlink gives what a symlink's target becomes. One more than are recorded stands in the way; without relocation, nothing can,
+// and it is an error.
+func (s *Rewriter) symlink(target string) (string, error) {
 	if l, ok := s.absolute(target); ok {
-		s.fixedIn("relative symlink")
-		s.report.Fixups = append(s.report.Fixups, Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)})
-		return l
+		fix := Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)}
+		if s.record(fix.size(), s.view.budget) {
+			s.fixedIn("relative symlink")
+			s.report.Fixups = append(s.report.Fixups, fix)
+			return l, nil
+		}
+		if s.view.IsZero() {
+			return "", fmt.Errorf("recording where the symlinks of %s led: %w", s.self, errRecord)
+		}
+		s.found(-1, BareHash, errRecord.Error())
+		return target, nil
 	}
 	if s.view.IsZero() || len(target) < hashLen {
-		return target
+		return target, nil
 	}
 	var line bytes.Buffer
 	contents := s.buffer
@@ -28,7 +38,7 @@ func (s *Rewriter) symlink(target string) string {
 	_, _ = s.buffer.Write([]byte(target)) // a buffer takes everything
 	s.buffer, s.link = contents, false
 	s.report.References += s.written
-	return line.String()
+	return line.String(), nil
 }
 
 // absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path

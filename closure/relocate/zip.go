@@ -72,9 +72,10 @@ const (
 func (x *inspector) zip(l *level, p location) error {
 	for {
 		head, err := l.Peek(zipHeader)
-		if err != nil || string(head[:len(zipCentral)]) == zipCentral {
-			return nil // the central directory: names again
+		if err != nil {
+			return nil
 		}
+		// Behind the directory, which has the names again, another archive may begin: what is read is the last one.
 		if string(head[:len(zipMark)]) != zipMark {
 			if err := l.toZipMember(); err != nil {
 				return err
