@@ -43,8 +43,10 @@ func HasLayers(layers *filetree.File) bool {
 
 const (
 	// maxPathInfo and maxPathInfos bound what is read of one path and of all of a layer's, in bytes.
-	maxPathInfo  = 4 << 20
+	maxPathInfo  = 6 << 20
 	maxPathInfos = 64 << 20
+	// maxReferences bounds the references of a path: a narinfo of 1 MiB has fewer.
+	maxReferences = 1 << 15
 )
 
 // ReadPathInfos reads what a layer says that it holds, one path at a time and none after the first that is wrong.
@@ -153,6 +155,9 @@ func jsonDelim(d *json.Decoder, want json.Delim) error {
 
 // wellFormed checks that a path info, which anybody could have written, holds store paths where it should.
 func wellFormed(info PathInfo) error {
+	if len(info.References) > maxReferences {
+		return fmt.Errorf("%s has %d references, more than a narinfo has room for", info.Path, len(info.References))
+	}
 	for _, p := range append([]storepath.Path{info.Path}, info.References...) {
 		if _, err := storepath.Parse(string(p)); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -199,6 +200,13 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 			write(filepath.Join(layer, closure.PathsName), text)
 			Expect(flawless(verifyAll())).To(BeFalse(), text)
 		}
+	})
+
+	it("reads no more references than a narinfo has room for", func() {
+		references := strings.Repeat(`"`+string(victim)+`",`, 40_000)
+		write(filepath.Join(layer, closure.PathsName), fmt.Sprintf(`{"format":%d,"prefix":"/nix/store","paths":[{"path":"%s","references":[%s"%[2]s"]}]}`,
+			closure.Format, victim, references))
+		Expect(verifyAll().Altered).To(ContainElement(HaveField("Why", ContainSubstring("has 40001 references, more than"))))
 	})
 
 	it("says that there is nothing", func() {

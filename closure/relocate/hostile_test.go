@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -352,6 +353,28 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 
 		_, report = fixedTree(t, symlink("b/c", "x/../../../../../nix/store/"+dep.Base()+"/lib"))
 		Expect(report.Blockers).To(ConsistOf(And(HaveField("File", "b/c"), HaveField("Kind", relocate.RelativePath), HaveField("Harmless", ""))))
+	})
+
+	it("counts what names take where they are recorded", func() {
+		entry := file{Entry: nar.Entry{Kind: nar.Directory}}
+		links := []file{entry}
+		for range 10 {
+			entry.Path = strings.TrimPrefix(entry.Path+"/"+strings.Repeat("\x01", 250), "/")
+			links = append(links, entry)
+		}
+		for i := range 900 {
+			links = append(links, symlink(fmt.Sprintf("%s/l%03d", entry.Path, i), strings.Repeat("../", 11)+dep.Base()))
+		}
+		rewriter := view(t).Overruling(relocate.Overrules{"**"}).Rewrite(self, []storepath.Path{dep}, discard{})
+		send(t, rewriter, links, whole)
+		report := rewriter.Report()
+		Expect(report.Fixups).NotTo(BeEmpty())
+		Expect(report.Overruled).NotTo(BeEmpty())
+		for most, list := range map[int]any{3 << 20: report.Fixups, 1 << 20: report.Overruled} {
+			raw, err := json.Marshal(list)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(len(raw)).To(BeNumerically("<", most))
+		}
 	})
 
 	it("rewrites a symlink behind a program that has a checksum over its first bytes", func() {

@@ -66,14 +66,25 @@ type Fixup struct {
 // size is about what a fixup takes where it is recorded, in bytes.
 func (f Fixup) size() int64 {
 	const rest = 64 // numbers and names of fields
-	return int64(len(f.Was)+len(f.File)) + rest
+	return int64(len(f.Was)+recorded(f.File)) + rest
+}
+
+// recorded is how many bytes a name takes in JSON, at most.
+func recorded(name string) (n int) {
+	const escape = len("\\u0000")
+	for _, c := range []byte(name) {
+		if n++; c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			n += escape - 1
+		}
+	}
+	return n
 }
 
 const (
 	// maxBlockers bounds the blockers kept of each sort; more are counted.
 	maxBlockers = 32
-	// maxOverruled bounds the files kept that were overruled.
-	maxOverruled = 1024
+	// maxOverruled bounds the files kept that were overruled, maxOverruledBytes what they take where they are recorded.
+	maxOverruled, maxOverruledBytes = 1024, 512 << 10
 	// maxForeign bounds the foreign hash parts kept.
 	maxForeign = 1024
 )
@@ -87,7 +98,8 @@ type Report struct {
 	Blocking, Harmless int
 	// Fixed counts the files that were rewritten as a whole, by their formats, and references in wide text.
 	Fixed map[string]int
-	// Overruled are the files with blockers that somebody takes as harmless, the first blocker of each, at most 1024.
+	// Overruled are the files with blockers that somebody takes as harmless, the first blocker of each, at most 1024, of half a
+	// MiB where they are recorded.
 	Overruled []Blocker
 	// Foreign are the hash parts of store paths that are named in full but belong neither to the path nor to its
 	// references, sorted, at most 1024; more are a blocker. They are left as they are: most name what was only needed
@@ -132,6 +144,7 @@ type collector struct {
 	path      storepath.Path
 	overrules Overrules
 	fixed     int64 // bytes that fixups record
+	overruled int   // bytes that what was overruled takes
 	foreign   map[[hashLen]byte]bool
 	crowded   bool // there were more
 }
@@ -139,9 +152,10 @@ type collector struct {
 func (c *collector) blocker(b Blocker) {
 	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.Kind.overrulable() && glob != "" {
 		b.Harmless, b.Overrule = "taken as harmless by "+glob, glob
-		if known := c.report.Overruled; len(known) < maxOverruled &&
+		size := recorded(b.File) + recorded(b.Detail) + recorded(glob)
+		if known := c.report.Overruled; len(known) < maxOverruled && c.overruled+size <= maxOverruledBytes &&
 			!slices.ContainsFunc(known, func(o Blocker) bool { return o.File == b.File }) {
-			c.report.Overruled = append(known, b)
+			c.report.Overruled, c.overruled = append(known, b), c.overruled+size
 		}
 	}
 	count := &c.report.Blocking
