@@ -108,6 +108,16 @@ func view(t testing.TB) relocate.View {
 	return l
 }
 
+// neverTripped makes sure that no file was only refused because something here, or a decoder, panicked at it.
+func neverTripped(t testing.TB, report relocate.Report) {
+	t.Helper()
+	for _, b := range report.Blockers {
+		if strings.Contains(b.Detail, "it cannot be read: ") || strings.Contains(b.Detail, "its decoder failed: ") {
+			t.Fatalf("a panic: %s", b)
+		}
+	}
+}
+
 // relocated sends files through a rewriter for self and dep.
 func relocated(t testing.TB, files ...file) ([]file, relocate.Report) {
 	t.Helper()

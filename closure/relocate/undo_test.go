@@ -237,6 +237,7 @@ func FuzzUndo(f *testing.F) {
 		out := &events{}
 		rewriter := view(t).Rewrite(self, []storepath.Path{dep}, out)
 		send(t, rewriter, files, func() int { return 1 + int(cut) })
+		neverTripped(t, relocate.WithPending(rewriter.Report()))
 		if !undoable(relocate.WithPending(rewriter.Report())) {
 			return
 		}

@@ -23,6 +23,7 @@ var views = []string{"/layers/vv", viewDir, "/layers/nixproot_nix-hydra/view", "
 var fileNames = []string{
 	"f", "bin/f", "lib/f.so", "app.jar", "R/app.rdb", "snapshot_blob.bin", "lib/__pycache__/m.cpython-311.pyc", "x.gz", "x.zst",
 	"app.phar", "data.sqlite", "jmods/x.jmod", "lib/modules", "x.tar", "META-INF/MANIFEST.MF", "SHA256SUMS", "classes.jsa", "x.pag",
+	"x.lzma", "x.html.br", "a.html", "ngsw.json", "x.dets", "web2c/x.fmt", "blobs/sha256/00112233445566778899aabbccddeeff", "x.debug",
 }
 
 // roundTrip unpacks a path that holds one file, relocated to a place, with all fixups, and makes sure that the tree can be
@@ -53,6 +54,7 @@ func roundTrip(t testing.TB, dir string, name, contents string, executable bool)
 	if err != nil {
 		t.Fatalf("%s: %v", dir, err)
 	}
+	neverTripped(t, report)
 	if !undoable(report) {
 		return
 	}
