@@ -22,7 +22,7 @@ import (
 var families = map[string][]string{
 	"r":          {"shopxz", "shopbzip2", "shopgzip", "shopnone", "a text from the store", "-5.344"},
 	"tex":        {"Output written on latex.pdf", "read: a text from the store", "CMR10", "LMRoman10-Regular"},
-	"erlang":     {"27 a text from the store", "escript a text", "40"},
+	"erlang":     {"27 a text from the store", "escript a text", "40\ntext"},
 	"guile":      {"a text from the store"},
 	"sbcl":       {"a text from the store\n59 a text from the store"},
 	"php":        {"phar a text from the store"},

@@ -267,13 +267,15 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			"small":        small + zlibbed(script)[2:],
 			"a.so":         "\x00\x00\x00\x00chez\xd0\x80" + script,
 			"a_rkt.zo":     "#~\x048.16\x0bchez-schemeD" + script,
+			"a.ets":        "\x01\x02\x03\x04cXM\x0b\x00\x00\x01\xa6bWLA\x83w\x06md5sum" + script,
 			"a.dets":       "\x00\x00\x16\x04\x00\xab\xcd\xef" + script,
 		} {
 			dir, report := fixedTree(t, regular(name, contents))
 			Expect(report.Relocatable()).To(BeFalse(), name)
 			Expect(readBack(t, dir, name)).To(Equal(contents), name)
 		}
-		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self), "#~ of " + string(self)} {
+		for _, text := range []string{"8O then a text of " + string(self), "HG " + string(self), "#~ of " + string(self),
+			"\x01\x02\x03\x04cXM\x0b\x00\x00\x00HbWLA" + string(self)} {
 			_, report := fixedTree(t, regular("text", text))
 			Expect(report.References).To(Equal(1), "%v", report.Blockers)
 		}
@@ -698,6 +700,44 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			size := int(binary.BigEndian.Uint32([]byte(contents[at+4:])))
 			Expect(unzlibbed(contents[at+12 : at+8+size])).To(Equal(strings.ReplaceAll(script, string(self), selfNow)))
 			Expect(contents[at+8+size+-size&3:]).To(Equal(now[strings.Index(now, "StrT"):]))
+		}
+	})
+
+	it("rewrites regular expressions that Erlang modules have in compiled form", func() {
+		compiled := func(text string) string { // each character behind its operation
+			return "\x1b\x1d" + strings.Join(strings.Split(text, ""), "\x1d") + "\x1d/\x8b"
+		}
+		exported := func(text string, version byte) string {
+			written, code := "^"+text+"/(.*)$", "S2RP"+compiled(string(self))
+			return "h\x05w\x13re_exported_patternm\x00\x00\x00\x0ere-PCRE2SUMS" + string([]byte{version}) + "\x00m" + size32(written) + written +
+				"jm" + size32(code) + code
+		}
+		old := "h\x05w\x0are_patterna\x01a\x00a\x00mSIZEERCP"
+		selfNowOld := old + compiled(selfNow)
+		for before, now := range map[string]string{
+			exported(string(self), 1):                                exported(selfNow, 0xff),
+			exported(string(self), 1) + exported(string(self), 1):    exported(selfNow, 0xff) + exported(selfNow, 0xff),
+			old + compiled(string(self)):                             selfNowOld,
+			old + compiled(string(self)) + exported(string(self), 1): selfNowOld + exported(selfNow, 0xff),
+			exported(string(self), 1) + old + compiled(string(self)): exported(selfNow, 0xff) + selfNowOld,
+		} {
+			for _, pad := range []int{0, 131000} { // at the border of what is searched at once
+				pad := strings.Repeat("x", pad)
+				dir, report := fixedTree(t, regular("a.beam", beam("LitT", "\x00\x00\x00\x00"+pad+before)),
+					regular("b.beam", beam("LitT", size32(before)+zlibbed(pad+before))))
+				Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+				Expect(readBack(t, dir, "a.beam")).To(Equal(beam("LitT", "\x00\x00\x00\x00"+pad+now)))
+				packed := readBack(t, dir, "b.beam")
+				Expect(unzlibbed(packed[24 : 20+binary.BigEndian.Uint32([]byte(packed[16:]))])).To(Equal(pad + now))
+			}
+		}
+		for _, bad := range []string{
+			compiled(string(self)), old + strings.TrimSuffix(compiled(string(self)), "\x1d/\x8b")[:2*43+2], old + compiled(string(self)[:43]),
+			exported("x", 1) + compiled(string(self)),
+		} {
+			_, report := fixedTree(t, regular("bad.beam", beam("LitT", "\x00\x00\x00\x00"+bad)))
+			Expect(report.Relocatable()).To(BeFalse(), "%q", bad)
+			Expect(report.Blockers[0].Detail).To(ContainSubstring("in a compiled regular expression"))
 		}
 	})
 

@@ -13,6 +13,7 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
+	t.regexps()
 	if len(f.texts) > 0 {
 		for _, h := range hashesIn(s.data) {
 			if now, ok := f.texts[h.text]; ok {

@@ -15,7 +15,9 @@ import (
 const (
 	zstdMark = "\x28\xb5\x2f\xfd"
 	// headLen is how much of a file is wanted to recognise its format; shorter files are recognised too.
-	headLen = 4096
+	headLen  = 4096
+	beamName = "beam"
+	etsName  = "Erlang's ETS table with a checksum"
 	// scriptLen is how much is wanted of one that begins as a script: a zip archive may stand behind it.
 	scriptLen = 64 << 10
 )
@@ -71,7 +73,7 @@ func magics() []magic {
 		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // an empty one
 		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
-		{0, "FOR1", format{name: "beam", look: (*inspector).beam, fix: (*fixer).beam, code: true}},                       // erl beam_lib
+		{0, "FOR1", format{name: beamName, look: (*inspector).beam, fix: (*fixer).beam, code: true}},                     // erl beam_lib
 		{0, "\x83P", format{name: erlangTermName, look: (*inspector).erlangTerm, kind: Compressed, fix: (*fixer).erlangTerm}},
 		{0, "# v2 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}}, // gitformat-bundle
 		{0, "# v3 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}},
@@ -100,6 +102,7 @@ func magics() []magic {
 		{0, "\x19\xda\x43\x01", format{name: "Node.js start-up snapshot", kind: Checksummed, fix: (*fixer).nodeSnapshot}},
 		// What becomes a program with Node.js before it (src/node_sea.cc, kMagic).
 		{0, "\x20\xda\x43\x01", format{name: "Node.js app in a program", kind: Checksummed, fix: (*fixer).nodeProgram}},
+		{0, "\x01\x02\x03\x04", format{name: etsName, kind: Checksummed}},                                    // disk_log.hrl, ets.erl
 		{4, "\x00\xab\xcd\xef", format{name: "Erlang's dets table", kind: HashKeyed}},                        // dets_v9.erl
 		{0, chezMark, format{name: "Chez Scheme code", kind: Compressed, settles: true, fix: (*fixer).chez}}, // fasl.ss
 		{0, "#~", format{name: racketName, kind: Compressed, settles: true, fix: (*fixer).chez}},             // compiled-code
@@ -244,7 +247,10 @@ func plausible(m *magic, head []byte) bool {
 		return len(head) >= 20 && string(head[16:20]) == "\x00\x00\x00\x00" // behind a version of eight bytes
 	case className:
 		return len(head) >= 8 && binary.BigEndian.Uint16(head[6:]) >= firstClass
-	case "beam":
+	case etsName: // its first record has the options of tab2file/3
+		return len(head) > 8 && (string(head[4:8]) == "cXM\x0b" || string(head[4:8]) == "\x06\x07\x08\x09") &&
+			bytes.Contains(head, []byte("\x06md5sum"))
+	case beamName:
 		return len(head) >= 12 && string(head[8:12]) == "BEAM"
 	case "git pack":
 		return len(head) >= 12 && (head[7] == 2 || head[7] == 3)

@@ -292,6 +292,7 @@ func (s *plainSearch) begin(f format, head []byte) {
 func (s *plainSearch) look(buf []byte, from, to int, off int64) {
 	s.buf = buf
 	s.x.scan.scan(buf, from, to, s)
+	regexps(buf, from, to, s.x.scan.members, func(_, member int) { s.member(member, " in a compiled regular expression") })
 	if s.code {
 		s.split.search(buf, from, to, off, s)
 	}

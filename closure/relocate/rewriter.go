@@ -187,6 +187,11 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 	if s.format.code {
 		s.split.search(buf, from, to, s.buffer.off, s)
 	}
+	if s.format.name == beamName {
+		regexps(buf, from, to, s.scan.members, func(i, member int) {
+			s.found(i, Checksummed, fmt.Sprintf("the hash of %s in a compiled regular expression", s.scan.members.paths[member]))
+		})
+	}
 	s.scan.scan(buf, from, to, s)
 	if s.buffer.left == 0 {
 		s.end(buf)

@@ -88,7 +88,8 @@ let
     done
   '';
 
-  # Erlang and Elixir up to OTP 27: literals in zlib; and an escript, which is a zip behind a script.
+  # Erlang and Elixir up to OTP 27: literals in zlib, regular expressions that are compiled; and an escript, which is a zip
+  # behind a script.
   beams = runCommand "beams" { buildInputs = [ pkgs.erlang pkgs.elixir ]; } ''
     ${declared}
     mkdir -p $out/ebin $out/bin
@@ -111,6 +112,7 @@ let
       @articles Enum.map(1..40, fn n -> {n, "${text}", "article #{n}"} end)
       def read, do: File.read!(elem(hd(@articles), 1))
       def count, do: length(@articles)
+      def name, do: hd(tl(Regex.run(~r{^${data}/share/(.*)$}, "${text}")))
     end
     END
     elixirc -o $out/ebin shop.ex

@@ -53,7 +53,7 @@ task_erlang() {
         {ok, Text} = file:read_file(shop:place()),
         io:format("~s ~s~p~n", [erlang:system_info(otp_release), Text, length(shop:places())]), halt(0).'
     "$BEAMS/bin/shop"
-    elixir -pa "$BEAMS/ebin" -e 'IO.write(Shop.Elixir.read()); IO.puts(Shop.Elixir.count())'
+    elixir -pa "$BEAMS/ebin" -e 'IO.write(Shop.Elixir.read()); IO.puts(Shop.Elixir.count()); IO.puts(Shop.Elixir.name())'
 }
 
 task_guile() {
