@@ -389,6 +389,9 @@ func (s *Rewriter) relative(i, member int) {
 func (s *Rewriter) foreign(i int) { s.sawForeign(s.buffer.buf[i : i+hashLen]) }
 
 func (s *Rewriter) bareHash(i, member int) {
+	if s.format.name == elfName && isIdentifier(s.buffer.buf, i) {
+		return
+	}
 	from, ok := escapedReference(s.file, s.buffer.buf, i)
 	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
 		return

@@ -171,6 +171,9 @@ func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 		return
 	}
 	first := i - at + behind
+	if at >= behind && isIdentifier(buf, first) {
+		return
+	}
 	if at == backwards || !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
 		s.tell(i, member, found)
 	}
@@ -194,7 +197,7 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		}
 		return
 	}
-	if isWholeHash(buf, first) {
+	if isWholeHash(buf, first) || isIdentifier(buf, first) {
 		return
 	}
 	hash, n := s.parts.members.paths[member].HashPart(), 1
@@ -234,6 +237,13 @@ func isWholeHash(buf []byte, first int) bool {
 	end := first + hashLen
 	return first >= 0 && end <= len(buf) && base32Run(string(buf[first:end])) == hashLen &&
 		(first == 0 || !isBase32[buf[first-1]]) && (end == len(buf) || !isBase32[buf[end]])
+}
+
+// isIdentifier reports whether what stands at buf[first:] is of a name that was made of a reference, with what a name may
+// not have turned into "_": Cython and linkers (ld --format=binary) call a constant by what is in it or was its file.
+func isIdentifier(buf []byte, first int) bool {
+	const before = "_nix_store_"
+	return first >= len(before) && string(buf[first-len(before):first]) == before
 }
 
 // endsEarly reports whether the reference with the hash that ends at buf[end] may stand in constants that end before

@@ -301,6 +301,8 @@ func testSplit(t *testing.T, context spec.G, it spec.S) {
 			string(other) + string(other), "/nix/store/" + self.HashPart()[:4] + other.HashPart()[4:] + "-app-1.0",
 			"/nix/store/" + other.HashPart()[:28] + self.HashPart()[28:] + "-app-1.0",
 			"GNU C17 -O2 -frandom-seed=" + self.HashPart()[:10] + " -g",
+			"__pyx_k_nix_store_" + self.HashPart()[:22] + "\x00_", "__pyx_k_nix_store_" + self.HashPart()[:22] + "_2",
+			"_binary__nix_store_" + self.HashPart() + "_app_1_0_x_start",
 			"bug-app-1.0", "data-app-1.0", "aa-app", "a-app", "a-app-1.0", "la-app-1.0",
 		} {
 			for shift := range 16 {
