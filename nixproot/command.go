@@ -57,7 +57,7 @@ func misused(errs io.Writer, flags *flag.FlagSet, args []string, wrong string) {
 
 // oneImage says how many images are given where one is wanted.
 func oneImage(names []string) string {
-	return fmt.Sprintf("it takes one image, and %s given", map[bool]string{true: "none is", false: fmt.Sprint(len(names), " are")}[len(names) == 0])
+	return fmt.Sprintf("it takes one image, and has %d", len(names))
 }
 
 // keyFlag defines --key, which may be given several times. What it returns gives these keys, or those that a build of these

@@ -148,9 +148,9 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 			{Inspect, []string{name, "diff", "--json"}, "inspect: diff takes two images\nusage: "},
 			{Inspect, []string{"--html", "--json", name}, "inspect: --html and --json do not go together\nusage: "},
 			{Inspect, []string{"diff", "--html", name, name}, "inspect: --html is of one image, without diff\nusage: "},
-			{Inspect, []string{name, name}, "inspect: it takes one image, and 2 are given\nusage: "},
-			{Inspect, []string{"--json"}, "inspect: it takes one image, and none is given\nusage: "},
-			{Verify, []string{name, name}, "verify: it takes one image, and 2 are given\nusage: "},
+			{Inspect, []string{name, name}, "inspect: it takes one image, and has 2\nusage: "},
+			{Inspect, []string{"--json"}, "inspect: it takes one image, and has 0\nusage: "},
+			{Verify, []string{name, name}, "verify: it takes one image, and has 2\nusage: "},
 			{surveyNothing, []string{"https://cache.example.org"}, "survey: it takes a binary cache, and a store path at least\nusage: "},
 			{surveyNothing, []string{"--json", "file:///none", "-"}, "survey: "},
 		} {
