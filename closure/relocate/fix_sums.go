@@ -87,22 +87,18 @@ func (v View) fixSums(ctx context.Context, dir string, o Original, r Report, c *
 	if v.IsZero() || len(r.sums.names) == 0 {
 		return nil
 	}
-	t := newIntegrity(v, dir, o, c)
-	t.maybe, t.hashed = map[string]bool{}, map[changedSum][2]string{}
+	t := newHashedTree(v, dir, o, c)
 	for _, file := range r.rewritten.names {
-		t.maybe[file] = true
+		t.file(file)
 	}
 	for _, p := range r.pending {
-		t.maybe[p.file] = true
-	}
-	for file := range t.fixed {
-		t.maybe[file] = true
+		t.file(p.file)
 	}
 	for _, list := range r.sums.names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		data, err := t.read(t.name(list))
+		data, err := t.read(list)
 		if err != nil {
 			return err
 		}
@@ -116,48 +112,32 @@ func (v View) fixSums(ctx context.Context, dir string, o Original, r Report, c *
 		if len(edits) == 0 {
 			continue
 		}
-		fixed, size := fixups(list, data, edits), int64(0)
-		for _, f := range fixed {
-			size += f.size()
-		}
-		if !c.record(size, v.budget) {
-			c.blocker(Blocker{File: list, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten: " + errRecord.Error()})
-			continue
-		}
-		before, err := os.Lstat(t.name(list))
-		if err != nil {
+		if _, err := t.change(list, edits, fixups(list, data, edits)); err != nil {
 			return err
 		}
-		if err := writeAt(t.name(list), before, edits); err != nil {
-			return err
-		}
-		t.addFixups(fixed...)
-		t.maybe[list] = true
 	}
 	return nil
 }
 
 // sums are the edits of a list of checksums. What stands there is a file's hash only if the file had it before it was
 // rewritten.
-func (t *integrity) sums(list string, data []byte) (edits []edit, err error) {
+func (t *hashedTree) sums(list string, data []byte) (edits []edit, err error) {
 	tree, err := os.OpenRoot(t.dir) // a symbolic link may lead anywhere
 	if err != nil {
 		return nil, err
 	}
 	defer tree.Close()
 	for _, s := range sumsOf(list, data) {
-		if s.file == list || !t.maybe[s.file] {
+		f, digits := t.changed[s.file], s.to-s.from
+		if f == nil || s.file == list {
 			continue
 		}
-		key := changedSum{s.file, s.to - s.from}
-		sums, known := t.hashed[key]
-		if !known {
-			if sums, err = t.changedSums(tree, key); err != nil {
+		if _, known := f.sums[digits]; !known {
+			if f.sums[digits], err = t.changedSums(tree, s.file, digits); err != nil {
 				return nil, err
 			}
-			t.hashed[key] = sums
 		}
-		if sums[0] != sums[1] && sums[0] == string(data[s.from:s.to]) {
+		if sums := f.sums[digits]; sums[0] != sums[1] && sums[0] == string(data[s.from:s.to]) {
 			edits = append(edits, edit{from: s.from, to: s.to, data: []byte(sums[1])})
 		}
 	}
@@ -165,22 +145,16 @@ func (t *integrity) sums(list string, data []byte) (edits []edit, err error) {
 	return edits, nil
 }
 
-// changedSum is a hash of so many digits of a file.
-type changedSum struct {
-	file   string
-	digits int
-}
-
-// changedSums are the hashes of a file before and after it was rewritten, or none.
-func (t *integrity) changedSums(tree *os.Root, of changedSum) (sums [2]string, err error) {
-	info, err := tree.Lstat(of.file)
+// changedSums are a file's hashes of so many digits, before and after it was rewritten, or none.
+func (t *hashedTree) changedSums(tree *os.Root, file string, digits int) (sums [2]string, err error) {
+	info, err := tree.Lstat(file)
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxSource {
 		return sums, nil
 	}
-	now, err := tree.ReadFile(of.file)
+	now, err := tree.ReadFile(file)
 	if err != nil {
 		return sums, err
 	}
-	was, err := t.view.before(t.o, t.fixups(of.file), of.file, now)
-	return [2]string{hexSum(was, of.digits), hexSum(now, of.digits)}, err
+	was, err := t.before(file, now)
+	return [2]string{hexSum(was, digits), hexSum(now, digits)}, err
 }

@@ -192,11 +192,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 	if b := f.beside; b != nil {
 		fixed = append(fixed, fixups(path.Join(path.Dir(p.file), b.name), b.data, b.edits)...)
 	}
-	bytes := int64(0)
-	for _, x := range fixed {
-		bytes += x.size()
-	}
-	if err != nil || !c.record(bytes, f.budget) {
+	if err != nil || !c.record(f.budget, fixed...) {
 		if isTeXFormat(p.file) {
 			for i := range p.blockers {
 				p.blockers[i].Harmless = texFormatUnused

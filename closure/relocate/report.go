@@ -197,8 +197,12 @@ func (c *collector) block(p pending, why string) {
 	}
 }
 
-// record takes n bytes of fixups, and reports whether they were there, in the path and in all of its closure.
-func (c *collector) record(n int64, b *budget) bool {
+// record takes what fixups take, and reports whether that was there, in the path and in all of its closure.
+func (c *collector) record(b *budget, fixups ...Fixup) bool {
+	n := int64(0)
+	for _, f := range fixups {
+		n += f.size()
+	}
 	if c.fixed+n > maxPathFixups || !b.record(n) {
 		return false
 	}

@@ -15,7 +15,7 @@ import (
 func (s *Rewriter) symlink(target string) (string, error) {
 	if l, ok := s.absolute(target); ok {
 		fix := Fixup{File: s.file, Length: int64(len(target)), Was: []byte(target)}
-		if s.record(fix.size(), s.view.budget) {
+		if s.record(s.view.budget, fix) {
 			s.fixedIn("relative symlink")
 			s.report.Fixups = append(s.report.Fixups, fix)
 			return l, nil
