@@ -113,7 +113,7 @@ func neverTripped(t testing.TB, report relocate.Report) {
 	t.Helper()
 	for _, b := range report.Blockers {
 		if strings.Contains(b.Detail, "it cannot be read: ") || strings.Contains(b.Detail, "its decoder failed: ") {
-			t.Fatalf("a panic: %s", b)
+			t.Fatalf("a panic: %+v", b)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Kind is why a place could not be rewritten, or may not be.
@@ -35,22 +34,6 @@ type Blocker struct {
 	Detail   string // what was found, and where inside the file
 	Harmless string // why it does not matter; "" means that it blocks relocation
 	Overrule string // the glob by which somebody takes it as harmless, or ""
-}
-
-// String says what was found where.
-func (b Blocker) String() string {
-	where := text.Printable(b.File)
-	if where == "" {
-		where = "(the path itself)"
-	}
-	if b.Offset >= 0 {
-		where = fmt.Sprintf("%s at byte %d", where, b.Offset)
-	}
-	line := fmt.Sprintf("%s: %s: %s", where, b.Kind, text.Printable(b.Detail))
-	if b.Harmless != "" {
-		line += " (harmless: " + b.Harmless + ")"
-	}
-	return line
 }
 
 // Fixup is a change made to a file beyond the rewriting of plain references: a checksum that a format checks, a member
