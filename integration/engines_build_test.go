@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -104,6 +105,22 @@ func (h *hidden) testBlocked(it spec.S) {
 		Expect(l.outcome.Status).NotTo(Equal(0))
 		Expect(l.outcome.Log).To(And(ContainSubstring(h.blocked), ContainSubstring("lib/hashes"),
 			ContainSubstring("What to do:"), ContainSubstring("leave BP_NIX_ENGINE at auto")))
+	})
+
+	it("relocates where the setting is given that the refusal prints, and says what was taken as harmless", func() {
+		l, err := h.tryBuild("hs", h.blocked, engine(launch.EngineRelocate))
+		Expect(err).NotTo(HaveOccurred())
+		printed := regexp.MustCompile(`BP_NIX_HARMLESS='?([^',;\n]+)`).FindStringSubmatch(l.outcome.Log)
+		Expect(printed).NotTo(BeNil(), l.outcome.Log)
+		settings := engine(launch.EngineRelocate)
+		settings["BP_NIX_HARMLESS"] = printed[1]
+		l, err = h.build("hs", h.blocked, settings)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(l.outcome.Log).To(And(ContainSubstring("Engine: relocate"),
+			MatchRegexp("taken as harmless, as BP_NIX_HARMLESS says: .*lib/hashes")))
+		e, err := h.process(l, host{image: h.images.RunScratch, confinement: rig.Hostile}, "web")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(e.stdout).To(HavePrefix("greetings from "), e.stderr)
 	})
 
 	it("is what a closure becomes whose layers directory has a long name", func() {
