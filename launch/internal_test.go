@@ -366,6 +366,34 @@ func TestAChildThatIsOfNoUseEnds(t *testing.T) {
 	Expect(endChild(cmd.Process.Pid)).To(Equal(status(3 << 8)))
 }
 
+func TestAPRootThatIsGoneIsNotWaitedFor(t *testing.T) {
+	RegisterTestingT(t)
+	cmd := exec.Command("true")
+	Expect(cmd.Run()).To(Succeed())
+	least := time.Hour
+	for range 5 {
+		begin := time.Now()
+		_ = endTraced(cmd.Process.Pid)
+		least = min(least, time.Since(begin))
+	}
+	Expect(least).To(BeNumerically("<", exitGrace), "it is no child any more")
+}
+
+func TestAnEndThatNobodyReportsIsKnownToNobody(t *testing.T) {
+	RegisterTestingT(t)
+	for _, said := range []string{"", "{", "{}"} {
+		read, write, err := os.Pipe()
+		Expect(err).NotTo(HaveOccurred())
+		_, err = write.WriteString(said)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(write.Close()).To(Succeed())
+		ends := make(chan status, 1)
+		readExit(read, json.NewDecoder(read), ends)
+		Expect(ends).To(BeClosed(), said)
+		Expect(read.Close()).To(MatchError(os.ErrClosed))
+	}
+}
+
 func TestAnEngineIsProbedByEveryCallThatProgramsUse(t *testing.T) {
 	RegisterTestingT(t)
 	missed, newer, why := probe(filepath.Join(t.TempDir(), "none"))
@@ -438,6 +466,10 @@ func TestPRootsErrorsArePartOfTheMessageWithinBounds(t *testing.T) {
 	Expect(said("proot info: x\nproot error: a\nelse\nproot error: b\n")).To(Equal("a; b"))
 	long := strings.Repeat("x", 300)
 	Expect(said("proot error: " + long + "\nproot error: " + long + "\nproot error: c\n")).To(Equal(long + "; c"))
+	for rest, kept := range map[int]bool{211: true, 212: false} {
+		more := strings.Repeat("y", rest)
+		Expect(strings.HasSuffix(said("proot error: "+long+"\nproot error: "+more+"\n"), more)).To(Equal(kept), "%d", rest)
+	}
 }
 
 func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {

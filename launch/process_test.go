@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,6 +138,28 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 		it("ends as the app ends", func() {
 			Expect(run(img.command("app", "exit", "42")).code).To(Equal(42))
 			Expect(run(img.command("app", "die", "9")).signal).To(Equal("killed"))
+		})
+	})
+
+	context("without /proc", func() {
+		it("finds itself by the path that it was started by", func() {
+			by := func(script string) result {
+				cmd := img.command("unshare")
+				cmd.Path = "/usr/bin/unshare"
+				cmd.Args = []string{"unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs none /proc && " + script}
+				return run(cmd)
+			}
+			named := img.command("app", "echo", "named")
+			named.Args[0] = "/elsewhere/" + launch.ProgramName
+			Expect(run(named).out).To(Equal("named\n"), "with it, by what the kernel says")
+			Expect(by(`exec ` + img.bin(launch.ProgramName) + ` app echo a`).out).To(Equal("a\n"))
+			Expect(by(`cd launch/bin && exec ./run_proot.sh app echo b`).out).To(Equal("b\n"))
+			if arch := os.Getenv("NIX_HYDRA_ARCH"); arch != "" && arch != runtime.GOARCH {
+				return // QEMU is started by its path
+			}
+			r := by(`PATH=launch/bin; exec run_proot.sh app echo c`)
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("run_proot.sh: finding this program, which was not started by its path: "))
 		})
 	})
 
