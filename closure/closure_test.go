@@ -24,6 +24,7 @@ func TestClosure(t *testing.T) {
 	suite("Substitute", testSubstitute)
 	suite("Blocked", testBlocked)
 	suite("Install", testInstall)
+	suite("Places", testPlaces)
 	suite("Golden", testGolden)
 	suite("Kill", testKill)
 	suite("Manifest", testManifest)

@@ -44,6 +44,10 @@ var golden = map[int]map[string]string{
 		"relocated": "2c877e66024ed76b47423123c611e6db8687f9dfc9b9873d31d086ee02f5f2b1",
 		"as it is":  "c6f84ec8949b1fe8ff117552a1dc8e298cb2bf08e7cfd70732678bef33ab4255",
 	},
+	7: { // wrappers name programs by where they lie
+		"relocated": "3a46b71cd50fd29d1a4d2d0d18aec088ee218a1558be940ea3a93dcbee8f32e3",
+		"as it is":  "1532ed932654428430d6c732266b23a4af98ccb8f405500415b6c14c9493ee8b",
+	},
 	6: { // links of the view are short: paths have the view's names in their layers
 		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
 		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",
@@ -72,6 +76,8 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 			"__pycache__/mod.cpython-312.pyc": "\xcb\x0d\r\n\x00\x00\x00\x00\x01\x00\x00\x00" +
 				string(rune(len(source))) + "\x00\x00\x00" + lib.String(),
 			"empty": "",
+			// a program of Node.js, named by where it lies
+			"bin/wrapped": "#!" + lib.String() + "/bin/sh\nnode " + pathOf("golden", "app-1.0").String() + "/a.mjs\n",
 			// what is compressed anew: the compressors of a layer's format are those of go.mod
 			"words.gz": stored(lib.String() + "/share\n"),
 		}, lib)

@@ -30,8 +30,14 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 			return fmt.Errorf("installing closure: %w", err)
 		}
 	}
+	places := NewPlaces(result.View)
+	for p, layer := range layersOf(result.Groups) {
+		if layer != BuildLayer { // which is moved away
+			places.Add(p, result.Graph.Nodes[p].References, layer)
+		}
+	}
 	for _, group := range result.Changed {
-		if err := installGroup(ctx, s, group, result.View, filepath.Join(layersDir, group.Layer)); err != nil {
+		if err := installGroup(ctx, s, group, result.View, places, filepath.Join(layersDir, group.Layer)); err != nil {
 			return fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}
@@ -41,7 +47,7 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 	return nil
 }
 
-func installGroup(ctx context.Context, s staging, group Group, view relocate.View, dir string) error {
+func installGroup(ctx context.Context, s staging, group Group, view relocate.View, places *Places, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -60,12 +66,31 @@ func installGroup(ctx context.Context, s staging, group Group, view relocate.Vie
 		if err := os.Remove(s.infoFile(p)); err != nil {
 			return err
 		}
-		if err := move(ctx, s.tree(p), filepath.Join(dir, BaseName(p, view))); err != nil {
+		tree := filepath.Join(dir, BaseName(p, view))
+		if err := move(ctx, s.tree(p), tree); err != nil {
+			return err
+		}
+		if err := fixWrappers(ctx, tree, &st, view, places); err != nil {
 			return err
 		}
 		infos.Paths = append(infos.Paths, st.Info)
 	}
 	return writeJSON(filepath.Join(dir, PathsName), infos)
+}
+
+// fixWrappers has the wrappers of a path name programs by where they lie in the image.
+func fixWrappers(ctx context.Context, tree string, st *staged, view relocate.View, places *Places) error {
+	if len(st.Report.Wrappers) == 0 {
+		return nil
+	}
+	original, err := st.Info.Original()
+	if err != nil {
+		return err
+	}
+	st.Report.Fixups = original.Fixups
+	report, err := view.FixWrappers(ctx, tree, original, st.Report, places.OfPrograms(st.Info.Path, st.Info.References))
+	st.Info.Fixups = newFixups(report.Fixups)
+	return err
 }
 
 // move renames a tree, and copies it where the two places are on different file systems.

@@ -195,6 +195,81 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 	})
 }
 
+func testPlaces(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+
+	it("has the wrappers of an app name programs by where they lie, and those of what others need their own path's only", func() {
+		c, img := newBinaryCache(t), newImage(t)
+		shell := "#!/bin/sh\n"
+		lib := c.add(pathOf("places", "lib-1"), map[string]string{"lib/lib.mjs": "lib"})
+		tool := pathOf("places", "tool-1")
+		c.add(tool, map[string]string{
+			"bin/tool": shell + "cat " + tool.String() + "/lib/tool.mjs " + lib.String() + "/lib/lib.mjs", "lib/tool.mjs": "tool",
+		}, lib, tool)
+		app := pathOf("places", "app-1")
+		c.add(app, map[string]string{
+			"bin/app": shell + "cat " + app.String() + "/lib/app.mjs " + tool.String() + "/lib/tool.mjs", "lib/app.mjs": "app",
+		}, tool, app)
+		result := img.build(c, &closure.Graph{Roots: []storepath.Path{app}}, nil)
+		lies := func(p storepath.Path) string {
+			return filepath.Join(img.layers, layerOf(result, p), closure.BaseName(p, img.view))
+		}
+		read := func(p storepath.Path, name string) string {
+			text, err := os.ReadFile(filepath.Join(lies(p), name))
+			Expect(err).NotTo(HaveOccurred())
+			return string(text)
+		}
+		Expect(read(app, "bin/app")).To(Equal(shell + "cat " + lies(app) + "/lib/app.mjs " + lies(tool) + "/lib/tool.mjs"))
+		Expect(read(tool, "bin/tool")).To(Equal(shell + "cat " + lies(tool) + "/lib/tool.mjs " + img.view.Rename(lib) + "/lib/lib.mjs"))
+		for p, want := range map[storepath.Path]string{app: "apptool", tool: "toollib"} {
+			out, err := exec.Command(filepath.Join(lies(p), "bin", p.Name()[:len(p.Name())-2])).Output()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(string(out)).To(Equal(want))
+		}
+		proven(t, img.layers, c.keys)
+
+		// Nobody else's wrapper passes, though it leads to the same.
+		wrapper := filepath.Join(lies(tool), "bin", "tool")
+		Expect(os.Chmod(wrapper, 0o755)).To(Succeed())
+		text := strings.ReplaceAll(read(tool, "bin/tool"), lies(tool), img.view.Rename(tool))
+		Expect(os.WriteFile(wrapper, []byte(text), 0o755)).To(Succeed())
+		Expect(os.Chmod(wrapper, 0o555)).To(Succeed())
+		layers, done, err := closure.OpenLayers(t.Context(), img.layers)
+		Expect(err).NotTo(HaveOccurred())
+		defer done()
+		report, err := verify.Closure(t.Context(), layers, verify.ClosureOptions{Keys: c.keys})
+		Expect(err).NotTo(HaveOccurred())
+		for _, p := range report.Paths {
+			Expect(p.Problem == "").To(Equal(p.Path != tool), "%s: %s", p.Path, p.Problem)
+		}
+	})
+
+	it("names an app's layer by the layers of its references, as its wrappers may, and no other one", func() {
+		c := newBinaryCache(t)
+		lib := c.add(pathOf("places", "lib-1"), map[string]string{"lib": strings.Repeat("l", 3<<20)})
+		small := c.add(pathOf("places", "small-1"), map[string]string{"small": "s"})
+		tool := c.add(pathOf("places", "tool-1"), map[string]string{"tool": "t"}, lib, small)
+		app := c.add(pathOf("places", "app-1"), map[string]string{"app": "a"}, lib, small, tool)
+		names := func(view relocate.View, layers int) map[storepath.Path]string {
+			result, err := closure.Substitute(t.Context(), closure.Options{
+				Caches: c.open(), Roots: []storepath.Path{app}, Staging: filepath.Join(t.TempDir(), "s"), View: view, Layers: layers,
+			})
+			Expect(err).NotTo(HaveOccurred())
+			all := map[storepath.Path]string{}
+			for _, p := range []storepath.Path{lib, small, tool, app} {
+				all[p] = layerOf(result, p)
+			}
+			return all
+		}
+		view := viewAt("/layers/nixproot_nix-hydra/view")
+		many, few := names(view, 10), names(view, 3)
+		Expect(many[lib]).To(Equal(few[lib]))
+		Expect(many[small]).NotTo(Equal(few[small]), "else nothing is shown")
+		Expect(many[app]).NotTo(Equal(few[app]))
+		Expect(names(relocate.View{}, 10)[app]).To(Equal(names(relocate.View{}, 3)[app]), "as it is, it names no place")
+	})
+}
+
 // proven verifies layers on disk, of which every path has to be as a trusted key signed it, and nothing else to be there.
 func proven(t *testing.T, dir string, keys narinfo.Keys) *verify.ClosureReport {
 	t.Helper()

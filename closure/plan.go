@@ -63,23 +63,39 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 	if layers > 0 {
 		quota = max(layers, 2) // the app apart from its dependencies, whatever was asked for
 	}
-	sets := joined(p.parts(apps), max(1, quota/10))
-	quota -= len(sets)
+	own := joined(p.parts(apps), max(1, quota/10))
+	quota -= len(own)
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
 		alone = quota - min(max(1, quota*fewest/100, (len(rest)-quota-quota*spared/100)/gathered), max(1, quota*most/100))
 	}
+	var sets [][]int
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})
 	}
 	sets = append(sets, joined(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
-	groups := make([]Group, 0, len(sets))
+	groups := make([]Group, 0, len(sets)+len(own))
 	for _, set := range sets {
-		groups = append(groups, p.group(set, view))
+		groups = append(groups, p.group(set, view, nil))
+	}
+	places := layersOf(groups)
+	for _, set := range own {
+		groups = append(groups, p.group(set, view, places))
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Layer, b.Layer) })
 	return groups
+}
+
+// layersOf gives the layer of each path.
+func layersOf(groups []Group) map[storepath.Path]string {
+	layers := map[storepath.Path]string{}
+	for _, group := range groups {
+		for _, p := range group.Paths {
+			layers[p] = group.Layer
+		}
+	}
+	return layers
 }
 
 // planBeside adds to a plan a group of all that it lacks.
@@ -308,8 +324,9 @@ func (a *part) take(b *part) {
 
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
 // paths were relocated to, and of each path the NAR, the proof that lies beside it, and what no proof covers: which files
-// were taken as harmless, and references that nobody signed. Before that stands its place.
-func (p *planner) group(nodes []int, view relocate.View) Group {
+// were taken as harmless, references that nobody signed, and in which of layers the references of relocated roots are, which
+// their wrappers may name (see Places). Before that stands its place.
+func (p *planner) group(nodes []int, view relocate.View, layers map[storepath.Path]string) Group {
 	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
 	slices.SortFunc(nodes, func(i, j int) int { return cmp.Compare(p.nodes[i].Path, p.nodes[j].Path) })
@@ -325,6 +342,11 @@ func (p *planner) group(nodes []int, view relocate.View) Group {
 		}
 		if len(n.Overruled) > 0 && !view.IsZero() {
 			fmt.Fprintf(sum, "%q\n", n.Overruled)
+		}
+		for _, ref := range n.References {
+			if layers[ref] != "" && !view.IsZero() {
+				fmt.Fprintf(sum, "%s\n", layers[ref])
+			}
 		}
 		g.Paths = append(g.Paths, n.Path)
 	}

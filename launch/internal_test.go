@@ -44,18 +44,21 @@ func relocatedLauncher(t *testing.T, bases ...string) (l *launcher, view string)
 		Expect(os.MkdirAll(filepath.Join(real, "bin"), 0o755)).To(Succeed())
 		Expect(os.MkdirAll(view, 0o755)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(real, "bin", "app"), []byte("#!x"), 0o755)).To(Succeed())
-		Expect(os.Symlink(real, viewPath(view, base))).To(Succeed())
+		Expect(os.Symlink(filepath.Join("..", "closure-01", base), viewPath(view, base))).To(Succeed())
 	}
 	config := Config{Engine: EngineRelocate, View: view}
 	return &launcher{config: config, engine: relocatedChoice(config, "")}, view
 }
+
+// placeOf is where relocatedLauncher has a path's files.
+func placeOf(view, base string) string { return filepath.Join(filepath.Dir(view), "closure-01", base) }
 
 func TestRelocatedProgramsAreFoundByTheirStorePath(t *testing.T) {
 	RegisterTestingT(t)
 	l, view := relocatedLauncher(t, base)
 	cmd, err := l.command([]string{ProgramName, "/nix/store/" + base + "/bin/app"})
 	Expect(err).NotTo(HaveOccurred())
-	Expect(cmd.path).To(Equal(viewPath(view, base) + "/bin/app"))
+	Expect(cmd.path).To(Equal(placeOf(view, base) + "/bin/app"))
 	Expect(cmd.closure).To(BeTrue())
 }
 
@@ -78,7 +81,7 @@ func TestStorePathsLeadToTheRelocatedClosure(t *testing.T) {
 		"/nix/store": "/nix/store", "/nix/store/.links/" + base: "/nix/store/.links/" + base, app[:43]: app[:43],
 		app[:len(app)-1]: app[:len(app)-1], stranger + ":" + app: stranger + ":APP", "/nix/store//nix/store/" + base: "/nix/store/APP",
 	} {
-		got := strings.NewReplacer(viewPath(view, base), "APP", viewPath(view, lib), "GTK").Replace(l.relocated(text))
+		got := strings.NewReplacer(placeOf(view, base), "APP", placeOf(view, lib), "GTK").Replace(l.relocated(text))
 		Expect(got).To(Equal(want), text)
 	}
 	l.engine = &choice{name: EngineNative}
@@ -100,12 +103,12 @@ func TestTheEnvironmentPointsToWhatTheClosureHasWhereNothingElseIsNamed(t *testi
 		l.prepareEnvironment()
 		return l.env
 	}
-	found := "/etc/x:" + viewPath(view, base) + "/share"
+	found := "/etc/x:" + placeOf(view, base) + "/share"
 	Expect(prepared()).To(Equal([]string{"A=" + found, "B=" + found}))
 	for _, own := range []string{"A=own", "B=own", "C=own", "A="} {
 		Expect(prepared(own)).To(Equal([]string{own}))
 	}
-	Expect(prepared("X=/nix/store/"+base+"/lib", "A=1")).To(Equal([]string{"X=" + viewPath(view, base) + "/lib", "A=1"}))
+	Expect(prepared("X=/nix/store/"+base+"/lib", "A=1")).To(Equal([]string{"X=" + placeOf(view, base) + "/lib", "A=1"}))
 	l.engine = &choice{}
 	Expect(prepared()).To(Equal([]string{"A=" + value, "B=" + value}), "an engine will show it there")
 }
@@ -172,7 +175,7 @@ func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) 
 func TestNativeUsesTheStoresOwnNames(t *testing.T) {
 	RegisterTestingT(t)
 	view := "/layers/x/view"
-	layer := "/layers/x/closure-07/" + filepath.Base(viewPath(view, base))
+	layer := "/layers/x/closure-07/" + filepath.Base(placeOf(view, base))
 	Expect(storeDirs(Config{
 		View: view, Bin: []string{layer + "/bin", "/usr/bin"}, StorePaths: []string{"/nix/store/" + strings.Repeat("1", 32) + "-other", "/nix/store/" + base},
 	})).To(Equal([]string{"/nix/store/" + base + "/bin"}))

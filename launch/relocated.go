@@ -11,9 +11,9 @@ import (
 // nameChars are what the name of a store path may hold.
 const nameChars = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?="
 
-// relocated is a text in which paths of a relocated closure are named by their path in the view, so that a store path
-// in a command line or a variable means the same under every engine. Store paths that the closure does not have are
-// left as they are.
+// relocated is a text in which paths of a relocated closure are named by where they really lie, so that a store path in a
+// command line or a variable means the same under every engine, also to a program that asks whether it is its own real
+// name. Store paths that the closure does not have are left as they are.
 func (l *launcher) relocated(text string) string {
 	if l.engine.name != EngineRelocate {
 		return text
@@ -32,7 +32,7 @@ func (l *launcher) relocated(text string) string {
 			continue
 		}
 		base := rest[:len(rest)-len(strings.TrimLeft(rest, nameChars))]
-		if base, path := l.inView(base); path != "" {
+		if base, path := l.place(base); path != "" {
 			out.WriteString(path)
 			rest = rest[len(base):]
 		} else {
@@ -58,13 +58,16 @@ func (l *launcher) relocatedAll(texts []string) []string {
 	return all
 }
 
-// inView is the path in the view of a store path of the closure, and how its name ends in a text where the name may go on
-// with characters that belong to the text: "name=value", "name?query", a full stop.
-func (l *launcher) inView(base string) (name, path string) {
+// place is where a store path of the closure really lies, which its link in the view says, and how its name ends in a text
+// where the name may go on with characters that belong to the text: "name=value", "name?query", a full stop.
+func (l *launcher) place(base string) (name, path string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
-		path := viewPath(l.config.View, name)
-		if _, err := os.Lstat(path); err == nil {
-			return name, path
+		link := viewPath(l.config.View, name)
+		if target, err := os.Readlink(link); err == nil {
+			if !filepath.IsAbs(target) {
+				target = filepath.Join(l.config.View, target)
+			}
+			return name, target
 		}
 	}
 	return "", ""

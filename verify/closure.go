@@ -108,6 +108,7 @@ type closureCheck struct {
 	seen     map[storepath.Path]bool
 	expected map[string]map[storepath.Path]*closure.Node // by layer
 	trees    []unpacked
+	places   *closure.Places
 }
 
 // altered notes what is wrong with a file that is no path's.
@@ -150,6 +151,10 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 			v.seen[r.Path] = true
 			known[closure.BaseName(r.Path, view)] = true
 			entry.Problem = v.agrees(name, r, prefix)
+			if v.places == nil { // all layers are to be made for one directory
+				v.places = closure.NewPlaces(view)
+			}
+			v.places.Add(r.Path, r.References, name)
 			v.trees = append(v.trees, unpacked{
 				file: dir.Child(closure.BaseName(r.Path, view)), view: view, info: r, entry: len(v.report.Paths),
 			})

@@ -151,7 +151,11 @@ func (v *closureCheck) contents(ctx context.Context, t unpacked, onDisk bool) er
 	case copied == "" && !rewriter.Report().Complete():
 		return cmp.Or(v.contents(ctx, t, true), rights)
 	case copied != "":
-		if _, err := t.view.FixTree(ctx, copied, original, rewriter.Report()); err != nil {
+		report, err := t.view.FixTree(ctx, copied, original, rewriter.Report())
+		if err == nil {
+			_, err = t.view.FixWrappers(ctx, copied, original, report, v.places.OfPrograms(t.info.Path, original.References))
+		}
+		if err != nil {
 			return err
 		}
 		if err := nar.Dump(ctx, again, copied); err != nil {

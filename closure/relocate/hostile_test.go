@@ -70,6 +70,14 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		Expect(bounded(regular("bin/a", text)).References).To(Equal(60))
 	})
 
+	it("does not read on to the end of a script for each store path in one long name", func() {
+		var files []file
+		for i := range 100 {
+			files = append(files, regular(fmt.Sprintf("bin/%03d", i), "#!/bin/sh\n"+strings.Repeat(dep.String(), 1200)))
+		}
+		Expect(bounded(files...).Wrappers).To(BeEmpty())
+	})
+
 	it("looks for the hashes of rewritten files in a compressed page all at once", func() {
 		var files []file
 		for i := range 3000 {

@@ -27,6 +27,7 @@ func TestRelocate(t *testing.T) {
 	suite("overrules", testOverrule)
 	suite("hostile files", testHostile)
 	suite("copies", testCopies)
+	suite("wrappers", testWrappers)
 	suite("programs read what was relocated", testInstalled)
 	suite.Run(t)
 }

@@ -89,6 +89,8 @@ type Report struct {
 	// for building. One that belongs to the closure nevertheless is a reference that would lead nowhere.
 	Foreign []string
 	Fixups  []Fixup
+	// Wrappers are the files that FixWrappers has to look at, at most 1024.
+	Wrappers []string
 
 	pending []pending // files that FixTree has to rewrite
 	sources nameList  // Python sources that were rewritten
@@ -102,8 +104,9 @@ type Report struct {
 // Relocatable reports whether nothing blocks.
 func (r Report) Relocatable() bool { return r.Blocking == 0 }
 
-// Complete reports whether nothing is left to FixTree but the marks of byte code and hashes in pages, which are all recorded.
-func (r Report) Complete() bool { return len(r.pending) == 0 }
+// Complete reports whether nothing is left to FixTree and FixWrappers but the marks of byte code and hashes in pages, which are
+// all recorded.
+func (r Report) Complete() bool { return len(r.pending)+len(r.Wrappers) == 0 }
 
 // pending is a file that has references where a Rewriter may not rewrite them. FixTree rewrites it; where it cannot,
 // the blockers count.
@@ -239,6 +242,7 @@ func (c *collector) result() Report {
 	r.Blockers = slices.Clone(r.Blockers)
 	r.Fixups = slices.Clone(r.Fixups)
 	r.Overruled = slices.Clone(r.Overruled)
+	r.Wrappers = slices.Clone(r.Wrappers)
 	r.Fixed = maps.Clone(r.Fixed)
 	for hash := range c.foreign {
 		r.Foreign = append(r.Foreign, string(hash[:]))

@@ -28,6 +28,7 @@ func (s *Rewriter) reference(i, member int) {
 		return
 	}
 	s.written++
+	s.wrapper(i)
 	s.buffer.patch(i-behind, []byte(s.targets[member]))
 }
 

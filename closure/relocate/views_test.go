@@ -62,6 +62,19 @@ func roundTrip(t testing.TB, dir string, name, contents string, executable bool)
 	if err := l.VerifyTree(ctx, tree, scratch, original); err != nil {
 		t.Fatalf("%s, relocated to %s, does not come back: %v", name, dir, err)
 	}
+	places := filepath.Dir(dir)
+	report, err = l.FixWrappers(ctx, tree, original, report, map[storepath.Path]string{self: places + "/closure-1", dep: places + "/closure-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := sha256.New()
+	err = nar.DumpTo(ctx, l.Undo([]storepath.Path{self, dep}, report.Fixups, nar.NewWriter(was)), tree)
+	if err != nil || storepath.Hash(was.Sum(nil)) != original.NarHash {
+		t.Fatalf("%s, relocated to %s with its wrappers, does not come back: %v", name, dir, err)
+	}
+	if len(report.Fixups) != len(original.Fixups) {
+		return
+	}
 	file := filepath.Join(tree, name)
 	now, err := os.ReadFile(file)
 	if err != nil {
@@ -103,6 +116,7 @@ func FuzzLayouts(f *testing.F) {
 	image := jimage(binary.LittleEndian, resource{name: "a", stored: script}, packedResource(binary.LittleEndian, "b", script))
 	f.Add([]byte(image), uint8(12), uint8(0), false)
 	f.Add([]byte(arred("a.jar/", zipped(zip.Deflate, "a", script))), uint8(0), uint8(0), false)
+	f.Add([]byte("#!/bin/sh\nnode "+self.String()+"/a.mjs "+dep.String()+"/b.js"), uint8(1), uint8(0), true)
 	f.Add([]byte("Class-Path: "+script[:40]+"\n "+script[40:]), uint8(14), uint8(0), false)
 	f.Fuzz(func(t *testing.T, contents []byte, name, view uint8, executable bool) {
 		roundTrip(t, views[int(view)%len(views)], fileNames[int(name)%len(fileNames)], string(contents), executable)

@@ -212,6 +212,23 @@ let
     echo '{"version":3,"sources":["../../../..${data}/share/app.ts"],"names":[],"mappings":"AAAA;AACA"}' >$out/dist/app.js.map
   '';
 
+  # A program that asks whether it was started or imported, and a wrapper that starts it, as makeWrapper writes them.
+  asking = interpreter: program: text: runCommand "asking" { } ''
+    mkdir -p $out/bin "$out/${dirOf program}"
+    cat >"$out/${program}" <<'END'
+    ${text}
+    END
+    printf '%s\n' '#! ${pkgs.bash}/bin/bash -e' "exec \"${interpreter}\"  $out/${program} \"\$@\"" >$out/bin/asks
+    chmod 555 $out/bin/asks
+  '';
+  askingNode = node: asking "${node}/bin/node" "lib/node_modules/@shop/asks/cli.mjs" ''
+    import { fileURLToPath } from 'node:url'
+    console.log(process.argv[1] === fileURLToPath(import.meta.url) ? 'started' : 'imported', process.argv.length)
+  '';
+  askingPHP = asking "${pkgs.php}/bin/php" "share/php/asks/bin/asks" ''
+    <?php echo __FILE__ === $_SERVER['SCRIPT_FILENAME'] ? "started " : "included ", $argc, "\n";
+  '';
+
   # Java: a jar in a jar, and an archive of the app's classes.
   jars = runCommand "jars" { buildInputs = [ pkgs.openjdk ]; } ''
     ${declared}
@@ -265,7 +282,7 @@ let
     erlang = { tools = [ erlang elixir ]; env.BEAMS = beams; };
     guile = { tools = [ guile ]; env.SCHEMES = schemes; };
     sbcl = { tools = [ ]; env.LISP = lisp; };
-    php = { tools = [ php ]; env.PHAR = phar; };
+    php = { tools = [ php ]; env = { PHAR = phar; ASKS_PHP = askingPHP; }; };
     sqlite = { tools = [ sqlite ]; env.DATABASE = database; };
     node = {
       tools = [ ];
@@ -273,6 +290,8 @@ let
         NODES = "${nodejs} ${recent.nodejs}";
         SNAPSHOTS = "${snapshot "adler" nodejs} ${snapshot "fletcher" recent.nodejs}";
         MODULES = modules;
+        ASKS_NODE = "${askingNode nodejs} ${askingNode recent.nodejs}";
+        STARTED = "${askingNode nodejs}/lib/node_modules/@shop/asks/cli.mjs";
       };
     };
     java = { tools = [ openjdk ]; env.JARS = jars; };

@@ -78,6 +78,7 @@ task_php() {
     for archive in "$PHAR"/share/php/*.phar.*; do
         php -r 'echo file_get_contents(require "phar://$argv[1]/place.php");' "$archive"
     done
+    "$ASKS_PHP/bin/asks" a b
     php -d opcache.enable_cli=1 -d opcache.file_cache="$PWD" -r 'var_dump(function_exists("opcache_get_status"));'
 }
 
@@ -90,9 +91,10 @@ task_sqlite() {
         "select count(*) from files indexed by by_n where n = 3 and path > '$place';"
 }
 
-# Snapshots of an app, 300 modules, and a source map.
+# Snapshots of an app, 300 modules, a source map, and a module that asks whether it was started: by a wrapper beside it, and by
+# the name that this script has.
 task_node() {
-    local snapshots node
+    local snapshots node asks
     read -r -a snapshots <<<"$SNAPSHOTS"
     for node in $NODES; do
         "$node/bin/node" --snapshot-blob "${snapshots[0]}/lib/app.blob" "$TEXT"
@@ -100,8 +102,10 @@ task_node() {
         NODE_PATH=$MODULES/lib/node_modules "$node/bin/node" -e '
             const first = require("shop-1")
             console.log(process.versions.v8.split(".").length > 2, first.next(), require("fs").readFileSync(first.place, "utf8").trim())'
+        "$node/bin/node" "$STARTED"
         { "$node/bin/node" --enable-source-maps "$MODULES/dist/app.js" 2>&1 || true; } | grep -oE 'Error: on purpose|app.ts:[0-9]+' | sort -u
     done
+    for asks in $ASKS_NODE; do "$asks/bin/asks" a b; done
 }
 
 task_java() {

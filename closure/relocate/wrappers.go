@@ -1,0 +1,133 @@
+package relocate
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// A wrapper is a shell script that starts a program by its store path, as nixpkgs' makeWrapper writes them. Node.js and PHP
+// tell a program two names: the one it was started by, and the one that its file really has. At /nix/store they are equal,
+// and programs ask for that (process.argv[1] === fileURLToPath(import.meta.url)) to know whether they were started or
+// imported. Through a link of the view they are not, so wrappers name such programs by where they really lie.
+
+const (
+	// maxWrapper bounds a wrapper, in bytes: makeWrapper's have a few hundred.
+	maxWrapper = 64 << 10
+	// maxWrappers bounds the wrappers of a path, maxWrapperFixups what is recorded of them, in bytes.
+	maxWrappers, maxWrapperFixups = 1 << 10, 128 << 10
+	// maxProgramName bounds the name of a program, in bytes, as Linux does that of any file.
+	maxProgramName = 4 << 10
+)
+
+// isWrapper reports whether a script that names a program is run by a shell, and is text.
+func isWrapper(script []byte) bool {
+	line, _, _ := bytes.Cut(script, []byte("\n"))
+	words := bytes.Fields(bytes.TrimPrefix(line, []byte("#!")))
+	if len(words) == 0 || len(script) > maxWrapper || bytes.IndexByte(script, 0) >= 0 {
+		return false
+	}
+	shell := path.Base(string(words[0]))
+	if shell == "env" {
+		shell = string(words[len(words)-1])
+	}
+	return slices.Contains([]string{"sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"}, shell)
+}
+
+// namesProgram reports whether a reference goes on, behind its hash, to a program of Node.js or PHP, going by its name.
+func namesProgram(tail []byte) bool {
+	tail = tail[:min(len(tail), maxProgramName)]
+	if end := slices.IndexFunc(tail, func(c byte) bool { return !plainChar(c) && !isNameChar(c) }); end >= 0 {
+		tail = tail[:end]
+	}
+	name := string(tail)
+	if !strings.HasPrefix(name, "-") {
+		return false
+	}
+	switch path.Ext(name) {
+	case ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".php":
+		return true
+	}
+	return strings.Contains(name, "/node_modules/") || strings.Contains(name, "/share/php/")
+}
+
+// wrapper notes that the file at hand, all of which is in the buffer, is a wrapper, where the reference at i makes it one.
+func (s *Rewriter) wrapper(i int) {
+	known := s.report.Wrappers
+	if s.format.name != "script" || s.buffer.off != 0 || s.buffer.left != 0 || len(known) == maxWrappers ||
+		len(known) > 0 && known[len(known)-1] == s.file || !utf8.ValidString(s.file) {
+		return
+	}
+	if namesProgram(s.buffer.buf[i+hashLen:]) && isWrapper(s.buffer.buf) {
+		s.report.Wrappers = append(known, s.file)
+	}
+}
+
+// FixWrappers has the wrappers of a tree that FixTree has fixed up name programs of Node.js and PHP by where they really lie.
+// dirs are the directories, in the image, of the paths whose programs are named so; those of other paths keep the view's names.
+// report is FixTree's; what FixWrappers returns has the fixups of both.
+func (v View) FixWrappers(ctx context.Context, dir string, o Original, report Report, dirs map[storepath.Path]string) (Report, error) {
+	places := make(map[string]string, len(dirs))
+	for p, at := range dirs {
+		places[v.target(p)] = path.Join(at, v.short(p))
+	}
+	all, size := slices.Clone(report.Fixups), int64(0)
+	for _, file := range report.Wrappers {
+		if slices.ContainsFunc(report.Fixups, func(f Fixup) bool { return f.File == file }) {
+			continue // what was recorded of it says where that stands
+		}
+		fixed, apply, err := v.fixWrapper(filepath.Join(dir, filepath.FromSlash(file)), file, places)
+		n := int64(0)
+		for _, f := range fixed {
+			n += f.size()
+		}
+		if err == nil && n > 0 && size+n <= maxWrapperFixups {
+			if err = cmp.Or(context.Cause(ctx), errRecord); ctx.Err() == nil && v.budget.record(n) {
+				err = apply()
+			}
+			all, size = append(all, fixed...), size+n
+		}
+		if err != nil {
+			return Report{}, fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
+		}
+	}
+	report.Fixups = all
+	return report, nil
+}
+
+// fixWrapper gives what is to be recorded of one wrapper, and what writes it. places say what references become.
+func (v View) fixWrapper(name, file string, places map[string]string) (fixed []Fixup, apply func() error, err error) {
+	before, err := os.Lstat(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !before.Mode().IsRegular() || before.Size() > maxWrapper {
+		return nil, nil, errors.New("it is no wrapper any more")
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	var edits []edit
+	for at := 0; ; at++ {
+		n := bytes.Index(data[at:], []byte(v.dir+"/"))
+		if at += max(n, 0); n < 0 || len(data)-at < refLen {
+			break
+		}
+		if place := places[string(data[at:at+refLen])]; place != "" && namesProgram(data[at+refLen:]) {
+			edits = append(edits, edit{from: at, to: at + refLen, data: []byte(place)})
+			at += refLen - 1
+		}
+	}
+	return fixups(file, data, edits), func() error { return write(name, before, data, edits) }, nil
+}

@@ -1,0 +1,125 @@
+package relocate_test
+
+import (
+	stdcontext "context"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"github.com/sclevine/spec"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+)
+
+// Where the layers of self and dep are in the image, and what wrappers name there.
+const (
+	selfLayer = "/layers/nixproot_nix-hydra/closure-1-self"
+	depLayer  = "/layers/nixproot_nix-hydra/closure-1-dep"
+	selfLies  = selfLayer + "/00bgd045z0-app-1.0"
+	depLies   = depLayer + "/1b9p07z77p-glibc-2.40"
+)
+
+// withWrappers is fixedTree with wrappers that name programs of the paths in dirs by where they lie.
+func withWrappers(t testing.TB, dirs map[storepath.Path]string, files ...file) (dir string, report relocate.Report) {
+	t.Helper()
+	g, ctx, l := NewWithT(t), stdcontext.Background(), view(t)
+	dir, report = fixedTree(t, files...)
+	o := relocate.Original{Path: self, References: []storepath.Path{dep}}
+	report, err := l.FixWrappers(ctx, dir, o, report, dirs)
+	g.Expect(err).NotTo(HaveOccurred())
+	was := sha256.New()
+	g.Expect(nar.DumpTo(ctx, l.Undo([]storepath.Path{self, dep}, report.Fixups, nar.NewWriter(was)), dir)).To(Succeed())
+	g.Expect([32]byte(was.Sum(nil))).To(Equal(sha256.Sum256(archived(t, archive(files...)))), "it comes back byte for byte")
+	return dir, report
+}
+
+func testWrappers(t *testing.T, _ spec.G, it spec.S) {
+	it.Before(func() { RegisterTestingT(t) })
+	shell := "#! " + dep.String() + "/bin/bash -e\n"
+	both := map[storepath.Path]string{self: selfLayer, dep: depLayer}
+	script := func(text string) file { return regular("bin/app", text) }
+
+	it("names programs of Node.js and PHP by where they lie, and nothing else", func() {
+		for text, want := range map[string]string{
+			// as makeWrapper writes it
+			"exec \"" + dep.String() + "/bin/node\"  " + self.String() + "/lib/node_modules/@x/app/cli.mjs \"$@\"": "exec \"" + depNow +
+				"/bin/node\"  " + selfLies + "/lib/node_modules/@x/app/cli.mjs \"$@\"",
+			"php '" + self.String() + "/share/php/app/bin/console'":            "php '" + selfLies + "/share/php/app/bin/console'",
+			"node " + dep.String() + "/a.js; node " + self.String() + "/b.cjs": "node " + depLies + "/a.js; node " + selfLies + "/b.cjs",
+			"node " + self.String() + ".ts":                                    "node " + selfLies + ".ts", // a path that is one file
+			"export A=" + self.String() + "/share:" + dep.String() + "/lib":    "export A=" + selfNow + "/share:" + depNow + "/lib",
+			"cd " + self.String() + "/x; cat a.js":                             "cd " + selfNow + "/x; cat a.js",
+			self.String() + "/a.json " + self.String() + "/a.js.map":           selfNow + "/a.json " + selfNow + "/a.js.map",
+		} {
+			dir, _ := withWrappers(t, both, script(shell+text+"\n"))
+			Expect(readBack(t, dir, "bin/app")).To(Equal("#! "+depNow+"/bin/bash -e\n"+want+"\n"), text)
+		}
+	})
+
+	it("names those of other paths by the view where their place is not given", func() {
+		dir, _ := withWrappers(t, map[storepath.Path]string{self: selfLayer},
+			script(shell+"node "+dep.String()+"/a.js "+self.String()+"/a.js"))
+		Expect(readBack(t, dir, "bin/app")).To(HaveSuffix("node " + depNow + "/a.js " + selfLies + "/a.js"))
+		dir, report := withWrappers(t, nil, script(shell+"node "+self.String()+"/a.js"))
+		Expect(readBack(t, dir, "bin/app")).To(HaveSuffix("node " + selfNow + "/a.js"))
+		Expect(report.Fixups).To(BeEmpty())
+	})
+
+	it("leaves what no shell runs, is no text, is too large, is recorded otherwise or may be in a list of checksums", func() {
+		line := "node " + self.String() + "/a.js\n"
+		now := "node " + selfNow + "/a.js\n"
+		wide := strings.Join(strings.Split("a\n"+self.String()+"/", ""), "\x00") + "\x00"
+		for _, files := range [][]file{
+			{script("#!" + dep.String() + "/bin/node\n" + line)},
+			{script(line)},
+			{script(shell + line + "\x00")},
+			{script(shell + line + strings.Repeat("#\n", 1<<15))},
+			{script(shell + line + wide)},
+			{regular("SHA256SUMS", fmt.Sprintf("%x  bin/app\n", sha256.Sum256(nil))), script(shell + line)},
+		} {
+			dir, _ := withWrappers(t, both, files...)
+			Expect(readBack(t, dir, "bin/app")).To(ContainSubstring(now))
+		}
+	})
+
+	it("finds them however the archive comes", func() {
+		random := rand.New(rand.NewPCG(1, 1))
+		rewriter := view(t).Rewrite(self, []storepath.Path{dep}, &events{})
+		send(t, rewriter, archive(script(shell+"node "+self.String()+"/a.js"), regular("bin/b", "#!/bin/sh\nphp "+dep.String()+"/b.php")),
+			pieces(random))
+		Expect(rewriter.Report().Wrappers).To(Equal([]string{"bin/app", "bin/b"}))
+		Expect(rewriter.Report().Complete()).To(BeFalse())
+	})
+
+	it("keeps to a bound of what is recorded", func() {
+		var files []file
+		line := strings.Repeat("node "+self.String()+"/a.js;"+strings.Repeat(" ", 40), 500)
+		for i := range 20 {
+			files = append(files, regular(fmt.Sprintf("bin/%02d", i), shell+line))
+		}
+		_, report := withWrappers(t, both, files...)
+		recorded := map[string]int{}
+		for _, f := range report.Fixups {
+			recorded[f.File]++
+		}
+		Expect(recorded).To(Equal(map[string]int{"bin/00": 500, "bin/01": 500}), "and no file in part")
+	})
+
+	it("refuses a tree that is not what the report is of", func() {
+		dir, report := fixedTree(t, regular("a", "text"))
+		for _, name := range []string{"a/b", "gone"} {
+			report.Wrappers = []string{name}
+			_, err := view(t).FixWrappers(stdcontext.Background(), dir, relocate.Original{Path: self}, report, both)
+			Expect(err).To(MatchError(ContainSubstring("fixing " + self.String() + ": " + name)))
+		}
+		report.Wrappers = []string{"."}
+		_, err := view(t).FixWrappers(stdcontext.Background(), filepath.Dir(dir), relocate.Original{Path: self}, report, both)
+		Expect(err).To(MatchError(ContainSubstring("it is no wrapper any more")))
+	})
+}
