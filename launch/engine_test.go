@@ -472,6 +472,26 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(run(img.command("/bin/echo", "asked for")).code).To(Equal(126))
 	})
 
+	it("names what on this machine denies an engine, and what helps", func() {
+		none := img.command("unshare")
+		none.Path, none.Args = "/usr/bin/unshare", []string{"unshare", "--user", "--map-root-user", "sh", "-c",
+			"echo 0 > /proc/sys/user/max_user_namespaces; exec " + img.bin(launch.ProgramName) + " app"}
+		r := run(none)
+		Expect(r.code).To(Equal(126))
+		Expect(r.err).To(And(ContainSubstring("  userns: clone(CLONE_NEWUSER|CLONE_NEWNS): no space left on device: "+
+			"user.max_user_namespaces is 0\n"), ContainSubstring("for userns: sysctl user.max_user_namespaces=10000 on the host\n")))
+		// What a PRoot starts is under the filter that withholds system calls from it.
+		inner, fake := newImage(t, false), filepath.Join(img.dir, "fake")
+		Expect(os.WriteFile(fake, []byte("#!/bin/sh\necho 'proot error: ptrace(TRACEME): no' >&2\nexit 1\n"), 0o755)).To(Succeed())
+		inner.configure(func(c *launch.Config) { c.PRoot = fake })
+		img.configure(func(c *launch.Config) { c.PRoot = proot(t) })
+		img.env = []string{launch.EngineEnv + "=proot"}
+		r = run(img.command(inner.bin(launch.ProgramName), "app"))
+		Expect(r.code).To(Equal(126))
+		Expect(r.err).To(And(ContainSubstring("  proot: proot ended with status 1 (ptrace(TRACEME): no): ptrace is denied, and a "+
+			"seccomp filter is in force\n"), ContainSubstring("for proot: docker run --cap-add=SYS_PTRACE or ")))
+	})
+
 	it("refuses an engine that does not show the closure", func() {
 		path := filepath.Join(img.dir, "fake")
 		Expect(os.WriteFile(path, []byte("#!/bin/sh\nshift 2\nexec \"$@\"\n"), 0o755)).To(Succeed())

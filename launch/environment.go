@@ -11,8 +11,6 @@ import (
 // such variables and they reach the app unchanged.
 type environment []string
 
-func newEnvironment(environ []string) environment { return slices.Clone(environ) }
-
 func (e environment) index(name string) int {
 	return slices.IndexFunc(e, func(pair string) bool {
 		return len(pair) > len(name) && pair[len(name)] == '=' && pair[:len(name)] == name
@@ -41,13 +39,8 @@ func (e *environment) unset(name string) {
 
 // prependPath puts dirs first on PATH, once.
 func (e *environment) prependPath(dirs []string) {
-	path := slices.Clone(dirs)
-	for _, dir := range filepath.SplitList(e.get("PATH")) {
-		if !slices.Contains(dirs, dir) {
-			path = append(path, dir)
-		}
-	}
-	if len(path) > 0 {
+	others := slices.DeleteFunc(filepath.SplitList(e.get("PATH")), func(dir string) bool { return slices.Contains(dirs, dir) })
+	if path := slices.Concat(dirs, others); len(path) > 0 {
 		e.set("PATH", strings.Join(path, string(filepath.ListSeparator)))
 	}
 }

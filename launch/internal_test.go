@@ -485,6 +485,8 @@ func TestTheEnvironmentKeepsWhatAShellWouldDrop(t *testing.T) {
 	var none environment
 	none.prependPath(nil)
 	Expect(none).To(BeEmpty())
+	none.prependPath([]string{"/n"})
+	Expect(none).To(Equal(environment{"PATH=/n"}))
 }
 
 func TestAVariableIsKnownByItsWholeNameAndSetForItsHolderAlone(t *testing.T) {
@@ -502,6 +504,9 @@ func TestAVariableIsKnownByItsWholeNameAndSetForItsHolderAlone(t *testing.T) {
 	Expect(other).To(Equal(environment{"AB=y", "A", "A=1=2", "B=", "C=z"}))
 	other.unset("A")
 	Expect(other).To(Equal(environment{"AB=y", "A", "B=", "C=z"}))
+	fewer := env
+	fewer.unset("AB")
+	Expect(fewer).To(Equal(environment{"A", "A=1=2", "B="}))
 	Expect(env).To(Equal(environment{"AB=x", "A", "A=1=2", "B="}))
 	roomy := append(make(environment, 0, 8), "A=1")
 	one, two := roomy, roomy

@@ -35,11 +35,13 @@ type launcher struct {
 // The name in args[0] decides: run_proot.sh takes a command as its arguments, nix-hydra-launch takes
 // --process LINE [ARGUMENT…]. Main is to be called on the process's first thread (runtime.LockOSThread in an init function).
 func Main(args, environ []string) int {
-	if len(args) > 1 && args[1] == shimFlag {
-		return runShim(args[2:], environ)
-	}
-	if len(args) > 2 && args[1] == interpreterFlag {
-		return interpret(args[2], args[3:], environ)
+	if len(args) > 2 {
+		switch args[1] {
+		case shimFlag:
+			return runShim(args[2:], environ)
+		case interpreterFlag:
+			return interpret(args[2], args[3:], environ)
+		}
 	}
 	s := &supervisor{}
 	if os.Getpid() == 1 {
@@ -67,7 +69,7 @@ func start(s *supervisor, args, environ []string) (status, error) {
 	if err != nil {
 		return 0, err
 	}
-	env := newEnvironment(environ)
+	env := environment(environ)
 	path, err := FindConfig(env.get, self)
 	if err != nil {
 		return 0, err

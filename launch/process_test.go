@@ -120,7 +120,9 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 		})
 
 		it("says how it is called where that is not right", func() {
-			for _, args := range [][]string{{}, {"--process"}, {"app", "x"}, {"--nix-hydra-shim", "x"}} {
+			for _, args := range [][]string{
+				{}, {"--process"}, {"app", "x"}, {"--nix-hydra-shim", "x"}, {"--nix-hydra-shim"}, {"--nix-hydra-interpreter"},
+			} {
 				r := run(img.start(launch.ProcessProgramName, args...))
 				Expect(r.code).To(Equal(2), "%v", args)
 				Expect(r.err).To(MatchRegexp(`^nix-hydra-launch: (usage: nix-hydra-launch --process LINE|--nix-hydra-shim: .*own)`))

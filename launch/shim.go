@@ -103,7 +103,7 @@ func runShim(args, environ []string) int {
 	}
 	unix.CloseOnExec(call.Report)
 	r := &reporter{pipe: os.NewFile(uintptr(call.Report), "report")}
-	env := newEnvironment(environ)
+	env := environment(environ)
 	for _, name := range call.Unset {
 		env.unset(name)
 	}
