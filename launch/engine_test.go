@@ -440,13 +440,15 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		for engine, message := range map[string]string{
 			"relocate": "not relocated (lib/a.jar: reference inside a zip member): build it again with BP_NIX_ENGINE=relocate",
 			"native":   "native: the run image has no " + appStore,
-			"proot":    "the image holds no PRoot",
+			"proot":    "proot: the image holds no PRoot\n…for proot: build it again with BP_NIX_ENGINE=proot\n",
 			"magic":    `BPL_NIX_ENGINE is "magic", want one of auto, relocate, native, userns, proot`,
 		} {
 			img.env = []string{launch.EngineEnv + "=" + engine}
 			r := run(img.command("app", "exit", "3"))
 			Expect(r.code).To(Equal(126))
-			Expect(r.err).To(ContainSubstring(message))
+			for part := range strings.SplitSeq(message, "…") {
+				Expect(r.err).To(ContainSubstring(part))
+			}
 		}
 	})
 
@@ -490,6 +492,60 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(r.code).To(Equal(126))
 		Expect(r.err).To(And(ContainSubstring("  proot: proot ended with status 1 (ptrace(TRACEME): no): ptrace is denied, and a "+
 			"seccomp filter is in force\n"), ContainSubstring("for proot: docker run --cap-add=SYS_PTRACE or ")))
+	})
+
+	it("starts PRoot where a directory is both writable and executable, and says so where none is", func() {
+		narrow := filepath.Join(img.dir, "narrow")
+		Expect(os.Mkdir(narrow, 0o755)).To(Succeed())
+		Expect(os.Chmod(narrow, 0o702)).To(Succeed()) // not to be searched
+		img.configure(func(c *launch.Config) { c.PRoot = proot(t) })
+		img.attr = func(cmd *exec.Cmd) {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1234, Gid: 1234}}
+		}
+		img.env = []string{launch.EngineEnv + "=proot", "TMPDIR=" + narrow, "HOME=/var/tmp"}
+		with := func(varTmp string) result {
+			cmd := img.command("unshare")
+			// The image itself is in a directory that becomes another.
+			cmd.Path, cmd.Args = "/usr/bin/unshare", []string{"unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+				`mount -t tmpfs -o noexec none /dev/shm && mount -t tmpfs ` + varTmp + ` none /var/tmp && mount -t tmpfs -o noexec none /tmp &&
+				mkdir -p ` + built + ` && mount --no-canonicalize --rbind /proc/self/cwd ` + built + ` &&
+				cd ` + img.dir + ` && exec ` + img.bin(launch.ProgramName) + ` app show`}
+			cmd.Dir = built
+			return run(cmd)
+		}
+		r := with("-o size=4M")
+		Expect(r.code).To(BeZero(), r.err)
+		r = with("-o ro")
+		Expect(r.code).To(Equal(126))
+		Expect(r.err).To(And(ContainSubstring("  proot: no directory is both writable and executable for PRoot's loader: tried "+narrow+
+			", /tmp, /dev/shm, /var/tmp\n"), ContainSubstring("for proot: mount a tmpfs without noexec (docker run --tmpfs /tmp:exec), or "+
+			"set PROOT_TMP_DIR\n")))
+	})
+
+	it("says that PRoot itself does not start", func() {
+		for program, why := range map[string]string{"text": "exec format error", "foreign": "no such file or directory"} {
+			path := filepath.Join(odd(img.dir), program)
+			img.configure(func(c *launch.Config) { c.PRoot = path })
+			img.env = []string{launch.EngineEnv + "=proot"}
+			r := run(img.command("app"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("  proot: starting " + path + ": " + why + "\n"))
+		}
+	})
+
+	it("says what it has too few descriptors for", func() {
+		img.configure(func(c *launch.Config) { c.PRoot = proot(t) })
+		for _, engine := range []string{launch.EngineUserns, launch.EngineProot} {
+			img.env = []string{launch.EngineEnv + "=" + engine}
+			said := ""
+			for most := 4; most < 32 && !strings.Contains(said, "making a pipe"); most++ { // Go needs some itself
+				cmd := img.command("sh")
+				cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", fmt.Sprintf("ulimit -n %d && exec %s app", most,
+					img.bin(launch.ProgramName))}
+				said = run(cmd).err
+			}
+			Expect(said).To(ContainSubstring("  " + engine + ": making a pipe: pipe2: too many open files\n"))
+		}
 	})
 
 	it("refuses an engine that does not show the closure", func() {

@@ -446,9 +446,14 @@ func TestAnOldPRootIsWarnedOfWhereNearlyEveryProgramMissesItsFiles(t *testing.T)
 	RegisterTestingT(t)
 	var out strings.Builder
 	l := &launcher{stderr: &out}
-	l.warnNewer(nil)
 	l.warnNewer([]string{"faccessat2"})
 	Expect(out.String()).To(BeEmpty())
+	l.debug = true
+	l.warnNewer(nil)
+	Expect(out.String()).To(BeEmpty())
+	l.warnNewer([]string{"faccessat2"})
+	Expect(out.String()).To(Equal("run_proot.sh: this PRoot hides /nix/store from faccessat2: programs that use it miss their files\n"))
+	out.Reset()
 	l.warnNewer([]string{"faccessat2", "statx"})
 	Expect(out.String()).To(Equal("run_proot.sh: this PRoot hides /nix/store from faccessat2, statx: programs that use it miss their " +
 		"files: PRoot 5.3.0 or newer does not\n"))
@@ -456,6 +461,7 @@ func TestAnOldPRootIsWarnedOfWhereNearlyEveryProgramMissesItsFiles(t *testing.T)
 
 func TestPRootsErrorsArePartOfTheMessageWithinBounds(t *testing.T) {
 	RegisterTestingT(t)
+	var debugged strings.Builder
 	said := func(text string) string {
 		read, write, err := os.Pipe()
 		Expect(err).NotTo(HaveOccurred())
@@ -463,10 +469,14 @@ func TestPRootsErrorsArePartOfTheMessageWithinBounds(t *testing.T) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(write.Close()).To(Succeed())
 		messages := make(chan string, 1)
-		(&launcher{}).readMessages(read, messages)
+		debugged.Reset()
+		(&launcher{debug: true, stderr: &debugged}).readMessages(read, messages)
+		Expect(read.Close()).To(MatchError(os.ErrClosed))
 		return <-messages
 	}
 	Expect(said("proot info: x\nproot error: a\nelse\nproot error: b\n")).To(Equal("a; b"))
+	Expect(debugged.String()).To(Equal("run_proot.sh: proot info: x\nrun_proot.sh: proot error: a\nrun_proot.sh: else\n" +
+		"run_proot.sh: proot error: b\n"))
 	long := strings.Repeat("x", 300)
 	Expect(said("proot error: " + long + "\nproot error: " + long + "\nproot error: c\n")).To(Equal(long + "; c"))
 	for rest, kept := range map[int]bool{211: true, 212: false} {

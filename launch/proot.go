@@ -2,6 +2,7 @@ package launch
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,12 +76,9 @@ func (l *launcher) prootTemp(env environment) (string, error) {
 // startTraced is one start of PRoot in one of its two modes. PRoot and the shim have a process group of their own, and
 // the app that the shim starts has another.
 func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, error) {
-	reports, reportEnd, err := os.Pipe()
-	if err != nil {
-		return nil, prootDenied("making a pipe: "+err.Error(), "")
-	}
-	output, outputEnd, err := os.Pipe()
-	if err != nil {
+	reports, reportEnd, noReports := os.Pipe()
+	output, outputEnd, noOutput := os.Pipe()
+	if err := cmp.Or(noReports, noOutput); err != nil {
 		return nil, prootDenied("making a pipe: "+err.Error(), "")
 	}
 	files, first := descriptors([3]*os.File{os.Stdin, os.Stdout, outputEnd}, inherited(), reportEnd, os.Stderr)
