@@ -70,10 +70,13 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		Expect(bounded(regular("bin/a", text)).References).To(Equal(60))
 	})
 
-	it("does not read on to the end of a script for each store path in one long name", func() {
+	it("does not read on to the end of a script, or back to its start, for each store path in one long name or line", func() {
 		var files []file
 		for i := range 100 {
-			files = append(files, regular(fmt.Sprintf("bin/%03d", i), "#!/bin/sh\n"+strings.Repeat(dep.String(), 1200)))
+			files = append(files, regular(fmt.Sprintf("bin/a%03d", i), "#!/bin/sh\n"+strings.Repeat(dep.String(), 1200)))
+		}
+		for i := range 100 {
+			files = append(files, regular(fmt.Sprintf("bin/b%03d", i), "#!/bin/sh\n"+strings.Repeat(dep.String()+"/bin/nod ", 1000)))
 		}
 		Expect(bounded(files...).Wrappers).To(BeEmpty())
 	})

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -26,8 +27,9 @@ const (
 	maxWrapper = 64 << 10
 	// maxWrappers bounds the wrappers of a path, maxWrapperFixups what is recorded of them, in bytes.
 	maxWrappers, maxWrapperFixups = 1 << 10, 128 << 10
-	// maxProgramName bounds the name of a program, in bytes, as Linux does that of any file.
-	maxProgramName = 4 << 10
+	// maxProgramName bounds the name of a program, in bytes, as Linux does that of any file, and maxFlags what stands before it
+	// behind the interpreter's.
+	maxProgramName, maxFlags = 4 << 10, 1 << 10
 )
 
 // isWrapper reports whether a script that names a program is run by a shell, and is text.
@@ -44,9 +46,10 @@ func isWrapper(script []byte) bool {
 	return slices.Contains([]string{"sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"}, shell)
 }
 
-// namesProgram reports whether a reference goes on, behind its hash, to a program of Node.js or PHP, going by its name.
-func namesProgram(tail []byte) bool {
-	tail = tail[:min(len(tail), maxProgramName)]
+// namesProgram reports whether the reference whose hash ends at script[end:] leads to a program of Node.js or PHP: going by its
+// name, or as it stands behind the interpreter's in the same line.
+func namesProgram(script []byte, end int) bool {
+	tail := script[end:min(len(script), end+maxProgramName)]
 	if end := slices.IndexFunc(tail, func(c byte) bool { return !plainChar(c) && !isNameChar(c) }); end >= 0 {
 		tail = tail[:end]
 	}
@@ -58,8 +61,15 @@ func namesProgram(tail []byte) bool {
 	case ".js", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".php":
 		return true
 	}
-	return strings.Contains(name, "/node_modules/") || strings.Contains(name, "/share/php/")
+	if strings.Contains(name, "/node_modules/") || strings.Contains(name, "/share/php/") {
+		return true
+	}
+	line := script[max(0, end-maxFlags):end]
+	return interpreters.Match(line[bytes.LastIndexByte(line, '\n')+1:])
 }
+
+// interpreters is where a line runs one.
+var interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' ]`)
 
 // wrapper notes that the file at hand, all of which is in the buffer, is a wrapper, where the reference at i makes it one.
 func (s *Rewriter) wrapper(i int) {
@@ -68,7 +78,7 @@ func (s *Rewriter) wrapper(i int) {
 		len(known) > 0 && known[len(known)-1] == s.file || !utf8.ValidString(s.file) {
 		return
 	}
-	if namesProgram(s.buffer.buf[i+hashLen:]) && isWrapper(s.buffer.buf) {
+	if isWrapper(s.buffer.buf) && namesProgram(s.buffer.buf, i+hashLen) {
 		s.report.Wrappers = append(known, s.file)
 	}
 }
@@ -124,7 +134,7 @@ func (v View) fixWrapper(name, file string, places map[string]string) (fixed []F
 		if at += max(n, 0); n < 0 || len(data)-at < refLen {
 			break
 		}
-		if place := places[string(data[at:at+refLen])]; place != "" && namesProgram(data[at+refLen:]) {
+		if place := places[string(data[at:at+refLen])]; place != "" && namesProgram(data, at+refLen) {
 			edits = append(edits, edit{from: at, to: at + refLen, data: []byte(place)})
 			at += refLen - 1
 		}

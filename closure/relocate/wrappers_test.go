@@ -50,12 +50,14 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 			// as makeWrapper writes it
 			"exec \"" + dep.String() + "/bin/node\"  " + self.String() + "/lib/node_modules/@x/app/cli.mjs \"$@\"": "exec \"" + depNow +
 				"/bin/node\"  " + selfLies + "/lib/node_modules/@x/app/cli.mjs \"$@\"",
-			"php '" + self.String() + "/share/php/app/bin/console'":            "php '" + selfLies + "/share/php/app/bin/console'",
-			"node " + dep.String() + "/a.js; node " + self.String() + "/b.cjs": "node " + depLies + "/a.js; node " + selfLies + "/b.cjs",
-			"node " + self.String() + ".ts":                                    "node " + selfLies + ".ts", // a path that is one file
-			"export A=" + self.String() + "/share:" + dep.String() + "/lib":    "export A=" + selfNow + "/share:" + depNow + "/lib",
-			"cd " + self.String() + "/x; cat a.js":                             "cd " + selfNow + "/x; cat a.js",
-			self.String() + "/a.json " + self.String() + "/a.js.map":           selfNow + "/a.json " + selfNow + "/a.js.map",
+			"php '" + self.String() + "/share/php/app/bin/console'":                                                                    "php '" + selfLies + "/share/php/app/bin/console'",
+			"node " + dep.String() + "/a.js; node " + self.String() + "/b.cjs":                                                         "node " + depLies + "/a.js; node " + selfLies + "/b.cjs",
+			"exec -a \"$0\" \"" + dep.String() + "/bin/node\" --x=y " + self.String() + "/libexec/run $@; cat " + self.String() + "/a": "exec -a \"$0\" \"" + depNow + "/bin/node\" --x=y " + selfLies + "/libexec/run $@; cat " + selfLies + "/a",
+			dep.String() + "/bin/php" + "\n" + self.String() + "/bin/a " + dep.String() + "/bin/php-config " + self.String() + "/b":    depNow + "/bin/php" + "\n" + selfNow + "/bin/a " + depNow + "/bin/php-config " + selfNow + "/b",
+			"node " + self.String() + ".ts":                                 "node " + selfLies + ".ts", // a path that is one file
+			"export A=" + self.String() + "/share:" + dep.String() + "/lib": "export A=" + selfNow + "/share:" + depNow + "/lib",
+			"cd " + self.String() + "/x; cat a.js":                          "cd " + selfNow + "/x; cat a.js",
+			self.String() + "/a.json " + self.String() + "/a.js.map":        selfNow + "/a.json " + selfNow + "/a.js.map",
 		} {
 			dir, _ := withWrappers(t, both, script(shell+text+"\n"))
 			Expect(readBack(t, dir, "bin/app")).To(Equal("#! "+depNow+"/bin/bash -e\n"+want+"\n"), text)
