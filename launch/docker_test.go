@@ -91,7 +91,7 @@ func (c containers) test(t *testing.T, context spec.G, it spec.S) {
 
 		it("finds store paths of a line, an argument and a variable in the relocated closure", func() {
 			own := append(options, "-e", "SETTINGS=/usr/x:"+appStore+"/settings:/nix/store/none")
-			place := "/layers/store/" + appBase[:29] + appBase[32:]
+			const place = "/layers/closure-01/" + appBase
 			for line, want := range map[string]string{
 				"app echo " + appStore + "/bin $SETTINGS":                place + "/bin /usr/x:" + place + "/settings:/nix/store/none",
 				"app upper < " + appStore + "/settings":                  "SETTING=SET",

@@ -175,7 +175,7 @@ func TestUnrelocatedProgramsAreFoundThroughLinksBetweenStorePaths(t *testing.T) 
 func TestNativeUsesTheStoresOwnNames(t *testing.T) {
 	RegisterTestingT(t)
 	view := "/layers/x/view"
-	layer := "/layers/x/closure-07/" + filepath.Base(placeOf(view, base))
+	layer := "/layers/x/closure-07/" + filepath.Base(viewPath(view, base))
 	Expect(storeDirs(Config{
 		View: view, Bin: []string{layer + "/bin", "/usr/bin"}, StorePaths: []string{"/nix/store/" + strings.Repeat("1", 32) + "-other", "/nix/store/" + base},
 	})).To(Equal([]string{"/nix/store/" + base + "/bin"}))
