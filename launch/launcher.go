@@ -113,8 +113,7 @@ func (l *launcher) command(args []string) (*command, error) {
 func (l *launcher) program(argv []string, env environment, needsEngine bool) (*command, error) {
 	cmd := &command{argv: argv, env: env, needsEngine: needsEngine}
 	err := l.locate(cmd)
-	var failed *failure
-	if errors.As(err, &failed) && failed.code == exitNotFound && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
+	if err != nil && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
 		l.debugf("no %s in the image: its -c line is interpreted", argv[0])
 		return l.interpreter(argv[2], argv[3:]), nil
 	}
@@ -126,7 +125,7 @@ func (l *launcher) program(argv []string, env environment, needsEngine bool) (*c
 // is orphaned.
 func (l *launcher) run(cmd *command) (status, error) {
 	if os.Getpid() != 1 && l.engine.name != "" {
-		return 0, cannotExec(cmd.path, l.onDisk(cmd.path), syscall.Exec(cmd.path, cmd.argv, cmd.env))
+		return 0, cannotExec(cmd.path, cmd.path, syscall.Exec(cmd.path, cmd.argv, cmd.env))
 	}
 	return l.supervisor.run(func() (*app, error) {
 		a, err := l.startApp(cmd)

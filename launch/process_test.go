@@ -171,6 +171,10 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			r := run(img.command("app"))
 			Expect(r.code).To(Equal(126))
 			Expect(r.err).To(ContainSubstring("NIX_HYDRA_LAUNCH is not set: build the image again"))
+			Expect(os.WriteFile(filepath.Join(img.dir, "launch", launch.ConfigName), []byte("{"), 0o644)).To(Succeed())
+			r = run(img.command("app"))
+			Expect(r.code).To(Equal(126))
+			Expect(r.err).To(ContainSubstring("parsing launch configuration: "))
 		})
 	})
 
@@ -232,6 +236,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 				r := run(img.process(strings.ReplaceAll(line, "APP", appStore)))
 				Expect(r.out).To(Equal(strings.ReplaceAll(want, "APP", filepath.Dir(img.config.Bin[0]))), "%s: %s", line, r.err)
 			}
+			Expect(run(img.process("app echo", appStore+"/bin")).out).To(Equal(img.config.Bin[0] + "\n"))
 		})
 
 		it("gets the user's arguments as if it ended in \"$@\"", func() {
@@ -388,8 +393,13 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			img.env = []string{"PATH=/nowhere"}
 			Expect(run(img.command("bash", "-c", `app echo $0 "$@" && app echo b`, "zero", "1", "2")).out).To(Equal(
 				"zero 1 2\nb\n"))
-			Expect(run(img.command("bash", "-c", `app echo $0`)).out).To(Equal("sh\n"))
-			for _, args := range [][]string{{"bash"}, {"bash", "-c"}, {"bash", "-x"}, {"bash", "-x", "app echo"}} {
+			img.env = append(img.env, launch.DebugEnv+"=1")
+			r := run(img.command("bash", "-c", `app echo $0`))
+			Expect(r.out).To(Equal("sh\n"))
+			Expect(r.err).To(ContainSubstring("run_proot.sh: no bash in the image: its -c line is interpreted\n"))
+			for _, args := range [][]string{
+				{"bash"}, {"bash", "-c"}, {"bash", "-x"}, {"bash", "-x", "app echo"}, {"nosuch", "-c", "app echo"},
+			} {
 				Expect(run(img.command(args...)).code).To(Equal(127), "%v", args)
 			}
 		})
