@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
@@ -658,4 +659,40 @@ func TestWithheldSystemCallsAreNotImplemented(t *testing.T) {
 	for _, call := range []uint32{0, 436, 438, 451, 453} {
 		Expect(run(machine, call)).To(Equal(uint32(unix.SECCOMP_RET_ALLOW)))
 	}
+}
+
+// TestWhatIsWithheldIsSoInEveryThread runs itself once more, as nothing gives a system call back to a process.
+func TestWhatIsWithheldIsSoInEveryThread(t *testing.T) {
+	RegisterTestingT(t)
+	const child = "LAUNCH_TEST_WITHHOLDS"
+	if os.Getenv(child) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		Expect(err).NotTo(HaveOccurred(), string(out))
+		return
+	}
+	calls := func() (errs [3]error) {
+		var stx unix.Statx_t
+		_, errs[0] = unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH})
+		errs[1] = unix.Statx(unix.AT_FDCWD, "/", 0, 0, &stx)
+		root, _ := unix.BytePtrFromString("/")
+		if _, _, errno := unix.Syscall6(unix.SYS_FACCESSAT2, 0, uintptr(unsafe.Pointer(root)), 0, 0, 0, 0); errno != 0 {
+			errs[2] = errno
+		}
+		return errs
+	}
+	ready, withheld, there := make(chan [3]error), make(chan bool), make(chan [3]error)
+	go func() {
+		runtime.LockOSThread()
+		ready <- calls()
+		<-withheld
+		there <- calls()
+	}()
+	Expect(<-ready).To(Equal([3]error{}))
+	Expect(withhold([]string{"faccessat2"})).To(Succeed())
+	Expect(calls()).To(Equal([3]error{unix.ENOSYS, nil, unix.ENOSYS}))
+	Expect(withhold([]string{"statx"})).To(Succeed())
+	close(withheld)
+	Expect(<-there).To(Equal([3]error{unix.ENOSYS, unix.ENOSYS, unix.ENOSYS}))
 }
