@@ -17,6 +17,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 func TestFirstProcess(t *testing.T) {
@@ -107,6 +109,36 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 			Expect(<-sent == 0 || code == 143).To(BeTrue())
 			Expect(code).To(Or(Equal(143), Equal(2)), "2 is Go's own answer, before main")
 		}
+	})
+
+	it("loses no signal that comes before it knows what the build wrote", func() {
+		written, err := os.ReadFile(filepath.Join(img.dir, "launch", launch.ConfigName))
+		Expect(err).NotTo(HaveOccurred())
+		fifo := filepath.Join(img.dir, "fifo")
+		Expect(syscall.Mkfifo(fifo, 0o600)).To(Succeed())
+		img.env = []string{launch.ConfigEnv + "=" + fifo}
+		interrupt := func(cmd *exec.Cmd, config []byte) *os.ProcessState {
+			Expect(cmd.Start()).To(Succeed())
+			late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+			defer late.Stop()
+			var pipe *os.File
+			Eventually(func() (err error) { // until it reads
+				pipe, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+				return err
+			}, "20s", "5ms").Should(Succeed())
+			Expect(cmd.Process.Signal(syscall.SIGTERM)).To(Succeed())
+			if config != nil {
+				_, err = pipe.Write(config)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(pipe.Close()).To(Succeed())
+			}
+			_ = cmd.Wait()
+			_ = pipe.Close()
+			return cmd.ProcessState
+		}
+		state := interrupt(asFirst(img.command("app", "serve", "5")), written)
+		Expect(state.ExitCode()).To(Or(Equal(143), Equal(5)), "5 is the app's own")
+		Expect(killedBy(interrupt(img.command("app", "serve", "5"), nil))).To(Equal("terminated"), "as nobody needs a parent")
 	})
 
 	it("forwards what can be forwarded, stop signals and those of faults too", func() {

@@ -159,7 +159,6 @@ type failure struct {
 }
 
 func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
 
 func programName(args []string) string {
 	if filepath.Base(args[0]) == ProcessProgramName {
