@@ -383,6 +383,19 @@ func TestAPRootThatIsGoneIsNotWaitedFor(t *testing.T) {
 	Expect(least).To(BeNumerically("<", exitGrace), "it is no child any more")
 }
 
+func TestAPRootThatDoesNotStartLeavesNothingOpen(t *testing.T) {
+	RegisterTestingT(t)
+	open := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		Expect(err).NotTo(HaveOccurred())
+		return len(entries)
+	}
+	before := open()
+	_, err := (&launcher{config: Config{PRoot: "/no/such"}}).startTraced(&command{path: "/x"}, "/tmp", true)
+	Expect(err).To(MatchError("starting /no/such: no such file or directory"))
+	Expect(open()).To(BeNumerically("<=", before))
+}
+
 func TestAnEndThatNobodyReportsIsKnownToNobody(t *testing.T) {
 	RegisterTestingT(t)
 	for _, said := range []string{"", "{", "{}"} {
@@ -436,7 +449,7 @@ func TestPRootsLoaderGetsTheFirstDirectoryThatItCanBeIn(t *testing.T) {
 	for want, env := range map[string]environment{
 		"/anything": {"PROOT_TMP_DIR=/anything", "TMPDIR=" + dir},
 		dir:         {"TMPDIR=" + dir, "HOME=/"},
-		"/tmp":      {"TMPDIR=relative"},
+		"/tmp":      {"TMPDIR=."},
 	} {
 		Expect(l.prootTemp(env)).To(Equal(want))
 	}
