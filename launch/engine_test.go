@@ -625,6 +625,16 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		Expect(r.out).To(ContainSubstring(`"PROOT_NO_SECCOMP":"1"`), "which is the user's own")
 	})
 
+	it("says what a PRoot hides that cannot be withheld", func() {
+		path := filepath.Join(img.dir, "fake") // it reports as the shim does under a PRoot before 5.3
+		Expect(os.WriteFile(path, []byte("#!/bin/bash\n[[ $5 =~ '\"Report\":'([0-9]+) ]]\n"+
+			`echo '{"Ready":true,"Newer":["statx"],"Group":'$$'}{"Exit":768}' >&"${BASH_REMATCH[1]}"`+"\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
+		r := run(img.command("app"))
+		Expect(r.code).To(Equal(3))
+		Expect(r.err).To(HavePrefix("run_proot.sh: this PRoot hides /nix/store from statx: "))
+	})
+
 	it("withholds from programs under PRoot the system calls that it lets through without the closure", func() {
 		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = proot(t), launch.EngineProot })
 		const said = "statx: %s, faccessat: <nil>\n" // nothing of those that no PRoot translates

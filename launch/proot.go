@@ -165,7 +165,7 @@ func readExit(pipe *os.File, reports *json.Decoder, ends chan<- status) {
 	defer close(ends)
 	defer func() { _ = pipe.Close() }()
 	var r report
-	if err := reports.Decode(&r); err == nil && r.Exit != nil {
+	if _ = reports.Decode(&r); r.Exit != nil {
 		ends <- *r.Exit
 	}
 }
