@@ -48,6 +48,10 @@ var golden = map[int]map[string]string{
 		"relocated": "3a46b71cd50fd29d1a4d2d0d18aec088ee218a1558be940ea3a93dcbee8f32e3",
 		"as it is":  "1532ed932654428430d6c732266b23a4af98ccb8f405500415b6c14c9493ee8b",
 	},
+	8: { // and what else they name of the same path
+		"relocated": "3b4cc27cc0fa5a3ecf10d5426568d6cfe6da2f6a5c629be01c315b0e84a8a5e3",
+		"as it is":  "154ea17c593607c9b2e3df75c7bcce5359c81cc51548ccb76b919251bf19c957",
+	},
 	6: { // links of the view are short: paths have the view's names in their layers
 		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
 		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",
@@ -68,8 +72,9 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 		c := newBinaryCache(t)
 		lib, module := pathOf("golden", "lib-1.0"), "import os\n"
 		c.add(lib, map[string]string{"lib/lib.so": "\x7fELF\x00" + lib.String() + "\x00", "share/doc": "words\n"}, lib)
+		own := pathOf("golden", "app-1.0")
 		source := module + "HOME = '" + lib.String() + "'\n"
-		app := c.add(pathOf("golden", "app-1.0"), map[string]string{
+		app := c.add(own, map[string]string{
 			"bin/app": "#!" + lib.String() + "/bin/sh\n", "etc/lib": "-> " + lib.String() + "/lib",
 			"mod.py": source, "near": "-> ../" + lib.Base() + "/share",
 			// fresh byte code, which is marked as not to be checked
@@ -77,7 +82,7 @@ func testGolden(t *testing.T, _ spec.G, it spec.S) {
 				string(rune(len(source))) + "\x00\x00\x00" + lib.String(),
 			"empty": "",
 			// a program of Node.js, named by where it lies
-			"bin/wrapped": "#!" + lib.String() + "/bin/sh\nnode " + pathOf("golden", "app-1.0").String() + "/a.mjs\n",
+			"bin/wrapped": "#!" + lib.String() + "/bin/sh\nA=" + own.String() + " node " + own.String() + "/a.mjs\n",
 			// what is compressed anew: the compressors of a layer's format are those of go.mod
 			"words.gz": stored(lib.String() + "/share\n"),
 		}, lib)

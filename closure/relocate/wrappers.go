@@ -20,7 +20,8 @@ import (
 // A wrapper is a shell script that starts a program by its store path, as nixpkgs' makeWrapper writes them. Node.js and PHP
 // tell a program two names: the one it was started by, and the one that its file really has. At /nix/store they are equal,
 // and programs ask for that (process.argv[1] === fileURLToPath(import.meta.url)) to know whether they were started or
-// imported. Through a link of the view they are not, so wrappers name such programs by where they really lie.
+// imported. Through a link of the view they are not, so wrappers name such programs by where they really lie, and all of the
+// same path, which a program may compare with its name.
 
 const (
 	// maxWrapper bounds a wrapper, in bytes: makeWrapper's have a few hundred.
@@ -83,8 +84,8 @@ func (s *Rewriter) wrapper(i int) {
 	}
 }
 
-// FixWrappers has the wrappers of a tree that FixTree has fixed up name programs of Node.js and PHP by where they really lie.
-// dirs are the directories, in the image, of the paths whose programs are named so; those of other paths keep the view's names.
+// FixWrappers has the wrappers of a tree that FixTree has fixed up name paths of which they name a program of Node.js or PHP by
+// where they really lie. dirs are the directories, in the image, of the paths that may be named so; others keep the view's names.
 // report is FixTree's; what FixWrappers returns has the fixups of both.
 func (v View) FixWrappers(ctx context.Context, dir string, o Original, report Report, dirs map[storepath.Path]string) (Report, error) {
 	places := make(map[string]string, len(dirs))
@@ -128,15 +129,21 @@ func (v View) fixWrapper(name, file string, places map[string]string) (fixed []F
 	if err != nil {
 		return nil, nil, err
 	}
-	var edits []edit
-	for at := 0; ; at++ {
+	var refs []int // where paths are named whose place is known, behind the first line, which Linux bounds
+	programs, edits := map[string]bool{}, []edit(nil)
+	for at := bytes.IndexByte(data, '\n') + 1; ; at++ {
 		n := bytes.Index(data[at:], []byte(v.dir+"/"))
 		if at += max(n, 0); n < 0 || len(data)-at < refLen {
 			break
 		}
-		if place := places[string(data[at:at+refLen])]; place != "" && namesProgram(data, at+refLen) {
-			edits = append(edits, edit{from: at, to: at + refLen, data: []byte(place)})
-			at += refLen - 1
+		if ref := string(data[at : at+refLen]); places[ref] != "" {
+			programs[ref] = programs[ref] || namesProgram(data, at+refLen)
+			refs, at = append(refs, at), at+refLen-1
+		}
+	}
+	for _, at := range refs {
+		if ref := string(data[at : at+refLen]); programs[ref] {
+			edits = append(edits, edit{from: at, to: at + refLen, data: []byte(places[ref])})
 		}
 	}
 	return fixups(file, data, edits), func() error { return write(name, before, data, edits) }, nil

@@ -58,6 +58,9 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 			"export A=" + self.String() + "/share:" + dep.String() + "/lib": "export A=" + selfNow + "/share:" + depNow + "/lib",
 			"cd " + self.String() + "/x; cat a.js":                          "cd " + selfNow + "/x; cat a.js",
 			self.String() + "/a.json " + self.String() + "/a.js.map":        selfNow + "/a.json " + selfNow + "/a.js.map",
+			// what the program may compare with its own name
+			"A=" + self.String() + " B=" + dep.String() + "/lib node --allow-fs-read=" + self.String() + "/lib/* " + self.String() +
+				"/lib/app.mjs": "A=" + selfLies + " B=" + depNow + "/lib node --allow-fs-read=" + selfLies + "/lib/* " + selfLies + "/lib/app.mjs",
 		} {
 			dir, _ := withWrappers(t, both, script(shell+text+"\n"))
 			Expect(readBack(t, dir, "bin/app")).To(Equal("#! "+depNow+"/bin/bash -e\n"+want+"\n"), text)

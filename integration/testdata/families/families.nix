@@ -212,21 +212,23 @@ let
     echo '{"version":3,"sources":["../../../..${data}/share/app.ts"],"names":[],"mappings":"AAAA;AACA"}' >$out/dist/app.js.map
   '';
 
-  # A program that asks whether it was started or imported, and a wrapper that starts it, as makeWrapper writes them.
+  # A program that asks whether it was started or imported, and whether it lies where it was told, and a wrapper that starts it, as
+  # makeWrapper writes them.
   asking = interpreter: program: text: runCommand "asking" { } ''
     mkdir -p $out/bin "$out/${dirOf program}"
     cat >"$out/${program}" <<'END'
     ${text}
     END
-    printf '%s\n' '#! ${pkgs.bash}/bin/bash -e' "exec \"${interpreter}\"  $out/${program} \"\$@\"" >$out/bin/asks
+    printf '%s\n' '#! ${pkgs.bash}/bin/bash -e' "export ASKS='$out'" "exec \"${interpreter}\"  $out/${program} \"\$@\"" >$out/bin/asks
     chmod 555 $out/bin/asks
   '';
   askingNode = node: asking "${node}/bin/node" "lib/node_modules/@shop/asks/cli.mjs" ''
     import { fileURLToPath } from 'node:url'
-    console.log(process.argv[1] === fileURLToPath(import.meta.url) ? 'started' : 'imported', process.argv.length)
+    const started = process.argv[1] === fileURLToPath(import.meta.url) && process.argv[1].startsWith(process.env.ASKS ?? "")
+    console.log(started ? 'started' : 'imported', process.argv.length)
   '';
   askingPHP = asking "${pkgs.php}/bin/php" "share/php/asks/bin/asks" ''
-    <?php echo __FILE__ === $_SERVER['SCRIPT_FILENAME'] ? "started " : "included ", $argc, "\n";
+    <?php echo __FILE__ === $_SERVER['SCRIPT_FILENAME'] && str_starts_with(__FILE__, getenv('ASKS')) ? "started " : "included ", $argc, "\n";
   '';
 
   # Java: a jar in a jar, and an archive of the app's classes.
