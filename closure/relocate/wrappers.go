@@ -28,6 +28,8 @@ const (
 	maxWrapper = 64 << 10
 	// maxWrappers bounds the wrappers of a path, maxWrapperFixups what is recorded of them, in bytes.
 	maxWrappers, maxWrapperFixups = 1 << 10, 128 << 10
+	// maxFirstLine bounds the line that says what runs a script, in bytes, as Linux does.
+	maxFirstLine = 256
 	// maxProgramName bounds the name of a program, in bytes, as Linux does that of any file, and maxFlags what stands before it
 	// behind the interpreter's.
 	maxProgramName, maxFlags = 4 << 10, 1 << 10
@@ -35,16 +37,13 @@ const (
 
 // isWrapper reports whether a script that names a program is run by a shell, and is text.
 func isWrapper(script []byte) bool {
-	line, _, _ := bytes.Cut(script, []byte("\n"))
-	words := bytes.Fields(bytes.TrimPrefix(line, []byte("#!")))
-	if len(words) == 0 || len(script) > maxWrapper || bytes.IndexByte(script, 0) >= 0 {
+	if len(script) > maxWrapper || bytes.IndexByte(script, 0) >= 0 {
 		return false
 	}
-	shell := path.Base(string(words[0]))
-	if shell == "env" {
-		shell = string(words[len(words)-1])
-	}
-	return slices.Contains([]string{"sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"}, shell)
+	line, _, _ := strings.Cut(string(script[:min(len(script), maxFirstLine)]), "\n")
+	return slices.ContainsFunc(strings.Fields(strings.TrimPrefix(line, "#!")), func(word string) bool { // the first, or one of env's
+		return slices.Contains([]string{"sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh", "fish"}, path.Base(word))
+	})
 }
 
 // namesProgram reports whether the reference whose hash ends at script[end:] leads to a program of Node.js or PHP: going by its

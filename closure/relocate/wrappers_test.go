@@ -67,6 +67,17 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("takes for a wrapper what any shell runs", func() {
+		for _, line := range []string{
+			"#!/bin/sh", "#! " + dep.String() + "/bin/busybox sh", "#!/usr/bin/env bash", "#!/usr/bin/env -S bash -e",
+			"#!" + dep.String() + "/bin/env -S A=1 " + dep.String() + "/bin/bash -e", "#!/usr/bin/env " + dep.String() + "/bin/zsh",
+			"#!" + dep.String() + "/bin/fish",
+		} {
+			dir, _ := withWrappers(t, both, script(line+"\nnode "+self.String()+"/a.js"))
+			Expect(readBack(t, dir, "bin/app")).To(HaveSuffix("\nnode "+selfLies+"/a.js"), line)
+		}
+	})
+
 	it("names those of other paths by the view where their place is not given", func() {
 		dir, _ := withWrappers(t, map[storepath.Path]string{self: selfLayer},
 			script(shell+"node "+dep.String()+"/a.js "+self.String()+"/a.js"))
