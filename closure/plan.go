@@ -126,8 +126,8 @@ func contains(groups []Group, g Group) bool {
 	})
 }
 
-// isLayer reports whether a plan gives such names.
-func isLayer(name string) bool {
+// IsLayer reports whether a plan gives such names. They are plain words, as shells, PATH and links have them.
+func IsLayer(name string) bool {
 	hash, ok := strings.CutPrefix(name, LayerPrefix)
 	return ok && len(hash) == 5+layerName && hash[4] == '-' && strings.Trim(hash[:4], "0123456789") == "" &&
 		storepath.IsHashPart(hash[5:]+strings.Repeat("0", storepath.HashLen-layerName))

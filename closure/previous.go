@@ -154,7 +154,7 @@ func (n *Node) unproven(keys narinfo.Keys) string {
 // read decodes one layer's manifest.
 func (p *Previous) read(name string, m Manifest, view relocate.View) (Group, map[*Node][]string, error) {
 	group := Group{Layer: name}
-	if !isLayer(name) {
+	if !IsLayer(name) {
 		return group, nil, fmt.Errorf("no layer of paths has such a name")
 	}
 	if err := m.Check(); err != nil {

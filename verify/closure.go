@@ -123,6 +123,9 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 		v.altered(name, "it is a %s, not a layer", dir.Kind)
 		return
 	}
+	if !closure.IsLayer(name) {
+		v.altered(name, "no build gives a layer such a name")
+	}
 	known := map[string]bool{}
 	prefix, infos, err := closure.ReadPathInfos(ctx, dir)
 	view, viewErr := closure.ViewOf(prefix)

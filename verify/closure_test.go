@@ -172,6 +172,18 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 		Expect(missing).To(ContainElement(victim))
 	})
 
+	it("takes no layer whose name no build gives: wrappers have it, which a shell reads, and so has PATH", func() {
+		link := filepath.Join(viewDir, filepath.Base(view.Rename(victim)))
+		for _, name := range []string{"closure-$(id)", "closure-a:b", "closure-0001", "closure-0001-00000000000e"} {
+			Expect(os.Rename(layer, filepath.Join(f.LayersDir, name))).To(Succeed())
+			layer = filepath.Join(f.LayersDir, name)
+			Expect(os.Remove(link)).To(Succeed())
+			Expect(os.Symlink(closure.LinkTarget(imagetest.Dir, name, victim, view), link)).To(Succeed())
+			report := check(verify.ClosureOptions{Keys: keys, View: launchlayer.View, Dir: imagetest.Dir})
+			Expect(report.Altered).To(ContainElement(HaveField("Why", "no build gives a layer such a name")), name)
+		}
+	})
+
 	it("lists what belongs to no path", func() {
 		write(filepath.Join(layer, "stranger"), "")
 		Expect(os.Symlink("/", filepath.Join(viewDir, "way-out"))).To(Succeed())
