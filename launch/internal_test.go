@@ -713,4 +713,7 @@ func TestWhatIsWithheldIsSoInEveryThread(t *testing.T) {
 	Expect(withhold([]string{"statx"})).To(Succeed())
 	close(withheld)
 	Expect(<-there).To(Equal([3]error{unix.ENOSYS, unix.ENOSYS, unix.ENOSYS}))
+	untranslated = append(untranslated, unix.SYS_SECCOMP)
+	Expect(withhold(nil)).To(Succeed())
+	Expect(withhold(nil)).To(Equal(unix.ENOSYS))
 }
