@@ -199,14 +199,16 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 	})
 
-	it("gives the app the terminal that is not its standard input", func() {
+	it("gives the app the terminal that is not its standard input, and the shell again", func() {
 		cmd := img.command("sh")
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", img.bin(launch.ProgramName) +
-			` sh -c 'set -- $(cat /proc/$$/stat); echo group $5 $8' < /dev/null`}
+			` sh -c 'set -- $(cat /proc/$$/stat); echo app $5 $8' < /dev/null; set -- $(cat /proc/$$/stat); echo shell $5 $8`}
 		_, lines := onTerminal(t, cmd)
-		words := strings.Fields(until(lines, "group"))
-		Expect(words).To(HaveLen(3))
-		Expect(words[1]).To(Equal(words[2]))
+		for _, who := range []string{"app ", "shell "} {
+			groups := strings.Fields(until(lines, who))
+			Expect(groups).To(HaveLen(3))
+			Expect(groups[1]).To(Equal(groups[2]), who)
+		}
 	})
 
 	it("leaves the terminal to whoever has it, where it is started in the background", func() {
@@ -684,7 +686,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		img.configure(func(c *launch.Config) { c.PRoot, c.Requested = path, launch.EngineProot })
 		for then, cmd := range map[string]*exec.Cmd{
 			"sleep 0.5\nexit 1": img.command("app", "exit", "0"), "sleep 0.4\nexit 1": img.process("app exit 0; app exit 1"),
-			"exec sleep 1000": img.command("app", "exit", "0"),
+			"exec sleep 1000": img.command("app", "exit", "0"), "exec sleep 2000": asFirst(img.command("app", "exit", "0")),
 		} {
 			Expect(os.WriteFile(path, []byte("#!/bin/sh\necho up\n"+then+"\n"), 0o755)).To(Succeed())
 			out, err := cmd.StdoutPipe()

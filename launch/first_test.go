@@ -69,11 +69,13 @@ func testFirstProcess(t *testing.T, context spec.G, it spec.S) {
 	}
 
 	it("ends with a command that SIGTERM has ended, whatever that left behind makes of the signal", func() {
-		cmd := asFirst(img.process(`sh -c '(trap "" TERM; exec sleep 1000) & trap "exit 7" TERM; echo ready; while :; do sleep 0.01; done'`))
+		cmd := asFirst(img.process(`sh -c '(trap "" TERM; echo ready; exec sleep 1000) & trap "exit 7" TERM; echo ready; while :; do sleep 0.01; done'`))
 		out, err := cmd.StdoutPipe()
 		Expect(err).NotTo(HaveOccurred())
 		Expect(cmd.Start()).To(Succeed())
-		until(bufio.NewScanner(out), "ready")
+		lines := bufio.NewScanner(out)
+		until(lines, "ready")
+		until(lines, "ready")
 		Expect(end(cmd, syscall.SIGTERM)).To(Equal(7))
 	})
 
