@@ -391,8 +391,12 @@ func TestAPRootThatDoesNotStartLeavesNothingOpen(t *testing.T) {
 		return len(entries)
 	}
 	before := open()
+	silent := filepath.Join(t.TempDir(), "silent")
+	Expect(os.WriteFile(silent, []byte("#!/bin/bash\nfor fd in /proc/$$/fd/*; do fd=${fd##*/}; [ $fd -lt 3 ] || eval \"exec $fd>&-\"; done\n"+
+		"exec sleep 1000\n"), 0o700)).To(Succeed())
 	for program, problem := range map[string]string{
 		"/no/such": "starting /no/such: no such file or directory", "/bin/false": "proot ended with status 1",
+		silent: "proot ended with status 137",
 	} {
 		l := &launcher{config: Config{PRoot: program}, supervisor: &supervisor{}}
 		_, err := l.startTraced(&command{path: "/x"}, "/tmp", true)

@@ -175,7 +175,7 @@ func readExit(pipe *os.File, reports *json.Decoder, ends chan<- status) {
 func endTraced(proot int) status {
 	var ws syscall.WaitStatus
 	for deadline := time.Now().Add(exitGrace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if pid, err := syscall.Wait4(proot, &ws, syscall.WNOHANG, nil); pid == proot || errors.Is(err, syscall.ECHILD) {
+		if pid, _ := syscall.Wait4(proot, &ws, syscall.WNOHANG, nil); pid != 0 { // it has ended, or is no child any more
 			return status(ws)
 		}
 		killAll("TracerPid", proot)
