@@ -79,7 +79,7 @@ func (l *launcher) try(cmd *command, path string) error {
 
 // inClosure reports whether a file is one of the closure's, rather than of the run image.
 func (l *launcher) inClosure(path string) bool {
-	if strings.HasPrefix(path, storepath.Dir+"/") || strings.HasPrefix(path, filepath.Dir(l.config.View)+"/") {
+	if strings.HasPrefix(path, storepath.Dir+"/") || strings.HasPrefix(path, l.config.View+"/") {
 		return true
 	}
 	return slices.ContainsFunc(l.config.Bin, func(dir string) bool { return filepath.Dir(path) == dir })
