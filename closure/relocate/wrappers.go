@@ -2,7 +2,6 @@ package relocate
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,15 +100,21 @@ func (v View) FixWrappers(ctx context.Context, dir string, o Original, report Re
 		for _, f := range fixed {
 			n += f.size()
 		}
-		if err == nil && n > 0 && size+n <= maxWrapperFixups {
-			if err = cmp.Or(context.Cause(ctx), errRecord); ctx.Err() == nil && v.budget.record(n) {
-				err = apply()
-			}
-			all, size = append(all, fixed...), size+n
+		switch {
+		case err != nil || n == 0 || size+n > maxWrapperFixups:
+			fixed = nil
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		case !v.budget.record(n):
+			err = errRecord
+		default:
+			err = apply()
+			size += n
 		}
 		if err != nil {
 			return Report{}, fmt.Errorf("fixing %s: %s: %w", o.Path, file, err)
 		}
+		all = append(all, fixed...)
 	}
 	report.Fixups = all
 	return report, nil
