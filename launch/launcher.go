@@ -114,7 +114,7 @@ func (l *launcher) program(argv []string, env environment, needsEngine bool) (*c
 	cmd := &command{argv: argv, env: env, needsEngine: needsEngine}
 	err := l.locate(cmd)
 	if err != nil && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
-		l.debugf("no %s in the image: its -c line is interpreted", argv[0])
+		l.debugf("%s cannot be run: its -c line is interpreted", argv[0])
 		return l.interpreter(argv[2], argv[3:]), nil
 	}
 	return cmd, err

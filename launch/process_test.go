@@ -396,7 +396,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 			img.env = append(img.env, launch.DebugEnv+"=1")
 			r := run(img.command("bash", "-c", `app echo $0`))
 			Expect(r.out).To(Equal("sh\n"))
-			Expect(r.err).To(ContainSubstring("run_proot.sh: no bash in the image: its -c line is interpreted\n"))
+			Expect(r.err).To(ContainSubstring("run_proot.sh: bash cannot be run: its -c line is interpreted\n"))
 			for _, args := range [][]string{
 				{"bash"}, {"bash", "-c"}, {"bash", "-x"}, {"bash", "-x", "app echo"}, {"nosuch", "-c", "app echo"},
 			} {
