@@ -23,7 +23,7 @@ var wantedOfTasks = map[string][]string{
 	"java":     {"OpenJDK", "good morning, java, from"},
 	"erlang":   {"9DD4E461268C8034F5C8564E155C67A6"},
 	"node":     {"good evening, node, from", "zipped", "2"},
-	"postgres": {"Success", "500500|t", "server stopped"},
+	"postgres": {"Success", "500500|t", "ended with 0"},
 	"clone":    {"WORK/bare"},
 }
 

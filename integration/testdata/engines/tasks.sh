@@ -54,7 +54,9 @@ insert into t select generate_series(1, 1000);
 create extension pg_trgm;
 select sum(n), similarity('relocate', 'relocated') > 0.5 from t;
 EOF
-    pg_ctl --pgdata=data --wait --mode=fast stop
+    # Not silent, it prints a dot for each second that it takes.
+    pg_ctl --silent --pgdata=data --wait --mode=fast stop
+    echo "ended with $?"
 }
 
 task_redis() {
