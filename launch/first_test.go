@@ -241,15 +241,20 @@ func interrupted(t *testing.T, cmd *exec.Cmd, byKey bool) string {
 	return strings.TrimPrefix(until(lines, "interrupts"), "^C")
 }
 
-// onTerminal starts a command on a terminal of its own, for half a minute at most.
+// onTerminal starts a command on a terminal of its own, which says nothing any more after half a minute: also where the command
+// has ended and others have the terminal still.
 func onTerminal(t *testing.T, cmd *exec.Cmd) (*os.File, *bufio.Scanner) {
-	tty, err := pty.Start(cmd)
+	started, err := pty.Start(cmd)
 	Expect(err).NotTo(HaveOccurred())
-	late := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	fd, err := syscall.Dup(int(started.Fd())) // one for which Go waits itself, so that reading it can have an end
+	Expect(err).NotTo(HaveOccurred())
+	Expect(syscall.SetNonblock(fd, true)).To(Succeed())
+	tty := os.NewFile(uintptr(fd), started.Name())
+	Expect(started.Close()).To(Succeed())
+	Expect(tty.SetReadDeadline(time.Now().Add(30 * time.Second))).To(Succeed())
 	t.Cleanup(func() {
-		late.Stop()
-		_, _ = cmd.Process.Kill(), cmd.Wait()
-		_ = tty.Close()
+		_, _ = cmd.Process.Kill(), tty.Close()
+		_ = cmd.Wait()
 	})
 	return tty, bufio.NewScanner(tty)
 }
