@@ -1,6 +1,8 @@
 package nixproot_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -406,4 +408,33 @@ func TestThePackageScriptNamesWhatNoBuildWillUse(t *testing.T) {
 	status, _, errs := script(t, "package", "--output", filepath.Join(top, "buildpack"), "--offline", top)
 	g.Expect(status).To(Equal(0), errs)
 	g.Expect(errs).To(ContainSubstring("warning: no build uses " + top + "/nix.tar.xz, as buildpack.toml has no dependency with its hash, sha256:"))
+}
+
+// Of a package for both architectures pack takes linux/ARCH for itself; pack build takes the whole directory.
+func TestThePackageOfBothArchitecturesIsWholeForEachAndByItself(t *testing.T) {
+	g, top := NewWithT(t), t.TempDir()
+	offline, both := filepath.Join(top, "offline"), filepath.Join(top, "both")
+	g.Expect(os.Mkdir(offline, 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(offline, "nix.tar.xz"), []byte("nix"), 0o644)).To(Succeed())
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("nix")))
+	for _, args := range [][]string{{}, {"--arch", "amd64", "--arch", "arm64"}} { // the second time over what is there
+		status, _, errs := script(t, append([]string{"package", "--output", both, "--offline", offline}, args...)...)
+		g.Expect(status).To(Equal(0), errs)
+	}
+	for _, root := range []string{"", "linux/amd64", "linux/arm64"} {
+		for _, name := range []string{"LICENSE", "README.md", "dependencies/" + sum + ".toml", "dependencies/" + sum + "/nix.tar.xz",
+			"bin/main", "bin/launch", "bin/build", "bin/detect", "bin/inspect", "bin/survey", "bin/verify"} {
+			g.Expect(filepath.Join(both, root, name)).To(BeARegularFile(), root)
+		}
+	}
+	g.Expect(filepath.Join(both, "buildpack.toml")).To(BeARegularFile())
+	g.Expect(filepath.EvalSymlinks(filepath.Join(both, "bin/build"))).To(HaveSuffix("/linux/amd64/bin/main"))
+}
+
+func TestTheReleaseScriptWritesNothingOfAVersionWithoutNotes(t *testing.T) {
+	g, dir := NewWithT(t), filepath.Join(t.TempDir(), "dist")
+	status, _, errs := script(t, "release", "--version", "999.9.9", "--output", dir)
+	g.Expect(status).To(Equal(1))
+	g.Expect(errs).To(Equal("release: CHANGELOG.md says nothing of 999.9.9: give it a part \"## [999.9.9]\", which is the release's notes\n"))
+	g.Expect(dir).NotTo(BeAnExistingFile())
 }
