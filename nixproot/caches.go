@@ -51,7 +51,7 @@ func gatherCaches(config Config, bindings []cacheBinding) (cacheSettings, error)
 			return s, fmt.Errorf("reading public-key of the service binding %q: %w; a key looks like %s", b.Name, err, defaultKey)
 		}
 		s.keys = append(s.keys, keys...)
-		if b.URL != "" {
+		if b.URL != "" && !slices.Contains(s.urls, b.URL) {
 			s.urls = append(s.urls, b.URL)
 		}
 	}
@@ -60,7 +60,19 @@ func gatherCaches(config Config, bindings []cacheBinding) (cacheSettings, error)
 			s.urls = append(s.urls, u)
 		}
 	}
+	s.keys = withoutTwins(s.keys)
 	return s, nil
+}
+
+// withoutTwins are keys, each once: a binding may repeat what a setting says, and whoever does trusts nobody else by it.
+func withoutTwins(keys narinfo.Keys) narinfo.Keys {
+	var all narinfo.Keys
+	for _, key := range keys {
+		if !slices.ContainsFunc(all, func(k narinfo.PublicKey) bool { return k.String() == key.String() }) {
+			all = append(all, key)
+		}
+	}
+	return all
 }
 
 // options are those of package cache. The logins of bindings are for their own caches and no other port or

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
 func TestCaches(t *testing.T) {
@@ -54,6 +56,17 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(set.Close()).To(Succeed())
 	}
+
+	it("takes a key or a cache once that settings and bindings give several times, which trusts nobody else", func() {
+		keys, err := narinfo.ParseKeys(key)
+		Expect(err).NotTo(HaveOccurred())
+		once, err := gatherCaches(Config{TrustedKeys: keys, Substituters: []string{"https://a", "https://b"}}, nil)
+		Expect(err).NotTo(HaveOccurred())
+		twice, err := gatherCaches(Config{TrustedKeys: slices.Repeat(keys, 2), Substituters: []string{"https://b"}},
+			[]cacheBinding{{URL: "https://a", PublicKeys: key}, {URL: "https://a"}, {URL: "https://b", PublicKeys: key}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(twice.identity()).To(Equal(once.identity()))
+	})
 
 	it("sends a binding's login to its cache", func() {
 		server.Start()
