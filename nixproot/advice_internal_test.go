@@ -222,7 +222,7 @@ var selfExplaining = []said{
 	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
 	{"which is no regular file; remove it", "the same, of a pipe or device"},
 	{"; it takes …", "the setting has another value than it may have"},
-	{"and the source has no such file", "`BP_NIX_FILE` or `BP_NIX_FLAKE` names what is not in the upload: misspelt, not committed, or excluded"},
+	{"and the source has no such file", "`BP_NIX_FILE`, `BP_NIX_FLAKE` or `NIXPKGS_CONFIG` names what is not in the upload: misspelt, not committed, or excluded"},
 	{"and BP_NIX_HYDRA_URL does not say which Hydra has it", "the two go together"},
 	{"reading BP_NIX_TRUSTED_PUBLIC_KEYS:", "a key is the line that `nix-store --generate-binary-cache-key` wrote: `name:base64`"},
 	{"its paths live in", "the cache is for a Nix whose store is not `/nix/store`, and of no use here"},

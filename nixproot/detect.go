@@ -49,6 +49,9 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 	if err != nil {
 		return libcnb.DetectResult{}, err
 	}
+	if err := chosen.checkNixpkgsConfig(context.ApplicationPath, lookup); err != nil {
+		return libcnb.DetectResult{}, err
+	}
 	if chosen == (entry{}) {
 		d.Logger.Bodyf("SKIPPED: no %s in the source, and none of BP_NIX_FILE, BP_NIX_FLAKE, BP_NIX_STORE_PATH and "+
 			"BP_NIX_HYDRA_JOB is set", strings.Join(entryFiles, ", "))
@@ -179,6 +182,20 @@ func entryOf(file, why string) entry {
 		dir = "./" + strings.TrimSuffix(dir, "/")
 	}
 	return entry{Flake: cmp.Or(dir, "."), Why: why}
+}
+
+// checkNixpkgsConfig fails where NIXPKGS_CONFIG names what the source does not have: nixpkgs takes that for no settings at all.
+// An absolute name is none of the source's, and may be of the machine's own environment.
+func (e entry) checkNixpkgsConfig(source string, lookup Lookup) error {
+	file, _ := lookup("NIXPKGS_CONFIG")
+	if file == "" || filepath.IsAbs(file) || e.File == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(source, file)); err != nil || !filepath.IsLocal(file) {
+		return fmt.Errorf("NIXPKGS_CONFIG is %q, and the source has no such file (is it in .gitignore or excluded from the "+
+			"upload?)", file)
+	}
+	return nil
 }
 
 // settings finds a setting in the environment, else its default in buildpack.toml. Its error may be a *misspeltError.

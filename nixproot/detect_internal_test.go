@@ -120,6 +120,22 @@ func testDetect(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(MatchError(ContainSubstring("inside the source")))
 	})
 
+	it("refuses settings of nixpkgs that the source does not have, where they are read", func() {
+		file("default.nix")
+		file("nix/config.nix")
+		for _, name := range []string{"nix/config.nix", "./nix", "/etc/nix/nixpkgs-config.nix"} {
+			t.Setenv("NIXPKGS_CONFIG", name)
+			Expect(detect()).To(BeTrue(), name)
+		}
+		for _, name := range []string{"config.nix", "../" + filepath.Base(dir) + "/nix/config.nix", "~/config.nix"} {
+			t.Setenv("NIXPKGS_CONFIG", name)
+			_, err := detect()
+			Expect(err).To(MatchError(ContainSubstring(`and the source has no such file`)), name)
+		}
+		t.Setenv("BP_NIX_STORE_PATH", "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60")
+		Expect(detect()).To(BeTrue(), "nothing is evaluated")
+	})
+
 	it("passes without any file when store paths are given", func() {
 		t.Setenv("BP_NIX_STORE_PATH", "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-net-tools-1.60")
 		Expect(detect()).To(BeTrue())
