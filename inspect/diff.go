@@ -19,10 +19,11 @@ type Diff struct {
 	// Same is how many paths are in both.
 	Same int `json:"same"`
 	// LayersShared and LayersNew count the layers of the second image by whether the first has them; Moved is the size
-	// of the new ones, in bytes.
-	LayersShared int   `json:"layersShared"`
-	LayersNew    int   `json:"layersNew"`
-	Moved        int64 `json:"moved"`
+	// of the new ones, in bytes, and NewLayers are they.
+	LayersShared int     `json:"layersShared"`
+	LayersNew    int     `json:"layersNew"`
+	Moved        int64   `json:"moved"`
+	NewLayers    []Layer `json:"newLayers"`
 	// Settings are what else differs.
 	Settings []Setting `json:"settings"`
 }
@@ -50,7 +51,7 @@ type Setting struct {
 
 // Compare says what differs between two images.
 func Compare(before, after *Report) Diff {
-	d := Diff{Changed: []Change{}, Added: []Path{}, Removed: []Path{}, Settings: []Setting{}}
+	d := Diff{Changed: []Change{}, Added: []Path{}, Removed: []Path{}, NewLayers: []Layer{}, Settings: []Setting{}}
 	old, now := index(before.Paths), index(after.Paths)
 	byName := map[string][]Path{}
 	for _, p := range before.Paths {
@@ -86,6 +87,7 @@ func Compare(before, after *Report) Diff {
 		} else {
 			d.LayersNew++
 			d.Moved += l.Size
+			d.NewLayers = append(d.NewLayers, l)
 		}
 	}
 	setting := func(name, a, b string) {
@@ -96,7 +98,7 @@ func Compare(before, after *Report) Diff {
 	setting("architecture", before.Architecture, after.Architecture)
 	setting("buildpack", before.Buildpack, after.Buildpack)
 	setting("engine", before.engine(), after.engine())
-	setting("run image", before.RunImage, after.RunImage)
+	setting("run image", before.runImage(), after.runImage())
 	types := map[string][2]string{}
 	for i, r := range []*Report{before, after} {
 		for _, p := range r.Processes {
@@ -138,6 +140,9 @@ func (d Diff) Text(w io.Writer) error {
 	}
 	for _, p := range d.Removed {
 		t.printf("- %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))
+	}
+	for _, l := range d.NewLayers {
+		t.printf("+ layer %d, %s (%s)\n", l.Number, text.Printable(l.Name), closure.Bytes(l.Size))
 	}
 	return t.err
 }

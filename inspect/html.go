@@ -46,7 +46,7 @@ func (r *Report) HTML(w io.Writer) error {
 	layers, paths := r.rows()
 	return parsed.Execute(w, map[string]any{
 		"Report": r, "Layers": layers, "Paths": paths, "Cells": r.treemap(paths), "Size": closure.Bytes(r.Size),
-		"Closure": closure.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "Width": mapWidth, "Height": mapHeight,
+		"Closure": closure.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "RunImage": text.Printable(r.runImage()), "Width": mapWidth, "Height": mapHeight,
 		"Fixups": r.Fixups(),
 	})
 }

@@ -23,8 +23,9 @@ type Report struct {
 	ID           string `json:"id,omitempty"`
 	Architecture string `json:"architecture,omitempty"`
 	Buildpack    string `json:"buildpack,omitempty"`
-	// RunImage is what the label calls the run image.
-	RunImage string `json:"runImage,omitempty"`
+	// RunImage is what the label calls the run image: by its digest, and in an engine that is all. RunImageName is its name.
+	RunImage     string `json:"runImage,omitempty"`
+	RunImageName string `json:"runImageName,omitempty"`
 	// Engine is what the files are made for, Requested what BP_NIX_ENGINE said, and Reason why not relocated.
 	Engine    string    `json:"engine,omitempty"`
 	Requested string    `json:"requestedEngine,omitempty"`
@@ -124,7 +125,7 @@ func (r *Report) Text(w io.Writer) error {
 	t.line("image", r.Name)
 	t.line("digest", r.ID)
 	t.line("made", strings.TrimPrefix(r.Architecture+" "+r.Buildpack, " "))
-	t.line("run image", r.RunImage)
+	t.line("run image", r.runImage())
 	t.line("engine", r.engine())
 	for _, root := range r.Roots {
 		t.line("root", root)
@@ -147,6 +148,17 @@ func (r *Report) Text(w io.Writer) error {
 			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err
+}
+
+// runImage is the run image by its name, and by its digest where the name does not have that.
+func (r *Report) runImage() string {
+	switch {
+	case r.RunImageName == "" || strings.Contains(r.RunImage, "@"):
+		return r.RunImage
+	case r.RunImage == "":
+		return r.RunImageName
+	}
+	return r.RunImageName + " (" + r.RunImage + ")"
 }
 
 func (r *Report) engine() string {

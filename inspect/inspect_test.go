@@ -69,6 +69,20 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 			ContainSubstring("~ app: 00000000000000000000000000000001 -> 00000000000000000000000000000002 (")))
 	})
 
+	it("names the layers that are new, and the run image as people do", func() {
+		before, after := made(nil), made(nil)
+		before.Layers = []Layer{{Number: 1, DiffID: "a", Name: "run image"}, {Number: 2, DiffID: "b", Name: "the app's", Size: 7}}
+		after.Layers = []Layer{{Number: 1, DiffID: "a", Name: "run image"}, {Number: 2, DiffID: "c", Name: "the app's", Size: 9}}
+		before.RunImage, before.RunImageName = "0123", "base:1"
+		after.RunImage, after.RunImageName = "registry/base@sha256:4567", "registry/base:1"
+		d := Compare(before, after)
+		Expect(d.NewLayers).To(Equal(after.Layers[1:]))
+		var out bytes.Buffer
+		Expect(d.Text(&out)).To(Succeed())
+		Expect(out.String()).To(Equal("layers: 1 shared, 1 new (9 B to move)\nstore paths: 0 the same, 0 changed, 0 added, 0 removed\n" +
+			"~ run image: base:1 (0123) -> registry/base@sha256:4567\n+ layer 2, the app's (9 B)\n"))
+	})
+
 	it("pairs what changed by its name, and tells it from what came and went", func() {
 		before := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "1", 10}, []any{"old", "1", 3})
 		after := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "2", 12}, []any{"new", "1", 4})

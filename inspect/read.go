@@ -93,7 +93,7 @@ func (r *Report) readLabels(img *image.Image) {
 	if err != nil {
 		r.problem(lifecycle.MetadataLabel, err)
 	}
-	r.RunImage = metadata.RunImage.Reference
+	r.RunImage, r.RunImageName = metadata.RunImage.Reference, metadata.RunImage.Image
 	for _, buildpack := range metadata.Buildpacks {
 		if buildpack.Key == launchlayer.BuildpackID {
 			r.Buildpack = buildpack.Key + " " + buildpack.Version

@@ -95,6 +95,8 @@ type Metadata struct {
 	RunImage struct {
 		TopLayer  string `json:"topLayer"`
 		Reference string `json:"reference"`
+		// Image is its name, as the builder or the platform gave it.
+		Image string `json:"image"`
 	} `json:"runImage"`
 }
 
