@@ -52,6 +52,10 @@ var golden = map[int]map[string]string{
 		"relocated": "3b4cc27cc0fa5a3ecf10d5426568d6cfe6da2f6a5c629be01c315b0e84a8a5e3",
 		"as it is":  "154ea17c593607c9b2e3df75c7bcce5359c81cc51548ccb76b919251bf19c957",
 	},
+	9: { // small paths that start programs of others name them so as well, and have a layer apart
+		"relocated": "912c1d96ddc83b427625ee222c4ce5dacff999bfbaefbc3700de1b9f801c79d6",
+		"as it is":  "f6ecd40866fce855f840beaa14014f8e20da1b0b2952c4ab8351a72d6f5cd506",
+	},
 	6: { // links of the view are short: paths have the view's names in their layers
 		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
 		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",

@@ -1,8 +1,10 @@
 package closure_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +28,7 @@ import (
 type image struct {
 	layers, viewDir string
 	view            relocate.View
+	most            int // of layers
 }
 
 func newImage(t *testing.T) image {
@@ -33,7 +36,7 @@ func newImage(t *testing.T) image {
 	Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
 	viewDir := filepath.Join(dir, "store")
-	return image{layers: dir, viewDir: viewDir, view: viewAt(viewDir)}
+	return image{layers: dir, viewDir: viewDir, view: viewAt(viewDir), most: 12}
 }
 
 // build plays one build into the image.
@@ -42,7 +45,7 @@ func (i image) build(c *binaryCache, g *closure.Graph, previous *closure.Previou
 	staging := filepath.Join(i.layers, ".staging")
 	result, err := closure.Substitute(ctx, closure.Options{
 		Caches: c.open(), Roots: g.Roots, Staging: staging, View: i.view, Previous: previous,
-		Layers: 12,
+		Layers: i.most,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	Expect(closure.Install(ctx, result, staging, i.layers)).To(Succeed())
@@ -242,6 +245,50 @@ func testPlaces(t *testing.T, _ spec.G, it spec.S) {
 		for _, p := range report.Paths {
 			Expect(p.Problem == "").To(Equal(p.Path != tool), "%s: %s", p.Path, p.Problem)
 		}
+	})
+
+	it("has what starts programs by Node.js or PHP name them by where they lie, whatever others need it", func() {
+		c, img := newBinaryCache(t), newImage(t)
+		node := c.add(pathOf("places", "nodejs-slim-24.1"), map[string]string{"bin/node": "-> /bin/cat"})
+		app := c.add(pathOf("places", "app-1"), map[string]string{"lib/app.mjs": "app"})
+		var others []storepath.Path // the more layers, the fewer of these are in the app's
+		for i := range 60 {
+			others = append(others, c.add(pathOf("places", fmt.Sprintf("other-%d", i)), map[string]string{"name": fmt.Sprintf("%05000d", i)}))
+		}
+		wrapper := func(name string, more ...storepath.Path) storepath.Path {
+			script := "#!/bin/sh\nexec " + node.String() + "/bin/node " + app.String() + "/lib/app.mjs"
+			return c.add(pathOf("places", name), map[string]string{"bin/app": script}, append(more, node, app)...)
+		}
+		first := wrapper("first-1")
+		second := wrapper("second-1", first)
+		var roots []storepath.Path
+		for _, name := range []string{"joined-1", "joined-2", "joined-3"} { // in layers of their own, there are so many
+			roots = append(roots, c.add(pathOf("places", name), map[string]string{"app": "-> " + first.String() + "/bin/app", "own": name},
+				append(others, first, second)...))
+		}
+		contents, starters := map[string]string{}, map[string]bool{}
+		for _, layers := range []int{2, 3, 20, 40, 60} {
+			img.most = layers
+			result := img.build(c, &closure.Graph{Roots: roots}, nil)
+			lies := func(p storepath.Path) string {
+				return filepath.Join(img.layers, layerOf(result, p), closure.BaseName(p, img.view))
+			}
+			for _, p := range []storepath.Path{first, second} {
+				text, err := os.ReadFile(filepath.Join(lies(p), "bin", "app"))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(string(text)).To(HaveSuffix("/bin/node " + lies(app) + "/lib/app.mjs"))
+				Expect(layerOf(result, p)).NotTo(Equal(layerOf(result, app)))
+			}
+			Expect(len(result.Groups)).To(BeNumerically("<=", layers))
+			starters[layerOf(result, first)] = true
+			for _, group := range result.Groups {
+				now := digest(filepath.Join(img.layers, group.Layer))
+				Expect(cmp.Or(contents[group.Layer], now)).To(Equal(now), "a layer's name says what it holds")
+				contents[group.Layer] = now
+			}
+			proven(t, img.layers, c.keys)
+		}
+		Expect(starters).To(HaveLen(5))
 	})
 
 	it("names an app's layer by the layers of its references, as its wrappers may, and no other one", func() {

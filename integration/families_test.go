@@ -27,7 +27,7 @@ var families = map[string][]string{
 	"sbcl":       {"a text from the store\n59 a text from the store"},
 	"php":        {"phar a text from the store", "started 3"},
 	"sqlite":     {"ok", "1000"},
-	"node":       {"a text from the store 7 7", "true 300 a text", "Error: on purpose", "started 2", "started 4"},
+	"node":       {"a text from the store 7 7", "true 300 a text", "Error: on purpose", "started 2", "started 4", "started 3"},
 	"java":       {"class: a text", "resource: a text", "inner: a text", "stored: a text"},
 	"cds":        {"class: a text"},
 	"jdk":        {"compiled 21"},

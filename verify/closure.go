@@ -157,7 +157,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 			if v.places == nil { // all layers are to be made for one directory
 				v.places = closure.NewPlaces(view)
 			}
-			v.places.Add(r.Path, r.References, name)
+			v.places.Add(r.Path, r.NarSize, r.References, name)
 			v.trees = append(v.trees, unpacked{
 				file: dir.Child(closure.BaseName(r.Path, view)), view: view, info: r, entry: len(v.report.Paths),
 			})

@@ -227,6 +227,13 @@ let
     const started = process.argv[1] === fileURLToPath(import.meta.url) && process.argv[1].startsWith(process.env.ASKS ?? "")
     console.log(started ? 'started' : 'imported', process.argv.length)
   '';
+  # And one that a script in a path of its own starts, which an environment of links has.
+  startedAside = pkgs.buildEnv {
+    name = "started-aside";
+    paths = [
+      (pkgs.writeShellScriptBin "aside" "exec ${pkgs.nodejs}/bin/node ${askingNode pkgs.nodejs}/lib/node_modules/@shop/asks/cli.mjs \"$@\"")
+    ];
+  };
   askingPHP = asking "${pkgs.php}/bin/php" "share/php/asks/bin/asks" ''
     <?php echo __FILE__ === $_SERVER['SCRIPT_FILENAME'] && str_starts_with(__FILE__, getenv('ASKS')) ? "started " : "included ", $argc, "\n";
   '';
@@ -293,6 +300,7 @@ let
         SNAPSHOTS = "${snapshot "adler" nodejs} ${snapshot "fletcher" recent.nodejs}";
         MODULES = modules;
         ASKS_NODE = "${askingNode nodejs} ${askingNode recent.nodejs}";
+        ASIDE = startedAside;
         STARTED = "${askingNode nodejs}/lib/node_modules/@shop/asks/cli.mjs";
       };
     };

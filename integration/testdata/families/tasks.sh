@@ -106,6 +106,7 @@ task_node() {
         { "$node/bin/node" --enable-source-maps "$MODULES/dist/app.js" 2>&1 || true; } | grep -oE 'Error: on purpose|app.ts:[0-9]+' | sort -u
     done
     for asks in $ASKS_NODE; do "$asks/bin/asks" a b; done
+    "$ASIDE/bin/aside" a
 }
 
 task_java() {
