@@ -55,7 +55,7 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(all[0].Chain).To(BeEmpty())
 		var out bytes.Buffer
 		Expect(WriteWhy(&out, all)).To(Succeed())
-		Expect(out.String()).To(ContainSubstring("no root needs it"))
+		Expect(out.String()).To(ContainSubstring("no root needs it\nneeded directly by no other\n"))
 		_, err = r.Why("/nix/store/")
 		Expect(err).To(HaveOccurred())
 	})

@@ -113,6 +113,10 @@ func WriteWhy(w io.Writer, all []Why) error {
 		if len(why.Chain) == 0 {
 			t.printf("%s: no root needs it\n", text.Printable(string(why.Path)))
 		}
+		if len(why.Dependents) == 0 {
+			t.printf("needed directly by no other\n")
+			continue
+		}
 		t.printf("needed directly by %d: ", len(why.Dependents))
 		for j, p := range why.Dependents {
 			if j == 10 {

@@ -58,7 +58,7 @@ func (r *Report) Text(out io.Writer) error {
 	for _, fact := range r.Facts {
 		fmt.Fprintln(&b, text.Printable(fact))
 	}
-	fmt.Fprintf(&b, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s that belong to none",
+	fmt.Fprintf(&b, "%s: %d intact and signed, %d altered, %d signed by no trusted key, %s belonging to none",
 		text.Count(len(r.Paths), "store path"), intact, altered+counts[Altered], untrusted, text.Count(counts[Extra], "file"))
 	if counts[Unknown] > 0 {
 		fmt.Fprintf(&b, ", %d that this program cannot tell about", counts[Unknown])

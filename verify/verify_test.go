@@ -57,7 +57,7 @@ func ExampleReport_Text() {
 	// intact: false
 	// intact    /nix/store/00000000000000000000000000000000-app (closure-0001-a) example-1
 	// UNKNOWN   LD_PRELOAD: the image's environment sets it
-	// 1 store path: 1 intact and signed, 0 altered, 0 signed by no trusted key, 0 files that belong to none, 1 that this program cannot tell about
+	// 1 store path: 1 intact and signed, 0 altered, 0 signed by no trusted key, 0 files belonging to none, 1 that this program cannot tell about
 	// verified covers every file in the layers directory, the launcher with its configuration, process types, entrypoint and environment; not the run image, not what the app itself does
 }
 
