@@ -3,6 +3,7 @@ package relocate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -112,7 +113,7 @@ func (t *integrity) changes(h *hashed) error {
 	scripts := changedScripts(h.file, was, now, maxNames-t.scripts+1)
 	if t.scripts += len(scripts); t.scripts > maxNames {
 		t.scripts, scripts = maxNames, nil
-		t.c.blocker(Blocker{File: h.file, Offset: -1, Kind: Checksummed, Detail: "the hash of one of too many scripts in pages"})
+		t.c.blocker(hashBlocker(h.file, "the hash of one of too many scripts in pages"))
 	}
 	for _, script := range scripts {
 		t.know(script)
@@ -143,7 +144,7 @@ func (t *integrity) become(h *hashed, depth int) error {
 			t.c.blocker(chainedPage(h.file))
 			return nil
 		case t.isSealed(h.file, data):
-			t.c.blocker(Blocker{File: h.file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten, in what is no text"})
+			t.c.blocker(hashBlocker(h.file, "the hash of a file that was rewritten, in what is no text"))
 			return nil
 		}
 		data = nil // or there would be one of each page in a row
@@ -200,7 +201,12 @@ func (t *integrity) isSealed(file string, data []byte) bool {
 
 // chainedPage says that there are too many pages in a row.
 func chainedPage(file string) Blocker {
-	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a page that has the hash of another, and so on"}
+	return hashBlocker(file, "the hash of a page that has the hash of another, and so on")
+}
+
+// hashBlocker says which hash in a file cannot be made anew.
+func hashBlocker(file, detail string) Blocker {
+	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: detail, Harmless: harmlessPlace(file, "")}
 }
 
 // fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.
@@ -209,8 +215,12 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 	defer func() { loan.Return() }()
 	var f *fixer
 	return t.pages(ctx, func(file string, packed bool) (err error) {
-		if !packed {
+		if !packed || harmlessPlace(file, "") != "" {
 			return nil
+		}
+		data, err := t.read(file)
+		if err != nil {
+			return err
 		}
 		if f == nil {
 			if loan, err = memory.Of(ctx, t.view.budget.memory).Overdraw(ctx); err != nil {
@@ -225,19 +235,17 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 				f.texts[was] = h.now[slices.Index(h.was, was)]
 			}
 		}
+		edits, err := f.safely(source{data: data, name: path.Base(file)})
 		b := hashedPage(file)
-		if len(t.fixups(file)) == 0 {
-			if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
-				return fmt.Errorf("%s: %w", file, err)
-			}
+		switch {
+		case len(edits) == 0 && (err == nil || errors.Is(err, errLarge)): // one that is too large counts as empty, as other pages do
+			return nil
+		case len(t.fixups(file)) > 0:
+			t.c.blocker(b)
 			return nil
 		}
-		data, err := t.read(file)
-		if err != nil {
-			return err
-		}
-		if edits, err := f.safely(source{data: data, name: path.Base(file)}); err != nil || len(edits) > 0 {
-			t.c.blocker(b)
+		if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
 		}
 		return nil
 	})
@@ -245,5 +253,5 @@ func (t *integrity) fixPacked(ctx context.Context) error {
 
 // hashedPage says that a compressed page has a hash that cannot be made anew.
 func hashedPage(file string) Blocker {
-	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: "the hash of a file that was rewritten"}
+	return hashBlocker(file, "the hash of a file that was rewritten")
 }

@@ -2,6 +2,7 @@ package relocate_test
 
 import (
 	"archive/zip"
+	"compress/gzip"
 	stdcontext "context"
 	"crypto/md5"
 	"crypto/sha1"
@@ -9,6 +10,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -202,6 +204,24 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 			Expect(report.Blockers).To(ConsistOf(And(HaveField("File", name), HaveField("Kind", relocate.Checksummed))), name)
 			Expect(readBack(t, dir, name)).To(Equal(contents))
 		}
+	})
+
+	it("refuses no compressed page in a harmless place, and none that is too large to be looked at", func() {
+		indexed := packed(`"sha256-`+sha256of(script)+`"`, func(w io.Writer) io.WriteCloser {
+			z := gzip.NewWriter(w)
+			z.Extra = []byte("RA\x00\x00")
+			return z
+		})
+		for name, relocatable := range map[string]bool{"share/doc/a.html.gz": true, "share/www/a.html.gz": false} {
+			files := []file{regular(name, indexed), regular("z.js", script)}
+			dir, report := made(files)
+			Expect(report.Relocatable()).To(Equal(relocatable), name)
+			Expect(readBack(t, dir, name)).To(Equal(indexed))
+		}
+		large := []file{regular("a.js", script), regular("words.json.gz", gzipped(strings.Repeat("x", 65<<20)))}
+		_, report := made(large)
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(inspected(t, large...).Blockers).To(BeEmpty())
 	})
 
 	it("refuses a compressed page that has such a hash and was rewritten, and so was its page", func() {

@@ -222,13 +222,16 @@ func (f *fixer) inflated(s source, r io.Reader) ([]byte, error) {
 	case n > most && most < maxMember:
 		return nil, unsupported(fmt.Sprintf("it and what is around it inflate to more than the %d MiB that are held at once", maxUnpacked>>20))
 	case n > most:
-		return nil, unsupported(fmt.Sprintf("it inflates to more than the %d MiB that are compressed anew", maxMember>>20))
+		return nil, errLarge
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	return b.Bytes(), nil
 }
+
+// errLarge says that a member is too large.
+var errLarge = unsupported(fmt.Sprintf("it inflates to more than the %d MiB that are compressed anew", maxMember>>20))
 
 // compressor makes writers of a format. A byte that it writes takes as long as cost bytes in deflate.
 type compressor struct {
