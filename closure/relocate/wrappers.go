@@ -63,12 +63,12 @@ func namesProgram(script []byte, end int) bool {
 	if strings.Contains(name, "/node_modules/") || strings.Contains(name, "/share/php/") {
 		return true
 	}
-	line := script[max(0, end-maxFlags):end]
+	line := bytes.ReplaceAll(script[max(0, end-maxFlags):end], []byte("\\\n"), []byte("  ")) // it goes on in the next
 	return interpreters.Match(line[bytes.LastIndexByte(line, '\n')+1:])
 }
 
 // interpreters is where a line runs one.
-var interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' ]`)
+var interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' \t]`)
 
 // wrapper notes that the file at hand, all of which is in the buffer, is a wrapper, where the reference at i makes it one.
 func (s *Rewriter) wrapper(i int) {

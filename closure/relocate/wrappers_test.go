@@ -57,7 +57,10 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 			"node " + self.String() + ".ts":                                 "node " + selfLies + ".ts", // a path that is one file
 			"export A=" + self.String() + "/share:" + dep.String() + "/lib": "export A=" + selfNow + "/share:" + depNow + "/lib",
 			"cd " + self.String() + "/x; cat a.js":                          "cd " + selfNow + "/x; cat a.js",
-			self.String() + "/a.json " + self.String() + "/a.js.map":        selfNow + "/a.json " + selfNow + "/a.js.map",
+			// a line that goes on in the next
+			dep.String() + "/bin/node \\\n  --x \\\n\t" + self.String() + "/libexec/run": depNow + "/bin/node \\\n  --x \\\n\t" + selfLies + "/libexec/run",
+			dep.String() + "/bin/node\t" + self.String() + "/libexec/run":                depNow + "/bin/node\t" + selfLies + "/libexec/run",
+			self.String() + "/a.json " + self.String() + "/a.js.map":                     selfNow + "/a.json " + selfNow + "/a.js.map",
 			// what the program may compare with its own name
 			"A=" + self.String() + " B=" + dep.String() + "/lib node --allow-fs-read=" + self.String() + "/lib/* " + self.String() +
 				"/lib/app.mjs": "A=" + selfLies + " B=" + depNow + "/lib node --allow-fs-read=" + selfLies + "/lib/* " + selfLies + "/lib/app.mjs",
