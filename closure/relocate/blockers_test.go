@@ -334,7 +334,7 @@ func artefacts(text string) []artefact {
 		{"new.h5", "\x89HDF\r\n\x1a\n\x02OHDR" + text, checksummed, "HDF5"},
 		{"wide.gz", gzipped(utf16LE(text)), compressed, "in UTF-16"},
 		{"url", strings.ReplaceAll(text, "/", "%2F"), relocate.BareHash, "the hash of"},
-		{"root.squashfs", "hsqs" + text, relocate.Opaque, "squashfs"},
+		{"root.squashfs", "hsqs\x01\x00\x00\x00" + text, relocate.Opaque, "squashfs"},
 		{"app.AppImage", "\x7fELF\x02\x01\x01\x00AI\x02" + text, relocate.Opaque, "AppImage"},
 		{"app", elf("UPX!" + text), relocate.Opaque, "UPX"},
 		{"R/xz.rdb", "\x00\x00\x10\x00Z\xfd7zXZ\x00", relocate.Opaque, "not zlib streams"},
@@ -447,12 +447,15 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 
 	it("does not take text for a compressed file", func() {
 		for _, text := range []string{
-			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "VALKEY0 is a name; ", "No more DUCKs than these; ",
+			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "VALKEY0 is a name; ", "No more DUCKs than these; ", "sqsh is a shell; ",
 		} {
 			out, report := relocated(t, regular("notes", text+script))
 			Expect(report.Blockers).To(BeEmpty(), text)
 			Expect(contentsOf(out, "notes")).To(ContainSubstring(selfNow), text)
 		}
+		dir, report := fixedTree(t, regular("messages.br", "in Breton: "+script)) // whose name is that of brotli
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "messages.br")).To(ContainSubstring(selfNow))
 	})
 
 	it("knows a zip archive at a program's end by the record that ends it, comment included", func() {

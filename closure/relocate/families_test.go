@@ -956,6 +956,31 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeFalse())
 	})
 
+	it("rewrites slashes that are numbers in JSON, scripts and pages", func() {
+		for name, slash := range map[string]string{"a.json": `\u002f`, "a.js": `\u002F`, "a.html": "&#x2F;", "b.html": "&#x2f;", "a.xml": "&#47;"} {
+			all := func(s string) string { return strings.ReplaceAll(s, "/", slash) }
+			text := all(string(self)+"/bin/x ") + string(dep)
+			dir, report := fixedTree(t, regular(name, text), regular(name+".gz", gzipped(text)))
+			Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+			for _, got := range []string{readBack(t, dir, name), gunzipped(readBack(t, dir, name+".gz"))} {
+				Expect(got).To(HaveLen(len(text)))
+				Expect(strings.ReplaceAll(got, slash, "/")).To(Equal(selfNow + "/bin/x " + depNow))
+			}
+			_, report = fixedTree(t, regular(name, strings.Replace(text, slash+"store", "/store", 1)))
+			Expect(report.Relocatable()).To(BeFalse(), name)
+		}
+	})
+
+	it("leaves names alone that were made of a store path, as webpack calls the parts of an app", func() {
+		name := "nix_store_" + strings.ReplaceAll(self.Base(), ".", "_") + "_lib_index_js"
+		text := `const parts = ["` + name + `"], at = "` + string(self) + `"`
+		dir, report := fixedTree(t, regular("dist/"+name+".js", text), regular("dist/z.js.gz", gzipped(text)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		want := strings.ReplaceAll(text, string(self), selfNow)
+		Expect(readBack(t, dir, "dist/"+name+".js")).To(Equal(want))
+		Expect(gunzipped(readBack(t, dir, "dist/z.js.gz"))).To(Equal(want))
+	})
+
 	it("leaves a path that is relative to its own place as it is", func() {
 		for _, text := range []string{`{"sources":["../../../../..` + string(self) + `/src/a.ts"]}`, "// ../.." + string(dep) + "/x\n"} {
 			dir, report := fixedTree(t, regular("app.js.map", text), regular("b.gz", gzipped(text)))

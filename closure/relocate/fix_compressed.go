@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdbzip2 "compress/bzip2"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -235,6 +236,9 @@ func (f *fixer) brotli(s source) ([]edit, error) {
 		compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
 			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: 9, LGWin: bits}), nil
 		}})
+	if errors.Is(err, errMalformed) && isText(s.data) { // of which only the name says that it is brotli
+		return f.unread(s, format{})
+	}
 	return whole(s, data, err)
 }
 

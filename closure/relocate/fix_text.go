@@ -84,9 +84,15 @@ func (t *textEdits) splitPart(_, member int) { t.blocked(member, "split") }
 func (t *textEdits) relocatedName(int) {}
 
 func (t *textEdits) bareHash(i, member int) {
-	from, ok := escapedReference(t.name, t.data, i)
-	data := escaped(string(t.f.targets[member]))
-	if !ok || data == nil {
+	if isIdentifier(t.data, i) {
+		return
+	}
+	var data []byte
+	from, slash := escapedReference(t.name, t.data, i)
+	if slash != "" {
+		data = escaped(string(t.f.targets[member]), slash)
+	}
+	if data == nil {
 		t.alone(i, member, "without /nix/store")
 		return
 	}

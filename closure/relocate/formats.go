@@ -243,6 +243,8 @@ func plausible(m *magic, head []byte) bool {
 		return head[0] != 'A' || len(bytes.Trim(head[len(rText3):min(len(head), len(rText3)+14)], "0123456789\n")) == 0
 	case "Redis dump", "Valkey dump":
 		return len(head) >= 9 && len(bytes.Trim(head[6:9], "0123456789")) == 0 // the rest of its version
+	case "squashfs":
+		return !isText(head) // such as one that begins with the name of a program, sqsh
 	case "DuckDB database":
 		return len(head) >= 20 && string(head[16:20]) == "\x00\x00\x00\x00" // behind a version of eight bytes
 	case className:

@@ -299,7 +299,12 @@ func (s *plainSearch) look(buf []byte, from, to int, off int64) {
 }
 
 func (s *plainSearch) reference(_, member int) { s.member(member, "") }
-func (s *plainSearch) bareHash(_, member int)  { s.member(member, " without /nix/store") }
+func (s *plainSearch) bareHash(i, member int) {
+	if !isIdentifier(s.buf, i) {
+		s.member(member, " without /nix/store")
+	}
+}
+
 func (s *plainSearch) wideHash(_, width, member int) {
 	s.member(member, fmt.Sprintf(" in UTF-%d", 8*width))
 }

@@ -46,12 +46,13 @@ func (s *Rewriter) relative(i, member int) {
 func (s *Rewriter) foreign(i int) { s.sawForeign(s.buffer.buf[i : i+hashLen]) }
 
 func (s *Rewriter) bareHash(i, member int) {
-	if s.format.name == elfName && isIdentifier(s.buffer.buf, i) {
+	if isIdentifier(s.buffer.buf, i) {
 		return
 	}
-	from, ok := escapedReference(s.file, s.buffer.buf, i)
-	if data := escaped(s.targets[member]); ok && data != nil && s.rewritten(from, data, "JSON with backslashes") {
-		return
+	if from, slash := escapedReference(s.file, s.buffer.buf, i); slash != "" {
+		if data := escaped(s.targets[member], slash); data != nil && s.rewritten(from, data, "text with escaped slashes") {
+			return
+		}
 	}
 	s.found(i, BareHash, "the hash of "+string(s.scan.members.paths[member])) // there may be one at each byte
 }

@@ -240,9 +240,10 @@ func isWholeHash(buf []byte, first int) bool {
 }
 
 // isIdentifier reports whether what stands at buf[first:] is of a name that was made of a reference, with what a name may
-// not have turned into "_": Cython and linkers (ld --format=binary) call a constant by what is in it or was its file.
+// not have turned into "_": Cython and linkers (ld --format=binary) call a constant by what is in it or was its file, webpack a
+// part of an app by its modules.
 func isIdentifier(buf []byte, first int) bool {
-	const before = "_nix_store_"
+	const before = "nix_store_"
 	return first >= len(before) && string(buf[first-len(before):first]) == before
 }
 
