@@ -447,6 +447,104 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
+	it("rewrites members of such archives that have a checksum or a header of their own, and leaves all of them as they were where one cannot be", func() {
+		picture := func(text string) string {
+			c := "tEXtComment\x00" + text
+			return "\x89PNG\r\n\x1a\n" + size32(c[4:]) + c + string(binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE([]byte(c))))
+		}
+		uncompressed := func(text string) string {
+			return packed(text, func(w io.Writer) io.WriteCloser {
+				z, err := gzip.NewWriterLevel(w, gzip.NoCompression)
+				Expect(err).NotTo(HaveOccurred())
+				return z
+			})
+		}
+		same := func(s string) string { return s }
+		for _, before := range []string{elf("a program of " + string(dep)), "anything of " + string(dep) + "\n", launcher(80<<10) + string(dep)} {
+			for name, c := range map[string]struct {
+				contents, want string
+				read           func(string) string
+			}{
+				"a.gz":  {uncompressed(script), now, gunzipped},
+				"a.png": {picture(script), picture(now), same},
+				"a.tar": {tarred("x", "", string(self)+"/bin"), tarred("x", "", selfNow+"/bin"), same},
+			} {
+				dir, report := fixedTree(t, regular("app", before+storedZip(name, c.contents)))
+				Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+				contents := readBack(t, dir, "app")
+				Expect(contents).To(HavePrefix(strings.ReplaceAll(before, string(dep), depNow)))
+				Expect(c.read(unzipped(contents)[name])).To(Equal(c.want), name)
+			}
+			archive := storedZip("a.txt", script+self.HashPart())
+			dir, report := fixedTree(t, regular("app", before+archive))
+			Expect(report.Relocatable()).To(BeFalse())
+			Expect(readBack(t, dir, "app")).To(Equal(strings.ReplaceAll(before, string(dep), depNow) + archive))
+		}
+	})
+
+	it("rewrites archives that were compiled into a program", func() {
+		before, behind := elf("a program of "+string(dep)), strings.Repeat("code", 40<<10)+string(dep)+"\x00"
+		for _, c := range []struct {
+			archive     string
+			relocatable bool
+		}{
+			{storedZip("a.txt", script), true}, {zipped(zip.Store, "a.txt", script), true}, {storedZip("a.txt", storedZip("b", script)), true},
+			{storedZip("a.txt", script+noise(1<<20)), true}, {storedZip("a.txt", "no reference"), true},
+			{storedZip("a.txt", script+self.HashPart()), false}, {storedZip("META-INF/A.SF", script), false},
+		} {
+			contents := before + storedZip("first", "nothing") + c.archive + behind
+			dir, report := fixedTree(t, regular("app", contents), regular("z.tar", tarred("app", contents, "")))
+			Expect(report.Relocatable()).To(Equal(c.relocatable), "%v", report.Blockers)
+			if !c.relocatable {
+				continue
+			}
+			got := readBack(t, dir, "app")
+			Expect(got).To(HaveLen(len(contents)))
+			Expect(got).To(HaveSuffix(strings.ReplaceAll(behind, string(dep), depNow)))
+			Expect(readBack(t, dir, "z.tar")).To(ContainSubstring(got))
+			members := unzipped(strings.TrimSuffix(got, strings.ReplaceAll(behind, string(dep), depNow)))
+			if text := members["a.txt"]; strings.HasPrefix(text, "PK") {
+				Expect(unzipped(text)["b"]).To(Equal(now))
+			} else {
+				Expect(text).To(Or(HavePrefix(now), Equal("no reference")))
+			}
+		}
+	})
+
+	it("takes a script that has the mark of an archive's member, and no archive behind it, for text", func() {
+		dir, report := fixedTree(t, regular("run", "#!/usr/bin/ocamlrun\n\x04\x00PK\x03\x04\x00\x00"+script))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(readBack(t, dir, "run")).To(HaveSuffix(now))
+	})
+
+	it("refuses an archive with two directories, as some readers go by one and some by the other", func() {
+		long := func(n int) string { return string(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
+		short := func(n int) string { return string(binary.LittleEndian.AppendUint32(nil, uint32(n))) }
+		directory := func(name string, at, crc int) string {
+			return "PK\x01\x02\x14\x00\x14\x00" + strings.Repeat("\x00", 8) + short(crc) + short(len(script)) + short(len(script)) +
+				string([]byte{byte(len(name)), 0}) + strings.Repeat("\x00", 12) + short(at) + name
+		}
+		crc := int(crc32.ChecksumIEEE([]byte(script)))
+		member := func(name string) string {
+			return "PK\x03\x04\x14\x00" + strings.Repeat("\x00", 8) + short(crc) + short(len(script)) + short(len(script)) +
+				string([]byte{byte(len(name)), 0, 0, 0}) + name + script
+		}
+		members := member("a") + member("b")
+		first, second := directory("a", 0, crc), directory("b", len(member("a")), crc)
+		end := func(long64 string, at int) string {
+			return "PK\x06\x06" + long(44) + "\x2d\x00\x2d\x00" + strings.Repeat("\x00", 8) + long64 +
+				"PK\x06\x07\x00\x00\x00\x00" + long(len(members+first+second)) + "\x01\x00\x00\x00" +
+				"PK\x05\x06\x00\x00\x00\x00\x01\x00\x01\x00" + short(len(first)) + short(at) + "\x00\x00"
+		}
+		at := len(members)
+		longEnd := long(1) + long(1) + long(len(second)) + long(at+len(first))
+		dir, report := fixedTree(t, regular("a.zip", members+first+second+end(longEnd, at+len(first))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(unzipped(readBack(t, dir, "a.zip"))).To(Equal(map[string]string{"b": now}))
+		_, report = fixedTree(t, regular("a.zip", members+first+second+end(longEnd, at)))
+		Expect(report.Relocatable()).To(BeFalse())
+	})
+
 	it("rewrites an archive with something behind it where nothing moves, else refuses it, as a program of Perl's PAR", func() {
 		const behind = "\x00CACHE\x00\x14\x2b\x95\nPAR.pm\n"
 		program := elf(strings.Repeat("\x90", 300<<10) + string(dep))

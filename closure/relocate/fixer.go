@@ -79,6 +79,7 @@ type fixer struct {
 	edits     int   // of the file at hand
 	packed    int64 // bytes of the file at hand that are compressed anew
 	replaced  int64 // bytes of the file at hand that others replace
+	restored  int   // references in the file at hand that are as they were before a Rewriter
 	// texts are hashes that are put in the place of some in pages, of the same length.
 	texts map[string]string
 	// read gives a file in the directory of the one at hand.
@@ -153,9 +154,14 @@ func (f *fixer) rewriteAs(s source) ([]edit, error) {
 	case format.name == elfName && bytes.HasSuffix(s.data, []byte(lispMark)):
 		return f.lisp(s)
 	case format.name == elfName:
-		return f.elf(s, format)
+		edits, err := f.elf(s, format)
+		return f.zipsInside(s, edits, err)
 	}
-	return f.text(s, format)
+	edits, err := f.text(s, format)
+	if format.trailer {
+		return f.zipsInside(s, edits, err)
+	}
+	return edits, err
 }
 
 // neighbour gives the file of that name beside s.

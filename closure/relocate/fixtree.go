@@ -110,14 +110,17 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 		// A Rewriter has rewritten what stands before the archive, which its signature covers.
 		return cmp.Or(writeAt(name, before, restored), f.restore(name, before, data))
 	}
+	if !ok && f.restored > 0 {
+		return replaceIn(name, before, data, nil)
+	}
 	if !ok || len(edits) == 0 {
 		c.giveBack(taken, f.budget)
 		return nil
 	}
-	if sameLength(edits) {
+	if sameLength(edits) && f.restored == 0 {
 		err = writeAt(name, before, append(restored, edits...))
 	} else {
-		err = write(name, before, data, edits)
+		err = replaceIn(name, before, data, edits)
 	}
 	if err != nil {
 		return err
@@ -137,12 +140,23 @@ func (f *fixer) file(name string, p pending, c *collector) error {
 }
 
 // restore takes back what a Rewriter has done to a file, which data is, as many references at a time as a file may have edits.
-func (f *fixer) restore(name string, before os.FileInfo, data []byte) error {
+func (f *fixer) restore(name string, before os.FileInfo, data []byte) (err error) {
+	var edits []edit
+	f.relocated(data, func(at int, was []byte) {
+		edits = append(edits, edit{from: at, to: at + refLen, data: was})
+		if len(edits) == maxEdits {
+			err, edits = cmp.Or(err, writeAt(name, before, edits)), edits[:0]
+		}
+	})
+	return cmp.Or(err, writeAt(name, before, edits))
+}
+
+// relocated gives the places of references that a Rewriter has rewritten, and what stood there.
+func (f *fixer) relocated(data []byte, each func(at int, was []byte)) {
 	known := make(map[string][]byte, len(f.targets))
 	for i, target := range f.targets {
 		known[string(target)] = []byte(f.known.paths[i][:refLen])
 	}
-	var edits []edit
 	for at := 0; len(data)-at >= refLen; {
 		n := bytes.Index(data[at:], f.scan.name)
 		if n < 0 || len(data)-at-n < refLen {
@@ -154,15 +168,9 @@ func (f *fixer) restore(name string, before os.FileInfo, data []byte) error {
 			at++
 			continue
 		}
-		edits = append(edits, edit{from: at, to: at + refLen, data: was})
-		if at += refLen; len(edits) == maxEdits {
-			if err := writeAt(name, before, edits); err != nil {
-				return err
-			}
-			edits = edits[:0]
-		}
+		each(at, was)
+		at += refLen
 	}
-	return writeAt(name, before, edits)
 }
 
 // readNeighbour reads a regular file that may be rewritten with another. A *blockedError says that there is none.
@@ -183,6 +191,13 @@ func readNeighbour(dir, name string) ([]byte, error) {
 // attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
 func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
 	f.beside, f.edits, f.packed, f.replaced = nil, 0, 0, 0
+	if f.restored = f.takeBackZip(path.Base(p.file), data); f.restored > 0 {
+		defer func() {
+			if !ok || len(edits) > 0 { // else they stay as a Rewriter has left them
+				c.report.References -= f.restored
+			}
+		}()
+	}
 	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
 	if err == nil {
 		err = sortEdits(edits)
@@ -252,6 +267,11 @@ func write(name string, before os.FileInfo, data []byte, edits []edit) error {
 	if sameLength(edits) {
 		return writeAt(name, before, edits)
 	}
+	return replaceIn(name, before, data, edits)
+}
+
+// replaceIn writes a new file in the place of one, in a directory that nobody may write to.
+func replaceIn(name string, before os.FileInfo, data []byte, edits []edit) error {
 	dir := filepath.Dir(name)
 	parent, err := os.Stat(dir)
 	if err != nil {

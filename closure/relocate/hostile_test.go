@@ -179,6 +179,13 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		_, report := fixedTree(t, regular("a", script+beyond))
 		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
 
+		var ends strings.Builder // in a program, each of a directory of two members that begins at one place and has one, and a comment
+		for i := range 300_000 {
+			ends.WriteString("PK\x05\x06\x00\x00\x00\x00" + short(2) + short(2) + number(46+22*i) + number(0) + short(60_000))
+		}
+		report = bounded(regular("app", elf(script+"PK\x01\x02"+strings.Repeat("\x00", 42)+ends.String()+strings.Repeat("\x00", 200_000))))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+
 		member := func(name, body string) string {
 			header := make([]byte, 512)
 			copy(header, name)

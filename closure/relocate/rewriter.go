@@ -192,6 +192,9 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		})
 	}
 	s.scan.scan(buf, from, to, s)
+	if s.format.trailer && s.written > 0 && s.unfixed.count == 0 && hasZip(buf, from, to, s.buffer.left) {
+		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive in something else"})
+	}
 	if s.buffer.left == 0 {
 		s.end(buf)
 	}

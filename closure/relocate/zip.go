@@ -281,6 +281,33 @@ func isZipEnd(buf []byte, i int, rest int64) bool {
 		(size > int64(i) || bytes.HasPrefix(buf[int64(i)-size:], []byte(zipCentral)))
 }
 
+// indexZipEnd gives the place of what begins like the record that ends a zip archive, or -1. Programs and texts have few K.
+func indexZipEnd(buf []byte) int {
+	for at := 0; ; at++ {
+		n := bytes.IndexByte(buf[at:], zipEnd[1])
+		if n < 0 {
+			return -1
+		}
+		if at += n; at > 0 && bytes.HasPrefix(buf[at-1:], []byte(zipEnd)) {
+			return at - 1
+		}
+	}
+}
+
+// hasZip reports whether one of the places buf[from:to] may begin the record that ends a zip archive, with rest bytes of the file
+// behind buf.
+func hasZip(buf []byte, from, to int, rest int64) bool {
+	for i := from; ; i++ {
+		n := indexZipEnd(buf[i:min(to+len(zipEnd)-1, len(buf))])
+		if i += n; n < 0 || i+zipEndLen > len(buf) {
+			return false
+		}
+		if isZipEnd(buf, i, int64(len(buf)-i)+rest) {
+			return true
+		}
+	}
+}
+
 // endsZip reports whether one of the places buf[from:to] begins the record that ends a zip archive, near the end of the
 // file, of which rest bytes stand behind buf.
 func endsZip(buf []byte, from, to int, rest int64) bool {

@@ -70,6 +70,9 @@ func readZip(data []byte) (zipFile, error) {
 		string(data[at+zipLongLen:at+zipLongLen+4]) == zipLocator {
 		z.long, behind = at, at
 		long := func(field int) int { return int(binary.LittleEndian.Uint64(data[at+field:]) & math.MaxInt32) }
+		if differ(count, math.MaxUint16, long(32)) || differ(size, math.MaxUint32, long(40)) || differ(offset, math.MaxUint32, long(48)) {
+			return z, errMalformed // readers go by either
+		}
 		count, size, offset = long(32), long(40), long(48)
 	} else if count == 0xffff || offset == 0xffffffff {
 		return z, errMalformed
@@ -110,6 +113,9 @@ func readZip(data []byte) (zipFile, error) {
 	}
 	return z, nil
 }
+
+// differ reports whether a short field says neither what the long one does nor, by its greatest value, that it does not.
+func differ(short, most, long int) bool { return short != most && short != long }
 
 // start is where the archive's first part lies.
 func (z zipFile) start() int {
