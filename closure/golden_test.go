@@ -56,6 +56,10 @@ var golden = map[int]map[string]string{
 		"relocated": "912c1d96ddc83b427625ee222c4ce5dacff999bfbaefbc3700de1b9f801c79d6",
 		"as it is":  "f6ecd40866fce855f840beaa14014f8e20da1b0b2952c4ab8351a72d6f5cd506",
 	},
+	10: { // archives in and behind programs are rewritten as they were, and slashes that are numbers
+		"relocated": "4005902ac0352fe5c56d3c65ea02ad171b46f12440e987a1120f1c67787dd05e",
+		"as it is":  "9b526546d0d578d7f581dc80db3372fd992a57bd9c9f76934f5f34a717af3932",
+	},
 	6: { // links of the view are short: paths have the view's names in their layers
 		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
 		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",

@@ -15,7 +15,7 @@ import (
 
 // Format is the version of everything that decides the bytes of a layer: how paths are relocated and fixed, and
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
-const Format = 9
+const Format = 10
 
 // PathsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
 const PathsName = "paths.json"
