@@ -39,8 +39,9 @@ type Rewriter struct {
 	program  program
 	written  int     // references rewritten
 	unfixed  pending // what is left of it to FixTree
-	php      bool    // it is a PHP program, behind which a PHAR may stand
-	link     bool    // it is a symlink: a fixup would say what all of its target was
+	script   wrapperScript
+	php      bool // it is a PHP program, behind which a PHAR may stand
+	link     bool // it is a symlink: a fixup would say what all of its target was
 }
 
 // Rewrite returns a Rewriter that passes everything on to next with every reference to self or refs rewritten.
@@ -101,7 +102,7 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 		s.java = javaFolder(s.java, e.Path)
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
-	s.unfixed, s.php, s.program = pending{file: e.Path}, false, program{}
+	s.unfixed, s.php, s.program, s.script = pending{file: e.Path}, false, program{}, wrapperScript{}
 	s.searchName(e.Name(), "the file's name")
 	switch e.Kind {
 	case nar.Regular:

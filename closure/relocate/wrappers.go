@@ -45,10 +45,27 @@ func isWrapper(script []byte) bool {
 	})
 }
 
-// namesProgram reports whether the reference whose hash ends at script[end:] leads to a program of Node.js or PHP: going by its
-// name, or as it stands behind the interpreter's in the same line.
-func namesProgram(script []byte, end int) bool {
-	tail := script[end:min(len(script), end+maxProgramName)]
+// wrapperScript is a script that may be a wrapper.
+type wrapperScript struct {
+	text []byte
+	// variables are those that a line gives to the interpreter of Node.js or PHP with something behind them.
+	variables map[string]bool
+}
+
+func newWrapperScript(text []byte) wrapperScript {
+	w := wrapperScript{text, map[string]bool{}}
+	for _, line := range interpreted.FindAll(bytes.ReplaceAll(text, []byte("\\\n"), []byte("  ")), -1) {
+		for _, name := range expansion.FindAllSubmatch(line, -1) {
+			w.variables[string(name[1])] = true
+		}
+	}
+	return w
+}
+
+// namesProgram reports whether the reference whose hash ends at end leads to a program of Node.js or PHP: going by its name, or
+// as it stands behind the interpreter's in the same line, or in a variable that does.
+func (w wrapperScript) namesProgram(end int) bool {
+	tail := w.text[end:min(len(w.text), end+maxProgramName)]
 	if end := slices.IndexFunc(tail, func(c byte) bool { return !plainChar(c) && !isNameChar(c) }); end >= 0 {
 		tail = tail[:end]
 	}
@@ -63,12 +80,34 @@ func namesProgram(script []byte, end int) bool {
 	if strings.Contains(name, "/node_modules/") || strings.Contains(name, "/share/php/") {
 		return true
 	}
-	line := bytes.ReplaceAll(script[max(0, end-maxFlags):end], []byte("\\\n"), []byte("  ")) // it goes on in the next
-	return interpreters.Match(line[bytes.LastIndexByte(line, '\n')+1:])
+	before := w.text[max(0, end-maxFlags):end]
+	begin := bytes.LastIndexByte(before, '\n')
+	for begin > 0 && before[begin-1] == '\\' { // it goes on in the next line
+		begin = bytes.LastIndexByte(before[:begin], '\n')
+	}
+	return w.variables[assigned(before[:max(0, len(before)-refLen)])] || interpreters.Match(before[begin+1:])
 }
 
-// interpreters is where a line runs one.
-var interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' \t]`)
+// assigned is the variable that what follows is assigned to, or "".
+func assigned(before []byte) string {
+	name, ok := bytes.CutSuffix(bytes.TrimRight(before, `"'`), []byte("="))
+	if !ok {
+		return ""
+	}
+	at := len(name)
+	for at > 0 && isNameChar(name[at-1]) {
+		at--
+	}
+	return string(name[at:])
+}
+
+var (
+	// interpreters is where a line runs one, interpreted what it gives to one, which PATH may lead to.
+	interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' \t\\]`)
+	interpreted  = regexp.MustCompile(`(?m)(?:^|["'/ \t])(?:node|nodejs|deno|bun|php)["']?[ \t].*`)
+	// expansion is a variable with something of a path behind it.
+	expansion = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?/`)
+)
 
 // wrapper notes that the file at hand, all of which is in the buffer, is a wrapper, where the reference at i makes it one.
 func (s *Rewriter) wrapper(i int) {
@@ -77,7 +116,10 @@ func (s *Rewriter) wrapper(i int) {
 		len(known) > 0 && known[len(known)-1] == s.file || !utf8.ValidString(s.file) {
 		return
 	}
-	if isWrapper(s.buffer.buf) && namesProgram(s.buffer.buf, i+hashLen) {
+	if s.script.text == nil && isWrapper(s.buffer.buf) {
+		s.script = newWrapperScript(s.buffer.buf)
+	}
+	if s.script.text != nil && s.script.namesProgram(i+hashLen) {
 		s.report.Wrappers = append(known, s.file)
 	}
 }
@@ -134,14 +176,14 @@ func (v View) fixWrapper(name, file string, places map[string]string) (fixed []F
 		return nil, nil, err
 	}
 	var refs []int // where paths are named whose place is known, behind the first line, which Linux bounds
-	programs, edits := map[string]bool{}, []edit(nil)
+	programs, edits, script := map[string]bool{}, []edit(nil), newWrapperScript(data)
 	for at := bytes.IndexByte(data, '\n') + 1; ; at++ {
 		n := bytes.Index(data[at:], []byte(v.dir+"/"))
 		if at += max(n, 0); n < 0 || len(data)-at < refLen {
 			break
 		}
 		if ref := string(data[at : at+refLen]); places[ref] != "" {
-			programs[ref] = programs[ref] || namesProgram(data, at+refLen)
+			programs[ref] = programs[ref] || script.namesProgram(at+refLen)
 			refs, at = append(refs, at), at+refLen-1
 		}
 	}

@@ -57,6 +57,10 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 			"node " + self.String() + ".ts":                                 "node " + selfLies + ".ts", // a path that is one file
 			"export A=" + self.String() + "/share:" + dep.String() + "/lib": "export A=" + selfNow + "/share:" + depNow + "/lib",
 			"cd " + self.String() + "/x; cat a.js":                          "cd " + selfNow + "/x; cat a.js",
+			// a variable that is given to the interpreter
+			"A=" + self.String() + "/lib B='" + dep.String() + "'\nexec node \\\n\"${A}/cli\" $B": "A=" + selfLies + "/lib B='" + depNow + "'\nexec node \\\n\"${A}/cli\" $B",
+			"export A=\"" + self.String() + "\"; \"" + dep.String() + "/bin/php\" $A/cli":         "export A=\"" + selfLies + "\"; \"" + depNow + "/bin/php\" $A/cli",
+			"A=" + self.String() + "\nsh $A/node x":                                               "A=" + selfNow + "\nsh $A/node x",
 			// a line that goes on in the next
 			dep.String() + "/bin/node \\\n  --x \\\n\t" + self.String() + "/libexec/run": depNow + "/bin/node \\\n  --x \\\n\t" + selfLies + "/libexec/run",
 			dep.String() + "/bin/node\t" + self.String() + "/libexec/run":                depNow + "/bin/node\t" + selfLies + "/libexec/run",
