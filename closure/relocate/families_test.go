@@ -475,7 +475,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 				Expect(contents).To(HavePrefix(strings.ReplaceAll(before, string(dep), depNow)))
 				Expect(c.read(unzipped(contents)[name])).To(Equal(c.want), name)
 			}
-			archive := storedZip("a.txt", script+self.HashPart())
+			archive := storedZip("a.txt", utf16LE(script)+script+self.HashPart())
 			dir, report := fixedTree(t, regular("app", before+archive))
 			Expect(report.Relocatable()).To(BeFalse())
 			Expect(readBack(t, dir, "app")).To(Equal(strings.ReplaceAll(before, string(dep), depNow) + archive))

@@ -204,7 +204,7 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		taken = i.takeBack(p.file, data, i.view.budget)
 	}
 	edits, fixed, ok := i.fixer.attempt(data, p, &i.collector)
-	if !ok || len(edits) == 0 {
+	if !ok && i.fixer.restored == 0 || ok && len(edits) == 0 {
 		i.giveBack(taken, i.view.budget)
 	}
 	i.report.Fixups = append(i.report.Fixups, fixed...)
