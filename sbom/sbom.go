@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -62,10 +63,13 @@ func Formats() map[string]func(Bill, io.Writer) error {
 	}
 }
 
+// yearTenThousand is when a year takes five digits, which RFC 3339 does not have, in seconds.
+const yearTenThousand = 253402300800
+
 // Created is the time that a bill carries, so that it is the same each time: SOURCE_DATE_EPOCH, or the one that the
 // lifecycle gives to files, 1980-01-01 00:00:01.
 func Created(sourceDateEpoch string) time.Time {
-	if seconds, err := strconv.ParseInt(sourceDateEpoch, 10, 64); err == nil && seconds >= 0 && seconds < 1<<40 {
+	if seconds, err := strconv.ParseInt(sourceDateEpoch, 10, 64); err == nil && seconds >= 0 && seconds < yearTenThousand {
 		return time.Unix(seconds, 0).UTC()
 	}
 	return time.Date(1980, 1, 1, 0, 0, 1, 0, time.UTC)
@@ -88,14 +92,14 @@ func (c Component) ordered() Component {
 	return c
 }
 
-// digest identifies the bill by its contents.
+// digest identifies the bill by all that it says.
 func (b Bill) digest() [sha256.Size]byte {
-	h := sha256.New()
-	for _, c := range append(b.sorted(), b.Root.ordered()) {
-		fmt.Fprintf(h, "%q %q %q %q %q %q %q %q\n", c.Ref, c.Name, c.Version, c.Output, c.SHA256, c.PURL, c.Licenses,
-			c.DependsOn)
+	b.Root, b.Components = b.Root.ordered(), b.sorted()
+	all, err := json.Marshal(b)
+	if err != nil {
+		panic(err) // of strings, and of a time within what Created gives
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return sha256.Sum256(all)
 }
 
 // uuid is the bill's digest as a UUID of version 8 (RFC 9562).
