@@ -37,7 +37,7 @@ func Archive(ctx context.Context, w io.Writer, dir string, uid, gid int) error {
 	err = archive.parents(filepath.Dir(dir))
 	if err == nil {
 		archive.owner = &[2]int{uid, gid}
-		err = filepath.WalkDir(dir, archive.add)
+		err = archive.layer(dir)
 	}
 	if err = errors.Join(err, archive.Close()); err != nil {
 		return fmt.Errorf("archiving layer %s: %w", dir, err)
@@ -65,34 +65,70 @@ func (a *layerArchive) parents(dir string) error {
 	if err != nil {
 		return err
 	}
-	return a.file(dir, info)
+	return a.header(dir, info, "")
 }
 
-func (a *layerArchive) add(name string, entry fs.DirEntry, err error) error {
+func (a *layerArchive) layer(dir string) error {
+	above, err := os.OpenRoot(filepath.Dir(dir))
 	if err != nil {
 		return err
 	}
+	defer above.Close()
+	return a.add(above, dir)
+}
+
+// add adds what has this whole name, and all that is in it. It is looked for in its directory: looking each whole name up anew
+// takes most of the time where the root directory is a file system of FUSE (fuse-overlayfs).
+func (a *layerArchive) add(dir *os.Root, name string) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
-	info, err := entry.Info()
+	base := filepath.Base(name)
+	info, err := dir.Lstat(base)
 	if err != nil {
 		return err
 	}
-	return a.file(name, info)
+	switch info.Mode().Type() {
+	case fs.ModeSocket:
+		return nil
+	case fs.ModeSymlink:
+		target, err := dir.Readlink(base)
+		if err != nil {
+			return err
+		}
+		return a.header(name, info, target)
+	}
+	if err := a.header(name, info, ""); err != nil {
+		return err
+	}
+	switch {
+	case info.IsDir():
+		return a.contents(dir, name)
+	case info.Mode().IsRegular():
+		return a.file(dir, base)
+	}
+	return nil
 }
 
-func (a *layerArchive) file(name string, info fs.FileInfo) error {
-	if info.Mode()&fs.ModeSocket != 0 {
-		return nil
+func (a *layerArchive) contents(above *os.Root, name string) error {
+	dir, err := above.OpenRoot(filepath.Base(name))
+	if err != nil {
+		return err
 	}
-	target := ""
-	if info.Mode()&fs.ModeSymlink != 0 {
-		var err error
-		if target, err = os.Readlink(name); err != nil {
+	defer dir.Close()
+	list, err := fs.ReadDir(dir.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, each := range list {
+		if err := a.add(dir, filepath.Join(name, each.Name())); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+func (a *layerArchive) header(name string, info fs.FileInfo, target string) error {
 	header, err := tar.FileInfoHeader(info, target)
 	if err != nil {
 		return err
@@ -102,10 +138,11 @@ func (a *layerArchive) file(name string, info fs.FileInfo) error {
 	if a.owner != nil {
 		header.Uid, header.Gid = a.owner[0], a.owner[1]
 	}
-	if err := a.WriteHeader(header); err != nil || !info.Mode().IsRegular() {
-		return err
-	}
-	file, err := os.Open(name)
+	return a.WriteHeader(header)
+}
+
+func (a *layerArchive) file(dir *os.Root, name string) error {
+	file, err := dir.Open(name)
 	if err != nil {
 		return err
 	}
