@@ -166,32 +166,7 @@ func readAll(dir string) error {
 // settled waits until the engine's file system, which every image removed was on, is as a machine's at rest.
 func (p *packer) settled(ctx context.Context) error {
 	unix.Sync()
-	if err := p.b.outlast(ctx, time.Now()); err != nil {
-		return err
-	}
-	return touchMemory()
-}
-
-// touched is how much memory is touched before a build: what files take that it and the lifecycle write at first, 1.7 GB each.
-const touched = 6 << 30
-
-// touchMemory has a virtual machine get memory that it has given back while nothing happened. Else who writes first pays for all,
-// which is the buildpack: 8 s instead of 4, where a page costs 10 microseconds to get.
-func touchMemory() error {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return err
-	}
-	free := (info.Freeram + info.Bufferram) * uint64(info.Unit) / 2
-	data, err := unix.Mmap(-1, 0, int(min(touched, free)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
-	if err != nil {
-		return fmt.Errorf("touching memory: %w", err)
-	}
-	defer unix.Munmap(data)
-	if err := unix.Madvise(data, unix.MADV_POPULATE_WRITE); err != nil {
-		return fmt.Errorf("touching memory: %w", err)
-	}
-	return nil
+	return p.b.outlast(ctx, time.Now())
 }
 
 // build builds once and prints its phases.
