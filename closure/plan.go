@@ -46,9 +46,9 @@ const (
 //
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
-// the roots are apart from the rest, with what starts programs of others (or that in a layer of its own); most layers hold one path each, the largest; the small ones are together with what
-// the same large path needs (see bundles), and neighbours among these bundles are joined until all fit (see joined). The
-// groups are in the order of their layers' names.
+// the roots are apart from the rest, and so is what starts programs of others, with the roots if these have one layer; most
+// layers hold one path each, the largest; the small ones are together with what the same large path needs (see bundles), and
+// neighbours among these bundles are joined until all fit (see joined). The groups are in the order of their layers' names.
 func Plan(g *Graph, view relocate.View, layers int) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
@@ -378,30 +378,4 @@ func position(size int64, needs int) int {
 func logarithm(x uint64) int {
 	n := bits.Len64(max(x, 1)) - 1
 	return n<<6 + int(bits.RotateLeft64(max(x, 1), 6-n)&63)
-}
-
-// set is a set of nodes.
-type set []uint64
-
-func (s set) add(other set) {
-	for i, word := range other {
-		s[i] |= word
-	}
-}
-
-func (s set) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
-
-func (s set) len() (n int) {
-	for _, word := range s {
-		n += bits.OnesCount64(word)
-	}
-	return n
-}
-
-// common is how many two sets share.
-func (s set) common(other set) (n int) {
-	for i, word := range s {
-		n += bits.OnesCount64(word & other[i])
-	}
-	return n
 }
