@@ -13,6 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 	"github.com/nixproot/nix-hydra-buildpack/sbom"
@@ -82,7 +83,7 @@ func (r *Report) readImage(ctx context.Context, name string) error {
 		r.problem("process types", err)
 	}
 	for _, p := range processes.Processes {
-		r.Processes = append(r.Processes, Process{Type: p.Type, Command: strings.Join(p.Argv(), " ")})
+		r.Processes = append(r.Processes, Process{Type: p.Type, Command: redact.Text(strings.Join(p.Argv(), " "))})
 	}
 	return ctx.Err()
 }
@@ -108,7 +109,7 @@ func (r *Report) readLabels(img *image.Image) {
 	for n, l := range img.Layers {
 		what := names[l.DiffID]
 		if what == "" {
-			what = l.History
+			what = redact.Text(l.History)
 		}
 		if n < run {
 			what = strings.TrimSuffix("run image: "+what, ": ")

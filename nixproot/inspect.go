@@ -34,6 +34,7 @@ func Inspect(args []string, out, errs io.Writer) int {
 	if len(args) > 0 && args[0] == "verify" {
 		return Verify(args[1:], out, errs)
 	}
+	errs = newRedacting(errs, nil)
 	flags := newFlags("inspect", inspectUsage, args, out, errs)
 	asJSON := flags.Bool("json", false, "")
 	asHTML := flags.Bool("html", false, "")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"html/template"
 	"io"
 	"os"
 	"os/exec"
@@ -129,6 +130,27 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		code, out = run("--html", name)
 		Expect(code).To(Equal(0), out)
 		Expect(out).NotTo(Or(ContainSubstring("<script"), MatchRegexp("[\x1b\x07\u202e]")))
+	})
+
+	it("hides logins in commands, and leaves JSON and HTML whole", func() {
+		const shell = `curl "https://me:sesame@example.org/" "http://example.org/?key=sesame" && echo`
+		f.Write(name, func(f *imagetest.Image) {
+			f.SetProcess(lifecycle.Process{Type: "web", Command: []any{shell}, Direct: true, BuildpackID: launchlayer.BuildpackID}, true)
+		})
+		const shown = `curl "https://example.org/" "http://example.org/?key=hidden" && echo`
+		dir := t.TempDir()
+		run := func(args ...string) string {
+			command := exec.Command(os.Args[0], append(args, name)...)
+			command.Dir, command.Env = dir, []string{"NIXPROOT_TEST_PROGRAM=inspect"}
+			out, err := command.Output()
+			Expect(err).NotTo(HaveOccurred(), "%s", out)
+			return string(out)
+		}
+		Expect(run()).To(ContainSubstring(shown))
+		var r inspect.Report
+		Expect(json.Unmarshal([]byte(run("--json")), &r)).To(Succeed())
+		Expect(r.Processes).To(ContainElement(inspect.Process{Type: "web", Command: shown}))
+		Expect(run("--html")).To(ContainSubstring("<code>" + template.HTMLEscapeString(shown) + "</code>"))
 	})
 
 	it("says what is wrong beside what it shows, which is mostly a file or another program's input", func() {

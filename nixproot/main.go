@@ -32,11 +32,7 @@ func Main(args []string, out, errs io.Writer) {
 	syscall.Umask(layersUmask)
 	noCoreDumps()
 	stdlog.SetOutput(io.Discard) // where Go's HTTP client repeats a server's words, as often as they come
-	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
-	color.Disable(variables["NO_COLOR"] != "")                                // https://no-color.org
-	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks
-	out, errs = newRedacting(out, variables), newRedacting(errs, variables)
-	switch filepath.Base(args[0]) {
+	switch filepath.Base(args[0]) { // these hide themselves what is secret, as a part of JSON or HTML cannot be replaced
 	case "verify":
 		os.Exit(Verify(args[1:], out, errs))
 	case "inspect":
@@ -44,6 +40,10 @@ func Main(args []string, out, errs io.Writer) {
 	case "survey":
 		os.Exit(Survey(args[1:], os.Stdin, out, errs))
 	}
+	variables := environment(os.Environ(), os.Getenv(libcnb.EnvPlatformDirectory))
+	color.Disable(variables["NO_COLOR"] != "")                                // https://no-color.org
+	logger := log.NewPaketoLogger(newRedacting(&folding{to: out}, variables)) // in this order: a secret may have blanks
+	out, errs = newRedacting(out, variables), newRedacting(errs, variables)
 	if err := checkBindings(bindingsDir()); err != nil {
 		fmt.Fprintln(errs, err)
 		os.Exit(1)

@@ -20,7 +20,9 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/nixproot"
+	"github.com/nixproot/nix-hydra-buildpack/verify/imagetest"
 )
 
 // programEnv makes this test program the buildpack's program of that name.
@@ -30,7 +32,7 @@ const programEnv = "NIXPROOT_TEST_PROGRAM"
 // buildpack's names.
 func TestMain(m *testing.M) {
 	if program := os.Getenv(programEnv); program != "" {
-		nixproot.Main([]string{program}, os.Stdout, os.Stderr)
+		nixproot.Main(append([]string{program}, os.Args[1:]...), os.Stdout, os.Stderr)
 		os.Exit(0)
 	}
 	if slices.Contains([]string{"detect", "build", "verify", "inspect", "survey"}, filepath.Base(os.Args[0])) {
@@ -52,6 +54,23 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 			Expect(errors.As(err, &exit)).To(BeTrue(), name)
 			Expect(exit.ExitCode()).To(Equal(2), name)
 			Expect(string(out)).To(HavePrefix("usage: "+name), name)
+		}
+	})
+
+	it("takes no directory env where somebody looks into an image for the platform's", func() {
+		f := imagetest.New(t, launch.EngineRelocate)
+		dir := t.TempDir()
+		f.Write(filepath.Join(dir, "image.tar"), nil)
+		Expect(os.Mkdir(filepath.Join(dir, "env"), 0o755)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, "env", "my_token"), []byte("/nix/store"), 0o644)).To(Succeed())
+		Expect(syscall.Mkfifo(filepath.Join(dir, "env", "fifo"), 0o644)).To(Succeed())
+		for _, name := range []string{"verify", "inspect"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			command := exec.CommandContext(ctx, os.Args[0], "image.tar")
+			command.Dir, command.Env = dir, []string{programEnv + "=" + name}
+			out, _ := command.CombinedOutput()
+			cancel()
+			Expect(string(out)).To(ContainSubstring(f.App.String()), name)
 		}
 	})
 

@@ -103,12 +103,16 @@ func isShown(name string) bool {
 	return strings.HasPrefix(name, "BP_NIX_") || strings.HasPrefix(name, "BPL_NIX_")
 }
 
-// environment is what a platform gives a build: the process's variables, and those in its env directory.
+// environment is what a platform gives a build: the process's variables, and those in the platform directory's env, where it
+// has one.
 func environment(environ []string, platform string) map[string]string {
 	all := map[string]string{}
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		all[name] = strings.TrimSpace(value)
+	}
+	if platform == "" { // env would be one of the directory that somebody works in
+		return all
 	}
 	files, _ := filepath.Glob(filepath.Join(platform, "env", "*"))
 	for _, file := range files {
@@ -121,11 +125,15 @@ func environment(environ []string, platform string) map[string]string {
 
 // Write passes a message on.
 func (r redacting) Write(p []byte) (int, error) {
-	plain := secretURL.ReplaceAllStringFunc(r.secrets.Replace(string(p)), redact.Text)
-	if _, err := io.WriteString(r.to, plain); err != nil {
+	if _, err := io.WriteString(r.to, r.text(string(p))); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// text is a text without the secrets.
+func (r redacting) text(s string) string {
+	return secretURL.ReplaceAllStringFunc(r.secrets.Replace(s), redact.Text)
 }
 
 // wholeLines passes on what a program says line by line: a secret that comes in pieces would not be seen.

@@ -64,6 +64,8 @@ type surveyOptions struct {
 // Survey is the survey command. It writes a line per closure to out, what keeps it from that to errs, and returns the exit
 // status.
 func Survey(args []string, in io.Reader, out, errs io.Writer) int {
+	hide := newRedacting(errs, environment(os.Environ(), ""))
+	errs = hide
 	options, err := parseSurvey(args, in, out, errs)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -75,7 +77,7 @@ func Survey(args []string, in io.Reader, out, errs io.Writer) int {
 	defer stop()
 	status := surveyFailed
 	if err == nil {
-		status, err = runSurvey(ctx, options, out)
+		status, err = runSurvey(ctx, options, out, hide.text)
 	}
 	if err != nil {
 		fmt.Fprintf(errs, "survey: %s\n", text.Printable(err.Error()))
@@ -164,7 +166,7 @@ func surveyRoots(arg string, in io.Reader) ([]storepath.Path, error) {
 	return roots, nil
 }
 
-func runSurvey(ctx context.Context, o surveyOptions, out io.Writer) (int, error) {
+func runSurvey(ctx context.Context, o surveyOptions, out io.Writer, hidden func(string) string) (int, error) {
 	temp, clean, err := scratchDir()
 	if err != nil {
 		return surveyFailed, err
@@ -181,7 +183,10 @@ func runSurvey(ctx context.Context, o surveyOptions, out io.Writer) (int, error)
 		show = func(out io.Writer, c survey.Closure) error { return json.NewEncoder(out).Encode(c) }
 	}
 	total, err := survey.Run(ctx, o.roots, survey.Options{Caches: caches, View: o.view, Temp: temp},
-		func(c survey.Closure) error { return show(out, c) })
+		func(c survey.Closure) error {
+			c.Error = hidden(c.Error)
+			return show(out, c)
+		})
 	if err != nil {
 		return surveyFailed, err
 	}

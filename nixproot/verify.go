@@ -45,6 +45,7 @@ Exit status: 0 all intact and signed, 1 something is not or cannot be accounted 
 // Verify is the verify command. It writes a line per store path to out, what keeps it from that to errs, and returns the exit
 // status.
 func Verify(args []string, out, errs io.Writer) int {
+	out, errs = newRedacting(out, nil), newRedacting(errs, nil)
 	options, name, err := parseVerify(args, out, errs)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
