@@ -133,7 +133,7 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 // build does the work: roots, closure, layers, launch.
 func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error) {
 	result := libcnb.NewBuildResult()
-	b.Logger.Headerf("Looking for store paths: %s", in.entry.Why)
+	b.Logger.Headerf("Looking for store paths: %s", text.Printable(in.entry.Why))
 	if warning := oddLogLevel(os.Getenv("BP_LOG_LEVEL")); warning != "" && !b.Logger.IsDebugEnabled() {
 		b.Logger.Body(warning)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
@@ -57,7 +58,7 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 			"BP_NIX_HYDRA_JOB is set", strings.Join(entryFiles, ", "))
 		return libcnb.DetectResult{Pass: false}, nil
 	}
-	d.Logger.Bodyf("PASSED: %s", chosen.Why)
+	d.Logger.Bodyf("PASSED: %s", text.Printable(chosen.Why))
 	return libcnb.DetectResult{
 		Pass: true,
 		Plans: []libcnb.BuildPlan{{

@@ -14,30 +14,36 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // explain makes of a package's error what a person needs: what happened, and what to change. It is the one place
-// where errors become advice (advice.go); an error it does not know passes as it is.
+// where errors become advice (advice.go); an error it does not know passes as it is. What a stranger has said in it is shown
+// so that a terminal takes none of it as a command.
 func explain(err error) error {
 	if err == nil {
 		return nil
 	}
+	return &explained{err, text.Block(explanation(err))}
+}
+
+func explanation(err error) string {
 	var notCached *roots.NotCachedError
 	if errors.As(err, &notCached) {
-		return &explained{err, notCachedReport(notCached)}
+		return notCachedReport(notCached)
 	}
-	fixes := fixesOf(err)
-	if len(fixes) == 0 {
-		return err
+	var b strings.Builder
+	b.WriteString(err.Error())
+	for i, fix := range fixesOf(err) {
+		if i == 0 {
+			b.WriteString("\n\nWhat to do:")
+		}
+		fmt.Fprintf(&b, "\n  - %s", fix)
 	}
-	var text strings.Builder
-	for _, fix := range fixes {
-		fmt.Fprintf(&text, "\n  - %s", fix)
-	}
-	return fmt.Errorf("%w\n\nWhat to do:%s", err, text.String())
+	return b.String()
 }
 
 // explained is an error with all that there is to say to it.

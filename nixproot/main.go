@@ -31,7 +31,7 @@ func Main(args []string, out, errs io.Writer) {
 	debug.SetGCPercent(GCPercent)
 	syscall.Umask(layersUmask)
 	noCoreDumps()
-	stdlog.SetOutput(io.Discard) // where Go's HTTP client repeats a server's words, as often as they come
+	stdlog.SetOutput(io.Discard)    // where Go's HTTP client repeats a server's words, as often as they come
 	switch filepath.Base(args[0]) { // these hide themselves what is secret, as a part of JSON or HTML cannot be replaced
 	case "verify":
 		os.Exit(Verify(args[1:], out, errs))
@@ -50,6 +50,7 @@ func Main(args []string, out, errs io.Writer) {
 	}
 	libpak.BuildpackMain(Detect{Logger: logger}.Detect, Build{Logger: logger}.Build,
 		libcnb.WithArguments(args), libcnb.WithLogger(cnblog.New(out)),
+		libcnb.WithExitHandler(utils.NewExitHandler(utils.WithExitHandlerLogger(log.NewPaketoLogger(out)), utils.WithExitHandlerWriter(errs))),
 		// The log has said all that is written then.
 		libcnb.WithEnvironmentWriter(utils.NewEnvironmentWriter(utils.WithEnvironmentWriterLogger(log.NewDiscardLogger()))),
 		libcnb.WithTOMLWriter(utils.NewTOMLWriter(utils.WithTOMLWriterLogger(log.NewDiscardLogger()))))

@@ -74,6 +74,26 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("hides in an error what is hidden in the log, and shows a terminal's commands as text", func() {
+		buildpack, err := filepath.Abs("..")
+		Expect(err).NotTo(HaveOccurred())
+		for _, setting := range []string{
+			"BP_NIX_FLAKE=git+https://me:sesame@git.example.org/x", "BP_NIX_FILE=https://me:sesame@git.example.org/x",
+			"BP_NIX_STORE_PATH=https://cache.example.org/?token=sesame", "BP_NIX_FLAKE=github:opensesame", "BP_NIX_ARGS=word=open sesame",
+			"BP_NIX_HYDRA_JOB=https://me:sesame@hydra.example.org/job/a/b/\x1b]0;c\a\u202e",
+		} {
+			dir := t.TempDir()
+			command := exec.Command(os.Args[0])
+			command.Dir = dir
+			command.Env = []string{programEnv + "=detect", "NO_COLOR=1", "CNB_BUILDPACK_DIR=" + buildpack, "CNB_PLATFORM_DIR=" + dir,
+				"CNB_BUILD_PLAN_PATH=" + dir + "/plan", "CNB_TARGET_ARCH=amd64", "APP_PASSWORD=opensesame", setting}
+			out, err := command.CombinedOutput()
+			Expect(err).To(HaveOccurred(), "%s: %s", setting, out)
+			Expect(string(out)).To(ContainSubstring("BP_NIX_"))
+			Expect(string(out)).NotTo(Or(ContainSubstring("sesame"), MatchRegexp("[\x1b\a\u202e]")), setting)
+		}
+	})
+
 	it("repeats nothing of what a server says unasked", func() {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		Expect(err).NotTo(HaveOccurred())

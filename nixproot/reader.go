@@ -45,10 +45,12 @@ func (r *reader) patterns(name string) []string {
 
 func (r *reader) pairs(name string) map[string]string {
 	pairs := map[string]string{}
-	for _, field := range r.fields(name) {
+	for i, field := range r.fields(name) {
 		key, value, ok := strings.Cut(field, "=")
 		if !ok || key == "" {
-			r.fail(name, field, "name=value pairs separated by spaces; a value with spaces is quoted: name='two words'")
+			if r.err == nil { // without its text, which may be a part of a secret
+				r.err = fmt.Errorf("word %d of %s is no name=value pair; a value with spaces is quoted: name='two words'", i+1, name)
+			}
 			continue
 		}
 		pairs[key] = value

@@ -86,6 +86,22 @@ func Printable(s string) string {
 	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(quoted[1 : len(quoted)-1])
 }
 
+// Block is Printable for a text of several lines, which tabs may indent. A character that stands for one that is not shown
+// stays.
+func Block(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		c, n := utf8.DecodeRuneInString(s)
+		if c == '\n' || c == '\t' || c == utf8.RuneError && n > 1 {
+			b.WriteString(s[:n])
+		} else {
+			b.WriteString(Printable(s[:n]))
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
 // Distance is how many bytes have to be put in, left out or replaced to make b of a (Levenshtein's distance).
 func Distance(a, b string) int {
 	row := make([]int, len(b)+1)

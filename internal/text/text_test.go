@@ -40,6 +40,15 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+// TestBlock also asks for the same as Printable where a text has one line.
+func TestBlock(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(text.Block("a\n\tb \uFFFD ü\x1b[1m\r\n\xff\u202e")).To(Equal("a\n\tb \uFFFD ü\\x1b[1m\\r\n\\xff\\u202e"))
+	for _, given := range []string{"plain ü", "\x1b[1m", "\u202eabc", "\xff", `a"b\`} {
+		g.Expect(text.Block(given)).To(Equal(text.Printable(given)))
+	}
+}
+
 func ExampleCount() {
 	fmt.Println(text.Count(1, "path"), text.Count(2, "path"))
 	// Output: 1 path 2 paths
