@@ -77,10 +77,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 
 		it("waits for the better of two that both answer", func() {
 			first.on(narinfos(50 * time.Millisecond))
-			o := options(first.URL, second.URL)
-			o.Policy.Patience = 10 * time.Second
-			set := open(t, o)
-			Expect(set.Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
+			Expect(open(t, options(first.URL, second.URL)).Lookup(ctx, n.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
 
 		it("loses patience with a better one that stays silent, and then does not wait for it at all", func() {
@@ -107,14 +104,18 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 
 		it("waits for a slow one where another says at once that it does not have the path", func() {
 			only := first.add(t, "only", "none", data, nil)
-			first.on(narinfos(3 * cache.FastPatience))
-			Expect(open(t, options(first.URL, second.URL)).Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
+			first.on(narinfos(450 * time.Millisecond))
+			o := options(first.URL, second.URL)
+			o.Policy.Patience = 150 * time.Millisecond
+			Expect(open(t, o).Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
 
 		it("asks a slow one all the same where no other has the path", func() {
 			only := first.add(t, "only", "none", data, nil)
 			first.on(narinfos(400 * time.Millisecond))
-			set := open(t, options(first.URL, second.URL))
+			o := options(first.URL, second.URL)
+			o.Policy.Patience = 150 * time.Millisecond
+			set := open(t, o)
 			for range 3 {
 				_, err := set.Lookup(ctx, n.StorePath)
 				Expect(err).NotTo(HaveOccurred())
