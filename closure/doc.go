@@ -6,7 +6,7 @@
 //	ReadPrevious  what the last build has recorded of its layers     → Previous
 //	Substitute    resolve, plan, fetch: see below                    → Result (a Graph, Groups, what was fetched)
 //	Install       unpacked paths into <layers>/<layer>/<base>        → the changed layers' directories
-//	View          one link per path                                  → the directory that the app sees as its store
+//	WriteView     one link per path                                  → the directory that the app sees as its store
 //
 // Substitute is itself three steps, in substitute.go, of which the last runs beside the others:
 //
