@@ -2,8 +2,6 @@ package closure
 
 import (
 	"path"
-	"regexp"
-	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -14,20 +12,20 @@ type Places struct {
 	dir    string                    // the layers'
 	layers map[storepath.Path]string // by path
 	needed map[storepath.Path]bool   // by another path
-	starts map[storepath.Path]bool   // programs of others
+	wraps  map[storepath.Path]bool   // programs of others
 }
 
 // NewPlaces is for a closure that was relocated to view. All its paths have to be added.
 func NewPlaces(view relocate.View) *Places {
 	return &Places{
 		dir: path.Dir(view.Dir()), layers: make(map[storepath.Path]string), needed: make(map[storepath.Path]bool),
-		starts: make(map[storepath.Path]bool),
+		wraps: make(map[storepath.Path]bool),
 	}
 }
 
 // Add says in which layer a path is, whose NAR has narSize bytes.
 func (p *Places) Add(member storepath.Path, narSize int64, references []storepath.Path, layer string) {
-	p.layers[member], p.starts[member] = layer, starts(narSize, references)
+	p.layers[member], p.wraps[member] = layer, relocate.MayWrap(narSize, references)
 	for _, ref := range references {
 		if ref != member {
 			p.needed[ref] = true
@@ -36,11 +34,11 @@ func (p *Places) Add(member storepath.Path, narSize int64, references []storepat
 }
 
 // OfPrograms gives the directories of the paths whose programs a path's wrappers name by where they really lie: its own, and, in
-// what no other path needs and in what starts programs, those of its references, too. What else others need is the same in every
+// what no other path needs and in what may wrap programs of others, those of its references, too. What else others need is the same in every
 // image that has its layer, wherever that image has the rest.
 func (p *Places) OfPrograms(member storepath.Path, references []storepath.Path) map[storepath.Path]string {
 	dirs := map[storepath.Path]string{}
-	if !p.needed[member] || p.starts[member] {
+	if !p.needed[member] || p.wraps[member] {
 		for _, ref := range references {
 			if layer := p.layers[ref]; layer != "" {
 				dirs[ref] = path.Join(p.dir, layer)
@@ -51,16 +49,4 @@ func (p *Places) OfPrograms(member storepath.Path, references []storepath.Path) 
 		dirs[member] = path.Join(p.dir, layer)
 	}
 	return dirs
-}
-
-// startingSize is up to how many bytes of NAR a path may only start programs of others: as large as a wrapper may be.
-const startingSize = 64 << 10
-
-// interpreters are paths with what wrappers start programs by that ask where they lie.
-var interpreters = regexp.MustCompile(`^(nodejs|deno|bun|php)(-|$)`)
-
-// starts reports whether a path may be there to start programs of others, by Node.js or PHP: it is small and refers to one of these.
-func starts(narSize int64, references []storepath.Path) bool {
-	return narSize <= startingSize &&
-		slices.ContainsFunc(references, func(ref storepath.Path) bool { return interpreters.MatchString(ref.Name()) })
 }

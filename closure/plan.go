@@ -46,7 +46,7 @@ const (
 //
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
-// the roots are apart from the rest, and so is what starts programs of others, with the roots if these have one layer; most
+// the roots are apart from the rest, and so is what may wrap programs of others, with the roots if these have one layer; most
 // layers hold one path each, the largest; the small ones are together with what the same large path needs (see bundles), and
 // neighbours among these bundles are joined until all fit (see joined). The groups are in the order of their layers' names.
 func Plan(g *Graph, view relocate.View, layers int) []Group {
@@ -58,16 +58,16 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 		nodes = g.Sorted() // of use to no image, but a plan of it is as good as any
 	}
 	p := newPlanner(nodes)
-	apps, starters, rest := p.apart(g)
+	apps, wrappers, rest := p.apart(g)
 	quota := DefaultLayers
 	if layers > 0 {
 		quota = max(layers, 2) // the app apart from its dependencies, whatever was asked for
 	}
 	own := joined(p.parts(apps), max(1, quota/10))
 	if len(own) == 1 {
-		own[0], starters = append(own[0], starters...), nil
+		own[0], wrappers = append(own[0], wrappers...), nil
 	}
-	quota -= len(own) + min(1, len(starters))
+	quota -= len(own) + min(1, len(wrappers))
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
@@ -82,13 +82,13 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 	for _, set := range sets {
 		groups = append(groups, p.group(set, view, nil))
 	}
-	// Wrappers in these may name the layers of the others.
-	if len(starters) > 0 {
-		groups = append(groups, p.group(starters, view, layersOf(groups)))
+	// These may name the layers of the others.
+	if len(wrappers) > 0 {
+		groups = append(groups, p.group(wrappers, view, layersOf(groups)))
 	}
-	places := layersOf(groups)
+	layersOfRest := layersOf(groups)
 	for _, set := range own {
-		groups = append(groups, p.group(set, view, places))
+		groups = append(groups, p.group(set, view, layersOfRest))
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.Layer, b.Layer) })
 	return groups
@@ -203,21 +203,21 @@ func (p *planner) bySize(i, j int) int {
 	return cmp.Or(cmp.Compare(p.nodes[j].NarSize, p.nodes[i].NarSize), p.byName(i, j))
 }
 
-// apart tells the roots' own paths, those roots that nothing else in the closure refers to, and what starts programs of others
+// apart tells the roots' own paths, those roots that nothing else in the closure refers to, and what may wrap programs of others
 // from the rest.
-func (p *planner) apart(g *Graph) (apps, starters, rest []int) {
+func (p *planner) apart(g *Graph) (apps, wrappers, rest []int) {
 	dependents := g.Dependents()
 	for i, n := range p.nodes {
 		switch {
 		case slices.Contains(g.Roots, n.Path) && len(dependents[n.Path]) == 0:
 			apps = append(apps, i)
-		case starts(n.NarSize, n.References):
-			starters = append(starters, i)
+		case relocate.MayWrap(n.NarSize, n.References):
+			wrappers = append(wrappers, i)
 		default:
 			rest = append(rest, i)
 		}
 	}
-	return apps, starters, rest
+	return apps, wrappers, rest
 }
 
 // byNeeds orders nodes as a walk over a tree does in which each hangs on its heir, the reference that needs most: all
@@ -336,7 +336,7 @@ func (a *part) take(b *part) {
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
 // paths were relocated to, and of each path the NAR, the proof that lies beside it, and what no proof covers: which files
 // were taken as harmless, references that nobody signed, and in which of layers its references are, which wrappers of relocated
-// roots and of what starts programs may name (see Places). Before that stands its place.
+// roots and of what may wrap programs may name (see Places). Before that stands its place.
 func (p *planner) group(nodes []int, view relocate.View, layers map[storepath.Path]string) Group {
 	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}

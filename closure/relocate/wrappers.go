@@ -101,13 +101,27 @@ func assigned(before []byte) string {
 	return string(name[at:])
 }
 
+// The interpreters that tell a program both names, by the names of their programs and by those of nixpkgs' packages.
+const (
+	interpreterPrograms = `node|nodejs|deno|bun|php`
+	interpreterPackages = `nodejs|deno|bun|php`
+)
+
 var (
 	// interpreters is where a line runs one, interpreted what it gives to one, which PATH may lead to.
-	interpreters = regexp.MustCompile(`/bin/(node|nodejs|deno|bun|php)["' \t\\]`)
-	interpreted  = regexp.MustCompile(`(?m)(?:^|["'/ \t])(?:node|nodejs|deno|bun|php)["']?[ \t].*`)
+	interpreters = regexp.MustCompile(`/bin/(` + interpreterPrograms + `)["' \t\\]`)
+	interpreted  = regexp.MustCompile(`(?m)(?:^|["'/ \t])(?:` + interpreterPrograms + `)["']?[ \t].*`)
+	// hasInterpreter matches the name of a path that has one.
+	hasInterpreter = regexp.MustCompile(`^(` + interpreterPackages + `)(-|$)`)
 	// expansion is a variable with something of a path behind it.
 	expansion = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?/`)
 )
+
+// MayWrap reports whether a path may be a wrapper of another path's program: it is small enough, and refers to an interpreter.
+func MayWrap(narSize int64, references []storepath.Path) bool {
+	return narSize <= maxWrapper &&
+		slices.ContainsFunc(references, func(ref storepath.Path) bool { return hasInterpreter.MatchString(ref.Name()) })
+}
 
 // wrapper notes that the file at hand, all of which is in the buffer, is a wrapper, where the reference at i makes it one.
 func (s *Rewriter) wrapper(i int) {
