@@ -93,34 +93,21 @@ func (p *progress) line(bytes int64, rate float64) {
 		}
 	}
 	p.log("Fetching: %d %s %d paths, %s %s %s, %s/s%s", p.fetched.Paths+p.staged.Paths, of, p.expected.Paths,
-		Bytes(bytes), of, Bytes(p.expected.Bytes), Bytes(int64(max(rate, 0))), left)
+		text.Bytes(bytes), of, text.Bytes(p.expected.Bytes), text.Bytes(int64(max(rate, 0))), left)
 }
 
 // summary says what came from where.
 func (p *progress) summary(caches []cache.Report) {
 	took := time.Since(p.began)
-	p.log("Fetched %s, %s unpacked, in %s (%s/s)", text.Count(p.fetched.Paths, "path"), Bytes(p.fetched.Bytes),
-		took.Round(10*time.Millisecond), Bytes(int64(float64(p.fetched.Bytes)/max(took.Seconds(), 1e-3))))
+	p.log("Fetched %s, %s unpacked, in %s (%s/s)", text.Count(p.fetched.Paths, "path"), text.Bytes(p.fetched.Bytes),
+		took.Round(10*time.Millisecond), text.Bytes(int64(float64(p.fetched.Bytes)/max(took.Seconds(), 1e-3))))
 	if p.staged.Paths > 0 {
-		p.log("  %s, %s, complete from an earlier run", text.Count(p.staged.Paths, "path"), Bytes(p.staged.Bytes))
+		p.log("  %s, %s, complete from an earlier run", text.Count(p.staged.Paths, "path"), text.Bytes(p.staged.Bytes))
 	}
 	for _, c := range caches {
 		if c.Paths > 0 || c.NarInfos > 0 {
 			p.log("  %s: %s, %s, %s downloaded", c.URL, text.Count(int(c.NarInfos), "narinfo"), text.Count(int(c.Paths), "path"),
-				Bytes(c.Bytes))
+				text.Bytes(c.Bytes))
 		}
 	}
-}
-
-// Bytes writes a number of bytes for people, in powers of 1000: "512 B", "3.4 MB".
-func Bytes(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 && n > -1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1000, 0
-	for (value >= 999.95 || value <= -999.95) && unit < len(units)-1 {
-		value, unit = value/1000, unit+1
-	}
-	return fmt.Sprintf("%.1f %cB", value, units[unit])
 }

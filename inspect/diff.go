@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
@@ -127,29 +126,29 @@ func (d Diff) JSON(w io.Writer) error { return WriteJSON(w, d) }
 // Text writes the difference for people.
 func (d Diff) Text(w io.Writer) error {
 	t := &printer{w: w}
-	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, d.LayersNew, closure.Bytes(d.Moved))
+	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, d.LayersNew, text.Bytes(d.Moved))
 	t.printf("store paths: %d the same, %d changed, %d added, %d removed\n", d.Same, len(d.Changed), len(d.Added), len(d.Removed))
 	for _, s := range d.Settings {
 		t.printf("~ %s: %s -> %s\n", text.Printable(s.Name), text.Printable(s.Old), text.Printable(s.New))
 	}
 	for _, c := range d.Changed {
-		t.printf("~ %s (%s, %s)\n", text.Printable(c.what()), closure.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
+		t.printf("~ %s (%s, %s)\n", text.Printable(c.what()), text.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))
 	}
 	for _, p := range d.Added {
-		t.printf("+ %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))
+		t.printf("+ %s (%s)\n", text.Printable(p.Path.Base()), text.Bytes(p.Size))
 	}
 	for _, p := range d.Removed {
-		t.printf("- %s (%s)\n", text.Printable(p.Path.Base()), closure.Bytes(p.Size))
+		t.printf("- %s (%s)\n", text.Printable(p.Path.Base()), text.Bytes(p.Size))
 	}
 	for _, l := range d.NewLayers {
-		t.printf("+ layer %d, %s (%s)\n", l.Number, text.Printable(l.Name), closure.Bytes(l.Size))
+		t.printf("+ layer %d, %s (%s)\n", l.Number, text.Printable(l.Name), text.Bytes(l.Size))
 	}
 	return t.err
 }
 
 func signed(n int64) string {
 	if n < 0 {
-		return closure.Bytes(n)
+		return text.Bytes(n)
 	}
-	return "+" + closure.Bytes(n)
+	return "+" + text.Bytes(n)
 }

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -45,8 +44,8 @@ func (r *Report) HTML(w io.Writer) error {
 	}
 	layers, paths := r.rows()
 	return parsed.Execute(w, map[string]any{
-		"Report": r, "Layers": layers, "Paths": paths, "Cells": r.treemap(paths), "Size": closure.Bytes(r.Size),
-		"Closure": closure.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "RunImage": text.Printable(r.runImage()), "Width": mapWidth, "Height": mapHeight,
+		"Report": r, "Layers": layers, "Paths": paths, "Cells": r.treemap(paths), "Size": text.Bytes(r.Size),
+		"Closure": text.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "RunImage": text.Printable(r.runImage()), "Width": mapWidth, "Height": mapHeight,
 		"Fixups": r.Fixups(),
 	})
 }
@@ -54,7 +53,7 @@ func (r *Report) HTML(w io.Writer) error {
 func (r *Report) rows() (layers, paths []row) {
 	for _, l := range r.Layers {
 		layers = append(layers, row{
-			Number: fmt.Sprint(l.Number), Name: text.Printable(l.Name), Size: closure.Bytes(l.Size), Files: fmt.Sprint(l.Files),
+			Number: fmt.Sprint(l.Number), Name: text.Printable(l.Name), Size: text.Bytes(l.Size), Files: fmt.Sprint(l.Files),
 			Paths: some(l.Paths), Bytes: l.Size,
 		})
 	}
@@ -67,7 +66,7 @@ func (r *Report) rows() (layers, paths []row) {
 			why = text.Printable(before.Base()) + " needs it"
 		}
 		paths = append(paths, row{
-			ID: fmt.Sprintf("p%d", i), Name: text.Printable(p.Path.Base()), Layer: text.Printable(p.Layer), Size: closure.Bytes(p.Size),
+			ID: fmt.Sprintf("p%d", i), Name: text.Printable(p.Path.Base()), Layer: text.Printable(p.Layer), Size: text.Bytes(p.Size),
 			Share: share(p.Size, r.ClosureSize()), Signed: text.Printable(p.Signed()), Why: why, Bytes: p.Size,
 		})
 	}
@@ -99,7 +98,7 @@ func (r *Report) treemap(rows []row) []cell {
 			p := r.Paths[members[m]]
 			cells = append(cells, cell{
 				X: round(box.x), Y: round(box.y), W: round(box.w), H: round(box.h), Label: text.Printable(p.Name),
-				Title: fmt.Sprintf("%s, %s, %s of the closure, in layer %s", text.Printable(p.Path.Base()), closure.Bytes(p.Size),
+				Title: fmt.Sprintf("%s, %s, %s of the closure, in layer %s", text.Printable(p.Path.Base()), text.Bytes(p.Size),
 					share(p.Size, r.ClosureSize()), text.Printable(p.Layer)),
 				Row: rows[members[m]].ID, Hue: n * 47 % 360, Shown: box.w > 9*float64(min(len(p.Name), 14)) && box.h > 18,
 			})

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
@@ -133,18 +132,18 @@ func (r *Report) Text(w io.Writer) error {
 	for _, p := range r.Processes {
 		t.line("process", p.Type+": "+p.Command)
 	}
-	t.line("size", fmt.Sprintf("%s in %d layers; %s of it in %d store paths, %d places fixed up", closure.Bytes(r.Size),
-		len(r.Layers), closure.Bytes(r.ClosureSize()), len(r.Paths), r.Fixups()))
+	t.line("size", fmt.Sprintf("%s in %d layers; %s of it in %d store paths, %d places fixed up", text.Bytes(r.Size),
+		len(r.Layers), text.Bytes(r.ClosureSize()), len(r.Paths), r.Fixups()))
 	for _, problem := range r.Problems {
 		t.line("problem", problem)
 	}
 	t.printf("\n%5s %10s %8s %6s  %s\n", "layer", "size", "files", "paths", "what")
 	for _, l := range r.Layers {
-		t.printf("%5d %10s %8d %6s  %s\n", l.Number, closure.Bytes(l.Size), l.Files, some(l.Paths), text.Printable(l.Name))
+		t.printf("%5d %10s %8d %6s  %s\n", l.Number, text.Bytes(l.Size), l.Files, some(l.Paths), text.Printable(l.Name))
 	}
 	t.printf("\n%10s %6s  %-14s %s\n", "size", "share", "layer", "store path, and who is said to have signed it")
 	for _, p := range r.Paths {
-		t.printf("%10s %6s  %-14s %s %s\n", closure.Bytes(p.Size), share(p.Size, r.ClosureSize()), text.Printable(p.Layer),
+		t.printf("%10s %6s  %-14s %s %s\n", text.Bytes(p.Size), share(p.Size, r.ClosureSize()), text.Printable(p.Layer),
 			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err

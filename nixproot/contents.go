@@ -226,7 +226,7 @@ func tallied(t closure.Tally) string {
 	if t.Paths == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%s (%s)", text.Count(t.Paths, "path"), closure.Bytes(t.Bytes))
+	return fmt.Sprintf("%s (%s)", text.Count(t.Paths, "path"), text.Bytes(t.Bytes))
 }
 
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also

@@ -72,5 +72,5 @@ func describeNode(n *closure.Node, p storepath.Path) string {
 	} else if n.CA != "" {
 		proof = "proven by its content address"
 	}
-	return p.String() + " " + closure.Bytes(n.NarSize) + ", " + from + ", " + proof
+	return p.String() + " " + text.Bytes(n.NarSize) + ", " + from + ", " + proof
 }

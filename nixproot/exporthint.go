@@ -5,7 +5,7 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 const (
@@ -33,7 +33,7 @@ func exportHint(bytes int64, socket string) string {
 		where = "into this Docker engine"
 	}
 	return fmt.Sprintf("New layers: %s. Exporting them %s may stand still at \"Saving\" where it takes more than 30 s, which no "+
-		"buildpack can help; pack build --publish to a registry does not (docs/limits.md)", closure.Bytes(bytes), where)
+		"buildpack can help; pack build --publish to a registry does not (docs/limits.md)", text.Bytes(bytes), where)
 }
 
 // exported is how many bytes of store paths are in layers that the previous image does not have.

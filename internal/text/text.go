@@ -51,6 +51,19 @@ func Count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// Bytes writes a number of bytes for people, in powers of 1000: "512 B", "3.4 MB".
+func Bytes(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 && n > -1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for (value >= 999.95 || value <= -999.95) && unit < len(units)-1 {
+		value, unit = value/1000, unit+1
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}
+
 // List is a list of names in a sentence, printable, of which all beyond limit are counted: "a, b and 3 more".
 func List(names []string, limit int) string {
 	var shown []string

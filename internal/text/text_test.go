@@ -54,6 +54,11 @@ func ExampleCount() {
 	// Output: 1 path 2 paths
 }
 
+func ExampleBytes() {
+	fmt.Println(text.Bytes(512), text.Bytes(3_449_000), text.Bytes(999_950), text.Bytes(-1000))
+	// Output: 512 B 3.4 MB 1.0 MB -1.0 kB
+}
+
 func ExampleList() {
 	fmt.Println(text.List([]string{"a", "b"}, 2))
 	fmt.Println(text.List([]string{"a", "b", "c", "d"}, 2))
