@@ -1,15 +1,9 @@
 package closure
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -41,166 +35,10 @@ func HasLayers(layers *filetree.File) bool {
 	})
 }
 
-const (
-	// maxPathInfo and maxPathInfos bound what is read of one path and of all of a layer's, in bytes.
-	maxPathInfo  = 6 << 20
-	maxPathInfos = 64 << 20
-	// maxReferences bounds the references of a path: a narinfo of 1 MiB has fewer.
-	maxReferences = 1 << 15
-)
-
-// ReadPathInfos reads what a layer says that it holds, one path at a time and none after the first that is wrong.
-func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, infos []PathInfo, err error) {
-	file := dir.Child(PathsName)
-	if file == nil {
-		return "", nil, fs.ErrNotExist
-	}
-	if file.Size > maxPathInfos {
-		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxPathInfos)
-	}
-	r, err := file.Open()
-	if err != nil {
-		return "", nil, err
-	}
-	defer r.Close()
-	format := 0
-	seen := map[storepath.Path]bool{}
-	d := json.NewDecoder(r)
-	err = jsonObject(d, map[string]func() error{
-		"format": func() error { return d.Decode(&format) },
-		"prefix": func() error { return d.Decode(&prefix) },
-		"paths": func() error {
-			return jsonArray(d, func() error {
-				var raw json.RawMessage
-				if err := cmp.Or(context.Cause(ctx), d.Decode(&raw)); err != nil {
-					return err
-				}
-				if len(raw) > maxPathInfo {
-					return fmt.Errorf("path %d has %d bytes, more than %d", len(infos), len(raw), maxPathInfo)
-				}
-				var info PathInfo
-				if err := json.Unmarshal(raw, &info); err != nil {
-					return err
-				}
-				if err := wellFormed(info); err != nil {
-					return err
-				}
-				if seen[info.Path] {
-					return fmt.Errorf("it lists %s twice", info.Path)
-				}
-				seen[info.Path] = true
-				infos = append(infos, info)
-				return nil
-			})
-		},
-	})
-	if err == nil && format != Format {
-		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
-	}
-	return prefix, infos, err
-}
-
-// jsonObject reads an object of which every field has a function that reads its value.
-func jsonObject(d *json.Decoder, fields map[string]func() error) error {
-	if err := jsonDelim(d, '{'); err != nil {
-		return err
-	}
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return err
-		}
-		text, _ := name.(string)
-		read := fields[text]
-		if read == nil {
-			return fmt.Errorf("it has the field %.80q, once more or unknown", text)
-		}
-		delete(fields, text)
-		if err := read(); err != nil {
-			return err
-		}
-	}
-	if err := jsonDelim(d, '}'); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something comes after it")
-	}
-	return nil
-}
-
-// jsonArray reads an array, an element by each call of read.
-func jsonArray(d *json.Decoder, read func() error) error {
-	if err := jsonDelim(d, '['); err != nil {
-		return err
-	}
-	for d.More() {
-		if err := read(); err != nil {
-			return err
-		}
-	}
-	return jsonDelim(d, ']')
-}
-
-func jsonDelim(d *json.Decoder, want json.Delim) error {
-	token, err := d.Token()
-	if err != nil {
-		return err
-	}
-	if token != want {
-		return fmt.Errorf("it has %.80q, want %v", fmt.Sprint(token), want)
-	}
-	return nil
-}
-
-// wellFormed checks that a path info, which anybody could have written, holds store paths where it should.
-func wellFormed(info PathInfo) error {
-	if len(info.References) > maxReferences {
-		return fmt.Errorf("%s has %d references, more than a narinfo has room for", info.Path, len(info.References))
-	}
-	for _, p := range append([]storepath.Path{info.Path}, info.References...) {
-		if _, err := storepath.Parse(string(p)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // ViewOf is the view of paths that were relocated to prefix; the zero one for those that were not.
 func ViewOf(prefix string) (relocate.View, error) {
 	if prefix == storepath.Dir {
 		return relocate.View{}, nil
 	}
 	return relocate.NewView(prefix)
-}
-
-// IsAsWritten reports whether what a layer says that it holds has the bytes that Install writes for these paths: of the same in
-// other words another reader may take something else.
-func IsAsWritten(dir *filetree.File, prefix string, infos []PathInfo) (bool, error) {
-	file, err := dir.Child(PathsName).Open()
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	have, want := sha256.New(), sha256.New()
-	if _, err := io.Copy(have, file); err != nil {
-		return false, err
-	}
-	head, err := json.Marshal(PathInfos{Format: Format, Prefix: prefix, Paths: []PathInfo{}})
-	if err != nil {
-		return false, err
-	}
-	want.Write(bytes.TrimSuffix(head, []byte("]}")))
-	for i, info := range infos { // one at a time, as they are read
-		each, err := json.Marshal(info)
-		if err != nil {
-			return false, err
-		}
-		if i > 0 {
-			want.Write([]byte(","))
-		}
-		want.Write(each)
-	}
-	want.Write([]byte("]}\n"))
-	return bytes.Equal(have.Sum(nil), want.Sum(nil)), nil
 }

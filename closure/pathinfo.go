@@ -1,10 +1,7 @@
 package closure
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -16,9 +13,6 @@ import (
 // Format is the version of everything that decides the bytes of a layer: how paths are relocated and fixed, and
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
 const Format = 10
-
-// PathsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
-const PathsName = "paths.json"
 
 // PathInfo is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
 type PathInfo struct {
@@ -79,23 +73,6 @@ func newFixups(fixups []relocate.Fixup) []fixup {
 	return list
 }
 
-// PathInfos is the content of a layer's PathsName.
-type PathInfos struct {
-	Format int        `json:"format"`
-	Prefix string     `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
-	Paths  []PathInfo `json:"paths"`
-}
-
-// staged is what stands beside an unpacked path in the staging directory.
-type staged struct {
-	Format int
-	Prefix string
-	Info   PathInfo
-	Report relocate.Report // its fixups are Info's
-	// Overrules are those that the report was made with.
-	Overrules relocate.Overrules
-}
-
 func newPathInfo(f *cache.Found) PathInfo {
 	info := PathInfo{Path: f.StorePath, NarHash: f.NarHash.String(), NarSize: f.NarSize, References: f.References}
 	if f.ProvesItself() {
@@ -122,28 +99,4 @@ func (i PathInfo) Original() (relocate.Original, error) {
 		o.Fixups = append(o.Fixups, next)
 	}
 	return o, nil
-}
-
-// writeJSON writes v beside its place and renames it.
-func writeJSON(path string, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", path, err)
-	}
-	partial := filepath.Join(filepath.Dir(path), partialPrefix+filepath.Base(path))
-	if err := os.WriteFile(partial, append(raw, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
-}
-
-func readJSON(path string, v any) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	return nil
 }

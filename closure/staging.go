@@ -2,6 +2,7 @@ package closure
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,16 @@ const (
 // staging is a directory of unpacked store paths that are complete and verified: <base>, and <base>.json renamed
 // into place after it. Whatever else is found there is half-done and is removed.
 type staging struct{ dir string }
+
+// staged is what stands beside an unpacked path in the staging directory.
+type staged struct {
+	Format int
+	Prefix string
+	Info   PathInfo
+	Report relocate.Report // its fixups are Info's
+	// Overrules are those that the report was made with.
+	Overrules relocate.Overrules
+}
 
 // openStaging makes the directory and removes what a run that was killed has left half-done.
 func openStaging(dir string) (staging, error) {
@@ -94,4 +105,28 @@ func (s staging) reuse(ctx context.Context, info PathInfo, view relocate.View) (
 		return staged{}, false
 	}
 	return st, true
+}
+
+// writeJSON writes v beside its place and renames it.
+func writeJSON(path string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", path, err)
+	}
+	partial := filepath.Join(filepath.Dir(path), partialPrefix+filepath.Base(path))
+	if err := os.WriteFile(partial, append(raw, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+func readJSON(path string, v any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	return nil
 }
