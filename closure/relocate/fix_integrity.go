@@ -206,7 +206,7 @@ func chainedPage(file string) Blocker {
 
 // hashBlocker says which hash in a file cannot be made anew.
 func hashBlocker(file, detail string) Blocker {
-	return Blocker{File: file, Offset: -1, Kind: Checksummed, Detail: detail, Harmless: harmlessPlace(file, "")}
+	return Blocker{File: file, Kind: Checksummed, Detail: detail, Harmless: harmlessPlace(file, "")}
 }
 
 // fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.

@@ -79,7 +79,7 @@ func (t *textEdits) reference(i, member int) {
 
 func (t *textEdits) foreign(i int) { t.f.foreign(t.data[i : i+hashLen]) }
 
-func (t *textEdits) splitPart(_, member int) { t.blocked(member, "split") }
+func (t *textEdits) splitPart(member int) { t.blocked(member, "split") }
 
 func (t *textEdits) relocatedName(int) {}
 

@@ -313,7 +313,7 @@ func (s *plainSearch) member(member int, how string) {
 	s.x.report(s.kind, fmt.Sprintf("%s: the hash of %s%s", s.via, s.x.scan.members.paths[member], how), s.harmless)
 }
 
-func (s *plainSearch) splitPart(_, member int) { s.member(member, " split") }
+func (s *plainSearch) splitPart(member int) { s.member(member, " split") }
 
 func (s *plainSearch) foreign(i int) { s.x.foreign(s.buf[i : i+hashLen]) }
 

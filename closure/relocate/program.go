@@ -127,7 +127,7 @@ func (s *checksumFiles) blockers() []Blocker {
 		if name == "" {
 			continue
 		}
-		b := Blocker{File: file, Offset: -1, Kind: Checksummed}
+		b := Blocker{File: file, Kind: Checksummed}
 		b.Detail = fmt.Sprintf("the checksum of %s, which was rewritten", name)
 		if nss {
 			b.Harmless = "every NSS has one and looks at it in FIPS mode only"

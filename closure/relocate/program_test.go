@@ -149,6 +149,6 @@ func testPrograms(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Blocking).To(Equal(100))
 		Expect(report.Harmless).To(Equal(100))
 		Expect(report.Blockers).To(HaveLen(64))
-		Expect(report.Blockers[0]).To(Equal(relocate.Blocker{File: "a", Offset: 1, Kind: relocate.BareHash, Detail: "the hash of " + string(self)}))
+		Expect(report.Blockers[0]).To(Equal(relocate.Blocker{File: "a", Kind: relocate.BareHash, Detail: "the hash of " + string(self)}))
 	})
 }

@@ -29,7 +29,6 @@ const (
 // Blocker is a place that names a store path, or could, and that rewriting does not reach or would break.
 type Blocker struct {
 	File     string // slash-separated, below the store path; "" is the path itself
-	Offset   int64  // in bytes from the file's start; -1 where the place is not in the file's bytes
 	Kind     Kind
 	Detail   string // what was found, and where inside the file
 	Harmless string // why it does not matter; "" means that it blocks relocation
@@ -224,7 +223,7 @@ func (c *collector) sawForeign(hash []byte) {
 	if len(c.foreign) >= maxForeign {
 		if !c.crowded && !c.foreign[[hashLen]byte(hash)] {
 			c.crowded = true
-			c.blocker(Blocker{Offset: -1, Kind: Opaque, Detail: fmt.Sprintf(
+			c.blocker(Blocker{Kind: Opaque, Detail: fmt.Sprintf(
 				"it names more than %d store paths that it does not refer to, too many to tell whether one is in the closure",
 				maxForeign)})
 		}

@@ -66,12 +66,12 @@ func (v View) Rewrite(self storepath.Path, refs []storepath.Path, next nar.Sink)
 		s.targets = append(s.targets, v.target(p))
 	}
 	for _, c := range v.Collisions(known.paths) {
-		s.blocker(Blocker{Offset: -1, Kind: Ambiguous, Detail: c.String()})
+		s.blocker(Blocker{Kind: Ambiguous, Detail: c.String()})
 	}
 	s.split.parts = newParts(known)
 	s.inspector = newInspector(s.scan, s.split.parts, v.budget)
 	s.inspector.found = func(kind Kind, detail, harmless string) {
-		s.add(Blocker{File: s.file, Offset: -1, Kind: kind, Detail: detail, Harmless: harmless})
+		s.add(Blocker{File: s.file, Kind: kind, Detail: detail, Harmless: harmless})
 	}
 	s.inspector.foreign = s.sawForeign
 	s.buffer = searchBuffer{next: next, search: s.search}
@@ -175,11 +175,11 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		s.program.search(buf, from, to, s.buffer.off)
 	}
 	if s.format.trailer && endsZip(buf, from, to, s.buffer.left) {
-		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive behind something else"})
+		s.leaveBlocker(Blocker{File: s.file, Kind: Opaque, Detail: "a zip archive behind something else"})
 	}
 	if s.format.name == elfName && s.buffer.left == 0 && bytes.HasSuffix(buf, []byte(lispMark)) {
 		s.program.lisp = true
-		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "an SBCL core behind a program"})
+		s.leaveBlocker(Blocker{File: s.file, Kind: Opaque, Detail: "an SBCL core behind a program"})
 	}
 	if s.php {
 		s.searchPHAR(buf, from, to)
@@ -188,13 +188,13 @@ func (s *Rewriter) search(buf []byte, from, to int) {
 		s.split.search(buf, from, to, s.buffer.off, s)
 	}
 	if s.format.name == beamName {
-		regexps(buf, from, to, s.scan.members, func(i, member int) {
-			s.found(i, Checksummed, fmt.Sprintf("the hash of %s in a compiled regular expression", s.scan.members.paths[member]))
+		regexps(buf, from, to, s.scan.members, func(_, member int) {
+			s.found(Checksummed, fmt.Sprintf("the hash of %s in a compiled regular expression", s.scan.members.paths[member]))
 		})
 	}
 	s.scan.scan(buf, from, to, s)
 	if s.format.trailer && s.written > 0 && s.unfixed.count == 0 && hasZip(buf, from, to, s.buffer.left) {
-		s.leaveBlocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: "a zip archive in something else"})
+		s.leaveBlocker(Blocker{File: s.file, Kind: Opaque, Detail: "a zip archive in something else"})
 	}
 	if s.buffer.left == 0 {
 		s.end(buf)
@@ -212,7 +212,7 @@ func (s *Rewriter) recovered() {
 		s.inside.stop()
 		s.inside = nil
 	}
-	s.blocker(Blocker{File: s.file, Offset: -1, Kind: Opaque, Detail: fmt.Sprintf("it cannot be read: %v", problem), Harmless: s.harmless})
+	s.blocker(Blocker{File: s.file, Kind: Opaque, Detail: fmt.Sprintf("it cannot be read: %v", problem), Harmless: s.harmless})
 }
 
 // begin looks at a file's first bytes, or at all of it.
@@ -226,7 +226,7 @@ func (s *Rewriter) begin(buf []byte) {
 	}
 	s.php = s.format.fix == nil && isPHP(head)
 	if s.format.opaque || s.format.always {
-		s.found(-1, Opaque, s.format.name)
+		s.found(Opaque, s.format.name)
 	}
 	if s.format.look == nil || s.harmless != "" {
 		return // what would be found in a harmless place is not worth the time it takes to inflate
@@ -271,10 +271,10 @@ func (s *Rewriter) end(buf []byte) {
 		s.checksums.rewrote(s.file)
 	}
 	if table := tableEnd(buf); table != "" {
-		s.found(-1, Checksummed, table)
+		s.found(Checksummed, table)
 	}
 	if why := s.program.checksum(s.file); why != "" {
-		s.found(-1, Checksummed, why)
+		s.found(Checksummed, why)
 	}
 }
 
@@ -282,7 +282,7 @@ func (s *Rewriter) end(buf []byte) {
 func (s *Rewriter) searchName(text, what string) {
 	for i := 0; i+hashLen <= len(text); i++ {
 		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 && !isIdentifier([]byte(text), i) {
-			s.found(-1, BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
+			s.found(BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
 		}
 	}
 }
@@ -295,5 +295,5 @@ func (s *Rewriter) searchPHAR(buf []byte, from, to int) {
 	}
 	s.php = false
 	s.format = format{name: pharName, kind: Checksummed, sealed: s.buffer.off + int64(from+at), fix: (*fixer).phar}
-	s.found(-1, Opaque, pharName)
+	s.found(Opaque, pharName)
 }

@@ -15,7 +15,7 @@ func (s *Rewriter) reference(i, member int) {
 		kind = Checksummed // or what is beside it in the file
 	}
 	if kind != "" && at >= s.format.sealed {
-		s.found(i-behind, kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
+		s.found(kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
 		return
 	}
 	if isRelative(s.buffer.buf, i-behind) {
@@ -23,7 +23,7 @@ func (s *Rewriter) reference(i, member int) {
 		return
 	}
 	if kind, detail = s.program.sealed(at); kind != "" {
-		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind,
+		s.leaveBlocker(Blocker{File: s.file, Kind: kind,
 			Detail: fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail)})
 		return
 	}
@@ -35,7 +35,7 @@ func (s *Rewriter) reference(i, member int) {
 // relative reports a reference that goes on from "..". It is left as it is, and leads out of /nix/store where a symlink or a
 // program has it.
 func (s *Rewriter) relative(i, member int) {
-	b := Blocker{File: s.file, Offset: s.buffer.off + int64(i-behind), Kind: RelativePath,
+	b := Blocker{File: s.file, Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
 	if s.format.name != elfName && !s.link && b.Harmless == "" {
 		b.Harmless = "a path relative to its own place, as in source maps; it is left as it is"
@@ -54,7 +54,7 @@ func (s *Rewriter) bareHash(i, member int) {
 			return
 		}
 	}
-	s.found(i, BareHash, "the hash of "+string(s.scan.members.paths[member])) // there may be one at each byte
+	s.found(BareHash, "the hash of "+string(s.scan.members.paths[member])) // there may be one at each byte
 }
 
 func (s *Rewriter) wideHash(i, width, member int) {
@@ -64,10 +64,10 @@ func (s *Rewriter) wideHash(i, width, member int) {
 	detail := "the hash of " + string(s.scan.members.paths[member]) + " in UTF-" + strconv.Itoa(8*width)
 	at := s.buffer.off + int64(i)
 	if kind, where := s.program.sealed(at); kind != "" {
-		s.leaveBlocker(Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail + " in " + where})
+		s.leaveBlocker(Blocker{File: s.file, Kind: kind, Detail: detail + " in " + where})
 		return
 	}
-	s.found(i, WideText, detail)
+	s.found(WideText, detail)
 }
 
 // wideReference rewrites a reference in UTF-16 or UTF-32, if it is whole.
@@ -95,21 +95,17 @@ func (s *Rewriter) rewritten(from int, data []byte, how string) bool {
 	return true
 }
 
-func (s *Rewriter) splitPart(i, member int) {
-	s.found(i, SplitReference, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
+func (s *Rewriter) splitPart(member int) {
+	s.found(SplitReference, fmt.Sprintf("a part of %s", s.scan.members.paths[member]))
 }
 
-func (s *Rewriter) relocatedName(i int) {
-	s.found(i, RelocatedName, fmt.Sprintf("%s and %d characters of a hash", s.scan.name, s.view.keep))
+func (s *Rewriter) relocatedName(int) {
+	s.found(RelocatedName, fmt.Sprintf("%s and %d characters of a hash", s.scan.name, s.view.keep))
 }
 
 // found reports a blocker of the file at hand.
-func (s *Rewriter) found(i int, kind Kind, detail string) {
-	at := int64(-1)
-	if i >= 0 {
-		at = s.buffer.off + int64(i)
-	}
-	b := Blocker{File: s.file, Offset: at, Kind: kind, Detail: detail, Harmless: s.harmless}
+func (s *Rewriter) found(kind Kind, detail string) {
+	b := Blocker{File: s.file, Kind: kind, Detail: detail, Harmless: s.harmless}
 	if kind == RelocatedName {
 		b.Harmless = "" // undoing would take it for a reference, wherever it stands
 	}

@@ -13,7 +13,7 @@ type finder interface {
 	bareHash(i, member int)        // a member's hash
 	wideHash(i, width, member int) // a member's hash in characters of width bytes
 	relocatedName(i int)           // "<view directory>/<hash characters>"
-	splitPart(i, member int)       // a part of a member's reference, without the rest
+	splitPart(member int)          // a part of a member's reference, without the rest
 }
 
 // scanner finds references and what looks like them.

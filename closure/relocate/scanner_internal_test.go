@@ -21,7 +21,7 @@ func (f *finds) foreign(i int)                 { f.note("foreign", i) }
 func (f *finds) bareHash(i, member int)        { f.note("bare", i, member) }
 func (f *finds) wideHash(i, width, member int) { f.note("wide", i, width, member) }
 func (f *finds) relocatedName(i int)           { f.note("name", i) }
-func (f *finds) splitPart(int, int)            { panic("a scanner does not look for pieces") }
+func (f *finds) splitPart(int)                 { panic("a scanner does not look for pieces") }
 
 const scannedHash = "sl141d1g77wvhr050ah87lcyz2czdxa3"
 

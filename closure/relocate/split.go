@@ -42,9 +42,9 @@ type splitSearch struct {
 	seen  map[int]evidence // by member, of those with the same end of hash and name the first, in the file at hand
 	// Of a program for x86-64, whose instructions say how far from them a text is:
 	segments []segment
-	near     int                        // pieces and texts that are kept
-	compare  []struct{ member, at int } // the first of more texts of a member
-	branches *branches                  // of one by Go, for 64-bit ARM, too
+	near     int       // pieces and texts that are kept
+	compare  []int     // the first of more texts of a member
+	branches *branches // of one by Go, for 64-bit ARM, too
 	// Of a program for 64-bit ARM, whose instructions take two bytes at a time:
 	arm       bool
 	registers [32]uint64
@@ -106,15 +106,15 @@ func (s *splitSearch) search(buf []byte, from, to int, off int64, found finder) 
 
 // compareTexts compares code with texts that were found behind it, all at once.
 func (s *splitSearch) compareTexts(found finder) {
-	for _, first := range s.compare {
-		e := s.seen[first.member]
+	for _, member := range s.compare {
+		e := s.seen[member]
 		slices.Sort(e.more)
 		e.copied = e.copied || slices.ContainsFunc(e.code, func(c snippet) bool { return c.takes(e.more) })
 		e.texts, e.more = append(e.texts, e.more...), nil
 		slices.Sort(e.texts)
-		s.note(first.member, e)
+		s.note(member, e)
 		if e.copied {
-			s.tell(first.at, first.member, found)
+			s.tell(member, found)
 		}
 	}
 	s.compare = s.compare[:0]
@@ -122,14 +122,14 @@ func (s *splitSearch) compareTexts(found finder) {
 
 // searchBranches looks for switches of Go over references.
 func (s *splitSearch) searchBranches(buf []byte, from, to int, off int64, found finder) {
-	tell := func(i int, members []int) {
+	tell := func(members []int) {
 		for _, member := range members {
-			s.tell(i, member, found)
+			s.tell(member, found)
 		}
 	}
 	if s.arm {
 		for i := from + int(-(off+int64(from))&3); i < to && i+8 <= len(buf); i += 4 {
-			tell(i, s.branches.arm64(buf, i, off))
+			tell(s.branches.arm64(buf, i, off))
 		}
 		return
 	}
@@ -140,7 +140,7 @@ func (s *splitSearch) searchBranches(buf []byte, from, to int, off int64, found 
 				break
 			}
 			i += n
-			tell(i, s.branches.amd64(buf, i, off))
+			tell(s.branches.amd64(buf, i, off))
 		}
 	}
 }
@@ -175,7 +175,7 @@ func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 		return
 	}
 	if at == backwards || !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
-		s.tell(i, member, found)
+		s.tell(member, found)
 	}
 }
 
@@ -184,16 +184,16 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 	first := last + 1 - hashLen
 	if s.whole(buf, first, member) {
 		early := s.endsEarly(buf, last+1, off, member)
-		s.weigh(last, member, found, func(e *evidence) {
+		s.weigh(member, found, func(e *evidence) {
 			e.whole, e.endsEarly = true, e.endsEarly || early
 			if at, _ := address(s.segments, off+int64(first-behind)); at > 0 && s.keepsNear() {
 				if e.more = append(e.more, at); len(e.more) == 1 {
-					s.compare = append(s.compare, struct{ member, at int }{s.parts.likeness(member), last})
+					s.compare = append(s.compare, s.parts.likeness(member))
 				}
 			}
 		})
 		if s.branches != nil && s.branches.text(off+int64(first-behind), member) {
-			s.tell(last, member, found)
+			s.tell(member, found)
 		}
 		return
 	}
@@ -205,10 +205,10 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		n++
 	}
 	if n > vague {
-		s.tell(last, member, found)
+		s.tell(member, found)
 		return
 	}
-	s.weigh(last, member, found, func(e *evidence) {
+	s.weigh(member, found, func(e *evidence) {
 		for i := last + 1 - n; i <= last; i++ {
 			e.vagueTail = e.vagueTail || startsPart(buf, i, off)
 		}
@@ -274,25 +274,25 @@ func startsPart(buf []byte, i int, off int64) bool {
 // weigh adds evidence of a piece. A reference that may have another piece and text that may be one make a piece. What an
 // instruction holds may be one also of a reference all of which stands elsewhere: Go, Rust and Clang copy that but for the
 // end.
-func (s *splitSearch) weigh(i, member int, found finder, add func(*evidence)) {
+func (s *splitSearch) weigh(member int, found finder, add func(*evidence)) {
 	member = s.parts.likeness(member)
 	e := s.seen[member]
 	add(&e)
 	s.note(member, e)
 	if e.endsEarly && e.vagueTail || e.whole && e.vagueEnd || e.copied {
-		s.tell(i, member, found)
+		s.tell(member, found)
 	}
 }
 
 // tell reports a piece, once per file and member.
-func (s *splitSearch) tell(i, member int, found finder) {
+func (s *splitSearch) tell(member int, found finder) {
 	e := s.seen[member]
 	if e.reported {
 		return
 	}
 	e.reported = true
 	s.note(member, e)
-	found.splitPart(i, member)
+	found.splitPart(member)
 }
 
 func (s *splitSearch) note(member int, e evidence) {
@@ -327,7 +327,7 @@ func (s *splitSearch) immediates(buf []byte, from, to int, off int64, found find
 			continue
 		}
 		if *register>>16 != 0 { // eight bytes of text, of which the last may be NULs, or four
-			s.register(*register, i, found)
+			s.register(*register, found)
 		}
 	}
 }
@@ -346,11 +346,11 @@ func repeated(instruction uint32) (value uint64) {
 	return value
 }
 
-// register looks at what an instruction at buf[i:] completes in a register.
-func (s *splitSearch) register(value uint64, i int, found finder) {
+// register looks at what an instruction completes in a register.
+func (s *splitSearch) register(value uint64, found finder) {
 	if slot := s.parts.find(value); s.parts.keys[slot] != 0 {
 		p := s.parts.parts[slot]
-		s.end(refLen-int(p.at), int(p.member), i, found)
+		s.end(refLen-int(p.at), int(p.member), found)
 		return
 	}
 	var text [partLen]byte
@@ -362,16 +362,16 @@ func (s *splitSearch) register(value uint64, i int, found finder) {
 	}
 	for _, member := range s.parts.ends(text[n-1:]) {
 		if bytes.HasPrefix(text[:], []byte(s.parts.members.paths[member][refLen-n:])) {
-			s.end(n, member, i, found)
+			s.end(n, member, found)
 		}
 	}
 }
 
 // end weighs a piece in a register that begins with the last n characters of a hash, or more than there are.
-func (s *splitSearch) end(n, member, i int, found finder) {
+func (s *splitSearch) end(n, member int, found finder) {
 	if n > vague {
-		s.tell(i, member, found)
+		s.tell(member, found)
 		return
 	}
-	s.weigh(i, member, found, func(e *evidence) { e.vagueEnd = true })
+	s.weigh(member, found, func(e *evidence) { e.vagueEnd = true })
 }

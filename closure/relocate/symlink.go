@@ -23,7 +23,7 @@ func (s *Rewriter) symlink(target string) (string, error) {
 		if s.view.IsZero() {
 			return "", fmt.Errorf("recording where the symlinks of %s led: %w", s.self, errRecord)
 		}
-		s.found(-1, BareHash, errRecord.Error())
+		s.found(BareHash, errRecord.Error())
 		return target, nil
 	}
 	if s.view.IsZero() || len(target) < hashLen {
