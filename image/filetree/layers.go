@@ -272,7 +272,7 @@ func (o *Overlay) root(header *tar.Header, layer int) error {
 
 // directory is the way to a directory, which is made where it is missing.
 func (o *Overlay) directory(place string) ([]step, error) {
-	way, err := o.Root.steps(place, true, func() (*File, error) {
+	way, err := o.Root.steps(place, func() (*File, error) {
 		dir := newDirectory()
 		o.written[dir] = true
 		return dir, o.charge(dirMemory + len(place))

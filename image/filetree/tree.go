@@ -156,7 +156,7 @@ type step struct {
 // tree. It also gives the path without links. The file is nil where there is none.
 func (f *File) Resolve(name string) (*File, string, error) {
 	budget := 1 << 20
-	steps, err := f.steps(name, true, nil, &budget)
+	steps, err := f.steps(name, nil, &budget)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", nil
 	}
@@ -175,10 +175,9 @@ func pathOf(steps []step) string {
 	return "/" + path.Join(names...)
 }
 
-// steps goes to name from the root f. A link is followed where something comes after it, and at the end where follow
-// says so. A directory that is missing is made by mkdir, where that is set. Each part of a link's target costs one of
-// budget.
-func (f *File) steps(name string, follow bool, mkdir func() (*File, error), budget *int) ([]step, error) {
+// steps goes to name from the root f, through links. A directory that is missing is made by mkdir, where that is set. Each
+// part of a link's target costs one of budget.
+func (f *File) steps(name string, mkdir func() (*File, error), budget *int) ([]step, error) {
 	way := []step{{file: f}}
 	pending := strings.Split(name, "/")
 	for links := 0; len(pending) > 0; {
@@ -206,7 +205,7 @@ func (f *File) steps(name string, follow bool, mkdir func() (*File, error), budg
 			}
 			here.children[part] = next
 		}
-		if next.Kind == Symlink && (follow || len(pending) > 0) {
+		if next.Kind == Symlink {
 			target := strings.Split(next.Target, "/")
 			*budget -= len(target)
 			if links++; links > maxLinks || *budget < 0 {
