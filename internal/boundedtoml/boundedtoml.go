@@ -44,7 +44,7 @@ func (s *scanner) check() error {
 		case '\n':
 			s.line, s.dots = s.line+1, 0
 		case '#':
-			s.skipTo("\n")
+			s.skipLine()
 		case '"', '\'':
 			s.text(c)
 		case '.':
@@ -98,9 +98,9 @@ func (s *scanner) text(quote byte) {
 	}
 }
 
-// skipTo goes to the next of some signs.
-func (s *scanner) skipTo(sign string) {
-	for s.at < len(s.data) && s.data[s.at] != sign[0] {
+// skipLine goes to the end of the line.
+func (s *scanner) skipLine() {
+	for s.at < len(s.data) && s.data[s.at] != '\n' {
 		s.at++
 	}
 }
