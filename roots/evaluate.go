@@ -225,7 +225,7 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 	var first *attempt
 	for i := range attempts {
 		a := &attempts[i]
-		if a.lacks = e.lacking(e.entryName(), outputPaths(a.result), absent); first == nil && a.lacks == nil {
+		if a.lacks = lacking(e.entryName(), outputPaths(a.result), absent); first == nil && a.lacks == nil {
 			first = a
 		}
 	}
@@ -236,8 +236,8 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 // slow one.
 const lookupsAtOnce = 64
 
-// lookUp says of which paths no cache has a trusted narinfo, and why; look asks the caches for one.
-func lookUp(ctx context.Context, look func(context.Context, storepath.Path) (*cache.Found, error), paths []storepath.Path) (
+// lookUp says of which paths no cache has a trusted narinfo, and why; lookup asks the caches for one.
+func lookUp(ctx context.Context, lookup func(context.Context, storepath.Path) (*cache.Found, error), paths []storepath.Path) (
 	map[storepath.Path]*cache.NotFoundError, error) {
 	var mu sync.Mutex
 	absent := map[storepath.Path]*cache.NotFoundError{}
@@ -245,7 +245,7 @@ func lookUp(ctx context.Context, look func(context.Context, storepath.Path) (*ca
 	group.SetLimit(lookupsAtOnce)
 	for _, p := range paths {
 		group.Go(func() error {
-			_, err := look(ctx, p)
+			_, err := lookup(ctx, p)
 			var why *cache.NotFoundError
 			if !errors.As(err, &why) {
 				return err
@@ -307,32 +307,6 @@ func rootsOf(a attempt) Result {
 		}
 	}
 	return roots
-}
-
-var licenseID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+-]{0,63}$`)
-
-// maxLicenses bounds how many licences are taken of an output.
-const maxLicenses = 20
-
-// licenseIDs are those texts that have the form of an SPDX identifier (SPDX 2.3, annex D), each once.
-func licenseIDs(texts []string) []string {
-	var ids []string
-	for _, text := range texts {
-		if licenseID.MatchString(text) && !slices.Contains(ids, text) && len(ids) < maxLicenses {
-			ids = append(ids, text)
-		}
-	}
-	return ids
-}
-
-// LicensesAreValid reports whether the licences are as an evaluation gives them: of the outputs, and identifiers.
-func (r Result) LicensesAreValid() bool {
-	for p, ids := range r.Licenses {
-		if !slices.Contains(r.Paths, p) || !slices.Equal(ids, licenseIDs(ids)) {
-			return false
-		}
-	}
-	return true
 }
 
 // isHook reports whether an attribute path is the hook's: at the top, or where a flake has its packages.

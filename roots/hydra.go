@@ -73,7 +73,7 @@ func (f Finder) checkServed(ctx context.Context, client *hydra.Client, r *hydra.
 	if err != nil {
 		return err
 	}
-	e := f.lacking(fmt.Sprintf("evaluation %d of %s", r.Eval.ID, redact.Text(client.URL())), roots.All(), absent)
+	e := lacking(fmt.Sprintf("evaluation %d of %s", r.Eval.ID, redact.Text(client.URL())), roots.All(), absent)
 	if e == nil {
 		return f.checkSigned(ctx, caches, roots)
 	}

@@ -51,7 +51,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 	if err != nil {
 		return err
 	}
-	n := e.lacking("the evaluation of "+e.entryName()+", which has to read "+names, outputs, absent)
+	n := lacking("the evaluation of "+e.entryName()+", which has to read "+names, outputs, absent)
 	if n == nil {
 		return unread
 	}

@@ -38,7 +38,7 @@ func (e *NotCachedError) ruleOut(format string, args ...any) {
 }
 
 // lacking is the error for those of the paths wanted that are absent from all caches, nil where none is.
-func (f Finder) lacking(entry string, wanted []storepath.Path, absent map[storepath.Path]*cache.NotFoundError) *NotCachedError {
+func lacking(entry string, wanted []storepath.Path, absent map[storepath.Path]*cache.NotFoundError) *NotCachedError {
 	e := &NotCachedError{Entry: entry}
 	for _, p := range wanted {
 		why := absent[p]
