@@ -59,7 +59,7 @@ func openStaging(dir string) (staging, error) {
 // complete reports whether there are a tree of that name and its JSON.
 func (s staging) complete(base string) bool {
 	p, err := storepath.FromBase(base)
-	return err == nil && s.exists(s.tree(p)) && s.exists(s.infoFile(p))
+	return err == nil && exists(s.tree(p)) && exists(s.infoFile(p))
 }
 
 func (s staging) tree(p storepath.Path) string     { return filepath.Join(s.dir, p.Base()) }
@@ -68,7 +68,7 @@ func (s staging) partial(p storepath.Path) string {
 	return filepath.Join(s.dir, partialPrefix+p.Base())
 }
 
-func (s staging) exists(path string) bool {
+func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }

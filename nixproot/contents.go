@@ -232,7 +232,7 @@ func tallied(t closure.Tally) string {
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also
 // returned by itself.
 func (b Build) launchLayers(ctx context.Context, in *inputs, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
-	config, layers, err := b.launchConfig(ctx, in, c, in.layers)
+	config, layers, err := in.launchConfig(ctx, c, in.layers)
 	if err != nil {
 		return nil, libcnb.Layer{}, err
 	}
@@ -248,7 +248,7 @@ func (b Build) launchLayers(ctx context.Context, in *inputs, c *contents) ([]lib
 }
 
 // launchConfig is what the launcher is told of contents, and PRoot's layer among layers where its engine may be used.
-func (b Build) launchConfig(ctx context.Context, in *inputs, c *contents, layers libcnb.Layers,
+func (in *inputs) launchConfig(ctx context.Context, c *contents, layers libcnb.Layers,
 ) (launch.Config, []libcnb.Layer, error) {
 	config := launch.Config{
 		Engine: c.Engine, Requested: in.config.Engine, Reason: c.Reason,

@@ -56,7 +56,7 @@ func (b Build) callHook(ctx context.Context, in *inputs, c *contents, launcher l
 	if err != nil {
 		return err
 	}
-	config, _, err := b.launchConfig(ctx, in, c, libcnb.Layers{Path: in.asideDir()})
+	config, _, err := in.launchConfig(ctx, c, libcnb.Layers{Path: in.asideDir()})
 	if err != nil {
 		return err
 	}

@@ -118,16 +118,16 @@ func (t *toolchainLayers) keepState(ctx context.Context) error {
 		return t.dropState()
 	}
 	t.state.Metadata = table
-	return t.removeLayer(filepath.Join(t.state.Path, stateDir))
+	return removeLayer(filepath.Join(t.state.Path, stateDir))
 }
 
 // dropState forgets all of it.
 func (t *toolchainLayers) dropState() error {
 	t.state.Metadata = nil
-	return t.removeLayer(t.state.Path)
+	return removeLayer(t.state.Path)
 }
 
-func (t *toolchainLayers) removeLayer(path string) error {
+func removeLayer(path string) error {
 	if err := nar.RemoveAll(path); err != nil {
 		return fmt.Errorf("clearing what evaluation needs: %w", err)
 	}

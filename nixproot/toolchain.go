@@ -145,7 +145,7 @@ func (t *toolchainLayers) install(ctx context.Context) (nixinstall.Toolchain, er
 // is kept. Where nothing is evaluated any more there are none.
 func (t *toolchainLayers) Layers(ctx context.Context) ([]libcnb.Layer, error) {
 	if t.opened == nil && !t.config.evaluates() {
-		return nil, errors.Join(t.removeLayer(t.nix.Path), t.dropState())
+		return nil, errors.Join(removeLayer(t.nix.Path), t.dropState())
 	}
 	if t.opened != nil {
 		if err := t.keepState(ctx); err != nil {

@@ -209,7 +209,7 @@ func (c *imageCheck) otherLayers() {
 			case "sbom":
 				c.bills(where, child)
 			default:
-				c.add(Extra, where, "it is another buildpack's: its environment and programs reach the app%s", c.hooks(child))
+				c.add(Extra, where, "it is another buildpack's: its environment and programs reach the app%s", hooks(child))
 			}
 		}
 	}
@@ -231,7 +231,7 @@ func (c *imageCheck) bills(where string, dir *filetree.File) {
 }
 
 // hooks says what of a buildpack's layers runs or is set before the app.
-func (c *imageCheck) hooks(dir *filetree.File) string {
+func hooks(dir *filetree.File) string {
 	var found []string
 	for _, layer := range dir.Names() {
 		for _, name := range []string{"env", "env.launch", "exec.d", "profile.d", "bin", "lib"} {

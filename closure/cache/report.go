@@ -42,11 +42,11 @@ func (c *substituter) note(kind, text string) {
 }
 
 // noteFor notes what was wrong with a path.
-func (c *substituter) noteFor(p storepath.Path, err error) { c.note(c.describe(p, err)) }
+func (c *substituter) noteFor(p storepath.Path, err error) { c.note(problem(p, err)) }
 
-// describe is the kind of what was wrong with a path, and a text. What holds for all paths alike is said without naming
+// problem is the kind of what was wrong with a path, and a text. What holds for all paths alike is said without naming
 // one.
-func (c *substituter) describe(p storepath.Path, err error) (kind, text string) {
+func problem(p storepath.Path, err error) (kind, text string) {
 	var (
 		untrusted   *untrustedError
 		invalid     *invalidError

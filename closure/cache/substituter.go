@@ -66,7 +66,7 @@ func (c *substituter) disable(cause error) {
 // disableFor is disable for what was wrong with a path.
 func (c *substituter) disableFor(p storepath.Path, cause error) {
 	c.setDisabled(cause)
-	kind, text := c.describe(p, cause)
+	kind, text := problem(p, cause)
 	c.note(kind, c.disabledFor()+text)
 }
 

@@ -47,7 +47,7 @@ func (d *dumper) node(dir int, name, path string) error {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return d.diskError("looking up", name, path, err)
+		return diskError("looking up", name, path, err)
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
@@ -64,13 +64,13 @@ func (d *dumper) node(dir int, name, path string) error {
 func (d *dumper) directory(dir int, name, path string) error {
 	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return d.diskError("opening", name, path, err)
+		return diskError("opening", name, path, err)
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	if err != nil {
-		return d.diskError("reading", name, path, err)
+		return diskError("reading", name, path, err)
 	}
 	slices.Sort(names)
 	if err := d.dst.Entry(&Entry{Path: path, Kind: Directory}); err != nil {
@@ -94,12 +94,12 @@ func (d *dumper) directory(dir int, name, path string) error {
 func (d *dumper) regular(dir int, name, path string) error {
 	fd, err := openat(dir, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return d.diskError("opening", name, path, err)
+		return diskError("opening", name, path, err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return d.diskError("looking up", name, path, err)
+		return diskError("looking up", name, path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return at(path, fmt.Errorf("a file became a %s", special(st.Mode)))
@@ -120,7 +120,7 @@ func (d *dumper) regular(dir int, name, path string) error {
 			err = fmt.Errorf("the file became shorter: %w", io.ErrUnexpectedEOF)
 		}
 		if err != nil {
-			return d.diskError("reading", name, path, err)
+			return diskError("reading", name, path, err)
 		}
 		if _, err := d.dst.Write(d.buf[:n]); err != nil {
 			return err
@@ -134,13 +134,13 @@ func (d *dumper) symlink(dir int, name, path string) error {
 	buf := d.buf[:MaxTargetLen+1]
 	n, err := unix.Readlinkat(dir, name, buf)
 	if err != nil {
-		return d.diskError("reading", name, path, err)
+		return diskError("reading", name, path, err)
 	}
 	return d.dst.Entry(&Entry{Path: path, Kind: Symlink, Target: string(buf[:n])})
 }
 
 // diskError names the file; the root's entry has no name of its own.
-func (d *dumper) diskError(doing, name, path string, err error) error {
+func diskError(doing, name, path string, err error) error {
 	if path == "" {
 		return at(path, &fs.PathError{Op: doing, Path: name, Err: err})
 	}

@@ -143,7 +143,7 @@ func (t *integrity) become(h *hashed, depth int) error {
 		case depth == maxChained:
 			t.c.blocker(chainedPage(h.file))
 			return nil
-		case t.isSealed(h.file, data):
+		case isSealed(h.file, data):
 			t.c.blocker(hashBlocker(h.file, "the hash of a file that was rewritten, in what is no text"))
 			return nil
 		}
@@ -193,7 +193,7 @@ func (t *integrity) others(h *hashed, data []byte) (others []*hashed) {
 }
 
 // isSealed reports whether a file is no page but for its name: an archive, or another format that a change would break.
-func (t *integrity) isSealed(file string, data []byte) bool {
+func isSealed(file string, data []byte) bool {
 	x := inspector{magics: magics()}
 	f := x.recognise(path.Base(file), data[:min(len(data), wanted(data))])
 	return f.fix != nil || f.kind != "" || f.opaque || isPHAR(data) || endsWithZip(data)

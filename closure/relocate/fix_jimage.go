@@ -212,7 +212,7 @@ func (f *fixer) jimageResource(j jimage, s source, shared map[uint32]bool) ([]by
 	}
 	packed := s.data[jimagePacked : jimagePacked+int(size)]
 	if by != "zip" {
-		return nil, f.jimageShared(s, packed, shared)
+		return nil, f.jimageShared(packed, shared)
 	}
 	r, err := zlib.NewReader(bytes.NewReader(packed))
 	if err != nil {
@@ -223,7 +223,7 @@ func (f *fixer) jimageResource(j jimage, s source, shared map[uint32]bool) ([]by
 		return nil, err
 	}
 	if len(plain) >= 4 && j.order.Uint32(plain) == jimagePackedMark {
-		return nil, f.jimageShared(s, plain, shared)
+		return nil, f.jimageShared(plain, shared)
 	}
 	inner, err := f.rewrite(s.inflated(plain, s.name))
 	if err != nil || len(inner) == 0 {
@@ -245,7 +245,7 @@ func (f *fixer) jimageResource(j jimage, s source, shared map[uint32]bool) ([]by
 
 // jimageShared makes sure that a class whose strings stand in the image's table has no switch over one that is rewritten, and
 // that there is no reference in what else is compressed in a way that is not known.
-func (f *fixer) jimageShared(s source, data []byte, shared map[uint32]bool) error {
+func (f *fixer) jimageShared(data []byte, shared map[uint32]bool) error {
 	edits, err := f.text(source{data: data}, format{})
 	found := len(edits) > 0
 	for at := 0; len(shared) > 0 && !found && at+4 <= len(data); at++ {

@@ -136,13 +136,13 @@ func (f *fixer) phar(s source) ([]edit, error) {
 		r.skip(4) // the size before it is compressed
 		r.skip(4) // the time
 		packed := r.number()
-		crc := uint32(r.number())
+		r.skip(4) // its sum
 		kind := r.number()
 		r.skip(r.number())
 		if r.bad || packed > len(s.data)-begin {
 			return nil, f.pharUnread(s)
 		}
-		changed, err := f.pharFile(s, name, begin, begin+packed, sums, crc, kind)
+		changed, err := f.pharFile(s, name, begin, begin+packed, sums, kind)
 		if err != nil {
 			return nil, inMember(err, name)
 		}
@@ -170,7 +170,7 @@ func (f *fixer) pharUnread(s source) error {
 }
 
 // pharFile rewrites one file of a PHAR.
-func (f *fixer) pharFile(s source, name string, begin, end, sums int, crc uint32, kind int) ([]edit, error) {
+func (f *fixer) pharFile(s source, name string, begin, end, sums, kind int) ([]edit, error) {
 	data := s.data[begin:end]
 	if kind&(pharDeflated|pharBzip2) != 0 {
 		return f.pharCompressed(s, name, begin, end, sums, kind)

@@ -138,7 +138,7 @@ func (x *inspector) look(r io.Reader, p location) error {
 		x.report(Opaque, p.via+join(p.via)+cmp.Or(f.name, pharName), p.harmless)
 	}
 	if p.plain && p.depth > 0 && f.kind != "" && f.look == nil && !f.opaque {
-		return x.searchSealed(f, l, p)
+		return searchSealed(f, l, p)
 	}
 	err = x.lookAs(f, l, p)
 	if p.plain {
@@ -157,7 +157,7 @@ func (l *level) beginsPHAR() bool {
 }
 
 // searchSealed goes through a member that no rewriting may touch.
-func (x *inspector) searchSealed(f format, l *level, p location) error {
+func searchSealed(f format, l *level, p location) error {
 	p = p.in(join(p.via)+f.name, false)
 	p.kind = f.kind
 	l.begin(p)

@@ -19,7 +19,7 @@ func (s *Rewriter) reference(i, member int) {
 		return
 	}
 	if isRelative(s.buffer.buf, i-behind) {
-		s.relative(i, member)
+		s.relative(member)
 		return
 	}
 	if kind, detail = s.program.sealed(at); kind != "" {
@@ -34,7 +34,7 @@ func (s *Rewriter) reference(i, member int) {
 
 // relative reports a reference that goes on from "..". It is left as it is, and leads out of /nix/store where a symlink or a
 // program has it.
-func (s *Rewriter) relative(i, member int) {
+func (s *Rewriter) relative(member int) {
 	b := Blocker{File: s.file, Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
 	if s.format.name != elfName && !s.link && b.Harmless == "" {

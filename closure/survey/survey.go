@@ -176,7 +176,7 @@ func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.
 func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomic.Int64) error {
 	unknown := slices.DeleteFunc(slices.Clone(paths), func(p storepath.Path) bool { return s.paths[p] != nil })
 	found := make([]*path, len(unknown))
-	s.each(len(unknown), func(i int) {
+	each(len(unknown), func(i int) {
 		if held.Load() > cache.MaxHeld {
 			return
 		}
@@ -209,7 +209,7 @@ func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomi
 // read reads the paths that were not read yet.
 func (s *survey) read(ctx context.Context, members []storepath.Path) error {
 	unread := slices.DeleteFunc(slices.Clone(members), func(p storepath.Path) bool { return s.paths[p].read })
-	s.each(len(unread), func(i int) {
+	each(len(unread), func(i int) {
 		p := s.paths[unread[i]]
 		p.err = s.inspect(ctx, p)
 		p.read = p.err == nil
@@ -301,7 +301,7 @@ func (s *survey) sum(c *Closure, members []storepath.Path) {
 }
 
 // each calls f for 0 to n-1, several at the same time.
-func (s *survey) each(n int, f func(i int)) {
+func each(n int, f func(i int)) {
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(n, parallel) {

@@ -119,7 +119,7 @@ func (r *Reader) startBlock() error {
 	if crc32.ChecksumIEEE(header) != binary.LittleEndian.Uint32(raw[size-4:]) {
 		return errCorrupt
 	}
-	window, err := r.blockWindow(header)
+	window, err := blockWindow(header)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (r *Reader) startBlock() error {
 }
 
 // blockWindow reads the one filter of a block's header and gives its dictionary's size.
-func (r *Reader) blockWindow(header []byte) (int64, error) {
+func blockWindow(header []byte) (int64, error) {
 	flags, rest := header[1], header[2:]
 	if flags&0x3c != 0 {
 		return 0, ErrFormat
