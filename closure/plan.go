@@ -48,7 +48,7 @@ const (
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
 // the roots are apart from the rest, and so is what may wrap programs of others, with the roots if these have one layer; most
 // layers hold one path each, the largest; the small ones are together with what the same large path needs (see bundles), and
-// neighbours among these bundles are joined until all fit (see joined). The groups are in the order of their layers' names.
+// neighbours among these bundles are joined until all fit (see join). The groups are in the order of their layers' names.
 func Plan(g *Graph, view relocate.View, layers int) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
@@ -58,12 +58,12 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 		nodes = g.Sorted() // of use to no image, but a plan of it is as good as any
 	}
 	p := newPlanner(nodes)
-	apps, wrappers, rest := p.apart(g)
+	apps, wrappers, rest := p.split(g)
 	quota := DefaultLayers
 	if layers > 0 {
 		quota = max(layers, 2) // the app apart from its dependencies, whatever was asked for
 	}
-	own := joined(p.parts(apps), max(1, quota/10))
+	own := join(p.parts(apps), max(1, quota/10))
 	if len(own) == 1 {
 		own[0], wrappers = append(own[0], wrappers...), nil
 	}
@@ -77,7 +77,7 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})
 	}
-	sets = append(sets, joined(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
+	sets = append(sets, join(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
 	groups := make([]Group, 0, len(sets)+len(own))
 	for _, set := range sets {
 		groups = append(groups, p.group(set, view, nil))
@@ -146,8 +146,8 @@ type planner struct {
 	closure []set   // what each needs, itself included
 	count   []int   // how many that are
 	needed  []int   // by how many each is needed, itself included
-	heir    []int   // the one of a node's references that needs most itself; -1 for none
-	depth   []int   // how many heirs follow one another from it
+	parent  []int   // in a tree, the one of a node's references that needs most itself; -1 for none
+	depth   []int   // how many parents follow one another from it
 }
 
 func newPlanner(nodes []*Node) *planner {
@@ -155,7 +155,7 @@ func newPlanner(nodes []*Node) *planner {
 	index := make(map[storepath.Path]int, len(nodes))
 	for i, n := range nodes {
 		index[n.Path] = i
-		own, heir := make(set, (len(nodes)+63)/64), -1
+		own, parent := make(set, (len(nodes)+63)/64), -1
 		own[i/64] |= 1 << (i % 64)
 		for _, ref := range n.References {
 			j, ok := index[ref]
@@ -163,13 +163,13 @@ func newPlanner(nodes []*Node) *planner {
 				continue
 			}
 			own.add(p.closure[j])
-			if heir < 0 || p.byCount(j, heir) > 0 {
-				heir = j
+			if parent < 0 || p.byCount(j, parent) > 0 {
+				parent = j
 			}
 		}
 		depth := 0
-		if heir >= 0 {
-			depth = p.depth[heir] + 1
+		if parent >= 0 {
+			depth = p.depth[parent] + 1
 		}
 		p.closure, p.count = append(p.closure, own), append(p.count, own.len())
 		for j := range i + 1 {
@@ -177,7 +177,7 @@ func newPlanner(nodes []*Node) *planner {
 				p.needed[j]++
 			}
 		}
-		p.heir, p.depth = append(p.heir, heir), append(p.depth, depth)
+		p.parent, p.depth = append(p.parent, parent), append(p.depth, depth)
 	}
 	return p
 }
@@ -203,9 +203,9 @@ func (p *planner) bySize(i, j int) int {
 	return cmp.Or(cmp.Compare(p.nodes[j].NarSize, p.nodes[i].NarSize), p.byName(i, j))
 }
 
-// apart tells the roots' own paths, those roots that nothing else in the closure refers to, and what may wrap programs of others
+// split tells the roots' own paths, those roots that nothing else in the closure refers to, and what may wrap programs of others
 // from the rest.
-func (p *planner) apart(g *Graph) (apps, wrappers, rest []int) {
+func (p *planner) split(g *Graph) (apps, wrappers, rest []int) {
 	dependents := g.Dependents()
 	for i, n := range p.nodes {
 		switch {
@@ -220,21 +220,21 @@ func (p *planner) apart(g *Graph) (apps, wrappers, rest []int) {
 	return apps, wrappers, rest
 }
 
-// byNeeds orders nodes as a walk over a tree does in which each hangs on its heir, the reference that needs most: all
+// byNeeds orders nodes as a walk over a tree does in which each one's parent is the reference that needs most itself: all
 // that need Python follow Python, and among them all that need its numpy follow that.
 func (p *planner) byNeeds(i, j int) int {
 	a, b := i, j
 	for p.depth[a] > p.depth[b] {
-		a = p.heir[a]
+		a = p.parent[a]
 	}
 	for p.depth[b] > p.depth[a] {
-		b = p.heir[b]
+		b = p.parent[b]
 	}
 	if a == b {
 		return cmp.Compare(p.depth[i], p.depth[j]) // one hangs on the other
 	}
-	for p.heir[a] != p.heir[b] {
-		a, b = p.heir[a], p.heir[b]
+	for p.parent[a] != p.parent[b] {
+		a, b = p.parent[a], p.parent[b]
 	}
 	return p.byName(a, b)
 }
@@ -287,10 +287,10 @@ func (p *planner) bundles(large, small []int) (bundles []*part) {
 	return bundles
 }
 
-// joined joins neighbours until at most n parts are left, again and again those two for which it costs least. A part
+// join joins neighbours until at most n parts are left, again and again those two for which it costs least. A part
 // costs its size times the number of paths that it has and needs: how much is exported, by how many changes. Sums are of
 // whole numbers, so that no processor rounds another way.
-func joined(parts []*part, n int) [][]int {
+func join(parts []*part, n int) [][]int {
 	costs := make([]int64, 0, len(parts)) // of joining each to the next
 	for i := 1; i < len(parts); i++ {
 		costs = append(costs, cost(parts[i-1], parts[i]))
@@ -336,7 +336,7 @@ func (a *part) take(b *part) {
 // group is a layer of some nodes. Its name has in it all that its bytes depend on: the format, the directory that the
 // paths were relocated to, and of each path the NAR, the proof that lies beside it, and what no proof covers: which files
 // were taken as harmless, references that nobody signed, and in which of layers its references are, which wrappers of relocated
-// roots and of what may wrap programs may name (see Places). Before that stands its place.
+// roots and of what may wrap programs may name (see Places). Before the hash stands its position among the layers.
 func (p *planner) group(nodes []int, view relocate.View, layers map[storepath.Path]string) Group {
 	needs, size := make(set, (len(p.nodes)+63)/64), int64(0)
 	g := Group{Paths: make([]storepath.Path, 0, len(nodes))}
