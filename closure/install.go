@@ -32,7 +32,7 @@ func Install(ctx context.Context, result *Result, stagingDir, layersDir string) 
 	}
 	places := NewPlaces(result.View)
 	for p, layer := range layersOf(result.Groups) {
-		if layer != BuildLayer { // which is moved away
+		if layer != BuildGroup { // which is moved away
 			places.Add(p, result.Graph.Nodes[p].NarSize, result.Graph.Nodes[p].References, layer)
 		}
 	}

@@ -154,13 +154,13 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 			Previous: &closure.Previous{Prefix: img.view.Dir(), Groups: image.Groups[1:], Nodes: image.Graph.Nodes},
 		})
 		Expect(err).NotTo(HaveOccurred())
-		build := closure.Group{Layer: closure.BuildLayer, Paths: []storepath.Path{tool}}
+		build := closure.Group{Layer: closure.BuildGroup, Paths: []storepath.Path{tool}}
 		Expect(result.Groups).To(Equal(append(slices.Clone(image.Groups), build)))
 		Expect(result.Changed).To(Equal([]closure.Group{image.Groups[0], build}))
 		Expect(caches.fetches).To(ConsistOf(append(slices.Clone(image.Groups[0].Paths), tool)))
 		aside := filepath.Join(img.layers, "aside")
 		Expect(closure.Install(context.Background(), result, staging, aside)).To(Succeed())
-		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildLayer))
+		Expect(names(aside)).To(ConsistOf(image.Groups[0].Layer, closure.BuildGroup))
 		Expect(filepath.Join(img.layers, image.Groups[1].Layer)).To(BeADirectory())
 	})
 

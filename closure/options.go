@@ -37,7 +37,7 @@ type Options struct {
 	// Layers is the most groups that the plan may have; 0 means DefaultLayers.
 	Layers int
 	// Planned is a plan that is already made, of the closure of some of the Roots. It stays as it is, and what it lacks
-	// becomes one more group, BuildLayer, which is for the build and not for the image. Previous then says what is here
+	// becomes one more group, BuildGroup, which is for the build and not for the image. Previous then says what is here
 	// of it. Nil has Substitute plan.
 	Planned []Group
 	// Downloads is how many NARs are under way at the same time; 0 means DefaultDownloads.

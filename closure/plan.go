@@ -24,8 +24,8 @@ const (
 	DefaultLayers = 100
 	// LayerPrefix starts the name of every layer that a plan makes.
 	LayerPrefix = "closure-"
-	// BuildLayer is the group of what is needed while an image is made and goes into none. It is no layer.
-	BuildLayer = LayerPrefix + "build"
+	// BuildGroup stands for a layer of the group of what is needed while an image is made, and goes into none.
+	BuildGroup = LayerPrefix + "build"
 
 	// gathered is how many paths beyond the number of layers there are for each layer of small ones, those left out that
 	// are spared: the more, the more of an image other images have too, as more paths have layers of their own; the fewer,
@@ -115,7 +115,7 @@ func planBeside(g *Graph, planned []Group) []Group {
 	}
 	groups := slices.Clone(planned)
 	if rest := slices.DeleteFunc(g.Paths(), func(p storepath.Path) bool { return has[p] }); len(rest) > 0 {
-		groups = append(groups, Group{Layer: BuildLayer, Paths: rest})
+		groups = append(groups, Group{Layer: BuildGroup, Paths: rest})
 	}
 	return groups
 }

@@ -50,7 +50,7 @@ func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []stor
 // installGroup puts a group from aside into its layer's place, where the image has it as it is.
 func (l *borrowed) installGroup(group closure.Group, asInImage bool) error {
 	aside := filepath.Join(asideDir, group.Layer)
-	if asInImage && group.Layer != closure.BuildLayer {
+	if asInImage && group.Layer != closure.BuildGroup {
 		layer := filepath.Join(l.layersDir, group.Layer)
 		l.dirs = append(l.dirs, layer)
 		return os.Rename(filepath.Join(l.layersDir, aside), layer)
