@@ -49,10 +49,10 @@ func (i Impurity) Kind() ImpurityKind {
 	return Unpinned
 }
 
-// Mutable reports whether the place may give another result in the next build, with the same source and settings: it
+// mutable reports whether the place may give another result in the next build, with the same source and settings: it
 // reads the clock, or fetches what is not pinned. No variable of the build reaches an expression, and what is in angle
 // brackets is as mutable as the search path.
-func (i Impurity) Mutable() bool { return i.Kind() == Clock || i.Kind() == Unpinned }
+func (i Impurity) mutable() bool { return i.Kind() == Clock || i.Kind() == Unpinned }
 
 // impurities are the ways out of a source's own files. What is fetched is impure where nothing pins it, which is looked
 // for in the address, in a set of arguments, or in what a name stands for.
@@ -86,7 +86,7 @@ func Impurities(ctx context.Context, dir string) ([]Impurity, error) {
 // which are relative to dir.
 func FirstMutable(ctx context.Context, dir string, exclude []string) (first Impurity, found bool, err error) {
 	err = eachImpurity(ctx, dir, exclude, func(i Impurity) bool {
-		if found = i.Mutable(); found {
+		if found = i.mutable(); found {
 			first = i
 		}
 		return !found

@@ -215,7 +215,7 @@ func (r *Repository) packed(ctx context.Context, p *pack, offset, limit int64, d
 	}
 	name, base := packedKinds[kind], []byte(nil)
 	if readBase != nil {
-		start := offset + in.Pos()
+		start := offset + in.pos()
 		if name, base, err = readBase(); err != nil {
 			return "", nil, err
 		}
@@ -273,8 +273,8 @@ func (r *Repository) at(ctx context.Context, p *pack, offset int64) positioned {
 	return positioned{bufio.NewReader(counting{r.metered(ctx, section), taken}), taken}
 }
 
-// Pos is how many bytes were read.
-func (p positioned) Pos() int64 { return *p.taken - int64(p.Buffered()) }
+// pos is how many bytes were read.
+func (p positioned) pos() int64 { return *p.taken - int64(p.Buffered()) }
 
 type counting struct {
 	r     io.Reader
