@@ -12,16 +12,21 @@ import (
 
 // How FixTree and FixWrappers read and write files of a tree that nobody may write to, and whose modes and times stay.
 
-// mapped maps a file, which nobody changes, into memory. What is written there stays there.
+// mapped is mapFile for a file by its name.
 func mapped(name string, size int64) (data []byte, unmap func(), err error) {
-	if size == 0 {
-		return nil, func() {}, nil
-	}
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer file.Close()
+	return mapFile(file, size)
+}
+
+// mapFile maps a file, which nobody changes, into memory. What is written there stays there.
+func mapFile(file *os.File, size int64) (data []byte, unmap func(), err error) {
+	if size == 0 {
+		return nil, func() {}, nil
+	}
 	data, err = unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, nil, fmt.Errorf("mapping: %w", err)

@@ -7,8 +7,6 @@ import (
 	"path"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nixproot/nix-hydra-buildpack/closure/memory"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -176,11 +174,11 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		if err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
-		data, err = unix.Mmap(int(spool.Fd()), 0, int(info.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
-		if err != nil {
+		var unmap func()
+		if data, unmap, err = mapFile(spool, info.Size()); err != nil {
 			return fmt.Errorf("inspecting %s: %w", i.self, err)
 		}
-		defer unix.Munmap(data)
+		defer unmap()
 	}
 	loan, err := memory.Of(i.inspector.ctx, i.view.budget.memory).Overdraw(i.inspector.ctx)
 	if err != nil {
