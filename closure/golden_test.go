@@ -60,6 +60,10 @@ var golden = map[int]map[string]string{
 		"relocated": "4005902ac0352fe5c56d3c65ea02ad171b46f12440e987a1120f1c67787dd05e",
 		"as it is":  "9b526546d0d578d7f581dc80db3372fd992a57bd9c9f76934f5f34a717af3932",
 	},
+	11: { // Racket's code is rewritten where its messages have shortened paths
+		"relocated": "75938d01fb3ddd2014f75dabc15bfe860d2233b80939bd6d57126da22f1739d9",
+		"as it is":  "d9db6e0e08ae46d03a135460b76d4c97222f41d1dec2d1aaf70f1f27928fd3d2",
+	},
 	6: { // links of the view are short: paths have the view's names in their layers
 		"relocated": "6c6872869cb3375c79e58d16d1413077eaef65c869b98dffa95b4c2acea45163",
 		"as it is":  "bfdeea5930ff37500b1b33ca464a3adee601f386d99ec92b146c984b7838b6eb",

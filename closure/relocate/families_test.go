@@ -295,7 +295,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 
 	it("rewrites Chez Scheme code and Racket code, where what is unpacked from LZ4 then is right", func() {
 		first := "a text of some length " + string(self) + "/bin/app\x00"
-		back, path, prefix := len(first)-strings.Index(first, "/nix/"), len(self)+4, len("/nix/store/")
+		back, path, prefix, hashLen := len(first)-strings.Index(first, "/nix/"), len(self)+4, len("/nix/store/"), storepath.HashLen
 		racket := func(code string) string {
 			return "#~\x038.7\x0bchez-schemeB" + strings.Repeat("\x00", 20) + size32(code) + code
 		}
@@ -306,6 +306,10 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		}
 		for name, code := range map[string]func(first, hash string) string{
 			"plain.so": plain, "again.so": again, "another.so": another,
+			"shortened.so": func(first, _ string) string { // what is copied is the end of a hash, and a whole one
+				hash := back - prefix // from the end of first
+				return chez(len(first)+4+6+5+hashLen, lz4(first+"[...", 4+hash-hashLen+6, 6)+lz4("/.../", 4+6+5+hash, hashLen)+lz4("", 0, 0))
+			},
 			"both.so": func(first, hash string) string { return plain(first, hash) + another(first, hash) },
 			"a_rkt.zo": func(first, hash string) string {
 				return racket(chez(0, again(first, hash)+"between"+another(first, hash)))
@@ -319,6 +323,7 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 			"other.so":  another(first, "is a text, too"), // which would begin with /layers/nix
 			"half.so":   chez(len(first)+prefix+20, lz4(first, back, prefix+20)+lz4("", 0, 0)),
 			"hash.so":   chez(0, dep.HashPart()),
+			"dots.so":   chez(len(first)+3+prefix, lz4(first+"...", back+3, prefix)+lz4("", 0, 0)),
 			"image.so":  strings.Replace(plain(first, ""), ",d", ",e", 1),
 			"broken.so": chez(len(first), lz4(first, 9999, 5)),
 			"none.so":   "\x00\x00\x00\x00chez\xc8\x94\x92\x08\"()" + first,
@@ -1077,6 +1082,16 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		want := strings.ReplaceAll(text, string(self), selfNow)
 		Expect(readBack(t, dir, "dist/"+name+".js")).To(Equal(want))
 		Expect(gunzipped(readBack(t, dir, "dist/z.js.gz"))).To(Equal(want))
+	})
+
+	it("leaves paths alone that were shortened to be read", func() {
+		text := "x \x00" + string(self) + "/main.rkt\x00.../" + self.Base() + "/main.rkt:3:0\x00[..." + string(self)[37:] + "/main.rkt:4:0\x00"
+		dir, report := fixedTree(t, regular("app", elf(text)), regular("text", text), regular("z.gz", gzipped(text)))
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		want := strings.Replace(text, string(self), selfNow, 1)
+		Expect(readBack(t, dir, "app")).To(Equal(elf(want)))
+		Expect(readBack(t, dir, "text")).To(Equal(want))
+		Expect(gunzipped(readBack(t, dir, "z.gz"))).To(Equal(want))
 	})
 
 	it("leaves a path that is relative to its own place as it is", func() {

@@ -84,7 +84,7 @@ func (t *textEdits) splitPart(member int) { t.blocked(member, "split") }
 func (t *textEdits) relocatedName(int) {}
 
 func (t *textEdits) bareHash(i, member int) {
-	if isIdentifier(t.data, i) {
+	if isMention(t.data, i) {
 		return
 	}
 	var data []byte

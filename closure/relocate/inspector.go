@@ -300,7 +300,7 @@ func (s *plainSearch) look(buf []byte, from, to int, off int64) {
 
 func (s *plainSearch) reference(_, member int) { s.member(member, "") }
 func (s *plainSearch) bareHash(i, member int) {
-	if !isIdentifier(s.buf, i) {
+	if !isMention(s.buf, i) {
 		s.member(member, " without /nix/store")
 	}
 }

@@ -281,7 +281,7 @@ func (s *Rewriter) end(buf []byte) {
 // searchName looks for hashes where no reference can stand.
 func (s *Rewriter) searchName(text, what string) {
 	for i := 0; i+hashLen <= len(text); i++ {
-		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 && !isIdentifier([]byte(text), i) {
+		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 && !isMention([]byte(text), i) {
 			s.found(BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
 		}
 	}

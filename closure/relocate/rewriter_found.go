@@ -46,7 +46,7 @@ func (s *Rewriter) relative(member int) {
 func (s *Rewriter) foreign(i int) { s.sawForeign(s.buffer.buf[i : i+hashLen]) }
 
 func (s *Rewriter) bareHash(i, member int) {
-	if isIdentifier(s.buffer.buf, i) {
+	if isMention(s.buffer.buf, i) {
 		return
 	}
 	if from, slash := escapedReference(s.file, s.buffer.buf, i); slash != "" {

@@ -171,7 +171,7 @@ func (s *splitSearch) look(buf []byte, i int, off int64, found finder) {
 		return
 	}
 	first := i - at + behind
-	if at >= behind && isIdentifier(buf, first) {
+	if at >= behind && isMention(buf, first) {
 		return
 	}
 	if at == backwards || !s.whole(buf, first, member) && (at >= behind || !isWholeHash(buf, first)) {
@@ -197,7 +197,7 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		}
 		return
 	}
-	if isWholeHash(buf, first) || isIdentifier(buf, first) {
+	if isWholeHash(buf, first) || isMention(buf, first) {
 		return
 	}
 	hash, n := s.parts.members.paths[member].HashPart(), 1
@@ -205,7 +205,9 @@ func (s *splitSearch) tail(buf []byte, last int, off int64, member int, found fi
 		n++
 	}
 	if n > vague {
-		s.tell(member, found)
+		if !isMention(buf, last+1-n) {
+			s.tell(member, found)
+		}
 		return
 	}
 	s.weigh(member, found, func(e *evidence) {
@@ -239,12 +241,17 @@ func isWholeHash(buf []byte, first int) bool {
 		(first == 0 || !isBase32[buf[first-1]]) && (end == len(buf) || !isBase32[buf[end]])
 }
 
-// isIdentifier reports whether what stands at buf[first:] is of a name that was made of a reference, with what a name may
-// not have turned into "_": Cython and linkers (ld --format=binary) call a constant by what is in it or was its file, webpack a
-// part of an app by its modules.
-func isIdentifier(buf []byte, first int) bool {
-	const before = "nix_store_"
-	return first >= len(before) && string(buf[first-len(before):first]) == before
+// isMention reports whether the hash, or what is left of one, at buf[first:] is no reference, but of a text that was made of one:
+// of a shortened path, or of a name, with what a name may not have turned into "_". Cython and linkers (ld --format=binary) call
+// a constant by what is in it or was its file, webpack a part of an app by its modules.
+func isMention(buf []byte, first int) bool {
+	return first >= 0 && bytes.HasSuffix(buf[:first], []byte("nix_store_")) || isShortened(buf, first)
+}
+
+// isShortened reports whether the hash, or the end of one, at buf[first:] is of a path that was shortened to be read, as Racket
+// has them in its messages: ".../<hash>-app/main.rkt", "[...ak44la-app/main.rkt:4:0".
+func isShortened(buf []byte, first int) bool {
+	return first >= 0 && bytes.HasSuffix(bytes.TrimSuffix(buf[:first], []byte("/")), []byte("..."))
 }
 
 // endsEarly reports whether the reference with the hash that ends at buf[end] may stand in constants that end before
