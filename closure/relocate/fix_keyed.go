@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -273,6 +274,16 @@ func (f *fixer) plain(s source) ([]edit, error) {
 		return f.trailingZip(s, format{trailer: true})
 	}
 	return f.text(s, format{})
+}
+
+// nameOf is the name that the file at name, below a store path, goes by: its own, or its directory's, where that is a hash, as a
+// registry of images has it (blobs/sha256/<2>/<hash>/data).
+func nameOf(name string) string {
+	dir, base := path.Split(name)
+	if dir = path.Base(dir); isDigest(dir) && path.Ext(base) == "" {
+		return dir
+	}
+	return base
 }
 
 // isDigest reports whether a file's name is a hash in hexadecimal, as in stores of contents: an OCI layout's

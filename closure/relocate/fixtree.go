@@ -195,7 +195,7 @@ func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fix
 			}
 		}()
 	}
-	edits, err := f.safely(source{data: data, name: path.Base(p.file)})
+	edits, err := f.safely(source{data: data, name: nameOf(p.file)})
 	if err == nil {
 		err = sortEdits(edits)
 	}

@@ -314,6 +314,7 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 		for _, name := range []string{
 			hex.EncodeToString(md5[:]), "blobs/sha256/" + hex.EncodeToString(sha256[:]), "blobs/sha256-" + hex.EncodeToString(sha256[:]),
 			"content-v2/sha512/00/11/" + hex.EncodeToString(sha512[:])[4:], "dhall/1220" + hex.EncodeToString(sha256[:]),
+			"blobs/sha256/" + hex.EncodeToString(sha256[:]) + "/data", "content/00/" + hex.EncodeToString(sha512[:])[2:] + "/content",
 		} {
 			dir, report := fixedTree(t, regular(name, text))
 			Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("named by its hash"))), name)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -218,7 +217,7 @@ func (s *Rewriter) recovered() {
 // begin looks at a file's first bytes, or at all of it.
 func (s *Rewriter) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
-	s.format = s.inspector.recognise(path.Base(s.file), head)
+	s.format = s.inspector.recognise(nameOf(s.file), head)
 	s.noteCode(head)
 	s.split.begin(head)
 	if s.format.name == elfName {
@@ -232,7 +231,7 @@ func (s *Rewriter) begin(buf []byte) {
 		return // what would be found in a harmless place is not worth the time it takes to inflate
 	}
 	s.inspector.start(int64(len(buf)) + s.buffer.left)
-	look := func(r io.Reader) { s.inspector.file(r, path.Base(s.file)) }
+	look := func(r io.Reader) { s.inspector.file(r, nameOf(s.file)) }
 	if s.buffer.left == 0 {
 		look(bytes.NewReader(buf))
 		return
