@@ -116,6 +116,7 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 			digits := func(sum []byte) string { return hex.EncodeToString(sum) }
 			return []file{
 				regular("0.md5", "no checksum\n"), regular("a.gz", packed), regular("a.gz.sha256", digits(sha256[:])+"\n"),
+				regular("plugin_v1.0_amd64", text), regular("plugin_v1.0_amd64_SHA256SUM", sha256sum(text)),
 				regular("share/SHA256SUMS", digits(sha256[:])+"  ../a.gz\n"+digits(sha256[:])+" *etc/x\n"+digits(sha256[:])+"  ../../x\n"),
 				regular("share/etc/x", text), regular("share/etc/y", "other"),
 				regular("share/md5sums.txt", digits(md5[:])+"  etc/x\n"+digits(md5[:])+"  etc/y\n"+digits(md5[:])+"  etc/z\nSHA1 (etc/x) = "+digits(sha1[:])+"\n"),

@@ -19,19 +19,31 @@ import (
 // A list of checksums has the hashes of files beside it, as md5sum and sha256sum write and check them, and as a service worker of
 // Angular's does (ngsw.json). Where such a file was rewritten, its hash is made anew.
 
-// isSumList reports whether the file of that name is one: SHA256SUMS, app.tar.sha512, md5sums.txt.
+// isSumList reports whether the file of that name is one.
 func isSumList(name string) bool {
+	_, ok := summed(name)
+	return ok
+}
+
+// summed is the name of the file whose checksum one of that name is, or has among others: SHA256SUMS, app.tar.sha512,
+// app_SHA256SUM, md5sums.txt.
+func summed(name string) (file string, ok bool) {
 	if name == "ngsw.json" {
-		return true
+		return "", true
 	}
-	name = strings.TrimSuffix(strings.ToLower(name), ".txt")
-	name = strings.TrimSuffix(strings.TrimSuffix(name, "s"), "sum")
+	list := strings.TrimSuffix(strings.ToLower(name), ".txt")
+	list = strings.TrimSuffix(strings.TrimSuffix(list, "s"), "sum")
 	for _, kind := range []string{"md5", "sha1", "sha224", "sha256", "sha384", "sha512"} {
-		if before, ok := strings.CutSuffix(name, kind); ok {
-			return before == "" || strings.ContainsAny(before[len(before)-1:], "-_.")
+		before, ok := strings.CutSuffix(list, kind)
+		switch {
+		case !ok:
+		case before == "":
+			return "", true
+		case strings.ContainsAny(before[len(before)-1:], "-_."):
+			return name[:len(before)-1], true
 		}
 	}
-	return false
+	return "", false
 }
 
 var (
@@ -50,9 +62,10 @@ type sum struct {
 // sumsOf reads a list of checksums.
 func sumsOf(list string, data []byte) (sums []sum) {
 	dir := path.Dir(list)
+	alone, _ := summed(path.Base(list))
 	add := func(pattern *regexp.Regexp, digits, name int) {
 		for _, at := range pattern.FindAllSubmatchIndex(data, maxEdits-len(sums)) {
-			file := stem(path.Base(list))
+			file := alone
 			if name > 0 {
 				file = string(data[at[2*name]:at[2*name+1]])
 			}
