@@ -29,12 +29,20 @@ const (
 	// maxPathInfo and maxPathInfos bound what is read of one path and of all of a layer's, in bytes.
 	maxPathInfo  = 6 << 20
 	maxPathInfos = 64 << 20
+	// maxAllPathInfos bounds the same of all layers of an image.
+	maxAllPathInfos = 4 * maxPathInfos
 	// maxReferences bounds the references of a path: a narinfo of 1 MiB has fewer.
 	maxReferences = 1 << 15
 )
 
-// ReadPathInfos reads what a layer says that it holds, one path at a time and none after the first that is wrong.
-func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, infos []PathInfo, err error) {
+// PathInfoReader reads what the layers of one image say that they hold, which together is no more than a build resolves.
+type PathInfoReader struct {
+	paths int
+	bytes int64
+}
+
+// Read reads what a layer says, one path at a time and none after the first that is wrong.
+func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix string, infos []PathInfo, err error) {
 	file := dir.Child(PathsName)
 	if file == nil {
 		return "", nil, fs.ErrNotExist
@@ -42,14 +50,17 @@ func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, info
 	if file.Size > maxPathInfos {
 		return "", nil, fmt.Errorf("it has %d bytes, more than %d", file.Size, maxPathInfos)
 	}
-	r, err := file.Open()
+	if r.bytes += file.Size; r.bytes > maxAllPathInfos {
+		return "", nil, fmt.Errorf("with those of the layers before it has more than %d bytes", maxAllPathInfos)
+	}
+	text, err := file.Open()
 	if err != nil {
 		return "", nil, err
 	}
-	defer r.Close()
+	defer text.Close()
 	format := 0
 	seen := map[storepath.Path]bool{}
-	d := json.NewDecoder(r)
+	d := json.NewDecoder(text)
 	err = jsonObject(d, map[string]func() error{
 		"format": func() error { return d.Decode(&format) },
 		"prefix": func() error { return d.Decode(&prefix) },
@@ -72,6 +83,9 @@ func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, info
 				if seen[info.Path] {
 					return fmt.Errorf("it lists %s twice", info.Path)
 				}
+				if r.paths++; r.paths > MaxPaths {
+					return fmt.Errorf("the layers have more than %d paths", MaxPaths)
+				}
 				seen[info.Path] = true
 				infos = append(infos, info)
 				return nil
@@ -81,7 +95,27 @@ func ReadPathInfos(ctx context.Context, dir *filetree.File) (prefix string, info
 	if err == nil && format != Format {
 		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
 	}
+	if err == nil {
+		err = ownPlaces(prefix, infos)
+	}
 	return prefix, infos, err
+}
+
+// ownPlaces checks that each path of a layer has a place of its own: of a view's names the hash is not all.
+func ownPlaces(prefix string, infos []PathInfo) error {
+	view, err := ViewOf(prefix)
+	if err != nil {
+		return err
+	}
+	places := make(map[string]storepath.Path, len(infos))
+	for _, info := range infos {
+		place := BaseName(info.Path, view)
+		if other, taken := places[place]; taken {
+			return fmt.Errorf("it lists %s and %s, which would be in one place", other, info.Path)
+		}
+		places[place] = info.Path
+	}
+	return nil
 }
 
 // jsonObject reads an object of which every field has a function that reads its value.

@@ -462,7 +462,7 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
-	it("stops at its limits: bytes, files, and links that lead to links", func() {
+	it("stops at its limits: bytes, files, links that lead to links, and directories hidden again and again", func() {
 		_, err := apply(1<<10, tarOf([2]string{"a", strings.Repeat("x", 4096)}))
 		Expect(err).To(MatchError(filetree.ErrTooLarge))
 		long := strings.Repeat("l/", 2000)
@@ -476,6 +476,15 @@ func testOverlay(t *testing.T, _ spec.G, it spec.S) {
 		started := time.Now()
 		_, err = apply(1<<30, tarOf(entries...))
 		Expect(err).To(HaveOccurred())
+		entries = nil
+		for i := range 2000 {
+			entries = append(entries, [2]string{fmt.Sprintf("d/%d", i), ""})
+		}
+		for range 5000 {
+			entries = append(entries, [2]string{"d/.wh..wh..opq", ""})
+		}
+		_, err = apply(1<<30, tarOf(entries...))
+		Expect(err).To(MatchError(filetree.ErrTooLarge))
 		Expect(time.Since(started)).To(BeNumerically("<", 10*time.Second))
 	})
 

@@ -60,6 +60,23 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(HaveOccurred())
 	})
 
+	it("bounds what it says of a chain without end", func() {
+		const many = 2000
+		paths := make([][]any, many)
+		for i := range paths {
+			paths[i] = []any{fmt.Sprintf("link%d", i), "1", 1, min(i+1, many-1)}
+		}
+		r := made([]int{0}, paths...)
+		all, err := r.Why("link1999")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(all[0].Chain).To(HaveLen(many))
+		var out bytes.Buffer
+		Expect(WriteWhy(&out, all)).To(Succeed())
+		Expect(out.Len()).To(BeNumerically("<", many*200))
+		_, err = r.Why("link")
+		Expect(err).To(MatchError(ContainSubstring(`"link" is in the names of 2000 store paths`)))
+	})
+
 	it("tells another version from another build of the same one", func() {
 		before := made(nil, []any{"glibc", "2.40", 5}, []any{"app", "", 1})
 		after := made(nil, []any{"other", "1", 1}, []any{"glibc", "2.40", 5}, []any{"app", "", 1})

@@ -149,12 +149,13 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 	r.Engine, r.Requested, r.Reason = config.Engine, config.Requested, config.Reason
 	r.Roots = append(r.Roots, config.StorePaths...)
 	counts := map[string]int{}
+	var reader closure.PathInfoReader
 	for _, name := range layers.Names() {
 		layer := layers.Child(name)
 		if !strings.HasPrefix(name, closure.LayerPrefix) || layer.Kind != filetree.Directory {
 			continue
 		}
-		prefix, infos, err := closure.ReadPathInfos(ctx, layer)
+		prefix, infos, err := reader.Read(ctx, layer)
 		if err != nil {
 			r.Problems = append(r.Problems, fmt.Sprintf("layer %s does not say what it holds: %s", name, err))
 			continue

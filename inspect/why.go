@@ -46,26 +46,47 @@ func (r *Report) Why(name string) ([]Why, error) {
 		return nil, fmt.Errorf("the image has no store path that is called %q", name)
 	}
 	slices.Sort(exact)
-	from := r.shortest()
+	from, dependents, links := r.shortest(), r.dependents(), 0
 	var all []Why
-	for _, p := range exact {
-		w := Why{Path: p, Chain: []storepath.Path{}, Dependents: []storepath.Path{}}
-		for at, ok := p, true; ok; at, ok = from[at], from[at] != "" {
+	for _, p := range slices.Compact(exact) {
+		w := Why{Path: p, Chain: []storepath.Path{}, Dependents: dependents[p]}
+		for at := p; at != ""; at = from[at] {
 			if _, reached := from[at]; !reached {
 				break
 			}
 			w.Chain = append(w.Chain, at)
 		}
-		slices.Reverse(w.Chain)
-		for _, other := range r.Paths {
-			if other.Path != p && slices.Contains(other.References, p) {
-				w.Dependents = append(w.Dependents, other.Path)
-			}
+		if links += len(w.Chain); links > maxLinks {
+			return nil, fmt.Errorf("%q is in the names of %d store paths, with more than %d links in their chains: give more of one", name,
+				len(exact), maxLinks)
 		}
-		slices.Sort(w.Dependents)
+		slices.Reverse(w.Chain)
 		all = append(all, w)
 	}
 	return all, nil
+}
+
+// maxLinks is how many paths the chains of an answer may have together. Those of all paths of NixOS have fewer.
+const maxLinks = 1 << 20
+
+// dependents gives for each path those that refer to it directly, in order.
+func (r *Report) dependents() map[storepath.Path][]storepath.Path {
+	all := map[storepath.Path][]storepath.Path{}
+	for _, p := range r.Paths {
+		all[p.Path] = []storepath.Path{}
+	}
+	for _, p := range r.Paths {
+		for _, ref := range p.References {
+			if ref != p.Path {
+				all[ref] = append(all[ref], p.Path)
+			}
+		}
+	}
+	for ref := range all {
+		slices.Sort(all[ref])
+		all[ref] = slices.Compact(all[ref])
+	}
+	return all
 }
 
 // shortest gives for each path that the roots need the one before it on a shortest way from a root, "" for the roots.
@@ -96,6 +117,9 @@ func (r *Report) shortest() map[storepath.Path]storepath.Path {
 	return from
 }
 
+// maxIndent is how many times a line of a chain is indented.
+const maxIndent = 20
+
 // WriteWhy writes chains for people.
 func WriteWhy(w io.Writer, all []Why) error {
 	t := &printer{w: w}
@@ -106,7 +130,7 @@ func WriteWhy(w io.Writer, all []Why) error {
 		for depth, p := range why.Chain {
 			mark := ""
 			if depth > 0 {
-				mark = strings.Repeat("    ", depth-1) + "└── "
+				mark = strings.Repeat("    ", min(depth-1, maxIndent)) + "└── "
 			}
 			t.printf("%s%s\n", mark, text.Printable(string(p)))
 		}

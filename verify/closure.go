@@ -109,6 +109,7 @@ type closureCheck struct {
 	expected map[string]map[storepath.Path]*closure.Node // by layer
 	trees    []unpacked
 	places   *closure.Places
+	reader   closure.PathInfoReader
 }
 
 // altered notes what is wrong with a file that is no path's.
@@ -127,7 +128,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 		v.altered(name, "no build gives a layer such a name")
 	}
 	known := map[string]bool{}
-	prefix, infos, err := closure.ReadPathInfos(ctx, dir)
+	prefix, infos, err := v.reader.Read(ctx, dir)
 	view, viewErr := closure.ViewOf(prefix)
 	if err == nil {
 		err = viewErr

@@ -110,7 +110,7 @@ func attributesOf(header *tar.Header) ([]string, error) {
 // hardLink is another name of a file that is there.
 func (o *Overlay) hardLink(header *tar.Header, layer int) (*File, error) {
 	target := path.Clean("/" + header.Linkname)
-	way, err := o.Root.steps(path.Dir(target), nil, &o.followed)
+	way, err := o.Root.steps(path.Dir(target), nil, &o.work)
 	if err != nil {
 		return nil, fmt.Errorf("a hard link to %.200q: %w", target, err)
 	}

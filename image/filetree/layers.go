@@ -29,8 +29,10 @@ const (
 	fileMemory, dirMemory = 260, 300
 	// maxPath and maxName are the longest path and name that Linux takes.
 	maxPath, maxName = 4095, 255
-	// maxFollowed bounds what all links together cost.
-	maxFollowed = 64 << 20
+	// maxWork bounds what following links and hiding directories cost together.
+	maxWork = 64 << 20
+	// hideWork is what hiding one file costs, where following a part of a link costs 1.
+	hideWork = 8
 )
 
 // ErrTooLarge is the error of a tree that goes beyond a limit.
@@ -60,15 +62,15 @@ type Overlay struct {
 	// images' are.
 	Foreign []Note
 
-	spool    *os.File // of the contents, without a name; its holes are zeros
-	buffer   []byte   // for one file after the other
-	end      int64
-	read     int64
-	entries  int
-	memory   int
-	followed int
-	written  map[*File]bool // by the layer at hand
-	implied  map[*File]bool // directories in which the layer at hand has something
+	spool   *os.File // of the contents, without a name; its holes are zeros
+	buffer  []byte   // for one file after the other
+	end     int64
+	read    int64
+	entries int
+	memory  int
+	work    int            // that is left
+	written map[*File]bool // by the layer at hand
+	implied map[*File]bool // directories in which the layer at hand has something
 }
 
 // NewOverlay starts with an empty root. Contents go to a file in the directory temp, "" for the system's; the file has
@@ -82,7 +84,7 @@ func NewOverlay(temp string, limit int64, keep func(path string) bool) (*Overlay
 		spool.Close()
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
-	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, Memory: maxMemory, spool: spool, followed: maxFollowed}, nil
+	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, Memory: maxMemory, spool: spool, work: maxWork}, nil
 }
 
 // Close drops the contents.
@@ -276,7 +278,7 @@ func (o *Overlay) directory(place string) ([]step, error) {
 		dir := newDirectory()
 		o.written[dir] = true
 		return dir, o.charge(dirMemory + len(place))
-	}, &o.followed)
+	}, &o.work)
 	if err == nil && way[len(way)-1].file.Kind != Directory {
 		err = errNotDirectory
 	}
@@ -293,7 +295,9 @@ func (o *Overlay) whiteout(parent *File, place string, layer int) error {
 	name := path.Base(place)
 	switch {
 	case name == opaqueName:
-		o.hide(parent)
+		if _, err := o.hide(parent); err != nil {
+			return err
+		}
 		return o.note(layer, path.Dir(place), "the layer hides what layers below have in it")
 	case strings.HasPrefix(name, aufsPrefix):
 		return o.note(layer, place, "the layer has a file of AUFS")
@@ -304,11 +308,18 @@ func (o *Overlay) whiteout(parent *File, place string, layer int) error {
 }
 
 // hide removes from a directory what the layer at hand did not write, and reports whether anything stays.
-func (o *Overlay) hide(dir *File) bool {
+func (o *Overlay) hide(dir *File) (stays bool, err error) {
+	if o.work -= hideWork * len(dir.children); o.work < 0 {
+		return true, fmt.Errorf("%w: its layers hide directories too often", ErrTooLarge)
+	}
 	for name, child := range dir.children {
-		if stays := o.hide(child); !stays && !o.written[child] {
+		stays, err := o.hide(child)
+		if err != nil {
+			return true, err
+		}
+		if !stays && !o.written[child] {
 			delete(dir.children, name)
 		}
 	}
-	return len(dir.children) > 0
+	return len(dir.children) > 0, nil
 }
