@@ -161,6 +161,12 @@ func findEntry(source string, config Config) (entry, error) {
 		if info.IsDir() {
 			file = filepath.Join(file, "default.nix")
 		}
+		if err := isSourceFile(source, file); errors.Is(err, fs.ErrNotExist) {
+			return entry{}, fmt.Errorf("BP_NIX_FILE is %q, and the source has no %s (is it in .gitignore or excluded from the upload?)",
+				config.File, file)
+		} else if err != nil {
+			return entry{}, fmt.Errorf("BP_NIX_FILE is %q: %w; it takes a file inside the source", config.File, err)
+		}
 		return entryOf(file, fmt.Sprintf("BP_NIX_FILE is %s", file)), nil
 	}
 	for _, file := range entryFiles {
@@ -171,6 +177,25 @@ func findEntry(source string, config Config) (entry, error) {
 		return entryOf(file, fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)), nil
 	}
 	return entry{}, nil
+}
+
+// isSourceFile fails for what is no regular file of the source, such as one that a link outside of it leads to.
+func isSourceFile(source, file string) error {
+	root, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(root, file))
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
+		return errors.New("it is a link to what is not in the source")
+	}
+	if info, err := os.Stat(real); err != nil || !info.Mode().IsRegular() {
+		return cmp.Or(err, errors.New("it is no regular file"))
+	}
+	return nil
 }
 
 // entryOf is the entry of a file in the source. A flake.nix is nothing by itself: what is meant is its directory's flake.

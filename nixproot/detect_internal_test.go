@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 	"github.com/sclevine/spec"
+	"golang.org/x/sys/unix"
 )
 
 func TestDetect(t *testing.T) { spec.Run(t, "detect", testDetect) }
@@ -115,9 +116,17 @@ func testDetect(t *testing.T, _ spec.G, it spec.S) {
 		t.Setenv("BP_NIX_FILE", "app.nix")
 		_, err := detect()
 		Expect(err).To(MatchError(ContainSubstring(`BP_NIX_FILE is "app.nix", and the source has no such file`)))
-		t.Setenv("BP_NIX_FILE", "../app.nix")
-		_, err = detect()
-		Expect(err).To(MatchError(ContainSubstring("inside the source")))
+		file("app/README")
+		Expect(unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644)).To(Succeed())
+		Expect(os.Symlink("/etc/hostname", filepath.Join(dir, "out"))).To(Succeed())
+		for named, says := range map[string]string{
+			"../app.nix": "inside the source", "app": "and the source has no app/default.nix", "fifo": "it is no regular file",
+			"out": "it is a link to what is not in the source",
+		} {
+			t.Setenv("BP_NIX_FILE", named)
+			_, err = detect()
+			Expect(err).To(MatchError(ContainSubstring(says)))
+		}
 	})
 
 	it("refuses settings of nixpkgs that the source does not have, where they are read", func() {
