@@ -161,17 +161,26 @@ func bindingsDir() string {
 	return filepath.Join(os.Getenv(libcnb.EnvPlatformDirectory), "bindings")
 }
 
-// checkBindings fails at the first file of a service binding that is none: libcnb, which reads all of them before this
-// buildpack is asked anything, waits at a FIFO, and does not say of a link that leads nowhere which binding has it.
+// maxBindings bounds the files of all bindings together, in bytes. Somebody else's may be larger than ours.
+const maxBindings = 64 << 20
+
+// checkBindings fails at the first service binding that libcnb cannot read, which reads all of them before this buildpack is asked
+// anything: it waits at a FIFO, does not say of a link that leads nowhere which binding has it, reads files of any size, and takes
+// a binding's name for a pattern, by which it may find none of its files, or another binding's.
 func checkBindings(dir string) error {
 	bindings, err := os.ReadDir(dir)
 	if err != nil {
 		return nil // libcnb says so, where it is there
 	}
+	var size int64
 	for _, binding := range bindings {
 		files, err := os.ReadDir(filepath.Join(dir, binding.Name()))
 		if err != nil || strings.HasPrefix(binding.Name(), ".") {
 			continue
+		}
+		if strings.ContainsAny(binding.Name(), `*?[\`) {
+			return fmt.Errorf("the service binding %q has one of *, ?, [ and \\ in its name, which would be a pattern; name it otherwise",
+				binding.Name())
 		}
 		for _, file := range files {
 			name := filepath.Join(dir, binding.Name(), file.Name())
@@ -184,6 +193,11 @@ func checkBindings(dir string) error {
 					binding.Name(), file.Name())
 			case err == nil && !info.Mode().IsRegular():
 				return fmt.Errorf("the service binding %q has %q, which is no regular file; remove it", binding.Name(), file.Name())
+			case err == nil:
+				if size += info.Size(); size > maxBindings {
+					return fmt.Errorf("the service binding %q has %q, with which all bindings have more than %d bytes; remove it", binding.Name(),
+						file.Name(), maxBindings)
+				}
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package nixproot_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -168,6 +169,12 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 			{func(file string) error { return os.Symlink("nowhere", file) }, `has "url", a link that leads nowhere`, false},
 			{func(file string) error { return syscall.Mkfifo(file, 0o644) }, `has "url", which is no regular file`, true},
 			{func(file string) error { return os.Symlink("/dev/zero", file) }, `has "url", which is no regular file`, false},
+			{func(file string) error {
+				return cmp.Or(os.WriteFile(file, nil, 0o644), os.Truncate(file, 1<<40))
+			}, `has "url", with which all bindings have more than 67108864 bytes`, false},
+			{func(file string) error {
+				return os.Rename(filepath.Dir(file), strings.Replace(filepath.Dir(file), "mine", "mine[1]", 1))
+			}, `has one of *, ?, [ and \ in its name`, false},
 			{func(file string) error { return os.Mkdir(file, 0o755) }, "SKIPPED: ", true},
 			{func(file string) error { return os.Symlink("nowhere", filepath.Dir(file)+"/..data") }, "SKIPPED: ", true},
 		} {
@@ -187,7 +194,7 @@ func testMain(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).To(HaveOccurred())
 			Expect(string(out)).To(ContainSubstring(c.says))
 			if !strings.HasPrefix(c.says, "SKIPPED") {
-				Expect(string(out)).To(HavePrefix(`the service binding "mine" `))
+				Expect(string(out)).To(HavePrefix(`the service binding "mine`))
 			}
 		}
 	})
