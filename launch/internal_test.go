@@ -584,6 +584,7 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 		"app $(":       "column 5: ",
 		"app ${%x}":    "is a mksh feature",
 		strings.Repeat("{", 2500) + strings.Repeat("(", 2501): "it has more than 5000 brackets",
+		strings.Repeat("$[", 5001):                            "it has more than 5000 brackets", strings.Repeat("a[", 5001): "it has more than 5000 brackets",
 	} {
 		Expect(CheckLine(text)).To(MatchError(ContainSubstring(want)), text)
 	}

@@ -65,7 +65,7 @@ func NamedProgram(line string) string {
 const maxBrackets = 5000
 
 func parseLine(text string) (*syntax.File, error) {
-	if strings.Count(text, "(")+strings.Count(text, "{") > maxBrackets {
+	if strings.Count(text, "(")+strings.Count(text, "{")+strings.Count(text, "[") > maxBrackets {
 		return nil, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets", maxBrackets)}
 	}
 	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
