@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
-// Clip puts a text on one line of at most limit characters: control characters and invalid bytes become blanks, runs of
-// blanks one, and what is cut off an ellipsis.
+// Clip puts a text on one line of at most limit characters: control characters, those that change the order in which others are
+// shown, and invalid bytes become blanks, runs of blanks one, and what is cut off an ellipsis.
 func Clip(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
+		if !unicode.IsGraphic(r) || r == utf8.RuneError {
 			return ' '
 		}
 		return r

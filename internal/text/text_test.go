@@ -14,7 +14,8 @@ func TestClipLeavesOneLineOfWholeCharacters(t *testing.T) {
 	g := NewWithT(t)
 	for given, want := range map[string]string{
 		"": "", "short": "short", "  two\n\tlines ": "two lines", "\x1b[31mred\x7f\u009bx": "[31mred x",
-		"bad \xff byte": "bad byte", "größer als zehn": "größer als…", "ten chars!": "ten chars!",
+		"a\u202egpj\u2066b\u200bc": "a gpj b c",
+		"bad \xff byte":            "bad byte", "größer als zehn": "größer als…", "ten chars!": "ten chars!",
 	} {
 		g.Expect(text.Clip(given, 10)).To(Equal(want), "%q", given)
 	}
