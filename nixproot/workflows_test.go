@@ -105,6 +105,23 @@ func TestEveryModuleIsKeptUpToDate(t *testing.T) {
 	Expect(kept).To(Equal(modules))
 }
 
+// With CDPATH, as some people export it, cd goes elsewhere or prints where it goes.
+func TestEveryScriptTakesCDPathForNobodys(t *testing.T) {
+	RegisterTestingT(t)
+	scripts, err := filepath.Glob(filepath.Join(top, "scripts", "*"))
+	Expect(err).NotTo(HaveOccurred())
+	for _, name := range scripts {
+		if text, err := os.ReadFile(name); err == nil && strings.Contains(string(text), "cd ") {
+			Expect(string(text)).To(MatchRegexp(`(?m)^set -eu.*\nunset CDPATH$`), name)
+		}
+	}
+	command := exec.Command("scripts/release", "--version", "99.0.0", "--output", filepath.Join(t.TempDir(), "none"))
+	command.Dir, command.Env = top, append(os.Environ(), "CDPATH=.:/")
+	out, err := command.CombinedOutput()
+	Expect(err).To(HaveOccurred())
+	Expect(string(out)).To(HavePrefix("release: CHANGELOG.md says nothing of 99.0.0"))
+}
+
 // A release is made with stand-ins for go and pack, by somebody whose files are nobody else's, beside what another release left.
 func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
 	g, bin, dist := NewWithT(t), t.TempDir(), t.TempDir()
