@@ -31,6 +31,9 @@ func URL(u *url.URL) string {
 	if IsMisread(u) {
 		return u.Scheme + "://hidden"
 	}
+	if strings.Contains(u.Opaque, "@") { // a login and a host without a scheme before them
+		return u.Scheme + ":hidden"
+	}
 	clean := *u
 	if clean.User = nil; u.User != nil && strings.HasSuffix(u.Scheme, "ssh") {
 		clean.User = url.User(u.User.Username())
