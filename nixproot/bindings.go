@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2"
@@ -239,6 +240,12 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 	case b.Username != "" && b.Token != "":
 		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
 			"one of them out", binding.Name, cacheType)
+	case strings.ContainsFunc(b.Token, unicode.IsControl):
+		return nil, fmt.Errorf("the service binding %q of type %s has a token with a line break, or another character that no request "+
+			"can carry; it takes one line", binding.Name, cacheType)
+	case strings.Contains(b.Username, ":"):
+		return nil, fmt.Errorf("the service binding %q of type %s has a username with a colon, where its password would begin (RFC 7617); "+
+			"leave the password out of it", binding.Name, cacheType)
 	case b.CACertificate != "" && !hasCertificate(b.CACertificate):
 		return nil, fmt.Errorf("the service binding %q of type %s has a ca-certificate that holds %s", binding.Name, cacheType,
 			noCertificate)
