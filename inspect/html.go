@@ -57,7 +57,7 @@ func (r *Report) rows() (layers, paths []row) {
 			Paths: some(l.Paths), Bytes: l.Size,
 		})
 	}
-	from := r.shortest()
+	from, whole := r.shortest(), r.ClosureSize()
 	for i, p := range r.Paths {
 		why := "no root needs it"
 		if before, ok := from[p.Path]; ok && before == "" {
@@ -67,7 +67,7 @@ func (r *Report) rows() (layers, paths []row) {
 		}
 		paths = append(paths, row{
 			ID: fmt.Sprintf("p%d", i), Name: text.Printable(p.Path.Base()), Layer: text.Printable(p.Layer), Size: text.Bytes(p.Size),
-			Share: share(p.Size, r.ClosureSize()), Signed: text.Printable(p.Signed()), Why: why, Bytes: p.Size,
+			Share: share(p.Size, whole), Signed: text.Printable(p.Signed()), Why: why, Bytes: p.Size,
 		})
 	}
 	return layers, paths
@@ -88,6 +88,7 @@ func (r *Report) treemap(rows []row) []cell {
 		weights = append(weights, float64(sizes[name]))
 	}
 	var cells []cell
+	whole := r.ClosureSize()
 	for n, outer := range squarify(weights, rectangle{0, 0, mapWidth, mapHeight}) {
 		members := byLayer[names[n]]
 		inner := make([]float64, 0, len(members))
@@ -99,7 +100,7 @@ func (r *Report) treemap(rows []row) []cell {
 			cells = append(cells, cell{
 				X: round(box.x), Y: round(box.y), W: round(box.w), H: round(box.h), Label: text.Printable(p.Name),
 				Title: fmt.Sprintf("%s, %s, %s of the closure, in layer %s", text.Printable(p.Path.Base()), text.Bytes(p.Size),
-					share(p.Size, r.ClosureSize()), text.Printable(p.Layer)),
+					share(p.Size, whole), text.Printable(p.Layer)),
 				Row: rows[members[m]].ID, Hue: n * 47 % 360, Shown: box.w > 9*float64(min(len(p.Name), 14)) && box.h > 18,
 			})
 		}

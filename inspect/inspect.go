@@ -141,9 +141,10 @@ func (r *Report) Text(w io.Writer) error {
 	for _, l := range r.Layers {
 		t.printf("%5d %10s %8d %6s  %s\n", l.Number, text.Bytes(l.Size), l.Files, some(l.Paths), text.Printable(l.Name))
 	}
+	whole := r.ClosureSize()
 	t.printf("\n%10s %6s  %-14s %s\n", "size", "share", "layer", "store path, and who is said to have signed it")
 	for _, p := range r.Paths {
-		t.printf("%10s %6s  %-14s %s %s\n", text.Bytes(p.Size), share(p.Size, r.ClosureSize()), text.Printable(p.Layer),
+		t.printf("%10s %6s  %-14s %s %s\n", text.Bytes(p.Size), share(p.Size, whole), text.Printable(p.Layer),
 			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err

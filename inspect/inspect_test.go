@@ -3,8 +3,10 @@ package inspect
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
@@ -75,6 +77,21 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(out.Len()).To(BeNumerically("<", many*200))
 		_, err = r.Why("link")
 		Expect(err).To(MatchError(ContainSubstring(`"link" is in the names of 2000 store paths`)))
+	})
+
+	it("takes time by its size", func() {
+		const many = 100_000
+		paths := make([][]any, many)
+		for i := range paths {
+			paths[i] = []any{"app", "1", 1}
+		}
+		r := made([]int{0}, paths...)
+		began := time.Now()
+		Expect(r.Text(io.Discard)).To(Succeed())
+		Expect(r.treemap(make([]row, many))).To(HaveLen(many))
+		_, rows := r.rows()
+		Expect(rows).To(HaveLen(many))
+		Expect(time.Since(began)).To(BeNumerically("<", time.Minute))
 	})
 
 	it("tells another version from another build of the same one", func() {
