@@ -65,7 +65,7 @@ func (f *Image) LaunchConfig() launch.Config {
 
 // SetLaunchConfig writes the launcher's configuration as the build does.
 func (f *Image) SetLaunchConfig(config launch.Config) {
-	name := filepath.Join(tempDir(), launch.ConfigName)
+	name := filepath.Join(tempDir(f.T), launch.ConfigName)
 	Expect(config.Write(name)).To(Succeed())
 	raw, err := os.ReadFile(name)
 	Expect(err).NotTo(HaveOccurred())

@@ -86,7 +86,7 @@ func NewAddressed(t *testing.T, engine, name string) *Image {
 
 func newImage(f *Image, engine string) *Image {
 	f.OS, f.arch, f.data = "linux", runtime.GOARCH, map[string]map[string]any{}
-	launcher := filepath.Join(tempDir(), "launch")
+	launcher := filepath.Join(tempDir(f.T), "launch")
 	Expect(os.WriteFile(launcher, []byte("the launcher"), 0o755)).To(Succeed())
 	sum := sha256.Sum256([]byte("the launcher"))
 	f.LauncherSHA256 = hex.EncodeToString(sum[:])
@@ -156,7 +156,7 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	key := ed25519.NewKeyFromSeed(seed[:])
 	public := narinfo.PublicKey{Name: "forged-1", Key: key.Public().(ed25519.PublicKey)}
 	f.Key = public.String()
-	store := tempDir()
+	store := tempDir(f.T)
 	f.Cache = "file://" + store
 	add := func(name, text string, refs ...storepath.Path) storepath.Path {
 		sum := sha256.Sum256([]byte(name))
@@ -208,7 +208,7 @@ func (f *Image) closure(engine string) (*closure.Result, libcnb.Layers) {
 	})
 	Expect(err).NotTo(HaveOccurred())
 	defer set.Close()
-	layers := libcnb.Layers{Path: tempDir()}
+	layers := libcnb.Layers{Path: tempDir(f.T)}
 	if f.volume {
 		Expect(os.Chmod(layers.Path, 0o755|fs.ModeSetgid)).To(Succeed())
 	}
@@ -246,9 +246,10 @@ func (f *Image) Tree(p storepath.Path) string {
 // Manifests are the closure layers' metadata, by layer.
 func (f *Image) Manifests() map[string]closure.Manifest { return f.result.Manifests() }
 
-// tempDir is a directory that outlives the spec that asks for it.
-func tempDir() string {
+// tempDir is a directory whose name may stand in a URL, which that of a fuzzing test's seed may not.
+func tempDir(t *testing.T) string {
 	name, err := os.MkdirTemp("", "forged-")
 	Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { Expect(nar.RemoveAll(name)).To(Succeed()) })
 	return name
 }
