@@ -308,7 +308,7 @@ const strangerDir = "APPDIR_TEST_DIR"
 // and that anybody may write to, but for what change changes.
 func asStranger(t *testing.T, dir, test string, change ...func(source string)) {
 	t.Helper()
-	place, err := os.MkdirTemp("/tmp", "stranger-")
+	place, err := os.MkdirTemp("", "stranger-")
 	Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { Expect(os.RemoveAll(place)).To(Succeed()) })
 	source, program := filepath.Join(place, "source"), filepath.Join(place, "test")

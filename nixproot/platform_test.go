@@ -132,7 +132,7 @@ func newPlatform(t *testing.T, s *shelf, dir string) *platform {
 
 // shortDir is a directory with a short name, as store paths are rewritten to places below it.
 func shortDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/tmp", "nk")
+	dir, err := os.MkdirTemp("", "nk")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.Chmod(dir, 0o755)).To(Succeed())
 	t.Cleanup(func() { _ = nar.RemoveAll(dir) })

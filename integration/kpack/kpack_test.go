@@ -97,7 +97,7 @@ func newCluster(t *testing.T) *cluster {
 		untested.Skip(t, "%s", err)
 	}
 	c := &cluster{t: t, rig: r, builder: fmt.Sprintf("nh-kpack-%d", os.Getpid())}
-	c.dir, err = os.MkdirTemp("/tmp", "nh-kpack-")
+	c.dir, err = os.MkdirTemp("", "nh-kpack-")
 	must(err)
 	t.Cleanup(func() { _ = exec.Command("rm", "-rf", c.dir).Run() })
 	c.pack, err = r.Pack(ctx)

@@ -175,7 +175,7 @@ func (s *Store) docker(ctx context.Context, here string, program []string) (*exe
 	args := []string{"run", "--rm", "-i", "--init", "--network", "host", "--user", user, "--workdir", here,
 		"--volume", filepath.Join(s.dir, "nix") + ":/nix"}
 	shown := map[string]bool{}
-	for _, directory := range []string{s.rig.dir, s.dir, here, "/tmp"} {
+	for _, directory := range []string{s.rig.dir, s.dir, here, os.TempDir()} {
 		if !shown[directory] {
 			shown[directory] = true
 			args = append(args, "--volume", directory+":"+directory)
