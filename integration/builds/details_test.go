@@ -1,4 +1,4 @@
-package nixproot_test
+package builds_test
 
 import (
 	"os"

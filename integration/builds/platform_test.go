@@ -1,4 +1,4 @@
-package nixproot_test
+package builds_test
 
 import (
 	"bytes"
@@ -113,7 +113,7 @@ func newPlatform(t *testing.T, s *shelf, dir string) *platform {
 	buildpack := filepath.Join(t.TempDir(), "buildpack")
 	self, err := os.Executable()
 	Expect(err).NotTo(HaveOccurred())
-	text, err := os.ReadFile("../buildpack.toml")
+	text, err := os.ReadFile("../../buildpack.toml")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(os.MkdirAll(filepath.Join(buildpack, "bin"), 0o755)).To(Succeed())
 	Expect(os.WriteFile(filepath.Join(buildpack, "buildpack.toml"), text, 0o644)).To(Succeed())

@@ -1,4 +1,4 @@
-package nixproot_test
+package builds_test
 
 import (
 	"net/http"
@@ -10,7 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// builds is how many builds there are at once: $NIXPROOT_TEST_BUILDS, else these.
+// builds is how many builds there are at once: $BUILDS_TEST_COUNT, else these.
 const builds = 8
 
 // TestManyBuildsAtOnce builds one app many times at once from one cache, which takes no more than some requests at a time:
@@ -34,7 +34,7 @@ func TestManyBuildsAtOnce(t *testing.T) {
 		files.ServeHTTP(w, r)
 	}))
 	defer server.Close()
-	count := setting("NIXPROOT_TEST_BUILDS", builds)
+	count := setting("BUILDS_TEST_COUNT", builds)
 	platforms := make([]*platform, count)
 	for i := range platforms {
 		platforms[i] = newPlatform(t, s, "")

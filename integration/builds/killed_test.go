@@ -1,4 +1,4 @@
-package nixproot_test
+package builds_test
 
 import (
 	"fmt"
@@ -18,8 +18,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/untested"
 )
 
-// killSeeds is how many builds are killed: $NIXPROOT_TEST_KILLS, else these; from which seed on is
-// $NIXPROOT_TEST_KILL_FIRST, else 1.
+// killSeeds is how many builds are killed: $BUILDS_TEST_KILLS, else these; from which seed on is
+// $BUILDS_TEST_KILL_FIRST, else 1.
 const killSeeds = 12
 
 func setting(name string, otherwise int) int {
@@ -48,7 +48,7 @@ func TestKilledBuilds(t *testing.T) {
 	var dying time.Duration
 	var peak int64
 	stopped, lost := map[string]int{}, 0
-	first, count := setting("NIXPROOT_TEST_KILL_FIRST", 1), setting("NIXPROOT_TEST_KILLS", killSeeds)
+	first, count := setting("BUILDS_TEST_KILL_FIRST", 1), setting("BUILDS_TEST_KILLS", killSeeds)
 	for seed := first; seed < first+count; seed++ {
 		dice := rand.New(rand.NewPCG(uint64(seed), 1))
 		kind := []string{"SIGKILL", "SIGTERM", "power failure"}[seed%3]
@@ -217,7 +217,7 @@ func limitMemory(t *testing.T, bytes int64) string {
 	for _, v := range []struct{ root, limit, procs string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "cgroup.procs"}, {"/sys/fs/cgroup", "memory.max", "cgroup.procs"},
 	} {
-		group := filepath.Join(v.root, fmt.Sprintf("nixproot-test-%d", os.Getpid()))
+		group := filepath.Join(v.root, fmt.Sprintf("builds-test-%d", os.Getpid()))
 		if os.Mkdir(group, 0o755) != nil {
 			continue
 		}
