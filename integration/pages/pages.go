@@ -1,4 +1,5 @@
-// Package pages reads the documentation as its tests see it: pages of prose and blocks of code.
+// Package pages reads the documentation as its tests see it: pages of prose and blocks of code. Its own tests compare them with
+// what the repository has.
 package pages
 
 import (

@@ -1,4 +1,4 @@
-package nixproot_test
+package pages_test
 
 import (
 	"crypto/sha256"
@@ -25,7 +25,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
-const top = ".."
+const (
+	top    = "../.."
+	module = "github.com/nixproot/nix-hydra-buildpack/"
+)
 
 // documentation is all that people read.
 func documentation(t *testing.T) []pages.Page {
@@ -274,7 +277,6 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 // The table of packages has every package, and what a package imports stands below it.
 func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
 	all := documentation(t)
-	const module = "github.com/nixproot/nix-hydra-buildpack/"
 	architecture := all[slices.IndexFunc(all, func(p pages.Page) bool { return p.Name == "docs/architecture.md" })]
 	row := map[string]int{}
 	for n, line := range strings.Split(architecture.Prose, "\n") {
@@ -321,10 +323,30 @@ func TestImportsPointDownwardsInTheTableOfPackages(t *testing.T) {
 	Expect(imports).To(BeNumerically(">", 50))
 }
 
+// What tests the whole buildpack imports its packages, and none of them imports it, nor do their own tests.
+func TestOnlyIntegrationImportsIntegration(t *testing.T) {
+	RegisterTestingT(t)
+	files := 0
+	sources(func(file, text string) {
+		if strings.HasPrefix(file, "integration/") {
+			return
+		}
+		files++
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ImportsOnly)
+		Expect(err).NotTo(HaveOccurred())
+		for _, spec := range parsed.Imports {
+			if name := strings.Trim(spec.Path.Value, `"`); strings.HasPrefix(name+"/", module+"integration/") {
+				t.Errorf("%s imports %s", file, name)
+			}
+		}
+	})
+	Expect(files).To(BeNumerically(">", 300))
+}
+
 // script runs one of scripts/ with a stand-in for go, which writes a file where a program is to be.
 func script(t *testing.T, args ...string) (status int, out, errs string) {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "../scripts/"+args[0], args[1:]...)
+	command := exec.CommandContext(t.Context(), filepath.Join(top, "scripts", args[0]), args[1:]...)
 	bin := t.TempDir()
 	NewWithT(t).Expect(os.WriteFile(filepath.Join(bin, "go"), []byte("#!/bin/sh\n[ \"$1\" = env ] && { echo amd64; exit; }\n"+
 		"while [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"\n"), 0o755)).To(Succeed())

@@ -1,4 +1,4 @@
-package nixproot_test
+package pages_test
 
 import (
 	"os"
@@ -132,7 +132,7 @@ func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
 		g.Expect(os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)).To(Succeed())
 	}
 	g.Expect(os.WriteFile(filepath.Join(dist, "nix-hydra-0.0.1-linux-amd64.cnb"), nil, 0o644)).To(Succeed())
-	command := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; exec ../scripts/release --version 9.9.9-dev --output "$0"`, dist)
+	command := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; exec ../../scripts/release --version 9.9.9-dev --output "$0"`, dist)
 	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	out, err := command.CombinedOutput()
 	g.Expect(err).NotTo(HaveOccurred(), string(out))
