@@ -46,6 +46,7 @@ let
   pinned = builtins.fetchTarball { url = "https://example.org/1.tar.gz"; sha256 = "0"; };
   script = ''
     cat <input> ''${HOME} ''' <other>
+    echo ${toString builtins.currentTime} "<text>"
   '';
   small = a < b && c > d;
 in
@@ -67,7 +68,8 @@ pkgs.x { home = builtins.getEnv "HOME"; }
 			"default.nix:4: <nixpkgs>",
 			"default.nix:4: <nixpkgs/lib>",
 			`default.nix:6: builtins.fetchTarball "https://example.org/master.tar.gz"`,
-			"default.nix:13: builtins.getEnv",
+			"default.nix:10: builtins.currentTime",
+			"default.nix:14: builtins.getEnv",
 		}))
 	})
 
