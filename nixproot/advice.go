@@ -306,7 +306,8 @@ func notCachedAdvice() []advice {
 			[]string{"upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude"}},
 		{topic(roots.ChangedFiles), "different, different in line endings",
 			"The upload has other contents than the commit.",
-			[]string{"commit and push the changes and let Hydra build them, or git stash them before the upload"}},
+			[]string{"commit and push the changes and let Hydra build them, or git stash them before the upload; of what git LFS keeps, Hydra " +
+				"has the pointers only"}},
 		{topic(roots.LostModes), "different in the executable bit, or no symbolic link any more",
 			"The way of uploading loses modes or links.",
 			[]string{"upload in a way that keeps modes and links: from a checkout, not from an archive"}},

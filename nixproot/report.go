@@ -38,12 +38,6 @@ func notCachedReport(e *roots.NotCachedError) string {
 	for _, a := range e.Asked {
 		fmt.Fprintf(&s, "  %s: %s\n", a.URL, a.Why)
 	}
-	if !e.Proven() && len(e.RuledOut) > 0 {
-		s.WriteString("What is not the reason:\n")
-		for _, line := range e.RuledOut {
-			fmt.Fprintf(&s, "  - %s\n", line)
-		}
-	}
 	return strings.TrimRight(s.String(), "\n")
 }
 

@@ -1,7 +1,6 @@
 package roots
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -24,18 +23,12 @@ type NotCachedError struct {
 	Asked []cache.Answer
 	// Findings are the nearest reasons, the likeliest first: those that are proven alone where there are any.
 	Findings []Finding
-	// RuledOut are reasons that were looked at and are none.
-	RuledOut []string
 }
 
 func (e *NotCachedError) Error() string { return "no binary cache has " + pathList(e.Missing) }
 
 // Proven reports whether the reason is certain.
 func (e *NotCachedError) Proven() bool { return slices.ContainsFunc(e.Findings, isProven) }
-
-func (e *NotCachedError) ruleOut(format string, args ...any) {
-	e.RuledOut = append(e.RuledOut, fmt.Sprintf(format, args...))
-}
 
 // lacking is the error for those of the paths wanted that are absent from all caches, nil where none is.
 func lacking(entry string, wanted []storepath.Path, absent map[storepath.Path]*cache.NotFoundError) *NotCachedError {

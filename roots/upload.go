@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,13 +29,12 @@ type difference struct {
 
 // The differences. Of a directory in which git has nothing, only its own name is listed.
 var (
-	extra    = difference{"in the upload, not in git", ExtraFiles}
-	missing  = difference{"in git, not in the upload", MissingFiles}
-	changed  = difference{"different", ChangedFiles}
-	endings  = difference{"different in line endings", ChangedFiles}
-	pointers = difference{"kept by git LFS, of which Hydra has the pointer only", ChangedFiles}
-	modes    = difference{"different in the executable bit, or no symbolic link any more", LostModes}
-	nested   = difference{"submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their " +
+	extra   = difference{"in the upload, not in git", ExtraFiles}
+	missing = difference{"in git, not in the upload", MissingFiles}
+	changed = difference{"different", ChangedFiles}
+	endings = difference{"different in line endings", ChangedFiles}
+	modes   = difference{"different in the executable bit, or no symbolic link any more", LostModes}
+	nested  = difference{"submodules of submodules (Hydra checks submodules out one level deep, and has empty directories in their " +
 		"place)", Submodules}
 )
 
@@ -45,7 +43,7 @@ type fileDiff map[difference][]string
 
 // describe has a line for each difference, and their kinds.
 func (f fileDiff) describe() (lines string, kinds []Kind) {
-	for _, d := range []difference{extra, missing, changed, endings, pointers, modes, nested} {
+	for _, d := range []difference{extra, missing, changed, endings, modes, nested} {
 		if names := f[d]; len(names) > 0 {
 			lines += d.words + ": " + text.List(names, listed) + "\n"
 			kinds = append(kinds, d.kind)
@@ -57,7 +55,7 @@ func (f fileDiff) describe() (lines string, kinds []Kind) {
 // upload compares what was sent with what Hydra fetches: what git has, and of submodules one level (NixOS/hydra:
 // subprojects/hydra/script/nix-prefetch-git). Where they differ, Hydra's files are evaluated: if a cache has what they give, the
 // difference is the cause.
-func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
+func (d diagnosis) upload(ctx context.Context, _ *NotCachedError) []Finding {
 	dir, err := os.MkdirTemp("", "nix-hydra-git-")
 	if err != nil {
 		return nil
@@ -68,20 +66,18 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 	if err == nil && len(modules) > 0 && d.Flake == "" { // which has no submodules, or all of them
 		c.diff[nested], c.upload.exclude = modules, slices.Concat(d.Exclude, entries)
 	}
-	fetched, from := c.upload, ""
-	switch git, err := d.compareWithGit(ctx, &c, dir); {
+	fetched, with := c.upload, ""
+	switch from, err := d.compareWithGit(ctx, &c, dir); {
 	case err != nil:
 		d.Log("The source cannot be compared with its .git: %s", err)
-	case git != nil && len(c.diff) == 0:
-		e.ruleOut("the upload: it is exactly what git has (%s of %s)", text.Count(len(git.Files), "file"), git.From)
-	case git != nil:
-		fetched, from = files{dir: dir}, " (compared with "+git.From+")"
+	case from != "":
+		fetched, with = files{dir: dir}, " (compared with "+from+")"
 	}
 	if len(c.diff) == 0 {
 		return nil
 	}
 	differs, kinds := c.diff.describe()
-	found := Finding{Kinds: kinds, Text: "the upload is not what Hydra fetches" + from + ":\n" + differs}
+	found := Finding{Kinds: kinds, Text: "the upload is not what Hydra fetches" + with + ":\n" + differs}
 	switch complete, tried, err := d.search(ctx, fetched, silent); {
 	case err == nil && complete != nil:
 		found.Proven = true
@@ -90,8 +86,7 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 	case slices.ContainsFunc(tried, func(a attempt) bool {
 		return slices.Equal(outputPaths(a.result), outputPaths(d.nearest.result))
 	}):
-		e.ruleOut("the upload: it differs from what Hydra fetches, but nothing of that is in what is built")
-		return nil
+		return nil // nothing of the difference is in what is built
 	case c.lost == nil:
 		found.Text += "The caches do not have what that gives, either, so there is another reason, too"
 	default:
@@ -103,20 +98,21 @@ func (d diagnosis) upload(ctx context.Context, e *NotCachedError) []Finding {
 // gitTime bounds how long it may take to list what git has: a stranger's .git may be made to take for ever.
 const gitTime = 30 * time.Second
 
-// compareWithGit compares the upload with what git has, nil where there is no .git, and writes what Hydra fetches to dir.
-func (d diagnosis) compareWithGit(ctx context.Context, c *comparison, dir string) (*gitfiles.Snapshot, error) {
+// compareWithGit compares the upload with what git has, and writes what Hydra fetches to dir. from is what of .git that was, ""
+// where there is none.
+func (d diagnosis) compareWithGit(ctx context.Context, c *comparison, dir string) (from string, err error) {
 	limited, cancel := context.WithTimeoutCause(ctx, gitTime, fmt.Errorf("it took longer than %s", gitTime))
 	defer cancel()
 	git, err := gitfiles.Open(limited, d.Source)
 	if err != nil || git == nil {
-		return nil, err
+		return "", err
 	}
 	defer git.Close()
 	snapshot, err := git.Snapshot(limited, d.commit())
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return snapshot, c.compare(ctx, git, snapshot.Files, dir)
+	return snapshot.From, c.compare(ctx, git, snapshot.Files, dir)
 }
 
 // comparison is of an upload with what Hydra fetches.
@@ -233,9 +229,6 @@ func compareFile(ctx context.Context, full string, file gitfiles.File, hashSize 
 	if unix := bytes.ReplaceAll(sent, []byte("\r\n"), []byte("\n")); is(unix) {
 		return endings, unix
 	}
-	if pointer := lfsPointer(sent); is(pointer) {
-		return pointers, pointer
-	}
 	return changed, nil
 }
 
@@ -248,10 +241,4 @@ func readAny(ctx context.Context, name string) ([]byte, error) {
 		return []byte(target), nil
 	}
 	return regularfile.Read(ctx, name, maxCompared)
-}
-
-// lfsPointer is what git has of a file that git LFS keeps (git-lfs: docs/spec.md).
-func lfsPointer(content []byte) []byte {
-	return fmt.Appendf(nil, "version https://git-lfs.github.com/spec/v1\noid sha256:%x\nsize %d\n",
-		sha256.Sum256(content), len(content))
 }

@@ -43,15 +43,14 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 
 	it("compares an upload with what git has", func() {
 		blob := func(text string) string { return gitfiles.ObjectID("blob", []byte(text), 20) }
-		pointer := string(lfsPointer([]byte("large")))
-		dir := write(map[string]string{"same": "x", "changed": "y", "dos": "a\r\n", "large": "large", "extra/deep": "", "new": "",
+		dir := write(map[string]string{"same": "x", "changed": "y", "dos": "a\r\n", "extra/deep": "", "new": "",
 			"run": "#!", "d/same": "x"})
 		c := comparison{upload: files{dir: dir}, diff: fileDiff{}}
 		git := repository(t, dir)
 		err := c.compare(ctx, git, map[string]gitfiles.File{
 			"same": {Mode: gitfiles.Regular, ID: blob("x")}, "d/same": {Mode: gitfiles.Regular, ID: blob("x")},
 			"changed": {Mode: gitfiles.Regular, ID: blob("x")}, "dos": {Mode: gitfiles.Regular, ID: blob("a\n")},
-			"large": {Mode: gitfiles.Regular, ID: blob(pointer)}, "run": {Mode: gitfiles.Executable, ID: blob("#!")},
+			"run":  {Mode: gitfiles.Executable, ID: blob("#!")},
 			"gone": {Mode: gitfiles.Regular, ID: blob("")}, "module": {Mode: gitfiles.Submodule},
 		}, t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
@@ -59,7 +58,6 @@ func testLooking(t *testing.T, _ spec.G, it spec.S) {
 		NewWithT(t).Expect(kinds).To(Equal([]Kind{ExtraFiles, MissingFiles, ChangedFiles, LostModes}))
 		NewWithT(t).Expect(lines).To(Equal("in the upload, not in git: extra/, new\n" +
 			"in git, not in the upload: gone\ndifferent: changed\ndifferent in line endings: dos\n" +
-			"kept by git LFS, of which Hydra has the pointer only: large\n" +
 			"different in the executable bit, or no symbolic link any more: run\n"))
 	})
 
