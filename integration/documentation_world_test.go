@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -245,12 +244,14 @@ func (r *reader) serves(command *exec.Cmd) string {
 	return body
 }
 
-// stopContainers stops what the reader's docker run has started.
+// stopContainers stops what the reader's docker run has started, by the image's name: another checkout's reader may have made the
+// same image.
 func (r *reader) stopContainers() {
-	for _, name := range []string{"first", "myapp"} {
-		ids, _ := exec.Command("docker", "ps", "--quiet", "--filter", "ancestor="+r.prefix+name).Output()
-		for _, id := range strings.Fields(string(ids)) {
-			_ = exec.CommandContext(context.Background(), "docker", "stop", "--time", "5", id).Run()
+	running, _ := exec.Command("docker", "ps", "--quiet").Output()
+	for _, id := range strings.Fields(string(running)) {
+		image, _ := exec.Command("docker", "container", "inspect", "--format", "{{.Config.Image}}", id).Output()
+		if name := strings.TrimSpace(string(image)); name == r.prefix+"first" || name == r.prefix+"myapp" {
+			_ = exec.Command("docker", "stop", "--time", "5", id).Run()
 		}
 	}
 }
