@@ -25,6 +25,9 @@ type topic string
 const (
 	topicMisspelt       topic = "misspelt"
 	topicUnknownSetting topic = "unknown-setting"
+	topicProcfileLink   topic = "procfile-link"
+	topicProcfileFile   topic = "procfile-file"
+	topicProcfileText   topic = "procfile-text"
 	topicAttribute      topic = "attribute"
 	topicAbsentSystem   topic = "absent-system"
 	topicOwnDerivation  topic = "derivation"
@@ -101,7 +104,7 @@ type chapter struct {
 // chapters are all entries, in the order of the page.
 func chapters() []chapter {
 	return []chapter{
-		{"Settings", settingsAdvice()}, {"Evaluation", evaluationAdvice()}, {"Binary caches", cachesAdvice()},
+		{"Settings", settingsAdvice()}, {"Procfile", procfileAdvice()}, {"Evaluation", evaluationAdvice()}, {"Binary caches", cachesAdvice()},
 		{"No binary cache has it", notCachedAdvice()}, {"Hydra", hydraAdvice()}, {"The image", imageAdvice()},
 	}
 }
@@ -121,6 +124,21 @@ func settingsAdvice() []advice {
 		{topicUnknownSetting, "is no setting of this version of the buildpack",
 			"The same, with no setting that is written nearly so: one of another version, perhaps, or of something else.",
 			[]string{"leave {name} out, or look up its name in the README of this version, which its image has"}},
+	}
+}
+
+func procfileAdvice() []advice {
+	return []advice{
+		{topicProcfileLink, "reading Procfile: it is a link that leads nowhere, it is a link to what is not in the source",
+			"The Procfile is a symbolic link, and the upload has no file that it leads to: it leads out of the source, say, or into a " +
+				"submodule that was not checked out.",
+			[]string{"have the link lead to a file of the source, or put the file itself there, or remove the link"}},
+		{topicProcfileFile, "reading Procfile: … it is no regular file, it has more than … bytes",
+			"The Procfile is a directory, a pipe or the like, or is too large to be one.",
+			[]string{"make it a file with a line for each process type, for example web: run_proot.sh myapp"}},
+		{topicProcfileText, "reading Procfile: it is UTF-16, it is not UTF-8",
+			"The Procfile was saved in another encoding, as Windows' tools do.",
+			[]string{"save it as UTF-8; in PowerShell, Set-Content -Encoding utf8 does in place of >"}},
 	}
 }
 

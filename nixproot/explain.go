@@ -16,6 +16,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
@@ -58,7 +59,7 @@ func (e *explained) Unwrap() error { return e.error }
 
 // fixesOf are what to do about an error.
 func fixesOf(err error) []string {
-	for _, fixes := range []func(error) []string{settingFixes, evaluationFixes, cacheFixes, hydraFixes, imageFixes} {
+	for _, fixes := range []func(error) []string{settingFixes, procfileFixes, evaluationFixes, cacheFixes, hydraFixes, imageFixes} {
 		if found := fixes(err); len(found) > 0 {
 			return found
 		}
@@ -73,6 +74,17 @@ func settingFixes(err error) []string {
 		return adviceOn(topicMisspelt, "setting", misspelt.Meant, "name", misspelt.Name)
 	case errors.As(err, &misspelt):
 		return adviceOn(topicUnknownSetting, "name", misspelt.Name)
+	}
+	return nil
+}
+
+func procfileFixes(err error) []string {
+	topics := map[procfile.Kind]topic{
+		procfile.BadLink: topicProcfileLink, procfile.BadFile: topicProcfileFile, procfile.BadEncoding: topicProcfileText,
+	}
+	var whole *procfile.FileError
+	if errors.As(err, &whole) {
+		return adviceOn(topics[whole.Kind])
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package nixproot
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,12 +14,13 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 )
 
 func TestExplain(t *testing.T) { spec.Run(t, "explain", testExplain) }
 
 func testExplain(t *testing.T, _ spec.G, it spec.S) {
-	explained := func(e *nixinstall.EvalError) string { return explain(e).Error() }
+	explained := func(e error) string { return explain(e).Error() }
 
 	it("speaks of the search path where something is looked for there in vain, and of nothing where not", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{
@@ -74,6 +77,26 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}
 		Expect(explained(&nixinstall.EvalError{Summary: "unable to download 'http://h/n': HTTP error 404"})).NotTo(ContainSubstring("What to do"))
+	})
+
+	it("says what to do about a Procfile that cannot be read as a whole", func() {
+		g, dir := NewWithT(t), t.TempDir()
+		file := filepath.Join(dir, procfile.Name)
+		for _, c := range []struct {
+			make func() error
+			want string
+		}{
+			{func() error { return os.Symlink("nowhere", file) }, "reading Procfile: it is a link that leads nowhere\n\nWhat to do:\n  - have the link lead"},
+			{func() error { return os.Symlink("/etc/hostname", file) }, "not in the source\n\nWhat to do:\n  - have the link lead"},
+			{func() error { return os.Mkdir(file, 0o755) }, "no regular file\n\nWhat to do:\n  - make it a file with a line for each process type"},
+			{func() error { return os.WriteFile(file, []byte("\xff\xfew\x00"), 0o644) }, "writes it\n\nWhat to do:\n  - save it as UTF-8"},
+			{func() error { return os.WriteFile(file, []byte("web: \xff"), 0o644) }, "it is not UTF-8\n\nWhat to do:\n  - save it as UTF-8"},
+		} {
+			g.Expect(os.RemoveAll(file)).To(Succeed())
+			g.Expect(c.make()).To(Succeed())
+			_, err := procfile.Read(t.Context(), dir)
+			g.Expect(explained(err)).To(ContainSubstring(c.want))
+		}
 	})
 
 	it("says what a flake has instead of what pure evaluation lacks", func() {

@@ -30,6 +30,28 @@ type Entry struct {
 	Command string
 }
 
+// FileError is a Procfile none of whose lines can be read.
+type FileError struct {
+	Kind Kind
+	Err  error
+}
+
+// Kind is what is wrong with a whole Procfile.
+type Kind int
+
+const (
+	// BadLink is a symbolic link to nothing, or to what is not in the source.
+	BadLink Kind = iota + 1
+	// BadFile is a directory, a device or the like, or a file that is too large.
+	BadFile
+	// BadEncoding is a text in another encoding than UTF-8.
+	BadEncoding
+)
+
+func (e *FileError) Error() string { return fmt.Sprintf("reading Procfile: %s", e.Err) }
+
+func (e *FileError) Unwrap() error { return e.Err }
+
 // Error is a line of a Procfile that does not parse. Line and Column count from 1.
 type Error struct {
 	Line, Column int
@@ -107,7 +129,7 @@ func Read(ctx context.Context, source string) (File, error) {
 	file, err := filepath.EvalSymlinks(filepath.Join(root, Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(filepath.Join(root, Name)); err == nil { // as of one to a submodule that is not there
-			return File{}, errors.New("reading Procfile: it is a link that leads nowhere; correct the link or remove it")
+			return File{}, &FileError{Kind: BadLink, Err: errors.New("it is a link that leads nowhere")}
 		}
 		return File{Warnings: misnamed(root)}, nil
 	}
@@ -115,11 +137,11 @@ func Read(ctx context.Context, source string) (File, error) {
 		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
 	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
-		return File{}, errors.New("reading Procfile: it is a link to what is not in the source; have it lead to a file there")
+		return File{}, &FileError{Kind: BadLink, Err: errors.New("it is a link to what is not in the source")}
 	}
 	text, err := regularfile.Read(ctx, file, MaxSize)
 	if err != nil {
-		return File{}, fmt.Errorf("reading Procfile: %w; it has to be a file with a line for each process type", err)
+		return File{}, &FileError{Kind: BadFile, Err: err}
 	}
 	return Parse(string(text))
 }
@@ -144,14 +166,14 @@ func misnamed(source string) []string {
 // given twice the last counts, each with a warning.
 //
 // The command is checked for shell syntax here, at build time, so that a missing quote does not wait for the first
-// start of the app. Its error is a *Error.
+// start of the app. Its error is a *Error, or a *FileError where no line can be read.
 func Parse(text string) (File, error) {
 	var p File
 	switch {
 	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
-		return p, errors.New("reading Procfile: it is UTF-16, as PowerShell's > writes it; save it as UTF-8")
+		return p, &FileError{Kind: BadEncoding, Err: errors.New("it is UTF-16, as PowerShell's > writes it")}
 	case !utf8.ValidString(text):
-		return p, errors.New("reading Procfile: it is not UTF-8; save it so")
+		return p, &FileError{Kind: BadEncoding, Err: errors.New("it is not UTF-8")}
 	}
 	var all []entryLine
 	odd := 0                        // warnings, more than are spelled out

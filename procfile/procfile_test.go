@@ -132,13 +132,15 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		Expect(p.Warnings).To(BeEmpty())
 	})
 
-	it("says of a Procfile in PowerShell's encoding which it has to be", func() {
-		for _, text := range []string{"\xff\xfew\x00e\x00b\x00:\x00", "\xfe\xff\x00w"} {
+	it("says of a Procfile in PowerShell's encoding which it is", func() {
+		for text, says := range map[string]string{
+			"\xff\xfew\x00e\x00b\x00:\x00": "it is UTF-16, as PowerShell's > writes it", "\xfe\xff\x00w": "it is UTF-16, as PowerShell's > writes it",
+			"web: \xff": "it is not UTF-8",
+		} {
 			_, err := procfile.Parse(text)
-			Expect(err).To(MatchError(ContainSubstring("it is UTF-16, as PowerShell's > writes it; save it as UTF-8")))
+			Expect(err).To(MatchError("reading Procfile: " + says))
+			expectKind(err, procfile.BadEncoding)
 		}
-		_, err := procfile.Parse("web: \xff")
-		Expect(err).To(MatchError(ContainSubstring("it is not UTF-8; save it so")))
 	})
 
 	it("reads a symbolic link inside the source, and nothing else but regular files", func() {
@@ -159,19 +161,22 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		Expect(os.WriteFile(filepath.Join(dir, "deploy/Procfile"), []byte(largest+"x"), 0o644)).To(Succeed())
 		_, err = procfile.Read(t.Context(), dir)
 		Expect(err).To(MatchError(HavePrefix("reading Procfile: ")))
+		expectKind(err, procfile.BadFile)
 		for _, c := range []struct {
-			make   func() error
-			advice string
+			make func() error
+			kind procfile.Kind
+			says string
 		}{
-			{func() error { return os.Symlink("/etc/hostname", file) }, "it is a link to what is not in the source; have it lead to a file there"},
-			{func() error { return os.Symlink("vendor/shop/Procfile", file) }, "it is a link that leads nowhere; correct the link or remove it"},
-			{func() error { return unix.Mkfifo(file, 0o644) }, "it is no regular file; it has to be a file with a line for each process type"},
-			{func() error { return os.Mkdir(file, 0o755) }, "it is no regular file; it has to be a file with a line for each process type"},
+			{func() error { return os.Symlink("/etc/hostname", file) }, procfile.BadLink, "it is a link to what is not in the source"},
+			{func() error { return os.Symlink("vendor/shop/Procfile", file) }, procfile.BadLink, "it is a link that leads nowhere"},
+			{func() error { return unix.Mkfifo(file, 0o644) }, procfile.BadFile, "it is no regular file"},
+			{func() error { return os.Mkdir(file, 0o755) }, procfile.BadFile, "it is no regular file"},
 		} {
 			Expect(os.Remove(file)).To(Succeed())
 			Expect(c.make()).To(Succeed())
 			_, err = procfile.Read(t.Context(), dir)
-			Expect(err).To(MatchError(And(HavePrefix("reading Procfile: "), HaveSuffix(c.advice))))
+			Expect(err).To(MatchError(And(HavePrefix("reading Procfile: "), HaveSuffix(c.says))))
+			expectKind(err, c.kind)
 		}
 	})
 
@@ -195,6 +200,12 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			Expect(err).To(MatchError(c.message))
 		})
 	}
+}
+
+func expectKind(err error, want procfile.Kind) {
+	var whole *procfile.FileError
+	Expect(errors.As(err, &whole)).To(BeTrue())
+	Expect(whole.Kind).To(Equal(want))
 }
 
 func testErrors(t *testing.T, _ spec.G, it spec.S) {
