@@ -15,7 +15,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 func testManifest(t *testing.T, _ spec.G, it spec.S) {
@@ -188,7 +187,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 
 	it("takes a path for proven by its content address alone, as far as that goes", func() {
 		hash := storepath.Hash(sha256.Sum256([]byte("contents")))
-		p, err := nixinstall.FixedPath(hash, "source")
+		p, err := storepath.Make("source", hash, "source")
 		Expect(err).NotTo(HaveOccurred())
 		n := &closure.Node{Path: p, NarHash: hash, NarSize: 8, CA: "fixed:r:" + hash.String()}
 		g := &closure.Graph{Roots: []storepath.Path{p}, Nodes: map[storepath.Path]*closure.Node{p: n}}

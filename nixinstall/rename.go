@@ -162,10 +162,10 @@ func (n *renaming) source(p storepath.Path) (storepath.Path, error) {
 	if err != nil {
 		return "", err
 	}
-	if was, err := FixedPath(hash, p.Name()); err != nil || was != p {
+	if was, err := fixedPath(hash, p.Name()); err != nil || was != p {
 		return "", fmt.Errorf("%s is no plain copy of a directory", p)
 	}
-	moved, err := FixedPath(hash, strings.ReplaceAll(p.Name(), n.from.Base(), n.to.Base()))
+	moved, err := fixedPath(hash, strings.ReplaceAll(p.Name(), n.from.Base(), n.to.Base()))
 	n.sources[p] = moved
 	return moved, err
 }

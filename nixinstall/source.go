@@ -68,12 +68,12 @@ func SourcePath(ctx context.Context, dir string, o SourceOptions) (storepath.Pat
 	if err != nil {
 		return "", fmt.Errorf("hashing the source: %w", err)
 	}
-	return FixedPath(hash, o.name())
+	return fixedPath(hash, o.name())
 }
 
-// FixedPath is the store path of a tree with this NAR hash and no references, as `nix-store --add-fixed
+// fixedPath is the store path of a tree with this NAR hash and no references, as `nix-store --add-fixed
 // --recursive sha256` names it (NixOS/nix: src/libstore/store-dir-config.cc, makeFixedOutputPath).
-func FixedPath(narHash storepath.Hash, name string) (storepath.Path, error) {
+func fixedPath(narHash storepath.Hash, name string) (storepath.Path, error) {
 	return storepath.Make("source", narHash, name)
 }
 

@@ -34,7 +34,7 @@ func (c *Client) latestOfOne(ctx context.Context, q Query) (*Resolution, error) 
 		if q.System != "" && b.System != q.System {
 			return nil, &SystemError{Job: job, System: q.System, Have: []string{text.Clip(b.System, 40)}, URL: b.URL}
 		}
-		return c.withEval(ctx, q, b)
+		return c.withEval(ctx, b)
 	}
 	return c.latestByList(ctx, q)
 }
@@ -85,17 +85,15 @@ func (c *Client) latestByList(ctx context.Context, q Query) (*Resolution, error)
 	return nil, none
 }
 
-func (c *Client) withEval(ctx context.Context, q Query, b Build) (*Resolution, error) {
-	r := &Resolution{Builds: []Build{b}}
+func (c *Client) withEval(ctx context.Context, b Build) (*Resolution, error) {
 	if len(b.Evals) == 0 {
-		return r, nil
+		return &Resolution{Builds: []Build{b}}, nil
 	}
 	eval, err := c.Evaluation(ctx, slices.Max(b.Evals))
 	if err != nil {
 		return nil, err
 	}
-	r.Eval, r.Revision = eval, eval.Revision(q.GitURL)
-	return r, nil
+	return &Resolution{Eval: eval, Builds: []Build{b}}, nil
 }
 
 // latestOfAll looks for the newest evaluation that has all that is wanted, successfully built. One that lacks a job is
@@ -125,7 +123,7 @@ func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) 
 			}
 			continue
 		}
-		return &Resolution{Eval: e, Revision: e.Revision(q.GitURL), Builds: builds}, nil
+		return &Resolution{Eval: e, Builds: builds}, nil
 	}
 	if none.Problem == "" && lacking != nil {
 		return nil, lacking

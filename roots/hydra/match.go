@@ -70,16 +70,6 @@ func (e Eval) matches(q Query) string {
 	return ""
 }
 
-// Revision is the commit that the evaluation is of, where it can be told: that of the repository gitURL, or of the
-// only repository there is.
-func (e Eval) Revision(gitURL string) string {
-	candidates, recognised := e.candidates(Query{GitURL: gitURL})
-	if recognised || len(candidates) == 1 {
-		return candidates[0].Revision
-	}
-	return ""
-}
-
 func (e Eval) revisions(q Query) []string {
 	candidates, _ := e.candidates(q)
 	if len(candidates) == 0 {

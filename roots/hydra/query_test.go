@@ -144,8 +144,6 @@ func testRepositories(t *testing.T, when spec.G, it spec.S) {
 			"flag": {Value: "true"}, "short": {URI: "https://y", Revision: commit[:12]},
 		}}
 		Expect(e.Sources()).To(HaveExactElements(HaveField("Name", "long"), HaveField("Name", "src")))
-		delete(e.Inputs, "long")
-		Expect(e.Revision("")).To(Equal(commit), "of the only repository there is")
 	})
 
 	rev := strings.Repeat("0123456789abcdef", 3)[:40]

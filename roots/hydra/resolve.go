@@ -8,9 +8,8 @@ import (
 
 // Resolution is what Hydra has for a query.
 type Resolution struct {
-	Eval     Eval    // the zero one where Hydra does not tell it
-	Revision string  // the commit it is of, "" where it cannot be told
-	Builds   []Build // in the order of the query's jobs; of a whole jobset, by name
+	Eval   Eval    // the zero one where Hydra does not tell it
+	Builds []Build // in the order of the query's jobs; of a whole jobset, by name
 }
 
 // Resolve finds the evaluation of a revision and takes the wanted jobs' builds, each of which has succeeded and has
@@ -49,7 +48,7 @@ func (c *Client) find(ctx context.Context, q Query, pages int) (*Resolution, err
 	if err != nil {
 		return nil, err
 	}
-	return &Resolution{Eval: eval, Revision: eval.matches(q), Builds: builds}, nil
+	return &Resolution{Eval: eval, Builds: builds}, nil
 }
 
 // findWaiting repeats find while what is missing may still come.

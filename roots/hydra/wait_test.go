@@ -112,7 +112,7 @@ func testWait(t *testing.T, when spec.G, it spec.S) {
 		}})
 		r, err := c.Resolve(ctx, waiting(shopRev(45), "app"))
 		Expect(err).NotTo(HaveOccurred())
-		Expect(r.Revision).To(Equal(shopRev(45)))
+		Expect(r.Eval.Inputs).To(HaveKeyWithValue("src", HaveField("Revision", shopRev(45))))
 		Expect(said.text()).To(ContainSubstring("waiting for Hydra to evaluate " + shopRev(45)[:12] +
 			" (Hydra is evaluating it at the moment): " + s.URL + "/jobset/shop/main (at most 5s)"))
 		pages := 0
