@@ -17,10 +17,9 @@ type Diff struct {
 	Removed []Path   `json:"removed"`
 	// Same is how many paths are in both.
 	Same int `json:"same"`
-	// LayersShared and LayersNew count the layers of the second image by whether the first has them; Moved is the size
-	// of the new ones, in bytes, and NewLayers are they.
+	// LayersShared counts the layers of the second image that the first has; NewLayers are the others, and Moved is their
+	// size, in bytes.
 	LayersShared int     `json:"layersShared"`
-	LayersNew    int     `json:"layersNew"`
 	Moved        int64   `json:"moved"`
 	NewLayers    []Layer `json:"newLayers"`
 	// Settings are what else differs.
@@ -84,7 +83,6 @@ func Compare(before, after *Report) Diff {
 		if l.DiffID != "" && layers[l.DiffID] {
 			d.LayersShared++
 		} else {
-			d.LayersNew++
 			d.Moved += l.Size
 			d.NewLayers = append(d.NewLayers, l)
 		}
@@ -126,7 +124,7 @@ func (d Diff) JSON(w io.Writer) error { return WriteJSON(w, d) }
 // Text writes the difference for people.
 func (d Diff) Text(w io.Writer) error {
 	t := &printer{w: w}
-	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, d.LayersNew, text.Bytes(d.Moved))
+	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, len(d.NewLayers), text.Bytes(d.Moved))
 	t.printf("store paths: %d the same, %d changed, %d added, %d removed\n", d.Same, len(d.Changed), len(d.Added), len(d.Removed))
 	for _, s := range d.Settings {
 		t.printf("~ %s: %s -> %s\n", text.Printable(s.Name), text.Printable(s.Old), text.Printable(s.New))
