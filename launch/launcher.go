@@ -39,8 +39,8 @@ func Main(args, environ []string) int {
 		switch args[1] {
 		case shimFlag:
 			return runShim(args[2:], environ)
-		case interpreterFlag:
-			return interpret(args[2], args[3:], environ)
+		case ownShellFlag:
+			return runOwnShell(args[2], args[3:], environ)
 		}
 	}
 	s := &supervisor{}
@@ -109,13 +109,13 @@ func (l *launcher) command(args []string) (*command, error) {
 }
 
 // program is a command with its program's file found. "sh -c LINE" where the image has no such shell is given to the
-// interpreter.
+// launcher's own.
 func (l *launcher) program(argv []string, env environment, needsEngine bool) (*command, error) {
 	cmd := &command{argv: argv, env: env, needsEngine: needsEngine}
 	err := l.locate(cmd)
 	if err != nil && isShell(argv[0]) && len(argv) > 2 && argv[1] == "-c" {
 		l.debugf("%s cannot be run: its -c line is interpreted", argv[0])
-		return l.interpreter(argv[2], argv[3:]), nil
+		return l.ownShell(argv[2], argv[3:]), nil
 	}
 	return cmd, err
 }

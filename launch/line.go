@@ -227,7 +227,7 @@ func withArguments(text string, file *syntax.File, args []string) (string, error
 }
 
 // shell is the command that runs a line by a real shell: the closure's, else the run image's. Only where there is none,
-// the launcher's own interpreter does.
+// the launcher's own does.
 func (l *launcher) shell(text string, args []string) (*command, error) {
 	if !slices.Contains(filepath.SplitList(l.env.get("PATH")), filepath.Dir(l.self)) {
 		// The line may say run_proot.sh.
@@ -246,7 +246,7 @@ func (l *launcher) shell(text string, args []string) (*command, error) {
 		}
 	}
 	l.debugf("no shell in the closure and in the run image: the line is interpreted")
-	return l.interpreter(text, append([]string{"sh"}, args...)), nil
+	return l.ownShell(text, append([]string{"sh"}, args...)), nil
 }
 
 // isShell reports whether a program is a shell by its name.

@@ -121,7 +121,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 
 		it("says how it is called where that is not right", func() {
 			for _, args := range [][]string{
-				{}, {"--process"}, {"app", "x"}, {"--nix-hydra-shim", "x"}, {"--nix-hydra-shim"}, {"--nix-hydra-interpreter"},
+				{}, {"--process"}, {"app", "x"}, {"--nix-hydra-shim", "x"}, {"--nix-hydra-shim"}, {"--nix-hydra-shell"},
 			} {
 				r := run(img.start(launch.ProcessProgramName, args...))
 				Expect(r.code).To(Equal(2), "%v", args)

@@ -12,17 +12,17 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// interpreterFlag makes this program a shell for images that have none: LINE [NAME [ARGUMENT…]] as after "sh -c".
-const interpreterFlag = "--nix-hydra-interpreter"
+// ownShellFlag makes this program a shell for images that have none: LINE [NAME [ARGUMENT…]] as after "sh -c".
+const ownShellFlag = "--nix-hydra-shell"
 
-// interpreter is the command that interprets a line inside the engine, as a shell would run there.
-func (l *launcher) interpreter(text string, nameAndArgs []string) *command {
-	argv := append([]string{ProcessProgramName, interpreterFlag, text}, nameAndArgs...)
+// ownShell is the command that interprets a line inside the engine, as a shell would run there.
+func (l *launcher) ownShell(text string, nameAndArgs []string) *command {
+	argv := append([]string{ProcessProgramName, ownShellFlag, text}, nameAndArgs...)
 	return &command{argv: argv, path: l.self, env: l.env, needsEngine: true, shell: true}
 }
 
-// interpret runs a line by mvdan.cc/sh, as that library runs it, and returns its exit status.
-func interpret(text string, nameAndArgs, environ []string) (code int) {
+// runOwnShell interprets a line by mvdan.cc/sh, as that library does, and returns its exit status.
+func runOwnShell(text string, nameAndArgs, environ []string) (code int) {
 	fail := func(problem any) int {
 		fmt.Fprintf(os.Stderr, "%s: running command line %q without a shell: %v: the image has no shell, add bash to the "+
 			"closure\n", ProgramName, text, problem)
@@ -37,7 +37,7 @@ func interpret(text string, nameAndArgs, environ []string) (code int) {
 		return fail(err)
 	}
 	runner, err := interp.New(interp.Env(expand.ListEnviron(environ...)), interp.Params(append([]string{"--"}, args...)...),
-		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(interpretShells))
+		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.ExecHandlers(withOwnShell))
 	if err != nil {
 		return fail(err)
 	}
@@ -56,14 +56,14 @@ func interpret(text string, nameAndArgs, environ []string) (code int) {
 	return 0
 }
 
-// interpretShells has "sh -c LINE" in a line interpreted too, where the image has no such shell.
-func interpretShells(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
+// withOwnShell has "sh -c LINE" in a line interpreted too, where the image has no such shell.
+func withOwnShell(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 2 && isShell(args[0]) && args[1] == "-c" {
 			hc := interp.HandlerCtx(ctx)
 			_, missing := interp.LookPathDir(hc.Dir, hc.Env, args[0])
 			if self, err := os.Executable(); missing != nil && err == nil {
-				args = append([]string{self, interpreterFlag}, args[2:]...)
+				args = append([]string{self, ownShellFlag}, args[2:]...)
 			}
 		}
 		return next(ctx, args)
