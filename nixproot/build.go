@@ -172,7 +172,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 		return result, err
 	}
 
-	toolchainLayers, err := in.toolchain.Layers(ctx)
+	toolchainLayers, err := in.toolchain.layers(ctx)
 	if err != nil {
 		return result, err
 	}
@@ -187,7 +187,7 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
 	result.Processes = launchlayer.Processes(launcher, processes)
 	result.Labels = in.labels(contents)
-	for _, line := range contents.Summary() {
+	for _, line := range contents.summary() {
 		b.Logger.Body(line)
 	}
 	if hint := exportHint(contents.exported(), engineSocket); hint != "" {
@@ -199,13 +199,13 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 // roots finds the roots, or takes those of the last build when nothing they depend on has changed. What the settings
 // name is taken from them.
 func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots.Result, string, error) {
-	identity, err := in.toolchain.Identity()
+	identity, err := in.toolchain.identity()
 	if err != nil {
 		return roots.Result{}, "", err
 	}
 	finder := roots.Finder{
 		Settings: in.config.Settings, Source: in.source, Exclude: in.tree.Mounts(), File: in.entry.File, Flake: in.entry.Flake, Identity: in.identity,
-		Toolchain: func() (nixinstall.Toolchain, error) { return in.toolchain.Open(ctx) },
+		Toolchain: func() (nixinstall.Toolchain, error) { return in.toolchain.open(ctx) },
 		Caches:    in.caches, Servers: in.settings.options(b.Logger.Bodyf), Conditions: in.conditions(), UserAgent: userAgent,
 		Keep: func(used []storepath.Path) { in.toolchain.used = append(in.toolchain.used, used...) },
 		Log:  b.Logger.Bodyf,

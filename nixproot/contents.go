@@ -211,8 +211,8 @@ func (c *contents) mainProgram() (program, because string, err error) {
 	return c.Roots.MainProgram, "meta.mainProgram says", nil
 }
 
-// Summary says in two lines what moved.
-func (c *contents) Summary() []string {
+// summary says in two lines what moved.
+func (c *contents) summary() []string {
 	fetched := c.Fetched
 	fetched.Paths += c.Staged.Paths
 	fetched.Bytes += c.Staged.Bytes

@@ -42,8 +42,8 @@ func newDependencies(context libcnb.BuildContext, architecture, scratch string, 
 	return pinnedDependencies{pinned: metadata.Dependencies, cache: cache, architecture: architecture, logger: logger}, nil
 }
 
-// Pinned is the dependency of that name for this architecture.
-func (d pinnedDependencies) Pinned(id string) (libpak.BuildModuleDependency, error) {
+// find gives the dependency of that name for this architecture.
+func (d pinnedDependencies) find(id string) (libpak.BuildModuleDependency, error) {
 	for _, dependency := range d.pinned {
 		arch, err := dependency.GetArch()
 		if err != nil {
@@ -56,8 +56,8 @@ func (d pinnedDependencies) Pinned(id string) (libpak.BuildModuleDependency, err
 	return libpak.BuildModuleDependency{}, fmt.Errorf("buildpack.toml has no dependency %q for %s", id, d.architecture)
 }
 
-// Fetch gives the path of a dependency's verified file. A failed download is tried again; a wrong hash is not.
-func (d pinnedDependencies) Fetch(ctx context.Context, dependency libpak.BuildModuleDependency) (string, error) {
+// fetch gives the path of a dependency's verified file. A failed download is tried again; a wrong hash is not.
+func (d pinnedDependencies) fetch(ctx context.Context, dependency libpak.BuildModuleDependency) (string, error) {
 	for attempt := 1; ; attempt++ {
 		file, err := d.cache.Artifact(dependency)
 		if err == nil {

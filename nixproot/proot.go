@@ -21,7 +21,7 @@ func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies pinned
 	if err != nil {
 		return layer, "", err
 	}
-	dependency, err := dependencies.Pinned("proot")
+	dependency, err := dependencies.find("proot")
 	if err != nil {
 		return layer, "", err
 	}
@@ -37,7 +37,7 @@ func installPRoot(ctx context.Context, layers libcnb.Layers, dependencies pinned
 	if err := nar.RemoveAll(layer.Path); err != nil {
 		return layer, "", fmt.Errorf("clearing the PRoot layer: %w", err)
 	}
-	artifact, err := dependencies.Fetch(ctx, dependency)
+	artifact, err := dependencies.fetch(ctx, dependency)
 	if err != nil {
 		return layer, "", err
 	}

@@ -127,7 +127,7 @@ func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
 	}
 	if slices.ContainsFunc(launchLayers, func(l libcnb.Layer) bool { return l.Name == prootLayer }) {
-		dependency, err := in.dependencies.Pinned(prootLayer)
+		dependency, err := in.dependencies.find(prootLayer)
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 	if in.toolchain.opened == nil {
 		return nil
 	}
-	nix, err := in.dependencies.Pinned("nix")
+	nix, err := in.dependencies.find("nix")
 	if err != nil {
 		return err
 	}

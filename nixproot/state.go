@@ -29,7 +29,7 @@ const (
 // stateConditions are what the evaluation's state was made under. It holds what was imported from caches on the word
 // of trusted keys, in a database of that Nix: under other conditions it is not used.
 func (t *toolchainLayers) stateConditions() (map[string]any, error) {
-	toolchain, err := t.Identity()
+	toolchain, err := t.identity()
 	if err != nil {
 		return nil, err
 	}

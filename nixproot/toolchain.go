@@ -63,18 +63,18 @@ func newToolchain(layers libcnb.Layers, t toolchainLayers) (*toolchainLayers, er
 	return &t, nil
 }
 
-// Identity names the toolchain's version and hash, as part of what an evaluation's result depends on.
-func (t *toolchainLayers) Identity() (string, error) {
-	dependency, err := t.dependencies.Pinned("nix")
+// identity names the toolchain's version and hash, as part of what an evaluation's result depends on.
+func (t *toolchainLayers) identity() (string, error) {
+	dependency, err := t.dependencies.find("nix")
 	if err != nil {
 		return "", err
 	}
 	return string(dependency.GetChecksum()), nil
 }
 
-// Open gives a Nix that is ready to evaluate: the cached one where it is the pinned one and unharmed, else a
+// open gives a Nix that is ready to evaluate: the cached one where it is the pinned one and unharmed, else a
 // download.
-func (t *toolchainLayers) Open(ctx context.Context) (nixinstall.Toolchain, error) {
+func (t *toolchainLayers) open(ctx context.Context) (nixinstall.Toolchain, error) {
 	if t.opened != nil {
 		return *t.opened, nil
 	}
@@ -104,7 +104,7 @@ func (t *toolchainLayers) Open(ctx context.Context) (nixinstall.Toolchain, error
 }
 
 func (t *toolchainLayers) install(ctx context.Context) (nixinstall.Toolchain, error) {
-	dependency, err := t.dependencies.Pinned("nix")
+	dependency, err := t.dependencies.find("nix")
 	if err != nil {
 		return nixinstall.Toolchain{}, err
 	}
@@ -127,7 +127,7 @@ func (t *toolchainLayers) install(ctx context.Context) (nixinstall.Toolchain, er
 		return nixinstall.Toolchain{}, fmt.Errorf("clearing the toolchain layer: %w", err)
 	}
 	t.logger.Bodyf("Installing Nix %s, which evaluates the source", dependency.Version)
-	tarball, err := t.dependencies.Fetch(ctx, dependency)
+	tarball, err := t.dependencies.fetch(ctx, dependency)
 	if err != nil {
 		return nixinstall.Toolchain{}, err
 	}
@@ -141,9 +141,9 @@ func (t *toolchainLayers) install(ctx context.Context) (nixinstall.Toolchain, er
 	return nix, nil
 }
 
-// Layers closes the toolchain and gives its two layers back, whether it was opened or not, so that their metadata
+// layers closes the toolchain and gives its two layers back, whether it was opened or not, so that their metadata
 // is kept. Where nothing is evaluated any more there are none.
-func (t *toolchainLayers) Layers(ctx context.Context) ([]libcnb.Layer, error) {
+func (t *toolchainLayers) layers(ctx context.Context) ([]libcnb.Layer, error) {
 	if t.opened == nil && !t.config.evaluates() {
 		return nil, errors.Join(removeLayer(t.nix.Path), t.dropState())
 	}
