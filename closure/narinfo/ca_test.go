@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -225,6 +227,23 @@ func testContentCheck(t *testing.T, context spec.G, it spec.S) {
 		runtime.ReadMemStats(&after)
 		Expect(int64(after.HeapAlloc) - int64(before.HeapAlloc)).To(BeNumerically("<", 12<<20))
 		Expect(check.Verify()).To(Succeed())
+	})
+
+	it("checks older addresses of paths that refer to themselves a million times, and of none that do more often", func() {
+		for places, want := range map[int]types.GomegaMatcher{
+			1 << 20: Succeed(), 1<<20 + 1: MatchError(ContainSubstring("refers to itself more than 1048576 times")),
+		} {
+			old := sha256.New()
+			old.Write(make([]byte, 32*places))
+			for i := range places {
+				fmt.Fprintf(old, "|%d", 32*i)
+			}
+			digest := storepath.Hash(old.Sum(nil))
+			path, err := storepath.Make("source:self", digest, "selfish")
+			Expect(err).NotTo(HaveOccurred())
+			info := &narinfo.NarInfo{StorePath: path, References: []storepath.Path{path}, CA: "fixed:r:" + digest.String()}
+			Expect(run(info, bytes.Repeat([]byte(path.HashPart()), places), 1<<20)).To(want)
+		}
 	})
 
 	it("notices its own hash put where zeros were", func() {

@@ -26,8 +26,6 @@ const (
 	maxNarSize = 1 << 40
 	// defaultCompression is what a missing or empty field means.
 	defaultCompression = "bzip2"
-	// unknownDeriver stands for no deriver.
-	unknownDeriver = "unknown-deriver"
 )
 
 // FieldError says which field of a narinfo is at fault.
@@ -119,7 +117,7 @@ var errTwice = errors.New("the field is there twice")
 func (p *parser) field(name, value string) (err error) {
 	n := p.info
 	if name != "References" { // whose names are copied one by one
-		if len(value) > maxField && slices.Contains([]string{"StorePath", "URL", "Compression", "CA"}, name) {
+		if len(value) > maxField && slices.Contains([]string{"URL", "Compression", "CA"}, name) {
 			return fmt.Errorf("longer than %d bytes", maxField)
 		}
 		value = strings.Clone(value) // a part of the text would keep all of it, with what is in fields that nobody knows
@@ -246,11 +244,8 @@ func references(value string) ([]storepath.Path, error) {
 	return slices.Compact(refs), nil
 }
 
-// deriver reads a field that is for information only, and so never worth a refusal.
+// deriver reads a field that is for information only, and so never worth a refusal. "unknown-deriver" is no name of a path.
 func deriver(value string) string {
-	if value == unknownDeriver {
-		return ""
-	}
 	if _, err := storepath.FromBase(value); err != nil {
 		return ""
 	}

@@ -145,6 +145,7 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 	})
 
 	it("ignores a deriver and signatures that it cannot read, and fields that it does not know", func() {
+		Expect(parse(with(netTools, "Deriver", "unknown-deriver")).Deriver).To(BeEmpty())
 		text := with(with(netTools, "Deriver", "???"), "Sig", "no-colon") + "Sig: a:b64?\nSig: short:AAAA\nFrom: the future\n"
 		info := parse(text + "Sig: cache.nixos.org-1:sn5s/RrqEI+YG6/PjwdbPjcAC7rcta7sJU4mFOawGvJBLsWkyLtBrT2EuFt/" +
 			"LJjWkTZ+ZWOI9NTtjo/woMdvAg==\nFrom: another\n")
@@ -178,6 +179,38 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 		runtime.KeepAlive(all)
 	})
 
+	it("takes each thing up to its bound, and no byte or signature more", func() {
+		refuses := func(text, problem string) {
+			_, err := narinfo.Parse(strings.NewReader(text), "")
+			Expect(err).To(MatchError(ContainSubstring(problem)))
+		}
+		rest := 1<<20 - len(netTools) - len("X: \n")
+		parse(netTools + "X: " + strings.Repeat("x", rest) + "\n")
+		refuses(netTools+"X: "+strings.Repeat("x", rest+1)+"\n", "longer than 1048576 bytes")
+
+		Expect(parse(with(netTools, "URL", strings.Repeat("n", 8192))).URL).To(HaveLen(8192))
+		refuses(with(netTools, "URL", strings.Repeat("n", 8193)), "longer than 8192 bytes")
+
+		Expect(parse(with(netTools, "NarSize", "1099511627776")).NarSize).To(BeEquivalentTo(1 << 40))
+
+		sig := ":" + base64.StdEncoding.EncodeToString(make([]byte, 64)) + "\n"
+		unsigned := without(netTools, "Sig")
+		Expect(parse(unsigned + strings.Repeat("Sig: a"+sig, 256)).Sigs).To(HaveLen(256))
+		refuses(unsigned+strings.Repeat("Sig: a"+sig, 257), "more than 256 signatures")
+
+		name := strings.Repeat("n", 512-len(sig)+len("\n"))
+		Expect(parse(unsigned + "Sig: " + name + sig).Sigs).To(HaveLen(1))
+		Expect(parse(unsigned + "Sig: n" + name + sig).Sigs).To(BeEmpty())
+	})
+
+	it("writes and reads a content address and several references", func() {
+		info := parse(with(with(netTools, "CA", "fixed:md5:4425hx5d1mc9y39llj4k4nm55i"), "References",
+			"563528481rvhc5kxwipjmg6rqrl95mdx-a xcp9cav49dmsjbwdjlmkjxj10gkpx553-b"))
+		Expect(info.CA).NotTo(BeEmpty())
+		Expect(info.References).To(HaveLen(2))
+		Expect(parse(info.String())).To(Equal(info))
+	})
+
 	refused := map[string]struct{ text, field, problem string }{
 		"nothing": {"", "", "empty"},
 		"blanks":  {"\n \r\n", "", "empty"},
@@ -188,21 +221,23 @@ Deriver: w8qqbm6mdnlka134x3iffnw3rg62l1l0-cachix-0.1.0.1.drv
 		"a body that was cut": {netTools[:len(netTools)-20], "", "cut short"},
 		"a huge body": {netTools + "X: " + strings.Repeat("x", 1<<20) + "\n",
 			"", "longer than 1048576 bytes"},
-		"no StorePath":            {without(netTools, "StorePath"), "StorePath", "missing"},
-		"no URL":                  {without(netTools, "URL"), "URL", "missing"},
-		"no NarHash":              {without(netTools, "NarHash"), "NarHash", "missing"},
-		"no NarSize":              {without(netTools, "NarSize"), "NarSize", "missing"},
-		"an empty URL":            {with(netTools, "URL", ""), "URL", "empty"},
-		"a URL with blanks":       {with(netTools, "URL", "nar/a b.nar"), "URL", "character ' '"},
-		"a URL beyond reason":     {with(netTools, "URL", strings.Repeat("n", 9000)), "URL", "longer than 8192 bytes"},
-		"a CA beyond reason":      {with(netTools, "CA", strings.Repeat("n", 9000)), "CA", "longer than 8192 bytes"},
-		"a URL with controls":     {with(netTools, "URL", "nar/\x1b[31m.nar"), "URL", `character '\x1b'`},
-		"a NarSize of zero":       {with(netTools, "NarSize", "0"), "NarSize", "zero"},
-		"a NarSize below zero":    {with(netTools, "NarSize", "-1"), "NarSize", `found "-1"`},
-		"a NarSize out of range":  {with(netTools, "NarSize", "18446744073709551616"), "NarSize", "want a number"},
-		"a NarSize beyond reason": {with(netTools, "NarSize", "1099511627777"), "NarSize", "more than 1099511627776"},
-		"a FileSize that is none": {with(netTools, "FileSize", "1e6"), "FileSize", "want a number"},
-		"an empty NarHash":        {with(netTools, "NarHash", ""), "NarHash", "want sha256"},
+		"no StorePath":                {without(netTools, "StorePath"), "StorePath", "missing"},
+		"no URL":                      {without(netTools, "URL"), "URL", "missing"},
+		"no NarHash":                  {without(netTools, "NarHash"), "NarHash", "missing"},
+		"no NarSize":                  {without(netTools, "NarSize"), "NarSize", "missing"},
+		"an empty URL":                {with(netTools, "URL", ""), "URL", "empty"},
+		"a URL with blanks":           {with(netTools, "URL", "nar/a b.nar"), "URL", "character ' '"},
+		"a URL beyond reason":         {with(netTools, "URL", strings.Repeat("n", 9000)), "URL", "longer than 8192 bytes"},
+		"a Compression beyond reason": {with(netTools, "Compression", strings.Repeat("n", 9000)), "Compression", "longer than 8192 bytes"},
+		"a StorePath beyond reason":   {with(netTools, "StorePath", storepath.Dir+"/"+strings.Repeat("n", 9000)), "StorePath", ""},
+		"a CA beyond reason":          {with(netTools, "CA", strings.Repeat("n", 9000)), "CA", "longer than 8192 bytes"},
+		"a URL with controls":         {with(netTools, "URL", "nar/\x1b[31m.nar"), "URL", `character '\x1b'`},
+		"a NarSize of zero":           {with(netTools, "NarSize", "0"), "NarSize", "zero"},
+		"a NarSize below zero":        {with(netTools, "NarSize", "-1"), "NarSize", `found "-1"`},
+		"a NarSize out of range":      {with(netTools, "NarSize", "18446744073709551616"), "NarSize", "want a number"},
+		"a NarSize beyond reason":     {with(netTools, "NarSize", "1099511627777"), "NarSize", "more than 1099511627776"},
+		"a FileSize that is none":     {with(netTools, "FileSize", "1e6"), "FileSize", "want a number"},
+		"an empty NarHash":            {with(netTools, "NarHash", ""), "NarHash", "want sha256"},
 		"a NarHash by md5": {with(netTools, "NarHash",
 			"md5:d41d8cd98f00b204e9800998ecf8427e"), "NarHash", "not sha256"},
 		"a NarHash too short":     {with(netTools, "NarHash", "sha256:0lxjvvpr"), "NarHash", "digest"},
