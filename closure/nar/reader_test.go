@@ -18,15 +18,6 @@ import (
 // opened begins a directory.
 func opened() string { return words("(", "type", "directory") }
 
-// tooLong is an archive with a path of more bytes than Linux takes.
-func tooLong() string {
-	node := file("")
-	for range 17 {
-		node = dir(entry(strings.Repeat("d", 250), node))
-	}
-	return archive(node)
-}
-
 // malformed is what a Reader refuses.
 var malformed = map[string]struct{ text, problem string }{
 	"nothing":                 {"", "not a Nix archive"},
@@ -54,7 +45,6 @@ var malformed = map[string]struct{ text, problem string }{
 	"a name with a NUL":        {archive(dir(entry("a\x00", file("")))), `has the character '\x00'`},
 	"a name too long": {archive(dir(entry(strings.Repeat("n", 256), file("")))),
 		"256 bytes, want at most 255"},
-	"a path too long":    {tooLong(), "longer than 4095"},
 	"a name twice":       {archive(dir(entry("a", file("")), entry("a", file("")))), "strictly increasing"},
 	"names out of order": {archive(dir(entry("b", file("")), entry("a", file("")))), "strictly increasing"},
 	"symlink then directory": {archive(dir(entry("x", link("/tmp")), entry("x", dir(entry("f", file("")))))),
@@ -130,10 +120,14 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("reads through a buffer that was borrowed", func() {
-		var b strings.Builder
-		Expect(nar.Copy(nar.NewWriter(&b), nar.NewReader(strings.NewReader(all())), make([]byte, 8192))).To(Succeed())
-		Expect(b.String() == all()).To(BeTrue())
+	it("reads through a buffer that was borrowed, and through its own where that is too short", func() {
+		for size, want := range map[int]int{8191: 128 << 10, 8192: 8192} {
+			var b strings.Builder
+			src := &asked{Reader: strings.NewReader(all())}
+			Expect(nar.Copy(nar.NewWriter(&b), nar.NewReader(src), make([]byte, size))).To(Succeed())
+			Expect(b.String() == all()).To(BeTrue())
+			Expect(src.most).To(Equal(want))
+		}
 	})
 
 	it("reads contents in pieces of any size, and skips what is not read", func() {
@@ -175,6 +169,17 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 	it("takes directories as deep as the limit", func() {
 		_, err := read(nested(nar.MaxDepth))
 		Expect(err).NotTo(HaveOccurred())
+	})
+
+	it("takes a path as long as the limit", func() {
+		node := file("")
+		for range 16 { // with 15 slashes between them, 4095 bytes
+			node = dir(entry(strings.Repeat("d", 255), node))
+		}
+		_, err := read(archive(node))
+		Expect(err).NotTo(HaveOccurred())
+		_, err = read(archive(dir(entry("d", node))))
+		Expect(err).To(MatchError(ContainSubstring("longer than 4095 bytes")))
 	})
 
 	for _, name := range names(malformed) {
@@ -239,6 +244,17 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		}).AllocedBytesPerOp()
 		Expect(allocated).To(BeNumerically("<", 300_000))
 	})
+}
+
+// asked notes how much was asked for at once.
+type asked struct {
+	io.Reader
+	most int
+}
+
+func (a *asked) Read(p []byte) (int, error) {
+	a.most = max(a.most, len(p))
+	return a.Reader.Read(p)
 }
 
 type silent struct{}
