@@ -110,4 +110,13 @@ func testDump(t *testing.T, context spec.G, it spec.S) {
 		Expect(nar.DumpTo(t.Context(), nar.NewWriter(&b), dest)).To(Succeed())
 		Expect(b.String() == all()).To(BeTrue())
 	})
+
+	it("leaves no file open, nor does what removes a tree", func() {
+		dest := unpack(t, all())
+		before := openFiles(t)
+		Expect(nar.Dump(t.Context(), io.Discard, dest)).To(Succeed())
+		Expect(nar.Dump(t.Context(), failing{io.ErrClosedPipe}, dest)).NotTo(Succeed())
+		Expect(nar.RemoveAll(dest)).To(Succeed())
+		Expect(openFiles(t)).To(Equal(before))
+	})
 }
