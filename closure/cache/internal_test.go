@@ -2,6 +2,8 @@ package cache
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -113,6 +115,30 @@ func TestAPauseIsAsLongAsRetryAfterSaysAndNoLongerThanItMay(t *testing.T) {
 	p := Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
 	Expect(p.pause(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
 	Expect(p.pause(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
+}
+
+func TestAConnectionEndsAtTheFirstByteBeyond32MiBThatNobodyAskedFor(t *testing.T) {
+	RegisterTestingT(t)
+	here, there := net.Pipe()
+	defer there.Close()
+	go func() {
+		for piece := make([]byte, 1<<20); ; {
+			if _, err := there.Write(piece); err != nil {
+				return
+			}
+		}
+	}()
+	c := &connection{Conn: here, pool: &Transport{}}
+	read := func(n int) error { _, err := io.ReadFull(c, make([]byte, n)); return err }
+	Expect(read(32 << 20)).To(Succeed())
+	c.asking.Store(1)
+	Expect(read(40<<20)).To(Succeed(), "what is asked for is not counted")
+	c.asking.Store(0)
+	Expect(read(32 << 20)).To(Succeed())
+	_, err := c.Read(make([]byte, 1))
+	Expect(err).To(MatchError(errUnasked))
+	_, err = here.Read(make([]byte, 1))
+	Expect(err).To(MatchError(io.ErrClosedPipe))
 }
 
 func FuzzParseInfo(f *testing.F) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
@@ -128,6 +129,26 @@ func testAnswersThatNixTakes(t *testing.T, _ spec.G, it spec.S) {
 			To(HaveField("StoreDir", "/gnu/store"))
 		_, err := cache.ParseInfo(strings.NewReader(strings.Repeat("X: y\n", 300000)))
 		Expect(err).To(MatchError(ContainSubstring("longer than 1048576 bytes")))
+	})
+
+	it("reads a narinfo of a mebibyte, packed or not, and none of a byte more", func() {
+		for _, encoding := range []string{"", "gzip"} {
+			for length, want := range map[int]types.GomegaMatcher{
+				1 << 20: Succeed(), 1<<20 + 1: MatchError(ContainSubstring("longer than 1048576 bytes")),
+			} {
+				err := with(".narinfo", func(w http.ResponseWriter, _ *http.Request, _ int, body []byte) bool {
+					body = fmt.Appendf(body, "X: %s\n", strings.Repeat("x", length-len(body)-len("X: \n")))
+					if encoding != "" {
+						w.Header().Set("Content-Encoding", encoding)
+						body = compress(t, encoding, body)
+					}
+					_, _ = w.Write(body)
+					return true
+				})
+				Expect(err).To(want, "%d bytes, %s", length, encoding)
+			}
+		}
+		Expect(cache.ParseInfo(strings.NewReader("X: " + strings.Repeat("x", 1<<20-len("X: \n")) + "\n"))).Error().NotTo(HaveOccurred())
 	})
 
 	it("takes a 206 whose range is none of bytes, and reads what it has", func() {
