@@ -18,12 +18,10 @@ const (
 	jsonType = "application/json"
 	htmlType = "text/html"
 
-	smallBody = 4 << 20   // a jobset, a page for people
-	largeBody = 192 << 20 // a page of evaluations or all builds: nixpkgs' are tens of megabytes
+	maxBody   = 192 << 20 // an answer: nixpkgs' pages of evaluations and lists of builds are tens of megabytes
 	errorBody = 1 << 20   // what is read of an answer that is none
 
 	maxRedirects = 5
-	drainLimit   = 256 << 10 // read to the end to keep the connection; longer bodies are cheaper to drop
 )
 
 // answer is a 200, or the redirect that a question asked to stop at.
@@ -44,7 +42,6 @@ func (e *missing) Error() string { return fmt.Sprintf("asking Hydra for %s: %s",
 type question struct {
 	path   string // below the base, with its query
 	accept string
-	limit  int64
 	read   func(io.Reader) error // takes the answer in, from its beginning again after a failure
 	stop   func(*url.URL) bool   // a redirect to here is the answer
 	base   *url.URL              // nil is the client's
@@ -53,8 +50,8 @@ type question struct {
 
 // getJSON asks for JSON of a size that a single thing has.
 func (c *Client) getJSON(ctx context.Context, path string, into any) error {
-	_, err := c.askJSON(ctx, question{path: path, limit: smallBody}, func(s *stream) error {
-		return s.value(smallBody, into)
+	_, err := c.askJSON(ctx, question{path: path}, func(s *stream) error {
+		return s.value(thingLimit, into)
 	})
 	return err
 }
@@ -230,7 +227,8 @@ func redirect(res *http.Response, at *url.URL) *url.URL {
 	return to
 }
 
+// discard reads a body to its end, to keep the connection, unless that is far.
 func discard(res *http.Response) {
-	_, _ = io.CopyN(io.Discard, res.Body, drainLimit)
+	_, _ = io.CopyN(io.Discard, res.Body, errorBody)
 	res.Body.Close()
 }

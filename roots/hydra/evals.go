@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	pageSize    = 20 // Controller/Jobset.pm, evals_GET
-	listedSeen  = 5
-	errorsLimit = 6 << 20 // what is read of an evaluation's errors
+	pageSize   = 20 // Controller/Jobset.pm, evals_GET
+	listedSeen = 5
 )
 
 // LatestEvals gives the newest n evaluations of a jobset that changed a build, newest first; fewer where there are
@@ -86,7 +85,7 @@ func (p *pager) read(ctx context.Context, page int) (evalsJSON, string, error) {
 		path := fmt.Sprintf("/jobset/%s/%s/evals?page=%d", escape(p.project), escape(p.jobset), page)
 		var renamed string
 		var list evalsJSON
-		at, err := c.askJSON(ctx, question{path: path, limit: largeBody, stop: func(to *url.URL) bool {
+		at, err := c.askJSON(ctx, question{path: path, stop: func(to *url.URL) bool {
 			renamed = c.renamed(to, p.project, p.jobset)
 			return renamed != ""
 		}}, func(s *stream) error {
@@ -254,9 +253,9 @@ func (c *Client) isDisabled(ctx context.Context, project string) bool {
 // (Controller/JobsetEval.pm, errors_GET; Schema/Result/JobsetEvals.pm, json_hint; root/eval-error.tt).
 func (c *Client) evalError(ctx context.Context, q Query, e Eval, job string) string {
 	var said string
-	_, err := c.ask(ctx, question{path: fmt.Sprintf("/eval/%d/errors", e.ID), accept: htmlType, limit: largeBody,
+	_, err := c.ask(ctx, question{path: fmt.Sprintf("/eval/%d/errors", e.ID), accept: htmlType,
 		read: func(page io.Reader) (err error) {
-			said, err = preformatted(io.LimitReader(page, errorsLimit))
+			said, err = preformatted(io.LimitReader(page, thingLimit))
 			return err
 		}})
 	if err != nil {
@@ -301,7 +300,7 @@ func (c *Client) noSuchJobset(ctx context.Context, project, jobset string, said 
 // projects are the names of all that Hydra has.
 func (c *Client) projects(ctx context.Context) ([]string, error) {
 	var names []string
-	_, err := c.askJSON(ctx, question{path: "/", limit: largeBody}, func(s *stream) error {
+	_, err := c.askJSON(ctx, question{path: "/"}, func(s *stream) error {
 		names = nil
 		return s.list(func() error {
 			var one struct {

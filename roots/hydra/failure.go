@@ -87,9 +87,9 @@ func (c *Client) badConstituents(ctx context.Context, id int64) []Build {
 // single step's derivation in JSON (Controller/BuildStep.pm).
 func (c *Client) readPage(ctx context.Context, f *FailedBuild) {
 	var found buildPage
-	_, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", f.ID), accept: htmlType, limit: largeBody,
+	_, err := c.ask(ctx, question{path: fmt.Sprintf("/build/%d", f.ID), accept: htmlType,
 		read: func(page io.Reader) (err error) { // which has the failed steps first, and all of them after them
-			found, err = readBuildPage(io.LimitReader(page, smallBody), f.ID)
+			found, err = readBuildPage(io.LimitReader(page, thingLimit), f.ID)
 			return err
 		}})
 	if err != nil {

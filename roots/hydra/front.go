@@ -59,7 +59,7 @@ func parents(base *url.URL) iter.Seq[*url.URL] {
 // notFront says what is at an address in place of a front page, "" where it is one. An error is not to know.
 func (c *Client) notFront(ctx context.Context, base *url.URL) (string, error) {
 	problem := ""
-	_, err := c.ask(ctx, question{path: "/", base: base, accept: jsonType, limit: largeBody, read: func(page io.Reader) error {
+	_, err := c.ask(ctx, question{path: "/", base: base, accept: jsonType, read: func(page io.Reader) error {
 		problem = "there is the page of something in Hydra, not its list of projects"
 		decoder := json.NewDecoder(io.LimitReader(page, buildLimit))
 		begins, err := decoder.Token()

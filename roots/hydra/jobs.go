@@ -96,7 +96,7 @@ func (c *Client) another(path, what string) error {
 
 func (c *Client) listBuilds(ctx context.Context, path string) ([]Build, error) {
 	var builds []Build
-	_, err := c.askJSON(ctx, question{path: path, limit: largeBody}, func(s *stream) error {
+	_, err := c.askJSON(ctx, question{path: path}, func(s *stream) error {
 		builds = nil
 		return c.readBuilds(s, func(b Build) { builds = append(builds, b) })
 	})
@@ -142,7 +142,7 @@ func buildID(u *url.URL) int64 {
 // buildAt follows a redirect that Hydra answers a build by. Only the number is taken from it: behind a proxy, Hydra's
 // idea of its own address is often wrong. stop may end it at another redirect, which is given then.
 func (c *Client) buildAt(ctx context.Context, path string, stop func(*url.URL) bool) (Build, *url.URL, error) {
-	got, err := c.ask(ctx, question{path: path, accept: jsonType, limit: smallBody,
+	got, err := c.ask(ctx, question{path: path, accept: jsonType,
 		stop: func(to *url.URL) bool { return buildID(to) > 0 || stop != nil && stop(to) }})
 	switch {
 	case err != nil:

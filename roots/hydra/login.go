@@ -99,7 +99,7 @@ func signIn(ctx context.Context, client *http.Client, base *url.URL, as credenti
 	if res.StatusCode < http.StatusBadRequest && len(session) > 0 {
 		return session, nil
 	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, smallBody))
+	text, err := io.ReadAll(io.LimitReader(res.Body, errorBody))
 	if err != nil {
 		return nil, transportError(at, err)
 	}

@@ -12,10 +12,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-const (
-	tokenLimit = 8 << 20 // the longest tag or text that is read of a page, in bytes
-	cellLimit  = 4 << 10 // what is kept of a text in a page, in bytes
-)
+// cellLimit is what is kept of a text in a page, in bytes.
+const cellLimit = 4 << 10
 
 // buildPage is what Hydra's page of a build tells.
 type buildPage struct {
@@ -33,7 +31,6 @@ func readBuildPage(page io.Reader, build int64) (buildPage, error) {
 	var found buildPage
 	id := strconv.FormatInt(build, 10)
 	tags := html.NewTokenizer(page)
-	tags.SetMaxBuf(tokenLimit)
 	var row *stepRow
 	end := func() {
 		if step, ok := row.end(); ok && len(found.steps) < explainedSteps &&
@@ -198,7 +195,6 @@ func (r *stepRow) end() (Step, bool) {
 // preformatted is the text of a page's first <pre>.
 func preformatted(page io.Reader) (string, error) {
 	tags := html.NewTokenizer(page)
-	tags.SetMaxBuf(tokenLimit)
 	var inside bool
 	var all strings.Builder
 	for {

@@ -23,8 +23,8 @@ import (
 // readResponse turns a final response into an answer or the error it stands for.
 func (c *Client) readResponse(res *http.Response, asked, at *url.URL, q question) (*answer, error) {
 	defer res.Body.Close()
-	if res.ContentLength > q.limit {
-		return nil, tooLong(at, q.limit)
+	if res.ContentLength > maxBody {
+		return nil, tooLong(at)
 	}
 	if res.StatusCode == http.StatusOK {
 		begins := make([]byte, 512)
@@ -73,12 +73,12 @@ func (c *Client) take(body io.Reader, at *url.URL, q question) (*answer, error) 
 	if q.read == nil {
 		return &answer{url: at}, nil
 	}
-	limited := &io.LimitedReader{R: body, N: q.limit + 1}
+	limited := &io.LimitedReader{R: body, N: maxBody + 1}
 	err := q.read(limited)
 	var format *formatError
 	switch {
 	case limited.N <= 0:
-		return nil, tooLong(at, q.limit)
+		return nil, tooLong(at)
 	case errors.As(err, &format):
 		return nil, &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1, Cause: format.error,
 			Problem: "its JSON is not what Hydra's API promises: " + text.Clip(format.Error(), clipped)}
@@ -134,9 +134,9 @@ func transportError(at *url.URL, err error) error {
 	return &AnswerError{URL: shown(at), Problem: problem, Attempts: 1, Temporary: true, Cause: err}
 }
 
-func tooLong(at *url.URL, limit int64) error {
+func tooLong(at *url.URL) error {
 	return &AnswerError{URL: shown(at), Status: http.StatusOK, Attempts: 1,
-		Problem: fmt.Sprintf("its answer is longer than %d MiB", limit>>20)}
+		Problem: fmt.Sprintf("its answer is longer than %d MiB", maxBody>>20)}
 }
 
 var loginPath = regexp.MustCompile(`(?i)(^|[/_-])(log[-_]?in|sign[-_]?in|sso|saml2?|oauth2?|auth|authorize)([/_.?-]|$)`)

@@ -79,7 +79,7 @@ func (c *Client) searchFor(ctx context.Context, text string) (searchJSON, error)
 		return got, err
 	}
 	at, err := c.askJSON(ctx, question{
-		path: fmt.Sprintf("/search?limit=%d&query=%s", searchLimit, url.QueryEscape(text)), limit: largeBody, once: true,
+		path: fmt.Sprintf("/search?limit=%d&query=%s", searchLimit, url.QueryEscape(text)), once: true,
 	}, func(s *stream) error {
 		got = searchJSON{}
 		return got.read(c, s)
@@ -131,7 +131,7 @@ func (c *Client) searchTimedOut(e *SearchTimeoutError) error {
 // Evaluation gives an evaluation by its number.
 func (c *Client) Evaluation(ctx context.Context, id int64) (Eval, error) {
 	var j evalJSON
-	_, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d", id), limit: largeBody}, func(s *stream) error {
+	_, err := c.askJSON(ctx, question{path: fmt.Sprintf("/eval/%d", id)}, func(s *stream) error {
 		j = evalJSON{}
 		return s.value(thingLimit, &j)
 	})

@@ -88,9 +88,6 @@ var storePage = regexp.MustCompile(`^(.*)/(?:nix-cache-info|[0-9a-z]{32}\.(?:nar
 // mustSignIn is what a private Hydra says to who has no session (Helper/CatalystUtils.pm, forceLogin).
 const mustSignIn = "This page requires you to sign in."
 
-// maxRefusal bounds the page on which it says so.
-const maxRefusal = 256 << 10
-
 // RoundTrip sends a request, and once more with a session where a private Hydra wants one.
 func (s *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	found := storePage.FindStringSubmatch(req.URL.Path)
@@ -105,7 +102,7 @@ func (s *sessionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	if err != nil || res.StatusCode != http.StatusForbidden {
 		return res, err
 	}
-	page, err := io.ReadAll(io.LimitReader(res.Body, maxRefusal))
+	page, err := io.ReadAll(io.LimitReader(res.Body, errorBody))
 	res.Body = struct {
 		io.Reader
 		io.Closer

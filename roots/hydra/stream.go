@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// thingLimit bounds one thing of an answer, such as an evaluation, in bytes of JSON: one of nixpkgs' lists a quarter of
-	// a million builds.
+	// thingLimit bounds one thing of an answer, such as an evaluation, in bytes of JSON, and a page for people: an evaluation of
+	// nixpkgs lists a quarter of a million builds.
 	thingLimit = 8 << 20
 	// buildLimit bounds a build, and all else of which a list takes up much more memory than its JSON.
 	buildLimit = 1 << 20

@@ -94,7 +94,7 @@ func (c *Client) running(ctx context.Context, w *wait) (map[int64]bool, bool) {
 		return nil, false
 	}
 	var ids map[int64]bool
-	_, err := c.askJSON(ctx, question{path: "/status", limit: largeBody, once: true}, func(s *stream) error {
+	_, err := c.askJSON(ctx, question{path: "/status", once: true}, func(s *stream) error {
 		ids = map[int64]bool{}
 		return s.list(func() error {
 			var one struct {

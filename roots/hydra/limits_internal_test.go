@@ -1,0 +1,51 @@
+package hydra
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+)
+
+func TestAnAnswerIsTakenUpToItsBoundsAndNoByteMore(t *testing.T) {
+	RegisterTestingT(t)
+	c, at := &Client{}, &url.URL{Scheme: "https", Host: "hydra.example"}
+
+	all := question{read: func(body io.Reader) error { _, err := io.Copy(io.Discard, body); return err }}
+	take := func(n int64) error { _, err := c.take(io.LimitReader(zeros{}, n), at, all); return err }
+	Expect(take(192 << 20)).To(Succeed())
+	Expect(take(192<<20 + 1)).To(MatchError(ContainSubstring("longer than 192 MiB")))
+
+	value := func(limit, n int) error {
+		return second(readJSON(strings.NewReader(`["`+strings.Repeat("a", n-4)+`"]`), func(s *stream) error {
+			var all []string
+			return s.value(limit, &all)
+		}))
+	}
+	Expect(value(thingLimit, 8<<20)).To(Succeed())
+	Expect(value(thingLimit, 8<<20+1)).To(MatchError(errThing))
+	Expect(value(buildLimit, 1<<20)).To(Succeed())
+	Expect(value(buildLimit, 1<<20+1)).To(MatchError(errThing))
+
+	s := &stream{}
+	Expect(s.keep(64 << 20)).To(Succeed())
+	Expect(s.keep(1)).To(MatchError(ContainSubstring("more of it than 64 MiB can hold")))
+
+	absent := func(n int) error {
+		said := `{"error":"no such jobset"}`
+		body := io.NopCloser(strings.NewReader(said + strings.Repeat(" ", n-len(said)-1) + "x"))
+		_, err := c.readResponse(&http.Response{StatusCode: http.StatusNotFound, Body: body}, at, at, question{accept: jsonType})
+		return err
+	}
+	Expect(absent(1 << 20)).To(BeAssignableToTypeOf(&NotHydraError{}), "the x is read, which is no JSON")
+	Expect(absent(1<<20 + 1)).To(BeAssignableToTypeOf(&missing{}), "it is not")
+}
+
+func second(_, err error) error { return err }
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
