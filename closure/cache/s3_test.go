@@ -2,7 +2,9 @@ package cache_test
 
 import (
 	stdcontext "context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -56,6 +58,7 @@ func testS3(t *testing.T, context spec.G, it spec.S) {
 		Expect(fetch(open(t, options(s3("&profile=work"))), n.StorePath)).To(Equal(data))
 		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(And(
 			HavePrefix("AWS4-HMAC-SHA256 Credential=AKIDWORK/"), ContainSubstring("/eu-west-1/s3/aws4_request")))
+		Expect(s.asked(n.URL)[0].Header.Get("X-Amz-Content-Sha256")).To(Equal(fmt.Sprintf("%x", sha256.Sum256(nil))))
 		t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 		t.Setenv("AWS_SESSION_TOKEN", "session")

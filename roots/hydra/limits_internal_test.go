@@ -1,9 +1,13 @@
 package hydra
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,8 +44,35 @@ func TestAnAnswerIsTakenUpToItsBoundsAndNoByteMore(t *testing.T) {
 		_, err := c.readResponse(&http.Response{StatusCode: http.StatusNotFound, Body: body}, at, at, question{accept: jsonType})
 		return err
 	}
-	Expect(absent(1 << 20)).To(BeAssignableToTypeOf(&NotHydraError{}), "the x is read, which is no JSON")
-	Expect(absent(1<<20 + 1)).To(BeAssignableToTypeOf(&missing{}), "it is not")
+	Expect(absent(1<<20)).To(BeAssignableToTypeOf(&NotHydraError{}), "the x is read, which is no JSON")
+	Expect(absent(1<<20+1)).To(BeAssignableToTypeOf(&missing{}), "it is not")
+}
+
+func TestFewBuildsStepsAndDirectoriesAreLookedInto(t *testing.T) {
+	RegisterTestingT(t)
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		w.WriteHeader(http.StatusBadRequest)
+	}))
+	defer server.Close()
+	c, err := New(Options{URL: server.URL})
+	Expect(err).NotTo(HaveOccurred())
+	var failed *BuildFailedError
+	Expect(errors.As(c.Explain(t.Context(), make([]Build, 7)...), &failed)).To(BeTrue())
+	Expect(failed.Builds).To(HaveLen(7))
+	Expect(asked).To(HaveLen(2*5), "of five, the page and the parts")
+
+	page := "<table>"
+	for i := range 12 {
+		page += fmt.Sprintf("<tr><td>%d</td><td class=error>Failed</td></tr>", i+1)
+	}
+	found, err := readBuildPage(strings.NewReader(page+"</table>"), 7)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(found.steps).To(HaveLen(10))
+
+	base := &url.URL{Scheme: "https", Host: "h", Path: "/a/b/c/d/e/f"}
+	Expect(slices.Collect(parents(base))).To(HaveLen(4))
 }
 
 func second(_, err error) error { return err }
