@@ -75,7 +75,16 @@ func TestFewBuildsStepsAndDirectoriesAreLookedInto(t *testing.T) {
 	Expect(slices.Collect(parents(base))).To(HaveLen(4))
 }
 
-func second(_, err error) error { return err }
+func TestAJobsNameMayHave512BytesAndAHundredJobsBeNamed(t *testing.T) {
+	RegisterTestingT(t)
+	parse := func(s string) error { return second(ParseJob(s)) }
+	Expect(parse("shop/main/" + strings.Repeat("a", 512))).To(Succeed())
+	Expect(parse("shop/main/" + strings.Repeat("a", 513))).NotTo(Succeed())
+	Expect(parse("shop/main/a" + strings.Repeat(" b", 99))).To(Succeed())
+	Expect(parse("shop/main/a" + strings.Repeat(" b", 100))).NotTo(Succeed())
+}
+
+func second[T any](_ T, err error) error { return err }
 
 type zeros struct{}
 
