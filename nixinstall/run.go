@@ -130,7 +130,7 @@ func (t Toolchain) exec(ctx context.Context, c command, configDir string, log *j
 	case ctx.Err() != nil:
 		return result, fmt.Errorf("%s: %w", c.doing, context.Cause(ctx))
 	case errors.Is(err, os.ErrNotExist):
-		return result, fmt.Errorf("%s: %w; install the toolchain again", c.doing, err)
+		return result, fmt.Errorf("%s: the toolchain is not whole: %w", c.doing, err)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && len(log.errors) > 0 {

@@ -92,6 +92,7 @@ const (
 	topicForeign        topic = "foreign-source"
 	topicUnremovable    topic = "unremovable"
 	topicLongPath       topic = "long-path"
+	topicSpecialFile    topic = "special-file"
 	topicDiskFull       topic = "disk-full"
 )
 
@@ -486,6 +487,11 @@ func imageAdvice() []advice {
 		{topicLongPath, "a path … is longer than 4095 bytes, which Linux does not take",
 			"Directories lie so deep in each other that no program can name the last of them: often the leavings of a test, or " +
 				"a directory that was copied into itself.",
+			[]string{"remove it from the source, or",
+				"leave it out of the upload: project.toml's [io.buildpacks] exclude"}},
+		{topicSpecialFile, "a … cannot be archived (a named pipe, a socket, a device)",
+			"The expression copies a directory of the source that has a pipe, a socket or a device in it, of which there is none in Nix's " +
+				"store.",
 			[]string{"remove it from the source, or",
 				"leave it out of the upload: project.toml's [io.buildpacks] exclude"}},
 		{topicDiskFull, "no space left on device",

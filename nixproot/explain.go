@@ -13,6 +13,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
@@ -286,6 +287,7 @@ func imageFixes(err error) []string {
 		fixed   *appdir.UnremovableError
 		long    *appdir.LongPathError
 		machine *machineError
+		special *nar.SpecialError
 	)
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
@@ -305,6 +307,8 @@ func imageFixes(err error) []string {
 		return adviceOn(topicUnremovable, "file", fixed.Files[0])
 	case errors.As(err, &long):
 		return adviceOn(topicLongPath)
+	case errors.As(err, &special):
+		return adviceOn(topicSpecialFile)
 	}
 	return nil
 }

@@ -99,6 +99,14 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("says what to do about a source with a pipe in it", func() {
+		g, dir := NewWithT(t), t.TempDir()
+		g.Expect(syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644)).To(Succeed())
+		_, err := nixinstall.SourcePath(t.Context(), dir, nixinstall.SourceOptions{})
+		g.Expect(explained(err)).To(ContainSubstring("entry \"pipe\": a named pipe cannot be archived\n\nWhat to do:\n  - remove it from the source, or\n" +
+			"  - leave it out of the upload"))
+	})
+
 	it("says what a flake has instead of what pure evaluation lacks", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "attribute 'currentSystem' missing; a flake is evaluated purely",
 			Pure: true})).To(And(ContainSubstring("packages.<system>"), ContainSubstring("BP_NIX_FILE=default.nix")))

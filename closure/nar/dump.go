@@ -33,6 +33,13 @@ func DumpFiltered(ctx context.Context, dst Sink, path string, keep func(path str
 	return dst.Close()
 }
 
+// SpecialError is a file that no archive holds.
+type SpecialError struct {
+	What string // "named pipe", "socket", "device"
+}
+
+func (e *SpecialError) Error() string { return fmt.Sprintf("a %s cannot be archived", e.What) }
+
 type dumper struct {
 	ctx  context.Context
 	dst  Sink
@@ -57,7 +64,7 @@ func (d *dumper) node(dir int, name, path string) error {
 	case unix.S_IFLNK:
 		return d.symlink(dir, name, path)
 	default:
-		return at(path, fmt.Errorf("a %s cannot be archived, leave it out", special(st.Mode)))
+		return at(path, &SpecialError{What: special(st.Mode)})
 	}
 }
 

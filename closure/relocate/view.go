@@ -56,7 +56,7 @@ func NewView(viewDir string) (View, error) {
 	for _, c := range []byte(viewDir) {
 		if !plainChar(c) {
 			return View{}, fmt.Errorf("relocating to %q: the character %q cannot stand in every place a store path "+
-				"stands in; use letters, digits and +,-./@_~", viewDir, c)
+				"stands in, as letters, digits and +,-./@_~ can", viewDir, c)
 		}
 	}
 	for _, part := range strings.Split(viewDir, "/") {
