@@ -316,7 +316,9 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 		it("that never begins is given up, and the log says what was waited for", func() {
 			o.Policy.Stall = 100 * time.Millisecond // the first byte has ten times that
 			o.Policy.Timeout = 300 * time.Millisecond
+			began := time.Now()
 			err := ends(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			Expect(time.Since(began)).To(BeNumerically(">=", 2*10*o.Policy.Stall), "twice")
 			Expect(err).To(MatchError(ContainSubstring("no answer in time")))
 			Expect(log.String()).To(ContainSubstring("waiting for the first byte of " + s.URL + "/" + n.URL))
 		})
