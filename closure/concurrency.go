@@ -23,6 +23,6 @@ const largeNAR = 8 << 20
 // not come faster, and each has its buffers.
 func largeDownloads() int64 { return 3 * int64(runtime.GOMAXPROCS(0)) }
 
-// DefaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
+// defaultDownloads is how many NARs stream at the same time. A core is kept busy by few, latency asks for more; the
 // memory of their decoders is bounded by the cache.
-func DefaultDownloads() int { return min(atOnce(), max(16, 8*runtime.GOMAXPROCS(0))) }
+func defaultDownloads() int { return min(atOnce(), max(16, 8*runtime.GOMAXPROCS(0))) }

@@ -24,7 +24,7 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 	it("downloads more at once on more cores, within bounds", func() {
 		for n, want := range map[int]int{1: 16, 2: 16, 4: 32, 64: 64} {
 			cores(n)
-			Expect(DefaultDownloads()).To(Equal(want))
+			Expect(defaultDownloads()).To(Equal(want))
 			options := Options{Downloads: 3}.withDefaults()
 			Expect(options.Downloads).To(Equal(3))
 			Expect(Options{}.withDefaults().Downloads).To(Equal(want))
@@ -38,7 +38,7 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 		for limit, want := range map[uint64]int{4: 1, 64: 8, 80: 10, before.Cur: 16} {
 			Expect(syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit, Max: before.Max})).To(Succeed())
 			cores(2)
-			Expect(DefaultDownloads()).To(Equal(want))
+			Expect(defaultDownloads()).To(Equal(want))
 			Expect(atOnce()).To(Equal(min(64, max(1, int(limit)/8))))
 		}
 	})

@@ -40,7 +40,7 @@ type Options struct {
 	// becomes one more group, BuildGroup, which is for the build and not for the image. Previous then says what is here
 	// of it. Nil has Substitute plan.
 	Planned []Group
-	// Downloads is how many NARs are under way at the same time; 0 means DefaultDownloads.
+	// Downloads is how many NARs are under way at the same time; 0 means as many as suit the machine.
 	Downloads int
 	// Log receives a line of progress every five seconds and a summary; nil discards them.
 	Log func(format string, args ...any)
@@ -83,7 +83,7 @@ func (t *Tally) add(n *Node) {
 
 func (o Options) withDefaults() Options {
 	if o.Downloads <= 0 {
-		o.Downloads = DefaultDownloads()
+		o.Downloads = defaultDownloads()
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}

@@ -1,7 +1,6 @@
 package nixproot
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
@@ -31,7 +29,6 @@ type cacheSettings struct {
 	keys        narinfo.Keys
 	requireSigs bool
 	bindings    []cacheBinding
-	downloads   int
 	stall       time.Duration // see Config.StallTimeout
 	// sessions are those with private Hydras among the caches.
 	sessions *hydra.Sessions
@@ -42,7 +39,7 @@ type cacheSettings struct {
 func gatherCaches(config Config, bindings []cacheBinding) (cacheSettings, error) {
 	s := cacheSettings{
 		keys: slices.Clone(config.TrustedKeys), requireSigs: config.RequireSigs,
-		bindings: bindings, downloads: cmp.Or(config.Concurrency, closure.DefaultDownloads()), stall: config.StallTimeout,
+		bindings: bindings, stall: config.StallTimeout,
 		sessions: hydra.NewSessions(userAgent),
 	}
 	for _, b := range bindings {
@@ -79,7 +76,7 @@ func withoutTwins(keys narinfo.Keys) narinfo.Keys {
 // scheme of the same host, so they do not stand in its netrc.
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
-		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs, Downloads: s.downloads,
+		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs,
 		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Policy: cache.Policy{Stall: s.stall}, Getenv: os.Getenv,
 	}
 	if s.sessions != nil {

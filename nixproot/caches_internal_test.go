@@ -16,6 +16,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 func TestCaches(t *testing.T) {
@@ -86,12 +87,12 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		Expect(login).To(BeEmpty())
 	})
 
-	it("fetches as many paths at once as it is told to, or as suits the machine", func() {
-		for setting, want := range map[int]int{3: 3, 0: closure.DefaultDownloads()} {
-			s, err := gatherCaches(Config{Concurrency: setting}, nil)
-			Expect(err).NotTo(HaveOccurred())
-			Expect(s.options(quiet).Downloads).To(Equal(want))
-		}
+	it("fetches as many paths at once as it is told to, into as many layers", func() {
+		in := &inputs{config: Config{Concurrency: 3, MaxLayers: 7, Engine: launch.EngineRelocate}}
+		options := in.substituteOptions(closure.Options{})
+		Expect(options.Downloads).To(Equal(3))
+		Expect(options.Layers).To(Equal(7))
+		Expect(options.Strict).To(BeTrue())
 	})
 
 	it("waits for downloads that stall as long as it is told to", func() {

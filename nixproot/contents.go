@@ -77,11 +77,7 @@ func (in *inputs) staging() string { return filepath.Join(in.layers.Path, stagin
 // substitute fetches what options say and the previous image does not have, by the settings, and installs its layers in
 // dir. It opens the caches only when something has to come from them.
 func (b Build) substitute(ctx context.Context, in *inputs, dir string, options closure.Options) (*closure.Result, error) {
-	options.Caches = lazyCaches(in.caches)
-	options.Staging = in.staging()
-	options.Strict = in.config.Engine == launch.EngineRelocate
-	options.Layers = in.config.MaxLayers
-	options.Downloads = in.config.Concurrency
+	options = in.substituteOptions(options)
 	options.Log = b.Logger.Bodyf
 	result, err := closure.Substitute(ctx, options)
 	if err != nil {
@@ -91,6 +87,16 @@ func (b Build) substitute(ctx context.Context, in *inputs, dir string, options c
 		return nil, err
 	}
 	return result, checkMachine(result, dir, options.Roots, in.config.System)
+}
+
+// substituteOptions are options with what the settings say.
+func (in *inputs) substituteOptions(options closure.Options) closure.Options {
+	options.Caches = lazyCaches(in.caches)
+	options.Staging = in.staging()
+	options.Strict = in.config.Engine == launch.EngineRelocate
+	options.Layers = in.config.MaxLayers
+	options.Downloads = in.config.Concurrency
+	return options
 }
 
 // describeRelocation says what the files are made for, and logs it. The reason is what stands in the way of relocating

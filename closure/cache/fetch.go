@@ -25,16 +25,11 @@ func (s *Set) Share(ctx context.Context) context.Context { return s.pool.Share(c
 // again from the start, after it returned, with the stream of the next cache that has the same NAR; so unpack must
 // discard what it wrote whenever it returns an error. An error of unpack's own on a NAR that is as signed is returned
 // with the cache's name, one of the file system as it is. What unpack leaves unread is still verified.
+// How many NARs are under way is the caller's business; what their decoders take is bounded here.
 //
 // When no cache could serve it, the error is a *FetchError. Looking the path up again then gives the narinfo of a
 // cache that has another build of it, if there is one.
 func (s *Set) Fetch(ctx context.Context, f *Found, unpack func(r io.Reader) error) error {
-	select {
-	case s.fetches <- struct{}{}:
-		defer func() { <-s.fetches }()
-	case <-ctx.Done():
-		return fmt.Errorf("fetching %s: %w", f.StorePath, context.Cause(ctx))
-	}
 	if !memory.Has(ctx) {
 		ctx = s.Share(ctx)
 	}

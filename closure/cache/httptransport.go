@@ -59,8 +59,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: o.Policy.Timeout,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        512,
-		MaxIdleConnsPerHost: lookupsPerCache(o) + 2*o.Downloads, // narinfos, and NARs that are asked for and that stream
+		MaxIdleConnsPerHost: 2 * lookupsPerCache, // of narinfos, and of hardly as many NARs
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 		// Each of many requests at once may have as much.

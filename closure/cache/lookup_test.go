@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -264,27 +263,39 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).To(HaveOccurred())
 	})
 
-	it("asks for as many paths at the same time as hide the latency of a distant cache", func() {
+	it("asks for 64 paths at the same time, which hides the latency of a distant cache, by connections that it uses again", func() {
 		const together = 64
-		var waiting atomic.Int32
-		gate := make(chan struct{})
+		var mu sync.Mutex
+		now, most, full := 0, 0, make(chan struct{})
 		first.on(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
-			if strings.HasSuffix(r.URL.Path, ".narinfo") {
-				if waiting.Add(1) == together {
-					close(gate)
-				}
+			if !strings.HasSuffix(r.URL.Path, ".narinfo") {
+				return false
+			}
+			mu.Lock()
+			now++
+			if most = max(most, now); now == together && most == now {
 				select {
-				case <-gate:
-				case <-r.Context().Done():
+				case <-full:
+				default:
+					close(full)
 				}
 			}
+			mu.Unlock()
+			select {
+			case <-full:
+				time.Sleep(100 * time.Millisecond) // in which more would come
+			case <-r.Context().Done():
+			}
+			mu.Lock()
+			now--
+			mu.Unlock()
 			return false
 		})
 		o := options(first.URL)
 		o.Policy.Timeout = time.Minute
 		set := open(t, o)
 		var group sync.WaitGroup
-		for i := range 2 * together {
+		for i := range 4 * together {
 			p := first.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath
 			group.Go(func() {
 				if _, err := set.Lookup(ctx, p); err != nil {
@@ -293,6 +304,12 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			})
 		}
 		group.Wait()
+		Expect(most).To(Equal(together))
+		connections := map[string]bool{}
+		for _, r := range first.asked(".narinfo") {
+			connections[r.RemoteAddr] = true
+		}
+		Expect(len(connections)).To(BeNumerically("<", 2*together))
 	})
 }
 

@@ -32,8 +32,6 @@ type Options struct {
 	// RootCAs are extra certificate authorities, added to the system's and to those of $NIX_SSL_CERT_FILE and
 	// $SSL_CERT_FILE.
 	RootCAs []Authorities
-	// Downloads is how many NARs may stream at the same time; 0 means 16, Nix's default.
-	Downloads int
 	// UserAgent names the program to the caches; "" means a default.
 	UserAgent string
 	// Log receives one line per thing worth telling (a cache that is down, the first failure of each kind); nil
@@ -74,7 +72,6 @@ type Credential struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Downloads = cmp.Or(o.Downloads, 16)
 	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
 	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
 	o.Policy = o.Policy.withDefaults()

@@ -22,7 +22,6 @@ type Set struct {
 	pool    *decompress.Pool
 	http    *Transport
 	network http.RoundTripper // the same, or what Options.Wrap made of it
-	fetches chan struct{}     // NARs under way
 	// unproven is what NARs under way that no signature proves may come to, all together: see maxUnsignedSize.
 	unproven *semaphore.Weighted
 
@@ -104,8 +103,7 @@ func newSet(ctx context.Context, options Options, addresses []*address) (*Set, [
 	}
 	s := &Set{
 		options: options, http: connections, network: connections,
-		pool:    decompress.NewPool(decompress.DefaultMemory()),
-		fetches: make(chan struct{}, options.Downloads), unproven: semaphore.NewWeighted(options.maxUnsignedSize),
+		pool: decompress.NewPool(decompress.DefaultMemory()), unproven: semaphore.NewWeighted(options.maxUnsignedSize),
 		lookups: map[storepath.Path]*pending{}, failed: map[offer]bool{},
 	}
 	if options.Wrap != nil {
@@ -130,7 +128,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	}
 	c := &substituter{
 		address: a, policy: s.options.Policy, pool: s.pool, log: s.options.Log,
-		slots:   make(chan struct{}, lookupsPerCache(s.options)),
+		slots:   make(chan struct{}, lookupsPerCache),
 		limiter: newLimiter(s.options.Policy), probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
@@ -150,7 +148,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 }
 
 // lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
-func lookupsPerCache(o Options) int { return max(64, 4*o.Downloads) }
+const lookupsPerCache = 64
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.

@@ -62,7 +62,7 @@ func (s *substitution) run(ctx context.Context) (*closure.Result, error) {
 		}
 	}
 	caches, err := cache.Open(ctx, cache.Options{
-		URLs: []string{s.URL}, Keys: keys, RequireSigs: true, Downloads: closure.DefaultDownloads(),
+		URLs: []string{s.URL}, Keys: keys, RequireSigs: true,
 	})
 	if err != nil {
 		return nil, err
