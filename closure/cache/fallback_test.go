@@ -69,6 +69,8 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
+	// dripped is what is said of that, the second where this machine was busy and the next bytes came later than they were written
+	const dripped = `(too little arrives: \d+ bytes in .*|no byte arrived in time.*)`
 	arrives := func(set *cache.Set, from string) {
 		t.Helper()
 		got, err := fetch(set, n.StorePath)
@@ -93,7 +95,7 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 		log := &logged{}
 		o.Log = log.log
 		arrives(open(t, o), second.URL)
-		Expect(log.lines).To(ConsistOf(MatchRegexp(`too little arrives: \d+ bytes in .*; another cache has it`)))
+		Expect(log.lines).To(ConsistOf(MatchRegexp(dripped + "; another cache has it")))
 	})
 
 	it("is taken up again where it was left when no other has it after all", func() {
@@ -114,7 +116,7 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 		onNAR(drip)
 		second.put("nar/a.nar.zstd", []byte("broken"))
 		_, err := fetch(open(t, o), n.StorePath)
-		Expect(err).To(MatchError(And(ContainSubstring("too little arrives"), ContainSubstring("magic number"))))
+		Expect(err).To(MatchError(And(MatchRegexp(dripped), ContainSubstring("magic number"))))
 	})
 
 	it("is fetched from the other at once when one asks for a pause, and so is the next", func() {
