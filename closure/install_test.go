@@ -32,7 +32,7 @@ type image struct {
 }
 
 func newImage(t *testing.T) image {
-	dir, err := os.MkdirTemp("", "l")
+	dir, err := os.MkdirTemp("/tmp", "l")
 	Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { Expect(nar.RemoveAll(dir)).To(Succeed()) })
 	viewDir := filepath.Join(dir, "store")

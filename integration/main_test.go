@@ -26,7 +26,7 @@ type parts struct {
 
 // workDir holds everything that the tests write; it is short, as store paths are rewritten to places below it.
 var workDir = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "nh-")
+	dir, err := os.MkdirTemp("", "nh")
 	if err != nil {
 		return "", err
 	}

@@ -155,7 +155,7 @@ func testMoves(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("moves between layers directories", func() {
-		other := bare(t, "elsewhere")
+		other := bare(t, "o")
 		must(os.MkdirAll(other.Layers(), 0o755))
 		must(os.CopyFS(filepath.Join(other.Layers(), "record"), os.DirFS(filepath.Join(k.bare.Layers(), "record"))))
 		analyzed, err := os.ReadFile(filepath.Join(k.bare.Dir, "analyzed.toml"))
@@ -163,7 +163,7 @@ func testMoves(t *testing.T, _ spec.G, it spec.S) {
 		must(os.WriteFile(filepath.Join(other.Dir, "analyzed.toml"), analyzed, 0o644))
 		other.Env, k.bare = k.bare.Env, other
 		o := k.builds(k.app.source, nil)
-		Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), MatchRegexp(`not reused: relocated to .*/b/l/view, not to .*/elsewhere/l/view`)))
+		Expect(o.Log).To(SatisfyAll(MatchRegexp(everythingFetched), MatchRegexp(`not reused: relocated to .*/b/l/view, not to .*/o/l/view`)))
 		Expect(strings.Count(o.Log, "not reused")).To(Equal(1))
 		k.intact()
 		k.runs("1.0")
