@@ -27,15 +27,14 @@ const (
 	// BuildGroup stands for a layer of the group of what is needed while an image is made, and goes into none.
 	BuildGroup = LayerPrefix + "build"
 
-	// gathered is how many paths beyond the number of layers there are for each layer of small ones, those left out that
-	// are spared: the more, the more of an image other images have too, as more paths have layers of their own; the fewer,
-	// the less is exported besides what has changed.
-	gathered = 6
-	// carrierSize is the least size of a path with which small ones are put together.
-	carrierSize = 2 << 20
-	// fewest and most, of a hundred layers and rounded down, are for the small ones. spared, of a hundred layers too, is how
-	// many of the paths that are too many do not count: a closure with so few gets the fewest.
-	fewest, spared, most = 6, 40, 80
+	// A layer is mixed where it holds several small paths. For the paths that are more than there are layers, but for the
+	// first freeExcess, there is one for every mixedEvery: the more paths to each, the more layers hold one path alone, which
+	// other images have too; the fewer, the less is exported besides what has changed. There are fewestMixed of them at least
+	// and mostMixed at most. Those that are not mixedEvery are parts of the layers, in a hundred, rounded down.
+	mixedEvery                         = 6
+	freeExcess, fewestMixed, mostMixed = 40, 6, 80
+	// largeReferrer is the least size of a path with which the small ones that it needs are put together.
+	largeReferrer = 2 << 20
 	// layerName is how much of a hash a layer's name has: 60 bits. What a layer holds is compared besides, and the shorter its
 	// name, the faster are links into it (see LinkTarget).
 	layerName = 12
@@ -47,8 +46,8 @@ const (
 // It knows this one closure and nothing else, and decides by what is the same of a path in every image, what it needs
 // and its size, so that images that have much in common have layers in common, and a push is planned as the one before:
 // the roots are apart from the rest, and so is what may wrap programs of others, with the roots if these have one layer; most
-// layers hold one path each, the largest; the small ones are together with what the same large path needs (see bundles), and
-// neighbours among these bundles are joined until all fit (see join). The groups are in the order of their layers' names.
+// layers hold one path each, the largest; the small ones are together with what the same large path needs (see byReferrer), and
+// neighbours among these parts are joined until all fit (see join). The groups are in the order of their layers' names.
 func Plan(g *Graph, view relocate.View, layers int) []Group {
 	if len(g.Nodes) == 0 {
 		return nil
@@ -71,13 +70,14 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 	slices.SortFunc(rest, p.bySize)
 	alone := len(rest)
 	if alone > quota {
-		alone = quota - min(max(1, quota*fewest/100, (len(rest)-quota-quota*spared/100)/gathered), max(1, quota*most/100))
+		excess := len(rest) - quota - quota*freeExcess/100
+		alone = quota - min(max(1, quota*fewestMixed/100, excess/mixedEvery), max(1, quota*mostMixed/100))
 	}
 	var sets [][]int
 	for _, i := range rest[:alone] {
 		sets = append(sets, []int{i})
 	}
-	sets = append(sets, join(p.bundles(rest[:alone], rest[alone:]), quota-alone)...)
+	sets = append(sets, join(p.byReferrer(rest[:alone], rest[alone:]), quota-alone)...)
 	groups := make([]Group, 0, len(sets)+len(own))
 	for _, set := range sets {
 		groups = append(groups, p.group(set, view, nil))
@@ -120,9 +120,9 @@ func planBeside(g *Graph, planned []Group) []Group {
 	return groups
 }
 
-// Changed gives the groups whose layers previous does not have: those have to be written. All others stay in the
+// changed gives the groups whose layers previous does not have: those have to be written. All others stay in the
 // previous image, as a layer's name says what it holds, and previous names the same paths.
-func Changed(previous, groups []Group) []Group {
+func changed(previous, groups []Group) []Group {
 	return slices.DeleteFunc(slices.Clone(groups), func(g Group) bool { return contains(previous, g) })
 }
 
@@ -142,16 +142,16 @@ func IsLayer(name string) bool {
 
 // planner knows of each node, by its place in nodes, what a plan depends on.
 type planner struct {
-	nodes   []*Node // each after those that it refers to
-	closure []set   // what each needs, itself included
-	count   []int   // how many that are
-	needed  []int   // by how many each is needed, itself included
-	parent  []int   // in a tree, the one of a node's references that needs most itself; -1 for none
-	depth   []int   // how many parents follow one another from it
+	nodes      []*Node // each after those that it refers to
+	closure    []set   // what each needs, itself included
+	count      []int   // how many that are
+	popularity []int   // how many need each, itself included
+	parent     []int   // in a tree, the one of a node's references that needs most itself; -1 for none
+	depth      []int   // how many parents follow one another from it
 }
 
 func newPlanner(nodes []*Node) *planner {
-	p := &planner{nodes: nodes, needed: make([]int, len(nodes))}
+	p := &planner{nodes: nodes, popularity: make([]int, len(nodes))}
 	index := make(map[storepath.Path]int, len(nodes))
 	for i, n := range nodes {
 		index[n.Path] = i
@@ -174,7 +174,7 @@ func newPlanner(nodes []*Node) *planner {
 		p.closure, p.count = append(p.closure, own), append(p.count, own.len())
 		for j := range i + 1 {
 			if own.has(j) {
-				p.needed[j]++
+				p.popularity[j]++
 			}
 		}
 		p.parent, p.depth = append(p.parent, parent), append(p.depth, depth)
@@ -188,9 +188,9 @@ func (p *planner) byCount(i, j int) int {
 	return cmp.Or(cmp.Compare(p.count[i], p.count[j]), p.byName(i, j))
 }
 
-// byNeeded is what most others need first.
-func (p *planner) byNeeded(i, j int) int {
-	return cmp.Or(cmp.Compare(p.needed[j], p.needed[i]), p.byCount(i, j))
+// byPopularity is what most others need first.
+func (p *planner) byPopularity(i, j int) int {
+	return cmp.Or(cmp.Compare(p.popularity[j], p.popularity[i]), p.byCount(i, j))
 }
 
 func (p *planner) byName(i, j int) int {
@@ -262,29 +262,29 @@ func (p *planner) part(i int) *part {
 	return &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]}
 }
 
-// bundles puts small nodes together that have the same carrier: of the large ones that need a node the one that most
-// others need, which most images have. Where the carrier is in an image, all that it carries is; and when one of these has
-// changed, the carrier has, beside whose bytes theirs are few. What no large one needs stays single. Bundles are in the
-// order of what their carriers need.
-func (p *planner) bundles(large, small []int) (bundles []*part) {
-	large = slices.DeleteFunc(slices.Clone(large), func(i int) bool { return p.nodes[i].NarSize < carrierSize })
-	slices.SortFunc(large, p.byNeeded)
-	carrier := make(map[int]int, len(small))
+// byReferrer puts small nodes together that have the same referrer: of the large ones that need a node, if not directly, the
+// most popular, which most images have. Where that one is in an image, all its small ones are; and when one of these has
+// changed, it has too, beside whose bytes theirs are few. What no large one needs stays single. The parts are in the order
+// of what their referrers need.
+func (p *planner) byReferrer(large, small []int) (parts []*part) {
+	large = slices.DeleteFunc(slices.Clone(large), func(i int) bool { return p.nodes[i].NarSize < largeReferrer })
+	slices.SortFunc(large, p.byPopularity)
+	referrer := make(map[int]int, len(small))
 	for _, i := range small {
-		carrier[i] = i
+		referrer[i] = i
 		if at := slices.IndexFunc(large, func(l int) bool { return p.closure[l].has(i) }); at >= 0 {
-			carrier[i] = large[at]
+			referrer[i] = large[at]
 		}
 	}
-	small = slices.SortedFunc(slices.Values(small), func(i, j int) int { return p.byNeeds(carrier[i], carrier[j]) })
+	small = slices.SortedFunc(slices.Values(small), func(i, j int) int { return p.byNeeds(referrer[i], referrer[j]) })
 	for at, i := range small {
-		if at > 0 && carrier[i] == carrier[small[at-1]] {
-			bundles[len(bundles)-1].take(p.part(i))
+		if at > 0 && referrer[i] == referrer[small[at-1]] {
+			parts[len(parts)-1].take(p.part(i))
 		} else {
-			bundles = append(bundles, p.part(i))
+			parts = append(parts, p.part(i))
 		}
 	}
-	return bundles
+	return parts
 }
 
 // join joins neighbours until at most n parts are left, again and again those two for which it costs least. A part

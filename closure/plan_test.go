@@ -376,9 +376,9 @@ func testPlan(t *testing.T, _ spec.G, it spec.S) {
 			many = append(many, node(fmt.Sprintf("many%02d", i), 1000))
 		}
 		one, two, three := node("one", 10_000, many...), node("two", 40_000), node("three", 40_000)
-		carrier := node("carrier", 3e6, many...)
-		groups := plan(needing(append(slices.Clone(many), one, two, three, carrier, node("needing", 3e6, carrier),
-			node("carrier1", 3e6, one), node("carrier2", 3e6, two), node("carrier3", 3e6, three))...), 9)
+		large := node("large", 3e6, many...)
+		groups := plan(needing(append(slices.Clone(many), one, two, three, large, node("needing", 3e6, large),
+			node("large1", 3e6, one), node("large2", 3e6, two), node("large3", 3e6, three))...), 9)
 		Expect(groups).To(HaveLen(9))
 		Expect(together(groups, many[0], many[24])).To(BeTrue())
 		Expect(together(groups, two, three)).To(BeTrue())

@@ -138,7 +138,7 @@ func (s *substitution) plan(g *Graph) *Result {
 	if s.Previous.Prefix == view.Dir() {
 		kept = s.Previous.Groups
 	}
-	result.Changed = Changed(kept, result.Groups)
+	result.Changed = changed(kept, result.Groups)
 	return result
 }
 
