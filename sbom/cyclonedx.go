@@ -44,7 +44,11 @@ func (c Component) cycloneDX() cdx.Component {
 	if len(c.Licenses) > 0 {
 		licenses := cdx.Licenses{}
 		for _, id := range c.Licenses {
-			licenses = append(licenses, cdx.LicenseChoice{License: &cdx.License{ID: id}})
+			license := cdx.License{ID: id}
+			if !isListed(id) {
+				license = cdx.License{Name: id}
+			}
+			licenses = append(licenses, cdx.LicenseChoice{License: &license})
 		}
 		out.Licenses = &licenses
 	}

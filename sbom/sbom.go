@@ -30,7 +30,7 @@ type Component struct {
 	Output string
 	// SHA256 is the digest of the NAR of what has a store path, else of the file, in hex; "" where it is not known.
 	SHA256 string
-	// Licenses are SPDX identifiers; none where nothing tells.
+	// Licenses are identifiers of the form of SPDX's, which its list need not have; none where nothing tells.
 	Licenses []string
 	PURL     string
 	CPEs     []string

@@ -36,6 +36,7 @@ func (b Bill) SPDX(w io.Writer) error {
 			RefA: common.DocElementID{ElementRefID: from}, RefB: common.DocElementID{ElementRefID: to}, Relationship: how,
 		})
 	}
+	others := map[string]string{} // licences that SPDX's list does not have, by what they are called here
 	relate("DOCUMENT", elementID(root.Ref), common.TypeRelationshipDescribe)
 	for _, c := range append([]Component{root}, b.sorted()...) {
 		p := c.spdx()
@@ -46,6 +47,17 @@ func (b Bill) SPDX(w io.Writer) error {
 		for _, ref := range c.DependsOn {
 			relate(elementID(c.Ref), elementID(ref), common.TypeRelationshipDependsOn)
 		}
+		for _, id := range c.Licenses {
+			if !isListed(id) {
+				others[spdxLicense(id)] = id
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		document.OtherLicenses = append(document.OtherLicenses, &spdx.OtherLicense{
+			LicenseIdentifier: name, LicenseName: others[name],
+			ExtractedText: "The Nix expression names this licence by " + others[name] + ", which SPDX's list does not have.",
+		})
 	}
 	return json.Write(document, w)
 }
@@ -65,7 +77,11 @@ func elementID(ref string) common.ElementID {
 func (c Component) spdx() *spdx.Package {
 	license := noAssertion
 	if len(c.Licenses) > 0 {
-		license = strings.Join(c.Licenses, " AND ")
+		var ids []string
+		for _, id := range c.Licenses {
+			ids = append(ids, spdxLicense(id))
+		}
+		license = strings.Join(ids, " AND ")
 	}
 	p := &spdx.Package{
 		PackageName: c.Name, PackageSPDXIdentifier: elementID(c.Ref), PackageVersion: c.Version,

@@ -123,7 +123,11 @@ func (c Component) syft() syftPackage {
 		p.Locations = append(p.Locations, syftLocation{c.Path, c.Path})
 	}
 	for _, id := range c.Licenses {
-		p.Licenses = append(p.Licenses, syftLicense{id, id, "declared", []string{}, []syftLocation{}})
+		expression := "" // of identifiers that SPDX's list has
+		if isListed(id) {
+			expression = id
+		}
+		p.Licenses = append(p.Licenses, syftLicense{id, expression, "declared", []string{}, []syftLocation{}})
 	}
 	for _, cpe := range c.CPEs {
 		p.CPEs = append(p.CPEs, syftCPE{cpe, "nix-hydra-buildpack"})
