@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	. "github.com/onsi/gomega"
@@ -131,6 +132,43 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 			Expect(overlay.Root.Names()).To(Equal([]string{"a", "b"}))
 			Expect(overlay.Root.Child("b").ReadAll(10)).To(BeEquivalentTo("2"))
 			Expect(errors.Join(overlay.Close(), got.Close())).To(Succeed())
+		}
+	})
+
+	it("leaves the disk room, whatever an archive or a layer is packed in, but for zeros, which take none", func() {
+		const size = 257 // MiB
+		pack := func(of byte) []byte {
+			var packed bytes.Buffer
+			w, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+			Expect(err).NotTo(HaveOccurred())
+			piece := bytes.Repeat([]byte{of}, 1<<20)
+			archive := tar.NewWriter(w)
+			Expect(archive.WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: size << 20})).To(Succeed())
+			for range size {
+				_, err := archive.Write(piece)
+				Expect(err).NotTo(HaveOccurred())
+			}
+			Expect(errors.Join(archive.Close(), w.Close())).To(Succeed())
+			return packed.Bytes()
+		}
+		full, hollow := pack('x'), pack(0)
+		_, err := image.Open(ctx, writeFile(t, full))
+		Expect(err).To(MatchError(filetree.ErrNoRoom))
+		Expect(err).To(MatchError(HaveSuffix("where you trust it, gunzip it, and give what comes out")))
+		_, err = image.Open(ctx, writeFile(t, hollow))
+		Expect(err).To(MatchError(ContainSubstring("it takes what docker save writes")))
+
+		for _, layer := range [][]byte{full, hollow} {
+			img, err := mutate.AppendLayers(empty.Image, static.NewLayer(layer, types.DockerLayer))
+			Expect(err).NotTo(HaveOccurred())
+			dir := t.TempDir()
+			index, err := layout.Write(dir, empty.Index)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(index.AppendImage(img)).To(Succeed())
+			opened, err := image.Open(ctx, dir)
+			Expect(err).NotTo(HaveOccurred())
+			_, err = opened.Overlay(ctx, t.TempDir(), func(string) bool { return true })
+			Expect(errors.Is(err, filetree.ErrNoRoom)).To(Equal(&layer[0] == &full[0]), "%v", err)
 		}
 	})
 

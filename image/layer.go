@@ -31,12 +31,21 @@ func (e *MismatchError) Error() string {
 }
 
 // Overlay lays the image's layers over each other, with the contents of the files that keep names. Their digests are
-// checked. temp is a directory for contents, "" for the system's. Close the overlay after use.
+// checked. temp is a directory for contents, "" for the system's, of which they take no more than filetree.Room says. Close the
+// overlay after use.
 func (i *Image) Overlay(ctx context.Context, temp string, keep func(path string) bool) (*filetree.Overlay, error) {
 	overlay, err := filetree.NewOverlay(temp, MaxSize, keep)
 	if err != nil {
 		return nil, err
 	}
+	var packed int64
+	for _, layer := range i.Layers {
+		packed += layer.Size
+	}
+	if a, ok := i.files.(*archive); ok {
+		packed = min(packed, a.given)
+	}
+	overlay.Room = filetree.Room(packed)
 	for n, layer := range i.Layers {
 		if err := i.apply(ctx, overlay, n, layer); err != nil {
 			overlay.Close()

@@ -96,6 +96,7 @@ func (d directory) close() error { return d.root.Close() }
 type archive struct {
 	file  *os.File
 	files map[string]archived
+	given int64 // how many bytes it has, packed as it was given
 }
 
 type archived struct {
@@ -105,10 +106,13 @@ type archived struct {
 
 // openArchive reads where everything is. A name that is there twice is refused: engines disagree on which one counts.
 func openArchive(ctx context.Context, file *os.File) (store, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
 	head := make([]byte, 2)
 	if _, err := file.ReadAt(head, 0); err == nil && bytes.Equal(head, []byte{0x1f, 0x8b}) {
-		var err error
-		if file, err = gunzip(ctx, file); err != nil {
+		if file, err = gunzip(ctx, file, filetree.Room(info.Size())); err != nil {
 			return nil, err
 		}
 	}
@@ -117,6 +121,7 @@ func openArchive(ctx context.Context, file *os.File) (store, error) {
 		file.Close()
 		return nil, err
 	}
+	a.given = info.Size()
 	return a, nil
 }
 
@@ -224,8 +229,9 @@ func (s *interruptibleSeeker) Seek(offset int64, whence int) (int64, error) {
 	return s.seeker.Seek(offset, whence)
 }
 
-// gunzip writes an archive that was compressed as a whole to a file without a name, and closes the one it was given.
-func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
+// gunzip writes an archive that was compressed as a whole to a file without a name, for which there is that much room, and
+// closes the one it was given.
+func gunzip(ctx context.Context, packed *os.File, room int64) (*os.File, error) {
 	content, err := gzip.NewReader(bufio.NewReader(regularfile.NewReader(ctx, packed)))
 	if err != nil {
 		return nil, err
@@ -235,10 +241,16 @@ func gunzip(ctx context.Context, packed *os.File) (*os.File, error) {
 		return nil, err
 	}
 	err = os.Remove(plain.Name())
+	limited := &io.LimitedReader{R: regularfile.NewReader(ctx, content), N: MaxSize}
 	if err == nil {
-		err = filetree.CopySparse(plain, io.LimitReader(regularfile.NewReader(ctx, content), MaxSize), make([]byte, 64<<10))
+		err = filetree.CopySparse(plain, limited, make([]byte, 64<<10), &room)
 	}
-	if err == nil {
+	switch {
+	case errors.Is(err, filetree.ErrNoRoom):
+		err = fmt.Errorf("reading the archive: %w; where you trust it, gunzip it, and give what comes out", err)
+	case err == nil && limited.N == 0:
+		err = fmt.Errorf("reading the archive: %w of %d bytes", filetree.ErrTooLarge, int64(MaxSize))
+	case err == nil:
 		_, err = plain.Seek(0, io.SeekStart)
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ func (o *Overlay) keep(file *File, contents io.Reader) error {
 	if _, err := o.spool.Seek(start, io.SeekStart); err != nil {
 		return fmt.Errorf("writing a temporary file: %w", err)
 	}
-	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size), o.buffer); err != nil {
+	if err := CopySparse(o.spool, io.LimitReader(contents, file.Size), o.buffer, &o.Room); err != nil {
 		return err
 	}
 	end, err := o.spool.Seek(0, io.SeekCurrent)
@@ -35,12 +35,22 @@ func (o *Overlay) keep(file *File, contents io.Reader) error {
 	return nil
 }
 
+// ErrNoRoom is the error of what takes more space than a Room.
+var ErrNoRoom = errors.New("unpacked it takes so much more space than packed that it may be made to fill the disk")
+
+// Room is how many bytes may be written of what is packed in that many. Programs and their data take two to ten times as much.
+func Room(packed int64) int64 { return max(256<<20, 32*packed) }
+
 // CopySparse writes what it reads at a file's position, by a buffer. Zeros become holes: what has nothing else takes no space.
-func CopySparse(file *os.File, from io.Reader, buf []byte) error {
+// What is written is taken from room, in bytes; where that has not as much, the error is ErrNoRoom.
+func CopySparse(file *os.File, from io.Reader, buf []byte, room *int64) error {
 	for {
 		n, err := io.ReadFull(from, buf)
 		if n > 0 {
 			if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {
+				if *room -= int64(n); *room < 0 {
+					return ErrNoRoom
+				}
 				_, writeErr := file.Write(buf[:n])
 				err = cmp.Or(writeErr, err)
 			} else if end, seekErr := file.Seek(int64(n), io.SeekCurrent); seekErr != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -54,6 +55,8 @@ type Overlay struct {
 	Keep func(path string) bool
 	// Limit is how many bytes the layers may have, unpacked; they all count.
 	Limit int64
+	// Room is how many bytes the contents may still take in the temporary file; NewOverlay sets no bound.
+	Room int64
 	// Memory bounds what the tree takes, in bytes.
 	Memory int
 	// Notes are what is unusual about the layers. They count as memory.
@@ -84,7 +87,7 @@ func NewOverlay(temp string, limit int64, keep func(path string) bool) (*Overlay
 		spool.Close()
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
-	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, Memory: maxMemory, spool: spool, work: maxWork}, nil
+	return &Overlay{Root: newDirectory(), Keep: keep, Limit: limit, Room: math.MaxInt64, Memory: maxMemory, spool: spool, work: maxWork}, nil
 }
 
 // Close drops the contents.
