@@ -169,7 +169,7 @@ func (u updater) newestNix(ctx context.Context, have release) (release, error) {
 	return have, nil
 }
 
-// newestPRoot is the newest release of PRoot that has a file of the same name but for the version.
+// newestPRoot is the newest release of PRoot that has a file of the same name, at the same address, but for the version.
 func (u updater) newestPRoot(ctx context.Context, have release) (release, error) {
 	var releases []struct {
 		Tag               string `json:"tag_name"`
@@ -191,7 +191,10 @@ func (u updater) newestPRoot(ctx context.Context, have release) (release, error)
 		}
 		for _, asset := range r.Assets {
 			if asset.Name == strings.ReplaceAll(base, have.version, version) {
-				newest = release{version: version, uri: asset.URL}
+				newest = release{version: version, uri: strings.ReplaceAll(have.uri, have.version, version)}
+				if asset.URL != newest.uri {
+					return release{}, fmt.Errorf("release %s has %s at %q, want %s", version, asset.Name, asset.URL, newest.uri)
+				}
 			}
 		}
 	}
@@ -248,18 +251,21 @@ func (u updater) json(ctx context.Context, address string, into any) error {
 	return err
 }
 
-// parse reads a version of three numbers, or two; nil where it is none.
+// versionText is a version of three numbers, or two, as it may stand in a file, an address and a shell.
+var versionText = regexp.MustCompile(`^(?:0|[1-9][0-9]{0,8})(?:\.(?:0|[1-9][0-9]{0,8})){1,2}$`)
+
+// parse reads a version; nil where it is none.
 func parse(version string) []int {
+	if !versionText.MatchString(version) {
+		return nil
+	}
 	var numbers []int
 	for part := range strings.SplitSeq(version, ".") {
 		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 {
+		if err != nil {
 			return nil
 		}
 		numbers = append(numbers, n)
-	}
-	if len(numbers) < 2 || len(numbers) > 3 {
-		return nil
 	}
 	return numbers
 }

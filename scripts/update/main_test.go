@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,12 +19,12 @@ func TestUpdateChangesVersionsAndChecksumsAlone(t *testing.T) {
 	g := NewWithT(t)
 	text, err := os.ReadFile("../../buildpack.toml")
 	g.Expect(err).NotTo(HaveOccurred())
-	before := string(text)
+	server := httptest.NewServer(nil)
+	defer server.Close()
+	before := strings.ReplaceAll(string(text), "https://github.com/proot-me/proot", server.URL+"/proot")
 	nix, proot := field(strings.Split(before, header)[1], "version"), field(strings.Split(before, header)[3], "version")
 	const program = "\x7fELF program"
 	sums := map[string]string{"x86_64": strings.Repeat("ab", 32), "aarch64": strings.Repeat("cd", 32)}
-	server := httptest.NewServer(nil)
-	defer server.Close()
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/api/NixOS/nix/tags":
@@ -36,8 +37,9 @@ func TestUpdateChangesVersionsAndChecksumsAlone(t *testing.T) {
 			fmt.Fprint(w, sums["aarch64"])
 		case "/api/proot-me/proot/releases":
 			fmt.Fprintf(w, `[{"tag_name":"v9.0.0","prerelease":true,"assets":[{"name":"proot","browser_download_url":"x"}]},
-				{"tag_name":"v8.1.0","assets":[{"name":"proot","browser_download_url":"%s/proot"}]},{"tag_name":"v8.0.0"}]`, server.URL)
-		case "/proot":
+				{"tag_name":"v8.1.0","assets":[{"name":"proot","browser_download_url":"%s/proot/releases/download/v8.1.0/proot"}]},
+				{"tag_name":"v8.0.0"}]`, server.URL)
+		case "/proot/releases/download/v8.1.0/proot":
 			fmt.Fprint(w, program)
 		default:
 			http.NotFound(w, r)
@@ -79,4 +81,41 @@ func TestTextRefuses(t *testing.T) {
 	_, err := u.text(t.Context(), header+"\nid = \"nix\"\nversion = \"2.1.0\"\nuri = \"https://x/nix/nix-2.1.0/nix-2.1.0-x86_64-linux.tar.xz\"\n")
 	NewWithT(t).Expect(err).To(MatchError(ContainSubstring("holds no checksum")))
 	NewWithT(t).Expect(u.file(t.Context(), "main_test.go")).To(MatchError("main_test.go: there is no " + header + " in it"))
+}
+
+// TestTagsAndAddressesThatAreNoneAreNotTaken has publishers' answers that would end a text in buildpack.toml, or lead elsewhere.
+func TestTagsAndAddressesThatAreNoneAreNotTaken(t *testing.T) {
+	g := NewWithT(t)
+	for _, tag := range []string{
+		"+9.1.0", "9.+1.0", "09.1.0", "9.1.0\n", "9.1.0\"", "9.1.0$(id)", "9.1.-0", "9.1.0.0", "9", "9.1.99999999999", "", "9..0", "٩.1.0",
+	} {
+		g.Expect(parse(tag)).To(BeNil(), "%q", tag)
+	}
+	g.Expect(parse("9.10.0")).To(Equal([]int{9, 10, 0}))
+	g.Expect(parse("2.3")).To(Equal([]int{2, 3}))
+
+	var address string
+	server := httptest.NewServer(nil)
+	defer server.Close()
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/proot-me/proot/releases" {
+			fmt.Fprint(w, "\x7fELF program")
+			return
+		}
+		g.Expect(json.NewEncoder(w).Encode([]map[string]any{{
+			"tag_name": "v5.10.0", "assets": []map[string]string{{"name": "proot", "browser_download_url": address}},
+		}})).To(Succeed())
+	})
+	u := updater{http: server.Client(), api: server.URL, out: io.Discard}
+	file := header + "\nid = \"proot\"\nversion = \"5.4.1\"\nuri = \"" + server.URL + "/v5.4.1/proot\"\nchecksum = \"sha256:ab\"\n"
+	for _, address = range []string{
+		server.URL + "/v5.10.0/proot\"\n[other]\n#", server.URL + "/v5.10.0/proot?x", server.URL + "/other/v5.10.0/proot", "file:///etc/passwd", "",
+	} {
+		_, err := u.text(t.Context(), file)
+		g.Expect(err).To(MatchError(ContainSubstring("want "+server.URL+"/v5.10.0/proot")), address)
+	}
+	address = server.URL + "/v5.10.0/proot"
+	after, err := u.text(t.Context(), file)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(field(after, "uri")).To(Equal(address))
 }
