@@ -19,6 +19,7 @@ import (
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/busy"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
@@ -127,7 +128,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		r := run(img.process(`run_proot.sh sh -c '(sleep 20; :) & exit 5'; echo $?; run_proot.sh app echo $PPID`))
 		Expect(r.out).To(MatchRegexp(`^5\n\d+\n$`))
 		Expect(strings.Count(r.err, "engine native: this launcher runs inside an engine already")).To(Equal(2), r.err)
-		Expect(r.took).To(BeNumerically("<", 10*time.Second))
+		Expect(r.took).To(BeNumerically("<", busy.Limit(10*time.Second)))
 	})
 
 	it("returns the app's own end", func() {
@@ -269,7 +270,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			}
 			_ = cmd.Wait()
 			Expect(killedBy(cmd.ProcessState)).NotTo(Equal("killed"), "lost after %v", wait)
-			Expect(time.Since(begin)).To(BeNumerically("<", 10*time.Second), "an engine that it ended was waited for")
+			Expect(time.Since(begin)).To(BeNumerically("<", busy.Limit(10*time.Second)), "an engine that it ended was waited for")
 		}
 	})
 
@@ -302,7 +303,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	it("neither waits for what the app leaves behind nor lets it live on", func() {
 		r := run(img.command("app", "leave", "7", "20"))
 		Expect(r.code).To(Equal(7))
-		Expect(r.took).To(BeNumerically("<", 9*time.Second))
+		Expect(r.took).To(BeNumerically("<", busy.Limit(9*time.Second)))
 		pid, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(r.out, "left ")))
 		Expect(err).NotTo(HaveOccurred())
 		Eventually(func() bool { return running(pid) }, "20s").Should(BeFalse())
@@ -701,7 +702,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 			until(bufio.NewScanner(out), "up")
 			begin := time.Now()
 			code := end(cmd, syscall.SIGTERM)
-			Expect(time.Since(begin)).To(BeNumerically("<", 10*time.Second), then)
+			Expect(time.Since(begin)).To(BeNumerically("<", busy.Limit(10*time.Second)), then)
 			Expect(code == 143 || killedBy(cmd.ProcessState) == "terminated").To(BeTrue(), "%d: %s", code, said.String())
 			Expect(said.String()).To(BeEmpty())
 		}
@@ -715,7 +716,7 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		r := run(img.command("app", "exit", "3"))
 		Expect(r.code).To(Equal(3), r.err)
 		Expect(r.err).To(ContainSubstring("proot does not work here, running by userns: proot ended with status 1\n"))
-		Expect(r.took).To(BeNumerically("<", 10*time.Second))
+		Expect(r.took).To(BeNumerically("<", busy.Limit(10*time.Second)))
 	})
 
 	it("is quiet unless asked", func() {
