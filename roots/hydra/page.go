@@ -12,7 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
-// cellLimit is what is kept of a text in a page, in bytes.
+// cellLimit is what is kept of the text of a cell, in bytes.
 const cellLimit = 4 << 10
 
 // buildPage is what Hydra's page of a build tells.
@@ -87,7 +87,7 @@ func readTag(tags *html.Tokenizer) htmlTag {
 	for more {
 		var key, value []byte
 		key, value, more = tags.TagAttr()
-		switch value = value[:min(len(value), cellLimit)]; string(key) {
+		switch string(key) {
 		case "href":
 			tag.href = string(value)
 		case "class":
