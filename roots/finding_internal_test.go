@@ -2,6 +2,7 @@ package roots
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -136,11 +137,28 @@ func TestHydrasBuildOfTheOutputIsAReason(t *testing.T) {
 		b = h.builds("older", ours, "")
 		b.Fail(1)
 		failed := h.says(g, unasked)
-		g.Expect(failed.Text).To(HavePrefix("Hydra could not build it: "))
+		g.Expect(failed.Text).To(And(HavePrefix("Hydra could not build it: "), ContainSubstring(fmt.Sprintf("build %d of shop", b.ID))))
 		g.Expect(failed.Err).To(BeAssignableToTypeOf(&hydra.BuildFailedError{}))
 		g.Expect(failed.Proven).To(BeTrue())
 		b.Delete()
 	}
+
+	store := t.TempDir()
+	h.server.Store(store)
+	b := h.builds("older", hydratest.Job{DrvPath: h.d.drvs[0].String()}, "")
+	b.Succeed()
+	kindsAndKey := func(sig string) ([]Kind, []string) {
+		text := fmt.Sprintf("StorePath: %s\nNarHash: sha256:%s\nNarSize: 8\n%s", h.missing, strings.Repeat("1", 52), sig)
+		g.Expect(os.WriteFile(filepath.Join(store, h.missing.HashPart()+".narinfo"), []byte(text), 0o644)).To(Succeed())
+		found := h.says(g, &NotCachedError{})
+		return found.Kinds, found.Facts[2:]
+	}
+	g.Expect(h.says(g, &NotCachedError{}).Kinds).To(Equal([]Kind{Collected}))
+	kinds, _ := kindsAndKey("")
+	g.Expect(kinds).To(Equal([]Kind{HydraUnsigned}))
+	kinds, key := kindsAndKey("Sig: " + strings.Repeat("k", 130) + ":" + base64.StdEncoding.EncodeToString(make([]byte, 64)) + "\n")
+	g.Expect(kinds).To(Equal([]Kind{HydraServes}))
+	g.Expect(key).To(Equal([]string{"key", strings.Repeat("k", 120) + "…"}))
 }
 
 func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
@@ -222,6 +240,10 @@ func TestWhatHydraEvaluatedIsNamedInOrder(t *testing.T) {
 		inputs[name] = hydra.Input{Value: name}
 	}
 	g.Expect(inputsOf(hydra.Eval{Inputs: inputs})).To(Equal("a=a, b=b, c=c, d=d, e=e, f=r"))
+	for _, name := range []string{"k", "j", "i", "h", "g"} {
+		inputs[name] = hydra.Input{Value: name}
+	}
+	g.Expect(inputsOf(hydra.Eval{Inputs: inputs})).To(And(ContainSubstring("j=j"), Not(ContainSubstring("k=k"))), "ten are")
 	g.Expect(inputsOf(hydra.Eval{Flake: "git+https://me:secret@h/x"})).To(Equal("git+https://h/x"))
 	d := diagnosis{drvs: []storepath.Path{"/nix/store/x"}}
 	found, ofCommit := d.compared(t.Context(), nil, hydra.Build{}, hydra.Eval{}, "shop") // without a commit there, and here
@@ -251,7 +273,8 @@ func TestImpuritiesAreNamedByKindTheClockFirst(t *testing.T) {
 	g.Expect(os.WriteFile(filepath.Join(d.Source, "a.nix"), []byte("<x>"), 0o644)).To(Succeed())
 	g.Expect(d.impurity(t.Context(), e)).To(BeEmpty(), "a flake is evaluated purely")
 	d.Flake = ""
-	g.Expect(d.impurity(t.Context(), e)).To(ConsistOf(HaveField("Kinds", []Kind{SearchPath})))
+	d.Settings.NixPath = []string{"x=./x"}
+	g.Expect(d.impurity(t.Context(), e)).To(ConsistOf(And(HaveField("Kinds", []Kind{SearchPath}), HaveField("Text", ContainSubstring("x=./x")))))
 }
 
 func TestCachesThatASourceListsAreNamedWhereTheyWereNotAsked(t *testing.T) {
@@ -270,6 +293,10 @@ func TestCachesThatASourceListsAreNamedWhereTheyWereNotAsked(t *testing.T) {
 		Facts: []string{"caches", "https://a/?priority=1 https://b", "keys", ""}}}))
 	g.Expect(listed("https://a")).To(ConsistOf(HaveField("Facts", []string{"caches", "https://b", "keys", ""})))
 	g.Expect(listed("https://a/", "https://b/")).To(BeEmpty())
+	tree(g, source, map[string]string{"svc/flake.nix": `{ nixConfig.extra-substituters = [ "https://c" ]; }`})
+	f.Flake = ".?dir=svc#x"
+	g.Expect(listed("https://a", "https://b")).To(ConsistOf(HaveField("Facts", []string{"caches", "https://c", "keys", ""})))
+	f.Flake = ""
 	f.Servers.Getenv = func(name string) string {
 		return map[string]string{"NIX_CONFIG": "extra-trusted-public-keys = k-1:x= k-2:\x1b"}[name]
 	}

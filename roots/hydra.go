@@ -15,9 +15,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// shownName is how much of a stranger's name for something is shown, in characters.
-const shownName = 160
-
 // ErrNoRevision says that Hydra cannot be asked for a source of which nobody tells the commit.
 var ErrNoRevision = errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor " +
 	"the platform says it")
@@ -45,7 +42,7 @@ func (f Finder) askHydra(ctx context.Context) (Result, error) {
 	}
 	roots := Result{}
 	for _, build := range resolution.Builds {
-		f.Log("%s: build %d, %s", text.Clip(build.Job, shownName), build.ID, text.Clip(build.NixName, shownName))
+		f.Log("%s: build %d, %s", text.Short(build.Job), build.ID, text.Short(build.NixName))
 		for _, output := range installedOutputs(build.Outputs) {
 			if slices.Contains(strings.Split(build.Job, "."), HookName) {
 				roots.Hook = output

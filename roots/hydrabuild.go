@@ -103,7 +103,7 @@ func (f Finder) builtThere(ctx context.Context, client *hydra.Client, b hydra.Bu
 	case len(own.Sigs) == 0:
 		found.Kinds[0], found.Text = HydraUnsigned, found.Text+"; Hydra serves it itself, without a signature"
 	default:
-		key := text.Clip(own.Sigs[0].Name, shownName)
+		key := text.Short(text.Printable(own.Sigs[0].Name))
 		found.Kinds[0], found.Text = HydraServes, found.Text+"; Hydra serves it itself, signed by "+key
 		found.Facts = append(found.Facts, "key", key)
 	}

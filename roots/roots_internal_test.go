@@ -95,7 +95,16 @@ func TestTheKeyIsOfTheSourceWhereThatIsEvaluatedAndReadsNothingElse(t *testing.T
 	g.Expect(key(flake)).NotTo(Equal(before[2]))
 	file.Settings.NixPath = []string{"lib=https://example.org/lib.tar.gz"}
 	g.Expect(key(file)).To(BeEmpty(), "that may be another one tomorrow")
+	file.Settings.NixPath = []string{"lib=https://me:secret@example.org/lib.tar.gz"}
+	g.Expect(file.mutable(t.Context())).To(Equal("the search path has lib=https://example.org/lib.tar.gz"))
 	file.Settings.NixPath = nil
+	tree(g, f.Source, map[string]string{"own.nix": "builtins.currentTime"})
+	g.Expect(key(file)).To(BeEmpty())
+	file.Exclude = []string{"own.nix"}
+	without := key(file)
+	g.Expect(without).NotTo(BeEmpty())
+	tree(g, f.Source, map[string]string{"own.nix": "2"})
+	g.Expect(key(file)).To(Equal(without), "what is left out is not read")
 	tree(g, f.Source, map[string]string{"default.nix": "builtins.currentTime"})
 	g.Expect(key(file)).To(BeEmpty())
 	g.Expect(key(flake)).NotTo(BeEmpty(), "it is locked")

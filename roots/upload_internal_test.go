@@ -3,6 +3,7 @@ package roots
 import (
 	"context"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -133,8 +134,8 @@ func gitIndex(files map[string]string) string {
 func TestAnUploadIsComparedWithWhatGitHas(t *testing.T) {
 	g := NewWithT(t)
 	d := diagnosis{evaluation: evaluation{Finder: Finder{Source: t.TempDir(), Log: t.Logf, Identity: nixinstall.Identity{Rev: commitOfGit}}}}
-	tree(g, d.Source, map[string]string{".git/HEAD": "", "a": "x", "b": "y",
-		".git/index": gitIndex(map[string]string{"a": "x", "b": "y"})})
+	tree(g, d.Source, map[string]string{".git/HEAD": "", "a": "x", "b/c/d": "y",
+		".git/index": gitIndex(map[string]string{"a": "x", "b/c/d": "y"})})
 	e := &NotCachedError{}
 	g.Expect(d.upload(t.Context(), e)).To(BeEmpty())
 
@@ -148,4 +149,29 @@ func TestAnUploadIsComparedWithWhatGitHas(t *testing.T) {
 	g.Expect(found[0].Text).To(HaveSuffix("different: a\n(What git has could not be restored completely from .git, so that this is not proven)"))
 	g.Expect(found[0].Kinds).To(Equal([]Kind{ExtraFiles, ChangedFiles}))
 	g.Expect(found[0].Proven).To(BeFalse())
+
+	lost := map[string]string{}
+	for _, name := range []string{"e", "f", "g", "h", "i", "j"} {
+		lost[name] = "lost"
+	}
+	tree(g, d.Source, map[string]string{".git/index": gitIndex(lost)})
+	g.Expect(d.upload(t.Context(), e)[0].Text).To(ContainSubstring("in git, not in the upload: e, f, g, h, i, j\n"))
+}
+
+func TestFilesOf32MiBAreComparedAndHashesOfBothKinds(t *testing.T) {
+	g := NewWithT(t)
+	file := filepath.Join(t.TempDir(), "file")
+	g.Expect(os.WriteFile(file, []byte("x"), 0o644)).To(Succeed())
+	for _, hashSize := range []int{sha1.Size, sha256.Size} {
+		git := gitfiles.File{Mode: gitfiles.Regular, ID: gitfiles.ObjectID("blob", []byte("x"), hashSize)}
+		differs, _ := compareFile(t.Context(), file, git, hashSize)
+		g.Expect(differs).To(Equal(difference{}))
+	}
+	g.Expect(os.Truncate(file, 32<<20)).To(Succeed())
+	content, err := readAny(t.Context(), file)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(len(content)).To(Equal(32 << 20))
+	g.Expect(os.Truncate(file, 32<<20+1)).To(Succeed())
+	_, err = readAny(t.Context(), file)
+	g.Expect(err).To(HaveOccurred())
 }
