@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -284,7 +285,7 @@ func (r *reader) jobs(b pages.Block) {
 }
 
 func (r *reader) procfile(b pages.Block) {
-	parsed, err := procfile.Parse(b.Text)
+	parsed, err := procfile.Parse(context.Background(), b.Text)
 	must(err)
 	Expect(parsed.Entries).To(HaveLen(strings.Count(b.Text, "\n")))
 	Expect(parsed.Warnings).To(BeEmpty())

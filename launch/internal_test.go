@@ -584,12 +584,18 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 		"app $(":       "column 5: ",
 		"app ${%x}":    "is a mksh feature",
 		strings.Repeat("{", 2500) + strings.Repeat("(", 2501): "it has more than 5000 brackets",
-		strings.Repeat("$[", 5001):                            "it has more than 5000 brackets", strings.Repeat("a[", 5001): "it has more than 5000 brackets",
+		strings.Repeat("$[", 5001):                            "it has more than 5000 brackets, back", strings.Repeat("a[", 5001): "it has more than 5000 brackets",
+		strings.Repeat("while a; do ", 5001): "it has more than 5000 brackets, backquotes, negations, conditions and loops",
+		strings.Repeat("if a; then ", 5001):  "it has more than", strings.Repeat("until a; do ", 5001): "it has more than",
+		strings.Repeat("for a in b; do ", 5001): "it has more than", strings.Repeat("case a in a) ", 5001): "it has more than",
+		strings.Repeat("select a in b; do ", 5001): "it has more than", strings.Repeat("`", 5002): "it has more than",
+		"[[ " + strings.Repeat("! ", 4999) + "a ]]": "it has more than",
 	} {
 		Expect(CheckLine(text)).To(MatchError(ContainSubstring(want)), text)
 	}
 	Expect(CheckLine(`run_proot.sh app -p $PORT`)).To(Succeed())
 	Expect(CheckLine("app '" + strings.Repeat("(", 5000) + "'")).To(Succeed())
+	Expect(CheckLine("[[ " + strings.Repeat("! ", 4998) + "a ]]")).To(Succeed())
 }
 
 func FuzzCheckLine(f *testing.F) {

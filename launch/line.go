@@ -61,12 +61,23 @@ func NamedProgram(line string) string {
 	return words[0].Lit()
 }
 
-// maxBrackets bounds how deeply a line can nest, as each level takes memory and time of the parser.
-const maxBrackets = 5000
+// maxOpenings bounds how deeply a line can nest, as each level takes memory and time of the parser, by the square of how many
+// there are.
+const maxOpenings = 5000
+
+// openings are what another level begins with.
+func openings() []string {
+	return []string{"(", "{", "[", "`", "!", "if", "while", "until", "for", "case", "select"}
+}
 
 func parseLine(text string) (*syntax.File, error) {
-	if strings.Count(text, "(")+strings.Count(text, "{")+strings.Count(text, "[") > maxBrackets {
-		return nil, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets", maxBrackets)}
+	nested := 0
+	for _, opening := range openings() {
+		nested += strings.Count(text, opening)
+	}
+	if nested > maxOpenings {
+		return nil, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets, backquotes, negations, conditions and "+
+			"loops", maxOpenings)}
 	}
 	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
 	if err != nil {

@@ -169,7 +169,7 @@ func TestHerokusParserGivesTheSame(t *testing.T) {
 func expectEntries(t *testing.T, text string, entries []string, warnings int, why string) {
 	t.Helper()
 	g := NewWithT(t)
-	p, err := procfile.Parse(text)
+	p, err := procfile.Parse(t.Context(), text)
 	if entries == nil {
 		g.Expect(err).To(HaveOccurred(), "%q: %s", text, why)
 		return

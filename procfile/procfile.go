@@ -143,7 +143,7 @@ func Read(ctx context.Context, source string) (File, error) {
 	if err != nil {
 		return File{}, &FileError{Kind: BadFile, Err: err}
 	}
-	return Parse(string(text))
+	return Parse(ctx, string(text))
 }
 
 // misnamed has a warning for each file that seems to be meant for a Procfile and has another name, which nobody reads.
@@ -166,8 +166,8 @@ func misnamed(source string) []string {
 // given twice the last counts, each with a warning.
 //
 // The command is checked for shell syntax here, at build time, so that a missing quote does not wait for the first
-// start of the app. Its error is a *Error, or a *FileError where no line can be read.
-func Parse(text string) (File, error) {
+// start of the app. Its error is a *Error, a *FileError where no line can be read, or the context's, which each line looks at.
+func Parse(ctx context.Context, text string) (File, error) {
 	var p File
 	switch {
 	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
@@ -202,6 +202,9 @@ func Parse(text string) (File, error) {
 	for _, line := range all {
 		if lines[line.Type].number != line.number {
 			continue
+		}
+		if ctx.Err() != nil {
+			return File{}, context.Cause(ctx)
 		}
 		if err := line.check(); err != nil {
 			return File{}, err

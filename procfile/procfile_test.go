@@ -1,6 +1,7 @@
 package procfile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,7 @@ func TestProcfile(t *testing.T) {
 }
 
 func ExampleParse() {
-	file, err := procfile.Parse("# the site\nWeb: run_proot.sh shop -p $PORT\n")
+	file, err := procfile.Parse(context.Background(), "# the site\nWeb: run_proot.sh shop -p $PORT\n")
 	fmt.Println(file.Entries[0].Type, "runs", file.Entries[0].Command, err)
 	fmt.Println(file.Warnings[0])
 	// Output:
@@ -30,12 +31,12 @@ func ExampleParse() {
 	// Procfile line 2: the process type "Web" becomes "web"; write it so
 }
 
-func testProcfile(t *testing.T, context spec.G, it spec.S) {
+func testProcfile(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
 	it("reads process types in their order, with comments, blank lines and the line ends of any system", func() {
 		for _, end := range []string{"\n", "\r\n", "\r"} {
-			p, err := procfile.Parse(strings.ReplaceAll("\ufeff# the site\nweb: run_proot.sh serve -p $PORT\n \t\n"+
+			p, err := procfile.Parse(t.Context(), strings.ReplaceAll("\ufeff# the site\nweb: run_proot.sh serve -p $PORT\n \t\n"+
 				"\t# a comment\nworker:run_proot.sh work --name 'a b' \n  ", "\n", end))
 			Expect(err).NotTo(HaveOccurred())
 			Expect(p).To(Equal(procfile.File{Entries: []procfile.Entry{
@@ -46,7 +47,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("keeps shell syntax as it is", func() {
-		p, err := procfile.Parse(`web: cd "$HOME" && exec run_proot.sh app | tee log: "#"`)
+		p, err := procfile.Parse(t.Context(), `web: cd "$HOME" && exec run_proot.sh app | tee log: "#"`)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries[0].Command).To(Equal(`cd "$HOME" && exec run_proot.sh app | tee log: "#"`))
 	})
@@ -55,7 +56,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 		for written, want := range map[string]string{
 			"Web": "web", "my_worker": "my-worker", "   web": "web", "IamAKey": "iamakey", "A_b-C": "a-b-c",
 		} {
-			p, err := procfile.Parse(written + ": x")
+			p, err := procfile.Parse(t.Context(), written+": x")
 			Expect(err).NotTo(HaveOccurred())
 			Expect(p.Entries).To(Equal([]procfile.Entry{{Type: want, Command: "x"}}))
 			Expect(p.Warnings).To(HaveLen(1))
@@ -63,14 +64,14 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			Expect(p.Warnings[0]).To(HaveSuffix(fmt.Sprintf("becomes %q%s", want, "; write it so")))
 		}
 		for _, name := range []string{"a", "aa", "0", "iamastrictly-validkey", "a--b", strings.Repeat("a", 63)} {
-			p, err := procfile.Parse(name + ": x")
+			p, err := procfile.Parse(t.Context(), name+": x")
 			Expect(err).NotTo(HaveOccurred())
 			Expect(p).To(Equal(procfile.File{Entries: []procfile.Entry{{Type: name, Command: "x"}}}))
 		}
 	})
 
 	it("takes the last of a type that is given twice, with a warning", func() {
-		p, err := procfile.Parse("web: a 'broken\nother: o\nWEB: b\nweb: c\n")
+		p, err := procfile.Parse(t.Context(), "web: a 'broken\nother: o\nWEB: b\nweb: c\n")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries).To(Equal([]procfile.Entry{{Type: "other", Command: "o"}, {Type: "web", Command: "c"}}))
 		Expect(p.Warnings).To(HaveLen(3))
@@ -85,7 +86,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 				fmt.Fprintf(&text, "a%x:x\n", i)
 			}
 		}
-		p, err := procfile.Parse(text.String())
+		p, err := procfile.Parse(t.Context(), text.String())
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries).To(HaveLen(60_000))
 	})
@@ -97,19 +98,27 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"web: " + strings.Repeat("x", 128<<10),
 			"web: " + strings.Repeat("$((1+", 9000) + "1" + strings.Repeat("))", 9000),
 		} {
-			_, err := procfile.Parse(text)
+			_, err := procfile.Parse(t.Context(), text)
 			Expect(err).To(HaveOccurred(), "%.80q", text)
 			Expect(len(err.Error())).To(BeNumerically("<", 1000))
 		}
 	})
 
+	it("ends with its context", func() {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		stopped := errors.New("stopped")
+		cancel(stopped)
+		_, err := procfile.Parse(ctx, "web: x")
+		Expect(err).To(MatchError(stopped))
+	})
+
 	it("spells ten warnings out and counts the others", func() {
-		p, err := procfile.Parse(strings.Repeat(strings.Repeat(" ", 1000)+"Web: x\n", 10_000))
+		p, err := procfile.Parse(t.Context(), strings.Repeat(strings.Repeat(" ", 1000)+"Web: x\n", 10_000))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Warnings).To(HaveLen(11))
 		Expect(p.Warnings[10]).To(Equal("the Procfile has 19989 more of the kind"))
 		Expect(len(strings.Join(p.Warnings, ""))).To(BeNumerically("<", 2000))
-		p, err = procfile.Parse(strings.Repeat("web: x\n", 11))
+		p, err = procfile.Parse(t.Context(), strings.Repeat("web: x\n", 11))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Warnings).To(HaveLen(10))
 		Expect(p.Warnings[9]).To(HavePrefix("Procfile line 11: "))
@@ -137,7 +146,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"\xff\xfew\x00e\x00b\x00:\x00": "it is UTF-16, as PowerShell's > writes it", "\xfe\xff\x00w": "it is UTF-16, as PowerShell's > writes it",
 			"web: \xff": "it is not UTF-8",
 		} {
-			_, err := procfile.Parse(text)
+			_, err := procfile.Parse(t.Context(), text)
 			Expect(err).To(MatchError("reading Procfile: " + says))
 			expectKind(err, procfile.BadEncoding)
 		}
@@ -196,7 +205,7 @@ func testProcfile(t *testing.T, context spec.G, it spec.S) {
 			"for example \"web: run_proot.sh myapp\"\n    web: run_proot.sh\n                     ^"},
 	} {
 		it("shows the place of "+c.name, func() {
-			_, err := procfile.Parse(c.text)
+			_, err := procfile.Parse(t.Context(), c.text)
 			Expect(err).To(MatchError(c.message))
 		})
 	}
@@ -213,7 +222,7 @@ func testErrors(t *testing.T, _ spec.G, it spec.S) {
 
 	it("names the first character of a type that may not stand there", func() {
 		for text, column := range map[string]int{"-key: x": 1, ": x": 1, "key-: x": 4, "  a.b-: x": 4, ".a: x": 1, "a_-: x": 3} {
-			_, err := procfile.Parse(text)
+			_, err := procfile.Parse(t.Context(), text)
 			var bad *procfile.Error
 			Expect(errors.As(err, &bad)).To(BeTrue(), text)
 			Expect(bad.Column).To(Equal(column), text)
@@ -222,10 +231,10 @@ func testErrors(t *testing.T, _ spec.G, it spec.S) {
 
 	it("takes a command as long as Linux takes an argument, and none that is longer", func() {
 		command := strings.Repeat("x", 128<<10-1)
-		p, err := procfile.Parse("web: " + command)
+		p, err := procfile.Parse(t.Context(), "web: "+command)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(p.Entries[0].Command).To(Equal(command))
-		_, err = procfile.Parse("web: " + command + "x")
+		_, err = procfile.Parse(t.Context(), "web: "+command+"x")
 		Expect(err).To(MatchError(ContainSubstring("has more than 131071 bytes")))
 	})
 
@@ -250,7 +259,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("web: echo \"$(cat <<X\n")
 	f.Add("\ufeffWeb:a\r_x: y\r\nmy_worker :z\nmy-worker: 'b\n" + strings.Repeat("k", 64) + ": c")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := procfile.Parse(text)
+		p, err := procfile.Parse(t.Context(), text)
 		if err != nil {
 			if len(err.Error()) > 4000 {
 				t.Fatalf("the error has %d bytes", len(err.Error()))

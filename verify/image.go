@@ -74,7 +74,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 		}
 	}
 	c.otherLayers()
-	c.processTypes()
+	c.processTypes(ctx)
 	c.lifecycleLauncher()
 	c.NotCovered = append(c.NotCovered, "the app's own files in "+c.appDir)
 	c.start()

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"path"
@@ -19,7 +20,7 @@ import (
 const maxError = 500
 
 // processTypes checks what is run by which name.
-func (c *imageCheck) processTypes() {
+func (c *imageCheck) processTypes(ctx context.Context) {
 	where := path.Join(c.layersDir, lifecycle.ProcessTypes)
 	launch, err := lifecycle.ReadLaunch(c.root.Find(c.layersDir))
 	if err != nil {
@@ -45,7 +46,7 @@ func (c *imageCheck) processTypes() {
 	if ours != 1 {
 		c.add(Altered, where, "it names this buildpack %s: what its layers set at launch is set as often", text.Count(ours, "time"))
 	}
-	commands := c.procfile()
+	commands := c.procfile(ctx)
 	for _, p := range c.processes {
 		c.processType(where, p, commands)
 	}
@@ -59,7 +60,7 @@ func (c *imageCheck) processTypes() {
 }
 
 // procfile are the commands that the Procfile in the image gives, where it keeps one.
-func (c *imageCheck) procfile() map[string]string {
+func (c *imageCheck) procfile(ctx context.Context) map[string]string {
 	commands := map[string]string{}
 	file := c.root.Find(path.Join(c.appDir, procfile.Name))
 	if file == nil || file.Kind != filetree.Regular {
@@ -69,7 +70,7 @@ func (c *imageCheck) procfile() map[string]string {
 	if err != nil {
 		return commands
 	}
-	parsed, err := procfile.Parse(string(raw))
+	parsed, err := procfile.Parse(ctx, string(raw))
 	if err != nil {
 		return commands
 	}
