@@ -7,6 +7,7 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 // The image's labels: those of the OCI image specification (annotations.md), and this buildpack's own.
@@ -26,7 +27,7 @@ func (in *inputs) labels(c *contents) []libcnb.Label {
 	}
 	var labels []libcnb.Label
 	for _, label := range []libcnb.Label{
-		{Key: sourceLabel, Value: redact.Text(cmp.Or(in.config.GitURL, in.identity.URL))},
+		{Key: sourceLabel, Value: redact.Text(cmp.Or(nixinstall.WithoutCredentials(in.config.GitURL), in.identity.URL))},
 		{Key: revisionLabel, Value: cmp.Or(in.config.GitRev, in.identity.Rev)},
 		{Key: rootsLabel, Value: strings.Join(roots, " ")},
 		{Key: engineLabel, Value: c.Engine},

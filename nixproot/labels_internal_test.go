@@ -25,4 +25,6 @@ func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	s.config.GitURL, s.config.GitRev = "https://user:password@git.example.org/other.git", "2e"
 	g.Expect(s.labels(c)[0].Value).To(And(ContainSubstring("git.example.org/other.git"), Not(ContainSubstring("password"))))
 	g.Expect(s.labels(c)[1].Value).To(Equal("2e"))
+	s.config.GitURL = "user:password@git.example.org/other.git"
+	g.Expect(s.labels(c)[0].Value).To(Equal("https://git.example.org/shop.git"))
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
@@ -62,6 +63,11 @@ func newRedacting(to io.Writer, environment map[string]string) redacting {
 			hide[name+":"+value] = name + ":" + hidden // as a Go map is printed
 		}
 		confide(name, value)
+		for _, word := range addresses(name, value) {
+			if login := loginWithoutScheme(word); login != "" {
+				hide[login] = hidden
+			}
+		}
 	}
 	for _, argument := range strings.Fields(environment[argumentsName]) {
 		name, value, _ := strings.Cut(argument, "=")
@@ -101,6 +107,24 @@ func isShown(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "BP_NIX_") || strings.HasPrefix(name, "BPL_NIX_")
+}
+
+// addresses are what may be addresses in a setting of this buildpack; those with patterns of files have none.
+func addresses(name, value string) []string {
+	if !isShown(name) || strings.HasSuffix(name, "_FILES") || name == "BP_NIX_HARMLESS" {
+		return nil
+	}
+	return strings.FieldsFunc(value, func(c rune) bool { return unicode.IsSpace(c) || c == ',' })
+}
+
+// loginWithoutScheme is what stands before the host of an address whose https:// was left out, "" where there is no login:
+// secretURL does not find it.
+func loginWithoutScheme(address string) string {
+	login := address[:strings.LastIndexByte(address, '@')+1]
+	if !strings.Contains(login, ":") || strings.Contains(login, "://") {
+		return ""
+	}
+	return login
 }
 
 // environment is what a platform gives a build: the process's variables, and those in the platform directory's env, where it
