@@ -83,10 +83,13 @@ type entry struct {
 // Settings that only count where an expression is evaluated, where anything is, and outside of flakes.
 var (
 	ofExpressions = []string{"BP_NIX_ARGS", "BP_NIX_ARG_EXPRS", "BP_NIX_PATH", "NIXPKGS_ALLOW_UNFREE", "NIXPKGS_ALLOW_INSECURE",
-		"NIXPKGS_ALLOW_BROKEN", "NIXPKGS_ALLOW_UNSUPPORTED_SYSTEM", "NIXPKGS_ALLOW_NONSOURCE", "NIXPKGS_CONFIG"}
+		"NIXPKGS_ALLOW_BROKEN", "NIXPKGS_ALLOW_UNSUPPORTED_SYSTEM", "NIXPKGS_ALLOW_NONSOURCE", "NIXPKGS_CONFIG", nixPath}
 	ofEvaluation = slices.Concat([]string{"BP_NIX_FLAKE", "BP_NIX_FILE", "BP_NIX_ATTRS", "NIX_ATTRIBUTES", "BP_NIX_SOURCE_NAME"},
 		ofExpressions)
 )
+
+// nixPath is Nix's own variable, which a person may set and nothing here reads.
+const nixPath = "NIX_PATH"
 
 // idleSettings are given and do nothing, because another setting or the source decides.
 type idleSettings struct {
@@ -122,6 +125,8 @@ func (e entry) idle(lookup Lookup) (all []idleSettings) {
 	default:
 		if e.Flake != "" {
 			add("a flake is evaluated", ofExpressions...)
+		} else {
+			add("BP_NIX_PATH is read in its place", nixPath)
 		}
 	}
 	if attrs := given("BP_NIX_ATTRS"); attrs != "" && attrs != given("NIX_ATTRIBUTES") {

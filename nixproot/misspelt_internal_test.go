@@ -55,4 +55,7 @@ func TestSettingsThatDoNothingBesideAnotherAreNamed(t *testing.T) {
 	Expect(entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
 	Expect(entry{Flake: "."}.idle(lookup)).To(Equal([]idleSettings{{[]string{"BP_NIX_ARGS"}, "a flake is evaluated"},
 		{[]string{"NIX_ATTRIBUTES"}, "BP_NIX_ATTRS is set"}}))
+	given = map[string]string{"NIX_PATH": "nixpkgs=channel:nixos-unstable"}
+	Expect(entry{File: "a.nix"}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_PATH"}, "BP_NIX_PATH is read in its place"}}))
+	Expect(entry{Flake: "."}.idle(lookup)).To(Equal([]idleSettings{{[]string{"NIX_PATH"}, "a flake is evaluated"}}))
 }
