@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -18,6 +19,7 @@ import (
 // has, and no two paths are counted with the same files.
 func TestWhatLayersSayIsBounded(t *testing.T) {
 	g := NewWithT(t)
+	largest := int64(64 << 20)
 	// said writes what each layer says, and gives the error of the last.
 	said := func(layers ...[]byte) error {
 		dir := t.TempDir()
@@ -26,7 +28,7 @@ func TestWhatLayersSayIsBounded(t *testing.T) {
 			g.Expect(os.Mkdir(name, 0o755)).To(Succeed())
 			g.Expect(os.WriteFile(filepath.Join(name, closure.PathsName), text, 0o644)).To(Succeed())
 			if text == nil { // as large as one may be
-				g.Expect(os.Truncate(filepath.Join(name, closure.PathsName), 64<<20)).To(Succeed())
+				g.Expect(os.Truncate(filepath.Join(name, closure.PathsName), largest)).To(Succeed())
 			}
 		}
 		tree, done, err := filetree.ReadDirectory(t.Context(), dir)
@@ -47,6 +49,19 @@ func TestWhatLayersSayIsBounded(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		return text
 	}
+	padded := func(size, references int) []byte {
+		refs := make([]string, references)
+		for i := range refs {
+			refs[i] = fmt.Sprintf(`"/nix/store/%032d-a"`, i)
+		}
+		text := fmt.Sprintf(`{"path":"/nix/store/%032d-a","references":[%s],"pad":"`, 0, strings.Join(refs, ","))
+		text += strings.Repeat("p", max(0, size-len(text)-2)) + `"}`
+		return fmt.Appendf(nil, `{"format":%d,"prefix":"/nix/store","paths":[%s]}`, closure.Format, text)
+	}
+	g.Expect(said(padded(6<<20, 0))).To(Succeed())
+	g.Expect(said(padded(6<<20+1, 0))).To(MatchError(ContainSubstring("more than 6291456")))
+	g.Expect(said(padded(0, 32768))).To(Succeed())
+	g.Expect(said(padded(0, 32769))).To(MatchError(ContainSubstring("more than a narinfo has room for")))
 	const view = "/layers/nixproot_nix-hydra/view"
 	g.Expect(said(paths(storepath.Dir, 0, 3), paths(storepath.Dir, 3, 6))).To(Succeed())
 	g.Expect(said(paths(view, 0, 1), paths(view, 1, 2))).To(Succeed())
@@ -55,4 +70,6 @@ func TestWhatLayersSayIsBounded(t *testing.T) {
 		To(MatchError(ContainSubstring("more than 100000 paths")))
 	g.Expect(said(nil, nil, nil, nil)).NotTo(MatchError(ContainSubstring("layers before it")))
 	g.Expect(said(nil, nil, nil, nil, nil)).To(MatchError(ContainSubstring("with those of the layers before it")))
+	largest++
+	g.Expect(said(nil)).To(MatchError(ContainSubstring("more than 67108864")))
 }

@@ -157,26 +157,28 @@ func testSubstitute(t *testing.T, _ spec.G, it spec.S) {
 		Expect(caches.fetches).To(Equal([]storepath.Path{root, refs[3], refs[1], refs[2], refs[0], refs[4]}))
 	})
 
-	it("has three large NARs for each core under way, not all of them", func() {
-		before := runtime.GOMAXPROCS(1)
-		defer runtime.GOMAXPROCS(before)
-		for i := range 5 {
-			data := map[string]string{"data": strings.Repeat("x", 8<<20)}
-			options.Roots = append(options.Roots, c.add(pathOf("1", fmt.Sprint("large-", i)), data))
-		}
-		var now, most atomic.Int32
-		caches.fetch = func(context.Context, storepath.Path) error {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
+	for _, n := range []struct{ size, all, atOnce int }{{8 << 20, 4, 3}, {4<<20 - 4<<10, 7, 6}} {
+		it(fmt.Sprintf("has %d NARs of %d KiB for each core under way, not all of them", n.atOnce, n.size>>10), func() {
+			before := runtime.GOMAXPROCS(1)
+			defer runtime.GOMAXPROCS(before)
+			for i := range n.all {
+				data := map[string]string{"data": strings.Repeat("x", n.size)}
+				options.Roots = append(options.Roots, c.add(pathOf("1", fmt.Sprint("large-", i)), data))
 			}
-			time.Sleep(100 * time.Millisecond)
-			now.Add(-1)
-			return nil
-		}
-		_, err := closure.Substitute(ctx, options)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(most.Load()).To(BeEquivalentTo(3))
-	})
+			var now, most atomic.Int32
+			caches.fetch = func(context.Context, storepath.Path) error {
+				if n := now.Add(1); n > most.Load() {
+					most.Store(n)
+				}
+				time.Sleep(100 * time.Millisecond)
+				now.Add(-1)
+				return nil
+			}
+			_, err := closure.Substitute(ctx, options)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(most.Load()).To(BeEquivalentTo(n.atOnce))
+		})
+	}
 
 	it("fetches everything again for another layers directory", func() {
 		options.Roots = c.stock(newWorld(1, 10)).Roots
