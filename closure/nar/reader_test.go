@@ -24,6 +24,7 @@ var malformed = map[string]struct{ text, problem string }{
 	"an HTML page":            {"<!DOCTYPE html><html><body>Please log in</body></html>", "not a Nix archive"},
 	"another magic":           {words("nix-archive-2") + file(""), `found "nix-archive-2"`},
 	"magic only":              {words(magic), "unexpected EOF"},
+	"a long word":             {words(magic) + length(14), "14 bytes, want at most 13"},
 	"an unknown type":         {archive(words("(", "type", "socket", ")")), `found "socket"`},
 	"no type":                 {archive(words("(", "kind", "regular")), `found "kind", want "type"`},
 	"no parenthesis":          {archive(words("[", "type")), `found "[", want "("`},
@@ -229,9 +230,18 @@ func testReader(t *testing.T, context spec.G, it spec.S) {
 		}
 	})
 
-	it("gives up on a source that gives nothing", func() {
-		_, err := nar.NewReader(silent{}).Next()
-		Expect(errors.Is(err, io.ErrNoProgress)).To(BeTrue())
+	it("gives up on a source that gives nothing a hundred times", func() {
+		patient := func(empty int) io.Reader {
+			rest := strings.NewReader(archive(file("")))
+			return readerFunc(func(p []byte) (int, error) {
+				if empty--; empty >= 0 {
+					return 0, nil
+				}
+				return rest.Read(p)
+			})
+		}
+		Expect(nar.Copy(&events{}, nar.NewReader(patient(99)), nil)).To(Succeed())
+		Expect(nar.Copy(&events{}, nar.NewReader(patient(100)), nil)).To(MatchError(io.ErrNoProgress))
 	})
 
 	it("allocates nothing by a declared size", func() {
@@ -257,6 +267,6 @@ func (a *asked) Read(p []byte) (int, error) {
 	return a.Reader.Read(p)
 }
 
-type silent struct{}
+type readerFunc func([]byte) (int, error)
 
-func (silent) Read([]byte) (int, error) { return 0, nil }
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
