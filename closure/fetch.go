@@ -67,7 +67,6 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 		if ctx.Err() != nil {
 			return err
 		}
-		s.progress.expect(d.node.NarSize)
 	}
 	var failure error
 	tried := map[storepath.Hash]bool{}

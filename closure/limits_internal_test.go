@@ -7,6 +7,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -63,4 +64,19 @@ func TestFiveBlockersAreTheReason(t *testing.T) {
 	g.Expect(strings.Count(says(5), "; ")).To(Equal(4))
 	g.Expect(says(5)).NotTo(ContainSubstring("more"))
 	g.Expect(says(6)).To(HaveSuffix("; and 1 more"))
+}
+
+func TestWhatThisBuildHasReadOfAPathCountsBeforeWhatThePreviousImageSays(t *testing.T) {
+	g := NewWithT(t)
+	info := &narinfo.NarInfo{StorePath: limitPath, NarSize: 8}
+	s := &substitution{
+		found: map[storepath.Path]*cache.Found{limitPath: {NarInfo: info}}, nodes: map[storepath.Path]*Node{},
+		staged: map[storepath.Path]staged{limitPath: {Prefix: storepath.Dir}}, // relocated before, and written back
+	}
+	s.Previous = &Previous{Nodes: map[storepath.Path]*Node{limitPath: {Foreign: []string{"previous"}}}}
+	s.learn()
+	g.Expect(s.nodes[limitPath].Foreign).To(Equal([]string{"previous"}))
+	s.nodes[limitPath] = &Node{Foreign: []string{"here"}}
+	s.learn()
+	g.Expect(s.nodes[limitPath].Foreign).To(Equal([]string{"here"}))
 }

@@ -79,7 +79,7 @@ func TestAnAddressHasNoBlanks(t *testing.T) {
 	g := NewWithT(t)
 	for text, want := range map[string]bool{
 		"https://h/x": true, "git@h:x": true, "": false, "https://h/a b": false, "https://h/\x7f": false, "https://h/\x1b[m": false,
-		"https://h/\u202e": false, strings.Repeat("a", maxRepositoryURL): true, strings.Repeat("a", maxRepositoryURL+1): false,
+		"https://h/\u202e": false, strings.Repeat("a", 2048): true, strings.Repeat("a", 2048+1): false,
 	} {
 		g.Expect(isAddress(text)).To(Equal(want), "%.40q", text)
 	}

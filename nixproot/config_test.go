@@ -27,6 +27,7 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		Expect(c.TrustedKeys).To(HaveLen(1))
 		Expect(c.TrustedKeys[0].Name).To(Equal("cache.nixos.org-1"))
 		Expect(c.RequireSigs).To(BeTrue())
+		Expect(c.RemoveSource).To(BeFalse())
 		Expect(c.Engine).To(Equal("auto"))
 		Expect(c.System).To(Equal("x86_64-linux"))
 	})

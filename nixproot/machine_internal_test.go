@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"os"
@@ -74,6 +75,23 @@ func testMachine(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).To(MatchError("checking programs: " + app.String() +
 			"/bin/serve is for x86_64-linux, and the image is for aarch64-linux"))
 		Expect(explain(err)).To(MatchError(ContainSubstring("add it to the systems of the jobset")))
+		of := func(name string) string { return "#!" + bash.String() + "/share/" + name + "\n" }
+		scripts := map[string]string{"share/1": of("2"), "share/2": of("3"), "share/3": of("4"), "share/4": of("5"), "share/5": of("6"), "share/6": amd64}
+		for first, refused := range map[string]bool{"2": true, "1": false} { // the kernel runs no more of each other
+			chain := unpacked(map[storepath.Path]map[string]string{app: {"bin/serve": of(first)}, bash: scripts})
+			Expect(check(chain, "aarch64-linux") != nil).To(Equal(refused), "from %s", first)
+		}
+		for links, refused := range map[int]bool{40: true, 41: false} {
+			chain := unpacked(map[storepath.Path]map[string]string{app: {"lib/0": amd64}})
+			dir := filepath.Join(layers, "closure-00", app.Base())
+			Expect(os.Mkdir(filepath.Join(dir, "bin"), 0o755)).To(Succeed())
+			for i := range links - 1 {
+				Expect(os.Symlink(fmt.Sprint(i), filepath.Join(dir, "lib", fmt.Sprint(i+1)))).To(Succeed())
+			}
+			Expect(os.Symlink(fmt.Sprintf("../lib/%d", links-1), filepath.Join(dir, "bin/serve"))).To(Succeed())
+			Expect(check(chain, "aarch64-linux") != nil).To(Equal(refused), "%d links", links)
+		}
+		result = unpacked(map[storepath.Path]map[string]string{app: {"bin/serve": amd64, "bin/run": "#!/bin/sh\n"}})
 		result.Reused.Paths = 3
 		Expect(check(result, "aarch64-linux")).To(HaveOccurred())
 	})

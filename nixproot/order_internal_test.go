@@ -15,7 +15,7 @@ func TestProcfileBuildpacksAfter(t *testing.T) {
 	after := func() []string { return procfileBuildpacksAfter(t.Context(), layers, "nixproot/nix-hydra") }
 	g.Expect(after()).To(BeEmpty())
 	const two = "[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"x/procfile\"\n#"
-	largest := two + strings.Repeat("x", maxGroupFile-len(two))
+	largest := two + strings.Repeat("x", 1<<20-len(two))
 	for text, want := range map[string][]string{
 		two: {"x/procfile"}, largest: {"x/procfile"}, largest + "x": nil, two + "\n[[group]]\nid = 3\n": nil,
 		"[[group]]\nid = \"heroku/procfile\"\n[[group]]\nid = \"nixproot/nix-hydra\"\n[[group]]\nid = \"other/one\"\n": nil,

@@ -37,7 +37,7 @@ func TestSecretsInWhatAHookSays(t *testing.T) {
 
 	// A line without an end is not waited for.
 	out.Reset()
-	long := bytes.Repeat([]byte("x"), longestLine)
+	long := bytes.Repeat([]byte("x"), 64<<10)
 	_, err := said.Write(long)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(out.Len()).To(BeNumerically(">=", len(long)))

@@ -22,7 +22,7 @@ func TestFindIdentity(t *testing.T) {
 	const commit, other = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789abcdef0123456789abcdef"
 	kpack := "[source]\n  type = \"git\"\n  [source.metadata]\n    repository = \"https://me:secret@example.org/app\"\n    revision = \"main\"\n" +
 		"  [source.version]\n    commit = \"" + commit + "\"\n"
-	longest := "https://example.org/" + strings.Repeat("x", maxRepositoryURL-len("https://example.org/"))
+	longest := "https://example.org/" + strings.Repeat("x", 2048-len("https://example.org/"))
 	for _, c := range []struct {
 		name     string
 		metadata string
@@ -64,9 +64,9 @@ func TestFindIdentity(t *testing.T) {
 		{name: "another's repository", env: map[string]string{"SOURCE_VERSION": commit, "CI_COMMIT_SHA": other,
 			"CI_PROJECT_URL": "https://example.org/app"}, rev: commit},
 		{name: "a branch as the revision", metadata: "[source.metadata]\nrevision = \"main\"\n"},
-		{name: "the largest file", metadata: kpack + "#" + strings.Repeat("x", maxProjectMetadata-len(kpack)-1), rev: commit,
+		{name: "the largest file", metadata: kpack + "#" + strings.Repeat("x", 1<<20-len(kpack)-1), rev: commit,
 			url: "https://example.org/app"},
-		{name: "a larger one", metadata: kpack + "#" + strings.Repeat("x", maxProjectMetadata-len(kpack)),
+		{name: "a larger one", metadata: kpack + "#" + strings.Repeat("x", 1<<20-len(kpack)),
 			log: "The platform's project-metadata.toml cannot be read"},
 		{name: "no address", env: map[string]string{"CI_COMMIT_SHA": commit, "CI_PROJECT_URL": "https://example.org/a b"}, rev: commit},
 		{name: "the longest address", env: map[string]string{"CI_COMMIT_SHA": commit, "CI_PROJECT_URL": longest}, rev: commit, url: longest},

@@ -203,7 +203,7 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	g.Expect(deep.Kinds).To(Equal([]Kind{DeepClone}))
 	g.Expect(deep.Text).To(Equal("Hydra has built this revision, and the two differ: input src of the jobset is a deep clone (https://git/x main 1), " +
 		"and its .git is in Hydra's source, which no other checkout has alike" + derivations() + hydratest.Revision("ours")))
-	for range lookedAt {
+	for range 3 {
 		h.builds("newer", hydratest.Job{}, "")
 	}
 	g.Expect(h.says(g, &NotCachedError{}).Kinds).To(Equal([]Kind{OtherRevision}), "only the newest are looked into")
