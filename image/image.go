@@ -16,7 +16,9 @@ import (
 	"os"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -66,11 +68,17 @@ type Layer struct {
 	digest string // of its file, "" where the format has none
 }
 
+// imageName is what an engine may call an image, which a file's path mostly is not (distribution/reference).
+var imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9._/:@-]*$`)
+
 // Open opens the image at a path. Close it after use.
 func Open(ctx context.Context, name string) (*Image, error) {
 	files, err := openStore(ctx, name)
 	if _, statErr := os.Stat(name); errors.Is(statErr, os.ErrNotExist) {
-		return nil, fmt.Errorf("opening image %s: there is no such file; docker save %s -o FILE writes one of an engine's image", name, name)
+		if imageName.MatchString(name) && !strings.Contains(path.Base(name), ".tar") {
+			return nil, fmt.Errorf("opening image %s: there is no such file; docker save %s -o FILE writes one of an engine's image", name, name)
+		}
+		return nil, fmt.Errorf("opening image %s: there is no such file", name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening image %s: %w", name, err)

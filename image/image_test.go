@@ -181,6 +181,17 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 	it("says how a file is made of an engine's image, where a name is no file's", func() {
 		_, err := image.Open(ctx, "myapp:1")
 		Expect(err).To(MatchError("opening image myapp:1: there is no such file; docker save myapp:1 -o FILE writes one of an engine's image"))
+		for _, file := range []string{"/nonexistent", "./myapp", "../myapp", "myapp.tar", "Downloads/myapp", "myapp.tar.gz"} {
+			_, err := image.Open(ctx, file)
+			Expect(err).To(MatchError("opening image " + file + ": there is no such file"))
+		}
+	})
+
+	it("says what an archive is packed with that it does not take", func() {
+		for name, magic := range map[string]string{"zstd": "\x28\xb5\x2f\xfd\x00", "xz": "\xfd7zXZ\x00\x00", "bzip2": "BZh9"} {
+			_, err := image.Open(ctx, writeFile(t, []byte(magic)))
+			Expect(err).To(MatchError(HaveSuffix("reading the archive: it is packed with " + name + "; unpack it, and give what comes out")))
+		}
 	})
 
 	it("refuses what engines would read in different ways, and what is not an image", func() {

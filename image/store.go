@@ -110,8 +110,12 @@ func openArchive(ctx context.Context, file *os.File) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	head := make([]byte, 2)
-	if _, err := file.ReadAt(head, 0); err == nil && bytes.Equal(head, []byte{0x1f, 0x8b}) {
+	head := make([]byte, 6)
+	if n, err := file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	} else if packed := compression(head[:n]); packed != "" && packed != "gzip" {
+		return nil, fmt.Errorf("reading the archive: it is packed with %s; unpack it, and give what comes out", packed)
+	} else if packed != "" {
 		if file, err = gunzip(ctx, file, filetree.Room(info.Size())); err != nil {
 			return nil, err
 		}
@@ -123,6 +127,18 @@ func openArchive(ctx context.Context, file *os.File) (store, error) {
 	}
 	a.given = info.Size()
 	return a, nil
+}
+
+// compression is what an archive that begins so was packed with as a whole, "" for none. gzip is what docker load takes, too.
+func compression(head []byte) string {
+	for _, each := range []struct{ name, magic string }{
+		{"gzip", "\x1f\x8b"}, {"zstd", "\x28\xb5\x2f\xfd"}, {"xz", "\xfd7zXZ\x00"}, {"bzip2", "BZh"},
+	} {
+		if bytes.HasPrefix(head, []byte(each.magic)) {
+			return each.name
+		}
+	}
+	return ""
 }
 
 // index reads where an archive's files are.

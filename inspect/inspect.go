@@ -142,9 +142,13 @@ func (r *Report) Text(w io.Writer) error {
 		t.printf("%5d %10s %8d %6s  %s\n", l.Number, text.Bytes(l.Size), l.Files, some(l.Paths), text.Printable(l.Name))
 	}
 	whole := r.ClosureSize()
-	t.printf("\n%10s %6s  %-14s %s\n", "size", "share", "layer", "store path, and who is said to have signed it")
+	width := len("layer")
 	for _, p := range r.Paths {
-		t.printf("%10s %6s  %-14s %s %s\n", text.Bytes(p.Size), share(p.Size, whole), text.Printable(p.Layer),
+		width = max(width, len(text.Printable(p.Layer)))
+	}
+	t.printf("\n%10s %6s  %-*s  %s\n", "size", "share", width, "layer", "store path, and who is said to have signed it")
+	for _, p := range r.Paths {
+		t.printf("%10s %6s  %-*s  %s %s\n", text.Bytes(p.Size), share(p.Size, whole), width, text.Printable(p.Layer),
 			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err

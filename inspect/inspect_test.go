@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,19 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 		Expect(out.Len()).To(BeNumerically("<", many*200))
 		_, err = r.Why("link")
 		Expect(err).To(MatchError(ContainSubstring(`"link" is in the names of 2000 store paths`)))
+	})
+
+	it("has a path's columns below their headings, however long a layer's name is", func() {
+		r := made([]int{0}, []any{"app", "1", 1}, []any{"glibc", "2.40", 5})
+		r.Paths[0].Layer, r.Paths[1].Layer = "closure-6923-1fad3xjbcxkc", "x"
+		var out bytes.Buffer
+		Expect(r.Text(&out)).To(Succeed())
+		_, table, _ := strings.Cut(out.String(), "share")
+		lines := strings.Split(strings.TrimSpace("share"+table), "\n")
+		Expect(lines).To(HaveLen(3))
+		for i, line := range lines[1:] {
+			Expect(strings.Index(line, r.Paths[i].Path.Base())).To(Equal(len("      size  ")+strings.Index(lines[0], "store path")), line)
+		}
 	})
 
 	it("takes time by its size", func() {

@@ -26,6 +26,8 @@ page with a treemap, which needs nothing else. It checks nothing of it: that is 
   verify  who signed what, and whether anything was altered; inspect verify --help says more
 
 IMAGE is a file that docker save wrote, an OCI layout (a directory or an archive), or a buildpack's layers directory.
+
+Exit status: 0 it is shown, 2 the image cannot be read, or has no such path; verify has its own.
 `
 
 // Inspect is the inspect command. It writes what it shows to out, what keeps it from that to errs, and returns the exit status:

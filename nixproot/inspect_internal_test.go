@@ -184,7 +184,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		for _, command := range []func([]string, io.Writer, io.Writer) int{Inspect, Verify, surveyNothing} {
 			var out, errs bytes.Buffer
 			Expect(command([]string{"--help"}, &out, &errs)).To(Equal(0))
-			Expect(out.String()).To(HavePrefix("usage: "))
+			Expect(out.String()).To(And(HavePrefix("usage: "), ContainSubstring("\nExit status: 0 ")))
 			Expect(errs.String()).To(BeEmpty())
 		}
 	})

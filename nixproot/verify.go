@@ -37,7 +37,8 @@ IMAGE is a file that docker save wrote, an OCI layout (a directory or an archive
   --root STORE_PATH   a root that the image has to have, and no others than those named so
   --launcher SHA256   the digest of the launcher of the buildpack that made the image, where that is another version
   --lifecycle SHA256  the digest of the lifecycle's launcher
-  --accept NAME       an environment variable, a file or a directory of the image that you answer for yourself
+  --accept NAME       what you answer for yourself: an environment variable, a file or a directory of the image, a layer by
+                      its digest, a store path that nobody signed
 
 Exit status: 0 all intact and signed, 1 something is not or cannot be accounted for, 2 the image cannot be read.
 `
