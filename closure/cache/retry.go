@@ -46,13 +46,13 @@ func (p Policy) withDefaults() Policy {
 
 const (
 	// attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
-	// answers others meanwhile do not count, and in a NAR 256 KiB more of it, or a sixteenth, start the count anew.
+	// answers others meanwhile do not count, and in a NAR 256 KiB more of it start the count anew.
 	attempts = 5
 	// minRate is what a NAR has to bring in bytes per second.
 	minRate = 4 << 10
 	// firstByte is how many times as long as for the next byte a NAR's first is waited for where no other cache has it.
 	firstByte = 10
-	// maxTimeouts is how often something is tried that costs whole seconds each time.
+	// maxTimeouts is the attempt that is the last one where it takes too long, which costs whole seconds each time.
 	maxTimeouts = 2
 )
 

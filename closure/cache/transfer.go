@@ -13,8 +13,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
-// progressBytes is how many bytes make attempts count anew, for a small file a sixteenth of it. Time-outs, which are dear,
-// take all of it.
+// progressBytes is how many bytes make attempts count anew.
 const progressBytes = 256 << 10
 
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
@@ -35,9 +34,9 @@ type transfer struct {
 	html     bool
 	openEnd  bool
 	offset   int64 // bytes given out
-	failures attemptCount
-	timeouts attemptCount // those of failures that took too long
-	whole    bool         // ranges do not work here
+	failures int   // attempts that failed since so much has come that they count anew
+	counted  int64 // the offset at which they began to be counted
+	whole    bool  // ranges do not work here
 	pace     pace
 	err      error
 }
@@ -84,7 +83,7 @@ func (t *transfer) connect() error {
 	answered := t.expectAnswer()
 	a, err := t.cache.transport.get(live, r)
 	answered()
-	t.cache.limiter.finish(t.asked, t.failures.n+1, err)
+	t.cache.limiter.finish(t.asked, t.failures+1, err)
 	if err != nil {
 		t.whole = t.whole || errors.Is(err, errWrongRange)
 		if cause := context.Cause(live); cause != nil {
@@ -218,23 +217,8 @@ func (t *transfer) Read(p []byte) (int, error) {
 
 // advance makes attempts count anew when enough has come since they were counted.
 func (t *transfer) advance() {
-	enough := int64(progressBytes)
-	if t.size > 0 {
-		enough = min(enough, t.size/16+1)
-	}
-	t.failures.advance(t.offset, enough)
-	t.timeouts.advance(t.offset, progressBytes)
-}
-
-// attemptCount counts attempts that failed since so much has come that they count anew.
-type attemptCount struct {
-	n      int
-	offset int64 // at which they began to be counted
-}
-
-func (a *attemptCount) advance(offset, enough int64) {
-	if offset-a.offset >= enough {
-		*a = attemptCount{offset: offset}
+	if t.offset-t.counted >= progressBytes {
+		t.failures, t.counted = 0, t.offset
 	}
 }
 
@@ -269,13 +253,8 @@ func (t *transfer) retry(err error) error {
 	if isRefusal(err) && t.cache.limiter.aliveSince(t.asked) {
 		return nil // the cache answers others, so it will answer this too
 	}
-	t.failures.n++
-	failed := t.failures.n
-	if timedOut(err) {
-		t.timeouts.n++
-		failed = t.timeouts.n
-	}
-	if final := t.fallback.decide(t.ctx, failed, err); final != nil {
+	t.failures++
+	if final := t.fallback.decide(t.ctx, t.failures, err); final != nil {
 		return t.ended(final)
 	}
 	if isRefusal(err) {
@@ -284,7 +263,7 @@ func (t *transfer) retry(err error) error {
 	if timedOut(err) {
 		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
-	if retry.Sleep(t.ctx, t.cache.policy.pause(t.failures.n, err)) != nil {
+	if retry.Sleep(t.ctx, t.cache.policy.pause(t.failures, err)) != nil {
 		return t.ended(err)
 	}
 	return nil

@@ -68,12 +68,14 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		Expect(requests[1].Header.Get("If-Range")).To(Equal(s.etag(n.URL)))
 	})
 
-	it("survives a line that breaks again and again, as long as something comes", func() {
+	it("survives a line that breaks again and again, as long as 256 KiB come in less than five parts", func() {
+		data = content("large", 1_000_000)
+		n = s.add(t, "large", "none", data, nil)
 		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 			var from int
 			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
 			file := s.file(n.URL)
-			if len(file)-from <= 10_000 {
+			if len(file)-from <= 70_000 {
 				return false
 			}
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(file)-1, len(file)))
@@ -81,12 +83,12 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 			if from > 0 {
 				w.WriteHeader(http.StatusPartialContent)
 			}
-			w.Write(file[from : from+10_000])
+			w.Write(file[from : from+70_000])
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		})
 		arrives()
-		Expect(len(s.asked(n.URL))).To(BeNumerically(">", 5))
+		Expect(len(s.asked(n.URL))).To(BeNumerically(">", 10))
 	})
 
 	it("reads over what it has when the server starts from the beginning", func() {
