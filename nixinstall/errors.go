@@ -32,6 +32,8 @@ type EvalError struct {
 	Unfetched string
 	// Pure says that it is an error because a flake is evaluated purely.
 	Pure bool
+	// Unlocked says that it is an error because flake.lock does not hold all of a flake's inputs.
+	Unlocked bool
 }
 
 func (e *EvalError) Error() string {

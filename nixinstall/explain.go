@@ -108,8 +108,8 @@ func (t Toolchain) userPosition(m message, source storepath.Path) (file string, 
 
 // notLocked is a flake whose inputs may be others tomorrow.
 func notLocked(inputs []string) error {
-	return &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's build could be another: "+
-		"run `nix flake lock` and commit flake.lock", strings.Join(inputs, ", ")), File: "flake.lock"}
+	return &EvalError{Summary: fmt.Sprintf("flake.lock does not hold the input %s, so that tomorrow's build could be another",
+		strings.Join(inputs, ", ")), File: "flake.lock", Unlocked: true}
 }
 
 // unlockedInputs are the inputs of a flake that its lock file does not hold as they are, save those inside the

@@ -39,6 +39,7 @@ const (
 	topicUnfetched      topic = "fetched-path"
 	topicUnreached      topic = "unreached"
 	topicFeature        topic = "experimental-feature"
+	topicUnlocked       topic = "unlocked"
 	topicPure           topic = "pure"
 	topicOtherSystem    topic = "other-system"
 	topicUnsigned       topic = "unsigned"
@@ -172,6 +173,9 @@ func evaluationAdvice() []advice {
 			"`<nixpkgs>` or the like is used, and there is no search path here but `BP_NIX_PATH`.",
 			[]string{"pin nixpkgs inside the expression, so that every machine evaluates the same, or",
 				"set BP_NIX_PATH, for example BP_NIX_PATH=nixpkgs=https://example.org/nixpkgs.tar.gz"}},
+		{topicUnlocked, "flake.lock does not hold the input …",
+			"A flake's inputs are those of its lock file. One that is not in there, or another one there, would be whatever its address has today.",
+			[]string{"run nix flake lock and commit flake.lock"}},
 		{topicPure, "a flake is evaluated purely",
 			"So does Hydra: there is no clock, no current system and no variable, and nothing is read outside of the flake and its " +
 				"locked inputs.",

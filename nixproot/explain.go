@@ -121,6 +121,8 @@ func evaluationFixes(err error) []string {
 		return adviceOn(topicAbsentFile, "file", absentFile.FindStringSubmatch(evaluation.Summary)[1])
 	case errors.As(err, &evaluation) && len(evaluation.Unset) > 0:
 		return argumentFixes(evaluation)
+	case errors.As(err, &evaluation) && evaluation.Unlocked:
+		return adviceOn(topicUnlocked)
 	case errors.As(err, &evaluation) && evaluation.Pure:
 		return adviceOn(topicPure)
 	case errors.As(err, &evaluation) && evaluation.Unfetched != "":

@@ -107,6 +107,11 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 			"  - leave it out of the upload"))
 	})
 
+	it("says how a flake's inputs get into its lock file", func() {
+		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "flake.lock does not hold the input a", Unlocked: true})).
+			To(HaveSuffix("\n\nWhat to do:\n  - run nix flake lock and commit flake.lock"))
+	})
+
 	it("says what a flake has instead of what pure evaluation lacks", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "attribute 'currentSystem' missing; a flake is evaluated purely",
 			Pure: true})).To(And(ContainSubstring("packages.<system>"), ContainSubstring("BP_NIX_FILE=default.nix")))
