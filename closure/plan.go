@@ -54,7 +54,7 @@ func Plan(g *Graph, view relocate.View, layers int) []Group {
 	}
 	nodes, err := g.Topological()
 	if err != nil {
-		nodes = g.Sorted() // of use to no image, but a plan of it is as good as any
+		nodes = g.Sorted() // it has a reference loop, or lacks a reference: no image is made of it
 	}
 	p := newPlanner(nodes)
 	apps, wrappers, rest := p.split(g)
@@ -231,7 +231,7 @@ func (p *planner) byNeeds(i, j int) int {
 		b = p.parent[b]
 	}
 	if a == b {
-		return cmp.Compare(p.depth[i], p.depth[j]) // one hangs on the other
+		return cmp.Compare(p.depth[i], p.depth[j]) // one is an ancestor of the other
 	}
 	for p.parent[a] != p.parent[b] {
 		a, b = p.parent[a], p.parent[b]

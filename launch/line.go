@@ -131,7 +131,7 @@ func plainCommand(file *syntax.File) *syntax.CallExpr {
 		return nil
 	}
 	if len(call.Args) > 1 && call.Args[0].Lit() == "exec" && !strings.HasPrefix(call.Args[1].Lit(), "-") {
-		call.Args = call.Args[1:] // what it says is done anyway
+		call.Args = call.Args[1:] // a plain command is exec'd in any case
 	}
 	if len(call.Args) == 0 || interp.IsBuiltin(call.Args[0].Lit()) {
 		return nil

@@ -42,7 +42,7 @@ func runOwnShell(text string, nameAndArgs, environ []string) (code int) {
 		return fail(err)
 	}
 	defer func() {
-		if problem := recover(); problem != nil { // so the library says what it does not know
+		if problem := recover(); problem != nil { // which is how the library refuses what it does not implement
 			code = fail(problem)
 		}
 	}()

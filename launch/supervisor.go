@@ -86,7 +86,7 @@ func (s *supervisor) run(start func() (*app, error)) (status, error) {
 		return 0, err
 	}
 	if a.terminal >= 0 {
-		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) // it is the app's now, and what this process says must not stop it
+		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) // the app has the terminal now: a message of this process must not stop it
 	}
 	for _, sig := range s.early {
 		s.forward(a, sig)

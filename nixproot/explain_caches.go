@@ -157,7 +157,7 @@ func familyFix(err error) []string {
 	unreachable := errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
 		errors.Is(err, syscall.EADDRNOTAVAIL) && !ipv4 // which also is what a machine without free ports says
 	switch {
-	case address.IP.IsLinkLocalUnicast() && errors.Is(err, syscall.EINVAL): // of a zone that there is not, too
+	case address.IP.IsLinkLocalUnicast() && errors.Is(err, syscall.EINVAL): // also where the zone is none of this machine's
 		return adviceOn(topicZone, "address", address.IP.String())
 	case unreachable && ipv4:
 		return adviceOn(topicFamily, "family", "IPv4", "record", "an AAAA record", "host", host)

@@ -32,7 +32,7 @@ func Main(args []string, out, errs io.Writer) {
 	syscall.Umask(layersUmask)
 	noCoreDumps()
 	stdlog.SetOutput(io.Discard)    // where Go's HTTP client repeats a server's words, as often as they come
-	switch filepath.Base(args[0]) { // these hide themselves what is secret, as a part of JSON or HTML cannot be replaced
+	switch filepath.Base(args[0]) { // these redact what they write before they make JSON or HTML of it
 	case "verify":
 		os.Exit(Verify(args[1:], out, errs))
 	case "inspect":

@@ -55,7 +55,7 @@ func (e evaluation) notImported(ctx context.Context, unread *nixinstall.WouldBui
 	if n == nil {
 		return unread
 	}
-	n.Build, n.Have = unread.Names(), 0 // what is wanted is what imports them
+	n.Build, n.Have = unread.Names(), 0 // these are not the outputs that are wanted
 	return e.look(ctx, n, func(context.Context, *NotCachedError) []Finding { return []Finding{found} }, e.configured)
 }
 

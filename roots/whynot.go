@@ -60,7 +60,7 @@ func (e evaluation) whyNot(ctx context.Context, tried []attempt) error {
 		}
 	}
 	nearest.lacks.Names = slices.Compact(namesUpTo(tried, tried[len(tried)-1].sourceName))
-	built, _ := e.nix.WouldBuild(ctx, d.drvs) // which is told besides
+	built, _ := e.nix.WouldBuild(ctx, d.drvs) // which the report can do without
 	nearest.lacks.Build = (&nixinstall.WouldBuildError{Drvs: built}).Names()
 	return e.look(ctx, nearest.lacks, d.ofHydra, d.upload, d.otherSystem, d.configured, d.impurity)
 }

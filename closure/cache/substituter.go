@@ -40,7 +40,7 @@ type substituter struct {
 	mu         sync.Mutex
 	unusable   error     // why the cache cannot be used at all
 	disabledAt time.Time // zero for never
-	cause      error     // of that
+	cause      error     // why it was disabled
 }
 
 func (c *substituter) String() string { return c.address.String() }

@@ -36,7 +36,7 @@ func (b *Budget) Share() *Share { return &Share{budget: b} }
 // Share is what one stream holds of a budget. It may be used by several goroutines.
 type Share struct {
 	budget *Budget
-	turn   sync.Mutex // of who waits
+	taking sync.Mutex // held by the one goroutine of the stream that may wait for memory
 
 	mu        sync.Mutex
 	loans     int
@@ -68,8 +68,8 @@ func Has(ctx context.Context) bool { return ctx.Value(key{}) != nil }
 
 // Take lends n bytes, or all there are where that is less, as soon as that may be. The error is the context's cause.
 func (s *Share) Take(ctx context.Context, n int64) (*Loan, error) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.taking.Lock()
+	defer s.taking.Unlock()
 	n = min(n, s.budget.size)
 	switch {
 	case s.holdsNothing():
@@ -87,8 +87,8 @@ func (s *Share) Take(ctx context.Context, n int64) (*Loan, error) {
 
 // Overdraw lends memory that is beyond the budget, to one share at a time.
 func (s *Share) Overdraw(ctx context.Context) (*Loan, error) {
-	s.turn.Lock()
-	defer s.turn.Unlock()
+	s.taking.Lock()
+	defer s.taking.Unlock()
 	return s.overdraw(ctx)
 }
 
