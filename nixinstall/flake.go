@@ -16,10 +16,6 @@ import (
 	"strings"
 )
 
-// flakeSource is the name that Nix gives to the source of every flake. It takes a flake out of a chroot store only
-// under this name; under another it looks for the real /nix/store.
-const flakeSource = "source"
-
 // flakeReference is a flake inside the source, as Nix's command line names one ("./nix?submodules=1#server"): see
 // parsePathFlakeRefWithFragment in NixOS/nix, src/libflake/flakeref.cc.
 type flakeReference struct {
@@ -161,7 +157,7 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 			return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 		}
 	}
-	options := SourceOptions{Name: flakeSource, Rule: GitKept}
+	options := SourceOptions{Rule: GitKept}
 	if ref.alone {
 		directory = filepath.Join(directory, filepath.FromSlash(ref.dir))
 		ref.dir, r.Rev, r.RevCount = ".", "", 0
@@ -171,7 +167,8 @@ func (t Toolchain) flakeURL(ctx context.Context, r *Request, ref flakeReference)
 			return "", fmt.Errorf("evaluating flake %s: %w", r.Flake, err)
 		}
 	}
-	if r.Source.Name() != flakeSource || ref.alone || len(options.Exclude) > 0 {
+	// Nix takes a flake out of a chroot store only under this name; under another it looks for the real /nix/store.
+	if r.Source.Name() != DefaultSourceName || ref.alone || len(options.Exclude) > 0 {
 		source, err := t.AddSource(ctx, directory, options)
 		if err != nil {
 			return "", err

@@ -206,7 +206,7 @@ func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots
 	finder := roots.Finder{
 		Settings: in.config.Settings, Source: in.source, Exclude: in.tree.Mounts(), File: in.entry.File, Flake: in.entry.Flake, Identity: in.identity,
 		Toolchain: func() (nixinstall.Toolchain, error) { return in.toolchain.open(ctx) },
-		Caches:    in.caches, Servers: in.settings.options(b.Logger.Bodyf), Conditions: in.conditions(), UserAgent: userAgent,
+		Caches:    in.caches, Servers: in.settings.options(b.Logger.Bodyf), Conditions: in.conditions(),
 		Keep: func(used []storepath.Path) { in.toolchain.used = append(in.toolchain.used, used...) },
 		Log:  b.Logger.Bodyf,
 	}

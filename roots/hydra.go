@@ -128,7 +128,7 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 // hydraClient reaches Hydra as the caches are reached.
 func (f Finder) hydraClient() (client *hydra.Client, closeConnections func(), err error) {
 	options := hydra.Options{
-		URL: f.Settings.HydraURL, UserAgent: f.UserAgent, Log: f.Log,
+		URL: f.Settings.HydraURL, UserAgent: f.Servers.UserAgent, Log: f.Log,
 		Timeout: 2 * f.Servers.Policy.Stall, // Hydra's database is slow: an answer may take twice as long as a download may stand still
 	}
 	transport, err := cache.NewTransport(f.Servers)
@@ -154,7 +154,7 @@ func (f Finder) login() (cache.Credential, bool) {
 func (f Finder) hydraStore(ctx context.Context, p storepath.Path) (*cache.Found, error) {
 	options := f.Servers
 	options.URLs, options.Keys, options.RequireSigs = []string{f.Settings.HydraURL}, nil, false
-	options.UserAgent, options.Log, options.Wrap = f.UserAgent, silent, hydra.NewSessions(f.UserAgent).Wrap
+	options.Log, options.Wrap = silent, hydra.NewSessions(options.UserAgent).Wrap
 	own, err := cache.Open(ctx, options)
 	if err != nil {
 		return nil, err

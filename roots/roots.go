@@ -90,8 +90,6 @@ type Finder struct {
 	// Conditions are what an answer depends on besides source and settings: the caches that have to have it, and this
 	// program.
 	Conditions []string
-	// UserAgent names this program to the servers that it asks.
-	UserAgent string
 	// Keep is told which store paths the next evaluation will want again.
 	Keep func([]storepath.Path)
 	// Log writes a line for the person who builds.
@@ -129,7 +127,7 @@ func (f Finder) Key(ctx context.Context, toolchain string) (string, error) {
 	var tree storepath.Path // of a source that is evaluated; else nothing depends on it
 	if f.File != "" || f.Flake != "" {
 		var err error
-		options := nixinstall.SourceOptions{Name: "source", Exclude: f.Exclude}
+		options := nixinstall.SourceOptions{Exclude: f.Exclude}
 		if tree, err = nixinstall.SourcePath(ctx, f.Source, options); err != nil {
 			return "", err
 		}
