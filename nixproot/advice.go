@@ -25,6 +25,7 @@ type topic string
 const (
 	topicMisspelt       topic = "misspelt"
 	topicUnknownSetting topic = "unknown-setting"
+	topicSecretKey      topic = "secret-key"
 	topicProcfileLink   topic = "procfile-link"
 	topicProcfileFile   topic = "procfile-file"
 	topicProcfileText   topic = "procfile-text"
@@ -126,6 +127,10 @@ func settingsAdvice() []advice {
 		{topicUnknownSetting, "is no setting of this version of the buildpack",
 			"The same, with no setting that is written nearly so: one of another version, perhaps, or of something else.",
 			[]string{"leave {name} out, or look up its name in the README of this version, which its image has"}},
+		{topicSecretKey, "this is a secret key",
+			"A setting or a service binding has the key that signs in the place of the one that signatures are checked with. Secret keys " +
+				"belong nowhere but with whoever signs.",
+			[]string{"give the public key (nix key convert-secret-to-public), and replace the pair if somebody may have seen the secret one"}},
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
@@ -69,8 +70,13 @@ func fixesOf(err error) []string {
 }
 
 func settingFixes(err error) []string {
-	var misspelt *misspeltError
+	var (
+		misspelt *misspeltError
+		secret   *narinfo.SecretKeyError
+	)
 	switch {
+	case errors.As(err, &secret):
+		return adviceOn(topicSecretKey)
 	case errors.As(err, &misspelt) && misspelt.Meant != "":
 		return adviceOn(topicMisspelt, "setting", misspelt.Meant, "name", misspelt.Name)
 	case errors.As(err, &misspelt):

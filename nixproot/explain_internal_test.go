@@ -1,6 +1,8 @@
 package nixproot
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -105,6 +107,14 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		_, err := nixinstall.SourcePath(t.Context(), dir, nixinstall.SourceOptions{})
 		g.Expect(explained(err)).To(ContainSubstring("entry \"pipe\": a named pipe cannot be archived\n\nWhat to do:\n  - remove it from the source, or\n" +
 			"  - leave it out of the upload"))
+	})
+
+	it("says what to do with a secret key", func() {
+		key := "mine-1:" + base64.StdEncoding.EncodeToString(make([]byte, ed25519.PrivateKeySize))
+		settings := map[string]string{"BP_NIX_TRUSTED_PUBLIC_KEYS": key}
+		_, err := ReadConfig(func(name string) (string, bool) { return settings[name], settings[name] != "" }, "amd64")
+		NewWithT(t).Expect(explained(err)).To(And(HaveSuffix("What to do:\n  - give the public key (nix key convert-secret-to-public), "+
+			"and replace the pair if somebody may have seen the secret one"), Not(ContainSubstring("AAAA"))))
 	})
 
 	it("says how a flake's inputs get into its lock file", func() {

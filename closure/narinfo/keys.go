@@ -43,8 +43,15 @@ type PublicKey struct {
 	Key  ed25519.PublicKey // 32 bytes
 }
 
-// ParsePublicKey reads a key as `nix key convert-secret-to-public` prints it. A secret key given by mistake is told
-// apart, and never repeated in the error.
+// SecretKeyError is a secret key in the place of a public one. It has the key's name and nothing else of it.
+type SecretKeyError struct{ Name string }
+
+func (e *SecretKeyError) Error() string {
+	return fmt.Sprintf("parsing public key %q: this is a secret key", e.Name)
+}
+
+// ParsePublicKey reads a key as `nix key convert-secret-to-public` prints it. A secret key given by mistake is a
+// *SecretKeyError.
 func ParsePublicKey(s string) (PublicKey, error) {
 	name, data, err := named(strings.TrimSpace(s))
 	if err != nil {
@@ -54,9 +61,7 @@ func ParsePublicKey(s string) (PublicKey, error) {
 	case ed25519.PublicKeySize:
 		return PublicKey{Name: name, Key: data}, nil
 	case ed25519.PrivateKeySize:
-		return PublicKey{}, fmt.Errorf("parsing public key %q: this is a secret key, which belongs nowhere but with "+
-			"whoever signs: give the public one (nix key convert-secret-to-public), and replace the pair if the "+
-			"secret was seen", text.Short(name))
+		return PublicKey{}, &SecretKeyError{Name: text.Short(name)}
 	default:
 		return PublicKey{}, fmt.Errorf("parsing public key %q: it has %d bytes, want %d",
 			text.Short(name), len(data), ed25519.PublicKeySize)
