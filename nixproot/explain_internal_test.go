@@ -23,6 +23,7 @@ func TestExplain(t *testing.T) { spec.Run(t, "explain", testExplain) }
 
 func testExplain(t *testing.T, _ spec.G, it spec.S) {
 	explained := func(e error) string { return explain(e).Error() }
+	it.Before(func() { RegisterTestingT(t) })
 
 	it("speaks of the search path where something is looked for there in vain, and of nothing where not", func() {
 		NewWithT(t).Expect(explained(&nixinstall.EvalError{
