@@ -3,6 +3,7 @@ package nixinstall_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,9 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 	}
 
 	it("installs a release, sheds it down to its pack and restores it from there", func() {
+		broken := t.TempDir() // no program of the machine is run
+		Expect(os.WriteFile(filepath.Join(broken, "xz"), []byte("#!/bin/sh\nexit 1\n"), 0o755)).To(Succeed())
+		t.Setenv("PATH", broken+":"+os.Getenv("PATH"))
 		toolchain, err := nixinstall.Install(ctx, tarball(t), dir, nixinstall.InstallOptions{Log: t.Logf})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(toolchain.Metadata.Prefix).To(Equal(dir))
@@ -142,7 +146,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 		short := filepath.Join(t.TempDir(), filepath.Base(tarball(t)))
 		Expect(os.WriteFile(short, data[:len(data)/2], 0o644)).To(Succeed())
 		_, err = nixinstall.Install(ctx, short, dir, nixinstall.InstallOptions{})
-		Expect(err).To(HaveOccurred())
+		Expect(err).To(MatchError(io.ErrUnexpectedEOF))
 		Expect(names(dir)).To(BeEmpty())
 	})
 

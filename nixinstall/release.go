@@ -9,16 +9,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
 
-	"github.com/mikelolasagasti/xz"
-
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 const (
@@ -47,11 +45,7 @@ func unpackRelease(ctx context.Context, tarball, dir string) (*release, error) {
 	}
 	defer f.Close()
 	sum := sha256.New()
-	stream, err := unxz(ctx, io.TeeReader(f, sum))
-	if err != nil {
-		return nil, err
-	}
-	defer stream.Close()
+	stream := xz.NewReader(regularfile.NewReader(ctx, io.TeeReader(f, sum)), xz.Options{MaxWindow: maxXZDictionary})
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -65,79 +59,11 @@ func unpackRelease(ctx context.Context, tarball, dir string) (*release, error) {
 	if _, err := io.Copy(io.Discard, stream); err != nil {
 		return nil, err
 	}
-	if err := stream.Close(); err != nil {
-		return nil, err
-	}
 	if _, err := io.Copy(sum, f); err != nil {
 		return nil, err
 	}
 	u.release.sha256 = hex.EncodeToString(sum.Sum(nil))
 	return u.release, u.complete()
-}
-
-// unxz decompresses with the xz program where there is one, which is faster than any decoder in Go.
-func unxz(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
-	program, err := exec.LookPath("xz")
-	if err != nil {
-		z, err := xz.NewReader(r, maxXZDictionary)
-		if err != nil {
-			return nil, fmt.Errorf("decompressing: %w", err)
-		}
-		return io.NopCloser(z), nil
-	}
-	cmd := exec.CommandContext(ctx, program, "--decompress", "--stdout", "--threads=0")
-	cmd.Env = []string{"LC_ALL=C"}
-	cmd.Stdin = r
-	stderr := &strings.Builder{}
-	cmd.Stderr = stderr
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("decompressing with %s: %w", program, err)
-	}
-	return &xzProgram{ReadCloser: out, cmd: cmd, stderr: stderr}, nil
-}
-
-// xzProgram reads what an xz program writes and ends in its error.
-type xzProgram struct {
-	io.ReadCloser
-	cmd    *exec.Cmd
-	stderr *strings.Builder
-	done   bool
-	err    error
-}
-
-func (x *xzProgram) Read(p []byte) (int, error) {
-	n, err := x.ReadCloser.Read(p)
-	if err == io.EOF {
-		if failed := x.wait(); failed != nil {
-			err = failed
-		}
-	}
-	return n, err
-}
-
-func (x *xzProgram) wait() error {
-	if !x.done {
-		x.done = true
-		if err := x.cmd.Wait(); err != nil {
-			x.err = fmt.Errorf("decompressing with xz: %w: %s", err, text.Line(x.stderr.String()))
-		}
-	}
-	return x.err
-}
-
-// Close ends the program, early or not.
-func (x *xzProgram) Close() error {
-	if !x.done {
-		x.ReadCloser.Close()
-		_ = x.cmd.Process.Kill()
-		_ = x.wait()
-		return nil
-	}
-	return x.err
 }
 
 // unpacking is a release tarball being unpacked.
