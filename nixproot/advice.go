@@ -87,6 +87,7 @@ const (
 	topicFailed         topic = "failed"
 	topicDeleted        topic = "deleted"
 	topicSearch         topic = "search"
+	topicPage           topic = "hydra-page"
 	topicSilent         topic = "hydra-silent"
 	topicBlocked        topic = "relocation"
 	topicMachine        topic = "machine"
@@ -462,6 +463,10 @@ func hydraAdvice() []advice {
 		{topicSearch, "searching Hydra for …: it took too long",
 			"Of what a search looks through only derivations have an index in Hydra's database, and the rest has 20 seconds.",
 			[]string{"name the job, so that nothing has to be searched for: BP_NIX_HYDRA_JOB=project/jobset/job"}},
+		{topicPage, "it answers a question for JSON with one of its pages",
+			"Hydra has a page and JSON at the same address, by what is accepted. A proxy before it has kept the one and gives it in place " +
+				"of the other.",
+			[]string{"have the proxy before Hydra heed what Hydra says of its answers, Vary: Accept, or keep none of them"}},
 		{topicSilent, "Hydra could not be asked, no answer came in time",
 			"Hydra is overloaded, being restarted, or not reachable from here.",
 			[]string{"try again, or check BP_NIX_HYDRA_URL; 60 seconds are allowed per answer"}},

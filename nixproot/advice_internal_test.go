@@ -154,6 +154,7 @@ func TestHydrasErrorsHaveTheirAdvice(t *testing.T) {
 		{&hydra.BuildDeletedError{}, "deploy again"},
 		{&hydra.SearchTimeoutError{}, "name the job"},
 		{&hydra.AnswerError{}, "try again"},
+		{&hydra.AnswerError{Page: true}, "Vary: Accept"},
 		{&roots.UnsignedRootError{Path: "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-app"}, "BP_NIX_STORE_PATH=/nix/store/00bgd0"},
 		{roots.ErrNoRevision, "BP_NIX_GIT_REV"},
 		{&roots.NoDerivationError{}, "BP_NIX_ATTRS"},

@@ -277,6 +277,8 @@ func hydraFixes(err error) []string {
 		return adviceOn(topicDeleted)
 	case errors.As(err, &search):
 		return adviceOn(topicSearch)
+	case errors.As(err, &silent) && silent.Page:
+		return adviceOn(topicPage)
 	case errors.As(err, &silent) && familyFix(silent) != nil:
 		return familyFix(silent)
 	case errors.As(err, &silent) && errors.As(silent, &dial) && dial.Op == "proxyconnect":

@@ -95,6 +95,7 @@ type AnswerError struct {
 	Problem   string
 	Attempts  int
 	Temporary bool // asking again later may help
+	Page      bool // one of Hydra's pages for people came in place of JSON
 	Cause     error
 
 	retryAfter time.Duration // for which Hydra asks not to be asked, 0 where it does not

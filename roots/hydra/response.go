@@ -110,8 +110,8 @@ func forPeople(at *url.URL, status int, page []byte) error {
 	if found == nil || !bytes.HasPrefix(bytes.TrimSpace(found[1]), []byte("Hydra - ")) {
 		return nil
 	}
-	return &AnswerError{URL: shown(at), Status: status, Attempts: 1, Problem: "it answers a question for JSON with " + pageWords(page) +
-		": does a proxy before it keep pages whatever is accepted?"}
+	return &AnswerError{URL: shown(at), Status: status, Attempts: 1, Page: true,
+		Problem: "it answers a question for JSON with one of its pages, " + pageWords(page)}
 }
 
 const noAnswer = "no answer came in time"
