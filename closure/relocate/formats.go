@@ -210,6 +210,8 @@ func (x *inspector) recognise(name string, head []byte) format {
 		return format{name: "jar manifest", look: (*inspector).manifest, kind: Checksummed, settles: true, fix: (*fixer).manifest}
 	case isCDB(head):
 		return format{name: "cdb table", kind: HashKeyed, fix: (*fixer).cdb}
+	case (strings.HasSuffix(name, ".glass") || strings.HasSuffix(name, ".honey")) && !isText(head):
+		return format{name: "Xapian table", kind: HashKeyed} // sorted, and in blocks: backends/glass/glass_table.cc
 	case strings.HasSuffix(name, ".pag") && isSDBM(head):
 		return format{name: "SDBM table", kind: HashKeyed, fix: (*fixer).sdbm}
 	case isTar(head):

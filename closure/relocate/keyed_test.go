@@ -278,6 +278,7 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 			{"a.mv.db", "H2 database", "H:2,block:2,blockSize:1000,chunk:1,created:18c2d1,format:2,version:1,fletcher:4d3c\n"},
 			{"a.parquet", "Parquet", "PAR1\x15\x04\x15\x12\x15\x16"}, {"a.eszip2", "eszip", "ESZIP2.3\x00\x00\x00\x06"}, {"a", "eszip", "ESZIP_V2\x00\x00\x00\x06"},
 			{"a.nar", "NAR", "\r\x00\x00\x00\x00\x00\x00\x00nix-archive-1\x00\x00\x00"}, {"classes.dex", "Dalvik program", "dex\n035\x00\x11\x22"},
+			{"postlist.glass", "Xapian table", "\x00\x00\x00\x01\x00\x1f\x91\x1f\x91\x00\x13"}, {"docdata.honey", "Xapian table", "\x00\x01\x01\x3a"},
 			{"ibdata1", "InnoDB table", strings.Repeat("\x00", 40)}, {"t.ibd", "InnoDB table", strings.Repeat("\x00", 40)},
 			{"MANIFEST-000002", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01\x1aleveldb.BytewiseComparator"},
 			{"000003.log", "LevelDB log", "\x56\xf9\xb8\xf8\x1c\x00\x01\x01" + strings.Repeat("\x00", 20)},
@@ -289,7 +290,7 @@ func testKeys(t *testing.T, _ spec.G, it spec.S) {
 			Expect(report.Blockers).To(BeEmpty(), f[1])
 		}
 		for name, contents := range map[string]string{"16384": "nothing of a server: ", "000003.log": "a text with lines\n", "x.zo": "#~ text of its own: ",
-			"a.parquet": "PAR1 is a name: ", "a.mv.db": "H:2, and more: "} {
+			"a.parquet": "PAR1 is a name: ", "a.mv.db": "H:2, and more: ", "a.glass": "of stained glass: "} {
 			dir, report := fixedTree(t, regular(name, contents+string(dep)))
 			Expect(report.Blockers).To(BeEmpty(), name)
 			Expect(readBack(t, dir, name)).To(HaveSuffix(depNow))
