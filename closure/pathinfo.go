@@ -12,7 +12,7 @@ import (
 
 // Format is the version of everything that decides the bytes of a layer: how paths are relocated and fixed, and
 // what is written beside them. Layers of another format are not reused. It goes up with every such change.
-const Format = 11
+const Format = 12
 
 // PathInfo is what has to be known to prove an unpacked store path: how to get back to its NAR, and what proves that.
 type PathInfo struct {

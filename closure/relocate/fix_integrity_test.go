@@ -95,6 +95,17 @@ func testIntegrity(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("does so in what pages are made of, in each language of templates", func() {
+		page := func(store string) string {
+			return `{{> head}}<script src="{{base}}/app.js" integrity="sha384-` + sha384of("open('"+store+"')") + `"></script>`
+		}
+		for _, name := range []string{"layout.hbs", "layout.html.twig", "layout.jsp", "layout.phtml", "pages.cjs"} {
+			dir, report := made([]file{regular("app.js", "open('"+string(self)+"')"), regular(name, page(string(self)))})
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, name)).To(Equal(page(selfNow)), name)
+		}
+	})
+
 	it("makes the hashes anew that the policy of a page has of the scripts and style sheets in it", func() {
 		page := func(store string) string {
 			script, style := "open('"+store+"/a')", "\n@import '"+store+"';\n"

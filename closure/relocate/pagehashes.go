@@ -23,17 +23,19 @@ func isAsset(name string) bool {
 // isPage reports whether the file of that name may have hashes of what a browser loads.
 func isPage(name string) bool {
 	switch path.Ext(name) {
-	case ".ejs", ".erb", ".htm", ".html", ".js", ".json", ".mjs", ".php", ".tmpl", ".xhtml":
+	case ".cjs", ".js", ".json", ".mjs":
 		return true
 	}
-	return false
+	return hasScripts(name)
 }
 
-// hasScripts reports whether the file of that name may have scripts and style sheets in it, whose hashes the policy of a page
-// may have (W3C, "Content Security Policy").
+// hasScripts reports whether the file of that name is a page, or what one is made of, in whatever language of templates: it may
+// have scripts and style sheets in it, whose hashes the policy of a page may have (W3C, "Content Security Policy").
 func hasScripts(name string) bool {
 	switch path.Ext(name) {
-	case ".ejs", ".erb", ".htm", ".html", ".php", ".tmpl", ".xhtml":
+	case ".htm", ".html", ".shtml", ".xht", ".xhtml",
+		".ejs", ".erb", ".ftl", ".ftlh", ".gohtml", ".haml", ".hbs", ".j2", ".jinja", ".jinja2", ".jsp", ".liquid", ".mako",
+		".mustache", ".njk", ".php", ".phtml", ".pug", ".slim", ".tmpl", ".tpl", ".tt", ".twig", ".vm":
 		return true
 	}
 	return false
