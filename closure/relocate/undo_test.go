@@ -174,7 +174,9 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 
 		it("verifies a tree against the signed hash", func() {
 			Expect(os.ReadFile(filepath.Join(dir, "bin/app"))).To(BeEquivalentTo("exec " + selfNow + "/bin/app\n"))
-			Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), signed)).To(Succeed())
+			temp := t.TempDir()
+			Expect(view(t).VerifyTree(ctx, dir, temp, signed)).To(Succeed())
+			Expect(os.ReadDir(temp)).To(BeEmpty())
 		})
 
 		it("says what changed when it is not what was signed", func() {

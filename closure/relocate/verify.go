@@ -42,19 +42,19 @@ func (e *ChangedError) Error() string {
 // proves nothing about what stands there now, so where there are any, the tree is relocated again, in a directory below
 // temp, and has to come out the same. Modes and times do not matter, save that a file is executable if its owner may
 // execute it.
-func (v View) VerifyTree(ctx context.Context, dir, temp string, o Original) (err error) {
+func (v View) VerifyTree(ctx context.Context, dir, temp string, o Original) (failed error) {
 	there, was, again := sha256.New(), sha256.New(), sha256.New()
 	back := nar.NewWriter(was)
 	var sink nar.Sink = back
 	var rewriter *Rewriter
 	made := ""
 	if len(o.Fixups) > 0 {
-		made, err = os.MkdirTemp(temp, "verify-")
+		around, err := os.MkdirTemp(temp, "verify-")
 		if err != nil {
 			return fmt.Errorf("verifying %s: %w", o.Path, err)
 		}
-		defer func() { err = cmp.Or(err, nar.RemoveAll(made)) }()
-		made = filepath.Join(made, o.Path.Base())
+		defer func() { failed = cmp.Or(failed, nar.RemoveAll(around)) }()
+		made = filepath.Join(around, o.Path.Base())
 		rewriter = v.Rewrite(o.Path, o.References, nar.NewTree(made))
 		defer rewriter.Discard()
 		sink = nar.Tee(back, rewriter)
