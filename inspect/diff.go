@@ -127,7 +127,14 @@ func (d Diff) Text(w io.Writer) error {
 	t.printf("layers: %d shared, %d new (%s to move)\n", d.LayersShared, len(d.NewLayers), text.Bytes(d.Moved))
 	t.printf("store paths: %d the same, %d changed, %d added, %d removed\n", d.Same, len(d.Changed), len(d.Added), len(d.Removed))
 	for _, s := range d.Settings {
-		t.printf("~ %s: %s -> %s\n", text.Printable(s.Name), text.Printable(s.Old), text.Printable(s.New))
+		switch name := text.Printable(s.Name); {
+		case s.Old == "":
+			t.printf("+ %s: %s\n", name, text.Printable(s.New))
+		case s.New == "":
+			t.printf("- %s: %s\n", name, text.Printable(s.Old))
+		default:
+			t.printf("~ %s: %s -> %s\n", name, text.Printable(s.Old), text.Printable(s.New))
+		}
 	}
 	for _, c := range d.Changed {
 		t.printf("~ %s (%s, %s)\n", text.Printable(c.what()), text.Bytes(c.New.Size), signed(c.New.Size-c.Old.Size))

@@ -132,6 +132,15 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 			"~ run image: base:1 (0123) -> registry/base@sha256:4567\n+ layer 2, the app's (9 B)\n"))
 	})
 
+	it("says which process types came, went and have another command", func() {
+		before, after := made(nil), made(nil)
+		before.Processes = []Process{{Type: "web", Command: "a"}, {Type: "old", Command: "b"}, {Type: "same", Command: "c"}}
+		after.Processes = []Process{{Type: "web", Command: "d"}, {Type: "new", Command: "e"}, {Type: "same", Command: "c"}}
+		var out bytes.Buffer
+		Expect(Compare(before, after).Text(&out)).To(Succeed())
+		Expect(out.String()).To(HaveSuffix("\n+ process new: e\n- process old: b\n~ process web: a -> d\n"))
+	})
+
 	it("pairs what changed by its name, and tells it from what came and went", func() {
 		before := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "1", 10}, []any{"old", "1", 3})
 		after := made([]int{0}, []any{"app", "1", 5}, []any{"lib", "2", 12}, []any{"new", "1", 4})
