@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,17 +99,17 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 	it("waits for an evaluation and its builds with lines that link to them", func() {
 		h := w.hydra(hydratest.Evaluation{Inputs: inputs(hydratest.Revision("older")), Jobs: []hydratest.Job{{Name: "web"}}})
 		w.fails(h.job("shop/main/web"), "none of its 1 evaluations has it", hydratest.Revision("older"), "latest")
-		var made *hydratest.Eval
-		asked := 0
+		made := make(chan *hydratest.Eval, 1)
+		var asked atomic.Int32 // requests come side by side
 		h.OnRequest(func(_ int, r *http.Request) {
 			if !strings.HasSuffix(r.URL.Path, "/evals") && !strings.HasSuffix(r.URL.Path, "/builds") {
 				return
 			}
-			switch asked++; asked {
+			switch asked.Add(1) {
 			case 2:
-				go func() { made = h.Project("shop").Jobset("main").Evaluate(evaluation()) }()
+				go func() { made <- h.Project("shop").Jobset("main").Evaluate(evaluation()) }()
 			case 4:
-				go func() { made.Succeed() }()
+				go func() { (<-made).Succeed() }()
 			}
 		})
 		o := w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "2m"), outs[0])

@@ -333,6 +333,7 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 				n = s.add(t, "b", endless.compression, content("a", 100_000), func(n *narinfo.NarInfo) {
 					n.FileSize, n.FileHash = 0, [32]byte{}
 				})
+				o.Policy.Stall = busy.Limit(o.Policy.Stall) // it never stalls
 				unit := []byte(strings.Repeat(endless.unit, 1000))
 				err := ends(func(w http.ResponseWriter, r *http.Request) {
 					w.Write(s.file(n.URL))
