@@ -64,6 +64,7 @@ var suites = []struct {
 	{"substitute", (*Bench).substitute}, {"launch", (*Bench).launch}, {"rebuild", (*Bench).rebuild},
 	{"resolve", (*Bench).resolve}, {"fleet", (*Bench).fleet}, {"purego", (*Bench).purego},
 	{"instructions", (*Bench).instructions}, {"pack", (*Bench).packs}, {"survey", (*Bench).survey},
+	{"try", (*Bench).try},
 }
 
 // Suites are the parts that can be measured one by one, in order.

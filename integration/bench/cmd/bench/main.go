@@ -19,13 +19,13 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
-const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet|purego|instructions|pack|survey ...] [--closure DIR] [--pairs N] [--dir DIR]
+const usage = `usage: scripts/bench [launch|substitute|rebuild|resolve|fleet|purego|instructions|pack|survey|try ...] [--closure DIR] [--pairs N] [--dir DIR]
 
 Measures and prints a tab-separated row per figure: name, value, unit, what it must reach, and ok or short. It exits 0
 once everything is measured, whatever the figures are. What it is doing is on standard error.
 
-Without a name it measures all but survey, which builds two thousand packages first, and instructions, which wants a C
-compiler and the Go tool.
+Without a name it measures all but survey, which builds two thousand packages first, instructions, which wants a C
+compiler and the Go tool, and try, which downloads and compiles all that is there already.
 
   --closure DIR   measure with the closure in this binary cache, a dir, instead of one made from Debian's packages
   --pairs N       how often each comparison is made, 3 unless given; medians count
@@ -101,7 +101,9 @@ func parse(flags *flag.FlagSet, args []string) ([]string, error) {
 		suites, args = append(suites, flags.Arg(0)), flags.Args()[1:]
 	}
 	if len(suites) == 0 {
-		suites = slices.DeleteFunc(bench.Suites(), func(name string) bool { return name == "survey" || name == "instructions" })
+		suites = slices.DeleteFunc(bench.Suites(), func(name string) bool {
+			return slices.Contains([]string{"survey", "instructions", "try"}, name)
+		})
 	}
 	return suites, nil
 }
