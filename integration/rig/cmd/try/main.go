@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nixproot/nix-hydra-buildpack/integration/rig"
 )
 
@@ -101,12 +103,18 @@ func try(ctx context.Context, s settings) error {
 	if docker != nil {
 		fmt.Fprintf(out, "    Docker: %v\n", docker)
 	}
-	platform, err := newPlatform(ctx, r, work, docker == nil)
-	if err != nil {
+	var platform *platform
+	var pkgs *rig.Nixpkgs
+	group, setUp := errgroup.WithContext(ctx)
+	group.Go(func() (err error) { // mostly compiling
+		platform, err = newPlatform(setUp, r, work, docker == nil)
 		return err
-	}
-	pkgs, err := r.Nixpkgs(ctx)
-	if err != nil {
+	})
+	group.Go(func() (err error) { // mostly downloading
+		pkgs, err = r.Nixpkgs(setUp)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	out.end("set-up")
