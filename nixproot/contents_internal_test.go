@@ -115,7 +115,7 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 		var out strings.Builder
 		command := exec.CommandContext(t.Context(), "/bin/sh", "-c", script)
 		command.Dir, command.Stdout, command.Stderr = dir, &out, &out
-		left, err := runToEnd(command, interruptGrace)
+		left, err := runToEnd(command)
 		return left, out.String(), err
 	}
 	ended := func(files ...string) {
@@ -165,7 +165,7 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 			told = time.Now()
 			cancel()
 		}()
-		_, err := runToEnd(command, interruptGrace)
+		_, err := runToEnd(command)
 		Expect(err).To(HaveOccurred())
 		Expect(time.Since(told)).To(BeNumerically("<", busy.Limit(endGrace-100*time.Millisecond)))
 	})
@@ -183,7 +183,7 @@ func testRunToEnd(t *testing.T, _ spec.G, it spec.S) {
 			}
 			cancel()
 		}()
-		_, err := runToEnd(command, busy.Limit(10*interruptGrace))
+		_, err := runToEnd(command)
 		Expect(err).To(MatchError("exit status 1"))
 		Expect(os.ReadFile(filepath.Join(dir, "ended"))).To(BeEquivalentTo("signalled\nsignalled\n"))
 	})

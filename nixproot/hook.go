@@ -72,7 +72,7 @@ func (b Build) callHook(ctx context.Context, in *inputs, c *contents, launcher l
 	command.Env = append(os.Environ(), launch.ConfigEnv+"="+file)
 	said := &wholeLines{to: b.Logger.BodyWriter()}
 	command.Stdout, command.Stderr = said, said
-	left, err := runToEnd(command, interruptGrace)
+	left, err := runToEnd(command)
 	said.end()
 	if len(left) > 0 {
 		b.Logger.Bodyf("%s left running, and this build ended: %s", roots.HookName, strings.Join(left, ", "))

@@ -17,13 +17,13 @@ import (
 // while they still write.
 const endGrace = 2 * time.Second
 
-// interruptGrace is how long a hook may take to end once it was interrupted: a build ends within a second of SIGTERM.
+// interruptGrace is how long a command may take to end once it was interrupted: a build ends within a second of SIGTERM.
 const interruptGrace = 700 * time.Millisecond
 
-// runToEnd runs a command in a process group of its own, which its cancellation interrupts and, after a grace, kills, and ends
-// whatever it leaves behind, in whatever group or session that is. It returns the names of what it ended. Nothing else that this process
+// runToEnd runs a command in a process group of its own, which its cancellation interrupts, and ends whatever it leaves
+// behind, in whatever group or session that is. It returns the names of what it ended. Nothing else that this process
 // has started may be running.
-func runToEnd(command *exec.Cmd, grace time.Duration) (left []string, err error) {
+func runToEnd(command *exec.Cmd) (left []string, err error) {
 	// Processes whose parent has ended become children of this one, and so can be found.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func runToEnd(command *exec.Cmd, grace time.Duration) (left []string, err error)
 	killing.Stop()
 	command.Cancel = func() error {
 		group := -command.Process.Pid
-		killing = time.AfterFunc(grace, func() { _ = unix.Kill(group, unix.SIGKILL) })
+		killing = time.AfterFunc(interruptGrace, func() { _ = unix.Kill(group, unix.SIGKILL) })
 		return unix.Kill(group, unix.SIGINT)
 	}
 	command.WaitDelay = endGrace
