@@ -2,7 +2,9 @@ package closure_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -43,13 +45,29 @@ func testGraph(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("names of a long chain to what is missing its first three paths and its last four", func() {
+		var chain []storepath.Path
+		var names []string
+		for i := range 9 {
+			chain = append(chain, pathOf("1", fmt.Sprint("p", i)))
+			names = append(names, chain[i].Base())
+		}
+		Expect(&closure.MissingError{Chain: chain[:8], Err: errors.New("gone")}).To(
+			MatchError("resolving closure: " + strings.Join(names[:8], " → ") + ": gone"))
+		names = append(append(append([]string{}, names[:3]...), "…"), names[5:]...)
+		Expect(&closure.MissingError{Chain: chain, From: "https://one", Err: errors.New("gone")}).To(MatchError("resolving closure: " +
+			strings.Join(names, " → ") + ": narinfo field References of " + chain[7].Base() + " at https://one: gone"))
+	})
+
 	it("names a reference loop", func() {
 		_, err := graph(node(a, b), node(b, b, c), node(c, b)).Topological()
 		var loop *closure.LoopError
 		Expect(errors.As(err, &loop)).To(BeTrue())
 		Expect(loop.Loop).To(ConsistOf(b, c))
-		Expect(err).To(MatchError(ContainSubstring("reference loop: ")))
-		Expect(err.Error()).To(ContainSubstring(b.Base()))
+		Expect(err).To(MatchError(HaveSuffix(fmt.Sprintf("resolving closure: reference loop: %s → %s → %s",
+			loop.Loop[0].Base(), loop.Loop[1].Base(), loop.Loop[0].Base()))))
+		loop.From = []string{"https://one", "https://other"}
+		Expect(err).To(MatchError(HavePrefix("resolving closure: narinfo field References at https://one, https://other: reference loop: ")))
 	})
 
 	it("takes a reference to itself for no loop", func() {

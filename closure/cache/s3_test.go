@@ -68,6 +68,16 @@ func testS3(t *testing.T, context spec.G, it spec.S) {
 		Expect(last.Header.Get("X-Amz-Security-Token")).To(Equal("session"))
 	})
 
+	it("keeps its signature where a login for the endpoint is known, too", func() {
+		o := options(s3("&profile=work"))
+		o.Credentials = []cache.Credential{{URL: "http://" + bucket, Username: "me", Password: password}}
+		Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
+		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(HavePrefix("AWS4-HMAC-SHA256 "))
+		o.URLs = []string{s3("")}
+		open(t, o)
+		Expect(s.asked("nix-cache-info")[1].Header.Get("Authorization")).To(Equal(basicMe), "without AWS credentials")
+	})
+
 	it("takes 403 for missing, and follows to presigned places unsigned", func() {
 		t.Setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
