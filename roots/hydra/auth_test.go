@@ -68,6 +68,21 @@ func testAuth(t *testing.T, when spec.G, it spec.S) {
 		Expect(s.Requests()).To(HaveLen(1 + 1 + 2 + 2))
 	})
 
+	it("logs in by JSON, from Hydra's own page, as this program, and to a proxy before Hydra as well", func() {
+		s.Private("bob", "hunter2")
+		var seen http.Header
+		s.OnRequest(func(_ int, r *http.Request) {
+			if r.URL.Path == "/login" {
+				seen = r.Header.Clone()
+			}
+		})
+		Expect(resolve(client(s, as("bob", "hunter2", ""), func(o *hydra.Options) { o.UserAgent = "buildpack/1.2" }))).To(Succeed())
+		proxy := &http.Request{Header: seen}
+		username, password, _ := proxy.BasicAuth()
+		Expect([]string{seen.Get("Content-Type"), seen.Get("Accept"), proxy.Referer(), proxy.UserAgent(), username, password}).To(
+			Equal([]string{"application/json", "application/json", s.URL + "/", "buildpack/1.2", "bob", "hunter2"}))
+	})
+
 	it("takes user name and password from the address", func() {
 		s.Private("bob", "hunter2")
 		u, _ := url.Parse(s.URL)
