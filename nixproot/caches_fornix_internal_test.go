@@ -138,3 +138,19 @@ machine own login "me" password "mine"
 		Expect(err.Error()).NotTo(ContainSubstring("s3cret"))
 	})
 }
+
+func TestALoginOfAnyCharactersIsQuotedForCurl(t *testing.T) {
+	RegisterTestingT(t)
+	netrc := curlNetrc{}
+	Expect(netrc.add("h", cache.NetrcEntry{Login: `a\"` + "\n\r\tb", Password: "p"})).To(BeTrue())
+	Expect(netrc.add("", cache.NetrcEntry{Login: "x", Password: ""})).To(BeTrue())
+	Expect(netrc.String()).To(Equal(`machine h login "a\\\"\n\r\tb" password "p"` + "\n" + `default login "x" password ""` + "\n"))
+}
+
+func TestAHostOfANetrcIsTakenWholeOrNotAtAll(t *testing.T) {
+	RegisterTestingT(t)
+	for machine, host := range map[string]string{"h": "h", "[::1]": "::1", "::1": "::1", "h:80": "", "[::1]:80": ""} {
+		got, ok := wholeHost(machine)
+		Expect([]any{got, ok}).To(Equal([]any{host, host != ""}), machine)
+	}
+}

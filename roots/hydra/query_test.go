@@ -81,8 +81,14 @@ func testQuery(t *testing.T, when spec.G, it spec.S) {
 
 	it("takes a commit, whole or short, and the two words", func() {
 		for _, good := range []string{"latest", "latest-finished", "0123abc", strings.Repeat("aB", 20),
-			strings.Repeat("f", 64)} {
+			strings.Repeat("f", 64), "09afAF0"} {
 			Expect(hydra.CheckRevision(good)).To(Succeed(), good)
+		}
+	})
+
+	it("takes no other character for a hex digit", func() {
+		for _, other := range []string{"/", ":", "@", "G", "`", "g"} {
+			Expect(hydra.CheckRevision("0123abc"+other)).To(MatchError(ContainSubstring("branch or tag")), other)
 		}
 	})
 
@@ -117,7 +123,7 @@ func testRepositories(t *testing.T, when spec.G, it spec.S) {
 			"ssh://git@git.example.org:22/acme/shop", "git+ssh://git@git.example.org/acme/shop",
 			"HTTPS://GIT.example.org/acme/shop",
 			"https://user:secret@git.example.org/acme/shop", "git+https://git.example.org/acme/shop?ref=main&rev=abc",
-			"https://git.example.org/acme/shop.git main", "git://git.example.org/acme//shop",
+			"https://git.example.org/acme/shop.git main", "git@git.example.org:/acme/shop", "hg+https://git.example.org/acme/shop", "git://git.example.org/acme//shop",
 		} {
 			Expect(hydra.SameRepository(way, "https://git.example.org/acme/shop")).To(BeTrue(), way)
 		}
@@ -154,6 +160,7 @@ func testRepositories(t *testing.T, when spec.G, it spec.S) {
 		"gitlab:group%2Fsub/shop/" + rev:                            {"https://gitlab.com/group/sub/shop", rev},
 		"git+https://h.org/shop?ref=refs%2Fheads%2Fmain&rev=" + rev: {"https://h.org/shop", rev},
 		"git+file:///srv/shop?rev=" + rev:                           {"file:///srv/shop", rev},
+		"hg+https://h.org/shop?rev=" + rev:                          {"https://h.org/shop", rev},
 		"github:acme/shop/main":                                     {"https://github.com/acme/shop", ""},
 		"path:/srv/shop?narHash=sha256-x":                           {"path:///srv/shop", ""},
 		"":                                                          {"", ""},
