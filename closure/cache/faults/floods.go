@@ -149,10 +149,17 @@ func flood(c net.Conn, kind string) {
 	}
 }
 
-// Peak runs what faces a flood, and gives its error and the most memory that the heap had meanwhile, in bytes.
+// Peak runs what faces a flood, and gives its error and by how much the heap grew meanwhile, at most, in bytes. What earlier
+// tests have left behind is no part of that.
 func Peak(t *testing.T, run func() error) (most uint64, err error) {
 	done := make(chan error, 1)
-	began := time.Now()
+	heap := func() uint64 {
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		return now.HeapInuse
+	}
+	runtime.GC()
+	before, began := heap(), time.Now()
 	go func() { done <- run() }()
 	for {
 		select {
@@ -160,9 +167,7 @@ func Peak(t *testing.T, run func() error) (most uint64, err error) {
 			t.Logf("%v, at most %d MiB: %.150v", time.Since(began).Round(time.Millisecond), most>>20, err)
 			return most, err
 		case <-time.After(50 * time.Millisecond):
-			var now runtime.MemStats
-			runtime.ReadMemStats(&now)
-			most = max(most, now.HeapInuse)
+			most = max(most, max(heap(), before)-before)
 		}
 	}
 }
