@@ -38,7 +38,7 @@ func TestRelocatedNamesKeepThePathsLength(t *testing.T) {
 // relocatedLauncher is a launcher whose closure holds some paths, in a view of a length that relocation takes.
 func relocatedLauncher(t *testing.T, bases ...string) (l *launcher, view string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "v")
+	dir, err := os.MkdirTemp("", "v")
 	Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	view = filepath.Join(dir, "store")

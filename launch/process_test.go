@@ -223,7 +223,7 @@ func testProcess(t *testing.T, context spec.G, it spec.S) {
 		}
 
 		it("sees relocated files by their names below /nix/store too", func() {
-			dir, err := os.MkdirTemp("/tmp", "v")
+			dir, err := os.MkdirTemp("", "v")
 			Expect(err).NotTo(HaveOccurred())
 			defer func() { _ = os.RemoveAll(dir) }()
 			img.configure(func(c *launch.Config) { c.View = dir + "/store" })

@@ -100,7 +100,7 @@ func testEvaluate(t *testing.T, _ spec.G, it spec.S) {
 		if _, err := os.Lstat("/nix"); err == nil {
 			untested.Say("%s without /nix: this machine has one", t.Name())
 		}
-		shared, err := os.MkdirTemp("/tmp", "nxt-")
+		shared, err := os.MkdirTemp("", "n")
 		Expect(err).NotTo(HaveOccurred())
 		defer os.RemoveAll(shared)
 		Expect(os.Chmod(shared, 0o777)).To(Succeed())

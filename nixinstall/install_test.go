@@ -25,7 +25,7 @@ func testInstall(t *testing.T, _ spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		parent, err := os.MkdirTemp("/tmp", "nxt-")
+		parent, err := os.MkdirTemp("", "n")
 		Expect(err).NotTo(HaveOccurred())
 		dir = filepath.Join(parent, "nix")
 	})

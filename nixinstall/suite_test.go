@@ -47,7 +47,7 @@ func TestNixInstall(t *testing.T) {
 
 // installed is the toolchain that the tests share: installing it takes seconds, and questions do not change it.
 var installed = sync.OnceValues(func() (nixinstall.Toolchain, error) {
-	dir, err := os.MkdirTemp("/tmp", "nxt-") // short: store paths are rewritten to it
+	dir, err := os.MkdirTemp("", "n") // short: store paths are rewritten to it
 	if err != nil {
 		return nixinstall.Toolchain{}, err
 	}

@@ -6,17 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
-var (
-	//go:embed root.sh
-	rootScript string
-	//go:embed enter.pl
-	enterScript string
-)
+//go:embed sandbox.pl
+var sandboxScript string
 
 // sandbox is a program in a root directory of its own. Where the rig is not root, the program runs as the rig's user under
 // another number.
@@ -35,15 +30,12 @@ func (s sandbox) command(ctx context.Context) *exec.Cmd {
 	if os.Geteuid() != 0 {
 		args, unshare = append(args, "--user", "--map-root-user"), syscall.SYS_UNSHARE
 	}
-	args = append(args, "--", "/bin/sh", "-c", rootScript, "root.sh", s.Mount, strings.TrimSuffix(s.Root, "/"))
+	args = append(args, "--", "perl", "-e", sandboxScript, strconv.Itoa(syscall.SYS_MOUNT), strconv.Itoa(unshare), s.Dir,
+		strconv.Itoa(s.User), strconv.Itoa(s.Group), s.Root, s.Mount, strconv.Itoa(len(s.Binds)))
 	for _, pair := range s.Binds {
 		args = append(args, pair[0], pair[1])
 	}
-	args = append(args, "--", "perl", "-e", enterScript, s.Dir)
-	for _, number := range []int{s.User, s.Group, unshare, len(s.Env)} {
-		args = append(args, strconv.Itoa(number))
-	}
-	args = append(args, s.Env...)
+	args = append(append(args, strconv.Itoa(len(s.Env))), s.Env...)
 	command := exec.CommandContext(ctx, "unshare", append(args, s.Args...)...)
 	command.Env = append(os.Environ(), "LC_ALL=C") // perl complains of languages that the machine has not
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
