@@ -114,14 +114,19 @@ func testNotThere(t *testing.T, when spec.G, it spec.S) {
 		})
 	}
 
-	it("does not wait for a jobset that is not evaluated", func() {
-		j, _ := shop(s, 1)
-		j.Disable()
-		q := query(shopRev(5), "app")
-		q.Wait = time.Hour
-		_, err := client(s).Resolve(ctx, q)
-		Expect(err).To(MatchError(ContainSubstring("the jobset is disabled")))
-	})
+	for what, disable := range sorted(map[string]func(*hydratest.Jobset){
+		"jobset": (*hydratest.Jobset).Disable, "project": func(*hydratest.Jobset) { s.Project("shop").Disable() },
+	}) {
+		it("does not wait where the "+what+" is disabled", func() {
+			j, _ := shop(s, 1)
+			disable(j)
+			q := query(shopRev(5), "app")
+			q.Wait = 5 * time.Second
+			_, err := client(s).Resolve(ctx, q)
+			Expect(err).To(MatchError(ContainSubstring("the " + what + " is disabled")))
+			Expect(err).NotTo(BeAssignableToTypeOf(&hydra.NotFinishedError{}))
+		})
+	}
 
 	it("says that a build has been deleted, also while it is waited for", func() {
 		_, evals := shop(s, 1, hydratest.Job{Name: "app"})

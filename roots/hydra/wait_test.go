@@ -104,6 +104,22 @@ func testWait(t *testing.T, when spec.G, it spec.S) {
 		Expect(said.text()).To(ContainSubstring("which is queued or running: "))
 	})
 
+	for why, fail := range sorted(map[string]func(*hydratest.Jobset){
+		"Hydra could not fetch an input: no route": func(j *hydratest.Jobset) { j.Fails("", "no route") },
+		"Hydra's last evaluation had errors: boom": func(j *hydratest.Jobset) { j.Fails("boom", "") },
+	}) {
+		it("waits for the next evaluation where "+why, func() {
+			j, _ := shop(s, 1, hydratest.Job{Name: "app"})
+			fail(j)
+			at("/jobset/shop/main/evals", map[int]func(){3: func() {
+				j.Evaluate(hydratest.Evaluation{Inputs: inputs(1), Jobs: []hydratest.Job{{Name: "app"}}}).Succeed()
+			}})
+			_, err := c.Resolve(ctx, waiting(shopRev(1), "app"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(said.text()).To(ContainSubstring("waiting for Hydra to evaluate " + shopRev(1)[:12] + " (" + why + "): "))
+		})
+	}
+
 	it("waits for an evaluation that is not there yet, reading only the first page again", func() {
 		j, _ := shop(s, 45, hydratest.Job{Name: "app"})
 		j.Evaluating(true)
