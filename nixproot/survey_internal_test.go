@@ -2,7 +2,10 @@ package nixproot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +14,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/verify/imagetest"
@@ -79,6 +84,27 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 		code, lines = run("--unsigned", "--layers", "/a/directory/that/is/so/long/that/too/few/characters/of/the/hash/remain")
 		Expect(code).To(Equal(2))
 		Expect(lines[0]).To(HavePrefix("survey: "))
+	})
+
+	it("ends with 1 where a closure does not relocate", func() {
+		f := imagetest.New(t, launch.EngineRelocate)
+		dir := strings.TrimPrefix(f.Cache, "file://")
+		blocked := storepath.Path("/nix/store/11bgd045z0d4icpbc2yyz4gx48ak44la-table")
+		var contents bytes.Buffer
+		w := nar.NewWriter(&contents)
+		hash := f.Lib.HashPart() // apart from its store directory, which nothing can be written to in place
+		Expect(w.Entry(&nar.Entry{Kind: nar.Regular, Size: int64(len(hash))})).To(Succeed())
+		Expect(io.WriteString(w, hash)).To(Equal(len(hash)))
+		Expect(w.Close()).To(Succeed())
+		sum := sha256.Sum256(contents.Bytes())
+		Expect(os.WriteFile(filepath.Join(dir, "table.nar"), contents.Bytes(), 0o644)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, blocked.HashPart()+".narinfo"), fmt.Appendf(nil,
+			"StorePath: %s\nURL: table.nar\nCompression: none\nNarHash: sha256:%s\nNarSize: %d\nReferences: %s\n",
+			blocked, storepath.Encode32(sum[:]), contents.Len(), f.Lib.Base()), 0o644)).To(Succeed())
+		var out bytes.Buffer
+		Expect(Survey([]string{"--unsigned", f.Cache, f.App.String(), blocked.String()}, strings.NewReader(""), &out, &out)).To(Equal(1))
+		Expect(out.String()).To(ContainSubstring("BLOCKED    " + blocked.String() + ": 2 paths"))
+		Expect(out.String()).To(ContainSubstring("2 closures: 1 relocate, 0 of them with fixups; 1 do not; 0 could not be read."))
 	})
 
 	it("names what stands in the way, with nothing that a terminal obeys", func() {

@@ -189,7 +189,7 @@ func (c *Client) lookUp(ctx context.Context, q Query, e Eval) ([]Build, error) {
 		}
 		return nil, err
 	}
-	return builds, nil
+	return unique(builds), nil
 }
 
 // firstCause prefers the error that made the others be cancelled.
@@ -254,11 +254,20 @@ func (c *Client) pick(ctx context.Context, q Query, e Eval, all []Build) ([]Buil
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(picked, func(have Build) bool { return have.ID == b.ID }) {
-			picked = append(picked, b)
+		picked = append(picked, b)
+	}
+	return unique(picked), nil
+}
+
+// unique gives each build once, in the order of the first: a job may be named twice, or with and without its system.
+func unique(builds []Build) []Build {
+	var all []Build
+	for _, b := range builds {
+		if !slices.ContainsFunc(all, func(have Build) bool { return have.ID == b.ID }) {
+			all = append(all, b)
 		}
 	}
-	return picked, nil
+	return all
 }
 
 func pickOne(q Query, e Eval, all []Build, job string) (Build, error) {

@@ -262,14 +262,6 @@ func (q Query) check() (Query, error) {
 	if !q.wantsLatest() {
 		q.Revision = strings.ToLower(q.Revision)
 	}
-	jobs, seen := q.Jobs, map[string]bool{}
-	q.Jobs = nil
-	for _, job := range jobs {
-		if !seen[job] {
-			seen[job] = true
-			q.Jobs = append(q.Jobs, job)
-		}
-	}
 	return q, nil
 }
 

@@ -401,6 +401,27 @@ func testResolve(t *testing.T, when spec.G, it spec.S) {
 		})
 	})
 
+	it("takes a job once that is named twice, or with and without its system, in small evaluations and large ones", func() {
+		for _, others := range []int{0, 200} {
+			s := hydratest.New()
+			jobs := []hydratest.Job{{Name: "app.x86_64-linux"}, {Name: "web"}}
+			for i := range others {
+				jobs = append(jobs, hydratest.Job{Name: fmt.Sprint("other", i)})
+			}
+			_, evals := shop(s, 1, jobs...)
+			evals[0].Succeed()
+			for _, revision := range []string{shopRev(0), hydra.Latest, hydra.LatestFinished} {
+				r, err := client(s).Resolve(ctx, query(revision, "web", "app", "web", "app.x86_64-linux"))
+				Expect(err).NotTo(HaveOccurred())
+				Expect(r.Builds).To(HaveExactElements(HaveField("Job", "web"), HaveField("Job", "app.x86_64-linux")), "%s of %d", revision, others+2)
+			}
+			r, err := client(s).Resolve(ctx, query(hydra.Latest, "web", "web"))
+			Expect(err).NotTo(HaveOccurred())
+			Expect(r.Builds).To(HaveExactElements(HaveField("Job", "web")))
+			s.Close()
+		}
+	})
+
 	it("lists the newest evaluations, each once", func() {
 		_, evals := shop(s, 45, hydratest.Job{Name: "app"})
 		for _, n := range []int{1, 20, 21, 45, 99} {

@@ -169,6 +169,52 @@ func testWait(t *testing.T, when spec.G, it spec.S) {
 		Expect(said.text()).To(ContainSubstring("(1 of 12 builds are finished)"))
 	})
 
+	it("asks for up to four builds one by one, and for more by their evaluation where they are over a tenth of it", func() {
+		for _, asked := range []struct {
+			unfinished, others int
+			byEvaluation       bool
+		}{{4, 0, false}, {5, 0, true}, {5, 44, true}, {5, 45, false}, {6, 53, true}, {6, 54, false}} {
+			s := hydratest.New()
+			var jobs []hydratest.Job
+			var names []string
+			for i := range asked.unfinished + asked.others {
+				jobs = append(jobs, hydratest.Job{Name: fmt.Sprint("app", i)})
+				if i < asked.unfinished {
+					names = append(names, jobs[i].Name)
+				}
+			}
+			_, evals := shop(s, 1, jobs...)
+			var mu sync.Mutex
+			waits, again := false, []string{}
+			s.OnRequest(func(_ int, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				if waits {
+					again = append(again, r.URL.Path)
+				}
+			})
+			c := client(s, func(o *hydra.Options) {
+				o.Log = func(string, ...any) {
+					mu.Lock()
+					defer mu.Unlock()
+					waits = true
+					evals[0].Succeed()
+				}
+			})
+			_, err := c.Resolve(ctx, waiting(shopRev(0), names...))
+			Expect(err).NotTo(HaveOccurred())
+			want := []string{fmt.Sprintf("/eval/%d/builds", evals[0].ID)}
+			if !asked.byEvaluation {
+				want = nil
+				for _, name := range names {
+					want = append(want, fmt.Sprintf("/build/%d", evals[0].Build(name).ID))
+				}
+			}
+			Expect(again).To(Equal(want), "%+v", asked)
+			s.Close()
+		}
+	})
+
 	it("ends when the wait is used up, and says what is missing", func() {
 		_, evals := shop(s, 1, hydratest.Job{Name: "app"})
 		q := waiting(shopRev(0), "app")
