@@ -128,7 +128,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 		tree := nar.NewTree(s.staging.partial(p))
 		tree.LeaveTimes()
 		if found.ProvesItself() {
-			tree.Limit(maxUnprovenEntries)
+			tree.Limit(cmp.Or(s.maxUnprovenEntries, maxUnprovenEntries))
 		}
 		report, err := unpack(ctx, nar.NewReader(&counted), buf, info, view, tree)
 		st.Report = report

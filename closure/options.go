@@ -44,6 +44,8 @@ type Options struct {
 	Downloads int
 	// Log receives a line of progress every five seconds and a summary; nil discards them.
 	Log func(format string, args ...any)
+
+	maxUnprovenEntries int // tests have fewer than the constant
 }
 
 // Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.

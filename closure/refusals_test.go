@@ -3,9 +3,11 @@ package closure_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -83,5 +85,31 @@ func testRefusals(t *testing.T, _ spec.G, it spec.S) {
 		layers := t.TempDir()
 		Expect(closure.Install(context.Background(), result, staging, layers)).To(Succeed())
 		Expect(proven(t, layers, c.keys).Paths).To(ConsistOf(HaveField("Signed", keyName)))
+	})
+
+	it("is not refused: more entries than are taken of a path that only its contents prove", func() {
+		c.add(a, map[string]string{"a": "", "b": "", "c": ""})
+		options := closure.Options{Staging: staging, Roots: []storepath.Path{a}}
+		options.SetMaxUnprovenEntries(3)
+		substitute := func() error {
+			options.Caches = c.open()
+			_, err := closure.Substitute(context.Background(), options)
+			return err
+		}
+		Expect(substitute()).To(Succeed())
+
+		hash := storepath.Hash(sha256.Sum256(c.nars[a]))
+		alone, err := storepath.Make("source", hash, "alone")
+		Expect(err).NotTo(HaveOccurred())
+		c.add(alone, map[string]string{"a": "", "b": "", "c": ""})
+		file := filepath.Join(c.dir, alone.HashPart()+".narinfo")
+		info, err := os.ReadFile(file)
+		Expect(err).NotTo(HaveOccurred())
+		unsigned, _, _ := strings.Cut(string(info), "Sig:")
+		Expect(os.WriteFile(file, []byte(unsigned+"CA: fixed:r:"+hash.String()+"\n"), 0o644)).To(Succeed())
+		options.Roots = []storepath.Path{alone}
+		Expect(substitute()).To(MatchError(ContainSubstring("there are more than 3 entries")))
+		options.SetMaxUnprovenEntries(4)
+		Expect(substitute()).To(Succeed())
 	})
 }
