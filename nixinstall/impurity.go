@@ -96,8 +96,41 @@ func FirstMutable(ctx context.Context, dir string, exclude []string) (first Impu
 
 // eachImpurity shows the impurities of a directory one by one until the function returns false.
 func eachImpurity(ctx context.Context, dir string, exclude []string, more func(Impurity) bool) error {
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		switch rel, _ := filepath.Rel(dir, path); {
+	err := eachNixFile(ctx, dir, exclude, func(name, text string) error {
+		goesOn, err := impuritiesOf(ctx, name, text, more)
+		if err == nil && !goesOn {
+			return fs.SkipAll
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("looking for impurities in %s: %w", dir, err)
+	}
+	return nil
+}
+
+var usesRevCount = regexp.MustCompile(`\bself\.revCount\b`)
+
+// UsesRevCount reports whether an expression of a directory, but for the entries to exclude, may ask for the number of
+// commits, which takes long to count. Files behind the first that cannot be read are not looked at.
+func UsesRevCount(ctx context.Context, dir string, exclude []string) (uses bool) {
+	_ = eachNixFile(ctx, dir, exclude, func(_, text string) error {
+		if uses = usesRevCount.MatchString(text); uses {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return uses
+}
+
+// eachNixFile shows the .nix files of a directory up to 1 MiB, by their slash-separated names in it, but for what git keeps
+// for itself and the entries to exclude, which are relative to the directory.
+func eachNixFile(ctx context.Context, dir string, exclude []string, show func(name, text string) error) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		rel, relErr := filepath.Rel(dir, path)
+		switch {
+		case relErr != nil:
+			return relErr
 		case slices.Contains(exclude, rel) && entry != nil && entry.IsDir():
 			return fs.SkipDir
 		case slices.Contains(exclude, rel):
@@ -119,20 +152,8 @@ func eachImpurity(ctx context.Context, dir string, exclude []string, more func(I
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		goesOn, err := impuritiesOf(ctx, filepath.ToSlash(rel), string(text), more)
-		if err == nil && !goesOn {
-			return fs.SkipAll
-		}
-		return err
+		return show(filepath.ToSlash(rel), string(text))
 	})
-	if err != nil {
-		return fmt.Errorf("looking for impurities in %s: %w", dir, err)
-	}
-	return nil
 }
 
 // impuritiesOf shows the impurities of a file one by one, and reports whether there may be more. Each place may take a

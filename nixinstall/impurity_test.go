@@ -34,6 +34,22 @@ func testImpurities(t *testing.T, _ spec.G, it spec.S) {
 		Expect(time.Since(start)).To(BeNumerically("<", busy.Limit(5*time.Second)))
 	})
 
+	it("sees whether the number of commits is asked for", func() {
+		uses := func(files map[string]string) bool {
+			dir := t.TempDir()
+			for name, text := range files {
+				Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+				Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
+			}
+			return nixinstall.UsesRevCount(context.Background(), dir, []string{"mounted", "x.nix"})
+		}
+		Expect(uses(map[string]string{"a.nix": "1", "lib/b.nix": "x = toString self.revCount;"})).To(BeTrue())
+		Expect(uses(map[string]string{"a.nix": "self.revCount", "z.nix": "1"})).To(BeTrue())
+		Expect(uses(map[string]string{".git": "gitdir: ../.git/worktrees/app", "flake.nix": "self.revCount"})).To(BeTrue())
+		Expect(uses(map[string]string{"a.nix": "myself.revCounts", "b.md": "self.revCount", ".git/c.nix": "self.revCount",
+			"mounted/a.nix": "self.revCount", "x.nix": "self.revCount"})).To(BeFalse())
+	})
+
 	it("finds what does not depend on the source alone, and not what comments and scripts say", func() {
 		dir := t.TempDir()
 		for name, text := range map[string]string{

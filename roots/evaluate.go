@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +12,6 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
@@ -81,7 +77,7 @@ func (f Finder) evaluate(ctx context.Context) (Result, error) {
 	if e.caches, err = f.Caches(); err != nil {
 		return Result{}, err
 	}
-	if f.Flake != "" && asksForCount(ctx, f.Source) {
+	if f.Flake != "" && nixinstall.UsesRevCount(ctx, f.Source, f.Exclude) {
 		if e.revCount, err = nixinstall.RevCount(ctx, f.Source, f.Identity.Rev); err != nil {
 			if ctx.Err() != nil {
 				return Result{}, err
@@ -311,23 +307,3 @@ func rootsOf(a attempt) Result {
 
 // isHook reports whether an attribute path is the hook's: at the top, or where a flake has its packages.
 func isHook(attr string) bool { return attr == HookName || strings.HasSuffix(attr, "."+HookName) }
-
-var usesCount = regexp.MustCompile(`\bself\.revCount\b`)
-
-// asksForCount reports whether an expression wants to know how many commits there are, which takes long to count.
-func asksForCount(ctx context.Context, dir string) (asks bool) {
-	_ = filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil, entry.Name() == ".git":
-			return filepath.SkipDir
-		case !strings.HasSuffix(entry.Name(), ".nix"):
-			return nil
-		}
-		text, err := regularfile.Read(ctx, file, maxCompared)
-		if asks = err == nil && usesCount.Match(text); asks {
-			return filepath.SkipAll
-		}
-		return nil
-	})
-	return asks
-}

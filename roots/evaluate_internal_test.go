@@ -62,18 +62,6 @@ func TestAFlakeIsToldTheRevisionThatItIsOf(t *testing.T) {
 	g.Expect([]string{e.entryName(), Finder{Flake: "."}.entryName()}).To(Equal([]string{"app.nix", "the flake ."}))
 }
 
-func TestCommitsAreCountedWhereAnExpressionAsksForIt(t *testing.T) {
-	g := NewWithT(t)
-	asks := func(files map[string]string) bool {
-		dir := t.TempDir()
-		tree(g, dir, files)
-		return asksForCount(t.Context(), dir)
-	}
-	g.Expect(asks(map[string]string{"a.nix": "1", "lib/b.nix": "x = toString self.revCount;"})).To(BeTrue())
-	g.Expect(asks(map[string]string{"a.nix": "self.revCount", "z.nix": "1"})).To(BeTrue())
-	g.Expect(asks(map[string]string{"a.nix": "myself.revCounts", "b.md": "self.revCount", ".git/c.nix": "self.revCount"})).To(BeFalse())
-}
-
 func TestAnOutputForOtherSystemsOnlyIsAProof(t *testing.T) {
 	g := NewWithT(t)
 	found := forOthers("Hydra has", storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-app-1.0"), "x86_64-linux",

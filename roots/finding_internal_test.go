@@ -166,6 +166,10 @@ func TestHydrasBuildsOfTheNameAreAReason(t *testing.T) {
 	h := newHydraReason(t)
 	g.Expect(h.says(g, &NotCachedError{})).To(Equal(Finding{Kinds: []Kind{NeverBuilt}, Facts: []string{"name", "shop", "file", "app.nix"},
 		Text: h.server.URL + " has never built anything named shop-1.0: no job gives it"}))
+	shop := h.missing
+	h.missing = storepath.Path(hydratest.StorePath("ours", "my-shop-2.0"))
+	g.Expect(h.says(g, &NotCachedError{}).Facts).To(Equal([]string{"name", "my-shop", "file", "app.nix"}))
+	h.missing = shop
 
 	same := h.builds("older", hydratest.Job{System: "riscv64-linux"}, "")
 	b := h.builds("ours", hydratest.Job{System: "riscv64-linux"}, "")

@@ -59,7 +59,7 @@ func (d diagnosis) askHydraWhy(ctx context.Context, e *NotCachedError) ([]Findin
 	}
 	switch {
 	case len(builds) == 0:
-		name, _, _ := strings.Cut(missing.Name(), "-")
+		name, _ := storepath.ParseName(missing.Name())
 		return []Finding{{Kinds: []Kind{NeverBuilt}, Facts: []string{"name", name, "file", d.File},
 			Text: fmt.Sprintf("%s has never built anything named %s: no job gives it", client.URL(), missing.Name())}}, nil
 	case !slices.Contains(systems, d.Settings.System):
