@@ -212,6 +212,18 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 		}
 	})
 
+	it("blocks no signal of an app on a terminal", func() {
+		_, lines := onTerminal(t, img.command("sh", "-c", "grep SigBlk /proc/self/status"))
+		Expect(strings.Fields(until(lines, "SigBlk"))[1]).To(Equal("0000000000000000"))
+	})
+
+	it("leaves the app on a terminal the limit of descriptors", func() {
+		cmd := img.command("sh")
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "ulimit -S -n 300; exec " + img.bin(launch.ProgramName) + ` sh -c 'echo limit $(ulimit -n)'`}
+		_, lines := onTerminal(t, cmd)
+		Expect(until(lines, "limit ")).To(Equal("limit 300"))
+	})
+
 	it("leaves the terminal to whoever has it, where it is started in the background", func() {
 		cmd := img.command("sh")
 		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", "set -m; " + img.bin(launch.ProgramName) + " app show & wait"}
@@ -263,12 +275,14 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 			time.Sleep(wait)
 			_, err := tty.Write([]byte{3})
 			Expect(err).NotTo(HaveOccurred())
+			late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 			for lines.Scan() { // ends at once where the app, or what starts it, does not catch the signal yet
 				if _, times, found := strings.Cut(lines.Text(), "interrupts "); found {
 					Expect(times).To(Equal("1"), "after %v", wait)
 				}
 			}
 			_ = cmd.Wait()
+			late.Stop()
 			Expect(killedBy(cmd.ProcessState)).NotTo(Equal("killed"), "lost after %v", wait)
 			Expect(time.Since(begin)).To(BeNumerically("<", busy.Limit(10*time.Second)), "an engine that it ended was waited for")
 		}
@@ -619,8 +633,8 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		fake(``) // what it calls accelerated works as well as this PRoot can: before 5.3 it hides statx
 		tried := modes()
 		Expect(tried).To(Or(Equal("mode strict\n"), Equal("mode strict\nmode 1\n")))
-		r := run(img.command("badscript"))
-		Expect(r.code).To(Equal(126))
+		Expect(run(img.command("badscript")).code).To(Equal(126))
+		r := run(img.command("app", "exit", "0"))
 		if tried == "mode strict\n" {
 			Expect(r.err).To(ContainSubstring("; with seccomp acceleration, which was seen to keep the binding\n"))
 		}
@@ -632,6 +646,10 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		r = run(cmd)
 		Expect(r.err).To(ContainSubstring("; without seccomp acceleration"))
 		Expect(r.out).To(ContainSubstring(`"PROOT_NO_SECCOMP":"1"`), "which is the user's own")
+		fake("exec false")
+		if r = run(img.command("app", "exit", "0")); r.code == 0 { // this machine has user namespaces
+			Expect(r.err).To(ContainSubstring("engine userns: the first that shows the closure at /nix/store\n"))
+		}
 	})
 
 	it("says what a PRoot hides that cannot be withheld", func() {

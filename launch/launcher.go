@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // Exit statuses of the launcher itself, as shells have them.
@@ -125,7 +124,7 @@ func (l *launcher) program(argv []string, env environment, needsEngine bool) (*c
 // is orphaned.
 func (l *launcher) run(cmd *command) (status, error) {
 	if os.Getpid() != 1 && l.engine.name != "" {
-		return 0, cannotExec(cmd.path, cmd.path, syscall.Exec(cmd.path, cmd.argv, cmd.env))
+		return 0, cannotExec(cmd.path, cmd.path, execInPlace(cmd))
 	}
 	return l.supervisor.run(func() (*app, error) {
 		a, err := l.startApp(cmd)

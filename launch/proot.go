@@ -42,12 +42,10 @@ func (l *launcher) startProot(cmd *command) (*app, error) {
 	if cmd.env.get(prootNoSeccomp) == "" {
 		a, err := l.startTraced(cmd, temp, true)
 		if denied := (*deniedError)(nil); !errors.As(err, &denied) || l.supervisor.interrupted() != nil {
-			l.engine.why = "; with seccomp acceleration, which was seen to keep the binding"
 			return a, err
 		}
 		l.debugf("proot with seccomp acceleration: %v", err)
 	}
-	l.engine.why = "; without seccomp acceleration"
 	return l.startTraced(cmd, temp, false)
 }
 
@@ -115,7 +113,11 @@ func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, e
 	}
 	messages := make(chan string, 1)
 	go l.readMessages(output, messages)
-	return l.awaitStart(cmd, &app{child: pid, terminal: tty}, reports, messages)
+	how := "without seccomp acceleration"
+	if seccomp {
+		how = "with seccomp acceleration, which was seen to keep the binding"
+	}
+	return l.awaitStart(cmd, &app{child: pid, terminal: tty, how: how}, reports, messages)
 }
 
 // awaitStart waits for the shim inside PRoot to report the app's start.

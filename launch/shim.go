@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,7 +30,7 @@ const (
 
 // shimCall is what the launcher asks of the shim.
 type shimCall struct {
-	Engine   string   // EngineUserns, EngineProot, or "" for the terminal alone
+	Engine   string   // EngineUserns or EngineProot
 	Report   int      // descriptor of the pipe that reports go to
 	Stderr   int      // descriptor that is the app's standard error, under PRoot
 	Terminal int      // standard stream whose terminal the app is given, -1 for none
@@ -112,16 +113,14 @@ func runShim(args, environ []string) int {
 			return r.fail(err)
 		}
 	}
-	if call.Engine != "" {
-		missed, newer, err := probe(call.Probe)
-		if call.Strict && slices.Contains(newer, "statx") || len(missed) > 0 {
-			return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(missed, newer...), ", "), err))
-		}
-		if call.Engine == EngineProot && withhold(newer) == nil {
-			newer = nil
-		}
-		r.Newer = newer
+	missed, newer, err := probe(call.Probe)
+	if call.Strict && slices.Contains(newer, "statx") || len(missed) > 0 {
+		return r.fail(fmt.Errorf("%s is not seen by %s: %w", call.Probe, strings.Join(append(missed, newer...), ", "), err))
 	}
+	if call.Engine == EngineProot && withhold(newer) == nil {
+		newer = nil
+	}
+	r.Newer = newer
 	if call.Engine == EngineProot {
 		return runChild(call, env, r)
 	}
@@ -130,16 +129,18 @@ func runShim(args, environ []string) int {
 
 // runInPlace makes the app take the shim's place, without the privileges that the shim had in its namespaces.
 func runInPlace(call shimCall, env environment, r *reporter) int {
-	if call.Engine == EngineUserns {
-		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
-		if err := dropPrivileges(); err != nil {
-			return r.fail(fmt.Errorf("giving up capabilities: %w", err))
-		}
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
+	if err := dropPrivileges(); err != nil {
+		return r.fail(fmt.Errorf("giving up capabilities: %w", err))
 	}
-	takeTerminal(call.Terminal)
+	if call.Terminal >= 0 {
+		signal.Ignore(syscall.SIGTTOU) // which stops who takes a terminal
+		giveTerminal(call.Terminal, unix.Getpgrp())
+		setDefault(syscall.SIGTTOU)
+	}
 	r.Ready, r.Group = true, os.Getpid()
 	r.send()
-	return r.fail(syscall.Exec(call.path, call.argv, env))
+	return r.fail(execInPlace(&command{path: call.path, argv: call.argv, env: env}))
 }
 
 // runChild starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for whatever
@@ -148,15 +149,10 @@ func runChild(call shimCall, env environment, r *reporter) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	unix.CloseOnExec(call.Stderr)
-	self, err := os.Executable()
-	if err != nil {
-		return r.fail(err)
-	}
 	stderr := os.NewFile(uintptr(call.Stderr), "stderr")
-	cmd := &command{path: call.path, argv: call.argv, env: env}
+	var err error
 	r.Ready = true
-	r.Group, err = forkExec(self, cmd, [3]*os.File{os.Stdin, os.Stdout, stderr}, call.Terminal,
-		&syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
+	r.Group, err = forkExec(&command{path: call.path, argv: call.argv, env: env}, stderr, call.Terminal, syscall.SIGKILL)
 	if err != nil {
 		return r.fail(err)
 	}

@@ -31,7 +31,7 @@ func (l *launcher) startApp(cmd *command) (*app, error) {
 			ch.denied = append(ch.denied, denial{name, denied})
 			continue
 		}
-		l.chosen(name)
+		l.chosen(name, a)
 		return a, err
 	}
 	if !cmd.needsEngine && !cmd.closure {
@@ -41,16 +41,20 @@ func (l *launcher) startApp(cmd *command) (*app, error) {
 	return nil, &failure{exitCannotRun, l.noEngine()}
 }
 
-// chosen says which engine has turned out to work, and what did not although it was asked for.
-func (l *launcher) chosen(name string) {
+// chosen says which engine has turned out to work, and what did not although it was asked for. a is nil where the engine
+// works and the program does not.
+func (l *launcher) chosen(name string, a *app) {
 	ch := l.engine
 	switch {
 	case ch.strict:
-		ch.why = EngineEnv + " asks for it, and its start shows the closure at /nix/store" + ch.why
+		ch.why = EngineEnv + " asks for it, and its start shows the closure at /nix/store"
 	case name == l.config.Requested:
-		ch.why = "BP_NIX_ENGINE asked for it, and its start shows the closure at /nix/store" + ch.why
+		ch.why = "BP_NIX_ENGINE asked for it, and its start shows the closure at /nix/store"
 	default:
-		ch.why = "the first that shows the closure at /nix/store" + ch.why
+		ch.why = "the first that shows the closure at /nix/store"
+	}
+	if a != nil && a.how != "" {
+		ch.why += "; " + a.how
 	}
 	ch.name = name
 	l.debugf("engine %s: %s", name, ch.why)
@@ -64,37 +68,12 @@ func (l *launcher) chosen(name string) {
 
 // startPlain starts the command as a child.
 func (l *launcher) startPlain(cmd *command) (*app, error) {
-	files := [3]*os.File{os.Stdin, os.Stdout, os.Stderr}
 	tty := terminal()
-	pid, err := forkExec(l.self, cmd, files, tty, &syscall.SysProcAttr{})
+	pid, err := forkExec(cmd, os.Stderr, tty, 0)
 	if err != nil {
 		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), err)
 	}
 	return &app{child: pid, group: pid, terminal: tty}, nil
-}
-
-// forkExec starts a command in a process group of its own. Where that is to be given a terminal, it is started through
-// the shim. The error is that of exec.
-func forkExec(self string, cmd *command, files [3]*os.File, tty int, sys *syscall.SysProcAttr) (int, error) {
-	sys.Setpgid = true
-	if tty < 0 {
-		list, _ := descriptors(files, inherited())
-		return syscall.ForkExec(cmd.path, cmd.argv, &syscall.ProcAttr{Env: cmd.env, Files: list, Sys: sys})
-	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = read.Close() }()
-	list, report := descriptors(files, inherited(), write)
-	call := shimCall{Report: report, Terminal: tty, path: cmd.path, argv: cmd.argv}
-	pid, err := syscall.ForkExec(self, call.args(), &syscall.ProcAttr{Env: cmd.env, Files: list, Sys: sys})
-	_ = write.Close()
-	if err != nil {
-		return 0, err
-	}
-	_, err = readStart(json.NewDecoder(read), true)
-	return pid, err
 }
 
 // readShim waits for what the shim in an engine reports of a start, at most for startTimeout, and no longer than exitGrace

@@ -4,7 +4,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // status is how a program ended, in the kernel's wait status form.
@@ -32,8 +31,7 @@ func (s status) exit() int {
 // dieBy kills this process by sig, past the Go runtime's own handlers, and leaves no second core file.
 func dieBy(sig syscall.Signal) {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	var byDefault action
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
+	setDefault(sig)
 	_ = syscall.Kill(os.Getpid(), sig)
 	time.Sleep(time.Second)
 }

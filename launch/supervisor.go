@@ -25,6 +25,8 @@ type app struct {
 	terminal int
 	// shell: the app is a shell that runs a line.
 	shell bool
+	// how is how its engine works, for the log, where there are several ways.
+	how string
 }
 
 // supervisor is this process as the parent that an app needs under some engines, and as process 1. Like tini, it puts
@@ -83,6 +85,7 @@ func (s *supervisor) run(start func() (*app, error)) (status, error) {
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	a, err := start()
 	if err != nil {
+		endOrphans() // a PRoot that is killed while it starts leaves its first program, stopped and not yet its own
 		return 0, err
 	}
 	if a.terminal >= 0 {

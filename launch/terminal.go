@@ -1,10 +1,6 @@
 package launch
 
 import (
-	"os"
-	"os/signal"
-	"syscall"
-
 	"golang.org/x/sys/unix"
 )
 
@@ -23,17 +19,4 @@ func giveTerminal(fd, group int) {
 	if fd >= 0 {
 		_ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group)
 	}
-}
-
-// takeTerminal makes this process's group, which is a new one, the foreground one of a terminal. That is done from
-// inside, before the app is started, so that the app never reads from a terminal that is not yet its own.
-func takeTerminal(fd int) {
-	if fd < 0 {
-		return
-	}
-	if !signal.Ignored(syscall.SIGTTOU) {
-		signal.Ignore(syscall.SIGTTOU)
-		defer signal.Notify(make(chan os.Signal, 1), syscall.SIGTTOU) // exec makes what is caught the default again
-	}
-	giveTerminal(fd, unix.Getpgrp())
 }
