@@ -78,7 +78,7 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 				return failure
 			}
 			if err != nil {
-				return s.missing(p, err)
+				return s.graph.missing(p, err)
 			}
 		}
 		st, err := s.obtain(ctx, found, d.view, buf)

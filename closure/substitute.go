@@ -25,12 +25,12 @@ type substitution struct {
 	expected relocate.View                // what paths are relocated to, as far as is known: Options.View or the zero one
 	blockers map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
 
-	mu        sync.Mutex // of what look-ups and downloads find out
-	referrers map[storepath.Path]storepath.Path
-	nodes     map[storepath.Path]*Node
-	found     map[storepath.Path]*cache.Found
-	staged    map[storepath.Path]staged // complete in staging
-	foundSize int                       // bytes that found takes, about
+	graph *Graph // as it was resolved last
+
+	mu     sync.Mutex // of what look-ups and downloads find out
+	nodes  map[storepath.Path]*Node
+	found  map[storepath.Path]*cache.Found
+	staged map[storepath.Path]staged // complete in staging
 }
 
 // Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,
@@ -109,12 +109,14 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 	}
 	group.Go(func() error {
 		defer downloads.close()
-		graph, err := s.resolve(ctx, enqueue)
+		graph, err := Resolve(ctx, s.Roots, func(ctx context.Context, p storepath.Path) (*Node, error) {
+			return s.node(ctx, p, enqueue)
+		})
 		if err != nil {
 			return err
 		}
 		s.progress.knowsAll()
-		result = s.plan(graph)
+		s.graph, result = graph, s.plan(graph)
 		for _, n := range s.lacking(result) {
 			enqueue(n)
 		}
@@ -152,7 +154,7 @@ func (s *substitution) relocation(g *Graph) (relocate.View, []Blocker) {
 		blockers = applicable(s.Previous.Blockers, g)
 	}
 	if len(blockers) == 0 {
-		blockers = graphBlockers(g, s.View)
+		blockers = g.Blockers(s.View)
 		for p := range g.Nodes {
 			blockers = append(blockers, s.blockers[p]...)
 		}
@@ -181,7 +183,7 @@ func (s *substitution) lacking(r *Result) (nodes []*Node) {
 // learn takes in what a round has fetched: which build of each path it is, and what its files hold.
 func (s *substitution) learn() {
 	for p, st := range s.staged {
-		n := newNode(s.found[p])
+		n := NewNode(s.found[p])
 		if st.Prefix != storepath.Dir {
 			n.Foreign, n.Overruled = st.Report.Foreign, st.Info.Overruled
 			s.blockers[p] = pathBlockers(p, st.Report)
