@@ -49,7 +49,7 @@ func (n *Node) sameBytes(other *Node) bool {
 		bytes.Equal(n.Signature.Data, other.Signature.Data)
 }
 
-// Graph is a complete closure: every reference of every node is a node.
+// Graph is a closure: every reference of every node is a node.
 type Graph struct {
 	Roots []storepath.Path
 	Nodes map[storepath.Path]*Node

@@ -120,7 +120,7 @@ func (s *substitution) node(ctx context.Context, p storepath.Path, enqueue func(
 	if n != nil {
 		return n, nil
 	}
-	if n, ok := s.Previous.complete(p); ok {
+	if n, ok := s.Previous.known(p); ok {
 		return n, nil
 	}
 	found, err := s.Caches.Lookup(ctx, p)
@@ -128,10 +128,10 @@ func (s *substitution) node(ctx context.Context, p storepath.Path, enqueue func(
 		return nil, err
 	}
 	n = NewNode(found)
-	known := s.Previous.Nodes[p]
-	same := known != nil && known.sameBytes(n)
+	previous := s.Previous.Nodes[p]
+	same := previous != nil && previous.sameBytes(n)
 	if same {
-		n.Foreign, n.Overruled = known.Foreign, known.Overruled
+		n.Foreign, n.Overruled = previous.Foreign, previous.Overruled
 	}
 	s.mu.Lock()
 	s.nodes[p], s.found[p] = n, found // for the rounds to come, and for its download

@@ -19,11 +19,11 @@ import (
 // substitution is one call of Substitute.
 type substitution struct {
 	Options
-	staging  staging
-	progress *progress
-	underWay *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
-	expected relocate.View                // what paths are relocated to, as far as is known: Options.View or the zero one
-	blockers map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
+	staging    staging
+	progress   *progress
+	underWay   *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
+	relocateTo relocate.View                // as far as is known: Options.View or the zero one
+	blockers   map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
 
 	graph *Graph // as it was resolved last
 
@@ -73,8 +73,8 @@ func newSubstitution(options Options) (*substitution, error) {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
 	}
 	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
-	if s.expected = s.View; s.tried() {
-		s.expected = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
+	if s.relocateTo = s.View; s.tried() {
+		s.relocateTo = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
 	}
 	var err error
 	s.staging, err = openStaging(s.Staging)
@@ -103,9 +103,9 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 		}
 		queued[n.Path] = true
 		if _, here := s.staged[n.Path]; !here {
-			s.progress.expect(n.NarSize)
+			s.progress.add(n.NarSize)
 		}
-		downloads.add(download{node: n, found: s.found[n.Path], view: s.expected})
+		downloads.add(download{node: n, found: s.found[n.Path], view: s.relocateTo})
 	}
 	group.Go(func() error {
 		defer downloads.close()
@@ -129,7 +129,7 @@ func (s *substitution) round(ctx context.Context) (result *Result, complete bool
 // plan decides what the closure is relocated to and which layer holds which path.
 func (s *substitution) plan(g *Graph) *Result {
 	view, blockers := s.relocation(g)
-	s.expected = view
+	s.relocateTo = view
 	result := &Result{Graph: g, View: view, Blockers: blockers}
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)
