@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -34,18 +36,66 @@ func largestFirst(a, b download) int {
 	return cmp.Or(cmp.Compare(b.node.NarSize, a.node.NarSize), strings.Compare(string(a.node.Path), string(b.node.Path)))
 }
 
+// downloads are those of one round, several at the same time, of those that wait the largest first.
+type downloads struct {
+	*substitution
+	queue  *queue[download]
+	added  map[storepath.Path]bool
+	group  *errgroup.Group
+	cancel context.CancelCauseFunc
+}
+
+// startDownloads also gives a context that ends with the first error of one.
+func (s *substitution) startDownloads(ctx context.Context) (*downloads, context.Context) {
+	d := &downloads{substitution: s, queue: newQueue(largestFirst), added: map[storepath.Path]bool{}}
+	ctx, d.cancel = context.WithCancelCause(ctx)
+	d.group, ctx = errgroup.WithContext(ctx)
+	for range s.Downloads {
+		d.group.Go(func() error { return d.fetchAll(ctx) })
+	}
+	return d, ctx
+}
+
+// add has a path downloaded, once.
+func (d *downloads) add(n *Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.added[n.Path] {
+		return
+	}
+	d.added[n.Path] = true
+	if _, here := d.staged[n.Path]; !here {
+		d.progress.add(n.NarSize)
+	}
+	d.queue.add(download{node: n, found: d.found[n.Path], view: d.relocateTo})
+}
+
+// wait waits until all that was added is in staging.
+func (d *downloads) wait() error {
+	d.queue.close()
+	defer d.cancel(nil)
+	return d.group.Wait()
+}
+
+// stop ends all downloads because of an error, which it gives back.
+func (d *downloads) stop(err error) error {
+	d.cancel(err)
+	_ = d.wait()
+	return err
+}
+
 // fetchAll takes downloads until there are no more.
-func (s *substitution) fetchAll(ctx context.Context, downloads *queue[download]) error {
+func (d *downloads) fetchAll(ctx context.Context) error {
 	var buf []byte
 	for {
-		d, ok := downloads.next()
+		next, ok := d.queue.next()
 		if !ok || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if buf == nil {
 			buf = make([]byte, bufferSize)
 		}
-		if err := s.fetchPath(ctx, d, buf); err != nil {
+		if err := d.fetchPath(ctx, next, buf); err != nil {
 			return err
 		}
 	}
