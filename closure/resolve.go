@@ -111,8 +111,8 @@ func (g *Graph) missing(p storepath.Path, err error) error {
 	return e
 }
 
-// node is what is known of a path in this run, else what the record says of it, else what a cache does. enqueue is told of a
-// path whose bytes the previous image does not have, as soon as its narinfo is there.
+// node is what is known of a path in this run, else what the previous image says of it, else what a cache does. enqueue is
+// told of a path whose bytes the previous image does not have, as soon as its narinfo is there.
 func (s *substitution) node(ctx context.Context, p storepath.Path, enqueue func(*Node)) (*Node, error) {
 	s.mu.Lock()
 	n := s.nodes[p]
