@@ -17,12 +17,12 @@ const Undeclared relocate.Kind = "reference that its narinfo does not declare"
 // Blocker is what keeps a closure from being relocated: one of a file, as relocate.Blocker is, or one that only the whole
 // closure shows.
 type Blocker struct {
-	Path   storepath.Path
-	File   string // slash-separated, below the store path; "" where it is about no one file
-	Kind   relocate.Kind
-	Detail string
+	Path   storepath.Path `json:"path"`
+	File   string         `json:"file,omitempty"` // slash-separated, below the store path; "" where it is about no one file
+	Kind   relocate.Kind  `json:"kind"`
+	Detail string         `json:"detail"`
 	// With are the other paths that it takes for this to matter.
-	With []storepath.Path
+	With []storepath.Path `json:"with,omitempty"`
 }
 
 // String says it in one line.
@@ -75,9 +75,9 @@ func pathBlockers(p storepath.Path, report relocate.Report) []Blocker {
 	return blockers
 }
 
-// graphBlockers are those that only the whole closure shows: paths that the view cannot tell apart, and
-// references that no narinfo declares.
-func graphBlockers(g *Graph, view relocate.View) []Blocker {
+// Blockers are those that only the whole closure shows: paths that the view cannot tell apart, and references that no
+// narinfo declares.
+func (g *Graph) Blockers(view relocate.View) []Blocker {
 	if view.IsZero() {
 		return nil
 	}

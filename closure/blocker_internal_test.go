@@ -36,6 +36,6 @@ func TestPathsThatAViewCannotTellApartAreNamed(t *testing.T) {
 	view, err := relocate.NewView("/layers/nixproot_nix-hydra/view")
 	Expect(err).NotTo(HaveOccurred())
 	all := g.Paths()
-	Expect(graphBlockers(g, view)).To(ConsistOf(And(HaveField("Path", all[0]), HaveField("With", all[1:]),
+	Expect(g.Blockers(view)).To(ConsistOf(And(HaveField("Path", all[0]), HaveField("With", all[1:]),
 		HaveField("Kind", relocate.Ambiguous))))
 }

@@ -6,14 +6,13 @@ import (
 )
 
 // atOnce is how many narinfos are asked for at the same time, and how many NARs stream: they cost latency and little else,
-// and a descriptor or several each.
+// and a descriptor or several each. It is no more than a cache answers at the same time: a cache in which paths wait for
+// their turn would seem to be slower than another.
 func atOnce() int {
-	const each = 8
-	var limit syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return 64
-	}
-	return int(max(1, min(64, limit.Cur/each)))
+	const most, descriptors = 64, 8
+	limit := syscall.Rlimit{Cur: most * descriptors} // where the system does not say
+	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	return int(max(1, min(most, limit.Cur/descriptors)))
 }
 
 // largeNAR is the size from which a NAR counts as large: today's compressors want a window of 8 MiB for it.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -22,7 +24,7 @@ const bufferSize = 128 << 10
 // come: each takes more of a disk than of a NAR.
 const maxUnprovenEntries = 1 << 20
 
-// download is a path that is to be complete in staging.
+// download is a path that is to be in staging.
 type download struct {
 	node  *Node
 	found *cache.Found // nil where only the previous image's manifests tell of the path
@@ -34,24 +36,72 @@ func largestFirst(a, b download) int {
 	return cmp.Or(cmp.Compare(b.node.NarSize, a.node.NarSize), strings.Compare(string(a.node.Path), string(b.node.Path)))
 }
 
+// downloads are those of one round, several at the same time, of those that wait the largest first.
+type downloads struct {
+	*substitution
+	queue  *queue[download]
+	added  map[storepath.Path]bool
+	group  *errgroup.Group
+	cancel context.CancelCauseFunc
+}
+
+// startDownloads also gives a context that ends with the first error of one.
+func (s *substitution) startDownloads(ctx context.Context) (*downloads, context.Context) {
+	d := &downloads{substitution: s, queue: newQueue(largestFirst), added: map[storepath.Path]bool{}}
+	ctx, d.cancel = context.WithCancelCause(ctx)
+	d.group, ctx = errgroup.WithContext(ctx)
+	for range s.Downloads {
+		d.group.Go(func() error { return d.fetchAll(ctx) })
+	}
+	return d, ctx
+}
+
+// add has a path downloaded, once.
+func (d *downloads) add(n *Node) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.added[n.Path] {
+		return
+	}
+	d.added[n.Path] = true
+	if _, here := d.staged[n.Path]; !here {
+		d.progress.add(n.NarSize)
+	}
+	d.queue.add(download{node: n, found: d.found[n.Path], view: d.relocateTo})
+}
+
+// wait waits until all that was added is in staging.
+func (d *downloads) wait() error {
+	d.queue.close()
+	defer d.cancel(nil)
+	return d.group.Wait()
+}
+
+// stop ends all downloads because of an error, which it gives back.
+func (d *downloads) stop(err error) error {
+	d.cancel(err)
+	_ = d.wait()
+	return err
+}
+
 // fetchAll takes downloads until there are no more.
-func (s *substitution) fetchAll(ctx context.Context, downloads *queue[download]) error {
+func (d *downloads) fetchAll(ctx context.Context) error {
 	var buf []byte
 	for {
-		d, ok := downloads.next()
+		next, ok := d.queue.next()
 		if !ok || ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if buf == nil {
 			buf = make([]byte, bufferSize)
 		}
-		if err := s.fetchPath(ctx, d, buf); err != nil {
+		if err := d.fetchPath(ctx, next, buf); err != nil {
 			return err
 		}
 	}
 }
 
-// fetchPath makes a path complete in staging. What is there for another view is written anew. Where no cache can serve
+// fetchPath brings a path into staging. What is there for another view is written anew. Where no cache can serve
 // the NAR, one may have another build of the path.
 func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) error {
 	p := d.node.Path
@@ -61,7 +111,7 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 	if here {
 		st, err := s.rewrite(ctx, st, d.view)
 		if err == nil {
-			s.complete(d.found, st)
+			s.noteStaged(d.found, st)
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -78,12 +128,12 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 				return failure
 			}
 			if err != nil {
-				return s.missing(p, err)
+				return s.graph.missing(p, err)
 			}
 		}
 		st, err := s.obtain(ctx, found, d.view, buf)
 		if err == nil {
-			s.complete(found, st)
+			s.noteStaged(found, st)
 			return nil
 		}
 		if unserved := (*cache.FetchError)(nil); !errors.As(err, &unserved) {
@@ -93,8 +143,8 @@ func (s *substitution) fetchPath(ctx context.Context, d download, buf []byte) er
 	}
 }
 
-// complete notes that a path is complete in staging, and which narinfo it is of.
-func (s *substitution) complete(found *cache.Found, st staged) {
+// noteStaged notes that a path is in staging, and which narinfo it is of.
+func (s *substitution) noteStaged(found *cache.Found, st staged) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.found[found.StorePath], s.staged[found.StorePath] = found, st
@@ -106,7 +156,7 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 	p := info.Path
 	if st, ok := s.staging.reuse(ctx, info, view); ok {
 		s.progress.read(found.NarSize)
-		s.progress.finish(found.NarSize, true)
+		s.progress.done(found.NarSize, true)
 		return st, nil
 	}
 	if err := s.staging.discard(p); err != nil {
@@ -135,13 +185,13 @@ func (s *substitution) obtain(ctx context.Context, found *cache.Found, view relo
 		return err
 	})
 	if err == nil {
-		err = s.finish(ctx, &st, view)
+		err = s.fixUp(ctx, &st, view)
 	}
 	if err != nil {
 		counted.restart(nil)
 		return staged{}, errors.Join(fmt.Errorf("unpacking %s: %w", p, err), s.staging.discard(p))
 	}
-	s.progress.finish(found.NarSize, false)
+	s.progress.done(found.NarSize, false)
 	return st, nil
 }
 
@@ -157,8 +207,8 @@ func unpack(ctx context.Context, src *nar.Reader, buf []byte, info PathInfo, vie
 	return rewriter.Report(), nil
 }
 
-// finish fixes up a verified tree and makes it the staged one.
-func (s *substitution) finish(ctx context.Context, st *staged, view relocate.View) error {
+// fixUp fixes up a verified tree and makes it the staged one.
+func (s *substitution) fixUp(ctx context.Context, st *staged, view relocate.View) error {
 	original, err := st.Info.Original()
 	if err != nil {
 		return err
@@ -204,7 +254,7 @@ func (s *substitution) rewrite(ctx context.Context, st staged, to relocate.View)
 	if err := errors.Join(nar.RemoveAll(s.staging.infoFile(p)), nar.RemoveAll(s.staging.tree(p))); err != nil {
 		return staged{}, err
 	}
-	return st, s.finish(ctx, &st, to)
+	return st, s.fixUp(ctx, &st, to)
 }
 
 // countingReader tells how much was read.

@@ -27,13 +27,15 @@ type Node struct {
 	Foreign []string
 	// Overruled are the files that stand in the way of relocation and that somebody takes as harmless.
 	Overruled []Overruled
+
+	held int // bytes that its narinfo takes, about; 0 for a path known from before
 }
 
-// newNode is what a trusted narinfo says.
-func newNode(f *cache.Found) *Node {
+// NewNode is what a trusted narinfo says.
+func NewNode(f *cache.Found) *Node {
 	n := &Node{
 		Path: f.StorePath, NarHash: f.NarHash, NarSize: f.NarSize, References: f.References, Signature: f.Signature,
-		CacheURL: f.CacheURL,
+		CacheURL: f.CacheURL, held: f.Held(),
 	}
 	if f.ProvesItself() {
 		n.CA = f.CA
@@ -47,7 +49,7 @@ func (n *Node) sameBytes(other *Node) bool {
 		bytes.Equal(n.Signature.Data, other.Signature.Data)
 }
 
-// Graph is a complete closure: every reference of every node is a node.
+// Graph is a closure: every reference of every node is a node.
 type Graph struct {
 	Roots []storepath.Path
 	Nodes map[storepath.Path]*Node
@@ -154,6 +156,28 @@ func (g *Graph) Dependents() map[storepath.Path][]storepath.Path {
 		}
 	}
 	return dependents
+}
+
+// Referrers gives for each path that the roots need the one before it on a shortest way from a root; "" for the roots.
+func (g *Graph) Referrers() map[storepath.Path]storepath.Path {
+	referrers := map[storepath.Path]storepath.Path{}
+	queue := slices.Clone(g.Roots)
+	for _, root := range g.Roots {
+		referrers[root] = ""
+	}
+	for ; len(queue) > 0; queue = queue[1:] {
+		n := g.Nodes[queue[0]]
+		if n == nil {
+			continue
+		}
+		for _, ref := range n.References {
+			if _, seen := referrers[ref]; !seen {
+				referrers[ref] = n.Path
+				queue = append(queue, ref)
+			}
+		}
+	}
+	return referrers
 }
 
 // ClosureOf gives paths and everything that they need, sorted; paths that are no nodes are left out.

@@ -45,6 +45,13 @@ func testGraph(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("knows a shortest way from a root to each path that the roots need, also while references are no nodes yet", func() {
+		d, e := pathOf("1", "d-1"), pathOf("1", "e-1")
+		g := graph(node(a, a, b), node(b, c), node(c, a, d), node(e, d))
+		g.Roots = []storepath.Path{a, c}
+		Expect(g.Referrers()).To(Equal(map[storepath.Path]storepath.Path{a: "", c: "", b: a, d: c}))
+	})
+
 	it("names of a long chain to what is missing its first three paths and its last four", func() {
 		var chain []storepath.Path
 		var names []string

@@ -13,9 +13,9 @@ import (
 )
 
 // ErrNoClosure is the error of layers that hold no closure.
-var ErrNoClosure = errors.New("there are no closure layers: this buildpack did not make it")
+var ErrNoClosure = errors.New("there are no closure layers")
 
-// OpenLayers reads a buildpack's layers directory on disk, which must have closure layers. The tree is of use until done.
+// OpenLayers reads a layers directory on disk, which must have closure layers. The tree is of use until done.
 func OpenLayers(ctx context.Context, dir string) (layers *filetree.File, done func() error, err error) {
 	layers, done, err = filetree.ReadDirectory(ctx, dir)
 	if err != nil {
@@ -23,12 +23,12 @@ func OpenLayers(ctx context.Context, dir string) (layers *filetree.File, done fu
 	}
 	if !HasLayers(layers) {
 		_ = done()
-		return nil, nil, fmt.Errorf("reading %s: it is neither an OCI layout nor a layers directory with a closure", dir)
+		return nil, nil, fmt.Errorf("reading %s: %w", dir, ErrNoClosure)
 	}
 	return layers, done, nil
 }
 
-// HasLayers reports whether a buildpack's layers directory has closure layers.
+// HasLayers reports whether a layers directory has closure layers.
 func HasLayers(layers *filetree.File) bool {
 	return layers != nil && slices.ContainsFunc(layers.Names(), func(name string) bool {
 		return strings.HasPrefix(name, LayerPrefix)

@@ -46,8 +46,6 @@ const (
 	foreignMark, tooMany = "!", "*"
 	// addressed and unproven begin proofs that are no signatures.
 	addressed, unproven = "+", "-"
-	// maxNarSize bounds what is believed of a NAR's size, so that no sum of sizes overflows.
-	maxNarSize = 1 << 44
 	// maxBlocked bounds the blockers that are remembered.
 	maxBlocked = 32
 )
@@ -175,7 +173,7 @@ func (m Manifest) node(line string) (*Node, []string, error) {
 		return nil, nil, err
 	}
 	size, err := strconv.ParseInt(fields[2], 10, 64)
-	if err != nil || size <= 0 || size > maxNarSize {
+	if err != nil || size <= 0 || size > narinfo.MaxNarSize {
 		return nil, nil, fmt.Errorf("size %.40q of %s is not one", fields[2], p)
 	}
 	n := &Node{Path: p, NarHash: hash, NarSize: size}

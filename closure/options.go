@@ -48,7 +48,7 @@ type Options struct {
 	maxUnprovenEntries int // tests have fewer than the constant
 }
 
-// Result is a closure that is complete: what the previous image keeps, and the rest verified in staging.
+// Result is a closure: what the previous image keeps of it, and the rest verified in staging.
 type Result struct {
 	Graph  *Graph
 	Groups []Group // the plan

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
@@ -258,7 +259,7 @@ func (p *planner) parts(nodes []int) []*part {
 }
 
 func (p *planner) part(i int) *part {
-	size := (min(max(p.nodes[i].NarSize, 0), maxNarSize) + 1023) >> 10
+	size := (min(max(p.nodes[i].NarSize, 0), narinfo.MaxNarSize) + 1023) >> 10
 	return &part{nodes: []int{i}, size: size, closure: slices.Clone(p.closure[i]), count: p.count[i]}
 }
 
@@ -346,7 +347,7 @@ func (p *planner) group(nodes []int, view relocate.View, layers map[storepath.Pa
 	for _, i := range nodes {
 		n := p.nodes[i]
 		needs.add(p.closure[i])
-		size += min(max(n.NarSize, 0), maxNarSize)
+		size += min(max(n.NarSize, 0), narinfo.MaxNarSize)
 		fmt.Fprintf(sum, "%s %s %q %q\n", n.Path, n.NarHash, n.Signature.String(), n.CA)
 		if n.Signature.Name == "" && n.CA == "" {
 			fmt.Fprintf(sum, "%q\n", n.References)

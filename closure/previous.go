@@ -24,13 +24,13 @@ type Previous struct {
 	Blockers []Blocker
 	Tried    string
 
-	partial map[storepath.Path]bool // nodes of which not all is known, or that lack a proof
+	lookUp map[storepath.Path]bool // nodes that need a narinfo again: not all is known of them, or they lack a proof
 }
 
-// complete gives the node of a path that needs no narinfo any more.
-func (p *Previous) complete(path storepath.Path) (*Node, bool) {
+// known gives the node of a path that needs no narinfo any more.
+func (p *Previous) known(path storepath.Path) (*Node, bool) {
 	n := p.Nodes[path]
-	return n, n != nil && !p.partial[path]
+	return n, n != nil && !p.lookUp[path]
 }
 
 // ReadPrevious reads the manifests of a previous image, by layer, for a build that wants its paths relocated to view.
@@ -38,7 +38,7 @@ func (p *Previous) complete(path storepath.Path) (*Node, bool) {
 // be fetched again. All of it may have been altered: nothing is believed of it that does not hold together.
 func ReadPrevious(layers map[string]Manifest, view relocate.View) (previous *Previous, notes []string) {
 	refused := map[string][]string{}
-	previous = &Previous{Nodes: map[storepath.Path]*Node{}, partial: map[storepath.Path]bool{}}
+	previous = &Previous{Nodes: map[storepath.Path]*Node{}, lookUp: map[storepath.Path]bool{}}
 	lines := map[storepath.Path][]string{} // the references of each node
 	for _, name := range slices.Sorted(maps.Keys(layers)) {
 		group, nodes, err := previous.read(name, layers[name], view)
@@ -53,13 +53,13 @@ func ReadPrevious(layers map[string]Manifest, view relocate.View) (previous *Pre
 			lines[n.Path] = refs
 		}
 	}
-	previous.resolve(lines)
+	previous.expandReferences(lines)
 	sortBlockers(previous.Blockers)
 	if _, err := (&Graph{Nodes: previous.Nodes}).Topological(); err != nil {
 		return &Previous{}, []string{fmt.Sprintf("the previous image is not reused: %s", err)}
 	}
-	if notes = notReused(refused); len(notes) == 0 && len(previous.partial) > 0 {
-		notes = lookedUpAgain("something that they need is in no layer", slices.Collect(maps.Keys(previous.partial)))
+	if notes = notReused(refused); len(notes) == 0 && len(previous.lookUp) > 0 {
+		notes = lookedUpAgain("something that they need is in no layer", slices.Collect(maps.Keys(previous.lookUp)))
 	}
 	return previous, notes
 }
@@ -92,8 +92,8 @@ func notReused(layers map[string][]string) (notes []string) {
 func (p *Previous) CheckSignatures(keys narinfo.Keys) (notes []string) {
 	refused := map[string][]storepath.Path{}
 	for path, n := range p.Nodes {
-		if why := n.unproven(keys); why != "" && !p.partial[path] {
-			p.partial[path] = true
+		if why := n.unproven(keys); why != "" && !p.lookUp[path] {
+			p.lookUp[path] = true
 			refused[why] = append(refused[why], path)
 		}
 	}
@@ -113,7 +113,7 @@ func (p *Previous) IsClosureOf(roots []storepath.Path) error {
 		}
 	}
 	needed := (&Graph{Nodes: p.Nodes}).ClosureOf(roots...)
-	if len(needed) == len(p.Nodes) || len(p.partial) > 0 {
+	if len(needed) == len(p.Nodes) || len(p.lookUp) > 0 {
 		return nil
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.Nodes)) {
@@ -228,9 +228,9 @@ func decodeBlockers(m Manifest, group Group) (blockers []Blocker, err error) {
 	return blockers, nil
 }
 
-// resolve turns the short references of all nodes into paths. Where one leads nowhere or to several, the node is
+// expandReferences turns the short references of all nodes into paths. Where one leads nowhere or to several, the node is
 // known in part only.
-func (p *Previous) resolve(lines map[storepath.Path][]string) {
+func (p *Previous) expandReferences(lines map[storepath.Path][]string) {
 	short := make(map[string]storepath.Path, len(p.Nodes))
 	double := map[string]bool{}
 	for path := range p.Nodes {
@@ -245,7 +245,7 @@ func (p *Previous) resolve(lines map[storepath.Path][]string) {
 				to, ok = path, true
 			}
 			if !ok || double[ref] {
-				p.partial[path] = true
+				p.lookUp[path] = true
 				break
 			}
 			p.Nodes[path].References = append(p.Nodes[path].References, to)

@@ -20,8 +20,8 @@ type progress struct {
 	bytes atomic.Int64 // of NARs, as they are read
 
 	mu       sync.Mutex
-	resolved bool  // nothing is known to be missing in expected
-	expected Tally // all that there is to do
+	resolved bool  // nothing is known to be missing in total
+	total    Tally // all that there is to do
 	fetched  Tally // what came from caches
 	staged   Tally // what an earlier run had left
 }
@@ -54,11 +54,11 @@ func startProgress(log func(string, ...any), interval time.Duration) (p *progres
 
 func (p *progress) read(n int64) { p.bytes.Add(n) }
 
-// expect adds a path to what there is to do.
-func (p *progress) expect(size int64) { p.count(&p.expected, size) }
+// add adds a path to what there is to do.
+func (p *progress) add(size int64) { p.count(&p.total, size) }
 
-// finish notes that a path is complete, and whether it was from the beginning.
-func (p *progress) finish(size int64, staged bool) {
+// done notes that a path is in staging, and whether it was from the beginning.
+func (p *progress) done(size int64, staged bool) {
 	if staged {
 		p.count(&p.staged, size)
 	} else {
@@ -88,12 +88,12 @@ func (p *progress) line(bytes int64, rate float64) {
 	if p.resolved {
 		of = "of"
 		if bytes > 0 {
-			rest := time.Duration(float64(time.Since(p.began)) * float64(p.expected.Bytes-bytes) / float64(bytes))
+			rest := time.Duration(float64(time.Since(p.began)) * float64(p.total.Bytes-bytes) / float64(bytes))
 			left = fmt.Sprintf(", %s left", max(rest, 0).Round(time.Second))
 		}
 	}
-	p.log("Fetching: %d %s %d paths, %s %s %s, %s/s%s", p.fetched.Paths+p.staged.Paths, of, p.expected.Paths,
-		text.Bytes(bytes), of, text.Bytes(p.expected.Bytes), text.Bytes(int64(max(rate, 0))), left)
+	p.log("Fetching: %d %s %d paths, %s %s %s, %s/s%s", p.fetched.Paths+p.staged.Paths, of, p.total.Paths,
+		text.Bytes(bytes), of, text.Bytes(p.total.Bytes), text.Bytes(int64(max(rate, 0))), left)
 }
 
 // summary says what came from where.

@@ -23,11 +23,11 @@ func testProgress(t *testing.T, _ spec.G, it spec.S) {
 			}
 		}, time.Millisecond)
 		for range 12 {
-			p.expect(1_000_000)
+			p.add(1_000_000)
 		}
 		p.read(3_000_000)
-		p.finish(1_000_000, true)
-		p.finish(2_000_000, false)
+		p.done(1_000_000, true)
+		p.done(2_000_000, false)
 		Eventually(lines).Should(Receive(MatchRegexp(
 			`^Fetching: 2 of at least 12 paths, 3\.0 MB of at least 12\.0 MB, [\d.]+ [kMG]?B/s$`)))
 		p.knowsAll()

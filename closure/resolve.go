@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,28 +15,14 @@ import (
 // MaxPaths bounds the store paths of a closure, against a cache that makes up references for ever.
 const MaxPaths = 100_000
 
-// walk is the way over all references, breadth first, from the roots.
-type walk struct {
-	*substitution
-	graph     *Graph
-	paths     *queue[storepath.Path]
-	left      int                               // paths that are not nodes yet
-	enqueue   func(*Node)                       // is told of what the previous image does not have
-	referrers map[storepath.Path]storepath.Path // who referred to a path first
-}
-
-// resolve finds out what the roots need: from the record of the previous image, else from the caches. enqueue is told of
-// each path whose bytes the previous image does not have, as soon as its narinfo is there.
-func (s *substitution) resolve(ctx context.Context, enqueue func(*Node)) (*Graph, error) {
+// Resolve finds out what roots need, breadth first. node gives what is known of a path; it is asked once for each, and for
+// several at the same time. Errors: *MissingError, which has node's, *LimitError, *LoopError.
+func Resolve(ctx context.Context, roots []storepath.Path, node func(context.Context, storepath.Path) (*Node, error)) (*Graph, error) {
 	w := &walk{
-		substitution: s, graph: &Graph{Roots: s.Roots, Nodes: map[storepath.Path]*Node{}}, enqueue: enqueue,
-		paths: newQueue[storepath.Path](nil), referrers: map[storepath.Path]storepath.Path{},
+		node: node, graph: &Graph{Roots: roots, Nodes: map[storepath.Path]*Node{}},
+		paths: newQueue[storepath.Path](nil), seen: map[storepath.Path]bool{},
 	}
-	s.mu.Lock()
-	s.referrers = w.referrers
-	err := w.visit(s.Roots, "")
-	s.mu.Unlock()
-	if err != nil {
+	if err := w.visit(roots); err != nil {
 		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -56,20 +43,32 @@ func (s *substitution) resolve(ctx context.Context, enqueue func(*Node)) (*Graph
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	_, err = w.graph.Topological()
+	_, err := w.graph.Topological()
 	return w.graph, err
 }
 
+// walk is the way over all references, breadth first, from the roots.
+type walk struct {
+	node  func(context.Context, storepath.Path) (*Node, error)
+	paths *queue[storepath.Path]
+
+	mu    sync.Mutex
+	graph *Graph
+	seen  map[storepath.Path]bool
+	left  int // paths that are not nodes yet
+	held  int // bytes that the nodes' narinfos take, about
+}
+
 // visit puts paths that were not seen yet on the way.
-func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
+func (w *walk) visit(paths []storepath.Path) error {
 	for _, p := range paths {
-		if _, seen := w.referrers[p]; seen {
+		if w.seen[p] {
 			continue
 		}
-		if len(w.referrers) == MaxPaths {
+		if len(w.seen) == MaxPaths {
 			return &LimitError{fmt.Sprintf("it has more than %d paths", MaxPaths)}
 		}
-		w.referrers[p] = from
+		w.seen[p] = true
 		w.left++
 		w.paths.add(p)
 	}
@@ -79,71 +78,66 @@ func (w *walk) visit(paths []storepath.Path, from storepath.Path) error {
 // step makes a path a node and goes on to its references.
 func (w *walk) step(ctx context.Context, p storepath.Path) error {
 	n, err := w.node(ctx, p)
-	if err != nil {
-		return err
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return w.graph.missing(p, err)
+	}
 	w.graph.Nodes[p] = n
-	err = w.visit(n.References, p)
+	if w.held += n.held; w.held > cache.MaxHeld {
+		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
+	}
+	err = w.visit(n.References)
 	if w.left--; w.left == 0 {
 		w.paths.close()
 	}
 	return err
 }
 
-// node is what is known of a path in this run, else what the record says of it, else what a cache does.
-func (w *walk) node(ctx context.Context, p storepath.Path) (*Node, error) {
-	w.mu.Lock()
-	n := w.nodes[p]
-	w.mu.Unlock()
-	if n != nil {
-		return n, nil
-	}
-	if n, ok := w.Previous.complete(p); ok {
-		return n, nil
-	}
-	found, err := w.Caches.Lookup(ctx, p)
-	if err != nil {
-		return nil, w.missing(p, err)
-	}
-	n = newNode(found)
-	known := w.Previous.Nodes[p]
-	same := known != nil && known.sameBytes(n)
-	if same {
-		n.Foreign, n.Overruled = known.Foreign, known.Overruled
-	}
-	if err := w.remember(p, n, found); err != nil {
-		return nil, err
-	}
-	if !same {
-		w.enqueue(n)
-	}
-	return n, nil
-}
-
-// remember keeps what a cache says of a path, for the rounds to come and for its download.
-func (s *substitution) remember(p storepath.Path, n *Node, found *cache.Found) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.nodes[p], s.found[p] = n, found
-	if s.foundSize += found.Held(); s.foundSize > cache.MaxHeld {
-		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
-	}
-	return nil
-}
-
-// missing says of a path that no cache has how it came to be looked up.
-func (s *substitution) missing(p storepath.Path, err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// missing says of a path that cannot be had how it came to be needed.
+func (g *Graph) missing(p storepath.Path, err error) error {
 	e := &MissingError{Chain: []storepath.Path{p}, Err: err}
-	for from := s.referrers[p]; from != "" && !slices.Contains(e.Chain, from); from = s.referrers[from] {
+	referrers := g.Referrers()
+	for from := referrers[p]; from != ""; from = referrers[from] {
 		e.Chain = append(e.Chain, from)
 	}
 	slices.Reverse(e.Chain)
-	if n := s.nodes[s.referrers[p]]; n != nil {
+	if n := g.Nodes[referrers[p]]; n != nil {
 		e.From = n.CacheURL
 	}
 	return e
+}
+
+// node is what is known of a path in this run, else what the previous image says of it, else what a cache does. enqueue is
+// told of a path whose bytes the previous image does not have, as soon as its narinfo is there.
+func (s *substitution) node(ctx context.Context, p storepath.Path, enqueue func(*Node)) (*Node, error) {
+	s.mu.Lock()
+	n := s.nodes[p]
+	s.mu.Unlock()
+	if n != nil {
+		return n, nil
+	}
+	if n, ok := s.Previous.known(p); ok {
+		return n, nil
+	}
+	found, err := s.Caches.Lookup(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	n = NewNode(found)
+	previous := s.Previous.Nodes[p]
+	same := previous != nil && previous.sameBytes(n)
+	if same {
+		n.Foreign, n.Overruled = previous.Foreign, previous.Overruled
+	}
+	s.mu.Lock()
+	s.nodes[p], s.found[p] = n, found // for the rounds to come, and for its download
+	s.mu.Unlock()
+	if !same {
+		enqueue(n)
+	}
+	return n, nil
 }

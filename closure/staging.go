@@ -46,7 +46,7 @@ func openStaging(dir string) (staging, error) {
 		return s, fmt.Errorf("reading staging directory: %w", err)
 	}
 	for _, e := range entries {
-		if s.complete(e.Name()) || s.complete(strings.TrimSuffix(e.Name(), stagedSuffix)) {
+		if s.has(e.Name()) || s.has(strings.TrimSuffix(e.Name(), stagedSuffix)) {
 			continue // a tree, whatever its name ends in, or the JSON of one
 		}
 		if err := nar.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
@@ -56,8 +56,8 @@ func openStaging(dir string) (staging, error) {
 	return s, nil
 }
 
-// complete reports whether there are a tree of that name and its JSON.
-func (s staging) complete(base string) bool {
+// has reports whether there are a tree of that name and its JSON.
+func (s staging) has(base string) bool {
 	p, err := storepath.FromBase(base)
 	return err == nil && exists(s.tree(p)) && exists(s.infoFile(p))
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -19,28 +18,27 @@ import (
 // substitution is one call of Substitute.
 type substitution struct {
 	Options
-	staging  staging
-	progress *progress
-	underWay *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
-	expected relocate.View                // what paths are relocated to, as far as is known: Options.View or the zero one
-	blockers map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
+	staging    staging
+	progress   *progress
+	underWay   *semaphore.Weighted          // bytes of NARs, of a large one largeNAR
+	relocateTo relocate.View                // as far as is known: Options.View or the zero one
+	blockers   map[storepath.Path][]Blocker // why those that were fetched cannot be relocated
+	graph      *Graph                       // of this round, once it is resolved
 
-	mu        sync.Mutex // of what look-ups and downloads find out
-	referrers map[storepath.Path]storepath.Path
-	nodes     map[storepath.Path]*Node
-	found     map[storepath.Path]*cache.Found
-	staged    map[storepath.Path]staged // complete in staging
-	foundSize int                       // bytes that found takes, about
+	mu     sync.Mutex // of what look-ups and downloads find out
+	nodes  map[storepath.Path]*Node
+	found  map[storepath.Path]*cache.Found
+	staged map[storepath.Path]staged // what is in staging
 }
 
-// Substitute makes the roots' closure complete, in rounds: resolve what that is, plan its layers, fetch what they lack,
-// until they lack nothing. Each download begins as soon as its narinfo is known, the largest of those that wait first.
-// Mostly the first round fetches everything. What it fetches may be another build than was planned, of a path that was
-// built anew since the previous image was made, or whose first build no cache could serve; or it may not let itself be
-// relocated. Then the next round has other layers.
+// Substitute brings into staging what layers of the roots' closure lack, in rounds: resolve the closure, plan its layers,
+// fetch what they lack, until they lack nothing. Mostly the first round fetches everything. What it fetches may be another
+// build than was planned, of a path that was built anew since the previous image was made, or whose first build no cache
+// could serve; or it may not let itself be relocated. Then the next round has other layers.
 //
-// A path is visible in staging only when its NAR was verified. The first error ends the run; what is complete by
-// then stays for the next one. Errors: *MissingError, *LoopError, *BlockedError, and what Caches return.
+// A path is visible in staging only when its NAR was verified. The first error ends the run; what is in staging by
+// then stays for the next one. Errors: *MissingError, *LimitError, *LoopError, *BlockedError, and what
+// Caches return.
 func Substitute(ctx context.Context, options Options) (*Result, error) {
 	s, err := newSubstitution(options)
 	if err != nil {
@@ -50,13 +48,13 @@ func Substitute(ctx context.Context, options Options) (*Result, error) {
 	s.progress, stop = startProgress(s.Log, progressInterval)
 	defer stop()
 	for {
-		result, complete, err := s.round(ctx)
+		result, fetched, err := s.round(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("substituting closure: %w", context.Cause(ctx))
 		case err != nil:
 			return nil, err
-		case complete:
+		case fetched == 0:
 			return s.account(result)
 		}
 		s.learn()
@@ -73,86 +71,60 @@ func newSubstitution(options Options) (*substitution, error) {
 		return nil, errors.New("substituting closure: caches, roots and a staging directory are needed")
 	}
 	s.Roots = slices.Compact(slices.Sorted(slices.Values(s.Roots)))
-	if s.expected = s.View; s.tried() {
-		s.expected = relocate.View{} // as last time, unless the closure turns out to have none of the blockers
-	}
+	s.relocateTo, _ = s.relocation(&Graph{Nodes: s.Previous.Nodes}) // until this closure is known
 	var err error
 	s.staging, err = openStaging(s.Staging)
 	return s, err
 }
 
-// tried reports whether the previous build has found out that its closure cannot be relocated to where this one's is to
-// be.
-func (s *substitution) tried() bool {
-	return !s.View.IsZero() && !s.Strict && s.Previous.Tried == s.View.Dir()
-}
-
-// round resolves the closure, plans its layers, and fetches what they lack, some of it while it still resolves.
-// complete says that they lack nothing.
-func (s *substitution) round(ctx context.Context) (result *Result, complete bool, err error) {
-	group, ctx := errgroup.WithContext(ctx)
-	downloads, queued := newQueue(largestFirst), map[storepath.Path]bool{}
-	for range s.Downloads {
-		group.Go(func() error { return s.fetchAll(ctx, downloads) })
-	}
-	enqueue := func(n *Node) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if queued[n.Path] {
-			return
-		}
-		queued[n.Path] = true
-		if _, here := s.staged[n.Path]; !here {
-			s.progress.expect(n.NarSize)
-		}
-		downloads.add(download{node: n, found: s.found[n.Path], view: s.expected})
-	}
-	group.Go(func() error {
-		defer downloads.close()
-		graph, err := s.resolve(ctx, enqueue)
-		if err != nil {
-			return err
-		}
-		s.progress.knowsAll()
-		result = s.plan(graph)
-		for _, n := range s.lacking(result) {
-			enqueue(n)
-		}
-		return nil
+// round resolves the closure, plans its layers, and fetches what they lack, each path as soon as it is known to be lacking,
+// mostly while others are still looked up. fetched is how many paths that were.
+func (s *substitution) round(ctx context.Context) (result *Result, fetched int, err error) {
+	downloads, ctx := s.startDownloads(ctx)
+	s.graph, err = Resolve(ctx, s.Roots, func(ctx context.Context, p storepath.Path) (*Node, error) {
+		return s.node(ctx, p, downloads.add)
 	})
-	err = group.Wait()
-	return result, len(queued) == 0, err
+	if err != nil {
+		return nil, 0, downloads.stop(err)
+	}
+	s.progress.knowsAll()
+	result = s.plan(s.graph)
+	for _, n := range s.lacking(result) {
+		downloads.add(n)
+	}
+	return result, len(downloads.added), downloads.wait()
 }
 
 // plan decides what the closure is relocated to and which layer holds which path.
 func (s *substitution) plan(g *Graph) *Result {
-	view, blockers := s.relocation(g)
-	s.expected = view
-	result := &Result{Graph: g, View: view, Blockers: blockers}
+	result := &Result{Graph: g}
+	result.View, result.Blockers = s.relocation(g)
+	s.relocateTo = result.View
 	if s.Planned != nil {
 		result.Groups = planBeside(g, s.Planned)
 	} else {
-		result.Groups = Plan(g, view, s.Layers)
+		result.Groups = Plan(g, result.View, s.Layers)
 	}
 	var kept []Group
-	if s.Previous.Prefix == view.Dir() {
+	if s.Previous.Prefix == result.View.Dir() {
 		kept = s.Previous.Groups
 	}
 	result.Changed = changed(kept, result.Groups)
 	return result
 }
 
-// relocation is what the closure is relocated to, by all that is known, and what is in the way.
+// relocation decides what a closure is relocated to, by all that is known, and gives what is in the way: what the previous
+// build has found and applies to this closure, too, or else what this build has found.
 func (s *substitution) relocation(g *Graph) (relocate.View, []Blocker) {
 	if s.View.IsZero() {
 		return relocate.View{}, nil
 	}
 	var blockers []Blocker
-	if s.tried() {
+	if s.Previous.Tried == s.View.Dir() && !s.Strict {
 		blockers = applicable(s.Previous.Blockers, g)
 	}
 	if len(blockers) == 0 {
-		blockers = graphBlockers(g, s.View)
+		blockers = g.Blockers(s.View)
 		for p := range g.Nodes {
 			blockers = append(blockers, s.blockers[p]...)
 		}
@@ -181,7 +153,7 @@ func (s *substitution) lacking(r *Result) (nodes []*Node) {
 // learn takes in what a round has fetched: which build of each path it is, and what its files hold.
 func (s *substitution) learn() {
 	for p, st := range s.staged {
-		n := newNode(s.found[p])
+		n := NewNode(s.found[p])
 		if st.Prefix != storepath.Dir {
 			n.Foreign, n.Overruled = st.Report.Foreign, st.Info.Overruled
 			s.blockers[p] = pathBlockers(p, st.Report)
@@ -192,7 +164,7 @@ func (s *substitution) learn() {
 	}
 }
 
-// account says in a complete result how it came about.
+// account says in a result how it came about.
 func (s *substitution) account(r *Result) (*Result, error) {
 	if len(r.Blockers) > 0 && s.Strict {
 		return nil, &BlockedError{Blockers: r.Blockers}

@@ -57,7 +57,7 @@ func (r *Report) rows() (layers, paths []row) {
 			Paths: some(l.Paths), Bytes: l.Size,
 		})
 	}
-	from, whole := r.shortest(), r.ClosureSize()
+	from, whole := r.graph().Referrers(), r.ClosureSize()
 	for i, p := range r.Paths {
 		why := "no root needs it"
 		if before, ok := from[p.Path]; ok && before == "" {

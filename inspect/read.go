@@ -75,7 +75,7 @@ func (r *Report) readImage(ctx context.Context, name string) error {
 	})
 	layers, _, err := overlay.Root.Resolve(path.Join(layersDir, launchlayer.BuildpackDir))
 	if err != nil || !closure.HasLayers(layers) {
-		return fmt.Errorf("reading %s: %w", name, closure.ErrNoClosure)
+		return fmt.Errorf("reading %s: %w: this buildpack did not make the image", name, closure.ErrNoClosure)
 	}
 	r.readClosure(ctx, layers)
 	processes, err := lifecycle.ReadLaunch(overlay.Root.Find(layersDir))

@@ -46,10 +46,11 @@ func (r *Report) Why(name string) ([]Why, error) {
 		return nil, fmt.Errorf("the image has no store path that is called %q", name)
 	}
 	slices.Sort(exact)
-	from, dependents, links := r.shortest(), r.dependents(), 0
+	graph, links := r.graph(), 0
+	from, dependents := graph.Referrers(), graph.Dependents()
 	var all []Why
 	for _, p := range slices.Compact(exact) {
-		w := Why{Path: p, Chain: []storepath.Path{}, Dependents: dependents[p]}
+		w := Why{Path: p, Chain: []storepath.Path{}, Dependents: append([]storepath.Path{}, dependents[p]...)}
 		for at := p; at != ""; at = from[at] {
 			if _, reached := from[at]; !reached {
 				break
@@ -69,52 +70,17 @@ func (r *Report) Why(name string) ([]Why, error) {
 // maxLinks is how many paths the chains of an answer may have together. Those of all paths of NixOS have fewer.
 const maxLinks = 1 << 20
 
-// dependents gives for each path those that refer to it directly, in order.
-func (r *Report) dependents() map[storepath.Path][]storepath.Path {
-	all := map[storepath.Path][]storepath.Path{}
+// graph is the references of all paths.
+func (r *Report) graph() *closure.Graph {
+	g := &closure.Graph{Nodes: map[storepath.Path]*closure.Node{}}
 	for _, p := range r.Paths {
-		all[p.Path] = []storepath.Path{}
+		references := slices.Compact(slices.Sorted(slices.Values(p.References)))
+		g.Nodes[p.Path] = &closure.Node{Path: p.Path, References: references}
 	}
-	for _, p := range r.Paths {
-		for _, ref := range p.References {
-			if ref != p.Path {
-				all[ref] = append(all[ref], p.Path)
-			}
-		}
-	}
-	for ref := range all {
-		slices.Sort(all[ref])
-		all[ref] = slices.Compact(all[ref])
-	}
-	return all
-}
-
-// shortest gives for each path that the roots need the one before it on a shortest way from a root, "" for the roots.
-func (r *Report) shortest() map[storepath.Path]storepath.Path {
-	byPath := map[storepath.Path]Path{}
-	for _, p := range r.Paths {
-		byPath[p.Path] = p
-	}
-	from := map[storepath.Path]storepath.Path{}
-	var queue []storepath.Path
 	for _, root := range r.Roots {
-		p := storepath.Path(root)
-		if _, ok := byPath[p]; ok {
-			from[p] = ""
-			queue = append(queue, p)
-		}
+		g.Roots = append(g.Roots, storepath.Path(root))
 	}
-	for len(queue) > 0 {
-		p := queue[0]
-		queue = queue[1:]
-		for _, ref := range byPath[p].References {
-			if _, seen := from[ref]; !seen {
-				from[ref] = p
-				queue = append(queue, ref)
-			}
-		}
-	}
-	return from
+	return g
 }
 
 // maxIndent is how many times a line of a chain is indented.

@@ -40,7 +40,7 @@ func (b Build) borrow(ctx context.Context, in *inputs, c *contents, roots []stor
 	}}
 	l.Roots.Paths = roots
 	for _, group := range result.Changed {
-		if err := l.installGroup(group, result.View == c.View); err != nil {
+		if err := l.installGroup(group, result.View.Dir() == c.View.Dir()); err != nil {
 			return nil, fmt.Errorf("installing layer %s: %w", group.Layer, err)
 		}
 	}

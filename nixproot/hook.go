@@ -35,7 +35,7 @@ func (b Build) runHook(ctx context.Context, in *inputs, c *contents, launcher li
 	if app.Fetched.Paths > 0 {
 		b.Logger.Bodyf("Fetched for the hook alone: %s", tallied(app.Fetched))
 	}
-	if app.View != c.View { // what only the hook needs cannot be relocated
+	if app.View.Dir() != c.View.Dir() { // what only the hook needs cannot be relocated
 		app.Engine, app.Reason = b.describeRelocation(in, previous{}, app.Result)
 	}
 	if err := app.writeView(ctx, in); err != nil {

@@ -14,6 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/closure/survey"
@@ -110,7 +111,7 @@ func testSurveyCommand(t *testing.T, _ spec.G, it spec.S) {
 	it("names what stands in the way, with nothing that a terminal obeys", func() {
 		var out bytes.Buffer
 		Expect(surveyText(&out, survey.Closure{Root: path, Paths: 2, Blocking: 1, Harmless: 3, Fixups: map[string]int{"zip": 2},
-			Blockers: []survey.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}, {Path: path, Kind: "data", Detail: "7z"}}})).To(Succeed())
+			Blockers: []closure.Blocker{{Path: path, File: "bin/\x1b[2J", Kind: "data", Detail: "squashfs"}, {Path: path, Kind: "data", Detail: "7z"}}})).To(Succeed())
 		Expect(out.String()).To(ContainSubstring(path + ": data: 7z\n"))
 		Expect(out.String()).To(ContainSubstring(": 2 paths, 0.0 MB; 1 place in the way, 3 harmless (75 %); fixups: zip 2"))
 		Expect(out.String()).To(ContainSubstring(`bin/\x1b[2J: data: squashfs`))

@@ -53,7 +53,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 	c.root = overlay.Root
 	directories := c.directories()
 	if len(directories) == 0 && !labelled {
-		return closure.ErrNoClosure
+		return fmt.Errorf("%w: this buildpack did not make the image", closure.ErrNoClosure)
 	}
 	c.parents()
 	c.implied()

@@ -22,8 +22,8 @@ const (
 	maxSigs, maxSig = 256, 512
 	// maxField bounds the other fields: an address that carries its own login has some 2,000 bytes.
 	maxField = 8 << 10
-	// maxNarSize bounds what a cache may declare: 1 TiB, more than any image holds and far from overflowing a sum.
-	maxNarSize = 1 << 40
+	// MaxNarSize bounds what a cache may declare: 1 TiB, more than any image holds and far from overflowing a sum.
+	MaxNarSize = 1 << 40
 	// defaultCompression is what a missing or empty field means.
 	defaultCompression = "bzip2"
 )
@@ -204,8 +204,8 @@ func size(value string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n > maxNarSize {
-		return 0, fmt.Errorf("%d bytes are more than %d, which nothing in an image can have", n, int64(maxNarSize))
+	if n > MaxNarSize {
+		return 0, fmt.Errorf("%d bytes are more than %d, which nothing in an image can have", n, int64(MaxNarSize))
 	}
 	return int64(n), nil
 }
@@ -213,7 +213,7 @@ func size(value string) (int64, error) {
 // fileSize is size for what says nothing of the contents: too much of it is as good as none.
 func fileSize(value string) (int64, error) {
 	n, err := number(value)
-	if n > maxNarSize {
+	if n > MaxNarSize {
 		n = 0
 	}
 	return int64(n), err

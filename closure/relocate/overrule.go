@@ -58,12 +58,12 @@ func OverruleOf(p storepath.Path, file string) string {
 
 // Overruling is the view with globs of what is taken as harmless. What is written does not depend on them.
 func (v View) Overruling(o Overrules) View {
-	v.overrules = strings.Join(o, " ")
+	v.overrules = o
 	return v
 }
 
 // Overrules are the globs that the view takes as harmless.
-func (v View) Overrules() Overrules { return strings.Fields(v.overrules) }
+func (v View) Overrules() Overrules { return v.overrules }
 
 // overrulable reports whether somebody may take blockers of a kind as harmless: not those that spoil the way back.
 func (k Kind) overrulable() bool { return k != RelocatedName && k != Ambiguous }

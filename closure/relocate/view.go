@@ -25,11 +25,10 @@ const (
 // View is where relocated store paths are found: a view directory that holds one link per path, named by the first
 // characters of its hash. The zero View is /nix/store itself and rewrites nothing.
 type View struct {
-	dir    string  // "" is /nix/store
-	keep   int     // hash characters kept
-	budget *budget // of the rewriters that rewrite to it
-
-	overrules string // separated by blanks, so that views can be compared
+	dir       string  // "" is /nix/store
+	keep      int     // hash characters kept
+	budget    *budget // of the rewriters that rewrite to it
+	overrules Overrules
 }
 
 // TooLongError says that a view directory leaves no room for hashes.

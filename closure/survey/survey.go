@@ -3,14 +3,14 @@
 package survey
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
@@ -34,16 +34,8 @@ type Options struct {
 	Temp string
 }
 
-// parallel is how many paths are read at the same time.
+// parallel is how many NARs are read at the same time.
 const parallel = 4
-
-// Blocker is a file that stands in the way.
-type Blocker struct {
-	Path   storepath.Path `json:"path"`
-	File   string         `json:"file,omitempty"` // slash-separated, below the store path
-	Kind   string         `json:"kind"`
-	Detail string         `json:"detail"`
-}
 
 // Closure is what is known of one root's closure.
 type Closure struct {
@@ -60,7 +52,7 @@ type Closure struct {
 	Blocking int `json:"blocking"`
 	Harmless int `json:"harmless"`
 	// Blockers are the first that stand in the way, at most 16.
-	Blockers []Blocker `json:"blockers,omitempty"`
+	Blockers []closure.Blocker `json:"blockers,omitempty"`
 }
 
 // HarmlessShare is the share of the places that cannot be rewritten that do not matter.
@@ -88,22 +80,21 @@ const (
 
 // path is what is kept of a path.
 type path struct {
-	found      *cache.Found // until it was read
-	narSize    int64
-	references []storepath.Path
-	read       bool
-	err        error
+	node  *closure.Node // nil where no cache has it
+	found *cache.Found  // until it was read
+	err   error         // why it cannot be had, or read
 
 	rewritten, blocking, harmless int
 	fixups                        map[string]int
-	blockers                      []Blocker
-	foreign                       []string
+	blockers                      []closure.Blocker
 }
 
 type survey struct {
 	Options
-	paths map[storepath.Path]*path
 	total Total
+
+	mu    sync.Mutex
+	paths map[storepath.Path]*path
 }
 
 // Run surveys the roots' closures in turn and calls done with each as it is known. Only the end of ctx and a done that
@@ -135,108 +126,81 @@ func Run(ctx context.Context, roots []storepath.Path, o Options, done func(Closu
 // closure surveys one root.
 func (s *survey) closure(ctx context.Context, root storepath.Path) Closure {
 	c := Closure{Root: root}
-	members, err := s.resolve(ctx, root)
+	graph, err := closure.Resolve(ctx, []storepath.Path{root}, s.node)
 	if err == nil {
-		err = s.read(ctx, members)
+		err = s.read(ctx, graph.Paths())
 	}
 	if err != nil {
 		c.Error = err.Error()
 		return c
 	}
-	s.sum(&c, members)
+	s.sum(&c, graph)
 	return c
 }
 
-// resolve looks up all that root needs, itself included, sorted.
-func (s *survey) resolve(ctx context.Context, root storepath.Path) ([]storepath.Path, error) {
-	seen := map[storepath.Path]bool{root: true}
-	var held atomic.Int64
-	for wave := []storepath.Path{root}; len(wave) > 0; {
-		if err := s.lookup(ctx, wave, &held); err != nil {
-			return nil, err
+// node looks up a path, unless another closure has it, too.
+func (s *survey) node(ctx context.Context, name storepath.Path) (*closure.Node, error) {
+	s.mu.Lock()
+	p := s.paths[name]
+	s.mu.Unlock()
+	if p == nil {
+		p = &path{}
+		if p.found, p.err = s.Caches.Lookup(ctx, name); p.err == nil {
+			p.node = closure.NewNode(p.found)
 		}
-		var next []storepath.Path
-		for _, p := range wave {
-			for _, ref := range s.paths[p].references {
-				if !seen[ref] {
-					seen[ref] = true
-					next = append(next, ref)
-				}
-			}
-			if len(seen) > closure.MaxPaths {
-				return nil, fmt.Errorf("it has more than %d paths", closure.MaxPaths)
-			}
-		}
-		wave = next
-	}
-	return slices.Sorted(maps.Keys(seen)), nil
-}
-
-// lookup asks for the narinfos of paths that are not known yet, as long as what they say is not more than a closure may.
-func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomic.Int64) error {
-	unknown := slices.DeleteFunc(slices.Clone(paths), func(p storepath.Path) bool { return s.paths[p] != nil })
-	found := make([]*path, len(unknown))
-	each(len(unknown), func(i int) {
-		if held.Load() > cache.MaxHeld {
-			return
-		}
-		f, err := s.Caches.Lookup(ctx, unknown[i])
-		if err != nil {
-			found[i] = &path{err: err}
-			return
-		}
-		held.Add(int64(f.Held()))
-		found[i] = &path{found: f, narSize: f.NarSize, references: slices.DeleteFunc(slices.Clone(f.References),
-			func(ref storepath.Path) bool { return ref == unknown[i] })}
-	})
-	if held.Load() > cache.MaxHeld {
-		return fmt.Errorf("what the cache says of its paths takes more than %d bytes", cache.MaxHeld)
-	}
-	for i, p := range unknown {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		s.paths[p] = found[i]
-	}
-	for _, p := range paths {
-		if err := s.paths[p].err; err != nil {
-			return err
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ctx.Err() == nil {
+			s.paths[name] = p
 		}
 	}
-	return nil
+	if p.node == nil {
+		return nil, p.err
+	}
+	return p.node, nil
 }
 
 // read reads the paths that were not read yet.
-func (s *survey) read(ctx context.Context, members []storepath.Path) error {
-	unread := slices.DeleteFunc(slices.Clone(members), func(p storepath.Path) bool { return s.paths[p].read })
-	each(len(unread), func(i int) {
-		p := s.paths[unread[i]]
-		p.err = s.inspect(ctx, p)
-		p.read = p.err == nil
-	})
-	for _, name := range unread {
-		p := s.paths[name]
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if p.err != nil {
+func (s *survey) read(ctx context.Context, names []storepath.Path) error {
+	var unread []*path
+	for _, name := range names {
+		switch p := s.paths[name]; {
+		case p.err != nil:
 			return p.err
+		case p.found != nil:
+			unread = append(unread, p)
+		}
+	}
+	group := errgroup.Group{}
+	group.SetLimit(parallel)
+	for _, p := range unread {
+		group.Go(func() error {
+			p.err = s.inspect(ctx, p)
+			return nil // the others are read all the same: another closure may have them
+		})
+	}
+	_ = group.Wait()
+	var failed error
+	for _, p := range unread {
+		if p.err != nil {
+			failed = cmp.Or(failed, p.err)
+			continue
 		}
 		p.found = nil
 		s.total.Paths++
-		s.total.NarBytes += p.narSize
+		s.total.NarBytes += p.node.NarSize
 	}
-	return nil
+	return failed
 }
 
 // inspect reads one path's NAR.
 func (s *survey) inspect(ctx context.Context, p *path) error {
-	self := p.found.StorePath
+	self := p.node.Path
 	var report relocate.Report
 	err := s.Caches.Fetch(ctx, p.found, func(r io.Reader) error {
 		// What a path takes, it may take as if it were alone, if not at the same time: otherwise what one survey says would
 		// depend on the others.
-		i := s.View.Beside().Inspect(self, p.references, s.Temp)
+		i := s.View.Beside().Inspect(self, p.node.References, s.Temp)
 		defer i.Discard()
 		i.SetContext(ctx)
 		if err := nar.Copy(i, nar.NewReader(r), nil); err != nil {
@@ -248,36 +212,28 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", self, err)
 	}
+	p.node.Foreign = report.Foreign
 	p.rewritten, p.blocking, p.harmless, p.fixups = report.References, report.Blocking, report.Harmless, report.Fixed
-	p.foreign = report.Foreign
 	for _, b := range report.Blockers {
 		if b.Harmless == "" && len(p.blockers) < blockersPerPath {
 			valid := func(text string) string { return strings.ToValidUTF8(text, "?") }
-			p.blockers = append(p.blockers, Blocker{self, valid(b.File), string(b.Kind), valid(b.Detail)})
+			p.blockers = append(p.blockers, closure.Blocker{Path: self, File: valid(b.File), Kind: b.Kind, Detail: valid(b.Detail)})
 		}
 	}
 	return nil
 }
 
-// sum puts together what is known of a closure's members.
-func (s *survey) sum(c *Closure, members []storepath.Path) {
-	hashes := make(map[string]storepath.Path, len(members))
-	for _, name := range members {
-		hashes[name.HashPart()] = name
+// sum puts together what is known of a closure's paths.
+func (s *survey) sum(c *Closure, graph *closure.Graph) {
+	blockers := graph.Blockers(s.View)
+	for i := range blockers {
+		blockers[i].With = nil // Detail names them
 	}
-	block := func(b Blocker) {
-		if len(c.Blockers) < maxBlockers {
-			c.Blockers = append(c.Blockers, b)
-		}
-	}
-	for _, collision := range s.View.Collisions(members) {
-		c.Blocking++
-		block(Blocker{Path: collision.Paths[0], Kind: string(relocate.Ambiguous), Detail: collision.String()})
-	}
-	for _, name := range members {
+	c.Blocking = len(blockers)
+	for _, name := range graph.Paths() {
 		p := s.paths[name]
 		c.Paths++
-		c.NarBytes += p.narSize
+		c.NarBytes += p.node.NarSize
 		c.References += p.rewritten
 		c.Blocking += p.blocking
 		c.Harmless += p.harmless
@@ -287,33 +243,8 @@ func (s *survey) sum(c *Closure, members []storepath.Path) {
 			}
 			c.Fixups[format] += n
 		}
-		for _, b := range p.blockers {
-			block(b)
-		}
-		for _, hash := range p.foreign {
-			if other := hashes[hash]; other != "" && other != name {
-				c.Blocking++
-				block(Blocker{Path: name, Kind: string(closure.Undeclared), Detail: "it names " + other.String()})
-			}
-		}
+		blockers = append(blockers, p.blockers...)
 	}
+	c.Blockers = blockers[:min(maxBlockers, len(blockers))]
 	c.Relocates = c.Blocking == 0
-}
-
-// each calls f for 0 to n-1, several at the same time.
-func each(n int, f func(i int)) {
-	next := make(chan int)
-	var workers sync.WaitGroup
-	for range min(n, parallel) {
-		workers.Go(func() {
-			for i := range next {
-				f(i)
-			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	workers.Wait()
 }

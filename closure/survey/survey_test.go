@@ -140,6 +140,30 @@ func testSurvey(t *testing.T, _ spec.G, it spec.S) {
 		Expect(c.fetched).To(BeEmpty())
 	})
 
+	it("refuses what no store can hold, as a build does: a reference loop", func() {
+		a, b := path("0", "a"), path("1", "b")
+		c.add(a, "x", "", b)
+		c.add(b, "x", "", a)
+		all, total := run(a, b)
+		Expect(all[0].Error).To(ContainSubstring("reference loop: "))
+		Expect(total).To(And(HaveField("Failed", 2), HaveField("Paths", 0)))
+	})
+
+	it("says of each closure that has it that a NAR cannot be read, and asks for it once; and reads what else these have", func() {
+		torn := c.add(path("0", "torn"), "x", "")
+		c.nars[torn] = c.nars[torn][:20]
+		lib := c.add(path("1", "lib"), "x", "")
+		one := c.add(path("2", "one"), "x", "", lib, torn)
+		two := c.add(path("3", "two"), "x", "", one, torn)
+		all, total := run(one, two, lib)
+		for _, closure := range all[:2] {
+			Expect(closure.Error).To(HavePrefix("reading " + torn.String() + ": "))
+		}
+		Expect(all[2].Relocates).To(BeTrue())
+		Expect(c.fetched).To(Equal(map[storepath.Path]int{torn: 1, lib: 1, one: 1}))
+		Expect(total).To(And(HaveField("Failed", 2), HaveField("Relocate", 1), HaveField("Paths", 2)))
+	})
+
 	it("takes as harmless what is said to be", func() {
 		lib := c.add(path("0", "lib"), "words", "/usr")
 		bad := c.add(path("2", "bad"), "table", lib.HashPart(), lib)

@@ -85,7 +85,7 @@ func (b *Bench) surveyClosures(ctx context.Context, dir, public string, roots []
 	if err := json.Unmarshal(lines[len(lines)-1], &total); err != nil {
 		return fmt.Errorf("reading the survey: %w", err)
 	}
-	kinds, largest := map[string]map[string]bool{}, survey.Closure{}
+	kinds, largest := map[relocate.Kind]map[string]bool{}, survey.Closure{}
 	for _, line := range lines[:len(lines)-1] {
 		var c survey.Closure
 		if err := json.Unmarshal(line, &c); err != nil {
