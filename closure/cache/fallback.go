@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,14 +15,16 @@ type fallback func(ctx context.Context) bool
 func (f fallback) available(ctx context.Context) bool { return f != nil && f(ctx) }
 
 // decide says what becomes of a request for a NAR that failed a number of times: nil, and it is made again, or the error
-// that ends it.
+// that ends it. What takes too long is not made again where another cache has the NAR, and a first byte that is late is
+// waited for once, as that is waited for longer.
 func (f fallback) decide(ctx context.Context, failed int, err error) error {
-	slow := timedOut(err) && failed >= maxTimeouts
 	switch {
-	case slow && f.available(ctx):
+	case timedOut(err) && f.available(ctx):
 		return &fallbackError{err}
-	case slow, failed >= attempts:
+	case failed >= attempts:
 		return fmt.Errorf("%w (tried %d times)", err, failed)
+	case errors.Is(err, errSlow):
+		return err
 	}
 	return nil
 }

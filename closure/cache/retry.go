@@ -32,8 +32,8 @@ type Policy struct {
 	// Patience is how long a better cache may stay silent once another one can be used or has given a valid answer, and
 	// how long a pause it may ask for before a NAR is fetched from another one; 0 means 1 s.
 	Patience time.Duration
-	// Disable is how long a cache is disabled: asked only, and once, where no other one has a path. A server's Retry-After
-	// counts up to as much. 0 means 60 s.
+	// Disable is how long a cache is disabled: asked only where no other one has a path, and once where it had failed. A
+	// server's Retry-After counts up to as much. 0 means 60 s.
 	Disable time.Duration
 }
 
@@ -45,15 +45,16 @@ func (p Policy) withDefaults() Policy {
 }
 
 const (
-	// attempts is how often a request is made in all (Nix: download-attempts). Refusals (429 and 503) by a cache that
-	// answers others meanwhile do not count, and in a NAR 256 KiB more of it start the count anew.
+	// attempts is how often a request is made in all (Nix: download-attempts). In a NAR they count anew whenever enough of it has
+	// come, and refusals (429 and 503) count only while nothing else comes from the cache.
 	attempts = 5
 	// minRate is what a NAR has to bring in bytes per second.
 	minRate = 4 << 10
 	// firstByte is how many times as long as for the next byte a NAR's first is waited for where no other cache has it.
 	firstByte = 10
-	// maxTimeouts is the attempt that is the last one where it takes too long, which costs whole seconds each time.
-	maxTimeouts = 2
+	// gapPart is the part of the gap between two requests that an answer takes from it, and the part of the first back-off that
+	// is the gap after the first refusal.
+	gapPart = 32
 )
 
 // pause is the wait after the n-th attempt, which failed with err: a server's Retry-After wins, within its bound.
@@ -130,7 +131,7 @@ func retryable(code int) bool {
 	return code >= 500
 }
 
-// timedOut reports whether something did not come in time; that costs seconds, and is tried less.
+// timedOut reports whether something did not come in time.
 func timedOut(err error) bool {
 	var t net.Error
 	return errors.Is(err, errSlow) || errors.Is(err, errStalled) || errors.Is(err, errRate) ||

@@ -106,44 +106,40 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 		return nil, err
 	}
 	r := request{url: u, packed: true}
-	began, allowed := time.Now(), attempts
+	began := time.Now()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-wanted.Done():
 		return nil, context.Cause(wanted)
 	}
-	if err := c.disabled(); err != nil && isFailure(err) {
-		allowed = 1
-	}
-	for n := 1; ; n++ {
+	why := c.disabled()
+	down := why != nil && isFailure(why)
+	for n := 1; ; {
 		asked, err := c.limiter.start(wanted)
 		if err != nil {
 			return nil, err
 		}
 		if err := c.failedSince(began); err != nil {
-			c.limiter.finish(asked, n, err)
 			return nil, err
 		}
 		p, err := c.once(ctx, r)
-		c.limiter.finish(asked, n, err)
+		c.limiter.finish(asked, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !worthRetrying(err):
 			return p, c.final(err)
-		case isRefusal(err) && c.limiter.aliveSince(asked):
-			n-- // the cache answers others, so it will answer this too
-			continue
-		case n >= allowed && !isRefusal(err), n >= attempts, timedOut(err) && n >= maxTimeouts:
+		case isRefusal(err) && !c.limiter.refusesAll():
+			continue // after a pause
+		case isRefusal(err), down, n == attempts:
 			c.disable(err)
 			return nil, err
-		case isRefusal(err): // for which the limiter has a pause
-			continue
 		}
 		if err := retry.Sleep(wanted, c.policy.pause(n, err)); err != nil {
 			return nil, err
 		}
+		n++
 	}
 }
 
