@@ -30,7 +30,7 @@ func (l login) covers(path string) bool {
 	return below && (rest == "" || rest[0] == '/')
 }
 
-// newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
+// newLogins gathers logins; one in a URL wins over a given one, which wins over netrc.
 func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
 	l := &logins{byOrigin: map[string][]login{}, trusted: map[string]bool{}}
 	own, err := OwnNetrc(env)

@@ -24,8 +24,8 @@ type Options struct {
 	Keys narinfo.Keys
 	// RequireSigs refuses every path that neither a trusted key signed nor its own content address proves.
 	RequireSigs bool
-	// Credentials are logins from service bindings. Each is sent to its own scheme, host and port only; where there
-	// are several for these, to what lies below the path of its URL.
+	// Credentials are logins beside those of URLs and netrc files. Each is sent to its own scheme, host and port only;
+	// where there are several for these, to what lies below the path of its URL.
 	Credentials []Credential
 	// Netrc is the text of netrc files that win over the user's own, which is $NETRC or ~/.netrc and may be missing.
 	Netrc string
@@ -55,13 +55,13 @@ const maxUnsignedSize = 4 << 30
 
 // Authorities are certificates of authorities.
 type Authorities struct {
-	// Source is where they come from, for errors: `the service binding "x"`.
+	// Source is where they come from, as errors say it: a variable, or whatever the caller has read them from.
 	Source string
 	// PEM holds them.
 	PEM []byte
 }
 
-// Credential is a login for one cache, as a service binding of type nix-binary-cache holds it.
+// Credential is a login for one cache.
 type Credential struct {
 	// URL is the cache's URL. A bare host means https.
 	URL string
