@@ -133,7 +133,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 				p := second.add(t, fmt.Sprint("p", i), "none", data, nil).StorePath
 				Expect(fetch(set, p)).To(Equal(data))
 			}
-			Expect(log.lines).To(ConsistOf(ContainSubstring("disabled for 30s")))
+			Expect(log.lines).To(ConsistOf(ContainSubstring("disabled for 30 s")))
 			Expect(strings.Count(log.String(), first.URL)).To(Equal(2), "the cache, and the request's URL: %s", log)
 			_, err := set.Lookup(ctx, storePath("nowhere"))
 			asked := answers(err)

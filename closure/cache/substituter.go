@@ -76,7 +76,8 @@ func (c *substituter) setDisabled(cause error) {
 	c.mu.Unlock()
 }
 
-func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.Disable) }
+// disabledFor is how Nix says it, for those who search for that.
+func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v s: ", c.policy.Disable.Seconds()) }
 
 // disabled is why the cache is disabled at present, nil where it is not.
 func (c *substituter) disabled() error {

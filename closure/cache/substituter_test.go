@@ -64,7 +64,7 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 			badNarinfos(wrong[what])
 			fetchAll()
 			Expect(bad.asked(".narinfo")).To(HaveLen(1))
-			Expect(log.lines).To(ConsistOf(ContainSubstring("disabled for 30s")), log.String())
+			Expect(log.lines).To(ConsistOf(ContainSubstring("disabled for 30 s")), log.String())
 			only := bad.add(t, "only", "none", data, nil)
 			Expect(fetch(set, only.StorePath)).To(Equal(data))
 			_, err := set.Lookup(stdcontext.Background(), storePath("nowhere"))
@@ -120,6 +120,6 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 		}
 		fetchAll()
 		Expect(bad.asked(".nar.none")).To(HaveLen(1))
-		Expect(log.lines).To(ConsistOf(And(ContainSubstring("disabled for 30s"), ContainSubstring("NarHash"))), log.String())
+		Expect(log.lines).To(ConsistOf(And(ContainSubstring("disabled for 30 s"), ContainSubstring("NarHash"))), log.String())
 	})
 }
