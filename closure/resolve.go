@@ -14,6 +14,19 @@ import (
 // MaxPaths bounds the store paths of a closure, against a cache that makes up references for ever.
 const MaxPaths = 100_000
 
+// MaxHeld is how much of narinfos is held for a closure, in bytes: some 600,000 references, where a large closure has 50,000.
+const MaxHeld = 48 << 20
+
+// Held is what is held of a narinfo, about, in bytes.
+func Held(f *cache.Found) int {
+	const header = 16 // of a string
+	n := len(f.URL)
+	for _, ref := range f.References {
+		n += header + len(ref)
+	}
+	return n
+}
+
 // walk is the way over all references, breadth first, from the roots.
 type walk struct {
 	*substitution
@@ -127,8 +140,8 @@ func (s *substitution) remember(p storepath.Path, n *Node, found *cache.Found) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.nodes[p], s.found[p] = n, found
-	if s.foundSize += found.Held(); s.foundSize > cache.MaxHeld {
-		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
+	if s.foundSize += Held(found); s.foundSize > MaxHeld {
+		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", MaxHeld)}
 	}
 	return nil
 }

@@ -213,19 +213,6 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 	return found, err
 }
 
-// MaxHeld is how much of narinfos is held for one closure, in bytes: some 600,000 references, where a large closure has 50,000.
-const MaxHeld = 48 << 20
-
-// Held is what is held of a narinfo, about, in bytes.
-func (f *Found) Held() int {
-	const header = 16 // of a string
-	n := len(f.URL)
-	for _, ref := range f.References {
-		n += header + len(ref)
-	}
-	return n
-}
-
 // maxUntrusted is how many signatures are kept that nobody asked for, to be named.
 const maxUntrusted = 4
 

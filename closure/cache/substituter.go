@@ -77,7 +77,9 @@ func (c *substituter) setDisabled(cause error) {
 }
 
 // disabledFor is how Nix says it, for those who search for that.
-func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v s: ", c.policy.Disable.Seconds()) }
+func (c *substituter) disabledFor() string {
+	return fmt.Sprintf("disabled for %v s: ", c.policy.Disable.Seconds())
+}
 
 // disabled is why the cache is disabled at present, nil where it is not.
 func (c *substituter) disabled() error {

@@ -177,7 +177,7 @@ func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomi
 	unknown := slices.DeleteFunc(slices.Clone(paths), func(p storepath.Path) bool { return s.paths[p] != nil })
 	found := make([]*path, len(unknown))
 	each(len(unknown), func(i int) {
-		if held.Load() > cache.MaxHeld {
+		if held.Load() > closure.MaxHeld {
 			return
 		}
 		f, err := s.Caches.Lookup(ctx, unknown[i])
@@ -185,12 +185,12 @@ func (s *survey) lookup(ctx context.Context, paths []storepath.Path, held *atomi
 			found[i] = &path{err: err}
 			return
 		}
-		held.Add(int64(f.Held()))
+		held.Add(int64(closure.Held(f)))
 		found[i] = &path{found: f, narSize: f.NarSize, references: slices.DeleteFunc(slices.Clone(f.References),
 			func(ref storepath.Path) bool { return ref == unknown[i] })}
 	})
-	if held.Load() > cache.MaxHeld {
-		return fmt.Errorf("what the cache says of its paths takes more than %d bytes", cache.MaxHeld)
+	if held.Load() > closure.MaxHeld {
+		return fmt.Errorf("what the cache says of its paths takes more than %d bytes", closure.MaxHeld)
 	}
 	for i, p := range unknown {
 		if ctx.Err() != nil {
