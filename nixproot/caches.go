@@ -77,7 +77,7 @@ func withoutTwins(keys narinfo.Keys) narinfo.Keys {
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs,
-		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Policy: cache.Policy{Stall: s.stall}, Getenv: os.Getenv,
+		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Stall: s.stall, Getenv: os.Getenv,
 	}
 	if s.sessions != nil {
 		o.Wrap = s.sessions.Wrap

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
@@ -13,7 +14,7 @@ import (
 // of the gap away, so that it comes to be about as long as the cache wants it. Refusals are no failure of a request but of the
 // cache, once nothing has come from it in as many pauses as a request has attempts.
 type limiter struct {
-	policy Policy
+	policy policy.Policy
 
 	mu       sync.Mutex
 	gap      time.Duration // between two requests
@@ -66,7 +67,7 @@ func (l *limiter) refused(began, now time.Time, err error) {
 		l.refusals++
 		l.gap = min(max(2*l.gap, l.policy.Backoff/gapPart), l.policy.Backoff)
 	}
-	if until := now.Add(l.policy.pause(max(l.refusals, 1), err)); until.After(l.resume) {
+	if until := now.Add(pause(l.policy, max(l.refusals, 1), err)); until.After(l.resume) {
 		l.resume = until
 	}
 }

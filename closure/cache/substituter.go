@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
@@ -25,7 +26,8 @@ type substituter struct {
 	address   *address
 	index     int // in the user's order
 	transport transport
-	policy    Policy
+	policy    policy.Policy
+	stall     time.Duration
 	pool      *decompress.Pool
 	log       func(string, ...any)
 	priority  int
@@ -139,7 +141,7 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 			c.disable(err)
 			return nil, err
 		}
-		if err := retry.Sleep(wanted, c.policy.pause(n, err)); err != nil {
+		if err := retry.Sleep(wanted, pause(c.policy, n, err)); err != nil {
 			return nil, err
 		}
 		n++

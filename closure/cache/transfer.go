@@ -87,7 +87,7 @@ func (t *transfer) connect() error {
 		return t.meaning(err)
 	}
 	t.response = a
-	t.stall = time.AfterFunc(t.cache.policy.Stall, func() { cancel(errStalled) })
+	t.stall = time.AfterFunc(t.cache.stall, func() { cancel(errStalled) })
 	t.stall.Stop()
 	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
 		return &restartError{errors.New("the file changed while it was on its way")}
@@ -112,7 +112,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.policy.Stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
@@ -157,20 +157,20 @@ func (t *transfer) skip(n int64) error {
 // read is one read of the body, given up when no byte comes, or too few. kept says that enough have come.
 func (t *transfer) read(p []byte) (n int, kept bool, err error) {
 	began := time.Now()
-	t.stall.Reset(t.cache.policy.Stall)
+	t.stall.Reset(t.cache.stall)
 	n, err = t.response.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
-		err = fmt.Errorf("%w (%v)", errStalled, t.cache.policy.Stall)
+		err = fmt.Errorf("%w (%v)", errStalled, t.cache.stall)
 	}
-	kept, slow := t.pace.add(n, time.Since(began), t.cache.policy.Stall)
+	kept, slow := t.pace.add(n, time.Since(began), t.cache.stall)
 	if err == nil {
 		err = slow
 	}
 	return n, kept, err
 }
 
-// pace measures how much comes in the time that is spent waiting for it: what minRate makes of Policy.Stall has to come in
+// pace measures how much comes in the time that is spent waiting for it: what minRate makes of Options.Stall has to come in
 // that, again and again.
 type pace struct {
 	waited time.Duration
@@ -259,7 +259,7 @@ func (t *transfer) retry(err error) error {
 	if timedOut(err) {
 		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
-	if retry.Sleep(t.ctx, t.cache.policy.pause(t.failures, err)) != nil {
+	if retry.Sleep(t.ctx, pause(t.cache.policy, t.failures, err)) != nil {
 		return t.ended(err)
 	}
 	return nil
