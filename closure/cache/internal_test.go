@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -37,27 +36,6 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			a, err := parseAddress(raw)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(a.httpBase().String()).To(Equal(want), raw)
-		}
-	})
-
-	it("takes a proxy at an IPv6 address, and leaves out one that is written otherwise, with a word on how", func() {
-		asked := &url.URL{Scheme: "http", Host: "cache.example.org"}
-		for address, want := range map[string]string{
-			"http://[fd00::1]:3128": "http://[fd00::1]:3128", "[fd00::1]:3128": "http://[fd00::1]:3128",
-			"http://[fe80::1%25eth0]:3128": "http://[fe80::1%25eth0]:3128",
-			"http://::1:3128":              "", "http://fd00::1": "", "::1:3128": "", "http://[fe80::1%eth0]:3128": "",
-		} {
-			log := ""
-			env := func(name string) string { return map[string]string{"HTTP_PROXY": address}[name] }
-			proxy, err := proxyFunc(env, func(format string, args ...any) { log = fmt.Sprintf(format, args...) })(asked)
-			Expect(err).NotTo(HaveOccurred())
-			if want == "" {
-				Expect(proxy).To(BeNil(), address)
-				Expect(log).To(Equal("the proxy in HTTP_PROXY is not a URL: it is ignored"), address)
-				continue
-			}
-			Expect(proxy).To(HaveField("String()", want))
-			Expect(log).To(BeEmpty())
 		}
 	})
 
