@@ -68,10 +68,11 @@ func (f *faulty) build(layers string, patience time.Duration, urls ...string) (s
 	defer cancel()
 	options := cache.Options{URLs: urls, Keys: f.cache.keys, RequireSigs: true, Getenv: func(string) string { return "" }}
 	if !slices.Equal(urls, []string{f.healthy}) { // that is waited for also on a machine that is busy with something else
-		options.Policy = cache.Policy{
-			Backoff: time.Millisecond, Timeout: patience * 200 * time.Millisecond, Stall: patience * 50 * time.Millisecond,
+		options.Stall = patience * 50 * time.Millisecond
+		options = faults.Hasty(options, faults.Policy{
+			Backoff: time.Millisecond, Timeout: patience * 200 * time.Millisecond,
 			Patience: patience * 50 * time.Millisecond, Disable: 100 * time.Millisecond,
-		}
+		})
 	}
 	set, err := cache.Open(ctx, options)
 	if err != nil {

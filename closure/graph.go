@@ -35,7 +35,7 @@ type Node struct {
 func NewNode(f *cache.Found) *Node {
 	n := &Node{
 		Path: f.StorePath, NarHash: f.NarHash, NarSize: f.NarSize, References: f.References, Signature: f.Signature,
-		CacheURL: f.CacheURL, held: f.Held(),
+		CacheURL: f.CacheURL, held: heldOf(f),
 	}
 	if f.ProvesItself() {
 		n.CA = f.CA

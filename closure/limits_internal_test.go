@@ -17,6 +17,12 @@ const (
 	limitPath = storepath.Path("/nix/store/" + limitHash + "-a")
 )
 
+func TestWhatIsHeldOfANarInfoAreTheTextsOfItsReferences(t *testing.T) {
+	RegisterTestingT(t)
+	one := &cache.Found{NarInfo: &narinfo.NarInfo{URL: "12345678", References: []storepath.Path{"1234", "12"}}}
+	Expect(heldOf(one)).To(Equal(8 + 16 + 4 + 16 + 2))
+}
+
 // Another version of this program reads these lines: where one changes, manifestVersion has to.
 func TestALineOfAManifestIsWrittenAsItsVersionHasIt(t *testing.T) {
 	g := NewWithT(t)

@@ -15,6 +15,19 @@ import (
 // MaxPaths bounds the store paths of a closure, against a cache that makes up references for ever.
 const MaxPaths = 100_000
 
+// maxHeld is how much of narinfos is held for a closure, in bytes: some 600,000 references, where a large closure has 50,000.
+const maxHeld = 48 << 20
+
+// heldOf is what is held of a narinfo, about, in bytes.
+func heldOf(f *cache.Found) int {
+	const header = 16 // of a string
+	n := len(f.URL)
+	for _, ref := range f.References {
+		n += header + len(ref)
+	}
+	return n
+}
+
 // Resolve finds out what roots need, breadth first. node gives what is known of a path; it is asked once for each, and for
 // several at the same time. Errors: *MissingError, which has node's, *LimitError, *LoopError.
 func Resolve(ctx context.Context, roots []storepath.Path, node func(context.Context, storepath.Path) (*Node, error)) (*Graph, error) {
@@ -87,8 +100,8 @@ func (w *walk) step(ctx context.Context, p storepath.Path) error {
 		return w.graph.missing(p, err)
 	}
 	w.graph.Nodes[p] = n
-	if w.held += n.held; w.held > cache.MaxHeld {
-		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", cache.MaxHeld)}
+	if w.held += n.held; w.held > maxHeld {
+		return &LimitError{fmt.Sprintf("what the caches say of its paths takes more than %d bytes", maxHeld)}
 	}
 	err = w.visit(n.References)
 	if w.left--; w.left == 0 {

@@ -66,13 +66,11 @@ func (t Toolchain) environment(configDir string) []string {
 	return append(env, Variables(s.Environment)...)
 }
 
-// variable is the first of some variables of the build's environment that is set.
-func (s Settings) variable(names ...string) string {
-	for _, name := range names {
-		for _, entry := range slices.Backward(s.Environment) { // the last one counts
-			if value, ok := strings.CutPrefix(entry, name+"="); ok && value != "" {
-				return value
-			}
+// getenv is a variable of the build's environment.
+func (s Settings) getenv(name string) string {
+	for _, entry := range slices.Backward(s.Environment) { // the last one counts
+		if value, ok := strings.CutPrefix(entry, name+"="); ok && value != "" {
+			return value
 		}
 	}
 	return ""
@@ -102,7 +100,7 @@ func (t Toolchain) bundle() ([]byte, error) {
 func (t Toolchain) certificates() []string {
 	var files []string
 	for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
-		if file := t.settings.variable(name); isFile(file) && !slices.Contains(files, file) {
+		if file := t.settings.getenv(name); isFile(file) && !slices.Contains(files, file) {
 			files = append(files, file)
 		}
 	}

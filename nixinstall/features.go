@@ -21,7 +21,7 @@ var languageFeatures = []string{
 // those of the language, sorted.
 func Features(environment []string) []string {
 	var named []string
-	for name, words := range nixSettings(Settings{Environment: environment}.variable("NIX_CONFIG")) {
+	for name, words := range nixSettings(Settings{Environment: environment}.getenv("NIX_CONFIG")) {
 		switch name {
 		case "experimental-features":
 			named = slices.Clone(words)

@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/proxies"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 )
 
@@ -149,12 +149,7 @@ func (b *authorizer) RoundTrip(r *http.Request) (*http.Response, error) {
 func (s Settings) transport(bundle []byte) *http.Transport {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle)
-	proxies := httpproxy.Config{
-		HTTPProxy:  s.variable("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
-		HTTPSProxy: s.variable("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
-		NoProxy:    s.variable("no_proxy", "NO_PROXY"),
-	}
-	choose := proxies.ProxyFunc()
+	choose := proxies.Variables(s.getenv, func(string, ...any) {}) // package cache names what is no proxy, where it reads them
 	return &http.Transport{
 		Proxy:              func(r *http.Request) (*url.URL, error) { return choose(r.URL) },
 		DialContext:        (&net.Dialer{Timeout: connectTimeout}).DialContext,
@@ -170,7 +165,7 @@ func (s Settings) transport(bundle []byte) *http.Transport {
 // unproxied is the environment in which Nix asks this machine without a proxy.
 func (s Settings) unproxied() []string {
 	hosts := "127.0.0.1,::1"
-	if others := s.variable("no_proxy", "NO_PROXY"); others == "*" {
+	if others := proxies.Exceptions(s.getenv); others == "*" {
 		hosts = others
 	} else if others != "" {
 		hosts = others + "," + hosts

@@ -272,6 +272,8 @@ var warnings = []said{
 	{"the proxy in … is not a URL: it is ignored", "write the proxy of that variable as a URL, in which an IPv6 address stands in brackets and its zone " +
 		"behind %25: `http://[fe80::1%25eth0]:8080`"},
 	{"not used:", "of a binary cache: it does not answer as one, for the reason that follows. If no cache can be used, that is an error"},
+	{"disabled for … s:", "of a binary cache, mostly `disabled for 60 s`: it failed, answers what it should not, or is later than another one, as what follows says. For a minute it is " +
+		"asked only where no other cache has a path"},
 	{"is not read: the file's name has to be", "to a build, `Procfile.txt` or `procfile` is another file than `Procfile`. Rename it"},
 	{"the process type … becomes", "a Procfile's process types have small letters, digits and `-`. Write it as the line says"},
 	{"was given in line … too; this line counts", "the Procfile has the process type twice. Remove one"},

@@ -2,7 +2,6 @@ package nixproot
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -77,7 +76,7 @@ func withoutTwins(keys narinfo.Keys) narinfo.Keys {
 func (s cacheSettings) options(log func(string, ...any)) cache.Options {
 	o := cache.Options{
 		URLs: s.urls, Keys: s.keys, RequireSigs: s.requireSigs,
-		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Policy: cache.Policy{Stall: s.stall}, Getenv: os.Getenv,
+		UserAgent: userAgent, Log: log, Netrc: s.netrc(), Credentials: s.logins(), Stall: s.stall, Getenv: os.Getenv,
 	}
 	if s.sessions != nil {
 		o.Wrap = s.sessions.Wrap
@@ -177,11 +176,8 @@ func (s cacheSettings) addSubstituter(n *nixinstall.Settings, logins *curlNetrc,
 	plain := u.String()
 	n.Substituters = append(n.Substituters, plain)
 	zoned := strings.Contains(u.Hostname(), "%") && login.Username+login.Password != "" // which Nix asks by another address
-	switch {
-	case login.Token != "":
-		n.Authorization[plain] = "Bearer " + login.Token
-	case zoned, !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}):
-		n.Authorization[plain] = "Basic " + base64.StdEncoding.EncodeToString([]byte(login.Username+":"+login.Password))
+	if login.Token != "" || zoned || !logins.add(u.Hostname(), cache.NetrcEntry{Login: login.Username, Password: login.Password}) {
+		n.Authorization[plain] = login.Authorization()
 	}
 	if s.sessions != nil {
 		if wrap, ok := s.sessions.LoggedIn(u); ok {

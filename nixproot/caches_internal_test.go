@@ -102,7 +102,7 @@ func testCaches(t *testing.T, _ spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		s, err := gatherCaches(config, nil)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(s.options(quiet).Policy.Stall).To(Equal(90 * time.Second))
+		Expect(s.options(quiet).Stall).To(Equal(90 * time.Second))
 	})
 
 	it("names the binding whose certificate authorities cannot be read", func() {

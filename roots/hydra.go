@@ -129,7 +129,7 @@ func installedOutputs(outputs map[string]storepath.Path) []storepath.Path {
 func (f Finder) hydraClient() (client *hydra.Client, closeConnections func(), err error) {
 	options := hydra.Options{
 		URL: f.Settings.HydraURL, UserAgent: f.Servers.UserAgent, Log: f.Log,
-		Timeout: 2 * f.Servers.Policy.Stall, // Hydra's database is slow: an answer may take twice as long as a download may stand still
+		Timeout: 2 * f.Servers.Stall, // Hydra's database is slow: an answer may take twice as long as a download may stand still
 	}
 	transport, err := cache.NewTransport(f.Servers)
 	if err != nil {

@@ -30,7 +30,7 @@ func (l login) covers(path string) bool {
 	return below && (rest == "" || rest[0] == '/')
 }
 
-// newLogins gathers logins; one in a URL wins over a binding's, which wins over netrc.
+// newLogins gathers logins; one in a URL wins over a given one, which wins over netrc.
 func newLogins(addresses []*address, given []Credential, netrc string, env func(string) string) (*logins, error) {
 	l := &logins{byOrigin: map[string][]login{}, trusted: map[string]bool{}}
 	own, err := OwnNetrc(env)
@@ -73,7 +73,7 @@ func (l *logins) add(c Credential) error {
 
 // set gives a cache its login, which replaces an earlier one of the same cache.
 func (l *logins) set(u *url.URL, c Credential) {
-	if c.header() == "" {
+	if c.Authorization() == "" {
 		return
 	}
 	o, path := origin.Of(u), strings.TrimRight(u.Path, "/")
@@ -106,8 +106,8 @@ func (l *logins) find(u *url.URL) Credential {
 	return Credential{Username: e.Login, Password: e.Password}
 }
 
-// header is the Authorization that a credential is sent as, "" of the zero one.
-func (c Credential) header() string {
+// Authorization is the header of that name that a credential is sent as, "" of the zero one.
+func (c Credential) Authorization() string {
 	switch {
 	case c.Token != "":
 		return "Bearer " + c.Token
@@ -135,7 +135,7 @@ func LoginFor(o Options, server string) (login Credential, ok bool, err error) {
 	if err != nil {
 		return Credential{}, false, err
 	}
-	if login = all.find(named.base); login.header() == "" {
+	if login = all.find(named.base); login.Authorization() == "" {
 		return Credential{}, false, nil
 	}
 	login.URL = named.base.String()
@@ -149,7 +149,7 @@ type authorizer struct {
 }
 
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
-	h := a.logins.find(req.URL).header()
+	h := a.logins.find(req.URL).Authorization()
 	if h != "" && !signedURL(req.URL) && req.Header.Get("Authorization") == "" {
 		req = req.Clone(req.Context())
 		req.Header.Set("Authorization", h)

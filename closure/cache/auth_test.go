@@ -297,9 +297,9 @@ func testAuth(t *testing.T, context spec.G, it spec.S) {
 			_, err := cache.Open(stdcontext.Background(), options(secure.URL))
 			Expect(err).To(MatchError(ContainSubstring("certificate signed by unknown authority")))
 			o := options(secure.URL)
-			o.RootCAs = []cache.Authorities{{Source: `the service binding "mine"`, PEM: []byte("no certificate")}}
+			o.RootCAs = []cache.Authorities{{Source: `the file "mine"`, PEM: []byte("no certificate")}}
 			_, err = cache.Open(stdcontext.Background(), o)
-			Expect(err).To(MatchError(And(ContainSubstring("no certificate in PEM form"), ContainSubstring(`binding "mine"`))))
+			Expect(err).To(MatchError(And(ContainSubstring("no certificate in PEM form"), ContainSubstring(`the file "mine"`))))
 			for _, name := range []string{"NIX_SSL_CERT_FILE", "SSL_CERT_FILE"} {
 				for _, file := range []string{tempFile(t, "no certificate"), "/nowhere", pipe(t), "/dev/zero"} {
 					o := options(secure.URL)

@@ -211,7 +211,7 @@ func (e *SchemeError) Error() string {
 
 // AuthoritiesError says that certificates of authorities cannot be read.
 type AuthoritiesError struct {
-	// Source is where they come from: a service binding or a variable.
+	// Source is where they come from: that of Options.RootCAs, or a variable.
 	Source string
 	Err    error
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,14 +15,16 @@ type fallback func(ctx context.Context) bool
 func (f fallback) available(ctx context.Context) bool { return f != nil && f(ctx) }
 
 // decide says what becomes of a request for a NAR that failed a number of times: nil, and it is made again, or the error
-// that ends it.
+// that ends it. What takes too long is not made again where another cache has the NAR, and a first byte that is late is
+// waited for once, as that is waited for longer.
 func (f fallback) decide(ctx context.Context, failed int, err error) error {
-	slow := timedOut(err) && failed >= maxTimeouts
 	switch {
-	case slow && f.available(ctx):
+	case timedOut(err) && f.available(ctx):
 		return &fallbackError{err}
-	case slow, failed >= attempts:
+	case failed >= attempts:
 		return fmt.Errorf("%w (tried %d times)", err, failed)
+	case errors.Is(err, errSlow):
+		return err
 	}
 	return nil
 }
@@ -83,7 +86,7 @@ func (s *sources) next(ctx context.Context) (*Found, fallback) {
 // another reports whether there is a cache besides the present one that has the NAR. One that does not answer in time
 // does not count.
 func (s *sources) another(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.set.options.Policy.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.set.options.policy.Timeout)
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()

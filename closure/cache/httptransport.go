@@ -18,8 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
-
+	"github.com/nixproot/nix-hydra-buildpack/internal/proxies"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -45,8 +44,8 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := proxyFunc(o.Getenv, o.Log)
-	dialer := &net.Dialer{Timeout: o.Policy.Timeout, KeepAlive: 30 * time.Second}
+	proxy := proxies.Variables(o.Getenv, o.Log)
+	dialer := &net.Dialer{Timeout: o.policy.Timeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
@@ -57,7 +56,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: o.Policy.Timeout,
+		TLSHandshakeTimeout: o.policy.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 2 * lookupsPerCache, // of narinfos, and of hardly as many NARs
 		IdleConnTimeout:     90 * time.Second,
@@ -67,45 +66,10 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		ReadBufferSize:         4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout:           o.Policy.Timeout,
-			PingTimeout:               o.Policy.Timeout,
+			SendPingTimeout:           o.policy.Timeout,
+			PingTimeout:               o.policy.Timeout,
 		},
 	}, nil
-}
-
-// proxyFunc reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper and lower case.
-func proxyFunc(env func(string) string, log func(string, ...any)) func(*url.URL) (*url.URL, error) {
-	first := func(names ...string) string {
-		for _, name := range names {
-			switch v := env(name); {
-			case v == "":
-			case !isProxy(v):
-				log("the proxy in %s is not a URL: it is ignored", name)
-			default:
-				return v
-			}
-		}
-		return ""
-	}
-	c := httpproxy.Config{
-		HTTPProxy:  first("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"),
-		HTTPSProxy: first("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
-		NoProxy:    cmp.Or(env("NO_PROXY"), env("no_proxy")),
-	}
-	return c.ProxyFunc()
-}
-
-// isProxy reports whether an address is a proxy's for httpproxy, which may lack its scheme. What has one and is no URL is
-// none: httpproxy would ask a host named "http".
-func isProxy(address string) bool {
-	u, err := url.Parse(address)
-	if err != nil && strings.Contains(address, "://") {
-		return false
-	}
-	if err != nil || u.Scheme == "" || u.Host == "" {
-		u, err = url.Parse("http://" + address)
-	}
-	return err == nil && u.Host != ""
 }
 
 // rootCAs are the system's authorities (which already follow $SSL_CERT_FILE), those of $NIX_SSL_CERT_FILE, and the

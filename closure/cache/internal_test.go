@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -12,6 +11,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 )
 
 func TestInternal(t *testing.T) {
@@ -35,27 +36,6 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 			a, err := parseAddress(raw)
 			Expect(err).NotTo(HaveOccurred())
 			Expect(a.httpBase().String()).To(Equal(want), raw)
-		}
-	})
-
-	it("takes a proxy at an IPv6 address, and leaves out one that is written otherwise, with a word on how", func() {
-		asked := &url.URL{Scheme: "http", Host: "cache.example.org"}
-		for address, want := range map[string]string{
-			"http://[fd00::1]:3128": "http://[fd00::1]:3128", "[fd00::1]:3128": "http://[fd00::1]:3128",
-			"http://[fe80::1%25eth0]:3128": "http://[fe80::1%25eth0]:3128",
-			"http://::1:3128":              "", "http://fd00::1": "", "::1:3128": "", "http://[fe80::1%eth0]:3128": "",
-		} {
-			log := ""
-			env := func(name string) string { return map[string]string{"HTTP_PROXY": address}[name] }
-			proxy, err := proxyFunc(env, func(format string, args ...any) { log = fmt.Sprintf(format, args...) })(asked)
-			Expect(err).NotTo(HaveOccurred())
-			if want == "" {
-				Expect(proxy).To(BeNil(), address)
-				Expect(log).To(Equal("the proxy in HTTP_PROXY is not a URL: it is ignored"), address)
-				continue
-			}
-			Expect(proxy).To(HaveField("String()", want))
-			Expect(log).To(BeEmpty())
 		}
 	})
 
@@ -103,18 +83,22 @@ func testInternal(t *testing.T, context spec.G, it spec.S) {
 
 func TestAPolicyIsABuildsWhereNothingElseIsSaid(t *testing.T) {
 	RegisterTestingT(t)
-	Expect(Policy{}.withDefaults()).To(Equal(Policy{
-		Backoff: 250 * time.Millisecond, Timeout: 15 * time.Second, Stall: 30 * time.Second, Patience: time.Second, Disable: time.Minute,
+	o := Options{}.withDefaults()
+	Expect(o.Stall).To(Equal(30 * time.Second))
+	Expect(o.policy).To(Equal(policy.Policy{
+		Backoff: 250 * time.Millisecond, Timeout: 15 * time.Second, Patience: time.Second, Disable: time.Minute,
 	}))
-	own := Policy{Backoff: 1, Timeout: 2, Stall: 3, Patience: 4, Disable: 5}
-	Expect(own.withDefaults()).To(Equal(own))
+	own := policy.Policy{Backoff: 1, Timeout: 2, Patience: 3, Disable: 4}
+	o = Options{Stall: 5}.WithPolicy(own).withDefaults()
+	Expect(o.policy).To(Equal(own))
+	Expect(o.Stall).To(BeEquivalentTo(5))
 }
 
 func TestAPauseIsAsLongAsRetryAfterSaysAndNoLongerThanItMay(t *testing.T) {
 	RegisterTestingT(t)
-	p := Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
-	Expect(p.pause(1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
-	Expect(p.pause(1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
+	p := policy.Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
+	Expect(pause(p, 1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
+	Expect(pause(p, 1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
 }
 
 func TestAConnectionEndsAtTheFirstByteBeyond32MiBThatNobodyAskedFor(t *testing.T) {

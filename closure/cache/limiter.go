@@ -2,102 +2,72 @@ package cache
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
+	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
-const (
-	// firstGap is the time between two requests after the first refusal, maxGap the longest.
-	firstGap, maxGap = 4 * time.Millisecond, time.Second
-	// shrink is the part of the gap that an answer takes from it.
-	shrink = 32
-)
-
-// limiter bounds the unanswered requests to one cache. A cache that refuses one (429 Too Many Requests, 503 Service
-// Unavailable) is given a pause, half as many requests may be unanswered, and the gap between two doubles; each answer
-// lets in a little more again: additive increase, multiplicative decrease, as TCP has it (RFC 5681, section 3.1).
+// limiter has requests to one cache begin further apart while it refuses some (429 Too Many Requests, 503 Service
+// Unavailable). A refusal begins a pause, after which the gap between two requests is twice as long; each answer takes a little
+// of the gap away, so that it comes to be about as long as the cache wants it. Refusals are no failure of a request but of the
+// cache, once nothing has come from it in as many pauses as a request has attempts.
 type limiter struct {
-	policy Policy
+	policy policy.Policy
 
-	mu         sync.Mutex
-	allowed    float64       // requests that may be unanswered
-	unanswered int           // how many are
-	less       chan struct{} // closed when they become fewer
-	gap        time.Duration // between two requests
-	paused     time.Time     // when the last pause began
-	resume     time.Time     // when the next request may begin
-	answered   time.Time     // when something last came
-}
-
-func newLimiter(p Policy) *limiter {
-	return &limiter{policy: p, allowed: math.Inf(1), less: make(chan struct{})}
+	mu       sync.Mutex
+	gap      time.Duration // between two requests
+	paused   time.Time     // when the last pause began
+	resume   time.Time     // when the next request may begin
+	refusals int           // pauses since something last came
 }
 
 // start waits until a request may begin, or ctx ends. It gives the time, which finish wants.
 func (l *limiter) start(ctx context.Context) (time.Time, error) {
 	for {
 		now := time.Now()
-		pause, less := l.admit(now)
-		if less == nil {
+		pause := l.admit(now)
+		if pause <= 0 {
 			return now, nil
 		}
-		timer := time.NewTimer(pause)
-		var err error
-		select {
-		case <-timer.C:
-		case <-less:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		timer.Stop()
-		if err != nil {
+		if err := retry.Sleep(ctx, pause); err != nil {
 			return time.Time{}, err
 		}
 	}
 }
 
-// admit lets a request in, or says after what time, or what channel's end, to ask again.
-func (l *limiter) admit(now time.Time) (pause time.Duration, less <-chan struct{}) {
+// admit lets a request in, or says after what time to ask again.
+func (l *limiter) admit(now time.Time) (pause time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch left := l.resume.Sub(now); {
-	case left > 0:
-		return left, l.less
-	case float64(l.unanswered+1) > l.allowed:
-		return time.Hour, l.less
+	if pause = l.resume.Sub(now); pause <= 0 {
+		l.resume = now.Add(l.gap)
 	}
-	l.unanswered++
-	l.resume = now.Add(l.gap)
-	return 0, nil
+	return pause
 }
 
-// finish ends a request that began at a time, with its error, if any: the n-th attempt, of which each is waited for longer.
-func (l *limiter) finish(began time.Time, n int, err error) {
+// finish notes how a request ended that began at a time: with which error, if any.
+func (l *limiter) finish(began time.Time, err error) {
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if isRefusal(err) {
-		l.refused(began, now, n, err)
+		l.refused(began, now, err)
 	} else if err == nil || isAnswer(err) {
-		l.allowed += 1 / l.allowed
-		l.gap -= l.gap / shrink
-		l.answered = now
+		l.gap -= l.gap / gapPart
+		l.refusals = 0
 	}
-	l.unanswered--
-	close(l.less)
-	l.less = make(chan struct{})
 }
 
-// refused begins a pause. What began before it, and is refused too, only makes it longer where the server says so.
-func (l *limiter) refused(began, now time.Time, n int, err error) {
-	first := began.After(l.paused)
-	if first {
+// refused begins a pause. What began before it, and is refused too, only makes it longer.
+func (l *limiter) refused(began, now time.Time, err error) {
+	if began.After(l.paused) {
 		l.paused = now
-		l.allowed = max(1, float64(l.unanswered)/2)
-		l.gap = min(max(2*l.gap, firstGap), maxGap)
+		l.refusals++
+		l.gap = min(max(2*l.gap, l.policy.Backoff/gapPart), l.policy.Backoff)
 	}
-	if until := now.Add(l.policy.pause(n, err)); until.After(l.resume) && (first || retryAfterOf(err) > 0) {
+	if until := now.Add(pause(l.policy, max(l.refusals, 1), err)); until.After(l.resume) {
 		l.resume = until
 	}
 }
@@ -105,15 +75,15 @@ func (l *limiter) refused(began, now time.Time, n int, err error) {
 // alive notes that the cache sends something.
 func (l *limiter) alive() {
 	l.mu.Lock()
-	l.answered = time.Now()
+	l.refusals = 0
 	l.mu.Unlock()
 }
 
-// aliveSince reports whether the cache has sent something since then.
-func (l *limiter) aliveSince(then time.Time) bool {
+// refusesAll reports whether the cache has refused everything for so long that it is given up.
+func (l *limiter) refusesAll() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.answered.After(then)
+	return l.refusals >= attempts
 }
 
 // pause is for how long no request may begin.

@@ -97,8 +97,8 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 					return refused
 				})
 				o := options(s.URL)
-				o.Policy.Backoff = 50 * time.Millisecond
-				o.Policy.Disable = 100 * time.Millisecond // which bounds Retry-After
+				o.Policy().Backoff = 50 * time.Millisecond
+				o.Policy().Disable = 100 * time.Millisecond // which bounds Retry-After
 				log := &logged{}
 				o.Log = log.log
 				set := open(t, o)
@@ -154,6 +154,22 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 		most.Store(0)
 		fetchAll(set, paths[150:])
 		Expect(most.Load()).To(BeNumerically("<", before/2))
+	})
+
+	it("is given up after five pauses, however many paths were asked for", func() {
+		o := options(s.URL)
+		o.Policy().Backoff = 50 * time.Millisecond
+		set := open(t, o)
+		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { w.WriteHeader(503); return true })
+		errs := make(chan error, 200)
+		for i := range cap(errs) {
+			go func() {
+				_, err := set.Lookup(stdcontext.Background(), storePath(fmt.Sprint("nowhere", i)))
+				errs <- err
+			}()
+		}
+		Expect(<-errs).To(MatchError(ContainSubstring("503 Service Unavailable")))
+		Expect(len(s.asked(".narinfo"))).To(BeNumerically("<", cap(errs)), "64 before the first pause, and few after it")
 	})
 
 	it("is given up where it refuses everything", func() {

@@ -15,7 +15,6 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 func TestWithoutATrustedSignatureFourGiBAndFourNamesAreTaken(t *testing.T) {
@@ -30,12 +29,6 @@ func TestWithoutATrustedSignatureFourGiBAndFourNamesAreTaken(t *testing.T) {
 	Expect(found.Sigs).To(HaveLen(4))
 	_, err = check(4<<30 + 1)
 	Expect(err).To(MatchError(ContainSubstring("no more than 4294967296 bytes are taken")))
-}
-
-func TestWhatIsHeldOfANarInfoAreTheTextsOfItsReferences(t *testing.T) {
-	RegisterTestingT(t)
-	one := &Found{NarInfo: &narinfo.NarInfo{URL: "12345678", References: []storepath.Path{"1234", "12"}}}
-	Expect(one.Held()).To(Equal(8 + 16 + 4 + 16 + 2))
 }
 
 func TestAFileThatASettingNamesMayHave16MiB(t *testing.T) {

@@ -103,12 +103,12 @@ func (s *Set) askAll(p storepath.Path, caches []*substituter, failures map[*subs
 			replies.of[r.index] = &r
 			failures[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
-				patience = time.After(s.options.Policy.Patience)
+				patience = time.After(s.options.policy.Patience)
 			}
 		case <-patience:
 			found, silent := replies.bestSoFar()
 			for _, c := range silent { // so that the next look-ups do not wait for them
-				c.disable(fmt.Errorf("%w by %v", errLate, s.options.Policy.Patience))
+				c.disable(fmt.Errorf("%w by %v", errLate, s.options.policy.Patience))
 			}
 			return found
 		}
@@ -211,19 +211,6 @@ func (s *Set) validate(c *substituter, p storepath.Path, page *page) (*Found, er
 	found := &Found{NarInfo: info, CacheURL: c.String(), cache: c}
 	err = s.checkSignature(found)
 	return found, err
-}
-
-// MaxHeld is how much of narinfos is held for one closure, in bytes: some 600,000 references, where a large closure has 50,000.
-const MaxHeld = 48 << 20
-
-// Held is what is held of a narinfo, about, in bytes.
-func (f *Found) Held() int {
-	const header = 16 // of a string
-	n := len(f.URL)
-	for _, ref := range f.References {
-		n += header + len(ref)
-	}
-	return n
 }
 
 // maxUntrusted is how many signatures are kept that nobody asked for, to be named.

@@ -10,7 +10,9 @@ import (
 	"cmp"
 	"net/http"
 	"os"
+	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
@@ -24,8 +26,8 @@ type Options struct {
 	Keys narinfo.Keys
 	// RequireSigs refuses every path that neither a trusted key signed nor its own content address proves.
 	RequireSigs bool
-	// Credentials are logins from service bindings. Each is sent to its own scheme, host and port only; where there
-	// are several for these, to what lies below the path of its URL.
+	// Credentials are logins beside those of URLs and netrc files. Each is sent to its own scheme, host and port only;
+	// where there are several for these, to what lies below the path of its URL.
 	Credentials []Credential
 	// Netrc is the text of netrc files that win over the user's own, which is $NETRC or ~/.netrc and may be missing.
 	Netrc string
@@ -37,8 +39,9 @@ type Options struct {
 	// Log receives one line per thing worth telling (a cache that is down, the first failure of each kind); nil
 	// discards them.
 	Log func(format string, args ...any)
-	// Policy says how patient the Set is.
-	Policy Policy
+	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout); 0 means 30 s. Where no
+	// other cache has it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
+	Stall time.Duration
 	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
 	// for servers that want more of a login than that. Nil leaves it out.
 	Wrap func(http.RoundTripper) http.RoundTripper
@@ -46,6 +49,13 @@ type Options struct {
 	Getenv func(string) string
 
 	maxUnsignedSize int64 // tests have less than the constant
+	policy          policy.Policy
+}
+
+// WithPolicy is o with other times to wait, for tests: see package faults. Nobody else can make a policy.
+func (o Options) WithPolicy(p policy.Policy) Options {
+	o.policy = p
+	return o
 }
 
 // maxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes, and what
@@ -55,13 +65,13 @@ const maxUnsignedSize = 4 << 30
 
 // Authorities are certificates of authorities.
 type Authorities struct {
-	// Source is where they come from, for errors: `the service binding "x"`.
+	// Source is where they come from, as errors say it: a variable, or whatever the caller has read them from.
 	Source string
 	// PEM holds them.
 	PEM []byte
 }
 
-// Credential is a login for one cache, as a service binding of type nix-binary-cache holds it.
+// Credential is a login for one cache.
 type Credential struct {
 	// URL is the cache's URL. A bare host means https.
 	URL string
@@ -74,7 +84,8 @@ type Credential struct {
 func (o Options) withDefaults() Options {
 	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
 	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
-	o.Policy = o.Policy.withDefaults()
+	o.Stall = cmp.Or(o.Stall, 30*time.Second)
+	o.policy = o.policy.WithDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +11,8 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 )
 
 func TestPolicy(t *testing.T) {
@@ -31,118 +32,97 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		l = newLimiter(Policy{Backoff: time.Millisecond, Disable: time.Minute})
-		l.unanswered, now = 16, time.Now()
+		l, now = &limiter{policy: policy.Policy{Backoff: 320 * time.Millisecond, Disable: time.Minute}}, time.Now()
 	})
 
-	it("halves what may be unanswered at a refusal, and doubles the gap from 4 ms to a second", func() {
-		l.refused(now, now, 1, refusal)
-		Expect(l.allowed).To(BeEquivalentTo(8))
-		for _, gap := range []int{4, 8, 16, 32, 64, 128, 256, 512, 1000, 1000} {
+	it("doubles the gap between two requests at a refusal, from a 32nd of the back-off to all of it", func() {
+		for _, gap := range []int{10, 20, 40, 80, 160, 320, 320} {
+			l.refused(now, now, refusal)
 			Expect(l.gap).To(Equal(time.Duration(gap) * time.Millisecond))
 			now = now.Add(time.Hour)
-			l.refused(now, now, 1, refusal)
 		}
-		l.unanswered = 1
-		l.refused(now.Add(time.Hour), now, 1, refusal)
-		Expect(l.allowed).To(BeEquivalentTo(1), "one may always be")
 	})
 
-	it("takes what began before a pause for the same refusal, unless the server says for how long", func() {
-		l.refused(now, now, 1, refusal)
-		resume := l.resume
-		l.refused(now.Add(-time.Second), now.Add(time.Second), 1, refusal)
-		Expect(l.gap).To(Equal(4 * time.Millisecond))
-		Expect(l.allowed).To(BeEquivalentTo(8))
-		Expect(l.resume).To(Equal(resume))
-		l.refused(now.Add(-time.Second), now, 1, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
+	it("takes what began before a pause for the same refusal, which only has the pause last longer", func() {
+		l.refused(now, now, refusal)
+		l.refused(now.Add(-time.Second), now.Add(time.Second), refusal)
+		Expect(l.gap).To(Equal(10 * time.Millisecond))
+		Expect(l.refusals).To(Equal(1))
+		Expect(l.resume).To(BeTemporally(">", now.Add(time.Second)))
+		l.refused(now.Add(-time.Second), now, &StatusError{Code: refusal.Code, retryAfter: 7 * time.Second})
+		l.refused(now.Add(-time.Second), now, refusal)
 		Expect(l.resume).To(Equal(now.Add(7 * time.Second)))
+		l.alive()
+		l.refused(now.Add(-time.Second), now.Add(time.Hour), refusal)
+		Expect(l.resume).To(BeTemporally(">", now.Add(time.Hour)))
+		Expect(l.refusals).To(BeZero())
 	})
 
-	it("lets one more in when as many were answered as may be unanswered, and takes the gap away bit by bit", func() {
-		l.refused(now, now, 1, refusal)
-		l.refused(now.Add(time.Second), now, 1, refusal)
-		for range 9 {
-			l.finish(now, 1, nil)
-		}
-		Expect(l.allowed).To(BeNumerically("~", 9, 0.2))
-		Expect(l.gap).To(BeNumerically("~", 6012*time.Microsecond, time.Microsecond), "a 32nd less each time")
+	it("takes the gap away bit by bit as answers come", func() {
+		l.refused(now, now, refusal)
+		l.finish(now, nil)
+		Expect(l.gap).To(Equal(10*time.Millisecond - 312500*time.Nanosecond))
 		for range 10_000 {
-			l.finish(now, 1, nil)
+			l.finish(now, errAbsent)
 		}
 		Expect(l.gap).To(BeNumerically("<", time.Microsecond))
 	})
 
 	it("learns nothing from a connection that failed", func() {
-		l.refused(now, now, 1, refusal)
-		l.finish(now, 1, io.ErrUnexpectedEOF)
-		Expect(l.allowed).To(BeEquivalentTo(8))
-		Expect(l.gap).To(Equal(4 * time.Millisecond))
-		Expect(l.aliveSince(now)).To(BeFalse())
-		l.finish(now, 1, errAbsent)
-		Expect(l.allowed).To(BeNumerically(">", 8))
-		Expect(l.aliveSince(now)).To(BeTrue())
+		l.refused(now, now, refusal)
+		l.finish(now, io.ErrUnexpectedEOF)
+		Expect(l.gap).To(Equal(10 * time.Millisecond))
+		Expect(l.refusals).To(Equal(1))
 	})
 
-	it("gives a longer pause after each attempt at the same", func() {
-		for n := 1; n < 5; n++ {
-			now = now.Add(time.Hour)
-			l.refused(now, now, n, refusal)
-			longest := time.Millisecond << (n - 1)
-			Expect(l.resume).To(BeTemporally("~", now.Add(longest*3/4), longest/4), "attempt %d", n)
+	it("gives longer pauses until something comes, and the cache up after five in which nothing does", func() {
+		for range 3 {
+			for n := range 5 {
+				Expect(l.refusesAll()).To(BeFalse())
+				now = now.Add(time.Hour)
+				l.refused(now, now, refusal)
+				longest := l.policy.Backoff << n
+				Expect(l.resume).To(BeTemporally("~", now.Add(longest*3/4), longest/4), "pause %d", n)
+			}
+			Expect(l.refusesAll()).To(BeTrue())
+			l.alive()
 		}
+		l.refused(now.Add(time.Hour), now, refusal)
+		l.finish(now, errAbsent)
+		Expect(l.refusals).To(BeZero())
 	})
 
-	it("lets in any number until something is refused, then as many as may be unanswered, with the gap between them", func() {
-		admitted := func() bool { _, less := l.admit(now); return less == nil }
-		l.unanswered = 0
+	it("lets in any number until something is refused, and then, after the pause, one at a time with the gap between them", func() {
 		for range 1000 {
-			Expect(admitted()).To(BeTrue())
+			Expect(l.admit(now)).To(BeNumerically("<=", 0))
 		}
-		Expect(l.unanswered).To(Equal(1000))
-		l.unanswered = 2
-		l.refused(now, now.Add(-time.Second), 1, refusal)
-		Expect(admitted()).To(BeFalse(), "one may be, and two are")
-		l.finish(now, 1, io.ErrUnexpectedEOF)
-		Expect(admitted()).To(BeFalse())
-		_, less := l.admit(now)
-		l.finish(now, 1, io.ErrUnexpectedEOF)
-		Expect(less).To(BeClosed())
-		Expect(admitted()).To(BeTrue())
-		l.finish(now, 1, io.ErrUnexpectedEOF)
-		pause, _ := l.admit(now)
-		Expect(pause).To(Equal(4 * time.Millisecond))
+		l.refused(now, now, refusal)
+		pause := l.admit(now)
+		Expect(pause).To(Equal(l.resume.Sub(now)))
 		now = now.Add(pause)
-		Expect(admitted()).To(BeTrue())
+		Expect(l.admit(now)).To(BeZero())
+		Expect(l.admit(now)).To(Equal(10 * time.Millisecond))
 	})
 }
 
 func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("count anew after 256 KiB", func() {
-		tr := &transfer{offset: 100 + 256<<10 - 1, failures: 3, counted: 100}
-		tr.advance()
-		Expect(tr.failures).To(Equal(3))
-		tr.offset++
-		tr.advance()
-		Expect(tr.failures).To(BeZero())
-		tr.offset, tr.failures = tr.offset+256<<10-1, 1
-		tr.advance()
-		Expect(tr.failures).To(Equal(1))
-	})
-
-	it("are five, and two of what takes too long, after which another cache is asked", func() {
+	it("are five, and one of a first byte that is late; of what takes too long, one where another cache has it", func() {
 		none, one := fallback(nil), fallback(func(context.Context) bool { return true })
 		decide := func(f fallback, failed int, err error) error { return f.decide(t.Context(), failed, err) }
 		for _, f := range []fallback{none, one} {
 			Expect(decide(f, 4, io.ErrUnexpectedEOF)).To(Succeed())
 			Expect(decide(f, 5, io.ErrUnexpectedEOF)).To(MatchError("unexpected EOF (tried 5 times)"))
-			Expect(decide(f, 1, errSlow)).To(Succeed())
 		}
-		Expect(decide(none, 2, errSlow)).To(MatchError("no answer in time (tried 2 times)"))
-		var left *fallbackError
-		Expect(errors.As(decide(one, 2, errSlow), &left)).To(BeTrue())
+		for _, err := range []error{errStalled, errRate} {
+			Expect(decide(none, 4, err)).To(Succeed())
+			Expect(decide(none, 5, err)).To(MatchError(err.Error() + " (tried 5 times)"))
+		}
+		Expect(decide(none, 1, errSlow)).To(Equal(errSlow))
+		for _, err := range []error{errStalled, errRate, errSlow} {
+			Expect(decide(one, 1, err)).To(Equal(&fallbackError{err}))
+		}
 	})
 
 	it("are not made of what will be the same again", func() {
@@ -159,12 +139,17 @@ func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 		Expect(isAnswer(answer(500))).To(BeFalse())
 	})
 
-	it("are given up where too little comes in the time for it", func() {
+	it("count anew when 4 KiB a second have come of a NAR, for the time in which it may stall, and are over when that is", func() {
+		const stall, enough = 30 * time.Second, 30 * 4096
 		var p pace
-		Expect(p.add(4096*29, 29*time.Second, 30*time.Second)).To(Succeed())
-		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "4 KiB a second")
-		Expect(p.add(4096*30-1, 30*time.Second, 30*time.Second)).To(MatchError(errRate))
-		Expect(p.add(4096, time.Second, 30*time.Second)).To(Succeed(), "which is measured anew")
+		add := func(n int, took time.Duration) (bool, error) { return p.add(n, took, stall) }
+		Expect(add(enough-2, 0)).To(BeFalse())
+		Expect(add(1, stall-1)).To(BeFalse())
+		Expect(add(1, time.Hour)).To(BeTrue())
+		Expect(add(enough-1, stall-1)).To(BeFalse(), "which is measured anew")
+		_, slow := add(0, 1)
+		Expect(slow).To(MatchError("too little arrives: 122879 bytes in 30s"))
+		Expect(add(1, stall-1)).To(BeFalse(), "which is measured anew")
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
@@ -25,7 +26,8 @@ type substituter struct {
 	address   *address
 	index     int // in the user's order
 	transport transport
-	policy    Policy
+	policy    policy.Policy
+	stall     time.Duration
 	pool      *decompress.Pool
 	log       func(string, ...any)
 	priority  int
@@ -76,7 +78,10 @@ func (c *substituter) setDisabled(cause error) {
 	c.mu.Unlock()
 }
 
-func (c *substituter) disabledFor() string { return fmt.Sprintf("disabled for %v: ", c.policy.Disable) }
+// disabledFor is how Nix says it, for those who search for that.
+func (c *substituter) disabledFor() string {
+	return fmt.Sprintf("disabled for %v s: ", c.policy.Disable.Seconds())
+}
 
 // disabled is why the cache is disabled at present, nil where it is not.
 func (c *substituter) disabled() error {
@@ -106,44 +111,40 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 		return nil, err
 	}
 	r := request{url: u, packed: true}
-	began, allowed := time.Now(), attempts
+	began := time.Now()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-wanted.Done():
 		return nil, context.Cause(wanted)
 	}
-	if err := c.disabled(); err != nil && isFailure(err) {
-		allowed = 1
-	}
-	for n := 1; ; n++ {
+	why := c.disabled()
+	down := why != nil && isFailure(why)
+	for n := 1; ; {
 		asked, err := c.limiter.start(wanted)
 		if err != nil {
 			return nil, err
 		}
 		if err := c.failedSince(began); err != nil {
-			c.limiter.finish(asked, n, err)
 			return nil, err
 		}
 		p, err := c.once(ctx, r)
-		c.limiter.finish(asked, n, err)
+		c.limiter.finish(asked, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !worthRetrying(err):
 			return p, c.final(err)
-		case isRefusal(err) && c.limiter.aliveSince(asked):
-			n-- // the cache answers others, so it will answer this too
-			continue
-		case n >= allowed && !isRefusal(err), n >= attempts, timedOut(err) && n >= maxTimeouts:
+		case isRefusal(err) && !c.limiter.refusesAll():
+			continue // after a pause
+		case isRefusal(err), down, n == attempts:
 			c.disable(err)
 			return nil, err
-		case isRefusal(err): // for which the limiter has a pause
-			continue
 		}
-		if err := retry.Sleep(wanted, c.policy.pause(n, err)); err != nil {
+		if err := retry.Sleep(wanted, pause(c.policy, n, err)); err != nil {
 			return nil, err
 		}
+		n++
 	}
 }
 

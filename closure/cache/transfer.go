@@ -13,9 +13,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
-// progressBytes is how many bytes make attempts count anew.
-const progressBytes = 256 << 10
-
 // transfer reads one file's body and continues it after a break, so that what is behind it sees one stream.
 type transfer struct {
 	cache    *substituter
@@ -25,7 +22,6 @@ type transfer struct {
 
 	ctx      context.Context
 	abort    context.CancelFunc // ends the transfer from any goroutine
-	asked    time.Time          // when the present request began
 	live     context.Context    // of the present connection
 	cancel   context.CancelCauseFunc
 	stall    *time.Timer
@@ -34,8 +30,7 @@ type transfer struct {
 	html     bool
 	openEnd  bool
 	offset   int64 // bytes given out
-	failures int   // attempts that failed since so much has come that they count anew
-	counted  int64 // the offset at which they began to be counted
+	failures int   // attempts that failed, since the pace was last kept
 	whole    bool  // ranges do not work here
 	pace     pace
 	err      error
@@ -70,8 +65,8 @@ func (t *transfer) connect() error {
 	if pause := t.cache.limiter.pause(); pause > t.cache.policy.Patience && t.fallback.available(t.ctx) {
 		return &fallbackError{fmt.Errorf("%w (%v)", errPaused, pause.Round(time.Second/10))}
 	}
-	var err error
-	if t.asked, err = t.cache.limiter.start(t.ctx); err != nil {
+	asked, err := t.cache.limiter.start(t.ctx)
+	if err != nil {
 		return err
 	}
 	t.live, t.cancel = context.WithCancelCause(t.ctx)
@@ -83,7 +78,7 @@ func (t *transfer) connect() error {
 	answered := t.expectAnswer()
 	a, err := t.cache.transport.get(live, r)
 	answered()
-	t.cache.limiter.finish(t.asked, t.failures+1, err)
+	t.cache.limiter.finish(asked, err)
 	if err != nil {
 		t.whole = t.whole || errors.Is(err, errWrongRange)
 		if cause := context.Cause(live); cause != nil {
@@ -92,7 +87,7 @@ func (t *transfer) connect() error {
 		return t.meaning(err)
 	}
 	t.response = a
-	t.stall = time.AfterFunc(t.cache.policy.Stall, func() { cancel(errStalled) })
+	t.stall = time.AfterFunc(t.cache.stall, func() { cancel(errStalled) })
 	t.stall.Stop()
 	if was := t.request.validator; was != "" && a.validator != "" && a.validator != was {
 		return &restartError{errors.New("the file changed while it was on its way")}
@@ -117,7 +112,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.policy.Stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
@@ -141,9 +136,12 @@ func (t *transfer) meaning(err error) error {
 
 // skip reads over bytes that were given out already.
 func (t *transfer) skip(n int64) error {
-	buf := make([]byte, min(max(n, 0), 64<<10))
+	if n <= 0 {
+		return nil
+	}
+	buf := make([]byte, min(n, 64<<10))
 	for n > 0 {
-		got, err := t.read(buf[:min(n, int64(len(buf)))])
+		got, _, err := t.read(buf[:min(n, int64(len(buf)))])
 		n -= int64(got)
 		if err == io.EOF && n > 0 {
 			return io.ErrUnexpectedEOF
@@ -152,54 +150,58 @@ func (t *transfer) skip(n int64) error {
 			return err
 		}
 	}
+	t.pace = pace{} // what came a second time makes no attempt count anew
 	return nil
 }
 
-// read is one read of the body, given up when no byte comes, or too few.
-func (t *transfer) read(p []byte) (int, error) {
+// read is one read of the body, given up when no byte comes, or too few. kept says that enough have come.
+func (t *transfer) read(p []byte) (n int, kept bool, err error) {
 	began := time.Now()
-	t.stall.Reset(t.cache.policy.Stall)
-	n, err := t.response.body.Read(p)
+	t.stall.Reset(t.cache.stall)
+	n, err = t.response.body.Read(p)
 	t.stall.Stop()
 	if err != nil && err != io.EOF && errors.Is(context.Cause(t.live), errStalled) {
-		err = fmt.Errorf("%w (%v)", errStalled, t.cache.policy.Stall)
+		err = fmt.Errorf("%w (%v)", errStalled, t.cache.stall)
 	}
-	if slow := t.pace.add(n, time.Since(began), t.cache.policy.Stall); err == nil && slow != nil {
-		if err = slow; t.fallback.available(t.ctx) {
-			err = &fallbackError{slow}
-		}
+	kept, slow := t.pace.add(n, time.Since(began), t.cache.stall)
+	if err == nil {
+		err = slow
 	}
-	return n, err
+	return n, kept, err
 }
 
-// pace measures how much comes in the time that is spent waiting for it.
+// pace measures how much comes in the time that is spent waiting for it: what minRate makes of Options.Stall has to come in
+// that, again and again.
 type pace struct {
 	waited time.Duration
 	bytes  int64
 }
 
-// add counts one read. Each time that stall has passed it says whether too little came in it.
-func (p *pace) add(n int, took, stall time.Duration) error {
+// add counts one read, and says that enough has come, or that the time for it is over. Then it counts anew.
+func (p *pace) add(n int, took, stall time.Duration) (kept bool, slow error) {
 	p.waited, p.bytes = p.waited+took, p.bytes+int64(n)
-	if p.waited < stall {
-		return nil
-	}
 	was := *p
-	*p = pace{}
-	if float64(was.bytes) >= minRate*was.waited.Seconds() {
-		return nil
+	switch {
+	case float64(was.bytes) >= minRate*stall.Seconds():
+		*p = pace{}
+		return true, nil
+	case was.waited >= stall:
+		*p = pace{}
+		return false, fmt.Errorf("%w: %d bytes in %v", errRate, was.bytes, was.waited.Round(time.Second/10))
 	}
-	return fmt.Errorf("%w: %d bytes in %v", errRate, was.bytes, was.waited.Round(time.Second/10))
+	return false, nil
 }
 
 func (t *transfer) Read(p []byte) (int, error) {
 	for t.err == nil {
-		n, err := t.read(p)
+		n, kept, err := t.read(p)
 		if n > 0 {
 			t.offset += int64(n)
-			t.advance()
 			t.cache.bytes.Add(int64(n))
 			t.cache.limiter.alive()
+		}
+		if kept {
+			t.failures = 0
 		}
 		if err == io.EOF && t.size >= 0 && t.offset < t.size {
 			err = fmt.Errorf("%w: %d of %d bytes came", io.ErrUnexpectedEOF, t.offset, t.size)
@@ -213,13 +215,6 @@ func (t *transfer) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, t.err
-}
-
-// advance makes attempts count anew when enough has come since they were counted.
-func (t *transfer) advance() {
-	if t.offset-t.counted >= progressBytes {
-		t.failures, t.counted = 0, t.offset
-	}
 }
 
 // resume makes the stream continue after an error, or returns the error that ends it.
@@ -250,20 +245,21 @@ func (t *transfer) retry(err error) error {
 	if errors.As(err, &left) || !worthRetrying(err) {
 		return err
 	}
-	if isRefusal(err) && t.cache.limiter.aliveSince(t.asked) {
-		return nil // the cache answers others, so it will answer this too
+	switch {
+	case !isRefusal(err):
+		t.failures++
+	case t.cache.limiter.refusesAll():
+		t.failures = attempts
+	default:
+		return nil // after a pause
 	}
-	t.failures++
 	if final := t.fallback.decide(t.ctx, t.failures, err); final != nil {
 		return t.ended(final)
-	}
-	if isRefusal(err) {
-		return nil // the limiter has a pause for that
 	}
 	if timedOut(err) {
 		t.cache.note("waiting", fmt.Sprintf("waiting for %s: %v; %d bytes came so far", redact.URL(t.request.url), err, t.offset))
 	}
-	if retry.Sleep(t.ctx, t.cache.policy.pause(t.failures, err)) != nil {
+	if retry.Sleep(t.ctx, pause(t.cache.policy, t.failures, err)) != nil {
 		return t.ended(err)
 	}
 	return nil

@@ -68,7 +68,7 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		Expect(requests[1].Header.Get("If-Range")).To(Equal(s.etag(n.URL)))
 	})
 
-	it("survives a line that breaks again and again, as long as 256 KiB come in less than five parts", func() {
+	it("survives a line that breaks again and again, as long as enough comes in less than five parts", func() {
 		data = content("large", 1_000_000)
 		n = s.add(t, "large", "none", data, nil)
 		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
@@ -224,7 +224,7 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		})
 		o := options(s.URL)
 		const disabled = 30 * time.Millisecond
-		o.Policy.Disable = disabled
+		o.Policy().Disable = disabled
 		began := time.Now()
 		Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 		Expect(time.Since(began)).To(And(BeNumerically(">=", disabled), BeNumerically("<", busy.Limit(5*time.Second))))
@@ -256,6 +256,21 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		_, err := fetch(open(t, options(s.URL)), n.StorePath)
 		Expect(err).To(MatchError(And(ContainSubstring("503 Service Unavailable"), ContainSubstring(n.URL),
 			ContainSubstring("tried 5 times"))))
+		Expect(s.asked(n.URL)).To(HaveLen(5))
+	})
+
+	it("gives up a line that breaks after each byte", func() {
+		onNAR(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			var from int
+			fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, n.FileSize-1, n.FileSize))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(s.file(n.URL)[from : from+1])
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		_, err := fetch(open(t, options(s.URL)), n.StorePath)
+		Expect(err).To(MatchError(ContainSubstring("tried 5 times")))
 		Expect(s.asked(n.URL)).To(HaveLen(5))
 	})
 
