@@ -14,6 +14,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // HookName is the attribute, or the executable in an output's bin, that runs once at build time.
@@ -200,5 +201,5 @@ func (f Finder) gitURL() string {
 // isRevision reports whether s is a commit or short for one, of which the outputs are always the same, and not a word such as
 // latest.
 func isRevision(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
+	return s != hydra.Latest && s != hydra.LatestFinished && hydra.CheckRevision(s) == nil
 }

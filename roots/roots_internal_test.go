@@ -17,11 +17,11 @@ func TestTheSourcesIdentityIsWhatTheSettingsSayElseWhatGitHas(t *testing.T) {
 	g := NewWithT(t)
 	f := Finder{Identity: nixinstall.Identity{Rev: commitOfGit, URL: "https://git/x"}}
 	g.Expect([]string{f.revision(), f.commit(), f.gitURL()}).To(Equal([]string{commitOfGit, commitOfGit, "https://git/x"}))
-	f.Settings = Settings{GitRev: "C0FFEE", GitURL: "https://other/x"}
-	g.Expect([]string{f.revision(), f.commit(), f.gitURL()}).To(Equal([]string{"c0ffee", "c0ffee", "https://other/x"}))
+	f.Settings = Settings{GitRev: "C0FFEE1", GitURL: "https://other/x"}
+	g.Expect([]string{f.revision(), f.commit(), f.gitURL()}).To(Equal([]string{"c0ffee1", "c0ffee1", "https://other/x"}))
 	f.Settings = Settings{GitRev: "Latest"} // a word is Hydra's to understand
 	g.Expect([]string{f.revision(), f.commit()}).To(Equal([]string{"Latest", commitOfGit}))
-	for text, want := range map[string]bool{"": false, "c0ffee": true, "latest": false, commitOfGit: true} {
+	for text, want := range map[string]bool{"": false, "c0ffee1": true, "feed": false, "latest": false, "latest-finished": false, commitOfGit: true} {
 		g.Expect(isRevision(text)).To(Equal(want), text)
 	}
 }
@@ -57,7 +57,7 @@ func TestAnAnswerIsOnlyKeptWhereNothingChangesByItself(t *testing.T) {
 	g.Expect(logged).To(Equal(1))
 	g.Expect(key(func(f *Finder) { f.File, f.Flake, f.Settings.NixPath = "", ".", []string{"x=https://h/x"} })).NotTo(BeEmpty())
 	g.Expect(key(func(f *Finder) { f.File, f.Settings.HydraJob = "", "p/j/a" })).To(BeEmpty(), "Hydra's latest")
-	g.Expect(key(func(f *Finder) { f.File, f.Settings.HydraJob, f.Settings.GitRev = "", "p/j/a", "c0ffee" })).NotTo(BeEmpty())
+	g.Expect(key(func(f *Finder) { f.File, f.Settings.HydraJob, f.Settings.GitRev = "", "p/j/a", "c0ffee1" })).NotTo(BeEmpty())
 
 	// Where nothing is evaluated, nothing depends on the source.
 	none := func(f *Finder) { f.File = "" }
