@@ -84,7 +84,7 @@ func newPathInfo(f *cache.Found) PathInfo {
 	return info
 }
 
-// Original is what package relocate wants to know of a path. The error is that of a NarHash which is none.
+// Original is what package relocate wants to know of a path. It fails where NarHash is not a hash.
 func (i PathInfo) Original() (relocate.Original, error) {
 	hash, err := storepath.ParseHash(i.NarHash)
 	if err != nil {

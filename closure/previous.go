@@ -201,7 +201,7 @@ func overruled(m Manifest, nodes map[*Node][]string, overrules relocate.Overrule
 	for _, raw := range m.Overruled {
 		var o Overruled
 		if err := json.Unmarshal([]byte(raw), &o); err != nil {
-			return fmt.Errorf("it does not say well what was taken as harmless: %.80q", raw)
+			return fmt.Errorf("what it says was taken as harmless cannot be read: %.80q", raw)
 		}
 		if overrules.Match(o.Path, o.File) == "" {
 			return fmt.Errorf("%s in it was taken as harmless by %.200q, and is not any more", o.Path, o.By)
@@ -221,7 +221,7 @@ func decodeBlockers(m Manifest, group Group) (blockers []Blocker, err error) {
 		var blocker Blocker
 		err := json.Unmarshal([]byte(raw), &blocker)
 		if err != nil || m.Tried == "" || !slices.Contains(group.Paths, blocker.Path) {
-			return nil, fmt.Errorf("it does not say well why it could not be relocated: %.80q", raw)
+			return nil, fmt.Errorf("what it says of why it could not be relocated cannot be read: %.80q", raw)
 		}
 		blockers = append(blockers, blocker)
 	}

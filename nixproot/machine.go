@@ -288,7 +288,7 @@ func programFile(name string) (machine, interpreter string, _ error) {
 	return machineOf(head), "", nil
 }
 
-// machineOf is what a program that begins with head is for, "" where that is none: ELF up to e_machine, which is in 32 and
+// machineOf is the machine that a program beginning with head is for, "" where head is not a program's: ELF up to e_machine, which is in 32 and
 // 64 bits alike, and Darwin's Mach-O (mach-o/loader.h).
 func machineOf(head []byte) string {
 	switch {

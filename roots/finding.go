@@ -16,7 +16,7 @@ type Finding struct {
 	Text string
 	// Proven says that it is the reason for certain: without it the caches have the output, or Hydra says so.
 	Proven bool
-	// Err is the error that it would be by itself. Where it is none it has Kinds instead.
+	// Err is the error that it would be by itself. It is nil where Kinds say what it is.
 	Err   error
 	Kinds []Kind
 	// Facts are what is known of it: the words that its kinds name, each followed by what it stands for.

@@ -15,7 +15,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// ErrNoRevision says that Hydra cannot be asked for a source of which nobody tells the commit.
+// ErrNoRevision says that Hydra cannot be asked for a source whose commit is not known.
 var ErrNoRevision = errors.New("asking Hydra: the revision of this source is not known, as neither a .git nor " +
 	"the platform says it")
 
@@ -143,7 +143,7 @@ func (f Finder) hydraClient() (client *hydra.Client, closeConnections func(), er
 	return client, transport.Close, err
 }
 
-// login is what a cache at Hydra's address would get; an address that is none has no login.
+// login is what a cache at Hydra's address would get, nothing where the address cannot be read.
 func (f Finder) login() (cache.Credential, bool) {
 	login, ok, err := cache.LoginFor(f.Servers, f.Settings.HydraURL)
 	return login, ok && err == nil

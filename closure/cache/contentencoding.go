@@ -41,7 +41,7 @@ func decodeContent(ctx context.Context, pool *decompress.Pool, encodings string,
 	return stack, nil
 }
 
-// decoders are some on top of each other.
+// decoders are a chain, of which each reads what the one before it gives.
 type decoders struct {
 	io.Reader
 	closers []io.Closer

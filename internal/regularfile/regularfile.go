@@ -1,4 +1,4 @@
-// Package regularfile reads files that whoever has made them may have chosen to be anything: a FIFO that nobody writes to, a
+// Package regularfile reads files that a stranger has made and that may be anything: a FIFO that nobody writes to, a
 // device, a file without end. It opens regular files only, and waits for none; what it reads is bounded, and ends with a
 // context.
 package regularfile

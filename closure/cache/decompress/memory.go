@@ -62,7 +62,7 @@ type spare struct {
 	decoder any
 }
 
-// take is a decoder of that class, nil where none waits. The caller has a lease for what it holds.
+// take gives a spare decoder of that class, nil where there is none. The caller has a lease for what it holds.
 func (m *windows) take(class any) (decoder any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

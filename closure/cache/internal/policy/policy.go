@@ -9,8 +9,8 @@ import (
 
 // Policy is how patient a set of caches is: a request that fails is made again a few times, each time after a longer pause; when
 // that does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it (NixOS/nix
-// src/libstore/http-binary-cache-store.cc and filetransfer.cc). What is 0 is as a build wants it: a dead cache costs seconds, a
-// flapping one is waited for.
+// src/libstore/http-binary-cache-store.cc and filetransfer.cc). A time that is 0 stands for a build's: a dead cache
+// costs seconds, a flapping one is waited for.
 type Policy struct {
 	// Backoff is the wait before the second attempt; 0 means 250 ms. Each further one is up to twice as long, with a
 	// bound, and partly left to chance.
