@@ -88,7 +88,7 @@ func testManifest(t *testing.T, _ spec.G, it spec.S) {
 			"more store paths outside":                        add("!*"),
 			`reference "0000000000" of`:                       line(func(f []string) []string { return append(f, "!0000000000", "0000000000") }),
 			"of why it could not be relocated cannot be read": func(m *closure.Manifest) { m.Blocked, m.Tried = []string{"{}"}, "/layers/x" },
-			"could not be relocated: \"x\"": func(m *closure.Manifest) {
+			"could not be relocated cannot be read: \"x\"": func(m *closure.Manifest) {
 				m.Blocked, m.Tried = []string{"x"}, "/layers/x"
 			},
 		} {
