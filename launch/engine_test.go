@@ -213,7 +213,7 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	})
 
 	it("blocks no signal of an app on a terminal", func() {
-		_, lines := onTerminal(t, img.command("sh", "-c", "grep SigBlk /proc/self/status"))
+		_, lines := onTerminal(t, img.command("grep", "SigBlk", "/proc/self/status"))
 		Expect(strings.Fields(until(lines, "SigBlk"))[1]).To(Equal("0000000000000000"))
 	})
 
@@ -734,6 +734,16 @@ func testChoice(t *testing.T, context spec.G, it spec.S) {
 		r := run(img.command("app", "exit", "3"))
 		Expect(r.code).To(Equal(3), r.err)
 		Expect(r.err).To(ContainSubstring("proot does not work here, running by userns: proot ended with status 1\n"))
+		Expect(r.took).To(BeNumerically("<", busy.Limit(10*time.Second)))
+	})
+
+	it("leaves nothing of an engine that did not start, which would keep its output open", func() {
+		path := filepath.Join(img.dir, "fake")
+		Expect(os.WriteFile(path, []byte("#!/bin/sh\nsleep 60 & exit 1\n"), 0o755)).To(Succeed())
+		img.configure(func(c *launch.Config) { c.PRoot = path })
+		img.env = []string{launch.EngineEnv + "=proot", "PROOT_NO_SECCOMP=1"}
+		r := run(img.command("app", "exit", "3"))
+		Expect(r.code).To(Equal(126))
 		Expect(r.took).To(BeNumerically("<", busy.Limit(10*time.Second)))
 	})
 
