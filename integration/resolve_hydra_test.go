@@ -99,23 +99,20 @@ func testHydra(t *testing.T, _ spec.G, it spec.S) {
 	it("waits for an evaluation and its builds with lines that link to them", func() {
 		h := w.hydra(hydratest.Evaluation{Inputs: inputs(hydratest.Revision("older")), Jobs: []hydratest.Job{{Name: "web"}}})
 		w.fails(h.job("shop/main/web"), "none of its 1 evaluations has it", hydratest.Revision("older"), "latest")
-		made := make(chan *hydratest.Eval, 1)
-		var asked atomic.Int32 // requests come side by side
+		var looks atomic.Int32 // requests come side by side
+		var made atomic.Pointer[hydratest.Eval]
 		h.OnRequest(func(_ int, r *http.Request) {
-			if !strings.HasSuffix(r.URL.Path, "/evals") && !strings.HasSuffix(r.URL.Path, "/builds") {
-				return
-			}
-			switch asked.Add(1) {
-			case 2:
-				go func() { made <- h.Project("shop").Jobset("main").Evaluate(evaluation()) }()
-			case 4:
-				go func() { (<-made).Succeed() }()
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/evals") && looks.Add(1) == 2:
+				made.Store(h.Project("shop").Jobset("main").Evaluate(evaluation()))
+			case r.URL.Path == "/status": // asked once a build is found unfinished, before a line says so
+				made.Load().Succeed()
 			}
 		})
 		o := w.deploy(h.job("shop/main/web", "BP_NIX_HYDRA_WAIT", "2m"), outs[0])
 		Expect(o.Log).To(ContainSubstring("waiting for Hydra to evaluate "+rev[:12]), o.Log)
 		Expect(o.Log).To(ContainSubstring("/jobset/shop/main"))
-		Expect(o.Log).To(MatchRegexp(`waiting for Hydra to build web\S*, which is queued: http://\S+/build/50002`))
+		Expect(o.Log).To(MatchRegexp(`waiting for Hydra to build web\S*, which is queued: http://\S+/build/50002`), o.Log)
 		nothingEvaluated()
 	})
 

@@ -325,8 +325,10 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 
 	it("ends what is left of the left behind, too", func() {
 		file := filepath.Join(img.dir, "pid")
-		script := `setsid sh -c 'sh -c "echo \$\$ > pid; sleep 1000; :"; :' & until [ -s pid ]; do sleep 0.01; done; exit 7`
-		Expect(run(img.command("sh", "-c", script)).code).To(Equal(7))
+		script := `setsid sh -c 'sh -c "echo \$\$ > pid; sleep 60; :"; :' & until [ -s pid ]; do sleep 0.01; done; exit 7`
+		r := run(img.command("sh", "-c", script))
+		Expect(r.code).To(Equal(7))
+		Expect(r.took).To(BeNumerically("<", busy.Limit(20*time.Second)), "its output was open")
 		data, err := os.ReadFile(file)
 		Expect(err).NotTo(HaveOccurred())
 		pid, err := strconv.Atoi(strings.TrimSpace(string(data)))

@@ -228,37 +228,44 @@ func stopWith(a *app) {
 	}
 }
 
-// endOrphans kills what has become a child of this process without being waited for. Process 1 need not: its end is
-// theirs.
+// orphansGrace is how long what is killed may take to be gone: on a busy machine that is more than one turn of it.
+const orphansGrace = 2 * time.Second
+
+// endOrphans kills what has become a child of this process without being waited for, until there is no child any more: the
+// children of those that are killed are adopted in their turn. Process 1 need not: its end is theirs.
 func endOrphans() {
 	if os.Getpid() == 1 {
 		return
 	}
-	for range 10 { // the children of those that are killed are adopted in their turn
-		if killAll("PPid", os.Getpid()) == 0 {
-			return
+	for deadline := time.Now().Add(orphansGrace); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		killAll("PPid", os.Getpid())
+		for {
+			pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+			if err == syscall.ECHILD {
+				return
+			}
+			if pid <= 0 {
+				break
+			}
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-// killAll kills every process whose status in /proc has pid in the field, and returns how many there were.
-func killAll(field string, pid int) int {
+// killAll kills every process whose status in /proc has pid in the field.
+func killAll(field string, pid int) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return 0
+		return
 	}
-	want, killed := []byte("\n"+field+":\t"+strconv.Itoa(pid)+"\n"), 0
+	want := []byte("\n" + field + ":\t" + strconv.Itoa(pid) + "\n")
 	for _, e := range entries {
 		other, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
 		data, err := os.ReadFile("/proc/" + e.Name() + "/status")
-		if err == nil && bytes.Contains(data, want) && !bytes.Contains(data, []byte("\nState:\tZ")) {
+		if err == nil && bytes.Contains(data, want) {
 			_ = syscall.Kill(other, syscall.SIGKILL)
-			killed++
 		}
 	}
-	return killed
 }
