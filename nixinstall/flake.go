@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
 // flakeReference is a flake inside the source, as Nix's command line names one ("./nix?submodules=1#server"): see
@@ -98,24 +100,18 @@ func parseFlakeReference(text string) (flakeReference, error) {
 // flakeAbove is the directory of the flake that a directory of the source belongs to: where its links lead, or the nearest
 // above that with a flake.nix. Where there is none it is the directory itself.
 func flakeAbove(source, dir string) (string, error) {
-	root, err := filepath.EvalSymlinks(source)
-	if err != nil {
-		return "", err
-	}
-	place, err := filepath.EvalSymlinks(filepath.Join(root, filepath.FromSlash(dir)))
-	if errors.Is(err, fs.ErrNotExist) {
+	rel, err := regularfile.Resolve(source, filepath.FromSlash(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return dir, nil
-	}
-	if err != nil {
-		return "", err
-	}
-	rel, err := filepath.Rel(root, place)
-	if err != nil || !filepath.IsLocal(rel) {
+	case errors.Is(err, regularfile.ErrOutside):
 		return "", fmt.Errorf("%s leads out of the source", dir)
+	case err != nil:
+		return "", err
 	}
 	rel = filepath.ToSlash(rel)
 	for above := rel; ; above = path.Dir(above) {
-		if isFile(filepath.Join(root, filepath.FromSlash(above), "flake.nix")) {
+		if isFile(filepath.Join(source, filepath.FromSlash(above), "flake.nix")) {
 			return above, nil
 		}
 		if above == "." {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nixproot/nix-hydra-buildpack/internal/processgroup"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
@@ -105,23 +106,7 @@ func (t Toolchain) exec(ctx context.Context, c command, configDir string, log *j
 	cmd.Stdin = strings.NewReader(c.stdin)
 	cmd.Stdout = &stdout
 	cmd.Stderr = log
-	// A process group of its own, so that git and ssh stop with it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	killing := time.NewTimer(time.Hour)
-	cmd.Cancel = func() error {
-		group := -cmd.Process.Pid
-		killing = time.AfterFunc(stopDelay, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
-		return syscall.Kill(group, syscall.SIGTERM)
-	}
-	cmd.WaitDelay = outputDelay
-	err := cmd.Run()
-	killing.Stop()
-	if ctx.Err() != nil && cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it has started, and did not stop either
-	}
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // it has ended well itself
-	}
+	err := processgroup.Run(cmd, syscall.SIGTERM, stopDelay, outputDelay) // with git and ssh
 	log.flush()
 	result := answer{stdout: stdout.Bytes(), log: log}
 	switch {

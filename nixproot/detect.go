@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
-	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
-	"github.com/nixproot/nix-hydra-buildpack/internal/text"
-	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
+	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
+	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 )
 
 // planEntry is the buildpack plan entry that this buildpack both provides and requires.
@@ -186,18 +188,11 @@ func findEntry(source string, config Config) (entry, error) {
 
 // isSourceFile fails for what is no regular file of the source, such as one that a link outside of it leads to.
 func isSourceFile(source, file string) error {
-	root, err := filepath.EvalSymlinks(source)
+	real, err := regularfile.Resolve(source, file)
 	if err != nil {
 		return err
 	}
-	real, err := filepath.EvalSymlinks(filepath.Join(root, file))
-	if err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
-		return errors.New("it is a link to what is not in the source")
-	}
-	if info, err := os.Stat(real); err != nil || !info.Mode().IsRegular() {
+	if info, err := os.Stat(filepath.Join(source, real)); err != nil || !info.Mode().IsRegular() {
 		return cmp.Or(err, errors.New("it is no regular file"))
 	}
 	return nil

@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nixproot/nix-hydra-buildpack/internal/processgroup"
 )
 
 // endGrace is how long processes may go on after they were sent a signal to end, or after the one that started them has ended
@@ -28,19 +29,7 @@ func runToEnd(command *exec.Cmd) (left []string, err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, err
 	}
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	killing := time.NewTimer(time.Hour)
-	killing.Stop()
-	command.Cancel = func() error {
-		group := -command.Process.Pid
-		killing = time.AfterFunc(interruptGrace, func() { _ = unix.Kill(group, unix.SIGKILL) })
-		return unix.Kill(group, unix.SIGINT)
-	}
-	command.WaitDelay = endGrace
-	if err = command.Run(); errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // the command itself has succeeded
-	}
-	killing.Stop()
+	err = processgroup.Run(command, unix.SIGINT, interruptGrace, endGrace)
 	left = endChildren()
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	return left, err

@@ -122,24 +122,19 @@ const (
 // Read reads the Procfile of a source, which may be a symbolic link to another file of it; a source without one
 // gives no entries and no error.
 func Read(ctx context.Context, source string) (File, error) {
-	root, err := filepath.EvalSymlinks(source)
-	if err != nil {
-		return File{}, fmt.Errorf("reading Procfile: %w", err)
-	}
-	file, err := filepath.EvalSymlinks(filepath.Join(root, Name))
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(filepath.Join(root, Name)); err == nil { // as of one to a submodule that is not there
+	file, err := regularfile.Resolve(source, Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(filepath.Join(source, Name)); err == nil { // as of one to a submodule that is not there
 			return File{}, &FileError{Kind: BadLink, Err: errors.New("it is a link that leads nowhere")}
 		}
-		return File{Warnings: misnamed(root)}, nil
-	}
-	if err != nil {
+		return File{Warnings: misnamed(source)}, nil
+	case errors.Is(err, regularfile.ErrOutside):
+		return File{}, &FileError{Kind: BadLink, Err: err}
+	case err != nil:
 		return File{}, fmt.Errorf("reading Procfile: %w", err)
 	}
-	if rel, err := filepath.Rel(root, file); err != nil || !filepath.IsLocal(rel) {
-		return File{}, &FileError{Kind: BadLink, Err: errors.New("it is a link to what is not in the source")}
-	}
-	text, err := regularfile.Read(ctx, file, MaxSize)
+	text, err := regularfile.Read(ctx, filepath.Join(source, file), MaxSize)
 	if err != nil {
 		return File{}, &FileError{Kind: BadFile, Err: err}
 	}

@@ -42,6 +42,16 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(fetch(set, s.add(t, "a", "none", data, nil).StorePath)).To(Equal(data))
 	})
 
+	it("asks by the name that it is given, or by none", func() {
+		for _, name := range []string{"buildpack/1.2", ""} {
+			o := options(s.URL)
+			o.UserAgent = name
+			open(t, o)
+			asked := s.asked("nix-cache-info")
+			Expect(asked[len(asked)-1].UserAgent()).To(Equal(name))
+		}
+	})
+
 	it("says once that the only cache is down, in its error", func() {
 		s.Close()
 		log := &logged{}

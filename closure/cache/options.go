@@ -34,7 +34,7 @@ type Options struct {
 	// RootCAs are extra certificate authorities, added to the system's and to those of $NIX_SSL_CERT_FILE and
 	// $SSL_CERT_FILE.
 	RootCAs []Authorities
-	// UserAgent names the program to the caches; "" means a default.
+	// UserAgent names the program to the caches; "" is no name.
 	UserAgent string
 	// Log receives one line per thing worth telling (a cache that is down, the first failure of each kind); nil
 	// discards them.
@@ -82,7 +82,6 @@ type Credential struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.UserAgent = cmp.Or(o.UserAgent, "nix-hydra-buildpack")
 	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
 	o.Stall = cmp.Or(o.Stall, 30*time.Second)
 	o.policy = o.policy.WithDefaults()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,27 @@ func OpenLinked(name string) (*os.File, error) {
 // OpenIn is OpenLinked for a file below root, which no link leads out of.
 func OpenIn(root *os.Root, name string) (*os.File, error) {
 	return checked(root.OpenFile(name, withoutWaiting, 0))
+}
+
+// ErrOutside is the error of a link that leads out of the directory it is in.
+var ErrOutside = errors.New("it is a link to what is not in the source")
+
+// Resolve is where all links lead that are in a name below root: another name below root, with no link in it. Errors: ErrOutside,
+// and those of filepath.EvalSymlinks.
+func Resolve(root, name string) (string, error) {
+	root, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(filepath.Join(root, name))
+	if err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(root, real)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", ErrOutside
+	}
+	return rel, nil
 }
 
 // checked closes what is open and is no regular file.

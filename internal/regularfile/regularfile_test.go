@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,4 +75,33 @@ func TestNewReader(t *testing.T) {
 	cancel(why)
 	_, err := r.Read(make([]byte, 1))
 	NewWithT(t).Expect(err).To(MatchError(why))
+}
+
+func TestResolveStaysBelowTheRoot(t *testing.T) {
+	g := NewWithT(t)
+	outside, root := t.TempDir(), t.TempDir()
+	link := filepath.Join(outside, "root")
+	for name, to := range map[string]string{
+		link: root, filepath.Join(root, "in"): "dir/../file", filepath.Join(root, "absolute"): filepath.Join(root, "file"),
+		filepath.Join(root, "out"): outside, filepath.Join(root, "up"): "../" + filepath.Base(root) + "x", filepath.Join(root, "nowhere"): "none",
+	} {
+		g.Expect(os.Symlink(to, name)).To(Succeed())
+	}
+	g.Expect(os.Mkdir(filepath.Join(root, "dir"), 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(root, "file"), nil, 0o644)).To(Succeed())
+	g.Expect(os.Mkdir(root+"x", 0o755)).To(Succeed())
+	t.Cleanup(func() { os.Remove(root + "x") })
+	for _, from := range []string{root, link} {
+		for _, name := range []string{"in", "absolute", "file", "dir/../file"} {
+			g.Expect(regularfile.Resolve(from, name)).To(Equal("file"), name)
+		}
+		g.Expect(regularfile.Resolve(from, ".")).To(Equal("."))
+		for name, want := range map[string]error{"out": regularfile.ErrOutside, "up": regularfile.ErrOutside, "..": regularfile.ErrOutside,
+			"nowhere": fs.ErrNotExist} {
+			_, err := regularfile.Resolve(from, name)
+			g.Expect(err).To(MatchError(want), name)
+		}
+	}
+	_, err := regularfile.Resolve(filepath.Join(root, "none"), "file")
+	g.Expect(err).To(MatchError(fs.ErrNotExist))
 }

@@ -33,7 +33,7 @@ type Options struct {
 	Username, Password string
 	// Token is sent as a Bearer token, to URL's host only.
 	Token string
-	// UserAgent names the program that asks.
+	// UserAgent names the program that asks; "" is no name.
 	UserAgent string
 	// Timeout is how long one answer may take, from dialling to its last byte; 0 means a minute.
 	Timeout time.Duration
@@ -121,9 +121,6 @@ func New(o Options) (*Client, error) {
 	}
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
-	}
-	if o.UserAgent == "" {
-		o.UserAgent = "nix-hydra-buildpack"
 	}
 	return &Client{
 		http: httpClient(o.Transport), auth: auth, userAgent: o.UserAgent, timeout: cmp.Or(o.Timeout, timeout), poll: o.poll,
