@@ -18,6 +18,7 @@ import (
 type Impurity struct {
 	File string // slash-separated, below the directory
 	Line int
+	Kind ImpurityKind
 	// What is written there, for example "builtins.currentTime".
 	What string
 }
@@ -36,29 +37,17 @@ const (
 	Unpinned                        // something is fetched without a hash
 )
 
-// Kind is what makes the place impure.
-func (i Impurity) Kind() ImpurityKind {
-	switch {
-	case strings.HasPrefix(i.What, "<"):
-		return SearchPath
-	case strings.HasSuffix(i.What, "getEnv"):
-		return Environment
-	case strings.HasSuffix(i.What, "currentTime"):
-		return Clock
-	}
-	return Unpinned
-}
-
 // mutable reports whether the place may give another result in the next build, with the same source and settings: it
 // reads the clock, or fetches what is not pinned. No variable of the build reaches an expression, and what is in angle
 // brackets is as mutable as the search path.
-func (i Impurity) mutable() bool { return i.Kind() == Clock || i.Kind() == Unpinned }
+func (i Impurity) mutable() bool { return i.Kind == Clock || i.Kind == Unpinned }
 
-// impurities are the ways out of a source's own files. What is fetched is impure where nothing pins it, which is looked
+// impurities are the ways out of a source's own files: a group for each kind but the last, of which there is one for what a name
+// stands for. What is fetched is impure where nothing pins it, which is looked
 // for in the address, in a set of arguments, or in what a name stands for.
 var (
-	impurities = regexp.MustCompile(`\bbuiltins\.(?:currentTime|getEnv)\b|` +
-		`<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>|` +
+	impurities = regexp.MustCompile(`\bbuiltins\.(?:(currentTime)|(getEnv))\b|` +
+		`(<[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*>)|` +
 		`\b(?:builtins\.)?(?:fetchTarball|fetchGit|fetchMercurial|fetchTree|fetchurl|getFlake)\s+` +
 		`(?:"[^"]*"|https?://\S+|(\w+)\b\s*[;)]|\{)`)
 	// A directory is as fixed as the source that it is in.
@@ -164,13 +153,16 @@ func impuritiesOf(ctx context.Context, file, content string, more func(Impurity)
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		what, name := code[at[0]:at[1]], ""
-		if at[2] >= 0 {
-			name = code[at[2]:at[3]]
+		what, name, kind := code[at[0]:at[1]], "", Clock
+		for kind < Unpinned && at[2+2*kind] < 0 {
+			kind++
+		}
+		if named := at[2+2*Unpinned:]; named[0] >= 0 {
+			name = code[named[0]:named[1]]
 		}
 		var pinned bool
 		switch {
-		case strings.HasPrefix(what, "<"):
+		case kind != Unpinned:
 		case name != "":
 			pinned = inherited(code[:at[0]]) || isPinned(code, name)
 		case strings.HasSuffix(what, "{"):
@@ -181,7 +173,7 @@ func impuritiesOf(ctx context.Context, file, content string, more func(Impurity)
 		}
 		if !pinned {
 			line := 1 + strings.Count(code[:at[0]], "\n")
-			if !more(Impurity{File: file, Line: line, What: text.Cut(redact.Text(text.Line(what)), 100)}) {
+			if !more(Impurity{File: file, Line: line, Kind: kind, What: text.Cut(redact.Text(text.Line(what)), 100)}) {
 				return false, nil
 			}
 		}

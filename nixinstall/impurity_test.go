@@ -77,9 +77,12 @@ pkgs.x { home = builtins.getEnv "HOME"; }
 		found, err := nixinstall.Impurities(context.Background(), dir)
 		Expect(err).NotTo(HaveOccurred())
 		var lines []string
+		var kinds []nixinstall.ImpurityKind
 		for _, i := range found {
-			lines = append(lines, i.String())
+			lines, kinds = append(lines, i.String()), append(kinds, i.Kind)
 		}
+		Expect(kinds).To(Equal([]nixinstall.ImpurityKind{nixinstall.Clock, nixinstall.SearchPath, nixinstall.SearchPath,
+			nixinstall.Unpinned, nixinstall.Clock, nixinstall.Environment}))
 		Expect(lines).To(Equal([]string{
 			"a/b.nix:1: builtins.currentTime",
 			"default.nix:4: <nixpkgs>",

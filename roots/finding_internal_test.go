@@ -257,17 +257,18 @@ func TestWhatHydraEvaluatedIsNamedInOrder(t *testing.T) {
 
 func TestImpuritiesAreNamedByKindTheClockFirst(t *testing.T) {
 	g := NewWithT(t)
-	place := func(line int, what string) nixinstall.Impurity {
-		return nixinstall.Impurity{File: "a", Line: line, What: what}
+	place := func(line int, kind nixinstall.ImpurityKind, what string) nixinstall.Impurity {
+		return nixinstall.Impurity{File: "a", Line: line, Kind: kind, What: what}
 	}
-	found := impure([]nixinstall.Impurity{place(1, "builtins.getEnv"), place(2, "<x>"), place(3, "fetchTarball"), place(4, "builtins.currentTime"),
-		place(5, "builtins.currentTime")}, nil)
+	found := impure([]nixinstall.Impurity{place(1, nixinstall.Environment, "builtins.getEnv"), place(2, nixinstall.SearchPath, "<x>"),
+		place(3, nixinstall.Unpinned, "fetchTarball"), place(4, nixinstall.Clock, "builtins.currentTime"),
+		place(5, nixinstall.Clock, "builtins.currentTime")}, nil)
 	g.Expect(found).To(Equal([]Finding{
 		{Kinds: []Kind{Clock}, Text: "the clock is read at a:4: builtins.currentTime, a:5: builtins.currentTime"},
 		{Kinds: []Kind{Environment}, Text: "variables of the environment are read at a:1: builtins.getEnv; they are empty here, and Hydra's may not be"},
 		{Kinds: []Kind{SearchPath}, Text: "the search path is used at a:2: <x>; here it is empty, and Hydra's is the jobset's inputs of these names"},
 		{Kinds: []Kind{Unpinned}, Text: "something is fetched whose content is not pinned, at a:3: fetchTarball"}}))
-	found = impure([]nixinstall.Impurity{place(2, "<x>")}, []string{"x=./x", "https://me:secret@h/y"})
+	found = impure([]nixinstall.Impurity{place(2, nixinstall.SearchPath, "<x>")}, []string{"x=./x", "https://me:secret@h/y"})
 	g.Expect(found[0].Text).To(ContainSubstring("here it is x=./x https://h/y, and"))
 
 	d := diagnosis{evaluation: evaluation{Finder: Finder{Source: t.TempDir()}}}

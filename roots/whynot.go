@@ -131,7 +131,7 @@ func (d diagnosis) impurity(ctx context.Context, _ *NotCachedError) []Finding {
 func impure(places []nixinstall.Impurity, searchPath []string) (found []Finding) {
 	at := map[nixinstall.ImpurityKind][]string{}
 	for _, place := range places {
-		at[place.Kind()] = append(at[place.Kind()], place.String())
+		at[place.Kind] = append(at[place.Kind], place.String())
 	}
 	path := cmp.Or(redact.Text(strings.Join(searchPath, " ")), "empty")
 	for i, is := range []struct {
