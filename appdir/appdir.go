@@ -265,14 +265,34 @@ func (t *trimming) file(name string) (remains bool, err error) {
 	return true, nil
 }
 
-// stays reports whether a file is to stay in the image.
+// stays reports whether a file is to stay in the image, and notes by which patterns.
 func (t *trimming) stays(name string) bool {
 	for _, pattern := range t.include {
 		if !t.matched[pattern] && matches(name, []string{pattern}) {
 			t.matched[pattern] = true
 		}
 	}
-	return !slices.Contains(strings.Split(name, "/"), gitName) && matches(name, t.include) && !matches(name, t.exclude)
+	return t.keeps(name)
+}
+
+// keeps reports whether a file is to stay in the image.
+func (d *Dir) keeps(name string) bool {
+	return !slices.Contains(strings.Split(name, "/"), gitName) && matches(name, d.include) && !matches(name, d.exclude)
+}
+
+// Removes reports whether a name, relative to the source, is that of a file which Trim removes.
+func (d *Dir) Removes(name string) bool {
+	name = path.Clean(name)
+	info, err := os.Stat(filepath.Join(d.dir, name))
+	if !filepath.IsLocal(name) || err != nil || !info.Mode().IsRegular() || d.keeps(name) {
+		return false
+	}
+	for above := name; above != "."; above = path.Dir(above) {
+		if d.mounts.has(filepath.Join(d.dir, above)) {
+			return false
+		}
+	}
+	return true
 }
 
 // unlink removes a name, whose directory is made writable for that where this user may do so.

@@ -76,6 +76,18 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 			ConsistOf("Procfile", "src/main.c", "public/a.css", "public/deep/b.css"))
 	})
 
+	it("says which files it removes, before it does", func() {
+		source, err := appdir.Open(dir, []string{"public"}, []string{"public/a.css"})
+		Expect(err).NotTo(HaveOccurred())
+		for _, name := range []string{"default.nix", "./src/main.c", "public/a.css", "public/../default.nix"} {
+			Expect(source.Removes(name)).To(BeTrue(), name)
+		}
+		for _, name := range []string{"Procfile", "public/deep/b.css", "src", "none", "../" + filepath.Base(dir) + "/default.nix", "/etc/passwd",
+			"src/link", "", "."} {
+			Expect(source.Removes(name)).To(BeFalse(), name)
+		}
+	})
+
 	it("names the patterns that no file matches", func() {
 		source, err := appdir.Open(dir, []string{"public/*.css", "static/**", "a.css b.css", "secrets"}, []string{"secrets", "nothing"})
 		Expect(err).NotTo(HaveOccurred())
@@ -170,6 +182,8 @@ func testAppDir(t *testing.T, context spec.G, it spec.S) {
 		source, err := appdir.Open(dir, nil, nil)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(source.Mounts()).To(Equal([]string{"data", "src2/a b", "src2/file"}))
+		Expect([]bool{source.Removes("data/deep/precious"), source.Removes("src2/file"), source.Removes("src2/code.c")}).To(
+			Equal([]bool{false, false, true}))
 		Expect(source.Check(t.Context(), filepath.Join(filepath.Dir(dir), "layers"), false)).To(Succeed())
 		done, err := source.Trim(t.Context())
 		Expect(err).NotTo(HaveOccurred())

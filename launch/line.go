@@ -61,6 +61,31 @@ func NamedProgram(line string) string {
 	return words[0].Lit()
 }
 
+// NamedFiles are the words in a command line's commands that may name files, as far as they say what they are as they stand, in their
+// order: not a program that is looked up in PATH. There are none where the line does not parse.
+func NamedFiles(line string) (words []string) {
+	file, err := parseLine(line)
+	if err != nil {
+		return nil
+	}
+	syntax.Walk(file, func(node syntax.Node) bool {
+		call, ok := node.(*syntax.CallExpr)
+		if !ok {
+			return true
+		}
+		program := true
+		for _, word := range call.Args {
+			text := word.Lit()
+			if text != "" && (!program || strings.Contains(text, "/")) {
+				words = append(words, text)
+			}
+			program = program && (text == ProgramName || text == "exec")
+		}
+		return true
+	})
+	return words
+}
+
 // maxOpenings bounds how deeply a line can nest, as each level takes memory and time of the parser, by the square of how many
 // there are.
 const maxOpenings = 5000

@@ -164,7 +164,7 @@ func evaluationAdvice() []advice {
 			[]string{"leave BP_NIX_ATTRS unset: the expression is the derivation itself"}},
 		{topicAbsentFile, "path … does not exist",
 			"The expression reads a file that the source of this build does not have.",
-			[]string{"see whether {file} is committed, and whether .gitignore, .dockerignore or project.toml's [io.buildpacks] exclude " +
+			[]string{"see whether {file} is committed, and whether .gitignore or project.toml's [io.buildpacks] exclude " +
 				"leaves it out of the upload"}},
 		{topicNoDerivation, "it gives no derivation; not a derivation or a set of them",
 			"What was evaluated is no derivation, or a set without one in it.",
@@ -328,11 +328,11 @@ func notCachedAdvice() []advice {
 			[]string{"if you trust them:\nNIX_EXTRA_BINARY_CACHE=\"{caches}\"\nBP_NIX_TRUSTED_PUBLIC_KEYS=\"{keys}\""}},
 		{topic(roots.ExtraFiles), "in the upload, not in git",
 			"An expression that copies `./.` copies these, too, and the output's hash is another one.",
-			[]string{"remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or " +
+			[]string{"remove them before the upload (git clean -xd --dry-run lists them), or name them in " +
 				"project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too"}},
 		{topic(roots.MissingFiles), "in git, not in the upload",
 			"The upload leaves out what Hydra has.",
-			[]string{"upload them: look into .dockerignore, .slugignore and project.toml's [io.buildpacks] exclude"}},
+			[]string{"upload them: look into project.toml's [io.buildpacks] exclude, and on Heroku into .slugignore"}},
 		{topic(roots.ChangedFiles), "different, different in line endings",
 			"The upload has other contents than the commit.",
 			[]string{"commit and push the changes and let Hydra build them, or git stash them before the upload; of what git LFS keeps, Hydra " +

@@ -221,6 +221,7 @@ var selfExplaining = []said{
 		"([private caches](../README.md#private-caches))"},
 	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
 	{"which is no regular file; remove it", "the same, of a pipe or device"},
+	{"it is a link to what is not in the source; put the file itself there", "the expression that was found is a link that leads out of the source"},
 	{"; it takes …", "the setting has another value than it may have"},
 	{"and the source has no such file", "`BP_NIX_FILE`, `BP_NIX_FLAKE` or `NIXPKGS_CONFIG` names what is not in the upload: misspelt, not committed, or excluded"},
 	{"and BP_NIX_HYDRA_URL does not say which Hydra has it", "the two go together"},
@@ -269,6 +270,18 @@ var warnings = []said{
 		"Leave out the one that is not meant"},
 	{"source's .git cannot be read, and so its revision is not known", "the build goes on; only Hydra is asked by revision. " +
 		"`BP_NIX_GIT_REV` says it"},
+	{"Mounted in the source, and no part of it", "a volume of the platform's lies in the source: what it holds is neither evaluated nor removed"},
+	{"is unknown and ignored", "a setting in a cache's URL is not one of Nix's (`?priority=`, `?region=` and their like): it is misspelt"},
+	{"requests are not signed", "of a cache in S3: nothing gives AWS credentials, so only a public bucket answers. `AWS_ACCESS_KEY_ID` and " +
+		"`AWS_SECRET_ACCESS_KEY` in the build's environment do"},
+	{"no answer yet; it is used as soon as there is one", "a cache is slow to answer, and the build does not wait for it"},
+	{"Every build evaluates this source anew", "the expression reads the clock, or fetches what no hash pins, at the place that follows: pin it, and builds " +
+		"without a change take seconds less"},
+	{"The cached Nix cannot be used", "the build's cache was altered: Nix is installed anew, which costs time once"},
+	{"hat was kept of earlier evaluations is", "the same, of what evaluation keeps"},
+	{"Hydra has renamed jobset", "the name in `BP_NIX_HYDRA_JOB` works as long as Hydra keeps the old one: write the new one"},
+	{"left running, and this build ended", "`heroku-compile-hook` has started what did not end with it: have it wait, or end it"},
+	{"Emptied, as their directories belong to another user", "files that could not be removed are empty in the image: [the source](source.md)"},
 	{"the proxy in … is not a URL: it is ignored", "write the proxy of that variable as a URL, in which an IPv6 address stands in brackets and its zone " +
 		"behind %25: `http://[fe80::1%25eth0]:8080`"},
 	{"not used:", "of a binary cache: it does not answer as one, for the reason that follows. If no cache can be used, that is an error"},
@@ -280,6 +293,8 @@ var warnings = []said{
 	{"and the outputs have several programs or none: the image has no process type",
 		"nothing says what to start. Add a Procfile, or give the derivation `meta.mainProgram`"},
 	{"has shell syntax and the closure has no shell", "see [command lines](engines.md#command-lines); an empty run image has no shell either"},
+	{"of the source, which the image does not keep", "the source is removed from the image, but for the Procfile and what `BP_INCLUDE_FILES` names: " +
+		"where the app needs the file, add it there. Where the word is no file's name, nothing is wrong"},
 	{"which no output has in its bin directory", "the Procfile's program is misspelt, or belongs to a path that is no output: add that " +
 		"to the expression's outputs. What the run image or another buildpack has is found, too"},
 	{"comes after this buildpack in the order", "its process types will count: see [a procfile buildpack](composition.md#a-procfile-buildpack)"},

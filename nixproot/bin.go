@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -108,6 +109,21 @@ func programNote(p procfile.Entry, bins []*bin) string {
 		note += fmt.Sprintf("; did you mean %s?", text.Printable(meant))
 	}
 	return note
+}
+
+// sourceNote says that a process's command names files of the source that the image does not keep.
+func sourceNote(p procfile.Entry, removes func(name string) bool) string {
+	var lost []string
+	for _, word := range launch.NamedFiles(p.Command) {
+		if name := path.Clean(word); !slices.Contains(lost, name) && removes(name) {
+			lost = append(lost, name)
+		}
+	}
+	if len(lost) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Warning: %s names %s of the source, which the image does not keep: add it to BP_INCLUDE_FILES (names and "+
+		"patterns, with colons between them)", p.Type, text.Files(lost, maxNames))
 }
 
 // bin is what the previous build saw of an output's bin directory, where that was one of its roots.

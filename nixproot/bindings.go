@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -30,6 +31,8 @@ const (
 	// mappingType and mirrorType say where to download dependencies from; libpak reads them.
 	mappingType = "dependency-mapping"
 	mirrorType  = "dependency-mirror"
+	// mirrorVariable begins the variables that say the same as a binding of mirrorType.
+	mirrorVariable = "BP_DEPENDENCY_MIRROR"
 )
 
 // cacheBinding is a private binary cache as a service binding gives it: files named url, public-key, and one of
@@ -53,6 +56,21 @@ type serviceBindings struct {
 	Unused []string
 }
 
+// readBindings reads the service bindings: all of them in the layout of today, and what they are for. Variables may say what a
+// binding says of mirrors.
+func readBindings(ctx context.Context, given libcnb.Bindings, buildpack libcnb.Buildpack) (libcnb.Bindings, serviceBindings, error) {
+	metadata, err := libpak.NewBuildModuleMetadata(buildpack.Metadata)
+	if err != nil {
+		return nil, serviceBindings{}, fmt.Errorf("reading buildpack.toml: %w", err)
+	}
+	all, err := withOldLayouts(ctx, given)
+	if err != nil {
+		return nil, serviceBindings{}, err
+	}
+	sorted, err := sortBindings(all, metadata.Dependencies)
+	return all, sorted, cmp.Or(err, checkMirrors(os.Environ()))
+}
+
 // sortBindings sorts the service bindings by their types. What could be meant for this buildpack and cannot be used is
 // an error, since the cache would be without its password and the reader of the log without a reason; what is meant for
 // somebody else is said in Unused. pinned are what this buildpack may download.
@@ -73,6 +91,14 @@ func sortBindings(bindings libcnb.Bindings, pinned []libpak.BuildModuleDependenc
 				read.unused(binding, "maps nothing that this buildpack downloads")
 			}
 		case mirrorType: // any host may be mirrored
+			if len(binding.Secret) == 0 {
+				read.unused(binding, "is of type "+mirrorType+" and names no mirror")
+			}
+			for _, key := range slices.Sorted(maps.Keys(binding.Secret)) {
+				if !isMirror(binding.Secret[key]) {
+					err = cmp.Or(err, fmt.Errorf("the service binding %q of type %s has %q, which %s", binding.Name, mirrorType, key, noMirror))
+				}
+			}
 		case "":
 			read.unused(binding, `has no file "type", which says what it is for: here `+cacheType+", "+
 				authoritiesType+" or "+mappingType)
@@ -96,6 +122,9 @@ func otherType(is string) string {
 	lower := strings.ToLower(is)
 	if strings.Contains(lower, "nix") || strings.Contains(lower, "cache") {
 		return fmt.Sprintf("is of type %q; binary caches are of type %s", is, cacheType)
+	}
+	if meant := nearest(lower, []string{authoritiesType, mappingType, mirrorType}); meant != "" {
+		return fmt.Sprintf("is of type %q, which is not for this buildpack; did you mean %s?", is, meant)
 	}
 	return fmt.Sprintf("is of type %q, which is not for this buildpack", is)
 }
@@ -237,6 +266,9 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 	case b.Netrc != "" && !namesMachine(b.Netrc):
 		return nil, fmt.Errorf("the service binding %q of type %s has a netrc that names no machine; a line is "+
 			"\"machine cache.example.org login NAME password WORD\"", binding.Name, cacheType)
+	case (b.Username != "" || b.Token != "") && slices.ContainsFunc(urls, isS3):
+		return nil, fmt.Errorf("the service binding %q of type %s has a login for an s3:// url, which takes AWS's own alone: give the build "+
+			"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in its environment", binding.Name, cacheType)
 	case b.Username != "" && b.Token != "":
 		return nil, fmt.Errorf("the service binding %q of type %s has both a token and a username with a password; leave "+
 			"one of them out", binding.Name, cacheType)
@@ -271,6 +303,9 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 	return caches, nil
 }
 
+// isS3 reports whether a cache is a bucket.
+func isS3(address string) bool { return strings.HasPrefix(strings.ToLower(address), "s3:") }
+
 // hasLogin reports whether a cache's address has a login in it.
 func hasLogin(address string) bool {
 	u, err := url.Parse(address)
@@ -300,6 +335,39 @@ func readAuthorities(binding libcnb.Binding) ([]cacheBinding, error) {
 		caches = append(caches, cacheBinding{Name: binding.Name, CACertificate: pem})
 	}
 	return caches, nil
+}
+
+// noMirror is what a mirror's address has to be.
+const noMirror = "is no URL that begins with https:// or file://, as a mirror's does"
+
+// isMirror reports whether libpak can take a text for a mirror: an address, or words with commas between them of which one is, or is
+// mirror=ADDRESS (DependencyCache.setDependencyMirror, which ends the program at what is no address at all).
+func isMirror(text string) bool {
+	address := text
+	for _, word := range strings.Split(text, ",") {
+		name, value, named := strings.Cut(word, "=")
+		switch {
+		case named && name == "mirror":
+			address = value
+		case !named && (strings.HasPrefix(word, "https") || strings.HasPrefix(word, "file")):
+			address = word
+		}
+	}
+	if plain, err := url.PathUnescape(address); err == nil {
+		address = plain
+	}
+	u, err := url.ParseRequestURI(address)
+	return text == "" || err == nil && (strings.EqualFold(u.Scheme, "https") || strings.EqualFold(u.Scheme, "file"))
+}
+
+// checkMirrors fails for a variable of libpak's that names a mirror which is none.
+func checkMirrors(environ []string) error {
+	for _, variable := range slices.Sorted(slices.Values(environ)) {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, mirrorVariable) && !isMirror(value) {
+			return fmt.Errorf("%s %s", name, noMirror)
+		}
+	}
+	return nil
 }
 
 // mapsAny reports whether a binding of type dependency-mapping has the checksum of anything that is pinned.

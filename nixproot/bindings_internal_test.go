@@ -3,6 +3,7 @@ package nixproot
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -47,13 +48,13 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 	it("reads several caches of one binding, with its login for each", func() {
 		authority := certificate()
 		all, err := read(binding(map[string]string{
-			"url": "https://a.example.org\ns3://b, https://c.example.org/x", "public-key": key, "token": "t",
+			"url": "https://a.example.org\nhttps://b, https://c.example.org/x", "public-key": key, "token": "t",
 			"ca-certificate": authority,
 		}))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all.Caches).To(Equal([]cacheBinding{
 			{Name: "mine", URL: "https://a.example.org", PublicKeys: key, Token: "t", CACertificate: authority},
-			{Name: "mine", URL: "s3://b", Token: "t"}, {Name: "mine", URL: "https://c.example.org/x", Token: "t"},
+			{Name: "mine", URL: "https://b", Token: "t"}, {Name: "mine", URL: "https://c.example.org/x", Token: "t"},
 		}))
 	})
 
@@ -140,14 +141,17 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 			{Name: "c", Type: "dependency-mapping", Secret: map[string]string{"abcd": "https://x"}},
 			{Name: "d", Type: "dependency-mapping", Secret: map[string]string{"00ff": "https://x"}},
 			{Name: "e", Type: "dependency-mirror", Secret: map[string]string{"default": "https://x"}},
-			{Name: "f", Type: "ca-certificates"},
+			{Name: "f", Type: "ca-certificates"}, {Name: "g", Type: "dependency-mirror"},
+			{Name: "h", Type: "CA-Certificate"}, {Name: "i", Type: "dependency-mappings"},
 		})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(all).To(Equal(serviceBindings{Unused: []string{
 			`"a" has no file "type", which says what it is for: here nix-binary-cache, ca-certificates or dependency-mapping`,
 			`"b" is of type "nix-cache"; binary caches are of type nix-binary-cache`,
 			`"c" maps nothing that this buildpack downloads`,
-			`"f" is of type ca-certificates and has no certificate`,
+			`"f" is of type ca-certificates and has no certificate`, `"g" is of type dependency-mirror and names no mirror`,
+			`"h" is of type "CA-Certificate", which is not for this buildpack; did you mean ca-certificates?`,
+			`"i" is of type "dependency-mappings", which is not for this buildpack; did you mean dependency-mapping?`,
 		}}))
 	})
 
@@ -176,6 +180,8 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 			{map[string]string{"url": "https://u:hunter2@a.example.org", "token": "hunter2"}, "has a login in its url and another beside it; leave"},
 			{map[string]string{"url": "https://b.example.org https://u:hunter2@a.example.org", "username": "u", "password": "hunter2"},
 				"has a login in its url and another beside it; leave"},
+			{map[string]string{"url": "https://a.example.org s3://b", "token": "hunter2"}, "has a login for an s3:// url, which takes AWS's own alone"},
+			{map[string]string{"url": "S3://b", "username": "u", "password": "hunter2"}, "AWS_SECRET_ACCESS_KEY"},
 			{map[string]string{"url": "//a:hunter2@example.org/x"}, "it is no URL, or one without a scheme; a cache looks like https://"},
 			{map[string]string{"url": "ssh://a:hunter2@example.org/x"}, "begins with none of https://"},
 		} {
@@ -184,6 +190,25 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
 		}
 	})
+}
+
+// TestOfMirrorsOnlyAddressesAreTaken refuses what libpak would pass over, or crash at.
+func TestOfMirrorsOnlyAddressesAreTaken(t *testing.T) {
+	g := NewWithT(t)
+	for text, want := range map[string]bool{
+		"": true, "https://mirror.example.org/{originalHost}": true, "file:///mirror": true, "https://a,skip-path=/b": true,
+		"skip-path=/b,mirror=https://a": true, "https%3A%2F%2Fa": true, "HTTPS://a": true,
+		"ftp:/x": false, "hunter2": false, "http://a": false, "a b": false, "skip-path=/b": false, "mirror=": false, "https://[": false,
+	} {
+		_, err := sortBindings(libcnb.Bindings{{Name: "m", Type: mirrorType, Secret: map[string]string{"default": text}}}, nil)
+		all := errors.Join(err, checkMirrors([]string{"A=x", "BP_DEPENDENCY_MIRROR_GITHUB_COM=" + text}))
+		if want {
+			g.Expect(all).NotTo(HaveOccurred(), text)
+			continue
+		}
+		g.Expect(all).To(MatchError(`the service binding "m" of type dependency-mirror has "default", which is no URL that begins with `+
+			"https:// or file://, as a mirror's does\nBP_DEPENDENCY_MIRROR_GITHUB_COM is no URL that begins with https:// or file://, as a mirror's does"), text)
+	}
 }
 
 // certificate is an authority's, in PEM form.

@@ -2,7 +2,6 @@ package nixproot
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/buildpacks/libcnb/v2"
-	"github.com/paketo-buildpacks/libpak/v2"
 	"github.com/paketo-buildpacks/libpak/v2/log"
 
 	"github.com/nixproot/nix-hydra-buildpack/appdir"
@@ -64,7 +62,6 @@ type inputs struct {
 	launcher      string
 	version       string
 	buildpackID   string
-	bindings      []cacheBinding
 	settings      cacheSettings
 	dependencies  pinnedDependencies
 	toolchain     *toolchainLayers
@@ -100,13 +97,15 @@ func (b Build) readInputs(ctx context.Context, buildContext libcnb.BuildContext)
 	if in.identity, err = b.findIdentity(ctx, in, lookup); err != nil {
 		return nil, nil, err
 	}
-	if buildContext.Platform.Bindings, err = withOldLayouts(ctx, buildContext.Platform.Bindings); err != nil {
+	var bindings serviceBindings
+	buildContext.Platform.Bindings, bindings, err = readBindings(ctx, buildContext.Platform.Bindings, buildContext.Buildpack)
+	for _, why := range bindings.Unused {
+		b.Logger.Bodyf("Service binding not used: %s", why)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	if in.bindings, err = b.readBindings(buildContext); err != nil {
-		return nil, nil, err
-	}
-	if in.settings, err = gatherCaches(in.config, in.bindings); err != nil {
+	if in.settings, err = gatherCaches(in.config, bindings.Caches); err != nil {
 		return nil, nil, err
 	}
 	in.caches = sync.OnceValues(func() (*cache.Set, error) { return in.settings.open(ctx, b.Logger.Bodyf) })
@@ -228,19 +227,6 @@ func (b Build) roots(ctx context.Context, in *inputs, before buildRecord) (roots
 	return found, key, nil
 }
 
-// readBindings are the caches of the service bindings. The log has those that are not used.
-func (b Build) readBindings(buildContext libcnb.BuildContext) ([]cacheBinding, error) {
-	metadata, err := libpak.NewBuildModuleMetadata(buildContext.Buildpack.Metadata)
-	if err != nil {
-		return nil, fmt.Errorf("reading buildpack.toml: %w", err)
-	}
-	bindings, err := sortBindings(buildContext.Platform.Bindings, metadata.Dependencies)
-	for _, why := range bindings.Unused {
-		b.Logger.Bodyf("Service binding not used: %s", why)
-	}
-	return bindings.Caches, err
-}
-
 // layersRoot is the platform's layers directory, among whose directories the lifecycle gives each buildpack its own.
 func layersRoot(layers, id string) string {
 	if filepath.Base(layers) == strings.ReplaceAll(id, "/", "_") {
@@ -317,7 +303,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, text.Cut(text.Printable(entry.Command), maxCommandShown))
-		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins)} {
+		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins), sourceNote(entry, in.tree.Removes)} {
 			if note != "" {
 				b.Logger.Bodyf("%s", note)
 			}

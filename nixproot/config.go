@@ -119,6 +119,12 @@ func (r *reader) roots(architecture string) roots.Settings {
 		SourceName: r.text("BP_NIX_SOURCE_NAME"),
 		System:     r.system(architecture),
 	}
+	if s.GitURL != "" && !isAddress(s.GitURL) {
+		r.fail("BP_NIX_GIT_URL", s.GitURL, "the address of a git repository")
+	}
+	if err := hydra.CheckRevision(s.GitRev); s.GitRev != "" && err != nil && r.err == nil {
+		r.err = fmt.Errorf("BP_NIX_GIT_REV: %w", err)
+	}
 	for _, text := range r.list("BP_NIX_STORE_PATH") {
 		p, err := storepath.Parse(strings.TrimSuffix(text, "/")) // as a shell completes it
 		switch {

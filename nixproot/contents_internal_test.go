@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,24 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 		}
 		bins[1].Programs = make([]string, 2000)
 		Expect(note("server")).To(BeEmpty(), "not all names are known")
+	})
+
+	it("warns of files of the source that a line names and the image does not keep", func() {
+		removed := []string{"server.sh", "app.py", "serve", "conf/prod.yml"}
+		note := func(command string) string {
+			return sourceNote(procfile.Entry{Type: "web", Command: command}, func(name string) bool { return slices.Contains(removed, name) })
+		}
+		for command, named := range map[string]string{
+			"./server.sh": "server.sh", "run_proot.sh ./server.sh $PORT": "server.sh", "python3 app.py": "app.py",
+			"gunicorn -c conf/prod.yml app:app": "conf/prod.yml", "cd /tmp; X=1 exec python3 ./app.py app.py": "app.py",
+			"sh -x server.sh && python3 app.py": "server.sh, app.py",
+		} {
+			Expect(note(command)).To(Equal("Warning: web names "+named+" of the source, which the image does not keep: add it to "+
+				"BP_INCLUDE_FILES (names and patterns, with colons between them)"), command)
+		}
+		for _, fine := range []string{"serve", "run_proot.sh serve", "cd x && exec serve", "run_proot.sh other", "python3 main.py", "python3 /app.py", "python3 '$app.py'", "a 'b"} {
+			Expect(note(fine)).To(BeEmpty(), fine)
+		}
 	})
 
 	it("finds the one program of several directories, and none where there are two", func() {

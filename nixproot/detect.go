@@ -18,6 +18,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/procfile"
 )
 
 // planEntry is the buildpack plan entry that this buildpack both provides and requires.
@@ -60,6 +61,9 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 			"BP_NIX_HYDRA_JOB is set", strings.Join(entryFiles, ", "))
 		return libcnb.DetectResult{Pass: false}, nil
 	}
+	if err := checkInputs(context, config); err != nil {
+		return libcnb.DetectResult{}, err
+	}
 	d.Logger.Bodyf("PASSED: %s", text.Printable(chosen.Why))
 	return libcnb.DetectResult{
 		Pass: true,
@@ -68,6 +72,21 @@ func (d Detect) detect(context libcnb.DetectContext) (libcnb.DetectResult, error
 			Requires: []libcnb.BuildPlanRequire{{Name: planEntry}},
 		}},
 	}, nil
+}
+
+// checkInputs fails where the build would, for what it reads besides the settings: the Procfile and the service bindings.
+func checkInputs(context libcnb.DetectContext, config Config) error {
+	ctx, stop := interruptible()
+	defer stop()
+	if _, err := procfile.Read(ctx, context.ApplicationPath); err != nil {
+		return err
+	}
+	_, bindings, err := readBindings(ctx, context.Platform.Bindings, context.Buildpack)
+	if err != nil {
+		return err
+	}
+	_, err = gatherCaches(config, bindings.Caches)
+	return err
 }
 
 // entry is where a build gets its store paths from.
@@ -177,11 +196,12 @@ func findEntry(source string, config Config) (entry, error) {
 		return entryOf(file, fmt.Sprintf("BP_NIX_FILE is %s", file)), nil
 	}
 	for _, file := range entryFiles {
-		info, err := os.Stat(filepath.Join(source, file))
-		if err != nil || !info.Mode().IsRegular() {
-			continue
+		switch err := isSourceFile(source, file); {
+		case err == nil:
+			return entryOf(file, fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)), nil
+		case errors.Is(err, regularfile.ErrOutside):
+			return entry{}, fmt.Errorf("reading %s: %w; put the file itself there", file, err)
 		}
-		return entryOf(file, fmt.Sprintf("%s found; set BP_NIX_FILE to evaluate another", file)), nil
 	}
 	return entry{}, nil
 }

@@ -26,12 +26,13 @@ func testDetect(t *testing.T, _ spec.G, it spec.S) {
 		output = &bytes.Buffer{}
 	})
 
+	var bindings libcnb.Bindings
 	detect := func() (bool, error) {
 		var buildpack libcnb.Buildpack
 		_, err := toml.DecodeFile("../buildpack.toml", &buildpack)
 		Expect(err).NotTo(HaveOccurred())
 		result, err := Detect{Logger: log.NewPaketoLogger(output)}.Detect(libcnb.DetectContext{
-			ApplicationPath: dir, Buildpack: buildpack,
+			ApplicationPath: dir, Buildpack: buildpack, Platform: libcnb.Platform{Bindings: bindings},
 		})
 		return result.Pass, err
 	}
@@ -39,6 +40,53 @@ func testDetect(t *testing.T, _ spec.G, it spec.S) {
 		Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
 		Expect(os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o644)).To(Succeed())
 	}
+
+	it("fails for what a build would find wrong in the Procfile, the service bindings and the revision", func() {
+		write := func(name, text string) {
+			Expect(os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)).To(Succeed())
+		}
+		wrong := func(says string) {
+			t.Helper()
+			_, err := detect()
+			Expect(err).To(MatchError(ContainSubstring(says)))
+		}
+		write("Procfile", "web\n-x: y\n")
+		Expect(detect()).To(BeFalse(), "it is not ours")
+		file("default.nix")
+		wrong("no colon")
+		write("Procfile", "web: app")
+		Expect(detect()).To(BeTrue())
+
+		bindings = libcnb.Bindings{{Name: "cache", Type: "nix-binary-cache", Secret: map[string]string{"url": "https://cache.example.org",
+			"foo": "x"}}}
+		wrong(`has "foo"; it may have url`)
+		delete(bindings[0].Secret, "foo")
+		bindings[0].Secret["public-key"] = "x"
+		wrong(`reading public-key of the service binding "cache"`)
+		delete(bindings[0].Secret, "public-key")
+		Expect(detect()).To(BeTrue())
+
+		for revision, says := range map[string]string{"main": "it is the name of a branch or tag", "a b": "it is the name of a branch or tag",
+			"12ab": "it is too short"} {
+			t.Setenv("BP_NIX_GIT_REV", revision)
+			wrong("BP_NIX_GIT_REV: reading revision")
+			wrong(says)
+		}
+		t.Setenv("BP_NIX_GIT_REV", "latest")
+		Expect(detect()).To(BeTrue())
+		t.Setenv("BP_NIX_GIT_URL", "not an address")
+		wrong("it takes the address of a git repository")
+	})
+
+	it("takes no expression that a link leads to out of the source", func() {
+		outside := filepath.Join(t.TempDir(), "x.nix")
+		Expect(os.WriteFile(outside, []byte("{}"), 0o644)).To(Succeed())
+		Expect(os.Symlink(outside, filepath.Join(dir, "default.nix"))).To(Succeed())
+		_, err := detect()
+		Expect(err).To(MatchError(ContainSubstring("reading default.nix: it is a link to what is not in the source")))
+		file("shell.nix")
+		Expect(detect()).To(BeTrue(), "another comes before it")
+	})
 
 	it("does not pass on a source without Nix, and says what it looked for", func() {
 		file("index.html")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
+	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
 // The image's labels: those of the OCI image specification (annotations.md), and this buildpack's own.
@@ -28,7 +29,7 @@ func (in *inputs) labels(c *contents) []libcnb.Label {
 	var labels []libcnb.Label
 	for _, label := range []libcnb.Label{
 		{Key: sourceLabel, Value: redact.Text(cmp.Or(nixinstall.WithoutCredentials(in.config.GitURL), in.identity.URL))},
-		{Key: revisionLabel, Value: cmp.Or(in.config.GitRev, in.identity.Rev)},
+		{Key: revisionLabel, Value: in.commit(c)},
 		{Key: rootsLabel, Value: strings.Join(roots, " ")},
 		{Key: engineLabel, Value: c.Engine},
 	} {
@@ -37,4 +38,21 @@ func (in *inputs) labels(c *contents) []libcnb.Label {
 		}
 	}
 	return labels
+}
+
+// commit is the whole commit that an image is made from, "" where none is known: BP_NIX_GIT_REV may be short for one, or a word such
+// as latest, and then it is the evaluation's that Hydra gave, or the source's own.
+func (in *inputs) commit(c *contents) string {
+	given, own := strings.ToLower(in.config.GitRev), in.identity.Rev
+	switch {
+	case given == "":
+		return own
+	case hydra.IsCommit(given):
+		return given
+	case hydra.IsCommit(c.Roots.Revision):
+		return c.Roots.Revision
+	case strings.HasPrefix(own, given):
+		return own
+	}
+	return ""
 }

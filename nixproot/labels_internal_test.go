@@ -1,6 +1,7 @@
 package nixproot
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/buildpacks/libcnb/v2"
@@ -22,9 +23,22 @@ func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	g.Expect(s.labels(c)).To(Equal(append([]libcnb.Label{
 		{Key: sourceLabel, Value: "https://git.example.org/shop.git"}, {Key: revisionLabel, Value: "1f"},
 	}, own...)))
-	s.config.GitURL, s.config.GitRev = "https://user:password@git.example.org/other.git", "2e"
+	s.config.GitURL = "https://user:password@git.example.org/other.git"
 	g.Expect(s.labels(c)[0].Value).To(And(ContainSubstring("git.example.org/other.git"), Not(ContainSubstring("password"))))
-	g.Expect(s.labels(c)[1].Value).To(Equal("2e"))
 	s.config.GitURL = "user:password@git.example.org/other.git"
 	g.Expect(s.labels(c)[0].Value).To(Equal("https://git.example.org/shop.git"))
+}
+
+func TestTheRevisionOfAnImageIsAWholeCommit(t *testing.T) {
+	g := NewWithT(t)
+	own, given, evaluated := strings.Repeat("1f", 20), strings.Repeat("2E", 20), strings.Repeat("3d", 20)
+	for _, c := range []struct{ setting, ofHydra, want string }{
+		{"", "", own}, {"", evaluated, own}, {given, evaluated, strings.ToLower(given)},
+		{"latest", evaluated, evaluated}, {"latest", "", ""}, {"3d3d3d3", evaluated, evaluated}, {"1F1f1f1", "", own}, {"2e2e2e2", "", ""},
+		{"latest", "no commit", ""},
+	} {
+		s := &inputs{identity: nixinstall.Identity{Rev: own}}
+		s.config.GitRev = c.setting
+		g.Expect(s.commit(&contents{buildRecord: buildRecord{Roots: roots.Result{Revision: c.ofHydra}}})).To(Equal(c.want), "%+v", c)
+	}
 }

@@ -22,19 +22,29 @@ func (e *misspeltError) Error() string {
 	return fmt.Sprintf("%s is no setting of this buildpack; did you mean %s?", e.Name, e.Meant)
 }
 
+const (
+	// maxMisspelt is how many letters of a setting's name may be wrong, or two that change places.
+	maxMisspelt = 2
+	// shortName is how long a setting's name is that other programs' variables are near to.
+	shortName = 12
+)
+
 // checkNames refuses variables that are meant for this buildpack and that it does not know: those that begin as its own
-// do, and those that only differ from a setting in the plural. Others are none of its business.
+// do, and those of which a setting differs in the plural, or in at most maxMisspelt letters. Others are none of its business.
 func checkNames(settings, environ []string) error {
 	for _, variable := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(variable, "=")
 		if value == "" || slices.Contains(settings, name) {
 			continue
 		}
-		singular := func(setting string) bool { return strings.TrimSuffix(setting, "S") == strings.TrimSuffix(name, "S") }
-		switch i := slices.IndexFunc(settings, singular); {
+		nearly := func(setting string) bool {
+			return strings.TrimSuffix(setting, "S") == strings.TrimSuffix(name, "S") ||
+				len(setting) > shortName && text.Distance(text.Short(name), setting) <= maxMisspelt
+		}
+		switch i := slices.IndexFunc(settings, nearly); {
 		case i >= 0:
 			return &misspeltError{Name: name, Meant: settings[i]}
-		case strings.HasPrefix(name, "BP_NIX_"), strings.HasPrefix(name, "BPL_NIX_"):
+		case strings.HasPrefix(name, "BP_NIX"), strings.HasPrefix(name, "BPL_NIX"):
 			return &misspeltError{Name: name, Meant: nearest(name, settings)}
 		}
 	}

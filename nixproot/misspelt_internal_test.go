@@ -14,15 +14,17 @@ func TestAVariableThatIsNearlyASettingIsRefusedByTheNameOfThatSetting(t *testing
 		"BP_NIX_ATTR": "BP_NIX_ATTRS", "BP_NIX_ATRS": "BP_NIX_ATTRS", "BP_NIX_ATTRIBUTES": "BP_NIX_ATTRS",
 		"BP_NIX_STORE_PATHS": "BP_NIX_STORE_PATH", "BP_NIX_STOREPATH": "BP_NIX_STORE_PATH",
 		"BP_NIX_REQUIRE_SIGNATURES": "BP_NIX_REQUIRE_SIGS", "NIX_EXTRA_BINARY_CACHES": "NIX_EXTRA_BINARY_CACHE",
-		"BP_INCLUDE_FILE": "BP_INCLUDE_FILES", "BPL_NIX_ENGIN": "BPL_NIX_ENGINE",
+		"BP_INCLUDE_FILE": "BP_INCLUDE_FILES", "BPL_NIX_ENGIN": "BPL_NIX_ENGINE", "BP_INCLUDED_FILES": "BP_INCLUDE_FILES",
+		"BP_INLCUDE_FILES": "BP_INCLUDE_FILES", "NIX_EXTRA_BINARY_CACH": "NIX_EXTRA_BINARY_CACHE", "BP_NIXATTRS": "BP_NIX_ATTRS",
 	} {
 		Expect(checkNames(settings, []string{"HOME=/", name + "=x"})).To(MatchError(
 			name + " is no setting of this buildpack; did you mean " + meant + "?"))
 	}
+	settings = append(settings, "BP_EXCLUDE_FILES") // which is as near to another
 	Expect(checkNames(settings, []string{"BP_NIX_COLOUR=x"})).To(MatchError(
 		"BP_NIX_COLOUR is no setting of this version of the buildpack"))
 	Expect(checkNames(settings, []string{"BP_NIX_ATTRS=a", "BPL_NIX_ENGINE=proot", "NIX_PATH=x", "NIX_CONF_DIR=/", "BP_GO_VERSION=1",
-		"BP_NIX_ATTR=", "NIX_CONFIG=x"})).To(Succeed())
+		"BP_NIX_ATTR=", "NIX_CONFIG=x", "NIX_CONFIX=x", "BP_INCLUDES=x", "BP_EXCLUDE_FILES=x"})).To(Succeed())
 }
 
 func TestSettingsThatDoNothingBesideAnotherAreNamed(t *testing.T) {

@@ -33,7 +33,7 @@ func testReport(t *testing.T, _ spec.G, it spec.S) {
 The reason:
   1. the upload is not what Hydra fetches:
        and this
-     → remove them before the upload (git clean -xd --dry-run lists them), or name them in .dockerignore or ` +
+     → remove them before the upload (git clean -xd --dry-run lists them), or name them in ` +
 				`project.toml's [io.buildpacks] exclude; or commit them, so that Hydra has them, too
      → upload in a way that keeps modes and links: from a checkout, not from an archive
 

@@ -40,7 +40,7 @@ func (f Finder) askHydra(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	roots := Result{}
+	roots := Result{Revision: resolution.Revision}
 	for _, build := range resolution.Builds {
 		f.Log("%s: build %d, %s", text.Short(build.Job), build.ID, text.Short(build.NixName))
 		for _, output := range installedOutputs(build.Outputs) {

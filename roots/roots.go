@@ -30,6 +30,8 @@ type Result struct {
 	Licenses map[storepath.Path][]string `json:"licenses,omitempty"`
 	// Hook is the output of the attribute heroku-compile-hook, "" where there is none.
 	Hook storepath.Path `json:"hook,omitempty"`
+	// Revision is the commit of the source that Hydra evaluated, "" where that is not known or Hydra was not asked.
+	Revision string `json:"revision,omitempty"`
 	// SourceNames are the names under which the source was evaluated, the one that gave these paths last; none where
 	// nothing was evaluated.
 	SourceNames []string `json:"-"`

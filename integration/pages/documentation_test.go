@@ -219,25 +219,29 @@ func TestSupportedVersionsAreThoseThatArePinned(t *testing.T) {
 
 func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 	all := documentation(t)
-	name := regexp.MustCompile(`\b(?:BPL?_[A-Z][A-Z_]*[A-Z]|NIX_EXTRA_BINARY_CACHE|NIX_ATTRIBUTES|NIXPKGS_[A-Z_]*[A-Z])\b`)
-	// Those of the libraries that this buildpack is made with, and of the Nix that it runs.
-	others := []string{"BP_LOG_LEVEL", "BP_DEPENDENCY_MIRROR"}
+	name := regexp.MustCompile(`\b(?:BPL?_[A-Z][A-Z_]*[A-Z]|NIX_EXTRA_BINARY_CACHE|NIX_ATTRIBUTES|NIX_CONFIG|NIXPKGS_[A-Z_]*[A-Z]|SOURCE_DATE_EPOCH)\b`)
+	// That of a library which this buildpack is made with.
+	others := []string{"BP_DEPENDENCY_MIRROR"}
 
+	beginnings := []string{"BP_NIX", "BPL_NIX"} // of names
 	var descriptor struct {
 		API      string
 		Metadata struct {
-			Configurations []struct{ Name string }
+			Configurations []struct{ Name, Default string }
 		}
 	}
 	_, err := toml.DecodeFile(filepath.Join(top, "buildpack.toml"), &descriptor)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(descriptor.API).To(Equal(launchlayer.BuildpackAPI))
 	var declared []string
+	defaults := map[string]string{}
 	for _, c := range descriptor.Metadata.Configurations {
 		declared = append(declared, c.Name)
+		defaults[c.Name] = c.Default
 	}
 	Expect(len(declared)).To(BeNumerically(">", 20))
 
+	codeSpan := regexp.MustCompile("^`[^`]*`$") // a default, where the cell has no words
 	read := map[string]bool{}
 	literal := regexp.MustCompile(`"` + name.String() + `"`)
 	sources(func(file, text string) {
@@ -245,7 +249,7 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 			return
 		}
 		for _, found := range literal.FindAllString(text, -1) {
-			if found = strings.Trim(found, `"`); found != "BP_NIX" && !slices.Contains(others, found) {
+			if found = strings.Trim(found, `"`); !slices.Contains(beginnings, found) && !slices.Contains(others, found) {
 				read[found] = true
 			}
 		}
@@ -261,7 +265,15 @@ func TestEverySettingIsReadAndDeclaredAndDocumented(t *testing.T) {
 					break
 				}
 				if strings.HasPrefix(line, "| `") {
-					table = append(table, name.FindAllString(strings.Split(line, "|")[1], -1)...)
+					cells := strings.Split(line, "|")
+					names := name.FindAllString(cells[1], -1)
+					table = append(table, names...)
+					value := strings.TrimSpace(cells[len(cells)-2])
+					for _, n := range names {
+						if defaults[n] != "" || codeSpan.MatchString(value) {
+							Expect(value).To(Equal("`"+defaults[n]+"`"), "the default of %s", n)
+						}
+					}
 				}
 			}
 			Expect(slices.Sorted(slices.Values(table))).To(Equal(slices.Sorted(slices.Values(declared))), "in README.md's table")

@@ -70,6 +70,18 @@ func (e Eval) matches(q Query) string {
 	return ""
 }
 
+// revision is the commit of the wanted source in an evaluation, "" where that may be one of several.
+func (e Eval) revision(q Query) string {
+	if !q.wantsLatest() {
+		return e.matches(q)
+	}
+	candidates, _ := e.candidates(q)
+	if len(candidates) != 1 {
+		return ""
+	}
+	return candidates[0].Revision
+}
+
 func (e Eval) revisions(q Query) []string {
 	candidates, _ := e.candidates(q)
 	if len(candidates) == 0 {

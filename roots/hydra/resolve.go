@@ -10,6 +10,8 @@ import (
 type Resolution struct {
 	Eval   Eval    // the zero one where Hydra does not tell it
 	Builds []Build // in the order of the query's jobs; of a whole jobset, by name
+	// Revision is the commit of the source that was evaluated, "" where that may be one of several.
+	Revision string
 }
 
 // Resolve finds the evaluation of a revision and takes the wanted jobs' builds, each of which has succeeded and has
@@ -27,6 +29,7 @@ func (c *Client) Resolve(ctx context.Context, q Query) (*Resolution, error) {
 	if err := c.finish(ctx, r, w); err != nil {
 		return nil, err
 	}
+	r.Revision = r.Eval.revision(q)
 	for _, b := range r.Builds {
 		if err := b.checkOutputs(); err != nil {
 			return nil, err
