@@ -23,7 +23,8 @@ func OpenLayers(ctx context.Context, dir string) (layers *filetree.File, done fu
 	}
 	if !HasLayers(layers) {
 		_ = done()
-		return nil, nil, fmt.Errorf("reading %s: %w", dir, ErrNoClosure)
+		return nil, nil, fmt.Errorf("reading %s: %w: it is neither this buildpack's layers directory nor an OCI layout (index.json); "+
+			"of what docker save wrote it takes the archive", dir, ErrNoClosure)
 	}
 	return layers, done, nil
 }

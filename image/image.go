@@ -71,11 +71,17 @@ type Layer struct {
 // imageName is what an engine may call an image, which a file's path mostly is not (distribution/reference).
 var imageName = regexp.MustCompile(`^[a-z0-9][a-z0-9._/:@-]*$`)
 
+// ofTransport is an image by the name that containers-transports(5) gives it.
+var ofTransport = regexp.MustCompile(`^(?:docker://|docker-daemon:|containers-storage:|oci:|dir:)`)
+
 // Open opens the image at a path. Close it after use.
 func Open(ctx context.Context, name string) (*Image, error) {
 	files, err := openStore(ctx, name)
 	if _, statErr := os.Stat(name); errors.Is(statErr, os.ErrNotExist) {
-		if imageName.MatchString(name) && !strings.Contains(path.Base(name), ".tar") {
+		if ofTransport.MatchString(name) {
+			return nil, fmt.Errorf("opening image %s: there is no such file; skopeo copy %s oci-archive:FILE writes one", name, name)
+		}
+		if imageName.MatchString(name) && !strings.Contains(name, "://") && !strings.Contains(path.Base(name), ".tar") {
 			return nil, fmt.Errorf("opening image %s: there is no such file; docker save %s -o FILE writes one of an engine's image", name, name)
 		}
 		return nil, fmt.Errorf("opening image %s: there is no such file", name)

@@ -181,7 +181,11 @@ func testOpen(t *testing.T, _ spec.G, it spec.S) {
 	it("says how a file is made of an engine's image, where a name is no file's", func() {
 		_, err := image.Open(ctx, "myapp:1")
 		Expect(err).To(MatchError("opening image myapp:1: there is no such file; docker save myapp:1 -o FILE writes one of an engine's image"))
-		for _, file := range []string{"/nonexistent", "./myapp", "../myapp", "myapp.tar", "Downloads/myapp", "myapp.tar.gz"} {
+		for _, name := range []string{"docker://registry.example.org/x", "docker-daemon:x:1", "oci:dir"} {
+			_, err := image.Open(ctx, name)
+			Expect(err).To(MatchError("opening image " + name + ": there is no such file; skopeo copy " + name + " oci-archive:FILE writes one"))
+		}
+		for _, file := range []string{"https://example.org/x", "/nonexistent", "./myapp", "../myapp", "myapp.tar", "Downloads/myapp", "myapp.tar.gz"} {
 			_, err := image.Open(ctx, file)
 			Expect(err).To(MatchError("opening image " + file + ": there is no such file"))
 		}

@@ -54,6 +54,24 @@ func testS3(t *testing.T, context spec.G, it spec.S) {
 		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(BeEmpty())
 	})
 
+	it("is not spoken of by AWS's library", func() {
+		metadata := newServer(t)
+		metadata.on(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		})
+		t.Setenv("AWS_EC2_METADATA_DISABLED", "")
+		t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
+		stderr, said := os.Stderr, tempFile(t, "")
+		file, err := os.Create(said)
+		Expect(err).NotTo(HaveOccurred())
+		os.Stderr = file
+		defer func() { os.Stderr = stderr }()
+		open(t, options(s3("")))
+		Expect(metadata.asked("")).NotTo(BeEmpty())
+		Expect(os.ReadFile(said)).To(BeEmpty())
+	})
+
 	it("is signed for with the credentials of the environment or of a profile", func() {
 		Expect(fetch(open(t, options(s3("&profile=work"))), n.StorePath)).To(Equal(data))
 		Expect(s.asked(n.URL)[0].Header.Get("Authorization")).To(And(

@@ -14,6 +14,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go/encoding/httpbinding"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -107,7 +108,7 @@ func (s *s3Signer) RoundTrip(req *http.Request) (*http.Response, error) {
 func (s *s3Signer) find(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialsWait)
 	defer cancel()
-	options := []func(*config.LoadOptions) error{config.WithRegion(s.region)}
+	options := []func(*config.LoadOptions) error{config.WithRegion(s.region), config.WithLogger(logging.Nop{})}
 	if s.profile != "" {
 		options = append(options, config.WithSharedConfigProfile(s.profile))
 	}
