@@ -39,6 +39,8 @@ var documentation = map[string][]told{
 	},
 	"docs/composition.md": {
 		{begins: "[_]", run: (*reader).namesKnownSettings},
+		{begins: "[_]", run: (*reader).namesKnownSettings},
+		{begins: "[_]", run: (*reader).namesKnownSettings},
 	},
 	"docs/engines.md": {
 		{begins: `pkgs.buildEnv { name = "app"; paths = [ app pkgs.cacert pkgs.tzdata pkgs.glibcLocales pkgs.bash ]; }`,
