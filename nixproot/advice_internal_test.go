@@ -221,7 +221,7 @@ var selfExplaining = []said{
 		"([private caches](../README.md#private-caches))"},
 	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
 	{"which is no regular file; remove it", "the same, of a pipe or device"},
-	{"it is a link to what is not in the source; put the file itself there", "the expression that was found is a link that leads out of the source"},
+	{"it is a link to what is not in the source …; put the file itself there", "the expression that was found is a link that leads out of the source"},
 	{"; it takes …", "the setting has another value than it may have"},
 	{"and the source has no such file", "`BP_NIX_FILE`, `BP_NIX_FLAKE` or `NIXPKGS_CONFIG` names what is not in the upload: misspelt, not committed, or excluded"},
 	{"and BP_NIX_HYDRA_URL does not say which Hydra has it", "the two go together"},
