@@ -177,6 +177,7 @@ var commands = map[string]string{
 	"pack build --cache-image":                                                             "TestDocumentation",
 	"pack build --no-color":                                                                "TestPackHasEveryFlagOfTheDocumentation",
 	"pack build --env GITHUB_SHA --env GITHUB_REPOSITORY":                                  "TestDocumentation",
+	"pack build --env BPE_GREETING=hello":                                                  "TestPackOrder",
 	"pack build --volume DIR:/workspace/data:rw":                                           "TestPackSource",
 	"docker run --volume $PWD:/workspace …/creator":                                        "TestPackSource",
 	"heroku create -b https://github.com/ocharles/heroku-buildpack-nix-hydra.git":          "what was done with the original",
@@ -197,6 +198,8 @@ var commands = map[string]string{
 	"pack builder create":                                                                  "TestDocumentation",
 	"nix flake check":                                                                      "a name of what Nix's own tests are about",
 	"bin/survey CACHE STORE_PATH":                                                          "TestDocumentation",
+	`export NIX_CONFIG="extra-experimental-features = nix-command flakes"`:                 "the Nix that tests run has these two features switched on in its nix.conf",
+	"skopeo copy --format v2s2 docker://FROM docker://TO":                                  "skopeo's own, from registry to registry",
 	"kubectl apply -f samples/kpack":                                                       "wants a cluster; integration/kpack decodes the same files",
 }
 
@@ -206,7 +209,7 @@ func TestEveryCommandInTheDocumentationsProseIsRunOrSaysWhyNot(t *testing.T) {
 	all, err := pages.Read("..")
 	must(err)
 	command := regexp.MustCompile(`^(?:[A-Z_]+=\S+ )*(?:scripts/\w+|go (?:test|run|build) |pack (?:build|buildpack|builder|sbom) |` +
-		`docker run |git (?:archive|push|clone) |bin/(?:inspect|verify|survey) .|nix(?:-\w+)? .* |heroku [\w:]+ .|kubectl .)`)
+		`docker run |git (?:archive|push|clone) |bin/(?:inspect|verify|survey) .|nix(?:-\w+)? .* |export \w+=|(?:skopeo|crane|curl|apt-get) \w|heroku [\w:]+ .|kubectl .)`)
 	word := regexp.MustCompile(`^(?:scripts/\w+|[\w/-]+ [\w:-]+|[\w/-]+ (?:run |build )?[A-Z_-]+|go test \S+|docker run (?:--\w+|IMAGE a b|-e)|pack build --\w+|` +
 		`scripts/(?:bench|soak)(?: [a-z]+)+|scripts/package --\w+|nix-build --\w+)$`)
 	said := map[string]bool{}
