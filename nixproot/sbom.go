@@ -79,7 +79,8 @@ func billOf(graph *closure.Graph, options billOptions) (sbom.Bill, error) {
 	return bill, nil
 }
 
-// storeComponent is a store path.
+// storeComponent is a store path. Who signed it is left out: the bill says what is in the image, and the same closure has the
+// same bill under whichever keys it was accepted.
 func storeComponent(node *closure.Node) sbom.Component {
 	name, version, output := sbom.ParseName(node.Path.Name())
 	c := sbom.Component{
@@ -93,9 +94,6 @@ func storeComponent(node *closure.Node) sbom.Component {
 	}
 	if output != "" {
 		c.Properties["nix:output"] = output
-	}
-	if node.Signature.Name != "" {
-		c.Properties["nix:signed_by"] = node.Signature.Name
 	}
 	for _, reference := range node.References {
 		c.DependsOn = append(c.DependsOn, reference.String())

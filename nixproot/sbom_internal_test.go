@@ -29,11 +29,15 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		openssl = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxwc-openssl-3.0.6-bin")
 		odd     = storepath.Path("/nix/store/7gx4kiv5m0i7d7qkixq2cwzbr10lvxw9-g++_x?y=z-2+3")
 	)
-	var bill sbom.Bill
+	var (
+		graph   *closure.Graph
+		options billOptions
+		bill    sbom.Bill
+	)
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		graph := &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{
+		graph = &closure.Graph{Roots: []storepath.Path{app}, Nodes: map[storepath.Path]*closure.Node{
 			app: {Path: app, NarHash: storepath.Hash{1}, NarSize: 1, References: []storepath.Path{app, openssl, odd},
 				Signature: narinfo.Signature{Name: "key-1"}},
 			openssl: {Path: openssl, NarHash: storepath.Hash{2}, NarSize: 1},
@@ -41,15 +45,17 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		}}
 		launcher := filepath.Join(t.TempDir(), "launch")
 		Expect(os.WriteFile(launcher, []byte("x"), 0o755)).To(Succeed())
-		var err error
-		bill, err = billOf(graph, billOptions{
-			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher, LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
+		options = billOptions{
+			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher,
+			LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
 			PRoot: &libpak.BuildModuleDependency{
 				ID: "proot", Name: "PRoot", Version: "5.4.1", PURLS: []string{"pkg:generic/proot@5.4.1?arch=amd64"},
 				Checksum: "sha256:19f44283f5c0e73091c60195f5fcd4f4c1165505e44410d434e2ab1b677c1a09",
 				Licenses: []libpak.BuildModuleDependencyLicense{{Type: "GPL-2.0-or-later"}},
 			},
-		})
+		}
+		var err error
+		bill, err = billOf(graph, options)
 		Expect(err).NotTo(HaveOccurred())
 	})
 
@@ -72,6 +78,30 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 			Expect(write(mediaType)).To(Equal(first), mediaType)
 		}
 		Expect(bill.Write("text/plain", filepath.Join(t.TempDir(), "x"))).To(MatchError(ContainSubstring("no format")))
+	})
+
+	it("is the same bytes whoever signed the closure, and where it came from", func() {
+		first := map[string][]byte{}
+		for mediaType := range sbom.Formats() {
+			first[mediaType] = write(mediaType)
+		}
+		for what, change := range map[string]func(*closure.Node){
+			"another key":         func(n *closure.Node) { n.Signature = narinfo.Signature{Name: "key-2", Data: []byte{1}} },
+			"no signature":        func(n *closure.Node) { n.Signature = narinfo.Signature{} },
+			"a content address":   func(n *closure.Node) { n.Signature, n.CA = narinfo.Signature{}, "fixed:r:sha256:0" },
+			"another cache":       func(n *closure.Node) { n.CacheURL = "https://mirror.example.org" },
+			"files taken as fine": func(n *closure.Node) { n.Overruled = []closure.Overruled{{}} },
+		} {
+			for _, node := range graph.Nodes {
+				change(node)
+			}
+			var err error
+			bill, err = billOf(graph, options)
+			Expect(err).NotTo(HaveOccurred())
+			for mediaType, text := range first {
+				Expect(string(write(mediaType))).To(Equal(string(text)), what+" "+mediaType)
+			}
+		}
 	})
 
 	it("has a name for whatever a store path may be called, which every format wants", func() {
@@ -117,7 +147,7 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		Expect(*byName["my-app"].Licenses).To(HaveLen(2))
 		Expect((*byName["my-app"].Licenses)[0].License.ID).To(Equal("MIT"))
 		Expect(byName["openssl"].Licenses).To(BeNil())
-		Expect(*byName["my-app"].Properties).To(ContainElement(cdx.Property{Name: "nix:signed_by", Value: "key-1"}))
+		Expect(*byName["my-app"].Properties).To(ContainElement(cdx.Property{Name: "nix:output_path", Value: app.String()}))
 		depends := map[string][]string{}
 		for _, d := range *bom.Dependencies {
 			if d.Dependencies != nil {
