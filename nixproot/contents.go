@@ -185,6 +185,11 @@ func (c *contents) treeIn(layer string, p storepath.Path) string {
 	return filepath.Join(c.layersDir, layer, closure.BaseName(p, c.View))
 }
 
+// linkTo is a path's link in the view, the one name for its files that does not depend on how paths are grouped.
+func (c *contents) linkTo(p storepath.Path) string {
+	return filepath.Join(c.layersDir, viewLayer, closure.BaseName(p, c.View))
+}
+
 // bins are the directories put first on PATH, in the form the engine needs: where files are relocated, the real directories,
 // so that a program which looks for its files beside itself does not go through the view.
 func (c *contents) bins() []string {

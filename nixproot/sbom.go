@@ -33,6 +33,8 @@ func billFormats() []libcnb.SBOMFormat {
 type billOptions struct {
 	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says.
 	Version, Epoch string
+	// PlaceOf is where a store path is in the image.
+	PlaceOf func(storepath.Path) string
 	// Licenses are the SPDX identifiers of store paths, where the expression tells them.
 	Licenses map[storepath.Path][]string
 	// Launcher is the launcher's program, to be hashed, and LauncherPath where it is in the image.
@@ -67,6 +69,7 @@ func billOf(graph *closure.Graph, options billOptions) (sbom.Bill, error) {
 	}
 	for _, node := range graph.Sorted() {
 		c := storeComponent(node)
+		c.Path = options.PlaceOf(node.Path)
 		c.Licenses = options.Licenses[node.Path]
 		bill.Components = append(bill.Components, c)
 	}
@@ -86,7 +89,6 @@ func storeComponent(node *closure.Node) sbom.Component {
 	c := sbom.Component{
 		Ref: node.Path.String(), Name: name, Version: version, Output: output, SHA256: hex.EncodeToString(node.NarHash[:]),
 		PURL: sbom.NixPURL(name, version, output, node.Path.HashPart()), CPEs: sbom.CPEs(name, version),
-		Path: node.Path.String(),
 		Properties: map[string]string{
 			"nix:output_path": node.Path.String(), "nix:nar_hash": "sha256:" + storepath.Encode32(node.NarHash[:]),
 			"nix:nar_size": fmt.Sprint(node.NarSize),
@@ -120,7 +122,8 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 // image.
 func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 	options := billOptions{
-		Version: in.version, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"), Launcher: in.launcher,
+		Version: in.version, PlaceOf: c.linkTo, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
+		Launcher:     in.launcher,
 		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
 	}

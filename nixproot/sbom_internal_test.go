@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 	"github.com/package-url/packageurl-go"
 	"github.com/paketo-buildpacks/libpak/v2"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
+	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
@@ -48,6 +50,7 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		options = billOptions{
 			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher,
 			LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
+			PlaceOf:      func(p storepath.Path) string { return "/layers/x/view/" + p.Base()[21:] },
 			PRoot: &libpak.BuildModuleDependency{
 				ID: "proot", Name: "PRoot", Version: "5.4.1", PURLS: []string{"pkg:generic/proot@5.4.1?arch=amd64"},
 				Checksum: "sha256:19f44283f5c0e73091c60195f5fcd4f4c1165505e44410d434e2ab1b677c1a09",
@@ -100,6 +103,29 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 			Expect(err).NotTo(HaveOccurred())
 			for mediaType, text := range first {
 				Expect(string(write(mediaType))).To(Equal(string(text)), what+" "+mediaType)
+			}
+		}
+	})
+
+	it("says of a store path where it is in the image, relocated or not", func() {
+		layers := t.TempDir()
+		view, err := relocate.NewView(filepath.Join("/layers", "nixproot_nix-hydra", viewLayer))
+		Expect(err).NotTo(HaveOccurred())
+		for _, view := range []relocate.View{view, {}} {
+			c := &contents{
+				Result: &closure.Result{View: view, Groups: []closure.Group{{Layer: "closure-0000-x", Paths: graph.Paths()}}}, layersDir: layers,
+			}
+			for _, p := range graph.Paths() {
+				Expect(os.MkdirAll(c.dirOf(p), 0o755)).To(Succeed())
+			}
+			Expect(c.writeView(t.Context(), &inputs{layers: libcnb.Layers{Path: layers}})).To(Succeed())
+			options.PlaceOf = c.linkTo
+			bill, err = billOf(graph, options)
+			Expect(err).NotTo(HaveOccurred())
+			for _, component := range bill.Components {
+				if strings.HasPrefix(component.Ref, storepath.Dir) {
+					Expect(filepath.EvalSymlinks(component.Path)).To(Equal(c.dirOf(storepath.Path(component.Ref))))
+				}
 			}
 		}
 	})
@@ -190,7 +216,8 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 				ID, Name, Version, Type, PURL string
 				CPEs                          []struct{ CPE string }
 				Licenses                      []struct{ SPDXExpression string }
-				Metadata                      struct{ OutputHash, Output string }
+				Locations                     []struct{ Path, AccessPath string }
+				Metadata                      struct{ Path, OutputHash, Output string }
 			}
 			ArtifactRelationships []struct{ Parent, Child, Type string }
 			Schema                struct{ Version, URL string }
@@ -209,6 +236,10 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 				Expect(a.Type).To(Equal("nix"))
 				Expect(a.Metadata.Output).To(Equal("bin"))
 				Expect(a.Metadata.OutputHash).To(Equal(openssl.HashPart()))
+				Expect(a.Metadata.Path).To(Equal(openssl.String()))
+				Expect(a.Locations).To(HaveLen(1))
+				Expect(a.Locations[0].Path).To(Equal("/layers/x/view/wzbr10lvxwc-openssl-3.0.6-bin"))
+				Expect(a.Locations[0].AccessPath).To(Equal(a.Locations[0].Path))
 			}
 		}
 		var of []string

@@ -34,9 +34,9 @@ type Component struct {
 	Licenses []string
 	PURL     string
 	CPEs     []string
-	// Properties are what else is known, by names such as "nix:narHash".
+	// Properties are what else is known, by names such as "nix:nar_hash".
 	Properties map[string]string
-	// Path is where it is in the image.
+	// Path is where it is in the image, as a container's programs find it without any mount.
 	Path string
 	// Application says that it is a program by itself, and no library.
 	Application bool

@@ -9,7 +9,7 @@ import (
 )
 
 // syftSchema is the version of Syft's JSON that is written (anchore/syft, schema/json).
-const syftSchema = "16.0.0"
+const syftSchema = "16.0.28"
 
 // The parts of Syft's JSON that are written (anchore/syft, syft/format/syftjson/model).
 type (
@@ -51,6 +51,7 @@ type (
 		Source string `json:"source"`
 	}
 	syftStoreEntry struct {
+		Path       string   `json:"path"`
 		OutputHash string   `json:"outputHash"`
 		Output     string   `json:"output,omitempty"`
 		Files      []string `json:"files"`
@@ -135,7 +136,7 @@ func (c Component) syft() syftPackage {
 	if base, ok := strings.CutPrefix(c.Ref, "/nix/store/"); ok {
 		hash, _, _ := strings.Cut(base, "-")
 		p.Type, p.MetadataType = "nix", "nix-store-entry"
-		p.Metadata = syftStoreEntry{OutputHash: hash, Output: c.Output, Files: []string{}}
+		p.Metadata = syftStoreEntry{Path: c.Ref, OutputHash: hash, Output: c.Output, Files: []string{}}
 	}
 	return p
 }
