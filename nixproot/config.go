@@ -233,16 +233,28 @@ func withoutLogin(address string) string {
 	return address
 }
 
+// systems are the platforms that there are images for, as Nix names them, by their architectures as OCI does.
+func systems() map[string]string {
+	return map[string]string{"amd64": "x86_64-linux", "arm64": "aarch64-linux"}
+}
+
+// architectureOf is the architecture of one of systems, "" of any other.
+func architectureOf(system string) string {
+	for architecture, each := range systems() {
+		if each == system {
+			return architecture
+		}
+	}
+	return ""
+}
+
 // system names the platform as Nix does.
 func (r *reader) system(architecture string) string {
 	if architecture == "" {
 		architecture = runtime.GOARCH
 	}
-	switch architecture {
-	case "amd64":
-		return "x86_64-linux"
-	case "arm64":
-		return "aarch64-linux"
+	if system := systems()[architecture]; system != "" {
+		return system
 	}
 	if r.err == nil {
 		r.err = fmt.Errorf("the target architecture %q is neither amd64 nor arm64, which are those Nix releases exist for: "+

@@ -160,11 +160,9 @@ func foreignSystem(e *nixinstall.MissingAttrError) string {
 // systemFixes are for what is there for other systems only. The last of them is to build the image for that: of images there
 // are those for two systems.
 func systemFixes(t topic, system string, have []string, more ...string) []string {
-	platforms := map[string]string{"aarch64-linux": "linux/arm64", "x86_64-linux": "linux/amd64"}
-	delete(platforms, system)
-	for other, platform := range platforms {
-		if slices.Contains(have, other) {
-			return adviceOn(t, append([]string{"system", system, "platform", platform}, more...)...)
+	for architecture, other := range systems() {
+		if other != system && slices.Contains(have, other) {
+			return adviceOn(t, append([]string{"system", system, "platform", "linux/" + architecture}, more...)...)
 		}
 	}
 	return withoutLast(adviceOn(t, append([]string{"system", system}, more...)...))

@@ -31,8 +31,8 @@ func billFormats() []libcnb.SBOMFormat {
 
 // billOptions is what an image holds beside its closure.
 type billOptions struct {
-	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says.
-	Version, Epoch string
+	// Version is this buildpack's, Epoch what SOURCE_DATE_EPOCH says, System the image's as Nix names it.
+	Version, Epoch, System string
 	// PlaceOf is where a store path is in the image.
 	PlaceOf func(storepath.Path) string
 	// Licenses are the SPDX identifiers of store paths, where the expression tells them.
@@ -54,6 +54,7 @@ func billOf(graph *closure.Graph, options billOptions) (sbom.Bill, error) {
 	bill := sbom.Bill{
 		Root: sbom.Component{Ref: imageRef, Name: imageRef, DependsOn: []string{launcherRef}},
 		Tool: launchlayer.BuildpackID, ToolVersion: options.Version, Created: sbom.Created(options.Epoch),
+		Architecture: architectureOf(options.System),
 		Components: []sbom.Component{{
 			Ref: launcherRef, Name: launch.ProcessProgramName, Version: options.Version, SHA256: sum,
 			Licenses: []string{"Apache-2.0"}, Path: options.LauncherPath, Application: true,
@@ -123,7 +124,7 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 	options := billOptions{
 		Version: in.version, PlaceOf: c.linkTo, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
-		Launcher:     in.launcher,
+		System: in.config.System, Launcher: in.launcher,
 		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),
 	}

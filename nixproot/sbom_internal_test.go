@@ -48,7 +48,7 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		launcher := filepath.Join(t.TempDir(), "launch")
 		Expect(os.WriteFile(launcher, []byte("x"), 0o755)).To(Succeed())
 		options = billOptions{
-			Version: "0.1.0", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher,
+			Version: "0.1.0", System: "aarch64-linux", Licenses: map[storepath.Path][]string{app: {"MIT", "0BSD"}}, Launcher: launcher,
 			LauncherPath: "/layers/x/launcher/bin/nix-hydra-launch",
 			PlaceOf:      func(p storepath.Path) string { return "/layers/x/view/" + p.Base()[21:] },
 			PRoot: &libpak.BuildModuleDependency{
@@ -154,6 +154,7 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		Expect(cdx.NewBOMDecoder(bytes.NewReader(write("application/vnd.cyclonedx+json")), cdx.BOMFileFormatJSON).Decode(&bom)).
 			To(Succeed())
 		Expect(bom.Metadata.Component.Name).To(Equal("my-app"))
+		Expect(*bom.Metadata.Component.Properties).To(ContainElement(cdx.Property{Name: "oci:architecture", Value: "arm64"}))
 		Expect(bom.Metadata.Timestamp).To(Equal("1980-01-01T00:00:01Z"))
 		byName := map[string]cdx.Component{}
 		for _, c := range *bom.Components {
@@ -188,6 +189,7 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		document, err := spdxjson.Read(bytes.NewReader(write("application/spdx+json")))
 		Expect(err).NotTo(HaveOccurred())
 		Expect(document.Packages).To(HaveLen(6))
+		Expect(document.Packages[0].PackageComment).To(Equal("oci:architecture=arm64"))
 		names := map[string]bool{}
 		for _, p := range document.Packages {
 			Expect(names[string(p.PackageSPDXIdentifier)]).To(BeFalse())
@@ -220,9 +222,16 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 				Metadata                      struct{ Path, OutputHash, Output string }
 			}
 			ArtifactRelationships []struct{ Parent, Child, Type string }
-			Schema                struct{ Version, URL string }
+			Source                struct {
+				Type     string
+				Metadata struct{ UserInput, Architecture, OS string }
+			}
+			Schema struct{ Version, URL string }
 		}
 		Expect(json.Unmarshal(write("application/vnd.syft+json"), &document)).To(Succeed())
+		Expect(document.Source.Type).To(Equal("image"))
+		Expect(document.Source.Metadata.Architecture).To(Equal("arm64"))
+		Expect(document.Source.Metadata.OS).To(Equal("linux"))
 		Expect(document.Schema.URL).To(ContainSubstring("anchore/syft"))
 		Expect(document.Artifacts).To(HaveLen(5))
 		ids := map[string]string{}

@@ -11,7 +11,7 @@ import (
 
 // CycloneDX writes the bill as CycloneDX 1.5 in JSON.
 func (b Bill) CycloneDX(w io.Writer) error {
-	root := b.Root.ordered()
+	root := b.root()
 	top := root.cycloneDX()
 	top.Type = cdx.ComponentTypeApplication
 	bom := cdx.NewBOM()

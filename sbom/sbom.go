@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -49,6 +50,8 @@ type Bill struct {
 	// Root is what all the rest is for. Its DependsOn are what was asked for.
 	Root       Component
 	Components []Component
+	// Architecture is that of the image which the bill is of, as the OCI image specification names it; "" for what is no image.
+	Architecture string
 	// Tool and ToolVersion name what wrote the bill.
 	Tool, ToolVersion string
 	Created           time.Time
@@ -90,6 +93,20 @@ func (c Component) ordered() Component {
 	slices.Sort(c.DependsOn)
 	c.DependsOn = slices.DeleteFunc(slices.Compact(c.DependsOn), func(ref string) bool { return ref == c.Ref })
 	return c
+}
+
+// architectureProperty names the image's architecture, by the field of the OCI image configuration, where a format has none.
+const architectureProperty = "oci:architecture"
+
+// root is the bill's root, its dependencies in order, with what is known of the image.
+func (b Bill) root() Component {
+	root := b.Root.ordered()
+	if b.Architecture != "" {
+		properties := map[string]string{architectureProperty: b.Architecture}
+		maps.Copy(properties, root.Properties)
+		root.Properties = properties
+	}
+	return root
 }
 
 // digest identifies the bill by all that it says.

@@ -43,6 +43,7 @@ func TestIdentity(t *testing.T) {
 		"a CPE":      func(b *sbom.Bill) { b.Components[1].CPEs = []string{"cpe:2.3:a:two:two:1:*:*:*:*:*:*:*"} },
 		"the time":   func(b *sbom.Bill) { b.Created = b.Created.Add(time.Second) },
 		"the root":   func(b *sbom.Bill) { b.Root.Version = "2" },
+		"the system": func(b *sbom.Bill) { b.Architecture = "arm64" },
 		"the tool":   func(b *sbom.Bill) { b.ToolVersion = "2" },
 	} {
 		now := identities(bill(change))

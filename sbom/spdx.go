@@ -22,7 +22,7 @@ const namespace = "https://github.com/nixproot/nix-hydra-buildpack/spdx/"
 
 // SPDX writes the bill as SPDX 2.3 in JSON.
 func (b Bill) SPDX(w io.Writer) error {
-	root := b.Root.ordered()
+	root := b.root()
 	document := &spdx.Document{
 		SPDXVersion: spdx.Version, DataLicense: spdx.DataLicense, SPDXIdentifier: "DOCUMENT", DocumentName: root.Name,
 		DocumentNamespace: namespace + b.uuid(),

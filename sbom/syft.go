@@ -62,11 +62,20 @@ type (
 		Type   string `json:"type"`
 	}
 	syftSource struct {
-		ID       string            `json:"id"`
-		Name     string            `json:"name"`
-		Version  string            `json:"version"`
-		Type     string            `json:"type"`
-		Metadata map[string]string `json:"metadata"`
+		ID       string `json:"id"`
+		Name     string `json:"name"`
+		Version  string `json:"version"`
+		Type     string `json:"type"`
+		Metadata any    `json:"metadata"`
+	}
+	syftDirectory struct {
+		Path string `json:"path"`
+	}
+	// syftImage leaves out what nobody knows of an image before it is made: digests, sizes and layers.
+	syftImage struct {
+		UserInput    string `json:"userInput"`
+		Architecture string `json:"architecture"`
+		OS           string `json:"os"`
 	}
 	syftDescriptor struct {
 		Name          string            `json:"name"`
@@ -83,10 +92,7 @@ type (
 func (b Bill) Syft(w io.Writer) error {
 	document := syftDocument{
 		Artifacts: []syftPackage{}, Relationships: []syftRelationship{},
-		Source: syftSource{
-			ID: syftID(b.Root.Ref), Name: b.Root.Name, Version: b.Root.Version, Type: "directory",
-			Metadata: map[string]string{"path": "/"},
-		},
+		Source:     b.syftSource(),
 		Descriptor: syftDescriptor{b.Tool, b.ToolVersion, map[string]string{"created": b.Created.Format("2006-01-02T15:04:05Z")}},
 		Schema: syftSchemaRef{
 			syftSchema, "https://raw.githubusercontent.com/anchore/syft/main/schema/json/schema-" + syftSchema + ".json",
@@ -95,7 +101,7 @@ func (b Bill) Syft(w io.Writer) error {
 	relate := func(from, to, how string) {
 		document.Relationships = append(document.Relationships, syftRelationship{syftID(from), syftID(to), how})
 	}
-	root := b.Root.ordered()
+	root := b.root()
 	for _, ref := range root.DependsOn {
 		relate(root.Ref, ref, "contains")
 	}
@@ -108,6 +114,17 @@ func (b Bill) Syft(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(document)
+}
+
+// syftSource is what the bill is of.
+func (b Bill) syftSource() syftSource {
+	source := syftSource{
+		ID: syftID(b.Root.Ref), Name: b.Root.Name, Version: b.Root.Version, Type: "directory", Metadata: syftDirectory{"/"},
+	}
+	if b.Architecture != "" {
+		source.Type, source.Metadata = "image", syftImage{UserInput: b.Root.Name, Architecture: b.Architecture, OS: "linux"}
+	}
+	return source
 }
 
 func syftID(ref string) string {
