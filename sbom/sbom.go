@@ -15,10 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/package-url/packageurl-go"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Component is one thing in an image, or one that made it.
@@ -125,42 +121,6 @@ func (b Bill) uuid() string {
 	d[6], d[8] = d[6]&0x0f|0x80, d[8]&0x3f|0x80
 	s := hex.EncodeToString(d[:16])
 	return strings.Join([]string{s[:8], s[8:12], s[12:16], s[16:20], s[20:]}, "-")
-}
-
-// NixPURL is the package URL of a store path, as Syft writes it.
-func NixPURL(name, version, output, hash string) string {
-	var qualifiers packageurl.Qualifiers
-	if output != "" {
-		qualifiers = append(qualifiers, packageurl.Qualifier{Key: "output", Value: output})
-	}
-	if hash != "" {
-		qualifiers = append(qualifiers, packageurl.Qualifier{Key: "outputhash", Value: hash})
-	}
-	return packageurl.NewPackageURL("nix", "", name, version, qualifiers, "").ToString()
-}
-
-// outputs are the names of outputs that store paths of nixpkgs end in.
-func outputs() []string {
-	return []string{
-		"bin", "lib", "dev", "man", "doc", "devdoc", "info", "debug", "static", "data", "dist", "py", "python", "modules", "tools",
-		"server", "utils", "etc", "terminfo", "getent", "libgcc", "stdenv", "dnsutils", "host",
-	}
-}
-
-// ParseName splits the name of a store path: the version begins after the first dash that no letter follows, as
-// builtins.parseDrvName has it, and what comes after another dash may name an output.
-func ParseName(storeName string) (name, version, output string) {
-	for _, each := range outputs() {
-		if rest, ok := strings.CutSuffix(storeName, "-"+each); ok {
-			if n, v := storepath.ParseName(rest); n != "" && v != "" {
-				return n, v, each
-			}
-		}
-	}
-	if name, version = storepath.ParseName(storeName); name == "" { // "-1.0", as Nix allows: no format has what has no name
-		return storeName, "", ""
-	}
-	return name, version, ""
 }
 
 // file writes to a file what write gives.
