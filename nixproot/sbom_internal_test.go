@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/Masterminds/semver/v3"
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 	"github.com/package-url/packageurl-go"
@@ -261,49 +262,66 @@ func testSBOM(t *testing.T, _ spec.G, it spec.S) {
 		Expect(of).To(ConsistOf("openssl", "g++_x?y=z"))
 	})
 
-	it("lets a scanner find a version that is known to be vulnerable, in each format", func() {
+	it("lets a scanner find a version that is known to be vulnerable, and no other, in each format", func() {
 		raw, err := os.ReadFile("testdata/advisory.json")
 		Expect(err).NotTo(HaveOccurred())
 		var advisory struct{ ID, CPE, From, Before string }
 		Expect(json.Unmarshal(raw, &advisory)).To(Succeed())
+		vulnerable, err := semver.NewConstraint(">= " + advisory.From + ", < " + advisory.Before)
+		Expect(err).NotTo(HaveOccurred())
 		// matches is what a scanner does with a component's CPE.
 		matches := func(cpe string) bool {
 			parts := strings.Split(cpe, ":")
-			return len(parts) > 5 && strings.Join(parts[:5], ":") == advisory.CPE && parts[5] >= advisory.From &&
-				parts[5] < advisory.Before
+			return len(parts) > 5 && strings.Join(parts[:5], ":") == advisory.CPE && vulnerable.Check(semver.MustParse(parts[5]))
 		}
-		var bom cdx.BOM
-		Expect(cdx.NewBOMDecoder(bytes.NewReader(write("application/vnd.cyclonedx+json")), cdx.BOMFileFormatJSON).Decode(&bom)).
-			To(Succeed())
-		var found []string
-		for _, c := range *bom.Components {
-			if matches(c.CPE) {
-				found = append(found, c.Name)
-			}
-		}
-		document, err := spdxjson.Read(bytes.NewReader(write("application/spdx+json")))
-		Expect(err).NotTo(HaveOccurred())
-		for _, p := range document.Packages {
-			for _, ref := range p.PackageExternalReferences {
-				if ref.RefType == "cpe23Type" && matches(ref.Locator) {
-					found = append(found, p.PackageName)
-				}
-			}
-		}
-		var syft struct {
-			Artifacts []struct {
-				Name string
-				CPEs []struct{ CPE string }
-			}
-		}
-		Expect(json.Unmarshal(write("application/vnd.syft+json"), &syft)).To(Succeed())
-		for _, a := range syft.Artifacts {
-			for _, c := range a.CPEs {
+		find := func() (found []string) {
+			var bom cdx.BOM
+			Expect(cdx.NewBOMDecoder(bytes.NewReader(write("application/vnd.cyclonedx+json")), cdx.BOMFileFormatJSON).Decode(&bom)).
+				To(Succeed())
+			for _, c := range *bom.Components {
 				if matches(c.CPE) {
-					found = append(found, a.Name)
+					found = append(found, c.Name)
 				}
 			}
+			document, err := spdxjson.Read(bytes.NewReader(write("application/spdx+json")))
+			Expect(err).NotTo(HaveOccurred())
+			for _, p := range document.Packages {
+				for _, ref := range p.PackageExternalReferences {
+					if ref.RefType == "cpe23Type" && matches(ref.Locator) {
+						found = append(found, p.PackageName)
+					}
+				}
+			}
+			var syft struct {
+				Artifacts []struct {
+					Name string
+					CPEs []struct{ CPE string }
+				}
+			}
+			Expect(json.Unmarshal(write("application/vnd.syft+json"), &syft)).To(Succeed())
+			for _, a := range syft.Artifacts {
+				for _, c := range a.CPEs {
+					if matches(c.CPE) {
+						found = append(found, a.Name)
+					}
+				}
+			}
+			return found
 		}
-		Expect(found).To(Equal([]string{"openssl", "openssl", "openssl"}), advisory.ID)
+		// As texts, 3.0.14 and 3.0.10 come before 3.0.7.
+		for version, affected := range map[string]bool{
+			"3.0.0": true, "3.0.6": true, "3.0.7": false, "3.0.10": false, "3.0.14": false, "3.1.0": false, "1.1.1": false,
+		} {
+			path := storepath.Path(strings.Replace(openssl.String(), "3.0.6", version, 1))
+			bill, err = billOf(&closure.Graph{
+				Roots: []storepath.Path{path}, Nodes: map[storepath.Path]*closure.Node{path: {Path: path}},
+			}, options)
+			Expect(err).NotTo(HaveOccurred())
+			if affected {
+				Expect(find()).To(Equal([]string{"openssl", "openssl", "openssl"}), advisory.ID+" "+version)
+			} else {
+				Expect(find()).To(BeEmpty(), advisory.ID+" "+version)
+			}
+		}
 	})
 }
