@@ -656,6 +656,17 @@ func TestTheClosuresProgramsAreOfferedUpToTwentyFour(t *testing.T) {
 	dir := t.TempDir()
 	l := &launcher{engine: &choice{bin: []string{dir, filepath.Join(dir, "none")}}}
 	g.Expect(l.offer()).To(Equal("\nthe closure offers no programs"))
+	more := t.TempDir()
+	for _, name := range []string{"p01", "p00"} {
+		g.Expect(os.WriteFile(filepath.Join(more, name), nil, 0o755)).To(Succeed())
+	}
+	l.engine.bin = []string{filepath.Join(more, "."), more}
+	g.Expect(l.offer()).To(Equal("\nthe closure offers: p00, p01"), "each once")
+	g.Expect(os.WriteFile(filepath.Join(dir, "a"), nil, 0o755)).To(Succeed())
+	l.engine.bin = []string{more, dir}
+	g.Expect(l.offer()).To(Equal("\nthe closure offers: a, p00, p01"), "in order")
+	g.Expect(os.Remove(filepath.Join(dir, "a"))).To(Succeed())
+	l.engine.bin = []string{dir, filepath.Join(dir, "none")}
 	for i := range 26 {
 		g.Expect(os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%02d", i)), nil, 0o755)).To(Succeed())
 		if i == 23 {
@@ -664,6 +675,25 @@ func TestTheClosuresProgramsAreOfferedUpToTwentyFour(t *testing.T) {
 	}
 	g.Expect(os.WriteFile(filepath.Join(dir, ".p00-wrapped"), nil, 0o755)).To(Succeed())
 	g.Expect(l.offer()).To(And(HavePrefix("\nthe closure offers: p00, p01, "), HaveSuffix(", p22, p23 and 2 more")))
+}
+
+func TestALinkToItselfIsFollowedToAnEnd(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	loop := filepath.Join(dir, "loop")
+	g.Expect(os.Symlink(loop, loop)).To(Succeed())
+	l := &launcher{config: Config{View: "/view"}}
+	g.Expect(l.resolve(loop + "/x")).To(Equal(loop + "/x"))
+	g.Expect(l.resolve("/nix//store/./x/../y")).To(Equal("/view/y"))
+}
+
+func TestAFileOfTheSourceIsSaidToBeKeptWhereItIsNamed(t *testing.T) {
+	g := NewWithT(t)
+	t.Chdir(t.TempDir())
+	l := &launcher{engine: &choice{}, config: Config{}}
+	g.Expect(l.try(&command{}, "./server.sh")).To(MatchError(HavePrefix("./server.sh: no such file: of the source an image keeps the Procfile and " +
+		"what BP_INCLUDE_FILES names\n")))
+	g.Expect(l.try(&command{}, "/nowhere/server.sh")).To(MatchError(HavePrefix("/nowhere/server.sh: no such file\n")))
 }
 
 func TestWithheldSystemCallsAreNotImplemented(t *testing.T) {

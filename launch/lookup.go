@@ -16,6 +16,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
+// maxLinks is how many links of a path are followed: more than Linux does (path_resolution(7)), which says so then.
+const maxLinks = 64
+
 // maxOffered bounds how many of the closure's programs a message lists.
 const maxOffered = 24
 
@@ -72,7 +75,11 @@ func (l *launcher) try(cmd *command, path string) error {
 		cmd.path, cmd.closure = path, l.inClosure(path)
 		return nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
-		return &failure{exitNotFound, fmt.Errorf("%s: no such file%s", path, l.offer())}
+		why := "no such file"
+		if !filepath.IsAbs(path) {
+			why += ": of the source an image keeps the Procfile and what BP_INCLUDE_FILES names"
+		}
+		return &failure{exitNotFound, fmt.Errorf("%s: %s%s", path, why, l.offer())}
 	}
 	return &failure{exitCannotRun, fmt.Errorf("%s: %w", path, err)}
 }
@@ -97,12 +104,9 @@ func (l *launcher) onDisk(path string) string {
 // that leads nowhere is returned as far as it was followed.
 func (l *launcher) resolve(path string) string {
 	todo, done := strings.Split(path, "/")[1:], "/"
-	for links := 0; len(todo) > 0 && links < 64; {
+	for links := 0; len(todo) > 0 && links < maxLinks; {
 		part := todo[0]
 		todo = todo[1:]
-		if part == "" || part == "." {
-			continue
-		}
 		done = filepath.Join(done, part)
 		if done == storepath.Dir {
 			done = l.config.View

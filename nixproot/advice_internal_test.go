@@ -236,7 +236,7 @@ var selfExplaining = []said{
 // atStart are messages of the launcher.
 var atStart = []said{
 	{": no such program:", "no directory of `PATH` has the program: it is misspelt, or of a path that is no output. What the closure offers is listed"},
-	{": no such file", "the same, of a program that is named with its directory"},
+	{": no such file", "the same, of a program that is named with its directory. A file of the source is in the image only where `BP_INCLUDE_FILES` names it"},
 	{"its interpreter … is not in the image", "the script's first line, or the program, names one of an operating system (`/bin/sh`, `/usr/bin/env`): have Nix " +
 		"put its own there (`patchShebangs`, `autoPatchelfHook`), or take [a run image that has it](engines.md#what-a-bare-run-image-lacks)"},
 	{"is not executable", "for the image's user. A file of the source needs its bit before it is committed (`git update-index --chmod=+x`), or is given to its interpreter"},
