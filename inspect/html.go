@@ -30,9 +30,9 @@ type cell struct {
 
 // row is a row of a table.
 type row struct {
-	ID, Name, Layer, Size, Share, Signed, Why string
-	Number, Files, Paths                      string
-	Bytes                                     int64
+	ID, Name, Layer, Size, Share, Signed, Cache, Why string
+	Number, Files, Paths                             string
+	Bytes                                            int64
 }
 
 // HTML writes one page that needs nothing else: no network, no script. The treemap is a drawing of links into the tables
@@ -46,7 +46,7 @@ func (r *Report) HTML(w io.Writer) error {
 	return parsed.Execute(w, map[string]any{
 		"Report": r, "Layers": layers, "Paths": paths, "Cells": r.treemap(paths), "Size": text.Bytes(r.Size),
 		"Closure": text.Bytes(r.ClosureSize()), "Engine": text.Printable(r.engine()), "RunImage": text.Printable(r.runImage()), "Width": mapWidth, "Height": mapHeight,
-		"Fixups": r.Fixups(),
+		"Fixups": r.Fixups(), "Caches": r.caches(),
 	})
 }
 
@@ -67,7 +67,7 @@ func (r *Report) rows() (layers, paths []row) {
 		}
 		paths = append(paths, row{
 			ID: fmt.Sprintf("p%d", i), Name: text.Printable(p.Path.Base()), Layer: text.Printable(p.Layer), Size: text.Bytes(p.Size),
-			Share: share(p.Size, whole), Signed: text.Printable(p.Signed()), Why: why, Bytes: p.Size,
+			Share: share(p.Size, whole), Signed: text.Printable(p.Signed()), Cache: text.Printable(p.Cache), Why: why, Bytes: p.Size,
 		})
 	}
 	return layers, paths

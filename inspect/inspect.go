@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,7 +67,9 @@ type Path struct {
 	Files   int            `json:"files"`
 	NarHash string         `json:"narHash"`
 	// Keys are those that are said to have signed it; ContentAddress proves it where no key has to.
-	Keys           []string         `json:"keys,omitempty"`
+	Keys []string `json:"keys,omitempty"`
+	// Cache is where it is said to have come from, "" where nobody says.
+	Cache          string           `json:"cache,omitempty"`
 	ContentAddress string           `json:"contentAddress,omitempty"`
 	Fixups         int              `json:"fixups,omitempty"`
 	References     []storepath.Path `json:"references,omitempty"`
@@ -134,6 +137,9 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	t.line("size", fmt.Sprintf("%s in %d layers; %s of it in %d store paths, %d places fixed up", text.Bytes(r.Size),
 		len(r.Layers), text.Bytes(r.ClosureSize()), len(r.Paths), r.Fixups()))
+	for _, c := range r.caches() {
+		t.line("from", c)
+	}
 	for _, problem := range r.Problems {
 		t.line("problem", problem)
 	}
@@ -152,6 +158,22 @@ func (r *Report) Text(w io.Writer) error {
 			text.Printable(p.Path.Base()), text.Printable("("+p.Signed()+")"))
 	}
 	return t.err
+}
+
+// caches are those that store paths are said to have come from, each with how many, the most first.
+func (r *Report) caches() (lines []string) {
+	count := map[string]int{}
+	for _, p := range r.Paths {
+		if p.Cache != "" {
+			count[p.Cache]++
+		}
+	}
+	for _, url := range slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	}) {
+		lines = append(lines, fmt.Sprintf("%s: %s", url, text.Count(count[url], "store path")))
+	}
+	return lines
 }
 
 // runImage is the run image by its name, and by its digest where the name does not have that.

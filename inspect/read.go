@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/image/lifecycle"
@@ -78,6 +79,7 @@ func (r *Report) readImage(ctx context.Context, name string) error {
 		return fmt.Errorf("reading %s: %w: this buildpack did not make the image", name, closure.ErrNoClosure)
 	}
 	r.readClosure(ctx, layers)
+	r.readOrigins(img.Config.Config.Labels[closure.OriginsLabel])
 	processes, err := lifecycle.ReadLaunch(overlay.Root.Find(layersDir))
 	if err != nil {
 		r.problem("process types", err)
@@ -176,6 +178,24 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 		r.Layers[i].Paths = counts[name[strings.LastIndexByte(name, ':')+1:]]
 	}
 	r.Sort()
+}
+
+// readOrigins reads the label that says which cache each path came from; one without it says nothing.
+func (r *Report) readOrigins(label string) {
+	if label == "" {
+		return
+	}
+	var paths []storepath.Path
+	for _, p := range r.Paths {
+		paths = append(paths, p.Path)
+	}
+	origins, err := closure.ReadOrigins(label, paths)
+	if err != nil {
+		r.Problems = append(r.Problems, err.Error())
+	}
+	for i, p := range r.Paths {
+		r.Paths[i].Cache = redact.Text(origins[p.Path])
+	}
 }
 
 // pathOf is what a layer's path info says of a store path in it.

@@ -33,6 +33,8 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		must(err)
 		Expect(labels).To(And(ContainSubstring(`"io.nixproot.nix-hydra.roots":"`+app.paths[0]+`"`),
 			ContainSubstring(`"io.nixproot.nix-hydra.engine":"relocate"`)))
+		from := `"io.nixproot.nix-hydra.caches":"[{\"url\":\"` + app.server.URL + `\"}]"`
+		Expect(string(labels)).To(ContainSubstring(from))
 		Expect(log).NotTo(ContainSubstring("building '/nix/store"), "nothing is compiled")
 
 		// answering under Docker's own profile, and under one that denies what Heroku denies, on a read-only root
@@ -47,6 +49,9 @@ func (p *platform) testSamples(t *testing.T, _ spec.G, it spec.S) {
 		Expect(log).NotTo(ContainSubstring("Adding layer 'nixproot/nix-hydra:"))
 		requests, _ := app.server.Traffic("")
 		Expect(requests).To(BeZero())
+		labels, err = exec.Command("docker", "image", "inspect", "--format", "{{json .Config.Labels}}", image).Output()
+		must(err)
+		Expect(string(labels)).To(ContainSubstring(from), "which no request could tell")
 	})
 
 	it("builds the README's project, of which the server's source stays and answers over HTTP", func() {

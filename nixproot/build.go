@@ -185,7 +185,9 @@ func (b Build) build(ctx context.Context, in *inputs) (libcnb.BuildResult, error
 	}
 	result.Layers = slices.Concat(toolchainLayers, contents.Layers, launchLayers, []libcnb.Layer{recordLayer})
 	result.Processes = launchlayer.Processes(launcher, processes)
-	result.Labels = in.labels(contents)
+	if result.Labels, err = in.labels(contents); err != nil {
+		return result, err
+	}
 	for _, line := range contents.summary() {
 		b.Logger.Body(line)
 	}

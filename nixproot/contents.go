@@ -12,6 +12,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
@@ -69,7 +70,26 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key
 		return nil, err
 	}
 	c.Resources = c.findResources(before.buildRecord)
+	c.Origins = c.findOrigins(before.Origins)
 	return c, nil
+}
+
+// findOrigins are the caches that the paths came from: of those in layers that are kept, as the last build had it.
+func (c *contents) findOrigins(before closure.Origins) closure.Origins {
+	changed := map[storepath.Path]bool{}
+	for _, group := range c.Changed {
+		for _, p := range group.Paths {
+			changed[p] = true
+		}
+	}
+	origins := closure.Origins{}
+	for p, n := range c.Graph.Nodes {
+		origins[p] = redact.Text(n.CacheURL)
+		if was := before[p]; was != "" && (!changed[p] || n.CacheURL == "") {
+			origins[p] = was
+		}
+	}
+	return origins
 }
 
 func (in *inputs) staging() string { return filepath.Join(in.layers.Path, stagingDir) }

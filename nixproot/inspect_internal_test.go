@@ -75,6 +75,30 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		Expect(r.Size).To(And(Equal(size), BeNumerically(">", r.ClosureSize())))
 	})
 
+	it("says which cache each path is said to have come from, and nothing where nobody says", func() {
+		_, out := run(name)
+		Expect(out).NotTo(MatchRegexp(`(?m)^from `))
+		label := func(text string) {
+			f.Write(name, func(f *imagetest.Image) { f.Config.Labels[closure.OriginsLabel] = text })
+		}
+		label(`[{"url":"https://me:sesame@a.example.org"},{"url":"https://b.example.org/\u202e","paths":["` + f.Lib.HashPart() + `"]}]`)
+		code, out := run(name)
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(ContainSubstring("from       https://a.example.org: 2 store paths\nfrom       https://b.example.org/%E2%80%AE: 1 store path\n"))
+		_, out = run("--json", name)
+		var r inspect.Report
+		Expect(json.Unmarshal([]byte(out), &r)).To(Succeed())
+		for _, p := range r.Paths {
+			Expect(p.Cache == "https://a.example.org").To(Equal(p.Path != f.Lib), p.Path.String())
+		}
+		_, out = run("--html", name)
+		Expect(out).To(And(ContainSubstring("<td>https://a.example.org</td>"), Not(ContainSubstring("sesame"))))
+		label("x")
+		code, out = run(name)
+		Expect(code).To(Equal(0), out)
+		Expect(out).To(ContainSubstring("problem    reading the label " + closure.OriginsLabel))
+	})
+
 	it("says why a path is there", func() {
 		code, out := run("why", name, "lib")
 		Expect(code).To(Equal(0), out)

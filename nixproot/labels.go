@@ -2,10 +2,12 @@ package nixproot
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
@@ -20,8 +22,12 @@ const (
 )
 
 // labels say what an image is made of to whoever lists images: the source's repository and revision, as far as they are
-// known, the roots, separated by spaces, and the engine. They are the same for the same build.
-func (in *inputs) labels(c *contents) []libcnb.Label {
+// known, the roots, separated by spaces, the engine, and the caches that the paths came from. They are the same for the same build.
+func (in *inputs) labels(c *contents) ([]libcnb.Label, error) {
+	origins, err := c.Origins.Label()
+	if err != nil {
+		return nil, fmt.Errorf("writing the label %s: %w", closure.OriginsLabel, err)
+	}
 	var roots []string
 	for _, p := range c.Roots.Paths {
 		roots = append(roots, p.String())
@@ -31,13 +37,13 @@ func (in *inputs) labels(c *contents) []libcnb.Label {
 		{Key: sourceLabel, Value: redact.Text(cmp.Or(nixinstall.WithoutCredentials(in.config.GitURL), in.identity.URL))},
 		{Key: revisionLabel, Value: in.commit(c)},
 		{Key: rootsLabel, Value: strings.Join(roots, " ")},
-		{Key: engineLabel, Value: c.Engine},
+		{Key: engineLabel, Value: c.Engine}, {Key: closure.OriginsLabel, Value: origins},
 	} {
 		if label.Value != "" {
 			labels = append(labels, label)
 		}
 	}
-	return labels
+	return labels, nil
 }
 
 // commit is the whole commit that an image is made from, "" where none is known: BP_NIX_GIT_REV may be short for one, or a word such

@@ -7,6 +7,7 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/nixinstall"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
@@ -16,7 +17,7 @@ func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	g := NewWithT(t)
 	a, b := storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a"), storepath.Path("/nix/store/10bgd045z0d4icpbc2yyz4gx48ak44la-b")
 	c := &contents{Engine: "relocate", buildRecord: buildRecord{Roots: roots.Result{Paths: []storepath.Path{a, b}}}}
-	s := &inputs{}
+	s := &labelled{inputs{}, g}
 	own := []libcnb.Label{{Key: rootsLabel, Value: string(a + " " + b)}, {Key: engineLabel, Value: "relocate"}}
 	g.Expect(s.labels(c)).To(Equal(own))
 	s.identity = nixinstall.Identity{URL: "https://git.example.org/shop.git", Rev: "1f"}
@@ -27,6 +28,37 @@ func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	g.Expect(s.labels(c)[0].Value).To(And(ContainSubstring("git.example.org/other.git"), Not(ContainSubstring("password"))))
 	s.config.GitURL = "user:password@git.example.org/other.git"
 	g.Expect(s.labels(c)[0].Value).To(Equal("https://git.example.org/shop.git"))
+	c.Origins = closure.Origins{a: "https://cache.example.org", b: "https://cache.example.org"}
+	g.Expect(s.labels(c)).To(ContainElement(libcnb.Label{Key: closure.OriginsLabel, Value: `[{"url":"https://cache.example.org"}]`}))
+}
+
+// labelled has the labels, without an error.
+type labelled struct {
+	inputs
+	g *WithT
+}
+
+func (l *labelled) labels(c *contents) []libcnb.Label {
+	labels, err := l.inputs.labels(c)
+	l.g.Expect(err).NotTo(HaveOccurred())
+	return labels
+}
+
+func TestPathsOfLayersThatAreKeptAreFromWhereTheyCameFirst(t *testing.T) {
+	g := NewWithT(t)
+	path := func(name string) storepath.Path {
+		return storepath.Path("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-" + name)
+	}
+	node := func(url string) *closure.Node { return &closure.Node{CacheURL: url} }
+	c := &contents{Result: &closure.Result{
+		Graph: &closure.Graph{Nodes: map[storepath.Path]*closure.Node{
+			path("new"): node("https://me:secret@b"), path("kept"): node("https://b"), path("anew"): node("https://b"),
+			path("known"): node(""), path("unknown"): node("")}},
+		Changed: []closure.Group{{Paths: []storepath.Path{path("new"), path("anew"), path("known")}}},
+	}}
+	g.Expect(c.findOrigins(closure.Origins{path("kept"): "https://a", path("anew"): "https://a", path("known"): "https://a",
+		path("gone"): "https://a"})).To(Equal(closure.Origins{path("new"): "https://b", path("kept"): "https://a", path("anew"): "https://b",
+		path("known"): "https://a", path("unknown"): ""}))
 }
 
 func TestTheRevisionOfAnImageIsAWholeCommit(t *testing.T) {
