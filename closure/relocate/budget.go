@@ -13,10 +13,11 @@ const (
 	inflateBase  = 1 << 30
 	inflateRatio = 32
 	// compressBase and compressRatio bound in the same way what is compressed anew, in bytes before that. What is slow
-	// counts as slowCost times as much.
+	// counts as slowCost times as much, the slowest of it as slowestCost.
 	compressBase  = 1 << 30
 	compressRatio = 2
 	slowCost      = 8
+	slowestCost   = 32
 )
 
 // budget is what relocating the paths of one closure may take, all of them together: memory for decoders, bytes to

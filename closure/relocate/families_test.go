@@ -68,6 +68,22 @@ func fixedTree(t testing.TB, files ...file) (dir string, report relocate.Report)
 	return dir, report
 }
 
+// made is fixedTree for what an inspection does not look at.
+func made(t testing.TB, files ...file) (string, relocate.Report) {
+	t.Helper()
+	g := NewWithT(t)
+	ctx, all, dir := stdcontext.Background(), archive(files...), filepath.Join(t.TempDir(), "tree")
+	t.Cleanup(func() { _ = nar.RemoveAll(dir) })
+	o := relocate.Original{Path: self, References: []storepath.Path{dep}, NarHash: sha256.Sum256(archived(t, all))}
+	rewriter := view(t).Rewrite(self, o.References, nar.NewTree(dir))
+	send(t, rewriter, all, whole)
+	report, err := view(t).FixTree(ctx, dir, o, rewriter.Report())
+	g.Expect(err).NotTo(HaveOccurred())
+	o.Fixups = report.Fixups
+	g.Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), o)).To(Succeed())
+	return dir, report
+}
+
 // readBack is what the file holds now.
 func readBack(t testing.TB, dir, name string) string {
 	t.Helper()

@@ -3,11 +3,13 @@ package relocate
 import (
 	"bytes"
 	stdbzip2 "compress/bzip2"
+	stdgzip "compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,13 +84,30 @@ func (g *gzipMembers) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, st
 
 // asGzip makes gzip with a header.
 func asGzip(header gzip.Header) compressor {
-	return compressor{1, func(w io.Writer) (io.WriteCloser, error) {
+	c := compressor{cost: 1, longer: longerGzip, open: func(w io.Writer) (io.WriteCloser, error) {
 		z, err := gzip.NewWriterLevel(w, gzip.BestCompression)
 		if err == nil {
 			z.Header = header
 		}
 		return z, err
 	}}
+	other := c // which looks for what repeats in another way
+	other.open = func(w io.Writer) (io.WriteCloser, error) {
+		z, err := stdgzip.NewWriterLevel(w, stdgzip.BestCompression)
+		if err == nil {
+			z.Header = stdgzip.Header(header)
+		}
+		return z, err
+	}
+	c.stronger = &other
+	return c
+}
+
+// longerGzip puts empty blocks before the checksum and the size that gzip ends with.
+func longerGzip(end []byte, by int) ([]byte, bool) {
+	sums := max(0, len(end)-8)
+	blocks, ok := emptyBlocks(sums + by)
+	return append(blocks, end[sums:]...), ok
 }
 
 // zlib compresses a zlib file anew (RFC 1950), but for git's objects, whose names are hashes of what they hold.
@@ -116,7 +135,7 @@ func (f *fixer) zlib(s source) ([]edit, error) {
 	return whole(s, data, err)
 }
 
-var asZlib = compressor{1, func(w io.Writer) (io.WriteCloser, error) {
+var asZlib = compressor{cost: 1, open: func(w io.Writer) (io.WriteCloser, error) {
 	return zlib.NewWriterLevel(w, zlib.BestCompression)
 }}
 
@@ -134,7 +153,7 @@ const zstdSeekTable = "\xb1\xea\x92\x8f"
 // zstd compresses a zstd file anew (RFC 8878), as one frame, for decoders of no larger a window than before.
 func (f *fixer) zstd(s source) ([]edit, error) {
 	window := int64(smallWindows)
-	var h zstd.Header
+	h := zstd.Header{HasCheckSum: true}
 	if err := h.Decode(afterSkippable(s.data)); err == nil && !h.SingleSegment {
 		window = int64(h.WindowSize)
 	}
@@ -151,19 +170,60 @@ func (f *fixer) zstd(s source) ([]edit, error) {
 	for int64(2*size) <= min(window, smallWindows) {
 		size *= 2
 	}
-	data, err := f.recompress(s, stem(s.name), r, asZstd(size))
+	data, err := f.recompress(s, stem(s.name), r, asZstd(size, h))
 	if err == nil && data != nil && bytes.HasSuffix(s.data, []byte(zstdSeekTable)) {
 		return nil, blockedBy(Compressed, "a reference in zstd with an index of its frames")
 	}
 	return whole(s, data, err)
 }
 
-// asZstd makes zstd with a window of that size.
-func asZstd(window int) compressor {
-	return compressor{1, func(w io.Writer) (io.WriteCloser, error) {
-		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window),
-			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
-	}}
+// asZstd makes zstd with a window of that size, whose head says as much as one does that was there.
+func asZstd(window int, like zstd.Header) compressor {
+	with := func(level zstd.EncoderLevel, stronger *compressor) compressor {
+		return compressor{cost: 1, longer: longerZstd, stronger: stronger, open: func(w io.Writer) (io.WriteCloser, error) {
+			return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithEncoderLevel(level),
+				zstd.WithEncoderCRC(like.HasCheckSum))
+		}, head: func(packed []byte, size int) []byte { return zstdHead(packed, size, like) }}
+	}
+	best := with(zstd.SpeedBestCompression, nil)
+	return with(zstd.SpeedBetterCompression, &best)
+}
+
+// zstdHead has a frame say what it is unpacked to, in bytes, where another did: those who unpack all at once ask for that (RFC
+// 8878, 3.1.1.1). The frame's own head has a descriptor and a window of a byte each.
+func zstdHead(packed []byte, size int, like zstd.Header) []byte {
+	const head, checksum, single = len(zstdMark) + 2, 1 << 2, 1 << 5
+	if !like.HasFCS || len(packed) < head {
+		return packed
+	}
+	next := append([]byte(zstdMark), packed[len(zstdMark)]&checksum)
+	if like.SingleSegment {
+		next[len(zstdMark)] |= single
+	} else {
+		next = append(next, packed[head-1])
+	}
+	switch {
+	case size < 1<<8 && like.SingleSegment:
+		next = append(next, byte(size))
+	case 1<<8 <= size && size < 1<<8+1<<16:
+		next[len(zstdMark)] |= 1 << 6
+		next = binary.LittleEndian.AppendUint16(next, uint16(size-1<<8))
+	default:
+		next[len(zstdMark)] |= 2 << 6
+		next = binary.LittleEndian.AppendUint32(next, uint32(size))
+	}
+	return append(next, packed[head:]...)
+}
+
+// longerZstd puts empty blocks before the last: raw ones of three bytes, and ones of a byte that is repeated no times, of four.
+func longerZstd(end []byte, by int) ([]byte, bool) {
+	const raw, repeated = "\x00\x00\x00", "\x02\x00\x00\x00"
+	fours := by % len(raw)
+	if by < max(0, fours*len(repeated)) {
+		return nil, false
+	}
+	threes := (by - fours*len(repeated)) / len(raw)
+	return slices.Concat(bytes.Repeat([]byte(repeated), max(0, fours)), bytes.Repeat([]byte(raw), threes), end), true
 }
 
 // xz compresses an .xz file anew (xz-file-format), with a dictionary no larger than before.
@@ -172,8 +232,13 @@ func (f *fixer) xz(s source) ([]edit, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
-		return ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}.NewWriter(w)
+	const checkAt = 7 // behind the mark: the check over what is unpacked, of which not every reader has all
+	config := ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}
+	if len(s.data) > checkAt {
+		config.CheckSum, config.NoCheckSum = s.data[checkAt], s.data[checkAt] == ulikunitz.None
+	}
+	data, err := f.recompress(s, stem(s.name), r, compressor{cost: slowCost, open: func(w io.Writer) (io.WriteCloser, error) {
+		return config.NewWriter(w)
 	}})
 	return whole(s, data, err)
 }
@@ -201,7 +266,7 @@ func asBzip2(like []byte) compressor {
 	if len(like) > 3 && '1' <= like[3] && like[3] <= '9' {
 		level = int(like[3] - '0')
 	}
-	return compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
+	return compressor{cost: slowCost, open: func(w io.Writer) (io.WriteCloser, error) {
 		return bzip2.NewWriter(w, &bzip2.WriterConfig{Level: level})
 	}}
 }
@@ -217,7 +282,7 @@ func (f *fixer) lzma(s source) ([]edit, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, stem(s.name), r, compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
+	data, err := f.recompress(s, stem(s.name), r, compressor{cost: slowCost, open: func(w io.Writer) (io.WriteCloser, error) {
 		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
 	}})
 	if err == nil && in.Len() > 0 {
@@ -232,14 +297,33 @@ func (f *fixer) brotli(s source) ([]edit, error) {
 	for 1<<(bits+1) <= brotliWindow(s.data) && bits < 24 {
 		bits++
 	}
-	data, err := f.recompress(s, stem(s.name), brotli.NewReader(bytes.NewReader(s.data)),
-		compressor{slowCost, func(w io.Writer) (io.WriteCloser, error) {
-			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: 9, LGWin: bits}), nil
-		}})
+	data, err := f.recompress(s, stem(s.name), brotli.NewReader(bytes.NewReader(s.data)), asBrotli(bits))
 	if errors.Is(err, errMalformed) && isText(s.data) { // of which only the name says that it is brotli
 		return f.unread(s, format{})
 	}
 	return whole(s, data, err)
+}
+
+// asBrotli makes brotli with a window of so many bits.
+func asBrotli(bits int) compressor {
+	with := func(quality int, stronger *compressor) compressor {
+		return compressor{cost: slowCost, longer: longerBrotli, stronger: stronger, open: func(w io.Writer) (io.WriteCloser, error) {
+			return brotli.NewWriterOptions(w, brotli.WriterOptions{Quality: quality, LGWin: bits}), nil
+		}}
+	}
+	best := with(brotli.BestCompression, nil)
+	best.cost = slowestCost
+	return with(9, &best)
+}
+
+// longerBrotli puts blocks of metadata before the last block (RFC 7932, 9.2): empty ones of a byte, and longer ones of 258 in all.
+func longerBrotli(end []byte, by int) ([]byte, bool) {
+	const empty, long = "\x06", "\xd6\x3f"
+	if by < 0 {
+		return nil, false
+	}
+	metadata := append([]byte(long), make([]byte, 256)...)
+	return slices.Concat(bytes.Repeat(metadata, by/len(metadata)), bytes.Repeat([]byte(empty), by%len(metadata)), end), true
 }
 
 // erlangTerm compresses anew a term in a file of its own.

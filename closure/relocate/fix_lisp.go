@@ -149,7 +149,7 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 	}
 	defer r.Close()
 	in.data = data[:n]
-	return f.lispText(in, r, asZstd(smallWindows))
+	return f.lispText(in, r, asZstd(smallWindows, zstd.Header{HasCheckSum: true}))
 }
 
 // lispText rewrites what r holds.

@@ -292,7 +292,7 @@ func (f *fixer) deflate(data []byte, size int) ([]byte, error) {
 	if end, ok := emptyBlocks(size - b.Len()); ok {
 		return append(b.Bytes(), end...), f.countPacked(size)
 	}
-	return f.compressed(data, compressor{0, func(out io.Writer) (io.WriteCloser, error) {
+	return f.compressed(data, compressor{open: func(out io.Writer) (io.WriteCloser, error) {
 		w.Reset(out)
 		return w, nil
 	}})

@@ -18,7 +18,7 @@ import (
 // Python byte code that was fresh in the store, by its source's time or by its source's hash, and counts as stale now
 // that the image's files have another time and sources are rewritten, is marked as not to be checked; byte code that
 // was stale in the store stays so. Hashes in pages, of scripts and style sheets that were rewritten, are made anew, and so are
-// those in lists of checksums.
+// those in lists of checksums, and what a server has on record of a file's length.
 //
 // FixTree returns the report with all fixups, for Undo, and with what turned out to stand in the way. It is called once, after
 // the tree is complete, and leaves modes and times as they are. What it does depends on the archive and the view only.
@@ -35,6 +35,9 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
+		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
+	}
+	if err := v.fixLengths(ctx, dir, o, c); err != nil {
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	if err := v.fixSums(ctx, dir, o, r, c); err != nil {

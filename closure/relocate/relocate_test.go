@@ -22,6 +22,7 @@ func TestRelocate(t *testing.T) {
 	suite("families", testFamilies)
 	suite("keys", testKeys)
 	suite("integrity", testIntegrity)
+	suite("lengths", testLengths)
 	suite("Java's run-time images", testRunTimeImages)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)
