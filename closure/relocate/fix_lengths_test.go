@@ -165,7 +165,9 @@ func testLengths(t *testing.T, _ spec.G, it spec.S) {
 		}
 	}
 	// term is of a format that has nothing to fill a file up with.
-	term := func(text string) string { return "\x83P" + string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) + zlibbed(text) }
+	term := func(text string) string {
+		return "\x83P" + string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) + zlibbed(text)
+	}
 
 	it("puts right what a server has on record of a length that cannot be kept", func() {
 		files := served(term(script), term(script+noise(3)), len(term(script)), len(term(script+noise(3))))

@@ -21,6 +21,13 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 			}
 		}
 	}
+	if f.sums != nil && s.depth == 1 {
+		sums, err := f.sums(s.data)
+		if err != nil {
+			return nil, err
+		}
+		t.edits = append(t.edits, sums...)
+	}
 	return t.edits, f.counted(t)
 }
 

@@ -82,6 +82,8 @@ type fixer struct {
 	restored  int   // references in the file at hand that are as they were before a Rewriter
 	// texts are hashes that are put in the place of some in pages, of the same length.
 	texts map[string]string
+	// sums, if it is there, gives the edits of a list of checksums that is compressed in a file.
+	sums func(list []byte) ([]edit, error)
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)
 	// unpacked is told what was compressed in a file that is rewritten.

@@ -45,9 +45,6 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 	}
 	c.report.sources, c.report.stamped, c.report.assets, c.report.sums = nameList{}, nameList{}, nameList{}, nameList{}
 	c.report.rewritten = nameList{}
-	if len(r.sums.names) > 0 {
-		c.report.Wrappers = nil // a list of checksums may have theirs
-	}
 	return c.report, nil
 }
 

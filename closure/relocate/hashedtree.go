@@ -67,6 +67,29 @@ func (t *hashedTree) before(file string, now []byte) ([]byte, error) {
 	return t.view.before(t.o, t.fixups(file), file, now)
 }
 
+// rewrite makes edits to a file that holds data and has hashes of others.
+func (t *hashedTree) rewrite(file string, data []byte, edits []edit) error {
+	if sameLength(edits) {
+		_, err := t.change(file, edits, fixups(file, data, edits))
+		return err
+	}
+	_, err := t.replace(file, data, apply(data, edits), fixups(file, data, edits))
+	return err
+}
+
+// replace makes a file that holds data hold other data, as fixups record it, and reports false where change does.
+func (t *hashedTree) replace(file string, data, next []byte, fixups []Fixup) (bool, error) {
+	if ok, err := t.change(file, nil, fixups); !ok {
+		return false, err
+	}
+	name := t.name(file)
+	before, err := os.Lstat(name)
+	if err == nil {
+		err = write(name, before, data, []edit{{from: 0, to: len(data), data: next}})
+	}
+	return true, err
+}
+
 // change makes edits to a file that has hashes of others, as fixups record it. It reports false where it does not: with an
 // error, or with a blocker, as there is too much to be recorded.
 func (t *hashedTree) change(file string, edits []edit, fixups []Fixup) (bool, error) {

@@ -23,6 +23,7 @@ func TestRelocate(t *testing.T) {
 	suite("keys", testKeys)
 	suite("integrity", testIntegrity)
 	suite("lengths", testLengths)
+	suite("sums", testSums)
 	suite("Java's run-time images", testRunTimeImages)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)

@@ -219,6 +219,9 @@ func (s *Rewriter) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
 	s.format = s.inspector.recognise(nameOf(s.file), head)
 	s.noteCode(head)
+	if beginsSumList(head) && !isSumList(nameOf(s.file)) {
+		s.report.sums.add(s.file)
+	}
 	s.split.begin(head)
 	if s.format.name == elfName {
 		s.program.begin(head, s.buffer.off+int64(len(buf))+s.buffer.left)
