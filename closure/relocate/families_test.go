@@ -1123,6 +1123,32 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Relocatable()).To(BeFalse())
 	})
 
+	it("rewrites what stands in a program behind a text of dots and slashes", func() {
+		wasm := func(text string) string { return "\x00asm\x01\x00\x00\x00" + text }
+		for _, before := range []string{"\xc0\x00../..", "bin/git..", "share../..", "\x00../", "\x00./../.."} {
+			text := before + string(self) + "/share/n.." + string(dep) + "/bin"
+			want := strings.NewReplacer(string(self), selfNow, string(dep), depNow).Replace(text)
+			for name, format := range map[string]func(string) string{
+				"x.so": elf, "x.wasm": wasm, "x.gz": func(s string) string { return gzipped(elf(s)) },
+				"x.beam": func(s string) string { return beam("StrT", s) },
+			} {
+				dir, report := fixedTree(t, regular(name, format(text)))
+				Expect(report.Relocatable()).To(BeTrue(), "%s: %v", name, report.Blockers)
+				now := readBack(t, dir, name)
+				if name == "x.gz" {
+					now = gunzipped(now)
+				}
+				Expect(now).To(ContainSubstring(want), "%s: %q", name, before)
+			}
+		}
+		for _, before := range []string{"\x00$ORIGIN/..", "lib/../..", strings.Repeat("../", 30) + ".."} {
+			for name, format := range map[string]func(string) string{"x.so": elf, "x.wasm": wasm} {
+				_, report := fixedTree(t, regular(name, format(before+string(self))))
+				Expect(report.Blockers).To(ConsistOf(And(HaveField("Kind", relocate.RelativePath), HaveField("Harmless", ""))), before)
+			}
+		}
+	})
+
 	context("SQLite", func() {
 		database := func(statements string) string {
 			program, err := exec.LookPath("sqlite3")

@@ -351,7 +351,7 @@ func (f *fixer) beam(s source) ([]edit, error) {
 		case skip > 0:
 			changed, err = f.compressedChunk(s, chunk, skip)
 		default:
-			changed, err = f.text(source{data: chunk}, format{code: true})
+			changed, err = f.text(source{data: chunk}, format{code: true, pools: true})
 		}
 		if err != nil {
 			return nil, err

@@ -7,7 +7,7 @@ import (
 
 // text rewrites what stands in plain sight: references, in UTF-16 and UTF-32 too.
 func (f *fixer) text(s source, format format) ([]edit, error) {
-	t := &textEdits{f: f, source: s, elf: format.name == elfName}
+	t := &textEdits{f: f, source: s, pools: format.pools}
 	f.scan.scan(s.data, 0, len(s.data), t)
 	if format.code {
 		f.split.begin(s.data[:min(len(s.data), headLen)])
@@ -50,7 +50,7 @@ func (f *fixer) counted(t *textEdits) error {
 type textEdits struct {
 	f *fixer
 	source
-	elf   bool
+	pools bool // as a format's
 	edits []edit
 	err   error
 	// loose, if it is there, takes the places of hashes that stand alone; else those are an error.
@@ -73,8 +73,8 @@ func (t *textEdits) blocked(member int, how string) {
 }
 
 func (t *textEdits) reference(i, member int) {
-	if isRelative(t.data, i-behind) {
-		if t.elf {
+	if isRelative(t.data, i-behind, t.pools) {
+		if t.pools {
 			t.blocked(member, "in a relative path")
 		}
 		return
@@ -121,10 +121,22 @@ func (t *textEdits) wideHash(i, width int, member int) {
 }
 
 // isRelative reports whether the reference at buf[at:] goes on from "..", as the paths in source maps do: it does not
-// lead to /nix/store by itself, and where it leads depends on the place of what names it.
-func isRelative(buf []byte, at int) bool {
-	return at >= 2 && buf[at-1] == '.' && buf[at-2] == '.' && (at == 2 || !isNameChar(buf[at-3]))
+// lead to /nix/store by itself, and where it leads depends on the place of what names it. Where texts stand one behind the other,
+// "../.." may be another. A path that began with it would lead to /nix/store only where it leads to the root, and from there it
+// leads to the view as well; behind anything else it is a part of what began before ("$ORIGIN/../..").
+func isRelative(buf []byte, at int, pools bool) bool {
+	if at < 2 || buf[at-1] != '.' || buf[at-2] != '.' || at > 2 && isNameChar(buf[at-3]) {
+		return false
+	}
+	from := at
+	for from > 0 && at-from < maxDots && (buf[from-1] == '.' || buf[from-1] == '/') {
+		from--
+	}
+	return !pools || at-from == maxDots || buf[from] != '.'
 }
+
+// maxDots is how far before a reference a text of dots and slashes begins, at most: no further than a buffer holds.
+const maxDots = lookback - behind - 1
 
 // wideReference gives the place of the wide reference whose hash stands at buf[i:] in characters of width bytes.
 func wideReference(buf []byte, i, width int) (from int, ok bool) {

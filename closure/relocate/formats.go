@@ -49,6 +49,8 @@ type format struct {
 	opaque bool
 	// code says that there may be machine code in plain sight.
 	code bool
+	// pools says that texts may stand one behind the other with nothing between them, as compilers put them.
+	pools bool
 	// trailer says that a zip archive may stand behind what the format describes.
 	trailer bool
 }
@@ -73,12 +75,13 @@ func magics() []magic {
 		{0, "PK\x05\x06", format{name: "zip", look: (*inspector).zip, kind: Checksummed, fix: (*fixer).zip}},             // an empty one
 		{4, "PK\x01\x02", format{name: "zip", look: (*inspector).laterZip, kind: Checksummed, fix: (*fixer).zip}},        // Mozilla's omni.ja
 		{0, "JM\x01\x00PK\x03\x04", format{name: "jmod", look: (*inspector).jmod, kind: Checksummed, fix: (*fixer).zip}}, // JDK JmodFile
-		{0, "FOR1", format{name: beamName, look: (*inspector).beam, fix: (*fixer).beam, code: true}},                     // erl beam_lib
+		{0, "FOR1", format{name: beamName, look: (*inspector).beam, fix: (*fixer).beam, code: true, pools: true}},        // erl beam_lib
 		{0, "\x83P", format{name: erlangTermName, look: (*inspector).erlangTerm, kind: Compressed, fix: (*fixer).erlangTerm}},
 		{0, "# v2 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}}, // gitformat-bundle
 		{0, "# v3 git bundle\n", format{name: "git bundle", look: (*inspector).gitBundle, kind: Checksummed}},
 		{0, "PACK\x00\x00\x00", format{name: "git pack", look: (*inspector).gitPack, kind: Checksummed}},
-		{0, "MZ", format{name: "MZ", trailer: true}}, // a program for Windows
+		{0, "MZ", format{name: "MZ", pools: true, trailer: true}},                               // a program for Windows
+		{0, "\x00asm\x01\x00\x00\x00", format{name: "WebAssembly", pools: true, trailer: true}}, // core specification, 5.5
 		{0, classMark, format{name: className, kind: HashKeyed, fix: (*fixer).class}},
 		{0, arMark, format{name: "ar", look: (*inspector).ar, code: true, fix: (*fixer).ar}},
 		{257, "ustar", tarFormat()},
@@ -370,7 +373,7 @@ func elfFormat(head []byte) format {
 	case bytes.Contains(head[:min(len(head), 1024)], []byte("UPX!")):
 		return format{name: "UPX-packed program", kind: Compressed, opaque: true}
 	}
-	return format{name: elfName, code: true, trailer: true}
+	return format{name: elfName, code: true, pools: true, trailer: true}
 }
 
 const (

@@ -18,7 +18,7 @@ func (s *Rewriter) reference(i, member int) {
 		s.found(kind, fmt.Sprintf("%s in %s", s.scan.members.paths[member], detail))
 		return
 	}
-	if isRelative(s.buffer.buf, i-behind) {
+	if isRelative(s.buffer.buf, i-behind, s.format.pools) {
 		s.relative(member)
 		return
 	}
@@ -37,7 +37,7 @@ func (s *Rewriter) reference(i, member int) {
 func (s *Rewriter) relative(member int) {
 	b := Blocker{File: s.file, Kind: RelativePath,
 		Detail: "../" + s.scan.members.paths[member].String(), Harmless: s.harmless}
-	if s.format.name != elfName && !s.link && b.Harmless == "" {
+	if !s.format.pools && !s.link && b.Harmless == "" {
 		b.Harmless = "a path relative to its own place, as in source maps; it is left as it is"
 	}
 	s.blocker(b)
