@@ -1110,6 +1110,29 @@ func testFamilies(t *testing.T, context spec.G, it spec.S) {
 		Expect(gunzipped(readBack(t, dir, "z.gz"))).To(Equal(want))
 	})
 
+	it("leaves a file's name that is one of the store, and what names it below its own store path", func() {
+		name := dep.Base() + ".conf"
+		copied := func() []file { return []file{regular("etc/"+name, "x"), regular("etc/d/"+name+"/y", string(dep))} }
+		for _, text := range []string{
+			"exec x -c " + string(self) + "/etc/" + name + " -d '" + string(self) + "/etc/d/" + name + "/y'\n",
+			elf("\x00" + string(self) + "/etc/" + name + "\x00" + string(self) + "/lib/../etc/d/" + name + "\x00"),
+			strings.Repeat("\x00", 132<<10-140) + string(self) + "/etc/" + name + "\n" + string(self) + "/etc/d/" + name + "\n",
+		} {
+			dir, report := fixedTree(t, append([]file{regular("bin/x", text)}, copied()...)...)
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			Expect(readBack(t, dir, "bin/x")).To(Equal(strings.ReplaceAll(text, string(self), selfNow)))
+		}
+		dir, report := fixedTree(t, append(copied()[:1], symlink("share/a", "../etc/"+name), symlink("share/b", string(self)+"/etc/"+name))...)
+		Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+		Expect(os.Readlink(filepath.Join(dir, "share/b"))).To(Equal(selfNow + "/etc/" + name))
+		Expect(readBack(t, dir, "share/a")).To(Equal("x"))
+		// What is put together as it runs finds no file that has the name of before.
+		for _, text := range []string{string(self) + "/etc/", string(self) + "/etc " + name, string(self) + "/lib/" + name, string(dep) + "/etc/" + name} {
+			_, report := fixedTree(t, append([]file{regular("bin/x", text)}, copied()[:1]...)...)
+			Expect(report.Blockers).To(ContainElement(And(HaveField("File", "etc/"+name), HaveField("Kind", relocate.BareHash))), text)
+		}
+	})
+
 	it("leaves a path that is relative to its own place as it is", func() {
 		for _, text := range []string{`{"sources":["../../../../..` + string(self) + `/src/a.ts"]}`, "// ../.." + string(dep) + "/x\n"} {
 			dir, report := fixedTree(t, regular("app.js.map", text), regular("b.gz", gzipped(text)))

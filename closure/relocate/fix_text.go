@@ -135,8 +135,8 @@ func isRelative(buf []byte, at int, pools bool) bool {
 	return !pools || at-from == maxDots || buf[from] != '.'
 }
 
-// maxDots is how far before a reference a text of dots and slashes begins, at most: no further than a buffer holds.
-const maxDots = lookback - behind - 1
+// maxDots is how far before a reference a text of dots and slashes begins, at most.
+const maxDots = 64
 
 // wideReference gives the place of the wide reference whose hash stands at buf[i:] in characters of width bytes.
 func wideReference(buf []byte, i, width int) (from int, ok bool) {

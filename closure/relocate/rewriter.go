@@ -26,6 +26,7 @@ type Rewriter struct {
 	buffer    searchBuffer
 	inspector *inspector
 	checksums checksumFiles
+	names     ownNames
 
 	// Of the file at hand:
 	file     string
@@ -102,7 +103,7 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
 	s.unfixed, s.php, s.program, s.script = pending{file: e.Path}, false, program{}, wrapperScript{}
-	s.searchName(e.Name(), "the file's name")
+	s.searchName(e.Name(), ownFile)
 	switch e.Kind {
 	case nar.Regular:
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")
@@ -143,7 +144,10 @@ func (s *Rewriter) Close() error {
 		s.blocker(b)
 	}
 	s.jmods()
-	s.checksums = checksumFiles{}
+	for _, b := range s.names.blockers() {
+		s.blocker(b)
+	}
+	s.checksums, s.names = checksumFiles{}, ownNames{}
 	return s.next.Close()
 }
 
@@ -280,11 +284,19 @@ func (s *Rewriter) end(buf []byte) {
 	}
 }
 
+// ownFile is what a file's own name is called.
+const ownFile = "the file's name"
+
 // searchName looks for hashes where no reference can stand.
 func (s *Rewriter) searchName(text, what string) {
 	for i := 0; i+hashLen <= len(text); i++ {
-		if member := s.scan.members.find([]byte(text[i : i+hashLen])); member >= 0 && !isMention([]byte(text), i) {
-			s.found(BareHash, fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]))
+		member := s.scan.members.find([]byte(text[i : i+hashLen]))
+		if member < 0 || isMention([]byte(text), i) {
+			continue
+		}
+		b := Blocker{File: s.file, Kind: BareHash, Detail: fmt.Sprintf("%s has the hash of %s", what, s.scan.members.paths[member]), Harmless: s.harmless}
+		if what != ownFile || s.harmless != "" || !s.names.file(b) {
+			s.blocker(b)
 		}
 	}
 }

@@ -54,7 +54,12 @@ func (s *Rewriter) bareHash(i, member int) {
 			return
 		}
 	}
-	s.found(BareHash, "the hash of "+string(s.scan.members.paths[member])) // there may be one at each byte
+	detail := "the hash of " + string(s.scan.members.paths[member]) // there may be one at each byte
+	if s.harmless == "" && s.format.fix == nil && !s.format.opaque &&
+		s.names.mention(Blocker{File: s.file, Kind: BareHash, Detail: detail}, s.ownName(s.buffer.buf, i)) {
+		return
+	}
+	s.found(BareHash, detail)
 }
 
 func (s *Rewriter) wideHash(i, width, member int) {

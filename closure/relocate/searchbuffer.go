@@ -15,8 +15,8 @@ const (
 	bufferSize = chunkSize + pageSize
 	// ahead is how far behind a place one may have to look to know what begins there: a hash in UTF-32 has 125 bytes.
 	ahead = 128
-	// lookback is how far before a hash its reference may begin, in UTF-32, and what says that it is relative.
-	lookback = 64
+	// lookback is how far before a hash its reference may begin, in UTF-32, and what says that it is relative, or below another.
+	lookback = 256
 	// behind is how far before a hash its reference begins.
 	behind = len(storePrefix)
 )
