@@ -273,6 +273,10 @@ type artefact struct {
 
 // artefacts hide text, which has a reference, in everything that can be made here.
 func artefacts(text string) []artefact {
+	const (
+		pkcs12   = "\x30\x82\x04\xc2\x02\x01\x03\x30\x82\x04\x6c\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0\x82\x04\x5d\x04\x82\x04\x59"
+		makeself = "#!/bin/sh\n# This script was generated using Makeself 2.5.0\nCRCsum=\"3140213\"\nMD5=\"9c7416150424e826b7109344980ee3b4\"\nskip=\"6\"\n\n"
+	)
 	const compressed, checksummed = relocate.Compressed, relocate.Checksummed
 	return []artefact{
 		{"run.gz", gzipped(text), compressed, "gzip: the hash of"},
@@ -330,6 +334,10 @@ func artefacts(text string) []artefact {
 		{"db/revs/0/2", "PLAIN\nK 1\na\nV 51\n" + text, checksummed, "Subversion"},
 		{"db/revs/0.pack/pack", "PLAIN\nEND\nENDREP\n" + text, checksummed, "Subversion"},
 		{"a.duckdb", "checksumDUCK\x40\x00\x00\x00\x00\x00\x00\x00" + text, checksummed, "DuckDB"},
+		{"a.jks", "\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x3e" + text, checksummed, "Java key store"},
+		{"a.jceks", "\xce\xce\xce\xce\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x3e" + text, checksummed, "Java key store"},
+		{"a.p12", pkcs12 + text, checksummed, "Java key store"},
+		{"a.run", makeself + tarred("setup.sh", text, ""), checksummed, "Makeself archive"},
 		{"a.sz", "\xff\x06\x00\x00sNaPpY" + text, checksummed, "Snappy"},
 		{"new.h5", "\x89HDF\r\n\x1a\n\x02OHDR" + text, checksummed, "HDF5"},
 		{"wide.gz", gzipped(utf16LE(text)), compressed, "in UTF-16"},
@@ -437,6 +445,7 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 	it("rewrites what is plain in a container", func() {
 		for name, contents := range map[string]string{
 			"x.pyz": "#!" + string(self) + "/bin/python\n" + zipped(zip.Deflate, "__main__.py", "print()\n"),
+			"x.run": "#!" + string(self) + "/bin/sh\nMD5=\"9c7416150424e826b7109344980ee3b4\"\nskip=\"3\"\n" + tarred("a", "nothing", ""),
 		} {
 			out, report := relocated(t, regular(name, contents))
 			Expect(report.Blockers).To(BeEmpty(), name)
@@ -447,7 +456,7 @@ func testBlockers(t *testing.T, context spec.G, it spec.S) {
 
 	it("does not take text for a compressed file", func() {
 		for _, text := range []string{
-			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "VALKEY0 is a name; ", "No more DUCKs than these; ", "sqsh is a shell; ",
+			"x^2 + y^2: ", "x = 1; k3s ", "x   ", "x}", "BZh9 is a prefix; ", "FOR1 ", "PACK ", "070702 was a day; ", "REDIS0 is a name; ", "VALKEY0 is a name; ", "No more DUCKs than these; ", "sqsh is a shell; ", "0\x80\x02\x01\x03, 06 09 and so on; ",
 		} {
 			out, report := relocated(t, regular("notes", text+script))
 			Expect(report.Blockers).To(BeEmpty(), text)

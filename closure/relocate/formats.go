@@ -164,6 +164,8 @@ func magics() []magic {
 		{0, "ESZIP_V2", format{name: "eszip", kind: Checksummed}},                                  // Deno
 		{0, "ESZIP2.", format{name: "eszip", kind: Checksummed}},                                   //
 		{0, "dex\n0", format{name: "Dalvik program", kind: Checksummed}},                           // and sorted strings
+		{0, "\xfe\xed\xfe\xed", format{name: keyStoreName, kind: Checksummed}},                     // a hash over all: JavaKeyStore.java
+		{0, "\xce\xce\xce\xce", format{name: keyStoreName, kind: Checksummed}},                     // of JCEKS: JceKeyStore.java
 		{0x438, "\x53\xef", format{name: "ext file system image", kind: Checksummed}},              // ext4: inode checksums
 
 		// What cannot be looked into here.
@@ -202,7 +204,12 @@ func (x *inspector) recognise(name string, head []byte) format {
 		if at := bytes.Index(head, []byte(zipMark)); at >= 0 && !(isPHP(head) && pharHalt(head[:at]) >= 0) {
 			return format{name: "zip behind a script", look: (*inspector).laterZip, kind: Checksummed, sealed: int64(at), fix: (*fixer).zip}
 		}
+		if at := makeself(head); at > 0 {
+			return format{name: "Makeself archive", kind: Checksummed, sealed: int64(at)}
+		}
 		return format{name: "script", trailer: true}
+	case isPKCS12(head):
+		return format{name: keyStoreName, kind: Checksummed}
 	case isZlib(head):
 		return format{name: "zlib", look: (*inspector).zlib, kind: Compressed, fix: (*fixer).zlib}
 	case strings.HasSuffix(name, ".rdb") && len(head) > 6 && (isZlibHeader(head[4:]) || isRecord(head[4])):
@@ -261,6 +268,8 @@ func plausible(m *magic, head []byte) bool {
 		return len(head) >= 12 && string(head[8:12]) == "BEAM"
 	case "git pack":
 		return len(head) >= 12 && (head[7] == 2 || head[7] == 3)
+	case keyStoreName: // of version 1 or 2
+		return len(head) >= 8 && (string(head[4:8]) == "\x00\x00\x00\x01" || string(head[4:8]) == "\x00\x00\x00\x02")
 	case revlogName: // the first revision has no parents
 		return len(head) >= 64 && string(head[24:32]) == "\xff\xff\xff\xff\xff\xff\xff\xff"
 	case "cpio with checksums":
@@ -271,6 +280,27 @@ func plausible(m *magic, head []byte) bool {
 			len(head) > 0x43e && head[0x43a] < 8 && head[0x43b] == 0 && head[0x43c]-1 < 3 && head[0x43d] == 0
 	}
 	return true
+}
+
+// isPKCS12 reports whether head begins a key store as Java makes them by now (RFC 7292, 4): a sequence of version 3 and contents,
+// of the type data (1.2.840.113549.1.7.1), over which there is a MAC.
+func isPKCS12(head []byte) bool {
+	const sequence, lengths, version, data = 0x30, 5, "\x02\x01\x03\x30", "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01"
+	if len(head) < 32 || head[0] != sequence {
+		return false
+	}
+	at := bytes.Index(head[:1+lengths+len(version)], []byte(version))
+	return at > 0 && bytes.Contains(head[at:at+len(version)+lengths+len(data)], []byte(data))
+}
+
+// makeself is where what is checksummed begins of a script that unpacks what stands behind it (makeself-header.sh), or 0: no later
+// than in the line of the first byte that no script has.
+func makeself(head []byte) int {
+	if !bytes.Contains(head, []byte("\nMD5=\"")) && !bytes.Contains(head, []byte("\nCRCsum=\"")) || !bytes.Contains(head, []byte("\nskip=\"")) {
+		return 0
+	}
+	text, _, _ := bytes.Cut(head, []byte{0})
+	return bytes.LastIndexByte(text, '\n') + 1
 }
 
 // isRacket reports whether head begins compiled code: a version, the virtual machine or the machine that the code is for,
@@ -381,5 +411,6 @@ const (
 	erlangTermName = "Erlang term"
 	racketName     = "Racket code"
 	revlogName     = "Mercurial revlog"
+	keyStoreName   = "Java key store"
 	rDataName      = "R data"
 )

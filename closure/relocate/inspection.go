@@ -21,7 +21,8 @@ const keptInMemory = 16 << 20
 const keptOnDisk = 4 << 30
 
 // Inspection is a nar.Sink that finds out what relocating a path would come to, without writing it: as Rewrite and
-// FixTree do it, but for the marks of Python byte code and for hashes in pages, which stand in nobody's way.
+// FixTree do it, but for the marks of Python byte code, for hashes in pages and lists, and for lengths in records of servers, which
+// stand in hardly anybody's way.
 type Inspection struct {
 	*Rewriter
 	fixer  *fixer
