@@ -87,7 +87,7 @@ func (v View) fixLengths(ctx context.Context, dir string, o Original, c *collect
 // fix puts those right that one file has.
 func (l *lengths) fix(file string) error {
 	data, err := l.read(file)
-	if err != nil {
+	if err != nil || !l.names(data) {
 		return err
 	}
 	var edits []edit
@@ -95,10 +95,10 @@ func (l *lengths) fix(file string) error {
 	for _, at := range lengthText.FindAllSubmatchIndex(data, maxEdits) {
 		from, to := at[2], at[3]
 		now := l.at(data, from, to)
-		if now == nil {
+		switch {
+		case now == nil && l.seen <= maxEdits:
 			continue
-		}
-		if len(now) != to-from || isSealed(file, data) || l.seen > maxEdits {
+		case len(now) != to-from || isSealed(file, data) || l.seen > maxEdits:
 			l.c.blocker(hashBlocker(file, "the length of a file that was compressed anew"))
 			return nil
 		}
@@ -110,6 +110,20 @@ func (l *lengths) fix(file string) error {
 	}
 	_, err = l.change(file, edits, list)
 	return err
+}
+
+// names reports whether data may have the name of such a file, which is found faster than lengths are.
+func (l *lengths) names(data []byte) bool {
+	const most = 16 // which takes as long
+	if len(l.was) > most {
+		return true
+	}
+	for _, files := range l.was {
+		if slices.ContainsFunc(files, func(f resized) bool { return bytes.Contains(data, []byte(path.Base(f.file))) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // at is what the length at data[from:to] is now, or nil if it is that of no file whose name stands near it: of several, the

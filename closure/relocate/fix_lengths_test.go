@@ -156,11 +156,11 @@ func testLengths(t *testing.T, _ spec.G, it spec.S) {
 	// served is a tree with files that cannot keep their lengths, and what a server has of them.
 	served := func(packed, other string, length, otherLength int) []file {
 		return []file{
-			regular("App.staticwebassets.endpoints.json", fmt.Sprintf(`{"Endpoints": [{"Route": "js/site.js", "AssetFile": "js/a.bin", "Selectors": [], `+
-				`"ResponseHeaders": [{"Name": "Content-Length", "Value": "%d"}]}, {"AssetFile": "js/data.bin", "Value": "%d"}]}`, length, length)),
+			regular("App.staticwebassets.endpoints.json", fmt.Sprintf(`{"Endpoints": [{"Route": "js/site.js", "AssetFile": "js/a.bin", `+
+				`"Selectors": [], "ResponseHeaders": [{"Name": "Content-Length", "Value": "%d"}]}, {"AssetFile": "js/data.bin", "Value": "%d"}]}`, length, length)),
 			regular("public/a.bin", packed), regular("public/de/a.bin", other),
-			regular("server/index.mjs", fmt.Sprintf(`const assets = {"/a.bin": {"type": "text/javascript", "size": %d, "path": "../public/a.bin"}, `+
-				`"/de/a.bin": {size:%d,path:"../public/de/a.bin"}, "/data.bin": {"size": %d}};`, length, otherLength, length)),
+			regular("server/index.mjs", fmt.Sprintf(`const assets = {"/a.bin": {"type": "text/javascript", "size": %d, `+
+				`"path": "../public/a.bin"}, "/de/a.bin": {size:%d,path:"../public/de/a.bin"}, "/data.bin": {"size": %d}};`, length, otherLength, length)),
 			regular("server/other.mjs", fmt.Sprintf("const size = %d;\n", length)),
 		}
 	}

@@ -202,7 +202,7 @@ func (l *sumLists) become(ctx context.Context, list string, depth int) error {
 	case isPacked(list):
 		return l.packed(list)
 	case crcOf(list) != "":
-		return l.crc(list)
+		return l.crc(ctx, list, depth)
 	}
 	data, err := l.read(list)
 	if err != nil || !isText(data) { // of another format, which may have a checksum over it
@@ -359,9 +359,14 @@ func crcs(data []byte, size int, table *crc32.Table) (sums []byte) {
 }
 
 // crc makes the checksums of a file's parts anew: behind a mark, how many bytes a part has, and a checksum of each.
-func (l *sumLists) crc(list string) error {
+func (l *sumLists) crc(ctx context.Context, list string, depth int) error {
 	const mark, header = "crc\x00", 8
 	file := path.Join(path.Dir(list), crcOf(list))
+	if _, known := l.lists[file]; known { // one of which there are checksums itself
+		if err := l.become(ctx, file, depth+1); err != nil {
+			return err
+		}
+	}
 	if l.changed[file] == nil {
 		return nil
 	}

@@ -47,7 +47,9 @@ func testSums(t *testing.T, _ spec.G, it spec.S) {
 		become(func(text, _ string) []file {
 			sums := sha256sum(text) + "  c\n"
 			other := md5sum(sums) + "  SHA256SUMS\n"
-			return []file{regular("MD5SUMS", other), regular("SHA256SUMS", sums), regular("c", text), regular("top.md5", md5sum(other)+"  MD5SUMS\n")}
+			return []file{
+				regular("MD5SUMS", other), regular("SHA256SUMS", sums), regular("c", text), regular("top.md5", md5sum(other)+"  MD5SUMS\n"),
+			}
 		})
 		text := sha256sum(script) + "  x\n"
 		files := []file{regular("l99", text), regular("x", script)}
@@ -56,7 +58,8 @@ func testSums(t *testing.T, _ spec.G, it spec.S) {
 			files = append([]file{regular(fmt.Sprintf("l%d", 98-i), text)}, files...)
 		}
 		_, report := made(t, files...)
-		Expect(report.Blockers).To(ContainElement(And(HaveField("Kind", relocate.Checksummed), HaveField("Detail", ContainSubstring("the hash of a list of checksums")))))
+		Expect(report.Blockers).To(ContainElement(And(HaveField("Kind", relocate.Checksummed),
+			HaveField("Detail", ContainSubstring("the hash of a list of checksums")))))
 	})
 
 	it("finds the files of a service worker's list below the app's address, and makes compressed lists anew", func() {
@@ -100,8 +103,10 @@ func testSums(t *testing.T, _ spec.G, it spec.S) {
 			long := noise(700) + text + noise(1300)
 			return []file{
 				regular("model/.a.crc", crc("another", 512, crc32.IEEETable)), regular("model/.part-00000.crc", crc(long, 512, crc32.IEEETable)),
-				regular("model/.part-00001.crc", crc(text, 8, castagnoli)), regular("model/.z.crc", "crc\x00\x00\x00\x00\x00"),
-				regular("model/a", text), regular("model/part-00000", long), regular("model/part-00001", text), regular("model/z", text),
+				regular("model/.part-00001.crc", crc(text, 8, castagnoli)),
+				regular("model/.sums.md5.crc", crc(md5sum(text)+"  a\n", 16, crc32.IEEETable)), regular("model/.z.crc", "crc\x00\x00\x00\x00\x00"),
+				regular("model/a", text), regular("model/part-00000", long), regular("model/part-00001", text),
+				regular("model/sums.md5", md5sum(text)+"  a\n"), regular("model/z", text),
 			}
 		})
 		packed := gzipped(noise(90) + script)

@@ -296,7 +296,8 @@ func isPKCS12(head []byte) bool {
 // makeself is where what is checksummed begins of a script that unpacks what stands behind it (makeself-header.sh), or 0: no later
 // than in the line of the first byte that no script has.
 func makeself(head []byte) int {
-	if !bytes.Contains(head, []byte("\nMD5=\"")) && !bytes.Contains(head, []byte("\nCRCsum=\"")) || !bytes.Contains(head, []byte("\nskip=\"")) {
+	has := func(name string) bool { return bytes.Contains(head, []byte("\n"+name+"=\"")) }
+	if !has("skip") || !has("MD5") && !has("CRCsum") {
 		return 0
 	}
 	text, _, _ := bytes.Cut(head, []byte{0})
