@@ -337,6 +337,7 @@ func artefacts(text string) []artefact {
 		{"a.jks", "\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x3e" + text, checksummed, "Java key store"},
 		{"a.jceks", "\xce\xce\xce\xce\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x3e" + text, checksummed, "Java key store"},
 		{"a.p12", pkcs12 + text, checksummed, "Java key store"},
+		{"wide.p12", pkcs12 + utf16BE(text), checksummed, "in UTF-16 in Java key store"},
 		{"a.run", makeself + tarred("setup.sh", text, ""), checksummed, "Makeself archive"},
 		{"a.sz", "\xff\x06\x00\x00sNaPpY" + text, checksummed, "Snappy"},
 		{"new.h5", "\x89HDF\r\n\x1a\n\x02OHDR" + text, checksummed, "HDF5"},

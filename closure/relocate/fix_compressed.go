@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -271,7 +272,7 @@ func asBzip2(like []byte) compressor {
 	}}
 }
 
-// lzma compresses an .lzma file anew, with a dictionary no larger than before.
+// lzma compresses an .lzma file anew, with a dictionary no larger than before, and with its size in the head where it had that.
 func (f *fixer) lzma(s source) ([]edit, error) {
 	dictionary := int64(binary.LittleEndian.Uint32(s.data[1:]))
 	if !f.budget.takes(dictionary) {
@@ -282,8 +283,13 @@ func (f *fixer) lzma(s source) ([]edit, error) {
 	if err != nil {
 		return nil, errMalformed
 	}
-	data, err := f.recompress(s, stem(s.name), r, compressor{cost: slowCost, open: func(w io.Writer) (io.WriteCloser, error) {
-		return lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows))}.NewWriter(w)
+	known := binary.LittleEndian.Uint64(s.data[5:]) != math.MaxUint64
+	data, err := f.recompress(s, stem(s.name), r, compressor{cost: slowCost, sized: func(w io.Writer, size int) (io.WriteCloser, error) {
+		config := lzma.WriterConfig{DictCap: int(min(max(dictionary, 1<<12), smallWindows)), SizeInHeader: known}
+		if known {
+			config.Size = int64(size)
+		}
+		return config.NewWriter(w)
 	}})
 	if err == nil && in.Len() > 0 {
 		err = errMore

@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 )
@@ -88,7 +89,7 @@ func testLengths(t *testing.T, _ spec.G, it spec.S) {
 		Expect(kept).To(BeNumerically(">", 4*grown), "%d of %d", kept, kept+grown)
 	})
 
-	it("keeps what the head of zstd says of the size, and whether there is a checksum, and the check of xz", func() {
+	it("keeps what the heads of zstd and lzma say of the size, and whether there is a checksum, and the check of xz", func() {
 		r := rand.New(rand.NewPCG(3, 4))
 		for _, words := range []int{0, 8, 300, 5000, 12000} {
 			text := string(self)
@@ -117,6 +118,23 @@ func testLengths(t *testing.T, _ spec.G, it spec.S) {
 					Expect(unpack[".zst"](now)).To(Equal(strings.ReplaceAll(text, string(self), selfNow)), name)
 				}
 			}
+		}
+		for _, known := range []bool{true, false} {
+			was := packed(script, func(w io.Writer) io.WriteCloser {
+				config := lzma.WriterConfig{SizeInHeader: known}
+				if known {
+					config.Size = int64(len(script))
+				}
+				z, err := config.NewWriter(w)
+				Expect(err).NotTo(HaveOccurred())
+				return z
+			})
+			dir, report := fixedTree(t, regular("a.lzma", was))
+			Expect(report.Relocatable()).To(BeTrue(), "%v", report.Blockers)
+			now := readBack(t, dir, "a.lzma")
+			Expect(now[5:13]).To(Equal(was[5:13]))
+			z, err := lzma.NewReader(strings.NewReader(now))
+			Expect(unpacked(z, err)).To(Equal(strings.ReplaceAll(script, string(self), selfNow)))
 		}
 		for _, config := range []xz.WriterConfig{{CheckSum: xz.CRC32}, {CheckSum: xz.CRC64}, {CheckSum: xz.SHA256}, {NoCheckSum: true}} {
 			was := packed(script, func(w io.Writer) io.WriteCloser {

@@ -245,6 +245,8 @@ var errLarge = unsupported(fmt.Sprintf("it inflates to more than the %d MiB that
 type compressor struct {
 	cost int64
 	open func(io.Writer) (io.WriteCloser, error)
+	// sized is open for a format whose head says how many bytes are compressed; nil for others.
+	sized func(w io.Writer, size int) (io.WriteCloser, error)
 	// longer makes the end of what is compressed, as it stands behind a Flush, longer by so many bytes, or shorter, so that it
 	// still says the same; nil where the format has nothing for that.
 	longer func(end []byte, by int) ([]byte, bool)
@@ -346,7 +348,11 @@ func (f *fixer) compressed(data []byte, c compressor) ([]byte, error) {
 		return nil, errCompress
 	}
 	var b bytes.Buffer
-	w, err := c.open(&b)
+	open := c.open
+	if c.sized != nil {
+		open = func(w io.Writer) (io.WriteCloser, error) { return c.sized(w, len(data)) }
+	}
+	w, err := open(&b)
 	if err != nil {
 		return nil, err
 	}

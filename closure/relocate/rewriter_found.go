@@ -72,6 +72,10 @@ func (s *Rewriter) wideHash(i, width, member int) {
 		s.leaveBlocker(Blocker{File: s.file, Kind: kind, Detail: detail + " in " + where})
 		return
 	}
+	if s.format.kind != "" && s.format.fix == nil {
+		s.found(s.format.kind, detail+" in "+s.format.name)
+		return
+	}
 	s.found(WideText, detail)
 }
 
