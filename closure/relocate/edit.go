@@ -3,7 +3,7 @@ package relocate
 import (
 	"bytes"
 	"cmp"
-	"hash"
+	"io"
 	"slices"
 	"sort"
 )
@@ -28,14 +28,14 @@ func apply(data []byte, edits []edit) []byte {
 }
 
 // applyTo writes what apply makes to a hash: files and stored members are of any size, and a copy of one would be, too.
-func applyTo(h hash.Hash, data []byte, edits []edit) {
+func applyTo(h io.Writer, data []byte, edits []edit) {
 	at := 0
 	for _, e := range edits {
-		h.Write(data[at:e.from])
-		h.Write(e.data)
+		_, _ = h.Write(data[at:e.from])
+		_, _ = h.Write(e.data)
 		at = e.to
 	}
-	h.Write(data[at:])
+	_, _ = h.Write(data[at:])
 }
 
 // grown is how many bytes longer the edits make a file.

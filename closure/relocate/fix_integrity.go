@@ -1,11 +1,13 @@
 package relocate
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -15,181 +17,574 @@ import (
 )
 
 // A page may have the hash of a script or a style sheet, and a browser then takes nothing else (W3C, "Subresource
-// Integrity"). So may a script, of others, and a list of files, of which a server makes its pages. Where such a file was
-// rewritten, its hashes in the files of the same path are made anew, and then the hashes of those.
+// Integrity"). So may a script, of others, and a list of files, of which a server makes its pages; a policy has those of the
+// scripts in its page (W3C, "Content Security Policy"). Where what has such a hash was rewritten, its hashes in the files of the
+// same path are made anew, and then the hashes of those. A server sends what is compressed as it is or unpacked: both count.
 
-// maxChained is how often the pages of a path are gone through, where pages have the hashes of pages. Within one time a page
-// is only found after those whose hashes it has.
-const maxChained = 16
+const (
+	// maxChained is how often the pages of a path are gone through, where pages have the hashes of pages. Within one time a page
+	// is only found after those whose hashes it has.
+	maxChained = 16
+	// maxPages bounds the pages of a path that have hashes.
+	maxPages = 2 * maxNames
+)
 
 // integrity makes hashes anew in the pages of a tree.
 type integrity struct {
 	*hashedTree
-	of      map[string]*hashed // files that change, by their hashes before
+	ctx     context.Context
+	pages   []*hashed          // that have hashes
+	files   map[string]*hashed // the same and others, by their names
+	wanted  wantedHashes       // in all pages
+	of      map[string]*hashed // what changes, by its hashes before
 	scripts int                // how many of these are scripts in pages
+	crowded string             // a page that there was no room for
+	packed  int                // hashes in compressed pages
+	unread  []Blocker          // of compressed pages
+	spoilt  map[string]bool    // compressed pages that stand in the way
+	fixer   *fixer             // of those
+	loan    *memory.Loan
 }
 
-// fixIntegrity makes the hashes of assets anew, which were rewritten.
-func (v View) fixIntegrity(ctx context.Context, dir string, o Original, assets []string, c *collector) error {
-	if len(assets) == 0 {
+// hashed is a file that has hashes of others, or whose hashes others may have, or a script in one.
+type hashed struct {
+	file     string
+	from, to int         // of a script in a page
+	packed   *packedText // of what is compressed
+	known    bool        // to change
+	scripts  map[int]bool
+	was, now []string // its hashes
+}
+
+// packedText is what is compressed in a file.
+type packedText struct {
+	hashes   []string // of others
+	was, now []string // its own, so far
+}
+
+// wantedHashes are those that pages have, by their first characters: enough to pass over the rest.
+type wantedHashes map[[8]byte]bool
+
+func (w wantedHashes) add(text string) {
+	if len(w) < maxFileEdits {
+		w[[8]byte([]byte(text))] = true
+	}
+}
+
+// has reports whether one of the hashes may be in a page.
+func (w wantedHashes) has(texts []string) bool {
+	return len(w) >= maxFileEdits || slices.ContainsFunc(texts, func(text string) bool { return w[[8]byte([]byte(text))] })
+}
+
+// fixIntegrity makes the hashes of files anew that were rewritten, or may have been.
+func (v View) fixIntegrity(ctx context.Context, dir string, o Original, r Report, c *collector) error {
+	if len(r.assets.names)+len(r.pending) == 0 {
 		return nil
 	}
-	t := &integrity{hashedTree: newHashedTree(v, dir, o, c), of: map[string]*hashed{}}
-	known := map[string]bool{}
-	for _, file := range assets {
-		known[file] = true
+	t := &integrity{hashedTree: newHashedTree(v, dir, o, c), ctx: ctx,
+		files: map[string]*hashed{}, wanted: wantedHashes{}, of: map[string]*hashed{}}
+	t.spoilt = map[string]bool{}
+	for _, file := range c.report.spoilt.names {
+		t.spoilt[file] = true
 	}
-	var pages []*hashed
-	for _, file := range assets {
-		p := &hashed{file: file}
-		pages = append(pages, p)
-		if err := t.changes(p); err != nil {
-			return err
-		}
+	defer func() { t.loan.Return() }()
+	if err := t.findPages(); err != nil || len(t.wanted) == 0 {
+		return err
 	}
-	for times, again := 0, true; again; times++ { // a page that changes may have its own hashes in others
+	if err := t.assets(r); err != nil {
+		return err
+	}
+	if len(t.of) > 0 {
+		t.blockers()
+	}
+	for times, again := 0, len(t.of) > 0; again; times++ { // a page that changes may have its own hashes in others
 		again = false
-		err := t.pages(ctx, func(file string, packed bool) error {
-			if packed || known[file] {
-				return nil
+		for _, p := range t.pages {
+			found, err := t.look(p, times == maxChained)
+			if err := cmp.Or(ctx.Err(), err); err != nil {
+				return fmt.Errorf("%s: %w", p.file, err)
 			}
-			data, err := t.read(file)
-			if err != nil || !slices.ContainsFunc(hashesIn(data), func(h hashText) bool { return t.of[h.text] != nil }) {
-				return err
+			if found && times == maxChained {
+				c.blocker(chainedPage(p.file))
 			}
-			if known[file], again = true, true; times == maxChained || len(pages) >= 2*maxNames {
-				t.c.blocker(chainedPage(file))
-				return nil
-			}
-			p := &hashed{file: file}
-			pages = append(pages, p)
-			return t.changes(p)
-		})
-		if err != nil {
-			return err
+			again = again || found && times < maxChained
 		}
-		again = again && times < maxChained
 	}
 	inOrder := func(p *hashed) string { return strings.ReplaceAll(p.file, "/", "\x00") }
-	slices.SortFunc(pages, func(a, b *hashed) int { return strings.Compare(inOrder(a), inOrder(b)) })
-	for _, p := range pages {
+	slices.SortFunc(t.pages, func(a, b *hashed) int { return strings.Compare(inOrder(a), inOrder(b)) })
+	for _, p := range t.pages {
+		if !p.known {
+			continue
+		}
 		if err := cmp.Or(ctx.Err(), t.become(p, 0)); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", p.file, err)
 		}
 	}
-	return t.fixPacked(ctx)
+	return nil
 }
 
-// pages calls see with each file that may have hashes, compressed or not.
-func (t *integrity) pages(ctx context.Context, see func(file string, packed bool) error) error {
-	return filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
+// blockers are the pages that were not looked at, where something changes.
+func (t *integrity) blockers() {
+	for _, b := range t.unread {
+		t.c.blocker(b)
+	}
+	if t.crowded != "" {
+		t.c.blocker(hashBlocker(t.crowded, "the hash of one of too many pages"))
+	}
+}
+
+// findPages notes the files that have hashes, compressed or not.
+func (t *integrity) findPages() error {
+	return t.walk(func(file string) (err error) {
+		p, has := &hashed{file: file}, false
+		switch {
+		case isPage(file):
+			has, err = t.has(p)
+		case isPackedPage(file):
+			has, err = t.hasPacked(p)
 		}
-		packed := isPackedPage(name)
-		if err != nil || !d.Type().IsRegular() || !isPage(name) && !packed {
+		switch {
+		case has && len(t.pages) >= maxPages:
+			t.crowded = file
+		case has:
+			t.pages, t.files[file] = append(t.pages, p), p
+		}
+		return err
+	})
+}
+
+// walk calls see with each file.
+func (t *integrity) walk(see func(file string) error) error {
+	return filepath.WalkDir(t.dir, func(name string, d fs.DirEntry, err error) error {
+		if err = cmp.Or(err, t.ctx.Err()); err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		file, err := filepath.Rel(t.dir, name)
 		if err != nil {
 			return err
 		}
-		return see(filepath.ToSlash(file), packed)
+		if err := see(filepath.ToSlash(file)); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		return nil
 	})
 }
 
-// changes notes that a file is not what it was, and the hashes that it had.
-func (t *integrity) changes(h *hashed) error {
-	now, err := t.read(h.file)
-	if err != nil {
-		return err
+// assets notes the files that may have been rewritten: all there are, where those that were are more than could be noted.
+func (t *integrity) assets(r Report) error {
+	if r.assets.more {
+		return t.walk(t.asset)
 	}
-	was, err := t.before(h.file, now)
-	if err != nil {
-		return err
+	files := slices.Clone(r.assets.names)
+	for _, p := range r.pending {
+		files = append(files, p.file)
 	}
-	h.was = hashTexts(was)
-	t.know(h)
-	scripts := changedScripts(h.file, was, now, maxNames-t.scripts+1)
-	if t.scripts += len(scripts); t.scripts > maxNames {
-		t.scripts, scripts = maxNames, nil
-		t.c.blocker(hashBlocker(h.file, "the hash of one of too many scripts in pages"))
-	}
-	for _, script := range scripts {
-		t.know(script)
+	slices.Sort(files)
+	for _, file := range slices.Compact(files) {
+		if err := cmp.Or(t.ctx.Err(), t.asset(file)); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 	}
 	return nil
 }
 
-// know notes the hashes that something had.
-func (t *integrity) know(h *hashed) {
-	for _, text := range h.was {
-		t.of[text] = h
+// has notes the hashes that a page has, and reports whether there are any.
+func (t *integrity) has(p *hashed) (has bool, err error) {
+	data, done, err := t.open(p.file)
+	if err != nil {
+		return false, err
 	}
+	defer done()
+	for h := range hashesIn(data) {
+		t.wanted.add(h.text)
+		has = true
+	}
+	return has, nil
+}
+
+// hasPacked is has for a compressed page. One that stands in the way already, or may name store paths, stays as it is.
+func (t *integrity) hasPacked(p *hashed) (has bool, err error) {
+	if harmlessPlace(p.file, "") != "" || t.spoilt[p.file] {
+		return false, nil
+	}
+	data, done, err := t.open(p.file)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	f, err := t.unpacker()
+	if err != nil {
+		return false, err
+	}
+	p.packed = &packedText{}
+	f.seen = func(text []byte) {
+		for h := range hashesIn(text) {
+			if t.packed++; t.packed > maxFileEdits {
+				t.crowded = p.file
+				return
+			}
+			t.wanted.add(h.text)
+			p.packed.hashes = append(p.packed.hashes, h.text)
+		}
+		if len(p.packed.hashes) > 0 {
+			p.packed.was = hashTexts(text)
+			p.packed.now = p.packed.was
+		}
+	}
+	defer func() { f.seen = nil }()
+	_, err = f.safely(source{data: data, name: path.Base(p.file)})
+	if err != nil && t.ctx.Err() == nil && !errors.Is(err, errLarge) { // one that is too large counts as empty
+		b := hashedPage(p.file)
+		b.Detail += ": " + err.Error()
+		t.unread = append(t.unread, b)
+	}
+	if known := t.c.unpacked[p.file]; known != nil && len(t.fixups(p.file)) > 0 {
+		p.packed.was, p.packed.now = known.was, known.now
+	}
+	return len(p.packed.hashes) > 0, t.ctx.Err()
+}
+
+// unpacker is the fixer of compressed pages.
+func (t *integrity) unpacker() (*fixer, error) {
+	if t.fixer != nil {
+		return t.fixer, nil
+	}
+	loan, err := memory.Of(t.ctx, t.view.budget.memory).Overdraw(t.ctx)
+	if err == nil {
+		t.loan, t.fixer = loan, newFixer(t.ctx, t.view, t.o.paths())
+	}
+	return t.fixer, err
+}
+
+// asset notes a file that may have been rewritten, and scripts in it that were, if a page has their hashes.
+func (t *integrity) asset(file string) error {
+	h := t.files[file]
+	if h == nil {
+		h = &hashed{file: file}
+		if known := t.c.unpacked[file]; known != nil && len(t.fixups(file)) > 0 {
+			h.packed = known
+		}
+	}
+	data, done, err := t.open(file)
+	if err != nil {
+		return err
+	}
+	defer done()
+	was, err := t.sumsBefore(h, data)
+	if err != nil {
+		return err
+	}
+	if t.wanted.has(was) && !slices.Equal(was, h.sums(data)) {
+		h.was = was
+		t.know(h)
+	}
+	if !hasScripts(file) {
+		return nil
+	}
+	return t.changedScripts(h, data, func(was []byte, from, to int) bool { return !bytes.Equal(was[from:to], data[from:to]) })
+}
+
+// sumsBefore are the hashes that a file had, and what is compressed in it, which has these contents now.
+func (t *integrity) sumsBefore(h *hashed, data []byte) ([]string, error) {
+	s := newPageSums()
+	err := t.view.undone(t.o, t.fixups(h.file), h.file, data, s)
+	if h.packed != nil {
+		return append(slices.Clone(h.packed.was), s.texts()...), err
+	}
+	return s.texts(), err
+}
+
+// sums are those that it has now, with such contents.
+func (h *hashed) sums(data []byte, edits ...edit) []string {
+	s := newPageSums()
+	applyTo(s, data, edits)
+	if h.packed != nil {
+		return append(slices.Clone(h.packed.now), s.texts()...)
+	}
+	return s.texts()
+}
+
+// know notes the hashes that something had that changes.
+func (t *integrity) know(h *hashed) {
+	h.known = true
+	for _, text := range h.was {
+		if t.of[text] == nil && t.wanted.has([]string{text}) {
+			t.of[text] = h
+		}
+	}
+}
+
+// changedScripts notes the scripts and style sheets in a page that change, if a page has their hashes.
+func (t *integrity) changedScripts(page *hashed, data []byte, change func(was []byte, from, to int) bool) error {
+	if len(data) > maxSource {
+		return nil
+	}
+	was, err := t.before(page.file, data)
+	if err != nil || len(was) != len(data) {
+		return err
+	}
+	for from, to := range scriptsIn(was) {
+		if page.scripts[from] || !change(was, from, to) {
+			continue
+		}
+		texts := scriptHashes(was[from:to])
+		switch {
+		case !t.wanted.has(texts):
+			continue
+		case t.scripts == maxNames:
+			t.c.blocker(hashBlocker(page.file, "the hash of one of too many scripts in pages"))
+			return nil
+		case page.scripts == nil:
+			page.scripts = map[int]bool{}
+		}
+		t.scripts, page.scripts[from] = t.scripts+1, true
+		t.know(&hashed{file: page.file, from: from, to: to, was: texts})
+	}
+	return nil
+}
+
+// look looks whether a page has hashes of what changes, and reports whether that was not known. The last time, that is all.
+func (t *integrity) look(p *hashed, last bool) (found bool, err error) {
+	changes := func(text string) bool { return t.of[text] != nil }
+	if p.packed != nil {
+		if p.known || !slices.ContainsFunc(p.packed.hashes, changes) {
+			return false, nil
+		}
+	}
+	data, done, err := t.open(p.file)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	var places []int
+	for h := range hashesIn(data) {
+		if changes(h.text) && len(places) <= maxEdits {
+			places = append(places, h.at)
+		}
+	}
+	if len(places) == 0 && p.packed == nil {
+		return false, nil
+	}
+	if !p.known && last {
+		return true, nil
+	}
+	if !p.known {
+		found = true
+		if p.was, err = t.sumsBefore(p, data); err != nil {
+			return false, err
+		}
+		t.know(p)
+	}
+	if p.packed != nil || !hasScripts(p.file) {
+		return found, nil
+	}
+	scripts := t.scripts
+	err = t.changedScripts(p, data, func(_ []byte, from, to int) bool {
+		i, _ := slices.BinarySearch(places, from)
+		return i < len(places) && places[i] < to
+	})
+	return found || t.scripts > scripts, err
 }
 
 // become makes the hashes anew that a file has of others that change, and its own.
 func (t *integrity) become(h *hashed, depth int) error {
-	if h.was == nil || h.now != nil {
+	if h.now != nil {
 		return nil
 	}
 	h.now = h.was // what a file has that has one of it
-	data, err := t.read(h.file)
+	others, err := t.others(h)
 	if err != nil {
 		return err
 	}
-	if first := t.others(h, data); len(first) > 0 {
-		switch {
-		case depth == maxChained:
-			t.c.blocker(chainedPage(h.file))
-			return nil
-		case isSealed(h.file, data):
-			t.c.blocker(hashBlocker(h.file, "the hash of a file that was rewritten, in what is no text"))
-			return nil
-		}
-		data = nil // or there would be one of each page in a row
-		for _, other := range first {
-			if err := t.become(other, depth+1); err != nil {
-				return err
-			}
-		}
-		if data, err = t.read(h.file); err != nil {
-			return err
-		}
-	}
-	var edits []edit
-	var list []Fixup
-	for _, known := range hashesIn(data) {
-		other := t.of[known.text]
-		if other == nil || !isPage(h.file) {
-			continue
-		}
-		now := []byte(other.now[slices.Index(other.was, known.text)])
-		edits = append(edits, edit{from: known.at, to: known.at + len(now), data: now})
-		list = append(list, Fixup{File: h.file, Offset: int64(known.at), Length: int64(len(now)), Was: []byte(known.text)})
-	}
-	if len(edits) > 0 {
-		if ok, err := t.change(h.file, edits, list); !ok {
-			return err
-		}
-		data = apply(data, edits)
-	}
-	h.now = hashTexts(data)
-	return nil
-}
-
-// others are the files whose hashes a page has and that change, once each.
-func (t *integrity) others(h *hashed, data []byte) (others []*hashed) {
-	if !isPage(h.file) {
+	if len(others) > 0 && depth == maxChained {
+		t.c.blocker(chainedPage(h.file))
 		return nil
 	}
-	seen := map[*hashed]bool{}
-	for _, known := range hashesIn(data) {
-		if other := t.of[known.text]; other != nil && !seen[other] {
+	for _, other := range others {
+		if err := t.become(other, depth+1); err != nil {
+			return err
+		}
+	}
+	if h.packed != nil && len(others) > 0 {
+		if err := t.repack(h); err != nil {
+			return err
+		}
+	}
+	return t.rewrite(h)
+}
+
+// others are those whose hashes a file has, or a script in it, and that change, once each.
+func (t *integrity) others(h *hashed) (others []*hashed, err error) {
+	seen := map[*hashed]bool{h: true}
+	add := func(text string) {
+		if other := t.of[text]; other != nil && !seen[other] {
 			seen[other], others = true, append(others, other)
 		}
 	}
-	return others
+	if h.packed != nil {
+		for _, text := range h.packed.hashes {
+			add(text)
+		}
+	}
+	if h.packed != nil || !isPage(h.file) {
+		return others, nil
+	}
+	data, done, err := t.contents(h)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for known := range hashesIn(data) {
+		add(known.text)
+	}
+	return others, nil
+}
+
+// contents gives what h holds, and what lets go of it. There may be many scripts in a page, so it is not read for each.
+func (t *integrity) contents(h *hashed) (data []byte, done func(), err error) {
+	if h.to == 0 {
+		return t.open(h.file)
+	}
+	file, err := os.Open(t.name(h.file))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	data = make([]byte, h.to-h.from)
+	_, err = file.ReadAt(data, int64(h.from))
+	return data, func() {}, err
+}
+
+// becomes is what a hash of h becomes.
+func (h *hashed) becomes(text string) string { return h.now[slices.Index(h.was, text)] }
+
+// rewrite writes the hashes that a page has of others. Those in a script are written with its page, which has it for itself.
+func (t *integrity) rewrite(h *hashed) error {
+	data, done, err := t.contents(h)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var edits []edit
+	if h.packed == nil && isPage(h.file) {
+		if edits, err = t.mended(data); err != nil && h.to == 0 {
+			t.c.blocker(hashBlocker(h.file, err.Error()))
+		}
+	}
+	switch {
+	case h.to > 0:
+		h.now = scriptHashes(apply(data, edits))
+		return nil
+	case len(edits) == 0:
+		h.now = h.sums(data)
+		return nil
+	case isSealed(h.file, data):
+		t.c.blocker(hashBlocker(h.file, "the hash of a file that was rewritten, in what is no text"))
+		return nil
+	}
+	now := h.sums(data, edits...)
+	if ok, err := t.change(h.file, edits, fixups(h.file, data, edits)); !ok {
+		return err
+	}
+	h.now = now
+	return nil
+}
+
+// mended are the edits of a page that has hashes of what changes.
+func (t *integrity) mended(page []byte) (edits []edit, failed error) {
+	for known := range hashesIn(page) {
+		other := t.of[known.text]
+		if other == nil || other.now == nil || other.becomes(known.text) == known.text {
+			continue
+		}
+		e, ok := known.spelled(page, other.becomes(known.text))
+		if !ok {
+			failed = errSpelled
+			continue
+		}
+		if edits = append(edits, e); len(edits) > maxEdits {
+			break // more than can be recorded
+		}
+	}
+	return edits, failed
+}
+
+// errSpelled says that a hash is spelled in a way in which another cannot be, in as many bytes.
+var errSpelled = blockedBy(Checksummed, "the hash of a file that was rewritten, spelled in a way that leaves no room for another")
+
+// repack makes the hashes anew that a compressed page has.
+func (t *integrity) repack(h *hashed) error {
+	f, err := t.unpacker()
+	if err != nil {
+		return err
+	}
+	f.texts = map[string]string{}
+	for _, text := range h.packed.hashes {
+		if other := t.of[text]; other != nil && other.becomes(text) != text {
+			f.texts[text] = other.becomes(text)
+		}
+	}
+	own := h.packed.now
+	f.unpacked = func(plain []byte, edits []edit) { own = packedSums(plain, edits) }
+	defer func() { f.texts, f.unpacked = nil, nil }()
+	b := hashedPage(h.file)
+	was, ok := t.takeWhole(h.file)
+	if !ok {
+		t.c.blocker(b)
+		return nil
+	}
+	recorded := len(t.c.report.Fixups)
+	if err := f.file(t.name(h.file), pending{file: h.file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
+		return err
+	}
+	if len(t.c.report.Fixups) > recorded {
+		h.packed.now = own
+	}
+	t.giveWhole(h.file, was, recorded)
+	return nil
+}
+
+// packedSums are the hashes of what is compressed in a file once it is edited.
+func packedSums(plain []byte, edits []edit) []string {
+	s := newPageSums()
+	if sortEdits(edits) == nil { // else it is not rewritten
+		applyTo(s, plain, edits)
+	}
+	return s.texts()
+}
+
+// takeWhole takes back the record of a file that was rewritten as a whole, which is to be rewritten once more. It reports false
+// where something else is recorded of it.
+func (t *integrity) takeWhole(file string) (was *Fixup, ok bool) {
+	known := t.fixups(file)
+	if len(known) == 0 {
+		return nil, true
+	}
+	info, err := os.Lstat(t.name(file))
+	if err != nil || len(known) > 1 || known[0].Offset != 0 || known[0].Length != info.Size() {
+		return nil, false
+	}
+	t.c.report.Fixups = slices.DeleteFunc(t.c.report.Fixups, func(f Fixup) bool { return f.File == file })
+	t.c.unrecord(t.view.budget, known[0])
+	return &known[0], true
+}
+
+// giveWhole has the record of what was rewritten once more, if there is one, say what the file was at first.
+func (t *integrity) giveWhole(file string, was *Fixup, recorded int) {
+	if was == nil {
+		for _, f := range t.c.report.Fixups[recorded:] {
+			t.fixed(f)
+		}
+		return
+	}
+	now := *was
+	for _, f := range t.c.report.Fixups[recorded:] {
+		t.c.unrecord(t.view.budget, f)
+		now.Length = f.Length
+	}
+	t.c.report.Fixups = t.c.report.Fixups[:recorded]
+	t.c.giveBack([]Fixup{now}, t.view.budget)
+	t.file(file).fixups = []Fixup{now}
 }
 
 // isSealed reports whether a file is no page but for its name: an archive, or another format that a change would break.
@@ -207,48 +602,6 @@ func chainedPage(file string) Blocker {
 // hashBlocker says which hash in a file cannot be made anew.
 func hashBlocker(file, detail string) Blocker {
 	return Blocker{File: file, Kind: Checksummed, Detail: detail, Harmless: harmlessPlace(file, "")}
-}
-
-// fixPacked does the same to compressed pages. One that was compressed anew has a record of what it was already.
-func (t *integrity) fixPacked(ctx context.Context) error {
-	var loan *memory.Loan
-	defer func() { loan.Return() }()
-	var f *fixer
-	return t.pages(ctx, func(file string, packed bool) (err error) {
-		if !packed || harmlessPlace(file, "") != "" {
-			return nil
-		}
-		data, err := t.read(file)
-		if err != nil {
-			return err
-		}
-		if f == nil {
-			if loan, err = memory.Of(ctx, t.view.budget.memory).Overdraw(ctx); err != nil {
-				return err
-			}
-			f = newFixer(ctx, t.view, t.o.paths())
-			f.texts = map[string]string{}
-			for was, h := range t.of {
-				if err := t.become(h, 0); err != nil {
-					return err
-				}
-				f.texts[was] = h.now[slices.Index(h.was, was)]
-			}
-		}
-		edits, err := f.safely(source{data: data, name: path.Base(file)})
-		b := hashedPage(file)
-		switch {
-		case len(edits) == 0 && (err == nil || errors.Is(err, errLarge)): // one that is too large counts as empty, as other pages do
-			return nil
-		case len(t.fixups(file)) > 0:
-			t.c.blocker(b)
-			return nil
-		}
-		if err := f.file(t.name(file), pending{file: file, format: "hash in a page", blockers: []Blocker{b}, count: 1}, t.c); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		return nil
-	})
 }
 
 // hashedPage says that a compressed page has a hash that cannot be made anew.

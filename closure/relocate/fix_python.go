@@ -133,12 +133,20 @@ const (
 type nameList struct {
 	names []string
 	bytes int
+	more  bool // there were more
 }
 
 func (l *nameList) add(name string) {
 	if len(l.names) < maxNames && l.bytes+len(name) <= maxNameBytes {
 		l.names, l.bytes = append(l.names, name), l.bytes+len(name)
+		return
 	}
+	l.more = true
+}
+
+// endsWith reports whether name was added last.
+func (l *nameList) endsWith(name string) bool {
+	return len(l.names) > 0 && l.names[len(l.names)-1] == name
 }
 
 // compiled is the byte code of the directory that was looked at last.

@@ -34,15 +34,6 @@ func isSumList(name string) bool {
 	return ok || crcOf(name) != ""
 }
 
-// isPacked reports whether the file of that name is compressed as servers send it.
-func isPacked(name string) bool {
-	switch path.Ext(name) {
-	case ".br", ".gz", ".zst":
-		return true
-	}
-	return false
-}
-
 // beginsSumList reports whether a file that begins so has a checksum and a name in its first line.
 func beginsSumList(head []byte) bool {
 	digits := 0
@@ -134,15 +125,16 @@ func (l *sumLists) files(list, name string) (files []string) {
 	return files
 }
 
-// hexSum is the hash of data that has as many digits, or "".
-func hexSum(data []byte, digits int) string {
+// hexSums are the hashes of so many digits of what a file was that holds now, and of that, or none. The file may be of any size.
+func (t *hashedTree) hexSums(file string, now []byte, digits int) (sums [2]string, err error) {
 	for _, kind := range []func() hash.Hash{md5.New, sha1.New, sha256.New224, sha256.New, sha512.New384, sha512.New} {
-		if h := kind(); hex.EncodedLen(h.Size()) == digits {
-			h.Write(data)
-			return hex.EncodeToString(h.Sum(nil))
+		if was, is := kind(), kind(); hex.EncodedLen(is.Size()) == digits {
+			is.Write(now)
+			err = t.view.undone(t.o, t.fixups(file), file, now, was)
+			return [2]string{hex.EncodeToString(was.Sum(nil)), hex.EncodeToString(is.Sum(nil))}, err
 		}
 	}
-	return ""
+	return sums, nil
 }
 
 // sumLists are the lists of checksums of a tree.
@@ -315,16 +307,30 @@ func (l *sumLists) sumsNow(file string, digits int) (sums [2]string, err error) 
 		return sums, nil
 	}
 	if _, known := f.sums[digits]; !known {
-		was, now, err := l.contents(file)
-		if err != nil {
+		if f.sums[digits], err = l.changedSums(file, digits); err != nil {
 			return sums, err
 		}
-		if now != nil {
-			sums = [2]string{hexSum(was, digits), hexSum(now, digits)}
-		}
-		f.sums[digits] = sums
 	}
 	return f.sums[digits], nil
+}
+
+// changedSums are a file's hashes of so many digits, before and after it was rewritten, or none.
+func (l *sumLists) changedSums(file string, digits int) (sums [2]string, err error) {
+	info, err := l.root.Lstat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return sums, nil
+	}
+	opened, err := l.root.Open(file)
+	if err != nil {
+		return sums, err
+	}
+	defer opened.Close()
+	now, unmap, err := mapFile(opened, info.Size())
+	if err != nil {
+		return sums, err
+	}
+	defer unmap()
+	return l.hexSums(file, now, digits)
 }
 
 // contents is what a file held before it was rewritten and what it holds now; nil where that is not looked at.

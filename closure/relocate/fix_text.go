@@ -2,7 +2,10 @@ package relocate
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // text rewrites what stands in plain sight: references, in UTF-16 and UTF-32 too.
@@ -14,12 +17,10 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		f.split.search(s.data, 0, len(s.data), 0, t)
 	}
 	t.regexps()
-	if len(f.texts) > 0 {
-		for _, h := range hashesIn(s.data) {
-			if now, ok := f.texts[h.text]; ok {
-				t.edits = append(t.edits, edit{from: h.at, to: h.at + len(now), data: []byte(now)})
-			}
-		}
+	t.hashes(f.texts)
+	t.scripts()
+	if f.seen != nil {
+		f.seen(s.data)
 	}
 	if f.sums != nil && s.depth == 1 {
 		sums, err := f.sums(s.data)
@@ -29,6 +30,78 @@ func (f *fixer) text(s source, format format) ([]edit, error) {
 		t.edits = append(t.edits, sums...)
 	}
 	return t.edits, f.counted(t)
+}
+
+// hashes puts some hashes in the place of others.
+func (t *textEdits) hashes(texts map[string]string) {
+	if len(texts) == 0 || t.err != nil {
+		return
+	}
+	if t.err = sortEdits(t.edits); t.err != nil {
+		return
+	}
+	known := t.edits
+	for h := range hashesIn(t.data) {
+		now, ok := texts[h.text]
+		_, edited := slices.BinarySearchFunc(known, h.at, func(e edit, at int) int { return cmp.Compare(e.from, at) })
+		if !ok || edited || len(t.edits) > maxEdits {
+			continue
+		}
+		if e, ok := h.spelled(t.data, now); ok {
+			t.edits = append(t.edits, e)
+		} else {
+			t.err = errSpelled
+		}
+	}
+}
+
+// scripts puts right the hashes that a page has of scripts in it (its policy), which may have hashes of others.
+func (t *textEdits) scripts() {
+	hasHash := false
+	for range hashesIn(t.data) {
+		hasHash = true
+		break
+	}
+	if !hasHash || len(t.edits) == 0 || !hasScripts(t.name) {
+		return
+	}
+	before := t.edits
+	var texts map[string]string
+	for range maxChained {
+		if t.err = cmp.Or(t.err, sortEdits(t.edits)); t.err != nil {
+			return
+		}
+		next := changedIn(t.data, t.edits)
+		if maps.Equal(texts, next) {
+			return
+		}
+		texts, t.edits = next, slices.Clone(before)
+		t.hashes(texts)
+	}
+	t.err = blockedBy(Checksummed, "the hash of a script that has the hash of another, and so on")
+}
+
+// changedIn are the hashes of the scripts in a page that edits change, and what they become.
+func changedIn(page []byte, edits []edit) map[string]string {
+	texts := map[string]string{}
+	for from, to := range scriptsIn(page) {
+		for len(edits) > 0 && edits[0].from < from {
+			edits = edits[1:]
+		}
+		n := 0
+		for n < len(edits) && edits[n].to <= to {
+			n++
+		}
+		if n == 0 {
+			continue
+		}
+		now := scriptHashes(apply(page[from:to], moved(slices.Clone(edits[:n]), -from)))
+		for i, was := range scriptHashes(page[from:to]) {
+			texts[was] = now[i]
+		}
+		edits = edits[n:]
+	}
+	return texts
 }
 
 // references rewrites what stands in plain sight, and gives the places of hashes that stand alone.

@@ -86,8 +86,10 @@ type fixer struct {
 	sums func(list []byte) ([]edit, error)
 	// read gives a file in the directory of the one at hand.
 	read func(name string) ([]byte, error)
-	// unpacked is told what was compressed in a file that is rewritten.
-	unpacked func(plain []byte)
+	// seen is told the texts in the file at hand.
+	seen func(text []byte)
+	// unpacked is told what was compressed in a file that is rewritten, and how it is.
+	unpacked func(plain []byte, edits []edit)
 	// beside is another file that the one at hand is rewritten with.
 	beside *neighbour
 }
@@ -272,7 +274,7 @@ func (f *fixer) recompressPlain(s source, name string, plain []byte, c compresso
 		return nil, err
 	}
 	if f.unpacked != nil && s.depth == 0 {
-		f.unpacked(plain)
+		f.unpacked(plain, edits)
 	}
 	if err := f.replaces(s, len(s.data)); err != nil {
 		return nil, err

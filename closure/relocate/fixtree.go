@@ -23,7 +23,7 @@ import (
 // FixTree returns the report with all fixups, for Undo, and with what turned out to stand in the way. It is called once, after
 // the tree is complete, and leaves modes and times as they are. What it does depends on the archive and the view only.
 func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Report, error) {
-	c := &collector{report: r, path: o.Path, overrules: v.Overrules()}
+	c := &collector{report: r, path: o.Path, overrules: v.Overrules(), unpacked: map[string]*packedText{}}
 	c.report.pending = nil
 	for _, f := range r.Fixups {
 		c.fixed += f.size()
@@ -34,7 +34,7 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 	if err := v.markCode(ctx, dir, o, r, c); err != nil {
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
-	if err := v.fixIntegrity(ctx, dir, o, r.assets.names, c); err != nil {
+	if err := v.fixIntegrity(ctx, dir, o, r, c); err != nil {
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	if err := v.fixLengths(ctx, dir, o, c); err != nil {
@@ -44,7 +44,7 @@ func (v View) FixTree(ctx context.Context, dir string, o Original, r Report) (Re
 		return Report{}, fmt.Errorf("fixing %s: %w", o.Path, err)
 	}
 	c.report.sources, c.report.stamped, c.report.assets, c.report.sums = nameList{}, nameList{}, nameList{}, nameList{}
-	c.report.rewritten = nameList{}
+	c.report.rewritten, c.report.spoilt = nameList{}, nameList{}
 	return c.report, nil
 }
 
@@ -64,6 +64,12 @@ func (v View) fixPending(ctx context.Context, dir string, o Original, files []pe
 	for _, p := range files {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("fixing %s: %w", o.Path, err)
+		}
+		f.unpacked = nil
+		if isPacked(p.file) {
+			f.unpacked = func(plain []byte, edits []edit) {
+				c.unpacked[p.file] = &packedText{was: hashTexts(plain), now: packedSums(plain, edits)}
+			}
 		}
 		if err := f.file(filepath.Join(dir, filepath.FromSlash(p.file)), p, c); err != nil {
 			return fmt.Errorf("fixing %s: %s: %w", o.Path, p.file, err)

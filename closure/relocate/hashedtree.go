@@ -48,6 +48,20 @@ func (t *hashedTree) read(file string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
+// open gives what a file holds, and what lets go of it: a large one is not read, but mapped.
+func (t *hashedTree) open(file string) (data []byte, done func(), err error) {
+	name := t.name(file)
+	info, err := os.Lstat(name)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case info.Size() > maxSource:
+		return mapped(name, info.Size())
+	}
+	data, err = os.ReadFile(name)
+	return data, func() {}, err
+}
+
 // fixed notes a fixup.
 func (t *hashedTree) fixed(f Fixup) {
 	known := t.file(f.File)

@@ -459,11 +459,13 @@ func testHostile(t *testing.T, _ spec.G, it spec.S) {
 		for page := range 2 {
 			var text strings.Builder
 			for i := range 40_000 {
-				fmt.Fprintf(&text, "<script>%s/%d</script>", dep, 40_000*page+i)
+				script := fmt.Sprintf("%s/%d", dep, 40_000*page+i)
+				sum := sha256.Sum256([]byte(script))
+				fmt.Fprintf(&text, "<script>%s</script> sha256-%s", script, base64.StdEncoding.EncodeToString(sum[:]))
 			}
 			files = append(files, regular(fmt.Sprintf("a%d.html", page), text.String()))
 		}
-		Expect(bounded(files...).Blockers).To(ConsistOf(And(
+		Expect(bounded(files...).Blockers).To(ContainElement(And(
 			HaveField("File", "a1.html"), HaveField("Detail", ContainSubstring("too many scripts")))))
 
 		const page, pages = 64 << 10, 256

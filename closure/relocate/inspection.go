@@ -34,7 +34,6 @@ type Inspection struct {
 	spool  *os.File
 	most   int64 // bytes of a file that are kept
 	size   int64 // of the file at hand, as far as it was kept
-	pages  inspectedPages
 	// first is a file that may have to be rewritten with the one at hand.
 	first *firstFile
 }
@@ -81,31 +80,6 @@ func (i *Inspection) Close() error {
 		i.block(p, "")
 	}
 	i.report.pending = nil
-	for _, file := range i.pages.spoilt() {
-		i.blocker(hashedPage(file))
-	}
-	return nil
-}
-
-// notePage notes the file at hand if it is a page or what one loads. What is kept of it is rewritten.
-func (i *Inspection) notePage() error {
-	if !isPage(i.file) && !isAsset(i.file) && !hasScripts(i.file) || i.harmless != "" || i.spool != nil || i.size > maxSource || i.size == 0 {
-		return nil
-	}
-	was := i.memory
-	if i.written > 0 {
-		var own []Fixup
-		for _, f := range i.report.Fixups {
-			if f.File == i.file {
-				own = append(own, f)
-			}
-		}
-		var err error
-		if was, err = i.view.before(Original{Path: i.self, References: i.refs}, own, i.file, i.memory); err != nil {
-			return fmt.Errorf("inspecting %s: %w", i.self, err)
-		}
-	}
-	i.pages.note(i.file, was, i.memory)
 	return nil
 }
 
@@ -121,9 +95,6 @@ func (i *Inspection) decide() error {
 	defer i.drop()
 	if i.buffer.left > 0 {
 		return nil
-	}
-	if err := i.notePage(); err != nil {
-		return err
 	}
 	if i.first != nil && i.first.second == i.file {
 		if err := i.decideFirst(i.memory); err != nil {
@@ -190,14 +161,7 @@ func (i *Inspection) attempt(p pending, data []byte, spool *os.File, read func(s
 		i.fixer = newFixer(i.inspector.ctx, i.view, Original{Path: i.self, References: i.refs}.paths())
 		i.fixer.foreign = i.sawForeign
 	}
-	i.fixer.read, i.fixer.unpacked = read, nil
-	if isPackedPage(p.file) {
-		i.fixer.unpacked = func(plain []byte) {
-			if page := i.pages.add(p.file, plain); len(page.hashes) > 0 {
-				i.pages.packed = append(i.pages.packed, page)
-			}
-		}
-	}
+	i.fixer.read = read
 	var taken []Fixup
 	if p.rewritten {
 		taken = i.takeBack(p.file, data, i.view.budget)

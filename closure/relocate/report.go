@@ -94,10 +94,11 @@ type Report struct {
 	pending []pending // files that FixTree has to rewrite
 	sources nameList  // Python sources that were rewritten
 	stamped nameList  // Python byte code with the time stamp of a Nix store
-	assets  nameList  // scripts, style sheets and pages that were rewritten
+	assets  nameList  // files that were rewritten, but for programs
 	sums    nameList  // lists of checksums
 	// rewritten are the files that were.
 	rewritten nameList
+	spoilt    nameList // compressed pages with a blocker
 }
 
 // Relocatable reports whether nothing blocks.
@@ -132,6 +133,8 @@ type collector struct {
 	overruled int   // bytes that what was overruled takes
 	foreign   map[[hashLen]byte]bool
 	crowded   bool // there were more
+	// unpacked is what was compressed in files that were rewritten as a whole.
+	unpacked map[string]*packedText
 }
 
 func (c *collector) blocker(b Blocker) {
@@ -142,6 +145,9 @@ func (c *collector) blocker(b Blocker) {
 			!slices.ContainsFunc(known, func(o Blocker) bool { return o.File == b.File }) {
 			c.report.Overruled, c.overruled = append(known, b), c.overruled+size
 		}
+	}
+	if isPackedPage(b.File) && !c.report.spoilt.endsWith(b.File) {
+		c.report.spoilt.add(b.File)
 	}
 	count := &c.report.Blocking
 	if b.Harmless != "" {
@@ -195,6 +201,12 @@ func (c *collector) record(b *budget, fixups ...Fixup) bool {
 	return true
 }
 
+// unrecord gives back what a fixup took that is none any more.
+func (c *collector) unrecord(b *budget, f Fixup) {
+	c.fixed -= f.size()
+	b.fixups.Add(f.size())
+}
+
 // takeBack takes back in data, a file's contents, what a Rewriter has recorded of that file. They are no fixups any more.
 func (c *collector) takeBack(file string, data []byte, b *budget) (taken []Fixup) {
 	c.report.Fixups = slices.DeleteFunc(c.report.Fixups, func(f Fixup) bool {
@@ -202,8 +214,7 @@ func (c *collector) takeBack(file string, data []byte, b *budget) (taken []Fixup
 			return false
 		}
 		copy(data[f.Offset:], f.Was)
-		c.fixed -= f.size()
-		b.fixups.Add(f.size())
+		c.unrecord(b, f)
 		taken = append(taken, f)
 		return true
 	})

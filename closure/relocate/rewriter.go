@@ -270,7 +270,7 @@ func (s *Rewriter) end(buf []byte) {
 	if strings.HasSuffix(s.file, ".py") {
 		s.report.sources.add(s.file)
 	}
-	if (isAsset(s.file) || hasScripts(s.file)) && s.format.name != "script" && s.harmless == "" {
+	if s.format.name != "script" && s.format.name != elfName { // which no page loads
 		s.report.assets.add(s.file)
 	}
 	if s.runs {

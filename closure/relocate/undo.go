@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
@@ -183,16 +184,22 @@ func (u *undo) symlink(target string) string {
 // before is what a file held before it was rewritten.
 func (v View) before(o Original, fixups []Fixup, file string, now []byte) ([]byte, error) {
 	var was bytes.Buffer
-	undo := v.Undo(o.paths(), fixups, contents{&was})
-	if err := undo.Entry(&nar.Entry{Path: file, Kind: nar.Regular, Size: int64(len(now))}); err != nil {
-		return nil, err
-	}
-	_, err := undo.Write(now)
+	err := v.undone(o, fixups, file, now, &was)
 	return was.Bytes(), err
 }
 
+// undone writes what before gives.
+func (v View) undone(o Original, fixups []Fixup, file string, now []byte, was io.Writer) error {
+	undo := v.Undo(o.paths(), fixups, contents{was})
+	if err := undo.Entry(&nar.Entry{Path: file, Kind: nar.Regular, Size: int64(len(now))}); err != nil {
+		return err
+	}
+	_, err := undo.Write(now)
+	return err
+}
+
 // contents is a Sink for one file's contents.
-type contents struct{ *bytes.Buffer }
+type contents struct{ io.Writer }
 
 func (contents) Entry(*nar.Entry) error { return nil }
 func (contents) Close() error           { return nil }
