@@ -75,11 +75,11 @@ func (l *launcher) try(cmd *command, path string) error {
 		cmd.path, cmd.closure = path, l.inClosure(path)
 		return nil
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
-		why := "no such file"
+		kept := ""
 		if !filepath.IsAbs(path) {
-			why += ": of the source an image keeps the Procfile and what BP_INCLUDE_FILES names"
+			kept = ": of the source an image keeps the Procfile and what BP_INCLUDE_FILES names"
 		}
-		return &failure{exitNotFound, fmt.Errorf("%s: %s%s", path, why, l.offer())}
+		return &failure{exitNotFound, fmt.Errorf("%s: no such file%s%s", path, kept, l.offer())}
 	}
 	return &failure{exitCannotRun, fmt.Errorf("%s: %w", path, err)}
 }
