@@ -149,11 +149,11 @@ func FuzzLayers(f *testing.F) {
 		for i, each := range [][]byte{lower, upper} {
 			p := program(each)
 			raw := p.archive()
-			notes, foreign := len(o.Notes), len(o.Foreign)
+			notes, foreign := len(o.Notes), len(o.WrittenByOthers)
 			if err := o.Apply(context.Background(), bytes.NewReader(raw), i); err != nil {
 				return
 			}
-			if len(o.Foreign) > foreign {
+			if len(o.WrittenByOthers) > foreign {
 				continue
 			}
 			all, again := entriesOf(raw)

@@ -79,7 +79,7 @@ func (r *Report) readImage(ctx context.Context, name string) error {
 		return fmt.Errorf("reading %s: %w: this buildpack did not make the image", name, closure.ErrNoClosure)
 	}
 	r.readClosure(ctx, layers)
-	r.readOrigins(img.Config.Config.Labels[closure.OriginsLabel])
+	r.readCacheURLs(img.Config.Config.Labels[closure.CachesLabel])
 	processes, err := lifecycle.ReadLaunch(overlay.Root.Find(layersDir))
 	if err != nil {
 		r.problem("process types", err)
@@ -180,8 +180,8 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 	r.Sort()
 }
 
-// readOrigins reads the label that says which cache each path came from; one without it says nothing.
-func (r *Report) readOrigins(label string) {
+// readCacheURLs reads the label that says which cache each path came from; one without it says nothing.
+func (r *Report) readCacheURLs(label string) {
 	if label == "" {
 		return
 	}
@@ -189,12 +189,12 @@ func (r *Report) readOrigins(label string) {
 	for _, p := range r.Paths {
 		paths = append(paths, p.Path)
 	}
-	origins, err := closure.ReadOrigins(label, paths)
+	urls, err := closure.ReadCacheURLs(label, paths)
 	if err != nil {
 		r.Problems = append(r.Problems, err.Error())
 	}
 	for i, p := range r.Paths {
-		r.Paths[i].Cache = redact.Text(origins[p.Path])
+		r.Paths[i].Cache = redact.Text(urls[p.Path])
 	}
 }
 

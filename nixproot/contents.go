@@ -70,26 +70,26 @@ func (b Build) contents(ctx context.Context, in *inputs, found roots.Result, key
 		return nil, err
 	}
 	c.Resources = c.findResources(before.buildRecord)
-	c.Origins = c.findOrigins(before.Origins)
+	c.CacheURLs = c.findCacheURLs(before.CacheURLs)
 	return c, nil
 }
 
-// findOrigins are the caches that the paths came from: of those in layers that are kept, as the last build had it.
-func (c *contents) findOrigins(before closure.Origins) closure.Origins {
+// findCacheURLs are the caches that the paths came from: of those in layers that are kept, as the last build had it.
+func (c *contents) findCacheURLs(before closure.CacheURLs) closure.CacheURLs {
 	changed := map[storepath.Path]bool{}
 	for _, group := range c.Changed {
 		for _, p := range group.Paths {
 			changed[p] = true
 		}
 	}
-	origins := closure.Origins{}
+	urls := closure.CacheURLs{}
 	for p, n := range c.Graph.Nodes {
-		origins[p] = redact.Text(n.CacheURL)
+		urls[p] = redact.Text(n.CacheURL)
 		if was := before[p]; was != "" && (!changed[p] || n.CacheURL == "") {
-			origins[p] = was
+			urls[p] = was
 		}
 	}
-	return origins
+	return urls
 }
 
 func (in *inputs) staging() string { return filepath.Join(in.layers.Path, stagingDir) }

@@ -79,7 +79,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		_, out := run(name)
 		Expect(out).NotTo(MatchRegexp(`(?m)^from `))
 		label := func(text string) {
-			f.Write(name, func(f *imagetest.Image) { f.Config.Labels[closure.OriginsLabel] = text })
+			f.Write(name, func(f *imagetest.Image) { f.Config.Labels[closure.CachesLabel] = text })
 		}
 		label(`[{"url":"https://me:sesame@a.example.org"},{"url":"https://b.example.org/\u202e","paths":["` + f.Lib.HashPart() + `"]}]`)
 		code, out := run(name)
@@ -96,7 +96,7 @@ func testInspectCommand(t *testing.T, _ spec.G, it spec.S) {
 		label("x")
 		code, out = run(name)
 		Expect(code).To(Equal(0), out)
-		Expect(out).To(ContainSubstring("problem    reading the label " + closure.OriginsLabel))
+		Expect(out).To(ContainSubstring("problem    reading the label " + closure.CachesLabel))
 	})
 
 	it("says why a path is there", func() {

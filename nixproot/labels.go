@@ -24,9 +24,9 @@ const (
 // labels say what an image is made of to whoever lists images: the source's repository and revision, as far as they are
 // known, the roots, separated by spaces, the engine, and the caches that the paths came from. They are the same for the same build.
 func (in *inputs) labels(c *contents) ([]libcnb.Label, error) {
-	origins, err := c.Origins.Label()
+	urls, err := c.CacheURLs.Label()
 	if err != nil {
-		return nil, fmt.Errorf("writing the label %s: %w", closure.OriginsLabel, err)
+		return nil, fmt.Errorf("writing the label %s: %w", closure.CachesLabel, err)
 	}
 	var roots []string
 	for _, p := range c.Roots.Paths {
@@ -37,7 +37,7 @@ func (in *inputs) labels(c *contents) ([]libcnb.Label, error) {
 		{Key: sourceLabel, Value: redact.Text(cmp.Or(nixinstall.WithoutCredentials(in.config.GitURL), in.identity.URL))},
 		{Key: revisionLabel, Value: in.commit(c)},
 		{Key: rootsLabel, Value: strings.Join(roots, " ")},
-		{Key: engineLabel, Value: c.Engine}, {Key: closure.OriginsLabel, Value: origins},
+		{Key: engineLabel, Value: c.Engine}, {Key: closure.CachesLabel, Value: urls},
 	} {
 		if label.Value != "" {
 			labels = append(labels, label)

@@ -28,8 +28,8 @@ func TestLabelsSayWhereAnImageIsFromAndNoSecret(t *testing.T) {
 	g.Expect(s.labels(c)[0].Value).To(And(ContainSubstring("git.example.org/other.git"), Not(ContainSubstring("password"))))
 	s.config.GitURL = "user:password@git.example.org/other.git"
 	g.Expect(s.labels(c)[0].Value).To(Equal("https://git.example.org/shop.git"))
-	c.Origins = closure.Origins{a: "https://cache.example.org", b: "https://cache.example.org"}
-	g.Expect(s.labels(c)).To(ContainElement(libcnb.Label{Key: closure.OriginsLabel, Value: `[{"url":"https://cache.example.org"}]`}))
+	c.CacheURLs = closure.CacheURLs{a: "https://cache.example.org", b: "https://cache.example.org"}
+	g.Expect(s.labels(c)).To(ContainElement(libcnb.Label{Key: closure.CachesLabel, Value: `[{"url":"https://cache.example.org"}]`}))
 }
 
 // labelled has the labels, without an error.
@@ -56,8 +56,8 @@ func TestPathsOfLayersThatAreKeptAreFromWhereTheyCameFirst(t *testing.T) {
 			path("known"): node(""), path("unknown"): node("")}},
 		Changed: []closure.Group{{Paths: []storepath.Path{path("new"), path("anew"), path("known")}}},
 	}}
-	g.Expect(c.findOrigins(closure.Origins{path("kept"): "https://a", path("anew"): "https://a", path("known"): "https://a",
-		path("gone"): "https://a"})).To(Equal(closure.Origins{path("new"): "https://b", path("kept"): "https://a", path("anew"): "https://b",
+	g.Expect(c.findCacheURLs(closure.CacheURLs{path("kept"): "https://a", path("anew"): "https://a", path("known"): "https://a",
+		path("gone"): "https://a"})).To(Equal(closure.CacheURLs{path("new"): "https://b", path("kept"): "https://a", path("anew"): "https://b",
 		path("known"): "https://a", path("unknown"): ""}))
 }
 

@@ -48,8 +48,8 @@ type buildRecord struct {
 	Bins []*bin `json:"bins,omitempty"`
 	// Resources are the files of the closure's paths that the launcher may point to.
 	Resources map[storepath.Path][]string `json:"resources,omitempty"`
-	// Origins are the caches that the closure's paths came from, in whichever build that was.
-	Origins closure.Origins `json:"origins,omitempty"`
+	// CacheURLs are the caches that the closure's paths came from, in whichever build that was.
+	CacheURLs closure.CacheURLs `json:"caches,omitempty"`
 	// Layers are the closure's, by name.
 	Layers map[string]recordedLayer `json:"layers"`
 }

@@ -62,7 +62,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 			c.add(Altered, note.Path, "layer %d of the image: %s", note.Layer+1, note.Text)
 		}
 	}
-	for _, note := range overlay.Foreign {
+	for _, note := range overlay.WrittenByOthers {
 		if note.Layer >= c.above {
 			c.add(Unknown, c.img.Layers[note.Layer].DiffID, "layer %d of the image is not as a lifecycle writes layers, and tools may read "+
 				"it in different ways: %s: %s", note.Layer+1, note.Path, note.Text)

@@ -406,7 +406,7 @@ func (t *integrity) rewrite(h *hashed) error {
 	defer done()
 	var edits []edit
 	if h.packed == nil && isPage(h.file) {
-		if edits, err = t.mended(data); err != nil && h.to == 0 {
+		if edits, err = t.pageEdits(data); err != nil && h.to == 0 {
 			t.c.blocker(hashBlocker(h.file, err.Error()))
 		}
 	}
@@ -429,8 +429,8 @@ func (t *integrity) rewrite(h *hashed) error {
 	return nil
 }
 
-// mended are the edits of a page that has hashes of what changes.
-func (t *integrity) mended(page []byte) (edits []edit, failed error) {
+// pageEdits are the edits of a page that has hashes of what changes.
+func (t *integrity) pageEdits(page []byte) (edits []edit, failed error) {
 	for known := range hashesIn(page) {
 		other := t.of[known.text]
 		if other == nil || other.now == nil || other.becomes(known.text) == known.text {

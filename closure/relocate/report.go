@@ -20,7 +20,7 @@ const (
 	WideText       Kind = "reference in UTF-16 or UTF-32 text"
 	HashKeyed      Kind = "reference in a table keyed by its hash"
 	RelativePath   Kind = "reference in a relative path"
-	SplitReference Kind = "reference that a compiler cut into pieces"
+	SplitReference Kind = "split reference"
 	Opaque         Kind = "data that cannot be looked into"
 	RelocatedName  Kind = "name that a relocated path could have"
 	Ambiguous      Kind = "store paths that the view cannot tell apart"

@@ -61,9 +61,9 @@ type Overlay struct {
 	Memory int
 	// Notes are what is unusual about the layers. They count as memory.
 	Notes []Note
-	// Foreign are the layers whose archives no lifecycle has written, each with the first place that shows it. Many run
+	// WrittenByOthers are the layers whose archives no lifecycle has written, each with the first place that shows it. Many run
 	// images' are.
-	Foreign []Note
+	WrittenByOthers []Note
 
 	spool   *os.File // of the contents, without a name; its holes are zeros
 	buffer  []byte   // for one file after the other
@@ -132,8 +132,8 @@ func (o *Overlay) Apply(ctx context.Context, r io.Reader, layer int) error {
 
 // NoteForeign notes of a layer, once, that no lifecycle has written it.
 func (o *Overlay) NoteForeign(layer int, place, text string) {
-	if n := len(o.Foreign); n == 0 || o.Foreign[n-1].Layer != layer {
-		o.Foreign = append(o.Foreign, Note{Layer: layer, Path: place, Text: text})
+	if n := len(o.WrittenByOthers); n == 0 || o.WrittenByOthers[n-1].Layer != layer {
+		o.WrittenByOthers = append(o.WrittenByOthers, Note{Layer: layer, Path: place, Text: text})
 	}
 }
 

@@ -15,31 +15,31 @@ func TestOriginsAreReadAsTheyWereWritten(t *testing.T) {
 	path := func(i int) storepath.Path { return storepath.Path(fmt.Sprintf("/nix/store/%032d-app-%d", i, i)) }
 	all := []storepath.Path{path(0), path(1), path(2), path(3), path(4)}
 	for _, c := range []struct {
-		origins closure.Origins
-		label   string
+		urls  closure.CacheURLs
+		label string
 	}{
-		{nil, ""}, {closure.Origins{path(0): "", path(1): ""}, ""},
-		{closure.Origins{path(0): "https://a", path(1): "https://a"}, `[{"url":"https://a"}]`},
-		{closure.Origins{path(0): "https://b", path(1): "https://a", path(2): "https://a", path(3): "https://b", path(4): "https://b"},
+		{nil, ""}, {closure.CacheURLs{path(0): "", path(1): ""}, ""},
+		{closure.CacheURLs{path(0): "https://a", path(1): "https://a"}, `[{"url":"https://a"}]`},
+		{closure.CacheURLs{path(0): "https://b", path(1): "https://a", path(2): "https://a", path(3): "https://b", path(4): "https://b"},
 			`[{"url":"https://b"},{"url":"https://a","paths":["00000000000000000000000000000001","00000000000000000000000000000002"]}]`},
-		{closure.Origins{path(0): "https://b", path(1): "https://a"},
+		{closure.CacheURLs{path(0): "https://b", path(1): "https://a"},
 			`[{"url":"https://a"},{"url":"https://b","paths":["00000000000000000000000000000000"]}]`},
-		{closure.Origins{path(0): "", path(1): "https://a", path(2): ""},
+		{closure.CacheURLs{path(0): "", path(1): "https://a", path(2): ""},
 			`[{},{"url":"https://a","paths":["00000000000000000000000000000001"]}]`},
 	} {
-		g.Expect(c.origins.Label()).To(Equal(c.label))
+		g.Expect(c.urls.Label()).To(Equal(c.label))
 		if c.label == "" {
 			continue
 		}
-		read, err := closure.ReadOrigins(c.label, all[:len(c.origins)])
+		read, err := closure.ReadCacheURLs(c.label, all[:len(c.urls)])
 		g.Expect(err).NotTo(HaveOccurred())
-		for p, url := range c.origins {
+		for p, url := range c.urls {
 			g.Expect(read[p]).To(Equal(url), "%s of %s", p, c.label)
 		}
 	}
 	for _, wrong := range []string{"", "{}", "https://a", `[{"url":1}]`, `[{"paths":"x"}]`} {
-		_, err := closure.ReadOrigins(wrong, all)
+		_, err := closure.ReadCacheURLs(wrong, all)
 		g.Expect(err).To(MatchError(ContainSubstring("io.nixproot.nix-hydra.caches")), wrong)
 	}
-	g.Expect(closure.ReadOrigins("[]", all)).To(BeEmpty())
+	g.Expect(closure.ReadCacheURLs("[]", all)).To(BeEmpty())
 }
