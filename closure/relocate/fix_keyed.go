@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
 // Formats that look some of their texts up by a hash or an order, and others not: those may be rewritten.
@@ -284,6 +286,14 @@ func nameOf(name string) string {
 		return dir
 	}
 	return base
+}
+
+// nameIn is nameOf for a file of a store path: a path that is a file goes by its own name.
+func nameIn(p storepath.Path, file string) string {
+	if file == "" {
+		return p.Name()
+	}
+	return nameOf(file)
 }
 
 // isDigest reports whether a file's name is a hash in hexadecimal, as in stores of contents: an OCI layout's

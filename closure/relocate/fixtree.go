@@ -194,14 +194,15 @@ func readNeighbour(dir, name string) ([]byte, error) {
 // attempt finds out how a file is rewritten. Where it is not, c gets the blockers.
 func (f *fixer) attempt(data []byte, p pending, c *collector) (edits []edit, fixed []Fixup, ok bool) {
 	f.beside, f.edits, f.packed, f.replaced = nil, 0, 0, 0
-	if f.restored = f.takeBackZip(path.Base(p.file), data); f.restored > 0 {
+	name := nameIn(f.known.paths[0], p.file)
+	if f.restored = f.takeBackZip(name, data); f.restored > 0 {
 		defer func() {
 			if !ok || len(edits) > 0 { // else they stay as a Rewriter has left them
 				c.report.References -= f.restored
 			}
 		}()
 	}
-	edits, err := f.safely(source{data: data, name: nameOf(p.file)})
+	edits, err := f.safely(source{data: data, name: name})
 	if err == nil {
 		err = sortEdits(edits)
 	}

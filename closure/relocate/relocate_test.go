@@ -24,6 +24,7 @@ func TestRelocate(t *testing.T) {
 	suite("integrity", testIntegrity)
 	suite("lengths", testLengths)
 	suite("sums", testSums)
+	suite("a path that is a file", testSingle)
 	suite("Java's run-time images", testRunTimeImages)
 	suite("budget", testBudget)
 	suite("overrules", testOverrule)

@@ -221,9 +221,10 @@ func (s *Rewriter) recovered() {
 // begin looks at a file's first bytes, or at all of it.
 func (s *Rewriter) begin(buf []byte) {
 	head := buf[:min(len(buf), wanted(buf))]
-	s.format = s.inspector.recognise(nameOf(s.file), head)
+	name := nameIn(s.self, s.file)
+	s.format = s.inspector.recognise(name, head)
 	s.noteCode(head)
-	if beginsSumList(head) && !isSumList(nameOf(s.file)) {
+	if s.file != "" && beginsSumList(head) && !isSumList(name) { // or there is nothing beside it
 		s.report.sums.add(s.file)
 	}
 	s.split.begin(head)
@@ -238,7 +239,7 @@ func (s *Rewriter) begin(buf []byte) {
 		return // what would be found in a harmless place is not worth the time it takes to inflate
 	}
 	s.inspector.start(int64(len(buf)) + s.buffer.left)
-	look := func(r io.Reader) { s.inspector.file(r, nameOf(s.file)) }
+	look := func(r io.Reader) { s.inspector.file(r, name) }
 	if s.buffer.left == 0 {
 		look(bytes.NewReader(buf))
 		return

@@ -49,7 +49,7 @@ func (s *Rewriter) bareHash(i, member int) {
 	if isMention(s.buffer.buf, i) {
 		return
 	}
-	if from, slash := escapedReference(s.file, s.buffer.buf, i); slash != "" {
+	if from, slash := escapedReference(nameIn(s.self, s.file), s.buffer.buf, i); slash != "" {
 		if data := escaped(s.targets[member], slash); data != nil && s.rewritten(from, data, "text with escaped slashes") {
 			return
 		}
