@@ -42,7 +42,8 @@ func (s *Rewriter) symlink(target string) (string, error) {
 }
 
 // absolute turns a relative target that leads to a store path, "../../<hash>-<name>/lib", into the place of that path
-// in the view: paths in layers are not each other's neighbours, whether they are relocated or not.
+// in the view: paths in layers are not each other's neighbours, whether they are relocated or not. One that leads out of the
+// store ("../../../etc/hosts") becomes where it led: paths in layers lie deeper.
 func (s *Rewriter) absolute(target string) (string, bool) {
 	if strings.HasPrefix(target, "/") {
 		return "", false
@@ -56,8 +57,12 @@ func (s *Rewriter) absolute(target string) (string, bool) {
 	if s.file != "" {
 		here = path.Join(string(s.self), path.Dir(s.file))
 	}
-	leads, ok := strings.CutPrefix(path.Join(here, target), storePrefix)
-	if !ok || len(leads) < hashLen || !strings.Contains(target, leads[:hashLen]) {
+	place := path.Join(here, target)
+	leads, ok := strings.CutPrefix(place, storePrefix)
+	if !ok {
+		return place, s.leaves(place)
+	}
+	if len(leads) < hashLen || !strings.Contains(target, leads[:hashLen]) {
 		return "", false
 	}
 	member := s.known.find([]byte(leads))
@@ -74,4 +79,13 @@ func (s *Rewriter) absolute(target string) (string, bool) {
 	}
 	there := path.Join(s.view.Rename(p), tail)
 	return there, len(there) <= nar.MaxTargetLen
+}
+
+// leaves reports whether a place that a relative target leads to is out of /nix: one in there was meant for another root.
+func (s *Rewriter) leaves(place string) bool {
+	if strings.HasPrefix(place+"/", path.Dir(storepath.Dir)+"/") || strings.HasPrefix(place, s.view.Dir()) {
+		return false
+	}
+	s.searchName(place, "the symlink's target")
+	return true
 }

@@ -120,6 +120,35 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		Expect(back.Bytes()).To(Equal(archived(t, files)))
 	})
 
+	it("turns a relative symlink that leads out of the store into an absolute one, and back, as a layer lies deeper", func() {
+		files := archive(
+			symlink("etc/certs", "../../../../etc/ssl/certs"),
+			symlink("etc/hosts", "../../../../../../../etc/hosts"),
+			symlink("etc/root", "../../../.."),
+			symlink("etc/run", "../../../run/x"), // in a tree that is some root, as this is read from there
+			symlink("etc/store", "../.."),
+			symlink("etc/view", "../../../.."+viewDir+"/1b9p07z77p-x"),
+		)
+		for _, v := range []relocate.View{view(t), {}} {
+			out := &events{}
+			rewriter := v.Rewrite(self, []storepath.Path{dep}, out)
+			send(t, rewriter, files, whole)
+			Expect(contentsOf(out.files, "etc/certs")).To(Equal("/etc/ssl/certs"), v.Dir())
+			Expect(contentsOf(out.files, "etc/hosts")).To(Equal("/etc/hosts"), v.Dir())
+			Expect(contentsOf(out.files, "etc/root")).To(Equal("/"), v.Dir())
+			Expect(contentsOf(out.files, "etc/run")).To(Equal("../../../run/x"), v.Dir())
+			Expect(contentsOf(out.files, "etc/store")).To(Equal("../.."), v.Dir())
+			if !undoable(rewriter.Report()) {
+				continue
+			}
+			var back bytes.Buffer
+			send(t, v.Undo([]storepath.Path{self, dep}, rewriter.Report().Fixups, nar.NewWriter(&back)), out.files, whole)
+			Expect(back.Bytes()).To(Equal(archived(t, files)), v.Dir())
+		}
+		_, report := relocated(t, symlink("x", "../../../run/"+dep.Base()))
+		Expect(report.Blockers).To(ConsistOf(HaveField("Kind", relocate.BareHash)))
+	})
+
 	it("does so for what is not relocated too, and changes nothing else of it", func() {
 		files := archive(
 			symlink("bin/absolute", string(dep)+"/bin"),
