@@ -78,7 +78,7 @@ func (v View) markCode(ctx context.Context, dir string, o Original, r Report, c 
 		if err := ctx.Err(); err != nil || fixed[file] {
 			return err
 		}
-		fix, err := fixCode(dir, file, fresh, func(fix Fixup) bool { return c.record(v.budget, fix) })
+		fix, err := fixCode(dir, file, fresh, func(fix Fixup) bool { return c.recordMark(v.budget, fix) })
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}

@@ -3,10 +3,13 @@ package relocate_test
 import (
 	stdcontext "context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +130,25 @@ func testFixups(t *testing.T, context spec.G, it spec.S) {
 		claimed := relocate.Fixup{File: "lib/python3/plain.py", Offset: 0, Was: []byte(plain)}
 		fixed.Fixups = append(slices.Clone(report.Fixups[1:]), claimed)
 		Expect(view(t).VerifyTree(ctx, dir, t.TempDir(), fixed)).NotTo(Succeed())
+	})
+
+	it("keeps room for what has to be recorded of other files, however much byte code there is", func() {
+		deep := strings.Repeat(strings.Repeat("d", 250)+"/", 8)
+		page := func(script string) string {
+			sum := sha256.Sum256([]byte(script))
+			return strings.Repeat(`<script src="a.js" integrity="sha256-`+base64.StdEncoding.EncodeToString(sum[:])+`"></script>`, 50)
+		}
+		files := []file{regular("a.html", page(module)), regular("a.js", module)}
+		for i := range 1100 {
+			files = append(files, regular(deep+fmt.Sprintf("__pycache__/m%04d.cpython-311.pyc", i), pyc(magic311, 0, stamp(1, len(plain)))))
+		}
+		for i := range 1100 {
+			files = append(files, regular(deep+fmt.Sprintf("m%04d.py", i), plain))
+		}
+		dir, report := made(t, files...)
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(len(report.Fixups)).To(BeNumerically("<", 1100))
+		Expect(readBack(t, dir, "a.html")).To(Equal(page(readBack(t, dir, "a.js"))))
 	})
 
 	it("marks byte code by time stamps where nothing is relocated", func() {

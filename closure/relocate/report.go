@@ -201,6 +201,16 @@ func (c *collector) record(b *budget, fixups ...Fixup) bool {
 	return true
 }
 
+// recordMark is record for the mark of byte code, which is done without where there is little room: what cannot be recorded of
+// other files stands in the way.
+func (c *collector) recordMark(b *budget, mark Fixup) bool {
+	const left = 4 // the part of all room that is kept
+	if c.fixed+mark.size() > maxPathFixups-maxPathFixups/left || b != nil && b.fixups.Load() < maxClosureFixups/left {
+		return false
+	}
+	return c.record(b, mark)
+}
+
 // unrecord gives back what a fixup took that is none any more.
 func (c *collector) unrecord(b *budget, f Fixup) {
 	c.fixed -= f.size()
