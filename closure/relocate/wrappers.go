@@ -21,6 +21,9 @@ import (
 // and programs ask for that (process.argv[1] === fileURLToPath(import.meta.url)) to know whether they were started or
 // imported. Through a link of the view they are not, so wrappers name such programs by where they really lie, and all of the
 // same path, which a program may compare with its name.
+//
+// The same goes for a store path that a line has nothing behind and gives to a program such as cp or find, which takes a link for
+// what it is, not for what it leads to, unless more of a path is behind it.
 
 const (
 	// maxWrapper bounds a wrapper, in bytes: makeWrapper's have a few hundred.
@@ -50,10 +53,17 @@ type wrapperScript struct {
 	text []byte
 	// variables are those that a line gives to the interpreter of Node.js or PHP with something behind them.
 	variables map[string]bool
+	// walked are those that a line gives to a walker with nothing behind them.
+	walked map[string]bool
 }
 
 func newWrapperScript(text []byte) wrapperScript {
-	w := wrapperScript{text, map[string]bool{}}
+	w := wrapperScript{text, map[string]bool{}, map[string]bool{}}
+	for _, line := range walks.FindAll(bytes.ReplaceAll(text, []byte("\\\n"), []byte("  ")), -1) {
+		for _, name := range alone.FindAllSubmatch(line, -1) {
+			w.walked[string(name[1])] = true
+		}
+	}
 	for _, line := range interpreted.FindAll(bytes.ReplaceAll(text, []byte("\\\n"), []byte("  ")), -1) {
 		for _, name := range expansion.FindAllSubmatch(line, -1) {
 			w.variables[string(name[1])] = true
@@ -63,7 +73,7 @@ func newWrapperScript(text []byte) wrapperScript {
 }
 
 // namesProgram reports whether the reference whose hash ends at end leads to a program of Node.js or PHP: going by its name, or
-// as it stands behind the interpreter's in the same line, or in a variable that does.
+// as it stands behind the interpreter's in the same line, or in a variable that does; or to what a walker is told.
 func (w wrapperScript) namesProgram(end int) bool {
 	tail := w.text[end:min(len(w.text), end+maxProgramName)]
 	if end := slices.IndexFunc(tail, func(c byte) bool { return !plainChar(c) && !isNameChar(c) }); end >= 0 {
@@ -85,7 +95,11 @@ func (w wrapperScript) namesProgram(end int) bool {
 	for begin > 0 && before[begin-1] == '\\' { // it goes on in the next line
 		begin = bytes.LastIndexByte(before[:begin], '\n')
 	}
-	return w.variables[assigned(before[:max(0, len(before)-refLen)])] || interpreters.Match(before[begin+1:])
+	variable := assigned(before[:max(0, len(before)-refLen)])
+	if !strings.Contains(name, "/") && (w.walked[variable] || walkers.Match(before[begin+1:])) {
+		return true
+	}
+	return w.variables[variable] || interpreters.Match(before[begin+1:])
 }
 
 // assigned is the variable that what follows is assigned to, or "".
@@ -105,6 +119,8 @@ func assigned(before []byte) string {
 const (
 	interpreterPrograms = `node|nodejs|deno|bun|php`
 	interpreterPackages = `nodejs|deno|bun|php`
+	// walkerPrograms take a link that they are told for a link.
+	walkerPrograms = `cp|du|find|rsync|tar`
 )
 
 var (
@@ -113,8 +129,12 @@ var (
 	interpreted  = regexp.MustCompile(`(?m)(?:^|["'/ \t])(?:` + interpreterPrograms + `)["']?[ \t].*`)
 	// hasInterpreter matches the name of a path that has one.
 	hasInterpreter = regexp.MustCompile(`^(` + interpreterPackages + `)(-|$)`)
-	// expansion is a variable with something of a path behind it.
+	// expansion is a variable with something of a path behind it, alone one with nothing of it.
 	expansion = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?/`)
+	alone     = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?(?:["' \t;)]|$)`)
+	// walkers is where a line runs a walker, walks what it gives to one.
+	walkers = regexp.MustCompile(`(?:^|[/"' \t;&|(` + "`" + `])(?:` + walkerPrograms + `)["']?[ \t]`)
+	walks   = regexp.MustCompile(`(?m)(?:^|[/"' \t;&|(` + "`" + `])(?:` + walkerPrograms + `)["']?[ \t].*`)
 )
 
 // MayWrap reports whether a path may be a wrapper of another path's program: it is small enough, and refers to an interpreter.

@@ -74,6 +74,20 @@ func testWrappers(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("names a store path that is given to what takes a link for a link by where it lies, unless more of a path is behind it", func() {
+		for text, want := range map[string]string{
+			"cp -r " + dep.String() + " x; chmod -R u+w x":                           "cp -r " + depLies + " x; chmod -R u+w x",
+			"\"" + dep.String() + "/bin/find\" \\\n '" + self.String() + "' -name x": "\"" + depNow + "/bin/find\" \\\n '" + selfLies + "' -name x",
+			"A=\"" + dep.String() + "\"\nfor f in $(find $A -type f)":                "A=\"" + depLies + "\"\nfor f in $(find $A -type f)",
+			"A=" + dep.String() + "\ncp -r \"${A}\" x":                               "A=" + depLies + "\ncp -r \"${A}\" x",
+			"cp -r " + dep.String() + "/. x; find " + self.String() + "/ -name x":    "cp -r " + depNow + "/. x; find " + selfNow + "/ -name x",
+			"A=" + dep.String() + "\ncp -r $A/x y; du $B\nscp $A":                    "A=" + depNow + "\ncp -r $A/x y; du $B\nscp $A",
+		} {
+			dir, _ := withWrappers(t, both, script(shell+text+"\n"))
+			Expect(readBack(t, dir, "bin/app")).To(Equal("#! "+depNow+"/bin/bash -e\n"+want+"\n"), text)
+		}
+	})
+
 	it("takes for a wrapper what any shell runs", func() {
 		for _, line := range []string{
 			"#!/bin/sh", "#! " + dep.String() + "/bin/busybox sh", "#!/usr/bin/env bash", "#!/usr/bin/env -S bash -e",
