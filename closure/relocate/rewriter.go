@@ -103,7 +103,10 @@ func (s *Rewriter) Entry(e *nar.Entry) error {
 	}
 	s.file, s.harmless, s.format, s.written = e.Path, harmlessPlace(e.Path, s.java), format{}, 0
 	s.unfixed, s.php, s.program, s.script = pending{file: e.Path}, false, program{}, wrapperScript{}
-	s.searchName(e.Name(), ownFile)
+	// What ln -s makes of a store path: who knows the link's name knows where it leads.
+	if e.Kind != nar.Symlink || e.Target != storePrefix+e.Name() {
+		s.searchName(e.Name(), ownFile)
+	}
 	switch e.Kind {
 	case nar.Regular:
 		s.runs = e.Executable || strings.Contains(e.Name(), ".so")

@@ -181,6 +181,15 @@ func testUndo(t *testing.T, context spec.G, it spec.S) {
 		Expect(report.Blockers).To(ConsistOf(HaveField("Detail", ContainSubstring("the file's name has the hash"))))
 	})
 
+	it("lets a symlink have the name of the store path that it leads to", func() {
+		name := "conf.d/" + dep.Base()
+		out, report := relocated(t, symlink(name, string(dep)))
+		Expect(report.Blockers).To(BeEmpty())
+		Expect(contentsOf(out, name)).To(Equal(view(t).Rename(dep)))
+		_, report = relocated(t, symlink("conf.d/"+dep.Base(), string(dep)+"/etc"), symlink("conf.d/"+self.Base(), string(dep)))
+		Expect(report.Blockers).To(HaveLen(2))
+	})
+
 	context("on disk", func() {
 		var dir string
 		var signed relocate.Original
