@@ -124,13 +124,7 @@ func TestEveryScriptTakesCDPathForNobodys(t *testing.T) {
 
 // A release is made with stand-ins for go and pack, by somebody whose files are nobody else's, beside what another release left.
 func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
-	g, bin, dist := NewWithT(t), t.TempDir(), t.TempDir()
-	for name, script := range map[string]string{
-		"go":   "#!/bin/sh\n[ \"$1\" = run ] && { echo " + bin + "/pack; exit; }\nwhile [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"; chmod +x \"$2\"\n",
-		"pack": "#!/bin/sh\nls -lR \"$5\" >\"$3\"\n",
-	} {
-		g.Expect(os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)).To(Succeed())
-	}
+	g, bin, dist := NewWithT(t), packStandIns(t), t.TempDir()
 	g.Expect(os.WriteFile(filepath.Join(dist, "nix-hydra-0.0.1-linux-amd64.cnb"), nil, 0o644)).To(Succeed())
 	command := exec.CommandContext(t.Context(), "sh", "-c", `umask 077; exec ../../scripts/release --version 9.9.9-dev --output "$0"`, dist)
 	command.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
@@ -143,4 +137,61 @@ func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(string(packed)).To(And(MatchRegexp(`(?m)^drwxr-xr-x.* bin$`), MatchRegexp(`(?m)^-rwxr-xr-x.* main$`),
 		MatchRegexp(`(?m)^-rw-r--r--.* buildpack.toml$`), Not(MatchRegexp(`(?m)^..w?.------`))))
+}
+
+// packStandIns is a directory with stand-ins for go and pack.
+func packStandIns(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	for name, script := range map[string]string{
+		"go":   "#!/bin/sh\n[ \"$1\" = run ] && { echo " + bin + "/pack; exit; }\nwhile [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"; chmod +x \"$2\"\n",
+		"pack": "#!/bin/sh\nls -lR \"$5\" >\"$3\"\n",
+	} {
+		NewWithT(t).Expect(os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)).To(Succeed())
+	}
+	return bin
+}
+
+// releaseOf makes a release of a checkout with another CHANGELOG.md, and gives its notes.
+func releaseOf(t *testing.T, changelog, version string) string {
+	t.Helper()
+	g, checkout, dist := NewWithT(t), t.TempDir(), t.TempDir()
+	absolute, err := filepath.Abs(top)
+	g.Expect(err).NotTo(HaveOccurred())
+	for _, name := range []string{"LICENSE", "README.md", "buildpack.toml", "cmd", "scripts"} {
+		if name == "scripts" { // the script's place is that of the checkout
+			g.Expect(os.CopyFS(filepath.Join(checkout, name), os.DirFS(filepath.Join(absolute, name)))).To(Succeed())
+			continue
+		}
+		g.Expect(os.Symlink(filepath.Join(absolute, name), filepath.Join(checkout, name))).To(Succeed())
+	}
+	g.Expect(os.WriteFile(filepath.Join(checkout, "CHANGELOG.md"), []byte(changelog), 0o644)).To(Succeed())
+	command := exec.CommandContext(t.Context(), filepath.Join(checkout, "scripts/release"), "--version", version, "--output", dist)
+	command.Env = append(os.Environ(), "PATH="+packStandIns(t)+":"+os.Getenv("PATH"))
+	out, err := command.CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), string(out))
+	notes, err := os.ReadFile(filepath.Join(dist, "NOTES.md"))
+	g.Expect(err).NotTo(HaveOccurred())
+	return string(notes)
+}
+
+// The workflow Release runs CI first, which packages a version that is none, where "Unreleased" is empty as CONTRIBUTING.md has it.
+func TestCIPackagesTheCommitThatIsReleased(t *testing.T) {
+	const changelog = "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-31\n\n### Added\n- A thing.\n"
+	g := NewWithT(t)
+	ci := readWorkflow(t, "ci.yml").Jobs["package"].Steps
+	g.Expect(ci).To(ContainElement(HaveField("Run", HavePrefix("scripts/release --version 0.0.0-dev "))))
+	g.Expect(releaseOf(t, changelog, "0.0.0-dev")).To(Equal("Nothing has changed since the last release.\n"))
+	g.Expect(releaseOf(t, changelog, "1.2.3")).To(Equal("### Added\n- A thing.\n"))
+}
+
+func TestNotesOfAReleaseAreForItsPage(t *testing.T) {
+	const changelog = "# Changelog\n\n## [Unreleased]\n- No [page](docs/x.md) yet.\n\n## [1.2.3] - 2026-01-31\n\n### Added\n" +
+		"- A thing ([what](docs/limits.md#what-helps), [of\n  others](https://example.org/a.md)) that\n  goes on.\n- Another [sample](samples/first).\n\n" +
+		"### Fixed\n- A third.\n\n## [1.2.2] - 2026-01-01\n- Old.\n\n[1.2.3]: https://example.org\n"
+	g := NewWithT(t)
+	const tree = "https://github.com/nixproot/nix-hydra-buildpack/blob/"
+	g.Expect(releaseOf(t, changelog, "1.2.3")).To(Equal("### Added\n- A thing ([what](" + tree + "v1.2.3/docs/limits.md#what-helps), " +
+		"[of others](https://example.org/a.md)) that goes on.\n- Another [sample](" + tree + "v1.2.3/samples/first).\n\n### Fixed\n- A third.\n"))
+	g.Expect(releaseOf(t, changelog, "2.0.0-rc.1")).To(Equal("- No [page](" + tree + "main/docs/x.md) yet.\n"))
 }
