@@ -1,5 +1,6 @@
 // Command update rewrites the versions and checksums in buildpack.toml to what the publishers of its dependencies have
-// now, and leaves every other byte of it alone. GITHUB_TOKEN, where it is set, logs in to GitHub's API.
+// now, and leaves every other byte of it alone; and the version of Nix in docs/limits.md beside it, where there is one.
+// GITHUB_TOKEN, where it is set, logs in to GitHub's API.
 //
 //	go run ./scripts/update [FILE]
 package main
@@ -14,9 +15,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,8 +29,8 @@ import (
 
 const usage = `usage: go run ./scripts/update [FILE]
 
-Rewrites the versions and checksums of Nix and PRoot in FILE (buildpack.toml) to what their publishers have now, and says
-what it changed. GITHUB_TOKEN, where it is set, logs in to GitHub's API.
+Rewrites the versions and checksums of Nix and PRoot in FILE (buildpack.toml) to what their publishers have now, the version
+of Nix in docs/limits.md beside it, and says what it changed. GITHUB_TOKEN, where it is set, logs in to GitHub's API.
 `
 
 func main() {
@@ -85,7 +88,36 @@ func (u updater) file(ctx context.Context, name string) error {
 	if after == string(before) {
 		return nil
 	}
+	if err := os.WriteFile(name, []byte(after), 0o644); err != nil {
+		return err
+	}
+	return page(filepath.Join(filepath.Dir(name), "docs/limits.md"), nixOf(string(before)), nixOf(after))
+}
+
+// page rewrites the version of Nix in the row that has it of the page of supported versions, which a test compares.
+func page(name, have, newest string) error {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	const row = "| Nix that evaluates | "
+	after := strings.Replace(string(text), row+have+",", row+newest+",", 1)
+	if after == string(text) {
+		return nil
+	}
 	return os.WriteFile(name, []byte(after), 0o644)
+}
+
+// nixOf is the version of Nix that a buildpack.toml pins, "" where it pins none.
+func nixOf(text string) string {
+	for _, part := range strings.Split(text, header)[1:] {
+		if field(part, "id") == "nix" {
+			return field(part, "version")
+		}
+	}
+	return ""
 }
 
 // text rewrites each dependency of a buildpack.toml, with what follows it up to the next one.

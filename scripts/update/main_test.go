@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,6 +66,37 @@ func TestUpdateChangesVersionsAndChecksumsAlone(t *testing.T) {
 	again, err := u.text(t.Context(), after)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(again).To(Equal(after))
+}
+
+// TestUpdateOfNixIsOnThePageOfSupportedVersions rewrites the row that a test compares with buildpack.toml, so that the pull
+// request of an update passes.
+func TestUpdateOfNixIsOnThePageOfSupportedVersions(t *testing.T) {
+	g, dir := NewWithT(t), t.TempDir()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/tags"):
+			fmt.Fprint(w, `[{"name":"2.99.1"}]`)
+		case strings.HasSuffix(r.URL.Path, ".sha256"):
+			fmt.Fprint(w, strings.Repeat("ab", 32))
+		default:
+			fmt.Fprint(w, "[]")
+		}
+	}))
+	defer server.Close()
+	copied := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("../..", name))
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, name), text, 0o644)).To(Succeed())
+		return string(text)
+	}
+	nix, page := nixOf(copied("buildpack.toml")), copied("docs/limits.md")
+	u := updater{http: server.Client(), api: server.URL + "/api", nix: server.URL + "/nix", out: io.Discard}
+	g.Expect(u.file(t.Context(), filepath.Join(dir, "buildpack.toml"))).To(Succeed())
+	after, err := os.ReadFile(filepath.Join(dir, "docs/limits.md"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(after)).To(Equal(strings.Replace(page, "| Nix that evaluates | "+nix+",", "| Nix that evaluates | 2.99.1,", 1)))
+	g.Expect(string(after)).NotTo(Equal(page))
 }
 
 // TestTextRefuses what is no checksum, and a file that pins nothing.
