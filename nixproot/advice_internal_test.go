@@ -217,7 +217,7 @@ type said struct{ message, meaning string }
 // selfExplaining are errors that say what to do.
 var selfExplaining = []said{
 	{"Procfile line …, column …:", "the line could not be run; the mark below it stands where"},
-	{"the service binding … of type …", "a key is unknown, missing, given twice, or does not go with another; the message has the keys that there are " +
+	{"the service binding … of type …", "a key is unknown, missing, empty, given twice, or does not go with another; the message has the keys that there are " +
 		"([private caches](../README.md#private-caches))"},
 	{"a link that leads nowhere; correct the link or remove it", "a file of a service binding cannot be read, be it for this buildpack or another"},
 	{"which is no regular file; remove it", "the same, of a pipe or device"},

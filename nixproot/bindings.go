@@ -253,7 +253,10 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 			return nil, fmt.Errorf("the service binding %q of type %s has %q; it may have url, public-key, username, "+
 				"password, token, netrc and ca-certificate", binding.Name, cacheType, key)
 		}
-		*field = binding.Secret[key]
+		if *field = binding.Secret[key]; *field == "" && isLogin(key) { // it would be as if it were not there, and the cache without its login
+			return nil, fmt.Errorf("the service binding %q of type %s has an empty %q, as from a secret that is not set; give it its "+
+				"value or leave it out", binding.Name, cacheType, key)
+		}
 	}
 	urls := strings.FieldsFunc(b.URL, func(c rune) bool { return strings.ContainsRune(" \t\r\n,", c) })
 	switch {
@@ -301,6 +304,11 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 		caches = append(caches, one)
 	}
 	return caches, nil
+}
+
+// isLogin reports whether a key of a cache's binding is of its login.
+func isLogin(key string) bool {
+	return slices.Contains([]string{"username", "password", "token", "netrc"}, strings.ToLower(key))
 }
 
 // isS3 reports whether a cache is a bucket.

@@ -182,6 +182,10 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 				"has a login in its url and another beside it; leave"},
 			{map[string]string{"url": "https://a.example.org s3://b", "token": "hunter2"}, "has a login for an s3:// url, which takes AWS's own alone"},
 			{map[string]string{"url": "S3://b", "username": "u", "password": "hunter2"}, "AWS_SECRET_ACCESS_KEY"},
+			{map[string]string{"url": "https://c", "token": ""}, `has an empty "token", as from a secret that is not set; give it its value`},
+			{map[string]string{"url": "https://c", "Username": "", "password": ""}, `has an empty "Username"`},
+			{map[string]string{"url": "https://c", "username": "u", "password": ""}, `has an empty "password"`},
+			{map[string]string{"url": "https://c", "netrc": ""}, `has an empty "netrc"`},
 			{map[string]string{"url": "//a:hunter2@example.org/x"}, "it is no URL, or one without a scheme; a cache looks like https://"},
 			{map[string]string{"url": "ssh://a:hunter2@example.org/x"}, "begins with none of https://"},
 		} {
