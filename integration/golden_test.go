@@ -27,7 +27,7 @@ var changing = []struct {
 	{regexp.MustCompile(`\b\d+(\.\d+)? ?(kB|MB|GB|B)\b`), "<n> B"},
 	{regexp.MustCompile(`\b\d+ (references|paths|store paths|narinfos|files)\b`), "<n> $1"},
 	{regexp.MustCompile(`\b[1-9]\d* of \d+ changed\b`), "<n> of <n> changed"},
-	{regexp.MustCompile(`\bNix \d+\.\d+\.\d+\b`), "Nix <version>"},
+	{regexp.MustCompile(`\b(Nix|Nix Hydra Buildpack) \d+\.\d+\.\d+\b`), "$1 <version>"},
 }
 
 // unchanging is a log without what changes, a line for each that the buildpack meant.

@@ -195,3 +195,40 @@ func TestNotesOfAReleaseAreForItsPage(t *testing.T) {
 		"[of others](https://example.org/a.md)) that goes on.\n- Another [sample](" + tree + "v1.2.3/samples/first).\n\n### Fixed\n- A third.\n"))
 	g.Expect(releaseOf(t, changelog, "2.0.0-rc.1")).To(Equal("- No [page](" + tree + "main/docs/x.md) yet.\n"))
 }
+
+// TestWhatPeopleCopyNamesTheNewestVersion has one version in buildpack.toml and in all that names a released file or image, and once
+// there are releases it is that of the newest, so that the commit which is released says so itself.
+func TestWhatPeopleCopyNamesTheNewestVersion(t *testing.T) {
+	g := NewWithT(t)
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(top, name))
+		g.Expect(err).NotTo(HaveOccurred())
+		return string(text)
+	}
+	version := regexp.MustCompile(`(?m)^version = "([^"]+)"`).FindStringSubmatch(read("buildpack.toml"))[1]
+	if released := regexp.MustCompile(`(?m)^## \[(\d[^\]]*)\]`).FindStringSubmatch(read("CHANGELOG.md")); released != nil {
+		g.Expect(version).To(Equal(released[1]), "buildpack.toml")
+	}
+	texts := map[string]string{"integration/documentation_world_test.go": read("integration/documentation_world_test.go")}
+	for _, page := range documentation(t) {
+		texts[page.Name] = read(page.Name)
+	}
+	for _, pattern := range []string{"samples/*/*.toml", "samples/*/*.yaml"} {
+		files, err := filepath.Glob(filepath.Join(top, pattern))
+		g.Expect(err).NotTo(HaveOccurred())
+		for _, file := range files {
+			name, err := filepath.Rel(top, file)
+			g.Expect(err).NotTo(HaveOccurred())
+			texts[name] = read(name)
+		}
+	}
+	named := regexp.MustCompile(`(?:nix-hydra(?:-buildpack)?:|nix-hydra-|/nix-hydra-buildpack/releases/download/v|id = "nixproot/nix-hydra"\nversion = ")(\d+\.\d+\.\d+)\b`)
+	count := 0
+	for name, text := range texts {
+		for _, match := range named.FindAllStringSubmatch(text, -1) {
+			count++
+			g.Expect(match[1]).To(Equal(version), "%s: %s", name, match[0])
+		}
+	}
+	g.Expect(count).To(BeNumerically(">=", 15))
+}
