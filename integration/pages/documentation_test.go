@@ -372,7 +372,7 @@ func script(t *testing.T, args ...string) (status int, out, errs string) {
 func TestScriptsExplainThemselves(t *testing.T) {
 	for name, options := range map[string][]string{
 		"package": {"--output", "--arch", "--offline", "--cnb"}, "release": {"--version", "--output", "--publish"},
-		"fuzz": {"--minutes"}, "soak": {"--minutes", "--seed"}, "survey": {"--cache", "--channel", "--key", "--packages", "--output"},
+		"fuzz": {"--minutes"}, "lint": {}, "soak": {"--minutes", "--seed"}, "survey": {"--cache", "--channel", "--key", "--packages", "--output"},
 	} {
 		g := NewWithT(t)
 		status, help, errs := script(t, name, "--help")
@@ -389,6 +389,11 @@ func TestScriptsExplainThemselves(t *testing.T) {
 			g.Expect(errs).To(MatchRegexp("^%s: %s needs an? [a-zA-Z]+\n$", name, option))
 		}
 	}
+	g := NewWithT(t)
+	status, help, errs := script(t, "test", "--help") // all else is go test's
+	g.Expect(status).To(Equal(0))
+	g.Expect(help).To(ContainSubstring("  scripts/test "))
+	g.Expect(errs).To(BeEmpty())
 }
 
 func TestLongScriptsRefuseBeforeTheyBegin(t *testing.T) {
