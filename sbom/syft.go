@@ -9,7 +9,7 @@ import (
 )
 
 // syftSchema is the version of Syft's JSON that is written (anchore/syft, schema/json).
-const syftSchema = "16.0.28"
+const syftSchema = "16.0.32"
 
 // The parts of Syft's JSON that are written (anchore/syft, syft/format/syftjson/model).
 type (

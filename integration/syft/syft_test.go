@@ -6,6 +6,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/anchore/syft/syft/artifact"
@@ -146,4 +150,60 @@ func lost(at string, from, to any) (names []string) {
 		}
 	}
 	return names
+}
+
+// TestTheBillHasWhatItsSchemaRequires looks each required key up in the schema that the document names, which Syft publishes with
+// its code: its own reader passes over what is missing.
+func TestTheBillHasWhatItsSchemaRequires(t *testing.T) {
+	g := NewWithT(t)
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/anchore/syft").Output()
+	g.Expect(err).NotTo(HaveOccurred())
+	var document map[string]any
+	g.Expect(json.Unmarshal(written(t, bill()), &document)).To(Succeed())
+	address := document["schema"].(map[string]any)["url"].(string)
+	text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "schema/json", filepath.Base(address)))
+	g.Expect(err).NotTo(HaveOccurred())
+	var schema struct {
+		Ref  string           `json:"$ref"`
+		Defs map[string]shape `json:"$defs"`
+	}
+	g.Expect(json.Unmarshal(text, &schema)).To(Succeed())
+	g.Expect(schema.Defs).To(HaveKey("License"))
+	g.Expect(lacks(schema.Defs, shape{Ref: schema.Ref}, document, "document")).To(BeEmpty())
+}
+
+// shape is what is looked at of a JSON schema.
+type shape struct {
+	Ref        string `json:"$ref"`
+	Required   []string
+	Properties map[string]json.RawMessage
+	Items      *shape
+}
+
+// lacks are the places of a document that have not what a schema requires.
+func lacks(defs map[string]shape, s shape, value any, where string) (all []string) {
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
+		s = defs[name]
+	}
+	switch value := value.(type) {
+	case map[string]any:
+		for _, key := range s.Required {
+			if _, ok := value[key]; !ok {
+				all = append(all, where+" lacks "+key)
+			}
+		}
+		for key, raw := range s.Properties {
+			var property shape
+			if inner, ok := value[key]; ok && json.Unmarshal(raw, &property) == nil {
+				all = append(all, lacks(defs, property, inner, where+"."+key)...)
+			}
+		}
+	case []any:
+		for i, inner := range value {
+			if s.Items != nil {
+				all = append(all, lacks(defs, *s.Items, inner, fmt.Sprintf("%s[%d]", where, i))...)
+			}
+		}
+	}
+	return all
 }
