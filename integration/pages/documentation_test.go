@@ -440,6 +440,20 @@ func TestThePackageScriptRefusesBeforeItCompiles(t *testing.T) {
 	g.Expect(out).To(Equal(both + "\n"))
 }
 
+// The bash that macOS has is of before mapfile, and the README has people there run this script.
+func TestThePackageScriptNeedsNoNewBash(t *testing.T) {
+	g, top := NewWithT(t), t.TempDir()
+	g.Expect(os.WriteFile(filepath.Join(top, "old"), []byte("enable -n mapfile readarray\n"), 0o644)).To(Succeed())
+	g.Expect(os.Mkdir(filepath.Join(top, "offline"), 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(top, "offline/a b"), nil, 0o644)).To(Succeed())
+	t.Setenv("BASH_ENV", filepath.Join(top, "old"))
+	status, _, errs := script(t, "package", "--output", filepath.Join(top, "buildpack"), "--arch", "arm64", "--arch", "amd64", "--arch", "arm64",
+		"--offline", filepath.Join(top, "offline"))
+	g.Expect(status).To(Equal(0), errs)
+	g.Expect(strings.Count(errs, "package: compiling for ")).To(Equal(2))
+	g.Expect(errs).To(ContainSubstring("no build uses " + top + "/offline/a b"))
+}
+
 // What comes with a package and is not what its buildpack.toml pins would lie there unused.
 func TestThePackageScriptNamesWhatNoBuildWillUse(t *testing.T) {
 	g, top := NewWithT(t), t.TempDir()
