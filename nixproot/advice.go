@@ -58,6 +58,8 @@ const (
 	topicLoopback       topic = "loopback"
 	topicRegion         topic = "bucket-region"
 	topicS3             topic = "bucket-credentials"
+	topicBucketDenied   topic = "bucket-denied"
+	topicBucketName     topic = "bucket-name"
 	topicAuthority      topic = "unknown-authority"
 	topicAuthorities    topic = "authorities"
 	topicHostName       topic = "host-name"
@@ -272,6 +274,14 @@ func cachesAdvice() []advice {
 			"S3 does not accept the AWS credentials that were found.",
 			[]string{"see whether AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN belong together (a token left over " +
 				"from elsewhere spoils the other two), and whether they are those of the bucket's account"}},
+		{topicBucketDenied, "S3 says AccessDenied",
+			"The bucket is private, or has no nix-cache-info.",
+			[]string{"give the build AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of an account that may read the bucket, in its environment " +
+				"(pack build --env), or",
+				"have everybody read it, and see that it has the file nix-cache-info, which nix copy --to writes"}},
+		{topicBucketName, "S3 says NoSuchBucket",
+			"There is no bucket of this name where it was looked for.",
+			[]string{"correct the bucket's name in the cache's URL, and where it is not Amazon's its ?endpoint="}},
 		{topicAuthority, "certificate signed by unknown authority",
 			"The cache's certificate is signed by an authority that this image does not know.",
 			[]string{"name a file with the authority's certificate in SSL_CERT_FILE, or put it as ca-certificate into a service " +

@@ -100,7 +100,7 @@ func TestEveryMessageOfThePageIsSaid(t *testing.T) {
 	fmt.Fprintln(&code, syscall.ENOSPC, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EINVAL)
 	// As the code has what an example stands for in a message, and what the page adds.
 	example := strings.NewReplacer("x86_64-linux", "%s", "aarch64-linux", "%s", "4095", "%d", "not in git", "", "no such project", "no such %s", "no such jobset", "no such %s",
-		"SignatureDoesNotMatch", "", "InvalidToken and others", "",
+		"SignatureDoesNotMatch", "", "InvalidToken and others", "", "AccessDenied", "", "NoSuchBucket", "",
 		", of a cache at localhost", "", ", of a link-local address (fe80::…) without its zone", "", ", of a path below /nix/store that a flake fetches", "", "the same, of a path that nixpkgs builds unchanged", "")
 	pieces := 0
 	for _, chapter := range chapters() {

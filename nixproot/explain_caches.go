@@ -120,6 +120,10 @@ func connectionFix(err error) []string {
 		return adviceOn(topicHost)
 	case errors.As(err, &status) && status.Region != "":
 		return adviceOn(topicRegion, "region", status.Region)
+	case errors.As(err, &status) && status.S3Code == "AccessDenied":
+		return adviceOn(topicBucketDenied)
+	case errors.As(err, &status) && status.S3Code == "NoSuchBucket":
+		return adviceOn(topicBucketName)
 	case errors.As(err, &status) && status.S3Code != "":
 		return adviceOn(topicS3)
 	case errors.As(err, &unknown):

@@ -87,6 +87,8 @@ func testExplainCaches(t *testing.T, _ spec.G, it spec.S) {
 			{&cache.ProxyError{Code: 403}, "NO_PROXY", "<password>"},
 			{&cache.StatusError{Code: 400, Region: "eu-west-1", S3Code: "X"}, "region=eu-west-1", "AWS_SESSION_TOKEN"},
 			{&cache.StatusError{Code: 403, S3Code: "SignatureDoesNotMatch"}, "AWS_SESSION_TOKEN", "netrc"},
+			{&cache.StatusError{Code: 403, S3Code: "AccessDenied"}, "give the build AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
+			{&cache.StatusError{Code: 404, S3Code: "NoSuchBucket"}, "correct the bucket's name", "AWS_SESSION_TOKEN"},
 		} {
 			text := says(cache.Answer{Reason: cache.Down, Err: fmt.Errorf("asking: %w", c.err)})
 			Expect(text).To(And(ContainSubstring(c.want), Not(ContainSubstring(c.not))), "%T", c.err)

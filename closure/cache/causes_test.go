@@ -185,7 +185,10 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 		answer := s3(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>")
 		Expect(answer.Why).To(And(ContainSubstring("S3 says AuthorizationHeaderMalformed"), ContainSubstring("the bucket is in another region, eu-west-1")))
 		Expect(s3(404, "NoSuchBucket", "").Why).To(ContainSubstring("S3 says NoSuchBucket"))
-		Expect(s3(403, "AccessDenied", "").Why).To(ContainSubstring("does not appear to be a binary cache"))
+		denied := s3(403, "AccessDenied", "")
+		Expect(denied.Why).To(And(ContainSubstring("does not appear to be a binary cache"), ContainSubstring("403 Forbidden: S3 says AccessDenied")))
+		var status *cache.StatusError
+		Expect(errors.As(denied.Err, &status)).To(BeTrue())
 	})
 
 	context("nix-cache-info", func() {

@@ -134,7 +134,7 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !worthRetrying(err):
-			return p, c.final(err)
+			return p, c.final(name, err)
 		case isRefusal(err) && !c.limiter.refusesAll():
 			continue // after a pause
 		case isRefusal(err), down, n == attempts:
@@ -148,12 +148,13 @@ func (c *substituter) getFile(ctx, wanted context.Context, name string) (*page, 
 	}
 }
 
-// final reads an answer that no other attempt will change: a failure that is no answer disables the cache.
-func (c *substituter) final(err error) error {
+// final reads an answer about a file that no other attempt will change: a failure that is no answer disables the cache.
+func (c *substituter) final(name string, err error) error {
 	var status *StatusError
 	switch isStatus := errors.As(err, &status); {
-	case isStatus && status.Code == 403 && status.S3Code == "":
-		return fmt.Errorf("%w: %w", errAbsent, err) // or not for us: a private cache may say so of everything
+	case isStatus && status.Code == 403 && (status.S3Code == "" || name == infoName && status.missing()):
+		// Or not for us: a private cache may say so of everything, and a bucket does. Of a narinfo a public bucket says it, too.
+		return fmt.Errorf("%w: %w", errAbsent, err)
 	case isStatus && status.missing():
 		return errAbsent
 	case err != nil && !isStatus && !errors.Is(err, errAbsent):
