@@ -200,6 +200,7 @@ var commands = map[string]string{
 	"bin/survey CACHE STORE_PATH":                                                          "TestDocumentation",
 	`export NIX_CONFIG="extra-experimental-features = nix-command flakes"`:                 "the Nix that tests run has these two features switched on in its nix.conf",
 	"skopeo copy --format v2s2 docker://FROM docker://TO":                                  "skopeo's own, from registry to registry",
+	"gh attestation verify FILE --owner nixproot":                                          "wants a release",
 	"kubectl apply -f samples/kpack":                                                       "wants a cluster; integration/kpack decodes the same files",
 }
 
@@ -209,7 +210,7 @@ func TestEveryCommandInTheDocumentationsProseIsRunOrSaysWhyNot(t *testing.T) {
 	all, err := pages.Read("..")
 	must(err)
 	command := regexp.MustCompile(`^(?:[A-Z_]+=\S+ )*(?:scripts/\w+|go (?:test|run|build) |pack (?:build|buildpack|builder|sbom) |` +
-		`docker run |git (?:archive|push|clone) |bin/(?:inspect|verify|survey) .|nix(?:-\w+)? .* |export \w+=|(?:skopeo|crane|curl|apt-get) \w|heroku [\w:]+ .|kubectl .)`)
+		`docker run |git (?:archive|push|clone) |bin/(?:inspect|verify|survey) .|nix(?:-\w+)? .* |export \w+=|(?:skopeo|crane|curl|apt-get|gh) \w|heroku [\w:]+ .|kubectl .)`)
 	word := regexp.MustCompile(`^(?:scripts/\w+|[\w/-]+ [\w:-]+|[\w/-]+ (?:run |build )?[A-Z_-]+|go test \S+|docker run (?:--\w+|IMAGE a b|-e)|pack build --\w+|` +
 		`scripts/(?:bench|soak)(?: [a-z]+)+|scripts/package --\w+|nix-build --\w+)$`)
 	said := map[string]bool{}
