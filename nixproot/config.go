@@ -80,6 +80,7 @@ func ReadConfig(lookup Lookup, architecture string) (Config, error) {
 	c.Harmless = r.harmless("BP_NIX_HARMLESS")
 	c.Substituters, c.TrustedKeys = r.caches()
 	r.hydra(c.HydraURL, c.HydraJob)
+	r.epoch("SOURCE_DATE_EPOCH")
 	return c, r.err
 }
 

@@ -106,6 +106,8 @@ func testConfig(t *testing.T, context spec.G, it spec.S) {
 		{"a typo in a switch", map[string]string{"BP_NIX_REQUIRE_SIGS": "flase"}, `BP_NIX_REQUIRE_SIGS is "flase"; it takes true or false`},
 		{"an unknown engine", map[string]string{"BP_NIX_ENGINE": "chroot"}, "auto, relocate, native, userns or proot"},
 		{"no time for a download, which Nix takes for no limit", map[string]string{"BP_NIX_STALLED_DOWNLOAD_TIMEOUT": "0"}, "a duration such as 90s"},
+		{"a date", map[string]string{"SOURCE_DATE_EPOCH": "2026-01-31"}, "it takes seconds since 1970"},
+		{"a time before 1970", map[string]string{"SOURCE_DATE_EPOCH": "-1"}, `SOURCE_DATE_EPOCH is "-1"`},
 		{"a duration of no unit", map[string]string{"BP_NIX_HYDRA_WAIT": "15"}, "a duration such as 90s"},
 		{"a cache without scheme", map[string]string{"NIX_EXTRA_BINARY_CACHE": "cache.example.org"},
 			`reading NIX_EXTRA_BINARY_CACHE: parsing cache URL "cache.example.org": it is no URL, or one without a scheme; a cache looks like https://`},

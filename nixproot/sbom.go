@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/package-url/packageurl-go"
@@ -123,7 +124,7 @@ func dependencyComponent(d libpak.BuildModuleDependency) sbom.Component {
 // image.
 func (in *inputs) writeBills(c *contents, launchLayers []libcnb.Layer) error {
 	options := billOptions{
-		Version: in.version, PlaceOf: c.linkTo, Licenses: c.Roots.Licenses, Epoch: os.Getenv("SOURCE_DATE_EPOCH"),
+		Version: in.version, PlaceOf: c.linkTo, Licenses: c.Roots.Licenses, Epoch: strings.TrimSpace(os.Getenv("SOURCE_DATE_EPOCH")),
 		System: in.config.System, Launcher: in.launcher,
 		LauncherPath: path.Join(in.layers.Path, launchlayer.Launcher, "bin", launch.ProcessProgramName),
 		PRootPath:    path.Join(in.layers.Path, prootLayer, "bin/proot"),

@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/nixproot/nix-hydra-buildpack/sbom"
 )
 
 // reader reads settings and keeps the first complaint.
@@ -128,6 +130,14 @@ func (r *reader) duration(name string, least time.Duration) time.Duration {
 		return 0
 	}
 	return d
+}
+
+// epoch checks a time that package sbom reads.
+func (r *reader) epoch(name string) {
+	value := r.text(name)
+	if _, err := sbom.CheckEpoch(value); value != "" && err != nil {
+		r.fail(name, value, "seconds since 1970, such as 1767225600")
+	}
 }
 
 func (r *reader) fail(name, value, want string) {

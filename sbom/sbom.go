@@ -66,12 +66,22 @@ func Formats() map[string]func(Bill, io.Writer) error {
 const yearTenThousand = 253402300800
 
 // Created is the time that a bill carries, so that it is the same each time: SOURCE_DATE_EPOCH, or the one that the
-// lifecycle gives to files, 1980-01-01 00:00:01.
+// lifecycle gives to files, 1980-01-01 00:00:01, also where CheckEpoch refuses it.
 func Created(sourceDateEpoch string) time.Time {
-	if seconds, err := strconv.ParseInt(sourceDateEpoch, 10, 64); err == nil && seconds >= 0 && seconds < yearTenThousand {
+	if seconds, err := CheckEpoch(sourceDateEpoch); err == nil {
 		return time.Unix(seconds, 0).UTC()
 	}
 	return time.Date(1980, 1, 1, 0, 0, 1, 0, time.UTC)
+}
+
+// CheckEpoch reads a SOURCE_DATE_EPOCH, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch, which has builds
+// fail at a malformed one).
+func CheckEpoch(sourceDateEpoch string) (seconds int64, err error) {
+	seconds, err = strconv.ParseInt(sourceDateEpoch, 10, 64)
+	if err == nil && (seconds < 0 || seconds >= yearTenThousand) {
+		err = strconv.ErrRange
+	}
+	return seconds, err
 }
 
 // sorted is the bill's components in order, each with its dependencies in order.
