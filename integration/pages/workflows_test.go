@@ -136,7 +136,9 @@ func TestAReleaseIsReadByOthersAndListsItsOwnFiles(t *testing.T) {
 	packed, err := os.ReadFile(filepath.Join(dist, "nix-hydra-9.9.9-dev-linux-arm64.cnb"))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(string(packed)).To(And(MatchRegexp(`(?m)^drwxr-xr-x.* bin$`), MatchRegexp(`(?m)^-rwxr-xr-x.* main$`),
-		MatchRegexp(`(?m)^-rw-r--r--.* buildpack.toml$`), Not(MatchRegexp(`(?m)^..w?.------`))))
+		MatchRegexp(`(?m)^-rw-r--r--.* buildpack.toml$`), Not(MatchRegexp(`(?m)^..w?.------`)),
+		ContainSubstring("\n[[targets]]\nos = \"linux\"\narch = \"arm64\"\n"), Not(ContainSubstring(`arch = "amd64"`)), // which it has no programs for
+		ContainSubstring(`version = "9.9.9-dev"`), ContainSubstring("name = \"SOURCE_DATE_EPOCH\"\n")))
 }
 
 // packStandIns is a directory with stand-ins for go and pack.
@@ -145,7 +147,7 @@ func packStandIns(t *testing.T) string {
 	bin := t.TempDir()
 	for name, script := range map[string]string{
 		"go":   "#!/bin/sh\n[ \"$1\" = run ] && { echo " + bin + "/pack; exit; }\nwhile [ \"$1\" != -o ]; do shift; done\necho program >\"$2\"; chmod +x \"$2\"\n",
-		"pack": "#!/bin/sh\nls -lR \"$5\" >\"$3\"\n",
+		"pack": "#!/bin/sh\n{ ls -lR \"$5\"; cat \"$5/buildpack.toml\"; } >\"$3\"\n",
 	} {
 		NewWithT(t).Expect(os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755)).To(Succeed())
 	}
