@@ -121,8 +121,7 @@ func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
 		"app", "run_proot.sh app -p $PORT", "A=1 B=$C app", `app "a $B" 'c' ${D:-e} "${F:-g h}" ${H+i} ~/x`, "exec app x",
 		"app ${B-c} ${D:+e}", "A= app", "app # note", "$APP x", `app \$x a=b --c=d,e`,
 	} {
-		Expect(CheckLine(line)).To(Succeed(), line)
-		Expect(NeedsShell(line)).To(BeFalse(), line)
+		Expect(parsed(line).NeedsShell()).To(BeFalse(), line)
 	}
 	for _, line := range []string{
 		"a && b", "a; b", "a | b", "a &", "! a", "a > b", "a < b", "a $(b)", "a `b`", "(a)", "{ a; }", "cd x", "exec -a b a", "exec",
@@ -131,19 +130,24 @@ func TestOneCommandIsToldFromALineForAShell(t *testing.T) {
 		"a $BASH_VERSION", "a $EPOCHSECONDS", "a ${!B}", "a ${!B*}", "a ${B[0]}", "a ${B:1}", "a ${B/c/d}", "coproc a", "a |& b", "a $1", `a "$@"`, "a $#", "a $1 b", "a *.x", "a {b,c}",
 		"A+=1 b", "a <(b)", "if a; then b; fi", "f() { a; }; f", "echo a", "test a", ". a", "a ${B:-$(c)}", "[[ a ]]",
 	} {
-		Expect(CheckLine(line)).To(Succeed(), line)
-		Expect(NeedsShell(line)).To(BeTrue(), line)
+		Expect(parsed(line).NeedsShell()).To(BeTrue(), line)
 	}
-	Expect(NeedsShell("app 'x")).To(BeFalse(), "no shell runs it either")
+}
+
+// parsed is a line that parses.
+func parsed(text string) Line {
+	line, err := ParseLine(text)
+	Expect(err).NotTo(HaveOccurred(), text)
+	return line
 }
 
 func TestALineNamesTheProgramThatItIsOneCommandOf(t *testing.T) {
-	g := NewWithT(t)
+	RegisterTestingT(t)
 	for line, want := range map[string]string{
 		"server --port 80": "server", "A=b exec server x": "server", "run_proot.sh run_proot.sh server": "server", "run_proot.sh": "run_proot.sh",
-		"PATH=/x server": "", "A=b PATH=/x server": "", "server | log": "", "$SERVER x": "", "'": "", "": "",
+		"PATH=/x server": "", "A=b PATH=/x server": "", "server | log": "", "$SERVER x": "",
 	} {
-		g.Expect(NamedProgram(line)).To(Equal(want), line)
+		Expect(parsed(line).Program()).To(Equal(want), line)
 	}
 }
 
@@ -584,38 +588,55 @@ func TestFaultyLinesAreNamed(t *testing.T) {
 		"app $(":       "column 5: ",
 		"app ${%x}":    "is a mksh feature",
 		strings.Repeat("{", 2500) + strings.Repeat("(", 2501): "it has more than 5000 brackets",
-		strings.Repeat("$[", 5001):                            "it has more than 5000 brackets, back", strings.Repeat("a[", 5001): "it has more than 5000 brackets",
-		strings.Repeat("while a; do ", 5001): "it has more than 5000 brackets, backquotes, negations, conditions and loops",
-		strings.Repeat("if a; then ", 5001):  "it has more than", strings.Repeat("until a; do ", 5001): "it has more than",
-		strings.Repeat("for a in b; do ", 5001): "it has more than", strings.Repeat("case a in a) ", 5001): "it has more than",
-		strings.Repeat("select a in b; do ", 5001): "it has more than", strings.Repeat("`", 5002): "it has more than",
-		"[[ " + strings.Repeat("! ", 4999) + "a ]]": "it has more than",
+		strings.Repeat("$[", 5001):                            "it has more than 5000 brackets", strings.Repeat("a[", 5001): "it has more than 5000 brackets",
 	} {
-		Expect(CheckLine(text)).To(MatchError(ContainSubstring(want)), text)
+		_, err := ParseLine(text)
+		Expect(err).To(MatchError(ContainSubstring(want)), text)
+		Expect(err).To(BeAssignableToTypeOf(&LineError{}))
 	}
-	Expect(CheckLine(`run_proot.sh app -p $PORT`)).To(Succeed())
-	Expect(CheckLine("app '" + strings.Repeat("(", 5000) + "'")).To(Succeed())
-	Expect(CheckLine("[[ " + strings.Repeat("! ", 4998) + "a ]]")).To(Succeed())
+	parsed("app '" + strings.Repeat("(", 5000) + "'")
 }
 
-func FuzzCheckLine(f *testing.F) {
+func TestLinesAreReadHoweverDeeplyTheyNest(t *testing.T) {
+	const longest = 128<<10 - 1 // what Linux takes as an argument
+	for what, c := range map[string]struct{ before, level, after string }{
+		"brackets": {"", "((", ""}, "negations": {"[[ ", "! ", "a ]]"}, "conditions": {"", "if ", ""}, "loops": {"", "while ", ""},
+		"cases": {"", "case a in a) ", ""}, "backquotes": {"", "`", ""}, "pipes": {"", "a|", "a"},
+		"clocks": {"", "time ", "a"}, "arithmetic": {"((", "a=", "a))"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			line, err := ParseLine(c.before + strings.Repeat(c.level, (longest-len(c.before)-len(c.after))/len(c.level)) + c.after)
+			if err == nil {
+				_, _ = line.Files(), line.saysArguments()
+			}
+			var memory runtime.MemStats
+			runtime.ReadMemStats(&memory)
+			if memory.StackSys > 256<<20 {
+				t.Errorf("the stack has grown to %d MB", memory.StackSys>>20)
+			}
+		})
+	}
+}
+
+func FuzzParseLine(f *testing.F) {
 	for _, text := range []string{"app -p $PORT", "a && b || c; d &", "exec 2>&1 && a", "if a; then b; fi",
 		"f() { a; }; f", "a 3>&1", "x=$(a `b` <<< c) d", "case $x in a) b;; esac", "trap 'a' EXIT; b",
 		"exec >f; exec <g; h", "f() { a & wait; }; f | b & wait -n"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		file, err := parseLine(text)
+		line, err := ParseLine(text)
 		if err != nil {
 			return
 		}
 		l := &launcher{engine: &choice{name: EngineNative}, env: environment{"A=1"}}
-		if call := plainCommand(file); call != nil {
-			_, _, _ = l.expand(call)
+		_, _ = line.Program(), line.Files()
+		if !line.NeedsShell() {
+			_, _, _ = l.expand(line.command)
 			return
 		}
-		if whole, err := withArguments(text, file, []string{"x"}); err == nil {
-			if _, err := parseLine(whole); err != nil {
+		if whole, err := line.withArguments([]string{"x"}); err == nil {
+			if _, err := ParseLine(whole); err != nil {
 				t.Fatalf("%q became %q: %v", text, whole, err)
 			}
 		}

@@ -30,45 +30,61 @@ func (e *LineError) Error() string {
 	return fmt.Sprintf("parsing command line %q: column %d: %s", e.Line, e.Column, e.Problem)
 }
 
-// CheckLine reports, as a *LineError, why a process type's command line could not be run: it does not parse, or holds
-// no command. The build calls it, so that a faulty line never reaches an image.
-func CheckLine(line string) error {
-	_, err := parseLine(line)
-	return err
+// Line is the command line of a process type, as it is written and as a shell reads it. ParseLine makes one.
+type Line struct {
+	text string
+	file *syntax.File
+	// command is the one command that the line consists of; nil where a shell has to run the line.
+	command *syntax.CallExpr
 }
 
-// NeedsShell reports whether a process type's command line is more than one command, so that a shell has to run it.
-func NeedsShell(line string) bool {
-	file, err := parseLine(line)
-	return err == nil && plainCommand(file) == nil
-}
+// maxBrackets bounds how deeply a line can nest. The parser calls itself for each level, and of a line as long as an argument
+// can be, 128 KiB of brackets take 512 MB of stack and seconds: at 1 GB Go ends the program. All else that nests is longer
+// than one character, and takes 64 MB at most.
+const maxBrackets = 5000
 
-// NamedProgram is the program that a process type's command line names, where the line is one command and says that word as
-// it is; "" for any other line, and where the line sets PATH itself.
-func NamedProgram(line string) string {
-	file, err := parseLine(line)
+// ParseLine reads a process type's command line. The error is a *LineError, which says why the line could not be run: it
+// does not parse, nests too deeply, or holds no command. The build reads every line, so that a faulty one never reaches an
+// image.
+func ParseLine(text string) (Line, error) {
+	if strings.Count(text, "(")+strings.Count(text, "{")+strings.Count(text, "[") > maxBrackets {
+		return Line{}, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets", maxBrackets)}
+	}
+	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
 	if err != nil {
+		var at syntax.ParseError
+		if errors.As(err, &at) {
+			return Line{}, &LineError{Line: text, Column: int(at.Pos.Col()), Problem: at.Text}
+		}
+		return Line{}, &LineError{Line: text, Problem: err.Error()}
+	}
+	if len(file.Stmts) == 0 {
+		return Line{}, &LineError{Line: text, Problem: "no command"}
+	}
+	return Line{text, file, plainCommand(file)}, nil
+}
+
+// NeedsShell reports whether a line is more than one command, so that a shell has to run it.
+func (l Line) NeedsShell() bool { return l.command == nil }
+
+// Program is the program that a line names, where the line is one command and says that word as it is; "" for any other
+// line, and where the line sets PATH itself.
+func (l Line) Program() string {
+	setsPath := func(a *syntax.Assign) bool { return a.Name.Value == "PATH" }
+	if l.NeedsShell() || slices.ContainsFunc(l.command.Assigns, setsPath) {
 		return ""
 	}
-	call := plainCommand(file)
-	if call == nil || slices.ContainsFunc(call.Assigns, func(a *syntax.Assign) bool { return a.Name.Value == "PATH" }) {
-		return ""
-	}
-	words := call.Args
+	words := l.command.Args
 	for len(words) > 1 && words[0].Lit() == ProgramName {
 		words = words[1:]
 	}
 	return words[0].Lit()
 }
 
-// NamedFiles are the words in a command line's commands that may name files, as far as they say what they are as they stand, in their
-// order: not a program that is looked up in PATH. There are none where the line does not parse.
-func NamedFiles(line string) (words []string) {
-	file, err := parseLine(line)
-	if err != nil {
-		return nil
-	}
-	syntax.Walk(file, func(node syntax.Node) bool {
+// Files are the words of a line's commands that may name files, in their order and as they are written. Words that only a
+// shell can expand are left out, and so are programs that are looked up in PATH.
+func (l Line) Files() (words []string) {
+	syntax.Walk(l.file, func(node syntax.Node) bool {
 		call, ok := node.(*syntax.CallExpr)
 		if !ok {
 			return true
@@ -86,53 +102,20 @@ func NamedFiles(line string) (words []string) {
 	return words
 }
 
-// maxOpenings bounds how deeply a line can nest, as each level takes memory and time of the parser, by the square of how many
-// there are.
-const maxOpenings = 5000
-
-// openings are what another level begins with.
-func openings() []string {
-	return []string{"(", "{", "[", "`", "!", "if", "while", "until", "for", "case", "select"}
-}
-
-func parseLine(text string) (*syntax.File, error) {
-	nested := 0
-	for _, opening := range openings() {
-		nested += strings.Count(text, opening)
-	}
-	if nested > maxOpenings {
-		return nil, &LineError{Line: text, Problem: fmt.Sprintf("it has more than %d brackets, backquotes, negations, conditions and "+
-			"loops", maxOpenings)}
-	}
-	file, err := syntax.NewParser().Parse(strings.NewReader(text), "")
-	if err != nil {
-		var at syntax.ParseError
-		if errors.As(err, &at) {
-			return nil, &LineError{Line: text, Column: int(at.Pos.Col()), Problem: at.Text}
-		}
-		return nil, &LineError{Line: text, Problem: err.Error()}
-	}
-	if len(file.Stmts) == 0 {
-		return nil, &LineError{Line: text, Problem: "no command"}
-	}
-	return file, nil
-}
-
 // line is the command that a process type's line asks for: itself where it is one command, else a shell that is given
 // the line as it is. args are the user's; they come last, or where a line for a shell says "$@".
 func (l *launcher) line(text string, args []string) (*command, error) {
-	file, err := parseLine(text)
+	line, err := ParseLine(text)
 	if err != nil {
 		return nil, &failure{exitUsage, err}
 	}
-	call := plainCommand(file)
-	if call == nil {
-		if text, err = withArguments(text, file, args); err != nil {
+	if line.NeedsShell() {
+		if text, err = line.withArguments(args); err != nil {
 			return nil, &failure{exitUsage, err}
 		}
 		return l.shell(text, args)
 	}
-	argv, env, err := l.expand(call)
+	argv, env, err := l.expand(line.command)
 	if err != nil {
 		return nil, &failure{1, fmt.Errorf("expanding command line %q: %w", text, err)}
 	}
@@ -156,7 +139,7 @@ func plainCommand(file *syntax.File) *syntax.CallExpr {
 		return nil
 	}
 	if len(call.Args) > 1 && call.Args[0].Lit() == "exec" && !strings.HasPrefix(call.Args[1].Lit(), "-") {
-		call.Args = call.Args[1:] // a plain command is exec'd in any case
+		call = &syntax.CallExpr{Assigns: call.Assigns, Args: call.Args[1:]} // a plain command is exec'd in any case
 	}
 	if len(call.Args) == 0 || interp.IsBuiltin(call.Args[0].Lit()) {
 		return nil
@@ -227,25 +210,25 @@ func (l *launcher) isSelf(word string) bool {
 	return word == ProgramName || filepath.Base(word) == ProgramName && sameFile(word, l.self)
 }
 
-// usesArguments reports whether a line says itself where the user's arguments belong.
-func usesArguments(file *syntax.File) (uses bool) {
-	syntax.Walk(file, func(node syntax.Node) bool {
+// saysArguments reports whether a line says itself where the user's arguments belong.
+func (l Line) saysArguments() (says bool) {
+	syntax.Walk(l.file, func(node syntax.Node) bool {
 		if p, ok := node.(*syntax.ParamExp); ok {
 			name := p.Param.Value
-			uses = uses || strings.ContainsAny(name, "@*#") || name != "0" && strings.Trim(name, "0123456789") == ""
+			says = says || strings.ContainsAny(name, "@*#") || name != "0" && strings.Trim(name, "0123456789") == ""
 		}
 		return true
 	})
-	return uses
+	return says
 }
 
 // withArguments is a line for a shell with "$@" after its last command, where there are arguments and it does not say
 // itself where they belong.
-func withArguments(text string, file *syntax.File, args []string) (string, error) {
-	if len(args) == 0 || usesArguments(file) {
-		return text, nil
+func (l Line) withArguments(args []string) (string, error) {
+	if len(args) == 0 || l.saysArguments() {
+		return l.text, nil
 	}
-	st := file.Stmts[len(file.Stmts)-1]
+	st := l.file.Stmts[len(l.file.Stmts)-1]
 	for {
 		bin, ok := st.Cmd.(*syntax.BinaryCmd)
 		if !ok {
@@ -255,11 +238,11 @@ func withArguments(text string, file *syntax.File, args []string) (string, error
 	}
 	call, ok := st.Cmd.(*syntax.CallExpr)
 	if !ok || len(call.Args) == 0 || st.Background {
-		return "", &LineError{Line: text, Problem: "arguments were given, but the line does not end in a plain command: " +
+		return "", &LineError{Line: l.text, Problem: "arguments were given, but the line does not end in a plain command: " +
 			`say "$@" in the line where they belong`}
 	}
 	end := int(call.Args[len(call.Args)-1].End().Offset())
-	return text[:end] + ` "$@"` + text[end:], nil
+	return l.text[:end] + ` "$@"` + l.text[end:], nil
 }
 
 // shell is the command that runs a line by a real shell: the closure's, else the run image's. Only where there is none,

@@ -13,7 +13,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 	"github.com/nixproot/nix-hydra-buildpack/launch"
-	"github.com/nixproot/nix-hydra-buildpack/procfile"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -75,19 +74,19 @@ func onlyProgram(bins ...*bin) string {
 	return programs[0]
 }
 
-// shellNote says that a process's command needs a shell, where the closure has none: whether the run image has one
+// shellNote says that a process type's line needs a shell, where the closure has none: whether the run image has one
 // cannot be seen from here.
-func shellNote(p procfile.Entry, shell string) string {
-	if shell != "" || !launch.NeedsShell(p.Command) {
+func shellNote(process string, line launch.Line, shell string) string {
+	if shell != "" || !line.NeedsShell() {
 		return ""
 	}
 	return fmt.Sprintf("%s has shell syntax and the closure has no shell: the run image's runs it, else the launcher "+
-		"itself, which does not run all of it; bash among the outputs does", p.Type)
+		"itself, which does not run all of it; bash among the outputs does", process)
 }
 
-// programNote says that a process's command names a program that no output has; "" where that cannot be told.
-func programNote(p procfile.Entry, bins []*bin) string {
-	named := launch.NamedProgram(p.Command)
+// programNote says that a process type's line names a program that no output has; "" where that cannot be told.
+func programNote(process string, line launch.Line, bins []*bin) string {
+	named := line.Program()
 	if named == "" || named[0] == '.' || named == roots.HookName || strings.Contains(named, "/") {
 		return ""
 	}
@@ -104,17 +103,17 @@ func programNote(p procfile.Entry, bins []*bin) string {
 		return ""
 	}
 	note := fmt.Sprintf("%s names %s, which no output has in its bin directory: the run image or another buildpack has to "+
-		"have it", p.Type, text.Short(text.Printable(named)))
+		"have it", process, text.Short(text.Printable(named)))
 	if meant := nearest(text.Short(named), programs); meant != "" { // a name of any length takes as long to compare
 		note += fmt.Sprintf("; did you mean %s?", text.Printable(meant))
 	}
 	return note
 }
 
-// sourceNote says that a process's command names files of the source that the image does not keep.
-func sourceNote(p procfile.Entry, removes func(name string) bool) string {
+// sourceNote says that a process type's line names files of the source that the image does not keep.
+func sourceNote(process string, line launch.Line, removes func(name string) bool) string {
 	var lost []string
-	for _, word := range launch.NamedFiles(p.Command) {
+	for _, word := range line.Files() {
 		if name := path.Clean(word); !slices.Contains(lost, name) && removes(name) {
 			lost = append(lost, name)
 		}
@@ -123,7 +122,7 @@ func sourceNote(p procfile.Entry, removes func(name string) bool) string {
 		return ""
 	}
 	return fmt.Sprintf("Warning: %s names %s of the source, which the image does not keep: add it to BP_INCLUDE_FILES (names and "+
-		"patterns, with colons between them)", p.Type, text.Files(lost, maxNames))
+		"patterns, with colons between them)", process, text.Files(lost, maxNames))
 }
 
 // bin is what the previous build saw of an output's bin directory, where that was one of its roots.

@@ -305,7 +305,13 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 	}
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, text.Cut(text.Printable(entry.Command), maxCommandShown))
-		for _, note := range []string{shellNote(entry, c.shell()), programNote(entry, c.Bins), sourceNote(entry, in.tree.Removes)} {
+		line, err := launch.ParseLine(entry.Command)
+		if err != nil {
+			return nil, err
+		}
+		for _, note := range []string{
+			shellNote(entry.Type, line, c.shell()), programNote(entry.Type, line, c.Bins), sourceNote(entry.Type, line, in.tree.Removes),
+		} {
 			if note != "" {
 				b.Logger.Bodyf("%s", note)
 			}

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/busy"
-	"github.com/nixproot/nix-hydra-buildpack/procfile"
+	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/roots"
 )
 
@@ -40,6 +40,12 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 
 	write := func(name string, mode os.FileMode) {
 		Expect(os.WriteFile(filepath.Join(dir, name), nil, mode)).To(Succeed())
+	}
+
+	parsed := func(line string) launch.Line {
+		parsed, err := launch.ParseLine(line)
+		Expect(err).NotTo(HaveOccurred())
+		return parsed
 	}
 
 	it("counts what can be executed, and neither directories, wrapped programs nor the hook", func() {
@@ -65,10 +71,10 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 	})
 
 	it("says of a line with shell syntax that the closure has no shell", func() {
-		entry := func(command string) procfile.Entry { return procfile.Entry{Type: "web", Command: command} }
-		Expect(shellNote(entry("run_proot.sh app -p $PORT"), "")).To(BeEmpty())
-		Expect(shellNote(entry("cd x && app"), "")).To(HavePrefix("web has shell syntax and the closure has no shell: "))
-		Expect(shellNote(entry("cd x && app"), "/nix/store/x/bin/sh")).To(BeEmpty())
+		note := func(line, shell string) string { return shellNote("web", parsed(line), shell) }
+		Expect(note("run_proot.sh app -p $PORT", "")).To(BeEmpty())
+		Expect(note("cd x && app", "")).To(HavePrefix("web has shell syntax and the closure has no shell: "))
+		Expect(note("cd x && app", "/nix/store/x/bin/sh")).To(BeEmpty())
 	})
 
 	it("remembers so many programs and no more", func() {
@@ -80,7 +86,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says of a program that no output has it, and which one may be meant", func() {
 		bins := []*bin{nil, {Programs: []string{"python3", "pip"}}, {Programs: []string{"gunicorn"}}}
-		note := func(command string) string { return programNote(procfile.Entry{Type: "web", Command: command}, bins) }
+		note := func(command string) string { return programNote("web", parsed(command), bins) }
 		Expect(note("run_proot.sh gunicron app:app")).To(Equal("web names gunicron, which no output has in its bin directory: " +
 			"the run image or another buildpack has to have it; did you mean gunicorn?"))
 		Expect(note("X=1 exec java -jar app.jar")).To(HaveSuffix("has to have it"))
@@ -98,7 +104,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 	it("warns of files of the source that a line names and the image does not keep", func() {
 		removed := []string{"server.sh", "app.py", "serve", "conf/prod.yml"}
 		note := func(command string) string {
-			return sourceNote(procfile.Entry{Type: "web", Command: command}, func(name string) bool { return slices.Contains(removed, name) })
+			return sourceNote("web", parsed(command), func(name string) bool { return slices.Contains(removed, name) })
 		}
 		for command, named := range map[string]string{
 			"./server.sh": "server.sh", "run_proot.sh ./server.sh $PORT": "server.sh", "python3 app.py": "app.py",
@@ -108,7 +114,7 @@ func testBin(t *testing.T, _ spec.G, it spec.S) {
 			Expect(note(command)).To(Equal("Warning: web names "+named+" of the source, which the image does not keep: add it to "+
 				"BP_INCLUDE_FILES (names and patterns, with colons between them)"), command)
 		}
-		for _, fine := range []string{"serve", "run_proot.sh serve", "cd x && exec serve", "run_proot.sh other", "python3 main.py", "python3 /app.py", "python3 '$app.py'", "a 'b"} {
+		for _, fine := range []string{"serve", "run_proot.sh serve", "cd x && exec serve", "run_proot.sh other", "python3 main.py", "python3 /app.py", "python3 '$app.py'"} {
 			Expect(note(fine)).To(BeEmpty(), fine)
 		}
 	})

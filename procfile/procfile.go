@@ -300,7 +300,7 @@ func (l entryLine) column() int { return len(l.text) - len(l.Command) + 1 }
 // check reads the command as the launcher will.
 func (l entryLine) check() error {
 	var bad *launch.LineError
-	if err := launch.CheckLine(l.Command); errors.As(err, &bad) {
+	if _, err := launch.ParseLine(l.Command); errors.As(err, &bad) {
 		return l.refuse(l.column()+max(bad.Column, 1)-1, "%s", bad.Problem)
 	} else if err != nil {
 		return l.refuse(l.column(), "%s", err)
