@@ -148,7 +148,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("engine is %q, want %q or %q", c.Engine, EngineRelocate, Unrelocated)
 	}
 	if c.Requested != "" && !KnownEngine(c.Requested) {
-		return fmt.Errorf("requested engine is %q, want one of auto, relocate, native, userns, proot", c.Requested)
+		return fmt.Errorf("requested engine is %q, %s", c.Requested, wantEngine)
 	}
 	if !filepath.IsAbs(c.View) {
 		return fmt.Errorf("view is %q, want an absolute path", c.View)
@@ -163,6 +163,9 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+// wantEngine is said of a name that is no engine's.
+const wantEngine = "want one of auto, relocate, native, userns, proot"
 
 // KnownEngine reports whether name is one that BP_NIX_ENGINE and BPL_NIX_ENGINE accept.
 func KnownEngine(name string) bool {

@@ -72,7 +72,7 @@ func relocatedChoice(c Config, requested string) *choice {
 }
 
 func unknownEngine(requested string) string {
-	return fmt.Sprintf("%s is %q, want one of auto, relocate, native, userns, proot", EngineEnv, requested)
+	return fmt.Sprintf("%s is %q, %s", EngineEnv, requested, wantEngine)
 }
 
 // unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried before others. Where

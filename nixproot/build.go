@@ -303,6 +303,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 		b.Logger.Bodyf("%s: %s becomes %s, as %s", none, program, launchlayer.WebType, because)
 		entries = []procfile.Entry{{Type: launchlayer.WebType, Command: launch.ProgramName + " " + program}}
 	}
+	shell := in.launchConfig(c).Shell
 	for _, entry := range entries {
 		b.Logger.Bodyf("%s: %s", entry.Type, text.Cut(text.Printable(entry.Command), maxCommandShown))
 		line, err := launch.ParseLine(entry.Command)
@@ -310,7 +311,7 @@ func (b Build) processEntries(in *inputs, c *contents) ([]procfile.Entry, error)
 			return nil, err
 		}
 		for _, note := range []string{
-			shellNote(entry.Type, line, c.shell()), programNote(entry.Type, line, c.Bins), sourceNote(entry.Type, line, in.tree.Removes),
+			shellNote(entry.Type, line, shell), programNote(entry.Type, line, c.Bins), sourceNote(entry.Type, line, in.tree.Removes),
 		} {
 			if note != "" {
 				b.Logger.Bodyf("%s", note)

@@ -210,24 +210,6 @@ func (c *contents) linkTo(p storepath.Path) string {
 	return filepath.Join(c.layersDir, viewLayer, closure.BaseName(p, c.View))
 }
 
-// bins are the directories put first on PATH, in the form the engine needs: where files are relocated, the real directories,
-// so that a program which looks for its files beside itself does not go through the view.
-func (c *contents) bins() []string {
-	var bins []string
-	for i, b := range c.Bins {
-		root := c.Roots.Paths[i]
-		if b == nil {
-			continue
-		}
-		if c.Engine == launch.EngineRelocate {
-			bins = append(bins, filepath.Join(c.dirOf(root), "bin"))
-		} else {
-			bins = append(bins, root.String()+"/bin")
-		}
-	}
-	return bins
-}
-
 // mainProgram is the program that becomes web without a Procfile, and what says so; "" where there is no telling.
 func (c *contents) mainProgram() (program, because string, err error) {
 	if c.Roots.MainProgram == "" {
@@ -263,7 +245,8 @@ func tallied(t closure.Tally) string {
 // launchLayers are PRoot's, where its engine may be used, what the launcher is told, and the launcher, which is also
 // returned by itself.
 func (b Build) launchLayers(ctx context.Context, in *inputs, c *contents) ([]libcnb.Layer, libcnb.Layer, error) {
-	config, layers, err := in.launchConfig(ctx, c, in.layers)
+	config := in.launchConfig(c)
+	layers, err := in.addPRoot(ctx, &config, in.layers)
 	if err != nil {
 		return nil, libcnb.Layer{}, err
 	}
@@ -278,22 +261,30 @@ func (b Build) launchLayers(ctx context.Context, in *inputs, c *contents) ([]lib
 	return append(layers, run, launcher), launcher, nil
 }
 
-// launchConfig is what the launcher is told of contents, and PRoot's layer among layers where its engine may be used.
-func (in *inputs) launchConfig(ctx context.Context, c *contents, layers libcnb.Layers,
-) (launch.Config, []libcnb.Layer, error) {
-	config := launch.Config{
-		Engine: c.Engine, Requested: in.config.Engine, Reason: c.Reason,
-		View: filepath.Join(in.layers.Path, viewLayer), Bin: c.bins(), Shell: c.shell(), Defaults: c.defaults(),
+// launchConfig is what the launcher is told of contents.
+func (in *inputs) launchConfig(c *contents) launch.Config {
+	holds := launchlayer.Contents{
+		Dir: in.layers.Path, Relocated: c.Engine == launch.EngineRelocate, Requested: in.config.Engine, Reason: c.Reason,
+		Resources: c.Resources,
 	}
-	for _, root := range c.Roots.Paths {
-		config.StorePaths = append(config.StorePaths, root.String())
+	for i, path := range c.Roots.Paths {
+		root := launchlayer.Root{Path: path}
+		if c.Bins[i] != nil {
+			root.Bin = filepath.Join(c.dirOf(path), "bin")
+		}
+		holds.Roots = append(holds.Roots, root)
 	}
-	if c.Engine != launch.Unrelocated || in.config.Engine != launch.EngineAuto && in.config.Engine != launch.EngineProot {
-		return config, nil, nil
+	return holds.Config()
+}
+
+// addPRoot makes PRoot's layer among layers, where a configuration has PRoot, and says there where the program is.
+func (in *inputs) addPRoot(ctx context.Context, config *launch.Config, layers libcnb.Layers) ([]libcnb.Layer, error) {
+	if config.PRoot == "" {
+		return nil, nil
 	}
 	layer, program, err := installPRoot(ctx, layers, in.dependencies)
 	config.PRoot = program
-	return config, []libcnb.Layer{layer}, err
+	return []libcnb.Layer{layer}, err
 }
 
 // lazyCaches opens the caches at the first question, so that a build which asks nothing connects to none.

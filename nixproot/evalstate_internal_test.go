@@ -10,7 +10,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
 func TestWhatEvaluationKeepsIsOfOneFormatOneNixAndTheSameKeys(t *testing.T) {
@@ -64,12 +63,4 @@ func TestLayersThatThePreviousImageDoesNotHaveAreMadeAnew(t *testing.T) {
 	b.keepOnly(all, []string{"c"})
 	g.Expect(all.Groups).To(Equal([]closure.Group{{Layer: "c"}}))
 	g.Expect(said.String()).To(ContainSubstring("2 layers made anew, as the previous image does not have what the last build made of them: a, b"))
-}
-
-func TestRelocationIsWantedWhereItIsAskedForOrNothingElse(t *testing.T) {
-	g := NewWithT(t)
-	for engine, want := range map[string]bool{launch.EngineAuto: true, launch.EngineRelocate: true, launch.EngineProot: false,
-		launch.EngineUserns: false, launch.EngineNative: false} {
-		g.Expect(wantsRelocation(engine)).To(Equal(want), engine)
-	}
 }

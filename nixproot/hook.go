@@ -56,8 +56,8 @@ func (b Build) callHook(ctx context.Context, in *inputs, c *contents, launcher l
 	if err != nil {
 		return err
 	}
-	config, _, err := in.launchConfig(ctx, c, libcnb.Layers{Path: in.asideDir()})
-	if err != nil {
+	config := in.launchConfig(c)
+	if _, err := in.addPRoot(ctx, &config, libcnb.Layers{Path: in.asideDir()}); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(in.asideDir(), 0o755); err != nil {

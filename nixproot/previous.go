@@ -10,7 +10,6 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
-	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
@@ -30,7 +29,7 @@ type previous struct {
 // used is said in one line.
 func (b Build) previous(ctx context.Context, in *inputs) previous {
 	p := previous{closure: &closure.Previous{}}
-	if wantsRelocation(in.config.Engine) {
+	if launchlayer.WantsRelocation(in.config.Engine) {
 		p.view, p.tooLong = relocate.NewView(filepath.Join(in.layers.Path, viewLayer))
 		p.view = p.view.Overruling(in.config.Harmless)
 	}
@@ -86,11 +85,6 @@ func (b Build) keepOnly(found *closure.Previous, there []string) {
 		b.Logger.Bodyf("%s made anew, as the previous image does not have what the last build made of them: %s",
 			text.Count(len(absent), "layer"), text.List(slices.Sorted(slices.Values(absent)), 3))
 	}
-}
-
-// wantsRelocation reports whether an engine runs relocated files where that is safe.
-func wantsRelocation(engine string) bool {
-	return engine == launch.EngineAuto || engine == launch.EngineRelocate
 }
 
 // sameTable compares a layer's metadata, as read from TOML, with what it ought to be.

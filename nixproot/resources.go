@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
-	"github.com/nixproot/nix-hydra-buildpack/launch"
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
@@ -33,23 +32,4 @@ func (c *contents) findResources(before buildRecord) map[storepath.Path][]string
 		}
 	}
 	return found
-}
-
-// shell is the closure's shell, "" where it has none.
-func (c *contents) shell() string { return c.resource(launchlayer.Shells()) }
-
-// resource is the place in an ordinary store of the first of some files that the closure has, "" for none.
-func (c *contents) resource(files []string) string {
-	return launchlayer.Choose(files, c.Roots.Paths, c.Resources)
-}
-
-// defaults are the variables by which the launcher points to what the closure has.
-func (c *contents) defaults() []launch.EnvDefault {
-	var list []launch.EnvDefault
-	for _, r := range launchlayer.Resources() {
-		if path := c.resource(r.Files); path != "" {
-			list = append(list, r.Default(path))
-		}
-	}
-	return list
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/buildpacks/libcnb/v2"
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
@@ -24,7 +25,8 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 		{Layer: "closure-00", Paths: []storepath.Path{certs, zones, oldZones, shell, locales, terms}},
 		{Layer: "closure-app", Paths: []storepath.Path{app}},
 	}}}
-	c.Roots = roots.Result{Paths: []storepath.Path{app}}
+	c.Roots, c.Bins = roots.Result{Paths: []storepath.Path{app}}, []*bin{nil}
+	config := func() launch.Config { return (&inputs{layers: libcnb.Layers{Path: c.layersDir}}).launchConfig(c) }
 	write := func(layer string, p storepath.Path, file string) {
 		name := filepath.Join(c.layersDir, layer, p.Base(), file)
 		Expect(os.MkdirAll(filepath.Dir(name), 0o755)).To(Succeed())
@@ -32,7 +34,7 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 	}
 	variables := func() map[string]string {
 		all := map[string]string{}
-		for _, d := range c.defaults() {
+		for _, d := range config().Defaults {
 			for _, name := range d.Variables {
 				all[name] = d.Value
 			}
@@ -40,8 +42,8 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 		return all
 	}
 	c.Resources = c.findResources(buildRecord{})
-	Expect(c.defaults()).To(BeEmpty())
-	Expect(c.shell()).To(BeEmpty())
+	Expect(config().Defaults).To(BeEmpty())
+	Expect(config().Shell).To(BeEmpty())
 
 	write("closure-00", certs, "etc/ssl/certs/ca-bundle.crt")
 	write("closure-00", oldZones, "share/zoneinfo/UTC")
@@ -59,8 +61,8 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 		"TERMINFO_DIRS": "/etc/terminfo:/lib/terminfo:/usr/share/terminfo:" + terms.String() + "/share/terminfo",
 	}
 	Expect(variables()).To(Equal(want))
-	Expect(c.shell()).To(Equal(shell.String() + "/bin/bash"))
-	Expect(launch.Config{Engine: launch.Unrelocated, View: "/v", Defaults: c.defaults()}.Validate()).To(Succeed())
+	Expect(config().Shell).To(Equal(shell.String() + "/bin/bash"))
+	Expect(config().Validate()).To(Succeed())
 
 	before := c.buildRecord // a layer that is not here is remembered, one that is here is looked into
 	Expect(os.RemoveAll(filepath.Join(c.layersDir, "closure-00"))).To(Succeed())

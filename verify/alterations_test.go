@@ -165,6 +165,22 @@ func furtherAlterations() map[string]map[string]func(*imagetest.Image) {
 		"its engine is": {
 			"another engine asked for": withConfig(func(_ *imagetest.Image, c *launch.Config) { c.Requested = launch.EngineProot }),
 		},
+		"while the closure was made for": {
+			"the other engine": func(f *imagetest.Image) {
+				config := f.LaunchConfig()
+				other := map[string]string{launch.EngineRelocate: launch.Unrelocated, launch.Unrelocated: launch.EngineRelocate}
+				config.Engine = other[config.Engine]
+				f.SetLaunchConfig(config)
+			},
+		},
+		"it has PRoot at": {
+			"PRoot where nothing asks for it": withConfig(func(_ *imagetest.Image, c *launch.Config) {
+				c.PRoot = imagetest.Dir + "/proot/bin/proot"
+			}),
+			"PRoot in another place": withConfig(func(_ *imagetest.Image, c *launch.Config) {
+				c.Requested, c.PRoot = launch.EngineAuto, "/workspace/proot"
+			}),
+		},
 		"not what this buildpack writes": {
 			"the configuration with a key twice": func(f *imagetest.Image) {
 				e := f.Must(runDir + "/nix-hydra.json")

@@ -13,29 +13,61 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/launch/launchlayer"
 )
 
-// What the launcher is told follows from the roots and from what the closure has, but for the engine. Each path in it being
-// one of the closure's is not enough: of two that are signed, the wrong one could come first.
+// configured holds what the launcher is told against what a build tells it of the closure that was proven. Each path in it
+// being one of the closure's is not enough: of two that are signed, the wrong one could come first.
+func (c *layersCheck) configured() {
+	where := c.inImage(path.Join(launchlayer.Run, launch.ConfigName))
+	config, want := c.config, c.contents().Config()
+	c.Facts = append(c.Facts, "engine    "+config.Engine+", asked for "+cmp.Or(config.Requested, launch.EngineAuto))
+	c.engine(where, want)
+	if config.View != want.View {
+		c.add(Altered, where, "it has the view at %.200q, want %s", config.View, want.View)
+	}
+	if !slices.Equal(config.Bin, want.Bin) {
+		c.add(Altered, where, "it has %.500q first on PATH, and its roots have %.500q", config.Bin, want.Bin)
+	}
+	if config.Shell != want.Shell {
+		c.add(Altered, where, "it has the shell %.200q, and the closure has %.200q", config.Shell, want.Shell)
+	}
+	if len(config.Defaults)+len(want.Defaults) > 0 && !reflect.DeepEqual(config.Defaults, want.Defaults) {
+		c.add(Altered, where, "it sets %.500q where the environment does not, and this buildpack sets %.500q", config.Defaults,
+			want.Defaults)
+	}
+	c.wantedRoots(where)
+	c.proot(want.PRoot != "")
+}
 
-// engine holds what the configuration says of engines against what a build can have said, and names it.
-func (c *layersCheck) engine(where string) {
-	config := c.config
-	asked := config.Requested
-	c.Facts = append(c.Facts, "engine    "+config.Engine+", asked for "+cmp.Or(asked, launch.EngineAuto))
-	needs := []string{launch.EngineRelocate}
-	proot := false
-	if config.Engine == launch.Unrelocated {
-		needs = []string{launch.EngineProot, launch.EngineUserns, launch.EngineNative}
-		proot = asked == launch.EngineAuto || asked == launch.EngineProot
+// engine compares what the configuration says of engines, and why the closure was not relocated.
+func (c *layersCheck) engine(where string, want launch.Config) {
+	config, relocated := c.config, want.Engine == launch.EngineRelocate
+	if config.Engine != want.Engine {
+		c.add(Altered, where, "its engine is %s, while the closure was made for %s", config.Engine, c.closure.Prefix)
 	}
-	if asked != "" && asked != launch.EngineAuto && !slices.Contains(needs, asked) {
-		c.add(Altered, where, "its engine is %s, while %s was asked for", config.Engine, asked)
+	if relocated && !launchlayer.WantsRelocation(config.Requested) || !relocated && config.Requested == launch.EngineRelocate {
+		c.add(Altered, where, "its engine is %s, while %s was asked for", want.Engine, config.Requested)
 	}
-	if proot != (config.PRoot != "") {
-		c.add(Altered, where, "it has PRoot at %.200q, while its engine is %s and %s was asked for", config.PRoot, config.Engine, asked)
+	if (config.PRoot == "") != (want.PRoot == "") {
+		c.add(Altered, where, "it has PRoot at %.200q, while its engine is %s and %s was asked for", config.PRoot, want.Engine,
+			config.Requested)
+	} else if config.PRoot != want.PRoot {
+		c.add(Altered, where, "it has PRoot at %.200q, want %s", config.PRoot, want.PRoot)
 	}
-	if config.Reason != text.Printable(config.Reason) || config.Reason != "" && config.Engine == launch.EngineRelocate {
+	if config.Reason != text.Printable(config.Reason) || config.Reason != "" && relocated {
 		c.add(Altered, where, "it says %.200q of the engine", config.Reason)
 	}
+}
+
+// contents is what the image holds, by the closure that was proven. Of the configuration it takes what nothing else says and
+// what has checks of its own: what was asked for, the reason, and which paths are the roots.
+func (c *layersCheck) contents() launchlayer.Contents {
+	contents := launchlayer.Contents{
+		Dir: c.dir, Relocated: c.closure.Prefix != storepath.Dir, Requested: c.config.Requested, Reason: c.config.Reason,
+		Resources: c.resources(),
+	}
+	for _, root := range c.roots() {
+		contents.Roots = append(contents.Roots, launchlayer.Root{Path: root, Bin: c.bin(root)})
+	}
+	return contents
 }
 
 // roots are the closure's, as the configuration names them; what names none is left out.
@@ -49,71 +81,51 @@ func (c *layersCheck) roots() []storepath.Path {
 	return roots
 }
 
-// files are those of a store path, nil where it is in no layer, and where they are in the image.
-func (c *layersCheck) files(p storepath.Path) (files *filetree.File, dir string) {
+// files are those of a store path; nil where it is in no layer.
+func (c *layersCheck) files(p storepath.Path) *filetree.File {
 	dir, ok := c.treeOf[p]
 	if !ok {
-		return nil, ""
+		return nil
 	}
-	return c.layers.Find(dir), c.inImage(dir)
+	return c.layers.Find(dir)
 }
 
-// searchPath checks what comes first on PATH: the bin directory of each root that has one, in their order.
-func (c *layersCheck) searchPath(where string) {
-	var want []string
-	for _, root := range c.roots() {
-		files, dir := c.files(root)
-		if c.config.Engine != launch.EngineRelocate {
-			dir = root.String()
-		}
-		bin := files.Child("bin")
-		dir = path.Join(dir, "bin")
-		// A link may lead to a directory, or to none.
-		if bin != nil && (bin.Kind == filetree.Directory || bin.Kind == filetree.Symlink && slices.Contains(c.config.Bin, dir)) {
-			want = append(want, dir)
-		}
+// bin is a root's bin directory in its layer, "" where it has none. What a link there leads to may be in no layer: it is taken
+// for a directory where the configuration does.
+func (c *layersCheck) bin(root storepath.Path) string {
+	bin := c.files(root).Child("bin")
+	dir := path.Join(c.inImage(c.treeOf[root]), "bin")
+	configured := slices.Contains(c.config.Bin, dir) || slices.Contains(c.config.Bin, path.Join(root.String(), "bin"))
+	if bin != nil && (bin.Kind == filetree.Directory || bin.Kind == filetree.Symlink && configured) {
+		return dir
 	}
-	if !slices.Equal(c.config.Bin, want) {
-		c.add(Altered, where, "it has %.500q first on PATH, and its roots have %.500q", c.config.Bin, want)
-	}
+	return ""
 }
 
-// resources checks the shell, and the variables that point to what the closure has.
-func (c *layersCheck) resources(where string) {
-	if want := c.chosen(launchlayer.Shells(), c.config.Shell); c.config.Shell != want {
-		c.add(Altered, where, "it has the shell %.200q, and the closure has %.200q", c.config.Shell, want)
-	}
-	var want []launch.EnvDefault
+// resources are the files that the launcher may point to, by the store path that has them. Whether a build has seen a file behind
+// a link depends on what it had to fetch: of those, only what the configuration names is taken to be there.
+func (c *layersCheck) resources() map[storepath.Path][]string {
+	configured := []string{c.config.Shell}
 	for _, r := range launchlayer.Resources() {
-		configured := ""
 		for _, d := range c.config.Defaults {
 			if file, ok := r.Path(d); ok {
-				configured = file
+				configured = append(configured, file)
 			}
 		}
-		if file := c.chosen(r.Files, configured); file != "" {
-			want = append(want, r.Default(file))
-		}
 	}
-	if len(c.config.Defaults)+len(want) > 0 && !reflect.DeepEqual(c.config.Defaults, want) {
-		c.add(Altered, where, "it sets %.500q where the environment does not, and this buildpack sets %.500q", c.config.Defaults, want)
-	}
-}
-
-// chosen is the one of some files that a build chooses of the closure. Whether a build has seen a file behind a link depends on
-// what it had to fetch; of those only the one that was configured is taken to be there.
-func (c *layersCheck) chosen(files []string, configured string) string {
 	has := map[storepath.Path][]string{}
 	for _, each := range c.closure.Paths {
-		tree, _ := c.files(each.Path)
-		for _, file := range files {
-			found, linked := lookUp(tree, file)
-			if found || linked && configured == path.Join(each.Path.String(), file) {
-				has[each.Path] = append(has[each.Path], file)
+		tree := c.files(each.Path)
+		for _, r := range launchlayer.Resources() {
+			for _, file := range r.Files {
+				found, linked := lookUp(tree, file)
+				if found || linked && slices.Contains(configured, path.Join(each.Path.String(), file)) {
+					has[each.Path] = append(has[each.Path], file)
+				}
 			}
 		}
 	}
-	return launchlayer.Choose(files, c.roots(), has)
+	return has
 }
 
 // lookUp reports whether a tree has a file, or a link in the place of a directory above it.

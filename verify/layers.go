@@ -148,35 +148,12 @@ func (c *layersCheck) run() error {
 	return c.same(c.layers.Child(launchlayer.Run), want.Path, launchlayer.Run)
 }
 
-// configured holds what the configuration names against what was proven.
-func (c *layersCheck) configured() {
-	where := c.inImage(path.Join(launchlayer.Run, launch.ConfigName))
-	config := c.config
-	relocated := config.Engine == launch.EngineRelocate
-	if config.View != c.inImage(launchlayer.View) {
-		c.add(Altered, where, "it has the view at %.200q, want %s", config.View, c.inImage(launchlayer.View))
-	}
-	if relocated == (c.closure.Prefix == storepath.Dir) {
-		c.add(Altered, where, "its engine is %s, while the closure was made for %s", config.Engine, c.closure.Prefix)
-	}
-	for _, root := range config.StorePaths {
+// wantedRoots compares the roots with the closure and with those of the command line, and names them.
+func (c *layersCheck) wantedRoots(where string) {
+	for _, root := range c.config.StorePaths {
 		if p, err := storepath.Parse(root); err != nil || !c.closure.Has(p) {
 			c.add(Altered, where, "it has the root %.200q, which is not in the closure", root)
 		}
-	}
-	c.engine(where)
-	c.searchPath(where)
-	c.resources(where)
-	c.wantedRoots(where)
-	if config.PRoot != "" && config.PRoot != c.inImage(path.Join(launchlayer.PRoot, "bin/proot")) {
-		c.add(Altered, where, "it has PRoot at %.200q", config.PRoot)
-	}
-	c.proot(config.PRoot != "")
-}
-
-// wantedRoots compares the roots with those of the command line, and names them.
-func (c *layersCheck) wantedRoots(where string) {
-	for _, root := range c.config.StorePaths {
 		c.Facts = append(c.Facts, "root      "+root)
 		if p := storepath.Path(root); len(c.options.Roots) > 0 && !slices.Contains(c.options.Roots, p) {
 			c.add(Altered, where, "it has the root %.200q, which --root does not name", root)

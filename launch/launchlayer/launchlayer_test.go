@@ -123,11 +123,47 @@ func testLaunchLayer(t *testing.T, context spec.G, it spec.S) {
 			return storepath.Path("/nix/store/" + strings.Repeat(hash, 32) + "-" + name)
 		}
 		root, second, old, newer := of("0", "a"), of("1", "z"), of("2", "bash-5.1"), of("3", "bash-5.2")
+		shell := func(has map[storepath.Path][]string) string {
+			return launchlayer.Contents{Roots: []launchlayer.Root{{Path: root}, {Path: second}}, Resources: has}.Config().Shell
+		}
 		has := map[storepath.Path][]string{old: {"bin/sh", "bin/bash"}, newer: {"bin/sh", "bin/bash"}, second: {"bin/sh"}, root: {"bin/sh"}}
-		roots := []storepath.Path{root, second}
-		Expect(launchlayer.Choose([]string{"bin/bash", "bin/sh"}, roots, has)).To(Equal(newer.String() + "/bin/bash"))
-		Expect(launchlayer.Choose([]string{"bin/sh", "bin/bash"}, roots, has)).To(Equal(root.String() + "/bin/sh"))
-		Expect(launchlayer.Choose([]string{"bin/zsh"}, roots, has)).To(BeEmpty())
+		Expect(shell(has)).To(Equal(newer.String() + "/bin/bash"))
+		has[old], has[newer] = []string{"bin/sh"}, []string{"bin/sh"}
+		Expect(shell(has)).To(Equal(root.String() + "/bin/sh"))
+		delete(has, root)
+		Expect(shell(has)).To(Equal(second.String() + "/bin/sh"))
+		Expect(shell(map[storepath.Path][]string{root: {"bin/zsh"}})).To(BeEmpty())
+	})
+
+	it("configures the launcher by what the image holds", func() {
+		app, docs := storepath.Path("/nix/store/"+strings.Repeat("0", 32)+"-app"), storepath.Path("/nix/store/"+strings.Repeat("1", 32)+"-docs")
+		contents := launchlayer.Contents{
+			Dir: "/layers/x", Requested: launch.EngineAuto, Reason: "a zip file",
+			Roots:     []launchlayer.Root{{Path: docs}, {Path: app, Bin: "/layers/x/closure-app/a/bin"}},
+			Resources: map[storepath.Path][]string{app: {"bin/sh"}},
+		}
+		want := launch.Config{
+			Engine: launch.Unrelocated, Requested: "auto", Reason: "a zip file", View: "/layers/x/view", Bin: []string{app.String() + "/bin"},
+			StorePaths: []string{docs.String(), app.String()}, PRoot: "/layers/x/proot/bin/proot", Shell: app.String() + "/bin/sh",
+			Defaults: []launch.EnvDefault{{Variables: []string{"SHELL"}, Value: app.String() + "/bin/sh", Files: []string{"/bin/sh"}}},
+		}
+		Expect(contents.Config()).To(Equal(want))
+		for requested, proot := range map[string]bool{"auto": true, "proot": true, "userns": false, "native": false, "": false} {
+			contents.Requested = requested
+			Expect(contents.Config().PRoot != "").To(Equal(proot), requested)
+		}
+		contents.Requested, contents.Reason, contents.Relocated = "relocate", "", true
+		want.Engine, want.Requested, want.Reason, want.PRoot = launch.EngineRelocate, "relocate", "", ""
+		want.Bin = []string{"/layers/x/closure-app/a/bin"}
+		Expect(contents.Config()).To(Equal(want))
+		contents.Requested = "auto"
+		Expect(contents.Config().PRoot).To(BeEmpty())
+	})
+
+	it("relocates what is asked for by no other name", func() {
+		for requested, wants := range map[string]bool{"": true, "auto": true, "relocate": true, "native": false, "userns": false, "proot": false} {
+			Expect(launchlayer.WantsRelocation(requested)).To(Equal(wants), requested)
+		}
 	})
 
 	it("says when the buildpack has no launcher", func() {

@@ -75,19 +75,19 @@ func (r Resource) Path(d launch.EnvDefault) (path string, ok bool) {
 	return path, ok && reflect.DeepEqual(d, r.Default(path))
 }
 
-// Choose is the place in an ordinary store of the first of some files that a closure has, by the paths that have some of
-// them; "" for none. Roots come first, then the greatest name: of two versions mostly the newer one.
-func Choose(files []string, roots []storepath.Path, has map[storepath.Path][]string) string {
+// find is the place in an ordinary store of the first of some files that the closure has; "" for none. Of several store paths
+// a root comes first, then the greatest name: of two versions mostly the newer one.
+func (c Contents) find(files []string) string {
 	rank := func(p storepath.Path) int {
-		if i := slices.Index(roots, p); i >= 0 {
+		if i := slices.IndexFunc(c.Roots, func(r Root) bool { return r.Path == p }); i >= 0 {
 			return i
 		}
-		return len(roots)
+		return len(c.Roots)
 	}
 	for _, file := range files {
 		var paths []storepath.Path
-		for p, each := range has {
-			if slices.Contains(each, file) {
+		for p, has := range c.Resources {
+			if slices.Contains(has, file) {
 				paths = append(paths, p)
 			}
 		}
