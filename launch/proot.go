@@ -127,7 +127,7 @@ func (l *launcher) awaitStart(cmd *command, a *app, pipe *os.File, messages <-ch
 	if r.Ready && err == nil {
 		l.warnNewer(r.Newer)
 		ends := make(chan status, 1)
-		a.group, a.reported = r.Group, ends
+		a.pgid, a.reported = r.Pgid, ends
 		go readExit(pipe, reports, ends)
 		return a, nil
 	}

@@ -64,8 +64,8 @@ type report struct {
 	// withheld.
 	Ready bool     `json:",omitempty"`
 	Newer []string `json:",omitempty"`
-	// Group is the app's process group, once the app is up or about to take the shim's place.
-	Group int `json:",omitempty"`
+	// Pgid is the app's process group, once the app is up or about to take the shim's place.
+	Pgid int `json:",omitempty"`
 	// Problem denied the engine, or the app's program where the closure is seen; Errno is its cause.
 	Problem string        `json:",omitempty"`
 	Errno   syscall.Errno `json:",omitempty"`
@@ -138,7 +138,7 @@ func runInPlace(call shimCall, env environment, r *reporter) int {
 		giveTerminal(call.Terminal, unix.Getpgrp())
 		setDefault(syscall.SIGTTOU)
 	}
-	r.Ready, r.Group = true, os.Getpid()
+	r.Ready, r.Pgid = true, os.Getpid()
 	r.send()
 	return r.fail(execInPlace(&command{path: call.path, argv: call.argv, env: env}))
 }
@@ -152,7 +152,7 @@ func runChild(call shimCall, env environment, r *reporter) int {
 	stderr := os.NewFile(uintptr(call.Stderr), "stderr")
 	var err error
 	r.Ready = true
-	r.Group, err = forkExec(&command{path: call.path, argv: call.argv, env: env}, stderr, call.Terminal, syscall.SIGKILL)
+	r.Pgid, err = forkExec(&command{path: call.path, argv: call.argv, env: env}, stderr, call.Terminal, syscall.SIGKILL)
 	if err != nil {
 		return r.fail(err)
 	}
@@ -163,7 +163,7 @@ func runChild(call shimCall, env environment, r *reporter) int {
 	_ = stderr.Close()
 	var ws syscall.WaitStatus
 	for {
-		if _, err := syscall.Wait4(r.Group, &ws, 0, nil); !errors.Is(err, syscall.EINTR) {
+		if _, err := syscall.Wait4(r.Pgid, &ws, 0, nil); !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}

@@ -73,7 +73,7 @@ func (l *launcher) startPlain(cmd *command) (*app, error) {
 	if err != nil {
 		return nil, cannotExec(cmd.path, l.onDisk(cmd.path), err)
 	}
-	return &app{child: pid, group: pid, terminal: tty}, nil
+	return &app{child: pid, pgid: pid, terminal: tty}, nil
 }
 
 // readShim waits for what the shim in an engine reports of a start, at most for startTimeout, and no longer than exitGrace

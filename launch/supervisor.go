@@ -17,22 +17,23 @@ import (
 type app struct {
 	// child is this process's child: the app itself, or PRoot.
 	child int
-	// group is the app's process group, which signals go to. It is nobody else's.
-	group int
-	// reported has the app's end where it is not the child; it is closed where nobody knows. nil elsewhere.
+	// pgid is the app's process group, which signals are sent to. Only the app and what it has started are in it.
+	pgid int
+	// reported gives the app's status where the app is not the child, and is closed without one where the status cannot be
+	// known. It is nil where the app is the child.
 	reported <-chan status
-	// terminal is the standard stream whose terminal the group was given, -1 for none.
+	// terminal is the standard stream whose terminal the app was given, -1 for none.
 	terminal int
-	// shell: the app is a shell that runs a line.
+	// shell says that the app is a shell that runs a line.
 	shell bool
-	// how is how its engine works, for the log, where there are several ways.
+	// how says in which way the engine works, for the log; "" where it has only one.
 	how string
 }
 
 // supervisor is this process as the parent that an app needs under some engines, and as process 1. Like tini, it puts
-// the app into a process group of its own and gives it the terminal, so that what the terminal sends reaches the app
-// from the kernel, and what this process receives was sent to it: that it forwards to the group. It reaps every child,
-// adopted ones included.
+// the app into a process group of its own and gives it the terminal. The kernel then sends the signals of a terminal's keys to
+// the app alone, so every signal that this process receives was sent to it, and is forwarded to the group. It reaps every
+// child, adopted ones included.
 type supervisor struct {
 	signals chan os.Signal
 	// early are signals that came before the app was up.
@@ -41,7 +42,7 @@ type supervisor struct {
 	terminated bool
 }
 
-// drainPoll is how often a supervisor looks whether an app that is ending has ended as a whole.
+// drainPoll is how often a supervisor looks whether anything of a group that was told to end is left.
 const drainPoll = 20 * time.Millisecond
 
 // interruptedError says that a terminating signal came before the app was up.
@@ -49,9 +50,9 @@ type interruptedError struct{ signal syscall.Signal }
 
 func (e *interruptedError) Error() string { return fmt.Sprintf("ended by %v", e.signal) }
 
-// forwarded lists the signals that are passed on. Not among them are those that cannot be caught, those that are this
-// process's own (its children's ends, its writes into closed pipes, the Go runtime's preemption and profiling), those
-// that the C library and Go keep for threads, and those that this process was started to ignore, as nohup does.
+// forwarded lists the signals that are forwarded. Left out are those that cannot be caught, those that this process causes
+// itself (a child ends, a pipe is closed, the Go runtime preempts and profiles), those that C libraries and Go use for threads,
+// and those that this process was started with ignored, as nohup does.
 func forwarded() []os.Signal {
 	var list []os.Signal
 	for n := syscall.Signal(1); n <= 64; n++ {
@@ -79,23 +80,23 @@ func (s *supervisor) watch() {
 	}
 }
 
-// run starts an app and stays as its parent until it ends, with all that it has left behind.
+// run starts an app and stays as its parent until the app and all that it has left behind have ended.
 func (s *supervisor) run(start func() (*app, error)) (status, error) {
 	s.watch()
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	a, err := start()
 	if err != nil {
-		endOrphans() // a PRoot that is killed while it starts leaves its first program, stopped and not yet its own
+		endOrphans() // PRoot that is killed early leaves its first program, which is stopped and not yet traced
 		return 0, err
 	}
 	if a.terminal >= 0 {
-		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) // the app has the terminal now: a message of this process must not stop it
+		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU) // the app has the terminal: to write a message there must not stop this process
 	}
 	for _, sig := range s.early {
 		s.forward(a, sig)
 	}
 	st := s.wait(a)
-	if a.child != a.group {
+	if a.child != a.pgid {
 		endTraced(a.child)
 	}
 	giveTerminal(a.terminal, unix.Getpgrp())
@@ -103,8 +104,8 @@ func (s *supervisor) run(start func() (*app, error)) (status, error) {
 	return st, nil
 }
 
-// await waits for the outcome of an engine's start. A terminating signal that comes meanwhile, and the end of the
-// engine's process, call hurry, once.
+// await waits for the outcome of an engine's start. It calls hurry, once, when a terminating signal comes or the engine's process
+// ends.
 func await[T any](s *supervisor, engine int, outcome <-chan T, hurry func()) T {
 	hurried := sync.OnceFunc(hurry)
 	for {
@@ -125,7 +126,7 @@ func await[T any](s *supervisor, engine int, outcome <-chan T, hurry func()) T {
 	}
 }
 
-// hasEnded reports whether a child is a zombie, and leaves it one.
+// hasEnded reports whether a child has ended, without reaping it.
 func hasEnded(pid int) bool {
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -142,9 +143,9 @@ func (s *supervisor) interrupted() error {
 	return nil
 }
 
-// wait forwards and reaps until the app has ended. Of a line that a shell runs the shell is the first to end by a
-// terminating signal; what it ran has got the signal too and may be ending as it should, so that the whole group is
-// waited for, as long as whoever sent the signal lets it.
+// wait forwards signals and reaps until the app has ended, and returns the app's status. A shell that runs a line may end by a
+// terminating signal at once, while the programs that it started, which got the signal too, still finish their work: then
+// the whole group is waited for. Whoever has sent the signal limits that by SIGKILL.
 func (s *supervisor) wait(a *app) (st status) {
 	ended := false
 	var poll <-chan time.Time
@@ -154,7 +155,7 @@ func (s *supervisor) wait(a *app) (st status) {
 			st, ended = reportedOr(reported, child), true
 		}
 		if ended {
-			if !s.terminated || !a.shell || syscall.Kill(-a.group, 0) != nil {
+			if !s.terminated || !a.shell || syscall.Kill(-a.pgid, 0) != nil {
 				return st
 			}
 			poll = time.After(drainPoll)
@@ -174,7 +175,7 @@ func (s *supervisor) wait(a *app) (st status) {
 	}
 }
 
-// reportedOr is the app's end as it is reported, else that of the child.
+// reportedOr is the app's status where it is reported, else the child's.
 func reportedOr(reported <-chan status, child status) status {
 	if reported == nil {
 		return child
@@ -192,14 +193,14 @@ func reportedOr(reported <-chan status, child status) status {
 // forward passes a signal on to the app's group.
 func (s *supervisor) forward(a *app, sig syscall.Signal) {
 	s.terminated = s.terminated || terminating(sig)
-	_ = syscall.Kill(-a.group, sig)
+	_ = syscall.Kill(-a.pgid, sig)
 	if a.reported != nil && (sig == syscall.SIGTSTP || sig == syscall.SIGTTIN || sig == syscall.SIGTTOU) {
 		stopWith(a) // an app that is no child of this process cannot be seen to stop
 	}
 }
 
-// reap takes the status of every child that has ended, adopted ones included, and returns the app's child's. A child
-// that stops takes this process with it.
+// reap reaps every child that has ended, adopted ones included, and returns the status of the app's if that is one of them. If
+// the app's has stopped, this process stops too.
 func (s *supervisor) reap(a *app) (st status, ended bool) {
 	for {
 		var ws syscall.WaitStatus
@@ -215,8 +216,8 @@ func (s *supervisor) reap(a *app) (st status, ended bool) {
 	}
 }
 
-// stopWith stops this process as its app has stopped, so that a shell with job control sees it, and gives the app the
-// terminal again when it is continued; SIGCONT is forwarded as any signal is. Process 1 cannot be stopped.
+// stopWith stops this process after its app has stopped, so that the shell that has started it sees that. When this process is
+// continued, it gives the app the terminal again; SIGCONT itself is forwarded like any signal. Process 1 cannot be stopped.
 func stopWith(a *app) {
 	if os.Getpid() == 1 {
 		return
@@ -224,15 +225,16 @@ func stopWith(a *app) {
 	giveTerminal(a.terminal, unix.Getpgrp())
 	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.SIGSTOP) // to this thread: it has stopped when this returns
 	if terminal() == a.terminal {
-		giveTerminal(a.terminal, a.group)
+		giveTerminal(a.terminal, a.pgid)
 	}
 }
 
-// orphansGrace is how long what is killed may take to be gone: on a busy machine that is more than one turn of it.
+// orphansGrace is how long endOrphans waits for killed processes to end, which takes a while on a busy machine.
 const orphansGrace = 2 * time.Second
 
-// endOrphans kills what has become a child of this process without being waited for, until there is no child any more: the
-// children of those that are killed are adopted in their turn. Process 1 need not: its end is theirs.
+// endOrphans kills the children that this process still has, most of them adopted, until there are none: the children of a killed
+// one are adopted in turn. Process 1 leaves that to the kernel, which kills all of a container when its
+// process 1 exits.
 func endOrphans() {
 	if os.Getpid() == 1 {
 		return
@@ -251,7 +253,7 @@ func endOrphans() {
 	}
 }
 
-// killAll kills every process whose status in /proc has pid in the field.
+// killAll kills every process in whose /proc/<pid>/status the field, PPid or TracerPid, has the value pid.
 func killAll(field string, pid int) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -42,7 +42,7 @@ func (l *launcher) startUserns(cmd *command) (*app, error) {
 	}
 	r, err := l.readShim(pid, read, json.NewDecoder(read), true)
 	if r.Ready && err == nil {
-		return &app{child: pid, group: pid, terminal: tty}, nil
+		return &app{child: pid, pgid: pid, terminal: tty}, nil
 	}
 	endChild(pid)
 	switch {
