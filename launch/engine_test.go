@@ -201,14 +201,16 @@ func testEngine(t *testing.T, context spec.G, it spec.S, engine, path string) {
 	})
 
 	it("gives the app the terminal that is not its standard input, and the shell again", func() {
-		cmd := img.command("sh")
-		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", img.bin(launch.ProgramName) +
-			` sh -c 'set -- $(cat /proc/$$/stat); echo app $5 $8' < /dev/null; set -- $(cat /proc/$$/stat); echo shell $5 $8`}
-		_, lines := onTerminal(t, cmd)
-		for _, who := range []string{"app ", "shell "} {
-			groups := strings.Fields(until(lines, who))
-			Expect(groups).To(HaveLen(3))
-			Expect(groups[1]).To(Equal(groups[2]), who)
+		for _, redirected := range []string{"< /dev/null", "< /dev/null > /dev/null"} {
+			cmd := img.command("sh")
+			cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", img.bin(launch.ProgramName) +
+				` sh -c 'set -- $(cat /proc/$$/stat); echo app $5 $8 >&2' ` + redirected + `; set -- $(cat /proc/$$/stat); echo shell $5 $8`}
+			_, lines := onTerminal(t, cmd)
+			for _, who := range []string{"app ", "shell "} {
+				groups := strings.Fields(until(lines, who))
+				Expect(groups).To(HaveLen(3))
+				Expect(groups[1]).To(Equal(groups[2]), who+redirected)
+			}
 		}
 	})
 

@@ -576,6 +576,20 @@ func TestTheShimIsGivenEverything(t *testing.T) {
 	Expect(err).To(HaveOccurred())
 }
 
+func TestAProgramStartsWithoutATerminalThatIsGone(t *testing.T) {
+	RegisterTestingT(t)
+	null, err := os.Open(os.DevNull)
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = null.Close() }()
+	pid, err := forkExec(&command{path: "/bin/sh", argv: []string{"sh", "-c", "exit 3"}}, os.Stderr, int(null.Fd()), 0)
+	Expect(err).NotTo(HaveOccurred())
+	var ws syscall.WaitStatus
+	Expect(syscall.Wait4(pid, &ws, 0, nil)).To(Equal(pid))
+	Expect(ws.ExitStatus()).To(Equal(3))
+	_, err = forkExec(&command{path: "/no/such", argv: []string{"x"}}, os.Stderr, int(null.Fd()), 0)
+	Expect(err).To(Equal(syscall.ENOENT))
+}
+
 func TestFaultyLinesAreNamed(t *testing.T) {
 	RegisterTestingT(t)
 	for text, want := range map[string]string{

@@ -152,7 +152,11 @@ func runChild(call shimCall, env environment, r *reporter) int {
 	stderr := os.NewFile(uintptr(call.Stderr), "stderr")
 	var err error
 	r.Ready = true
-	r.Pgid, err = forkExec(&command{path: call.path, argv: call.argv, env: env}, stderr, call.Terminal, syscall.SIGKILL)
+	tty := call.Terminal
+	if tty == 2 {
+		tty = call.Stderr // descriptor 2 is the pipe for PRoot's own messages
+	}
+	r.Pgid, err = forkExec(&command{path: call.path, argv: call.argv, env: env}, stderr, tty, syscall.SIGKILL)
 	if err != nil {
 		return r.fail(err)
 	}
