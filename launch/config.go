@@ -16,8 +16,7 @@ import (
 const (
 	// ConfigName is the Config's file name, in the directory above the launcher's bin.
 	ConfigName = "nix-hydra.json"
-	// ConfigEnv names the environment variable that holds a Config file's path and wins over the place beside the
-	// launcher.
+	// ConfigEnv names the environment variable that holds a Config file's path. It wins over the file beside the launcher.
 	ConfigEnv = "NIX_HYDRA_LAUNCH"
 	// EngineEnv names the environment variable that asks for an engine at launch.
 	EngineEnv = "BPL_NIX_ENGINE"
@@ -74,13 +73,13 @@ type Config struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// EnvDefault points to something that programs else look for at a fixed place of the operating system. It is set where the
-// environment has none of the variables and the run image none of the files.
+// EnvDefault points to something of the closure that programs otherwise look for at a fixed path of the operating system. It is
+// set where the environment has none of the variables and the run image none of the files.
 type EnvDefault struct {
 	// Variables are set to Value, in which store paths are /nix/store/….
 	Variables []string `json:"variables"`
 	Value     string   `json:"value"`
-	// Others are variables that say the same in another way, Files the places of the run image where programs look.
+	// Others are variables that say the same in another way, Files the paths of the run image where programs look.
 	Others []string `json:"others,omitempty"`
 	Files  []string `json:"files,omitempty"`
 }
@@ -142,7 +141,7 @@ func (c Config) Write(path string) error {
 	return nil
 }
 
-// Validate reports the first field that no build writes.
+// Validate returns an error that names the first field whose value no build writes; nil where there is none.
 func (c Config) Validate() error {
 	if c.Engine != EngineRelocate && c.Engine != Unrelocated {
 		return fmt.Errorf("engine is %q, want %q or %q", c.Engine, EngineRelocate, Unrelocated)

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noFile is how syscall.ForkExec takes a descriptor that is closed in the child.
+// noFile in syscall.ProcAttr.Files is a descriptor that the child does not have.
 const noFile = ^uintptr(0)
 
 // descriptors lists a child's files for syscall.ForkExec: its standard streams, those that this process inherited
 // under the same numbers, and extra ones, of which the first gets the number that is returned.
 //
-// What is not in that list is not safe: between fork and exec ForkExec moves files, and its own pipe, to numbers just
-// above the highest that it was given, whatever is open there (golang/go#61751). So everything that a child is to have
-// is in the list, and never passed by leaving it open.
+// A descriptor that is merely left open for the child is not safe: between fork and exec, ForkExec moves files and its own
+// pipe to the numbers above the end of the list, whatever is open there (golang/go#61751). So the list has all that a child is
+// to have.
 func descriptors(files [3]*os.File, inherited []int, extra ...*os.File) (list []uintptr, firstExtra int) {
 	for _, file := range files {
 		list = append(list, file.Fd())
@@ -33,9 +33,9 @@ func descriptors(files [3]*os.File, inherited []int, extra ...*os.File) (list []
 	return list, firstExtra
 }
 
-// inherited lists the descriptors above the standard ones, in ascending order, that this process was started with for
-// its children too, as sockets are passed by LISTEN_FDS. It is not to be asked while a fork is under way: what this
-// process opens itself is closed on exec, but for a file that syscall.ForkExec opens for a user namespace.
+// inherited lists the descriptors above the standard ones, in ascending order, that this process was started with and that
+// are meant for its children too, as sockets are passed by LISTEN_FDS: all that are not closed on exec. Do not call it while
+// another goroutine forks: syscall.ForkExec opens a file for a user namespace that is not closed on exec either.
 func inherited() (list []int) {
 	limit := 1024 // where /proc is not mounted
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {

@@ -11,20 +11,20 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// choice is the engine of one start. One that needs nothing is decided at once; userns and proot are decided by the
-// app's start under them: the start is the probe.
+// choice is the engine of one start. An engine that needs nothing is decided on at once. Whether userns or proot works is only
+// known when the app has been started under it: the start is the probe.
 type choice struct {
 	name    string // the decided engine, "" until then
 	why     string
 	bin     []string // directories put first on PATH
 	warning string
-	strict  bool // asked for by BPL_NIX_ENGINE: nothing else will do
+	strict  bool // BPL_NIX_ENGINE asks for an engine, so no other is tried
 
 	candidates []string // engines left to try, best first
 	denied     []denial // engines that were tried, and what denied them
 }
 
-// decide settles the engine.
+// decide ends the choice.
 func (ch *choice) decide(name, why string) *choice {
 	ch.name, ch.why = name, why
 	return ch
@@ -36,8 +36,8 @@ type denial struct {
 	err    error
 }
 
-// newChoice narrows the engines down to those that the image can offer. requested is BPL_NIX_ENGINE, read as BP_NIX_ENGINE
-// is: in any case, blanks aside.
+// newChoice narrows the engines down to those that the image has the files for. requested is the value of BPL_NIX_ENGINE, in
+// which capitals and blanks around it do not matter.
 func newChoice(c Config, requested string) (*choice, error) {
 	requested = strings.ToLower(strings.TrimSpace(requested))
 	if requested == EngineAuto {
@@ -49,7 +49,7 @@ func newChoice(c Config, requested string) (*choice, error) {
 	return unrelocatedChoice(c, requested)
 }
 
-// relocatedChoice never refuses: relocated files run everywhere, so that another wish costs no more than a warning.
+// relocatedChoice never fails: relocated files run everywhere, so a request for another engine gets a warning.
 func relocatedChoice(c Config, requested string) *choice {
 	ch := (&choice{bin: c.Bin}).decide(EngineRelocate, "the image holds a relocated closure")
 	switch requested {
@@ -75,8 +75,8 @@ func unknownEngine(requested string) string {
 	return fmt.Sprintf("%s is %q, %s", EngineEnv, requested, wantEngine)
 }
 
-// unrelocatedChoice keeps to BPL_NIX_ENGINE strictly; what BP_NIX_ENGINE asked for is only tried before others. Where
-// the roots are in /nix/store already, as they are inside another engine, nothing else is needed.
+// unrelocatedChoice tries nothing but the engine that BPL_NIX_ENGINE asks for; the one that BP_NIX_ENGINE asked for is only tried
+// before the others. Where the roots are in /nix/store already, as they are inside another engine, nothing is needed.
 func unrelocatedChoice(c Config, requested string) (*choice, error) {
 	if requested != "" && !KnownEngine(requested) {
 		return nil, errors.New(unknownEngine(requested))
@@ -120,7 +120,7 @@ func missingRoot(roots []string) string {
 	return ""
 }
 
-// storeDirs are the directories of Bin, which are in layers, as an ordinary store has them: those of the roots.
+// storeDirs are the directories of Bin by their paths in /nix/store, rather than in layers.
 func storeDirs(c Config) []string {
 	var dirs []string
 	for _, dir := range c.Bin {
@@ -143,8 +143,8 @@ func reason(c Config) string {
 	return ""
 }
 
-// noEngine is the one message for a platform on which nothing can work: what was tried, what forbade it, and which
-// setting helps.
+// noEngine is the error of a platform on which no engine works. It says what was tried, what denied it, and which settings
+// help.
 func (l *launcher) noEngine() error {
 	ch := l.engine
 	var b strings.Builder

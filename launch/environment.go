@@ -45,8 +45,8 @@ func (e *environment) prependPath(dirs []string) {
 	}
 }
 
-// prepareEnvironment makes the app's environment of this process's: store paths as the engine shows them, the closure's
-// programs first on PATH, and what the closure has and nothing else names.
+// prepareEnvironment turns this process's environment into the app's: store paths become what the engine needs, the closure's
+// programs come first on PATH, and the configuration's defaults are set where they apply.
 func (l *launcher) prepareEnvironment() {
 	for i, pair := range l.env {
 		l.env[i] = l.relocated(pair)

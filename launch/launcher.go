@@ -17,7 +17,7 @@ const (
 	exitSignal    = 128
 )
 
-// launcher is one start: what the image holds, what was asked for, and the engine once it is known.
+// launcher is the state of one start.
 type launcher struct {
 	config     Config
 	self       string // this program's path
@@ -84,7 +84,7 @@ func start(s *supervisor, args, environ []string) (status, error) {
 	if l.engine, err = newChoice(config, env.get(EngineEnv)); err != nil {
 		return 0, err
 	}
-	l.notes()
+	l.logChoice()
 	l.prepareEnvironment()
 	cmd, err := l.command(args)
 	if err != nil {
@@ -93,7 +93,7 @@ func start(s *supervisor, args, environ []string) (status, error) {
 	return l.run(cmd)
 }
 
-// command tells the two ways of being called apart.
+// command is what this program was called to start, under either of its names.
 func (l *launcher) command(args []string) (*command, error) {
 	if filepath.Base(args[0]) != ProcessProgramName {
 		if len(args) < 2 {
@@ -107,8 +107,8 @@ func (l *launcher) command(args []string) (*command, error) {
 	return l.line(l.relocated(args[2]), l.relocatedAll(args[3:]))
 }
 
-// program is a command with its program's file found. "sh -c LINE" where the image has no such shell is given to the
-// launcher's own.
+// program is the command of these words, with its program's file found. "sh -c LINE" becomes a command of the launcher's own
+// shell where the image has no such program.
 func (l *launcher) program(argv []string, env environment, needsEngine bool) (*command, error) {
 	cmd := &command{argv: argv, env: env, needsEngine: needsEngine}
 	err := l.locate(cmd)
@@ -119,9 +119,9 @@ func (l *launcher) program(argv []string, env environment, needsEngine bool) (*c
 	return cmd, err
 }
 
-// run makes the command take this process's place where nothing needs a parent, and supervises it elsewhere. That of
-// process 1 it may not take: there the kernel drops every signal that is not caught, SIGTERM too, and nobody reaps what
-// is orphaned.
+// run makes the command take this process's place, and supervises it where something needs a parent: an engine, and process 1.
+// If the app were process 1, the kernel would drop every signal that the app does not catch, SIGTERM too, and nobody would reap
+// orphans.
 func (l *launcher) run(cmd *command) (status, error) {
 	if os.Getpid() != 1 && l.engine.name != "" {
 		return 0, cannotExec(cmd.path, cmd.path, execInPlace(cmd))
@@ -135,8 +135,8 @@ func (l *launcher) run(cmd *command) (status, error) {
 	})
 }
 
-// notes says what the person who set BPL_NIX_ENGINE should know, and the engine where that is already decided.
-func (l *launcher) notes() {
+// logChoice prints the warning about BPL_NIX_ENGINE, where there is one, and logs the engine where it is decided already.
+func (l *launcher) logChoice() {
 	if l.engine.warning != "" {
 		fmt.Fprintf(l.stderr, "%s: %s\n", ProgramName, l.engine.warning)
 	}
@@ -151,7 +151,7 @@ func (l *launcher) debugf(format string, args ...any) {
 	}
 }
 
-// failure is an error that ends the launcher with a certain exit status.
+// failure is an error with the exit status that the launcher ends with.
 type failure struct {
 	code int
 	err  error

@@ -13,7 +13,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// LineError says where a Procfile line is not a command line.
+// LineError says why a Procfile line is not a command line, and where.
 type LineError struct {
 	// Line is the text, Column the 1-based byte it goes wrong at; 0 where no single place is at fault.
 	Line   string
@@ -102,8 +102,8 @@ func (l Line) Files() (words []string) {
 	return words
 }
 
-// line is the command that a process type's line asks for: itself where it is one command, else a shell that is given
-// the line as it is. args are the user's; they come last, or where a line for a shell says "$@".
+// line is the command that runs a process type's line: the line's own where it is one command, else a shell that is given the
+// line. args are the user's; they come last, or where a line for a shell says "$@".
 func (l *launcher) line(text string, args []string) (*command, error) {
 	line, err := ParseLine(text)
 	if err != nil {
@@ -130,8 +130,8 @@ func (l *launcher) line(text string, args []string) (*command, error) {
 	return l.program(argv, env, needsEngine)
 }
 
-// plainCommand is the one command that a line consists of, where nothing in it needs a shell: words, quotes, variables
-// and assignments before it. An exec before it is dropped. nil for any other line.
+// plainCommand is the command of a line that is one command of words, quotes, variables and assignments before it, without the
+// word exec; nil for any other line, which needs a shell.
 func plainCommand(file *syntax.File) *syntax.CallExpr {
 	st := file.Stmts[0]
 	call, ok := st.Cmd.(*syntax.CallExpr)
@@ -155,7 +155,7 @@ func plainCommand(file *syntax.File) *syntax.CallExpr {
 	return call
 }
 
-// plainNode reports whether a part of a command means the same to every shell, and without one.
+// plainNode reports whether a part of a command means the same to every shell and to this program.
 func plainNode(node syntax.Node) bool {
 	switch n := node.(type) {
 	case nil, *syntax.CallExpr, *syntax.Word, *syntax.SglQuoted, *syntax.DblQuoted, *syntax.Comment:
@@ -174,8 +174,8 @@ func plainNode(node syntax.Node) bool {
 	return false
 }
 
-// plainVariable reports whether a name is one of the environment, rather than of the user's arguments or one of those
-// that shells set by themselves.
+// plainVariable reports whether a variable comes from the environment. The others are the user's arguments ($1, $@) and those that
+// shells set themselves.
 func plainVariable(name string) bool {
 	switch name {
 	case "_", "LINENO", "RANDOM", "SRANDOM", "SECONDS", "UID", "EUID", "PPID", "SHLVL", "OLDPWD", "GROUPS", "HOSTNAME",
@@ -185,7 +185,7 @@ func plainVariable(name string) bool {
 	return syntax.ValidName(name) && !strings.HasPrefix(name, "BASH") && !strings.HasPrefix(name, "EPOCH")
 }
 
-// expand gives the words of a plain command and its environment, as a shell would.
+// expand expands a plain command's words and assignments, as a shell does, to its arguments and environment.
 func (l *launcher) expand(call *syntax.CallExpr) (argv []string, env environment, err error) {
 	dir, _ := os.Getwd()
 	config := func() *expand.Config { // shells set PWD, and do not take IFS from their environment
@@ -195,7 +195,7 @@ func (l *launcher) expand(call *syntax.CallExpr) (argv []string, env environment
 	if argv, err = expand.Fields(config(), call.Args...); err != nil {
 		return nil, nil, err
 	}
-	for _, assign := range call.Assigns { // the next one sees it, the words do not
+	for _, assign := range call.Assigns { // a value may use the variables that are assigned before it; the words may not
 		value, err := expand.Literal(config(), assign.Value)
 		if err != nil {
 			return nil, nil, err
@@ -210,7 +210,7 @@ func (l *launcher) isSelf(word string) bool {
 	return word == ProgramName || filepath.Base(word) == ProgramName && sameFile(word, l.self)
 }
 
-// saysArguments reports whether a line says itself where the user's arguments belong.
+// saysArguments reports whether a line has "$@", "$1" or the like, and so says itself where the user's arguments go.
 func (l Line) saysArguments() (says bool) {
 	syntax.Walk(l.file, func(node syntax.Node) bool {
 		if p, ok := node.(*syntax.ParamExp); ok {
@@ -222,8 +222,8 @@ func (l Line) saysArguments() (says bool) {
 	return says
 }
 
-// withArguments is a line for a shell with "$@" after its last command, where there are arguments and it does not say
-// itself where they belong.
+// withArguments is the text of a line for a shell. Where there are arguments and the line does not say where they go, "$@" is
+// added to its last command; the error is a *LineError where that is none that can take arguments.
 func (l Line) withArguments(args []string) (string, error) {
 	if len(args) == 0 || l.saysArguments() {
 		return l.text, nil
@@ -245,8 +245,7 @@ func (l Line) withArguments(args []string) (string, error) {
 	return l.text[:end] + ` "$@"` + l.text[end:], nil
 }
 
-// shell is the command that runs a line by a real shell: the closure's, else the run image's. Only where there is none,
-// the launcher's own does.
+// shell is the command that runs a line by the closure's shell, else by the run image's, else by the launcher's own.
 func (l *launcher) shell(text string, args []string) (*command, error) {
 	if !slices.Contains(filepath.SplitList(l.env.get("PATH")), filepath.Dir(l.self)) {
 		// The line may say run_proot.sh.

@@ -16,7 +16,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// maxLinks is how many links of a path are followed: more than Linux does (path_resolution(7)), which says so then.
+// maxLinks bounds how many links of a path are followed. It is more than Linux follows (path_resolution(7)), so that the error is
+// the one that Linux gives for the path.
 const maxLinks = 64
 
 // maxOffered bounds how many of the closure's programs a message lists.
@@ -25,18 +26,17 @@ const maxOffered = 24
 // command is one program to start.
 type command struct {
 	argv    []string
-	program string // what to look for where it is not argv[0]
-	path    string // the program's file, as the program itself will see it; locate sets it
+	program string // the name or path of the program to look for; "" for argv[0]
+	path    string // the program's file, as it is seen inside the engine; locate sets it
 	env     environment
-	// needsEngine: it is not started without an engine, as the user said run_proot.sh, or it is a line that may want the
-	// closure. closure: the program's file is in the closure.
-	needsEngine, closure bool
-	// shell: the program is a shell, or this one in its place, that runs a line.
-	shell bool
+
+	needsEngine bool // where no engine works it is not started: the user said run_proot.sh, or a line may use the closure
+	closure     bool // the program's file is in the closure; locate sets it
+	shell       bool // the program is a shell, or this one instead of it, that runs a line
 }
 
-// locate finds the command's program: a name on PATH, whose directories below /nix/store are looked up in the view where
-// only an engine will show them, or a path.
+// locate finds the file of the command's program, which is named by a path or looked up on PATH. Paths below /nix/store are
+// looked up in the view where only the engine will have them there.
 func (l *launcher) locate(cmd *command) error {
 	name := cmd.program
 	if name == "" {
@@ -67,7 +67,7 @@ func (l *launcher) locate(cmd *command) error {
 	return &failure{exitNotFound, l.notFound(name, cmd.env.get("PATH"))}
 }
 
-// try takes path as the command's program if it is one.
+// try makes path the command's program if it can be executed.
 func (l *launcher) try(cmd *command, path string) error {
 	err := executable(l.onDisk(path))
 	switch {
@@ -84,7 +84,7 @@ func (l *launcher) try(cmd *command, path string) error {
 	return &failure{exitCannotRun, fmt.Errorf("%s: %w", path, err)}
 }
 
-// inClosure reports whether a file is one of the closure's, rather than of the run image.
+// inClosure reports whether a file is the closure's.
 func (l *launcher) inClosure(path string) bool {
 	if strings.HasPrefix(path, storepath.Dir+"/") || strings.HasPrefix(path, l.config.View+"/") {
 		return true
@@ -92,7 +92,8 @@ func (l *launcher) inClosure(path string) bool {
 	return slices.ContainsFunc(l.config.Bin, func(dir string) bool { return filepath.Dir(path) == dir })
 }
 
-// onDisk is where a file that the app will see is now: /nix/store is only there inside an engine.
+// onDisk is the path by which this process reaches a file that the app reaches by path. They differ where /nix/store is only
+// there inside an engine.
 func (l *launcher) onDisk(path string) string {
 	if l.engine.name != "" || !filepath.IsAbs(path) {
 		return path
@@ -100,8 +101,8 @@ func (l *launcher) onDisk(path string) string {
 	return l.resolve(path)
 }
 
-// resolve follows a path's links as an app under the engine would, with the view in the place of /nix/store. A path
-// that leads nowhere is returned as far as it was followed.
+// resolve follows a path's links as the app would inside an engine: /nix/store leads to the view. A path that leads nowhere is
+// returned as far as it was followed.
 func (l *launcher) resolve(path string) string {
 	todo, done := strings.Split(path, "/")[1:], "/"
 	for links := 0; len(todo) > 0 && links < maxLinks; {
@@ -157,7 +158,7 @@ func (l *launcher) notFound(name, path string) error {
 	return fmt.Errorf("%s: no such program: %s%s", name, where, l.offer())
 }
 
-// offer lists the closure's programs, so that a typing error is seen at once.
+// offer is the part of a message that lists the closure's programs, so that a typing error is seen at once.
 func (l *launcher) offer() string {
 	var names []string
 	for _, dir := range l.engine.bin {
@@ -179,7 +180,8 @@ func (l *launcher) offer() string {
 	return "\nthe closure offers: " + strings.Join(names, ", ")
 }
 
-// cannotExec explains an execve that failed on a file that is there: mostly its interpreter is not.
+// cannotExec explains why a file that is there could not be executed. Mostly its interpreter is missing. real is the path by
+// which this process reaches it.
 func cannotExec(path, real string, err error) error {
 	if errors.Is(err, syscall.ENOEXEC) {
 		problem := "neither a program for this machine nor a script with a #! line"

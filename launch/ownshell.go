@@ -12,16 +12,16 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// ownShellFlag makes this program a shell for images that have none: LINE [NAME [ARGUMENT…]] as after "sh -c".
+// ownShellFlag makes this program a shell, for images that have none. LINE [NAME [ARGUMENT…]] follow, as after "sh -c".
 const ownShellFlag = "--nix-hydra-shell"
 
-// ownShell is the command that interprets a line inside the engine, as a shell would run there.
+// ownShell is the command that starts this program as the shell of a line. It runs inside the engine, as any shell does.
 func (l *launcher) ownShell(text string, nameAndArgs []string) *command {
 	argv := append([]string{ProcessProgramName, ownShellFlag, text}, nameAndArgs...)
 	return &command{argv: argv, path: l.self, env: l.env, needsEngine: true, shell: true}
 }
 
-// runOwnShell interprets a line by mvdan.cc/sh, as that library does, and returns its exit status.
+// runOwnShell runs a line by mvdan.cc/sh and returns its exit status.
 func runOwnShell(text string, nameAndArgs, environ []string) (code int) {
 	fail := func(problem any) int {
 		fmt.Fprintf(os.Stderr, "%s: running command line %q without a shell: %v: the image has no shell, add bash to the "+
@@ -42,7 +42,7 @@ func runOwnShell(text string, nameAndArgs, environ []string) (code int) {
 		return fail(err)
 	}
 	defer func() {
-		if problem := recover(); problem != nil { // which is how the library refuses what it does not implement
+		if problem := recover(); problem != nil { // the library panics where it does not implement something
 			code = fail(problem)
 		}
 	}()
@@ -56,7 +56,7 @@ func runOwnShell(text string, nameAndArgs, environ []string) (code int) {
 	return 0
 }
 
-// withOwnShell has "sh -c LINE" in a line interpreted too, where the image has no such shell.
+// withOwnShell makes this program run "sh -c LINE" in a line, too, where the image has no such shell.
 func withOwnShell(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 2 && isShell(args[0]) && args[1] == "-c" {

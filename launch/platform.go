@@ -13,7 +13,7 @@ import (
 type deniedError struct {
 	what string // the operation and its error
 	by   string // what on this machine refuses it; "" where that cannot be seen
-	help string
+	help string // the setting; "" where none is known
 }
 
 func (e *deniedError) Error() string {
@@ -30,7 +30,7 @@ func usernsDenied(what string, err error) *deniedError {
 	return d
 }
 
-// noNamespace is what refuses user namespaces, as the files of /proc show it, and what helps.
+// noNamespace says what refuses user namespaces, as far as the files of proc show that, and which setting helps.
 func noNamespace(proc string, err error) (by, help string) {
 	switch {
 	case sysctl(proc, "user/max_user_namespaces") == "0":
@@ -63,7 +63,7 @@ func prootDenied(what, output string) *deniedError {
 	return d
 }
 
-// noTrace is what refuses PRoot its work, as it says itself and the files of /proc show it, and what helps.
+// noTrace says what hinders PRoot, as far as its output and the files of proc show that, and which setting helps.
 func noTrace(proc, output string) (by, help string) {
 	switch {
 	case strings.Contains(output, "temporary"):

@@ -22,7 +22,7 @@ import (
 const (
 	prootNoSeccomp = "PROOT_NO_SECCOMP"
 	prootTempDir   = "PROOT_TMP_DIR"
-	// Else PRoot, where it may, makes /nix/store in the image itself, unreadable, and leaves it there when it is killed.
+	// Without it, PRoot makes an unreadable /nix/store in the image where it has the rights, and leaves that when it is killed.
 	prootNoPollute = "PROOT_DONT_POLLUTE_ROOTFS"
 )
 
@@ -71,8 +71,8 @@ func (l *launcher) prootTemp(env environment) (string, error) {
 	}
 }
 
-// startTraced is one start of PRoot in one of its two modes. PRoot and the shim have a process group of their own, and
-// the app that the shim starts has another.
+// startTraced starts PRoot in one of its two modes, in a process group of its own. The shim is in that group too; the app that it
+// starts has another.
 func (l *launcher) startTraced(cmd *command, temp string, seccomp bool) (*app, error) {
 	reports, reportEnd, noReports := os.Pipe()
 	output, outputEnd, noOutput := os.Pipe()
@@ -143,7 +143,7 @@ func (l *launcher) awaitStart(cmd *command, a *app, pipe *os.File, messages <-ch
 	select {
 	case output := <-messages:
 		return nil, prootDenied(what, output)
-	case <-time.After(exitGrace): // something that PRoot has left holds the pipe
+	case <-time.After(exitGrace): // a process that PRoot has left keeps the pipe open
 		return nil, prootDenied(what, "")
 	}
 }
@@ -172,8 +172,8 @@ func readExit(pipe *os.File, reports *json.Decoder, ends chan<- status) {
 	}
 }
 
-// endTraced ends what the app left behind, then PRoot, which waits for all of it and ignores every polite signal, and
-// returns PRoot's status.
+// endTraced kills what the app left behind, for which PRoot waits, and returns PRoot's status. A PRoot that does not end then is
+// killed: it ignores SIGTERM.
 func endTraced(proot int) status {
 	var ws syscall.WaitStatus
 	for deadline := time.Now().Add(exitGrace); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -185,8 +185,8 @@ func endTraced(proot int) status {
 	return endChild(proot) // its tracees die with it
 }
 
-// readMessages reads what PRoot itself prints up to its end. Its errors belong into the message of a start that failed,
-// and all of it to the debug log.
+// readMessages reads what PRoot itself prints, until it has ended. All of it goes to the debug log, and the errors to messages,
+// for the error of a start that failed.
 func (l *launcher) readMessages(pipe *os.File, messages chan<- string) {
 	defer func() { _ = pipe.Close() }()
 	var all string

@@ -8,12 +8,17 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// nameChars are what the name of a store path may hold.
+// nameChars are the characters of which a store path's base name consists.
 const nameChars = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?="
 
-// relocated is a text in which paths of a relocated closure are named by where they really lie, so that a store path in a
-// command line or a variable means the same under every engine, also to a program that asks whether it is its own real
-// name. Store paths that the closure does not have are left as they are.
+// relocated is a text with the closure's store paths replaced by the layers' directories that hold them, so that a store path in
+// a command line, an argument or a variable means the same under every engine. The directories themselves rather than their
+// links in the view: some programs compare a path that they are given with its real one.
+//
+// What is replaced is "/nix/store/<hash>-<name>" where a path begins there (beginsPath) and the closure has a store path of that
+// hash and name, whole (of the hash, as much as the view's links have). Everything else stays, byte for byte. That is safe in any
+// syntax: such a text means that store path and nothing else, and no shell and no list treats a character of the layer's directory
+// otherwise than those of the store path.
 func (l *launcher) relocated(text string) string {
 	if l.engine.name != EngineRelocate {
 		return text
@@ -32,9 +37,9 @@ func (l *launcher) relocated(text string) string {
 			continue
 		}
 		base := rest[:len(rest)-len(strings.TrimLeft(rest, nameChars))]
-		if base, path := l.place(base); path != "" {
-			out.WriteString(path)
-			rest = rest[len(base):]
+		if name, dir := l.layerDir(base); dir != "" {
+			out.WriteString(dir)
+			rest = rest[len(name):]
 		} else {
 			out.WriteString(store)
 		}
@@ -42,8 +47,9 @@ func (l *launcher) relocated(text string) string {
 	}
 }
 
-// beginsPath reports whether a path begins after a text, rather than goes on: "/mnt", ".." and "$ROOT" are parts of a
-// longer path, "-L" is not.
+// beginsPath reports whether a slash after a text begins a path: after nothing, after a character that ends words and paths ("=", ":",
+// "/", a quote, a blank), and after an option ("-L"). After "/mnt", "..", "~", "$ROOT" or "${ROOT}" it is inside a longer path, which
+// is no store path.
 func beginsPath(before string) bool {
 	above := strings.TrimRight(before, nameChars[:len(nameChars)-2]+"~}")
 	last := before[len(above):]
@@ -58,9 +64,10 @@ func (l *launcher) relocatedAll(texts []string) []string {
 	return all
 }
 
-// place is where a store path of the closure really lies, which its link in the view says, and how its name ends in a text
-// where the name may go on with characters that belong to the text: "name=value", "name?query", a full stop.
-func (l *launcher) place(base string) (name, path string) {
+// layerDir is the directory in a layer that holds a store path of the closure, as its link in the view says; "" for no path of
+// the closure. base may go on after the store path's name with characters that names may have, too: "name=value", "name?query", a
+// full stop. So it is cut off at one of these until it is the name of a path, the longest first.
+func (l *launcher) layerDir(base string) (name, dir string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
 		link := viewPath(l.config.View, name)
 		if target, err := os.Readlink(link); err == nil {
@@ -73,8 +80,8 @@ func (l *launcher) place(base string) (name, path string) {
 	return "", ""
 }
 
-// viewPath names a store path in the view of a relocated closure: with as many characters of the hash as keep the whole
-// path's length (package relocate). "" for what is no store path, and for a view whose length leaves none.
+// viewPath is a store path's link in the view of a relocated closure. The link's name has so many characters of the hash that its
+// path is as long as the store path (package relocate). It is "" where base is no store path's, or the view's path too long.
 func viewPath(view, base string) string {
 	keep := len(storepath.Dir) + storepath.HashLen - len(view)
 	if _, err := storepath.FromBase(base); err != nil || keep <= 0 || keep > storepath.HashLen {

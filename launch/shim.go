@@ -36,7 +36,7 @@ type shimCall struct {
 	Terminal int      // standard stream whose terminal the app is given, -1 for none
 	View     string   // to be bound at /nix/store, under userns
 	Probe    string   // a path below /nix/store that must be seen
-	Strict   bool     // refuse the engine also where only newer programs would miss the closure
+	Strict   bool     // refuse the engine also where only statx, which newer programs use, misses the closure
 	Unset    []string // environment variables that were set for the engine only
 
 	path string
@@ -60,23 +60,21 @@ func parseShimCall(args []string) (c shimCall, err error) {
 
 // report is what the shim sends of a start, one after the other on the pipe.
 type report struct {
-	// Ready: the engine shows the closure. Newer lists the newer system calls to which it does not and which could not be
-	// withheld.
-	Ready bool     `json:",omitempty"`
+	// Ready says that the engine shows the closure.
+	Ready bool `json:",omitempty"`
+	// Newer lists the newer system calls that do not see the closure and could not be withheld.
 	Newer []string `json:",omitempty"`
 	// Pgid is the app's process group, once the app is up or about to take the shim's place.
 	Pgid int `json:",omitempty"`
-	// Problem denied the engine, or the app's program where the closure is seen; Errno is its cause.
+	// Problem says why the engine does not work or, where it is ready, why the program did not start; Errno is its cause.
 	Problem string        `json:",omitempty"`
 	Errno   syscall.Errno `json:",omitempty"`
-	// Exit is how the app ended, where the launcher cannot see that itself: a wait status.
+	// Exit is the app's status, where the app is not the launcher's child.
 	Exit *status `json:",omitempty"`
 }
 
-// Error is the problem.
 func (r *report) Error() string { return r.Problem }
 
-// Unwrap is its cause.
 func (r *report) Unwrap() error { return r.Errno }
 
 // reporter is the shim's end of the pipe.
@@ -95,7 +93,7 @@ func (r *reporter) fail(err error) int {
 	return exitCannotRun
 }
 
-// runShim is this program as the shim.
+// runShim is Main where this program is the shim.
 func runShim(args, environ []string) int {
 	call, err := parseShimCall(args)
 	if err != nil {
@@ -127,14 +125,14 @@ func runShim(args, environ []string) int {
 	return runInPlace(call, env, r)
 }
 
-// runInPlace makes the app take the shim's place, without the privileges that the shim had in its namespaces.
+// runInPlace gives up the privileges that the shim has in its namespaces, and makes the app take the shim's place.
 func runInPlace(call shimCall, env environment, r *reporter) int {
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
 	if err := dropPrivileges(); err != nil {
 		return r.fail(fmt.Errorf("giving up capabilities: %w", err))
 	}
 	if call.Terminal >= 0 {
-		signal.Ignore(syscall.SIGTTOU) // which stops who takes a terminal
+		signal.Ignore(syscall.SIGTTOU) // by which the kernel stops a process that takes a terminal from the background
 		giveTerminal(call.Terminal, unix.Getpgrp())
 		setDefault(syscall.SIGTTOU)
 	}
@@ -143,8 +141,8 @@ func runInPlace(call shimCall, env environment, r *reporter) int {
 	return r.fail(execInPlace(&command{path: call.path, argv: call.argv, env: env}))
 }
 
-// runChild starts the app as a child and reports how it ended: PRoot says 255 for every signal, and waits for whatever
-// the app leaves behind.
+// runChild starts the app as a child and reports its status. PRoot's own would not do: it is 255 for every signal, and comes
+// when all that the app has left behind has ended.
 func runChild(call shimCall, env environment, r *reporter) int {
 	// A PRoot that is killed must not leave its programs running without it; before 5.3 it does not see to that itself.
 	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0)
@@ -177,9 +175,9 @@ func runChild(call shimCall, env environment, r *reporter) int {
 	return end.code()
 }
 
-// probe looks at a path in every way that programs do: engines have dropped bindings for one system call and kept them
-// for another. missed are the calls without the binding that no program does without, newer those that came to Linux
-// later and that older engines do not know, so that only newer programs need them.
+// probe looks at a path by every system call that programs use for that, since engines have kept a binding for one and dropped it
+// for another. missed are the calls that do not see the path and that every program needs; newer are those that came to Linux
+// later, so that older engines do not know them and only newer programs need them.
 func probe(path string) (missed, newer []string, why error) {
 	check := func(list *[]string, call string, err error) {
 		// ENOSYS and EPERM are a kernel or a seccomp filter without the call: programs then use another.
@@ -214,8 +212,8 @@ func (l *launcher) probePath() string {
 	return storepath.Dir
 }
 
-// readStart reads the shim's reports up to the app's start, or the problem of it. Where the app takes the shim's place,
-// the end of the pipe says that it has. Neither ready nor an error is an engine that did not come up itself.
+// readStart reads the shim's reports until the app is up or the start has failed. Where the app takes the shim's place, the end
+// of the pipe says that it has. A report that is not ready, without an error, says that the engine ended before the shim began.
 func readStart(reports *json.Decoder, inPlace bool) (r report, err error) {
 	for {
 		var next report

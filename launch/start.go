@@ -41,8 +41,8 @@ func (l *launcher) startApp(cmd *command) (*app, error) {
 	return nil, &failure{exitCannotRun, l.noEngine()}
 }
 
-// chosen says which engine has turned out to work, and what did not although it was asked for. a is nil where the engine
-// works and the program does not.
+// chosen logs which engine works, and warns where that is not the one that BP_NIX_ENGINE asked for. a is nil where the engine
+// works and the program did not start.
 func (l *launcher) chosen(name string, a *app) {
 	ch := l.engine
 	switch {
@@ -66,7 +66,7 @@ func (l *launcher) chosen(name string, a *app) {
 	}
 }
 
-// startPlain starts the command as a child.
+// startPlain starts the command as a child, without an engine around it.
 func (l *launcher) startPlain(cmd *command) (*app, error) {
 	tty := terminal()
 	pid, err := forkExec(cmd, os.Stderr, tty, 0)
@@ -76,8 +76,8 @@ func (l *launcher) startPlain(cmd *command) (*app, error) {
 	return &app{child: pid, pgid: pid, terminal: tty}, nil
 }
 
-// readShim waits for what the shim in an engine reports of a start, at most for startTimeout, and no longer than exitGrace
-// once a terminating signal has come or the engine has ended, of which something may live on that holds the pipe.
+// readShim waits for the shim's report of a start. It waits for startTimeout at most, and for exitGrace once a terminating signal
+// has come or the engine's process has ended: what that has left may keep the pipe open.
 func (l *launcher) readShim(pid int, pipe *os.File, reports *json.Decoder, inPlace bool) (report, error) {
 	type outcome struct {
 		report
@@ -94,7 +94,7 @@ func (l *launcher) readShim(pid int, pipe *os.File, reports *json.Decoder, inPla
 	return o.report, o.err
 }
 
-// endChild kills a child that is of no use, and returns its status: its own where it has ended by itself.
+// endChild kills a child, if it has not ended yet, and returns its status.
 func endChild(pid int) status {
 	var ws syscall.WaitStatus
 	_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -19,8 +19,8 @@ func (s status) code() int {
 	return s.wait().ExitStatus()
 }
 
-// exit ends this process as the program ended: killed by the same signal where that is possible, which it is not for
-// PID 1; otherwise it returns the exit status to end with.
+// exit ends this process by the signal that has killed the program. Where none has, and for process 1, which cannot be killed so,
+// it returns the exit status to end with.
 func (s status) exit() int {
 	if ws := s.wait(); ws.Signaled() && os.Getpid() != 1 {
 		dieBy(ws.Signal())
@@ -28,7 +28,7 @@ func (s status) exit() int {
 	return s.code()
 }
 
-// dieBy kills this process by sig, past the Go runtime's own handlers, and leaves no second core file.
+// dieBy kills this process by sig, which the Go runtime would handle. The app may have left a core file; this process leaves none.
 func dieBy(sig syscall.Signal) {
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	setDefault(sig)
@@ -36,5 +36,5 @@ func dieBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// action is as large as the kernel's struct sigaction. Zeros are SIG_DFL, no flags, an empty mask.
+// action stands for the kernel's struct sigaction, which is not larger. Zeros are SIG_DFL, no flags and an empty mask.
 type action [64]byte

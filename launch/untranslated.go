@@ -16,12 +16,12 @@ var untranslated = []uint32{
 	unix.SYS_FILE_GETATTR, unix.SYS_FILE_SETATTR,
 }
 
-// newerCalls are those that some PRoot knows, and not every one: 5.4 knows faccessat2 on amd64 and not on arm64.
+// newerCalls are the system calls that some PRoots know and others do not: 5.4 knows faccessat2 on amd64 and not on arm64.
 var newerCalls = map[string]uint32{"statx": unix.SYS_STATX, "faccessat2": unix.SYS_FACCESSAT2}
 
-// withhold makes this process and what it starts see a kernel that does not have what this PRoot does not translate, among
-// it the newer calls of those names. Programs then use an older call, which it does translate: glibc's eaccess, by which
-// the shells' test -x looks, its stat and its fexecve do.
+// withhold makes the system calls that PRoot does not translate fail in this process and all that it starts, as if the kernel did
+// not have them; of newerCalls, those that are named. Programs then use an older call, which PRoot does translate. So do glibc's
+// eaccess, which the shells' test -x calls, its stat and its fexecve.
 func withhold(newer []string) error {
 	calls := untranslated
 	for _, name := range newer {
@@ -30,7 +30,7 @@ func withhold(newer []string) error {
 	filter := withholding(calls)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	_ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) // else only root may add a filter
-	// All threads of this process, as the one that starts the app may be any.
+	// The filter is for all threads of this process: any of them may start the app.
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
 		uintptr(unsafe.Pointer(&program)))
 	runtime.KeepAlive(filter)

@@ -13,9 +13,9 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// startUserns starts the command in a user and a mount namespace of its own, in which the view is at /nix/store. The
-// user is the same inside as outside. This process stays as the parent: entering a user namespace takes a process of
-// one thread, which a Go program is only between fork and exec.
+// startUserns starts the command in a user and a mount namespace of its own, in which the view is at /nix/store. The user is the
+// same inside as outside. This process stays as the parent: only a process with one thread may enter a user namespace, which
+// a Go program has between fork and exec only.
 func (l *launcher) startUserns(cmd *command) (*app, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -56,7 +56,7 @@ func (l *launcher) startUserns(cmd *command) (*app, error) {
 	return nil, usernsDenied("starting in the namespace", err)
 }
 
-// idMappings keeps every id what it is. An ordinary user may only map itself; root maps all that it has.
+// idMappings maps every id to itself. An ordinary user may map its own only; root maps all that it has.
 func idMappings() (uids, gids []syscall.SysProcIDMap, setgroups bool) {
 	if os.Geteuid() == 0 {
 		uids, gids = allIDs("/proc/self/uid_map"), allIDs("/proc/self/gid_map")
@@ -92,8 +92,8 @@ func capable(capability uint) bool {
 	return unix.Capget(&header, &data[0]) == nil && data[capability/32].Effective&(1<<(capability%32)) != 0
 }
 
-// dropPrivileges takes from the app what the shim needed to mount: an ordinary user's exec then has no capability;
-// root keeps those that its namespace gives root.
+// dropPrivileges gives up the capability by which the shim has mounted the view. An ordinary user's app then has none; root's
+// has those that its namespace gives root.
 func dropPrivileges() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
@@ -165,8 +165,8 @@ func enterView(view string) error {
 	return nil
 }
 
-// mirror makes every entry of from appear in to: directories and files by a bind mount, links as they are. except is left
-// out.
+// mirror makes every entry of the directory from appear in to, directories and files by a bind mount and links as they are. An
+// entry of the name except is left out.
 func mirror(from, to, except string) error {
 	entries, err := os.ReadDir(from)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/launch"
 )
 
-// Resource is something that programs look for at a fixed place of an operating system, that a bare run image lacks, and
-// that a variable can point to where the closure has it.
+// Resource is something that programs look for at a fixed path of an operating system, that a bare run image lacks, and that a
+// variable can point to where the closure has it.
 type Resource struct {
-	// Files are where a store path may have it.
+	// Files are the paths below a store path where it may be, best first.
 	Files []string
 	// standard says how the launcher points to it, but for the value.
 	standard launch.EnvDefault
@@ -21,7 +21,7 @@ type Resource struct {
 	before string
 }
 
-// Shells are where a store path may have a shell, best first.
+// Shells are the paths below a store path where a shell may be, best first.
 func Shells() []string { return []string{"bin/bash", "bin/sh"} }
 
 // Resources are those that can be pointed to, as nixpkgs lays them out.
@@ -75,8 +75,8 @@ func (r Resource) Path(d launch.EnvDefault) (path string, ok bool) {
 	return path, ok && reflect.DeepEqual(d, r.Default(path))
 }
 
-// find is the place in an ordinary store of the first of some files that the closure has; "" for none. Of several store paths
-// a root comes first, then the greatest name: of two versions mostly the newer one.
+// find is the path in /nix/store of the first of some files that the closure has; "" for none. Of several store paths that have
+// it, a root comes first, then the greatest name: of two versions mostly the newer one.
 func (c Contents) find(files []string) string {
 	rank := func(p storepath.Path) int {
 		if i := slices.IndexFunc(c.Roots, func(r Root) bool { return r.Path == p }); i >= 0 {
