@@ -39,8 +39,8 @@ type Line struct {
 }
 
 // maxBrackets bounds how deeply a line can nest. The parser calls itself for each level, and of a line as long as an argument
-// can be, 128 KiB of brackets take 512 MB of stack and seconds: at 1 GB Go ends the program. All else that nests is longer
-// than one character, and takes 64 MB at most.
+// can be, 128 KiB of brackets take 512 MB of stack and seconds: at 1 GB Go ends the program. All else that nests takes
+// two characters and more for a level, and 64 MB at most.
 const maxBrackets = 5000
 
 // ParseLine reads a process type's command line. The error is a *LineError, which says why the line could not be run: it
