@@ -1,10 +1,8 @@
 package nixproot
 
 import (
-	"crypto/x509"
 	"errors"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,163 +10,132 @@ import (
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
+	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/roots/hydra"
 )
 
-// cacheFixes are for what caches say, and the connections to them.
-func cacheFixes(err error) []string {
+// askedOf is what each cache said of which an error is about.
+func askedOf(err error) []cache.Answer {
 	var (
 		notFound  *cache.NotFoundError
-		reference *closure.MissingError
 		unopened  *cache.OpenError
 		unfetched *cache.FetchError
-		unread    *cache.AuthoritiesError
-		limit     *closure.LimitError
 	)
 	switch {
-	case errors.As(err, &limit):
-		return adviceOn(topicEndless)
-	case errors.As(err, &notFound) && errors.As(err, &reference) && len(reference.Chain) > 1:
-		return dependencyFixes(reference, notFound)
 	case errors.As(err, &notFound):
-		return askedFixes(notFound.Asked)
+		return notFound.Asked
 	case errors.As(err, &unopened):
-		return askedFixes(unopened.Asked)
+		return unopened.Asked
 	case errors.As(err, &unfetched):
-		return askedFixes(unfetched.Tried)
-	case errors.As(err, &unread):
-		return adviceOn(topicAuthorities, "source", unread.Source)
-	case errors.Is(err, cache.ErrNoKeys):
-		return adviceOn(topicNoKeys)
+		return unfetched.Tried
 	}
 	return nil
 }
 
-// askedFixes looks at what each cache said.
-func askedFixes(asked []cache.Answer) []string {
-	var fixes []string
+// askedSteps looks at what each cache said.
+func askedSteps(asked []cache.Answer) []string {
+	var steps []string
 	for _, reason := range []cache.Reason{cache.Untrusted, cache.Invalid, cache.Login, cache.Down, cache.Absent} {
 		for _, a := range asked {
 			if a.Reason != reason {
 				continue
 			}
-			for _, fix := range answerFixes(a) {
-				if !slices.Contains(fixes, fix) {
-					fixes = append(fixes, fix)
+			for _, step := range answerSteps(a) {
+				if !slices.Contains(steps, step) {
+					steps = append(steps, step)
 				}
 			}
 		}
 	}
-	return fixes
+	return steps
 }
 
-// answerFixes is for one cache's answer.
-func answerFixes(a cache.Answer) []string {
-	switch a.Reason {
-	case cache.Untrusted:
-		return trustFix(a)
-	case cache.Absent:
-		fixes := adviceOn(topicAbsent)
-		if status := (*cache.StatusError)(nil); errors.As(a.Err, &status) && status.Code == http.StatusForbidden {
-			fixes = append(fixes, adviceOn(topicPrivate)...)
+// answerSteps are for one cache's answer: for what was wrong with the connection, unless the cache has spoken of the path.
+func answerSteps(a cache.Answer) []string {
+	if a.Reason != cache.Untrusted && a.Reason != cache.Absent {
+		if steps := adviceOn(func(entry advice) facts { return entry.connection.facts(a.Err) }); steps != nil {
+			return steps
 		}
-		return fixes
 	}
-	if fixes := connectionFix(a.Err); fixes != nil {
-		return fixes
-	}
-	switch a.Reason {
-	case cache.Login:
-		return adviceOn(topicLogin)
-	case cache.Down:
-		if u, err := url.Parse(a.URL); err == nil && isLoopback(u.Hostname()) {
-			return slices.Concat(adviceOn(topicLoopback), adviceOn(topicDown))
+	return adviceOn(func(entry advice) facts {
+		if entry.answer == nil {
+			return nil
 		}
-		return adviceOn(topicDown)
-	case cache.Invalid:
-		return adviceOn(topicInvalid)
-	}
-	return nil
+		return entry.answer(a)
+	})
 }
 
-// isLoopback reports whether a host is the machine that asks, which in a build is a container.
-func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
-
-// connectionFix is for what a server, a proxy or TLS said of a request.
-func connectionFix(err error) []string {
-	var (
-		proxy       *cache.ProxyError
-		status      *cache.StatusError
-		scheme      *cache.SchemeError
-		unknown     x509.UnknownAuthorityError
-		host        x509.HostnameError
-		certificate x509.CertificateInvalidError
-		dial        *net.OpError
-		name        *net.DNSError
-	)
-	switch {
-	case errors.As(err, &proxy) && proxy.Code == http.StatusProxyAuthRequired,
-		errors.As(err, &status) && status.Code == http.StatusProxyAuthRequired:
-		return adviceOn(topicProxyLogin)
-	case errors.As(err, &proxy):
-		return adviceOn(topicProxy)
-	case familyFix(err) != nil:
-		return familyFix(err)
-	case errors.As(err, &dial) && dial.Op == "proxyconnect":
-		return adviceOn(topicProxyDown)
-	case errors.As(err, &name) && name.IsNotFound:
-		return adviceOn(topicHost)
-	case errors.As(err, &status) && status.Region != "":
-		return adviceOn(topicRegion, "region", status.Region)
-	case errors.As(err, &status) && status.S3Code == "AccessDenied":
-		return adviceOn(topicBucketDenied)
-	case errors.As(err, &status) && status.S3Code == "NoSuchBucket":
-		return adviceOn(topicBucketName)
-	case errors.As(err, &status) && status.S3Code != "":
-		return adviceOn(topicS3)
-	case errors.As(err, &unknown):
-		return adviceOn(topicAuthority)
-	case errors.As(err, &host):
-		return adviceOn(topicHostName)
-	case errors.As(err, &certificate):
-		return adviceOn(topicExpired)
-	case errors.As(err, &scheme) && scheme.TLS:
-		return adviceOn(topicTLSPort)
-	case errors.As(err, &scheme):
-		return adviceOn(topicPlainPort)
-	}
-	return nil
+// answered is for answers of one reason.
+func answered(reason cache.Reason) func(cache.Answer) facts {
+	return func(a cache.Answer) facts { return facts{}.when(a.Reason == reason) }
 }
 
-// familyFix is for an address that no connection can be made to where the build runs: there is no network of its family, or
-// it is on a link that it does not name. For any other it is nil.
-func familyFix(err error) []string {
+// isLoopback reports whether a URL's host is the machine that asks, which in a build is a container.
+func isLoopback(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+}
+
+// isAltered reports whether a trusted key's name stands on a signature that is not its own.
+func isAltered(a cache.Answer) bool {
+	return slices.ContainsFunc(a.Trusted, func(key narinfo.PublicKey) bool { return slices.Contains(a.Keys, key.Name) })
+}
+
+// keysWith are the trusted keys with the one that signed a path, as the setting takes them.
+func keysWith(a cache.Answer) string {
+	var keys []string
+	for _, key := range a.Trusted {
+		keys = append(keys, key.String())
+	}
+	return strings.Join(append(keys, a.Keys[0]+":<its public key in base64>"), " ")
+}
+
+// noNetwork matches an address for which there is no network where the build runs.
+func noNetwork(err error) facts {
 	address := dialled(err)
 	if address == nil {
 		return nil
 	}
-	var (
-		silent *hydra.AnswerError
-		host   = "the cache's host"
-	)
-	switch outer := (*net.OpError)(nil); {
-	case errors.As(err, &outer) && outer.Op == "proxyconnect":
-		host = "the proxy's host"
-	case errors.As(err, &silent):
-		host = "Hydra's host"
-	}
 	ipv4 := address.IP.To4() != nil
 	unreachable := errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
 		errors.Is(err, syscall.EADDRNOTAVAIL) && !ipv4 // which also is what a machine without free ports says
-	switch {
-	case address.IP.IsLinkLocalUnicast() && errors.Is(err, syscall.EINVAL): // also where the zone is none of this machine's
-		return adviceOn(topicZone, "address", address.IP.String())
-	case unreachable && ipv4:
-		return adviceOn(topicFamily, "family", "IPv4", "record", "an AAAA record", "host", host)
-	case unreachable:
-		return adviceOn(topicFamily, "family", "IPv6", "record", "an A record", "host", host)
+	known := facts{"family": "IPv6", "record": "an A record", "host": whoseHost(err)}
+	if ipv4 {
+		known["family"], known["record"] = "IPv4", "an AAAA record"
 	}
-	return nil
+	return known.when(unreachable)
+}
+
+// noZone matches an address on a link that it does not name, or that is none of this machine's.
+func noZone(err error) facts {
+	address := dialled(err)
+	if address == nil || !address.IP.IsLinkLocalUnicast() || !errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return facts{"address": address.IP.String()}
+}
+
+// proxyDown matches a proxy that cannot be reached.
+func proxyDown(err error) facts {
+	return facts{}.when(isOfProxy(err) && noNetwork(err) == nil && noZone(err) == nil)
+}
+
+// isOfProxy reports whether it is the proxy that no connection could be made to.
+func isOfProxy(err error) bool {
+	var outer *net.OpError
+	return errors.As(err, &outer) && outer.Op == "proxyconnect"
+}
+
+// whoseHost says whose host it is that no connection could be made to.
+func whoseHost(err error) string {
+	var silent *hydra.AnswerError
+	switch {
+	case isOfProxy(err):
+		return "the proxy's host"
+	case errors.As(err, &silent):
+		return "Hydra's host"
+	}
+	return "the cache's host"
 }
 
 // dialled is the address that a connection could not be made to, nil where that is not what an error is about.
@@ -181,33 +148,19 @@ func dialled(err error) *net.TCPAddr {
 	return nil
 }
 
-// trustFix is for a path that no trusted key signed, with the line to add.
-func trustFix(a cache.Answer) []string {
-	if len(a.Keys) == 0 {
-		return adviceOn(topicUnsigned)
+// absentReference is for a path that the caches have, and of which none has a path that it refers to. Where one gives
+// another answer, the reference may be there, but not for us.
+func absentReference(e *closure.MissingError) facts {
+	var notFound *cache.NotFoundError
+	if len(e.Chain) < 2 || !errors.As(e.Err, &notFound) ||
+		slices.ContainsFunc(notFound.Asked, func(a cache.Answer) bool { return a.Reason != cache.Absent }) {
+		return nil
 	}
-	var line []string
-	for _, key := range a.Trusted {
-		if slices.Contains(a.Keys, key.Name) {
-			return adviceOn(topicAltered)
-		}
-		line = append(line, key.String())
-	}
-	line = append(line, a.Keys[0]+":<its public key in base64>")
-	return adviceOn(topicUntrusted, "keys", strings.Join(line, " "))
+	path, reference := e.Chain[len(e.Chain)-2], e.Chain[len(e.Chain)-1]
+	return facts{"root": path.Name(), "reference": reference.Name()}
 }
 
-// dependencyFixes are for a closure of which a cache has the root and lacks a reference.
-func dependencyFixes(missing *closure.MissingError, why *cache.NotFoundError) []string {
-	for _, a := range why.Asked {
-		if a.Reason != cache.Absent {
-			return askedFixes(why.Asked) // the reference may be there, but not for us
-		}
-	}
-	needed, by := missing.Chain[len(missing.Chain)-1], missing.Chain[len(missing.Chain)-2]
-	fixes := adviceOn(topicReference, "root", by.Name(), "reference", needed.Name())
-	if !slices.ContainsFunc(why.Asked, func(a cache.Answer) bool { return strings.Contains(a.URL, "cache.nixos.org") }) {
-		fixes = append(fixes, adviceOn(topicDefaultCache)...)
-	}
-	return fixes
+// isDefaultCacheAsked reports whether the cache was asked that is the only one where no setting says otherwise.
+func isDefaultCacheAsked(err error) bool {
+	return slices.ContainsFunc(askedOf(err), func(a cache.Answer) bool { return strings.Contains(a.URL, "cache.nixos.org") })
 }

@@ -25,29 +25,12 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 	explained := func(e error) string { return explain(e).Error() }
 	it.Before(func() { RegisterTestingT(t) })
 
-	it("speaks of the search path where something is looked for there in vain, and of nothing where not", func() {
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{
-			Summary: "file 'nixpkgs' was not found in the Nix search path (add it using $NIX_PATH or -I)",
-		})).To(ContainSubstring("set BP_NIX_PATH"))
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{
-			Summary: "undefined variable 'stdenvv'",
-		})).To(Equal("evaluating: undefined variable 'stdenvv'"))
-	})
-
 	it("says of an expression without a derivation what it would have to give", func() {
 		NewWithT(t).Expect(explain(&nixinstall.MissingAttrError{}).Error()).To(And(
 			HavePrefix("evaluating the expression: it gives no derivation; it has no attributes at all\n"),
 			ContainSubstring("callPackage"), Not(ContainSubstring("one of the attributes that there are"))))
 		NewWithT(t).Expect(explain(&nixinstall.MissingAttrError{Attr: "lib", Have: []string{"id"}}).Error()).To(And(
 			HavePrefix(`evaluating attribute "lib": it gives no derivation; it has id`), ContainSubstring("set BP_NIX_ATTRS to one")))
-	})
-
-	it("says what may have left a file out of the upload that the expression reads", func() {
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "path 'nix/app.nix' does not exist", File: "shell.nix"})).
-			To(ContainSubstring("see whether nix/app.nix is committed, and whether .gitignore"))
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "path '/etc/app.nix' does not exist"})).NotTo(ContainSubstring("committed"))
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "the expression is string, not a derivation or a set of them"})).
-			To(ContainSubstring("callPackage"))
 	})
 
 	it("says which disk it is that is full", func() {
@@ -57,14 +40,8 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says what to do where a cache serves what is no narinfo", func() {
 		g := NewWithT(t)
-		g.Expect(askedFixes([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).
+		g.Expect(askedSteps([]cache.Answer{{Reason: cache.Invalid, Err: errors.New("narinfo: field NarHash: missing")}})).
 			To(ConsistOf(ContainSubstring("upload the path to it again")))
-	})
-
-	it("says how an experimental feature is switched on", func() {
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{
-			Summary: "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
-		})).To(ContainSubstring(`set NIX_CONFIG="extra-experimental-features = pipe-operators"`))
 	})
 
 	it("says what to do where Nix cannot reach what the expression fetches from, as where there is IPv6 alone", func() {
@@ -79,7 +56,6 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 				Expect(advice).NotTo(ContainSubstring("secret"))
 			}
 		}
-		Expect(explained(&nixinstall.EvalError{Summary: "unable to download 'http://h/n': HTTP error 404"})).NotTo(ContainSubstring("What to do"))
 	})
 
 	it("says what to do about a Procfile that cannot be read as a whole", func() {
@@ -116,16 +92,6 @@ func testExplain(t *testing.T, _ spec.G, it spec.S) {
 		_, err := ReadConfig(func(name string) (string, bool) { return settings[name], settings[name] != "" }, "amd64")
 		NewWithT(t).Expect(explained(err)).To(And(HaveSuffix("What to do:\n  - give the public key (nix key convert-secret-to-public), "+
 			"and replace the pair if somebody may have seen the secret one"), Not(ContainSubstring("AAAA"))))
-	})
-
-	it("says how a flake's inputs get into its lock file", func() {
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "flake.lock does not hold the input a", Unlocked: true})).
-			To(HaveSuffix("\n\nWhat to do:\n  - run nix flake lock and commit flake.lock"))
-	})
-
-	it("says what a flake has instead of what pure evaluation lacks", func() {
-		NewWithT(t).Expect(explained(&nixinstall.EvalError{Summary: "attribute 'currentSystem' missing; a flake is evaluated purely",
-			Pure: true})).To(And(ContainSubstring("packages.<system>"), ContainSubstring("BP_NIX_FILE=default.nix")))
 	})
 
 	it("says how a function gets its arguments, be they texts or packages", func() {

@@ -2,6 +2,7 @@ package nixproot
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
@@ -19,8 +20,8 @@ func notCachedReport(e *roots.NotCachedError) string {
 	fmt.Fprintf(&s, "\n%s:\n", title)
 	for i, finding := range e.Findings {
 		fmt.Fprintf(&s, "  %d. %s\n", i+1, indent(finding.Text))
-		for _, fix := range findingFixes(finding) {
-			fmt.Fprintf(&s, "     → %s\n", indent(fix))
+		for _, step := range findingSteps(finding) {
+			fmt.Fprintf(&s, "     → %s\n", indent(step))
 		}
 	}
 	fmt.Fprintf(&s, "\nWhat was tried: %s", e.Entry)
@@ -44,11 +45,15 @@ func notCachedReport(e *roots.NotCachedError) string {
 // indent keeps further lines below the first.
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
 
-// findingFixes are what to do about one finding.
-func findingFixes(f roots.Finding) []string {
-	fixes := fixesOf(f.Err)
-	for _, kind := range f.Kinds {
-		fixes = append(fixes, adviceOn(topic(kind), f.Facts...)...)
+// findingSteps are what to do about one finding.
+func findingSteps(f roots.Finding) []string {
+	known := facts{}
+	for pair := range slices.Chunk(f.Facts, 2) {
+		known[pair[0]] = pair[1]
 	}
-	return fixes
+	steps := stepsFor(f.Err)
+	for _, kind := range f.Kinds {
+		steps = append(steps, adviceOn(func(entry advice) facts { return known.when(entry.finding == kind) })...)
+	}
+	return steps
 }
