@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
+	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
+	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"

@@ -38,7 +38,7 @@ func zstdDecoder(m *windows, c zstdClass) (*zstd.Decoder, error) {
 	}
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(1<<c), zstd.WithDecoderMaxMemory(1<<62),
-		zstd.IgnoreChecksum(true)) // of a NAR its SHA-256 is checked, which says more
+		zstd.IgnoreChecksum(true))
 }
 
 // zstdReader decodes the frames of a file one by one, each by a decoder for its own window.

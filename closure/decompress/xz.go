@@ -52,8 +52,7 @@ func xzDecoder(r io.Reader, size int64, b bounds) (io.ReadCloser, error) {
 	}
 	z.Reset(r, xz.Options{
 		MaxWindow: b.window, Size: size,
-		SkipCheck: true, // Set.Fetch compares a SHA-256 of all of it
-		Reserve:   x.lease.grow,
+		SkipCheck: true, Reserve: x.lease.grow,
 	})
 	x.z = z
 	return x, nil

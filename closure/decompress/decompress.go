@@ -74,7 +74,8 @@ func Known(name string) bool {
 
 // Reader decompresses r until its end: all streams, frames or members of a concatenation. Close gives the decoder
 // back and does not close r. size is the expected length of the output, or 0; it only saves memory. A decoder waits,
-// here or in Read, until there is memory for its window or ctx ends.
+// here or in Read, until there is memory for its window or ctx ends. The checksums of xz and zstd are not compared: whoever
+// reads has a hash of all of it.
 func (p *Pool) Reader(ctx context.Context, name string, r io.Reader, size int64) (io.ReadCloser, error) {
 	return p.reader(name, r, size, bounds{p.files.lease(ctx), maxWindow})
 }
