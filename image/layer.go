@@ -13,8 +13,6 @@ import (
 	"hash"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
@@ -99,8 +97,7 @@ func unpack(r io.Reader, note func(string)) (io.ReadCloser, error) {
 		return newMembers(bufio.NewReader(whole), note)
 	case isZstd(head):
 		frames := decompress.ZstdParts(whole, func() { note("its compression has several parts") })
-		decoder, err := zstd.NewReader(frames, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdWindow),
-			zstd.WithDecoderMaxWindow(zstdWindow))
+		decoder, err := decompress.NewZstd(frames, zstdWindow)
 		if err != nil {
 			return nil, err
 		}

@@ -36,9 +36,13 @@ func zstdDecoder(m *windows, c zstdClass) (*zstd.Decoder, error) {
 	if z, ok := m.take(c).(*zstd.Decoder); ok {
 		return z, nil
 	}
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(1<<c), zstd.WithDecoderMaxMemory(1<<62),
-		zstd.IgnoreChecksum(true))
+	return NewZstd(nil, 1<<c, zstd.IgnoreChecksum(true))
+}
+
+// NewZstd makes a decoder of r, which may be nil until it is reset: for frames whose windows have no more than that many bytes,
+// and with no goroutine. It compares checksums.
+func NewZstd(r io.Reader, window int64, more ...zstd.DOption) (*zstd.Decoder, error) {
+	return zstd.NewReader(r, append(more, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(uint64(window)))...)
 }
 
 // zstdReader decodes the frames of a file one by one, each by a decoder for its own window.

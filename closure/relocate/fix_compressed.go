@@ -22,6 +22,7 @@ import (
 	ulikunitz "github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
@@ -157,8 +158,7 @@ func (f *fixer) zstd(s source) ([]edit, error) {
 	if err := h.Decode(afterSkippable(s.data)); err == nil && !h.SingleSegment {
 		window = int64(h.WindowSize)
 	}
-	r, err := zstd.NewReader(bytes.NewReader(s.data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindows))
+	r, err := decompress.NewZstd(bytes.NewReader(s.data), maxWindows)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +233,8 @@ func (f *fixer) xz(s source) ([]edit, error) {
 		return nil, errMalformed
 	}
 	const checkAt = 7 // behind the mark: the check over what is unpacked, of which not every reader has all
-	config := ulikunitz.WriterConfig{DictCap: int(min(max(xzWindow(s.data), 1<<12), smallWindows))}
+	window, _ := xz.FirstBlock(s.data)
+	config := ulikunitz.WriterConfig{DictCap: int(min(max(window, 1<<12), smallWindows))}
 	if len(s.data) > checkAt {
 		config.CheckSum, config.NoCheckSum = s.data[checkAt], s.data[checkAt] == ulikunitz.None
 	}
@@ -245,10 +246,10 @@ func (f *fixer) xz(s source) ([]edit, error) {
 
 // xzReader reads an .xz file, with filters before the compression too.
 func xzReader(data []byte) (io.Reader, error) {
-	if onlyLZMA2(data) {
-		return xz.NewReader(bytes.NewReader(data), xz.Options{MaxWindow: maxWindows}), nil
+	if _, otherFilters := xz.FirstBlock(data); otherFilters {
+		return lola.NewReader(bytes.NewReader(data), maxWindows)
 	}
-	return lola.NewReader(bytes.NewReader(data), maxWindows)
+	return xz.NewReader(bytes.NewReader(data), xz.Options{MaxWindow: maxWindows}), nil
 }
 
 // bzip2 compresses a bzip2 file anew, in blocks of the same size.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 )
 
 // An SBCL core is the memory of a whole Lisp, in a file of its own or behind a program, which then ends with its place
@@ -142,8 +144,7 @@ func (f *fixer) lispPart(s source, data []byte) ([]byte, error) {
 	if n == 0 {
 		return nil, blockedBy(Opaque, "a compressed part of an SBCL core that cannot be read")
 	}
-	r, err := zstd.NewReader(bytes.NewReader(data[:n]), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindows))
+	r, err := decompress.NewZstd(bytes.NewReader(data[:n]), maxWindows)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	lola "github.com/mikelolasagasti/xz"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/xz"
 )
 
@@ -57,9 +58,10 @@ func (x *inspector) brotli(l *level, p location) error {
 
 func (x *inspector) xz(l *level, p location) error {
 	head, _ := l.Peek(headLen)
-	window := max(xzWindow(head), 1<<20)
+	window, otherFilters := xz.FirstBlock(head)
+	window = max(window, 1<<20)
 	return x.withMemory(window, func() error {
-		if !onlyLZMA2(head) {
+		if otherFilters {
 			r, err := lola.NewReader(l.Reader, uint32(window))
 			if err != nil {
 				return xzError(err)
@@ -111,7 +113,8 @@ func (x *inspector) zstd(l *level, p location) error {
 	}
 	return with(window, func() error {
 		if l.zstd == nil || window > smallWindows {
-			if err := l.newZstd(window); err != nil {
+			var err error
+			if l.zstd, err = decompress.NewZstd(nil, window); err != nil {
 				return err
 			}
 		}
@@ -125,13 +128,6 @@ func (x *inspector) zstd(l *level, p location) error {
 		}
 		return errors.Join(err, l.zstd.Reset(nil))
 	})
-}
-
-// newZstd makes a decoder for frames of windows up to window.
-func (l *level) newZstd(window int64) (err error) {
-	l.zstd, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(uint64(window)))
-	return err
 }
 
 // jimage goes through a JVM's run-time image, lib/modules: resources after one another, each of which may be

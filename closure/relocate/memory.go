@@ -1,7 +1,6 @@
 package relocate
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/klauspost/compress/zstd"
@@ -51,41 +50,6 @@ func (x *inspector) freeMemory() {
 	x.taken = 0
 	x.loan.Return()
 	x.loan = nil
-}
-
-// xzWindow is the window that the first block of an .xz file wants (xz-file-format, 3.1), or 0 where there is none.
-func xzWindow(head []byte) int64 {
-	const streamHeader, lzma2, largest = 12, 0x21, 40
-	if len(head) < streamHeader+2 {
-		return 0
-	}
-	flags, b := head[streamHeader+1], head[streamHeader+2:]
-	number := func() uint64 {
-		v, n := binary.Uvarint(b)
-		b = b[max(n, 0):]
-		return v
-	}
-	for range flags>>6&1 + flags>>7 {
-		number() // the block's sizes
-	}
-	for range flags&3 + 1 {
-		filter, properties := number(), number()
-		if properties > uint64(len(b)) || filter == lzma2 && properties == 0 {
-			return 0
-		}
-		if filter == lzma2 {
-			bits := min(b[0], largest)
-			return int64(2|bits&1) << (bits/2 + 11)
-		}
-		b = b[properties:]
-	}
-	return 0
-}
-
-// onlyLZMA2 reports whether the first block of an .xz file has one filter; the last one is always LZMA2.
-func onlyLZMA2(head []byte) bool {
-	const blockFlags = 13
-	return len(head) > blockFlags && head[blockFlags]&3 == 0
 }
 
 // zstdWindow is the window that the first frame of a zstd file wants.

@@ -132,36 +132,77 @@ func (r *Reader) startBlock() error {
 	return r.makeWindow(window)
 }
 
-// blockWindow reads the one filter of a block's header and gives its dictionary's size.
+// blockWindow gives the dictionary's size of a block that a Reader can read.
 func blockWindow(header []byte) (int64, error) {
-	flags, rest := header[1], header[2:]
-	if flags&0x3c != 0 {
+	if header[1]&0x3c != 0 {
 		return 0, ErrFormat
 	}
-	for _, present := range []bool{flags&0x40 != 0, flags&0x80 != 0} {
-		if !present {
-			continue
-		}
-		var ok bool
-		if _, rest, ok = varint(rest); !ok {
-			return 0, errCorrupt
-		}
-	}
-	id, rest, ok := varint(rest)
-	if !ok {
-		return 0, errCorrupt
-	}
-	if flags&3 != 0 || id != lzma2ID {
+	window, rest, err := dictionary(header)
+	switch {
+	case filtered(header), err == ErrFilter:
 		return 0, ErrFilter
-	}
-	if len(rest) < 2 || rest[0] != 1 || rest[1] > 40 || len(bytes.Trim(rest[2:], "\x00")) > 0 {
+	case err != nil || len(bytes.Trim(rest, "\x00")) > 0:
 		return 0, errCorrupt
 	}
-	bits := rest[1]
-	if bits == 40 {
-		return 1<<32 - 1, nil
+	return window, nil
+}
+
+// FirstBlock says what the first block of a file that begins with head asks for (xz-file-format, 3.1): the dictionary of LZMA2,
+// in bytes, or 0 where head does not say it; and whether there are filters before LZMA2, for which a Reader has ErrFilter.
+// Nothing is checked: a size that the format does not have counts as the largest.
+func FirstBlock(head []byte) (window int64, otherFilters bool) {
+	if len(head) < headerSize+2 || head[headerSize] == indexMark {
+		return 0, false
 	}
-	return int64(2|bits&1) << (bits/2 + 11), nil
+	window, _, _ = dictionary(head[headerSize:])
+	return window, filtered(head[headerSize:])
+}
+
+// filtered reports whether a block has more filters than one. The last one is always LZMA2.
+func filtered(header []byte) bool { return header[1]&3 != 0 }
+
+// dictionary gives the size of the dictionary of a block's LZMA2, whatever filters come before it, and what follows it in the
+// block's header, which may be cut off behind its first two bytes. ErrFilter says that there is no LZMA2.
+func dictionary(header []byte) (window int64, rest []byte, err error) {
+	flags, rest := header[1], header[2:]
+	number := func() (v uint64) {
+		var ok bool
+		if v, rest, ok = varint(rest); !ok {
+			err = errCorrupt
+		}
+		return v
+	}
+	for range flags>>6&1 + flags>>7 {
+		number() // the block's sizes
+	}
+	for range flags&3 + 1 {
+		filter, size := number(), number()
+		if err != nil || size > uint64(len(rest)) {
+			return 0, nil, errCorrupt
+		}
+		properties := rest[:size]
+		if rest = rest[size:]; filter == lzma2ID {
+			window, err = lzma2Window(properties)
+			return window, rest, err
+		}
+	}
+	return 0, nil, ErrFilter
+}
+
+// lzma2Window is the size of the dictionary that LZMA2's properties say.
+func lzma2Window(properties []byte) (int64, error) {
+	const largest, most = 40, 1<<32 - 1
+	if len(properties) != 1 {
+		return 0, errCorrupt
+	}
+	switch bits := properties[0]; {
+	case bits > largest:
+		return most, errCorrupt
+	case bits == largest:
+		return most, nil
+	default:
+		return int64(2|bits&1) << (bits/2 + 11), nil
+	}
 }
 
 // varint reads xz's multibyte integer: up to nine bytes, seven bits each, lowest first, in the shortest form.
