@@ -3,13 +3,14 @@ package closure
 import (
 	"runtime"
 	"syscall"
+
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 )
 
 // atOnce is how many narinfos are asked for at the same time, and how many NARs stream: they cost latency and little else,
-// and a descriptor or several each. It is no more than a cache answers at the same time: a cache in which paths wait for
-// their turn would seem to be slower than another.
+// and a descriptor or several each.
 func atOnce() int {
-	const most, descriptors = 64, 8
+	const most, descriptors = cache.LookupsAtOnce, 8
 	limit := syscall.Rlimit{Cur: most * descriptors} // where the system does not say
 	_ = syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	return int(max(1, min(most, limit.Cur/descriptors)))

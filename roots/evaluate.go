@@ -228,17 +228,13 @@ func (e evaluation) firstComplete(ctx context.Context, attempts []attempt) (*att
 	return first, nil
 }
 
-// lookupsAtOnce bounds the paths that are looked up at the same time, as a cache that has many to answer would seem to be a
-// slow one.
-const lookupsAtOnce = 64
-
 // lookUp says of which paths no cache has a trusted narinfo, and why; lookup asks the caches for one.
 func lookUp(ctx context.Context, lookup func(context.Context, storepath.Path) (*cache.Found, error), paths []storepath.Path) (
 	map[storepath.Path]*cache.NotFoundError, error) {
 	var mu sync.Mutex
 	absent := map[storepath.Path]*cache.NotFoundError{}
 	group := errgroup.Group{}
-	group.SetLimit(lookupsAtOnce)
+	group.SetLimit(cache.LookupsAtOnce)
 	for _, p := range paths {
 		group.Go(func() error {
 			_, err := lookup(ctx, p)

@@ -58,7 +58,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: o.policy.Timeout,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: 2 * lookupsPerCache, // of narinfos, and of hardly as many NARs
+		MaxIdleConnsPerHost: 2 * LookupsAtOnce, // of narinfos, and of hardly as many NARs
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 		// Each of many requests at once may have as much.

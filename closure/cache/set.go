@@ -128,7 +128,7 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	}
 	c := &substituter{
 		address: a, policy: s.options.policy, stall: s.options.Stall, pool: s.pool, log: s.options.Log,
-		slots:   make(chan struct{}, lookupsPerCache),
+		slots:   make(chan struct{}, LookupsAtOnce),
 		limiter: &limiter{policy: s.options.policy}, probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
@@ -147,8 +147,10 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 	return c
 }
 
-// lookupsPerCache is how many narinfos are asked for at the same time: enough to hide a distant cache's latency.
-const lookupsPerCache = 64
+// LookupsAtOnce is how many narinfos each cache is asked for at the same time: enough to hide a distant cache's latency. More
+// wait for their turn, so that a cache in which they do would seem to be slower than another: whoever looks up many paths
+// calls Lookup no more often than that at the same time.
+const LookupsAtOnce = 64
 
 // Usable gives the URLs, as they were given to Open, of the caches that could be opened, best first. They may hold
 // passwords.
