@@ -69,10 +69,10 @@ func (f *faulty) build(layers string, patience time.Duration, urls ...string) (s
 	options := cache.Options{URLs: urls, Keys: f.cache.keys, RequireSigs: true, Getenv: func(string) string { return "" }}
 	if !slices.Equal(urls, []string{f.healthy}) { // that is waited for also on a machine that is busy with something else
 		options.Stall = patience * 50 * time.Millisecond
-		options = faults.Hasty(options, faults.Policy{
+		options.Policy = cache.Policy{
 			Backoff: time.Millisecond, Timeout: patience * 200 * time.Millisecond,
 			Patience: patience * 50 * time.Millisecond, Disable: 100 * time.Millisecond,
-		})
+		}
 	}
 	set, err := cache.Open(ctx, options)
 	if err != nil {

@@ -86,9 +86,10 @@ func (h *hydraWithFaults) ask(url string, q question, log func(string, ...any)) 
 		Settings: roots.Settings{HydraURL: url, HydraJob: q.job, GitRev: q.revision, System: faultSystem},
 		Identity: nixinstall.Identity{URL: faultRepository},
 		Caches:   func() (*cache.Set, error) { return set, nil },
-		Servers: faults.Hasty(cache.Options{
+		Servers: cache.Options{
 			Getenv: func(string) string { return "" }, Stall: 100 * time.Millisecond,
-		}, faults.Policy{Timeout: 200 * time.Millisecond}),
+			Policy: cache.Policy{Timeout: 200 * time.Millisecond},
+		},
 		Log: log,
 	}.Find(ctx)
 }
@@ -163,11 +164,12 @@ func TestHydraFloods(t *testing.T) {
 			most, err := faults.Peak(t, func() error {
 				_, err := roots.Finder{
 					Settings: roots.Settings{HydraURL: server.URL, HydraJob: "shop/main/web", GitRev: "latest", System: faultSystem},
-					Servers: faults.Hasty(cache.Options{
+					Servers: cache.Options{
 						Getenv:  func(string) string { return "" },
 						Stall:   250 * time.Millisecond,
+						Policy:  cache.Policy{Timeout: 200 * time.Millisecond},
 						RootCAs: []cache.Authorities{{PEM: server.Certificate}},
-					}, faults.Policy{Timeout: 200 * time.Millisecond}),
+					},
 					Log: func(string, ...any) {},
 				}.Find(ctx)
 				return err

@@ -319,7 +319,7 @@ func testCauses(t *testing.T, context spec.G, it spec.S) {
 
 		it("that never begins is given up, and the log says what was waited for", func() {
 			o.Stall = 100 * time.Millisecond // the first byte has ten times that
-			o.Policy().Timeout = 300 * time.Millisecond
+			o.Policy.Timeout = 300 * time.Millisecond
 			began := time.Now()
 			err := ends(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 			Expect(time.Since(began)).To(And(BeNumerically(">=", 10*o.Stall), BeNumerically("<", busy.Limit(20*o.Stall))))

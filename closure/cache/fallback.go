@@ -86,7 +86,7 @@ func (s *sources) next(ctx context.Context) (*Found, fallback) {
 // another reports whether there is a cache besides the present one that has the NAR. One that does not answer in time
 // does not count.
 func (s *sources) another(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.set.options.policy.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.set.options.Policy.Timeout)
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -129,7 +129,7 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		})
 		log := &logged{}
-		o.Policy().Patience = 150 * time.Millisecond
+		o.Policy.Patience = 150 * time.Millisecond
 		o.Log = log.log
 		set := open(t, o)
 		next := first.add(t, "b", "xz", data, nil)
@@ -146,7 +146,7 @@ func testFallback(t *testing.T, context spec.G, it spec.S) {
 	})
 
 	it("is fetched from the other when one does not begin, and waited for where there is no other", func() {
-		o.Policy().Timeout = 50 * time.Millisecond
+		o.Policy.Timeout = 50 * time.Millisecond
 		onNAR(func(w http.ResponseWriter, r *http.Request, file []byte, _ int) {
 			select {
 			case <-time.After(500 * time.Millisecond):

@@ -137,7 +137,7 @@ func (s *Set) fetchFrom(ctx context.Context, f *Found, other fallback, unpack fu
 		if final := other.decide(ctx, n, err); final != nil {
 			return final
 		}
-		if retry.Sleep(ctx, pause(s.options.policy, n, restart.error)) != nil {
+		if retry.Sleep(ctx, pause(s.options.Policy, n, restart.error)) != nil {
 			return err
 		}
 	}

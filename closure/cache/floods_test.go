@@ -25,7 +25,7 @@ func TestFloods(t *testing.T) {
 			Expect(err).NotTo(HaveOccurred())
 			defer server.Close()
 			o := options(server.URL)
-			o.Policy().Timeout = 500 * time.Millisecond
+			o.Policy.Timeout = 500 * time.Millisecond
 			o.RootCAs = []cache.Authorities{{PEM: server.Certificate}}
 			ctx, cancel := stdcontext.WithTimeout(stdcontext.Background(), time.Minute)
 			defer cancel()
@@ -54,7 +54,7 @@ func TestFloodsBesideAnother(t *testing.T) {
 			defer flood.Close()
 			sound := newServer(t)
 			o := options(sound.URL, flood.URL)
-			o.Policy().Timeout = 500 * time.Millisecond
+			o.Policy.Timeout = 500 * time.Millisecond
 			o.RootCAs = []cache.Authorities{{PEM: flood.Certificate}}
 			set, err := cache.Open(t.Context(), o)
 			Expect(err).NotTo(HaveOccurred())

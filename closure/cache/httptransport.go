@@ -45,7 +45,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		return nil, err
 	}
 	proxy := proxies.Variables(o.Getenv, o.Log)
-	dialer := &net.Dialer{Timeout: o.policy.Timeout, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: o.Policy.Timeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
@@ -56,7 +56,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: o.policy.Timeout,
+		TLSHandshakeTimeout: o.Policy.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 2 * LookupsAtOnce, // of narinfos, and of hardly as many NARs
 		IdleConnTimeout:     90 * time.Second,
@@ -66,8 +66,8 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		ReadBufferSize:         4 << 10, // less than what a body is read by, which then is not copied
 		HTTP2: &http.HTTP2Config{
 			MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout:           o.policy.Timeout,
-			PingTimeout:               o.policy.Timeout,
+			SendPingTimeout:           o.Policy.Timeout,
+			PingTimeout:               o.Policy.Timeout,
 		},
 	}, nil
 }

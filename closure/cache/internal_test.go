@@ -11,8 +11,6 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 )
 
 func TestInternal(t *testing.T) {
@@ -85,18 +83,18 @@ func TestAPolicyIsABuildsWhereNothingElseIsSaid(t *testing.T) {
 	RegisterTestingT(t)
 	o := Options{}.withDefaults()
 	Expect(o.Stall).To(Equal(30 * time.Second))
-	Expect(o.policy).To(Equal(policy.Policy{
+	Expect(o.Policy).To(Equal(Policy{
 		Backoff: 250 * time.Millisecond, Timeout: 15 * time.Second, Patience: time.Second, Disable: time.Minute,
 	}))
-	own := policy.Policy{Backoff: 1, Timeout: 2, Patience: 3, Disable: 4}
-	o = Options{Stall: 5}.WithPolicy(own).withDefaults()
-	Expect(o.policy).To(Equal(own))
+	own := Policy{Backoff: 1, Timeout: 2, Patience: 3, Disable: 4}
+	o = Options{Stall: 5, Policy: own}.withDefaults()
+	Expect(o.Policy).To(Equal(own))
 	Expect(o.Stall).To(BeEquivalentTo(5))
 }
 
 func TestAPauseIsAsLongAsRetryAfterSaysAndNoLongerThanItMay(t *testing.T) {
 	RegisterTestingT(t)
-	p := policy.Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
+	p := Policy{Backoff: time.Millisecond, Disable: 5 * time.Second}
 	Expect(pause(p, 1, &StatusError{retryAfter: 2 * time.Second})).To(Equal(2 * time.Second))
 	Expect(pause(p, 1, &StatusError{retryAfter: time.Hour})).To(Equal(5 * time.Second))
 }

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
@@ -14,7 +13,7 @@ import (
 // of the gap away, so that it comes to be about as long as the cache wants it. Refusals are no failure of a request but of the
 // cache, once nothing has come from it in as many pauses as a request has attempts.
 type limiter struct {
-	policy policy.Policy
+	policy Policy
 
 	mu       sync.Mutex
 	gap      time.Duration // between two requests

@@ -97,8 +97,8 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 					return refused
 				})
 				o := options(s.URL)
-				o.Policy().Backoff = 50 * time.Millisecond
-				o.Policy().Disable = 100 * time.Millisecond // which bounds Retry-After
+				o.Policy.Backoff = 50 * time.Millisecond
+				o.Policy.Disable = 100 * time.Millisecond // which bounds Retry-After
 				log := &logged{}
 				o.Log = log.log
 				set := open(t, o)
@@ -128,7 +128,7 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 			return true
 		})
 		o := options(s.URL)
-		o.Policy().Backoff = 50 * time.Millisecond // five pauses are longer than a busy machine lets the four stand still
+		o.Policy.Backoff = 50 * time.Millisecond // five pauses are longer than a busy machine lets the four stand still
 		fetchAll(open(t, o), publish(40))
 	})
 
@@ -160,7 +160,7 @@ func testLimiter(t *testing.T, context spec.G, it spec.S) {
 
 	it("is given up after five pauses, however many paths were asked for", func() {
 		o := options(s.URL)
-		o.Policy().Backoff = 50 * time.Millisecond
+		o.Policy.Backoff = 50 * time.Millisecond
 		set := open(t, o)
 		s.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { w.WriteHeader(503); return true })
 		errs := make(chan error, 200)

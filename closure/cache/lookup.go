@@ -103,12 +103,12 @@ func (s *Set) askAll(p storepath.Path, caches []*substituter, failures map[*subs
 			replies.of[r.index] = &r
 			failures[caches[r.index]] = r.err
 			if r.found != nil && patience == nil {
-				patience = time.After(s.options.policy.Patience)
+				patience = time.After(s.options.Policy.Patience)
 			}
 		case <-patience:
 			found, silent := replies.bestSoFar()
 			for _, c := range silent { // so that the next look-ups do not wait for them
-				c.disable(fmt.Errorf("%w by %v", errLate, s.options.policy.Patience))
+				c.disable(fmt.Errorf("%w by %v", errLate, s.options.Policy.Patience))
 			}
 			return found
 		}

@@ -92,7 +92,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			o := options(first.URL, second.URL)
 			const patience = 500 * time.Millisecond
 			o.Log = log.log
-			o.Policy().Patience = patience
+			o.Policy.Patience = patience
 			set := open(t, o)
 			began := time.Now()
 			for _, p := range names {
@@ -106,7 +106,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			only := first.add(t, "only", "none", data, nil)
 			first.on(narinfos(450 * time.Millisecond))
 			o := options(first.URL, second.URL)
-			o.Policy().Patience = 150 * time.Millisecond
+			o.Policy.Patience = 150 * time.Millisecond
 			Expect(open(t, o).Lookup(ctx, only.StorePath)).To(HaveField("CacheURL", first.URL))
 		})
 
@@ -114,7 +114,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			only := first.add(t, "only", "none", data, nil)
 			first.on(narinfos(400 * time.Millisecond))
 			o := options(first.URL, second.URL)
-			o.Policy().Patience = 150 * time.Millisecond
+			o.Policy.Patience = 150 * time.Millisecond
 			set := open(t, o)
 			for range 3 {
 				_, err := set.Lookup(ctx, n.StorePath)
@@ -293,7 +293,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 			return false
 		})
 		o := options(first.URL)
-		o.Policy().Timeout = time.Minute
+		o.Policy.Timeout = time.Minute
 		set := open(t, o)
 		var group sync.WaitGroup
 		for i := range 4 * together {

@@ -67,7 +67,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		Expect(err).NotTo(HaveOccurred())
 		defer silent.Close()
 		o := options("http://" + silent.Addr().String())
-		o.Policy().Timeout = 200 * time.Millisecond
+		o.Policy.Timeout = 200 * time.Millisecond
 		began := time.Now()
 		_, err = cache.Open(ctx, o)
 		var none *cache.OpenError
@@ -87,7 +87,7 @@ func testOpen(t *testing.T, context spec.G, it spec.S) {
 		opened := func() *cache.Set {
 			o := options(slow.URL, s.URL)
 			o.Log = log.log
-			o.Policy().Patience = 50 * time.Millisecond
+			o.Policy.Patience = 50 * time.Millisecond
 			return open(t, o)
 		}
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 )
 
@@ -42,6 +41,8 @@ type Options struct {
 	// Stall is how long a NAR may bring less than 4 KiB a second (Nix: stalled-download-timeout); 0 means 30 s. Where no
 	// other cache has it, its first byte is waited for ten times as long, as a cache may have to fetch it from elsewhere.
 	Stall time.Duration
+	// Policy are the other times that caches are waited for.
+	Policy Policy
 	// Wrap may put itself between the requests to HTTP caches, which have their Authorization by then, and the network:
 	// for servers that want more of a login than that. Nil leaves it out.
 	Wrap func(http.RoundTripper) http.RoundTripper
@@ -49,13 +50,6 @@ type Options struct {
 	Getenv func(string) string
 
 	maxUnsignedSize int64 // tests have less than the constant
-	policy          policy.Policy
-}
-
-// WithPolicy is o with other times to wait, for tests: see package faults. Nobody else can make a policy.
-func (o Options) WithPolicy(p policy.Policy) Options {
-	o.policy = p
-	return o
 }
 
 // maxUnsignedSize is the largest NarSize that is taken from a narinfo without a signature by a trusted key, in bytes, and what
@@ -84,7 +78,7 @@ type Credential struct {
 func (o Options) withDefaults() Options {
 	o.maxUnsignedSize = cmp.Or(o.maxUnsignedSize, maxUnsignedSize)
 	o.Stall = cmp.Or(o.Stall, 30*time.Second)
-	o.policy = o.policy.WithDefaults()
+	o.Policy = o.Policy.withDefaults()
 	if o.Log == nil {
 		o.Log = func(string, ...any) {}
 	}

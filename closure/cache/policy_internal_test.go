@@ -11,8 +11,6 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/sclevine/spec"
 	"github.com/sclevine/spec/report"
-
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 )
 
 func TestPolicy(t *testing.T) {
@@ -32,7 +30,7 @@ func testLimiterState(t *testing.T, _ spec.G, it spec.S) {
 
 	it.Before(func() {
 		RegisterTestingT(t)
-		l, now = &limiter{policy: policy.Policy{Backoff: 320 * time.Millisecond, Disable: time.Minute}}, time.Now()
+		l, now = &limiter{policy: Policy{Backoff: 320 * time.Millisecond, Disable: time.Minute}}, time.Now()
 	})
 
 	it("doubles the gap between two requests at a refusal, from a 32nd of the back-off to all of it", func() {

@@ -38,7 +38,7 @@ func (s *Set) probe(ctx context.Context, caches []*substituter) error {
 			return fmt.Errorf("opening binary caches: %w", context.Cause(ctx))
 		}
 		if enough == nil && len(s.ready()) > 0 {
-			enough = time.After(s.options.policy.Patience)
+			enough = time.After(s.options.Policy.Patience)
 		}
 	}
 	if len(s.ready()) == 0 {

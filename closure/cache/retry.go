@@ -11,7 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/internal/retry"
 )
 
@@ -29,7 +28,7 @@ const (
 )
 
 // pause is the wait after the n-th attempt, which failed with err: a server's Retry-After wins, within its bound.
-func pause(p policy.Policy, n int, err error) time.Duration {
+func pause(p Policy, n int, err error) time.Duration {
 	return max(retry.Pause(p.Backoff, n), min(retryAfterOf(err), p.Disable))
 }
 

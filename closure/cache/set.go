@@ -127,9 +127,9 @@ func (s *Set) newSubstituter(a *address, logins *logins) *substituter {
 		}
 	}
 	c := &substituter{
-		address: a, policy: s.options.policy, stall: s.options.Stall, pool: s.pool, log: s.options.Log,
+		address: a, policy: s.options.Policy, stall: s.options.Stall, pool: s.pool, log: s.options.Log,
 		slots:   make(chan struct{}, LookupsAtOnce),
-		limiter: &limiter{policy: s.options.policy}, probed: make(chan struct{}),
+		limiter: &limiter{policy: s.options.Policy}, probed: make(chan struct{}),
 	}
 	authorized := &authorizer{logins: logins, next: s.network}
 	switch a.base.Scheme {

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure/cache/internal/policy"
 	"github.com/nixproot/nix-hydra-buildpack/closure/decompress"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/internal/redact"
@@ -26,7 +25,7 @@ type substituter struct {
 	address   *address
 	index     int // in the user's order
 	transport transport
-	policy    policy.Policy
+	policy    Policy
 	stall     time.Duration
 	pool      *decompress.Pool
 	log       func(string, ...any)

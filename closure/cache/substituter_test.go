@@ -75,7 +75,7 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 	it("is asked again when its time is over", func() {
 		o := options(bad.URL, good.URL)
 		const disabled = 50 * time.Millisecond
-		o.Policy().Disable = disabled
+		o.Policy.Disable = disabled
 		set = open(t, o)
 		badNarinfos(wrong["nonsense"])
 		fetchAll()
@@ -97,7 +97,7 @@ func testSubstituter(t *testing.T, context spec.G, it spec.S) {
 
 	it("that hangs costs those who wait for their turn no more than those who have it", func() {
 		o := options(bad.URL, good.URL)
-		o.Policy().Timeout = 300 * time.Millisecond
+		o.Policy.Timeout = 300 * time.Millisecond
 		set = open(t, o)
 		bad.on(func(w http.ResponseWriter, r *http.Request, _ int) bool { <-r.Context().Done(); return true })
 		began := time.Now()

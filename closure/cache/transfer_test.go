@@ -224,7 +224,7 @@ func testTransfer(t *testing.T, context spec.G, it spec.S) {
 		})
 		o := options(s.URL)
 		const disabled = 30 * time.Millisecond
-		o.Policy().Disable = disabled
+		o.Policy.Disable = disabled
 		began := time.Now()
 		Expect(fetch(open(t, o), n.StorePath)).To(Equal(data))
 		Expect(time.Since(began)).To(And(BeNumerically(">=", disabled), BeNumerically("<", busy.Limit(5*time.Second))))

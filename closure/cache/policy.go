@@ -1,16 +1,14 @@
-// Package policy has the times that package cache waits. It is internal so that they are the same wherever caches are asked: only
-// tests have others, those of other packages by package faults.
-package policy
+package cache
 
 import (
 	"cmp"
 	"time"
 )
 
-// Policy is how patient a set of caches is: a request that fails is made again a few times, each time after a longer pause; when
-// that does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it (NixOS/nix
-// src/libstore/http-binary-cache-store.cc and filetransfer.cc). A time that is 0 stands for a build's: a dead cache
-// costs seconds, a flapping one is waited for.
+// Policy is how patient a Set is: a request that fails is made again a few times, each time after a longer pause; when that
+// does not help, its cache is disabled for a while and the next one by priority is asked, as Nix does it (NixOS/nix
+// src/libstore/http-binary-cache-store.cc and filetransfer.cc). A time that is 0 stands for a build's, by which a dead cache costs
+// seconds and a flapping one is waited for. Only tests have others.
 type Policy struct {
 	// Backoff is the wait before the second attempt; 0 means 250 ms. Each further one is up to twice as long, with a
 	// bound, and partly left to chance.
@@ -26,8 +24,7 @@ type Policy struct {
 	Disable time.Duration
 }
 
-// WithDefaults has a build's times where p has none.
-func (p Policy) WithDefaults() Policy {
+func (p Policy) withDefaults() Policy {
 	return Policy{
 		Backoff: cmp.Or(p.Backoff, 250*time.Millisecond), Timeout: cmp.Or(p.Timeout, 15*time.Second),
 		Patience: cmp.Or(p.Patience, time.Second), Disable: cmp.Or(p.Disable, time.Minute),
