@@ -19,6 +19,7 @@ import (
 	"github.com/buildpacks/libcnb/v2"
 	"github.com/paketo-buildpacks/libpak/v2"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/internal/regularfile"
 )
 
@@ -266,7 +267,7 @@ func readCaches(binding libcnb.Binding) ([]cacheBinding, error) {
 	case (b.Username == "") != (b.Password == ""):
 		return nil, fmt.Errorf("the service binding %q of type %s needs both username and password, or neither",
 			binding.Name, cacheType)
-	case b.Netrc != "" && !namesMachine(b.Netrc):
+	case b.Netrc != "" && len(cache.ParseNetrc(b.Netrc)) == 0:
 		return nil, fmt.Errorf("the service binding %q of type %s has a netrc that names no machine; a line is "+
 			"\"machine cache.example.org login NAME password WORD\"", binding.Name, cacheType)
 	case (b.Username != "" || b.Token != "") && slices.ContainsFunc(urls, isS3):
@@ -318,11 +319,6 @@ func isS3(address string) bool { return strings.HasPrefix(strings.ToLower(addres
 func hasLogin(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.User != nil
-}
-
-// namesMachine reports whether a netrc file has an entry.
-func namesMachine(netrc string) bool {
-	return slices.ContainsFunc(strings.Fields(netrc), func(word string) bool { return word == "machine" || word == "default" })
 }
 
 // noCertificate is what a text without a certificate lacks. Others than PEM are read nowhere else either.

@@ -172,6 +172,7 @@ func testBindings(t *testing.T, _ spec.G, it spec.S) {
 			{map[string]string{"url": "https://c", "password": "hunter2"}, "needs both username and password"},
 			{map[string]string{"url": "https://c", "token": "hunter2", "username": "u", "password": "hunter2"}, "leave one of them out"},
 			{map[string]string{"netrc": "c hunter2"}, "names no machine"},
+			{map[string]string{"netrc": "# machine c login u password hunter2"}, "names no machine"},
 			{map[string]string{"url": "https://c", "token": "hunter2\nX-Other: y"}, "has a token with a line break"},
 			{map[string]string{"url": "https://c", "username": "u:hunter2", "password": "x"}, "has a username with a colon"},
 			{map[string]string{"url": "u:hunter2@c"}, `parsing cache URL "u:hidden"`},
