@@ -17,6 +17,7 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -237,7 +238,7 @@ func testPlaces(t *testing.T, _ spec.G, it spec.S) {
 		text := strings.ReplaceAll(read(tool, "bin/tool"), lies(tool), img.view.Rename(tool))
 		Expect(os.WriteFile(wrapper, []byte(text), 0o755)).To(Succeed())
 		Expect(os.Chmod(wrapper, 0o555)).To(Succeed())
-		layers, done, err := closure.OpenLayers(t.Context(), img.layers)
+		layers, done, err := closurelayer.Open(t.Context(), img.layers)
 		Expect(err).NotTo(HaveOccurred())
 		defer done()
 		report, err := verify.Closure(t.Context(), layers, verify.ClosureOptions{Keys: c.keys})
@@ -320,7 +321,7 @@ func testPlaces(t *testing.T, _ spec.G, it spec.S) {
 // proven verifies layers on disk, of which every path has to be as a trusted key signed it, and nothing else to be there.
 func proven(t *testing.T, dir string, keys narinfo.Keys) *verify.ClosureReport {
 	t.Helper()
-	layers, done, err := closure.OpenLayers(t.Context(), dir)
+	layers, done, err := closurelayer.Open(t.Context(), dir)
 	Expect(err).NotTo(HaveOccurred())
 	defer done()
 	report, err := verify.Closure(t.Context(), layers, verify.ClosureOptions{Keys: keys})

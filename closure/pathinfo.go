@@ -26,6 +26,16 @@ type PathInfo struct {
 	Overruled  []Overruled      `json:"overruled,omitempty"`
 }
 
+// PathsName is the file in each group's layer that says what the layer holds, so that the layers alone are enough to verify it.
+const PathsName = "paths.json"
+
+// PathInfos is the content of a layer's PathsName.
+type PathInfos struct {
+	Format int        `json:"format"`
+	Prefix string     `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
+	Paths  []PathInfo `json:"paths"`
+}
+
 // Overruled is a file of a store path that stands in the way of relocation and that somebody takes as harmless.
 type Overruled struct {
 	Path   storepath.Path `json:"path"`
@@ -99,4 +109,12 @@ func (i PathInfo) Original() (relocate.Original, error) {
 		o.Fixups = append(o.Fixups, next)
 	}
 	return o, nil
+}
+
+// ViewOf is the view of paths that were relocated to prefix; the zero one for those that were not.
+func ViewOf(prefix string) (relocate.View, error) {
+	if prefix == storepath.Dir {
+		return relocate.View{}, nil
+	}
+	return relocate.NewView(prefix)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
@@ -36,7 +37,7 @@ func Read(ctx context.Context, name string) (*Report, error) {
 }
 
 func (r *Report) readDirectory(ctx context.Context, name string) error {
-	layers, done, err := closure.OpenLayers(ctx, name)
+	layers, done, err := closurelayer.Open(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -75,8 +76,8 @@ func (r *Report) readImage(ctx context.Context, name string) error {
 		return true
 	})
 	layers, _, err := overlay.Root.Resolve(path.Join(layersDir, launchlayer.BuildpackDir))
-	if err != nil || !closure.HasLayers(layers) {
-		return fmt.Errorf("reading %s: %w: this buildpack did not make the image", name, closure.ErrNoClosure)
+	if err != nil || !closurelayer.Any(layers) {
+		return fmt.Errorf("reading %s: %w: this buildpack did not make the image", name, closurelayer.ErrNone)
 	}
 	r.readClosure(ctx, layers)
 	r.readCacheURLs(img.Config.Config.Labels[closure.CachesLabel])
@@ -151,7 +152,7 @@ func (r *Report) readClosure(ctx context.Context, layers *filetree.File) {
 	r.Engine, r.Requested, r.Reason = config.Engine, config.Requested, config.Reason
 	r.Roots = append(r.Roots, config.StorePaths...)
 	counts := map[string]int{}
-	var reader closure.PathInfoReader
+	var reader closurelayer.Reader
 	for _, name := range layers.Names() {
 		layer := layers.Child(name)
 		if !strings.HasPrefix(name, closure.LayerPrefix) || layer.Kind != filetree.Directory {

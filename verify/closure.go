@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
@@ -89,7 +90,7 @@ func Closure(ctx context.Context, layers *filetree.File, options ClosureOptions)
 		return nil, err
 	}
 	if len(v.report.Paths)+len(v.report.Extra)+len(v.report.Altered) == 0 {
-		return nil, closure.ErrNoClosure
+		return nil, closurelayer.ErrNone
 	}
 	if v.View != "" { // where that is, the whole closure is
 		v.dangling()
@@ -109,7 +110,7 @@ type closureCheck struct {
 	expected map[string]map[storepath.Path]*closure.Node // by layer
 	trees    []unpacked
 	places   *closure.Places
-	reader   closure.PathInfoReader
+	reader   closurelayer.Reader
 }
 
 // altered notes what is wrong with a file that is no path's.
@@ -138,7 +139,7 @@ func (v *closureCheck) layer(ctx context.Context, name string) {
 		infos = nil
 	}
 	if err == nil {
-		if same, err := closure.IsAsWritten(dir, prefix, infos); !same || err != nil {
+		if same, err := closurelayer.IsAsWritten(dir, prefix, infos); !same || err != nil {
 			v.altered(filepath.Join(name, closure.PathsName), "it is not as this buildpack writes it")
 		}
 	}

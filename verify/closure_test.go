@@ -15,6 +15,7 @@ import (
 	"github.com/sclevine/spec"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
@@ -223,7 +224,7 @@ func testClosure(t *testing.T, _ spec.G, it spec.S) {
 
 	it("says that there is nothing", func() {
 		_, err := verifyClosure(t.Context(), t.TempDir(), verify.ClosureOptions{})
-		Expect(err).To(MatchError(closure.ErrNoClosure))
+		Expect(err).To(MatchError(closurelayer.ErrNone))
 	})
 
 	it("ends when it is told to", func() {

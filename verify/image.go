@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
@@ -53,7 +54,7 @@ func (c *imageCheck) check(ctx context.Context) error {
 	c.root = overlay.Root
 	directories := c.directories()
 	if len(directories) == 0 && !labelled {
-		return fmt.Errorf("%w: this buildpack did not make the image", closure.ErrNoClosure)
+		return fmt.Errorf("%w: this buildpack did not make the image", closurelayer.ErrNone)
 	}
 	c.parents()
 	c.implied()
@@ -178,7 +179,7 @@ func (c *imageCheck) layers(ctx context.Context, dir string) error {
 		return err
 	}
 	err := check.check(ctx)
-	if errors.Is(err, closure.ErrNoClosure) {
+	if errors.Is(err, closurelayer.ErrNone) {
 		c.add(Altered, dir, "it holds no closure")
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/narinfo"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
@@ -155,7 +155,7 @@ func verifyImage(ctx context.Context, r *Report, name, temp string, options Opti
 }
 
 func verifyDirectory(ctx context.Context, r *Report, name, temp string, options Options) error {
-	layers, done, err := closure.OpenLayers(ctx, name)
+	layers, done, err := closurelayer.Open(ctx, name)
 	if err != nil {
 		return err
 	}

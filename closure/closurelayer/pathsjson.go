@@ -1,4 +1,4 @@
-package closure
+package closurelayer
 
 import (
 	"bytes"
@@ -11,19 +11,10 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/nixproot/nix-hydra-buildpack/closure"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
-
-// PathsName is the file in each group's layer that says what the layer holds, so that package verify needs the layers only.
-const PathsName = "paths.json"
-
-// PathInfos is the content of a layer's PathsName.
-type PathInfos struct {
-	Format int        `json:"format"`
-	Prefix string     `json:"prefix"` // the view directory that the paths were relocated to, or /nix/store
-	Paths  []PathInfo `json:"paths"`
-}
 
 const (
 	// maxPathInfo and maxPathInfos bound what is read of one path and of all of a layer's, in bytes.
@@ -35,15 +26,15 @@ const (
 	maxReferences = 1 << 15
 )
 
-// PathInfoReader reads what the layers of one image say that they hold, which together is no more than a build resolves.
-type PathInfoReader struct {
+// Reader reads what the layers of one image say that they hold, which together is no more than a build resolves.
+type Reader struct {
 	paths int
 	bytes int64
 }
 
 // Read reads what a layer says, one path at a time and none after the first that is wrong.
-func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix string, infos []PathInfo, err error) {
-	file := dir.Child(PathsName)
+func (r *Reader) Read(ctx context.Context, dir *filetree.File) (prefix string, infos []closure.PathInfo, err error) {
+	file := dir.Child(closure.PathsName)
 	if file == nil {
 		return "", nil, fs.ErrNotExist
 	}
@@ -73,7 +64,7 @@ func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix s
 				if len(raw) > maxPathInfo {
 					return fmt.Errorf("path %d has %d bytes, more than %d", len(infos), len(raw), maxPathInfo)
 				}
-				var info PathInfo
+				var info closure.PathInfo
 				if err := json.Unmarshal(raw, &info); err != nil {
 					return err
 				}
@@ -83,8 +74,8 @@ func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix s
 				if seen[info.Path] {
 					return fmt.Errorf("it lists %s twice", info.Path)
 				}
-				if r.paths++; r.paths > MaxPaths {
-					return fmt.Errorf("the layers have more than %d paths", MaxPaths)
+				if r.paths++; r.paths > closure.MaxPaths {
+					return fmt.Errorf("the layers have more than %d paths", closure.MaxPaths)
 				}
 				seen[info.Path] = true
 				infos = append(infos, info)
@@ -92,8 +83,8 @@ func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix s
 			})
 		},
 	})
-	if err == nil && format != Format {
-		err = fmt.Errorf("its format is %d, this program knows %d", format, Format)
+	if err == nil && format != closure.Format {
+		err = fmt.Errorf("its format is %d, this program knows %d", format, closure.Format)
 	}
 	if err == nil {
 		err = ownPlaces(prefix, infos)
@@ -102,14 +93,14 @@ func (r *PathInfoReader) Read(ctx context.Context, dir *filetree.File) (prefix s
 }
 
 // ownPlaces checks that each path of a layer has a place of its own: of a view's names the hash is not all.
-func ownPlaces(prefix string, infos []PathInfo) error {
-	view, err := ViewOf(prefix)
+func ownPlaces(prefix string, infos []closure.PathInfo) error {
+	view, err := closure.ViewOf(prefix)
 	if err != nil {
 		return err
 	}
 	places := make(map[string]storepath.Path, len(infos))
 	for _, info := range infos {
-		place := BaseName(info.Path, view)
+		place := closure.BaseName(info.Path, view)
 		if other, taken := places[place]; taken {
 			return fmt.Errorf("it lists %s and %s, which would be in one place", other, info.Path)
 		}
@@ -172,7 +163,7 @@ func jsonDelim(d *json.Decoder, want json.Delim) error {
 }
 
 // wellFormed checks that a path info, which anybody could have written, holds store paths where it should.
-func wellFormed(info PathInfo) error {
+func wellFormed(info closure.PathInfo) error {
 	if len(info.References) > maxReferences {
 		return fmt.Errorf("%s has %d references, more than a narinfo has room for", info.Path, len(info.References))
 	}
@@ -184,10 +175,10 @@ func wellFormed(info PathInfo) error {
 	return nil
 }
 
-// IsAsWritten reports whether what a layer says that it holds has the bytes that Install writes for these paths: of the same in
-// other words another reader may take something else.
-func IsAsWritten(dir *filetree.File, prefix string, infos []PathInfo) (bool, error) {
-	file, err := dir.Child(PathsName).Open()
+// IsAsWritten reports whether what a layer says that it holds has the bytes that closure.Install writes for these paths: of the
+// same in other words another reader may take something else.
+func IsAsWritten(dir *filetree.File, prefix string, infos []closure.PathInfo) (bool, error) {
+	file, err := dir.Child(closure.PathsName).Open()
 	if err != nil {
 		return false, err
 	}
@@ -196,7 +187,7 @@ func IsAsWritten(dir *filetree.File, prefix string, infos []PathInfo) (bool, err
 	if _, err := io.Copy(have, file); err != nil {
 		return false, err
 	}
-	head, err := json.Marshal(PathInfos{Format: Format, Prefix: prefix, Paths: []PathInfo{}})
+	head, err := json.Marshal(closure.PathInfos{Format: closure.Format, Prefix: prefix, Paths: []closure.PathInfo{}})
 	if err != nil {
 		return false, err
 	}

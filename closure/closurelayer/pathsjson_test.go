@@ -1,4 +1,4 @@
-package closure_test
+package closurelayer_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure"
+	"github.com/nixproot/nix-hydra-buildpack/closure/closurelayer"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 	"github.com/nixproot/nix-hydra-buildpack/image/filetree"
 )
@@ -34,7 +35,7 @@ func TestWhatLayersSayIsBounded(t *testing.T) {
 		tree, done, err := filetree.ReadDirectory(t.Context(), dir)
 		g.Expect(err).NotTo(HaveOccurred())
 		defer done()
-		var reader closure.PathInfoReader
+		var reader closurelayer.Reader
 		for _, name := range tree.Names() {
 			_, _, err = reader.Read(t.Context(), tree.Child(name))
 		}
