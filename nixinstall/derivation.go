@@ -31,9 +31,9 @@ type DrvOutput struct {
 // maxDrvList bounds the lists of a derivation that somebody else wrote.
 const maxDrvList = 1 << 20
 
-// ParseDrv reads the ATerm form of a .drv file (NixOS/nix: src/libstore/derivations.cc). It refuses what Nix would
+// parseDrv reads the ATerm form of a .drv file (NixOS/nix: src/libstore/derivations.cc). It refuses what Nix would
 // not write: unsorted or repeated names, paths that are no store paths, trailing text.
-func ParseDrv(data []byte) (*Drv, error) {
+func parseDrv(data []byte) (*Drv, error) {
 	p := &aterm{rest: string(data)}
 	d := &Drv{Outputs: map[string]DrvOutput{}, InputDrvs: map[storepath.Path][]string{}, Env: map[string]string{}}
 	p.expect("Derive(")

@@ -18,7 +18,7 @@ func (t Toolchain) ReadDrv(p storepath.Path) (*Drv, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading derivation: %w", err)
 	}
-	d, err := ParseDrv(data)
+	d, err := parseDrv(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p, err)
 	}

@@ -130,7 +130,7 @@ func (t *Toolchain) relocate(ctx context.Context, view relocate.View, r *release
 }
 
 // relocatePath checks one path of a release and writes it, rewritten, to where it will run.
-func relocatePath(ctx context.Context, view relocate.View, from string, reg Registration, o InstallOptions) error {
+func relocatePath(ctx context.Context, view relocate.View, from string, reg registration, o InstallOptions) error {
 	sum := sha256.New()
 	tree := nar.NewTree(view.Rename(reg.Path))
 	rewriter := view.Rewrite(reg.Path, reg.References, tree)

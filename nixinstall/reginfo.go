@@ -12,8 +12,8 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
 )
 
-// Registration is what a store's database knows of a valid path.
-type Registration struct {
+// registration is what a store's database knows of a valid path.
+type registration struct {
 	Path       storepath.Path
 	NarHash    storepath.Hash
 	NarSize    int64
@@ -25,13 +25,13 @@ const (
 	maxRegLine       = 4096
 )
 
-// ParseRegistrations reads the format of `nix-store --dump-db`, which is also that of a release's .reginfo: lines of
+// parseRegistrations reads the format of `nix-store --dump-db`, which is also that of a release's .reginfo: lines of
 // path, NAR hash (hex, base-32 or with its algorithm), NAR size, deriver, number of references, and each reference
 // (NixOS/nix: src/libstore/store-api.cc, decodeValidPathInfo).
-func ParseRegistrations(r io.Reader) ([]Registration, error) {
+func parseRegistrations(r io.Reader) ([]registration, error) {
 	lines := &regLines{scanner: bufio.NewScanner(r)}
 	lines.scanner.Buffer(nil, maxRegLine)
-	var all []Registration
+	var all []registration
 	seen := map[storepath.Path]bool{}
 	for {
 		first, err := lines.next()
@@ -76,7 +76,7 @@ func (l *regLines) fail(err error) error {
 	return fmt.Errorf("parsing path registrations: line %d: %w", l.number, err)
 }
 
-func (l *regLines) registration(first string) (reg Registration, err error) {
+func (l *regLines) registration(first string) (reg registration, err error) {
 	if reg.Path, err = storepath.Parse(first); err != nil {
 		return reg, err
 	}

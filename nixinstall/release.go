@@ -33,7 +33,7 @@ type release struct {
 	version, system string
 	sha256          string // hex, of the tarball
 	dir             string // holds store/
-	paths           []Registration
+	paths           []registration
 }
 
 // unpackRelease unpacks store/ and .reginfo of a release tarball into dir, an empty directory. Whatever else is at the
@@ -114,7 +114,7 @@ func (u *unpacking) entry(h *tar.Header, contents io.Reader) error {
 	inStore, isStore := strings.CutPrefix(rest, "store/")
 	switch {
 	case rest == ".reginfo" && h.Typeflag == tar.TypeReg:
-		regs, err := ParseRegistrations(contents)
+		regs, err := parseRegistrations(contents)
 		u.release.paths, u.reginfo = regs, true
 		return err
 	case isStore:

@@ -21,7 +21,7 @@ func (r *Repository) index(ctx context.Context) (*Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
-	files, err := ParseIndex(data, r.hashSize)
+	files, err := parseIndex(data, r.hashSize)
 	if err != nil {
 		return nil, fmt.Errorf("reading the index: %w", err)
 	}
@@ -36,9 +36,9 @@ const (
 	fixedPart    = 40     // bytes before the object's name
 )
 
-// ParseIndex reads the files of an index of version 2, 3 or 4 whose object names have hashSize bytes. Conflicts and
+// parseIndex reads the files of an index of version 2, 3 or 4 whose object names have hashSize bytes. Conflicts and
 // files that are only intended to be added are left out; a split index is refused, as its files are elsewhere.
-func ParseIndex(data []byte, hashSize int) (map[string]File, error) {
+func parseIndex(data []byte, hashSize int) (map[string]File, error) {
 	if len(data) < 12+hashSize || string(data[:4]) != "DIRC" {
 		return nil, errors.New("it does not begin with DIRC")
 	}

@@ -21,9 +21,9 @@ const (
 	listedSeen = 5
 )
 
-// LatestEvals gives the newest n evaluations of a jobset that changed a build, newest first; fewer where there are
+// latestEvals gives the newest n evaluations of a jobset that changed a build, newest first; fewer where there are
 // fewer. It costs a request per 20.
-func (c *Client) LatestEvals(ctx context.Context, project, jobset string, n int) ([]Eval, error) {
+func (c *Client) latestEvals(ctx context.Context, project, jobset string, n int) ([]Eval, error) {
 	q := Query{Project: project, Jobset: jobset}
 	if err := q.checkNames(); err != nil {
 		return nil, err

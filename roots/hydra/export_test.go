@@ -1,6 +1,9 @@
 package hydra
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Fast has waits that a test can wait for: the pauses between two attempts are parts of the time for an answer.
 func (o Options) Fast() Options {
@@ -11,3 +14,14 @@ func (o Options) Fast() Options {
 
 // SetMaxPages has fewer pages read to find a revision.
 func (o *Options) SetMaxPages(n int) { o.maxPages = n }
+
+// What the rules and bounds of a revision's search are tested by.
+var (
+	SameRepository = sameRepository
+	SplitFlake     = splitFlake
+)
+
+// LatestEvals is latestEvals, whose pages are tested.
+func (c *Client) LatestEvals(ctx context.Context, project, jobset string, n int) ([]Eval, error) {
+	return c.latestEvals(ctx, project, jobset, n)
+}

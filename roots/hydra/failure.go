@@ -75,7 +75,7 @@ func (c *Client) Explain(ctx context.Context, failed ...Build) error {
 }
 
 func (c *Client) badConstituents(ctx context.Context, id int64) []Build {
-	parts, err := c.Constituents(ctx, id)
+	parts, err := c.constituents(ctx, id)
 	if err != nil {
 		return nil
 	}

@@ -120,8 +120,8 @@ func (c *Client) Build(ctx context.Context, id int64) (Build, error) {
 	return c.build(j), nil
 }
 
-// Constituents are the builds that an aggregate build stands for, none for any other build.
-func (c *Client) Constituents(ctx context.Context, id int64) ([]Build, error) {
+// constituents are the builds that an aggregate build stands for, none for any other build.
+func (c *Client) constituents(ctx context.Context, id int64) ([]Build, error) {
 	return c.listBuilds(ctx, fmt.Sprintf("/build/%d/constituents", id))
 }
 

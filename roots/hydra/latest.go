@@ -63,7 +63,7 @@ func (c *Client) latestBuild(ctx context.Context, q *Query, name string) (Build,
 // latestByList finds out why Hydra has no latest build under the names tried: another name, another system, no
 // such job, no success yet.
 func (c *Client) latestByList(ctx context.Context, q Query) (*Resolution, error) {
-	evals, err := c.LatestEvals(ctx, q.Project, q.Jobset, 1)
+	evals, err := c.latestEvals(ctx, q.Project, q.Jobset, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (c *Client) withEval(ctx context.Context, b Build) (*Resolution, error) {
 // latestOfAll looks for the newest evaluation that has all that is wanted, successfully built. One that lacks a job is
 // passed over; where all of them lack one, the newest says what is wrong.
 func (c *Client) latestOfAll(ctx context.Context, q Query) (*Resolution, error) {
-	evals, err := c.LatestEvals(ctx, q.Project, q.Jobset, pageSize)
+	evals, err := c.latestEvals(ctx, q.Project, q.Jobset, pageSize)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func IsCommit(revision string) bool {
 // Sources are the repositories of an evaluation, by name. A flake is one; an input is one if its revision is a commit.
 func (e Eval) Sources() []Source {
 	var all []Source
-	if uri, revision := SplitFlake(e.Flake); revision != "" {
+	if uri, revision := splitFlake(e.Flake); revision != "" {
 		all = append(all, Source{Name: "flake", URI: uri, Revision: revision})
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Inputs)) {
@@ -49,7 +49,7 @@ func (e Eval) candidates(q Query) (all []Source, recognised bool) {
 	}
 	var same []Source
 	for _, s := range all {
-		if SameRepository(s.URI, q.GitURL) {
+		if sameRepository(s.URI, q.GitURL) {
 			same = append(same, s)
 		}
 	}
@@ -109,10 +109,10 @@ func (e Eval) repositories(q Query) (others []string) {
 	return others
 }
 
-// SplitFlake takes a locked flake reference, as `nix flake metadata --json` gives it in "url" and Hydra keeps it,
+// splitFlake takes a locked flake reference, as `nix flake metadata --json` gives it in "url" and Hydra keeps it,
 // apart into repository and commit: "github:owner/repo/<rev>" or "git+https://host/repo?ref=main&rev=<rev>". The
 // commit is "" where the reference is not locked to one.
-func SplitFlake(ref string) (uri, revision string) {
+func splitFlake(ref string) (uri, revision string) {
 	u, err := url.Parse(ref)
 	if ref == "" || err != nil {
 		return "", ""
@@ -142,9 +142,9 @@ func SplitFlake(ref string) (uri, revision string) {
 	return uri, strings.ToLower(revision)
 }
 
-// SameRepository reports whether two addresses name one repository, whatever way leads to it: scheme, user, port,
+// sameRepository reports whether two addresses name one repository, whatever way leads to it: scheme, user, port,
 // ".git" and the "host:path" form of ssh make no difference, nor does a Hydra input's "+", ref or query.
-func SameRepository(a, b string) bool {
+func sameRepository(a, b string) bool {
 	x, y := canonicalRepository(a), canonicalRepository(b)
 	return x != "" && x == y
 }
@@ -157,7 +157,7 @@ func canonicalRepository(raw string) string {
 	if scheme, _, found := strings.Cut(raw, "://"); !found {
 		switch name, rest, colon := strings.Cut(raw, ":"); {
 		case colon && (name == "github" || name == "gitlab" || name == "sourcehut"):
-			raw, _ = SplitFlake(raw)
+			raw, _ = splitFlake(raw)
 		case colon && !strings.Contains(name, "/"):
 			raw = "ssh://" + name + "/" + strings.TrimPrefix(rest, "/")
 		case strings.HasPrefix(raw, "/"):

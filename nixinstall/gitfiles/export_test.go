@@ -1,0 +1,4 @@
+package gitfiles
+
+// ParseIndex is the format that strangers write.
+var ParseIndex = parseIndex
