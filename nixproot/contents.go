@@ -269,7 +269,7 @@ func (in *inputs) launchConfig(c *contents) launch.Config {
 	}
 	for i, path := range c.Roots.Paths {
 		root := launchlayer.Root{Path: path}
-		if c.Bins[i] != nil {
+		if i < len(c.Bins) && c.Bins[i] != nil { // what only the hook needs comes after the app's, and is not on PATH
 			root.Bin = filepath.Join(c.dirOf(path), "bin")
 		}
 		holds.Roots = append(holds.Roots, root)

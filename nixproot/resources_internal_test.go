@@ -73,4 +73,8 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 	c.Groups = c.Groups[1:]
 	c.Resources = c.findResources(before)
 	Expect(c.Resources).To(BeEmpty(), "what is no longer in the closure is not pointed to")
+
+	c.Roots.Paths = append(c.Roots.Paths, shell) // as of the hook, which no bin directory is known of
+	Expect(config().StorePaths).To(Equal([]string{app.String(), shell.String()}))
+	Expect(config().Bin).To(BeEmpty())
 }
