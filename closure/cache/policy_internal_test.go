@@ -123,6 +123,11 @@ func testAttempts(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("wait for the first byte ten times as long as for the next, and as long as for any answer", func() {
+		Expect(firstByteTime(Policy{Timeout: 15 * time.Second}, 30*time.Second)).To(Equal(300 * time.Second))
+		Expect(firstByteTime(Policy{Timeout: 15 * time.Second}, time.Second)).To(Equal(15 * time.Second))
+	})
+
 	it("are not made of what will be the same again", func() {
 		answer := func(code int) error { return &StatusError{Code: code} }
 		for _, code := range []int{408, 425, 429, 500, 502, 503, 504} {

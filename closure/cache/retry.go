@@ -20,7 +20,7 @@ const (
 	attempts = 5
 	// minRate is what a NAR has to bring in bytes per second.
 	minRate = 4 << 10
-	// firstByte is how many times as long as for the next byte a NAR's first is waited for where no other cache has it.
+	// firstByte is how many times as long as for the next byte a NAR's first is waited for: a cache may have to fetch it itself.
 	firstByte = 10
 	// gapPart is the part of the gap between two requests that an answer takes from it, and the part of the first back-off that
 	// is the gap after the first refusal.
@@ -30,6 +30,11 @@ const (
 // pause is the wait after the n-th attempt, which failed with err: a server's Retry-After wins, within its bound.
 func pause(p Policy, n int, err error) time.Duration {
 	return max(retry.Pause(p.Backoff, n), min(retryAfterOf(err), p.Disable))
+}
+
+// firstByteTime is how long a NAR's first byte is waited for where no other cache has it.
+func firstByteTime(p Policy, stall time.Duration) time.Duration {
+	return max(p.Timeout, firstByte*stall)
 }
 
 var (

@@ -112,7 +112,7 @@ func (t *transfer) expectAnswer() (answered func()) {
 			t.cache.note("waiting", fmt.Sprintf("waiting for the first byte of %s", redact.URL(t.request.url)))
 		}
 	})
-	first := time.AfterFunc(max(t.cache.policy.Timeout, firstByte*t.cache.stall), func() { cancel(errSlow) })
+	first := time.AfterFunc(firstByteTime(t.cache.policy, t.cache.stall), func() { cancel(errSlow) })
 	return func() {
 		over.Store(true)
 		soon.Stop()
