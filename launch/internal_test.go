@@ -78,10 +78,14 @@ func TestStorePathsLeadToTheRelocatedClosure(t *testing.T) {
 		"file://" + app + "/x?y=" + gtk: "file://APP/x?y=GTK", app + "?v=1": "APP?v=1", app + "=/src": "APP=/src",
 		"see " + app + ".": "see APP.", app + "\n" + gtk: "APP\nGTK", "\"" + app + "\",": "\"APP\",", "-L" + app + "/lib -I" + gtk: "-LAPP/lib -IGTK", "//" + app: "//APP", app + gtk: "APP" + gtk,
 		"/mnt" + app: "/mnt" + app, "../.." + app: "../.." + app, "$ROOT" + app: "$ROOT" + app, "${ROOT}" + app: "${ROOT}" + app,
-		"/-x" + app: "/-x" + app, "mnt" + app: "mnt" + app,
+		"/-x" + app: "/-x" + app, "mnt" + app: "mnt" + app, "/mnt/" + app: "/mnt/" + app, "${ROOT:-}" + app: "${ROOT:-}" + app,
+		"${ROOT:+/x}" + app: "${ROOT:+/x}" + app, "https://cache.example.org/" + app: "https://cache.example.org/" + app,
+		"A=${A:+$A:}" + app + "/lib": "A=${A:+$A:}APP/lib", "A=$A${A:+:}" + app: "A=$A${A:+:}APP", "${A:-" + app + "}": "${A:-APP}",
+		"${A-" + app + "}": "${A-APP}", "${A:+" + app + "}": "${A:+APP}", "${A+" + app + "}": "${A+APP}", "${A:=" + app + "}": "${A:=APP}",
+		`{"a":"x\n` + app + `\t` + app + `"}`: `{"a":"x\nAPP\tAPP"}`, "sqlite:///" + app: "sqlite:///APP",
 		stranger: stranger, app + "-dev/x": app + "-dev/x", app[:20]: app[:20], "/nix/store/": "/nix/store/",
 		"/nix/store": "/nix/store", "/nix/store/.links/" + base: "/nix/store/.links/" + base, app[:43]: app[:43],
-		app[:len(app)-1]: app[:len(app)-1], stranger + ":" + app: stranger + ":APP", "/nix/store//nix/store/" + base: "/nix/store/APP",
+		app[:len(app)-1]: app[:len(app)-1], stranger + ":" + app: stranger + ":APP", "/nix/store//nix/store/" + base: "/nix/store//nix/store/" + base,
 	} {
 		got := strings.NewReplacer(placeOf(view, base), "APP", placeOf(view, lib), "GTK").Replace(l.relocated(text))
 		Expect(got).To(Equal(want), text)

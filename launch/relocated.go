@@ -47,13 +47,23 @@ func (l *launcher) relocated(text string) string {
 	}
 }
 
-// beginsPath reports whether a slash after a text begins a path: after nothing, after a character that ends words and paths ("=", ":",
-// "/", a quote, a blank), and after an option ("-L"). After "/mnt", "..", "~", "$ROOT" or "${ROOT}" it is inside a longer path, which
-// is no store path.
+// beginsPath reports whether a path begins after a text: after nothing, after a character that ends words and paths ("=", ":", a
+// quote, a blank), after an option ("-L") and after "file://". After "/mnt", "..", "~", "$ROOT" or "${ROOT}", with more slashes
+// behind them, too, it is inside a longer path, which is no store path.
 func beginsPath(before string) bool {
+	before = strings.TrimRight(before, "/")
 	above := strings.TrimRight(before, nameChars[:len(nameChars)-2]+"~}")
 	last := before[len(above):]
-	return last == "" || last[0] == '-' && !strings.HasSuffix(above, "/")
+	option := strings.HasPrefix(last, "-") && !strings.HasSuffix(above, "/") && !strings.HasSuffix(last, "}")
+	switch {
+	case last == "" || option:
+		return true
+	case strings.HasSuffix(above, "${"): // what a variable is else: ${A-/x}, ${A+/x}
+		return strings.HasSuffix(last, "-") || strings.HasSuffix(last, "+")
+	case strings.HasSuffix(above, ":"): // ${A:+/x}, and ${A:+$A:}/x, by which a list begins with what there was
+		return last == "+" || last == "}"
+	}
+	return strings.HasSuffix(above, `\`) && (last == "n" || last == "t") // a line's end or a tab in quotes, as JSON has it
 }
 
 func (l *launcher) relocatedAll(texts []string) []string {
