@@ -56,7 +56,7 @@ func TestTheLauncherPointsToWhatTheClosureHas(t *testing.T) {
 	c.Resources = c.findResources(buildRecord{})
 	ca, tz := certs.String()+"/etc/ssl/certs/ca-bundle.crt", zones.String()+"/share/zoneinfo"
 	want := map[string]string{
-		"SSL_CERT_FILE": ca, "NIX_SSL_CERT_FILE": ca, "TZDIR": tz, "ZONEINFO": tz, "PYTHONTZPATH": tz,
+		"SSL_CERT_FILE": ca, "NIX_SSL_CERT_FILE": ca, "SYSTEM_CERTIFICATE_PATH": ca, "TZDIR": tz, "ZONEINFO": tz, "PYTHONTZPATH": tz,
 		"LOCALE_ARCHIVE": locales.String() + "/lib/locale/locale-archive", "SHELL": shell.String() + "/bin/bash",
 		"TERMINFO_DIRS": "/etc/terminfo:/lib/terminfo:/usr/share/terminfo:" + terms.String() + "/share/terminfo",
 	}

@@ -30,8 +30,8 @@ func Resources() []Resource {
 		{
 			Files: []string{"etc/ssl/certs/ca-bundle.crt", "etc/ssl/certs/ca-certificates.crt"},
 			standard: launch.EnvDefault{
-				// OpenSSL and Go; nixpkgs' OpenSSL, curl and others, before the first.
-				Variables: []string{"SSL_CERT_FILE", "NIX_SSL_CERT_FILE"}, Others: []string{"SSL_CERT_DIR"},
+				// OpenSSL and Go; nixpkgs' OpenSSL, curl and others, before the first; Haskell.
+				Variables: []string{"SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "SYSTEM_CERTIFICATE_PATH"}, Others: []string{"SSL_CERT_DIR"},
 				// Where programs look by themselves: Debian, Fedora, Alpine, SUSE, as crypto/x509 lists them.
 				Files: []string{
 					"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
