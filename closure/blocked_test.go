@@ -235,6 +235,44 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		Expect(layerOf(other, bad)).NotTo(Equal(layerOf(first, bad)))
 	})
 
+	it("takes a file as harmless by the glob that is made of its name, also in the next build, if the name is no UTF-8", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"share/a\xff\xfeb": bareHash(bad)})
+		plain := options.View
+		options.Roots = []storepath.Path{bad}
+		blocked, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+
+		glob := relocate.OverruleOf(bad, blocked.Blockers[0].File)
+		options.View = plain.Overruling(relocate.Overrules{glob})
+		options.Previous = readBack(blocked, options.View)
+		first, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(first.Blockers).To(BeEmpty())
+
+		previous, notes := closure.ReadPrevious(first.Manifests(), options.View)
+		Expect(previous.Groups).NotTo(BeEmpty())
+		Expect(notes).To(BeEmpty())
+	})
+
+	it("does not try again where something is in the way that nobody can overrule", func() {
+		bad := pathOf("1", "bad-1")
+		c.add(bad, map[string]string{"share/notes": viewDir + "/" + bad.HashPart()})
+		options.Roots = []storepath.Path{bad}
+		options.View = options.View.Overruling(relocate.Overrules{"**"})
+		blocked, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(blocked.Blockers).To(ConsistOf(HaveField("Kind", relocate.RelocatedName)))
+
+		Expect(nar.RemoveAll(staging)).To(Succeed())
+		caches.fetches = nil
+		options.Previous = readBack(blocked, options.View)
+		again, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Blockers).To(Equal(blocked.Blockers))
+		Expect(caches.fetches).To(BeEmpty())
+	})
+
 	it("fetches once more what was damaged before it could be taken back", func() {
 		bad := pathOf("1", "bad-1")
 		good := c.add(pathOf("1", "good-1"), map[string]string{"a": "plain " + bad.String()}, bad)

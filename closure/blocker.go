@@ -34,6 +34,9 @@ func (b Blocker) String() string {
 	return fmt.Sprintf("%s: %s: %s", where, b.Kind, text.Printable(b.Detail))
 }
 
+// Overrulable reports whether somebody may take it as harmless.
+func (b Blocker) Overrulable() bool { return b.Kind != Undeclared && b.Kind.Overrulable() }
+
 // appliesTo reports whether this closure has all that it takes.
 func (b Blocker) appliesTo(g *Graph) bool {
 	return g.Nodes[b.Path] != nil && !slices.ContainsFunc(b.With, func(p storepath.Path) bool { return g.Nodes[p] == nil })
@@ -63,7 +66,7 @@ func pathBlockers(p storepath.Path, report relocate.Report) []Blocker {
 	}
 	var blockers []Blocker
 	for _, b := range report.Blockers {
-		file := strings.ToValidUTF8(b.File, "?") // it is kept as JSON
+		file := text.Valid(b.File) // it is kept as JSON
 		named := slices.ContainsFunc(blockers, func(other Blocker) bool { return other.File == file })
 		if b.Harmless == "" && !named && len(blockers) < blockersPerPath {
 			blockers = append(blockers, Blocker{Path: p, File: file, Kind: b.Kind, Detail: b.Detail})

@@ -2,12 +2,12 @@ package closure
 
 import (
 	"fmt"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/nixproot/nix-hydra-buildpack/closure/cache"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Format is the version of everything that decides the bytes of a layer: how paths are relocated and fixed, and
@@ -53,8 +53,7 @@ func (o Overruled) String() string {
 func newOverruled(p storepath.Path, report relocate.Report) []Overruled {
 	var list []Overruled
 	for _, b := range report.Overruled {
-		valid := func(s string) string { return strings.ToValidUTF8(s, "?") }
-		list = append(list, Overruled{p, valid(b.File), b.Kind, valid(b.Detail), b.Overrule})
+		list = append(list, Overruled{p, text.Valid(b.File), b.Kind, text.Valid(b.Detail), b.Overrule})
 	}
 	return list
 }

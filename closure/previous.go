@@ -186,7 +186,9 @@ func (p *Previous) read(name string, m Manifest, view relocate.View) (Group, map
 		return group, nil, err
 	}
 	blockers, err := decodeBlockers(m, group)
-	blockers = slices.DeleteFunc(blockers, func(r Blocker) bool { return view.Overrules().Match(r.Path, r.File) != "" })
+	blockers = slices.DeleteFunc(blockers, func(b Blocker) bool {
+		return b.Overrulable() && view.Overrules().Match(b.Path, b.File) != ""
+	})
 	if err == nil && len(blockers) > 0 && p.Tried != "" && p.Tried != m.Tried {
 		err = fmt.Errorf("it could not be relocated to %s, and other layers not to %s", m.Tried, p.Tried)
 	}

@@ -14,8 +14,7 @@ func harmlessSetting(blockers []closure.Blocker) string {
 	const most = 8 // a longer value would be set without being read
 	var globs []string
 	for _, b := range blockers {
-		switch b.Kind {
-		case relocate.RelocatedName, relocate.Ambiguous, closure.Undeclared:
+		if !b.Overrulable() {
 			return ""
 		}
 		if glob := relocate.OverruleOf(b.Path, b.File); !slices.Contains(globs, glob) {

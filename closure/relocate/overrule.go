@@ -65,5 +65,5 @@ func (v View) Overruling(o Overrules) View {
 // Overrules are the globs that the view takes as harmless.
 func (v View) Overrules() Overrules { return v.overrules }
 
-// overrulable reports whether somebody may take blockers of a kind as harmless: not those that spoil the way back.
-func (k Kind) overrulable() bool { return k != RelocatedName && k != Ambiguous }
+// Overrulable reports whether somebody may take blockers of a kind as harmless: not those that spoil the way back.
+func (k Kind) Overrulable() bool { return k != RelocatedName && k != Ambiguous }

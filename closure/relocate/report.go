@@ -138,7 +138,7 @@ type collector struct {
 }
 
 func (c *collector) blocker(b Blocker) {
-	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.Kind.overrulable() && glob != "" {
+	if glob := c.overrules.Match(c.path, b.File); b.Harmless == "" && b.Kind.Overrulable() && glob != "" {
 		b.Harmless, b.Overrule = "taken as harmless by "+glob, glob
 		size := recorded(b.File) + recorded(b.Detail) + recorded(glob)
 		if known := c.report.Overruled; len(known) < maxOverruled && c.overruled+size <= maxOverruledBytes &&

@@ -125,7 +125,7 @@ func (s *Rewriter) found(kind Kind, detail string) {
 func (s *Rewriter) add(b Blocker) {
 	fixable := b.Kind == Compressed || b.Kind == Checksummed || b.Kind == HashKeyed || b.Kind == Opaque || b.Kind == WideText ||
 		b.Kind == BareHash && s.format.always || // the rest may be on another page
-		s.format.settles && b.Kind.overrulable()
+		s.format.settles && b.Kind.Overrulable()
 	if b.Harmless == "" && s.format.fix != nil && fixable {
 		s.leaveBlocker(b)
 		return

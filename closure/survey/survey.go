@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -17,6 +16,7 @@ import (
 	"github.com/nixproot/nix-hydra-buildpack/closure/nar"
 	"github.com/nixproot/nix-hydra-buildpack/closure/relocate"
 	"github.com/nixproot/nix-hydra-buildpack/closure/storepath"
+	"github.com/nixproot/nix-hydra-buildpack/internal/text"
 )
 
 // Caches is what a survey wants of a *cache.Set.
@@ -216,8 +216,7 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 	p.rewritten, p.blocking, p.harmless, p.fixups = report.References, report.Blocking, report.Harmless, report.Fixed
 	for _, b := range report.Blockers {
 		if b.Harmless == "" && len(p.blockers) < blockersPerPath {
-			valid := func(text string) string { return strings.ToValidUTF8(text, "?") }
-			p.blockers = append(p.blockers, closure.Blocker{Path: self, File: valid(b.File), Kind: b.Kind, Detail: valid(b.Detail)})
+			p.blockers = append(p.blockers, closure.Blocker{Path: self, File: text.Valid(b.File), Kind: b.Kind, Detail: text.Valid(b.Detail)})
 		}
 	}
 	return nil

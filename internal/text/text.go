@@ -44,6 +44,19 @@ func Short(s string) string { return Cut(s, 120) }
 // Line puts a text on one line: runs of blanks and line breaks become one blank.
 func Line(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// Valid has a question mark for each byte that is no UTF-8, as many as there are: a glob of question marks matches what it was.
+func Valid(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 // Count counts things: "1 path", "2 paths".
 func Count(n int, noun string) string {
 	if n == 1 {

@@ -42,6 +42,13 @@ func TestPrintable(t *testing.T) {
 }
 
 // TestBlock also asks for the same as Printable where a text has one line.
+func TestValid(t *testing.T) {
+	g := NewWithT(t)
+	for s, want := range map[string]string{"": "", "é\n": "é\n", "a\xff\xfeb": "a??b", "\xe2\x82": "??", "é\xff\ufffd": "é??", "\ufffd": "\ufffd"} {
+		g.Expect(text.Valid(s)).To(Equal(want), "%q", s)
+	}
+}
+
 func TestBlock(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(text.Block("a\n\tb \uFFFD ü\x1b[1m\r\n\xff\u202e")).To(Equal("a\n\tb \uFFFD ü\\x1b[1m\\r\n\\xff\\u202e"))
