@@ -47,7 +47,7 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 		bad := pathOf("bad", "many")
 		files, all := map[string]string{}, []string{}
 		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
-			files[name], all = strings.Repeat(bareHash(bad)+"\n", 4), append(all, name)
+			files[name], all = strings.Repeat(bareHash(bad)+"\n", 40), append(all, name)
 		}
 		c.add(bad, files, bad)
 		options.Roots = []storepath.Path{bad}
@@ -58,6 +58,16 @@ func testBlocked(t *testing.T, _ spec.G, it spec.S) {
 			named = append(named, r.File)
 		}
 		Expect(named).To(Equal(all))
+	})
+
+	it("names of a file first what nobody can overrule", func() {
+		bad := pathOf("bad", "both")
+		far := strings.Repeat("\n", 1<<20)
+		c.add(bad, map[string]string{"a": strings.Repeat(bareHash(bad)+"\n", 40) + far + viewDir + "/" + bad.HashPart()}, bad)
+		options.Roots = []storepath.Path{bad}
+		result, err := closure.Substitute(ctx, options)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(result.Blockers).To(ConsistOf(HaveField("Kind", relocate.RelocatedName)))
 	})
 
 	it("leaves a closure as it is that cannot be relocated, says why, and does not try again", func() {

@@ -65,11 +65,13 @@ func pathBlockers(p storepath.Path, report relocate.Report) []Blocker {
 		return nil
 	}
 	var blockers []Blocker
-	for _, b := range report.Blockers {
-		file := text.Valid(b.File) // it is kept as JSON
-		named := slices.ContainsFunc(blockers, func(other Blocker) bool { return other.File == file })
-		if b.Harmless == "" && !named && len(blockers) < blockersPerPath {
-			blockers = append(blockers, Blocker{Path: p, File: file, Kind: b.Kind, Detail: b.Detail})
+	for _, overrulable := range []bool{false, true} { // where nobody can overrule one of a file, the others are of no interest
+		for _, b := range report.Blockers {
+			file := text.Valid(b.File) // it is kept as JSON
+			named := slices.ContainsFunc(blockers, func(other Blocker) bool { return other.File == file })
+			if b.Harmless == "" && b.Kind.Overrulable() == overrulable && !named && len(blockers) < blockersPerPath {
+				blockers = append(blockers, Blocker{Path: p, File: file, Kind: b.Kind, Detail: b.Detail})
+			}
 		}
 	}
 	if more := report.Blocking - len(blockers); more > 0 && len(blockers) > 0 {

@@ -74,7 +74,8 @@ const (
 // Report is what relocating one store path found.
 type Report struct {
 	References int // rewritten
-	// Blockers are the first of those that block and the first of the harmless ones, in the order of the archive.
+	// Blockers are the first of those that block and the first of the harmless ones, of many files one each, in the order of the
+	// archive.
 	Blockers []Blocker
 	// Blocking and Harmless count all blockers, those left out of Blockers included.
 	Blocking, Harmless int
@@ -153,9 +154,35 @@ func (c *collector) blocker(b Blocker) {
 	if b.Harmless != "" {
 		count = &c.report.Harmless
 	}
-	if *count++; *count <= maxBlockers {
-		c.report.Blockers = append(c.report.Blockers, b)
+	*count++
+	c.keep(b)
+}
+
+// keep keeps the first blockers of a sort, and of each further file the first, in the place of another file's further ones: who
+// takes all files that are named as harmless should not be told of others then.
+func (c *collector) keep(b Blocker) {
+	kept, further, known := 0, -1, false
+	var last Blocker
+	for i, k := range c.report.Blockers {
+		if (k.Harmless == "") != (b.Harmless == "") {
+			continue
+		}
+		if kept > 0 && k.alike(last) {
+			further = i
+		}
+		kept, last, known = kept+1, k, known || k.alike(b)
 	}
+	switch {
+	case kept < maxBlockers:
+		c.report.Blockers = append(c.report.Blockers, b)
+	case !known && further >= 0:
+		c.report.Blockers = append(slices.Delete(c.report.Blockers, further, further+1), b)
+	}
+}
+
+// alike reports whether two blockers are of one file, and the same word helps against both.
+func (b Blocker) alike(other Blocker) bool {
+	return b.File == other.File && b.Kind.Overrulable() == other.Kind.Overrulable()
 }
 
 // fixedIn counts what is not a plain reference.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -51,7 +52,7 @@ type Closure struct {
 	// not matter.
 	Blocking int `json:"blocking"`
 	Harmless int `json:"harmless"`
-	// Blockers are the first that stand in the way, at most 16.
+	// Blockers are the first that stand in the way, one of each file, at most 16.
 	Blockers []closure.Blocker `json:"blockers,omitempty"`
 }
 
@@ -215,8 +216,10 @@ func (s *survey) inspect(ctx context.Context, p *path) error {
 	p.node.Foreign = report.Foreign
 	p.rewritten, p.blocking, p.harmless, p.fixups = report.References, report.Blocking, report.Harmless, report.Fixed
 	for _, b := range report.Blockers {
-		if b.Harmless == "" && len(p.blockers) < blockersPerPath {
-			p.blockers = append(p.blockers, closure.Blocker{Path: self, File: text.Valid(b.File), Kind: b.Kind, Detail: text.Valid(b.Detail)})
+		file := text.Valid(b.File)
+		named := slices.ContainsFunc(p.blockers, func(other closure.Blocker) bool { return other.File == file })
+		if b.Harmless == "" && !named && len(p.blockers) < blockersPerPath {
+			p.blockers = append(p.blockers, closure.Blocker{Path: self, File: file, Kind: b.Kind, Detail: text.Valid(b.Detail)})
 		}
 	}
 	return nil

@@ -116,6 +116,12 @@ func testSurvey(t *testing.T, _ spec.G, it spec.S) {
 		}
 	})
 
+	it("names a file once, of which many places stand in the way", func() {
+		bad := c.add(path("1", "bad"), "table", strings.Repeat(path("1", "bad").HashPart()+" ", 40), path("1", "bad"))
+		all, _ := run(bad)
+		Expect(all[0]).To(And(HaveField("Blocking", 40), HaveField("Blockers", HaveLen(1))))
+	})
+
 	it("sees what only a closure shows: references that no narinfo declares", func() {
 		lib := c.add(path("0", "lib"), "words", "/usr")
 		liar := c.add(path("1", "liar"), "x", lib.String()+"/words")
