@@ -132,7 +132,7 @@ func parseSurvey(args []string, in io.Reader, out, errs io.Writer) (surveyOption
 
 // surveyRoots reads a store path, or a file of them.
 func surveyRoots(arg string, in io.Reader) ([]storepath.Path, error) {
-	p, none := storepath.Parse(arg)
+	p, none := storepath.Parse(strings.TrimSuffix(arg, "/")) // as a shell completes it
 	if none == nil {
 		return []storepath.Path{p}, nil
 	}
@@ -154,7 +154,7 @@ func surveyRoots(arg string, in io.Reader) ([]storepath.Path, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		p, err := storepath.Parse(line)
+		p, err := storepath.Parse(strings.TrimSuffix(line, "/"))
 		if err != nil {
 			return nil, fmt.Errorf("reading store paths: %s: %w", arg, err)
 		}

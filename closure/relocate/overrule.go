@@ -2,6 +2,7 @@ package relocate
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -20,11 +21,17 @@ type Overrules []string
 func ParseOverrules(text string) (Overrules, error) {
 	globs := strings.Fields(text)
 	for _, glob := range globs {
-		if !doublestar.ValidatePattern(glob) || strings.HasPrefix(glob, "/") {
+		if !doublestar.ValidatePattern(glob) || !namesFile(glob) {
 			return nil, fmt.Errorf("%q is no glob of files below a store path, such as share/foo/** or *-nodejs-*/bin/node", glob)
 		}
 	}
 	return globs, nil
+}
+
+// namesFile reports whether a glob could match a file: not "share/foo/", which means share/foo/**, nor one that still has the quotes
+// that a shell would have taken.
+func namesFile(glob string) bool {
+	return path.Clean("/"+glob) == "/"+glob && !strings.ContainsAny(glob[:1], `'"`)
 }
 
 // Match gives the first glob that a file of a store path is taken as harmless by, or "".
