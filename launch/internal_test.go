@@ -90,6 +90,8 @@ func TestStorePathsLeadToTheRelocatedClosure(t *testing.T) {
 		got := strings.NewReplacer(placeOf(view, base), "APP", placeOf(view, lib), "GTK").Replace(l.relocated(text))
 		Expect(got).To(Equal(want), text)
 	}
+	long := strings.Repeat(app+":", maxText/(len(app)+1)) // as long as an argument may be, and with longer names too long
+	Expect(l.relocated(long)).To(Equal(strings.ReplaceAll(long, app, viewPath(view, base))))
 	l.engine = &choice{name: EngineNative}
 	Expect(l.relocated(app)).To(Equal(app), "the run image has it there")
 }

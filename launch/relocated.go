@@ -18,11 +18,23 @@ const nameChars = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 // What is replaced is "/nix/store/<hash>-<name>" where a path begins there (beginsPath) and the closure has a store path of that
 // hash and name, whole (of the hash, as much as the view's links have). Everything else stays, byte for byte. That is safe in any
 // syntax: such a text means that store path and nothing else, and no shell and no list treats a character of the layer's directory
-// otherwise than those of the store path.
+// otherwise than those of the store path. The directory has a longer name: a text that gets too long by it has those of the links in
+// the view, which are no longer than a store path.
 func (l *launcher) relocated(text string) string {
 	if l.engine.name != EngineRelocate {
 		return text
 	}
+	if longer := l.replaced(text, true); len(longer) < maxText {
+		return longer
+	}
+	return l.replaced(text, false)
+}
+
+// maxText is what an argument or a variable may take, with a zero byte at its end: MAX_ARG_STRLEN of execve(2).
+const maxText = 128 << 10
+
+// replaced is a text in which paths of the closure are named by where they really lie, or by their links.
+func (l *launcher) replaced(text string, resolved bool) string {
 	const store = storepath.Dir + "/"
 	var out strings.Builder
 	for {
@@ -37,8 +49,8 @@ func (l *launcher) relocated(text string) string {
 			continue
 		}
 		base := rest[:len(rest)-len(strings.TrimLeft(rest, nameChars))]
-		if name, dir := l.layerDir(base); dir != "" {
-			out.WriteString(dir)
+		if name, path := l.layerDir(base, resolved); path != "" {
+			out.WriteString(path)
 			rest = rest[len(name):]
 		} else {
 			out.WriteString(store)
@@ -74,18 +86,22 @@ func (l *launcher) relocatedAll(texts []string) []string {
 	return all
 }
 
-// layerDir is the directory in a layer that holds a store path of the closure, as its link in the view says; "" for no path of
-// the closure. base may go on after the store path's name with characters that names may have, too: "name=value", "name?query", a
+// layerDir is the directory in a layer that holds a store path of the closure, as its link in the view says, or, not resolved, that
+// link; "" for no path of the closure. base may go on after the store path's name with characters that names may have, too: "name=value", "name?query", a
 // full stop. So it is cut off at one of these until it is the name of a path, the longest first.
-func (l *launcher) layerDir(base string) (name, dir string) {
+func (l *launcher) layerDir(base string, resolved bool) (name, dir string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
 		link := viewPath(l.config.View, name)
-		if target, err := os.Readlink(link); err == nil {
-			if !filepath.IsAbs(target) {
-				target = filepath.Join(l.config.View, target)
-			}
-			return name, target
+		target, err := os.Readlink(link)
+		switch {
+		case err != nil:
+			continue
+		case !resolved:
+			target = link
+		case !filepath.IsAbs(target):
+			target = filepath.Join(l.config.View, target)
 		}
+		return name, target
 	}
 	return "", ""
 }
