@@ -87,8 +87,8 @@ func (l *launcher) relocatedAll(texts []string) []string {
 }
 
 // layerDir is the directory in a layer that holds a store path of the closure, as its link in the view says, or, not resolved, that
-// link; "" for no path of the closure. base may go on after the store path's name with characters that names may have, too: "name=value", "name?query", a
-// full stop. So it is cut off at one of these until it is the name of a path, the longest first.
+// link; "" for no path of the closure. base may go on after the store path's name with characters that names may have, too:
+// "name=value", "name?query", a full stop. So it is cut off at one of these until it is the name of a path, the longest first.
 func (l *launcher) layerDir(base string, resolved bool) (name, dir string) {
 	for name = base; name != ""; name = name[:max(strings.LastIndexAny(name, "=?."), 0)] {
 		link := viewPath(l.config.View, name)
