@@ -45,7 +45,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		return nil, err
 	}
 	proxy := proxies.Variables(o.Getenv, o.Log)
-	dialer := &net.Dialer{Timeout: o.Policy.Timeout, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: o.Policy.Timeout}
 	return &http.Transport{
 		Proxy: func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
@@ -59,7 +59,7 @@ func newHTTPTransport(o Options) (*http.Transport, error) {
 		TLSHandshakeTimeout: o.Policy.Timeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 2 * LookupsAtOnce, // of narinfos, and of hardly as many NARs
-		IdleConnTimeout:     90 * time.Second,
+		IdleConnTimeout:     90 * time.Second,  // as by http.DefaultTransport: a router forgets connections, and does not say so
 		DisableCompression:  true,
 		// Each of many requests at once may have as much.
 		MaxResponseHeaderBytes: maxHeader,

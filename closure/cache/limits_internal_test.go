@@ -5,10 +5,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,6 +102,41 @@ func TestAHeaderMayHaveSome64KiB(t *testing.T) {
 		if err == nil {
 			answer.Body.Close()
 		}
+	}
+}
+
+func TestConnectionsAreKeptForAsManyLookUpsAsThereAreAtOnceAndAsManyNARs(t *testing.T) {
+	RegisterTestingT(t)
+	const together = 2 * LookupsAtOnce
+	var all sync.WaitGroup
+	all.Add(together)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		all.Done()
+		all.Wait()
+	}))
+	defer server.Close()
+	transport, err := newHTTPTransport(Options{}.withDefaults())
+	Expect(err).NotTo(HaveOccurred())
+	defer transport.CloseIdleConnections()
+	kept := make(chan error, together)
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{PutIdleConn: func(err error) { kept <- err }})
+	for range together {
+		go func() {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
+			if err != nil {
+				panic(err)
+			}
+			answer, err := transport.RoundTrip(request)
+			if err != nil {
+				kept <- err
+				return
+			}
+			answer.Body.Close()
+		}()
+	}
+	for range together {
+		Eventually(kept).WithTimeout(30 * time.Second).Should(Receive(&err))
+		Expect(err).NotTo(HaveOccurred())
 	}
 }
 

@@ -268,18 +268,16 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		const together = 64
 		var mu sync.Mutex
 		now, most, full := 0, 0, make(chan struct{})
+		finish := sync.OnceFunc(func() { close(full) })
+		defer time.AfterFunc(busy.Limit(3*time.Second), finish).Stop() // where no more come
 		first.on(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 			if !strings.HasSuffix(r.URL.Path, ".narinfo") {
 				return false
 			}
 			mu.Lock()
 			now++
-			if most = max(most, now); now == together && most == now {
-				select {
-				case <-full:
-				default:
-					close(full)
-				}
+			if most = max(most, now); now == together {
+				finish()
 			}
 			mu.Unlock()
 			select {
