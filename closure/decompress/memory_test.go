@@ -181,3 +181,14 @@ func TestXZReservesAtOnceWhatItHolds(t *testing.T) {
 	Expect(r.Close()).To(Succeed())
 	Expect(p.files.spare).To(HaveLen(1))
 }
+
+func TestXZReservesOneMiBForASmallFile(t *testing.T) {
+	RegisterTestingT(t)
+	p := NewPool(64 << 20)
+	for size, want := range map[int64]int64{1: 1 << 20, 1 << 20: 1 << 20, 1<<20 + 1: 8 << 20, 0: 8 << 20} {
+		r, err := p.Reader(t.Context(), "xz", nil, size)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(r.(*xzReader).lease.n).To(Equal(want+windowSlack), "%d bytes", size)
+		Expect(r.Close()).To(Succeed())
+	}
+}
