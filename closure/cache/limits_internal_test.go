@@ -86,6 +86,26 @@ func TestOfAnAnswerThatIsNotTheFileSixteenKiBAreRead(t *testing.T) {
 	Expect(ask("16385")).To(BeAssignableToTypeOf(&StatusError{}))
 }
 
+func TestAConnectionIsUsedAgainAfterALongAnswerThatIsNotTheFile(t *testing.T) {
+	RegisterTestingT(t)
+	connections := map[string]bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connections[r.RemoteAddr] = true
+		http.Error(w, strings.Repeat("x", 60<<10), http.StatusNotFound)
+	}))
+	defer server.Close()
+	transport, err := newHTTPTransport(Options{}.withDefaults())
+	Expect(err).NotTo(HaveOccurred())
+	defer transport.CloseIdleConnections()
+	a, err := parseAddress(server.URL)
+	Expect(err).NotTo(HaveOccurred())
+	for range 3 {
+		_, err = (&httpTransport{client: &http.Client{Transport: transport}, logins: &logins{}}).get(t.Context(), request{url: a.base})
+		Expect(err).To(BeAssignableToTypeOf(&StatusError{}))
+	}
+	Expect(connections).To(HaveLen(1))
+}
+
 func TestAHeaderMayHaveSome64KiB(t *testing.T) {
 	RegisterTestingT(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

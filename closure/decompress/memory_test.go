@@ -182,6 +182,13 @@ func TestXZReservesAtOnceWhatItHolds(t *testing.T) {
 	Expect(p.files.spare).To(HaveLen(1))
 }
 
+func TestZstdKeepsDecodersOfOneMiBAndFromEightOn(t *testing.T) {
+	RegisterTestingT(t)
+	for window, want := range map[int64]zstdClass{1: 20, 1 << 20: 20, 1<<20 + 1: 23, 8 << 20: 23, 8<<20 + 1: 24} {
+		Expect(zstdClassOf(window)).To(Equal(want), "%d bytes", window)
+	}
+}
+
 func TestXZReservesOneMiBForASmallFile(t *testing.T) {
 	RegisterTestingT(t)
 	p := NewPool(64 << 20)
