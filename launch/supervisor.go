@@ -233,8 +233,7 @@ func stopWith(a *app) {
 const orphansGrace = 2 * time.Second
 
 // endOrphans kills the children that this process still has, most of them adopted, until there are none: the children of a killed
-// one are adopted in turn. Process 1 leaves that to the kernel, which kills all of a container when its
-// process 1 exits.
+// one are adopted in turn. Process 1 leaves that to the kernel, which kills all of a container when its process 1 exits.
 func endOrphans() {
 	if os.Getpid() == 1 {
 		return

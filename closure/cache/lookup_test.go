@@ -269,7 +269,7 @@ func testLookup(t *testing.T, context spec.G, it spec.S) {
 		var mu sync.Mutex
 		now, most, full := 0, 0, make(chan struct{})
 		finish := sync.OnceFunc(func() { close(full) })
-		defer time.AfterFunc(busy.Limit(3*time.Second), finish).Stop() // where no more come
+		defer time.AfterFunc(busy.Limit(20*time.Second), finish).Stop() // where no more come
 		first.on(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 			if !strings.HasSuffix(r.URL.Path, ".narinfo") {
 				return false
